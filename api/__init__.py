@@ -1,0 +1,1 @@
+"""The counter: routes, authentication, request and response shapes, problem details."""

@@ -1,0 +1,1 @@
+"""One machine with nothing installed: embedded Postgres and Redis, child processes, demo model and data."""

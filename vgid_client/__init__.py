@@ -1,0 +1,41 @@
+"""Client of the HTTP interface: `Client` for programs, `vgid` for people. Imports nothing else of this project."""
+
+from vgid_client.client import Client
+from vgid_client.errors import (
+    ApiError,
+    Conflict,
+    DataFileError,
+    IntegrityError,
+    InvalidRequest,
+    NotFound,
+    ServiceFailure,
+    Unauthorized,
+    UnexpectedReply,
+    Unreachable,
+    VgidError,
+)
+from vgid_client.models import Artifact, Event, Job, JobPage, Metric, Model
+from vgid_client.submission import Pair, read_jsonl
+
+__all__ = [
+    "ApiError",
+    "Artifact",
+    "Client",
+    "Conflict",
+    "DataFileError",
+    "Event",
+    "IntegrityError",
+    "InvalidRequest",
+    "Job",
+    "JobPage",
+    "Metric",
+    "Model",
+    "NotFound",
+    "Pair",
+    "ServiceFailure",
+    "Unauthorized",
+    "UnexpectedReply",
+    "Unreachable",
+    "VgidError",
+    "read_jsonl",
+]

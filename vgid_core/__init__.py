@@ -1,0 +1,50 @@
+"""The method: images and text in, adapter and measured numbers out. Needs no service.
+
+    from vgid_core import PairSet, UnlearnSpec, unlearn
+
+Importing this package, its config, data and progress leaves torch unloaded; `unlearn` loads it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from vgid_core.config import TrainingOverrides, UnlearnConfig
+from vgid_core.data import DataError, EncodedImage, Pair, PairSet
+from vgid_core.errors import UnlearnError
+from vgid_core.progress import Phase, Progress
+
+if TYPE_CHECKING:
+    from vgid_core.evaluate import Metric
+    from vgid_core.run import UnlearnResult, UnlearnSpec, unlearn
+
+__all__ = [
+    "DataError",
+    "EncodedImage",
+    "Metric",
+    "Pair",
+    "PairSet",
+    "Phase",
+    "Progress",
+    "TrainingOverrides",
+    "UnlearnConfig",
+    "UnlearnError",
+    "UnlearnResult",
+    "UnlearnSpec",
+    "unlearn",
+]
+
+
+_LAZY = {
+    "Metric": "vgid_core.evaluate",
+    "UnlearnResult": "vgid_core.run",
+    "UnlearnSpec": "vgid_core.run",
+    "unlearn": "vgid_core.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

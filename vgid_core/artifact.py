@@ -1,0 +1,115 @@
+"""What leaves a run: a PEFT adapter as safetensors beside a manifest that says how it came to be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from vgid_core.base_model import BaseModel
+from vgid_core.config import UnlearnConfig
+from vgid_core.evaluate import Metric
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+MANIFEST_FORMAT = "vgid-manifest/1"
+_PACKAGES = ("vgid", "torch", "transformers", "peft", "safetensors", "tokenizers")
+
+
+def write_adapter(student: PeftModel, folder: Path, model_name: str) -> None:
+    """Saves the adapter so that plain PEFT loads it: adapter_config.json and adapter_model.safetensors.
+
+    PEFT writes the base's local path into the config; `model_name` takes its place, so that no path of the
+    worker's machine leaves it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    student.save_pretrained(str(folder), safe_serialization=True)
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = model_name
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def build_manifest(
+    *,
+    base: BaseModel,
+    model_name: str,
+    config: UnlearnConfig,
+    data: Mapping[str, Mapping[str, Any]],
+    trained_modules: Sequence[str],
+    metrics: Mapping[str, Sequence[Metric]],
+    stop_reason: str,
+    steps: int,
+    seconds: Mapping[str, float],
+    folder: Path,
+) -> dict[str, Any]:
+    """Everything a stranger needs to know what was run, on what, and what came out; no personal data.
+
+    `data` names each set by digest and count; `metrics` has the keys before and after; `seconds` is time by phase.
+    """
+    return {
+        "format": MANIFEST_FORMAT,
+        "method": "VGID (arXiv 2606.00105), KL on answer tokens",
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "base_model": {"name": model_name, "digest": base.digest, "dtype": str(base.dtype).removeprefix("torch.")},
+        "config": config.model_dump(),
+        "seed": config.seed,
+        "data": {name: dict(entry) for name, entry in data.items()},
+        "trained_modules": list(trained_modules),
+        "steps": steps,
+        "stop_reason": stop_reason,
+        "metrics": {
+            stage: [{"split": m.split, "name": m.name, "value": m.value, "pairs": m.pairs} for m in rows]
+            for stage, rows in metrics.items()
+        },
+        "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "hardware": _hardware(base.device),
+        "files": {name: file_digest(folder / name) for name in ADAPTER_FILES},
+        "not_shown": "Measured behaviour is evidence, not proof: weights can't show that nothing is left "
+        "(arXiv 2110.11891). Likelihood and prefix attacks are known to reach what this method leaves behind.",
+    }
+
+
+def write_manifest(manifest: Mapping[str, Any], folder: Path) -> None:
+    """Writes manifest.json and a README.md that tells its reader how to load the adapter."""
+    text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)
+    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(_readme(manifest), encoding="utf-8")
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _readme(manifest: Mapping[str, Any]) -> str:
+    name = manifest["base_model"]["name"]
+    return f"""# Unlearning adapter for {name}
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForImageTextToText
+
+model = AutoModelForImageTextToText.from_pretrained("<path of {name}>")
+model = PeftModel.from_pretrained(model, "<this folder>")
+```
+
+The base must have the digest `{manifest["base_model"]["digest"]}` (see manifest.json, which also holds the
+configuration, data digests, versions and the measured figures before and after). {manifest["not_shown"]}
+"""
+
+
+def _hardware(device: torch.device) -> dict[str, Any]:
+    found: dict[str, Any] = {"device": device.type, "machine": platform.machine(), "threads": torch.get_num_threads()}
+    if device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found

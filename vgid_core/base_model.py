@@ -1,0 +1,139 @@
+"""The frozen base: loading by the Auto classes, its digest, the adapter around it, logits at answer tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.utils.hub import cached_file
+
+from vgid_core.config import LoraSettings, UnlearnConfig
+from vgid_core.encoding import Batch, PromptEncoder
+from vgid_core.errors import AdapterUntrained, ModelNotLoadable, ModelNotSupported
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A loaded model with its processor wrapped as an encoder. `digest` names weights and config (sha256, hex)."""
+
+    model: Any
+    encoder: PromptEncoder
+    device: torch.device
+    dtype: torch.dtype
+    digest: str
+
+
+def choose_device(requested: str) -> torch.device:
+    """auto → the first CUDA device if there is one, else CPU. Raises ModelNotLoadable for CUDA that isn't there."""
+    available = torch.cuda.is_available()
+    if requested == "auto":
+        return torch.device("cuda" if available else "cpu")
+    if requested.startswith("cuda") and not available:
+        raise ModelNotLoadable(f"device '{requested}' was asked for, but torch sees no CUDA device")
+    return torch.device(requested)
+
+
+def load_base(source: str, config: UnlearnConfig) -> BaseModel:
+    """Loads a local folder or hub id, in evaluation mode and without gradients.
+
+    Raises ModelNotLoadable when files are missing or no image-text-to-text model; ModelNotSupported when its layout
+    isn't handled. Remote code is never run.
+    """
+    device = choose_device(config.device)
+    auto = torch.bfloat16 if device.type == "cuda" else torch.float32
+    dtype = auto if config.dtype == "auto" else getattr(torch, config.dtype)
+    try:
+        processor = AutoProcessor.from_pretrained(source)
+        model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelNotLoadable(f"'{Path(source).name}' can't be loaded: {type(error).__name__}") from error
+    if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
+        raise ModelNotSupported("the processor lacks a tokenizer or an image processor")
+    model = model.to(device).eval().requires_grad_(False)
+    ends = model.generation_config.eos_token_id
+    end_ids = ends if isinstance(ends, list) else [ends] if ends is not None else []
+    # Families with their own position scheme (M-RoPE) derive positions from the ids; the rest need padding left out.
+    pass_positions = not hasattr(model.base_model, "get_rope_index")
+    return BaseModel(model, PromptEncoder(processor, end_ids, device, pass_positions), device, dtype, digest_of(source))
+
+
+def digest_of(source: str) -> str:
+    """sha256 over names and contents of the model's config.json and *.safetensors, in hex: weights, not processor."""
+    folder = Path(source)
+    if not folder.is_dir():
+        config = cached_file(source, "config.json")
+        if config is None:
+            raise ModelNotLoadable(f"'{source}' has no config.json")
+        folder = Path(config).parent
+    total = hashlib.sha256()
+    for file in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
+        with file.open("rb") as stream:
+            total.update(f"{file.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def attach_adapter(base: BaseModel, settings: LoraSettings) -> PeftModel:
+    """Wraps `base.model` in a fresh LoRA whose output is zero (B = 0), so student and base start out equal."""
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        init_lora_weights="gaussian",
+        target_modules=adapter_pattern(base.model, settings.scope),
+        bias="none",
+    )
+    return get_peft_model(base.model, config)
+
+
+def adapter_pattern(model: Any, scope: str) -> str:
+    """A regular expression over module names: every linear layer of the language tower, with vision if in scope.
+
+    Raises ModelNotSupported when the language tower can't be told from the rest.
+    """
+    decoder = model.get_decoder()
+    names = {id(module): name for name, module in model.named_modules()}
+    prefix = names.get(id(decoder))
+    if not prefix or decoder is model.base_model:
+        raise ModelNotSupported("the model doesn't keep its language tower in a module of its own")
+    head = model.get_output_embeddings()
+    leaves = set()
+    for name, module in (model if scope == "language+vision" else decoder).named_modules():
+        if isinstance(module, nn.Linear) and module is not head:
+            leaves.add(name.rsplit(".", 1)[-1])
+    choice = "|".join(re.escape(leaf) for leaf in sorted(leaves))
+    inside = "" if scope == "language+vision" else f"{re.escape(prefix)}\\."
+    return rf"{inside}(?:.*\.)?(?:{choice})"
+
+
+def answer_logits(model: Any, batch: Batch, adapter_on: bool = True) -> Tensor:
+    """Logits that predict the answer tokens, [batch, answer, vocabulary].
+
+    `adapter_on=False` gives the base: the same weights with the adapter switched off, no second copy.
+    """
+    length = batch.answer_ids.shape[1]
+    with nullcontext() if adapter_on else model.disable_adapter():
+        logits: Tensor = model(**batch.inputs, logits_to_keep=length + 1, use_cache=False).logits
+    return logits[:, :-1]
+
+
+def require_trained(student: PeftModel) -> list[str]:
+    """Names of the adapted modules. Raises AdapterUntrained if any `lora_B` is still exactly zero.
+
+    Frozen embeddings under gradient checkpointing leave layers untrained without a word (open-unlearning #178).
+    """
+    trained, idle = [], []
+    for name, parameter in student.named_parameters():
+        if ".lora_B." in name:
+            module = name.split(".lora_B.")[0].removeprefix("base_model.model.")
+            (trained if parameter.detach().any() else idle).append(module)
+    if idle or not trained:
+        raise AdapterUntrained(f"{len(idle)} of {len(idle) + len(trained)} adapted modules never moved")
+    return trained

@@ -1,0 +1,149 @@
+"""Forget, retain and evaluation sets: image-question-answer pairs, in memory or as JSONL beside image files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class DataError(ValueError):
+    """A set that can't be used. `field` names the place, e.g. 'forget[3].image'; the text holds no personal data."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image as its encoded bytes (PNG, JPEG, WebP ...); equal bytes are one image."""
+
+    data: bytes = field(repr=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the encoded bytes, in hex."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def decode(self) -> Image:
+        """The picture as RGB, its EXIF orientation applied. Raises DataError when it can't be decoded."""
+        from PIL import Image as pil
+        from PIL import ImageOps
+
+        try:
+            with pil.open(io.BytesIO(self.data)) as picture:
+                return ImageOps.exif_transpose(picture).convert("RGB")
+        except (OSError, ValueError, SyntaxError, pil.DecompressionBombError) as error:
+            raise DataError("not a readable image", "image") from error
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One item (I, q, y): an image, a question about it and the answer the model gives today."""
+
+    image: EncodedImage
+    question: str = field(repr=False)
+    answer: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """A named list of pairs. `name` is its role (forget, retain, utility, or a probe's own name)."""
+
+    name: str
+    pairs: tuple[Pair, ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, name: str, pairs: Iterable[Pair]) -> PairSet:
+        """A set from any iterable. Raises DataError for an empty set, question or answer."""
+        items = tuple(pairs)
+        if not items:
+            raise DataError("holds no pairs", name)
+        for index, pair in enumerate(items):
+            for part in ("question", "answer"):
+                if not getattr(pair, part).strip():
+                    raise DataError("is empty", f"{name}[{index}].{part}")
+        return cls(name, items)
+
+    @classmethod
+    def from_jsonl(cls, path: str | Path, name: str | None = None) -> PairSet:
+        """Reads one object a line: {"image": "<path beside the file>", "question": ..., "answer": ...}.
+
+        Images named twice are held once. Raises DataError naming the line, FileNotFoundError for the file itself.
+        """
+        source = Path(path)
+        name = name or source.stem
+        images: dict[str, EncodedImage] = {}
+        pairs = []
+        for number, line in enumerate(source.read_text(encoding="utf-8").splitlines()):
+            if line.strip():
+                pairs.append(_parse_line(line, f"{name}[{number}]", source.parent, images))
+        return cls.of(name, pairs)
+
+    def write_jsonl(self, path: str | Path) -> None:
+        """Writes the set as `from_jsonl` reads it; images go to a folder `images/` beside the file, named by digest."""
+        target = Path(path)
+        folder = target.parent / "images"
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = []
+        for pair in self.pairs:
+            file = folder / pair.image.digest[:32]
+            if not file.exists():
+                file.write_bytes(pair.image.data)
+            record = {"image": f"images/{file.name}", "question": pair.question, "answer": pair.answer}
+            lines.append(json.dumps(record, ensure_ascii=False))
+        target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over the canonical JSON of (image digest, question, answer), in order: names the data without it."""
+        rows = [[p.image.digest, p.question, p.answer] for p in self.pairs]
+        return hashlib.sha256(json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
+
+    def without_images_of(self, other: PairSet) -> PairSet:
+        """This set less the pairs whose exact image bytes occur in `other`. Raises DataError when nothing is left."""
+        taken = {pair.image.digest for pair in other.pairs}
+        return PairSet.of(self.name, (p for p in self.pairs if p.image.digest not in taken))
+
+    def sample(self, limit: int) -> PairSet:
+        """At most `limit` pairs, spread evenly over the set, the same ones every time."""
+        count = len(self.pairs)
+        if count <= limit:
+            return self
+        return PairSet(self.name, tuple(self.pairs[i * count // limit] for i in range(limit)))
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self.pairs)
+
+
+def _parse_line(line: str, where: str, folder: Path, images: dict[str, EncodedImage]) -> Pair:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError("is not JSON", where) from error
+    if not isinstance(record, Mapping):
+        raise DataError("is not a JSON object", where)
+    for key in ("image", "question", "answer"):
+        if not isinstance(record.get(key), str):
+            raise DataError("is missing or not a string", f"{where}.{key}")
+    reference = record["image"]
+    if reference not in images:
+        file = (folder / reference).resolve()
+        if not file.is_relative_to(folder.resolve()):
+            raise DataError("lies outside the set's folder", f"{where}.image")
+        if not file.is_file():
+            raise DataError("no such file", f"{where}.image")
+        images[reference] = EncodedImage(file.read_bytes())
+    return Pair(images[reference], record["question"], record["answer"])

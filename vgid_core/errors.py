@@ -1,0 +1,33 @@
+"""Errors a run can end with. Each has a stable `code`; the texts hold no personal data."""
+
+from __future__ import annotations
+
+
+class UnlearnError(Exception):
+    """A run that can't go on for a reason the caller can act on."""
+
+    code = "unlearning-failed"
+
+
+class ModelNotLoadable(UnlearnError):
+    """The base model or its processor can't be loaded, or isn't an image-text-to-text model."""
+
+    code = "model-not-loadable"
+
+
+class ModelNotSupported(UnlearnError):
+    """The model loads, but its layout (chat template, image tokens, language tower) isn't one this version handles."""
+
+    code = "model-not-supported"
+
+
+class TrainingDiverged(UnlearnError):
+    """A loss or gradient stopped being a finite number; no adapter is written."""
+
+    code = "training-diverged"
+
+
+class AdapterUntrained(UnlearnError):
+    """Some LoRA matrices never moved, so the adapter wouldn't do what its manifest says."""
+
+    code = "adapter-untrained"

@@ -1,0 +1,134 @@
+"""The whole job: load, measure, distil, measure again, package. Reads top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vgid_core.artifact import build_manifest, write_adapter, write_manifest
+from vgid_core.base_model import load_base, require_trained
+from vgid_core.config import UnlearnConfig
+from vgid_core.data import DataError, PairSet
+from vgid_core.distil import BatchLoss, distil
+from vgid_core.evaluate import Metric, evaluate
+from vgid_core.progress import Phase, Progress, ProgressTracker
+
+Stage = Literal["before", "after"]
+OnStep = Callable[[Progress], None]
+OnMetrics = Callable[[Stage, list[Metric]], None]
+
+
+@dataclass(frozen=True)
+class UnlearnSpec:
+    """One run. `model` is a local folder or hub id, `model_name` what the artifact calls it.
+
+    Probes are sets that are measured before and after but never trained on (other photos, other wordings).
+    """
+
+    model: str
+    model_name: str
+    forget: PairSet = field(repr=False)
+    retain: PairSet = field(repr=False)
+    out: Path
+    utility: PairSet | None = field(default=None, repr=False)
+    probes: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
+    config: UnlearnConfig = UnlearnConfig()
+
+
+@dataclass(frozen=True)
+class UnlearnResult:
+    """`folder` holds adapter_config.json, adapter_model.safetensors, manifest.json and README.md."""
+
+    folder: Path
+    metrics_before: list[Metric]
+    metrics_after: list[Metric]
+    steps: int
+    stop_reason: str
+    manifest: dict[str, Any] = field(repr=False)
+
+
+def unlearn(spec: UnlearnSpec, on_step: OnStep | None = None, on_metrics: OnMetrics | None = None) -> UnlearnResult:
+    """Distils the forgetting of `spec.forget` into a LoRA adapter and measures what it did.
+
+    `on_step` hears phases and steps, `on_metrics` each round of figures; an exception they raise ends the run.
+    Raises UnlearnError (model, divergence, untrained adapter) and DataError (a pair that can't be used); then
+    `spec.out` holds no manifest. The base model is never changed.
+    """
+    retain, dropped = _without_overlap(spec)
+    sets = [_named(spec.forget, "forget"), _named(retain, "retain")]
+    sets += [_named(spec.utility, "utility")] if spec.utility is not None else []
+    sets += [_named(items, name) for name, items in spec.probes.items()]
+    tracker = ProgressTracker(spec.config.training.steps, on_step)
+    clock = _Clock(tracker)
+
+    clock.enter(Phase.loading)
+    base = load_base(spec.model, spec.config)
+    clock.enter(Phase.baseline)
+    before = evaluate(base.model, base, sets, spec.config.evaluation, tracker.within)
+    if on_metrics is not None:
+        on_metrics("before", before)
+
+    clock.enter(Phase.distilling)
+
+    def step_done(step: int, forget: BatchLoss, retain: BatchLoss | None) -> None:
+        tracker.step_done(step, forget.loss, None if retain is None else retain.loss)
+
+    student = distil(base, sets[0], sets[1], spec.config, step_done)
+    trained = require_trained(student)
+
+    clock.enter(Phase.evaluating)
+    after = evaluate(student, base, sets, spec.config.evaluation, tracker.within)
+    if on_metrics is not None:
+        on_metrics("after", after)
+
+    clock.enter(Phase.packaging)
+    write_adapter(student, spec.out, spec.model_name)
+    data = {items.name: {"digest": items.digest, "pairs": len(items)} for items in sets}
+    data["retain"]["dropped_for_overlap_with_forget"] = dropped
+    manifest = build_manifest(
+        base=base,
+        model_name=spec.model_name,
+        config=spec.config,
+        data=data,
+        trained_modules=trained,
+        metrics={"before": before, "after": after},
+        stop_reason="steps-done",
+        steps=spec.config.training.steps,
+        seconds=clock.seconds(),
+        folder=spec.out,
+    )
+    write_manifest(manifest, spec.out)
+    return UnlearnResult(spec.out, before, after, spec.config.training.steps, "steps-done", manifest)
+
+
+def _without_overlap(spec: UnlearnSpec) -> tuple[PairSet, int]:
+    """The retain set less photos that are to be forgotten: else one term would undo the other's work."""
+    try:
+        retain = spec.retain.without_images_of(spec.forget)
+    except DataError as error:
+        raise DataError("shows only images that are to be forgotten", "retain") from error
+    return retain, len(spec.retain) - len(retain)
+
+
+def _named(items: PairSet, name: str) -> PairSet:
+    return PairSet(name, items.pairs)
+
+
+class _Clock:
+    """Seconds by phase, beside the tracker's reports."""
+
+    def __init__(self, tracker: ProgressTracker) -> None:
+        self._tracker = tracker
+        self._starts: dict[Phase, float] = {}
+
+    def enter(self, phase: Phase) -> None:
+        self._starts[phase] = time.monotonic()
+        self._tracker.enter(phase)
+
+    def seconds(self) -> dict[str, float]:
+        """Duration of each phase so far, the last one up to now, by its name."""
+        marks = [*self._starts.values(), time.monotonic()]
+        return {str(phase): marks[i + 1] - marks[i] for i, phase in enumerate(self._starts)}

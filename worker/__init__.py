@@ -1,0 +1,1 @@
+"""The workshop: claim a job, run it in a fresh process, report, reap."""
