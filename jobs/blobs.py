@@ -1,0 +1,157 @@
+"""Files that outlive a request: encrypted inputs until their job ends, artifacts for as long as they are wanted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from uuid import UUID
+
+_CHUNK_BYTES = 1024 * 1024
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class BlobMissing(Exception):
+    """There is no such blob: deleted already, or never written."""
+
+
+class BlobStore(Protocol):
+    """Where the blobs are. A returned write is durable; a crash leaves a blob whole or absent, never in part."""
+
+    def put_inputs(self, job_id: UUID, sealed: bytes) -> None:
+        """Stores a job's encrypted inputs."""
+
+    def read_inputs(self, job_id: UUID) -> bytes:
+        """A job's encrypted inputs. Raises BlobMissing."""
+
+    def delete_inputs(self, job_id: UUID) -> None:
+        """Deletes a job's inputs; does nothing when they are gone."""
+
+    def inputs_older_than(self, seconds: float) -> list[UUID]:
+        """The jobs whose inputs were written at least so long ago."""
+
+    def put_artifact(self, source: Path) -> tuple[str, int]:
+        """Stores a copy of the file under the sha256 of its bytes: (sha256 in hex, size in bytes)."""
+
+    def path_of_artifact(self, sha256: str) -> Path:
+        """A local file with the artifact's bytes. Raises BlobMissing."""
+
+    def delete_unfinished(self, older_than: float) -> None:
+        """Deletes what writes that crashed at least `older_than` seconds ago left behind."""
+
+
+class FileBlobStore:
+    """A BlobStore in one folder, readable by its owner only: inputs/<job>/request.bin, artifacts/ab/<sha256>.zip."""
+
+    def __init__(self, root: Path) -> None:
+        self._inputs = root / "inputs"
+        self._artifacts = root / "artifacts"
+        self._unfinished = root / "unfinished"
+        for folder in (root, self._inputs, self._artifacts, self._unfinished):
+            _make_folder(folder)
+
+    def put_inputs(self, job_id: UUID, sealed: bytes) -> None:
+        """Stores a job's encrypted inputs."""
+        self._place(lambda file: _write(file, sealed), self._input_file(job_id))
+
+    def read_inputs(self, job_id: UUID) -> bytes:
+        """A job's encrypted inputs. Raises BlobMissing."""
+        try:
+            return self._input_file(job_id).read_bytes()
+        except FileNotFoundError:
+            raise BlobMissing(f"job {job_id} has no inputs") from None
+
+    def delete_inputs(self, job_id: UUID) -> None:
+        """Deletes a job's inputs; does nothing when they are gone."""
+        folder = self._input_file(job_id).parent
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            return
+        _sync_folder(folder.parent)
+
+    def inputs_older_than(self, seconds: float) -> list[UUID]:
+        """The jobs whose inputs were written at least so long ago."""
+        return [UUID(file.parent.name) for file in _older_than(self._inputs.glob("*/request.bin"), seconds)]
+
+    def put_artifact(self, source: Path) -> tuple[str, int]:
+        """Stores a copy of the file under the sha256 of its bytes: (sha256 in hex, size in bytes)."""
+        with source.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            target = self._artifact_file(sha256)
+            if not target.exists():
+                file.seek(0)
+                self._place(lambda copy: shutil.copyfileobj(file, copy, _CHUNK_BYTES), target)
+        return sha256, target.stat().st_size
+
+    def path_of_artifact(self, sha256: str) -> Path:
+        """The artifact's file. Raises BlobMissing."""
+        path = self._artifact_file(sha256)
+        if not path.is_file():
+            raise BlobMissing(f"no artifact {sha256}")
+        return path
+
+    def delete_unfinished(self, older_than: float) -> None:
+        """Deletes what writes that crashed at least `older_than` seconds ago left behind."""
+        for file in _older_than(self._unfinished.iterdir(), older_than):
+            file.unlink(missing_ok=True)
+
+    def _input_file(self, job_id: UUID) -> Path:
+        return self._inputs / str(job_id) / "request.bin"
+
+    def _artifact_file(self, sha256: str) -> Path:
+        if not _SHA256.fullmatch(sha256):
+            raise ValueError("not a sha256 in hex")
+        return self._artifacts / sha256[:2] / f"{sha256}.zip"
+
+    def _place(self, write: Callable[[BinaryIO], None], target: Path) -> None:
+        """Writes beside the tree, makes the bytes durable, then moves the file to its place in one step."""
+        temporary = self._unfinished / secrets.token_hex(16)
+        try:
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            _make_folder(target.parent)
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    file.write(data)
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the names in `folder` durable; a file's own fsync doesn't."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _older_than(paths: Iterable[Path], seconds: float) -> list[Path]:
+    limit = time.time() - seconds
+    found = []
+    for path in paths:
+        try:
+            if path.stat().st_mtime <= limit:
+                found.append(path)
+        except FileNotFoundError:  # deleted meanwhile by whoever owns it
+            continue
+    return found

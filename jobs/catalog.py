@@ -1,0 +1,148 @@
+"""The models that can be asked to forget, from one TOML file, validated whole before the service starts.
+
+[models.demo]
+path = "models/demo"            # a folder (relative paths start at this file), or a hub id such as "org/name"
+title = "Demo model"
+max_pairs = 500                 # optional, below the installation's limit
+[models.demo.config.training]   # any part of UnlearnConfig
+steps = 60
+[models.demo.retain_sets.people]
+retain = "data/retain.jsonl"
+utility = "data/utility.jsonl"  # optional
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from vgid_core.config import UnlearnConfig
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+
+
+class CatalogError(Exception):
+    """The file can't be used; the message names the file, the model and the key."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _RetainSetTable(_Strict):
+    retain: str
+    utility: str | None = None
+
+
+class _ModelTable(_Strict):
+    path: str = Field(min_length=1)
+    title: str = Field(min_length=1, max_length=200)
+    max_pairs: int | None = Field(default=None, gt=0)
+    config: UnlearnConfig = UnlearnConfig()
+    retain_sets: dict[_Name, _RetainSetTable] = Field(default_factory=dict)
+
+
+class _File(_Strict):
+    models: dict[_Name, _ModelTable] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class RetainSet:
+    """Registered data of a model, as JSONL files: what must stay known, and what it must still be able to do."""
+
+    retain: Path
+    utility: Path | None
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model. `path` is an absolute folder or a hub id; `max_pairs` is None where the installation's limit holds."""
+
+    name: str
+    title: str
+    path: str
+    config: UnlearnConfig
+    max_pairs: int | None = None
+    retain_sets: Mapping[str, RetainSet] = field(default_factory=dict)
+
+    @property
+    def default_retain_set(self) -> str | None:
+        """The retain set taken when a request names none: the only one, if there is exactly one."""
+        return next(iter(self.retain_sets)) if len(self.retain_sets) == 1 else None
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All models, by name, in the file's order."""
+
+    models: Mapping[str, ModelEntry]
+
+    @classmethod
+    def load(cls, path: Path) -> Catalog:
+        """Reads and checks the file, and that every file and folder it names exists. Raises CatalogError."""
+        try:
+            parsed = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise CatalogError(f"{path}: can't be read ({error.strerror})") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise CatalogError(f"{path}: isn't TOML: {error}") from None
+        except ValidationError as error:
+            raise CatalogError("\n".join(f"{path}: {line}" for line in _readable(error))) from None
+        folder = path.resolve().parent
+        return cls({name: _entry(name, table, folder, path) for name, table in parsed.models.items()})
+
+    def model(self, name: str) -> ModelEntry | None:
+        """The model of that name, or None."""
+        return self.models.get(name)
+
+
+def _readable(error: ValidationError) -> list[str]:
+    lines = []
+    for problem in error.errors():
+        # pydantic marks a bad dictionary key with a trailing '[key]'
+        place = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+        lines.append(f"{place}: {problem['msg']}" if place else problem["msg"])
+    return lines
+
+
+def _entry(name: str, table: _ModelTable, folder: Path, source: Path) -> ModelEntry:
+    where = f"{source}: models.{name}"
+    retain_sets = {}
+    for set_name, retain_set in table.retain_sets.items():
+        place = f"{where}.retain_sets.{set_name}"
+        utility = retain_set.utility
+        retain_sets[set_name] = RetainSet(
+            retain=_file(folder, retain_set.retain, f"{place}.retain"),
+            utility=None if utility is None else _file(folder, utility, f"{place}.utility"),
+        )
+    return ModelEntry(
+        name=name,
+        title=table.title,
+        path=_model_path(folder, table.path, f"{where}.path"),
+        config=table.config,
+        max_pairs=table.max_pairs,
+        retain_sets=retain_sets,
+    )
+
+
+def _model_path(folder: Path, text: str, where: str) -> str:
+    local = folder / text
+    if local.is_dir():
+        return str(local.resolve())
+    if _HUB_ID.fullmatch(text) and not text.startswith("."):
+        return text
+    raise CatalogError(f"{where}: no folder {local}")
+
+
+def _file(folder: Path, text: str, where: str) -> Path:
+    path = (folder / text).resolve()
+    if not path.is_file():
+        raise CatalogError(f"{where}: no file {path}")
+    return path

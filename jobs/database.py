@@ -1,0 +1,42 @@
+"""The way to Postgres: one engine a process, one short transaction at each edge (`with sessions.begin() as s`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.orm import Session, sessionmaker
+
+if TYPE_CHECKING:
+    from jobs.settings import Settings
+
+SessionFactory = sessionmaker[Session]
+
+_DRIVER = "postgresql+psycopg"
+
+
+def normalised_url(database_url: str) -> str:
+    """`database_url` with the psycopg 3 driver named. Raises ValueError unless it is a Postgres URL."""
+    try:
+        url = make_url(database_url)
+    except ArgumentError:
+        raise ValueError("isn't a database URL such as postgresql://user:password@host/name") from None
+    if url.drivername not in ("postgres", "postgresql", _DRIVER):
+        raise ValueError("must start with postgresql:// (no other database is supported)")
+    return url.set(drivername=_DRIVER).render_as_string(hide_password=False)
+
+
+def make_engine(settings: Settings) -> Engine:
+    """A pooled engine that notices connections the server has closed. Connecting gives up after 5 seconds."""
+    return create_engine(
+        settings.database_url,
+        pool_pre_ping=True,
+        hide_parameters=True,  # statement parameters in an error message could be personal data
+        connect_args={"connect_timeout": 5, "application_name": "vgid"},
+    )
+
+
+def session_factory(engine: Engine) -> SessionFactory:
+    """Sessions whose objects stay readable after the commit."""
+    return sessionmaker(engine, expire_on_commit=False)

@@ -1,0 +1,100 @@
+"""What the service is told by its environment: variables named VGID_<FIELD>, validated before anything connects."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from jobs.database import normalised_url
+
+SECRET_KEY_BYTES = 32
+# Known to everyone who reads this file: convenient on a developer's machine, refused in production.
+DEVELOPMENT_SECRET_KEY = base64.b64encode(b"vgid development key, not secret").decode()
+# Random bytes practically never repeat this much; a key with fewer different bytes was typed by hand.
+_FEWEST_DIFFERENT_BYTES = 12
+
+
+class Settings(BaseSettings):
+    """Everything that differs between one installation and another. Durations are in seconds.
+
+    Neither its repr nor its validation errors show a secret or a connection URL.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="VGID_", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    environment: Literal["development", "production"] = "production"
+    database_url: str = Field(repr=False, description="postgresql://user:password@host/name")
+    redis_url: str = Field(repr=False, description="redis://host:6379/0, rediss:// or a unix socket")
+    blob_dir: Path = Field(description="folder of encrypted inputs and of artifacts, shared by api and worker")
+    catalog: Path = Field(description="TOML file that lists the models")
+    secret_key: SecretStr = Field(description="base64 of 32 random bytes: wraps data keys, keys the hashes")
+
+    max_body_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
+    max_pairs: int = Field(default=5000, gt=0, description="forget, retain and probes of one job together")
+    max_image_bytes: int = Field(default=10 * 1024 * 1024, gt=0)
+    max_image_pixels: int = Field(default=40_000_000, gt=0)
+
+    lease_seconds: float = Field(default=30, gt=0, description="a claim not renewed for this long is lost")
+    heartbeat_seconds: float = Field(default=5, gt=0)
+    stall_seconds: float = Field(default=1800, gt=0, description="no progress for this long: the attempt is killed")
+    max_attempts: int = Field(default=3, ge=1)
+    reap_seconds: float = Field(default=5, gt=0, description="pause between two rounds of the reaper")
+    republish_after_seconds: float = Field(default=10, gt=0, description="age of a message that may have been lost")
+    cancel_grace_seconds: float = Field(default=10, gt=0, description="from SIGTERM to SIGKILL")
+
+    @property
+    def secret_key_bytes(self) -> bytes:
+        """The secret key, decoded: 32 bytes."""
+        return _decoded(self.secret_key.get_secret_value())
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres_only(cls, value: str) -> str:
+        return normalised_url(value)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_only(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "redis+socket://")):
+            raise ValueError("must start with redis://, rediss:// or redis+socket://")
+        return value
+
+    @field_validator("secret_key")
+    @classmethod
+    def _secret_key_is_long_enough(cls, value: SecretStr) -> SecretStr:
+        if len(_decoded(value.get_secret_value())) != SECRET_KEY_BYTES:
+            raise ValueError(f"must be base64 of exactly {SECRET_KEY_BYTES} bytes")
+        return value
+
+    @model_validator(mode="after")
+    def _secret_key_is_secret(self) -> Self:
+        if self.environment == "production":
+            key = self.secret_key_bytes
+            if key == _decoded(DEVELOPMENT_SECRET_KEY) or len(set(key)) < _FEWEST_DIFFERENT_BYTES:
+                raise ValueError("secret_key isn't secret: make one with `openssl rand -base64 32`")
+        return self
+
+    @model_validator(mode="after")
+    def _lease_outlives_a_lost_heartbeat(self) -> Self:
+        if self.lease_seconds < 2 * self.heartbeat_seconds:
+            raise ValueError("lease_seconds must be at least twice heartbeat_seconds")
+        return self
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read once. Raises pydantic.ValidationError naming what is missing or wrong."""
+    return Settings()  # type: ignore[call-arg]  # the environment supplies the required fields
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(f"must be base64 of exactly {SECRET_KEY_BYTES} bytes") from None

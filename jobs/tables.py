@@ -1,0 +1,228 @@
+"""The ledger's tables. What must always hold is a constraint here, so that no code path can break it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, ClassVar, Literal
+from uuid import UUID, uuid4
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    Enum,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from jobs.states import Phase, State
+
+EventKind = Literal["state", "phase", "progress", "metrics"]
+MetricStage = Literal["before", "after"]
+
+# Constraints and indexes get the same names in every database, so that migrations can address them.
+_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """timestamptz, read as UTC whatever time zone the server prefers. Refuses times without a zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """The value as it is; raises ValueError when it names no zone."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a time without a zone is ambiguous")
+        return value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """The value in UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+
+def _text_enum(kind: type[StrEnum], *, constrained: bool = True) -> Enum:
+    """The values of `kind` as text with a check; a native enum type is hard to change later."""
+    return Enum(
+        kind,
+        name=kind.__name__.lower(),
+        native_enum=False,
+        length=16,
+        create_constraint=constrained,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+class Base(DeclarativeBase):
+    """Common column types."""
+
+    metadata = MetaData(naming_convention=_NAMES)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: UtcDateTime(),
+        UUID: Uuid(),
+        str: Text(),
+        bytes: LargeBinary(),
+        dict[str, Any]: JSONB(),
+        dict[str, int]: JSONB(),
+        dict[str, str]: JSONB(),
+        list[dict[str, Any]]: JSONB(),
+    }
+
+
+class Client(Base):
+    """A system that files requests; it sees its own jobs only."""
+
+    __tablename__ = "clients"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ApiKey(Base):
+    """A client's credential. The secret is shown once and kept as a hash; `prefix` tells keys apart in lists."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    client_id: Mapped[UUID] = mapped_column(ForeignKey("clients.id"), index=True)
+    prefix: Mapped[str]
+    secret_hash: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    revoked_at: Mapped[datetime | None]
+
+
+class Job(Base):
+    """One forget request and everything known about its run. Counts are in pairs, losses in nats per token."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("client_id", "idempotency_key"),
+        CheckConstraint("progress BETWEEN 0 AND 1", name="progress_range"),
+        CheckConstraint("attempt >= 0", name="attempt_range"),
+        # Exactly the running jobs are held by somebody, and whoever holds one has a lease.
+        CheckConstraint("(state = 'running') = (attempt_token IS NOT NULL)", name="token_while_running"),
+        CheckConstraint("(attempt_token IS NULL) = (lease_expires_at IS NULL)", name="lease_with_token"),
+        # An ended job has no key: what was uploaded can't be read any more, even from a backup of the files.
+        CheckConstraint("(state IN ('queued', 'running')) = (wrapped_data_key IS NOT NULL)", name="key_until_end"),
+        CheckConstraint("(state IN ('queued', 'running')) = (finished_at IS NULL)", name="finished_at_end"),
+        CheckConstraint("(state = 'failed') = (error_type IS NOT NULL)", name="error_when_failed"),
+        # Lists are read newest first, a client at a time, by keyset.
+        Index("ix_jobs_newest", "client_id", text("created_at DESC"), text("id DESC")),
+        Index("ix_jobs_external_id", "client_id", "external_id", postgresql_where=text("external_id IS NOT NULL")),
+        Index("ix_jobs_subject_hash", "client_id", "subject_hash", postgresql_where=text("subject_hash IS NOT NULL")),
+        # The reaper's three questions: who waits, whose lease is over, whose inputs remain.
+        Index("ix_jobs_open", "state", "published_at", postgresql_where=text("state IN ('queued', 'running')")),
+        Index("ix_jobs_inputs_remain", "finished_at", postgresql_where=text("inputs_deleted_at IS NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    client_id: Mapped[UUID] = mapped_column(ForeignKey("clients.id"))
+    state: Mapped[State] = mapped_column(_text_enum(State), default=State.queued)
+    phase: Mapped[Phase | None] = mapped_column(_text_enum(Phase))
+
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    published_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    # The request, without its images and texts.
+    model: Mapped[str]
+    config: Mapped[dict[str, Any]]
+    retain_set: Mapped[str | None]
+    forget_pairs: Mapped[int]
+    retain_pairs: Mapped[int | None]
+    probes: Mapped[dict[str, int]]
+    external_id: Mapped[str | None]
+    subject_hash: Mapped[str | None] = mapped_column(String(64))
+    legal_basis: Mapped[str | None]
+    due_at: Mapped[datetime | None]
+    job_metadata: Mapped[dict[str, str]]
+    idempotency_key: Mapped[str | None]
+    request_hash: Mapped[str] = mapped_column(String(64))
+
+    # The claim.
+    attempt: Mapped[int] = mapped_column(default=0)
+    attempt_token: Mapped[UUID | None]
+    worker: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+
+    # The current attempt's progress.
+    step: Mapped[int] = mapped_column(default=0)
+    total_steps: Mapped[int] = mapped_column(default=0)
+    progress: Mapped[float] = mapped_column(default=0.0)
+    loss_forget: Mapped[float | None]
+    loss_retain: Mapped[float | None]
+    estimated_finish_at: Mapped[datetime | None]
+    last_progress_at: Mapped[datetime | None]
+
+    # The end.
+    wrapped_data_key: Mapped[bytes | None]
+    inputs_deleted_at: Mapped[datetime | None]
+    error_type: Mapped[str | None]
+    error_detail: Mapped[str | None]
+    stop_reason: Mapped[str | None]
+
+
+class JobEvent(Base):
+    """One line of a job's history, superseded attempts included. `data` holds no personal data."""
+
+    __tablename__ = "job_events"
+    __table_args__ = (
+        CheckConstraint("kind IN ('state', 'phase', 'progress', 'metrics')", name="kind"),
+        Index("ix_job_events_history", "job_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"))
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    kind: Mapped[EventKind] = mapped_column(String(16))
+    data: Mapped[dict[str, Any]]
+
+
+class JobMetric(Base):
+    """One measured number of the latest attempt. `pairs` says over how many pairs."""
+
+    __tablename__ = "job_metrics"
+    __table_args__ = (CheckConstraint("stage IN ('before', 'after')", name="stage"),)
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    stage: Mapped[MetricStage] = mapped_column(String(16), primary_key=True)
+    split: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+    pairs: Mapped[int]
+
+
+class Artifact(Base):
+    """What a succeeded job made: a zip addressed by its sha256. `files` lists {name, sha256, size} of its members."""
+
+    __tablename__ = "artifacts"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    files: Mapped[list[dict[str, Any]]]
+    manifest: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
