@@ -1,0 +1,92 @@
+"""The `vgid` command: this package's own commands, and those that other rooms register as entry points.
+
+Exit codes: 0 done · 1 the job failed or was cancelled · 2 wrong usage or an unreadable file · 3 the service refused ·
+4 the service can't be reached or is at fault · 5 downloaded bytes aren't the right ones · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from vgid_client.commands import app
+from vgid_client.errors import VgidError
+
+GROUP = "vgid.commands"
+
+
+def main() -> None:
+    """Runs the command line. An error is one line on standard error, without a traceback."""
+    for entry in sorted(entry_points(group=GROUP), key=lambda found: found.name):
+        _register(entry)
+    try:
+        app(prog_name="vgid")
+    except VgidError as error:
+        _stop(str(error), error.exit_code)
+    except Exception as error:  # whatever it says could quote a question or a name
+        place = _place_of(error)
+        _stop(f"internal error: {type(error).__name__} in {place}", 70)
+
+
+def _register(entry: EntryPoint) -> None:
+    """Lists a command without importing it: its room is loaded when it is called."""
+    app.command(
+        entry.name,
+        help=_summary(entry),
+        rich_help_panel="On this machine",
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+        add_help_option=False,
+    )(_caller(entry))
+
+
+def _caller(entry: EntryPoint) -> Callable[[typer.Context], None]:
+    def call(context: typer.Context) -> None:
+        found = entry.load()
+        if not isinstance(found, typer.Typer):
+            command, found = found, typer.Typer(add_completion=False)
+            found.command()(command)
+        found.pretty_exceptions_enable = False
+        found(args=context.args, prog_name=f"vgid {entry.name}")
+
+    return call
+
+
+def _summary(entry: EntryPoint) -> str:
+    """The first docstring line of the function or, for a group of commands, of its module, read from the source."""
+    spec = find_spec(entry.module)
+    if spec is None or spec.origin is None:
+        return "(not installed)"
+    module = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef) and node.name == entry.attr:
+            return _first_line(ast.get_docstring(node))
+    return _first_line(ast.get_docstring(module))
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").partition("\n")[0]
+
+
+def _place_of(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "unknown place" if trace is None else f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}"
+
+
+def _stop(message: str, code: int) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print("[bold red]error:[/bold red]", end=" ")
+    console.print(message, markup=False)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

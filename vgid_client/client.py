@@ -1,0 +1,189 @@
+"""The service's HTTP interface as Python calls."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel, ValidationError
+
+from vgid_client.download import download
+from vgid_client.errors import Conflict, UnexpectedReply
+from vgid_client.following import EventFeed
+from vgid_client.models import Event, Job, JobPage, Metric, Model
+from vgid_client.submission import Pair, multipart_of
+from vgid_client.transport import PAUSES, Transport, json_of
+
+_Reply = TypeVar("_Reply", bound=BaseModel)
+_IN_FLIGHT = "urn:vgid:problem:idempotency-in-flight"
+_REFRESH = 0.5  # seconds: progress events nearer together than this don't each ask for the job again
+
+
+class Client:
+    """Talks to one service as one of its clients. Use it as a context manager, or call `close`.
+
+    Every call raises VgidError: Unreachable after some retries, Unauthorized, NotFound, Conflict, InvalidRequest
+    or ServiceFailure for a problem document, UnexpectedReply for anything else. `timeout` is in seconds.
+    """
+
+    def __init__(self, base_url: str, api_key: str, *, timeout: float = 30.0) -> None:
+        self._transport = Transport(base_url, api_key, timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._transport.close()
+
+    def models(self) -> list[Model]:
+        """The models that can be made to forget."""
+        document = json_of(self._transport.request("GET", "/models"))
+        return [_parsed(Model, item) for item in _listed(document, "models")]
+
+    def submit(
+        self,
+        model: str,
+        forget: Iterable[Pair],
+        *,
+        retain: Iterable[Pair] | None = None,
+        retain_set: str | None = None,
+        probes: Mapping[str, Iterable[Pair]] | None = None,
+        training: Mapping[str, Any] | None = None,
+        external_id: str | None = None,
+        subject_reference: str | None = None,
+        legal_basis: str | None = None,
+        due_at: datetime | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Sends a forget request and returns the queued job.
+
+        Without `idempotency_key` one is made up, so that repeating the request after a cut connection is safe either
+        way; with one, the same call made twice returns the same job. `probes` are only evaluated, never trained on.
+        """
+        fields = {
+            "model": model,
+            "retain_set": retain_set,
+            "training": dict(training) if training else None,
+            "external_id": external_id,
+            "subject_reference": subject_reference,
+            "legal_basis": legal_basis,
+            "due_at": due_at.isoformat() if due_at else None,
+            "metadata": dict(metadata) if metadata else None,
+        }
+        sets = {"forget": forget, **({"retain": retain} if retain is not None else {}), **(probes or {})}
+        parts = multipart_of({name: value for name, value in fields.items() if value is not None}, sets)
+        return self._post_once(parts, idempotency_key or str(uuid.uuid4()))
+
+    def get(self, job_id: str) -> Job:
+        """The job as it is now."""
+        return _parsed(Job, json_of(self._transport.request("GET", _path(job_id))))
+
+    def list_jobs(
+        self,
+        *,
+        state: str | None = None,
+        model: str | None = None,
+        external_id: str | None = None,
+        cursor: str | None = None,
+        limit: int = 20,
+    ) -> JobPage:
+        """One page of this client's jobs, newest first; pass `next_cursor` on for the next one."""
+        wanted = {"state": state, "model": model, "external_id": external_id, "cursor": cursor, "limit": limit}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        return _parsed(JobPage, json_of(self._transport.request("GET", "/unlearn-jobs", params=given)))
+
+    def cancel(self, job_id: str) -> Job:
+        """Asks for the job to be stopped. Raises Conflict when it has ended otherwise."""
+        return _parsed(Job, json_of(self._transport.request("POST", _path(job_id, "cancel"))))
+
+    def metrics(self, job_id: str) -> tuple[Metric, ...]:
+        """What has been measured so far, before and after forgetting."""
+        document = json_of(self._transport.request("GET", _path(job_id, "metrics")))
+        return tuple(_parsed(Metric, item) for item in _listed(document, "metrics"))
+
+    def events(self, job_id: str, *, after: int = 0, patience: float = 60.0) -> Iterator[Event]:
+        """Every event later than the one with id `after`, as it happens, until the job has ended.
+
+        `patience`: seconds without any answer from the service before the failure is raised.
+        """
+        return iter(EventFeed(self._transport, _path(job_id, "events"), after, patience))
+
+    def follow(self, job_id: str, *, patience: float = 60.0) -> Iterator[Job]:
+        """The job now and after every change, the last time when it has ended."""
+        job = self.get(job_id)
+        yield job
+        if job.ended:
+            return
+        asked_at = time.monotonic()
+        for event in self.events(job_id, patience=patience):
+            if event.kind == "progress" and time.monotonic() - asked_at < _REFRESH:
+                continue
+            job, asked_at = self.get(job_id), time.monotonic()
+            yield job
+            if job.ended:
+                return
+
+    def wait(self, job_id: str, *, patience: float = 60.0) -> Job:
+        """Blocks until the job has ended and returns it, whether it succeeded or not."""
+        for job in self.follow(job_id, patience=patience):
+            if job.ended:
+                return job
+        return self.get(job_id)
+
+    def download(self, job: Job | str, target: str | Path) -> Path:
+        """Fetches the adapter (a zip) to `target`, resuming an earlier attempt, and checks its sha256.
+
+        Raises IntegrityError when the bytes aren't the ones the job's record names, Conflict when there are none.
+        """
+        current = self.get(job) if isinstance(job, str) else job
+        path = _path(current.id, "artifact")
+        if current.artifact is None:
+            self._transport.request("GET", path)  # answers with the reason
+            raise UnexpectedReply("the job's record names no artifact")
+        return download(self._transport, path, current.artifact, Path(target))
+
+    def _post_once(self, parts: list[Any], key: str) -> Job:
+        for pause in (*PAUSES, None):
+            try:
+                response = self._transport.request(
+                    "POST", "/unlearn-jobs", files=parts, headers={"Idempotency-Key": key}
+                )
+                return _parsed(Job, json_of(response))
+            except Conflict as error:
+                # An attempt of ours whose answer was lost may still be being stored.
+                if pause is None or error.problem.type != _IN_FLIGHT:
+                    raise
+                time.sleep(pause)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _path(job_id: str, *rest: str) -> str:
+    return "/".join(["/unlearn-jobs", quote(job_id, safe=""), *rest])
+
+
+def _listed(document: Any, name: str) -> list[Any]:
+    items = document.get(name) if isinstance(document, dict) else None
+    if not isinstance(items, list):
+        raise UnexpectedReply(f"the reply holds no {name}: is this the right URL?")
+    return items
+
+
+def _parsed(model: type[_Reply], document: Any) -> _Reply:
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise UnexpectedReply(
+            f"the reply can't be understood (at '{place or 'top'}'): is this the right URL?"
+        ) from None

@@ -1,0 +1,198 @@
+"""Commands over HTTP: send a forget request, watch it, fetch the adapter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from vgid_client import render
+from vgid_client.client import Client
+from vgid_client.models import Job
+from vgid_client.submission import Pair, read_jsonl
+
+app = typer.Typer(
+    help="Unlearning as a service: make a multimodal model forget, and measure it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False)
+
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print what the service says as JSON.")]
+
+
+@app.callback()
+def connect(
+    context: typer.Context,
+    url: Annotated[str, typer.Option(envvar="VGID_API_URL", help="The service's URL.")] = "http://127.0.0.1:8000",
+    api_key: Annotated[
+        str, typer.Option(envvar="VGID_API_KEY", help="From `vgid keys create`.", show_default=False)
+    ] = "",
+) -> None:
+    """Unlearning as a service: make a multimodal model forget, and measure it."""
+
+    def open_client() -> Client:
+        if not api_key:
+            raise typer.BadParameter("no API key: set VGID_API_KEY or pass --api-key before the command")
+        return Client(url, api_key.strip())
+
+    context.obj = open_client
+
+
+def _client(context: typer.Context) -> Client:
+    opened: Callable[[], Client] = context.obj
+    return opened()
+
+
+@app.command(rich_help_panel="Requests")
+def submit(
+    context: typer.Context,
+    forget: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Lines of image, question, answer.")],
+    model: Annotated[str, typer.Option(help="One of `vgid models`.")],
+    retain: Annotated[Path | None, typer.Option(help="What must stay, as JSONL.")] = None,
+    retain_set: Annotated[str | None, typer.Option(help="A retain set registered for the model.")] = None,
+    probe: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help="Only evaluated. Repeatable.")] = None,
+    training: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="E.g. steps=40.")] = None,
+    external_id: Annotated[str | None, typer.Option(help="Your own number for the request.")] = None,
+    subject_reference: Annotated[str | None, typer.Option(help="Whose data; only a keyed hash is stored.")] = None,
+    legal_basis: Annotated[str | None, typer.Option(help="E.g. 'GDPR Art. 17'.")] = None,
+    due_at: Annotated[datetime | None, typer.Option(help="Deadline, in UTC.")] = None,
+    metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable.")] = None,
+    idempotency_key: Annotated[str | None, typer.Option(help="Sending twice with one key makes one job.")] = None,
+    watch: Annotated[bool, typer.Option("--follow", help="Stay until it has ended.")] = False,
+) -> None:
+    """Send a forget request."""
+    probes: dict[str, list[Pair]] = {n: read_jsonl(file) for n, file in _assignments(probe, "--probe").items()}
+    with _client(context) as client:
+        job = client.submit(
+            model,
+            read_jsonl(forget),
+            retain=read_jsonl(retain) if retain else None,
+            retain_set=retain_set,
+            probes=probes,
+            training={name: _value(text) for name, text in _assignments(training, "--set").items()},
+            external_id=external_id,
+            subject_reference=subject_reference,
+            legal_basis=legal_basis,
+            due_at=due_at.replace(tzinfo=UTC) if due_at else None,
+            metadata=_assignments(metadata, "--metadata"),
+            idempotency_key=idempotency_key,
+        )
+        if watch:
+            _watch(client, job.id)
+        else:
+            out.print(job.id, soft_wrap=True)
+
+
+@app.command(rich_help_panel="Requests")
+def status(context: typer.Context, job: JobId, as_json: AsJson = False) -> None:
+    """Show a job."""
+    with _client(context) as client:
+        found = client.get(job)
+    _print_json(found) if as_json else out.print(render.job_table(found))
+
+
+@app.command(rich_help_panel="Requests")
+def jobs(
+    context: typer.Context,
+    state: Annotated[str | None, typer.Option(help="Only those in this state.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only those of this model.")] = None,
+    external_id: Annotated[str | None, typer.Option(help="Only those with this number of yours.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Jobs a page.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List your jobs, newest first."""
+    with _client(context) as client:
+        page = client.list_jobs(state=state, model=model, external_id=external_id, cursor=cursor, limit=limit)
+    if as_json:
+        _print_json(page)
+        return
+    out.print(render.jobs_table(page))
+    if page.next_cursor:
+        out.print(f"More: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
+
+
+@app.command(rich_help_panel="Requests")
+def follow(context: typer.Context, job: JobId) -> None:
+    """Watch a job until it has ended; ends with 1 unless it succeeded."""
+    with _client(context) as client:
+        _watch(client, job)
+
+
+@app.command(rich_help_panel="Requests")
+def cancel(context: typer.Context, job: JobId) -> None:
+    """Ask for a job to be stopped."""
+    with _client(context) as client:
+        found = client.cancel(job)
+    out.print("cancelled" if found.state == "cancelled" else f"{found.state}, being stopped")
+
+
+@app.command(rich_help_panel="Requests")
+def metrics(context: typer.Context, job: JobId, as_json: AsJson = False) -> None:
+    """Show what was measured before and after forgetting."""
+    with _client(context) as client:
+        rows = client.metrics(job)
+    if as_json:
+        out.print_json(json.dumps([row.model_dump(mode="json") for row in rows]))
+    else:
+        out.print(render.metrics_table(rows) if rows else "nothing measured yet")
+
+
+@app.command(rich_help_panel="Requests")
+def download(
+    context: typer.Context,
+    job: JobId,
+    to: Annotated[Path | None, typer.Option(help="Where to; default ./<job>.zip.")] = None,
+) -> None:
+    """Fetch the adapter, resuming an earlier attempt, and check its sha256."""
+    with _client(context) as client:
+        found = client.get(job)
+        path = client.download(found, to or Path(f"{found.id}.zip"))
+    out.print(f"{path}  sha256 {found.artifact.sha256 if found.artifact else ''}", soft_wrap=True)
+
+
+@app.command(rich_help_panel="Requests")
+def models(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the models that can be made to forget."""
+    with _client(context) as client:
+        found = client.models()
+    if as_json:
+        out.print_json(json.dumps([model.model_dump(mode="json") for model in found]))
+    else:
+        out.print(render.models_table(found))
+
+
+def _watch(client: Client, job_id: str) -> None:
+    with render.JobView(out) as view:
+        job: Job | None = None
+        for job in client.follow(job_id):
+            view.show(job)
+    if job is None or job.state != "succeeded":
+        raise typer.Exit(1)
+
+
+def _print_json(reply: Any) -> None:
+    out.print_json(reply.model_dump_json())
+
+
+def _assignments(given: list[str] | None, option: str) -> dict[str, str]:
+    pairs = [text.partition("=") for text in given or []]
+    if any(not (name and mark) for name, mark, _ in pairs):
+        raise typer.BadParameter("must look like NAME=VALUE", param_hint=option)
+    return {name: value for name, _, value in pairs}
+
+
+def _value(text: str) -> Any:
+    """A number, object or null as JSON writes it, anything else as the string it is."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

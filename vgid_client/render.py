@@ -1,0 +1,139 @@
+"""Jobs and figures for people: tables, and a progress bar that becomes plain lines without a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.table import Table
+
+from vgid_client.models import Job, JobPage, Metric, Model
+
+_STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "default"}
+_NAMES = {"rouge_l": "ROUGE-L", "answer_probability": "answer probability"}
+_LINE_EVERY = 5.0  # seconds between plain progress lines within one phase
+
+
+def jobs_table(page: JobPage) -> Table:
+    """One row a job."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("job", "state", "phase", "model", "your id", "created"):
+        table.add_column(name, no_wrap=name == "job")
+    for job in page.jobs:
+        state = f"[{_STYLES.get(job.state, 'default')}]{job.state}[/]"
+        created = f"{job.created_at.astimezone():%Y-%m-%d %H:%M:%S}"
+        table.add_row(job.id, state, job.phase or "", job.model, job.external_id or "", created)
+    return table
+
+
+def job_table(job: Job) -> Table:
+    """What is worth knowing about one job, a line each."""
+    lines: list[tuple[str, str | None]] = [
+        ("job", job.id),
+        ("state", job.state + (" (being stopped)" if job.cancel_requested and not job.ended else "")),
+        ("phase", None if job.ended else job.phase),
+        ("progress", f"{job.progress.fraction:.0%}, step {job.progress.step} of {job.progress.total_steps}"),
+        ("model", job.model),
+        ("your id", job.external_id),
+        ("legal basis", job.legal_basis),
+        ("due", f"{job.due_at:%Y-%m-%d}" if job.due_at else None),
+        ("attempt", f"{job.attempt} of {job.max_attempts}" if job.attempt else None),
+        ("error", _reason(job)),
+        ("stopped because", job.stop_reason),
+        (
+            "inputs deleted",
+            f"{job.inputs_deleted_at.astimezone():%Y-%m-%d %H:%M:%S}" if job.inputs_deleted_at else None,
+        ),
+        ("artifact", f"{job.artifact.size_bytes} bytes, sha256 {job.artifact.sha256}" if job.artifact else None),
+    ]
+    table = Table(box=None, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in lines:
+        if value:
+            table.add_row(name, value)
+    return table
+
+
+def metrics_table(rows: Iterable[Metric]) -> Table:
+    """One row a set and figure: before, after, how many pairs."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("set")
+    table.add_column("figure")
+    for name in ("before", "after", "pairs"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        values = ["–" if value is None else f"{value:.3f}" for value in (row.before, row.after)]
+        table.add_row(row.split, _NAMES.get(row.name, row.name), *values, str(row.pairs))
+    return table
+
+
+def models_table(models: Iterable[Model]) -> Table:
+    """One row a model, with the retain sets that can be named."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("model", "title", "retain sets"):
+        table.add_column(name)
+    for model in models:
+        table.add_row(model.name, model.title or "", ", ".join(model.retain_set_names))
+    return table
+
+
+class JobView:
+    """Shows a running job: a live bar on a terminal, else a line for each phase and one every few seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._line: tuple[str, float] = ("", 0.0)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            columns = (TextColumn("{task.description:<20}"), BarColumn(), TaskProgressColumn())
+            self._bar = Progress(*columns, TextColumn("{task.fields[detail]}"), console=self._console)
+            self._task = self._bar.add_task("waiting", total=1.0, detail="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, job: Job) -> None:
+        """Brings the view up to date."""
+        title = job.state if job.ended else job.phase or job.state
+        if self._bar is not None:
+            self._bar.update(self._task, completed=job.progress.fraction, description=title, detail=detail_of(job))
+            return
+        now = time.monotonic()
+        if title != self._line[0] or now - self._line[1] >= _LINE_EVERY:
+            self._line = (title, now)
+            self._console.print(f"  {title:<12} {job.progress.fraction:>4.0%}  {detail_of(job)}", soft_wrap=True)
+
+
+def detail_of(job: Job) -> str:
+    """Step, losses and remaining time, as far as they are known; the reason when it failed."""
+    if job.ended:
+        return _reason(job) or ""
+    progress = job.progress
+    parts = []
+    if progress.total_steps:
+        parts.append(f"step {progress.step}/{progress.total_steps}")
+    if progress.loss_forget is not None:
+        parts.append(f"loss forget {progress.loss_forget:.3f}")
+    if progress.loss_retain is not None:
+        parts.append(f"retain {progress.loss_retain:.3f}")
+    if progress.estimated_finish_at is not None:
+        left = (progress.estimated_finish_at - datetime.now(UTC)).total_seconds()
+        parts.append(f"{max(0, round(left))} s left")
+    return " · ".join(parts)
+
+
+def _reason(job: Job) -> str | None:
+    return (job.error.detail or job.error.type) if job.error else None

@@ -1,0 +1,90 @@
+"""A forget request as it goes over the wire: one JSON part, and each image once, as the bytes it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vgid_client.errors import DataFileError
+
+# A part of a multipart body as httpx takes it: its name, and (file name, content, media type).
+Part = tuple[str, tuple[str | None, bytes, str]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An encoded image (PNG, JPEG, WebP ...), a question about it and the answer the model gives today."""
+
+    image: bytes = field(repr=False)
+    question: str = field(repr=False)
+    answer: str = field(repr=False)
+
+
+def read_jsonl(path: str | Path) -> list[Pair]:
+    """Pairs from a file of one `{"image": "<path beside the file>", "question": ..., "answer": ...}` a line.
+
+    Raises DataFileError naming the line.
+    """
+    source = Path(path)
+    images: dict[str, bytes] = {}
+    pairs = []
+    for number, line in enumerate(_text_of(source).splitlines(), start=1):
+        if line.strip():
+            pairs.append(_pair_of_line(line, f"{source.name}, line {number}", source.parent, images))
+    if not pairs:
+        raise DataFileError(f"{source.name} holds no pairs")
+    return pairs
+
+
+def multipart_of(request: Mapping[str, Any], sets: Mapping[str, Iterable[Pair]]) -> list[Part]:
+    """The parts of a submission: `request` with `sets` put in, then one part for each different image.
+
+    A set named 'forget' or 'retain' stands beside the other fields, every other one under `probes`.
+    """
+    images: dict[str, bytes] = {}
+    body: dict[str, Any] = dict(request)
+    for name, pairs in sets.items():
+        place = body if name in ("forget", "retain") else body.setdefault("probes", {})
+        place[name] = [_reference(pair, images) for pair in pairs]
+    document = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    parts: list[Part] = [("request", (None, document, "application/json"))]
+    parts += [(name, (name, data, "application/octet-stream")) for name, data in images.items()]
+    return parts
+
+
+def _reference(pair: Pair, images: dict[str, bytes]) -> dict[str, Any]:
+    name = hashlib.sha256(pair.image).hexdigest()[:32]
+    images[name] = pair.image
+    return {"image": {"file": name}, "question": pair.question, "answer": pair.answer}
+
+
+def _text_of(source: Path) -> str:
+    try:
+        return source.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataFileError(f"{source.name}: {(error.strerror or 'cannot be read').lower()}") from None
+    except UnicodeDecodeError:
+        raise DataFileError(f"{source.name} is not UTF-8 text") from None
+
+
+def _pair_of_line(line: str, where: str, folder: Path, images: dict[str, bytes]) -> Pair:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError:
+        raise DataFileError(f"{where} is not JSON") from None
+    if not isinstance(record, dict):
+        raise DataFileError(f"{where} is not a JSON object")
+    for key in ("image", "question", "answer"):
+        if not isinstance(record.get(key), str) or not record[key].strip():
+            raise DataFileError(f"{where}: '{key}' is missing or empty")
+    reference = record["image"]
+    if reference not in images:
+        try:
+            images[reference] = (folder / reference).read_bytes()
+        except OSError as error:
+            raise DataFileError(f"{where}: image: {(error.strerror or 'cannot be read').lower()}") from None
+    return Pair(images[reference], record["question"], record["answer"])
