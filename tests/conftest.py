@@ -1,0 +1,92 @@
+"""The services that tests run against: real Postgres and real Redis, one of each a session, clean for every test."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from local.postgres import EmbeddedPostgres
+from local.redis import EmbeddedRedis
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from jobs.settings import Settings
+
+_TEMPLATE = "vgid_template"
+SECRET_KEY = base64.b64encode(bytes(range(32))).decode()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A server without crash safety, holding one migrated, empty database that the tests' own are copied from."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), durable=False)
+    try:
+        server.start()
+        with server.connect() as connection:
+            connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+        import migrations
+
+        if hasattr(migrations, "upgrade"):
+            migrations.upgrade(server.url_of(_TEMPLATE))
+        yield server
+    finally:
+        server.destroy()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A fresh database with every migration applied and no rows."""
+    name = f"test_{uuid.uuid4().hex}"
+    with postgres.connect() as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    yield postgres.url_of(name)
+    with postgres.connect() as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def redis_url(redis_server: EmbeddedRedis) -> str:
+    """An empty Redis."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    return redis_server.url
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    """Settings of one test's own services. The catalog is empty: a test that needs a model writes it to the file."""
+    from jobs.settings import Settings
+
+    catalog = tmp_path / "catalog.toml"
+    catalog.touch()
+    return Settings(
+        environment="development",
+        database_url=database_url,
+        redis_url=redis_url,
+        blob_dir=tmp_path / "blobs",
+        catalog=catalog,
+        secret_key=SECRET_KEY,
+    )
+
+
+@pytest.fixture
+def session_factory(settings: Settings) -> Iterator[sessionmaker[Session]]:
+    from jobs.database import make_engine
+    from jobs.database import session_factory as make_session_factory
+
+    engine = make_engine(settings)
+    yield make_session_factory(engine)
+    engine.dispose()
