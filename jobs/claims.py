@@ -1,0 +1,231 @@
+"""What an attempt may do with its job. Every write checks the attempt's token, so a stale attempt can't write."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from jobs import moves
+from jobs.states import Phase, State, checked
+from jobs.tables import Artifact, Job, JobMetric, MetricStage
+from vgid_core.progress import Progress
+
+_PROGRESS_INTERVAL = timedelta(seconds=1)
+_SLUG = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that is ours for as long as the lease is renewed, and the token that proves it."""
+
+    job: Job
+    token: UUID
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The answer to a heartbeat. `stalled_for` is the time in seconds since the last progress."""
+
+    held: bool
+    cancel_requested: bool = False
+    stalled_for: float = 0.0
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One measured number of one split, over so many pairs."""
+
+    split: str
+    name: str
+    value: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class NewArtifact:
+    """A stored artifact, as `BlobStore.put_artifact` returned it. `files` lists {name, sha256, size}."""
+
+    sha256: str
+    size_bytes: int
+    files: list[dict[str, Any]]
+    manifest: dict[str, Any]
+
+
+def claim(s: Session, job_id: UUID, worker: str, lease_seconds: float) -> Claim | None:
+    """Takes a queued job. None when there is nothing to take: claimed by another, ended, or unknown."""
+    job = s.scalar(
+        select(Job).where(Job.id == job_id, Job.state == State.queued).with_for_update(skip_locked=True),
+        execution_options={"populate_existing": True},
+    )
+    if job is None:
+        return None
+    now = moves.database_now(s)
+    token = uuid4()
+    job.state = checked(job.state, State.running)
+    job.phase = Phase.loading
+    job.attempt += 1
+    job.attempt_token = token
+    job.worker = worker
+    job.lease_expires_at = now + timedelta(seconds=lease_seconds)
+    job.started_at = job.started_at or now
+    job.last_progress_at = now
+    moves.add_event(s, job.id, "state", {"state": State.running.value, "attempt": job.attempt})
+    moves.add_event(s, job.id, "phase", {"phase": Phase.loading.value, "attempt": job.attempt})
+    s.flush()
+    return Claim(job, token)
+
+
+def heartbeat(s: Session, job_id: UUID, token: UUID, lease_seconds: float) -> Heartbeat:
+    """Renews the lease by the database's clock, if the token still holds the job."""
+    row = s.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.attempt_token == token)
+        .values(lease_expires_at=func.now() + timedelta(seconds=lease_seconds), updated_at=Job.updated_at)
+        .returning(Job.cancel_requested_at, func.extract("epoch", func.now() - Job.last_progress_at))
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if row is None:
+        return Heartbeat(held=False)
+    return Heartbeat(held=True, cancel_requested=row[0] is not None, stalled_for=float(row[1]))
+
+
+def report(s: Session, job_id: UUID, token: UUID, progress: Progress) -> bool:
+    """Records progress: every change of phase, and at most one report a second within a phase.
+
+    False when the token no longer holds the job.
+    """
+    job = _held(s, job_id, token)
+    if job is None:
+        return False
+    now = moves.database_now(s)
+    phase_changed = progress.phase != job.phase
+    if not phase_changed and job.last_progress_at is not None and now - job.last_progress_at < _PROGRESS_INTERVAL:
+        return True
+    _record(job, progress, now)
+    if phase_changed:
+        moves.add_event(s, job_id, "phase", {"phase": progress.phase.value, "attempt": job.attempt})
+    moves.add_event(s, job_id, "progress", _progress_event(job))
+    return True
+
+
+def save_metrics(s: Session, job_id: UUID, token: UUID, stage: MetricStage, rows: Sequence[MetricRow]) -> bool:
+    """Replaces the job's metrics of this stage; 'before' starts an attempt's measurements, so it clears both.
+
+    False when the token no longer holds the job.
+    """
+    job = _held(s, job_id, token)
+    if job is None:
+        return False
+    outdated = delete(JobMetric).where(JobMetric.job_id == job_id)
+    s.execute(outdated if stage == "before" else outdated.where(JobMetric.stage == stage))
+    values = [{"split": row.split, "name": row.name, "value": row.value, "pairs": row.pairs} for row in rows]
+    s.add_all(JobMetric(job_id=job_id, stage=stage, **value) for value in values)
+    moves.add_event(s, job_id, "metrics", {"stage": stage, "attempt": job.attempt, "metrics": values})
+    s.flush()
+    return True
+
+
+def succeed(s: Session, job_id: UUID, token: UUID, artifact: NewArtifact, stop_reason: str) -> State | None:
+    """Ends the job with its artifact; as cancelled, without it, if that was asked for first.
+
+    The state it ended in, or None when the token no longer holds the job.
+    """
+    job = _held(s, job_id, token)
+    if job is None:
+        return None
+    now = moves.database_now(s)
+    if job.cancel_requested_at is not None:
+        return moves.end(s, job, State.cancelled, now)
+    s.add(
+        Artifact(
+            job_id=job_id,
+            sha256=artifact.sha256,
+            size_bytes=artifact.size_bytes,
+            files=artifact.files,
+            manifest=artifact.manifest,
+        )
+    )
+    job.progress = 1.0
+    job.stop_reason = stop_reason
+    return moves.end(s, job, State.succeeded, now)
+
+
+def fail(s: Session, job_id: UUID, token: UUID, error_type: str, error_detail: str) -> State | None:
+    """Ends the job for an error that another attempt would meet again.
+
+    `error_type` is a stable slug; `error_detail` is shown to the client and must be free of personal data.
+    The state it ended in, or None when the token no longer holds the job. Raises ValueError for a malformed slug.
+    """
+    if not _SLUG.fullmatch(error_type):
+        raise ValueError("error_type must be a slug")
+    job = _held(s, job_id, token)
+    return None if job is None else moves.fail(s, job, moves.database_now(s), error_type, error_detail)
+
+
+def cancelled(s: Session, job_id: UUID, token: UUID) -> State | None:
+    """Ends the job after its run was stopped on request. None when the token no longer holds the job."""
+    job = _held(s, job_id, token)
+    return None if job is None else moves.end(s, job, State.cancelled, moves.database_now(s))
+
+
+def release(s: Session, job_id: UUID, token: UUID, *, max_attempts: int, refund: bool, reason: str) -> State | None:
+    """Gives the job up without a verdict: queued again, cancelled if asked for, or failed after the last attempt.
+
+    `refund` doesn't count the attempt (the worker is shutting down). `reason` is a stable slug for the history.
+    When the answer is `queued`, publish the job after the commit. None when the token no longer holds the job.
+    Raises ValueError for a malformed slug.
+    """
+    if not _SLUG.fullmatch(reason):
+        raise ValueError("reason must be a slug")
+    job = _held(s, job_id, token)
+    if job is None:
+        return None
+    if refund:
+        job.attempt -= 1
+    return moves.lose_attempt(s, job, moves.database_now(s), max_attempts, reason)
+
+
+def _held(s: Session, job_id: UUID, token: UUID) -> Job | None:
+    """The job with its row locked, if the token still holds it."""
+    return s.scalar(
+        select(Job).where(Job.id == job_id, Job.attempt_token == token).with_for_update(),
+        execution_options={"populate_existing": True},
+    )
+
+
+def _record(job: Job, progress: Progress, now: datetime) -> None:
+    job.phase = progress.phase
+    job.step = progress.step
+    job.total_steps = progress.total_steps
+    job.progress = min(max(_finite(progress.fraction) or 0.0, 0.0), 1.0)
+    job.loss_forget = _finite(progress.loss_forget)
+    job.loss_retain = _finite(progress.loss_retain)
+    seconds_left = _finite(progress.seconds_left)
+    job.estimated_finish_at = None if seconds_left is None else now + timedelta(seconds=max(seconds_left, 0.0))
+    job.last_progress_at = now
+
+
+def _progress_event(job: Job) -> dict[str, Any]:
+    return {
+        "attempt": job.attempt,
+        "phase": job.phase,
+        "fraction": job.progress,
+        "step": job.step,
+        "total_steps": job.total_steps,
+        "loss_forget": job.loss_forget,
+        "loss_retain": job.loss_retain,
+        "estimated_finish_at": job.estimated_finish_at and job.estimated_finish_at.isoformat(),
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    """None instead of what JSON can't say: a diverged run's loss is infinite or no number."""
+    return value if value is not None and math.isfinite(value) else None

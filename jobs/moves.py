@@ -1,0 +1,72 @@
+"""The only code that changes a job's state. Callers hold the row's lock, and say why in the history."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from jobs.states import ENDED, State, checked
+from jobs.tables import EventKind, Job, JobEvent
+
+POISON = "poison"
+
+
+def database_now(s: Session) -> datetime:
+    """The database's clock, the only one that counts: the start of the current transaction."""
+    return s.execute(select(func.now())).scalar_one()
+
+
+def add_event(s: Session, job_id: UUID, kind: EventKind, data: dict[str, Any]) -> None:
+    """One more line of the job's history. `data` must hold no personal data."""
+    s.add(JobEvent(job_id=job_id, kind=kind, data=data))
+
+
+def end(s: Session, job: Job, state: State, now: datetime, **why: str) -> State:
+    """Ends the job and forgets its data key in the same transaction. Raises IllegalTransition."""
+    if state not in ENDED:
+        raise ValueError(f"{state} isn't an end")
+    job.state = checked(job.state, state)
+    job.finished_at = now
+    job.wrapped_data_key = None
+    _drop_claim(job)
+    add_event(s, job.id, "state", {"state": state.value, "attempt": job.attempt, **why})
+    return state
+
+
+def fail(s: Session, job: Job, now: datetime, error_type: str, error_detail: str) -> State:
+    """Ends the job as failed, for a stated reason."""
+    job.error_type = error_type
+    job.error_detail = error_detail
+    return end(s, job, State.failed, now, error_type=error_type)
+
+
+def requeue(s: Session, job: Job, now: datetime, reason: str) -> State:
+    """Lets another attempt take the running job; whoever calls this publishes it after the commit."""
+    job.state = checked(job.state, State.queued)
+    _drop_claim(job)
+    job.step = job.total_steps = 0
+    job.progress = 0.0
+    job.loss_forget = job.loss_retain = job.last_progress_at = None
+    job.published_at = now
+    add_event(s, job.id, "state", {"state": State.queued.value, "attempt": job.attempt, "reason": reason})
+    return State.queued
+
+
+def lose_attempt(s: Session, job: Job, now: datetime, max_attempts: int, reason: str) -> State:
+    """What follows an attempt that ended without a verdict: cancelled if asked for, another try, or the end."""
+    if job.cancel_requested_at is not None:
+        return end(s, job, State.cancelled, now)
+    if job.attempt >= max_attempts:
+        return fail(s, job, now, POISON, f"Given up after {job.attempt} attempts, the last one lost to: {reason}.")
+    return requeue(s, job, now, reason)
+
+
+def _drop_claim(job: Job) -> None:
+    job.attempt_token = None
+    job.lease_expires_at = None
+    job.phase = None
+    job.estimated_finish_at = None

@@ -1,0 +1,57 @@
+"""The one sender. The queue carries ids and nothing else; losing all of it loses no job."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+QUEUE_NAME = "vgid"
+TASK_NAME = "vgid.run_job"
+
+_TIMEOUTS = {"socket_connect_timeout": 2.0, "socket_timeout": 5.0}
+# A pooled connection to a Redis that has restarted fails once; a Redis that is down is the reaper's business.
+_RETRIES = {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
+
+
+class QueueUnavailable(Exception):
+    """Redis can't be reached. Nothing is lost: the reaper publishes queued jobs again."""
+
+
+class JobQueue:
+    """The Redis list that workers read. Thread-safe; connects when first used."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._sender = Celery("vgid", broker=redis_url, set_as_current=False)
+        self._sender.conf.update(task_ignore_result=True, broker_transport_options=dict(_TIMEOUTS))
+        self._redis = redis.Redis.from_url(redis_url, **_TIMEOUTS)
+
+    def publish(self, job_id: UUID) -> None:
+        """Tells one worker about the job. Call it after the commit. Raises QueueUnavailable."""
+        try:
+            self._sender.send_task(
+                TASK_NAME, args=[str(job_id)], queue=QUEUE_NAME, ignore_result=True, retry=True, retry_policy=_RETRIES
+            )
+        except (OperationalError, redis.RedisError, OSError) as error:
+            raise QueueUnavailable(type(error).__name__) from error
+
+    def depth(self) -> int:
+        """How many messages wait, those that a worker has fetched but not started excluded. Raises QueueUnavailable."""
+        try:
+            return int(self._redis.llen(QUEUE_NAME))
+        except (redis.RedisError, OSError) as error:
+            raise QueueUnavailable(type(error).__name__) from error
+
+    def ping(self) -> None:
+        """Returns when Redis answers. Raises QueueUnavailable."""
+        try:
+            self._redis.ping()
+        except (redis.RedisError, OSError) as error:
+            raise QueueUnavailable(type(error).__name__) from error
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._sender.close()
+        self._redis.close()

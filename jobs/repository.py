@@ -1,0 +1,194 @@
+"""What a client may ask of the ledger. The tenant filter is inside every query."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, tuple_
+from sqlalchemy.orm import Session
+
+from jobs import moves
+from jobs.states import ENDED, State
+from jobs.tables import Artifact, Job, JobEvent, JobMetric
+
+
+class InvalidCursor(ValueError):
+    """The cursor wasn't made by `list_jobs`."""
+
+
+class JobEnded(Exception):
+    """The job has ended in `state`, so there is nothing left to cancel."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__(f"the job has {state} already" if state is not State.cancelled else "the job is cancelled")
+        self.state = state
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A validated request. Its inputs are stored under `id` already, encrypted with the key that is wrapped here.
+
+    `config` is the resolved UnlearnConfig as JSON; `request_hash` the keyed hash of the canonical request.
+    """
+
+    id: UUID
+    model: str
+    config: dict[str, Any]
+    forget_pairs: int
+    retain_pairs: int | None
+    retain_set: str | None
+    probes: dict[str, int]
+    request_hash: str
+    wrapped_data_key: bytes
+    external_id: str | None = None
+    subject_hash: str | None = None
+    legal_basis: str | None = None
+    due_at: datetime | None = None
+    job_metadata: dict[str, str] | None = None
+    idempotency_key: str | None = None
+
+
+def try_idempotency_lock(s: Session, client_id: UUID, key: str) -> bool:
+    """Reserves the key for this transaction. False while another transaction of the same client holds it."""
+    digest = hashlib.sha256(b"vgid/idempotency/" + client_id.bytes + key.encode()).digest()
+    number = int.from_bytes(digest[:8], "big", signed=True)
+    return bool(s.execute(select(func.pg_try_advisory_xact_lock(number))).scalar_one())
+
+
+def find_by_idempotency_key(s: Session, client_id: UUID, key: str) -> Job | None:
+    """The client's job that was submitted with this key, or None."""
+    return s.scalar(select(Job).where(Job.client_id == client_id, Job.idempotency_key == key))
+
+
+def submit(s: Session, client_id: UUID, new: NewJob) -> Job:
+    """The queued job. Publish its id after the commit; if that is lost, the reaper does it later."""
+    job = Job(
+        id=new.id,
+        client_id=client_id,
+        state=State.queued,
+        model=new.model,
+        config=new.config,
+        forget_pairs=new.forget_pairs,
+        retain_pairs=new.retain_pairs,
+        retain_set=new.retain_set,
+        probes=new.probes,
+        request_hash=new.request_hash,
+        wrapped_data_key=new.wrapped_data_key,
+        external_id=new.external_id,
+        subject_hash=new.subject_hash,
+        legal_basis=new.legal_basis,
+        due_at=new.due_at,
+        job_metadata=new.job_metadata or {},
+        idempotency_key=new.idempotency_key,
+    )
+    s.add(job)
+    s.flush()
+    moves.add_event(s, job.id, "state", {"state": State.queued.value, "attempt": 0})
+    return job
+
+
+def get_job(s: Session, client_id: UUID, job_id: UUID) -> Job | None:
+    """The client's job, or None."""
+    return s.scalar(select(Job).where(Job.client_id == client_id, Job.id == job_id))
+
+
+def list_jobs(
+    s: Session,
+    client_id: UUID,
+    *,
+    state: State | None = None,
+    model: str | None = None,
+    external_id: str | None = None,
+    subject_hash: str | None = None,
+    created_after: datetime | None = None,
+    created_before: datetime | None = None,
+    cursor: str | None = None,
+    limit: int = 20,
+) -> tuple[Sequence[Job], str | None]:
+    """A page of the client's jobs, newest first, and the cursor of the next page (None after the last).
+
+    Jobs created at or after `created_after` and before `created_before`. Raises InvalidCursor.
+    """
+    query = select(Job).where(Job.client_id == client_id)
+    wanted = {Job.state: state, Job.model: model, Job.external_id: external_id, Job.subject_hash: subject_hash}
+    query = query.where(*(column == value for column, value in wanted.items() if value is not None))
+    if created_after is not None:
+        query = query.where(Job.created_at >= created_after)
+    if created_before is not None:
+        query = query.where(Job.created_at < created_before)
+    if cursor is not None:
+        query = query.where(tuple_(Job.created_at, Job.id) < tuple_(*_read_cursor(cursor)))
+    jobs = s.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)).all()
+    page = jobs[:limit]
+    return page, _cursor_after(page[-1]) if len(jobs) > limit else None
+
+
+def request_cancel(s: Session, client_id: UUID, job_id: UUID) -> Job | None:
+    """Cancels a queued job at once and asks the worker to stop a running one; asking again changes nothing.
+
+    None for an unknown job. When the job comes back cancelled, delete its inputs after the commit.
+    Raises JobEnded when it has succeeded or failed.
+    """
+    job = s.scalar(
+        select(Job).where(Job.client_id == client_id, Job.id == job_id).with_for_update(),
+        execution_options={"populate_existing": True},
+    )
+    if job is None or job.state is State.cancelled:
+        return job
+    if job.state in ENDED:
+        raise JobEnded(job.state)
+    now = moves.database_now(s)
+    job.cancel_requested_at = job.cancel_requested_at or now
+    if job.state is State.queued:
+        moves.end(s, job, State.cancelled, now)
+    s.flush()
+    return job
+
+
+def events_after(s: Session, job_id: UUID, after_id: int, limit: int) -> Sequence[JobEvent]:
+    """At most `limit` events newer than `after_id` (0: from the start), oldest first."""
+    return s.scalars(
+        select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id > after_id).order_by(JobEvent.id).limit(limit)
+    ).all()
+
+
+def metrics_of(s: Session, job_id: UUID) -> Sequence[JobMetric]:
+    """What the latest attempt measured, by split, name and stage."""
+    order = (JobMetric.split, JobMetric.name, JobMetric.stage)
+    return s.scalars(select(JobMetric).where(JobMetric.job_id == job_id).order_by(*order)).all()
+
+
+def artifact_of(s: Session, job_id: UUID) -> Artifact | None:
+    """The succeeded job's artifact, or None."""
+    return s.get(Artifact, job_id)
+
+
+def mark_inputs_deleted(s: Session, job_id: UUID) -> None:
+    """Records that the ended job's uploads are gone. The first time counts."""
+    job = s.scalar(select(Job).where(Job.id == job_id, Job.inputs_deleted_at.is_(None)).with_for_update())
+    if job is not None:
+        job.inputs_deleted_at = moves.database_now(s)
+
+
+def _cursor_after(job: Job) -> str:
+    place = json.dumps([job.created_at.isoformat(), job.id.hex]).encode()
+    return base64.urlsafe_b64encode(place).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
+    try:
+        place = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        created_at, job_id = json.loads(place)
+        moment = datetime.fromisoformat(created_at)
+        if moment.tzinfo is None:
+            raise ValueError
+        return moment, UUID(hex=job_id)
+    except (ValueError, TypeError, AttributeError):
+        raise InvalidCursor("not a cursor of this list") from None
