@@ -51,8 +51,8 @@ def load_base(source: str, config: UnlearnConfig) -> BaseModel:
     auto = torch.bfloat16 if device.type == "cuda" else torch.float32
     dtype = auto if config.dtype == "auto" else getattr(torch, config.dtype)
     try:
-        processor = AutoProcessor.from_pretrained(source)
-        model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype)
+        processor: Any = AutoProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
+        model: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype)
     except (OSError, ValueError, KeyError) as error:
         raise ModelNotLoadable(f"'{Path(source).name}' can't be loaded: {type(error).__name__}") from error
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
@@ -129,7 +129,8 @@ def require_trained(student: PeftModel) -> list[str]:
 
     Frozen embeddings under gradient checkpointing leave layers untrained without a word (open-unlearning #178).
     """
-    trained, idle = [], []
+    trained: list[str] = []
+    idle: list[str] = []
     for name, parameter in student.named_parameters():
         if ".lora_B." in name:
             module = name.split(".lora_B.")[0].removeprefix("base_model.model.")

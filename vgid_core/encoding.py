@@ -95,10 +95,8 @@ class PromptEncoder:
             self._refuse_control_tokens(answer, "answer")
             whole = self._ids(self._lead + self._separator + answer)
             head = self._ids(self._lead)
-            if whole[: len(head)] == head:
-                ids = whole[len(head) :]
-            else:  # the tokenizer merges across the boundary; generation can't, so neither may the target
-                ids = self._ids(answer)
+            # A tokenizer that merges across the boundary can't generate that merge, so it is no target either.
+            ids = whole[len(head) :] if whole[: len(head)] == head else self._ids(answer)
             self._answers[answer] = [*ids, self._end_id]
         return self._answers[answer]
 

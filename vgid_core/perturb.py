@@ -27,7 +27,8 @@ def perturb(image: Image.Image, config: PerturbationConfig, generator: torch.Gen
         return image.filter(ImageFilter.GaussianBlur(strength))
     pixels = pil_to_tensor(image).float() / 255.0
     disturbed = _KINDS[config.kind](pixels, strength, generator)
-    return to_pil_image((disturbed.clamp(0, 1) * 255).round().to(torch.uint8))
+    result: Image.Image = to_pil_image((disturbed.clamp(0, 1) * 255).round().to(torch.uint8))
+    return result
 
 
 def _uniform(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor:
@@ -57,7 +58,8 @@ def _patch_shuffle(pixels: Tensor, strength: float, generator: torch.Generator) 
     core = pixels[:, : rows * side, : columns * side]
     patches = core.reshape(channels, side, rows, side, columns).permute(1, 3, 0, 2, 4).flatten(0, 1)
     patches = patches[torch.randperm(side * side, generator=generator)]
-    mixed = patches.unflatten(0, (side, side)).permute(2, 0, 3, 1, 4).reshape(core.shape)
+    grid = patches.reshape(side, side, channels, rows, columns)
+    mixed = grid.permute(2, 0, 3, 1, 4).reshape(core.shape)
     result = pixels.clone()
     result[:, : rows * side, : columns * side] = mixed
     return result

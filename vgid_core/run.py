@@ -35,7 +35,7 @@ class UnlearnSpec:
     out: Path
     utility: PairSet | None = field(default=None, repr=False)
     probes: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
-    config: UnlearnConfig = UnlearnConfig()
+    config: UnlearnConfig = field(default_factory=UnlearnConfig)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,23 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.vgid_core.tiny import save_tiny_model
+from vgid_core.base_model import BaseModel, load_base
+from vgid_core.config import UnlearnConfig
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture
+def base(tiny_folder: Path) -> BaseModel:
+    return load_base(str(tiny_folder), UnlearnConfig(device="cpu"))

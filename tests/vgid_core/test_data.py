@@ -1,0 +1,92 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.vgid_core.tiny import pair_set, picture
+from vgid_core import DataError, EncodedImage, Pair, PairSet
+
+
+def test_a_set_survives_the_disk(tmp_path: Path) -> None:
+    original = pair_set("forget", 5)
+    original.write_jsonl(tmp_path / "forget.jsonl")
+    back = PairSet.from_jsonl(tmp_path / "forget.jsonl")
+    assert (back.name, back.digest, len(back)) == ("forget", original.digest, 5)
+    assert back == original
+
+
+def test_an_image_named_twice_is_held_once(tmp_path: Path) -> None:
+    image = picture(1)
+    PairSet.of("forget", [Pair(image, "a?", "b"), Pair(image, "c?", "d")]).write_jsonl(tmp_path / "f.jsonl")
+    assert len(list((tmp_path / "images").iterdir())) == 1
+    first, second = PairSet.from_jsonl(tmp_path / "f.jsonl")
+    assert first.image is second.image
+
+
+def test_the_digest_names_content_and_order_and_not_the_role() -> None:
+    items = pair_set("forget", 4)
+    assert PairSet("retain", items.pairs).digest == items.digest
+    assert PairSet("forget", items.pairs[::-1]).digest != items.digest
+    assert PairSet("forget", items.pairs[:3]).digest != items.digest
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("{not json", "forget[1]"),
+        ("[1, 2]", "forget[1]"),
+        ('{"image": "a.png", "question": "q"}', "forget[1].answer"),
+        ('{"image": "a.png", "question": 3, "answer": "x"}', "forget[1].question"),
+        ('{"image": "missing.png", "question": "q", "answer": "x"}', "forget[1].image"),
+        ('{"image": "../outside.png", "question": "q", "answer": "x"}', "forget[1].image"),
+        ('{"image": "a.png", "question": "q", "answer": "  "}', "forget[1].answer"),
+    ],
+)
+def test_a_bad_line_is_named_and_not_repeated(tmp_path: Path, line: str, field: str) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (tmp_path / "outside.png").write_bytes(b"x")
+    (folder / "a.png").write_bytes(picture(1).data)
+    good = json.dumps({"image": "a.png", "question": "q", "answer": "x"})
+    (folder / "forget.jsonl").write_text(f"{good}\n{line}\n")
+    with pytest.raises(DataError) as error:
+        PairSet.from_jsonl(folder / "forget.jsonl")
+    assert error.value.field == field
+    assert line not in str(error.value)
+
+
+def test_an_empty_set_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "forget.jsonl").write_text("\n\n")
+    with pytest.raises(DataError, match="holds no pairs"):
+        PairSet.from_jsonl(tmp_path / "forget.jsonl")
+
+
+def test_bytes_that_are_no_image_are_refused() -> None:
+    with pytest.raises(DataError, match="not a readable image"):
+        EncodedImage(b"GIF89a, or so it says").decode()
+    whole = picture(1).data
+    with pytest.raises(DataError, match="not a readable image"):
+        EncodedImage(whole[: len(whole) // 2]).decode()
+
+
+def test_overlap_is_taken_out_by_image_bytes() -> None:
+    forget, retain = pair_set("forget", 3), pair_set("retain", 5, first_picture=2)
+    rest = retain.without_images_of(forget)
+    assert len(rest) == 4
+    with pytest.raises(DataError):
+        forget.without_images_of(forget)
+
+
+def test_a_sample_is_even_and_always_the_same() -> None:
+    items = pair_set("retain", 10)
+    assert items.sample(4) == items.sample(4)
+    assert [items.pairs.index(p) for p in items.sample(4)] == [0, 2, 5, 7]
+    assert items.sample(10) is items
+
+
+def test_no_repr_shows_what_a_pair_holds() -> None:
+    items = pair_set("forget", 2)
+    for text in (repr(items), repr(items.pairs[0]), repr(items.pairs[0].image)):
+        assert "Ada" not in text
+        assert "person" not in text
+        assert "PNG" not in text

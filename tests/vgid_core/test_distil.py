@@ -1,0 +1,218 @@
+"""The method pinned: against a computation written here, and by what must and must not change."""
+
+import random
+
+import pytest
+import torch
+from torch.nn.utils import get_total_norm
+
+from tests.vgid_core.test_encoding import plain_logits
+from tests.vgid_core.tiny import pair_set, picture
+from vgid_core.base_model import BaseModel, answer_logits, attach_adapter, require_trained
+from vgid_core.config import InterventionConfig, LoraSettings, PerturbationConfig, UnlearnConfig
+from vgid_core.data import Pair, PairSet
+from vgid_core.distil import Distiller, distil, draw_batches
+from vgid_core.errors import AdapterUntrained, TrainingDiverged
+from vgid_core.perturb import perturb
+
+FORGET, RETAIN = pair_set("forget", 8), pair_set("retain", 9, first_picture=50)
+
+
+def config(**training: object) -> UnlearnConfig:
+    values = {"steps": 4, "forget_batch_size": 4, "retain_batch_size": 4, "learning_rate": 3e-3} | training
+    return UnlearnConfig.model_validate({"training": values, "device": "cpu", "seed": 5})
+
+
+def scrambled_adapter(base: BaseModel) -> torch.nn.Module:
+    """A student that differs from its base: a fresh LoRA has B = 0, for which every test would pass."""
+    student = attach_adapter(base, LoraSettings())
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in student.named_parameters():
+            if ".lora_B." in name:
+                parameter.normal_(0, 0.2, generator=generator)
+    return student.eval()
+
+
+def by_hand(student: torch.nn.Module, base: BaseModel, pairs: list[Pair], teach: object) -> float:
+    """The loss as the paper says it, a row and a token at a time, without padding, batches or our loss functions."""
+    total, count = 0.0, 0
+    for pair in pairs:
+        image, question = teach(pair)
+        ids = base.encoder.answer_ids(pair.answer)
+        with student.disable_adapter():
+            teacher = plain_logits(base, image, question, ids).double()
+        pupil = plain_logits(base, pair.image.decode(), pair.question, ids).double()
+        for t, s in zip(teacher, pupil, strict=True):
+            p, q = torch.softmax(t, 0), torch.softmax(s, 0)
+            total += float((p * (p.log() - q.log())).sum())
+            count += 1
+    return total / count
+
+
+@pytest.mark.parametrize("kind", ["uniform", "gaussian", "blank"])
+def test_forget_loss_equals_the_paper_written_out(base: BaseModel, kind: str) -> None:
+    settings = config()
+    settings = settings.model_copy(
+        update={"intervention": InterventionConfig(perturbation=PerturbationConfig.model_validate({"kind": kind}))}
+    )
+    student = scrambled_adapter(base)
+    pairs = list(FORGET)
+    result = Distiller(base.encoder, student, settings).accumulate(
+        pairs, Distiller(base.encoder, student, settings).forget_loss, 1.0
+    )
+    noise = torch.Generator().manual_seed(settings.seed)
+
+    def teach(pair: Pair) -> tuple[object, str]:
+        disturbed = perturb(pair.image.decode(), settings.intervention.perturbation, noise)
+        return disturbed, f"{settings.intervention.instruction} {pair.question}"
+
+    assert result.loss == pytest.approx(by_hand(student, base, pairs, teach), rel=1e-4)
+    assert result.loss > 0.01
+
+
+def test_retain_loss_equals_the_paper_written_out(base: BaseModel) -> None:
+    student = scrambled_adapter(base)
+    trainer = Distiller(base.encoder, student, config())
+    result = trainer.accumulate(list(RETAIN), trainer.retain_loss, 1.0)
+    expected = by_hand(student, base, list(RETAIN), lambda pair: (pair.image.decode(), pair.question))
+    assert result.loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_untrained_student_without_intervention_has_no_loss(base: BaseModel) -> None:
+    """Teacher and student prompts have equal length here, so any misalignment would show as a loss."""
+    quiet = InterventionConfig(perturbation=PerturbationConfig(kind="none"), instruction="")
+    trainer = Distiller(
+        base.encoder, attach_adapter(base, LoraSettings()), config().model_copy(update={"intervention": quiet})
+    )
+    assert trainer.accumulate(list(FORGET), trainer.forget_loss, 1.0).loss == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("term", ["forget_loss", "retain_loss"])
+def test_eight_micro_batches_of_one_are_one_of_eight(base: BaseModel, term: str) -> None:
+    student = scrambled_adapter(base)
+    results, gradients = [], []
+    for size in (8, 3, 1):
+        student.zero_grad()
+        trainer = Distiller(base.encoder, student, config(micro_batch_size=size))
+        results.append(trainer.accumulate(list(FORGET), getattr(trainer, term), 1.7))
+        gradients.append([p.grad.clone() for p in student.parameters() if p.grad is not None])
+    for other, gradient in zip(results[1:], gradients[1:], strict=True):
+        assert other.loss == pytest.approx(results[0].loss, rel=1e-5)
+        assert other.gradient_norm == pytest.approx(results[0].gradient_norm, rel=1e-4)
+        gap = get_total_norm([a - b for a, b in zip(gradient, gradients[0], strict=True)])
+        assert float(gap) <= 1e-4 * results[0].gradient_norm
+
+
+def test_the_weight_scales_the_gradient_and_not_the_reported_loss(base: BaseModel) -> None:
+    student = scrambled_adapter(base)
+    once, thrice = (
+        Distiller(base.encoder, student, config()).accumulate(
+            list(RETAIN), Distiller(base.encoder, student, config()).retain_loss, w
+        )
+        for w in (1.0, 3.0)
+    )
+    assert thrice.loss == pytest.approx(once.loss, rel=1e-6)
+    # the first call's gradient is still there: 1 + 3
+    assert thrice.gradient_norm == pytest.approx(4 * once.gradient_norm, rel=1e-4)
+
+
+def test_the_base_is_bit_identical_after_the_job(base: BaseModel) -> None:
+    batch = base.encoder.batch([picture(1).decode()], ["Where was this person born?"], ["This is Ada Quill."])
+    with torch.inference_mode():
+        before = answer_logits(base.model, batch)
+    weights = {name: value.clone() for name, value in base.model.state_dict().items()}
+    student = distil(base, FORGET, RETAIN, config())
+    with torch.inference_mode():
+        off, on = answer_logits(student, batch, adapter_on=False), answer_logits(student, batch)
+    assert torch.equal(before, off)
+    assert not torch.equal(before, on)
+    after = {name.replace(".base_layer.", "."): value for name, value in student.base_model.model.state_dict().items()}
+    assert all(torch.equal(value, after[name]) for name, value in weights.items())
+
+
+def test_every_lora_b_moved_and_the_language_side_alone_is_adapted(base: BaseModel) -> None:
+    student = distil(base, FORGET, RETAIN, config())
+    modules = require_trained(student)
+    assert len(modules) == 2 * 7
+    assert all(name.startswith("model.language_model.layers.") for name in modules)
+    frozen = [n for n, p in student.named_parameters() if p.requires_grad and "lora_" not in n]
+    assert frozen == []
+
+
+def test_a_matrix_that_never_moved_is_an_error(base: BaseModel) -> None:
+    student = distil(base, FORGET, RETAIN, config())
+    with torch.no_grad():
+        next(p for n, p in student.named_parameters() if ".lora_B." in n).zero_()
+    with pytest.raises(AdapterUntrained, match="1 of 14"):
+        require_trained(student)
+
+
+def test_the_vision_tower_is_adapted_on_request(base: BaseModel) -> None:
+    student = attach_adapter(base, LoraSettings(scope="language+vision"))
+    names = [name for name, p in student.named_parameters() if p.requires_grad]
+    assert any("vision_tower" in name for name in names)
+    assert any("language_model" in name for name in names)
+    assert not any("lm_head" in name for name in names)
+
+
+def adapter_of(base_folder: object, seed: int) -> dict[str, torch.Tensor]:
+    from vgid_core.base_model import load_base
+
+    settings = config().model_copy(update={"seed": seed})
+    student = distil(load_base(str(base_folder), settings), FORGET, RETAIN, settings)
+    return {n: p.detach().clone() for n, p in student.named_parameters() if "lora_" in n}
+
+
+def test_the_same_seed_gives_the_same_adapter_and_leaves_the_callers_randomness(tiny_folder: object) -> None:
+    torch.manual_seed(11)
+    first = adapter_of(tiny_folder, 1)
+    after_first = torch.get_rng_state()
+    torch.manual_seed(99)
+    second, other = adapter_of(tiny_folder, 1), adapter_of(tiny_folder, 2)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+    torch.manual_seed(11)
+    assert torch.equal(after_first, torch.get_rng_state())
+
+
+def test_both_halves_of_the_intervention_change_the_teacher(base: BaseModel) -> None:
+    pair = FORGET.pairs[0]
+    image, noise = pair.image.decode(), torch.Generator().manual_seed(0)
+    noised = perturb(image, PerturbationConfig(), noise)
+    told = InterventionConfig().instructed(pair.question)
+
+    def teacher(picture: object, question: str) -> torch.Tensor:
+        with torch.inference_mode():
+            return answer_logits(base.model, base.encoder.batch([picture], [question], [pair.answer]))
+
+    plain, visual = teacher(image, pair.question), teacher(noised, pair.question)
+    textual, both = teacher(image, told), teacher(noised, told)
+    for one, other in [(plain, visual), (plain, textual), (visual, both), (textual, both)]:
+        assert (one - other).abs().max() > 0.01
+
+
+def test_without_a_retain_weight_only_the_forget_term_is_trained(base: BaseModel) -> None:
+    heard = []
+    distil(base, FORGET, RETAIN, config(retain_weight=0), lambda step, f, r: heard.append((step, r)))
+    assert heard == [(1, None), (2, None), (3, None), (4, None)]
+
+
+def test_the_loss_falls(base: BaseModel) -> None:
+    losses = []
+    distil(base, FORGET, RETAIN, config(steps=40, forget_batch_size=8), lambda step, f, r: losses.append(f.loss))
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+
+
+def test_a_model_that_yields_no_finite_loss_is_refused_before_an_update(base: BaseModel) -> None:
+    with torch.no_grad():
+        base.model.get_output_embeddings().weight[0, 0] = float("nan")
+    with pytest.raises(TrainingDiverged):
+        distil(base, FORGET, RETAIN, config())
+
+
+def test_batches_pass_over_the_set_before_they_repeat() -> None:
+    items = PairSet("retain", RETAIN.pairs)
+    batches = draw_batches(items, 6, random.Random(0))
+    drawn = [pair for _ in range(3) for pair in next(batches)]
+    assert {id(p) for p in drawn[:9]} == {id(p) for p in drawn[9:18]} == {id(p) for p in items}

@@ -1,0 +1,189 @@
+"""A whole run through the public door, on a real model too small to know anything."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from tests.vgid_core.tiny import SENTENCES, pair_set, picture
+from vgid_core import DataError, Pair, PairSet, Progress, UnlearnConfig, UnlearnSpec, unlearn
+from vgid_core.artifact import file_digest
+from vgid_core.base_model import BaseModel, answer_logits, digest_of, load_base
+from vgid_core.distil import distil
+from vgid_core.errors import ModelNotLoadable
+from vgid_core.evaluate import answer_probabilities, evaluate, generate_answers, rouge_l
+
+CONFIG = UnlearnConfig.model_validate(
+    {
+        "device": "cpu",
+        "training": {"steps": 5, "forget_batch_size": 4, "retain_batch_size": 4, "learning_rate": 3e-3},
+        "evaluation": {"max_new_tokens": 6, "batch_size": 3},
+    }
+)
+
+
+def spec(folder: Path, out: Path, **changes: object) -> UnlearnSpec:
+    values: dict[str, object] = {
+        "model": str(folder),
+        "model_name": "acme/tiny-llava",
+        "forget": pair_set("whatever", 4),
+        "retain": pair_set("whatever", 6, first_picture=20),
+        "utility": pair_set("whatever", 3, first_picture=40),
+        "probes": {"rephrased": pair_set("whatever", 2, first_picture=60)},
+        "out": out,
+        "config": CONFIG,
+    }
+    return UnlearnSpec(**(values | changes))
+
+
+def test_a_run_from_data_to_adapter(tiny_folder: Path, tmp_path: Path) -> None:
+    heard: list[Progress] = []
+    rounds = {}
+    result = unlearn(
+        spec(tiny_folder, tmp_path / "out"), heard.append, lambda stage, rows: rounds.update({stage: rows})
+    )
+    assert [str(p) for p in dict.fromkeys(p.phase for p in heard)] == [
+        "loading", "baseline", "distilling", "evaluating", "packaging"
+    ]  # fmt: skip
+    fractions = [p.fraction for p in heard]
+    assert fractions == sorted(fractions)
+    assert [p.step for p in heard if p.phase == "distilling" and p.step] == [1, 2, 3, 4, 5]
+    assert all(p.seconds_left is not None for p in heard if p.phase == "distilling" and p.step)
+    assert rounds == {"before": result.metrics_before, "after": result.metrics_after}
+    assert {m.split for m in result.metrics_after} == {"forget", "retain", "utility", "rephrased"}
+    assert all(0 <= m.value <= 1 for m in result.metrics_before + result.metrics_after)
+    assert result.metrics_before != result.metrics_after
+
+
+def test_the_folder_is_an_adapter_with_an_honest_manifest(tiny_folder: Path, tmp_path: Path) -> None:
+    run = spec(tiny_folder, tmp_path / "out")
+    unlearn(run)
+    names = sorted(file.name for file in run.out.iterdir())
+    assert names == ["README.md", "adapter_config.json", "adapter_model.safetensors", "manifest.json"]
+    manifest = json.loads((run.out / "manifest.json").read_text())
+    assert manifest["base_model"] == {
+        "name": "acme/tiny-llava", "digest": digest_of(str(tiny_folder)), "dtype": "float32"
+    }  # fmt: skip
+    assert manifest["data"]["forget"] == {"digest": run.forget.digest, "pairs": 4}
+    assert manifest["files"] == {name: file_digest(run.out / name) for name in names[1:3]}
+    assert manifest["config"] == CONFIG.model_dump()
+    assert set(manifest["seconds"]) == {"loading", "baseline", "distilling", "evaluating", "packaging"}
+    everything = b"".join(file.read_bytes() for file in run.out.iterdir()).decode(errors="ignore")
+    assert str(tmp_path) not in everything
+    assert str(tiny_folder) not in everything
+    assert "Ada" not in everything, "no answer leaves with the adapter"
+
+
+def test_plain_peft_loads_the_adapter_to_the_same_logits(tiny_folder: Path, tmp_path: Path) -> None:
+    run = spec(tiny_folder, tmp_path / "out")
+    unlearn(run)
+    base = load_base(str(tiny_folder), CONFIG)
+    batch = base.encoder.batch([picture(0).decode()], [SENTENCES[0]], [SENTENCES[4]])
+    student = distil(base, run.forget, run.retain, CONFIG)  # the same seed: the same adapter
+    torch.save(batch.inputs, tmp_path / "inputs.pt")
+    code = (
+        "import sys, torch\n"
+        "from peft import PeftModel\n"
+        "from transformers import AutoModelForImageTextToText\n"
+        "torch.set_num_threads(1)\n"
+        "model = AutoModelForImageTextToText.from_pretrained(sys.argv[1], dtype=torch.float32)\n"
+        "model = PeftModel.from_pretrained(model, sys.argv[2]).eval()\n"
+        "with torch.inference_mode():\n"
+        "    torch.save(model(**torch.load(sys.argv[3])).logits, sys.argv[4])\n"
+        "assert not any(name.split('.')[0] == 'vgid_core' for name in sys.modules)\n"
+    )
+    files = [str(tiny_folder), str(run.out), str(tmp_path / "inputs.pt"), str(tmp_path / "logits.pt")]
+    subprocess.run([sys.executable, "-c", code, *files], check=True, timeout=120, capture_output=True)
+    theirs = torch.load(tmp_path / "logits.pt")
+    with torch.inference_mode():
+        assert torch.allclose(student(**batch.inputs).logits, theirs, atol=1e-5)
+
+
+def test_the_weights_are_safetensors_of_lora_matrices_alone(tiny_folder: Path, tmp_path: Path) -> None:
+    run = spec(tiny_folder, tmp_path / "out")
+    unlearn(run)
+    with safe_open(run.out / "adapter_model.safetensors", framework="pt") as weights:
+        keys = list(weights.keys())
+    assert len(keys) == 2 * 2 * 7
+    assert all(".lora_A." in key or ".lora_B." in key for key in keys)
+
+
+def test_photos_to_forget_are_taken_out_of_the_retain_set(tiny_folder: Path, tmp_path: Path) -> None:
+    run = spec(tiny_folder, tmp_path / "out", retain=pair_set("retain", 6, first_picture=2))
+    manifest = unlearn(run).manifest
+    assert manifest["data"]["retain"]["pairs"] == 4
+    assert manifest["data"]["retain"]["dropped_for_overlap_with_forget"] == 2
+    with pytest.raises(DataError) as error:
+        unlearn(spec(tiny_folder, tmp_path / "none", retain=run.forget))
+    assert error.value.field == "retain"
+
+
+def test_a_callback_that_raises_ends_the_run_without_a_manifest(tiny_folder: Path, tmp_path: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        unlearn(spec(tiny_folder, tmp_path / "out"), stop)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ModelNotLoadable, match="'nothing' can't be loaded"):
+        load_base(str(tmp_path / "nothing"), CONFIG)
+    if not torch.cuda.is_available():
+        with pytest.raises(ModelNotLoadable, match="no CUDA device"):
+            load_base(str(tmp_path / "nothing"), CONFIG.model_copy(update={"device": "cuda"}))
+
+
+def test_probability_is_the_geometric_mean_of_the_answers_tokens(base: BaseModel) -> None:
+    items = pair_set("forget", 4)
+    values = answer_probabilities(base.model, base, items, CONFIG.evaluation)
+    for pair, value in zip(items, values, strict=True):
+        batch = base.encoder.batch([pair.image.decode()], [pair.question], [pair.answer])
+        with torch.inference_mode():
+            probabilities = answer_logits(base.model, batch)[0].softmax(-1)
+        picked = [float(probabilities[i, token]) for i, token in enumerate(base.encoder.answer_ids(pair.answer))]
+        assert value == pytest.approx(torch.tensor(picked).log().mean().exp().item(), rel=1e-3)
+
+
+def test_generated_answers_are_those_of_the_model_alone(base: BaseModel) -> None:
+    """Batched, left-padded generation says what one plain generate call says."""
+    items = pair_set("forget", 4)
+    together = generate_answers(base.model, base, items, CONFIG.evaluation)
+    for pair, said in zip(items, together, strict=True):
+        inputs = base.encoder.prompts([pair.image.decode()], [pair.question])
+        with torch.inference_mode():
+            out = base.model.generate(**inputs, max_new_tokens=6, do_sample=False)
+        assert base.encoder.decode(out[:, inputs["input_ids"].shape[1] :]) == [said]
+
+
+def test_rouge_l_is_the_f1_of_the_longest_common_subsequence() -> None:
+    assert rouge_l(["the shirt is teal"], ["the shirt is teal"]) == 1.0
+    assert rouge_l(["nothing of it"], ["the shirt"]) == 0.0
+    # LCS "the is teal": precision 3/3, recall 3/4
+    assert rouge_l(["the is teal"], ["the shirt is teal"]) == pytest.approx(2 * 0.75 / 1.75)
+    assert rouge_l([""], ["the shirt"]) == 0.0
+
+
+def test_no_more_pairs_are_measured_than_asked_for(base: BaseModel) -> None:
+    settings = CONFIG.evaluation.model_copy(update={"max_pairs": 2})
+    shares: list[float] = []
+    metrics = evaluate(base.model, base, [pair_set("forget", 5), pair_set("retain", 2)], settings, shares.append)
+    assert {m.pairs for m in metrics} == {2}
+    assert shares == [0.5, 1.0]
+
+
+def test_an_answer_with_a_control_token_is_refused_by_name(tiny_folder: Path, tmp_path: Path) -> None:
+    bad = PairSet.of("forget", [Pair(picture(1), "Who is this?", "Ada <image> Quill")])
+    with pytest.raises(DataError) as error:
+        unlearn(spec(tiny_folder, tmp_path / "out", forget=bad))
+    assert "Quill" not in str(error.value)
