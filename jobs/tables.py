@@ -12,6 +12,7 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     Dialect,
+    Double,
     Enum,
     ForeignKey,
     Index,
@@ -60,14 +61,14 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.astimezone(UTC)
 
 
-def _text_enum(kind: type[StrEnum], *, constrained: bool = True) -> Enum:
+def _text_enum(kind: type[StrEnum]) -> Enum:
     """The values of `kind` as text with a check; a native enum type is hard to change later."""
     return Enum(
         kind,
         name=kind.__name__.lower(),
         native_enum=False,
         length=16,
-        create_constraint=constrained,
+        create_constraint=True,
         values_callable=lambda members: [member.value for member in members],
     )
 
@@ -80,6 +81,7 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime(),
         UUID: Uuid(),
         str: Text(),
+        float: Double(),
         bytes: LargeBinary(),
         dict[str, Any]: JSONB(),
         dict[str, int]: JSONB(),
@@ -105,7 +107,7 @@ class ApiKey(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     client_id: Mapped[UUID] = mapped_column(ForeignKey("clients.id"), index=True)
-    prefix: Mapped[str]
+    prefix: Mapped[str] = mapped_column(unique=True)
     secret_hash: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     revoked_at: Mapped[datetime | None]
