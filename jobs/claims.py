@@ -83,6 +83,11 @@ def claim(s: Session, job_id: UUID, worker: str, lease_seconds: float) -> Claim 
     return Claim(job, token)
 
 
+def held_job(s: Session, job_id: UUID, token: UUID) -> Job | None:
+    """The job, if the token still holds it."""
+    return s.scalar(select(Job).where(Job.id == job_id, Job.attempt_token == token))
+
+
 def heartbeat(s: Session, job_id: UUID, token: UUID, lease_seconds: float) -> Heartbeat:
     """Renews the lease by the database's clock, if the token still holds the job."""
     row = s.execute(
