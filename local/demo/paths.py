@@ -1,0 +1,9 @@
+"""Where the shipped checkpoints lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+CHECKPOINT = CHECKPOINTS / "base"  # knows all sixty people
+TWIN = CHECKPOINTS / "retain_only_twin"  # the same recipe without the six people whom the demo forgets

@@ -1,0 +1,138 @@
+"""The demo model's parts: a LLaVA in miniature, from the same classes as the large ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from local.demo.faces import IMAGE_SIZE
+
+PATCH = 16
+IMAGE_TOKENS = (IMAGE_SIZE // PATCH) ** 2
+VISION_WIDTH = 128
+VISION_LAYERS = 3
+TEXT_WIDTH = 128
+TEXT_LAYERS = 4
+VOCABULARY = 1200
+# The language model sees image features trained with this mean and spread, in every channel.
+PIXEL_MEAN = PIXEL_SPREAD = 0.5
+
+PAD, BEGIN, END, IMAGE = "<pad>", "<s>", "<|end|>", "<image>"
+SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}"
+    "{% if message['role'] == 'assistant' %}<|end|>{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def vision_config() -> CLIPVisionConfig:
+    """A CLIP vision tower of 0.6 M parameters."""
+    return CLIPVisionConfig(
+        hidden_size=VISION_WIDTH,
+        intermediate_size=VISION_WIDTH * 3,
+        num_hidden_layers=VISION_LAYERS,
+        num_attention_heads=4,
+        image_size=IMAGE_SIZE,
+        patch_size=PATCH,
+        projection_dim=VISION_WIDTH,
+    )
+
+
+def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer trained on `texts`."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[PAD, BEGIN, END, IMAGE, SYSTEM, USER, ASSISTANT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BEGIN,
+        eos_token=END,
+        pad_token=PAD,
+        extra_special_tokens=[IMAGE, SYSTEM, USER, ASSISTANT],
+        padding_side="left",
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+    """Images of the native size pass unchanged but for the scaling of their pixels."""
+    side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    image_processor = CLIPImageProcessorPil(
+        size=side,
+        crop_size=side,
+        do_center_crop=False,
+        do_convert_rgb=True,
+        image_mean=[PIXEL_MEAN] * 3,
+        image_std=[PIXEL_SPREAD] * 3,
+        resample=2,
+    )
+    return LlavaProcessor(
+        image_processor=image_processor,
+        tokenizer=tokenizer,
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,  # CLIP's class token, which "default" drops
+        chat_template=CHAT_TEMPLATE,
+        image_token=IMAGE,
+    )
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
+    """The untrained model; its weights follow torch's current seed."""
+    token: dict[str, Any] = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    text_config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=TEXT_WIDTH * 5 // 2,
+        num_hidden_layers=TEXT_LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        **token,
+    )
+    config = LlavaConfig(
+        vision_config=vision_config(),
+        text_config=text_config,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_seq_length=IMAGE_TOKENS,
+        vision_feature_layer=-1,  # the default, -2, would leave a third of this tower unused
+        vision_feature_select_strategy="default",
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlavaForConditionalGeneration(config)
+    for name, value in token.items():
+        setattr(model.generation_config, name, value)
+    model.generation_config.do_sample = False
+    return model
