@@ -1,0 +1,61 @@
+# make demo   install into .venv (first run only) and watch a model forget six people
+# make up     the same stack, to stay: API, worker, Postgres and Redis on this machine
+# make test   every check: lint, types, imports, tests
+#
+# Needs Python 3.11+ and a package registry. `make PYTHON=/path/to/python ...` picks the interpreter.
+# On Linux the registry's default torch brings CUDA along (some GB). Without a GPU, a smaller one will do:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo up test lint clean
+
+PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
+	command -v $$candidate >/dev/null 2>&1 || continue; \
+	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	echo $$candidate; break; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# What the stack keeps (logs, data, keys) stays inside this folder.
+export VGID_HOME = $(CURDIR)/.vgid
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+demo: .venv/installed
+	@$(BIN)/vgid demo
+
+up: .venv/installed
+	@$(BIN)/vgid up
+
+test: lint
+	$(BIN)/pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv .vgid .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "vgid needs Python 3.11 or newer: install it, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) isn't Python 3.11 or newer" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) can't make virtual environments: install its venv package (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@echo "Creating .venv with $$("$(PYTHON)" --version)"
+	@"$(PYTHON)" -m venv --clear .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	@echo "Installing vgid and its dependencies into .venv (this time only; PyTorch is the large one, so minutes)"
+	@$(PIP) --editable '.[embedded]'
+	@touch $@
+
+.venv/installed-dev: pyproject.toml | .venv/bin/python
+	@echo "Installing vgid, its dependencies and the development tools into .venv (this time only)"
+	@$(PIP) --editable '.[embedded,dev]'
+	@touch $@ .venv/installed

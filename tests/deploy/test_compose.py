@@ -1,0 +1,114 @@
+"""docker-compose.yml as far as it can be checked without an engine: names that exist, secrets that have no default."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jobs.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+OURS = ("migrate", "api", "worker")
+VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    given = {"POSTGRES_PASSWORD": "letters", "VGID_SECRET_KEY": "key", "MODELS_DIR": "/srv/models"}
+    filled = VARIABLE.sub(lambda found: given.get(found[1], found[3]), TEXT)
+    document: dict[str, Any] = yaml.safe_load(filled)
+    return document
+
+
+def test_secrets_must_be_given_and_every_variable_is_explained() -> None:
+    explained = (ROOT / ".env.example").read_text(encoding="utf-8")
+    for name, mark, _ in VARIABLE.findall(TEXT):
+        assert re.search(rf"^#?{name}=", explained, re.MULTILINE), name
+        if name in ("POSTGRES_PASSWORD", "VGID_SECRET_KEY", "MODELS_DIR"):
+            assert mark == "?", f"{name} must have no default"
+
+
+def test_services_are_told_every_required_setting_and_no_unknown_one(compose: dict[str, Any]) -> None:
+    known = {f"VGID_{name.upper()}": field for name, field in Settings.model_fields.items()}
+    for name in OURS:
+        told = set(compose["services"][name]["environment"])
+        assert told <= set(known), name
+        assert {key for key, field in known.items() if field.is_required()} <= told, name
+
+
+def test_our_services_run_one_image_with_few_rights(compose: dict[str, Any]) -> None:
+    services = [compose["services"][name] for name in OURS]
+    assert len({service["image"] for service in services}) == 1
+    assert [name for name in OURS if "build" in compose["services"][name]] == ["api"]
+    for service in services:
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert "no-new-privileges:true" in service["security_opt"]
+        assert "/tmp" in service["tmpfs"]
+
+
+def test_api_and_worker_share_the_blobs_and_the_models(compose: dict[str, Any]) -> None:
+    for name in ("api", "worker"):
+        service = compose["services"][name]
+        mounted = {volume.split(":")[1]: volume.split(":")[0] for volume in service["volumes"]}
+        assert mounted[service["environment"]["VGID_BLOB_DIR"]] == "blobs"
+        assert str(Path(service["environment"]["VGID_CATALOG"]).parent) in mounted
+
+
+def test_only_the_worker_reserves_a_gpu(compose: dict[str, Any]) -> None:
+    with_devices = {name: service["deploy"] for name, service in compose["services"].items() if "deploy" in service}
+    assert list(with_devices) == ["worker"]
+    (device,) = with_devices["worker"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+
+
+def test_every_volume_network_and_dependency_exists(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert source.startswith("/") or source in compose["volumes"], name
+        assert set(service.get("networks", [])) <= {*compose["networks"], "default"}, name
+        for needed, how in service.get("depends_on", {}).items():
+            other = compose["services"][needed]
+            if how["condition"] == "service_healthy":
+                assert "test" in other["healthcheck"], f"{needed} has no check"
+            else:
+                assert how["condition"] == "service_completed_successfully"
+                assert not other["restart"].startswith(("always", "unless")), f"{needed} never completes"
+
+
+def test_postgres_and_redis_keep_their_data_and_are_not_reachable_from_outside(compose: dict[str, Any]) -> None:
+    assert compose["networks"]["backend"]["internal"] is True
+    for name, where in (("postgres", "/var/lib/postgresql"), ("redis", "/data")):
+        service = compose["services"][name]
+        assert service["networks"] == ["backend"]
+        assert "ports" not in service
+        assert f"{name}:{where}" in service["volumes"]
+    redis = compose["services"]["redis"]["command"]
+    assert redis[redis.index("--appendonly") + 1] == "yes"
+    assert redis[redis.index("--maxmemory-policy") + 1] == "noeviction"
+
+
+def test_the_database_command_exists(compose: dict[str, Any]) -> None:
+    program, *arguments = compose["services"]["migrate"]["command"]
+    assert program == "vgid"
+    assert _run(["-m", "vgid_client.cli", *arguments, "--help"]).returncode == 0
+
+
+def test_the_worker_command_exists(compose: dict[str, Any]) -> None:
+    command = compose["services"]["worker"]["command"]
+    assert command[0] == "celery"
+    module, _, name = command[command.index("--app") + 1].partition(":")
+    assert hasattr(importlib.import_module(module), name)
+
+
+def _run(arguments: list[str]) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, timeout=60)

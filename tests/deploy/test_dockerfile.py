@@ -1,0 +1,100 @@
+"""The Dockerfile, read by the rules that an engine would apply, and its small program really run."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+IGNORED = (ROOT / ".dockerignore").read_text(encoding="utf-8").split("\n")
+
+
+def instructions() -> list[tuple[str, str]]:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    lines = re.sub(r"\\\n\s*", "", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE)).splitlines()
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines if line.strip())]
+
+
+def stages() -> list[list[tuple[str, str]]]:
+    found: list[list[tuple[str, str]]] = []
+    for word, rest in instructions():
+        if word == "FROM":
+            found.append([])
+        if found:
+            found[-1].append((word, rest))
+    return found
+
+
+def copied_sources() -> set[str]:
+    build = stages()[0]
+    return {source for word, rest in build if word == "COPY" for source in rest.split()[:-1]}
+
+
+def test_what_is_copied_exists_and_reaches_the_engine() -> None:
+    for source in copied_sources():
+        assert (ROOT / source).exists(), source
+        assert f"!{source}" in IGNORED, source
+    assert IGNORED[1] == "*"
+
+
+def test_every_package_and_whatever_its_build_needs_is_copied() -> None:
+    packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    needed = {*packages, "pyproject.toml", PROJECT["project"]["readme"], *PROJECT["project"]["license-files"]}
+    assert copied_sources() == needed
+
+
+def test_dependencies_are_split_into_torch_and_the_rest(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (program,) = [rest for word, rest in stages()[0] if word == "RUN" and "tomllib" in rest]
+    code = re.fullmatch(r'python -c "(.*)"', program)
+    assert code is not None
+    # In the image `\n` reaches Python as it stands; between these quotes no shell changes it.
+    subprocess.run([sys.executable, "-c", code[1]], cwd=tmp_path, check=True, timeout=60)
+    torch = (tmp_path / "torch.txt").read_text(encoding="utf-8").splitlines()
+    rest = (tmp_path / "rest.txt").read_text(encoding="utf-8").splitlines()
+    assert sorted(torch + rest) == sorted(PROJECT["project"]["dependencies"])
+    assert [re.split(r"\W", line)[0] for line in torch] == ["torch", "torchvision"]
+
+
+def test_the_image_runs_as_nobody_special_and_without_build_tools() -> None:
+    _, final = stages()
+    assert dict(final)["USER"] == "10001:10001"
+    assert [word for word, _ in final].index("USER") > max(i for i, (word, _) in enumerate(final) if word == "RUN")
+    copies = [rest for word, rest in final if word == "COPY"]
+    assert copies == ["--from=build /opt/vgid /opt/vgid"]
+    assert all("pip" not in rest for word, rest in final if word == "RUN")
+
+
+def test_no_secret_is_baked_in() -> None:
+    for word, rest in instructions():
+        if word in ("ARG", "ENV"):
+            assert not re.search(r"SECRET|PASSWORD|TOKEN|API_KEY", rest)
+
+
+def test_its_python_is_one_that_the_project_supports() -> None:
+    (version,) = [rest.split("=")[1] for word, rest in instructions() if word == "ARG" and rest.startswith("PYTHON")]
+    assert tuple(map(int, version.split("."))) >= (3, 11)
+    assert PROJECT["project"]["requires-python"] == ">=3.11"
+
+
+def test_the_default_command_starts_an_app_that_exists() -> None:
+    command = json.loads(dict(stages()[1])["CMD"])
+    assert command[0] == "uvicorn"
+    (target,) = [part for part in command if ":" in part]
+    module, _, name = target.partition(":")
+    made = getattr(importlib.import_module(module), name)
+    assert callable(made)
+
+
+@pytest.mark.parametrize("name", [".env", ".git", ".venv", ".vgid"])
+def test_private_files_stay_out_of_the_build(name: str) -> None:
+    assert f"!{name}" not in IGNORED

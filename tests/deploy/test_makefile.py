@@ -1,0 +1,77 @@
+"""`make` on machines that lack something: a sentence that says what to do, not a stack of errors."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def make(folder: Path, *arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("make")
+    assert program is not None
+    environment = {**os.environ, "PATH": path if path is not None else os.environ["PATH"]}
+    return subprocess.run(
+        [program, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+    )
+
+
+def script(file: Path, text: str) -> Path:
+    file.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+    file.chmod(0o755)
+    return file
+
+
+def test_says_what_it_can_do(checkout: Path) -> None:
+    assert make(checkout).stdout.splitlines()[0].startswith("make demo")
+
+
+def test_without_python_it_names_the_version_it_needs(checkout: Path) -> None:
+    done = make(checkout, "demo", path=_only(checkout, "sh"))
+    assert done.returncode != 0
+    assert "Python 3.11 or newer" in done.stderr
+
+
+def test_an_old_python_is_refused(checkout: Path) -> None:
+    old = script(checkout / "oldpython", "exit 1")
+    done = make(checkout, "demo", f"PYTHON={old}")
+    assert done.returncode != 0
+    assert "isn't Python 3.11 or newer" in done.stderr
+
+
+def test_a_python_without_its_venv_package_gets_the_package_named(checkout: Path) -> None:
+    bare = script(checkout / "bare", f'case "$2" in *ensurepip*) exit 1;; esac; exec "{sys.executable}" "$@"')
+    done = make(checkout, "demo", f"PYTHON={bare}")
+    assert done.returncode != 0
+    assert "python3-venv" in done.stderr
+    assert not (checkout / ".venv").exists()
+
+
+def test_continuous_integration_runs_every_check() -> None:
+    runner = ROOT / ".ci" / "run"
+    assert os.access(runner, os.X_OK)
+    assert runner.read_text(encoding="utf-8").rstrip().endswith("exec make test")
+
+
+def _only(folder: Path, *programs: str) -> str:
+    """A PATH that holds nothing but these."""
+    place = folder / "bin"
+    place.mkdir()
+    for name in programs:
+        found = shutil.which(name)
+        assert found is not None
+        (place / name).symlink_to(found)
+    return str(place)
