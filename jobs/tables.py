@@ -74,7 +74,9 @@ def _text_enum(kind: type[StrEnum]) -> Enum:
 
 
 class Base(DeclarativeBase):
-    """Common column types."""
+    """Common column types. Values that the database makes are read back at once, so rows outlive their session."""
+
+    __mapper_args__ = {"eager_defaults": True}
 
     metadata = MetaData(naming_convention=_NAMES)
     type_annotation_map: ClassVar[dict[Any, Any]] = {

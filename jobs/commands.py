@@ -1,0 +1,104 @@
+"""The operator's commands: `vgid keys` and `vgid database`. They talk to the database that VGID_DATABASE_URL names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.orm import Session
+
+import migrations
+from jobs import access
+from jobs.database import make_engine, session_factory
+from jobs.settings import Settings, get_settings
+
+keys = typer.Typer(no_args_is_help=True, help="API keys: create, list and revoke.")
+database = typer.Typer(no_args_is_help=True, help="The database's tables.")
+
+_NOT_CONFIGURED = 2
+
+
+@keys.command()
+def create(
+    client: Annotated[str, typer.Option(help="Name of the client; created if it is new.")],
+) -> None:
+    """Print the secret of a new API key. It can't be shown again."""
+    name = client.strip()
+    if not name:
+        raise typer.BadParameter("the client needs a name")
+    with _session() as s:
+        owner = access.find_client(s, name) or access.create_client(s, name)
+        _, secret = access.create_key(s, owner)
+    typer.echo(secret)
+
+
+@keys.command("list")
+def list_() -> None:
+    """List every key: its prefix, client, creation and revocation."""
+    with _session() as s:
+        rows = access.list_keys(s)
+    for key, client in rows:
+        revoked = f"revoked {key.revoked_at:%Y-%m-%d %H:%M} UTC" if key.revoked_at else "valid"
+        typer.echo(f"{key.prefix}  {key.created_at:%Y-%m-%d %H:%M} UTC  {revoked}  {client.name}")
+
+
+@keys.command()
+def revoke(prefix: Annotated[str, typer.Argument(help="The key's prefix, as `vgid keys list` shows it.")]) -> None:
+    """Make a key useless from now on."""
+    with _session() as s:
+        found = access.revoke_key(s, prefix)
+    if not found:
+        typer.echo(f"no valid key has the prefix {prefix}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"revoked {prefix}")
+
+
+@database.callback()
+def _database() -> None:
+    """Keeps `upgrade` a subcommand although it is the only one."""
+
+
+@database.command()
+def upgrade() -> None:
+    """Create the tables, or bring them up to date. Safe to run at every start."""
+    settings = _settings()
+    with _database_errors():
+        migrations.upgrade(settings.database_url)
+    typer.echo("the database is up to date")
+
+
+def _settings() -> Settings:
+    try:
+        return get_settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "VGID_" + "_".join(str(part) for part in problem["loc"]).upper() if problem["loc"] else "settings"
+            typer.echo(f"{name}: {problem['msg']}", err=True)
+        raise typer.Exit(_NOT_CONFIGURED) from None
+
+
+@contextmanager
+def _session() -> Iterator[Session]:
+    engine = make_engine(_settings())
+    try:
+        with _database_errors(), session_factory(engine).begin() as s:
+            yield s
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    """Says in one line what would otherwise be a traceback."""
+    try:
+        yield
+    except OperationalError:
+        typer.echo("the database named by VGID_DATABASE_URL doesn't answer", err=True)
+        raise typer.Exit(1) from None
+    except ProgrammingError:
+        typer.echo("the database has no tables yet, or outdated ones: run `vgid database upgrade`", err=True)
+        raise typer.Exit(1) from None

@@ -1,0 +1,86 @@
+"""A ledger to test against: real Postgres, real Redis, real files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+
+from jobs import access, repository
+from jobs.blobs import FileBlobStore
+from jobs.crypto import Keyring
+from jobs.database import SessionFactory
+from jobs.queue import JobQueue
+from jobs.repository import NewJob
+from jobs.settings import Settings
+from jobs.tables import Job
+
+
+class Ledger:
+    """Short cuts through the public doors, one transaction each."""
+
+    def __init__(self, sessions: SessionFactory, keyring: Keyring) -> None:
+        self.sessions = sessions
+        self.keyring = keyring
+        self.client_id = self.new_client()
+
+    def new_client(self) -> UUID:
+        with self.sessions.begin() as s:
+            return access.create_client(s, f"client {uuid4().hex}").id
+
+    def submit(self, client_id: UUID | None = None, **fields: object) -> UUID:
+        with self.sessions.begin() as s:
+            return repository.submit(s, client_id or self.client_id, self.new_job(**fields)).id
+
+    def new_job(self, **fields: object) -> NewJob:
+        job_id = uuid4()
+        values: dict[str, object] = {
+            "id": job_id,
+            "model": "demo",
+            "config": {"seed": 0},
+            "forget_pairs": 3,
+            "retain_pairs": None,
+            "retain_set": "demo-retain",
+            "probes": {"rephrased": 2},
+            "request_hash": self.keyring.keyed_hash("request", b"{}"),
+            "wrapped_data_key": self.keyring.new_data_key(job_id)[1],
+        }
+        return NewJob(**{**values, **fields})  # type: ignore[arg-type]
+
+    def job(self, job_id: UUID) -> Job:
+        with self.sessions.begin() as s:
+            return s.get_one(Job, job_id)
+
+    def history(self, job_id: UUID, kind: str = "state") -> list[dict[str, object]]:
+        with self.sessions.begin() as s:
+            return [event.data for event in repository.events_after(s, job_id, 0, 10_000) if event.kind == kind]
+
+    def turn_back(self, job_id: UUID, column: str, seconds: float) -> None:
+        """Makes a moment of the job lie further in the past, in place of waiting."""
+        statement = f"UPDATE jobs SET {column} = {column} - make_interval(secs => :seconds) WHERE id = :id"
+        with self.sessions.begin() as s:
+            s.execute(text(statement), {"seconds": seconds, "id": job_id})
+
+
+@pytest.fixture
+def keyring(settings: Settings) -> Keyring:
+    return Keyring(settings.secret_key_bytes)
+
+
+@pytest.fixture
+def ledger(session_factory: SessionFactory, keyring: Keyring) -> Ledger:
+    return Ledger(session_factory, keyring)
+
+
+@pytest.fixture
+def blobs(settings: Settings) -> FileBlobStore:
+    return FileBlobStore(settings.blob_dir)
+
+
+@pytest.fixture
+def queue(settings: Settings) -> Iterator[JobQueue]:
+    queue = JobQueue(settings.redis_url)
+    yield queue
+    queue.close()

@@ -1,0 +1,225 @@
+"""A claim is exclusive, and nothing is written without its token."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from uuid import UUID, uuid4
+
+import pytest
+
+from jobs import claims, repository
+from jobs.claims import MetricRow, NewArtifact
+from jobs.states import Phase, State
+from tests.jobs.conftest import Ledger
+from vgid_core.progress import Progress
+
+ARTIFACT = NewArtifact("a" * 64, 12, [{"name": "adapter_config.json", "sha256": "b" * 64, "size": 2}], {"seed": 0})
+ROWS = [MetricRow("forget", "rouge_l", 0.98, 6), MetricRow("retain", "rouge_l", 0.99, 40)]
+
+
+def take(ledger: Ledger, job_id: UUID) -> UUID:
+    with ledger.sessions.begin() as s:
+        claim = claims.claim(s, job_id, "worker-1", 30)
+    assert claim is not None
+    return claim.token
+
+
+def test_a_claim_starts_an_attempt_with_a_lease(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    token = take(ledger, job_id)
+    job = ledger.job(job_id)
+    assert (job.state, job.phase, job.attempt, job.attempt_token) == (State.running, Phase.loading, 1, token)
+    assert job.started_at is not None
+    assert job.lease_expires_at is not None
+    assert (job.lease_expires_at - job.started_at).total_seconds() == 30
+
+
+def test_only_one_of_eight_simultaneous_claims_wins(ledger: Ledger) -> None:
+    for _ in range(5):
+        job_id = ledger.submit()
+        start = Barrier(8)
+
+        def claim(number: int, job_id: UUID = job_id, start: Barrier = start) -> bool:
+            with ledger.sessions.begin() as s:
+                start.wait()
+                return claims.claim(s, job_id, f"worker-{number}", 30) is not None
+
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(claim, range(8)))
+        assert sum(won) == 1
+        assert ledger.job(job_id).attempt == 1
+
+
+def test_there_is_nothing_to_claim_in_an_unknown_or_running_job(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    take(ledger, job_id)
+    with ledger.sessions.begin() as s:
+        assert claims.claim(s, job_id, "worker-2", 30) is None
+        assert claims.claim(s, uuid4(), "worker-2", 30) is None
+
+
+def test_a_heartbeat_renews_the_lease_by_the_databases_clock(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    token = take(ledger, job_id)
+    ledger.turn_back(job_id, "lease_expires_at", 100)
+    ledger.turn_back(job_id, "last_progress_at", 100)
+    with ledger.sessions.begin() as s:
+        beat = claims.heartbeat(s, job_id, token, 30)
+    job = ledger.job(job_id)
+    assert beat.held
+    assert not beat.cancel_requested
+    assert 100 <= beat.stalled_for < 110
+    assert job.started_at is not None
+    assert job.lease_expires_at is not None
+    assert (job.lease_expires_at - job.started_at).total_seconds() >= 30
+
+
+def test_a_heartbeat_carries_the_wish_to_cancel(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    token = take(ledger, job_id)
+    with ledger.sessions.begin() as s:
+        repository.request_cancel(s, ledger.client_id, job_id)
+        assert claims.heartbeat(s, job_id, token, 30).cancel_requested
+
+
+def test_a_stale_token_writes_nothing(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    stale = take(ledger, job_id)
+    with ledger.sessions.begin() as s:
+        claims.release(s, job_id, stale, max_attempts=3, refund=False, reason="crashed")
+    take(ledger, job_id)
+    before = vars(ledger.job(job_id)).copy()
+    with ledger.sessions.begin() as s:
+        assert not claims.heartbeat(s, job_id, stale, 30).held
+        assert not claims.report(s, job_id, stale, Progress(Phase.packaging, fraction=0.99))
+        assert not claims.save_metrics(s, job_id, stale, "before", ROWS)
+        assert claims.succeed(s, job_id, stale, ARTIFACT, "completed") is None
+        assert claims.fail(s, job_id, stale, "out_of_memory", "The accelerator's memory is full.") is None
+        assert claims.cancelled(s, job_id, stale) is None
+        assert claims.release(s, job_id, stale, max_attempts=3, refund=True, reason="shutdown") is None
+    after = vars(ledger.job(job_id)).copy()
+    del before["_sa_instance_state"], after["_sa_instance_state"]
+    assert before == after
+    with ledger.sessions.begin() as s:
+        assert repository.metrics_of(s, job_id) == []
+        assert repository.artifact_of(s, job_id) is None
+
+
+def test_progress_is_written_at_most_once_a_second_but_phases_always(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    token = take(ledger, job_id)
+    with ledger.sessions.begin() as s:
+        assert claims.report(s, job_id, token, Progress(Phase.distilling, 1, 60, 0.3, 2.0, 0.1, seconds_left=9.0))
+        for step in range(2, 30):
+            assert claims.report(s, job_id, token, Progress(Phase.distilling, step, 60, 0.3, 1.9, 0.1))
+    assert [event["step"] for event in ledger.history(job_id, "progress")] == [1]
+    job = ledger.job(job_id)
+    assert job.estimated_finish_at is not None
+    assert job.last_progress_at is not None
+    assert (job.estimated_finish_at - job.last_progress_at).total_seconds() == 9
+    ledger.turn_back(job_id, "last_progress_at", 1)
+    with ledger.sessions.begin() as s:
+        claims.report(s, job_id, token, Progress(Phase.distilling, 30, 60, 0.5, 1.5, 0.1))
+        claims.report(s, job_id, token, Progress(Phase.evaluating, 60, 60, 0.9, 1.5, 0.1))
+    assert [event["step"] for event in ledger.history(job_id, "progress")] == [1, 30, 60]
+    assert [event["phase"] for event in ledger.history(job_id, "phase")] == ["loading", "distilling", "evaluating"]
+
+
+def test_a_diverged_run_can_still_report(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    token = take(ledger, job_id)
+    with ledger.sessions.begin() as s:
+        claims.report(s, job_id, token, Progress(Phase.distilling, 1, 60, 1.7, math.nan, math.inf, math.inf))
+    job = ledger.job(job_id)
+    assert (job.progress, job.loss_forget, job.loss_retain, job.estimated_finish_at) == (1.0, None, None, None)
+
+
+def test_metrics_of_a_new_attempt_replace_the_old_ones(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    first = take(ledger, job_id)
+    with ledger.sessions.begin() as s:
+        claims.save_metrics(s, job_id, first, "before", ROWS)
+        claims.save_metrics(s, job_id, first, "after", ROWS)
+        claims.release(s, job_id, first, max_attempts=3, refund=False, reason="crashed")
+    second = take(ledger, job_id)
+    with ledger.sessions.begin() as s:
+        claims.save_metrics(s, job_id, second, "before", [MetricRow("forget", "rouge_l", 0.5, 6)])
+        stored = [(m.stage, m.split, m.value) for m in repository.metrics_of(s, job_id)]
+    assert stored == [("before", "forget", 0.5)]
+    assert len(ledger.history(job_id, "metrics")) == 3  # history keeps what was superseded
+
+
+def test_success_stores_the_artifact_and_forgets_the_key(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    token = take(ledger, job_id)
+    with ledger.sessions.begin() as s:
+        assert claims.succeed(s, job_id, token, ARTIFACT, "completed") is State.succeeded
+    job = ledger.job(job_id)
+    assert (job.state, job.progress, job.stop_reason, job.phase) == (State.succeeded, 1.0, "completed", None)
+    assert (job.wrapped_data_key, job.attempt_token, job.lease_expires_at) == (None, None, None)
+    assert job.finished_at is not None
+    with ledger.sessions.begin() as s:
+        artifact = repository.artifact_of(s, job_id)
+    assert artifact is not None
+    assert artifact.files == ARTIFACT.files
+
+
+def test_a_cancellation_that_came_first_beats_success(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    token = take(ledger, job_id)
+    with ledger.sessions.begin() as s:
+        repository.request_cancel(s, ledger.client_id, job_id)
+        assert claims.succeed(s, job_id, token, ARTIFACT, "completed") is State.cancelled
+        assert repository.artifact_of(s, job_id) is None
+
+
+def test_failure_says_why_and_forgets_the_key(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    token = take(ledger, job_id)
+    with ledger.sessions.begin() as s:
+        assert claims.fail(s, job_id, token, "out_of_memory", "The accelerator's memory is full.") is State.failed
+    job = ledger.job(job_id)
+    assert (job.error_type, job.wrapped_data_key) == ("out_of_memory", None)
+    assert ledger.history(job_id)[-1] == {"state": "failed", "attempt": 1, "error_type": "out_of_memory"}
+
+
+def test_an_error_type_is_a_slug(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    token = take(ledger, job_id)
+    with ledger.sessions.begin() as s, pytest.raises(ValueError, match="slug"):
+        claims.fail(s, job_id, token, "Traceback: Ada Lovelace", "")
+
+
+@pytest.mark.parametrize(("refund", "attempt"), [(True, 0), (False, 1)])
+def test_a_released_job_starts_over(ledger: Ledger, refund: bool, attempt: int) -> None:
+    job_id = ledger.submit()
+    token = take(ledger, job_id)
+    with ledger.sessions.begin() as s:
+        claims.report(s, job_id, token, Progress(Phase.distilling, 7, 60, 0.4, 1.0, 1.0, 4.0))
+        state = claims.release(s, job_id, token, max_attempts=3, refund=refund, reason="shutdown")
+    job = ledger.job(job_id)
+    assert (state, job.attempt, job.phase, job.step, job.progress) == (State.queued, attempt, None, 0, 0.0)
+    assert job.wrapped_data_key is not None
+    assert ledger.history(job_id)[-1] == {"state": "queued", "attempt": attempt, "reason": "shutdown"}
+
+
+def test_the_last_attempts_crash_ends_the_job(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    for expected in (State.queued, State.queued, State.failed):
+        token = take(ledger, job_id)
+        with ledger.sessions.begin() as s:
+            assert claims.release(s, job_id, token, max_attempts=3, refund=False, reason="crashed") is expected
+    job = ledger.job(job_id)
+    assert (job.error_type, job.attempt) == ("poison", 3)
+    assert job.error_detail == "Given up after 3 attempts, the last one lost to: crashed."
+
+
+def test_a_released_job_whose_cancellation_was_asked_for_is_cancelled(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    token = take(ledger, job_id)
+    with ledger.sessions.begin() as s:
+        repository.request_cancel(s, ledger.client_id, job_id)
+        state = claims.release(s, job_id, token, max_attempts=3, refund=True, reason="shutdown")
+    assert state is State.cancelled
