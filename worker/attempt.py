@@ -1,0 +1,207 @@
+"""One attempt at one job, in a process of its own: python -m worker.attempt JOB TOKEN FOLDER
+
+The only process that loads torch and owns the accelerator. It learns its settings from the environment, writes its
+adapter into FOLDER, and decrypts the uploads in memory only. Its standard input is a pipe from the supervisor: when
+that closes, the supervisor is dead, and so is this process. Exit status 0 means that the row says how it went, or
+that the job isn't ours any more; anything else is for the supervisor to judge.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Thread
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, TypeVar
+from uuid import UUID
+
+from sqlalchemy.exc import OperationalError
+
+from jobs import claims
+from jobs.blobs import BlobMissing, FileBlobStore
+from jobs.catalog import Catalog
+from jobs.claims import MetricRow, NewArtifact
+from jobs.crypto import DecryptionError, Keyring
+from jobs.database import SessionFactory, make_engine, session_factory
+from jobs.inputs import JobInputs, open_sealed
+from jobs.settings import Settings, get_settings
+from jobs.tables import Job, MetricStage
+from vgid_core import DataError, PairSet, Progress, UnlearnConfig, UnlearnError
+from worker.describe import describe
+from worker.ending import delete_inputs
+from worker.package import package
+
+if TYPE_CHECKING:
+    from vgid_core import Metric, UnlearnResult, UnlearnSpec
+
+log = logging.getLogger(__name__)
+
+_PATIENCE_SECONDS = 60.0
+Result = TypeVar("Result")
+
+
+class TokenLost(Exception):
+    """The job was taken from this attempt; nothing that it does counts any more."""
+
+
+class CannotRun(Exception):
+    """The job can't be run here, now or at another attempt. `code` is a slug, the text free of personal data."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class Attempt:
+    """The job seen from its attempt: every write proves itself by the token."""
+
+    def __init__(self, settings: Settings, job_id: UUID, token: UUID) -> None:
+        self._settings = settings
+        self._job_id = job_id
+        self._token = token
+        self._sessions: SessionFactory = session_factory(make_engine(settings))
+        self._blobs = FileBlobStore(settings.blob_dir)
+
+    def run(self, folder: Path) -> None:
+        """Runs the job to its end and writes the end into its row. Raises TokenLost, or what nobody foresaw."""
+        try:
+            result = self._unlearn(folder / "adapter")
+            self._succeed(result, folder / "artifact.zip")
+        except (UnlearnError, CannotRun) as error:
+            self._fail(error.code, str(error))
+        except DataError as error:
+            self._fail("data-unusable", str(error))
+
+    def _unlearn(self, out: Path) -> UnlearnResult:
+        with self._sessions() as s:
+            job = claims.held_job(s, self._job_id, self._token)
+        if job is None:
+            raise TokenLost
+        spec = self._spec(job, out)
+        from vgid_core import unlearn
+
+        return unlearn(spec, self._report, self._save_metrics)
+
+    def _spec(self, job: Job, out: Path) -> UnlearnSpec:
+        model = Catalog.load(self._settings.catalog).model(job.model)
+        if model is None:
+            raise CannotRun("model-unavailable", "The model isn't in this worker's catalog any more.")
+        inputs = self._inputs(job)
+        retain, utility = inputs.retain, None
+        if job.retain_set is not None:
+            registered = model.retain_sets.get(job.retain_set)
+            if registered is None:
+                raise CannotRun("retain-set-unavailable", "The retain set isn't in this worker's catalog any more.")
+            retain = PairSet.from_jsonl(registered.retain, "retain")
+            utility = PairSet.from_jsonl(registered.utility, "utility") if registered.utility else None
+        if retain is None:
+            raise CannotRun("retain-set-unavailable", "The job has no retain set.")
+        # Imported late: whatever makes the job impossible is found out before torch takes its seconds to load.
+        from vgid_core import UnlearnSpec
+
+        return UnlearnSpec(
+            model=model.path,
+            model_name=model.name,
+            forget=inputs.forget,
+            retain=retain,
+            utility=utility,
+            probes=inputs.probes,
+            config=UnlearnConfig.model_validate(job.config),
+            out=out,
+        )
+
+    def _inputs(self, job: Job) -> JobInputs:
+        if job.wrapped_data_key is None:
+            raise TokenLost
+        try:
+            key = Keyring(self._settings.secret_key_bytes).unwrap(job.wrapped_data_key, job.id)
+            return open_sealed(self._blobs.read_inputs(job.id), key)
+        except BlobMissing:
+            raise CannotRun("inputs-missing", "The uploaded images and texts aren't there any more.") from None
+        except DecryptionError:
+            raise CannotRun("inputs-unreadable", "The uploaded images and texts can't be decrypted.") from None
+
+    def _report(self, progress: Progress) -> None:
+        try:
+            with self._sessions.begin() as s:
+                held = claims.report(s, self._job_id, self._token, progress)
+        except OperationalError as error:  # the next report says it again, and the lease decides about longer silences
+            log.warning("progress not recorded: %s", describe(error))
+            return
+        if not held:
+            raise TokenLost
+
+    def _save_metrics(self, stage: MetricStage, metrics: list[Metric]) -> None:
+        rows = [MetricRow(metric.split, metric.name, metric.value, metric.pairs) for metric in metrics]
+
+        def save() -> bool:
+            with self._sessions.begin() as s:
+                return claims.save_metrics(s, self._job_id, self._token, stage, rows)
+
+        if not _persistently(save):
+            raise TokenLost
+
+    def _succeed(self, result: UnlearnResult, archive: Path) -> None:
+        files = package(result.folder, archive)
+        sha256, size = self._blobs.put_artifact(archive)
+        artifact = NewArtifact(sha256=sha256, size_bytes=size, files=files, manifest=result.manifest)
+
+        def succeed() -> bool:
+            with self._sessions.begin() as s:
+                return claims.succeed(s, self._job_id, self._token, artifact, result.stop_reason) is not None
+
+        self._end(succeed)
+
+    def _fail(self, code: str, detail: str) -> None:
+        log.warning("job %s failed: %s", self._job_id, code)
+
+        def fail() -> bool:
+            with self._sessions.begin() as s:
+                return claims.fail(s, self._job_id, self._token, code, detail) is not None
+
+        self._end(fail)
+
+    def _end(self, write: Callable[[], bool]) -> None:
+        if not _persistently(write):
+            raise TokenLost
+        delete_inputs(self._sessions, self._blobs, self._job_id)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the attempt that the arguments name; returns the exit status."""
+    job_id, token, folder = UUID(arguments[0]), UUID(arguments[1]), Path(arguments[2])
+    Thread(target=_die_with_supervisor, name="leash", daemon=True).start()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s attempt %(process)d %(message)s")
+    try:
+        Attempt(get_settings(), job_id, token).run(folder)
+    except TokenLost:
+        log.warning("job %s isn't ours any more", job_id)
+    except Exception as error:
+        log.error("job %s: %s", job_id, describe(error))
+        return 1
+    return 0
+
+
+def _persistently(write: Callable[[], Result]) -> Result:
+    """The result of `write`, tried again while the database is away, as long as the work in hand is worth it."""
+    deadline = monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return write()
+        except OperationalError as error:
+            if monotonic() > deadline:
+                raise
+            log.warning("database: %s", describe(error))
+            sleep(1.0)
+
+
+def _die_with_supervisor() -> None:
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,16 @@
+"""What follows the end of a job, after the commit that ended it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from jobs.blobs import BlobStore
+from jobs.database import SessionFactory
+from jobs.repository import mark_inputs_deleted
+
+
+def delete_inputs(sessions: SessionFactory, blobs: BlobStore, job_id: UUID) -> None:
+    """Deletes what was uploaded for the job and records that; interrupted in between, the reaper does it again."""
+    blobs.delete_inputs(job_id)
+    with sessions.begin() as s:
+        mark_inputs_deleted(s, job_id)

@@ -1,0 +1,188 @@
+"""From an id to a finished attempt: claim the job, run it in a fresh process, watch it, write down how it went."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event
+from time import monotonic
+from uuid import UUID
+
+from sqlalchemy.exc import OperationalError
+
+from jobs import claims
+from jobs.blobs import BlobStore
+from jobs.claims import Claim
+from jobs.database import SessionFactory
+from jobs.queue import JobQueue, QueueUnavailable
+from jobs.settings import Settings
+from jobs.states import State
+from worker.describe import describe
+from worker.ending import delete_inputs
+from worker.work_folder import work_folder
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.25  # how soon the end of a process or of this worker is noticed
+
+
+class Verdict(StrEnum):
+    """How an attempt's process ended, as far as the supervisor can tell. The values are slugs for the history."""
+
+    done = "done"  # it wrote the job's end itself, or noticed that the job isn't ours
+    crashed = "crashed"
+    stalled = "stalled"
+    cancelled = "cancelled"
+    lost = "lost"  # the job was taken from us
+    stopping = "worker_stopping"
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every attempt of this worker shares."""
+
+    settings: Settings
+    sessions: SessionFactory
+    blobs: BlobStore
+    queue: JobQueue
+
+
+class Supervisor:
+    """Runs jobs, one per thread that calls `run`, each in its own process and on its own accelerator.
+
+    `gpus` are the accelerators to hand out; without any, an attempt sees whatever this process sees.
+    """
+
+    def __init__(self, workshop: Workshop, gpus: Sequence[str]) -> None:
+        self._shop = workshop
+        self._name = f"{platform.node()}:{os.getpid()}"
+        self._stopping = Event()
+        self._free: SimpleQueue[str | None] = SimpleQueue()
+        free: Sequence[str | None] = gpus or [None]
+        for gpu in free:
+            self._free.put(gpu)
+
+    def stop(self) -> None:
+        """Ends the running attempts, which gives their jobs back, uncounted. Returns at once; takes no more jobs."""
+        self._stopping.set()
+
+    def run(self, job_id: UUID) -> None:
+        """One attempt at the job, from claim to verdict; does nothing if the job isn't there to be taken."""
+        if self._stopping.is_set():
+            return
+        gpu = self._free.get()
+        try:
+            with self._shop.sessions.begin() as s:
+                claim = claims.claim(s, job_id, self._name, self._shop.settings.lease_seconds)
+            if claim is not None:
+                log.info("job %s: attempt %d", job_id, claim.job.attempt)
+                verdict = self._attempt(claim, gpu)
+                self._settle(claim, verdict)
+        finally:
+            self._free.put(gpu)
+
+    def _attempt(self, claim: Claim, gpu: str | None) -> Verdict:
+        environment = dict(os.environ) if gpu is None else {**os.environ, "CUDA_VISIBLE_DEVICES": gpu}
+        with work_folder() as folder:
+            process = _start(claim, folder, environment)
+            try:
+                return self._watch(process, claim)
+            finally:
+                _end(process, self._shop.settings.cancel_grace_seconds)
+
+    def _watch(self, process: subprocess.Popen[bytes], claim: Claim) -> Verdict:
+        """Renews the lease until the process ends or must end; whoever calls this ends it."""
+        settings = self._shop.settings
+        renewed = monotonic()
+        next_heartbeat = renewed + settings.heartbeat_seconds
+        while True:
+            try:
+                status = process.wait(timeout=_LOOK_SECONDS)
+            except subprocess.TimeoutExpired:
+                pass
+            else:
+                log.info("job %s: attempt ended with status %d", claim.job.id, status)
+                return Verdict.done if status == 0 else Verdict.crashed
+            if self._stopping.is_set():
+                return Verdict.stopping
+            if monotonic() < next_heartbeat:
+                continue
+            next_heartbeat = monotonic() + settings.heartbeat_seconds
+            try:
+                verdict = self._heartbeat(claim)
+            except OperationalError as error:
+                log.warning("no heartbeat: %s", describe(error))
+                verdict = Verdict.lost if monotonic() - renewed > settings.lease_seconds else None
+            else:
+                renewed = monotonic()
+            if verdict is not None:
+                return verdict
+
+    def _heartbeat(self, claim: Claim) -> Verdict | None:
+        """Renews the lease; a verdict if the attempt must end."""
+        settings = self._shop.settings
+        with self._shop.sessions.begin() as s:
+            answer = claims.heartbeat(s, claim.job.id, claim.token, settings.lease_seconds)
+        if not answer.held:
+            return Verdict.lost
+        if answer.cancel_requested:
+            return Verdict.cancelled
+        return Verdict.stalled if answer.stalled_for > settings.stall_seconds else None
+
+    def _settle(self, claim: Claim, verdict: Verdict) -> None:
+        """Writes the end of an attempt whose process didn't; the token makes this harmless if it did after all."""
+        if verdict in (Verdict.done, Verdict.lost):
+            return
+        log.warning("job %s: %s", claim.job.id, verdict)
+        settings = self._shop.settings
+        with self._shop.sessions.begin() as s:
+            if verdict is Verdict.cancelled:
+                state = claims.cancelled(s, claim.job.id, claim.token)
+            else:
+                state = claims.release(
+                    s,
+                    claim.job.id,
+                    claim.token,
+                    max_attempts=settings.max_attempts,
+                    refund=verdict is Verdict.stopping,
+                    reason=verdict,
+                )
+        if state is State.queued:
+            self._publish(claim.job.id)
+        elif state is not None:
+            delete_inputs(self._shop.sessions, self._shop.blobs, claim.job.id)
+
+    def _publish(self, job_id: UUID) -> None:
+        try:
+            self._shop.queue.publish(job_id)
+        except QueueUnavailable as error:
+            log.warning("job %s waits for the reaper: %s", job_id, describe(error))
+
+
+def _start(claim: Claim, folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """The attempt's process. Its standard input stays open until this process ends, however that happens."""
+    command = [sys.executable, "-m", "worker.attempt", str(claim.job.id), str(claim.token), str(folder)]
+    return subprocess.Popen(  # noqa: S603 - our own module, no shell
+        command, stdin=subprocess.PIPE, env=environment, start_new_session=True
+    )
+
+
+def _end(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
+    """Terminates the process if it runs, kills it after the grace, and frees the pipe."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout=grace_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdin is not None:
+        process.stdin.close()

@@ -1,0 +1,52 @@
+"""Where an attempt writes its adapter before it is stored: private, and gone afterwards whatever happened."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LOCK = ".in-use"
+
+
+@contextmanager
+def work_folder() -> Iterator[Path]:
+    """A new folder that this account alone can enter, deleted at the end.
+
+    It is locked for as long as this process lives, so that `delete_abandoned` knows what a killed worker left.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="attempt-", dir=_root()))
+    try:
+        with (folder / _LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            output = folder / "output"
+            output.mkdir(mode=0o700)
+            yield output
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def delete_abandoned() -> None:
+    """Deletes the folders of workers that were killed."""
+    for folder in _root().iterdir():
+        try:
+            with (folder / _LOCK).open("r+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except (FileNotFoundError, NotADirectoryError, BlockingIOError):
+            continue  # being made, being deleted, or in use
+
+
+def _root() -> Path:
+    """One folder for all workers of this account. Raises PermissionError when it is somebody else's."""
+    root = Path(tempfile.gettempdir()) / f"vgid-work-{os.geteuid()}"
+    root.mkdir(mode=0o700, exist_ok=True)
+    found = root.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise PermissionError(f"{root} isn't a private folder of this account")
+    return root
