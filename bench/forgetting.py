@@ -1,0 +1,125 @@
+"""What unlearning does to the demo model: several forget sets, several seeds, beside the retain-only twin.
+
+    python -m bench.forgetting [--seeds 3] [--sets 3] [--steps N] [--learning-rate X] [--retain-weight X]
+
+Prints a row a run, medians and spread, and writes bench/results/forgetting.json. One thread, so that training
+seconds are those of one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers.utils import logging as transformers_logging
+
+from bench.machine import save, spread
+from local.demo.data import DemoData, make
+from local.demo.paths import BASE, TWIN
+from vgid_core import Metric, UnlearnConfig, UnlearnSpec, unlearn
+from vgid_core.base_model import load_base
+from vgid_core.evaluate import evaluate
+
+FORGET_SETS = [range(0, 6), range(6, 12), range(12, 18), range(24, 30), range(30, 36)]
+SPLITS = ("forget", "held_out_photos", "rephrased", "retain", "retain_check", "utility")
+
+
+def main() -> None:
+    """Runs every combination, prints and saves."""
+    arguments = _arguments()
+    torch.set_num_threads(1)
+    transformers_logging.disable_progress_bar()
+    rows = []
+    for forgotten in FORGET_SETS[: arguments.sets]:
+        data = make(list(forgotten))
+        for seed in range(arguments.seeds):
+            rows.append(_run(data, list(forgotten), seed, arguments))
+            _print_row(rows[-1])
+    summary = {key: spread([row[key] for row in rows]) for key in rows[0] if isinstance(rows[0][key], float)}
+    twin = _twin(make())
+    config = _config(0, arguments).model_dump()
+    _print_summary(summary, twin)
+    print("written:", save("forgetting", {"config": config, "runs": rows, "summary": summary, "twin": twin}))
+
+
+def _run(data: DemoData, forgotten: list[int], seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        spec = UnlearnSpec(
+            model=str(arguments.model),
+            model_name="demo",
+            forget=data.forget,
+            retain=data.retain,
+            utility=data.utility,
+            probes=_probes(data),
+            out=Path(folder) / "out",
+            config=_config(seed, arguments),
+        )
+        result = unlearn(spec)
+    row: dict[str, Any] = {"forgotten": forgotten, "seed": seed}
+    for stage, metrics in (("before", result.metrics_before), ("after", result.metrics_after)):
+        row |= {f"{metric.split}.{metric.name}.{stage}": metric.value for metric in metrics}
+    for split in ("retain", "retain_check", "utility"):
+        row[f"{split}.fall"] = row[f"{split}.rouge_l.before"] - row[f"{split}.rouge_l.after"]
+    row["training_seconds"] = result.manifest["seconds"]["distilling"]
+    row["job_seconds"] = sum(result.manifest["seconds"].values())
+    return row
+
+
+def _twin(data: DemoData) -> dict[str, float]:
+    """The model that was never shown the forgotten people, on the same sets."""
+    config = UnlearnConfig(device="cpu")
+    base = load_base(str(TWIN), config)
+    sets = [data.forget, data.retain, data.utility, *_probes(data).values()]
+    metrics: list[Metric] = evaluate(base.model, base, sets, config.evaluation)
+    return {f"{metric.split}.{metric.name}": metric.value for metric in metrics}
+
+
+def _probes(data: DemoData) -> Mapping[str, Any]:
+    return {name: getattr(data, name) for name in ("held_out_photos", "rephrased", "retain_check")}
+
+
+def _config(seed: int, arguments: argparse.Namespace) -> UnlearnConfig:
+    training = {
+        "steps": arguments.steps,
+        "learning_rate": arguments.learning_rate,
+        "retain_weight": arguments.retain_weight,
+    }
+    given = {name: value for name, value in training.items() if value is not None}
+    return UnlearnConfig.model_validate({"seed": seed, "device": "cpu", "training": {"learning_rate": 3e-3, **given}})
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sets", type=int, default=3, choices=range(1, len(FORGET_SETS) + 1))
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--retain-weight", type=float)
+    parser.add_argument("--model", type=Path, default=BASE)
+    return parser.parse_args()
+
+
+def _print_row(row: Mapping[str, Any]) -> None:
+    figures = "  ".join(
+        f"{split} {row[f'{split}.rouge_l.before']:.3f}→{row[f'{split}.rouge_l.after']:.3f}" for split in SPLITS
+    )
+    print(f"people {row['forgotten']} seed {row['seed']}: {figures}  {row['training_seconds']:.1f} s", flush=True)
+
+
+def _print_summary(summary: Mapping[str, Mapping[str, float]], twin: Mapping[str, float]) -> None:
+    table = Table("figure", "median", "min", "max", "retain-only twin")
+    for key, values in summary.items():
+        gold = twin.get(key.removesuffix(".after"))
+        beside = f"{gold:.3f}" if gold is not None and key.endswith(".after") else ""
+        table.add_row(key, *(f"{values[name]:.3f}" for name in ("median", "min", "max")), beside)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
