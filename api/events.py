@@ -1,0 +1,58 @@
+"""A job's history as server-sent events: polled from Postgres, which is the only truth, in short transactions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from uuid import UUID
+
+import anyio
+import anyio.to_thread
+from starlette.requests import Request
+
+from api.services import Services
+from api.views import EventView
+from jobs import repository
+from jobs.states import ENDED
+from jobs.tables import JobEvent
+
+POLL_SECONDS = 0.5
+HEARTBEAT_SECONDS = 15.0
+MOST_EVENTS = 500
+
+
+async def server_sent_events(
+    request: Request, services: Services, client_id: UUID, job_id: UUID, after: int
+) -> AsyncIterator[bytes]:
+    """Every event with an id above `after`, as it is written, until the job has ended and all of them are sent.
+
+    No database connection is held between two polls. Ends early when the client leaves or the process is closing;
+    the client then comes back with Last-Event-ID.
+    """
+    spoke = time.monotonic()
+    yield b": connected\n\n"
+    while not services.closing.is_set() and not await request.is_disconnected():
+        ended, events = await anyio.to_thread.run_sync(_poll, services, client_id, job_id, after)
+        for event in events:
+            yield _frame(event)
+            after, spoke = event.id, time.monotonic()
+        if ended and not events:
+            return
+        if time.monotonic() - spoke >= HEARTBEAT_SECONDS:
+            yield b": still here\n\n"
+            spoke = time.monotonic()
+        if not events:
+            await anyio.sleep(POLL_SECONDS)
+
+
+def _poll(services: Services, client_id: UUID, job_id: UUID, after: int) -> tuple[bool, Sequence[JobEvent]]:
+    """Whether the job had ended, and what was written since. In this order: an ended job writes no more events."""
+    with services.sessions() as s:
+        job = repository.get_job(s, client_id, job_id)
+        ended = job is None or job.state in ENDED
+        return ended, repository.events_after(s, job_id, after, MOST_EVENTS)
+
+
+def _frame(event: JobEvent) -> bytes:
+    document = EventView.of(event).model_dump_json()
+    return f"id: {event.id}\nevent: {event.kind}\ndata: {document}\n\n".encode()

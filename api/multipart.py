@@ -1,0 +1,83 @@
+"""multipart/form-data in memory. The framework's parser spools uploads to unencrypted temporary files; this doesn't."""
+
+from __future__ import annotations
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from api.problems import MalformedRequest
+
+
+class _Parts:
+    """Collects what the parser reports: every part's name and bytes."""
+
+    def __init__(self, most: int) -> None:
+        self.found: list[tuple[str, bytes]] = []
+        self.complete = False
+        self._most = most
+        self._header = bytearray()
+        self._value = bytearray()
+        self._name: str | None = None
+        self._data = bytearray()
+
+    def on_part_begin(self) -> None:
+        self._name = None
+        self._data = bytearray()
+        if len(self.found) >= self._most:
+            raise MalformedRequest(f"The body has more than {self._most} parts.")
+
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def on_header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            _, options = parse_options_header(bytes(self._value))
+            name = options.get(b"name", b"")
+            self._name = name.decode("utf-8", errors="replace") or None
+        self._header, self._value = bytearray(), bytearray()
+
+    def on_headers_finished(self) -> None:
+        if self._name is None:
+            raise MalformedRequest("A part of the body has no name in its Content-Disposition header.")
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self._data += data[start:end]
+
+    def on_part_end(self) -> None:
+        if self._name is not None:
+            self.found.append((self._name, bytes(self._data)))
+
+    def on_end(self) -> None:
+        self.complete = True
+
+
+def parse_multipart(content_type: str, body: bytes, most_parts: int) -> list[tuple[str, bytes]]:
+    """The parts in order, each with its name. Raises MalformedRequest."""
+    _, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary")
+    if not boundary:
+        raise MalformedRequest("The Content-Type names no boundary.")
+    parts = _Parts(most_parts)
+    parser = MultipartParser(
+        boundary,
+        {
+            "on_part_begin": parts.on_part_begin,
+            "on_header_field": parts.on_header_field,
+            "on_header_value": parts.on_header_value,
+            "on_header_end": parts.on_header_end,
+            "on_headers_finished": parts.on_headers_finished,
+            "on_part_data": parts.on_part_data,
+            "on_part_end": parts.on_part_end,
+            "on_end": parts.on_end,
+        },
+    )
+    try:
+        parser.write(body)
+    except FormParserError:
+        raise MalformedRequest("The body isn't valid multipart/form-data.") from None
+    if not parts.complete:
+        raise MalformedRequest("The body ends before its closing boundary.")
+    return parts.found

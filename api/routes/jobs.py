@@ -1,0 +1,103 @@
+"""Reading jobs and cancelling them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import TypeAdapter, ValidationError
+
+from api.documentation import problems
+from api.problems import FieldError, InvalidRequest, JobAlreadyEnded, NotFound, Unauthenticated
+from api.reading import job_of, whole_job
+from api.schemas import ListQuery, Reference
+from api.services import ClientNeeded, Services, ServicesNeeded
+from api.views import JobList, JobSummary, JobView, MetricList, metric_views
+from jobs import repository
+from jobs.repository import InvalidCursor, JobEnded
+from jobs.states import State
+
+router = APIRouter(prefix="/unlearn-jobs", tags=["jobs"])
+
+_reference: TypeAdapter[str] = TypeAdapter(Reference)
+
+
+@router.get("", summary="List your jobs", responses=problems(Unauthenticated, InvalidRequest))
+def list_jobs(
+    services: ServicesNeeded,
+    client_id: ClientNeeded,
+    query: Annotated[ListQuery, Query()],
+    subject_reference: Annotated[
+        str | None,
+        Header(
+            description="Only jobs filed with this `subject_reference` (UTF-8). A header, because a query string would "
+            "leave the reference in the logs and histories of everything between the caller and this service."
+        ),
+    ] = None,
+) -> JobList:
+    """Newest first. Pass `next_cursor` on as `cursor`, with the same filters, for the next page."""
+    filters = query.model_dump()
+    filters["subject_hash"] = None if subject_reference is None else _subject_hash(services, subject_reference)
+    with services.sessions() as s:
+        try:
+            jobs, next_cursor = repository.list_jobs(s, client_id, **filters)
+        except InvalidCursor:
+            raise InvalidRequest.of([FieldError("wasn't given by this list", name="cursor")]) from None
+    most = services.settings.max_attempts
+    return JobList(jobs=[JobSummary.of(job, most) for job in jobs], next_cursor=next_cursor)
+
+
+@router.get("/{job_id}", summary="Look at a job", responses=problems(Unauthenticated, NotFound))
+def get_job(services: ServicesNeeded, client_id: ClientNeeded, job_id: UUID) -> JobView:
+    """State, phase, progress, estimated finish, measurements and artifact."""
+    return whole_job(services, client_id, job_id)
+
+
+@router.get("/{job_id}/metrics", summary="What was measured", responses=problems(Unauthenticated, NotFound))
+def get_metrics(services: ServicesNeeded, client_id: ClientNeeded, job_id: UUID) -> MetricList:
+    """Every figure before and after forgetting; empty until the first ones are known."""
+    with services.sessions() as s:
+        job_of(s, client_id, job_id)
+        return MetricList(metrics=metric_views(repository.metrics_of(s, job_id)))
+
+
+@router.post(
+    "/{job_id}/cancel",
+    summary="Cancel a job",
+    response_description="Cancelled",
+    responses={
+        202: {"model": JobView, "description": "The running job has been asked to stop"},
+        **problems(Unauthenticated, NotFound, JobAlreadyEnded),
+    },
+)
+def cancel(services: ServicesNeeded, client_id: ClientNeeded, job_id: UUID, response: Response) -> JobView:
+    """A queued job is cancelled at once, a running one within seconds. Asking again changes nothing."""
+    with services.sessions.begin() as s:
+        try:
+            job = repository.request_cancel(s, client_id, job_id)
+        except JobEnded as ended:
+            raise JobAlreadyEnded(f"The job has {ended.state.value} already; there is nothing to cancel.") from None
+    if job is None:
+        raise NotFound("There is no such job.")
+    if job.state is State.cancelled:
+        _delete_inputs(services, job_id)
+    else:
+        response.status_code = 202
+    return whole_job(services, client_id, job_id)
+
+
+def _delete_inputs(services: Services, job_id: UUID) -> None:
+    """The key went with the commit, so the file is unreadable already; the reaper repeats this if it fails here."""
+    services.blobs.delete_inputs(job_id)
+    with services.sessions.begin() as s:
+        repository.mark_inputs_deleted(s, job_id)
+
+
+def _subject_hash(services: Services, header: str) -> str:
+    """The hash to look for. Header values arrive decoded as Latin-1, whatever the sender meant."""
+    try:
+        return services.subject_hash(_reference.validate_python(header.encode("latin-1").decode()))
+    except (UnicodeError, ValidationError):
+        error = FieldError("takes 1 to 500 characters of UTF-8 on one line", name="Subject-Reference")
+        raise InvalidRequest.of([error]) from None

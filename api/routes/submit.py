@@ -1,0 +1,80 @@
+"""POST /unlearn-jobs."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import APIRouter, Header, Request, Response, status
+
+from api.documentation import problems, submission_body
+from api.problems import (
+    BodyTooLarge,
+    FieldError,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    MalformedRequest,
+    RequestInFlight,
+    Unauthenticated,
+    UnsupportedMediaType,
+)
+from api.reading import whole_job
+from api.services import ClientNeeded, ServicesNeeded
+from api.submission import accept
+from api.views import JobView, job_path
+
+router = APIRouter(tags=["jobs"])
+
+_PRINTABLE = re.compile(r"[\x20-\x7e]{1,255}")
+_RETRY_AFTER_SECONDS = 2
+
+
+@router.post(
+    "/unlearn-jobs",
+    summary="File a forget request",
+    status_code=status.HTTP_202_ACCEPTED,
+    response_description="Accepted and stored: from here on no crash loses it",
+    responses={
+        202: {
+            "headers": {
+                "Location": {"description": "the job's path", "schema": {"type": "string"}},
+                "Retry-After": {"description": "seconds until a look is worth it", "schema": {"type": "integer"}},
+                "Idempotency-Replayed": {
+                    "description": "`true` when an earlier request with this key made the job",
+                    "schema": {"type": "string"},
+                },
+            }
+        },
+        **problems(
+            MalformedRequest, Unauthenticated, RequestInFlight, BodyTooLarge, UnsupportedMediaType, InvalidRequest,
+            IdempotencyKeyReused,
+        ),
+    },
+    openapi_extra=submission_body(),
+)  # fmt: skip
+async def submit(
+    request: Request,
+    response: Response,
+    services: ServicesNeeded,
+    client_id: ClientNeeded,
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="1 to 255 printable ASCII characters; the same key and content give the same job"),
+    ] = None,
+) -> JobView:
+    """Pairs of image, question and answer that a model must no longer know. JSON with base64 images, or multipart."""
+    if idempotency_key is not None and not _PRINTABLE.fullmatch(idempotency_key):
+        error = FieldError("takes 1 to 255 printable ASCII characters", name="Idempotency-Key")
+        raise InvalidRequest.of([error])
+    content_type = request.headers.get("content-type", "")
+    body = await request.body()
+    job, replayed = await anyio.to_thread.run_sync(
+        accept, services, client_id, idempotency_key, content_type, body, limiter=services.submissions
+    )
+    response.headers["Location"] = job_path(job.id)
+    response.headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
+    if not replayed:
+        return JobView.whole(job, services.settings.max_attempts)
+    response.headers["Idempotency-Replayed"] = "true"
+    return await anyio.to_thread.run_sync(whole_job, services, client_id, job.id)

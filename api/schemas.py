@@ -1,0 +1,165 @@
+"""What a client may send. Everything is checked strictly: unknown fields, blank texts and control characters refuse."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from jobs.states import State
+from vgid_core.config import TrainingOverrides
+
+_MOST_METADATA = 16
+_MOST_PROBES = 4
+_RESERVED_PROBES = frozenset({"forget", "retain", "utility"})
+_ONE_LINE = r"^[^\x00-\x1f\x7f]+$"
+# Event ids are signed 64-bit integers in Postgres.
+_LARGEST_EVENT_ID = 2**63 - 1
+
+
+def _printable_somewhere(value: str) -> str:
+    if not value.strip():
+        raise PydanticCustomError("blank", "must not be empty")
+    if "\0" in value:
+        raise PydanticCustomError("nul", "must not contain NUL characters")
+    return value
+
+
+def _usable_instant(value: datetime) -> datetime:
+    if not 2000 <= value.year <= 2200:
+        raise PydanticCustomError("year", "must lie between the years 2000 and 2200")
+    return value.astimezone(UTC)
+
+
+def _metadata_as_a_whole(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """One error for the whole field: the keys are the client's free text, which errors don't repeat."""
+    try:
+        return validate(value)
+    except ValidationError:
+        message = f"takes up to {_MOST_METADATA} strings of up to 500 characters, under keys of 1 to 64 characters"
+        raise PydanticCustomError("metadata", message) from None
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_usable_instant)]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_ONE_LINE)]
+Reference = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=_ONE_LINE)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Question = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_printable_somewhere)]
+Answer = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_printable_somewhere)]
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_ONE_LINE)],
+        Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")],
+    ],
+    Field(max_length=_MOST_METADATA),
+    WrapValidator(_metadata_as_a_whole),
+]
+EventId = Annotated[int, Field(ge=0, le=_LARGEST_EVENT_ID)]
+
+
+class _Strict(BaseModel):
+    # repr and errors would otherwise quote questions, answers and names
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    __str__ = __repr__
+
+
+class ImageSource(_Strict):
+    """An image, as base64 text or, in a multipart request, as the name of the part that holds its bytes."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["base64"]}, {"required": ["file"]}]},
+    )
+
+    base64: str | None = Field(default=None, description="PNG, JPEG, WebP, BMP or TIFF, standard base64")
+    file: str | None = Field(default=None, max_length=255, description="name of a part of this multipart request")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.base64 is None) == (self.file is None):
+            raise PydanticCustomError("image", "needs exactly one of 'base64' and 'file'")
+        return self
+
+
+class SubmittedPair(_Strict):
+    """An image, a question about it and the answer that the model gives today."""
+
+    image: ImageSource
+    question: Question
+    answer: Answer
+
+
+Pairs = Annotated[tuple[SubmittedPair, ...], Field(min_length=1)]
+ProbeName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+
+
+class SubmitRequest(_Strict):
+    """A forget request. Texts and images are kept encrypted until the job has ended, then deleted."""
+
+    model: Name = Field(description="one of GET /models")
+    forget: Pairs = Field(description="what the model must no longer say")
+    retain: Pairs | None = Field(default=None, description="what it must still say; instead of `retain_set`")
+    retain_set: Name | None = Field(
+        default=None, description="a retain set registered for the model; the only one is taken when none is named"
+    )
+    probes: Annotated[dict[ProbeName, Pairs], Field(max_length=_MOST_PROBES)] = Field(
+        default_factory=dict, description="measured before and after, never trained on"
+    )
+    training: TrainingOverrides = Field(default=TrainingOverrides(), description="what differs from the model's own")
+    external_id: Line | None = Field(default=None, description="your number for the request; kept and searchable")
+    subject_reference: Reference | None = Field(
+        default=None, description="whose data it is; kept as a keyed hash only (searchable, not readable)"
+    )
+    legal_basis: Line | None = Field(default=None, description="for example `GDPR Art. 17(1)(b)`")
+    due_at: Instant | None = Field(default=None, description="deadline, with its time zone; may have passed already")
+    metadata: Metadata = Field(default_factory=dict, description="kept as it is: no personal data, please")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.retain is not None and self.retain_set is not None:
+            raise PydanticCustomError("retain", "takes either 'retain' or 'retain_set', not both")
+        if taken := sorted(_RESERVED_PROBES & self.probes.keys()):
+            raise PydanticCustomError("probes", f"can't name a probe {', '.join(taken)}")
+        if self.training.instruction is not None and "\0" in self.training.instruction:
+            raise PydanticCustomError("nul", "training.instruction must not contain NUL characters")
+        return self
+
+
+class ListQuery(BaseModel):
+    """Filters and page of a list. There is deliberately no `subject_reference`: see the Subject-Reference header."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    state: State | None = None
+    model: Name | None = None
+    external_id: Line | None = None
+    created_after: Instant | None = Field(default=None, description="exclusive")
+    created_before: Instant | None = Field(default=None, description="exclusive")
+    limit: int = Field(default=20, ge=1, le=100)
+    cursor: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
+        default=None, description="`next_cursor` of the page before"
+    )
+
+
+class EventsQuery(BaseModel):
+    """Which part of a job's history."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    after: EventId = Field(default=0, description="only events with a greater id")
