@@ -1,0 +1,32 @@
+"""The demo's own copy of the model: what it says before, and what it says with the adapter that came back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from vgid_core.base_model import BaseModel, load_base
+from vgid_core.config import UnlearnConfig
+from vgid_core.data import PairSet
+from vgid_core.evaluate import generate_answers
+
+# The CPU, so that both answers to compare come from the same arithmetic as the separate process's.
+_CONFIG = UnlearnConfig(device="cpu", dtype="float32")
+
+
+class Respondent:
+    """A model that can be asked, first as it was shipped, then with an adapter."""
+
+    def __init__(self, folder: Path) -> None:
+        self._base: BaseModel = load_base(str(folder), _CONFIG)
+        self._model: Any = self._base.model
+
+    def put_on(self, adapter: Path) -> None:
+        """From here on the model answers with the adapter in this folder."""
+        self._model = PeftModel.from_pretrained(self._base.model, str(adapter)).eval()
+
+    def answers(self, pairs: PairSet) -> list[str]:
+        """What it says to each pair's question about its image, greedily."""
+        return generate_answers(self._model, self._base, pairs, _CONFIG.evaluation)

@@ -1,0 +1,46 @@
+"""The downloaded adapter in a process that knows nothing of this project."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from local.errors import LocalError
+from vgid_core.data import PairSet
+
+_SCRIPT = Path(__file__).parent / "plain_peft.py"
+_SECONDS = 120
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """The adapter's files out of the zip, in `folder`; returns the folder."""
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(folder)
+    return folder
+
+
+def answers_elsewhere(base: Path, adapter: Path, pairs: PairSet, folder: Path) -> list[str]:
+    """What plain PEFT says to `pairs`, in an isolated interpreter. Raises LocalError when it can't.
+
+    `folder` takes the questions and images that it reads.
+    """
+    pairs.write_jsonl(folder / f"{pairs.name}.jsonl")
+    lines = (folder / f"{pairs.name}.jsonl").read_text(encoding="utf-8").splitlines()
+    items = [json.loads(line) for line in lines]
+    questions = folder / "questions.json"
+    asked = [{"image": str(folder / item["image"]), "question": item["question"]} for item in items]
+    questions.write_text(json.dumps(asked, ensure_ascii=False), encoding="utf-8")
+    # -I: no environment variable and no current folder decides what is imported.
+    command = [sys.executable, "-I", str(_SCRIPT), str(base), str(adapter), str(questions)]
+    # The interpreter that runs already, and our own file.
+    done = subprocess.run(  # noqa: S603
+        command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS
+    )
+    if done.returncode != 0:
+        last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise LocalError(f"plain PEFT couldn't use the adapter: {last[0]}")
+    answers: list[str] = json.loads(done.stdout)
+    return answers

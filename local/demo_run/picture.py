@@ -1,0 +1,59 @@
+"""One picture of the demo: portraits with what the model said before and what it says after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from vgid_core.data import Pair
+
+_WIDTH, _MARGIN, _COLUMNS = 1240, 24, 2
+_PORTRAIT, _ROW = 112, 136
+_INK, _QUIET, _GONE, _KEPT = "#1f2328", "#656d76", "#b42318", "#1a7f37"
+_BACKGROUND, _CARD = "#ffffff", "#f6f8fa"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One question with both answers."""
+
+    pair: Pair
+    before: str
+    after: str
+
+
+def draw(forgotten: Sequence[Shown], kept: Sequence[Shown], target: Path) -> None:
+    """Writes the picture as PNG: the forgotten people above, what was kept below."""
+    rows = [-(-len(items) // _COLUMNS) for items in (forgotten, kept)]
+    image = Image.new("RGB", (_WIDTH, sum(rows) * _ROW + 2 * 52 + 2 * _MARGIN), _BACKGROUND)
+    canvas = ImageDraw.Draw(image)
+    top = _MARGIN
+    for title, items, colour in (("Forgotten", forgotten, _GONE), ("Kept", kept, _KEPT)):
+        canvas.text((_MARGIN, top), title, fill=colour, font=ImageFont.load_default(26))
+        top += 44
+        for index, item in enumerate(items):
+            column, row = index % _COLUMNS, index // _COLUMNS
+            width = (_WIDTH - _MARGIN) // _COLUMNS
+            _draw_card(image, canvas, (_MARGIN + column * width, top + row * _ROW, width - _MARGIN), item, colour)
+        top += -(-len(items) // _COLUMNS) * _ROW + 8
+    target.parent.mkdir(parents=True, exist_ok=True)
+    image.save(target, format="PNG", optimize=True)
+
+
+def _draw_card(
+    image: Image.Image, canvas: ImageDraw.ImageDraw, place: tuple[int, int, int], item: Shown, colour: str
+) -> None:
+    left, top, width = place
+    canvas.rounded_rectangle((left, top, left + width, top + _ROW - 12), radius=10, fill=_CARD)
+    portrait = item.pair.image.decode().resize((_PORTRAIT, _PORTRAIT), Image.Resampling.LANCZOS)
+    image.paste(portrait, (left + 6, top + 6))
+    text = left + _PORTRAIT + 24
+    canvas.text((text, top + 14), item.pair.question, fill=_QUIET, font=ImageFont.load_default(17))
+    lines = (("before", item.before, _INK), ("after", item.after, colour))
+    for number, (name, answer, ink) in enumerate(lines):
+        line = top + 50 + number * 32
+        canvas.text((text, line + 2), name, fill=_QUIET, font=ImageFont.load_default(15))
+        canvas.text((text + 62, line), answer, fill=ink, font=ImageFont.load_default(18))

@@ -1,0 +1,87 @@
+"""What the demo prints: numbered steps and tables, the same words with and without a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from local.demo_run.verdict import metric
+from vgid_client import Job
+from vgid_core.data import PairSet
+
+STEPS = 6
+_PLAIN_WIDTH = 110
+_ROWS = {
+    "forget": "the six people",
+    "held_out_photos": "  photos it never saw",
+    "rephrased": "  rephrased questions",
+    "retain": "everyone else",
+    "retain_check": "  other photos of them",
+    "utility": "visual questions",
+}
+
+
+def make_console() -> Console:
+    """A console as wide as the terminal; without one, wide enough for the tables."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+
+
+class Screen:
+    """Prints the demo's steps on `console`."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def step(self, number: int, title: str) -> None:
+        """A heading."""
+        self.console.print(f"\n[bold cyan]{number}/{STEPS}[/] [bold]{title}[/]")
+
+    def say(self, text: str) -> None:
+        """One line under a heading."""
+        self.console.print(f"    {text}")
+
+    def answers(self, asked: PairSet, said: Sequence[str]) -> None:
+        """Questions with the model's answers, and whether they are the expected ones."""
+        table = self._table("question", "the model says")
+        for pair, answer in zip(asked, said, strict=True):
+            table.add_row(pair.question, answer if answer == pair.answer else f"[yellow]{answer}[/]")
+        self.console.print(table)
+
+    def before_after(self, asked: PairSet, before: Sequence[str], after: Sequence[str]) -> None:
+        """Questions with both answers; those that changed stand out."""
+        table = self._table("question", "before", "after")
+        for pair, old, new in zip(asked, before, after, strict=True):
+            table.add_row(pair.question, old, f"[green]{new}[/]" if new == old else f"[magenta]{new}[/]")
+        self.console.print(table)
+
+    def metrics(self, job: Job) -> None:
+        """ROUGE-L and answer probability of every set, before and after."""
+        table = self._table("", "ROUGE-L before", "after", "answer probability before", "after", "pairs", numbers=True)
+        for split, title in _ROWS.items():
+            score, likelihood = metric(job, split, "rouge_l"), metric(job, split, "answer_probability")
+            if score is None or likelihood is None:
+                continue
+            values = (score.before, score.after, likelihood.before, likelihood.after)
+            table.add_row(title, *("–" if value is None else f"{value:.3f}" for value in values), str(score.pairs))
+        self.console.print(table)
+
+    def caveat(self) -> None:
+        """What nobody should take from this demo."""
+        self.console.print(
+            "\n[bold]Not shown:[/] that the knowledge is gone. The model refuses, but with the start of the old answer "
+            "put into its mouth the fact often\ncomes back, and likelihoods still tell that these people were once in "
+            "the data (membership AUC). Figures: README, 'What it doesn't do'.",
+            soft_wrap=True,
+        )
+
+    @staticmethod
+    def _table(first: str, *others: str, numbers: bool = False) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
+        table.add_column(first)
+        for name in others:
+            table.add_column(name, justify="right" if numbers else "left")
+        return table

@@ -1,0 +1,158 @@
+"""The demo from beginning to end: ask, forget over HTTP, ask again, and check the adapter elsewhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from local.demo.data import DemoData, write
+from local.demo.paths import BASE
+from local.demo_run.elsewhere import answers_elsewhere, unpack
+from local.demo_run.picture import Shown, draw
+from local.demo_run.screen import Screen, make_console
+from local.demo_run.verdict import complaints
+from local.errors import LocalError
+from local.stack import Stack
+from vgid_client import Client, Job, Pair
+from vgid_client.download import sha256_of
+from vgid_client.render import JobView
+from vgid_core.data import PairSet
+
+if TYPE_CHECKING:
+    from local.demo_run.asking import Respondent
+
+# Long enough for a first start with a cold disk; the stack itself gives up earlier and says why.
+_PATIENCE = 60.0
+
+
+def run_demo(home: Path, picture: Path | None) -> None:
+    """Runs the demo with its state in `home`, and leaves nothing running.
+
+    Writes before and after as a picture to `picture`, by default into `home`. Raises LocalError when forgetting
+    failed or anything doesn't match, VgidError when the service refuses.
+    """
+    screen, began = Screen(make_console()), monotonic()
+    screen.step(1, "Starting Postgres, Redis, the API and a worker on this machine")
+    with Stack(home) as stack:
+        key = stack.create_key("demo")
+        screen.say(f"{stack.api_url} is ready after {monotonic() - began:.0f} s, data and logs in {home}")
+        demo = _Demo(screen, home, picture or home / "before-after.png")
+        demo.ask_before()
+        with Client(stack.api_url, key) as client:
+            job = demo.forget(client)
+            demo.show_metrics(job)
+            adapter = demo.fetch(client, job)
+        demo.ask_after(job, adapter)
+    screen.say(f"Everything is stopped again. The demo took {monotonic() - began:.0f} s.")
+    screen.caveat()
+
+
+class _Demo:
+    """What the steps share: the data, the model's own copy, and what it has said so far."""
+
+    def __init__(self, screen: Screen, home: Path, picture: Path) -> None:
+        self._screen = screen
+        self._home = home
+        self._picture = picture
+        self._data: DemoData = write(home)
+        self._said: dict[str, list[str]] = {}
+        self._respondent: Respondent
+
+    def ask_before(self) -> None:
+        """Step 2: the base model knows the six people."""
+        self._screen.step(2, "Asking a small multimodal model about six (made-up) people")
+        self._respondent = _load_respondent()
+        for asked in (self._data.shown_forgotten, self._data.unchanged):
+            self._said[asked.name] = self._respondent.answers(asked)
+        self._screen.answers(self._data.shown_forgotten, self._said["shown_forgotten"])
+        known = [pair.answer for pair in (*self._data.shown_forgotten, *self._data.unchanged)]
+        if [*self._said["shown_forgotten"], *self._said["unchanged"]] != known:
+            raise LocalError("the shipped model doesn't give its known answers on this machine")
+
+    def forget(self, client: Client) -> Job:
+        """Step 3: as a compliance system would do it, one request and then watching."""
+        data = self._data
+        self._screen.step(3, "POST /unlearn-jobs: one forget request, with an API key")
+        job = submitted = client.submit(
+            "demo",
+            _pairs(data.forget),
+            retain_set="demo-retain",
+            probes={s.name: _pairs(s) for s in (data.held_out_photos, data.rephrased, data.retain_check)},
+            external_id="DEMO-1",
+            subject_reference="six people of the demo",
+            legal_basis="GDPR Art. 17(1)(b)",
+        )
+        self._screen.say(f"202 Accepted: job {job.id}, {len(data.forget)} image-text pairs to forget")
+        began = monotonic()
+        with JobView(self._screen.console) as view:
+            for job in client.follow(submitted.id, patience=_PATIENCE):
+                view.show(job)
+        if job.state != "succeeded":
+            raise LocalError(" ".join(complaints(job, [], [])))
+        self._screen.say(f"succeeded in {monotonic() - began:.0f} s ({job.stop_reason})")
+        return job
+
+    def show_metrics(self, job: Job) -> None:
+        """Step 4: the figures that the service measured itself."""
+        self._screen.step(4, "What the service measured, before and after (1 = as in the data)")
+        self._screen.metrics(job)
+
+    def fetch(self, client: Client, job: Job) -> Path:
+        """Step 5: downloads the adapter, checks it once more by hand, and unpacks it."""
+        self._screen.step(5, "Downloading the adapter and asking again")
+        folder = self._home / "demo-adapter"
+        shutil.rmtree(folder, ignore_errors=True)
+        archive = client.download(job, folder / "adapter.zip")
+        digest = sha256_of(archive)
+        if job.artifact is None or digest != job.artifact.sha256:
+            raise LocalError("the downloaded adapter hasn't the sha256 that the job's record names")
+        self._screen.say(f"{archive.stat().st_size} bytes, sha256 {digest} as announced")
+        return unpack(archive, folder / "adapter")
+
+    def ask_after(self, job: Job, adapter: Path) -> None:
+        """Steps 5 and 6: the same questions again, here and in a process with Transformers and PEFT alone."""
+        shown, kept = self._data.shown_forgotten, self._data.unchanged
+        self._respondent.put_on(adapter)
+        after = {asked.name: self._respondent.answers(asked) for asked in (shown, kept)}
+        for asked in (shown, kept):
+            self._screen.before_after(asked, self._said[asked.name], after[asked.name])
+        self._check_elsewhere(adapter, PairSet.of("asked", [*shown, *kept]), [*after[shown.name], *after[kept.name]])
+        draw(
+            _shown(shown, self._said[shown.name], after[shown.name]),
+            _shown(kept, self._said[kept.name], after[kept.name]),
+            self._picture,
+        )
+        self._screen.say(f"Before and after as a picture: {self._picture}")
+        wrong = complaints(job, self._said[kept.name], after[kept.name])
+        if wrong:
+            raise LocalError(" ".join(wrong))
+
+    def _check_elsewhere(self, adapter: Path, asked: PairSet, said_here: Sequence[str]) -> None:
+        self._screen.step(6, "The same adapter under plain PEFT, in a process that imports nothing of ours")
+        said_there = answers_elsewhere(BASE, adapter, asked, self._home / "demo-adapter" / "asked")
+        same = sum(here == there for here, there in zip(said_here, said_there, strict=True))
+        self._screen.say(f"{same} of {len(asked)} answers are the same, word for word")
+        if same != len(asked):
+            raise LocalError("the adapter answers differently in another process")
+
+
+def _load_respondent() -> Respondent:
+    # Only this process's messages: the model's libraries report loading progress of their own.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from local.demo_run.asking import Respondent
+
+    return Respondent(BASE)
+
+
+def _pairs(items: PairSet) -> list[Pair]:
+    return [Pair(item.image.data, item.question, item.answer) for item in items]
+
+
+def _shown(asked: PairSet, before: Sequence[str], after: Sequence[str]) -> list[Shown]:
+    return [Shown(*row) for row in zip(asked, before, after, strict=True)]
