@@ -44,6 +44,7 @@ class EmbeddedPostgres:
         name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
         # Not below `folder`: a socket's path may hold some hundred characters only.
         self._socket_folder = Path(tempfile.gettempdir()) / f"vgid-{self._home.owner.uid}-{name}"
+        self.name = "postgres"
         self.process: subprocess.Popen[bytes] | None = None
 
     @property

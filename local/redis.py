@@ -45,6 +45,7 @@ class EmbeddedRedis:
         self.log = folder / "redis.log"
         self.port = free_port()
         self._password = secrets.token_urlsafe(24)
+        self.name = "redis"
         self.process: subprocess.Popen[bytes] | None = None
 
     @property

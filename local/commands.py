@@ -1,0 +1,46 @@
+"""The commands of this room: `vgid up`."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from local.errors import LocalError
+from local.home import Home
+from local.stack import Stack
+
+
+def up(
+    port: Annotated[int | None, typer.Option(help="The API's port; else 8000 or the next free one.")] = None,
+    home: Annotated[Path | None, typer.Option(help="Where everything is kept; else VGID_HOME, else ~/.vgid.")] = None,
+) -> None:
+    """Run the whole service on this machine, until Ctrl-C."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    signal.signal(signal.SIGTERM, _exit)
+    folder = home if home is not None else Home.from_environment().folder
+    try:
+        with Stack(folder, port) as stack:
+            typer.echo(
+                f"API          {stack.api_url}\n"
+                f"API key      {stack.home.api_key}\n"
+                f"Settings     {stack.home.environment}   (for vgid keys, vgid database: source it first)\n"
+                f"Models       {stack.home.catalog}\n"
+                f"Logs         {stack.home.logs}\n"
+                "Stop it with Ctrl-C."
+            )
+            signal.pause()
+    except LocalError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("Stopped.")
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM ends the stack as Ctrl-C does."""
+    raise KeyboardInterrupt

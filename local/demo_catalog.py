@@ -1,0 +1,39 @@
+"""The catalog of a new home: the shipped demo model and its registered retain set."""
+
+from __future__ import annotations
+
+import json
+
+from local.demo.data import write
+from local.demo.paths import BASE
+from local.home import Home
+
+_CATALOG = """\
+# Written once by `vgid up` or `vgid demo`; edit it to add models of your own, then restart.
+
+[models.demo]
+path = {checkpoint}
+title = "Demo model: 60 fictitious people"
+
+[models.demo.config.training]
+steps = 60
+learning_rate = 3e-3
+
+[models.demo.retain_sets.demo-retain]
+retain = {retain}
+utility = {utility}
+"""
+
+
+def ensure_catalog(home: Home) -> None:
+    """Writes the demo's data and the catalog where there is none; leaves an edited one alone."""
+    data = home.folder / "demo-data"
+    if not data.is_dir():
+        write(home.folder)
+    if not home.catalog.exists():
+        text = _CATALOG.format(
+            checkpoint=json.dumps(str(BASE)),
+            retain=json.dumps(str(data / "retain.jsonl")),
+            utility=json.dumps(str(data / "utility.jsonl")),
+        )
+        home.catalog.write_text(text, encoding="utf-8")

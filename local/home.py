@@ -1,0 +1,94 @@
+"""The folder that one local stack keeps everything in, readable by its owner only."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from local.errors import LocalError
+
+
+class Home:
+    """Paths below one folder (VGID_HOME, else ~/.vgid), and what is generated once and kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.expanduser().resolve()
+
+    @classmethod
+    def from_environment(cls) -> Home:
+        """The folder that VGID_HOME names, else ~/.vgid."""
+        return cls(Path(os.environ.get("VGID_HOME", "~/.vgid")))
+
+    @property
+    def logs(self) -> Path:
+        """The folder of every process's log."""
+        return self.folder / "logs"
+
+    @property
+    def blobs(self) -> Path:
+        """The folder of encrypted inputs and of artifacts."""
+        return self.folder / "blobs"
+
+    @property
+    def catalog(self) -> Path:
+        """The file that lists the models; may be edited by hand."""
+        return self.folder / "catalog.toml"
+
+    @property
+    def api_key(self) -> Path:
+        """The file that holds the key of the client `local`."""
+        return self.folder / "api-key"
+
+    @property
+    def environment(self) -> Path:
+        """The running stack's settings, for a shell to read."""
+        return self.folder / "environment"
+
+    @property
+    def register(self) -> Path:
+        """Which processes the stack has started."""
+        return self.folder / "processes.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes the folder and holds it for this process alone. Raises LocalError when another stack does.
+
+        The kernel frees the lock with the process, however that ends.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self.folder / "lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                holder = lock.read().strip() or "unknown"
+                raise LocalError(f"a stack runs in {self.folder} already (process {holder}); stop it first") from None
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}\n")
+            lock.flush()
+            yield
+
+    def secret_key(self) -> str:
+        """The installation's secret key, made the first time: base64 of 32 random bytes."""
+        path = self.folder / "secret-key"
+        if not path.exists():
+            write_private(path, base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
+        return path.read_text().strip()
+
+    def write_environment(self, variables: Mapping[str, str]) -> None:
+        """Writes `environment` as lines that a POSIX shell can source."""
+        write_private(self.environment, "".join(f"export {name}='{value}'\n" for name, value in variables.items()))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes a file that nobody else may read, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    temporary.replace(path)

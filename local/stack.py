@@ -1,0 +1,199 @@
+"""The whole service on one machine: Postgres, Redis, the API and one worker as children of this process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic, sleep
+from types import TracebackType
+from typing import Self
+
+from pydantic import SecretStr
+
+from jobs import access
+from jobs.catalog import Catalog, CatalogError
+from jobs.database import make_engine, session_factory
+from jobs.settings import Settings
+from local.demo_catalog import ensure_catalog
+from local.errors import LocalError
+from local.home import Home, write_private
+from local.postgres import EmbeddedPostgres
+from local.program import Keeper, Program, Service
+from local.redis import EmbeddedRedis, free_port
+from local.register import Register
+from migrations import upgrade
+
+_READY_SECONDS = 60.0
+_FIRST_PORT = 8000
+_PORTS_TRIED = 100
+_LOCAL_CLIENT = "local"
+
+
+class Stack:
+    """`with Stack(home) as stack:` runs everything until the block ends, and restarts what dies meanwhile.
+
+    `port` is the API's; None takes 8000 or the next free one. Enter it from a thread that lives as long as the stack.
+    """
+
+    def __init__(self, home: Path, port: int | None = None) -> None:
+        self.home = Home(home)
+        self.postgres = EmbeddedPostgres(self.home.folder / "postgres")
+        self.redis = EmbeddedRedis(self.home.folder / "redis")
+        self._wanted_port = port
+        self._port = 0
+        self._undo = ExitStack()
+        self._register = Register(self.home.register)
+        self.services: list[Service] = []
+
+    @property
+    def api_url(self) -> str:
+        """Where the API answers."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def database_url(self) -> str:
+        """The ledger's database."""
+        return self.postgres.url
+
+    @property
+    def redis_url(self) -> str:
+        """The queue."""
+        return self.redis.url
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings of this stack as VGID_* variables; those of the calling process that don't collide hold too."""
+        given = {name: value for name, value in os.environ.items() if name.startswith("VGID_")}
+        return given | {
+            "VGID_DATABASE_URL": self.database_url,
+            "VGID_REDIS_URL": self.redis_url,
+            "VGID_BLOB_DIR": str(self.home.blobs),
+            "VGID_CATALOG": str(self.home.catalog),
+            "VGID_SECRET_KEY": self.home.secret_key(),
+            "VGID_API_URL": self.api_url,
+        }
+
+    def create_key(self, name: str) -> str:
+        """A new API key of the client `name`, who is created if new. Only here can the key be read."""
+        engine = make_engine(self._settings())
+        try:
+            with session_factory(engine).begin() as s:
+                client = access.find_client(s, name) or access.create_client(s, name)
+                return access.create_key(s, client)[1]
+        finally:
+            engine.dispose()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            undo.enter_context(self.home.locked())
+            self._register.end_leftovers()
+            self._port = _choose_port(self._wanted_port)
+            ensure_catalog(self.home)
+            self._check_catalog()
+            self._start_services(undo)
+            self._wait_until_ready()
+            self._keep_local_key()
+            self.home.write_environment(self.environment | {"VGID_API_KEY": self.home.api_key.read_text().strip()})
+            undo.callback(lambda: self.home.environment.unlink(missing_ok=True))
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._undo.close()
+
+    def _start_services(self, undo: ExitStack) -> None:
+        """Starts each service after those that it needs, and has them stopped the other way round."""
+        undo.callback(self._register.clear)
+        keeper = Keeper(self.services, self._note)
+        undo.callback(keeper.end)
+        for service in (self.postgres, self.redis):
+            self._start(service, undo)
+        upgrade(self.database_url)
+        for program in self._programs():
+            self._start(program, undo)
+        undo.callback(keeper.stop)
+        keeper.start()
+
+    def _programs(self) -> list[Service]:
+        environment = os.environ | self.environment
+        # Small models train best on one thread, and the machine has other things to do.
+        worker_environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"} | environment
+        serve = [
+            "uvicorn",
+            "--factory",
+            "api.main:create_app_from_environment",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self._port),
+        ]
+        work = ["celery", "-A", "worker.celery_app:app", "worker", "--loglevel", "INFO"]
+        return [
+            Program("api", serve, environment, self.home.logs / "api.log"),
+            Program("worker", work, worker_environment, self.home.logs / "worker.log"),
+        ]
+
+    def _start(self, service: Service, undo: ExitStack) -> None:
+        undo.callback(service.stop)
+        service.start()
+        self._note(service)
+        self.services.append(service)
+
+    def _note(self, service: Service) -> None:
+        if service.process is not None:
+            self._register.add(service.process.pid)
+
+    def _wait_until_ready(self) -> None:
+        deadline = monotonic() + _READY_SECONDS
+        while monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(f"{self.api_url}/readyz", timeout=2):  # noqa: S310 - our own http URL
+                    return
+            except OSError:
+                sleep(0.05)
+        raise LocalError(f"the API isn't ready after {_READY_SECONDS:.0f} s; the logs are in {self.home.logs}")
+
+    def _keep_local_key(self) -> None:
+        """Makes the client `local` and its key file once, and again if the database doesn't know the key."""
+        path = self.home.api_key
+        engine = make_engine(self._settings())
+        try:
+            with session_factory(engine)() as s:
+                known = path.exists() and access.client_of_secret(s, path.read_text().strip()) is not None
+        finally:
+            engine.dispose()
+        if not known:
+            write_private(path, self.create_key(_LOCAL_CLIENT) + "\n")
+
+    def _settings(self) -> Settings:
+        return Settings(
+            database_url=self.database_url,
+            redis_url=self.redis_url,
+            blob_dir=self.home.blobs,
+            catalog=self.home.catalog,
+            secret_key=SecretStr(self.home.secret_key()),
+        )
+
+    def _check_catalog(self) -> None:
+        try:
+            Catalog.load(self.home.catalog)
+        except CatalogError as error:
+            raise LocalError(f"{error}\nMend {self.home.catalog}, or delete it to get the demo's again.") from error
+
+
+def _choose_port(wanted: int | None) -> int:
+    """The wanted port, else 8000 or the next one that is free. Raises LocalError when the wanted one is taken."""
+    for port in range(_FIRST_PORT, _FIRST_PORT + _PORTS_TRIED) if wanted is None else [wanted]:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    if wanted is not None:
+        raise LocalError(f"port {wanted} is taken; choose another one with --port")
+    return free_port()
