@@ -1,4 +1,4 @@
-"""The commands of this room: `vgid up`."""
+"""The commands of this room: `vgid up` and `vgid demo`."""
 
 from __future__ import annotations
 
@@ -39,6 +39,24 @@ def up(
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         typer.echo("Stopped.")
+
+
+def demo(
+    picture: Annotated[Path | None, typer.Option(help="Where before and after are drawn; else in VGID_HOME.")] = None,
+) -> None:
+    """Watch a model forget six people: the whole service once, then everything is stopped."""
+    from local.demo_run.show import run_demo
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    signal.signal(signal.SIGTERM, _exit)
+    try:
+        run_demo(Home.from_environment().folder, picture)
+    except LocalError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("Stopped.", err=True)
+        raise typer.Exit(130) from None
 
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:
