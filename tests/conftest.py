@@ -6,18 +6,17 @@ import base64
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import redis
+from pydantic import SecretStr
 
+import migrations
+from jobs.database import SessionFactory, make_engine
+from jobs.database import session_factory as make_session_factory
+from jobs.settings import Settings
 from local.postgres import EmbeddedPostgres
 from local.redis import EmbeddedRedis
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session, sessionmaker
-
-    from jobs.settings import Settings
 
 _TEMPLATE = "vgid_template"
 SECRET_KEY = base64.b64encode(bytes(range(32))).decode()
@@ -31,10 +30,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
         server.start()
         with server.connect() as connection:
             connection.execute(f"CREATE DATABASE {_TEMPLATE}")
-        import migrations
-
-        if hasattr(migrations, "upgrade"):
-            migrations.upgrade(server.url_of(_TEMPLATE))
+        migrations.upgrade(server.url_of(_TEMPLATE))
         yield server
     finally:
         server.destroy()
@@ -68,8 +64,6 @@ def redis_url(redis_server: EmbeddedRedis) -> str:
 @pytest.fixture
 def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
     """Settings of one test's own services. The catalog is empty: a test that needs a model writes it to the file."""
-    from jobs.settings import Settings
-
     catalog = tmp_path / "catalog.toml"
     catalog.touch()
     return Settings(
@@ -78,15 +72,12 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
         redis_url=redis_url,
         blob_dir=tmp_path / "blobs",
         catalog=catalog,
-        secret_key=SECRET_KEY,
+        secret_key=SecretStr(SECRET_KEY),
     )
 
 
 @pytest.fixture
-def session_factory(settings: Settings) -> Iterator[sessionmaker[Session]]:
-    from jobs.database import make_engine
-    from jobs.database import session_factory as make_session_factory
-
+def session_factory(settings: Settings) -> Iterator[SessionFactory]:
     engine = make_engine(settings)
     yield make_session_factory(engine)
     engine.dispose()

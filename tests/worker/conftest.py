@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.database import SessionFactory
+from jobs.queue import JobQueue
+from jobs.settings import Settings
+from tests.conftest import SECRET_KEY
+from tests.vgid_core.tiny import save_tiny_model
+from tests.worker.bench import Ledger, Worker
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture
+def ledger(settings: Settings, session_factory: SessionFactory, tiny_folder: Path) -> Iterator[Ledger]:
+    settings.catalog.write_text(f"[models.tiny]\npath = '{tiny_folder}'\ntitle = 'Tiny'\n", encoding="utf-8")
+    queue = JobQueue(settings.redis_url)
+    yield Ledger(settings, session_factory, queue)
+    queue.close()
+
+
+@pytest.fixture
+def work_root(tmp_path: Path) -> Path:
+    """Where the workers of one test make their work folders."""
+    root = tmp_path / "work"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def start_worker(settings: Settings, tmp_path: Path, work_root: Path) -> Iterator[Callable[..., Worker]]:
+    """Starts a worker with short leases; keyword arguments are further settings. Kills what is left at the end."""
+    workers: list[Worker] = []
+
+    def start(**overrides: object) -> Worker:
+        chosen = {
+            "database_url": settings.database_url,
+            "redis_url": settings.redis_url,
+            "blob_dir": settings.blob_dir,
+            "catalog": settings.catalog,
+            "secret_key": SECRET_KEY,
+            "environment": "development",
+            "lease_seconds": 2,
+            "heartbeat_seconds": 0.3,
+            "reap_seconds": 0.3,
+            "republish_after_seconds": 1,
+            "cancel_grace_seconds": 1,
+            **overrides,
+        }
+        environment = {f"VGID_{name.upper()}": str(value) for name, value in chosen.items()}
+        environment |= {"OMP_NUM_THREADS": "1", "TMPDIR": str(work_root)}
+        workers.append(Worker(environment, tmp_path / f"worker-{len(workers)}.log"))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        if worker.process.poll() is None:
+            worker.kill()

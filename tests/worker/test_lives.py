@@ -1,0 +1,207 @@
+"""The life of a job in a real worker, with everything that can be killed killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import zipfile
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+
+from jobs import repository
+from jobs.states import Phase, State
+from local.redis import EmbeddedRedis
+from tests.waiting import eventually
+from tests.worker.bench import SECRET_ANSWER, Ledger, has_ended
+
+pytestmark = pytest.mark.slow
+
+LONG = 200  # steps: seconds of training, so that there is a middle to be killed in
+
+
+def test_a_job_runs_to_its_artifact_and_leaves_nothing_else(ledger: Ledger, start_worker, work_root: Path):
+    worker = start_worker()
+    job_id = ledger.file()
+
+    job = ledger.until(job_id, State.succeeded)
+
+    assert ledger.history(job_id) == [State.queued, State.running, *Phase, State.succeeded]
+    assert (job.attempt, job.progress, job.stop_reason) == (1, 1.0, "steps-done")
+    assert job.wrapped_data_key is None
+    eventually(lambda: ledger.job(job_id).inputs_deleted_at)
+    assert not any((ledger.settings.blob_dir / "inputs").iterdir())
+    with ledger.sessions() as s:
+        artifact = repository.artifact_of(s, job_id)
+        splits = {(metric.stage, metric.split) for metric in repository.metrics_of(s, job_id)}
+    assert splits == {(stage, split) for stage in ("before", "after") for split in ("forget", "retain")}
+    with zipfile.ZipFile(ledger.blobs.path_of_artifact(artifact.sha256)) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+        assert names == [file["name"] for file in artifact.files] == sorted(names)
+        assert {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"} == set(names)
+        assert json.loads(archive.read("manifest.json")) == artifact.manifest
+    eventually(lambda: not list(work_root.glob("vgid-work-*/*")))
+    assert SECRET_ANSWER not in worker.log.read_text()
+
+
+def test_the_celery_process_never_loads_torch(ledger: Ledger, start_worker):
+    worker = start_worker()
+    ledger.until_training(job_id := ledger.file(LONG))
+
+    assert loads_torch(worker.attempt())
+    assert not loads_torch(psutil.Process(worker.process.pid))
+    ledger.cancel(job_id)
+
+
+def test_a_killed_attempt_is_taken_up_again(ledger: Ledger, start_worker, work_root: Path):
+    worker = start_worker()
+    ledger.until_training(job_id := ledger.file(LONG))
+
+    worker.attempt().kill()
+
+    assert ledger.until(job_id, State.succeeded).attempt == 2
+    assert ledger.history(job_id).count(State.queued) == 2
+    eventually(lambda: not list(work_root.glob("vgid-work-*/*")))
+
+
+def test_a_killed_worker_takes_its_attempt_along_and_another_worker_takes_the_job(
+    ledger: Ledger, start_worker, work_root: Path
+):
+    worker = start_worker()
+    ledger.until_training(job_id := ledger.file(LONG))
+    attempt = worker.attempt()
+
+    worker.kill()
+
+    eventually(lambda: has_ended(attempt), seconds=5)
+    start_worker()
+    assert ledger.until(job_id, State.succeeded).attempt == 2
+    eventually(lambda: not list(work_root.glob("vgid-work-*/*")))
+
+
+def test_jobs_outlive_a_queue_that_is_wiped(ledger: Ledger, start_worker):
+    jobs = [ledger.file() for _ in range(2)]
+    with redis.Redis.from_url(ledger.settings.redis_url) as client:
+        client.flushall()
+    start_worker()
+
+    for job_id in jobs:
+        assert ledger.until(job_id, State.succeeded).attempt == 1
+
+
+def test_jobs_outlive_a_queue_that_dies_under_a_running_worker(
+    ledger: Ledger, start_worker, redis_server: EmbeddedRedis
+):
+    worker = start_worker()
+    ledger.until_training(running := ledger.file(LONG))
+    waiting = ledger.file()
+
+    redis_server.process.kill()
+    redis_server.process.wait()
+    lost = ledger.file(publish=False)  # what the API does when it can't reach the queue
+    redis_server.start()
+
+    assert ledger.until(running, State.succeeded).attempt == 1
+    for job_id in (waiting, lost):
+        ledger.until(job_id, State.succeeded)
+    assert worker.process.poll() is None
+
+
+def test_a_running_job_can_be_cancelled(ledger: Ledger, start_worker, work_root: Path):
+    worker = start_worker()
+    ledger.until_training(job_id := ledger.file(LONG))
+    attempt = worker.attempt()
+
+    ledger.cancel(job_id)
+
+    job = ledger.until(job_id, State.cancelled, seconds=10)
+    assert has_ended(attempt)
+    assert job.wrapped_data_key is None
+    eventually(lambda: ledger.job(job_id).inputs_deleted_at)
+    eventually(lambda: not list(work_root.glob("vgid-work-*/*")))
+
+
+def test_a_worker_that_is_told_to_stop_gives_its_job_back_uncounted(ledger: Ledger, start_worker):
+    worker = start_worker()
+    ledger.until_training(job_id := ledger.file(LONG))
+    attempt = worker.attempt()
+
+    assert worker.terminate() == 0
+
+    job = ledger.job(job_id)
+    assert (job.state, job.attempt) == (State.queued, 0)
+    assert has_ended(attempt)
+    start_worker()
+    assert ledger.until(job_id, State.succeeded).attempt == 1
+
+
+def test_a_job_that_kills_every_attempt_ends_as_poison(ledger: Ledger, start_worker):
+    worker = start_worker(max_attempts=2)
+    job_id = ledger.file(LONG)
+
+    for number in (1, 2):
+        ledger.until_training(job_id, attempt=number)
+        worker.attempt().kill()
+
+    job = ledger.until(job_id, State.failed)
+    assert (job.error_type, job.attempt) == ("poison", 2)
+    eventually(lambda: ledger.job(job_id).inputs_deleted_at)
+
+
+def test_an_attempt_that_hangs_is_killed_and_tried_again(ledger: Ledger, start_worker):
+    worker = start_worker(stall_seconds=15)  # longer than torch takes to load
+    ledger.until_training(job_id := ledger.file(LONG))
+    attempt = worker.attempt()
+
+    attempt.send_signal(signal.SIGSTOP)
+
+    ledger.until_training(job_id, attempt=2)
+    assert has_ended(attempt)
+    ledger.cancel(job_id)
+
+
+def test_an_attempt_whose_job_was_taken_away_stops(ledger: Ledger, start_worker):
+    worker = start_worker()
+    ledger.until_training(job_id := ledger.file(LONG))
+    attempt = worker.attempt()
+    worker.process.send_signal(signal.SIGSTOP)  # a machine that freezes for longer than its lease
+
+    other = start_worker()
+    ledger.until_training(job_id, attempt=2)
+    worker.process.send_signal(signal.SIGCONT)
+
+    eventually(lambda: has_ended(attempt))
+    assert ledger.until(job_id, State.succeeded).attempt == 2
+    assert other.process.poll() is None
+
+
+def test_a_model_that_cant_be_loaded_fails_the_job_at_once_without_a_word_about_the_data(
+    ledger: Ledger, start_worker, tiny_folder: Path, tmp_path: Path
+):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{}")
+    ledger.settings.catalog.write_text(f"[models.tiny]\npath = '{broken}'\ntitle = 'Broken'\n")
+    worker = start_worker()
+
+    job = ledger.until(ledger.file(), State.failed)
+
+    assert (job.error_type, job.attempt) == ("model-not-loadable", 1)
+    assert "Traceback" not in job.error_detail
+    assert str(broken) not in job.error_detail
+    assert SECRET_ANSWER not in worker.log.read_text()
+
+
+def test_uploads_that_are_gone_fail_the_job_at_once(ledger: Ledger, start_worker):
+    job_id = ledger.file(publish=False)
+    ledger.blobs.delete_inputs(job_id)
+    start_worker()
+
+    assert ledger.until(job_id, State.failed).error_type == "inputs-missing"
+
+
+def loads_torch(process: psutil.Process) -> bool:
+    return any("libtorch" in mapping.path for mapping in process.memory_maps())
