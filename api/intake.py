@@ -62,7 +62,7 @@ def _split_parts(parts: list[tuple[str, bytes]]) -> tuple[bytes, dict[str, bytes
 
 def _parsed(text: bytes) -> SubmitRequest:
     try:
-        return SubmitRequest.model_validate_json(text)
+        return SubmitRequest.model_validate_json(text, strict=True)
     except ValidationError as error:
         findings = error.errors(include_url=False, include_context=False, include_input=False)
     if findings[0]["type"] == "json_invalid":

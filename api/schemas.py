@@ -38,6 +38,12 @@ def _printable_somewhere(value: str) -> str:
     return value
 
 
+def _at_least_one_pair(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not value:
+        raise PydanticCustomError("no_pairs", "must hold at least one pair")
+    return value
+
+
 def _usable_instant(value: datetime) -> datetime:
     if not 2000 <= value.year <= 2200:
         raise PydanticCustomError("year", "must lie between the years 2000 and 2200")
@@ -105,7 +111,10 @@ class SubmittedPair(_Strict):
     answer: Answer
 
 
-Pairs = Annotated[tuple[SubmittedPair, ...], Field(min_length=1)]
+# judged after the pairs themselves: a min_length would call a set empty when all of its pairs are faulty
+Pairs = Annotated[
+    tuple[SubmittedPair, ...], AfterValidator(_at_least_one_pair), Field(json_schema_extra={"minItems": 1})
+]
 ProbeName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
 

@@ -1,0 +1,90 @@
+"""The real application behind a real socket, and a stand-in for the worker that moves jobs along."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+
+from api.main import create_app
+from jobs.settings import Settings
+from tests.api.service import Service
+from tests.waiting import eventually
+
+CATALOG = """
+[models.demo]
+path = "model"
+title = "Demo model"
+[models.demo.config.training]
+steps = 60
+[models.demo.retain_sets.demo-retain]
+retain = "retain.jsonl"
+
+[models.bare]
+path = "model"
+title = "A model without retain sets"
+max_pairs = 3
+
+[models.rich]
+path = "model"
+title = "A model with two retain sets"
+[models.rich.retain_sets.people]
+retain = "retain.jsonl"
+[models.rich.retain_sets.places]
+retain = "retain.jsonl"
+"""
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Three models, and limits small enough to reach."""
+    folder: Path = settings.catalog.parent
+    (folder / "model").mkdir()
+    (folder / "retain.jsonl").touch()
+    settings.catalog.write_text(CATALOG)
+    limits = {"max_body_bytes": 300_000, "max_pairs": 8, "max_image_bytes": 60_000, "max_image_pixels": 10_000}
+    return settings.model_copy(update=limits)
+
+
+Serve = Callable[[Settings], Service]
+
+
+@pytest.fixture
+def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
+    """Starts services, each in a thread of its own, and ends them after the test."""
+    http = getattr(request, "param", "auto")
+    running: list[tuple[uvicorn.Server, threading.Thread, Service]] = []
+
+    def start(settings: Settings) -> Service:
+        app = create_app(settings)
+        config = uvicorn.Config(app, port=0, http=http, lifespan="on", log_config=None, access_log=False)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        eventually(lambda: server.started, every=0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        service = Service(f"http://127.0.0.1:{port}", settings)
+        running.append((server, thread, service))
+        return service
+
+    yield start
+    for server, thread, service in running:
+        service.close()
+        server.should_exit = True
+        thread.join(timeout=20)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def service(serve: Serve, settings: Settings) -> Service:
+    return serve(settings)
+
+
+@pytest.fixture
+def http(service: Service) -> httpx.Client:
+    """The first client of `service`, with its key."""
+    return service.http

@@ -1,0 +1,162 @@
+"""A running service as the tests see it: its clients over HTTP, and the ledger that a worker would write."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+from PIL import Image
+
+from jobs import access, claims
+from jobs.blobs import FileBlobStore
+from jobs.database import make_engine, session_factory
+from jobs.queue import JobQueue
+from jobs.settings import Settings
+from vgid_core.progress import Phase, Progress
+
+MEMBERS = {
+    "adapter_config.json": b'{"peft_type": "LORA"}',
+    "adapter_model.safetensors": bytes(range(256)) * 8,
+    "README.md": b"# adapter\n",
+}
+
+
+def png(shade: int = 0, size: tuple[int, int] = (8, 8), kind: str = "PNG") -> bytes:
+    """A small picture; each shade gives other bytes."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (shade % 256, shade // 256, 99)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def inline(data: bytes) -> dict[str, str]:
+    return {"base64": base64.b64encode(data).decode()}
+
+
+def pair(shade: int = 0, **changes: Any) -> dict[str, Any]:
+    return {"image": inline(png(shade)), "question": "Who is this?", "answer": "Ilse Marwood", **changes}
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    """A good request; a change to None leaves the field out."""
+    whole = {"model": "demo", "forget": [pair(1), pair(2)], **changes}
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+class Service:
+    """One service with one client, whose key `http` sends."""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        self.url = url
+        self.settings = settings
+        self.engine = make_engine(settings)
+        self.sessions = session_factory(self.engine)
+        self.blobs = FileBlobStore(settings.blob_dir)
+        self.queue = JobQueue(settings.redis_url)
+        self.opened: list[httpx.Client] = []
+        self.name = f"client {uuid4()}"
+        self.http = self.as_client(self.name)
+        self.documented = self.http.get("/openapi.json").json()["paths"]
+
+    def as_client(self, name: str) -> httpx.Client:
+        """A new client of the service, over HTTP."""
+        with self.sessions.begin() as s:
+            _, secret = access.create_key(s, access.create_client(s, name))
+        return self.open(Authorization=f"Bearer {secret}")
+
+    def open(self, **headers: str) -> httpx.Client:
+        hooks = {"response": [self._is_documented]}
+        http = httpx.Client(base_url=self.url, headers=headers, event_hooks=hooks, trust_env=False, timeout=20)
+        self.opened.append(http)
+        return http
+
+    def submit(self, **changes: Any) -> UUID:
+        response = self.http.post("/unlearn-jobs", json=body(**changes))
+        assert response.status_code == 202, response.text
+        return UUID(response.json()["id"])
+
+    def claim(self, job_id: UUID) -> UUID:
+        """Takes the job as a worker does: the token."""
+        with self.sessions.begin() as s:
+            claimed = claims.claim(s, job_id, "test worker", 30)
+        assert claimed is not None
+        return claimed.token
+
+    def report(self, job_id: UUID, token: UUID, phase: Phase = Phase.distilling, fraction: float = 0.4) -> None:
+        progress = Progress(phase, 24, 60, fraction, loss_forget=1.5, loss_retain=0.25, seconds_left=12.0)
+        with self.sessions.begin() as s:
+            assert claims.report(s, job_id, token, progress)
+
+    def measure(self, job_id: UUID, token: UUID, stage: str, value: float) -> None:
+        row = claims.MetricRow(split="forget", name="rouge_l", value=value, pairs=2)
+        with self.sessions.begin() as s:
+            assert claims.save_metrics(s, job_id, token, stage, [row])  # type: ignore[arg-type]
+
+    def fail(self, job_id: UUID, token: UUID) -> None:
+        with self.sessions.begin() as s:
+            claims.fail(s, job_id, token, "out-of-memory", "The device has too little memory.")
+
+    def succeed(self, job_id: UUID, token: UUID, folder: Path) -> bytes:
+        """Ends the job with a real zip in the blob store; its bytes."""
+        path = folder / f"{uuid4()}.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in MEMBERS.items():
+                archive.writestr(name, data)
+        sha256, size = self.blobs.put_artifact(path)
+        files = [{"name": n, "sha256": hashlib.sha256(d).hexdigest(), "size": len(d)} for n, d in MEMBERS.items()]
+        with self.sessions.begin() as s:
+            claims.succeed(s, job_id, token, claims.NewArtifact(sha256, size, files, {"seed": 0}), "all steps done")
+        return path.read_bytes()
+
+    def succeeded(self, folder: Path) -> tuple[UUID, bytes]:
+        """A job that went the whole way, and its artifact."""
+        job_id = self.submit()
+        token = self.claim(job_id)
+        self.measure(job_id, token, "before", 0.98)
+        self.report(job_id, token)
+        self.measure(job_id, token, "after", 0.03)
+        return job_id, self.succeed(job_id, token, folder)
+
+    def stored_jobs(self) -> int:
+        return len(self.http.get("/unlearn-jobs?limit=100").json()["jobs"])
+
+    def stored_inputs(self) -> list[UUID]:
+        return self.blobs.inputs_older_than(-60)
+
+    def close(self) -> None:
+        for http in self.opened:
+            http.close()
+        self.queue.close()
+        self.engine.dispose()
+
+    def _is_documented(self, response: httpx.Response) -> None:
+        """Every error that any test provokes has to be in the OpenAPI description of its route."""
+        if response.status_code < 400:
+            return
+        for template, operations in getattr(self, "documented", {}).items():
+            operation = operations.get(response.request.method.lower())
+            if operation and re.fullmatch(re.sub(r"{[^}]+}", "[^/]+", template), response.request.url.path):
+                assert str(response.status_code) in operation["responses"], f"{response.status_code} at {template}"
+
+
+def problem(response: httpx.Response, status: int, slug: str, field: str | None = None) -> dict[str, Any]:
+    """The problem document of a refusal, after checking what all of them have in common."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = response.json()
+    assert document["type"] == f"urn:vgid:problem:{slug}"
+    assert document["status"] == status
+    assert document["title"]
+    assert document["detail"]
+    assert document["instance"] == f"urn:vgid:request:{response.headers['x-request-id']}"
+    assert "Traceback" not in json.dumps(document)
+    if field is not None:
+        assert field in [error["field"] for error in document["errors"]], document
+    return document

@@ -1,0 +1,134 @@
+"""Downloads: the zip and its files, whole and in parts, with a strong ETag that is the sha256."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.api.service import MEMBERS, Service, problem
+
+Stored = tuple[str, bytes]
+
+
+@pytest.fixture
+def stored(service: Service, tmp_path: Path) -> Stored:
+    """The artifact's path on the service, and its bytes."""
+    job_id, data = service.succeeded(tmp_path)
+    return f"/unlearn-jobs/{job_id}/artifact", data
+
+
+def test_the_whole_zip(service: Service, stored: Stored) -> None:
+    path, data = stored
+    response = service.http.get(path)
+    sha256 = hashlib.sha256(data).hexdigest()
+    assert (response.status_code, response.content) == (200, data)
+    assert response.headers["etag"] == f'"{sha256}"'
+    assert response.headers["content-type"] == "application/zip"
+    assert response.headers["content-length"] == str(len(data))
+    assert response.headers["accept-ranges"] == "bytes"
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == MEMBERS
+    record = service.http.get(path.removesuffix("/artifact")).json()["artifact"]
+    assert (record["sha256"], record["size_bytes"], record["url"]) == (sha256, len(data), path)
+
+
+def test_head(service: Service, stored: Stored) -> None:
+    path, data = stored
+    response = service.http.head(path)
+    assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["content-length"] == str(len(data))
+    assert response.headers["etag"] == service.http.get(path).headers["etag"]
+    part = service.http.head(path, headers={"Range": "bytes=0-9"})
+    assert (part.status_code, part.headers["content-length"]) == (206, "10")
+
+
+@pytest.mark.parametrize(
+    ("asked", "part"),
+    [
+        ("bytes=0-9", slice(0, 10)),
+        ("bytes=10-", slice(10, None)),
+        ("bytes=-7", slice(-7, None)),
+        ("bytes=5-5", slice(5, 6)),
+        ("bytes=3-99999999", slice(3, None)),
+        ("bytes=-99999999", slice(0, None)),
+    ],
+)
+def test_ranges(service: Service, stored: Stored, asked: str, part: slice) -> None:
+    path, data = stored
+    response = service.http.get(path, headers={"Range": asked})
+    assert (response.status_code, response.content) == (206, data[part])
+    start = part.indices(len(data))[0]
+    end = start + len(response.content) - 1
+    assert response.headers["content-range"] == f"bytes {start}-{end}/{len(data)}"
+    assert response.headers["content-length"] == str(len(response.content))
+
+
+@pytest.mark.parametrize("asked", ["bytes=99999999-", "bytes=-0", "bytes=99999999-999999999"])
+def test_ranges_outside(service: Service, stored: Stored, asked: str) -> None:
+    path, data = stored
+    response = service.http.get(path, headers={"Range": asked})
+    problem(response, 416, "range-not-satisfiable")
+    assert response.headers["content-range"] == f"bytes */{len(data)}"
+
+
+@pytest.mark.parametrize(
+    "asked", ["bytes=0-1,3-4", "lines=0-9", "bytes=9-2", "bytes=-", "bytes=a-b", "bytes=" + "9" * 99 + "-"]
+)
+def test_ranges_that_are_ignored(service: Service, stored: Stored, asked: str) -> None:
+    path, data = stored
+    response = service.http.get(path, headers={"Range": asked})
+    assert (response.status_code, response.content) == (200, data)
+
+
+def test_if_range(service: Service, stored: Stored) -> None:
+    path, data = stored
+    etag = service.http.head(path).headers["etag"]
+    same = service.http.get(path, headers={"Range": "bytes=10-", "If-Range": etag})
+    assert (same.status_code, same.content) == (206, data[10:])
+    for other in (f'"{"0" * 64}"', f"W/{etag}", "Wed, 21 Oct 2015 07:28:00 GMT"):
+        whole = service.http.get(path, headers={"Range": "bytes=10-", "If-Range": other})
+        assert (whole.status_code, whole.content) == (200, data)
+
+
+def test_if_none_match(service: Service, stored: Stored) -> None:
+    path, _ = stored
+    etag = service.http.head(path).headers["etag"]
+    for header in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        response = service.http.get(path, headers={"If-None-Match": header})
+        assert (response.status_code, response.content) == (304, b"")
+        assert response.headers["etag"] == etag
+    assert service.http.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_single_files(service: Service, stored: Stored) -> None:
+    path, _ = stored
+    record = service.http.get(path.removesuffix("/artifact")).json()["artifact"]
+    assert [file["name"] for file in record["files"]] == list(MEMBERS)
+    for file in record["files"]:
+        response = service.http.get(file["url"])
+        assert response.content == MEMBERS[file["name"]]
+        assert response.headers["etag"] == f'"{file["sha256"]}"' == f'"{hashlib.sha256(response.content).hexdigest()}"'
+        assert service.http.head(file["url"]).headers["content-length"] == str(file["size"])
+    part = service.http.get(f"{path}/files/adapter_model.safetensors", headers={"Range": "bytes=1000-1009"})
+    assert part.content == MEMBERS["adapter_model.safetensors"][1000:1010]
+
+
+@pytest.mark.parametrize("name", ["other.bin", "..%2F..%2Fetc%2Fpasswd", "%00", "README.md%20"])
+def test_files_that_are_not_there(service: Service, stored: Stored, name: str) -> None:
+    problem(service.http.get(f"{stored[0]}/files/{name}"), 404, "not-found")
+
+
+def test_before_and_without_success(service: Service) -> None:
+    job_id = service.submit()
+    for path in (f"/unlearn-jobs/{job_id}/artifact", f"/unlearn-jobs/{job_id}/artifact/files/README.md"):
+        assert "queued" in problem(service.http.get(path), 409, "artifact-unavailable")["detail"]
+
+
+def test_a_lost_blob_is_our_fault(service: Service, stored: Stored) -> None:
+    path, data = stored
+    service.blobs.path_of_artifact(hashlib.sha256(data).hexdigest()).unlink()
+    problem(service.http.get(path), 500, "internal-error")

@@ -1,0 +1,97 @@
+"""A job's history, at rest and as it happens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.service import Service, problem
+
+STREAM = {"Accept": "text/event-stream"}
+
+
+def frames(response: httpx.Response) -> Iterator[dict[str, Any]]:
+    """The events of a stream: id, event, data."""
+    frame: dict[str, Any] = {}
+    for line in response.iter_lines():
+        if line.startswith(":"):
+            continue
+        if line:
+            name, _, value = line.partition(": ")
+            frame[name] = json.loads(value) if name == "data" else value
+        elif frame:
+            yield frame
+            frame = {}
+
+
+def test_as_json(service: Service, tmp_path: Path) -> None:
+    job_id, _ = service.succeeded(tmp_path)
+    path = f"/unlearn-jobs/{job_id}/events"
+    events = service.http.get(path).json()["events"]
+    states = [event["data"]["state"] for event in events if event["kind"] == "state"]
+    assert states == ["queued", "running", "succeeded"]
+    assert [event["id"] for event in events] == sorted(event["id"] for event in events)
+    assert {"phase", "progress", "metrics"} <= {event["kind"] for event in events}
+    assert service.http.get(path, params={"after": events[2]["id"]}).json()["events"] == events[3:]
+
+
+def test_an_ended_job_streams_its_history_and_ends(service: Service, tmp_path: Path) -> None:
+    job_id, _ = service.succeeded(tmp_path)
+    path = f"/unlearn-jobs/{job_id}/events"
+    events = service.http.get(path).json()["events"]
+    response = service.http.get(path, headers=STREAM)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    received = list(frames(response))
+    assert [frame["data"] for frame in received] == events
+    assert [frame["id"] for frame in received] == [str(event["id"]) for event in events]
+    assert [frame["event"] for frame in received] == [event["kind"] for event in events]
+
+    resumed = service.http.get(path, headers={**STREAM, "Last-Event-ID": str(events[1]["id"])})
+    assert [frame["data"] for frame in frames(resumed)] == events[2:]
+    nothing_left = service.http.get(path, headers={**STREAM, "Last-Event-ID": str(events[-1]["id"])})
+    assert list(frames(nothing_left)) == []
+
+
+def test_a_running_job_streams_what_happens(service: Service, tmp_path: Path) -> None:
+    job_id = service.submit()
+    with service.http.stream("GET", f"/unlearn-jobs/{job_id}/events", headers=STREAM) as response:
+        stream = frames(response)
+        assert next(stream)["data"]["data"]["state"] == "queued"
+        token = service.claim(job_id)
+        assert next(stream)["data"]["data"]["state"] == "running"
+        assert next(stream)["data"]["data"]["phase"] == "loading"
+        service.report(job_id, token)
+        assert next(stream)["data"]["data"]["phase"] == "distilling"
+        progress = next(stream)
+        assert (progress["event"], progress["data"]["data"]["step"]) == ("progress", 24)
+        service.succeed(job_id, token, tmp_path)
+        last = next(stream)
+        assert (last["event"], last["data"]["data"]["state"]) == ("state", "succeeded")
+        assert list(stream) == []
+
+
+def test_waiting_streams_hold_no_database_connection(service: Service) -> None:
+    """More streams than the pool has connections, and the service still answers."""
+    job_id = service.submit()
+    opened = [service.http.stream("GET", f"/unlearn-jobs/{job_id}/events", headers=STREAM) for _ in range(20)]
+    try:
+        for stream in opened:
+            assert next(frames(stream.__enter__()))["event"] == "state"
+        assert service.http.get(f"/unlearn-jobs/{job_id}").status_code == 200
+        assert service.http.post(f"/unlearn-jobs/{job_id}/cancel").status_code == 200
+    finally:
+        for stream in opened:
+            stream.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("value", ["x", "-1", str(2**63)])
+def test_bad_positions(service: Service, value: str) -> None:
+    path = f"/unlearn-jobs/{service.submit()}/events"
+    problem(service.http.get(path, params={"after": value}), 422, "invalid-request", "after")
+    response = service.http.get(path, headers={**STREAM, "Last-Event-ID": value})
+    problem(response, 422, "invalid-request")

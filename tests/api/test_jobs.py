@@ -1,0 +1,251 @@
+"""Keys, tenants, looking at jobs, listing and cancelling them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from jobs import access
+from tests.api.service import Service, body, problem
+
+ROUTES = [
+    ("POST", "/unlearn-jobs"),
+    ("GET", "/unlearn-jobs"),
+    ("GET", "/unlearn-jobs/{id}"),
+    ("POST", "/unlearn-jobs/{id}/cancel"),
+    ("GET", "/unlearn-jobs/{id}/events"),
+    ("GET", "/unlearn-jobs/{id}/metrics"),
+    ("GET", "/unlearn-jobs/{id}/artifact"),
+    ("HEAD", "/unlearn-jobs/{id}/artifact"),
+    ("GET", "/unlearn-jobs/{id}/artifact/files/README.md"),
+    ("GET", "/models"),
+    ("GET", "/openapi.json"),
+]
+
+
+@pytest.mark.parametrize("authorization", [None, "Bearer vgid_wrong", "Bearer ", "Basic Zm9vOmJhcg==", "vgid_wrong"])
+def test_every_route_but_health_needs_a_key(service: Service, authorization: str | None) -> None:
+    job_id = service.submit()
+    stranger = service.open(**({"Authorization": authorization} if authorization else {}))
+    for method, path in ROUTES:
+        response = stranger.request(method, path.format(id=job_id))
+        assert response.headers["www-authenticate"].startswith("Bearer")
+        assert response.status_code == 401
+        if method != "HEAD":
+            problem(response, 401, "unauthenticated")
+    assert stranger.get("/healthz").status_code == stranger.get("/readyz").status_code == 200
+
+
+def test_a_key_is_judged_before_the_body_is_read(service: Service) -> None:
+    response = service.open().post("/unlearn-jobs", content=bytes(3_000_000))
+    problem(response, 401, "unauthenticated")
+
+
+def test_a_revoked_key_is_useless(service: Service) -> None:
+    with service.sessions.begin() as s:
+        client = access.create_client(s, "leaver")
+        key, secret = access.create_key(s, client)
+    leaver = service.open(Authorization=f"Bearer {secret}")
+    assert leaver.get("/models").status_code == 200
+    with service.sessions.begin() as s:
+        assert access.revoke_key(s, key.prefix)
+    problem(leaver.get("/models"), 401, "unauthenticated")
+
+
+def test_keys_are_stored_as_hashes(service: Service) -> None:
+    secret = service.http.headers["authorization"].removeprefix("Bearer ")
+    with service.engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT * FROM api_keys").all()
+    assert rows
+    assert secret not in str(rows)
+
+
+def test_a_client_sees_only_its_own_jobs(service: Service, tmp_path: Path) -> None:
+    job_id, _ = service.succeeded(tmp_path)
+    other = service.as_client("second")
+    for method, path in ROUTES:
+        if "{id}" in path:
+            theirs = other.request(method, path.format(id=job_id))
+            never = other.request(method, path.format(id=uuid4()))
+            assert (theirs.status_code, never.status_code) == (404, 404)
+            if method != "HEAD":
+                assert problem(theirs, 404, "not-found")["detail"] == problem(never, 404, "not-found")["detail"]
+    assert other.get("/unlearn-jobs").json() == {"jobs": [], "next_cursor": None}
+
+
+def test_what_is_no_job_id(http: httpx.Client) -> None:
+    for path in ("/unlearn-jobs/7", "/unlearn-jobs/Ilse%20Marwood", "/unlearn-jobs/7/events", "/unlearn-jobs/%00"):
+        response = http.get(path)
+        problem(response, 404, "not-found")
+        assert "Marwood" not in response.text
+
+
+def test_a_job_from_claim_to_success(service: Service, tmp_path: Path) -> None:
+    job_id = service.submit()
+    token = service.claim(job_id)
+    path = f"/unlearn-jobs/{job_id}"
+    job = service.http.get(path).json()
+    assert (job["state"], job["phase"], job["attempt"]) == ("running", "loading", 1)
+    assert service.http.get(f"{path}/metrics").json() == {"metrics": []}
+
+    service.measure(job_id, token, "before", 0.98)
+    service.report(job_id, token)
+    job = service.http.get(path).json()
+    assert job["phase"] == "distilling"
+    expected = {"fraction": 0.4, "step": 24, "total_steps": 60, "loss_forget": 1.5, "loss_retain": 0.25}
+    assert expected.items() <= job["progress"].items()
+    assert datetime.fromisoformat(job["progress"]["estimated_finish_at"]).tzinfo is not None
+    half = {"split": "forget", "name": "rouge_l", "before": 0.98, "after": None, "pairs": 2}
+    assert job["metrics"] == [half]
+
+    service.measure(job_id, token, "after", 0.03)
+    service.succeed(job_id, token, tmp_path)
+    job = service.http.get(path).json()
+    assert (job["state"], job["phase"], job["progress"]["fraction"]) == ("succeeded", None, 1.0)
+    assert job["metrics"] == service.http.get(f"{path}/metrics").json()["metrics"] == [{**half, "after": 0.03}]
+    assert job["artifact"]["url"] == job["links"]["artifact"]
+    assert job["stop_reason"] == "all steps done"
+    for name in ("self", "events", "metrics", "artifact"):
+        assert service.http.get(job["links"][name]).status_code == 200
+
+
+def test_a_failed_job_says_why(service: Service) -> None:
+    job_id = service.submit()
+    service.fail(job_id, service.claim(job_id))
+    job = service.http.get(f"/unlearn-jobs/{job_id}").json()
+    assert job["state"] == "failed"
+    assert job["error"] == {"type": "out-of-memory", "detail": "The device has too little memory."}
+
+
+class TestList:
+    def test_pages_newest_first(self, service: Service) -> None:
+        submitted = [str(service.submit()) for _ in range(5)]
+        seen: list[str] = []
+        cursor: str | None = None
+        sizes = []
+        while True:
+            page = service.http.get(
+                "/unlearn-jobs", params={"limit": 2, **({"cursor": cursor} if cursor else {})}
+            ).json()
+            seen += [job["id"] for job in page["jobs"]]
+            sizes.append(len(page["jobs"]))
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+        assert seen == submitted[::-1]
+        assert sizes == [2, 2, 1]
+
+    def test_filters(self, service: Service) -> None:
+        first = service.submit(external_id="DSR-1", subject_reference="Zoë Marwood")
+        second = service.submit(model="rich", retain_set="people")
+        service.claim(second)
+        created = service.http.get(f"/unlearn-jobs/{second}").json()["created_at"]
+        later = (datetime.fromisoformat(created) + timedelta(seconds=60)).isoformat()
+
+        def found(subject: str | None = None, **params: str) -> list[UUID]:
+            headers = [(b"Subject-Reference", subject.encode())] if subject else []
+            response = service.http.get("/unlearn-jobs", params=params, headers=headers)
+            assert response.status_code == 200, response.text
+            return [UUID(job["id"]) for job in response.json()["jobs"]]
+
+        assert found(state="running") == found(model="rich") == [second]
+        assert found(state="queued") == found(external_id="DSR-1") == [first]
+        assert found(subject="Zoë Marwood") == found(subject="  Zoë Marwood") == [first]
+        assert found(subject="Zoe Marwood") == found(external_id="DSR-2") == []
+        assert found(created_after=created) == [second]
+        assert found(created_before=created) == [first]
+        assert found(created_after=later) == []
+        assert found(subject="Zoë Marwood", state="running") == []
+
+    @pytest.mark.parametrize(
+        ("params", "field"),
+        [
+            ({"state": "done"}, "state"),
+            ({"limit": "0"}, "limit"),
+            ({"limit": "101"}, "limit"),
+            ({"cursor": "bm90IGEgY3Vyc29y"}, "cursor"),
+            ({"cursor": "%%%"}, "cursor"),
+            ({"created_after": "yesterday"}, "created_after"),
+            ({"created_before": "2031-05-01T00:00:00"}, "created_before"),
+            ({"external_id": "a\0b"}, "external_id"),
+            ({"page": "2"}, "page"),
+            ({"subject_reference": "Ilse Marwood"}, "subject_reference"),
+        ],
+    )
+    def test_bad_queries(self, http: httpx.Client, params: dict[str, str], field: str) -> None:
+        response = http.get("/unlearn-jobs", params=params)
+        problem(response, 422, "invalid-request", field)
+        assert "Marwood" not in response.text
+
+    @pytest.mark.parametrize("value", [b"", b"\xff\xfe", b"x" * 501])
+    def test_bad_subject_references(self, http: httpx.Client, value: bytes) -> None:
+        response = http.get("/unlearn-jobs", headers=[(b"Subject-Reference", value)])
+        problem(response, 422, "invalid-request", "Subject-Reference")
+
+    def test_the_subject_reference_is_stored_nowhere(self, service: Service) -> None:
+        job_id = service.submit(subject_reference="Zoë Marwood")
+        with service.engine.connect() as connection:
+            row = connection.exec_driver_sql("SELECT jobs::text FROM jobs").scalar_one()
+            events = connection.exec_driver_sql("SELECT job_events::text FROM job_events").scalars().all()
+        assert str(job_id) in row
+        assert "Marwood" not in row + "".join(events)
+
+
+class TestCancel:
+    def test_a_queued_job_is_cancelled_at_once(self, service: Service) -> None:
+        job_id = service.submit()
+        response = service.http.post(f"/unlearn-jobs/{job_id}/cancel")
+        assert response.status_code == 200
+        job = response.json()
+        assert (job["state"], job["cancel_requested"]) == ("cancelled", True)
+        assert job["inputs_deleted_at"] is not None
+        assert service.stored_inputs() == []
+        again = service.http.post(f"/unlearn-jobs/{job_id}/cancel")
+        assert (again.status_code, again.json()) == (200, job)
+
+    def test_a_running_job_is_asked_to_stop(self, service: Service) -> None:
+        job_id = service.submit()
+        service.claim(job_id)
+        for _ in range(2):
+            response = service.http.post(f"/unlearn-jobs/{job_id}/cancel")
+            assert response.status_code == 202
+            assert (response.json()["state"], response.json()["cancel_requested"]) == ("running", True)
+        assert service.stored_inputs() == [job_id]
+
+    def test_an_ended_job_can_not_be_cancelled(self, service: Service, tmp_path: Path) -> None:
+        job_id, _ = service.succeeded(tmp_path)
+        document = problem(service.http.post(f"/unlearn-jobs/{job_id}/cancel"), 409, "job-ended")
+        assert "succeeded" in document["detail"]
+
+
+def test_models(http: httpx.Client) -> None:
+    models = {model["name"]: model for model in http.get("/models").json()["models"]}
+    assert list(models) == ["demo", "bare", "rich"]
+    assert models["demo"]["default_retain_set"] == "demo-retain"
+    assert models["demo"]["config"]["training"]["steps"] == 60
+    assert (models["bare"]["retain_sets"], models["bare"]["max_pairs"]) == ([], 3)
+    assert (models["rich"]["retain_sets"], models["rich"]["default_retain_set"]) == (["people", "places"], None)
+    assert models["rich"]["max_pairs"] == 8
+    assert "/" not in str([model["title"] for model in models.values()])
+
+
+def test_what_does_not_exist(http: httpx.Client) -> None:
+    problem(http.get("/nothing/Ilse%20Marwood"), 404, "not-found")
+    problem(http.get("/unlearn-jobs/"), 404, "not-found")
+    response = http.delete("/unlearn-jobs")
+    problem(response, 405, "method-not-allowed")
+    assert set(response.headers["allow"].replace(" ", "").split(",")) & {"GET", "POST"}
+
+
+def test_request_ids(http: httpx.Client) -> None:
+    assert http.get("/models", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
+    made_up = http.get("/models", headers={"X-Request-ID": "a b\tc"}).headers["x-request-id"]
+    assert len(made_up) == 32
+
+
+def test_answers_are_not_cached(http: httpx.Client) -> None:
+    assert http.post("/unlearn-jobs", json=body()).headers["cache-control"] == "no-store"

@@ -1,0 +1,212 @@
+"""Bad input: a problem document that names the field, repeats no value, and leaves nothing stored."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.service import Service, body, inline, pair, png, problem
+
+SECRET = "Ilse Marwood of Trier"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_stored(service: Service) -> Iterator[None]:
+    yield
+    assert service.stored_jobs() == 0
+    assert service.stored_inputs() == []
+    assert service.queue.depth() == 0
+
+
+def bomb() -> bytes:
+    """A PNG of some hundred bytes whose header promises 400 million pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+    )
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in pair(SECRET is None).items() if key != name}
+
+
+BAD_BODIES: dict[str, tuple[dict[str, Any], str]] = {
+    "no forget": ({"model": "demo"}, "forget"),
+    "empty forget": (body(forget=[]), "forget"),
+    "no answer": (body(forget=[pair(1), without("answer")]), "forget[1].answer"),
+    "no question": (body(forget=[without("question")]), "forget[0].question"),
+    "no image": (body(forget=[without("image")]), "forget[0].image"),
+    "blank answer": (body(forget=[pair(1, answer=" \n")]), "forget[0].answer"),
+    "long answer": (body(forget=[pair(1, answer=SECRET * 400)]), "forget[0].answer"),
+    "NUL in the answer": (body(forget=[pair(1, answer=SECRET + "\0")]), "forget[0].answer"),
+    "answer is a number": (body(forget=[pair(1, answer=7)]), "forget[0].answer"),
+    "unknown field": (body(forgte=SECRET), "forgte"),
+    "unknown field of a pair": (body(forget=[pair(1, name=SECRET)]), "forget[0].name"),
+    "unknown field of training": (body(training={"epochs": 3}), "training.epochs"),
+    "unknown model": (body(model="gpt"), "model"),
+    "model with a space": (body(model=SECRET), "model"),
+    "too many pairs": (body(forget=[pair(i) for i in range(9)]), "forget"),
+    "too many pairs with probes": (body(probes={"a": [pair(i) for i in range(7)]}), "probes.a"),
+    "too many pairs for this model": (body(model="bare", retain=[pair(7), pair(8)]), "forget"),
+    "too many probes": (body(probes={f"p{i}": [pair(i)] for i in range(5)}), "probes"),
+    "no retain set registered": (body(model="bare"), "retain"),
+    "several retain sets, none named": (body(model="rich"), "retain"),
+    "unknown retain set": (body(retain_set="nope"), "retain_set"),
+    "steps over the limit": (body(training={"steps": 99_999}), "training.steps"),
+    "steps as text": (body(training={"steps": "10"}), "training.steps"),
+    "perturbation that takes no strength": (
+        body(training={"perturbation": {"kind": "none", "strength": 1}}),
+        "training.perturbation",
+    ),
+    "due_at without a zone": (body(due_at="2031-05-01T00:00:00"), "due_at"),
+    "due_at is no date": (body(due_at=SECRET), "due_at"),
+    "due_at far away": (body(due_at="9999-12-31T23:59:59-12:00"), "due_at"),
+    "external_id with a line break": (body(external_id=SECRET + "\n"), "external_id"),
+    "empty subject reference": (body(subject_reference="  "), "subject_reference"),
+    "metadata that isn't text": (body(metadata={SECRET: 1}), "metadata"),
+    "too much metadata": (body(metadata={str(i): "" for i in range(17)}), "metadata"),
+    "retained and forgotten": (body(retain=[pair(5), pair(2, answer="x")]), "retain[1]"),
+    "base64 with a line break": (body(forget=[pair(image={"base64": "aGVs\nbG8="})]), "forget[0].image"),
+    "base64 without padding": (body(forget=[pair(image={"base64": "aGVsbG8"})]), "forget[0].image"),
+    "not an image": (body(forget=[pair(1), pair(image=inline(SECRET.encode()))]), "forget[1].image"),
+    "empty image": (body(forget=[pair(image={"base64": ""})]), "forget[0].image"),
+    "truncated image": (body(forget=[pair(image=inline(png(1, size=(64, 64))[:-30]))]), "forget[0].image"),
+    "GIF": (body(forget=[pair(image=inline(png(1, kind="GIF")))]), "forget[0].image"),
+    "too many bytes": (body(forget=[pair(image=inline(bytes(60_001)))]), "forget[0].image"),
+    "too many pixels": (body(forget=[pair(1), pair(image=inline(png(1, size=(101, 100))))]), "forget[1].image"),
+    "decompression bomb": (body(forget=[pair(image=inline(bomb()))]), "forget[0].image"),
+    "bad image of a probe": (body(probes={"rephrased": [pair(image=inline(b"x"))]}), "probes.rephrased[0].image"),
+    "image given twice": (body(forget=[pair(image={"base64": "", "file": "a"})]), "forget[0].image"),
+    "image as a file in JSON": (body(forget=[pair(image={"file": SECRET})]), "forget[0].image"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BODIES)
+def test_bad_bodies(http: httpx.Client, name: str) -> None:
+    request, field = BAD_BODIES[name]
+    response = http.post("/unlearn-jobs", json=request)
+    problem(response, 422, "invalid-request", field)
+    assert SECRET not in response.text
+
+
+def test_consistency_of_the_whole_request(http: httpx.Client) -> None:
+    both = problem(
+        http.post("/unlearn-jobs", json=body(retain=[pair(9)], retain_set="demo-retain")), 422, "invalid-request"
+    )
+    assert "not both" in both["errors"][0]["detail"]
+    reserved = http.post("/unlearn-jobs", json=body(probes={"utility": [pair(9)]}))
+    assert "utility" in problem(reserved, 422, "invalid-request")["errors"][0]["detail"]
+    nul = http.post("/unlearn-jobs", json=body(training={"instruction": "a\0b"}))
+    assert "instruction" in problem(nul, 422, "invalid-request")["errors"][0]["detail"]
+
+
+def test_every_fault_is_listed_with_its_pointer(http: httpx.Client) -> None:
+    forget = [without("answer"), pair(1), without("question")]
+    document = problem(http.post("/unlearn-jobs", json=body(forget=forget, **{"a/b~c d": 1})), 422, "invalid-request")
+    pointers = [error["pointer"] for error in document["errors"]]
+    assert pointers == ["#/forget/0/answer", "#/forget/2/question", "#/a~1b~0c%20d"]
+    assert document["detail"].startswith("3 problems")
+
+
+def test_explanations_name_what_is_known(http: httpx.Client) -> None:
+    unknown = problem(http.post("/unlearn-jobs", json=body(model="gpt")), 422, "invalid-request", "model")
+    assert "demo, bare, rich" in unknown["errors"][0]["detail"]
+    choice = problem(http.post("/unlearn-jobs", json=body(model="rich")), 422, "invalid-request", "retain")
+    assert "people, places" in choice["errors"][0]["detail"]
+    gif = problem(http.post("/unlearn-jobs", json=BAD_BODIES["GIF"][0]), 422, "invalid-request")
+    assert "PNG, JPEG, WebP, BMP or TIFF" in gif["errors"][0]["detail"]
+
+
+def test_a_flood_of_faults_is_cut_short(http: httpx.Client) -> None:
+    document = problem(http.post("/unlearn-jobs", json=body(forget=[{}] * 100)), 422, "invalid-request")
+    assert len(document["errors"]) == 50
+    assert "300 problems" in document["detail"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"model": "\xff"}', b'{"model": "\\ud800"}', b"[" * 100_000])
+def test_what_is_not_json(http: httpx.Client, content: bytes) -> None:
+    response = http.post("/unlearn-jobs", content=content, headers={"Content-Type": "application/json"})
+    problem(response, 400, "malformed-request")
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b'"text"'])
+def test_json_that_is_not_an_object(http: httpx.Client, content: bytes) -> None:
+    response = http.post("/unlearn-jobs", content=content, headers={"Content-Type": "application/json"})
+    problem(response, 422, "invalid-request", "(body)")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", None])
+def test_other_media_types(http: httpx.Client, kind: str | None) -> None:
+    headers = {"Content-Type": kind} if kind else {}
+    response = http.post("/unlearn-jobs", content=json.dumps(body()), headers=headers)
+    problem(response, 415, "unsupported-media-type")
+    assert "multipart/form-data" in response.headers["accept-post"]
+
+
+def multipart(request: dict[str, Any], *files: tuple[str, bytes]) -> list[Any]:
+    parts: list[Any] = [("request", (None, json.dumps(request), "application/json"))]
+    return parts + [(name, ("photo.png", data, "image/png")) for name, data in files]
+
+
+def test_a_file_that_is_named_but_not_sent(http: httpx.Client) -> None:
+    request = body(forget=[pair(image={"file": "a"}), pair(image={"file": SECRET})])
+    response = http.post("/unlearn-jobs", files=multipart(request, ("a", png(1))))
+    problem(response, 422, "invalid-request", "forget[1].image")
+    assert SECRET not in response.text
+
+
+def test_a_file_that_is_sent_but_not_named(http: httpx.Client) -> None:
+    response = http.post("/unlearn-jobs", files=multipart(body(), (SECRET, png(1))))
+    problem(response, 422, "invalid-request", "file[0]")
+    assert SECRET not in response.text
+
+
+def test_a_file_that_is_not_an_image(http: httpx.Client) -> None:
+    request = body(forget=[pair(image={"file": "a"})])
+    response = http.post("/unlearn-jobs", files=multipart(request, ("a", b"<svg/>")))
+    problem(response, 422, "invalid-request", "forget[0].image")
+
+
+BOUNDARY = "multipart/form-data; boundary=x"
+NAMED = b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n{}\r\n'
+BAD_MULTIPART = {
+    "no boundary": ("multipart/form-data", b""),
+    "empty": (BOUNDARY, b""),
+    "other boundary": (BOUNDARY, b"--y\r\n\r\n\r\n--y--\r\n"),
+    "cut off": (BOUNDARY, NAMED % b"request"),
+    "no name": (BOUNDARY, b"--x\r\nContent-Type: text/plain\r\n\r\n{}\r\n--x--\r\n"),
+    "no request part": (BOUNDARY, NAMED % b"other" + b"--x--\r\n"),
+    "twice": (BOUNDARY, NAMED % b"request" + NAMED % b"request" + b"--x--\r\n"),
+    "too many parts": (BOUNDARY, b"".join(NAMED % str(i).encode() for i in range(20)) + b"--x--\r\n"),
+    "bad JSON": (BOUNDARY, NAMED.replace(b"{}", b'{"model": \xff}') % b"request" + b"--x--\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_MULTIPART)
+def test_what_is_not_multipart(http: httpx.Client, name: str) -> None:
+    kind, content = BAD_MULTIPART[name]
+    problem(http.post("/unlearn-jobs", content=content, headers={"Content-Type": kind}), 400, "malformed-request")
+
+
+@pytest.mark.parametrize("serve", ["h11", "httptools"], indirect=True)
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_body_over_the_limit(http: httpx.Client, announced: bool) -> None:
+    size = 2_000_000
+
+    def stream() -> Iterator[bytes]:
+        for _ in range(size // 10_000):
+            yield bytes(10_000)
+
+    headers = {"Content-Type": "application/json", **({"Content-Length": str(size)} if announced else {})}
+    response = http.post("/unlearn-jobs", content=stream(), headers=headers)
+    assert "300000 bytes" in problem(response, 413, "body-too-large")["detail"]

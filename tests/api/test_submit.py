@@ -1,0 +1,145 @@
+"""Filing a forget request: what is accepted, in both encodings, and what is stored of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from jobs.crypto import Keyring
+from jobs.inputs import JobInputs, open_sealed
+from jobs.tables import Job
+from tests.api.conftest import Serve
+from tests.api.service import Service, body, inline, pair, png, problem
+
+EVERYTHING: dict[str, Any] = {
+    "retain": [pair(7, answer="Someone else")],
+    "probes": {"rephrased": [pair(1, question="Whom do you see?")], "held_out_photos": [pair(9)]},
+    "training": {"steps": 10, "perturbation": {"kind": "blur", "strength": 4}},
+    "external_id": "DSR-1",
+    "subject_reference": "Zoë Marwood",
+    "legal_basis": "GDPR Art. 17(1)(b)",
+    "due_at": "2031-05-01T02:00:00+02:00",
+    "metadata": {"ticket": "4711"},
+}
+
+
+def as_multipart(request: dict[str, Any]) -> list[Any]:
+    """The same request with every distinct image as a part of its own."""
+    names: dict[str, str] = {}
+    document = json.loads(json.dumps(request))
+    for pairs in (document["forget"], document.get("retain", []), *document.get("probes", {}).values()):
+        for item in pairs:
+            text = item["image"]["base64"]
+            item["image"] = {"file": names.setdefault(text, f"{len(names)}.png")}
+    files = [(name, (name, base64.b64decode(text), "image/png")) for text, name in names.items()]
+    return [("request", (None, json.dumps(document), "application/json")), *files]
+
+
+def inputs_of(service: Service, job_id: UUID) -> JobInputs:
+    with service.sessions() as s:
+        job = s.get_one(Job, job_id)
+    assert job.wrapped_data_key is not None
+    key = Keyring(service.settings.secret_key_bytes).unwrap(job.wrapped_data_key, job_id)
+    return open_sealed(service.blobs.read_inputs(job_id), key)
+
+
+def test_a_minimal_request_is_accepted(service: Service) -> None:
+    response = service.http.post("/unlearn-jobs", json=body())
+    assert response.status_code == 202
+    job = response.json()
+    assert response.headers["location"] == f"/unlearn-jobs/{job['id']}"
+    assert int(response.headers["retry-after"]) > 0
+    assert "idempotency-replayed" not in response.headers
+    assert job["state"] == "queued"
+    assert job["data"] == {"forget_pairs": 2, "retain_pairs": None, "retain_set": "demo-retain", "probes": {}}
+    assert job["config"]["training"]["steps"] == 60
+    assert (job["metrics"], job["artifact"], job["error"], job["phase"]) == (None, None, None, None)
+    assert service.http.get(response.headers["location"]).json() == job
+    assert service.queue.depth() == 1
+
+
+def test_everything_that_was_sent_comes_back_but_texts_and_images(service: Service) -> None:
+    response = service.http.post("/unlearn-jobs", json=body(**EVERYTHING))
+    assert response.status_code == 202, response.text
+    job = response.json()
+    assert (job["external_id"], job["legal_basis"]) == ("DSR-1", "GDPR Art. 17(1)(b)")
+    assert datetime.fromisoformat(job["due_at"]) == datetime(2031, 5, 1, tzinfo=UTC)
+    assert job["metadata"] == {"ticket": "4711"}
+    assert job["data"]["probes"] == {"rephrased": 1, "held_out_photos": 1}
+    assert (job["data"]["retain_pairs"], job["data"]["retain_set"]) == (1, None)
+    assert job["config"]["training"]["steps"] == 10
+    assert job["config"]["intervention"]["perturbation"] == {"kind": "blur", "strength": 4.0}
+    assert len(job["subject_reference_hash"]) == 64
+    for secret in ("Marwood", "Who is this", "Whom do you see"):
+        assert secret not in response.text
+
+
+@pytest.mark.parametrize("encoding", ["json", "multipart"])
+def test_the_worker_finds_the_pairs_encrypted(service: Service, encoding: str) -> None:
+    request = body(**EVERYTHING)
+    sent = {"json": request} if encoding == "json" else {"files": as_multipart(request)}
+    response = service.http.post("/unlearn-jobs", **sent)
+    assert response.status_code == 202, response.text
+    job_id = UUID(response.json()["id"])
+    inputs = inputs_of(service, job_id)
+    assert [p.image.data for p in inputs.forget] == [png(1), png(2)]
+    assert inputs.forget.pairs[0].answer == "Ilse Marwood"
+    assert inputs.retain is not None
+    assert inputs.retain.pairs[0].image.data == png(7)
+    assert inputs.probes["rephrased"].pairs[0].question == "Whom do you see?"
+    sealed = service.blobs.read_inputs(job_id)
+    assert b"Marwood" not in sealed
+    assert png(1) not in sealed
+
+
+def test_the_request_part_may_be_a_file_too(http: httpx.Client) -> None:
+    parts = as_multipart(body())
+    parts[0] = ("request", ("request.json", parts[0][1][1], "application/json"))
+    assert http.post("/unlearn-jobs", files=parts).status_code == 202
+
+
+def test_multipart_may_mix_files_and_base64(http: httpx.Client) -> None:
+    request = body(forget=[pair(1, image={"file": "a"}), pair(2), pair(3, image={"file": "a"}, question="And this?")])
+    parts = [("request", (None, json.dumps(request), "application/json")), ("a", ("a.png", png(1), "image/png"))]
+    response = http.post("/unlearn-jobs", files=parts)
+    assert response.status_code == 202
+    assert response.json()["data"]["forget_pairs"] == 3
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
+def test_image_formats(http: httpx.Client, kind: str) -> None:
+    request = body(forget=[pair(image=inline(png(5, kind=kind)))])
+    assert http.post("/unlearn-jobs", json=request).status_code == 202
+
+
+def test_a_named_retain_set_and_own_retain_pairs(http: httpx.Client) -> None:
+    named = http.post("/unlearn-jobs", json=body(model="rich", retain_set="places")).json()
+    assert named["data"]["retain_set"] == "places"
+    own = http.post("/unlearn-jobs", json=body(model="bare", forget=[pair(1)], retain=[pair(2)])).json()
+    assert (own["data"]["retain_set"], own["data"]["retain_pairs"]) == (None, 1)
+
+
+def test_an_overdue_request_is_still_accepted(http: httpx.Client) -> None:
+    assert http.post("/unlearn-jobs", json=body(due_at="2020-01-01T00:00:00Z")).status_code == 202
+
+
+def test_a_job_is_accepted_although_redis_is_gone(serve: Serve, service: Service) -> None:
+    without_redis = serve(service.settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
+    without_redis.http.headers = service.http.headers
+    response = without_redis.http.post("/unlearn-jobs", json=body())
+    assert response.status_code == 202
+    assert service.http.get(response.headers["location"]).json()["state"] == "queued"
+
+
+def test_a_failing_commit_leaves_nothing_behind(service: Service) -> None:
+    with service.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE job_events CASCADE")
+    problem(service.http.post("/unlearn-jobs", json=body()), 500, "internal-error")
+    assert service.stored_inputs() == []
+    assert service.stored_jobs() == 0
