@@ -117,7 +117,8 @@ class Client:
 
         `patience`: seconds without any answer from the service before the failure is raised.
         """
-        return iter(EventFeed(self._transport, _path(job_id, "events"), after, patience))
+        path = _path(job_id, "events")
+        return iter(EventFeed(self._transport, path, after, patience, lambda: self.get(job_id).ended))
 
     def follow(self, job_id: str, *, patience: float = 60.0) -> Iterator[Job]:
         """The job now and after every change, the last time when it has ended."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from vgid_client.errors import UnexpectedReply, VgidError
@@ -20,13 +20,14 @@ class EventFeed:
     """The events of one job after `last_id`, once each and in order, until the one that ends it.
 
     Lost connections are taken up again where they broke off; `patience` is how many seconds without any answer
-    are borne before Unreachable or ServiceFailure is raised.
+    are borne before Unreachable or ServiceFailure is raised. `ended` says whether nothing more will come.
     """
 
     transport: Transport
     path: str
     last_id: int
     patience: float
+    ended: Callable[[], bool]
     _barren: int = field(default=0, init=False)
     _heard_at: float = field(default_factory=time.monotonic, init=False)
 
@@ -35,19 +36,27 @@ class EventFeed:
         while True:
             before = self.last_id
             try:
-                for event in self._streamed() if self._barren < _BARREN_STREAMS else self._polled():
+                for event in self._polled() if self._polling else self._streamed():
                     self.last_id = event.id
                     yield event
                     if event.kind == "state" and event.data.get("state") in ENDED:
                         return
                 self._heard_at = time.monotonic()
+                if self.last_id == before and self.ended():
+                    return
             except VgidError as error:
                 if not is_passing(error) or time.monotonic() - self._heard_at > self.patience:
                     raise
             moved = self.last_id > before
-            self._barren = 0 if moved else self._barren + 1
+            if not self._polling:
+                self._barren = 0 if moved else self._barren + 1
             pause = 0.2 if moved else min(pause * 2, _POLL)
             time.sleep(pause)
+
+    @property
+    def _polling(self) -> bool:
+        """Whether streams were given up; then they stay so until the job has ended."""
+        return self._barren >= _BARREN_STREAMS
 
     def _streamed(self) -> Iterator[Event]:
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(self.last_id)}
@@ -62,7 +71,6 @@ class EventFeed:
         document = json_of(response)
         if not isinstance(document, dict) or not isinstance(document.get("events"), list):
             raise UnexpectedReply("the reply holds no events: is this the right URL?")
-        # Polling succeeded where streaming didn't, so it goes on until the job has ended.
         for item in document["events"]:
             yield Event.model_validate(item)
 

@@ -123,7 +123,7 @@ class _Demo:
         self._check_elsewhere(adapter, PairSet.of("asked", [*shown, *kept]), [*after[shown.name], *after[kept.name]])
         draw(
             _shown(shown, self._said[shown.name], after[shown.name]),
-            _shown(kept, self._said[kept.name], after[kept.name]),
+            _one_each(_shown(kept, self._said[kept.name], after[kept.name])),
             self._picture,
         )
         self._screen.say(f"Before and after as a picture: {self._picture}")
@@ -156,3 +156,8 @@ def _pairs(items: PairSet) -> list[Pair]:
 
 def _shown(asked: PairSet, before: Sequence[str], after: Sequence[str]) -> list[Shown]:
     return [Shown(*row) for row in zip(asked, before, after, strict=True)]
+
+
+def _one_each(items: Sequence[Shown]) -> list[Shown]:
+    """The first one about each image: enough for a picture."""
+    return list({item.pair.image.digest: item for item in reversed(items)}.values())[::-1]

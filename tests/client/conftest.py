@@ -1,0 +1,120 @@
+"""The real API on a free port, with the real ledger behind it; tests play the worker through the ledger's door."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+import uvicorn
+from PIL import Image
+from sqlalchemy.orm import Session, sessionmaker
+
+from api.main import create_app
+from jobs import access, claims
+from jobs.blobs import FileBlobStore
+from jobs.settings import Settings
+from tests.waiting import eventually
+from vgid_client import Client, Pair
+from vgid_client.download import sha256_of
+from vgid_core.data import EncodedImage, PairSet
+from vgid_core.data import Pair as CorePair
+from vgid_core.progress import Phase, Progress
+
+
+def png(shade: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (16, 16), (shade, 40, 90)).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+PAIRS = [Pair(png(shade), f"Who is number {shade}?", f"This is number {shade}.") for shade in (1, 2, 3)]
+
+
+@dataclass
+class Service:
+    """A running service; `secret` is the key of one of its clients."""
+
+    port: int
+    secret: str
+    sessions: sessionmaker[Session]
+    blobs: FileBlobStore
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def claim(self, job_id: str) -> UUID:
+        with self.sessions.begin() as s:
+            claim = claims.claim(s, UUID(job_id), "test", 60)
+            assert claim is not None
+            return claim.token
+
+    def report(self, job_id: str, token: UUID, phase: Phase, fraction: float) -> None:
+        progress = Progress(
+            phase=phase, step=3, total_steps=6, fraction=fraction, loss_forget=0.5, loss_retain=0.25, seconds_left=9.0
+        )
+        with self.sessions.begin() as s:
+            assert claims.report(s, UUID(job_id), token, progress)
+
+    def measure(self, job_id: str, token: UUID, before: float, after: float) -> None:
+        with self.sessions.begin() as s:
+            for stage, value in (("before", before), ("after", after)):
+                claims.save_metrics(s, UUID(job_id), token, stage, [claims.MetricRow("forget", "rouge_l", value, 3)])
+
+    def succeed(self, job_id: str, token: UUID, archive: Path) -> None:
+        sha256, size = self.blobs.put_artifact(archive)
+        artifact = claims.NewArtifact(sha256, size, [], {})
+        with self.sessions.begin() as s:
+            assert claims.succeed(s, UUID(job_id), token, artifact, "all steps done") is not None
+
+    def fail(self, job_id: str, token: UUID) -> None:
+        with self.sessions.begin() as s:
+            assert claims.fail(s, UUID(job_id), token, "adapter-untrained", "2 of 8 adapted modules never moved")
+
+
+@pytest.fixture
+def service(settings: Settings, session_factory: sessionmaker[Session], tmp_path: Path) -> Iterator[Service]:
+    retain = PairSet.of("retain", [CorePair(EncodedImage(png(200)), "What colour?", "Red.")])
+    retain.write_jsonl(tmp_path / "retain.jsonl")
+    settings.catalog.write_text(
+        f'[models.tiny]\npath = {json.dumps(str(tmp_path))}\ntitle = "Tiny"\n'
+        '[models.tiny.retain_sets.all]\nretain = "retain.jsonl"\n'
+    )
+    with session_factory.begin() as s:
+        _, secret = access.create_key(s, access.create_client(s, "tester"))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1)
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        eventually(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Service(port, secret, session_factory, FileBlobStore(settings.blob_dir))
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[Client]:
+    with Client(service.url, service.secret) as opened:
+        yield opened
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A zip like an adapter's, of some hundred kB that don't compress."""
+    path = tmp_path / "adapter.zip"
+    with zipfile.ZipFile(path, "w") as opened:
+        opened.writestr("adapter_config.json", "{}")
+        opened.writestr("adapter_model.safetensors", bytes((i * i + i // 7) % 251 for i in range(400_000)))
+    assert len(sha256_of(path)) == 64
+    return path

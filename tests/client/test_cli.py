@@ -1,0 +1,136 @@
+"""The `vgid` command as a process of its own, against the real API."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.client.conftest import PAIRS, Service
+from vgid_client import Client
+from vgid_client.download import sha256_of
+
+
+@pytest.fixture
+def request_file(tmp_path: Path) -> Path:
+    folder = tmp_path / "request"
+    folder.mkdir()
+    lines = []
+    for number, pair in enumerate(PAIRS):
+        (folder / f"{number}.png").write_bytes(pair.image)
+        lines.append(json.dumps({"image": f"{number}.png", "question": pair.question, "answer": pair.answer}))
+    path = folder / "forget.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def vgid(service: Service, *arguments: str | Path, key: str | None = None) -> subprocess.CompletedProcess[str]:
+    told = {"VGID_API_URL": service.url, "VGID_API_KEY": service.secret if key is None else key, "COLUMNS": "160"}
+    return run(told, *arguments)
+
+
+def run(told: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vgid_client.cli", *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VGID_")} | told
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_submitting_prints_the_id_alone(service: Service, client: Client, request_file: Path) -> None:
+    done = vgid(
+        service, "submit", request_file, "--model", "tiny", "--probe", f"rephrased={request_file}", "--set", "steps=7",
+        "--external-id", "CASE-9", "--due-at", "2031-01-02", "--metadata", "team=privacy",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    job = client.get(done.stdout.strip())
+    assert job.data is not None
+    assert job.data.probes == {"rephrased": 3}
+    assert job.config["training"]["steps"] == 7
+    assert (job.external_id, job.metadata) == ("CASE-9", {"team": "privacy"})
+
+
+def test_showing_and_listing(service: Service, client: Client) -> None:
+    job = client.submit("tiny", PAIRS, external_id="CASE-2")
+    assert "queued" in vgid(service, "status", job.id).stdout
+    assert json.loads(vgid(service, "status", job.id, "--json").stdout)["id"] == job.id
+    listed = vgid(service, "jobs").stdout
+    assert job.id in listed
+    assert "CASE-2" in listed
+    assert "Tiny" in vgid(service, "models").stdout
+    assert vgid(service, "metrics", job.id).stdout.strip() == "nothing measured yet"
+    assert vgid(service, "cancel", job.id).stdout.strip() == "cancelled"
+
+
+def test_metrics_and_download(service: Service, client: Client, archive: Path, tmp_path: Path) -> None:
+    job = client.submit("tiny", PAIRS)
+    token = service.claim(job.id)
+    service.measure(job.id, token, 1.0, 0.04)
+    service.succeed(job.id, token, archive)
+    assert "0.040" in vgid(service, "metrics", job.id).stdout
+    done = vgid(service, "download", job.id, "--to", tmp_path / "my.zip")
+    assert sha256_of(tmp_path / "my.zip") in done.stdout
+    assert vgid(service, "follow", job.id).returncode == 0
+
+
+def test_following_a_job_that_does_not_succeed_ends_with_one(service: Service, client: Client) -> None:
+    job = client.submit("tiny", PAIRS)
+    service.fail(job.id, service.claim(job.id))
+    done = vgid(service, "follow", job.id)
+    assert done.returncode == 1
+    assert "2 of 8 adapted modules never moved" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["status", "00000000-0000-4000-8000-000000000000"], 3, "job"),
+        (["submit", "missing.jsonl", "--model", "tiny"], 2, "missing.jsonl: no such file or directory"),
+        (["jobs", "--limit", "0"], 2, "--limit"),
+    ],
+)
+def test_errors_are_one_line_with_a_code(service: Service, arguments: list[str], code: int, message: str) -> None:
+    done = vgid(service, *arguments)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_line_that_is_wrong_is_named_but_not_quoted(service: Service, request_file: Path) -> None:
+    with request_file.open("a", encoding="utf-8") as lines:
+        lines.write('{"image": "0.png", "question": "Who is Jane Roe?"}\n')
+    done = vgid(service, "submit", request_file, "--model", "tiny")
+    assert done.returncode == 2
+    assert done.stderr.strip() == "error: forget.jsonl, line 4: 'answer' is missing or empty"
+
+
+def test_without_a_key_it_says_where_to_get_one(service: Service) -> None:
+    done = vgid(service, "models", key="")
+    assert done.returncode == 2
+    assert "VGID_API_KEY" in done.stderr
+    assert vgid(service, "models", key="vgid_wrong").returncode == 3
+
+
+def test_nobody_listening(service: Service) -> None:
+    done = run({"VGID_API_URL": "http://127.0.0.1:9", "VGID_API_KEY": "k"}, "models")
+    assert done.returncode == 4
+    assert done.stderr.strip() == (
+        "error: cannot reach the service at http://127.0.0.1:9: connection refused or cut off"
+    )
+
+
+def test_help_lists_the_other_rooms_commands_without_importing_them() -> None:
+    program = "import sys; from vgid_client.cli import main; sys.argv = ['vgid', '--help']\ntry: main()\nexcept SystemExit: pass\nprint('heavy:', sorted({'torch', 'sqlalchemy', 'celery', 'jobs.commands'} & set(sys.modules)))"  # noqa: E501
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    for name in ("demo", "up", "keys", "database", "demo-model"):
+        assert f"│ {name} " in done.stdout
+    assert "heavy: []" in done.stdout
+
+
+def test_the_other_rooms_commands_answer_with_their_own_help() -> None:
+    done = run({}, "keys", "create", "--help")
+    assert done.returncode == 0
+    assert "--client" in done.stdout
