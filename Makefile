@@ -23,8 +23,9 @@ export VGID_HOME = $(CURDIR)/.vgid
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
+# Tied to make: should make be killed, the demo dies with it, and all that the demo has started.
 demo: .venv/installed
-	@$(BIN)/vgid demo
+	@exec $(BIN)/python -I -S local/leash.py $$PPID 9 - - $(BIN)/vgid demo
 
 up: .venv/installed
 	@$(BIN)/vgid up

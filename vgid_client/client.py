@@ -8,19 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from urllib.parse import quote
-
-from pydantic import BaseModel, ValidationError
 
 from vgid_client.download import download
 from vgid_client.errors import Conflict, UnexpectedReply
 from vgid_client.following import EventFeed
-from vgid_client.models import Event, Job, JobPage, Metric, Model
+from vgid_client.models import Event, Job, JobPage, Metric, Model, parsed
 from vgid_client.submission import Pair, multipart_of
 from vgid_client.transport import PAUSES, Transport, json_of
 
-_Reply = TypeVar("_Reply", bound=BaseModel)
 _IN_FLIGHT = "urn:vgid:problem:idempotency-in-flight"
 _REFRESH = 0.5  # seconds: progress events nearer together than this don't each ask for the job again
 
@@ -48,7 +45,7 @@ class Client:
     def models(self) -> list[Model]:
         """The models that can be made to forget."""
         document = json_of(self._transport.request("GET", "/models"))
-        return [_parsed(Model, item) for item in _listed(document, "models")]
+        return [parsed(Model, item) for item in _listed(document, "models")]
 
     def submit(
         self,
@@ -87,7 +84,7 @@ class Client:
 
     def get(self, job_id: str) -> Job:
         """The job as it is now."""
-        return _parsed(Job, json_of(self._transport.request("GET", _path(job_id))))
+        return parsed(Job, json_of(self._transport.request("GET", _path(job_id))))
 
     def list_jobs(
         self,
@@ -101,16 +98,16 @@ class Client:
         """One page of this client's jobs, newest first; pass `next_cursor` on for the next one."""
         wanted = {"state": state, "model": model, "external_id": external_id, "cursor": cursor, "limit": limit}
         given = {name: value for name, value in wanted.items() if value is not None}
-        return _parsed(JobPage, json_of(self._transport.request("GET", "/unlearn-jobs", params=given)))
+        return parsed(JobPage, json_of(self._transport.request("GET", "/unlearn-jobs", params=given)))
 
     def cancel(self, job_id: str) -> Job:
         """Asks for the job to be stopped. Raises Conflict when it has ended otherwise."""
-        return _parsed(Job, json_of(self._transport.request("POST", _path(job_id, "cancel"))))
+        return parsed(Job, json_of(self._transport.request("POST", _path(job_id, "cancel"))))
 
     def metrics(self, job_id: str) -> tuple[Metric, ...]:
         """What has been measured so far, before and after forgetting."""
         document = json_of(self._transport.request("GET", _path(job_id, "metrics")))
-        return tuple(_parsed(Metric, item) for item in _listed(document, "metrics"))
+        return tuple(parsed(Metric, item) for item in _listed(document, "metrics"))
 
     def events(self, job_id: str, *, after: int = 0, patience: float = 60.0) -> Iterator[Event]:
         """Every event later than the one with id `after`, as it happens, until the job has ended.
@@ -160,7 +157,7 @@ class Client:
                 response = self._transport.request(
                     "POST", "/unlearn-jobs", files=parts, headers={"Idempotency-Key": key}
                 )
-                return _parsed(Job, json_of(response))
+                return parsed(Job, json_of(response))
             except Conflict as error:
                 # An attempt of ours whose answer was lost may still be being stored.
                 if pause is None or error.problem.type != _IN_FLIGHT:
@@ -178,13 +175,3 @@ def _listed(document: Any, name: str) -> list[Any]:
     if not isinstance(items, list):
         raise UnexpectedReply(f"the reply holds no {name}: is this the right URL?")
     return items
-
-
-def _parsed(model: type[_Reply], document: Any) -> _Reply:
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise UnexpectedReply(
-            f"the reply can't be understood (at '{place or 'top'}'): is this the right URL?"
-        ) from None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from vgid_client.errors import UnexpectedReply, VgidError
-from vgid_client.models import ENDED, Event
+from vgid_client.models import ENDED, Event, parsed
 from vgid_client.transport import Transport, is_passing, json_of
 
 _SILENCE = 45.0  # seconds; the service sends a comment every 15
@@ -72,7 +73,7 @@ class EventFeed:
         if not isinstance(document, dict) or not isinstance(document.get("events"), list):
             raise UnexpectedReply("the reply holds no events: is this the right URL?")
         for item in document["events"]:
-            yield Event.model_validate(item)
+            yield parsed(Event, item)
 
     def _heard(self, lines: Iterable[str]) -> Iterator[str]:
         for line in lines:
@@ -87,5 +88,9 @@ def parse_events(lines: Iterable[str]) -> Iterator[Event]:
         if line.startswith("data:"):
             data.append(line[5:].removeprefix(" "))
         elif not line and data:
-            yield Event.model_validate_json("\n".join(data))
+            try:
+                document = json.loads("\n".join(data))
+            except ValueError:
+                raise UnexpectedReply("an event isn't JSON: is this the right URL?") from None
+            yield parsed(Event, document)
             data = []

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vgid_client.errors import UnexpectedReply
+
+Reply = TypeVar("Reply", bound=BaseModel)
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -134,3 +138,12 @@ class Model(_Reply):
     def retain_set_names(self) -> tuple[str, ...]:
         """What `retain_set` may be in a request for this model."""
         return tuple(found if isinstance(found, str) else found.name for found in self.retain_sets)
+
+
+def parsed(model: type[Reply], document: Any) -> Reply:
+    """`document` as `model`. Raises UnexpectedReply, which names the place that doesn't fit."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors()[0]["loc"]) or "top"
+        raise UnexpectedReply(f"the reply can't be understood (at '{place}'): is this the right URL?") from None

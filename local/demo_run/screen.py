@@ -14,7 +14,7 @@ from vgid_client import Job
 from vgid_core.data import PairSet
 
 STEPS = 6
-_PLAIN_WIDTH = 110
+_PLAIN_WIDTH = 120
 _ROWS = {
     "forget": "the six people",
     "held_out_photos": "  photos it never saw",
@@ -55,7 +55,7 @@ class Screen:
         """Questions with both answers; those that changed stand out."""
         table = self._table("question", "before", "after")
         for pair, old, new in zip(asked, before, after, strict=True):
-            table.add_row(pair.question, old, f"[green]{new}[/]" if new == old else f"[magenta]{new}[/]")
+            table.add_row(pair.question, old, "[green]the same[/]" if new == old else f"[magenta]{new}[/]")
         self.console.print(table)
 
     def metrics(self, job: Job) -> None:

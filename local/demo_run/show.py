@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
@@ -141,10 +142,11 @@ class _Demo:
 
 
 def _load_respondent() -> Respondent:
-    # Only this process's messages: the model's libraries report loading progress of their own.
+    # The model's libraries report loading progress and coming changes of their own; that isn't the demo's story.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.simplefilter("ignore", FutureWarning)
     from local.demo_run.asking import Respondent
 
     return Respondent(BASE)
