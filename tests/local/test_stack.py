@@ -1,0 +1,213 @@
+"""`vgid up` as its user meets it: it stays, it mends itself, and it goes without a trace however it is ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from local.demo.data import make
+from local.postgres import EmbeddedPostgres
+from tests.waiting import eventually
+from vgid_client import Client, Pair, VgidError
+
+pytestmark = pytest.mark.slow
+
+_SHORT_LEASES = {
+    "VGID_LEASE_SECONDS": "3",
+    "VGID_HEARTBEAT_SECONDS": "0.5",
+    "VGID_REAP_SECONDS": "0.5",
+    "VGID_REPUBLISH_AFTER_SECONDS": "2",
+    "VGID_CANCEL_GRACE_SECONDS": "2",
+}
+
+
+class Up:
+    """One `vgid up`, started as a shell would start it."""
+
+    def __init__(self, home: Path, *options: str) -> None:
+        self.home = home
+        self.output = home.parent / f"output-{uuid4().hex}.txt"
+        command = [Path(sys.executable).with_name("vgid"), "up", "--home", home, *options]
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen(
+                command, env={**os.environ, **_SHORT_LEASES}, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def until_ready(self) -> Up:
+        def ready() -> bool:
+            assert self.process.poll() is None, self.output.read_text()
+            return "Stop it with Ctrl-C" in self.output.read_text()
+
+        eventually(ready, seconds=60)
+        return self
+
+    def client(self) -> Client:
+        url = re.search(r"http://\S+", self.output.read_text())
+        assert url is not None
+        return Client(url[0], (self.home / "api-key").read_text().strip())
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def child(self, words: str) -> psutil.Process | None:
+        """The process whose command line holds these words."""
+        return next((found for found in self.descendants() if words in command_line(found)), None)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "home"
+    yield folder
+    EmbeddedPostgres(folder / "postgres").destroy()
+
+
+@pytest.fixture
+def up(home: Path) -> Iterator[Callable[..., Up]]:
+    started: list[Up] = []
+
+    def start(*options: str) -> Up:
+        started.append(Up(home, *options))
+        return started[-1]
+
+    yield start
+    for stack in started:
+        if stack.process.poll() is None:
+            stack.process.terminate()
+            stack.process.wait(timeout=60)
+
+
+def test_ctrl_c_ends_everything_and_the_next_start_is_a_clean_one(up: Callable[..., Up], home: Path):
+    stack = up().until_ready()
+    with stack.client() as client:
+        assert [model.name for model in client.models()] == ["demo"]
+    secret_key, api_key = (home / "secret-key").read_text(), (home / "api-key").read_text()
+    for private in ("secret-key", "api-key", "environment"):
+        assert (home / private).stat().st_mode & 0o077 == 0
+    family = stack.descendants()
+
+    stack.process.send_signal(signal.SIGINT)
+
+    assert stack.process.wait(timeout=30) == 0
+    assert all(has_ended(process) for process in family)
+    assert "Traceback" not in stack.output.read_text()
+    again = up().until_ready()
+    with again.client() as client:
+        assert client.list_jobs().jobs == ()
+    assert ((home / "secret-key").read_text(), (home / "api-key").read_text()) == (secret_key, api_key)
+    again.process.terminate()
+    assert again.process.wait(timeout=30) == 0
+
+
+def test_a_killed_stack_leaves_no_process_and_the_next_one_ends_its_job(up: Callable[..., Up]):
+    stack = up().until_ready()
+    with stack.client() as client:
+        job = submit_short_job(client)
+        eventually(lambda: client.get(job.id).phase == "distilling", seconds=60)
+    family = stack.descendants()
+    assert any("worker.attempt" in command_line(process) for process in family)
+
+    stack.process.kill()
+    stack.process.wait()
+
+    eventually(lambda: not [command_line(process) for process in family if not has_ended(process)], seconds=5)
+    with up().until_ready().client() as client:
+        done = eventually(lambda: ended(client, job.id), seconds=120)
+    assert (done.state, done.attempt) == ("succeeded", 2)
+
+
+def test_an_accepted_job_outlives_the_api_and_the_worker(up: Callable[..., Up]):
+    stack = up().until_ready()
+    api, worker = stack.child("uvicorn"), stack.child("celery")
+    with stack.client() as client:
+        job = submit_short_job(client)
+        api.kill()
+        worker.kill()
+
+        done = eventually(lambda: ended(client, job.id), seconds=120)
+
+    assert done.state == "succeeded"
+    assert stack.child("uvicorn").pid != api.pid
+    assert stack.child("celery").pid != worker.pid
+
+
+def test_postgres_and_redis_are_started_again_too(up: Callable[..., Up]):
+    stack = up().until_ready()
+    with stack.client() as client:
+        submit_short_job(client)
+        for words in ("redis-server", "bin/postgres"):
+            stack.child(words).kill()
+
+        job = eventually(lambda: answered(lambda: client.list_jobs().jobs), seconds=60)[0]
+        assert eventually(lambda: answered(lambda: ended(client, job.id)), seconds=120).state == "succeeded"
+
+
+def test_a_second_stack_on_the_same_home_is_refused(up: Callable[..., Up], home: Path):
+    stack = up().until_ready()
+
+    second = up()
+
+    assert second.process.wait(timeout=30) == 1
+    refusal = second.output.read_text()
+    assert f"process {stack.process.pid}" in refusal
+    assert "Traceback" not in refusal
+    assert stack.process.poll() is None
+    with stack.client() as client:
+        assert client.models()
+
+
+def test_a_port_that_is_taken_is_named(up: Callable[..., Up]):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        stack = up("--port", str(port))
+        assert stack.process.wait(timeout=30) == 1
+    assert f"port {port} is taken" in stack.output.read_text()
+
+
+def test_a_catalog_that_was_edited_wrongly_is_named(up: Callable[..., Up], home: Path):
+    home.mkdir()
+    (home / "catalog.toml").write_text("[models.mine]\npath = 'nowhere'\ntitle = 'Mine'\n")
+    stack = up()
+    assert stack.process.wait(timeout=30) == 1
+    assert "models.mine.path" in stack.output.read_text()
+    assert "Traceback" not in stack.output.read_text()
+
+
+def submit_short_job(client: Client):
+    pairs = make().forget.pairs[:16]
+    return client.submit(
+        "demo", [Pair(pair.image.data, pair.question, pair.answer) for pair in pairs], training={"steps": 30}
+    )
+
+
+def ended(client: Client, job_id: str):
+    job = client.get(job_id)
+    return job if job.finished_at else None
+
+
+def answered(ask):
+    """What the service says, or None while it is being started again."""
+    try:
+        return ask()
+    except VgidError:
+        return None
+
+
+def command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def has_ended(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
