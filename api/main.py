@@ -62,6 +62,7 @@ def _description(app: FastAPI) -> APIRouter:
 
     @router.get("/openapi.json", summary="This description", responses=problems(Unauthenticated))
     def openapi() -> dict[str, Any]:
+        """OpenAPI 3.1, for generators and for people."""
         return openapi_of(app)
 
     return router

@@ -27,7 +27,7 @@ ROUTES = [
 ]
 
 
-@pytest.mark.parametrize("authorization", [None, "Bearer vgid_wrong", "Bearer ", "Basic Zm9vOmJhcg==", "vgid_wrong"])
+@pytest.mark.parametrize("authorization", [None, "Bearer vgid_wrong", "Bearer", "Basic Zm9vOmJhcg==", "vgid_wrong"])
 def test_every_route_but_health_needs_a_key(service: Service, authorization: str | None) -> None:
     job_id = service.submit()
     stranger = service.open(**({"Authorization": authorization} if authorization else {}))
@@ -154,7 +154,7 @@ class TestList:
 
         assert found(state="running") == found(model="rich") == [second]
         assert found(state="queued") == found(external_id="DSR-1") == [first]
-        assert found(subject="Zoë Marwood") == found(subject="  Zoë Marwood") == [first]
+        assert found(subject="Zoë Marwood") == [first]
         assert found(subject="Zoe Marwood") == found(external_id="DSR-2") == []
         assert found(created_after=created) == [second]
         assert found(created_before=created) == [first]

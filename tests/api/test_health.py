@@ -1,0 +1,51 @@
+"""Liveness and readiness, with each of the services really away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.settings import Settings
+from local.postgres import EmbeddedPostgres
+from tests.api.conftest import Serve
+from tests.api.service import Service, problem
+
+
+def test_alive_and_ready(service: Service) -> None:
+    assert service.open().get("/healthz").json() == {"status": "ok"}
+    assert service.open().get("/readyz").json() == {"status": "ready"}
+
+
+def test_not_ready_without_redis(serve: Serve, settings: Settings) -> None:
+    service = serve(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
+    response = service.open().get("/readyz")
+    problem(response, 503, "unavailable", "redis")
+    assert int(response.headers["retry-after"]) > 0
+    assert service.open().get("/healthz").status_code == 200
+
+
+def test_not_ready_with_other_migrations(service: Service) -> None:
+    with service.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'older'")
+    document = problem(service.open().get("/readyz"), 503, "unavailable", "postgres")
+    assert "vgid database upgrade" in document["errors"][0]["detail"]
+
+
+def test_not_ready_without_the_blob_folder(service: Service) -> None:
+    blobs: Path = service.settings.blob_dir
+    blobs.rename(blobs.with_name("elsewhere"))
+    problem(service.open().get("/readyz"), 503, "unavailable", "blobs")
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/models", "/unlearn-jobs"])
+def test_without_postgres(service: Service, postgres: EmbeddedPostgres, path: str) -> None:
+    """A database that takes no connections, and has ended those there were, is as good as down."""
+    name = service.engine.url.database
+    service.http.get("/models")
+    with postgres.connect() as connection:
+        connection.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
+        connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    response = service.http.get(path)
+    problem(response, 503, "unavailable")
+    assert "test_" not in response.text
