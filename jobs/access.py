@@ -43,8 +43,8 @@ def client_of_secret(s: Session, secret: str) -> Client | None:
 
 
 def list_keys(s: Session) -> Sequence[tuple[ApiKey, Client]]:
-    """Every key with its client, oldest first."""
-    return s.execute(select(ApiKey, Client).join(Client).order_by(Client.name, ApiKey.created_at)).tuples().all()
+    """Every key with its client, by the client's name, oldest first."""
+    return s.execute(select(ApiKey, Client).join(Client).order_by(Client.name, ApiKey.created_at)).all()
 
 
 def revoke_key(s: Session, prefix: str) -> bool:

@@ -1,7 +1,7 @@
 """The models that can be asked to forget, from one TOML file, validated whole before the service starts.
 
 [models.demo]
-path = "models/demo"            # a folder (relative paths start at this file), or a hub id such as "org/name"
+path = "./models/demo"          # a folder (relative paths start at this file), or a hub id such as "org/name"
 title = "Demo model"
 max_pairs = 500                 # optional, below the installation's limit
 [models.demo.config.training]   # any part of UnlearnConfig

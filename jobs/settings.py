@@ -30,7 +30,7 @@ class Settings(BaseSettings):
 
     environment: Literal["development", "production"] = "production"
     database_url: str = Field(repr=False, description="postgresql://user:password@host/name")
-    redis_url: str = Field(repr=False, description="redis://host:6379/0, rediss:// or a unix socket")
+    redis_url: str = Field(repr=False, description="redis://:password@host:6379/0")
     blob_dir: Path = Field(description="folder of encrypted inputs and of artifacts, shared by api and worker")
     catalog: Path = Field(description="TOML file that lists the models")
     secret_key: SecretStr = Field(description="base64 of 32 random bytes: wraps data keys, keys the hashes")
@@ -61,8 +61,8 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_only(cls, value: str) -> str:
-        if not value.startswith(("redis://", "rediss://", "redis+socket://")):
-            raise ValueError("must start with redis://, rediss:// or redis+socket://")
+        if not value.startswith(("redis://", "rediss://")):
+            raise ValueError("must start with redis:// or rediss://")
         return value
 
     @field_validator("secret_key")

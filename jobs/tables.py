@@ -76,7 +76,7 @@ def _text_enum(kind: type[StrEnum]) -> Enum:
 class Base(DeclarativeBase):
     """Common column types. Values that the database makes are read back at once, so rows outlive their session."""
 
-    __mapper_args__ = {"eager_defaults": True}
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012  (SQLAlchemy declares it without ClassVar)
 
     metadata = MetaData(naming_convention=_NAMES)
     type_annotation_map: ClassVar[dict[Any, Any]] = {

@@ -1,0 +1,87 @@
+"""A catalog is usable whole, or refused with the model and the key that are wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.catalog import Catalog, CatalogError
+from vgid_core.config import UnlearnConfig
+
+GOOD = """
+[models.demo]
+path = "models/demo"
+title = "Demo model"
+max_pairs = 500
+[models.demo.config.training]
+steps = 12
+[models.demo.retain_sets.people]
+retain = "retain.jsonl"
+utility = "utility.jsonl"
+
+[models."llava-1.5-7b"]
+path = "llava-hf/llava-1.5-7b-hf"
+title = "LLaVA 1.5"
+"""
+
+
+def load(folder: Path, text: str) -> Catalog:
+    (folder / "models" / "demo").mkdir(parents=True, exist_ok=True)
+    for name in ("retain.jsonl", "utility.jsonl"):
+        (folder / name).touch()
+    file = folder / "catalog.toml"
+    file.write_text(text, encoding="utf-8")
+    return Catalog.load(file)
+
+
+def test_a_catalog_lists_models_with_their_defaults_filled_in(tmp_path: Path) -> None:
+    catalog = load(tmp_path, GOOD)
+    assert list(catalog.models) == ["demo", "llava-1.5-7b"]
+    demo = catalog.model("demo")
+    assert demo is not None
+    assert (demo.title, demo.path, demo.max_pairs) == ("Demo model", str(tmp_path / "models" / "demo"), 500)
+    assert demo.config.training.steps == 12
+    assert demo.config.lora == UnlearnConfig().lora
+    assert demo.default_retain_set == "people"
+    assert demo.retain_sets["people"].utility == tmp_path / "utility.jsonl"
+    hub = catalog.model("llava-1.5-7b")
+    assert hub is not None
+    assert (hub.path, hub.default_retain_set) == ("llava-hf/llava-1.5-7b-hf", None)
+    assert catalog.model("unknown") is None
+
+
+def test_two_retain_sets_leave_no_default(tmp_path: Path) -> None:
+    catalog = load(tmp_path, GOOD + '[models.demo.retain_sets.places]\nretain = "retain.jsonl"\n')
+    demo = catalog.model("demo")
+    assert demo is not None
+    assert demo.default_retain_set is None
+    assert demo.retain_sets["places"].utility is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("steps = 12", "steps = 0", r"models\.demo\.config\.training\.steps: Input should be greater"),
+        ("steps = 12", "stepz = 12", r"models\.demo\.config\.training\.stepz: Extra inputs"),
+        ("max_pairs = 500", "max_pairs = -1", r"models\.demo\.max_pairs"),
+        ('title = "Demo model"', "", r"models\.demo\.title: Field required"),
+        ('"models/demo"', '"models/missing/demo"', r"models\.demo\.path: no folder"),
+        ('"retain.jsonl"', '"missing.jsonl"', r"models\.demo\.retain_sets\.people\.retain: no file"),
+        ('"utility.jsonl"', '"models"', r"models\.demo\.retain_sets\.people\.utility: no file"),
+        ("retain_sets.people", 'retain_sets."Some People"', r"models\.demo\.retain_sets\.Some People"),
+        ("[models.demo]", "[models.demo", "isn't TOML"),
+    ],
+)
+def test_a_mistake_is_named_by_model_and_key(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(CatalogError, match=message) as caught:
+        load(tmp_path, GOOD.replace(old, new))
+    assert str(tmp_path / "catalog.toml") in str(caught.value)
+
+
+def test_an_empty_or_missing_catalog_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match="models: Field required"):
+        load(tmp_path, "")
+    with pytest.raises(CatalogError, match="can't be read"):
+        Catalog.load(tmp_path / "nowhere.toml")

@@ -1,0 +1,190 @@
+"""The job's life under arbitrary sequences of what workers, clients, crashes and the reaper can do to it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import inspect
+
+from jobs import claims, repository
+from jobs.blobs import FileBlobStore
+from jobs.queue import JobQueue
+from jobs.reaping import reap
+from jobs.repository import JobEnded
+from jobs.settings import Settings
+from jobs.states import ENDED, OPEN, TRANSITIONS, IllegalTransition, Phase, State, checked
+from jobs.tables import Job
+from tests.jobs.conftest import Ledger
+from vgid_core.progress import Progress
+
+MAX_ATTEMPTS = 3
+EXAMPLES = examples(
+    max_examples=30,
+    stateful_step_count=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+ARTIFACT = claims.NewArtifact("a" * 64, 12, [], {})
+
+
+@given(st.sampled_from(State), st.sampled_from(State))
+def test_every_step_is_either_in_the_table_or_raises(current: State, new: State) -> None:
+    if new in TRANSITIONS[current]:
+        assert checked(current, new) is new
+    else:
+        with pytest.raises(IllegalTransition) as caught:
+            checked(current, new)
+        assert (caught.value.current, caught.value.new) == (current, new)
+
+
+def test_the_table_is_the_documented_life() -> None:
+    assert TRANSITIONS[State.queued] == {State.running, State.cancelled}
+    assert TRANSITIONS[State.running] == {State.succeeded, State.failed, State.cancelled, State.queued}
+    assert {State.succeeded, State.failed, State.cancelled} == ENDED
+    assert {State.queued, State.running} == OPEN
+
+
+class Life(RuleBasedStateMachine):
+    """One job and all tokens it was ever claimed with; `live` is the one that holds it, as the model expects."""
+
+    ledger: Ledger
+    blobs: FileBlobStore
+    queue: JobQueue
+    settings: Settings
+
+    @initialize()
+    def submit(self) -> None:
+        self.job_id = self.ledger.submit()
+        self.tokens: list[UUID] = []
+        self.live: UUID | None = None
+        self.ended: dict[str, Any] | None = None
+
+    @rule()
+    def claim(self) -> None:
+        was = self.row()["state"]
+        with self.ledger.sessions.begin() as s:
+            claim = claims.claim(s, self.job_id, "worker", 30)
+        assert (claim is not None) == (was is State.queued)
+        if claim is not None:
+            assert claim.token not in self.tokens
+            self.live = claim.token
+            self.tokens.append(claim.token)
+
+    @precondition(lambda self: self.tokens)
+    @rule(data=st.data())
+    def heartbeat(self, data: st.DataObject) -> None:
+        token = self.any_token(data)
+        with self.ledger.sessions.begin() as s:
+            assert claims.heartbeat(s, self.job_id, token, 30).held == (token == self.live)
+
+    @precondition(lambda self: self.tokens)
+    @rule(data=st.data(), phase=st.sampled_from(Phase), fraction=st.floats())
+    def report(self, data: st.DataObject, phase: Phase, fraction: float) -> None:
+        token = self.any_token(data)
+        with self.ledger.sessions.begin() as s:
+            held = claims.report(s, self.job_id, token, Progress(phase, 1, 2, fraction))
+        assert held == (token == self.live)
+
+    @precondition(lambda self: self.tokens)
+    @rule(data=st.data(), verdict=st.sampled_from(["succeed", "fail", "cancelled", "crash", "shutdown"]))
+    def finish(self, data: st.DataObject, verdict: str) -> None:
+        token = self.any_token(data)
+        with self.ledger.sessions.begin() as s:
+            if verdict == "succeed":
+                state = claims.succeed(s, self.job_id, token, ARTIFACT, "completed")
+            elif verdict == "fail":
+                state = claims.fail(s, self.job_id, token, "out_of_memory", "The memory is full.")
+            elif verdict == "cancelled":
+                state = claims.cancelled(s, self.job_id, token)
+            else:
+                refund = verdict == "shutdown"
+                state = claims.release(s, self.job_id, token, max_attempts=MAX_ATTEMPTS, refund=refund, reason=verdict)
+        assert (state is not None) == (token == self.live)
+        if state is not None:
+            assert state is self.row()["state"]
+            self.live = None
+
+    @rule()
+    def cancel(self) -> None:
+        was = self.row()["state"]
+        with self.ledger.sessions.begin() as s:
+            if was in (State.succeeded, State.failed):
+                with pytest.raises(JobEnded):
+                    repository.request_cancel(s, self.ledger.client_id, self.job_id)
+                return
+            job = repository.request_cancel(s, self.ledger.client_id, self.job_id)
+        assert job is not None
+        assert job.state is (State.running if was is State.running else State.cancelled)
+
+    @precondition(lambda self: self.live)
+    @rule()
+    def lose_the_worker(self) -> None:
+        self.ledger.turn_back(self.job_id, "lease_expires_at", 60)
+        reap(self.ledger.sessions, self.blobs, self.settings, self.queue)
+        assert self.row()["state"] is not State.running
+        self.live = None
+
+    @rule()
+    def reap(self) -> None:
+        reap(self.ledger.sessions, self.blobs, self.settings, self.queue)
+
+    @invariant()
+    def at_most_one_token_holds_the_job(self) -> None:
+        row = self.row()
+        assert row["attempt_token"] == self.live
+        assert (row["state"] is State.running) == (self.live is not None)
+
+    @invariant()
+    def attempts_stay_within_the_limit(self) -> None:
+        assert 0 <= self.row()["attempt"] <= MAX_ATTEMPTS
+
+    @invariant()
+    def the_key_lives_exactly_as_long_as_the_job_is_open(self) -> None:
+        row = self.row()
+        assert (row["wrapped_data_key"] is None) == (row["state"] in ENDED)
+
+    @invariant()
+    def an_ended_job_never_changes(self) -> None:
+        row = self.row()
+        del row["inputs_deleted_at"], row["updated_at"]  # what the reaper still writes
+        if self.ended is not None:
+            assert row == self.ended
+        elif row["state"] in ENDED:
+            self.ended = row
+
+    @invariant()
+    def the_history_follows_the_table_up_to_the_present_state(self) -> None:
+        states = [State(str(event["state"])) for event in self.ledger.history(self.job_id)]
+        assert states[0] is State.queued
+        assert states[-1] is self.row()["state"]
+        assert all(new in TRANSITIONS[old] for old, new in pairwise(states))
+
+    def any_token(self, data: st.DataObject) -> UUID:
+        return data.draw(st.sampled_from(self.tokens))
+
+    def row(self) -> dict[str, Any]:
+        job = self.ledger.job(self.job_id)
+        return {column.key: getattr(job, column.key) for column in inspect(Job).column_attrs}
+
+
+def test_any_life_keeps_the_invariants(
+    ledger: Ledger, blobs: FileBlobStore, queue: JobQueue, settings: Settings
+) -> None:
+    services = {"ledger": ledger, "blobs": blobs, "queue": queue, "settings": settings}
+    life = type("LifeOnThisLedger", (Life,), services)
+    run_state_machine_as_test(life, settings=EXAMPLES)

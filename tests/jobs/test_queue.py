@@ -1,0 +1,45 @@
+"""The queue carries an id, and its absence is an ordinary event."""
+
+from __future__ import annotations
+
+import base64
+import json
+from time import monotonic
+from uuid import uuid4
+
+import pytest
+import redis
+
+from jobs.queue import QUEUE_NAME, TASK_NAME, JobQueue, QueueUnavailable
+
+
+def test_a_message_holds_the_id_and_nothing_else(queue: JobQueue, redis_url: str) -> None:
+    job_id = uuid4()
+    queue.publish(job_id)
+    queue.ping()
+    assert queue.depth() == 1
+    with redis.Redis.from_url(redis_url) as client:
+        message = json.loads(client.lpop(QUEUE_NAME))
+    assert message["headers"]["task"] == TASK_NAME
+    args, kwargs, _ = json.loads(base64.b64decode(message["body"]))
+    assert (args, kwargs) == ([str(job_id)], {})
+    assert queue.depth() == 0
+
+
+def test_an_unreachable_queue_is_told_quickly_and_without_its_password() -> None:
+    queue = JobQueue("redis://:hunter2@127.0.0.1:1/0")
+    started = monotonic()
+    for attempt in (lambda: queue.publish(uuid4()), queue.depth, queue.ping):
+        with pytest.raises(QueueUnavailable) as caught:
+            attempt()
+        assert "hunter2" not in str(caught.value)
+    assert monotonic() - started < 5
+    queue.close()
+
+
+def test_a_dropped_connection_is_replaced(queue: JobQueue, redis_url: str) -> None:
+    queue.publish(uuid4())
+    with redis.Redis.from_url(redis_url) as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    queue.publish(uuid4())
+    assert queue.depth() == 2

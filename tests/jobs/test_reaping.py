@@ -1,0 +1,188 @@
+"""Whatever a crash leaves behind is put right, once, by however many reapers there are."""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+
+from jobs import claims, repository
+from jobs.blobs import BlobMissing, FileBlobStore
+from jobs.queue import JobQueue
+from jobs.reaping import ReapReport, reap
+from jobs.settings import Settings
+from jobs.states import State
+from tests.jobs.conftest import Ledger
+
+
+class Round:
+    """The reaper, with this test's services."""
+
+    def __init__(self, ledger: Ledger, blobs: FileBlobStore, settings: Settings, queue: JobQueue) -> None:
+        self.ledger, self.blobs, self.settings, self.queue = ledger, blobs, settings, queue
+
+    def __call__(self) -> ReapReport:
+        return reap(self.ledger.sessions, self.blobs, self.settings, self.queue)
+
+
+@pytest.fixture
+def reaper(ledger: Ledger, blobs: FileBlobStore, settings: Settings, queue: JobQueue) -> Round:
+    return Round(ledger, blobs, settings, queue)
+
+
+def lose(ledger: Ledger, job_id: UUID) -> None:
+    with ledger.sessions.begin() as s:
+        assert claims.claim(s, job_id, "worker", 30) is not None
+    ledger.turn_back(job_id, "lease_expires_at", 31)
+
+
+def test_a_quiet_ledger_stays_as_it_is(ledger: Ledger, reaper: Round) -> None:
+    waiting, running = ledger.submit(), ledger.submit()
+    with ledger.sessions.begin() as s:
+        claims.claim(s, running, "worker", 30)
+    assert reaper() == ReapReport([], [], [], [], [], [], True)
+    assert (ledger.job(waiting).state, ledger.job(running).state) == (State.queued, State.running)
+    assert reaper.queue.depth() == 0
+
+
+def test_an_expired_lease_puts_the_job_back_and_publishes_it(ledger: Ledger, reaper: Round) -> None:
+    job_id = ledger.submit()
+    lose(ledger, job_id)
+    assert reaper().requeued == [job_id]
+    assert reaper.queue.depth() == 1
+    assert ledger.history(job_id)[-1] == {"state": "queued", "attempt": 1, "reason": "lease_expired"}
+    assert reaper().requeued == []
+
+
+def test_the_last_lost_attempt_is_poison(ledger: Ledger, reaper: Round) -> None:
+    job_id = ledger.submit()
+    for _ in range(reaper.settings.max_attempts - 1):
+        lose(ledger, job_id)
+        assert reaper().requeued == [job_id]
+    lose(ledger, job_id)
+    assert reaper().poisoned == [job_id]
+    job = ledger.job(job_id)
+    assert (job.state, job.error_type, job.wrapped_data_key) == (State.failed, "poison", None)
+
+
+def test_a_lost_job_that_should_stop_is_cancelled(ledger: Ledger, reaper: Round) -> None:
+    job_id = ledger.submit()
+    lose(ledger, job_id)
+    with ledger.sessions.begin() as s:
+        repository.request_cancel(s, ledger.client_id, job_id)
+    assert reaper().cancelled == [job_id]
+    assert ledger.job(job_id).state is State.cancelled
+
+
+def test_wiped_messages_are_published_again_once(ledger: Ledger, reaper: Round, redis_url: str) -> None:
+    jobs = [ledger.submit() for _ in range(5)]
+    for job_id in jobs:
+        reaper.queue.publish(job_id)
+        ledger.turn_back(job_id, "published_at", 60)
+    assert reaper().republished == []
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    assert reaper().republished == jobs
+    assert reaper().republished == []
+    assert reaper.queue.depth() == 5
+
+
+def test_many_waiting_jobs_do_not_flood_the_queue(ledger: Ledger, reaper: Round) -> None:
+    jobs = [ledger.submit() for _ in range(20)]
+    for job_id in jobs[:17]:  # three messages were lost
+        reaper.queue.publish(job_id)
+    for _ in range(10):
+        for job_id in jobs:
+            ledger.turn_back(job_id, "published_at", 60)
+        reaper()
+    assert reaper.queue.depth() == 20
+
+
+def test_a_message_that_may_still_arrive_is_not_sent_twice(ledger: Ledger, reaper: Round) -> None:
+    ledger.submit()
+    assert reaper().republished == []
+    assert reaper.queue.depth() == 0
+
+
+def test_every_lost_message_is_found_as_the_queue_drains(ledger: Ledger, reaper: Round, redis_url: str) -> None:
+    jobs = [ledger.submit() for _ in range(6)]
+    for job_id in jobs[:3]:  # the messages of the three newest were lost
+        reaper.queue.publish(job_id)
+    done: set[UUID] = set()
+    with redis.Redis.from_url(redis_url) as client:
+        for _ in range(30):
+            for job_id in jobs:
+                ledger.turn_back(job_id, "published_at", 60)
+            reaper()
+            message = client.rpop("vgid")
+            if message is not None:
+                done |= {job_id for job_id in jobs if _cancel(ledger, job_id, message)}
+    assert done == set(jobs)
+
+
+def _cancel(ledger: Ledger, job_id: UUID, message: bytes) -> bool:
+    """Ends the job if the message is about it, as a worker that is done with it would."""
+    if json.loads(message)["headers"]["argsrepr"] != repr([str(job_id)]):
+        return False
+    with ledger.sessions.begin() as s:
+        repository.request_cancel(s, ledger.client_id, job_id)
+    return True
+
+
+def test_leases_expire_and_files_go_even_without_the_queue(
+    ledger: Ledger, blobs: FileBlobStore, settings: Settings
+) -> None:
+    job_id = ledger.submit()
+    lose(ledger, job_id)
+    queue = JobQueue("redis://127.0.0.1:1/0")
+    report = reap(ledger.sessions, blobs, settings, queue)
+    queue.close()
+    assert (report.requeued, report.queue_reachable) == ([job_id], False)
+
+
+def test_uploads_of_ended_jobs_are_swept(ledger: Ledger, reaper: Round, blobs: FileBlobStore) -> None:
+    ended, waiting = ledger.submit(), ledger.submit()
+    for job_id in (ended, waiting):
+        blobs.put_inputs(job_id, b"sealed")
+    with ledger.sessions.begin() as s:
+        repository.request_cancel(s, ledger.client_id, ended)
+    assert reaper().inputs_deleted == [ended]
+    assert ledger.job(ended).inputs_deleted_at is not None
+    with pytest.raises(BlobMissing):
+        blobs.read_inputs(ended)
+    assert blobs.read_inputs(waiting) == b"sealed"
+    assert reaper().inputs_deleted == []
+
+
+def test_uploads_without_a_job_are_swept_after_an_hour(
+    ledger: Ledger, reaper: Round, blobs: FileBlobStore, tmp_path: Path
+) -> None:
+    waiting, crashed, arriving = ledger.submit(), uuid4(), uuid4()
+    for job_id in (waiting, crashed, arriving):
+        blobs.put_inputs(job_id, b"sealed")
+    for job_id in (waiting, crashed):
+        os.utime(tmp_path / "blobs" / "inputs" / str(job_id) / "request.bin", (0, 0))
+    assert reaper().orphans_deleted == [crashed]
+    assert blobs.read_inputs(waiting) == blobs.read_inputs(arriving) == b"sealed"
+
+
+def test_simultaneous_reapers_share_the_work(ledger: Ledger, reaper: Round) -> None:
+    lost = [ledger.submit() for _ in range(6)]
+    for job_id in lost:
+        lose(ledger, job_id)
+    waiting = [ledger.submit() for _ in range(6)]
+    for job_id in waiting:
+        ledger.turn_back(job_id, "published_at", 60)
+    with ThreadPoolExecutor(4) as pool:
+        reports = list(pool.map(lambda _: reaper(), range(4)))
+    requeued = [job_id for report in reports for job_id in report.requeued]
+    republished = [job_id for report in reports for job_id in report.republished]
+    assert sorted(requeued) == sorted(lost)
+    assert len(republished) == len(set(republished))
+    for job_id in lost:
+        assert len(ledger.history(job_id)) == 3

@@ -1,0 +1,240 @@
+"""What a client can ask: its own jobs only, in pages, once per idempotency key."""
+
+from __future__ import annotations
+
+import base64
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from jobs import access, claims, repository
+from jobs.repository import InvalidCursor, JobEnded
+from jobs.states import State
+from tests.jobs.conftest import Ledger
+
+
+def test_a_submitted_job_waits_with_everything_it_was_given(ledger: Ledger) -> None:
+    due = datetime(2030, 1, 2, 3, 4, tzinfo=UTC)
+    job_id = ledger.submit(external_id="DSR-7", job_metadata={"region": "eu"}, due_at=due, legal_basis="art. 17")
+    job = ledger.job(job_id)
+    assert (job.state, job.attempt, job.progress, job.phase) == (State.queued, 0, 0.0, None)
+    assert (job.external_id, job.job_metadata, job.due_at) == ("DSR-7", {"region": "eu"}, due)
+    assert (job.probes, job.config) == ({"rephrased": 2}, {"seed": 0})
+    assert job.created_at.tzinfo is UTC
+    assert ledger.history(job_id) == [{"state": "queued", "attempt": 0}]
+
+
+def test_what_a_call_returns_can_be_read_after_its_transaction(ledger: Ledger) -> None:
+    with ledger.sessions.begin() as s:
+        job = repository.submit(s, ledger.client_id, ledger.new_job())
+    assert job.created_at == job.published_at == job.updated_at
+    with ledger.sessions.begin() as s:
+        claim = claims.claim(s, job.id, "worker", 30)
+    assert claim is not None
+    assert claim.job.updated_at > job.created_at
+    with ledger.sessions.begin() as s:
+        asked = repository.request_cancel(s, ledger.client_id, job.id)
+    assert asked is not None
+    assert asked.updated_at > claim.job.updated_at
+
+
+def test_another_clients_job_does_not_exist(ledger: Ledger) -> None:
+    job_id, stranger = ledger.submit(idempotency_key="k"), ledger.new_client()
+    with ledger.sessions.begin() as s:
+        assert repository.get_job(s, stranger, job_id) is None
+        assert repository.request_cancel(s, stranger, job_id) is None
+        assert repository.find_by_idempotency_key(s, stranger, "k") is None
+        assert repository.list_jobs(s, stranger) == ([], None)
+        assert repository.get_job(s, ledger.client_id, job_id) is not None
+    assert ledger.job(job_id).state is State.queued
+
+
+def test_pages_cover_every_job_once_newest_first(ledger: Ledger) -> None:
+    with ledger.sessions.begin() as s:  # one transaction: all share one created_at, so the id must break the tie
+        tied = [repository.submit(s, ledger.client_id, ledger.new_job()).id for _ in range(4)]
+    later = [ledger.submit() for _ in range(3)]
+    seen, cursor = [], None
+    for _ in range(10):
+        with ledger.sessions.begin() as s:
+            page, cursor = repository.list_jobs(s, ledger.client_id, cursor=cursor, limit=2)
+        seen += [job.id for job in page]
+        ledger.submit()  # jobs that arrive meanwhile don't shift the pages
+        if cursor is None:
+            break
+    assert seen == [*reversed(later), *sorted(tied, reverse=True)]
+
+
+def test_a_last_page_that_is_full_has_no_successor(ledger: Ledger) -> None:
+    for _ in range(2):
+        ledger.submit()
+    with ledger.sessions.begin() as s:
+        page, cursor = repository.list_jobs(s, ledger.client_id, limit=2)
+    assert (len(page), cursor) == (2, None)
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "",
+        "x",
+        "é",
+        "!!!!",
+        *(base64.urlsafe_b64encode(t).decode() for t in (b"[]", b"{}", b"1", b'["2020-01-01", "z"]')),
+    ],
+)
+def test_a_made_up_cursor_is_refused(ledger: Ledger, cursor: str) -> None:
+    with ledger.sessions.begin() as s, pytest.raises(InvalidCursor):
+        repository.list_jobs(s, ledger.client_id, cursor=cursor)
+
+
+def test_filters_narrow_the_list(ledger: Ledger) -> None:
+    plain = ledger.submit()
+    other = ledger.submit(model="other", external_id="DSR-7", subject_hash="a" * 64)
+    with ledger.sessions.begin() as s:
+        repository.request_cancel(s, ledger.client_id, plain)
+    moment = ledger.job(other).created_at
+    for filters, expected in (
+        ({"state": State.cancelled}, [plain]),
+        ({"model": "other"}, [other]),
+        ({"external_id": "DSR-7"}, [other]),
+        ({"subject_hash": "a" * 64}, [other]),
+        ({"subject_hash": "b" * 64}, []),
+        ({"created_after": moment}, [other]),
+        ({"created_before": moment}, [plain]),
+        ({"created_after": moment + timedelta(seconds=1)}, []),
+        ({"model": "other", "state": State.cancelled}, []),
+    ):
+        with ledger.sessions.begin() as s:
+            page, _ = repository.list_jobs(s, ledger.client_id, **filters)  # type: ignore[arg-type]
+        assert [job.id for job in page] == expected, filters
+
+
+def test_the_list_is_read_from_its_index(ledger: Ledger) -> None:
+    ledger.submit()
+    query = (
+        "EXPLAIN SELECT * FROM jobs WHERE client_id = :client AND (created_at, id) < (now(), :client) "
+        "ORDER BY created_at DESC, id DESC LIMIT 21"
+    )
+    with ledger.sessions.begin() as s:
+        s.execute(text("SET LOCAL enable_seqscan = off"))
+        plan = "\n".join(s.scalars(text(query), {"client": ledger.client_id}))
+    assert "ix_jobs_newest" in plan
+    assert "Sort" not in plan
+
+
+def test_a_queued_job_is_cancelled_at_once(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    for _ in range(2):  # asking again changes nothing
+        with ledger.sessions.begin() as s:
+            job = repository.request_cancel(s, ledger.client_id, job_id)
+        assert job is not None
+        assert (job.state, job.wrapped_data_key) == (State.cancelled, None)
+    assert [event["state"] for event in ledger.history(job_id)] == ["queued", "cancelled"]
+
+
+def test_a_running_job_is_asked_to_stop(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    with ledger.sessions.begin() as s:
+        claims.claim(s, job_id, "worker", 30)
+    asked = []
+    for _ in range(2):
+        with ledger.sessions.begin() as s:
+            job = repository.request_cancel(s, ledger.client_id, job_id)
+        assert job is not None
+        assert job.state is State.running
+        asked.append(job.cancel_requested_at)
+    assert asked[0] is not None
+    assert asked[0] == asked[1]
+
+
+def test_an_ended_job_can_not_be_cancelled(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    with ledger.sessions.begin() as s:
+        claim = claims.claim(s, job_id, "worker", 30)
+        assert claim is not None
+        claims.fail(s, job_id, claim.token, "diverged", "The loss grew without bound.")
+    with ledger.sessions.begin() as s, pytest.raises(JobEnded) as caught:
+        repository.request_cancel(s, ledger.client_id, job_id)
+    assert caught.value.state is State.failed
+
+
+def test_one_of_many_simultaneous_submissions_holds_the_idempotency_key(ledger: Ledger) -> None:
+    start, done = Barrier(8), Barrier(8)
+
+    def submit(_: int) -> bool:
+        with ledger.sessions.begin() as s:
+            start.wait()
+            locked = repository.try_idempotency_lock(s, ledger.client_id, "k")
+            done.wait()
+            if locked:
+                repository.submit(s, ledger.client_id, ledger.new_job(idempotency_key="k"))
+            return locked
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(submit, range(8))) == 1
+    with ledger.sessions.begin() as s:
+        assert repository.try_idempotency_lock(s, ledger.client_id, "k")  # free again after the commit
+        assert repository.find_by_idempotency_key(s, ledger.client_id, "k") is not None
+
+
+def test_keys_of_different_clients_are_independent(ledger: Ledger) -> None:
+    stranger = ledger.new_client()
+    with ledger.sessions.begin() as one, ledger.sessions.begin() as two:
+        assert repository.try_idempotency_lock(one, ledger.client_id, "k")
+        assert repository.try_idempotency_lock(two, ledger.client_id, "l")
+        assert repository.try_idempotency_lock(two, stranger, "k")
+        assert not repository.try_idempotency_lock(two, ledger.client_id, "k")
+
+
+def test_the_database_itself_refuses_a_second_job_with_the_key(ledger: Ledger) -> None:
+    ledger.submit(idempotency_key="k")
+    with pytest.raises(IntegrityError):
+        ledger.submit(idempotency_key="k")
+    ledger.submit(client_id=ledger.new_client(), idempotency_key="k")
+
+
+def test_events_resume_after_the_last_one_seen(ledger: Ledger) -> None:
+    job_id, other = ledger.submit(), ledger.submit()
+    with ledger.sessions.begin() as s:
+        claims.claim(s, job_id, "worker", 30)
+        claims.claim(s, other, "worker", 30)
+    with ledger.sessions.begin() as s:
+        everything = repository.events_after(s, job_id, 0, 100)
+        rest = repository.events_after(s, job_id, everything[0].id, 1)
+    assert [event.kind for event in everything] == ["state", "state", "phase"]
+    assert [event.id for event in rest] == [everything[1].id]
+
+
+def test_inputs_are_marked_deleted_once(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    moments = []
+    for _ in range(2):
+        with ledger.sessions.begin() as s:
+            repository.mark_inputs_deleted(s, job_id)
+        moments.append(ledger.job(job_id).inputs_deleted_at)
+    assert moments[0] is not None
+    assert moments[0] == moments[1]
+
+
+def test_a_key_opens_its_client_until_revoked(ledger: Ledger) -> None:
+    with ledger.sessions.begin() as s:
+        client = access.create_client(s, "acme")
+        key, secret = access.create_key(s, client)
+        _, second = access.create_key(s, client)
+    assert secret.startswith(key.prefix)
+    assert secret not in (key.secret_hash, key.prefix)
+    with ledger.sessions.begin() as s:
+        found = access.client_of_secret(s, secret)
+        assert found is not None
+        assert found.id == client.id
+        for wrong in ("", secret[:-1], key.prefix, key.secret_hash, f"vgid_{uuid4().hex}"):
+            assert access.client_of_secret(s, wrong) is None
+        assert access.revoke_key(s, key.prefix)
+        assert not access.revoke_key(s, key.prefix)
+        assert access.client_of_secret(s, secret) is None
+        assert access.client_of_secret(s, second) is not None

@@ -1,0 +1,87 @@
+"""The migrations build exactly the tables that the code describes, and can be run by several at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from alembic import command
+from sqlalchemy import create_engine, text
+
+from jobs.database import normalised_url
+from jobs.tables import Base
+from local.postgres import EmbeddedPostgres
+from migrations import alembic_config, upgrade
+
+
+@pytest.fixture
+def empty_database(postgres: EmbeddedPostgres) -> Iterator[Callable[[], str]]:
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(f"empty_{uuid.uuid4().hex}")
+        with postgres.connect() as connection:
+            connection.execute(f"CREATE DATABASE {made[-1]}")
+        return normalised_url(postgres.url_of(made[-1]))
+
+    yield make
+    with postgres.connect() as connection:
+        for name in made:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def definitions(url: str) -> dict[str, set[tuple[object, ...]]]:
+    """Columns, constraints and indexes, as Postgres itself spells them."""
+    queries = {
+        "columns": "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable, column_default "
+        "FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'alembic_version'",
+        "constraints": "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
+        "WHERE connamespace = 'public'::regnamespace AND conname NOT LIKE 'alembic%'",
+        "indexes": "SELECT indexname, indexdef FROM pg_indexes "
+        "WHERE schemaname = 'public' AND tablename <> 'alembic_version'",
+    }
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            return {name: {tuple(row) for row in connection.execute(text(query))} for name, query in queries.items()}
+    finally:
+        engine.dispose()
+
+
+def test_alembic_sees_no_drift(database_url: str) -> None:
+    command.check(alembic_config(database_url))
+
+
+def test_migrations_and_tables_give_the_same_database(database_url: str, empty_database: Callable[[], str]) -> None:
+    described = empty_database()
+    engine = create_engine(described)
+    Base.metadata.create_all(engine)
+    engine.dispose()
+    assert definitions(normalised_url(database_url)) == definitions(described)
+
+
+def test_several_processes_may_upgrade_at_once(empty_database: Callable[[], str]) -> None:
+    url = empty_database()
+    script = "import sys, migrations; migrations.upgrade(sys.argv[1])"
+    arguments = [sys.executable, "-W", "error", "-c", script, url]
+    with ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(lambda _: subprocess.run(arguments, timeout=60).returncode, range(3)))
+    assert runs == [0, 0, 0]
+    command.check(alembic_config(url))
+
+
+def test_downgrading_leaves_nothing(empty_database: Callable[[], str]) -> None:
+    url = empty_database()
+    upgrade(url)
+    command.downgrade(alembic_config(url), "base")
+    assert definitions(url) == {"columns": set(), "constraints": set(), "indexes": set()}
+    upgrade(url)
+
+
+def test_a_password_may_hold_any_character() -> None:
+    url = "postgresql://vgid:p%25%40ss@db/vgid"
+    assert alembic_config(url).attributes["database_url"] == "postgresql+psycopg://vgid:p%25%40ss@db/vgid"
