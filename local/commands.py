@@ -21,7 +21,7 @@ def up(
 ) -> None:
     """Run the whole service on this machine, until Ctrl-C."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    signal.signal(signal.SIGTERM, _exit)
+    _end_as_by_ctrl_c()
     folder = home if home is not None else Home.from_environment().folder
     try:
         with Stack(folder, port) as stack:
@@ -48,7 +48,7 @@ def demo(
     from local.demo_run.show import run_demo
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    signal.signal(signal.SIGTERM, _exit)
+    _end_as_by_ctrl_c()
     try:
         run_demo(Home.from_environment().folder, picture)
     except LocalError as error:
@@ -59,6 +59,12 @@ def demo(
         raise typer.Exit(130) from None
 
 
-def _exit(number: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM ends the stack as Ctrl-C does."""
+def _end_as_by_ctrl_c() -> None:
+    """SIGTERM, and the terminal's end unless somebody chose to outlive it (nohup), stop the stack in order."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt

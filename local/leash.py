@@ -37,11 +37,13 @@ def start_leashed(
     environment: Mapping[str, str] | None = None,
     account: Account | None = None,
     death_signal: signal.Signals = signal.SIGTERM,
+    descriptors: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Starts `command` in a session of its own, its output appended to `log`.
 
     The kernel ties the child to the *thread* that calls this: call it from one that lives as long as the child may.
-    `environment` None hands on this process's own. Raises OSError when the log can't be opened.
+    `environment` None hands on this process's own; of its open files the child gets `descriptors` only.
+    Raises OSError when the log can't be opened.
     """
     rights = [str(account.uid), str(account.gid)] if account else [_KEEP, _KEEP]
     wrapper = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(death_signal)), *rights]
@@ -54,6 +56,7 @@ def start_leashed(
             stderr=subprocess.STDOUT,
             env=None if environment is None else dict(environment),
             cwd="/" if account else None,
+            pass_fds=descriptors,
             start_new_session=True,
         )
 

@@ -39,18 +39,30 @@ class Service(Protocol):
 class Program:
     """A Python module as a service: `python -m <arguments>`."""
 
-    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log_file: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log_file: Path,
+        descriptors: Sequence[int] = (),
+    ) -> None:
         self.name = name
         self.log = log_file
         self.process: subprocess.Popen[bytes] | None = None
         self._command = [sys.executable, "-m", *arguments]
         self._environment = environment
+        self._descriptors = descriptors
 
     def start(self) -> None:
         """Starts it; whether it works shows later."""
         # When this process is killed there is nobody left to wait for an orderly end, nor a database to write it to.
         self.process = start_leashed(
-            self._command, log=self.log, environment=self._environment, death_signal=signal.SIGKILL
+            self._command,
+            log=self.log,
+            environment=self._environment,
+            death_signal=signal.SIGKILL,
+            descriptors=self._descriptors,
         )
 
     def stop(self) -> None:

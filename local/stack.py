@@ -22,7 +22,7 @@ from local.errors import LocalError
 from local.home import Home, write_private
 from local.postgres import EmbeddedPostgres
 from local.program import Keeper, Program, Service
-from local.redis import EmbeddedRedis, free_port
+from local.redis import EmbeddedRedis
 from local.register import Register
 from migrations import upgrade
 
@@ -90,10 +90,11 @@ class Stack:
         with ExitStack() as undo:
             undo.enter_context(self.home.locked())
             self._register.end_leftovers()
-            self._port = _choose_port(self._wanted_port)
+            listening = undo.enter_context(_listen(self._wanted_port))
+            self._port = listening.getsockname()[1]
             ensure_catalog(self.home)
             self._check_catalog()
-            self._start_services(undo)
+            self._start_services(undo, listening)
             self._wait_until_ready()
             self._keep_local_key()
             self.home.write_environment(self.environment | {"VGID_API_KEY": self.home.api_key.read_text().strip()})
@@ -104,7 +105,7 @@ class Stack:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._undo.close()
 
-    def _start_services(self, undo: ExitStack) -> None:
+    def _start_services(self, undo: ExitStack, listening: socket.socket) -> None:
         """Starts each service after those that it needs, and has them stopped the other way round."""
         undo.callback(self._register.clear)
         keeper = Keeper(self.services, self._note)
@@ -112,27 +113,19 @@ class Stack:
         for service in (self.postgres, self.redis):
             self._start(service, undo)
         upgrade(self.database_url)
-        for program in self._programs():
+        for program in self._programs(listening.fileno()):
             self._start(program, undo)
         undo.callback(keeper.stop)
         keeper.start()
 
-    def _programs(self) -> list[Service]:
+    def _programs(self, listening: int) -> list[Service]:
         environment = os.environ | self.environment
         # Small models train best on one thread, and the machine has other things to do.
         worker_environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"} | environment
-        serve = [
-            "uvicorn",
-            "--factory",
-            "api.main:create_app_from_environment",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self._port),
-        ]
+        serve = ["local.serve", str(listening)]
         work = ["celery", "-A", "worker.celery_app:app", "worker", "--loglevel", "INFO"]
         return [
-            Program("api", serve, environment, self.home.logs / "api.log"),
+            Program("api", serve, environment, self.home.logs / "api.log", [listening]),
             Program("worker", work, worker_environment, self.home.logs / "worker.log"),
         ]
 
@@ -147,10 +140,12 @@ class Stack:
             self._register.add(service.process.pid)
 
     def _wait_until_ready(self) -> None:
+        # A proxy from the environment can't reach this machine's own loopback address.
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         deadline = monotonic() + _READY_SECONDS
         while monotonic() < deadline:
             try:
-                with urllib.request.urlopen(f"{self.api_url}/readyz", timeout=2):  # noqa: S310 - our own http URL
+                with direct.open(f"{self.api_url}/readyz", timeout=2):
                     return
             except OSError:
                 sleep(0.05)
@@ -184,16 +179,13 @@ class Stack:
             raise LocalError(f"{error}\nMend {self.home.catalog}, or delete it to get the demo's again.") from error
 
 
-def _choose_port(wanted: int | None) -> int:
-    """The wanted port, else 8000 or the next one that is free. Raises LocalError when the wanted one is taken."""
+def _listen(wanted: int | None) -> socket.socket:
+    """A socket on the wanted port, else on 8000 or the next free one. Raises LocalError when there is none."""
     for port in range(_FIRST_PORT, _FIRST_PORT + _PORTS_TRIED) if wanted is None else [wanted]:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
+        try:
+            return socket.create_server(("127.0.0.1", port), backlog=128)
+        except OSError:
+            continue
     if wanted is not None:
         raise LocalError(f"port {wanted} is taken; choose another one with --port")
-    return free_port()
+    raise LocalError(f"no free port from {_FIRST_PORT} on; choose one with --port")
