@@ -95,7 +95,8 @@ class JobView:
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            columns = (TextColumn("{task.description:<20}"), BarColumn(), TaskProgressColumn())
+            # Together with the detail this fits 80 columns.
+            columns = (TextColumn("{task.description:<10}"), BarColumn(bar_width=12), TaskProgressColumn())
             self._bar = Progress(*columns, TextColumn("{task.fields[detail]}"), console=self._console)
             self._task = self._bar.add_task("waiting", total=1.0, detail="")
             self._bar.start()
@@ -126,9 +127,8 @@ def detail_of(job: Job) -> str:
     if progress.total_steps:
         parts.append(f"step {progress.step}/{progress.total_steps}")
     if progress.loss_forget is not None:
-        parts.append(f"loss forget {progress.loss_forget:.3f}")
-    if progress.loss_retain is not None:
-        parts.append(f"retain {progress.loss_retain:.3f}")
+        retain = "" if progress.loss_retain is None else f" (retain {progress.loss_retain:.3f})"
+        parts.append(f"loss {progress.loss_forget:.3f}{retain}")
     if progress.estimated_finish_at is not None:
         left = (progress.estimated_finish_at - datetime.now(UTC)).total_seconds()
         parts.append(f"{max(0, round(left))} s left")

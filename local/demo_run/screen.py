@@ -42,7 +42,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """One line under a heading."""
-        self.console.print(f"    {text}")
+        self.console.print(f"    {text}", soft_wrap=True)
 
     def answers(self, asked: PairSet, said: Sequence[str]) -> None:
         """Questions with the model's answers, and whether they are the expected ones."""
@@ -60,7 +60,8 @@ class Screen:
 
     def metrics(self, job: Job) -> None:
         """ROUGE-L and answer probability of every set, before and after."""
-        table = self._table("", "ROUGE-L before", "after", "answer probability before", "after", "pairs", numbers=True)
+        heads = ("ROUGE-L\nbefore", "\nafter", "answer prob.\nbefore", "\nafter", "\npairs")
+        table = self._table("", *heads, numbers=True)
         for split, title in _ROWS.items():
             score, likelihood = metric(job, split, "rouge_l"), metric(job, split, "answer_probability")
             if score is None or likelihood is None:

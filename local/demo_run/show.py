@@ -6,6 +6,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from local.demo_run.screen import Screen, make_console
 from local.demo_run.verdict import complaints
 from local.errors import LocalError
 from local.stack import Stack
-from vgid_client import Client, Job, Pair
+from vgid_client import Client, Conflict, Job, Pair
 from vgid_client.download import sha256_of
 from vgid_client.render import JobView
 from vgid_core.data import PairSet
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 # Long enough for a first start with a cold disk; the stack itself gives up earlier and says why.
 _PATIENCE = 60.0
+_EXTERNAL_ID = "DEMO-1"
 
 
 def run_demo(home: Path, picture: Path | None) -> None:
@@ -39,7 +41,7 @@ def run_demo(home: Path, picture: Path | None) -> None:
     screen, began = Screen(make_console()), monotonic()
     screen.step(1, "Starting Postgres, Redis, the API and a worker on this machine")
     with Stack(home) as stack:
-        key = stack.create_key("demo")
+        key = stack.home.api_key.read_text(encoding="utf-8").strip()
         screen.say(f"{stack.api_url} is ready after {monotonic() - began:.0f} s, data and logs in {home}")
         demo = _Demo(screen, home, picture or home / "before-after.png")
         demo.ask_before()
@@ -78,16 +80,17 @@ class _Demo:
         """Step 3: as a compliance system would do it, one request and then watching."""
         data = self._data
         self._screen.step(3, "POST /unlearn-jobs: one forget request, with an API key")
+        _cancel_earlier(client)
         job = submitted = client.submit(
             "demo",
             _pairs(data.forget),
             retain_set="demo-retain",
             probes={s.name: _pairs(s) for s in (data.held_out_photos, data.rephrased, data.retain_check)},
-            external_id="DEMO-1",
+            external_id=_EXTERNAL_ID,
             subject_reference="six people of the demo",
             legal_basis="GDPR Art. 17(1)(b)",
         )
-        self._screen.say(f"202 Accepted: job {job.id}, {len(data.forget)} image-text pairs to forget")
+        self._screen.say(f"{len(data.forget)} image-text pairs; 202 Accepted: job {job.id}")
         began = monotonic()
         with JobView(self._screen.console) as view:
             for job in client.follow(submitted.id, patience=_PATIENCE):
@@ -111,7 +114,7 @@ class _Demo:
         digest = sha256_of(archive)
         if job.artifact is None or digest != job.artifact.sha256:
             raise LocalError("the downloaded adapter hasn't the sha256 that the job's record names")
-        self._screen.say(f"{archive.stat().st_size} bytes, sha256 {digest} as announced")
+        self._screen.say(f"sha256 {digest}, as announced")
         return unpack(archive, folder / "adapter")
 
     def ask_after(self, job: Job, adapter: Path) -> None:
@@ -150,6 +153,14 @@ def _load_respondent() -> Respondent:
     from local.demo_run.asking import Respondent
 
     return Respondent(BASE)
+
+
+def _cancel_earlier(client: Client) -> None:
+    """What a demo that was interrupted left: nobody waits for it any more."""
+    for state in ("queued", "running"):
+        for job in client.list_jobs(state=state, external_id=_EXTERNAL_ID).jobs:
+            with suppress(Conflict):  # it has ended meanwhile
+                client.cancel(job.id)
 
 
 def _pairs(items: PairSet) -> list[Pair]:
