@@ -53,6 +53,7 @@ def configure_logging() -> None:
     handler.setFormatter(JsonLines())
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
     for name in ("uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

@@ -118,6 +118,9 @@ class RequestInFlight(Problem):
 
     status, slug, title = 409, "idempotency-in-flight", "The same request is still being handled"
 
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": "1"})
+
 
 class JobAlreadyEnded(Problem):
     """The job's state no longer allows what was asked."""
@@ -155,7 +158,7 @@ class InvalidRequest(Problem):
         detail = "1 problem was found" if count == 1 else f"{count} problems were found"
         if count > MOST_ERRORS:
             detail += f", the first {MOST_ERRORS} are listed"
-        return cls(detail + "; nothing was stored.", errors=errors[:MOST_ERRORS])
+        return cls(detail + ".", errors=errors[:MOST_ERRORS])
 
 
 class IdempotencyKeyReused(Problem):

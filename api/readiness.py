@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -23,15 +24,19 @@ def faults(services: Services) -> list[FieldError]:
 
 
 def _postgres(services: Services) -> str | None:
-    expected = ScriptDirectory.from_config(alembic_config(services.settings.database_url)).get_heads()
     try:
         with services.engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_heads()
     except SQLAlchemyError:
         return "can't be reached"
-    if set(current) != set(expected):
+    if set(current) != _newest_revisions(services.settings.database_url):
         return "has other migrations than this version needs: run `vgid database upgrade`"
     return None
+
+
+@cache
+def _newest_revisions(database_url: str) -> set[str]:
+    return set(ScriptDirectory.from_config(alembic_config(database_url)).get_heads())
 
 
 def _redis(services: Services) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
@@ -61,7 +62,12 @@ def _metadata_as_a_whole(value: Any, validate: ValidatorFunctionWrapHandler) -> 
 
 Instant = Annotated[AwareDatetime, AfterValidator(_usable_instant)]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_ONE_LINE)]
-Reference = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=_ONE_LINE)]
+Reference = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=_ONE_LINE),
+    # the same letters in another encoding would have another hash, and never be found
+    AfterValidator(lambda value: unicodedata.normalize("NFC", value)),
+]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Question = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_printable_somewhere)]
 Answer = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_printable_somewhere)]
@@ -158,8 +164,8 @@ class ListQuery(BaseModel):
     state: State | None = None
     model: Name | None = None
     external_id: Line | None = None
-    created_after: Instant | None = Field(default=None, description="exclusive")
-    created_before: Instant | None = Field(default=None, description="exclusive")
+    created_after: Instant | None = Field(default=None, description="at this moment or later")
+    created_before: Instant | None = Field(default=None, description="before this moment")
     limit: int = Field(default=20, ge=1, le=100)
     cursor: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
         default=None, description="`next_cursor` of the page before"

@@ -44,7 +44,8 @@ async def get_events(
     job_id: UUID,
     query: Annotated[EventsQuery, Query()],
     last_event_id: Annotated[
-        EventId | None, Header(description="for streams: go on after this event; counts more than `after`")
+        EventId | None,
+        Header(alias="Last-Event-ID", description="for streams: go on after this event; counts more than `after`"),
     ] = None,
 ) -> Response:
     """As JSON, up to 500 events after `after`. As a stream, each event as it happens, `data` being the same object."""

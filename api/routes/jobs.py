@@ -31,8 +31,9 @@ def list_jobs(
     subject_reference: Annotated[
         str | None,
         Header(
+            alias="Subject-Reference",
             description="Only jobs filed with this `subject_reference` (UTF-8). A header, because a query string would "
-            "leave the reference in the logs and histories of everything between the caller and this service."
+            "leave the reference in the logs and histories of everything between the caller and this service.",
         ),
     ] = None,
 ) -> JobList:

@@ -60,7 +60,10 @@ async def submit(
     client_id: ClientNeeded,
     idempotency_key: Annotated[
         str | None,
-        Header(description="1 to 255 printable ASCII characters; the same key and content give the same job"),
+        Header(
+            alias="Idempotency-Key",
+            description="1 to 255 printable ASCII characters; the same key and content give the same job",
+        ),
     ] = None,
 ) -> JobView:
     """Pairs of image, question and answer that a model must no longer know. JSON with base64 images, or multipart."""

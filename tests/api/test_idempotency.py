@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-import pytest
 
 from jobs import repository
 from jobs.access import find_client
@@ -52,11 +51,12 @@ OTHER_CONTENTS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("change", OTHER_CONTENTS)
-def test_another_content_is_refused(service: Service, change: dict[str, Any]) -> None:
+def test_another_content_is_refused(service: Service) -> None:
     service.http.post("/unlearn-jobs", json=body(), headers=KEY)
-    response = service.http.post("/unlearn-jobs", json=body(**change), headers=KEY)
-    problem(response, 422, "idempotency-key-reused", "Idempotency-Key")
+    for change in OTHER_CONTENTS:
+        response = service.http.post("/unlearn-jobs", json=body(**change), headers=KEY)
+        assert response.status_code == 422, change
+        problem(response, 422, "idempotency-key-reused", "Idempotency-Key")
     assert service.stored_jobs() == 1
     assert len(service.stored_inputs()) == 1
 
@@ -93,8 +93,8 @@ def test_a_race_makes_one_job(service: Service) -> None:
     assert len(service.stored_inputs()) == 1
 
 
-@pytest.mark.parametrize("key", [b"", b"x" * 256, "Schlüssel".encode(), b"a\tb"])
-def test_unusable_keys(service: Service, key: bytes) -> None:
-    response = service.http.post("/unlearn-jobs", json=body(), headers=[(b"Idempotency-Key", key)])
-    problem(response, 422, "invalid-request", "Idempotency-Key")
+def test_unusable_keys(service: Service) -> None:
+    for key in (b"", b"x" * 256, "Schlüssel".encode(), b"a\tb"):
+        response = service.http.post("/unlearn-jobs", json=body(), headers=[(b"Idempotency-Key", key)])
+        problem(response, 422, "invalid-request", "Idempotency-Key")
     assert service.stored_jobs() == 0

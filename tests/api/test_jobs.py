@@ -7,7 +7,6 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import httpx
-import pytest
 
 from jobs import access
 from tests.api.service import Service, body, problem
@@ -27,17 +26,17 @@ ROUTES = [
 ]
 
 
-@pytest.mark.parametrize("authorization", [None, "Bearer vgid_wrong", "Bearer", "Basic Zm9vOmJhcg==", "vgid_wrong"])
-def test_every_route_but_health_needs_a_key(service: Service, authorization: str | None) -> None:
+def test_every_route_but_health_needs_a_key(service: Service) -> None:
     job_id = service.submit()
-    stranger = service.open(**({"Authorization": authorization} if authorization else {}))
-    for method, path in ROUTES:
-        response = stranger.request(method, path.format(id=job_id))
-        assert response.headers["www-authenticate"].startswith("Bearer")
-        assert response.status_code == 401
-        if method != "HEAD":
-            problem(response, 401, "unauthenticated")
-    assert stranger.get("/healthz").status_code == stranger.get("/readyz").status_code == 200
+    for authorization in (None, "Bearer vgid_wrong", "Bearer", "Basic Zm9vOmJhcg==", "vgid_wrong"):
+        stranger = service.open(**({"Authorization": authorization} if authorization else {}))
+        for method, path in ROUTES:
+            response = stranger.request(method, path.format(id=job_id))
+            assert response.headers["www-authenticate"].startswith("Bearer")
+            assert response.status_code == 401
+            if method != "HEAD":
+                problem(response, 401, "unauthenticated")
+        assert stranger.get("/healthz").status_code == stranger.get("/readyz").status_code == 200
 
 
 def test_a_key_is_judged_before_the_body_is_read(service: Service) -> None:
@@ -161,30 +160,32 @@ class TestList:
         assert found(created_after=later) == []
         assert found(subject="Zoë Marwood", state="running") == []
 
-    @pytest.mark.parametrize(
-        ("params", "field"),
-        [
-            ({"state": "done"}, "state"),
-            ({"limit": "0"}, "limit"),
-            ({"limit": "101"}, "limit"),
-            ({"cursor": "bm90IGEgY3Vyc29y"}, "cursor"),
-            ({"cursor": "%%%"}, "cursor"),
-            ({"created_after": "yesterday"}, "created_after"),
-            ({"created_before": "2031-05-01T00:00:00"}, "created_before"),
-            ({"external_id": "a\0b"}, "external_id"),
-            ({"page": "2"}, "page"),
-            ({"subject_reference": "Ilse Marwood"}, "subject_reference"),
-        ],
-    )
-    def test_bad_queries(self, http: httpx.Client, params: dict[str, str], field: str) -> None:
-        response = http.get("/unlearn-jobs", params=params)
-        problem(response, 422, "invalid-request", field)
-        assert "Marwood" not in response.text
+    def test_bad_queries(self, http: httpx.Client) -> None:
+        for name, value in (
+            ("state", "done"),
+            ("limit", "0"),
+            ("limit", "101"),
+            ("cursor", "bm90IGEgY3Vyc29y"),
+            ("cursor", "%%%"),
+            ("created_after", "yesterday"),
+            ("created_before", "2031-05-01T00:00:00"),
+            ("external_id", "a\0b"),
+            ("page", "2"),
+            ("subject_reference", "Ilse Marwood"),
+        ):
+            response = http.get("/unlearn-jobs", params={name: value})
+            problem(response, 422, "invalid-request", name)
+            assert "Marwood" not in response.text
 
-    @pytest.mark.parametrize("value", [b"", b"\xff\xfe", b"x" * 501])
-    def test_bad_subject_references(self, http: httpx.Client, value: bytes) -> None:
-        response = http.get("/unlearn-jobs", headers=[(b"Subject-Reference", value)])
-        problem(response, 422, "invalid-request", "Subject-Reference")
+    def test_bad_subject_references(self, http: httpx.Client) -> None:
+        for value in (b"", b"\xff\xfe", b"x" * 501):
+            response = http.get("/unlearn-jobs", headers=[(b"Subject-Reference", value)])
+            problem(response, 422, "invalid-request", "Subject-Reference")
+
+    def test_the_writing_of_a_reference_does_not_matter(self, service: Service) -> None:
+        job_id = service.submit(subject_reference=" Zoe\u0308 Marwood ")
+        response = service.http.get("/unlearn-jobs", headers=[(b"Subject-Reference", "Zo\u00eb Marwood".encode())])
+        assert [job["id"] for job in response.json()["jobs"]] == [str(job_id)]
 
     def test_the_subject_reference_is_stored_nowhere(self, service: Service) -> None:
         job_id = service.submit(subject_reference="Zoë Marwood")

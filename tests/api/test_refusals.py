@@ -37,7 +37,7 @@ def bomb() -> bytes:
 
 
 def without(name: str) -> dict[str, Any]:
-    return {key: value for key, value in pair(SECRET is None).items() if key != name}
+    return {key: value for key, value in pair().items() if key != name}
 
 
 BAD_BODIES: dict[str, tuple[dict[str, Any], str]] = {
@@ -91,12 +91,13 @@ BAD_BODIES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_BODIES)
-def test_bad_bodies(http: httpx.Client, name: str) -> None:
-    request, field = BAD_BODIES[name]
-    response = http.post("/unlearn-jobs", json=request)
-    problem(response, 422, "invalid-request", field)
-    assert SECRET not in response.text
+def test_bad_bodies(http: httpx.Client) -> None:
+    """All in one test: starting a service for each of them would take far longer than the requests."""
+    for name, (request, field) in BAD_BODIES.items():
+        response = http.post("/unlearn-jobs", json=request)
+        assert response.status_code == 422, name
+        problem(response, 422, "invalid-request", field)
+        assert SECRET not in response.text, name
 
 
 def test_consistency_of_the_whole_request(http: httpx.Client) -> None:
@@ -133,24 +134,19 @@ def test_a_flood_of_faults_is_cut_short(http: httpx.Client) -> None:
     assert "300 problems" in document["detail"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"model": "\xff"}', b'{"model": "\\ud800"}', b"[" * 100_000])
-def test_what_is_not_json(http: httpx.Client, content: bytes) -> None:
-    response = http.post("/unlearn-jobs", content=content, headers={"Content-Type": "application/json"})
-    problem(response, 400, "malformed-request")
+def test_what_is_not_json(http: httpx.Client) -> None:
+    headers = {"Content-Type": "application/json"}
+    for content in (b"", b"{", b'{"model": "\xff"}', b'{"model": "\\ud800"}', b"[" * 100_000):
+        problem(http.post("/unlearn-jobs", content=content, headers=headers), 400, "malformed-request")
+    for content in (b"[]", b"null", b'"text"'):
+        problem(http.post("/unlearn-jobs", content=content, headers=headers), 422, "invalid-request", "(body)")
 
 
-@pytest.mark.parametrize("content", [b"[]", b"null", b'"text"'])
-def test_json_that_is_not_an_object(http: httpx.Client, content: bytes) -> None:
-    response = http.post("/unlearn-jobs", content=content, headers={"Content-Type": "application/json"})
-    problem(response, 422, "invalid-request", "(body)")
-
-
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", None])
-def test_other_media_types(http: httpx.Client, kind: str | None) -> None:
-    headers = {"Content-Type": kind} if kind else {}
-    response = http.post("/unlearn-jobs", content=json.dumps(body()), headers=headers)
-    problem(response, 415, "unsupported-media-type")
-    assert "multipart/form-data" in response.headers["accept-post"]
+def test_other_media_types(http: httpx.Client) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""):
+        response = http.post("/unlearn-jobs", content=json.dumps(body()), headers={"Content-Type": kind})
+        problem(response, 415, "unsupported-media-type")
+        assert "multipart/form-data" in response.headers["accept-post"]
 
 
 def multipart(request: dict[str, Any], *files: tuple[str, bytes]) -> list[Any]:
@@ -192,10 +188,11 @@ BAD_MULTIPART = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_MULTIPART)
-def test_what_is_not_multipart(http: httpx.Client, name: str) -> None:
-    kind, content = BAD_MULTIPART[name]
-    problem(http.post("/unlearn-jobs", content=content, headers={"Content-Type": kind}), 400, "malformed-request")
+def test_what_is_not_multipart(http: httpx.Client) -> None:
+    for name, (kind, content) in BAD_MULTIPART.items():
+        response = http.post("/unlearn-jobs", content=content, headers={"Content-Type": kind})
+        assert response.status_code == 400, name
+        problem(response, 400, "malformed-request")
 
 
 @pytest.mark.parametrize("serve", ["h11", "httptools"], indirect=True)
