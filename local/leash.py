@@ -75,6 +75,12 @@ def stop(process: subprocess.Popen[bytes], steps: Sequence[tuple[signal.Signals,
     return process.wait()
 
 
+def last_words(log: Path) -> str:
+    """The last line that a child wrote to its log, to say why it didn't start."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "nothing was logged")
+
+
 def _become(arguments: Sequence[str]) -> None:
     """Drops rights, ties this process to its parent and replaces itself by the command."""
     parent, death_signal, uid, gid, *command = arguments

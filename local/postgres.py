@@ -18,7 +18,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from local.errors import LocalError
-from local.leash import start_leashed, stop
+from local.leash import last_words, start_leashed, stop
 from local.postgres_account import PostgresHome, private_folder
 
 _DATABASE = "vgid"
@@ -78,7 +78,7 @@ class EmbeddedPostgres:
             # A killed server's children hold its shared memory for a moment longer.
             Event().wait(0.5)
         self.process = None
-        raise LocalError(f"Postgres didn't start; its log is {self.log}")
+        raise LocalError(f"Postgres didn't start: {last_words(self.log)} (its log is {self.log})")
 
     def stop(self) -> None:
         """Ends the server, its sessions with it; does nothing when it isn't running."""
@@ -102,7 +102,7 @@ class EmbeddedPostgres:
         account = self._home.account
         process = start_leashed(command, log=self.log, account=account)
         if process.wait(timeout=_START_SECONDS * 4) != 0:
-            raise LocalError(f"Postgres couldn't create its data folder; its log is {self.log}")
+            raise LocalError(f"Postgres couldn't make its data folder: {last_words(self.log)} (its log is {self.log})")
         # Renamed when whole, so that an interrupted first start leaves nothing that looks like a data folder.
         shutil.rmtree(self._home.data, ignore_errors=True)
         unfinished.rename(self._home.data)

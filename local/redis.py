@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from local.errors import LocalError
-from local.leash import start_leashed, stop
+from local.leash import last_words, start_leashed, stop
 
 _START_SECONDS = 10.0
 _CONFIGURATION = """
@@ -81,7 +81,7 @@ class EmbeddedRedis:
                 except redis.ConnectionError:
                     Event().wait(0.02)
         self.stop()
-        raise LocalError(f"Redis didn't start; its log is {self.log}")
+        raise LocalError(f"Redis didn't start: {last_words(self.log)} (its log is {self.log})")
 
     def __enter__(self) -> Self:
         self.start()

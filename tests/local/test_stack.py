@@ -127,7 +127,7 @@ def test_a_killed_stack_leaves_no_process_and_the_next_one_ends_its_job(up: Call
 
 def test_an_accepted_job_outlives_the_api_and_the_worker(up: Callable[..., Up]):
     stack = up().until_ready()
-    api, worker = stack.child("uvicorn"), stack.child("celery")
+    api, worker = stack.child("local.serve"), stack.child("celery")
     with stack.client() as client:
         job = submit_short_job(client)
         api.kill()
@@ -136,7 +136,7 @@ def test_an_accepted_job_outlives_the_api_and_the_worker(up: Callable[..., Up]):
         done = eventually(lambda: ended(client, job.id), seconds=120)
 
     assert done.state == "succeeded"
-    assert stack.child("uvicorn").pid != api.pid
+    assert stack.child("local.serve").pid != api.pid
     assert stack.child("celery").pid != worker.pid
 
 

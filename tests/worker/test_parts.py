@@ -1,0 +1,120 @@
+"""The worker's small parts, without a worker."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from jobs.settings import Settings
+from tests.conftest import SECRET_KEY
+from tests.waiting import eventually
+from worker.describe import describe
+from worker.gpus import visible_gpus
+from worker.package import package
+from worker.work_folder import delete_abandoned, work_folder
+
+
+def test_a_package_depends_on_names_and_bytes_alone(tmp_path: Path):
+    archives = []
+    for number, names in enumerate((["b.bin", "a.json"], ["a.json", "b.bin"])):
+        folder = tmp_path / f"folder-{number}"
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_bytes(name.encode() * 1000)
+            os.utime(folder / name, (number, number))
+        listing = package(folder, tmp_path / f"{number}.zip")
+        archives.append((tmp_path / f"{number}.zip").read_bytes())
+        assert listing == [
+            {"name": name, "sha256": hashlib.sha256(name.encode() * 1000).hexdigest(), "size": 1000 * len(name)}
+            for name in ("a.json", "b.bin")
+        ]
+    assert archives[0] == archives[1]
+    with zipfile.ZipFile(tmp_path / "0.zip") as archive:
+        assert [entry.compress_type for entry in archive.infolist()] == [zipfile.ZIP_STORED] * 2
+        assert archive.testzip() is None
+
+
+def test_a_described_error_names_kinds_and_places_but_nothing_that_was_said(tmp_path: Path):
+    (tmp_path / "Ada Quill").mkdir()
+    try:
+        try:
+            package(tmp_path / "nowhere", tmp_path / "Ada Quill")
+        except OSError as error:
+            raise ValueError("Ada Quill was born in Fernmoor") from error
+    except ValueError as error:
+        text = describe(error)
+
+    assert text.startswith("builtins.ValueError from builtins.")
+    assert "Ada" not in text
+    assert "Fernmoor" not in text
+
+
+def test_a_described_error_names_the_lines_of_our_own_code(tmp_path: Path):
+    with pytest.raises(FileNotFoundError) as caught:
+        package(tmp_path / "nowhere", tmp_path / "target.zip")
+    assert "worker/package.py:" in describe(caught.value)
+    assert "in package" in describe(caught.value)
+    assert str(tmp_path) not in describe(caught.value)
+
+
+def test_gpus_are_those_that_the_environment_names(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 3")
+    assert visible_gpus() == ["2", "3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []
+
+
+def test_gpus_are_counted_by_the_driver_s_own_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: A'\necho '  MIG 1g.10gb Device 0: a'\necho 'GPU 1: B'\n")
+    program.chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert visible_gpus() == ["0", "1"]
+
+
+_HOLDER = """
+import sys
+from worker.work_folder import work_folder
+with work_folder() as folder:
+    (folder / "half-written").write_text("adapter")
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_work_folder_is_private_and_goes_even_if_its_worker_was_killed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    command = [sys.executable, "-c", _HOLDER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as holder:
+        folder = Path(holder.stdout.readline().strip())
+        assert folder.stat().st_mode & 0o077 == 0
+        assert folder.parent.stat().st_mode & 0o077 == 0
+        delete_abandoned()
+        assert (folder / "half-written").exists()
+        holder.kill()
+    delete_abandoned()
+    assert not folder.parent.exists()
+    with work_folder() as own:
+        assert own.is_dir()
+    eventually(lambda: not own.parent.exists())
+
+
+def test_the_worker_s_module_loads_no_torch(settings: Settings):
+    names = ("database_url", "redis_url", "blob_dir", "catalog")
+    environment = {f"VGID_{name.upper()}": str(getattr(settings, name)) for name in names}
+    environment |= {"VGID_SECRET_KEY": SECRET_KEY, "VGID_ENVIRONMENT": "development"}
+    script = "import sys, worker.celery_app; print(*(m for m in ('torch', 'transformers', 'peft') if m in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
