@@ -38,6 +38,7 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 
 clean:
 	rm -rf .venv .vgid .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,33 @@
+"""The stand-alone script: what it refuses, and that an unusable adapter is one sentence."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from local.demo.data import make
+from local.demo.paths import BASE
+from local.demo_run import elsewhere
+from local.demo_run.elsewhere import answers_elsewhere
+from local.errors import LocalError
+
+
+def test_the_script_imports_nothing_of_ours() -> None:
+    script = Path(elsewhere.__file__).with_name("plain_peft.py")
+    imported: set[str] = set()
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+    assert imported <= {"json", "sys", "typing", "torch", "peft", "PIL", "transformers"}
+
+
+def test_an_adapter_that_is_none_is_an_error_in_one_line(tmp_path: Path) -> None:
+    nothing = tmp_path / "adapter"
+    nothing.mkdir()
+    with pytest.raises(LocalError, match="plain PEFT couldn't use the adapter") as failed:
+        answers_elsewhere(BASE, nothing, make().shown_forgotten, tmp_path)
+    assert "\n" not in str(failed.value)
