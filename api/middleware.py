@@ -71,11 +71,12 @@ def _log_request(scope: Scope, status: int, seconds: float) -> None:
         "status": status,
         "milliseconds": round(seconds * 1000, 1),
     }
-    job = scope.get("path_params", {}).get("job_id")
+    # a job's own id only: what stands at its place in a path may be no id but free text
+    named = scope["state"].get("job_id") or scope.get("path_params", {}).get("job_id")
     try:
-        fields["job"] = str(UUID(str(job))) if job else None
+        fields["job"] = str(UUID(str(named))) if named else None
     except ValueError:
-        fields["job"] = None  # not an id: free text, which stays out of the log
+        fields["job"] = None
     log.info("request", extra={"fields": fields})
 
 

@@ -75,6 +75,7 @@ async def submit(
     job, replayed = await anyio.to_thread.run_sync(
         accept, services, client_id, idempotency_key, content_type, body, limiter=services.submissions
     )
+    request.state.job_id = job.id  # for the log
     response.headers["Location"] = job_path(job.id)
     response.headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
     if not replayed:
