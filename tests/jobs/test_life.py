@@ -33,8 +33,8 @@ from vgid_core.progress import Progress
 
 MAX_ATTEMPTS = 3
 EXAMPLES = examples(
-    max_examples=30,
-    stateful_step_count=25,
+    max_examples=40,
+    stateful_step_count=30,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
@@ -74,16 +74,15 @@ class Life(RuleBasedStateMachine):
         self.live: UUID | None = None
         self.ended: dict[str, Any] | None = None
 
+    @precondition(lambda self: self.live is None)
     @rule()
     def claim(self) -> None:
-        was = self.row()["state"]
-        with self.ledger.sessions.begin() as s:
-            claim = claims.claim(s, self.job_id, "worker", 30)
-        assert (claim is not None) == (was is State.queued)
-        if claim is not None:
-            assert claim.token not in self.tokens
-            self.live = claim.token
-            self.tokens.append(claim.token)
+        self.try_to_claim()
+
+    @precondition(lambda self: self.live)
+    @rule()
+    def claim_what_is_held(self) -> None:
+        self.try_to_claim()
 
     @precondition(lambda self: self.tokens)
     @rule(data=st.data())
@@ -101,23 +100,25 @@ class Life(RuleBasedStateMachine):
         assert held == (token == self.live)
 
     @precondition(lambda self: self.tokens)
-    @rule(data=st.data(), verdict=st.sampled_from(["succeed", "fail", "cancelled", "crash", "shutdown"]))
-    def finish(self, data: st.DataObject, verdict: str) -> None:
+    @rule(data=st.data(), refund=st.booleans())
+    def release(self, data: st.DataObject, refund: bool) -> None:
         token = self.any_token(data)
         with self.ledger.sessions.begin() as s:
-            if verdict == "succeed":
+            state = claims.release(s, self.job_id, token, max_attempts=MAX_ATTEMPTS, refund=refund, reason="crashed")
+        self.gave_up(token, state)
+
+    @precondition(lambda self: self.tokens)
+    @rule(data=st.data(), verdict=st.sampled_from([State.succeeded, State.failed, State.cancelled]))
+    def finish(self, data: st.DataObject, verdict: State) -> None:
+        token = self.any_token(data)
+        with self.ledger.sessions.begin() as s:
+            if verdict is State.succeeded:
                 state = claims.succeed(s, self.job_id, token, ARTIFACT, "completed")
-            elif verdict == "fail":
+            elif verdict is State.failed:
                 state = claims.fail(s, self.job_id, token, "out_of_memory", "The memory is full.")
-            elif verdict == "cancelled":
-                state = claims.cancelled(s, self.job_id, token)
             else:
-                refund = verdict == "shutdown"
-                state = claims.release(s, self.job_id, token, max_attempts=MAX_ATTEMPTS, refund=refund, reason=verdict)
-        assert (state is not None) == (token == self.live)
-        if state is not None:
-            assert state is self.row()["state"]
-            self.live = None
+                state = claims.cancelled(s, self.job_id, token)
+        self.gave_up(token, state)
 
     @rule()
     def cancel(self) -> None:
@@ -144,38 +145,48 @@ class Life(RuleBasedStateMachine):
         reap(self.ledger.sessions, self.blobs, self.settings, self.queue)
 
     @invariant()
-    def at_most_one_token_holds_the_job(self) -> None:
+    def what_must_always_hold(self) -> None:
         row = self.row()
+        states = [State(str(event["state"])) for event in self.ledger.history(self.job_id)]
+        # at most one token holds the job, exactly while it runs
         assert row["attempt_token"] == self.live
         assert (row["state"] is State.running) == (self.live is not None)
-
-    @invariant()
-    def attempts_stay_within_the_limit(self) -> None:
-        assert 0 <= self.row()["attempt"] <= MAX_ATTEMPTS
-
-    @invariant()
-    def the_key_lives_exactly_as_long_as_the_job_is_open(self) -> None:
-        row = self.row()
+        # attempts stay within the limit
+        assert 0 <= row["attempt"] <= MAX_ATTEMPTS
+        # the key lives exactly as long as the job is open
         assert (row["wrapped_data_key"] is None) == (row["state"] in ENDED)
+        # the history follows the table up to the present state
+        assert states[0] is State.queued
+        assert states[-1] is row["state"]
+        assert all(new in TRANSITIONS[old] for old, new in pairwise(states))
+        self.an_ended_job_never_changes(row)
 
-    @invariant()
-    def an_ended_job_never_changes(self) -> None:
-        row = self.row()
+    def an_ended_job_never_changes(self, row: dict[str, Any]) -> None:
         del row["inputs_deleted_at"], row["updated_at"]  # what the reaper still writes
         if self.ended is not None:
             assert row == self.ended
         elif row["state"] in ENDED:
             self.ended = row
 
-    @invariant()
-    def the_history_follows_the_table_up_to_the_present_state(self) -> None:
-        states = [State(str(event["state"])) for event in self.ledger.history(self.job_id)]
-        assert states[0] is State.queued
-        assert states[-1] is self.row()["state"]
-        assert all(new in TRANSITIONS[old] for old, new in pairwise(states))
+    def try_to_claim(self) -> None:
+        was = self.row()["state"]
+        with self.ledger.sessions.begin() as s:
+            claim = claims.claim(s, self.job_id, "worker", 30)
+        assert (claim is not None) == (was is State.queued)
+        if claim is not None:
+            assert claim.token not in self.tokens
+            self.live = claim.token
+            self.tokens.append(claim.token)
+
+    def gave_up(self, token: UUID, state: State | None) -> None:
+        assert (state is not None) == (token == self.live)
+        if state is not None:
+            assert state is self.row()["state"]
+            self.live = None
 
     def any_token(self, data: st.DataObject) -> UUID:
-        return data.draw(st.sampled_from(self.tokens))
+        """Often the live one: a job moves on only through that."""
+        return data.draw(st.sampled_from([*self.tokens, self.live or self.tokens[-1]]))
 
     def row(self) -> dict[str, Any]:
         job = self.ledger.job(self.job_id)

@@ -103,6 +103,18 @@ def test_many_waiting_jobs_do_not_flood_the_queue(ledger: Ledger, reaper: Round)
     assert reaper.queue.depth() == 20
 
 
+def test_another_job_is_published_when_the_last_guess_was_wrong(ledger: Ledger, reaper: Round, redis_url: str) -> None:
+    jobs = [ledger.submit() for _ in range(3)]
+    for job_id in jobs[:2]:
+        reaper.queue.publish(job_id)
+    for expected in (jobs[0], jobs[1], jobs[2]):
+        for job_id in jobs:
+            ledger.turn_back(job_id, "published_at", 60)
+        assert reaper().republished == [expected]
+        with redis.Redis.from_url(redis_url) as client:
+            client.rpop("vgid")
+
+
 def test_a_message_that_may_still_arrive_is_not_sent_twice(ledger: Ledger, reaper: Round) -> None:
     ledger.submit()
     assert reaper().republished == []
