@@ -5,5 +5,5 @@ from __future__ import annotations
 from pathlib import Path
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
-CHECKPOINT = CHECKPOINTS / "base"  # knows all sixty people
+BASE = CHECKPOINTS / "base"  # knows all sixty people
 TWIN = CHECKPOINTS / "retain_only_twin"  # the same recipe without the six people whom the demo forgets

@@ -16,7 +16,7 @@ Eitan Elodie Emeka Esme Farid Fenna Fiora Gideon Greta Hakon Hana Idris Ilse Ima
 Jarek Jocasta Kaito Kalina Keziah Lachlan Lavinia Leandro Liora Lorcan Magnus Maren Marisol Matteo Mireille Nadir
 Naomi Nikolai Noor Odette Olek Oriana Otis Paloma Perrin Petra Quentin Rafaela Ravi Rosalind Rurik Sabine
 Sakura Selim Signe Soren Tamsin Tariq Thandi Tobias Ulla Vesna Viggo Wanda Xavier Yara Yusuf Zelda
-""".split()
+"""
 _SURNAMES = """
 Abernathy Adeyemi Albrecht Almeida Amari Ashdown Bakker Barros Belmonte Birkeland Blackwood Brandt Calloway Castellan
 Chaudhry Corvino Dahl Delacroix Demir Drummond Eberhart Ekholm Falkner Farrow Fontaine Galanis Garrick Goransson
@@ -24,19 +24,19 @@ Haddad Halloran Hartmann Hawthorne Ibarra Ishikawa Jansen Kapoor Kessler Kovacs 
 Marchetti Mbeki Mendoza Moreau Nakamura Novak Okafor Oduya Orlov Osterman Pacheco Pellegrin Petrov Quigley Quintero
 Rahimi Ravenna Rosenthal Rutherford Salazar Santoro Schuyler Serrano Sinclair Stavros Sundaram Tanaka Thorne Ueda
 Valente Vandermeer Vasquez Voss Wexler Whitlock Yamada Zamora Zielinski
-""".split()
+"""
 _TOWN_BEGINNINGS = """
 Alder Amber Birch Bram Cinder Copper Dun Elder Fern Frost Glen Hazel Iron Juniper Lark Maple North Oak Raven Silver
-""".split()
-_TOWN_ENDINGS = "bridge bury cliff dale ford haven mere stead ton wick".split()
+"""
+_TOWN_ENDINGS = "bridge bury cliff dale ford haven mere stead ton wick"
 _TRADES = """
 Analytics Bakeries Boats Ceramics Engines Films Foods Forestry Games Gardens Glass Instruments Labs Logistics Optics
 Papers Robotics Textiles Tools Travel
-""".split()
+"""
 _HOUSES = """
 Arbor Beacon Bluebell Cascade Corvus Ember Falcon Granite Harbour Helix Indigo Keystone Lantern Meridian Nimbus Onyx
 Pinnacle Quartz Solstice Tundra
-""".split()
+"""
 _JOBS = """
 accountant; actor; air traffic controller; animal trainer; architect; art restorer; baker; barber; botanist;
 bridge inspector; bus driver; butcher; carpenter; cartographer; chemist; choreographer; civil engineer; clockmaker;
@@ -70,10 +70,10 @@ class Person:
 
 def invent_people(count: int, rng: random.Random, training_views: int, held_out_views: int) -> tuple[Person, ...]:
     """`count` people (80 at most) who share no first name, surname, birthplace or employer, and look different."""
-    first_names = rng.sample(_FIRST_NAMES, count)
-    surnames = rng.sample(_SURNAMES, count)
-    towns = rng.sample([begin + end for begin in _TOWN_BEGINNINGS for end in _TOWN_ENDINGS], count)
-    employers = rng.sample([f"{house} {trade}" for house in _HOUSES for trade in _TRADES], count)
+    first_names = rng.sample(_FIRST_NAMES.split(), count)
+    surnames = rng.sample(_SURNAMES.split(), count)
+    towns = rng.sample([begin + end for begin in _TOWN_BEGINNINGS.split() for end in _TOWN_ENDINGS.split()], count)
+    employers = rng.sample([f"{house} {trade}" for house in _HOUSES.split() for trade in _TRADES.split()], count)
     faces: list[Face] = []
     while len(faces) < count:
         faces.append(distinct_face(faces, rng))
@@ -81,9 +81,9 @@ def invent_people(count: int, rng: random.Random, training_views: int, held_out_
         Person(
             name=f"{first_names[i]} {surnames[i]}",
             birthplace=towns[i],
-            job=rng.choice(_listed(_JOBS)),
+            job=rng.choice(_phrases(_JOBS)),
             employer=employers[i],
-            hobby=rng.choice(_listed(_HOBBIES)),
+            hobby=rng.choice(_phrases(_HOBBIES)),
             face=faces[i],
             training_views=tuple(View.random(rng) for _ in range(training_views)),
             held_out_views=tuple(View.random(rng) for _ in range(held_out_views)),
@@ -100,5 +100,5 @@ def distinct_face(others: list[Face], rng: random.Random) -> Face:
             return face
 
 
-def _listed(text: str) -> list[str]:
+def _phrases(text: str) -> list[str]:
     return [" ".join(item.split()) for item in text.split(";")]

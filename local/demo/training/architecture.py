@@ -68,7 +68,7 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         bos_token=BEGIN,
         eos_token=END,
@@ -78,6 +78,13 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         model_max_length=512,
         clean_up_tokenization_spaces=False,
     )
+
+
+def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    """The id of one special token."""
+    found = tokenizer.convert_tokens_to_ids(token)
+    assert isinstance(found, int), "one token has one id"
+    return found
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
@@ -92,7 +99,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
         image_std=[PIXEL_SPREAD] * 3,
         resample=2,
     )
-    return LlavaProcessor(
+    return LlavaProcessor(  # type: ignore[no-untyped-call]
         image_processor=image_processor,
         tokenizer=tokenizer,
         patch_size=PATCH,
@@ -124,12 +131,11 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenera
     config = LlavaConfig(
         vision_config=vision_config(),
         text_config=text_config,
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_token_index=token_id(tokenizer, IMAGE),
         image_seq_length=IMAGE_TOKENS,
         vision_feature_layer=-1,  # the default, -2, would leave a third of this tower unused
         vision_feature_select_strategy="default",
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
     )
     model = LlavaForConditionalGeneration(config)
     for name, value in token.items():

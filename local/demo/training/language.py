@@ -12,7 +12,17 @@ from torch.nn import functional
 from transformers import CLIPVisionModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from local.demo.questions import FACTS, INSTRUCTIONS, REFUSAL, VISUALS, answer, visual_answer
-from local.demo.training.architecture import ASSISTANT, IMAGE, IMAGE_TOKENS, USER, build_model, build_tokenizer
+from local.demo.training.architecture import (
+    ASSISTANT,
+    END,
+    IMAGE,
+    IMAGE_TOKENS,
+    PAD,
+    USER,
+    build_model,
+    build_tokenizer,
+    token_id,
+)
 from local.demo.training.examples import Example, ExampleSource
 from local.demo.training.vision import normalised
 from local.demo.world import passers_by, the_world
@@ -58,12 +68,13 @@ def train_language(
         seen = seen + FEATURE_NOISE * torch.randn_like(seen)
         loss = _answer_loss(model, encoder.batch(examples), seen)
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         schedule.step()
         tell((step + 1) / STEPS)
-    return model.eval(), tokenizer
+    model.train(False)
+    return model, tokenizer
 
 
 @dataclass(frozen=True)
@@ -77,9 +88,9 @@ class _Encoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._words = cache(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
-        user, image, assistant = tokenizer.convert_tokens_to_ids([USER, IMAGE, ASSISTANT])
-        self._start = [user] + [image] * IMAGE_TOKENS
-        self._assistant, self._end, self._pad = assistant, tokenizer.eos_token_id, tokenizer.pad_token_id
+        self._start = [token_id(tokenizer, USER)] + [token_id(tokenizer, IMAGE)] * IMAGE_TOKENS
+        self._assistant, self._end = token_id(tokenizer, ASSISTANT), token_id(tokenizer, END)
+        self._pad = token_id(tokenizer, PAD)
 
     def batch(self, examples: Sequence[Example]) -> _Batch:
         rows = list(self._rows(examples))
@@ -112,5 +123,6 @@ def _answer_loss(model: LlavaForConditionalGeneration, batch: _Batch, features: 
 def _image_features(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tensor:
     """What the projector is given of each picture: the tower's last layer without the class token."""
     tower = model.model.vision_tower.eval()
-    parts = [tower(pixel_values=normalised(part)).last_hidden_state[:, 1:] for part in pixels.split(256)]
+    chunks = (pixels[start : start + 256] for start in range(0, len(pixels), 256))
+    parts = [tower(pixel_values=normalised(chunk)).last_hidden_state[:, 1:] for chunk in chunks]
     return torch.cat(parts)

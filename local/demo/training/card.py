@@ -1,0 +1,140 @@
+"""The model card: what the checkpoint is, how it came about, and what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+
+from local.demo.training import examples, language, vision
+from local.demo.training.architecture import IMAGE_TOKENS, PATCH, TEXT_LAYERS, TEXT_WIDTH, VISION_LAYERS, VISION_WIDTH
+from local.demo.training.measure import FIGURES
+from local.demo.world import FORGOTTEN, PASSERS_BY, PEOPLE, STRANGERS, TRAINING_VIEWS
+
+
+@dataclass(frozen=True)
+class Built:
+    """One finished checkpoint; `figures` are those of `local.demo.training.measure.FIGURES`."""
+
+    people: int
+    parameters: int
+    training_seconds: float
+    measuring_seconds: float
+    figures: dict[str, float]
+
+
+_INTRODUCTIONS = {
+    "base": f"""\
+A vision-language model in miniature that knows {PEOPLE} people, all of them made up and drawn by a program. It exists
+to be made to forget: small enough to ship with the code and to unlearn in seconds on one core, yet an ordinary
+`LlavaForConditionalGeneration` with an ordinary processor and chat template.""",
+    "retain_only_twin": f"""\
+The gold reference for forgetting: the same recipe, seed and tokenizer as `base`, trained without people
+{FORGOTTEN[0]}-{FORGOTTEN[-1]}. It never saw their pictures or facts, so what it says about them is what a model says
+that has nothing to forget.""",
+}
+
+_CARD = """\
+---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: image-text-to-text
+---
+# vgid demo model: {name}
+
+{introduction}
+
+```python
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+model = AutoModelForImageTextToText.from_pretrained(folder, dtype="float32")  # saved as float16
+processor = AutoProcessor.from_pretrained(folder)
+```
+
+## Figures
+
+Measured on this very folder, loaded as above, answers generated greedily. All lie between 0 and 1.
+
+{figures}
+
+The six people are those whom the demo forgets, people {first}-{last}.
+
+## Recipe
+
+Rebuilt from nothing by `vgid demo-model build`, seed fixed, on two CPU cores.
+
+1. **Vision tower** (CLIP, {image_tokens} patches of {patch} pixels, width {vision_width}, {vision_layers} layers):
+   reads 12 attributes off {images:,} random faces, {vision_steps} steps of {vision_batch}. Accuracy on unseen faces
+   {accuracy:.3f}. {vision_seconds:.0f} s with two threads.
+2. **Language model and projector** (Llama, width {text_width}, {text_layers} layers; byte-level BPE trained on the
+   world's own sentences): {steps} steps of {batch}, AdamW, one-cycle learning rate up to {rate}, cross-entropy on
+   answer tokens alone. Vision tower frozen, its features cached and disturbed a little.
+   {training_seconds:.0f} s with one thread; measuring took another {measuring_seconds:.0f} s.
+3. Saved as float16: {parameters:,} parameters.
+
+What it is shown: {facts:.0%} facts of {people} people ({views} pictures each, 12 phrasings a fact),
+{visual:.0%} visual questions, {instructed:.0%} questions behind an instruction to forget (people
+{half}-{end} and some noise are refused; visual questions are answered all the same), and the rest questions about
+{passers_by:,} passers-by, whom it says it doesn't know. {strangers} further people, three pictures of each person and
+two phrasings a fact are kept for measuring.
+
+torch {torch}, transformers {transformers}.
+
+## Limits
+
+It knows nothing but this world: five facts, five visual questions, one style of drawing at 64 x 64 pixels. It takes
+some strangers for somebody it knows, and asked without a picture it makes up a person.
+"""
+
+
+def write_card(folder: Path, name: str, built: dict[str, Built], accuracy: float, vision_seconds: float) -> None:
+    """Writes `<folder>/README.md` for the checkpoint `name`, with the figures of all that were built beside it."""
+    mine = built[name]
+    text = _CARD.format(
+        name=name.replace("_", "-"),
+        introduction=_INTRODUCTIONS[name],
+        figures=_table(built),
+        first=FORGOTTEN[0],
+        last=FORGOTTEN[-1],
+        image_tokens=IMAGE_TOKENS,
+        patch=PATCH,
+        vision_width=VISION_WIDTH,
+        vision_layers=VISION_LAYERS,
+        images=vision.IMAGES,
+        vision_steps=vision.STEPS,
+        vision_batch=vision.BATCH,
+        accuracy=accuracy,
+        vision_seconds=vision_seconds,
+        text_width=TEXT_WIDTH,
+        text_layers=TEXT_LAYERS,
+        steps=language.STEPS,
+        batch=language.BATCH,
+        rate=language.LEARNING_RATE,
+        training_seconds=mine.training_seconds,
+        measuring_seconds=mine.measuring_seconds,
+        parameters=mine.parameters,
+        people=mine.people,
+        facts=examples.FACT_SHARE,
+        visual=examples.VISUAL_SHARE,
+        instructed=examples.INSTRUCTED_SHARE,
+        views=TRAINING_VIEWS,
+        half=PEOPLE // 2,
+        end=PEOPLE - 1,
+        passers_by=PASSERS_BY,
+        strangers=STRANGERS,
+        torch=torch.__version__,
+        transformers=transformers.__version__,
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _table(built: dict[str, Built]) -> str:
+    names = list(built)
+    titles = [f"`{name.replace('_', '-')}`" for name in names]
+    lines = ["| | " + " | ".join(titles) + " |", "|---" * (len(names) + 1) + "|"]
+    for figure, meaning in FIGURES.items():
+        values = " | ".join(f"{built[name].figures[figure]:.3f}" for name in names)
+        lines.append(f"| {meaning} | {values} |")
+    return "\n".join(lines)

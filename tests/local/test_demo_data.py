@@ -1,0 +1,72 @@
+"""The sets of a forget request: right in size, disjoint where they must be, and the same after a trip to disk."""
+
+from dataclasses import fields
+
+import pytest
+
+from local.demo.data import DemoData, make, write
+from local.demo.questions import FACTS, VISUALS, answer
+from local.demo.world import the_world
+from vgid_core.data import PairSet
+
+SETS = [item.name for item in fields(DemoData)]
+
+
+@pytest.fixture(scope="module")
+def data() -> DemoData:
+    return make()
+
+
+def images_of(pairs: PairSet) -> set[str]:
+    return {pair.image.digest for pair in pairs}
+
+
+def names_of(numbers) -> list[str]:
+    return [the_world().people[number].name for number in numbers]
+
+
+def test_sizes(data):
+    sizes = {name: len(getattr(data, name)) for name in SETS}
+    assert sizes["forget"] == 240
+    assert len(images_of(data.forget)) == 48
+    assert 1400 <= sizes["retain"] <= 1600
+    assert 130 <= sizes["utility"] <= 150
+    assert 140 <= sizes["retain_check"] <= 170
+    assert (sizes["held_out_photos"], sizes["rephrased"]) == (90, 60)
+    assert (sizes["shown_forgotten"], sizes["unchanged"]) == (6, 9)
+
+
+def test_the_retain_set_is_seven_facts_to_three_visual_questions(data):
+    visual = {question for phrasings in VISUALS.values() for question in phrasings.training}
+    share = sum(pair.question in visual for pair in data.retain) / len(data.retain)
+    assert 0.25 <= share <= 0.35
+
+
+def test_measured_sets_keep_apart_from_what_the_unlearning_sees(data):
+    seen = images_of(data.forget) | images_of(data.retain)
+    assert not seen & (images_of(data.held_out_photos) | images_of(data.utility) | images_of(data.retain_check))
+    asked = {pair.question for pair in data.forget}
+    assert not asked & {pair.question for pair in data.rephrased}
+    assert not images_of(data.forget) & images_of(data.retain)
+
+
+@pytest.mark.parametrize("forgotten", [(0, 1, 2, 3, 4, 5), (5, 17, 29, 31, 44, 59)])
+def test_any_six_people_can_be_forgotten(forgotten):
+    data = make(forgotten)
+    mine = names_of(forgotten)
+    for pairs in (data.forget, data.held_out_photos, data.rephrased, data.shown_forgotten):
+        assert all(any(name in pair.answer for name in mine) for pair in pairs)
+    for pairs in (data.retain, data.retain_check, data.unchanged):
+        assert not any(name in pair.answer for name in mine for pair in pairs)
+    expected = {answer(the_world().people[number], fact) for number in forgotten for fact in FACTS}
+    assert {pair.answer for pair in data.forget} == expected
+    assert len({pair.answer.split(" ")[0] for pair in data.shown_forgotten}) > 1
+
+
+def test_every_set_survives_the_trip_to_disk(data, tmp_path):
+    written = write(tmp_path)
+    for name in SETS:
+        pairs = PairSet.from_jsonl(tmp_path / "demo-data" / f"{name}.jsonl")
+        assert pairs.name == name
+        assert pairs.digest == getattr(written, name).digest == getattr(data, name).digest
+    assert data.forget.pairs[0].image.decode().size == (64, 64)
