@@ -159,7 +159,15 @@ class Life(RuleBasedStateMachine):
         assert states[0] is State.queued
         assert states[-1] is row["state"]
         assert all(new in TRANSITIONS[old] for old, new in pairwise(states))
+        self.superseded_attempts_are_powerless()
         self.an_ended_job_never_changes(row)
+
+    def superseded_attempts_are_powerless(self) -> None:
+        with self.ledger.sessions.begin() as s:
+            for token in self.tokens:
+                if token != self.live:
+                    assert not claims.heartbeat(s, self.job_id, token, 30).held
+                    assert not claims.report(s, self.job_id, token, Progress(Phase.packaging))
 
     def an_ended_job_never_changes(self, row: dict[str, Any]) -> None:
         del row["inputs_deleted_at"], row["updated_at"]  # what the reaper still writes
