@@ -21,6 +21,15 @@ OURS = ("migrate", "api", "worker")
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
+def mount(volume: str | dict[str, Any]) -> tuple[str, str]:
+    """Source and target of a volume in either of the two ways to write it."""
+    if isinstance(volume, str):
+        source, target = volume.split(":")
+        return source, target
+    assert volume["read_only"] is True
+    return volume["source"], volume["target"]
+
+
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
     given = {"POSTGRES_PASSWORD": "letters", "VGID_SECRET_KEY": "key", "MODELS_DIR": "/srv/models"}
@@ -59,7 +68,7 @@ def test_our_services_run_one_image_with_few_rights(compose: dict[str, Any]) -> 
 def test_api_and_worker_share_the_blobs_and_the_models(compose: dict[str, Any]) -> None:
     for name in ("api", "worker"):
         service = compose["services"][name]
-        mounted = {volume.split(":")[1]: volume.split(":")[0] for volume in service["volumes"]}
+        mounted = {target: source for source, target in map(mount, service["volumes"])}
         assert mounted[service["environment"]["VGID_BLOB_DIR"]] == "blobs"
         assert str(Path(service["environment"]["VGID_CATALOG"]).parent) in mounted
 
@@ -74,7 +83,7 @@ def test_only_the_worker_reserves_a_gpu(compose: dict[str, Any]) -> None:
 def test_every_volume_network_and_dependency_exists(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
         for volume in service.get("volumes", []):
-            source = volume.split(":")[0]
+            source, _ = mount(volume)
             assert source.startswith("/") or source in compose["volumes"], name
         assert set(service.get("networks", [])) <= {*compose["networks"], "default"}, name
         for needed, how in service.get("depends_on", {}).items():
