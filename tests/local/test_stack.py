@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 from local.demo.data import make
+from local.demo_catalog import ensure_catalog
+from local.home import Home
 from local.postgres import EmbeddedPostgres
 from tests.waiting import eventually
 from vgid_client import Client, Pair, VgidError
@@ -72,6 +74,15 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
+def quick_demo(home: Path) -> None:
+    """The demo's catalog as a first start writes it, but with an evaluation of a few pairs."""
+    home.mkdir(mode=0o700)
+    ensure_catalog(Home(home))
+    with (home / "catalog.toml").open("a") as catalog:
+        catalog.write("\n[models.demo.config.evaluation]\nmax_pairs = 8\n")
+
+
+@pytest.fixture
 def up(home: Path) -> Iterator[Callable[..., Up]]:
     started: list[Up] = []
 
@@ -108,6 +119,7 @@ def test_ctrl_c_ends_everything_and_the_next_start_is_a_clean_one(up: Callable[.
     assert again.process.wait(timeout=30) == 0
 
 
+@pytest.mark.usefixtures("quick_demo")
 def test_a_killed_stack_leaves_no_process_and_the_next_one_ends_its_job(up: Callable[..., Up]):
     stack = up().until_ready()
     with stack.client() as client:
@@ -125,6 +137,7 @@ def test_a_killed_stack_leaves_no_process_and_the_next_one_ends_its_job(up: Call
     assert (done.state, done.attempt) == ("succeeded", 2)
 
 
+@pytest.mark.usefixtures("quick_demo")
 def test_an_accepted_job_outlives_the_api_and_the_worker(up: Callable[..., Up]):
     stack = up().until_ready()
     api, worker = stack.child("local.serve"), stack.child("celery")
@@ -140,6 +153,7 @@ def test_an_accepted_job_outlives_the_api_and_the_worker(up: Callable[..., Up]):
     assert stack.child("celery").pid != worker.pid
 
 
+@pytest.mark.usefixtures("quick_demo")
 def test_postgres_and_redis_are_started_again_too(up: Callable[..., Up]):
     stack = up().until_ready()
     with stack.client() as client:

@@ -205,3 +205,28 @@ def test_uploads_that_are_gone_fail_the_job_at_once(ledger: Ledger, start_worker
 
 def loads_torch(process: psutil.Process) -> bool:
     return any("libtorch" in mapping.path for mapping in process.memory_maps())
+
+
+def test_a_busy_worker_leaves_the_next_job_to_an_idle_one(ledger: Ledger, start_worker):
+    first = start_worker(republish_after_seconds=1000)
+    ledger.until_training(running := ledger.file(2000))
+    waiting = ledger.file()
+    start_worker(republish_after_seconds=1000)
+
+    ledger.until(waiting, State.succeeded)
+
+    assert ledger.job(running).state is State.running
+    assert len(first.attempts()) == 1
+    ledger.cancel(running)
+
+
+def test_every_accelerator_gets_an_attempt_of_its_own(ledger: Ledger, start_worker, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    worker = start_worker()
+    jobs = [ledger.file(2000) for _ in range(3)]
+
+    attempts = eventually(lambda: found if len(found := worker.attempts()) == 2 else None)
+
+    assert {attempt.environ()["CUDA_VISIBLE_DEVICES"] for attempt in attempts} == {"4", "7"}
+    for job_id in jobs:
+        ledger.cancel(job_id)
