@@ -48,7 +48,10 @@ def _register(entry: EntryPoint) -> None:
 
 def _caller(entry: EntryPoint) -> Callable[[typer.Context], None]:
     def call(context: typer.Context) -> None:
-        found = entry.load()
+        try:
+            found = entry.load()
+        except ModuleNotFoundError as error:
+            raise VgidError(f"this needs the package '{error.name}': pip install 'vgid[embedded]'") from None
         if not isinstance(found, typer.Typer):
             command, found = found, typer.Typer(add_completion=False)
             found.command()(command)

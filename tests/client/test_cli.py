@@ -130,6 +130,17 @@ def test_help_lists_the_other_rooms_commands_without_importing_them() -> None:
     assert "heavy: []" in done.stdout
 
 
+def test_a_command_whose_extra_is_not_installed_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['psutil'] = None; sys.argv = ['vgid', 'up']; import vgid_client.cli as c; c.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: this needs the package 'psutil': pip install 'vgid[embedded]'\n",
+    )
+
+
 def test_the_other_rooms_commands_answer_with_their_own_help() -> None:
     done = run({}, "keys", "create", "--help")
     assert done.returncode == 0
