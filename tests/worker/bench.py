@@ -97,10 +97,10 @@ class Ledger:
         """Waits until the attempt is in the middle of its steps."""
         eventually(
             lambda: (job := self.job(job_id)).attempt == attempt and job.phase is Phase.distilling and job.step > 0,
-            seconds=60,
+            seconds=120,
         )
 
-    def until(self, job_id: UUID, state: State, seconds: float = 60) -> Job:
+    def until(self, job_id: UUID, state: State, seconds: float = 120) -> Job:
         """Waits for the state. Fails at once when the job ends in another one."""
 
         def there() -> Job | None:
