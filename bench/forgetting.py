@@ -26,7 +26,7 @@ from vgid_core import Metric, UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.base_model import load_base
 from vgid_core.evaluate import evaluate
 
-FORGET_SETS = [range(0, 6), range(6, 12), range(12, 18), range(24, 30), range(30, 36)]
+FORGET_SETS = [range(6), range(6, 12), range(12, 18), range(24, 30), range(30, 36)]
 SPLITS = ("forget", "held_out_photos", "rephrased", "retain", "retain_check", "utility")
 
 
