@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from local.demo.data import make
 from local.demo_catalog import ensure_catalog
 from local.home import Home
+from local.leash import start_leashed
 from local.postgres import EmbeddedPostgres
 from tests.waiting import eventually
 from vgid_client import Client, Pair, VgidError
@@ -40,10 +40,8 @@ class Up:
         self.home = home
         self.output = home.parent / f"output-{uuid4().hex}.txt"
         command = [Path(sys.executable).with_name("vgid"), "up", "--home", home, *options]
-        with self.output.open("w") as output:
-            self.process = subprocess.Popen(
-                command, env={**os.environ, **_SHORT_LEASES}, stdout=output, stderr=subprocess.STDOUT
-            )
+        self.output.touch()
+        self.process = start_leashed(command, log=self.output, environment={**os.environ, **_SHORT_LEASES})
 
     def until_ready(self) -> Up:
         def ready() -> bool:
