@@ -21,6 +21,12 @@ class ModelNotSupported(UnlearnError):
     code = "model-not-supported"
 
 
+class OutOfMemory(UnlearnError):
+    """The accelerator's memory doesn't hold the model and a micro-batch."""
+
+    code = "out-of-memory"
+
+
 class TrainingDiverged(UnlearnError):
     """A loss or gradient stopped being a finite number; no adapter is written."""
 

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from vgid_core.artifact import build_manifest, write_adapter, write_manifest
 from vgid_core.base_model import load_base, require_trained
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import DataError, PairSet
 from vgid_core.distil import BatchLoss, distil
+from vgid_core.errors import OutOfMemory
 from vgid_core.evaluate import Metric, evaluate
 from vgid_core.progress import Phase, Progress, ProgressTracker
 
@@ -54,9 +57,17 @@ def unlearn(spec: UnlearnSpec, on_step: OnStep | None = None, on_metrics: OnMetr
     """Distils the forgetting of `spec.forget` into a LoRA adapter and measures what it did.
 
     `on_step` hears phases and steps, `on_metrics` each round of figures; an exception they raise ends the run.
-    Raises UnlearnError (model, divergence, untrained adapter) and DataError (a pair that can't be used); then
+    Raises UnlearnError (model, memory, divergence, untrained adapter) and DataError (a pair that can't be used); then
     `spec.out` holds no manifest. The base model is never changed.
     """
+    try:
+        return _run(spec, on_step, on_metrics)
+    except torch.OutOfMemoryError:
+        # Without the original: its frames would keep the tensors that filled the memory.
+        raise OutOfMemory("the accelerator ran out of memory; try a smaller micro-batch or a larger device") from None
+
+
+def _run(spec: UnlearnSpec, on_step: OnStep | None, on_metrics: OnMetrics | None) -> UnlearnResult:
     retain, dropped = _without_overlap(spec)
     sets = [_named(spec.forget, "forget"), _named(retain, "retain")]
     sets += [_named(spec.utility, "utility")] if spec.utility is not None else []

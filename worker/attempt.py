@@ -22,7 +22,7 @@ from sqlalchemy.exc import OperationalError
 
 from jobs import claims
 from jobs.blobs import BlobMissing, FileBlobStore
-from jobs.catalog import Catalog
+from jobs.catalog import Catalog, ModelEntry, RetainSet
 from jobs.claims import MetricRow, NewArtifact
 from jobs.crypto import DecryptionError, Keyring
 from jobs.database import SessionFactory, make_engine, session_factory
@@ -89,16 +89,15 @@ class Attempt:
         model = Catalog.load(self._settings.catalog).model(job.model)
         if model is None:
             raise CannotRun("model-unavailable", "The model isn't in this worker's catalog any more.")
-        inputs = self._inputs(job)
-        retain, utility = inputs.retain, None
-        if job.retain_set is not None:
-            registered = model.retain_sets.get(job.retain_set)
-            if registered is None:
-                raise CannotRun("retain-set-unavailable", "The retain set isn't in this worker's catalog any more.")
+        inputs, registered = self._inputs(job), _registered_set(model, job)
+        retain = inputs.retain
+        if retain is None and registered is not None:
             retain = PairSet.from_jsonl(registered.retain, "retain")
-            utility = PairSet.from_jsonl(registered.utility, "utility") if registered.utility else None
         if retain is None:
             raise CannotRun("retain-set-unavailable", "The job has no retain set.")
+        utility = None
+        if registered is not None and registered.utility is not None:
+            utility = PairSet.from_jsonl(registered.utility, "utility")
         # Imported late: whatever makes the job impossible is found out before torch takes its seconds to load.
         from vgid_core import UnlearnSpec
 
@@ -183,6 +182,16 @@ def main(arguments: Sequence[str]) -> int:
         log.error("job %s: %s", job_id, describe(error))
         return 1
     return 0
+
+
+def _registered_set(model: ModelEntry, job: Job) -> RetainSet | None:
+    """The model's set that the job names, else its only one: a job with pairs of its own is measured on utility too."""
+    name = job.retain_set or model.default_retain_set
+    if name is None:
+        return None
+    if name not in model.retain_sets:
+        raise CannotRun("retain-set-unavailable", "The retain set isn't in this worker's catalog any more.")
+    return model.retain_sets[name]
 
 
 def _persistently(write: Callable[[], Result]) -> Result:

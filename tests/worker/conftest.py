@@ -9,7 +9,7 @@ from jobs.database import SessionFactory
 from jobs.queue import JobQueue
 from jobs.settings import Settings
 from tests.conftest import SECRET_KEY
-from tests.vgid_core.tiny import save_tiny_model
+from tests.vgid_core.tiny import pair_set, save_tiny_model
 from tests.worker.bench import Ledger, Worker
 
 
@@ -20,7 +20,11 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ledger(settings: Settings, session_factory: SessionFactory, tiny_folder: Path) -> Iterator[Ledger]:
-    settings.catalog.write_text(f"[models.tiny]\npath = '{tiny_folder}'\ntitle = 'Tiny'\n", encoding="utf-8")
+    registered = settings.catalog.parent / "registered"
+    for name, first_picture in (("retain", 70), ("utility", 80)):
+        pair_set(name, 3, first_picture).write_jsonl(registered / f"{name}.jsonl")
+    sets = "[models.tiny.retain_sets.all]\nretain = 'registered/retain.jsonl'\nutility = 'registered/utility.jsonl'\n"
+    settings.catalog.write_text(f"[models.tiny]\npath = '{tiny_folder}'\ntitle = 'Tiny'\n{sets}", encoding="utf-8")
     queue = JobQueue(settings.redis_url)
     yield Ledger(settings, session_factory, queue)
     queue.close()
