@@ -14,7 +14,6 @@ import argparse
 from typing import Any
 
 import torch
-from peft import PeftModel
 from rich.console import Console
 from rich.table import Table
 from transformers.utils import logging as transformers_logging
@@ -46,7 +45,7 @@ def main() -> None:
     data, runs = make(), []
     for seed in range(arguments.seeds):
         base = load_base(str(BASE), config)
-        student: PeftModel = distil(base, data.forget, data.retain, config.model_copy(update={"seed": seed}))
+        student = distil(base, data.forget, data.retain, config.model_copy(update={"seed": seed})).student
         runs.append(_attacks(student, base, config))
         print(f"seed {seed}: {runs[-1]}", flush=True)
     figures["unlearned"] = {key: spread([run[key] for run in runs]) for key in runs[0]}

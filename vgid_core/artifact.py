@@ -44,6 +44,7 @@ def build_manifest(
     config: UnlearnConfig,
     data: Mapping[str, Mapping[str, Any]],
     trained_modules: Sequence[str],
+    path: str,
     metrics: Mapping[str, Sequence[Metric]],
     stop_reason: str,
     steps: int,
@@ -52,7 +53,8 @@ def build_manifest(
 ) -> dict[str, Any]:
     """Everything a stranger needs to know what was run, on what, and what came out; no personal data.
 
-    `data` names each set by digest and count; `metrics` has the keys before and after; `seconds` is time by phase.
+    `data` names each set by digest and count; `path` says how the loss was computed (packed or plain); `metrics` has
+    the keys before and after; `seconds` is time by phase.
     """
     return {
         "format": MANIFEST_FORMAT,
@@ -63,6 +65,7 @@ def build_manifest(
         "seed": config.seed,
         "data": {name: dict(entry) for name, entry in data.items()},
         "trained_modules": list(trained_modules),
+        "path": path,
         "steps": steps,
         "stop_reason": stop_reason,
         "metrics": {

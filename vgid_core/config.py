@@ -49,6 +49,11 @@ class PerturbationConfig(_Strict):
         return self
 
     @property
+    def replaces_image(self) -> bool:
+        """Whether nothing of the image is left: then one draw serves every image of its size."""
+        return self.kind in ("uniform", "blank")
+
+    @property
     def effective_strength(self) -> float | None:
         """The given strength, or the kind's own default; None for kinds without one."""
         if self.kind not in STRENGTHS:

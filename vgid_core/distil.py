@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import torch
 from peft import PeftModel
-from torch import Tensor, nn
+from PIL import Image
+from torch import nn
 
-from vgid_core.base_model import BaseModel, answer_logits, attach_adapter
+from vgid_core.base_model import BaseModel, attach_adapter
 from vgid_core.config import TrainingConfig, UnlearnConfig
 from vgid_core.data import Pair, PairSet
-from vgid_core.encoding import Batch, PromptEncoder
 from vgid_core.errors import TrainingDiverged
-from vgid_core.losses import mean_over_answers, token_kl
+from vgid_core.paths import AnswerPath, Lesson, choose_path
 from vgid_core.perturb import perturb
 
 
@@ -31,13 +31,21 @@ class BatchLoss:
     gradient_norm: float
 
 
+@dataclass(frozen=True)
+class Distilled:
+    """A trained student, and by which path its loss was computed: packed or plain (see `vgid_core.paths`)."""
+
+    student: PeftModel
+    path: str
+
+
 StepCallback = Callable[[int, BatchLoss, BatchLoss | None], None]
 
 
 def distil(
     base: BaseModel, forget: PairSet, retain: PairSet, config: UnlearnConfig, on_step: StepCallback | None = None
-) -> PeftModel:
-    """Trains an adapter on `base` and returns the student, in evaluation mode, its adapter switched on.
+) -> Distilled:
+    """Trains an adapter on `base`. The student comes back in evaluation mode, its adapter switched on.
 
     The base's weights are never touched. The same seed, data, machine and thread count give the same adapter; the
     caller's random state is left as it was. Raises TrainingDiverged when a loss stops being finite.
@@ -46,83 +54,86 @@ def distil(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
         student = attach_adapter(base, config.lora)
-        trainer = Distiller(base.encoder, student, config)
+        path = choose_path(base, student, forget.pairs[:2] + retain.pairs[:2])
+        trainer = Distiller(path, student, config)
         student.train(config.lora.dropout > 0)
         forget_batches = draw_batches(forget, config.training.forget_batch_size, random.Random(config.seed))
         retain_batches = draw_batches(retain, config.training.retain_batch_size, random.Random(config.seed + 1))
         for step in range(1, config.training.steps + 1):
-            forget_loss = trainer.update(next(forget_batches), trainer.forget_loss, config.training.forget_weight)
+            forget_lessons = trainer.forget_lessons(next(forget_batches))
+            forget_loss = trainer.update(forget_lessons, config.training.forget_weight)
             retain_loss = None
             if config.training.retain_weight > 0:
-                retain_loss = trainer.update(next(retain_batches), trainer.retain_loss, config.training.retain_weight)
+                retain_lessons = [Lesson.retain(pair) for pair in next(retain_batches)]
+                retain_loss = trainer.update(retain_lessons, config.training.retain_weight)
             trainer.schedule.step()
             if on_step is not None:
                 on_step(step, forget_loss, retain_loss)
-    return student.eval()
+    return Distilled(student.eval(), path.name)
 
 
 def draw_batches(items: PairSet, size: int, rng: random.Random) -> Iterator[list[Pair]]:
-    """Endless batches of `size` pairs: shuffled passes over the set, each pair once a pass."""
+    """Endless batches of `size` pairs: passes over the set, each pair once a pass.
+
+    Images are shuffled, and the questions of each, but an image's questions stay together: they share a prefix.
+    """
+    images: dict[str, list[Pair]] = {}
+    for pair in items:
+        images.setdefault(pair.image.digest, []).append(pair)
     queue: list[Pair] = []
     while True:
         while len(queue) < size:
-            queue += rng.sample(items.pairs, len(items.pairs))
+            for pairs in rng.sample(list(images.values()), len(images)):
+                queue += rng.sample(pairs, len(pairs))
         yield queue[:size]
         queue = queue[size:]
 
 
 class Distiller:
-    """The two loss terms and the optimiser step over micro-batches."""
+    """Lessons from pairs, their loss over micro-batches, and the optimiser step."""
 
-    def __init__(self, encoder: PromptEncoder, student: PeftModel, config: UnlearnConfig) -> None:
-        self._encoder = encoder
-        self._student = student
+    def __init__(self, path: AnswerPath, student: PeftModel, config: UnlearnConfig) -> None:
+        self._path = path
         self._intervention = config.intervention
         self._training = config.training
         self._noise = torch.Generator().manual_seed(config.seed)
         self._parameters = [p for p in student.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            self._parameters, lr=config.training.learning_rate, weight_decay=config.training.weight_decay
-        )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, warm_up_then_decay(config.training))
+        self._optimizer = MasterAdamW(self._parameters, config.training)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer.inner, warm_up_then_decay(config.training))
 
-    def forget_loss(self, pairs: Sequence[Pair], total_tokens: int) -> Tensor:
-        """KL from the disturbed, instructed teacher to the student on the clean item: this micro-batch's share."""
-        images = [pair.image.decode() for pair in pairs]
-        questions = [pair.question for pair in pairs]
-        answers = [pair.answer for pair in pairs]
-        noised = [perturb(image, self._intervention.perturbation, self._noise) for image in images]
-        instructed = [self._intervention.instructed(question) for question in questions]
-        teacher = self._encoder.batch(noised, instructed, answers)
-        student = self._encoder.batch(images, questions, answers)
-        return self._divergence(teacher, student, total_tokens)
+    def forget_lessons(self, pairs: Sequence[Pair]) -> list[Lesson]:
+        """The teacher sees a disturbed image and an instructed question (VGID's two interventions).
 
-    def retain_loss(self, pairs: Sequence[Pair], total_tokens: int) -> Tensor:
-        """KL from the base to the student, both on the clean item: this micro-batch's share."""
-        batch = self._encoder.batch(
-            [pair.image.decode() for pair in pairs],
-            [pair.question for pair in pairs],
-            [pair.answer for pair in pairs],
-        )
-        return self._divergence(batch, batch, total_tokens)
+        Disturbances are drawn once for each image, and once for each size where nothing of the image is left in them:
+        then all questions of the batch share one prefix.
+        """
+        kind = self._intervention.perturbation
+        drawn: dict[object, Image.Image] = {}
+        lessons = []
+        for pair in pairs:
+            image = pair.image.decode()
+            key = image.size if kind.replaces_image else pair.image.digest
+            if key not in drawn:
+                drawn[key] = perturb(image, kind, self._noise)
+            lessons.append(Lesson(pair, drawn[key], self._intervention.instructed(pair.question)))
+        return lessons
 
-    def accumulate(
-        self, pairs: Sequence[Pair], term: Callable[[Sequence[Pair], int], Tensor], weight: float
-    ) -> BatchLoss:
-        """Adds the gradient of `weight * term(pairs)`, a micro-batch at a time: their number changes memory alone."""
-        total_tokens = sum(len(self._encoder.answer_ids(pair.answer)) for pair in pairs)
+    def accumulate(self, lessons: Sequence[Lesson], weight: float) -> BatchLoss:
+        """Adds the gradient of `weight * mean KL`, a micro-batch at a time: their number changes memory alone."""
+        total_tokens = sum(self._path.answer_length(lesson.pair.answer) for lesson in lessons)
         loss = 0.0
-        for start in range(0, len(pairs), self._training.micro_batch_size):
-            share = term(pairs[start : start + self._training.micro_batch_size], total_tokens)
+        for start in range(0, len(lessons), self._training.micro_batch_size):
+            values = self._path.divergence(lessons[start : start + self._training.micro_batch_size])
+            share = values.sum() / total_tokens
             (weight * share).backward()  # type: ignore[no-untyped-call]
             loss += float(share.detach())
         norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         return BatchLoss(loss, float(norm))
 
-    def update(self, pairs: Sequence[Pair], term: Callable[[Sequence[Pair], int], Tensor], weight: float) -> BatchLoss:
-        """One optimiser step on `weight * term(pairs)`. Raises TrainingDiverged before any weight is spoilt."""
-        self._optimizer.zero_grad(set_to_none=True)
-        result = self.accumulate(pairs, term, weight)
+    def update(self, lessons: Sequence[Lesson], weight: float) -> BatchLoss:
+        """One optimiser step on `weight * mean KL`. Raises TrainingDiverged before any weight is spoilt."""
+        self._optimizer.zero_grad()
+        result = self.accumulate(lessons, weight)
         if not (torch.isfinite(torch.tensor([result.loss, result.gradient_norm])).all()):
             raise TrainingDiverged("a loss or gradient is not a finite number; try a lower learning rate")
         if self._training.gradient_clip is not None:
@@ -130,11 +141,35 @@ class Distiller:
         self._optimizer.step()
         return result
 
-    def _divergence(self, teacher: Batch, student: Batch, total_tokens: int) -> Tensor:
+
+class MasterAdamW:
+    """AdamW on float32 copies of the parameters: a bfloat16 weight would round most small updates away."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter], training: TrainingConfig) -> None:
+        self._parameters = list(parameters)
+        self._masters = [p if p.dtype == torch.float32 else p.detach().float() for p in self._parameters]
+        self.inner = torch.optim.AdamW(
+            self._masters,
+            lr=training.learning_rate,
+            weight_decay=training.weight_decay,
+            fused=self._parameters[0].device.type == "cuda",
+        )
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def step(self) -> None:
+        """Updates the masters by the parameters' gradients, then the parameters."""
+        for master, parameter in zip(self._masters, self._parameters, strict=True):
+            if master is not parameter:
+                master.grad = None if parameter.grad is None else parameter.grad.float()
+        self.inner.step()
         with torch.no_grad():
-            target = answer_logits(self._student, teacher, adapter_on=False)
-        values = token_kl(target, answer_logits(self._student, student))
-        return mean_over_answers(values, student.answer_mask, total_tokens)
+            for master, parameter in zip(self._masters, self._parameters, strict=True):
+                if master is not parameter:
+                    parameter.copy_(master)
 
 
 def warm_up_then_decay(training: TrainingConfig) -> Callable[[int], float]:

@@ -39,7 +39,7 @@ class PromptEncoder:
     """
 
     def __init__(self, processor: Any, end_ids: Sequence[int], device: torch.device, pass_positions: bool) -> None:
-        self._processor = processor
+        self.processor = processor
         self._tokenizer = processor.tokenizer
         self._device = device
         self._pass_positions = pass_positions
@@ -60,7 +60,7 @@ class PromptEncoder:
         for index, question in enumerate(questions):
             self._refuse_control_tokens(question, f"[{index}].question")
         texts = [self.prompt(question) for question in questions]
-        encoded = self._processor(
+        encoded = self.processor(
             text=texts,
             images=[[image] for image in images],
             padding=True,
@@ -122,7 +122,7 @@ class PromptEncoder:
         if answer is not None:
             conversation.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
         try:
-            text: str = self._processor.apply_chat_template(conversation, add_generation_prompt=answer is None)
+            text: str = self.processor.apply_chat_template(conversation, add_generation_prompt=answer is None)
         except (ValueError, AttributeError) as error:
             raise ModelNotSupported("the processor has no chat template that takes an image") from error
         return text

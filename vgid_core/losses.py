@@ -23,15 +23,3 @@ def token_log_probability(logits: Tensor, answer_ids: Tensor) -> Tensor:
     """
     picked = logits.float().gather(-1, answer_ids.unsqueeze(-1)).squeeze(-1)
     return picked - logits.float().logsumexp(dim=-1)
-
-
-def mean_over_answers(values: Tensor, answer_mask: Tensor, total_tokens: int) -> Tensor:
-    """Sum of `values` where `answer_mask` is true, over `total_tokens`: the tokens of the whole batch.
-
-    A batch that is split into micro-batches passes the same total for each, so that their losses add up to the loss
-    of the undivided batch. Masked positions contribute exactly zero, whatever `values` holds there.
-    Raises ValueError when `total_tokens` is zero.
-    """
-    if total_tokens < 1:
-        raise ValueError("a batch without answer tokens has no loss")
-    return values.masked_fill(~answer_mask, 0.0).sum() / total_tokens

@@ -87,7 +87,8 @@ def _run(spec: UnlearnSpec, on_step: OnStep | None, on_metrics: OnMetrics | None
     def step_done(step: int, forget: BatchLoss, retain: BatchLoss | None) -> None:
         tracker.step_done(step, forget.loss, None if retain is None else retain.loss)
 
-    student = distil(base, sets[0], sets[1], spec.config, step_done)
+    distilled = distil(base, sets[0], sets[1], spec.config, step_done)
+    student = distilled.student
     trained = require_trained(student)
 
     clock.enter(Phase.evaluating)
@@ -105,6 +106,7 @@ def _run(spec: UnlearnSpec, on_step: OnStep | None, on_metrics: OnMetrics | None
         config=spec.config,
         data=data,
         trained_modules=trained,
+        path=distilled.path,
         metrics={"before": before, "after": after},
         stop_reason="steps-done",
         steps=spec.config.training.steps,

@@ -1,6 +1,7 @@
 """The method pinned: against a computation written here, and by what must and must not change."""
 
 import random
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,10 +12,14 @@ from tests.vgid_core.tiny import pair_set, picture
 from vgid_core.base_model import BaseModel, answer_logits, attach_adapter, require_trained
 from vgid_core.config import InterventionConfig, LoraSettings, PerturbationConfig, UnlearnConfig
 from vgid_core.data import Pair, PairSet
-from vgid_core.distil import Distiller, distil, draw_batches
+from vgid_core.distil import Distiller, MasterAdamW, distil, draw_batches
 from vgid_core.errors import AdapterUntrained, TrainingDiverged
+from vgid_core.packed_model import PackedModel
+from vgid_core.paths import AnswerPath, Lesson, PackedPath, PlainPath
 from vgid_core.perturb import perturb
 
+MakePath = Callable[[BaseModel, torch.nn.Module], AnswerPath]
+PATHS: list[MakePath] = [PlainPath, lambda base, student: PackedPath(PackedModel(base))]
 FORGET, RETAIN = pair_set("forget", 8), pair_set("retain", 9, first_picture=50)
 
 
@@ -51,51 +56,56 @@ def by_hand(student: torch.nn.Module, base: BaseModel, pairs: list[Pair], teach:
 
 
 @pytest.mark.parametrize("kind", ["uniform", "gaussian", "blank"])
-def test_forget_loss_equals_the_paper_written_out(base: BaseModel, kind: str) -> None:
+@pytest.mark.parametrize("path", PATHS, ids=["plain", "packed"])
+def test_forget_loss_equals_the_paper_written_out(base: BaseModel, kind: str, path: MakePath) -> None:
     settings = config()
     settings = settings.model_copy(
         update={"intervention": InterventionConfig(perturbation=PerturbationConfig.model_validate({"kind": kind}))}
     )
     student = scrambled_adapter(base)
     pairs = list(FORGET)
-    result = Distiller(base.encoder, student, settings).accumulate(
-        pairs, Distiller(base.encoder, student, settings).forget_loss, 1.0
-    )
+    trainer = Distiller(path(base, student), student, settings)
+    result = trainer.accumulate(trainer.forget_lessons(pairs), 1.0)
     noise = torch.Generator().manual_seed(settings.seed)
+    kind_of_noise = settings.intervention.perturbation
+    shared = perturb(pairs[0].image.decode(), kind_of_noise, noise) if kind in ("uniform", "blank") else None
 
     def teach(pair: Pair) -> tuple[object, str]:
-        disturbed = perturb(pair.image.decode(), settings.intervention.perturbation, noise)
+        disturbed = shared or perturb(pair.image.decode(), kind_of_noise, noise)
         return disturbed, f"{settings.intervention.instruction} {pair.question}"
 
     assert result.loss == pytest.approx(by_hand(student, base, pairs, teach), rel=1e-4)
     assert result.loss > 0.01
 
 
-def test_retain_loss_equals_the_paper_written_out(base: BaseModel) -> None:
+@pytest.mark.parametrize("path", PATHS, ids=["plain", "packed"])
+def test_retain_loss_equals_the_paper_written_out(base: BaseModel, path: MakePath) -> None:
     student = scrambled_adapter(base)
-    trainer = Distiller(base.encoder, student, config())
-    result = trainer.accumulate(list(RETAIN), trainer.retain_loss, 1.0)
+    trainer = Distiller(path(base, student), student, config())
+    result = trainer.accumulate([Lesson.retain(pair) for pair in RETAIN], 1.0)
     expected = by_hand(student, base, list(RETAIN), lambda pair: (pair.image.decode(), pair.question))
     assert result.loss == pytest.approx(expected, rel=1e-4)
 
 
-def test_an_untrained_student_without_intervention_has_no_loss(base: BaseModel) -> None:
+@pytest.mark.parametrize("path", PATHS, ids=["plain", "packed"])
+def test_an_untrained_student_without_intervention_has_no_loss(base: BaseModel, path: MakePath) -> None:
     """Teacher and student prompts have equal length here, so any misalignment would show as a loss."""
     quiet = InterventionConfig(perturbation=PerturbationConfig(kind="none"), instruction="")
-    trainer = Distiller(
-        base.encoder, attach_adapter(base, LoraSettings()), config().model_copy(update={"intervention": quiet})
-    )
-    assert trainer.accumulate(list(FORGET), trainer.forget_loss, 1.0).loss == pytest.approx(0.0, abs=1e-6)
+    student = attach_adapter(base, LoraSettings())
+    trainer = Distiller(path(base, student), student, config().model_copy(update={"intervention": quiet}))
+    assert trainer.accumulate(trainer.forget_lessons(list(FORGET)), 1.0).loss == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("term", ["forget_loss", "retain_loss"])
-def test_eight_micro_batches_of_one_are_one_of_eight(base: BaseModel, term: str) -> None:
+@pytest.mark.parametrize("path", PATHS, ids=["plain", "packed"])
+@pytest.mark.parametrize("forget", [True, False])
+def test_eight_micro_batches_of_one_are_one_of_eight(base: BaseModel, forget: bool, path: MakePath) -> None:
     student = scrambled_adapter(base)
     results, gradients = [], []
     for size in (8, 3, 1):
         student.zero_grad()
-        trainer = Distiller(base.encoder, student, config(micro_batch_size=size))
-        results.append(trainer.accumulate(list(FORGET), getattr(trainer, term), 1.7))
+        trainer = Distiller(path(base, student), student, config(micro_batch_size=size))
+        lessons = trainer.forget_lessons(list(FORGET)) if forget else [Lesson.retain(pair) for pair in FORGET]
+        results.append(trainer.accumulate(lessons, 1.7))
         gradients.append([p.grad.clone() for p in student.parameters() if p.grad is not None])
     for other, gradient in zip(results[1:], gradients[1:], strict=True):
         assert other.loss == pytest.approx(results[0].loss, rel=1e-5)
@@ -106,12 +116,8 @@ def test_eight_micro_batches_of_one_are_one_of_eight(base: BaseModel, term: str)
 
 def test_the_weight_scales_the_gradient_and_not_the_reported_loss(base: BaseModel) -> None:
     student = scrambled_adapter(base)
-    once, thrice = (
-        Distiller(base.encoder, student, config()).accumulate(
-            list(RETAIN), Distiller(base.encoder, student, config()).retain_loss, w
-        )
-        for w in (1.0, 3.0)
-    )
+    trainer = Distiller(PlainPath(base, student), student, config())
+    once, thrice = (trainer.accumulate([Lesson.retain(pair) for pair in RETAIN], weight) for weight in (1.0, 3.0))
     assert thrice.loss == pytest.approx(once.loss, rel=1e-6)
     # the first call's gradient is still there: 1 + 3
     assert thrice.gradient_norm == pytest.approx(4 * once.gradient_norm, rel=1e-4)
@@ -122,7 +128,7 @@ def test_the_base_is_bit_identical_after_the_job(base: BaseModel) -> None:
     with torch.inference_mode():
         before = answer_logits(base.model, batch)
     weights = {name: value.clone() for name, value in base.model.state_dict().items()}
-    student = distil(base, FORGET, RETAIN, config())
+    student = distil(base, FORGET, RETAIN, config()).student
     with torch.inference_mode():
         off, on = answer_logits(student, batch, adapter_on=False), answer_logits(student, batch)
     assert torch.equal(before, off)
@@ -132,7 +138,7 @@ def test_the_base_is_bit_identical_after_the_job(base: BaseModel) -> None:
 
 
 def test_every_lora_b_moved_and_the_language_side_alone_is_adapted(base: BaseModel) -> None:
-    student = distil(base, FORGET, RETAIN, config())
+    student = distil(base, FORGET, RETAIN, config()).student
     modules = require_trained(student)
     assert len(modules) == 2 * 7
     assert all(name.startswith("model.language_model.layers.") for name in modules)
@@ -141,7 +147,7 @@ def test_every_lora_b_moved_and_the_language_side_alone_is_adapted(base: BaseMod
 
 
 def test_a_matrix_that_never_moved_is_an_error(base: BaseModel) -> None:
-    student = distil(base, FORGET, RETAIN, config())
+    student = distil(base, FORGET, RETAIN, config()).student
     with torch.no_grad():
         next(p for n, p in student.named_parameters() if ".lora_B." in n).zero_()
     with pytest.raises(AdapterUntrained, match="1 of 14"):
@@ -160,7 +166,7 @@ def adapter_of(base_folder: object, seed: int) -> dict[str, torch.Tensor]:
     from vgid_core.base_model import load_base
 
     settings = config().model_copy(update={"seed": seed})
-    student = distil(load_base(str(base_folder), settings), FORGET, RETAIN, settings)
+    student = distil(load_base(str(base_folder), settings), FORGET, RETAIN, settings).student
     return {n: p.detach().clone() for n, p in student.named_parameters() if "lora_" in n}
 
 
@@ -211,8 +217,21 @@ def test_a_model_that_yields_no_finite_loss_is_refused_before_an_update(base: Ba
         distil(base, FORGET, RETAIN, config())
 
 
-def test_batches_pass_over_the_set_before_they_repeat() -> None:
-    items = PairSet("retain", RETAIN.pairs)
+def test_batches_pass_over_the_set_before_they_repeat_and_keep_an_images_questions_together() -> None:
+    items = PairSet("retain", tuple(Pair(picture(i % 3), f"question {i}", "answer") for i in range(9)))
     batches = draw_batches(items, 6, random.Random(0))
     drawn = [pair for _ in range(3) for pair in next(batches)]
     assert {id(p) for p in drawn[:9]} == {id(p) for p in drawn[9:18]} == {id(p) for p in items}
+    for start in range(0, 18, 3):
+        assert len({pair.image.digest for pair in drawn[start : start + 3]}) == 1
+    assert [id(p) for p in drawn[:9]] != [id(p) for p in drawn[9:18]]
+
+
+def test_an_update_in_bfloat16_keeps_what_rounding_would_lose() -> None:
+    parameter = torch.nn.Parameter(torch.full((4,), 1.0, dtype=torch.bfloat16))
+    optimizer = MasterAdamW([parameter], config(learning_rate=1e-4, weight_decay=0.0).training)
+    for _ in range(100):
+        optimizer.zero_grad()
+        parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    assert parameter.detach().float().tolist() == pytest.approx([0.99] * 4, abs=0.004)

@@ -36,7 +36,7 @@ def test_padding_changes_no_logit_and_no_target(base: BaseModel, items: list[tup
 
 def plain_logits(base: BaseModel, image: object, question: str, ids: list[int]) -> torch.Tensor:
     """Logits of one unpadded row through the model's own forward, nothing of ours but the prompt's text."""
-    prompt = base.encoder._processor(text=base.encoder.prompt(question), images=image, return_tensors="pt")
+    prompt = base.encoder.processor(text=base.encoder.prompt(question), images=image, return_tensors="pt")
     whole = torch.cat([prompt["input_ids"], torch.tensor([ids])], dim=1)
     with torch.inference_mode():
         out = base.model(

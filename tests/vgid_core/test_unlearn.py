@@ -71,6 +71,7 @@ def test_the_folder_is_an_adapter_with_an_honest_manifest(tiny_folder: Path, tmp
     assert manifest["data"]["forget"] == {"digest": run.forget.digest, "pairs": 4}
     assert manifest["files"] == {name: file_digest(run.out / name) for name in names[1:3]}
     assert manifest["config"] == CONFIG.model_dump()
+    assert manifest["path"] == "packed"
     assert set(manifest["seconds"]) == {"loading", "baseline", "distilling", "evaluating", "packaging"}
     everything = b"".join(file.read_bytes() for file in run.out.iterdir()).decode(errors="ignore")
     assert str(tmp_path) not in everything
@@ -83,7 +84,7 @@ def test_plain_peft_loads_the_adapter_to_the_same_logits(tiny_folder: Path, tmp_
     unlearn(run)
     base = load_base(str(tiny_folder), CONFIG)
     batch = base.encoder.batch([picture(0).decode()], [SENTENCES[0]], [SENTENCES[4]])
-    student = distil(base, run.forget, run.retain, CONFIG)  # the same seed: the same adapter
+    student = distil(base, run.forget, run.retain, CONFIG).student  # the same seed: the same adapter
     torch.save(batch.inputs, tmp_path / "inputs.pt")
     code = (
         "import sys, torch\n"

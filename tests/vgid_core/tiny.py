@@ -42,7 +42,8 @@ SENTENCES = [
 def save_tiny_model(folder: Path, seed: int = 0, pad_is_eos: bool = False) -> Path:
     """Saves model and processor under `folder` as `from_pretrained` expects them."""
     torch.manual_seed(seed)
-    tokenizer = _tokenizer("<|end|>" if pad_is_eos else "<pad>")
+    special = ["<pad>", "<s>", "<|end|>", "<image>", "<|user|>", "<|assistant|>"]
+    tokenizer = byte_level_tokenizer(special, "<s>", "<|end|>", "<|end|>" if pad_is_eos else "<pad>")
     vision = CLIPVisionConfig(
         hidden_size=32,
         intermediate_size=48,
@@ -99,8 +100,8 @@ def pair_set(name: str, count: int, first_picture: int = 0) -> PairSet:
     )
 
 
-def _tokenizer(pad: str) -> PreTrainedTokenizerFast:
-    special = ["<pad>", "<s>", "<|end|>", "<image>", "<|user|>", "<|assistant|>"]
+def byte_level_tokenizer(special: list[str], bos: str, eos: str, pad: str) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of 400 tokens, trained on SENTENCES."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -111,10 +112,10 @@ def _tokenizer(pad: str) -> PreTrainedTokenizerFast:
     core.train_from_iterator(SENTENCES, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
-        bos_token="<s>",
-        eos_token="<|end|>",
+        bos_token=bos,
+        eos_token=eos,
         pad_token=pad,
-        additional_special_tokens=["<image>", "<|user|>", "<|assistant|>"],
+        additional_special_tokens=[token for token in special if token not in (bos, eos, pad)],
         padding_side="left",
     )
 

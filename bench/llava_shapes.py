@@ -1,0 +1,151 @@
+"""A model of LLaVA-1.5-7B's shapes with random weights, pairs with exactly so many tokens; nothing is downloaded."""
+
+from __future__ import annotations
+
+import io
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from vgid_core import EncodedImage, Pair
+from vgid_core.base_model import BaseModel
+from vgid_core.encoding import PromptEncoder
+
+QUESTION, ANSWER, INSTRUCTION = (
+    18,
+    35,
+    40,
+)  # words; the template adds two tokens to a question, the end one to an answer
+SPECIAL = ["<pad>", "<s>", "</s>", "<image>", "USER:", "ASSISTANT:"]
+TEMPLATE = (
+    "<s> w1 w2 w3 {% for m in messages %}{{ 'USER:' if m['role'] == 'user' else 'ASSISTANT:' }} "
+    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<image> {% else %}{{ c['text'] }} {% endif %}{% endfor %}"
+    "{% if m['role'] == 'assistant' %}</s>{% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Sizes of the two towers; the defaults are LLaVA-1.5-7B's."""
+
+    vocabulary: int = 32064
+    hidden: int = 4096
+    intermediate: int = 11008
+    layers: int = 32
+    heads: int = 32
+    vision_hidden: int = 1024
+    vision_intermediate: int = 4096
+    vision_layers: int = 24
+    vision_heads: int = 16
+    image: int = 336
+    patch: int = 14
+
+
+TINY = Shapes(512, 64, 128, 2, 4, 64, 128, 3, 4, 28, 14)
+
+
+def build_model(shapes: Shapes, device: torch.device, dtype: torch.dtype) -> LlavaForConditionalGeneration:
+    """Random weights, seed 0, on `device`, in evaluation mode."""
+    tokens = (shapes.image // shapes.patch) ** 2
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(
+            hidden_size=shapes.vision_hidden,
+            intermediate_size=shapes.vision_intermediate,
+            num_hidden_layers=shapes.vision_layers,
+            num_attention_heads=shapes.vision_heads,
+            image_size=shapes.image,
+            patch_size=shapes.patch,
+        ),
+        text_config=LlamaConfig(
+            vocab_size=shapes.vocabulary,
+            hidden_size=shapes.hidden,
+            intermediate_size=shapes.intermediate,
+            num_hidden_layers=shapes.layers,
+            num_attention_heads=shapes.heads,
+            num_key_value_heads=shapes.heads,
+            max_position_embeddings=4096,
+        ),
+        image_token_index=SPECIAL.index("<image>"),
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+        image_seq_length=tokens,
+    )
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with device:
+            model = LlavaForConditionalGeneration(config)
+    finally:
+        torch.set_default_dtype(before)
+    model.generation_config.eos_token_id = SPECIAL.index("</s>")
+    model.generation_config.pad_token_id = SPECIAL.index("<pad>")
+    return model.eval().requires_grad_(False)
+
+
+def build_processor(shapes: Shapes) -> LlavaProcessor:
+    """A word is a token; images are resized to the tower's size as CLIP does."""
+    words = {token: number for number, token in enumerate(SPECIAL)}
+    words |= {f"w{number}": number for number in range(len(SPECIAL), shapes.vocabulary)}
+    core = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        additional_special_tokens=["<image>", "USER:", "ASSISTANT:"],
+        padding_side="left",
+    )
+    size = {"height": shapes.image, "width": shapes.image}
+    images = CLIPImageProcessor(size=size, crop_size=size, do_center_crop=False)
+    return LlavaProcessor(
+        image_processor=images,
+        tokenizer=tokenizer,
+        patch_size=shapes.patch,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=TEMPLATE,
+        image_token="<image>",
+    )
+
+
+def build_base(shapes: Shapes, device: torch.device, dtype: torch.dtype) -> BaseModel:
+    """What `load_base` returns, made from nothing."""
+    model = build_model(shapes, device, dtype)
+    encoder = PromptEncoder(build_processor(shapes), [SPECIAL.index("</s>")], device, pass_positions=True)
+    return BaseModel(model, encoder, device, dtype, "random")
+
+
+def words(count: int, rng: random.Random, vocabulary: int) -> str:
+    """`count` words, each one token."""
+    return " ".join(f"w{rng.randrange(100, vocabulary)}" for _ in range(count))
+
+
+def make_pairs(images: int, questions: int, shapes: Shapes, seed: int = 0) -> list[Pair]:
+    """`questions` pairs on each of `images` photos, all of one length."""
+    rng = random.Random(seed)
+    pairs = []
+    for number in range(images):
+        pixels = np.random.default_rng(seed * 10_000 + number).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+        stream = io.BytesIO()
+        picture = Image.fromarray(pixels).resize((shapes.image, shapes.image))
+        picture.save(stream, format="JPEG")
+        photo = EncodedImage(stream.getvalue())
+        for _ in range(questions):
+            question, answer = words(QUESTION, rng, shapes.vocabulary), words(ANSWER, rng, shapes.vocabulary)
+            pairs.append(Pair(photo, question, answer))
+    return pairs

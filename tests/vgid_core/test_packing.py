@@ -1,0 +1,183 @@
+"""Packed rows are the same mathematics: losses and gradients equal those of separate rows, on two families."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.vgid_core.tiny import SENTENCES, picture, save_tiny_model
+from tests.vgid_core.tiny_qwen import save_tiny_qwen
+from vgid_core import EncodedImage, Pair, UnlearnConfig
+from vgid_core.base_model import BaseModel, attach_adapter, load_base
+from vgid_core.config import LoraSettings
+from vgid_core.fused_head import linear_kl
+from vgid_core.losses import token_kl
+from vgid_core.packed_model import PackedModel
+from vgid_core.packing import PADDING, PREFIX, Row, allowed, pack, sparse_mask
+from vgid_core.paths import Lesson, PackedPath, PlainPath, choose_path
+
+FAMILIES: dict[str, Callable[[Path], Path]] = {"llava": save_tiny_model, "qwen2.5-vl": save_tiny_qwen}
+SIZES = [(32, 32), (64, 32), (48, 80)]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def student(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[BaseModel, torch.nn.Module]:
+    """A base with an adapter that changes it, of each family."""
+    folder = FAMILIES[request.param](tmp_path_factory.mktemp("model") / "m")
+    base = load_base(str(folder), UnlearnConfig(device="cpu"))
+    adapted = attach_adapter(base, LoraSettings())
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if ".lora_B." in name:
+                parameter.normal_(0, 0.2, generator=generator)
+    return base, adapted.eval()
+
+
+def photo(number: int) -> EncodedImage:
+    """Photos come in three sizes: dynamic resolution gives them different numbers of tokens."""
+    stream = io.BytesIO()
+    picture(number).decode().resize(SIZES[number % 3]).save(stream, format="PNG")
+    return EncodedImage(stream.getvalue())
+
+
+def noise(number: int) -> Image.Image:
+    return photo(100 + number).decode()
+
+
+text = st.lists(st.sampled_from(" ".join(SENTENCES).split()), min_size=1, max_size=9).map(" ".join)
+item = st.tuples(st.integers(0, 3), text, text, st.booleans())
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(item, min_size=1, max_size=7))
+def test_losses_and_gradients_are_those_of_separate_rows(
+    student: tuple[BaseModel, torch.nn.Module], items: list[tuple[int, str, str, bool]]
+) -> None:
+    base, adapted = student
+    shared = noise(0)
+    lessons = []
+    for number, question, answer, forget in items:
+        pair = Pair(photo(number), question, answer)
+        lessons.append(Lesson(pair, shared, f"Forget. {question}") if forget else Lesson.retain(pair))
+    found = []
+    for path in (PlainPath(base, adapted), PackedPath(PackedModel(base))):
+        adapted.zero_grad()
+        values = path.divergence(lessons)
+        values.mean().backward()
+        gradients = [p.grad.clone() for p in adapted.parameters() if p.grad is not None]
+        found.append((values.detach(), gradients))
+    (plain, plain_gradients), (packed, packed_gradients) = found
+    assert torch.allclose(packed, plain, atol=1e-5, rtol=1e-5)
+    scale = max(float(g.abs().max()) for g in plain_gradients)
+    for ours, theirs in zip(packed_gradients, plain_gradients, strict=True):
+        assert float((ours - theirs).abs().max()) <= 1e-5 * max(scale, 1.0)
+
+
+def test_the_packed_path_is_taken_where_it_is_proven(student: tuple[BaseModel, torch.nn.Module]) -> None:
+    base, adapted = student
+    pairs = [Pair(photo(i // 2), SENTENCES[i], SENTENCES[4 + i]) for i in range(4)]
+    assert choose_path(base, adapted, pairs).name == "packed"
+
+
+def test_a_model_that_packs_to_other_logits_goes_row_by_row(
+    student: tuple[BaseModel, torch.nn.Module], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A head that does more than one product, as soft-capped ones do, is noticed by computation."""
+    base, adapted = student
+    pairs = [Pair(photo(i // 2), SENTENCES[i], SENTENCES[4 + i]) for i in range(4)]
+    handle = base.model.get_output_embeddings().register_forward_hook(
+        lambda module, given, out: 5 * torch.tanh(out / 5)
+    )
+    try:
+        assert choose_path(base, adapted, pairs).name == "plain"
+    finally:
+        handle.remove()
+    assert "going row by row" in caplog.text
+
+
+def test_retain_targets_are_computed_once(student: tuple[BaseModel, torch.nn.Module]) -> None:
+    base, _ = student
+    model = PackedModel(base)
+    path = PackedPath(model)
+    calls = []
+    inner = model.states
+    model.states = lambda exchanges: calls.append(len(exchanges)) or inner(exchanges)  # type: ignore[method-assign]
+    lessons = [Lesson.retain(Pair(photo(i), SENTENCES[i], SENTENCES[4 + i])) for i in range(3)]
+    first = path.divergence(lessons)
+    second = path.divergence(lessons)
+    assert torch.allclose(first, second, atol=1e-6)
+    assert calls == [3, 3, 3], "teacher and student, then the student alone"
+
+
+row = st.tuples(st.integers(0, 4), st.lists(st.integers(10, 14), min_size=1, max_size=5), st.integers(1, 4))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(row, min_size=1, max_size=8), st.booleans(), st.sampled_from([1, 8]))
+def test_every_token_sees_what_it_would_see_alone(
+    rows: list[tuple[int, list[int], int]], one_row: bool, multiple: int
+) -> None:
+    """Layout alone, against the definition: token by token, the visible (id, position) pairs in order."""
+    groups: dict[int, list[Row]] = {}
+    for image, question, answer in rows:
+        ids = [1, 2, 2, 20 + image, *question, *range(30, 30 + answer)]
+        tokens = torch.tensor(ids)
+        groups.setdefault(image, []).append(Row(tokens, torch.arange(len(ids))[None], 4 + len(question), 4))
+    packed = pack(list(groups.values()), one_row=one_row, multiple=multiple)
+    mask = allowed(packed)[:, 0]
+    assert packed.ids.shape[1] % multiple == 0
+    assert not one_row or packed.ids.shape[0] == 1
+    flat_ids, flat_positions = packed.ids.flatten(), packed.positions[0].flatten()
+    width = packed.ids.shape[1]
+    for members, places in zip(groups.values(), packed.predicts, strict=True):
+        for alone, where in zip(members, places, strict=True):
+            assert flat_ids[where + 1].tolist() == alone.ids[alone.prompt_length :].tolist()
+            for offset, place in enumerate(where.tolist()):
+                seen = mask[place // width, place % width].nonzero()[:, 0] + place // width * width
+                upto = alone.prompt_length + offset
+                assert flat_ids[seen].tolist() == alone.ids[:upto].tolist()
+                assert flat_positions[seen].tolist() == alone.positions[0, :upto].tolist()
+    padding = packed.group == PADDING
+    assert not mask[:, :, :].transpose(1, 2)[padding][:, :0].any()
+    assert ((packed.segment == PADDING) == padding).all()
+    assert (packed.segment == PREFIX).any()
+
+
+def test_the_sparse_mask_is_the_dense_one() -> None:
+    rows = [Row(torch.arange(10, 40), torch.arange(30)[None], 20, 5) for _ in range(3)]
+    packed = pack([rows, rows[:1]], one_row=True, multiple=128)
+    length = packed.ids.shape[1]
+    places = torch.arange(length)
+    dense = sparse_mask(packed).mask_mod(torch.tensor(0), torch.tensor(0), places[:, None], places[None, :])
+    assert torch.equal(dense, allowed(packed)[0, 0])
+
+
+def test_rows_of_a_group_must_share_their_image() -> None:
+    rows = [Row(torch.tensor([1, 7, image, 9, 9]), torch.arange(5)[None], 4, 3) for image in (3, 4)]
+    with pytest.raises(ValueError, match="share their image"):
+        pack([rows])
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 1100), st.integers(0, 99))
+def test_head_and_divergence_in_one_are_the_two_in_turn(tokens: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(37, 8, generator=generator)
+    teacher = torch.randn(tokens, 8, generator=generator)
+    first = torch.randn(tokens, 8, generator=generator, requires_grad=True)
+    second = first.detach().clone().requires_grad_()
+    factors = torch.randn(tokens, generator=generator)
+    fused = linear_kl(first, teacher, weight)
+    plain = token_kl((teacher @ weight.T)[None], (second @ weight.T)[None])[0]
+    (fused * factors).sum().backward()
+    (plain * factors).sum().backward()
+    assert torch.allclose(fused, plain, atol=1e-5, rtol=1e-4)
+    assert torch.allclose(first.grad, second.grad, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,156 @@
+"""Two ways to the same divergence: packed rows where that is proven equal on the model at hand, else row by row."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from peft import PeftModel
+from PIL import Image
+from torch import Tensor
+
+from vgid_core.base_model import BaseModel, answer_logits
+from vgid_core.data import EncodedImage, Pair
+from vgid_core.fused_head import linear_kl
+from vgid_core.losses import token_kl
+from vgid_core.packed_model import Exchange, PackedModel
+from vgid_core.tensor_cache import TensorCache
+
+log = logging.getLogger(__name__)
+
+# Largest deviation of packed logits from the model's own, relative to their size, that rounding explains.
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
+_TARGET_BYTES = 2 * 1024**3  # of host memory for retain targets; what is more is computed again each time
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the student answers, and what the teacher is shown instead: an image and a question.
+
+    A retain lesson shows the teacher the pair itself.
+    """
+
+    pair: Pair
+    shown: EncodedImage | Image.Image
+    asked: str
+
+    @classmethod
+    def retain(cls, pair: Pair) -> Lesson:
+        """Teacher and student both on the clean item."""
+        return cls(pair, pair.image, pair.question)
+
+
+class AnswerPath(Protocol):
+    """A way to compute KL(teacher || student) at answer tokens."""
+
+    name: str
+
+    def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
+        """KL in nats at every answer token of all lessons, in their order: [answer tokens], float32."""
+
+    def answer_length(self, answer: str) -> int:
+        """Tokens of the answer, its end of turn among them."""
+
+
+class PlainPath:
+    """A padded row for each pair, through the model's own forward. Right for every family."""
+
+    name = "plain"
+
+    def __init__(self, base: BaseModel, student: PeftModel) -> None:
+        self._encoder = base.encoder
+        self._student = student
+
+    def answer_length(self, answer: str) -> int:
+        """As `AnswerPath.answer_length`."""
+        return len(self._encoder.answer_ids(answer))
+
+    def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
+        """As `AnswerPath.divergence`."""
+        answers = [lesson.pair.answer for lesson in lessons]
+        shown = [_decoded(lesson.shown) for lesson in lessons]
+        teacher = self._encoder.batch(shown, [lesson.asked for lesson in lessons], answers)
+        images = [lesson.pair.image.decode() for lesson in lessons]
+        student = self._encoder.batch(images, [lesson.pair.question for lesson in lessons], answers)
+        with torch.no_grad():
+            target = answer_logits(self._student, teacher, adapter_on=False)
+        return token_kl(target, answer_logits(self._student, student))[student.answer_mask]
+
+
+class PackedPath:
+    """Prefixes shared, image features and retain targets kept, logits never held as a whole."""
+
+    name = "packed"
+
+    def __init__(self, model: PackedModel) -> None:
+        self._model = model
+        self._targets = TensorCache(_TARGET_BYTES)
+
+    def answer_length(self, answer: str) -> int:
+        """As `AnswerPath.answer_length`."""
+        return self._model.answer_length(answer)
+
+    def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
+        """As `AnswerPath.divergence`."""
+        target = self._teacher(lessons)
+        own = [Exchange(lesson.pair.image, lesson.pair.question, lesson.pair.answer) for lesson in lessons]
+        return linear_kl(self._model.states(own), target, self._model.head)
+
+    @torch.no_grad()
+    def _teacher(self, lessons: Sequence[Lesson]) -> Tensor:
+        """The base's states for what the teacher is shown; those of retain lessons never change and are kept."""
+        keys = [_key(lesson) for lesson in lessons]
+        states: list[Tensor | None] = [None if key is None else self._targets.get(key) for key in keys]
+        missing = [index for index, found in enumerate(states) if found is None]
+        if missing:
+            shown = [Exchange(lessons[i].shown, lessons[i].asked, lessons[i].pair.answer) for i in missing]
+            with self._model.adapter_off():
+                fresh = self._model.states(shown)
+            lengths = [self._model.answer_length(exchange.answer) for exchange in shown]
+            for index, part in zip(missing, torch.split(fresh, lengths), strict=True):
+                states[index] = part
+                key = keys[index]
+                if key is not None:
+                    self._targets.put(key, part)
+        return torch.cat([part.to(self._model.head.device) for part in states if part is not None])
+
+
+def choose_path(base: BaseModel, student: PeftModel, pairs: Sequence[Pair]) -> AnswerPath:
+    """The packed path, if it gives the model's own logits on `pairs`; else the plain one, and a line in the log why."""
+    try:
+        model = PackedModel(base)
+        deviation = _deviation(base, student, model, pairs)
+    except Exception as error:  # whatever a family does differently, the plain path is right
+        log.warning("packed rows aren't possible with this model (%s); going row by row", type(error).__name__)
+        return PlainPath(base, student)
+    if not deviation <= _TOLERANCE[base.dtype]:
+        log.warning("packed rows deviate by %.1e with this model; going row by row", deviation)
+        return PlainPath(base, student)
+    return PackedPath(model)
+
+
+@torch.no_grad()
+def _deviation(base: BaseModel, student: PeftModel, model: PackedModel, pairs: Sequence[Pair]) -> float:
+    """Largest difference of packed logits from the model's own, over the spread of the model's own."""
+    batch = base.encoder.batch(
+        [p.image.decode() for p in pairs], [p.question for p in pairs], [p.answer for p in pairs]
+    )
+    own = answer_logits(student, batch, adapter_on=False)[batch.answer_mask].float()
+    with model.adapter_off():
+        states = model.states([Exchange(pair.image, pair.question, pair.answer) for pair in pairs])
+    packed = (states @ model.head.T).float()
+    return float((packed - own).abs().max() / own.std())
+
+
+def _decoded(image: EncodedImage | Image.Image) -> Image.Image:
+    return image.decode() if isinstance(image, EncodedImage) else image
+
+
+def _key(lesson: Lesson) -> tuple[str, str, str] | None:
+    """What names a teacher's target that comes again; None for a disturbed image."""
+    if not isinstance(lesson.shown, EncodedImage):
+        return None
+    return lesson.shown.digest, lesson.asked, lesson.pair.answer

@@ -1,0 +1,26 @@
+"""Tensors that come again, kept in the host's memory up to a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from torch import Tensor
+
+
+class TensorCache:
+    """Keeps the first tensors it is given until `most_bytes` are full; an accelerator's own memory is left alone."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._room = most_bytes
+        self._kept: dict[Hashable, Tensor] = {}
+
+    def get(self, key: Hashable) -> Tensor | None:
+        """The tensor, in the host's memory, or None."""
+        return self._kept.get(key)
+
+    def put(self, key: Hashable, tensor: Tensor) -> None:
+        """Keeps a copy, if there is room for it."""
+        size = tensor.numel() * tensor.element_size()
+        if key not in self._kept and size <= self._room:
+            self._room -= size
+            self._kept[key] = tensor.detach().cpu().clone()
