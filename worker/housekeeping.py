@@ -6,6 +6,7 @@ import logging
 from threading import Event, Thread
 
 from jobs.reaping import reap
+from worker import alive
 from worker.describe import describe
 from worker.supervise import Workshop
 
@@ -35,6 +36,7 @@ class Housekeeper:
             except Exception as error:
                 log.error("reaper: %s", describe(error))
             else:
+                alive.mark()
                 for what in ("requeued", "poisoned", "cancelled", "republished"):
                     for job_id in getattr(report, what):
                         log.warning("reaper: job %s %s", job_id, what)

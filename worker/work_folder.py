@@ -20,7 +20,7 @@ def work_folder() -> Iterator[Path]:
 
     It is locked for as long as this process lives, so that `delete_abandoned` knows what a killed worker left.
     """
-    folder = Path(tempfile.mkdtemp(prefix="attempt-", dir=_root()))
+    folder = Path(tempfile.mkdtemp(prefix="attempt-", dir=work_root()))
     try:
         with (folder / _LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -33,7 +33,7 @@ def work_folder() -> Iterator[Path]:
 
 def delete_abandoned() -> None:
     """Deletes the folders of workers that were killed."""
-    for folder in _root().iterdir():
+    for folder in work_root().iterdir():
         try:
             with (folder / _LOCK).open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -42,7 +42,7 @@ def delete_abandoned() -> None:
             continue  # being made, being deleted, or in use
 
 
-def _root() -> Path:
+def work_root() -> Path:
     """One folder for all workers of this account. Raises PermissionError when it is somebody else's."""
     root = Path(tempfile.gettempdir()) / f"vgid-work-{os.geteuid()}"
     root.mkdir(mode=0o700, exist_ok=True)

@@ -43,7 +43,8 @@ def test_a_job_runs_to_its_artifact_and_leaves_nothing_else(ledger: Ledger, star
         assert names == [file["name"] for file in artifact.files] == sorted(names)
         assert {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"} == set(names)
         assert json.loads(archive.read("manifest.json")) == artifact.manifest
-    eventually(lambda: not list(work_root.glob("vgid-work-*/*")))
+    eventually(lambda: not list(work_root.glob("vgid-work-*/attempt-*")))
+    assert list(work_root.glob("vgid-work-*/alive"))
     assert SECRET_ANSWER not in worker.log.read_text()
 
 
@@ -64,7 +65,7 @@ def test_a_killed_attempt_is_taken_up_again(ledger: Ledger, start_worker, work_r
 
     assert ledger.until(job_id, State.succeeded).attempt == 2
     assert ledger.history(job_id).count(State.queued) == 2
-    eventually(lambda: not list(work_root.glob("vgid-work-*/*")))
+    eventually(lambda: not list(work_root.glob("vgid-work-*/attempt-*")))
 
 
 def test_a_killed_worker_takes_its_attempt_along_and_another_worker_takes_the_job(
@@ -79,7 +80,7 @@ def test_a_killed_worker_takes_its_attempt_along_and_another_worker_takes_the_jo
     eventually(lambda: has_ended(attempt), seconds=5)
     start_worker()
     assert ledger.until(job_id, State.succeeded).attempt == 2
-    eventually(lambda: not list(work_root.glob("vgid-work-*/*")))
+    eventually(lambda: not list(work_root.glob("vgid-work-*/attempt-*")))
 
 
 def test_jobs_outlive_a_queue_that_is_wiped(ledger: Ledger, start_worker):
@@ -121,7 +122,7 @@ def test_a_running_job_can_be_cancelled(ledger: Ledger, start_worker, work_root:
     assert has_ended(attempt)
     assert job.wrapped_data_key is None
     eventually(lambda: ledger.job(job_id).inputs_deleted_at)
-    eventually(lambda: not list(work_root.glob("vgid-work-*/*")))
+    eventually(lambda: not list(work_root.glob("vgid-work-*/attempt-*")))
 
 
 def test_a_worker_that_is_told_to_stop_gives_its_job_back_uncounted(ledger: Ledger, start_worker):

@@ -118,3 +118,26 @@ def test_the_worker_s_module_loads_no_torch(settings: Settings):
         [sys.executable, "-c", script], env={**os.environ, **environment}, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == ""
+
+
+def test_a_worker_is_alive_for_as_long_as_its_reaper_makes_rounds(settings: Settings, tmp_path: Path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "VGID_DATABASE_URL": settings.database_url}
+    environment |= {
+        "VGID_REDIS_URL": settings.redis_url,
+        "VGID_SECRET_KEY": SECRET_KEY,
+        "VGID_ENVIRONMENT": "development",
+    }
+    environment |= {"VGID_BLOB_DIR": str(settings.blob_dir), "VGID_CATALOG": str(settings.catalog)}
+
+    def healthy(*, marked_seconds_ago: float | None) -> bool:
+        if marked_seconds_ago is not None:
+            mark = "import os, time; from worker import alive; alive.mark(); t = time.time() - float(os.environ['AGO'])"
+            code = f"{mark}; os.utime(alive._file(), (t, t))"
+            ago = {"AGO": str(marked_seconds_ago)}
+            subprocess.run([sys.executable, "-c", code], env=environment | ago, check=True, timeout=60)
+        done = subprocess.run([sys.executable, "-m", "worker.alive"], env=environment, timeout=60, check=False)
+        return done.returncode == 0
+
+    assert not healthy(marked_seconds_ago=None)
+    assert healthy(marked_seconds_ago=1)
+    assert not healthy(marked_seconds_ago=3600)

@@ -1,0 +1,35 @@
+"""Whether this machine's worker is alive: python -m worker.alive ends with 0 if it made a round of repairs lately.
+
+For container health checks, which can't ask Celery: the worker takes no remote commands.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from jobs.settings import get_settings
+from worker.work_folder import work_root
+
+
+def mark() -> None:
+    """Says that the worker is alive now."""
+    _file().touch(mode=0o600)
+
+
+def seconds_since_mark() -> float:
+    """Seconds since the last `mark` of any worker of this account on this machine; infinite if there was none."""
+    try:
+        return time.time() - _file().stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
+def _file() -> Path:
+    return work_root() / "alive"
+
+
+if __name__ == "__main__":
+    # A round may wait for a slow database; several missed ones in a row are a worker that doesn't run.
+    sys.exit(seconds_since_mark() > max(60.0, 6 * get_settings().reap_seconds))
