@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import argparse
 import gc
+import random
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +28,6 @@ from bench.machine import save
 from vgid_core.base_model import attach_adapter
 from vgid_core.config import UnlearnConfig
 from vgid_core.distil import Distiller
-from vgid_core.packed_model import PackedModel
 from vgid_core.paths import Lesson, PackedPath, choose_path
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -107,8 +108,6 @@ def compiled(shapes: Shapes, device: torch.device, arguments: argparse.Namespace
 
 
 def _ours(shapes: Shapes, device: torch.device, arguments: argparse.Namespace, compiled: bool) -> dict[str, float]:
-    import random
-
     base = build_base(shapes, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     pairs = arguments.images * arguments.questions
     instruction = words(INSTRUCTION, random.Random(1), shapes.vocabulary)
@@ -121,13 +120,11 @@ def _ours(shapes: Shapes, device: torch.device, arguments: argparse.Namespace, c
     student = attach_adapter(base, config.lora)
     forget = make_pairs(arguments.images, arguments.questions, shapes, seed=1)
     retain = make_pairs(arguments.images, arguments.questions, shapes, seed=2)
-    chosen = choose_path(base, student, [*forget[:2], *retain[:2]])
-    if not isinstance(chosen, PackedPath):
+    compiler = partial(torch.compile, dynamic=False) if compiled else None
+    path = choose_path(base, student, [*forget[:2], *retain[:2]], compiler)
+    if not isinstance(path, PackedPath):
         raise SystemExit("the packed path was not chosen")
-    model = PackedModel(base)
-    if compiled:
-        model.compile_layers()
-    trainer = Distiller(PackedPath(model), student, config)
+    trainer = Distiller(path, student, config)
 
     def step() -> None:
         trainer.update(trainer.forget_lessons(forget), 1.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from peft import PeftModel
@@ -19,8 +20,12 @@ from vgid_core.base_model import BaseModel, attach_adapter
 from vgid_core.config import TrainingConfig, UnlearnConfig
 from vgid_core.data import Pair, PairSet
 from vgid_core.errors import TrainingDiverged
+from vgid_core.packed_model import Compiler
 from vgid_core.paths import AnswerPath, Lesson, choose_path
 from vgid_core.perturb import perturb
+
+# It takes 25 to 43 s and saves 9 ms a pair at LLaVA-1.5-7B's shapes on one H100.
+_PAIRS_WORTH_COMPILING = 5000
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def distil(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
         student = attach_adapter(base, config.lora)
-        path = choose_path(base, student, forget.pairs[:2] + retain.pairs[:2])
+        path = choose_path(base, student, forget.pairs[:2] + retain.pairs[:2], _compiler(base, config.training))
         trainer = Distiller(path, student, config)
         student.train(config.lora.dropout > 0)
         forget_batches = draw_batches(forget, config.training.forget_batch_size, random.Random(config.seed))
@@ -70,6 +75,14 @@ def distil(
             if on_step is not None:
                 on_step(step, forget_loss, retain_loss)
     return Distilled(student.eval(), path.name)
+
+
+def _compiler(base: BaseModel, training: TrainingConfig) -> Compiler | None:
+    """torch.compile, where the run is long enough to earn back the half minute that it takes."""
+    pairs = training.steps * (training.forget_batch_size + training.retain_batch_size) // 2
+    if base.device.type != "cuda" or pairs < _PAIRS_WORTH_COMPILING:
+        return None
+    return partial(torch.compile, dynamic=False)
 
 
 def draw_batches(items: PairSet, size: int, rng: random.Random) -> Iterator[list[Pair]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,9 @@ _FEATURE_BYTES = 4 * 1024**3
 _ROW_MULTIPLE = 512
 
 
+Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
 @dataclass(frozen=True)
 class Exchange:
     """One image, one question, one answer, as the model gets them. Equal `image` objects share a prefix."""
@@ -42,10 +45,12 @@ class PackedModel:
     state times one matrix. `paths.choose_path` checks by computation that all of it holds.
     """
 
-    def __init__(self, base: BaseModel) -> None:
+    def __init__(self, base: BaseModel, compiler: Compiler | None = None) -> None:
+        """`compiler` is applied to every decoder layer's forward; they share their code, so it compiles few times."""
         self._base = base
         self._inner: Any = base.model.base_model
         self._decoder: Any = base.model.get_decoder()
+        self._compiled = [compiler(layer.forward) for layer in self._decoder.layers] if compiler else []
         # FlexAttention skips what the mask leaves empty, but is slow and without gradients on CPU.
         self._sparse = base.device.type == "cuda"
         self._image_token = self._inner.config.image_token_id
@@ -75,6 +80,9 @@ class PackedModel:
     def _forward(self, packed: Packed, features: list[Tensor]) -> Any:
         encoded = BaseModelOutputWithPooling(pooler_output=features)  # type: ignore[arg-type]  # lists are what it takes
         attention = self._decoder.config._attn_implementation
+        # As instance attributes, and for this call alone: generation's many shapes must not be compiled.
+        for layer, forward in zip(self._decoder.layers, self._compiled, strict=False):
+            layer.forward = forward
         try:
             self._decoder.config._attn_implementation = "flex_attention" if self._sparse else "sdpa"
             return self._inner(
@@ -86,6 +94,8 @@ class PackedModel:
             )
         finally:
             self._decoder.config._attn_implementation = attention
+            for layer, _ in zip(self._decoder.layers, self._compiled, strict=False):
+                del layer.forward
 
     @contextmanager
     def adapter_off(self) -> Iterator[None]:
@@ -98,11 +108,6 @@ class PackedModel:
         finally:
             for layer in layers:
                 layer.enable_adapters(True)
-
-    def compile_layers(self) -> None:
-        """Compiles each decoder layer at its first use; half a minute to a minute, once for every shape."""
-        for layer in self._decoder.layers:
-            layer.compile(dynamic=False)
 
     @property
     def head(self) -> Tensor:

@@ -16,7 +16,7 @@ from vgid_core.base_model import BaseModel, answer_logits
 from vgid_core.data import EncodedImage, Pair
 from vgid_core.fused_head import linear_kl
 from vgid_core.losses import token_kl
-from vgid_core.packed_model import Exchange, PackedModel
+from vgid_core.packed_model import Compiler, Exchange, PackedModel
 from vgid_core.tensor_cache import TensorCache
 
 log = logging.getLogger(__name__)
@@ -118,18 +118,26 @@ class PackedPath:
         return torch.cat([part.to(self._model.head.device) for part in states if part is not None])
 
 
-def choose_path(base: BaseModel, student: PeftModel, pairs: Sequence[Pair]) -> AnswerPath:
-    """The packed path, if it gives the model's own logits on `pairs`; else the plain one, and a line in the log why."""
-    try:
-        model = PackedModel(base)
-        deviation = _deviation(base, student, model, pairs)
-    except Exception as error:  # whatever a family does differently, the plain path is right
-        log.warning("packed rows aren't possible with this model (%s); going row by row", type(error).__name__)
-        return PlainPath(base, student)
-    if not deviation <= _TOLERANCE[base.dtype]:
-        log.warning("packed rows deviate by %.1e with this model; going row by row", deviation)
-        return PlainPath(base, student)
-    return PackedPath(model)
+def choose_path(
+    base: BaseModel, student: PeftModel, pairs: Sequence[Pair], compiler: Compiler | None = None
+) -> AnswerPath:
+    """The fastest path that gives the model's own logits on `pairs`: packed and compiled, packed, or plain.
+
+    Whatever a family does differently shows as an error or a deviation here; then the log says what it was.
+    """
+    for attempt in [compiler, None] if compiler else [None]:
+        what = "compiled packed rows" if attempt else "packed rows"
+        try:
+            model = PackedModel(base, attempt)
+            deviation = _deviation(base, student, model, pairs)
+        except Exception as error:
+            log.warning("%s aren't possible with this model here: %s", what, type(error).__name__)
+            continue
+        if deviation <= _TOLERANCE[base.dtype]:
+            return PackedPath(model)
+        log.warning("%s deviate by %.1e with this model", what, deviation)
+    log.warning("going row by row")
+    return PlainPath(base, student)
 
 
 @torch.no_grad()

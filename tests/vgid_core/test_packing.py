@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,49 @@ def test_a_model_that_packs_to_other_logits_goes_row_by_row(
     finally:
         handle.remove()
     assert "going row by row" in caplog.text
+
+
+# torch 2.13's tracer reads .grad of activations itself
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_compiled_layers_give_the_same_and_are_compiled_once_for_all(
+    student: tuple[BaseModel, torch.nn.Module],
+) -> None:
+    base, adapted = student
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, examples: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    pairs = [Pair(photo(0), SENTENCES[i], SENTENCES[4 + i]) for i in range(3)]
+    compiled = PackedPath(PackedModel(base, partial(torch.compile, dynamic=False, backend=backend)))
+    lessons = [Lesson(pair, noise(0), pair.question) for pair in pairs]
+    adapted.zero_grad()
+    values = compiled.divergence(lessons)
+    values.mean().backward()
+    assert torch.allclose(values, PlainPath(base, adapted).divergence(lessons), atol=1e-5)
+    assert all(p.grad is not None for name, p in adapted.named_parameters() if ".lora_B." in name)
+    many = len(graphs)
+    assert 0 < many <= 4, "teacher, student, and the student's first layer, whose input needs no gradient"
+    compiled.divergence(lessons)
+    assert len(graphs) == many
+    assert not any("forward" in vars(layer) for layer in base.model.get_decoder().layers), "generation stays eager"
+
+
+def test_a_compiler_that_fails_costs_no_more_than_its_speed(student: tuple[BaseModel, torch.nn.Module]) -> None:
+    base, adapted = student
+
+    def broken(function: Callable[..., object]) -> Callable[..., object]:
+        def fail(*arguments: object, **named: object) -> object:
+            raise RuntimeError("no C++ compiler")
+
+        return fail
+
+    pairs = [Pair(photo(i), SENTENCES[i], SENTENCES[4 + i]) for i in range(2)]
+    path = choose_path(base, adapted, pairs, broken)
+    assert path.name == "packed"
+    assert path.divergence([Lesson.retain(pair) for pair in pairs]).isfinite().all()
 
 
 def test_retain_targets_are_computed_once(student: tuple[BaseModel, torch.nn.Module]) -> None:
