@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -37,42 +38,41 @@ def write_adapter(student: PeftModel, folder: Path, model_name: str) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def build_manifest(
-    *,
-    base: BaseModel,
-    model_name: str,
-    config: UnlearnConfig,
-    data: Mapping[str, Mapping[str, Any]],
-    trained_modules: Sequence[str],
-    path: str,
-    metrics: Mapping[str, Sequence[Metric]],
-    stop_reason: str,
-    steps: int,
-    seconds: Mapping[str, float],
-    folder: Path,
-) -> dict[str, Any]:
-    """Everything a stranger needs to know what was run, on what, and what came out; no personal data.
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run tells its manifest.
 
-    `data` names each set by digest and count; `path` says how the loss was computed (packed or plain); `metrics` has
-    the keys before and after; `seconds` is time by phase.
+    data: digest and count of each set by name. path: how the loss was computed (packed or plain). metrics: by stage,
+    before and after. seconds: by phase.
     """
+
+    model_name: str
+    config: UnlearnConfig
+    data: Mapping[str, Mapping[str, Any]]
+    trained_modules: Sequence[str]
+    path: str
+    metrics: Mapping[str, Sequence[Metric]]
+    stop_reason: str
+    steps: int
+    seconds: Mapping[str, float]
+
+
+def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, Any]:
+    """What a stranger needs to know: what was run, on what, and what came out; no image and no text of the data."""
     return {
         "format": MANIFEST_FORMAT,
         "method": "VGID (arXiv 2606.00105), KL on answer tokens",
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "base_model": {"name": model_name, "digest": base.digest, "dtype": str(base.dtype).removeprefix("torch.")},
-        "config": config.model_dump(),
-        "seed": config.seed,
-        "data": {name: dict(entry) for name, entry in data.items()},
-        "trained_modules": list(trained_modules),
-        "path": path,
-        "steps": steps,
-        "stop_reason": stop_reason,
-        "metrics": {
-            stage: [{"split": m.split, "name": m.name, "value": m.value, "pairs": m.pairs} for m in rows]
-            for stage, rows in metrics.items()
-        },
-        "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
+        "base_model": {"name": run.model_name, "digest": base.digest, "dtype": str(base.dtype).removeprefix("torch.")},
+        "config": run.config.model_dump(),
+        "seed": run.config.seed,
+        "data": {name: dict(entry) for name, entry in run.data.items()},
+        "trained_modules": list(run.trained_modules),
+        "path": run.path,
+        "steps": run.steps,
+        "stop_reason": run.stop_reason,
+        "metrics": {stage: [asdict(metric) for metric in rows] for stage, rows in run.metrics.items()},
+        "seconds": {phase: round(value, 3) for phase, value in run.seconds.items()},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "hardware": _hardware(base.device),
         "files": {name: file_digest(folder / name) for name in ADAPTER_FILES},

@@ -84,7 +84,7 @@ class PairSet:
         name = name or source.stem
         images: dict[str, EncodedImage] = {}
         pairs = []
-        for number, line in enumerate(source.read_text(encoding="utf-8").splitlines()):
+        for number, line in enumerate(source.read_text(encoding="utf-8").split("\n")):
             if line.strip():
                 pairs.append(_parse_line(line, f"{name}[{number}]", source.parent, images))
         return cls.of(name, pairs)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vgid_core.data import DataError
+from vgid_core.data import DataError, PairSet
 from vgid_core.errors import ModelNotSupported
 
 
@@ -47,6 +47,12 @@ class PromptEncoder:
         self._control |= {str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special}
         self._answers: dict[str, list[int]] = {}
         self._find_answer_boundary(set(end_ids) | {self._tokenizer.eos_token_id})
+
+    def require_plain_text(self, items: PairSet) -> None:
+        """Raises DataError naming the first text that holds one of the model's control tokens, such as <image>."""
+        for index, pair in enumerate(items):
+            self._refuse_control_tokens(pair.question, f"{items.name}[{index}].question")
+            self._refuse_control_tokens(pair.answer, f"{items.name}[{index}].answer")
 
     def prompt(self, question: str) -> str:
         """The chat template's text for one image and `question`, up to where the assistant speaks."""

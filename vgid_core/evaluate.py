@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -60,8 +61,7 @@ def answer_probabilities(model: Any, base: BaseModel, pairs: PairSet, config: Ev
 
 def rouge_l(said: list[str], expected: list[str]) -> float:
     """Mean ROUGE-L F1 in [0, 1] of `said` against `expected`, pair by pair, without stemming."""
-    scorer = RougeScorer(["rougeL"], use_stemmer=False)
-    scores = [scorer.score(right, left)["rougeL"].fmeasure for left, right in zip(said, expected, strict=True)]
+    scores = [_scorer().score(right, left)["rougeL"].fmeasure for left, right in zip(said, expected, strict=True)]
     return float(sum(scores) / len(scores))
 
 
@@ -85,6 +85,12 @@ def evaluate(
         if on_share is not None:
             on_share(done / total)
     return metrics
+
+
+@cache
+def _scorer() -> RougeScorer:
+    """One for all: each new one logs a line."""
+    return RougeScorer(["rougeL"], use_stemmer=False)
 
 
 def _chunks(pairs: PairSet, size: int) -> Iterator[tuple[Pair, ...]]:

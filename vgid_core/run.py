@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from vgid_core.artifact import build_manifest, write_adapter, write_manifest
+from vgid_core.artifact import RunRecord, build_manifest, write_adapter, write_manifest
 from vgid_core.base_model import load_base, require_trained
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import DataError, PairSet
@@ -68,66 +68,72 @@ def unlearn(spec: UnlearnSpec, on_step: OnStep | None = None, on_metrics: OnMetr
 
 
 def _run(spec: UnlearnSpec, on_step: OnStep | None, on_metrics: OnMetrics | None) -> UnlearnResult:
-    retain, dropped = _without_overlap(spec)
-    sets = [_named(spec.forget, "forget"), _named(retain, "retain")]
-    sets += [_named(spec.utility, "utility")] if spec.utility is not None else []
-    sets += [_named(items, name) for name, items in spec.probes.items()]
+    sets, dropped = _sets(spec)
     tracker = ProgressTracker(spec.config.training.steps, on_step)
     clock = _Clock(tracker)
 
     clock.enter(Phase.loading)
     base = load_base(spec.model, spec.config)
-    clock.enter(Phase.baseline)
-    before = evaluate(base.model, base, sets, spec.config.evaluation, tracker.within)
-    if on_metrics is not None:
-        on_metrics("before", before)
+    for items in sets:
+        base.encoder.require_plain_text(items)
 
-    clock.enter(Phase.distilling)
+    def measure(stage: Stage, phase: Phase, model: Any) -> list[Metric]:
+        clock.enter(phase)
+        metrics = evaluate(model, base, sets, spec.config.evaluation, tracker.within)
+        if on_metrics is not None:
+            on_metrics(stage, metrics)
+        return metrics
 
     def step_done(step: int, forget: BatchLoss, retain: BatchLoss | None) -> None:
         tracker.step_done(step, forget.loss, None if retain is None else retain.loss)
 
+    before = measure("before", Phase.baseline, base.model)
+    clock.enter(Phase.distilling)
     distilled = distil(base, sets[0], sets[1], spec.config, step_done)
-    student = distilled.student
-    trained = require_trained(student)
-
-    clock.enter(Phase.evaluating)
-    after = evaluate(student, base, sets, spec.config.evaluation, tracker.within)
-    if on_metrics is not None:
-        on_metrics("after", after)
+    trained = require_trained(distilled.student)
+    after = measure("after", Phase.evaluating, distilled.student)
 
     clock.enter(Phase.packaging)
-    write_adapter(student, spec.out, spec.model_name)
-    data = {items.name: {"digest": items.digest, "pairs": len(items)} for items in sets}
-    data["retain"]["dropped_for_overlap_with_forget"] = dropped
-    manifest = build_manifest(
-        base=base,
+    write_adapter(distilled.student, spec.out, spec.model_name)
+    record = RunRecord(
         model_name=spec.model_name,
         config=spec.config,
-        data=data,
+        data=_described(sets, dropped),
         trained_modules=trained,
         path=distilled.path,
         metrics={"before": before, "after": after},
         stop_reason="steps-done",
         steps=spec.config.training.steps,
         seconds=clock.seconds(),
-        folder=spec.out,
     )
+    manifest = build_manifest(base, record, spec.out)
     write_manifest(manifest, spec.out)
-    return UnlearnResult(spec.out, before, after, spec.config.training.steps, "steps-done", manifest)
+    return UnlearnResult(spec.out, before, after, record.steps, record.stop_reason, manifest)
 
 
-def _without_overlap(spec: UnlearnSpec) -> tuple[PairSet, int]:
-    """The retain set less photos that are to be forgotten: else one term would undo the other's work."""
+def _sets(spec: UnlearnSpec) -> tuple[list[PairSet], int]:
+    """Forget, retain and what else is measured, by role; and how many retain pairs were dropped.
+
+    Photos that are to be forgotten leave the retain set: else one term would undo the other's work.
+    """
     try:
         retain = spec.retain.without_images_of(spec.forget)
     except DataError as error:
         raise DataError("shows only images that are to be forgotten", "retain") from error
-    return retain, len(spec.retain) - len(retain)
+    roles = {"forget": spec.forget, "retain": retain}
+    if spec.utility is not None:
+        roles["utility"] = spec.utility
+    for name, items in spec.probes.items():
+        if name in ("forget", "retain", "utility"):
+            raise DataError("is a reserved name", f"probes.{name}")
+        roles[name] = items
+    return [PairSet(name, items.pairs) for name, items in roles.items()], len(spec.retain) - len(retain)
 
 
-def _named(items: PairSet, name: str) -> PairSet:
-    return PairSet(name, items.pairs)
+def _described(sets: list[PairSet], dropped: int) -> dict[str, dict[str, Any]]:
+    data: dict[str, dict[str, Any]] = {items.name: {"digest": items.digest, "pairs": len(items)} for items in sets}
+    data["retain"]["dropped_for_overlap_with_forget"] = dropped
+    return data
 
 
 class _Clock:

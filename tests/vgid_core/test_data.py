@@ -15,6 +15,12 @@ def test_a_set_survives_the_disk(tmp_path: Path) -> None:
     assert back == original
 
 
+def test_characters_that_some_take_for_line_ends_survive_the_disk(tmp_path: Path) -> None:
+    original = PairSet.of("forget", [Pair(picture(1), "one\u2028two\x85three?", "four\u2029five\nsix\x0bseven")])
+    original.write_jsonl(tmp_path / "forget.jsonl")
+    assert PairSet.from_jsonl(tmp_path / "forget.jsonl") == original
+
+
 def test_an_image_named_twice_is_held_once(tmp_path: Path) -> None:
     image = picture(1)
     PairSet.of("forget", [Pair(image, "a?", "b"), Pair(image, "c?", "d")]).write_jsonl(tmp_path / "f.jsonl")

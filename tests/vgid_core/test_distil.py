@@ -154,12 +154,14 @@ def test_a_matrix_that_never_moved_is_an_error(base: BaseModel) -> None:
         require_trained(student)
 
 
-def test_the_vision_tower_is_adapted_on_request(base: BaseModel) -> None:
-    student = attach_adapter(base, LoraSettings(scope="language+vision"))
-    names = [name for name, p in student.named_parameters() if p.requires_grad]
-    assert any("vision_tower" in name for name in names)
-    assert any("language_model" in name for name in names)
-    assert not any("lm_head" in name for name in names)
+def test_the_vision_tower_is_trained_on_request(base: BaseModel) -> None:
+    settings = config().model_copy(update={"lora": LoraSettings(scope="language+vision")})
+    distilled = distil(base, FORGET, RETAIN, settings)
+    modules = require_trained(distilled.student)
+    assert distilled.path == "plain"
+    for part in ("vision_tower", "multi_modal_projector", "language_model"):
+        assert any(part in name for name in modules)
+    assert not any("lm_head" in name for name in modules)
 
 
 def adapter_of(base_folder: object, seed: int) -> dict[str, torch.Tensor]:

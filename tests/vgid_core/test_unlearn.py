@@ -1,6 +1,7 @@
 """A whole run through the public door, on a real model too small to know anything."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -183,8 +184,40 @@ def test_no_more_pairs_are_measured_than_asked_for(base: BaseModel) -> None:
     assert shares == [0.5, 1.0]
 
 
-def test_an_answer_with_a_control_token_is_refused_by_name(tiny_folder: Path, tmp_path: Path) -> None:
-    bad = PairSet.of("forget", [Pair(picture(1), "Who is this?", "Ada <image> Quill")])
+@pytest.mark.parametrize(
+    ("role", "field"),
+    [("forget", "forget[1].answer"), ("retain", "retain[1].answer"), ("utility", "utility[1].answer")],
+)
+def test_a_text_with_a_control_token_is_named_before_anything_is_computed(
+    tiny_folder: Path, tmp_path: Path, role: str, field: str
+) -> None:
+    good = Pair(picture(90), "Who is this?", "Ada Quill")
+    bad = PairSet.of(role, [good, Pair(picture(91), "Who is this?", "Ada <image> Quill")])
+    heard: list[Progress] = []
     with pytest.raises(DataError) as error:
-        unlearn(spec(tiny_folder, tmp_path / "out", forget=bad))
+        unlearn(spec(tiny_folder, tmp_path / "out", **{role: bad}), heard.append)
+    assert error.value.field == field
     assert "Quill" not in str(error.value)
+    assert {progress.phase for progress in heard} == {"loading"}
+
+
+def test_a_probe_cant_take_a_sets_place(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        unlearn(spec(tiny_folder, tmp_path / "out", probes={"forget": pair_set("probe", 2)}))
+    assert error.value.field == "probes.forget"
+
+
+def test_the_readmes_library_example_runs_as_written(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    pair_set("forget", 4).write_jsonl("forget.jsonl")
+    pair_set("retain", 6, first_picture=20).write_jsonl("retain.jsonl")
+    exec(
+        compile(
+            block.replace("path/or/hub-id", str(tiny_folder)).replace('"steps": 60', '"steps": 3'), "README", "exec"
+        )
+    )
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
