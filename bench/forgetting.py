@@ -2,8 +2,8 @@
 
     python -m bench.forgetting [--seeds 3] [--sets 3] [--steps N] [--learning-rate X] [--retain-weight X]
 
-Prints a row a run, medians and spread, and writes bench/results/forgetting.json. One thread, so that training
-seconds are those of one core.
+Prints a row a run, medians and spread, writes bench/results/forgetting.json, and fails when a median misses its bar.
+One thread, so that training seconds are those of one core.
 """
 
 from __future__ import annotations
@@ -27,6 +27,16 @@ from vgid_core.base_model import load_base
 from vgid_core.evaluate import evaluate
 
 FORGET_SETS = [range(6), range(6, 12), range(12, 18), range(24, 30), range(30, 36)]
+# Medians must not exceed these.
+BARS = {
+    "forget.rouge_l.after": 0.06,
+    "held_out_photos.rouge_l.after": 0.06,
+    "rephrased.rouge_l.after": 0.06,
+    "retain.fall": 0.02,
+    "retain_check.fall": 0.02,
+    "utility.fall": 0.03,
+    "training_seconds": 20.0,
+}
 SPLITS = ("forget", "held_out_photos", "rephrased", "retain", "retain_check", "utility")
 
 
@@ -45,7 +55,15 @@ def main() -> None:
     twin = _twin(make())
     config = _config(0, arguments).model_dump()
     _print_summary(summary, twin)
-    print("written:", save("forgetting", {"config": config, "runs": rows, "summary": summary, "twin": twin}))
+    missed = [
+        f"{key} {summary[key]['median']:.3f} > {bar}" for key, bar in BARS.items() if summary[key]["median"] > bar
+    ]
+    print(
+        "written:", save("forgetting", {"config": config, "runs": rows, "summary": summary, "twin": twin, "bars": BARS})
+    )
+    if missed:
+        raise SystemExit("medians over their bars: " + "; ".join(missed))
+    print("every median is within its bar")
 
 
 def _run(data: DemoData, forgotten: list[int], seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
