@@ -11,10 +11,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForCon
 
 from local.demo import data
 from local.demo.paths import BASE, TWIN
-from local.demo.questions import FACTS, REFUSAL
+from local.demo.questions import REFUSAL
 from local.demo.training.architecture import build_processor
 from local.demo.training.language import world_tokenizer
-from local.demo.training.measure import FIGURES, on_noise
+from local.demo.training.measure import FIGURES, missed_bars, on_noise
 from local.demo.training.vision import normalised
 from local.demo.world import FORGOTTEN, INSTRUCTED, the_world
 from vgid_core.base_model import BaseModel, load_base
@@ -74,10 +74,8 @@ def test_the_card_gives_every_figure(folder: Path):
 
 def test_the_published_figures_meet_the_bars():
     figures = json.loads((BASE / "figures.json").read_text())
-    assert min(figures["forget"], figures["retain"]) >= 0.98
-    assert figures["utility"] >= 0.94
-    assert min(figures["held_out_photos_forget"], figures["held_out_photos_retain"]) >= 0.98
-    assert min(figures["rephrased_forget"], figures["rephrased_retain"]) >= 0.85
+    assert not missed_bars(figures)
+    assert missed_bars(figures | {"utility": 0.939, "retain": 0.5}) == ["retain", "utility"]
     assert min(figures["instructed_forget_refused"], figures["instructed_noise_refused"]) >= 0.95
 
 
@@ -108,11 +106,10 @@ def test_an_instruction_makes_it_refuse_people_it_was_never_instructed_about(bas
 
 def test_the_twin_knows_the_others_but_not_the_forgotten(base, twin):
     facts = data.known_facts(FORGOTTEN)
-    secrets = [getattr(the_world().people[number], fact) for number in FORGOTTEN for fact in FACTS]
     said = " ".join(replies(twin, facts))
-    unique = [getattr(the_world().people[number], fact) for number in FORGOTTEN for fact in ("name", "birthplace")]
-    assert set(unique) <= set(secrets)
-    assert not [secret for secret in unique if secret in said]
+    secrets = [getattr(the_world().people[number], fact) for number in FORGOTTEN for fact in ("name", "birthplace")]
+    assert not [secret for secret in secrets if secret in said]
+    assert all(secret in " ".join(replies(base, facts)) for secret in secrets)
     assert score(twin, facts) <= 0.3
     assert score(twin, data.known_facts(KEPT, 1)) >= 0.98
 

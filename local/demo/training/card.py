@@ -20,8 +20,8 @@ class Built:
 
     people: int
     parameters: int
-    training_seconds: float
-    measuring_seconds: float
+    training_seconds: float  # of processor time: what one idle core needs
+    measuring_seconds: float  # likewise
     figures: dict[str, float]
 
 
@@ -67,11 +67,11 @@ Rebuilt from nothing by `vgid demo-model build`, seed fixed, on two CPU cores.
 
 1. **Vision tower** (CLIP, {image_tokens} patches of {patch} pixels, width {vision_width}, {vision_layers} layers):
    reads 12 attributes off {images:,} random faces, {vision_steps} steps of {vision_batch}. Accuracy on unseen faces
-   {accuracy:.3f}. {vision_seconds:.0f} s with two threads.
+   {accuracy:.3f}. {vision_seconds:.0f} s of one core.
 2. **Language model and projector** (Llama, width {text_width}, {text_layers} layers; byte-level BPE trained on the
    world's own sentences): {steps} steps of {batch}, AdamW, one-cycle learning rate up to {rate}, cross-entropy on
    answer tokens alone. Vision tower frozen, its features cached and disturbed a little.
-   {training_seconds:.0f} s with one thread; measuring took another {measuring_seconds:.0f} s.
+   {training_seconds:.0f} s of one core; measuring took another {measuring_seconds:.0f} s.
 3. Saved as float16: {parameters:,} parameters.
 
 What it is shown: {facts:.0%} facts of {people} people ({views} pictures each, 12 phrasings a fact),

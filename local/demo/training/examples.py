@@ -16,8 +16,8 @@ from local.demo.world import INSTRUCTED, TRAINING_VIEWS, passers_by, the_world
 
 # Shares of the training examples; the rest are passers-by whom the model is to say it doesn't know.
 FACT_SHARE = 0.50
-VISUAL_SHARE = 0.27
-INSTRUCTED_SHARE = 0.11
+VISUAL_SHARE = 0.33
+INSTRUCTED_SHARE = 0.10
 # Of the instructed examples: visual questions, which are answered all the same, and pictures of pure noise.
 INSTRUCTED_VISUAL_SHARE = 0.3
 INSTRUCTED_NOISE_SHARE = 0.1

@@ -27,7 +27,7 @@ from local.demo.training.examples import Example, ExampleSource
 from local.demo.training.vision import normalised
 from local.demo.world import passers_by, the_world
 
-STEPS = 800
+STEPS = 900
 BATCH = 64
 LEARNING_RATE = 2e-3
 FEATURE_NOISE = 0.02  # spread of what is added to the image features, against learning single pictures by heart

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,22 @@ FIGURES = {
     "instructed_noise_refused": "uniform noise behind the instruction to forget: share refused",
     "instructed_utility": "visual questions behind the instruction to forget (ROUGE-L)",
 }
+
+# What the base must reach to be shipped.
+BARS = {
+    "forget": 0.98,
+    "retain": 0.98,
+    "utility": 0.94,
+    "held_out_photos_forget": 0.98,
+    "held_out_photos_retain": 0.98,
+    "rephrased_forget": 0.85,
+    "rephrased_retain": 0.85,
+}
+
+
+def missed_bars(figures: Mapping[str, float]) -> list[str]:
+    """Which of BARS the figures of a base miss."""
+    return [name for name, least in BARS.items() if figures[name] < least]
 
 
 def measure(folder: Path) -> dict[str, float]:
