@@ -78,8 +78,9 @@ class Client:
             "due_at": due_at.isoformat() if due_at else None,
             "metadata": dict(metadata) if metadata else None,
         }
-        sets = {"forget": forget, **({"retain": retain} if retain is not None else {}), **(probes or {})}
-        parts = multipart_of({name: value for name, value in fields.items() if value is not None}, sets)
+        sets = {"forget": forget} if retain is None else {"forget": forget, "retain": retain}
+        given = {name: value for name, value in fields.items() if value is not None}
+        parts = multipart_of(given, sets, probes or {})
         return self._post_once(parts, idempotency_key or str(uuid.uuid4()))
 
     def get(self, job_id: str) -> Job:

@@ -187,6 +187,8 @@ def _assignments(given: list[str] | None, option: str) -> dict[str, str]:
     pairs = [text.partition("=") for text in given or []]
     if any(not (name and mark) for name, mark, _ in pairs):
         raise typer.BadParameter("must look like NAME=VALUE", param_hint=option)
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise typer.BadParameter("gives one name two values", param_hint=option)
     return {name: value for name, _, value in pairs}
 
 

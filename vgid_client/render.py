@@ -10,6 +10,7 @@ from typing import Self
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.table import Table
 
@@ -21,14 +22,14 @@ _LINE_EVERY = 5.0  # seconds between plain progress lines within one phase
 
 
 def jobs_table(page: JobPage) -> Table:
-    """One row a job."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("job", "state", "phase", "model", "your id", "created"):
-        table.add_column(name, no_wrap=name == "job")
+    """One row a job. On 80 columns the client's own id alone is cut; all else is in `job_table`."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
+    for name in ("job", "state", "created"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("your id", no_wrap=True, overflow="ellipsis")
     for job in page.jobs:
         state = f"[{_STYLES.get(job.state, 'default')}]{job.state}[/]"
-        created = f"{job.created_at.astimezone():%Y-%m-%d %H:%M:%S}"
-        table.add_row(job.id, state, job.phase or "", job.model, job.external_id or "", created)
+        table.add_row(job.id, state, f"{job.created_at.astimezone():%Y-%m-%d %H:%M}", escape(job.external_id or ""))
     return table
 
 

@@ -32,7 +32,7 @@ def read_jsonl(path: str | Path) -> list[Pair]:
     source = Path(path)
     images: dict[str, bytes] = {}
     pairs = []
-    for number, line in enumerate(_text_of(source).splitlines(), start=1):
+    for number, line in enumerate(_text_of(source).split("\n"), start=1):
         if line.strip():
             pairs.append(_pair_of_line(line, f"{source.name}, line {number}", source.parent, images))
     if not pairs:
@@ -40,20 +40,23 @@ def read_jsonl(path: str | Path) -> list[Pair]:
     return pairs
 
 
-def multipart_of(request: Mapping[str, Any], sets: Mapping[str, Iterable[Pair]]) -> list[Part]:
-    """The parts of a submission: `request` with `sets` put in, then one part for each different image.
-
-    A set named 'forget' or 'retain' stands beside the other fields, every other one under `probes`.
-    """
+def multipart_of(
+    request: Mapping[str, Any], sets: Mapping[str, Iterable[Pair]], probes: Mapping[str, Iterable[Pair]]
+) -> list[Part]:
+    """The parts of a submission: `request` with `sets` and `probes` put in, then one part for each different image."""
     images: dict[str, bytes] = {}
-    body: dict[str, Any] = dict(request)
-    for name, pairs in sets.items():
-        place = body if name in ("forget", "retain") else body.setdefault("probes", {})
-        place[name] = [_reference(pair, images) for pair in pairs]
+    body: dict[str, Any] = {**request, **_references(sets, images)}
+    # Apart from `sets`: whatever a probe is called, it can't take the place of what is to be forgotten.
+    if probes:
+        body["probes"] = _references(probes, images)
     document = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     parts: list[Part] = [("request", (None, document, "application/json"))]
     parts += [(name, (name, data, "application/octet-stream")) for name, data in images.items()]
     return parts
+
+
+def _references(sets: Mapping[str, Iterable[Pair]], images: dict[str, bytes]) -> dict[str, list[dict[str, Any]]]:
+    return {name: [_reference(pair, images) for pair in pairs] for name, pairs in sets.items()}
 
 
 def _reference(pair: Pair, images: dict[str, bytes]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.client.conftest import PAIRS, Service
-from vgid_client import Client
+from vgid_client import Client, read_jsonl
 from vgid_client.download import sha256_of
 
 
@@ -50,6 +50,50 @@ def test_submitting_prints_the_id_alone(service: Service, client: Client, reques
     assert job.data.probes == {"rephrased": 3}
     assert job.config["training"]["steps"] == 7
     assert (job.external_id, job.metadata) == ("CASE-9", {"team": "privacy"})
+
+
+@pytest.mark.parametrize("name", ["forget", "retain", "utility"])
+def test_a_probe_cannot_take_the_place_of_another_set(
+    service: Service, client: Client, request_file: Path, name: str
+) -> None:
+    done = vgid(service, "submit", request_file, "--model", "tiny", "--probe", f"{name}={request_file}")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"can't name a probe {name}" in done.stderr
+    assert client.list_jobs().jobs == ()
+
+
+def test_one_name_for_two_probes_is_refused(service: Service, request_file: Path) -> None:
+    twice = ["--probe", f"a={request_file}", "--probe", f"a={request_file}"]
+    done = vgid(service, "submit", request_file, "--model", "tiny", *twice)
+    assert done.returncode == 2
+    assert "--probe" in done.stderr
+
+
+def test_a_text_may_hold_every_separator_that_json_allows(service: Service, client: Client, request_file: Path) -> None:
+    record = {"image": "0.png", "question": "One\u2028two\u2029three\u0085four?", "answer": "Yes."}
+    with request_file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+    assert read_jsonl(request_file)[3].question == record["question"]
+    done = vgid(service, "submit", request_file, "--model", "tiny")
+    assert (done.returncode, done.stderr) == (0, "")
+    job = client.get(done.stdout.strip())
+    assert job.data is not None
+    assert job.data.forget_pairs == 4
+
+
+def test_the_list_of_jobs_fits_eighty_columns(service: Service, client: Client) -> None:
+    running = client.submit("tiny", PAIRS, external_id="A-RATHER-LONG-NUMBER-OF-YOURS-2031-00042")
+    service.claim(running.id)
+    done = client.submit("tiny", PAIRS)
+    service.fail(done.id, service.claim(done.id))
+    told = {"VGID_API_URL": service.url, "VGID_API_KEY": service.secret, "COLUMNS": "80"}
+    lines = run(told, "jobs").stdout.split("\n")
+    assert max(map(len, lines)) <= 80
+    (row,) = [line for line in lines if running.id in line]
+    assert f"{running.created_at.astimezone():%Y-%m-%d %H:%M}" in row
+    assert "running" in row.split()
+    assert "A-RATHER" in row
+    assert any(done.id in line and "failed" in line.split() for line in lines)
 
 
 def test_showing_and_listing(service: Service, client: Client) -> None:
