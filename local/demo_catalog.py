@@ -6,7 +6,7 @@ import json
 
 from local.demo.data import write
 from local.demo.paths import BASE
-from local.home import Home
+from local.home import Home, write_private
 
 _CATALOG = """\
 # Written once by `vgid up` or `vgid demo`; edit it to add models of your own, then restart.
@@ -27,13 +27,11 @@ utility = {utility}
 
 def ensure_catalog(home: Home) -> None:
     """Writes the demo's data and the catalog where there is none; leaves an edited one alone."""
-    data = home.folder / "demo-data"
-    if not data.is_dir():
-        write(home.folder)
+    data = write(home.folder)
     if not home.catalog.exists():
         text = _CATALOG.format(
             checkpoint=json.dumps(str(BASE)),
             retain=json.dumps(str(data / "retain.jsonl")),
             utility=json.dumps(str(data / "utility.jsonl")),
         )
-        home.catalog.write_text(text, encoding="utf-8")
+        write_private(home.catalog, text)

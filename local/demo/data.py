@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -49,11 +50,19 @@ class DemoData:
             pairs.write_jsonl(folder / f"{item.name}.jsonl")
 
 
-def write(home: Path) -> DemoData:
-    """The demo's data, also written to `<home>/demo-data` as JSONL."""
-    data = make()
-    data.write(home / "demo-data")
-    return data
+def write(home: Path) -> Path:
+    """Writes the demo's data to `<home>/demo-data` as JSONL, whole or not at all, unless it is there; returns where.
+
+    One process at a time may do this in one home.
+    """
+    folder = home / "demo-data"
+    if not folder.is_dir():
+        # A killed process's leavings look like data: only a whole folder gets the name.
+        unfinished = home / ".demo-data.new"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        make().write(unfinished)
+        unfinished.rename(folder)
+    return folder
 
 
 def make(forgotten: Sequence[int] = FORGOTTEN) -> DemoData:

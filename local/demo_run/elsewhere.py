@@ -28,8 +28,8 @@ def answers_elsewhere(base: Path, adapter: Path, pairs: PairSet, folder: Path) -
     `folder` takes the questions and images that it reads.
     """
     pairs.write_jsonl(folder / f"{pairs.name}.jsonl")
-    lines = (folder / f"{pairs.name}.jsonl").read_text(encoding="utf-8").splitlines()
-    items = [json.loads(line) for line in lines]
+    lines = (folder / f"{pairs.name}.jsonl").read_text(encoding="utf-8").split("\n")
+    items = [json.loads(line) for line in lines if line]
     questions = folder / "questions.json"
     asked = [{"image": str(folder / item["image"]), "question": item["question"]} for item in items]
     questions.write_text(json.dumps(asked, ensure_ascii=False), encoding="utf-8")

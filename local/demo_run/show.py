@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from local.demo.data import DemoData, write
+from local.demo.data import DemoData, make
 from local.demo.paths import BASE
 from local.demo_run.elsewhere import answers_elsewhere, unpack
 from local.demo_run.picture import Shown, draw
@@ -61,7 +61,7 @@ class _Demo:
         self._screen = screen
         self._home = home
         self._picture = picture
-        self._data: DemoData = write(home)
+        self._data: DemoData = make()
         self._said: dict[str, list[str]] = {}
         self._respondent: Respondent
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from local.demo.paths import BASE
 from local.demo_run import elsewhere
 from local.demo_run.elsewhere import answers_elsewhere
 from local.errors import LocalError
+from vgid_core.data import PairSet
 
 
 def test_the_script_imports_nothing_of_ours() -> None:
@@ -23,6 +26,17 @@ def test_the_script_imports_nothing_of_ours() -> None:
         elif isinstance(node, ast.ImportFrom):
             imported.add((node.module or "").split(".")[0])
     assert imported <= {"json", "sys", "typing", "torch", "peft", "PIL", "transformers"}
+
+
+def test_a_question_may_hold_every_separator_that_json_allows(tmp_path: Path) -> None:
+    first = make().shown_forgotten.pairs[0]
+    odd = PairSet.of("odd", [replace(first, question="One\u2028two\u2029three\u0085four?")])
+    nothing = tmp_path / "adapter"
+    nothing.mkdir()
+    with pytest.raises(LocalError, match="plain PEFT couldn't use the adapter"):
+        answers_elsewhere(BASE, nothing, odd, tmp_path)
+    (asked,) = json.loads((tmp_path / "questions.json").read_text(encoding="utf-8"))
+    assert asked["question"] == odd.pairs[0].question
 
 
 def test_an_adapter_that_is_none_is_an_error_in_one_line(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """The sets of a forget request: right in size, disjoint where they must be, and the same after a trip to disk."""
 
+import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from local.demo.data import DemoData, make, write
 from local.demo.questions import FACTS, VISUALS, answer
 from local.demo.world import the_world
+from local.leash import start_leashed
+from tests.waiting import eventually
 from vgid_core.data import PairSet
 
 SETS = [item.name for item in fields(DemoData)]
@@ -64,9 +68,36 @@ def test_any_six_people_can_be_forgotten(forgotten):
 
 
 def test_every_set_survives_the_trip_to_disk(data, tmp_path):
-    written = write(tmp_path)
-    for name in SETS:
-        pairs = PairSet.from_jsonl(tmp_path / "demo-data" / f"{name}.jsonl")
-        assert pairs.name == name
-        assert pairs.digest == getattr(written, name).digest == getattr(data, name).digest
+    check_folder(write(tmp_path), data)
     assert data.forget.pairs[0].image.decode().size == (64, 64)
+
+
+def test_writing_goes_well_after_a_process_was_killed_while_writing(data, tmp_path):
+    with start_leashed([sys.executable, "-c", WRITE_AND_STOP, tmp_path], log=tmp_path / "log") as killed:
+        eventually(lambda: list(tmp_path.rglob("retain.jsonl")), every=0.005)
+        killed.kill()
+    assert (tmp_path / ".demo-data.new").is_dir()
+
+    check_folder(write(tmp_path), data)
+
+    assert not (tmp_path / ".demo-data.new").exists()
+
+
+# Stops where a kill hurts most: some sets written, others not.
+WRITE_AND_STOP = """
+import signal, sys
+from pathlib import Path
+from local.demo.data import write
+def stop(event, details):
+    if event == "open" and str(details[0]).endswith("utility.jsonl"):
+        signal.pause()
+sys.addaudithook(stop)
+write(Path(sys.argv[1]))
+"""
+
+
+def check_folder(folder: Path, data: DemoData) -> None:
+    for name in SETS:
+        pairs = PairSet.from_jsonl(folder / f"{name}.jsonl")
+        assert pairs.name == name
+        assert pairs.digest == getattr(data, name).digest
