@@ -153,8 +153,8 @@ def end_leftover_server(data: Path) -> None:
         if str(data) in process.cmdline():
             process.send_signal(signal.SIGQUIT)
             process.wait(timeout=10.0)
-    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
-        pass
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess, psutil.AccessDenied):
+        pass  # no server of ours: that one would let us look at it
     except psutil.TimeoutExpired as error:
         raise LocalError(f"a Postgres server left over on {data} doesn't end") from error
     lock.unlink(missing_ok=True)
