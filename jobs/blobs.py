@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from uuid import UUID
@@ -37,7 +39,16 @@ class BlobStore(Protocol):
         """The jobs whose inputs were written at least so long ago."""
 
     def put_artifact(self, source: Path) -> tuple[str, int]:
-        """Stores a copy of the file under the sha256 of its bytes: (sha256 in hex, size in bytes)."""
+        """Stores a copy of the file under the sha256 of its bytes: (sha256 in hex, size in bytes).
+
+        Stored already, it counts as written now.
+        """
+
+    def artifacts_older_than(self, seconds: float) -> list[str]:
+        """The sha256 of the artifacts that were put, for the last time, at least so long ago."""
+
+    def delete_artifact(self, sha256: str, *, older_than: float) -> bool:
+        """Deletes an artifact unless it was put within the last `older_than` seconds; whether it did."""
 
     def path_of_artifact(self, sha256: str) -> Path:
         """A local file with the artifact's bytes. Raises BlobMissing."""
@@ -85,10 +96,24 @@ class FileBlobStore:
         with source.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             target = self._artifact_file(sha256)
-            if not target.exists():
+            if not _refreshed(target):
                 file.seek(0)
                 self._place(lambda copy: shutil.copyfileobj(file, copy, _CHUNK_BYTES), target)
         return sha256, target.stat().st_size
+
+    def artifacts_older_than(self, seconds: float) -> list[str]:
+        """The sha256 of the artifacts that were put, for the last time, at least so long ago."""
+        return [file.stem for file in _older_than(self._artifacts.glob("*/*.zip"), seconds)]
+
+    def delete_artifact(self, sha256: str, *, older_than: float) -> bool:
+        """Deletes an artifact unless it was put within the last `older_than` seconds; whether it did."""
+        target = self._artifact_file(sha256)
+        _make_folder(target.parent)
+        with _locked(target.parent):
+            old = bool(_older_than([target], older_than))
+            if old:
+                target.unlink()
+        return old
 
     def path_of_artifact(self, sha256: str) -> Path:
         """The artifact's file. Raises BlobMissing."""
@@ -128,6 +153,27 @@ class FileBlobStore:
 
 def _write(file: BinaryIO, data: bytes) -> None:
     file.write(data)
+
+
+def _refreshed(artifact: Path) -> bool:
+    """Makes a stored artifact as young as a new one; False if there is none. Never in the middle of a deletion."""
+    _make_folder(artifact.parent)
+    with _locked(artifact.parent):
+        if not artifact.exists():
+            return False
+        os.utime(artifact)
+        return True
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps out every other process that locks `folder` too."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _make_folder(folder: Path) -> None:

@@ -32,9 +32,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The answer to a heartbeat. `stalled_for` is the time in seconds since the last progress."""
+    """The answer to a heartbeat. `stalled_for` is the time in seconds since the last progress, made in `phase`."""
 
     held: bool
+    phase: Phase | None = None
     cancel_requested: bool = False
     stalled_for: float = 0.0
 
@@ -94,12 +95,12 @@ def heartbeat(s: Session, job_id: UUID, token: UUID, lease_seconds: float) -> He
         update(Job)
         .where(Job.id == job_id, Job.attempt_token == token)
         .values(lease_expires_at=func.now() + timedelta(seconds=lease_seconds), updated_at=Job.updated_at)
-        .returning(Job.cancel_requested_at, func.extract("epoch", func.now() - Job.last_progress_at))
+        .returning(Job.phase, Job.cancel_requested_at, func.extract("epoch", func.now() - Job.last_progress_at))
         .execution_options(synchronize_session=False)
     ).one_or_none()
     if row is None:
         return Heartbeat(held=False)
-    return Heartbeat(held=True, cancel_requested=row[0] is not None, stalled_for=float(row[1]))
+    return Heartbeat(held=True, phase=row[0], cancel_requested=row[1] is not None, stalled_for=float(row[2]))
 
 
 def report(s: Session, job_id: UUID, token: UUID, progress: Progress) -> bool:

@@ -7,13 +7,15 @@ from uuid import UUID
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 QUEUE_NAME = "vgid"
 TASK_NAME = "vgid.run_job"
 
-_TIMEOUTS = {"socket_connect_timeout": 2.0, "socket_timeout": 5.0}
+_TIMEOUTS = {"socket_connect_timeout": 1.0, "socket_timeout": 1.0}
 # A pooled connection to a Redis that has restarted fails once; a Redis that is down is the reaper's business.
-_RETRIES = {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
+_RETRIES = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
 
 
 class QueueUnavailable(Exception):
@@ -26,7 +28,7 @@ class JobQueue:
     def __init__(self, redis_url: str) -> None:
         self._sender = Celery("vgid", broker=redis_url, set_as_current=False)
         self._sender.conf.update(task_ignore_result=True, broker_transport_options=dict(_TIMEOUTS))
-        self._redis = redis.Redis.from_url(redis_url, **_TIMEOUTS)
+        self._redis = redis.Redis.from_url(redis_url, retry=Retry(NoBackoff(), 1), **_TIMEOUTS)
 
     def publish(self, job_id: UUID) -> None:
         """Tells one worker about the job. Call it after the commit. Raises QueueUnavailable."""

@@ -5,8 +5,10 @@ Any number of processes may reap at once; Postgres decides who does what.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -15,11 +17,11 @@ from sqlalchemy.orm import Session
 from jobs import moves
 from jobs.blobs import BlobStore
 from jobs.database import SessionFactory
+from jobs.ending import delete_inputs
 from jobs.queue import JobQueue, QueueUnavailable
-from jobs.repository import mark_inputs_deleted
 from jobs.settings import Settings
 from jobs.states import ENDED, OPEN, State
-from jobs.tables import Job
+from jobs.tables import Artifact, Job
 
 _BATCH = 500
 _ORPHAN_SECONDS = 3600.0  # longer than any upload takes from its first byte on disk to its commit
@@ -28,7 +30,10 @@ _REPUBLISH_LOCK = 0x76676964  # "vgid"
 
 @dataclass(frozen=True)
 class ReapReport:
-    """What one round did. `queue_reachable` is False when lost messages couldn't be looked for."""
+    """What one round did. `queue_reachable` is False when lost messages couldn't be looked for.
+
+    `undeletable` are the jobs whose uploads the disk didn't let go: every round tries again, and a person should look.
+    """
 
     requeued: list[UUID]
     poisoned: list[UUID]
@@ -36,6 +41,7 @@ class ReapReport:
     republished: list[UUID]
     inputs_deleted: list[UUID]
     orphans_deleted: list[UUID]
+    undeletable: list[UUID]
     queue_reachable: bool
 
 
@@ -55,13 +61,16 @@ def reap(sessions: SessionFactory, blobs: BlobStore, settings: Settings, queue: 
             queue.publish(job_id)
     except QueueUnavailable:
         queue_reachable = False
+    inputs_deleted, ended_left = _sweep_ended(sessions, blobs)
+    orphans_deleted, orphans_left = _sweep_orphans(sessions, blobs)
     return ReapReport(
         requeued=expired[State.queued],
         poisoned=expired[State.failed],
         cancelled=expired[State.cancelled],
         republished=republished,
-        inputs_deleted=_sweep_ended(sessions, blobs),
-        orphans_deleted=_sweep_orphans(sessions, blobs),
+        inputs_deleted=inputs_deleted,
+        orphans_deleted=orphans_deleted,
+        undeletable=ended_left + orphans_left,
         queue_reachable=queue_reachable,
     )
 
@@ -98,27 +107,53 @@ def _choose_lost(s: Session, depth: int, after_seconds: float) -> list[UUID]:
     return [job.id for job in jobs]
 
 
-def _sweep_ended(sessions: SessionFactory, blobs: BlobStore) -> list[UUID]:
-    """Deletes the uploads of jobs that ended without anybody deleting them."""
+def sweep_artifacts(sessions: SessionFactory, blobs: BlobStore) -> list[str]:
+    """Deletes artifacts that no job names: stored by an attempt whose job was cancelled or taken away meanwhile.
+
+    The sha256 of each. Looks at every artifact, so it isn't for every round. Raises what the database or disk raise.
+    """
+    deleted: list[str] = []
+    old = blobs.artifacts_older_than(_ORPHAN_SECONDS)
+    for start in range(0, len(old), _BATCH):
+        candidates = old[start : start + _BATCH]
+        with sessions.begin() as s:
+            named = set(s.scalars(select(Artifact.sha256).where(Artifact.sha256.in_(candidates))))
+        # stored again since, it may be named by now: then it isn't old any more, and stays
+        deleted += [
+            sha256
+            for sha256 in candidates
+            if sha256 not in named and blobs.delete_artifact(sha256, older_than=_ORPHAN_SECONDS)
+        ]
+    return deleted
+
+
+def _sweep_ended(sessions: SessionFactory, blobs: BlobStore) -> tuple[list[UUID], list[UUID]]:
+    """Deletes the uploads of jobs that ended without anybody deleting them: those that are gone, those that aren't."""
     remain = select(Job.id).where(Job.state.in_(ENDED), Job.inputs_deleted_at.is_(None))
     with sessions.begin() as s:
         job_ids = list(s.scalars(remain.order_by(Job.finished_at).limit(_BATCH)))
-    for job_id in job_ids:
-        blobs.delete_inputs(job_id)
-        with sessions.begin() as s:
-            mark_inputs_deleted(s, job_id)
-    return job_ids
+    return _delete_each(job_ids, partial(delete_inputs, sessions, blobs))
 
 
-def _sweep_orphans(sessions: SessionFactory, blobs: BlobStore) -> list[UUID]:
+def _sweep_orphans(sessions: SessionFactory, blobs: BlobStore) -> tuple[list[UUID], list[UUID]]:
     """Deletes uploads that no open job owns: the API stopped between the file and the commit."""
     blobs.delete_unfinished(_ORPHAN_SECONDS)
     candidates = blobs.inputs_older_than(_ORPHAN_SECONDS)
     if not candidates:
-        return []
+        return [], []
     with sessions.begin() as s:
         owned = set(s.scalars(select(Job.id).where(Job.id.in_(candidates), Job.state.in_(OPEN))))
-    orphans = [job_id for job_id in candidates if job_id not in owned]
-    for job_id in orphans:
-        blobs.delete_inputs(job_id)
-    return orphans
+    return _delete_each([job_id for job_id in candidates if job_id not in owned], blobs.delete_inputs)
+
+
+def _delete_each(job_ids: list[UUID], delete: Callable[[UUID], None]) -> tuple[list[UUID], list[UUID]]:
+    """Which were deleted and which weren't: one folder that the disk holds on to mustn't keep the others."""
+    deleted, left = [], []
+    for job_id in job_ids:
+        try:
+            delete(job_id)
+        except OSError:
+            left.append(job_id)
+        else:
+            deleted.append(job_id)
+    return deleted, left

@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=30, gt=0, description="a claim not renewed for this long is lost")
     heartbeat_seconds: float = Field(default=5, gt=0)
     stall_seconds: float = Field(default=1800, gt=0, description="no progress for this long: the attempt is killed")
+    loading_seconds: float = Field(
+        default=3 * 3600, gt=0, description="the same while the model loads: a download from a hub reports no progress"
+    )
     max_attempts: int = Field(default=3, ge=1)
     reap_seconds: float = Field(default=5, gt=0, description="pause between two rounds of the reaper")
     republish_after_seconds: float = Field(default=10, gt=0, description="age of a message that may have been lost")

@@ -26,12 +26,12 @@ from jobs.catalog import Catalog, ModelEntry, RetainSet
 from jobs.claims import MetricRow, NewArtifact
 from jobs.crypto import DecryptionError, Keyring
 from jobs.database import SessionFactory, make_engine, session_factory
+from jobs.ending import delete_inputs
 from jobs.inputs import JobInputs, open_sealed
 from jobs.settings import Settings, get_settings
 from jobs.tables import Job, MetricStage
 from vgid_core import DataError, PairSet, Progress, UnlearnConfig, UnlearnError
 from worker.describe import describe
-from worker.ending import delete_inputs
 from worker.package import package
 
 if TYPE_CHECKING:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import logging
 from threading import Event, Thread
+from time import monotonic
 
-from jobs.reaping import reap
+from jobs.reaping import reap, sweep_artifacts
 from worker import alive
 from worker.describe import describe
 from worker.supervise import Workshop
 
 log = logging.getLogger(__name__)
+
+_REPORTED = (
+    "requeued", "poisoned", "cancelled", "republished", "inputs_deleted", "orphans_deleted", "undeletable",
+)  # fmt: skip
+# It looks at every artifact there is, and what it finds has waited for an hour already.
+_ARTIFACT_SWEEP_SECONDS = 3600.0
 
 
 class Housekeeper:
@@ -19,6 +26,7 @@ class Housekeeper:
     def __init__(self, workshop: Workshop) -> None:
         self._shop = workshop
         self._stopping = Event()
+        self._next_artifact_sweep = monotonic()
         self._thread = Thread(target=self._rounds, name="reaper", daemon=True)
 
     def start(self) -> None:
@@ -32,13 +40,20 @@ class Housekeeper:
     def _rounds(self) -> None:
         while True:
             try:
-                report = reap(self._shop.sessions, self._shop.blobs, self._shop.settings, self._shop.queue)
+                self._round()
             except Exception as error:
                 log.error("reaper: %s", describe(error))
-            else:
-                alive.mark()
-                for what in ("requeued", "poisoned", "cancelled", "republished"):
-                    for job_id in getattr(report, what):
-                        log.warning("reaper: job %s %s", job_id, what)
             if self._stopping.wait(self._shop.settings.reap_seconds):
                 return
+
+    def _round(self) -> None:
+        shop = self._shop
+        report = reap(shop.sessions, shop.blobs, shop.settings, shop.queue)
+        for what in _REPORTED:
+            for job_id in getattr(report, what):
+                log.warning("reaper: job %s %s", job_id, what)
+        if monotonic() >= self._next_artifact_sweep:
+            self._next_artifact_sweep = monotonic() + _ARTIFACT_SWEEP_SECONDS
+            for sha256 in sweep_artifacts(shop.sessions, shop.blobs):
+                log.warning("reaper: artifact %s of no job deleted", sha256)
+        alive.mark()

@@ -22,11 +22,11 @@ from jobs import claims
 from jobs.blobs import BlobStore
 from jobs.claims import Claim
 from jobs.database import SessionFactory
+from jobs.ending import delete_inputs
 from jobs.queue import JobQueue, QueueUnavailable
 from jobs.settings import Settings
-from jobs.states import State
+from jobs.states import Phase, State
 from worker.describe import describe
-from worker.ending import delete_inputs
 from worker.work_folder import work_folder
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,8 @@ class Supervisor:
             return Verdict.lost
         if answer.cancel_requested:
             return Verdict.cancelled
-        return Verdict.stalled if answer.stalled_for > settings.stall_seconds else None
+        limit = settings.loading_seconds if answer.phase is Phase.loading else settings.stall_seconds
+        return Verdict.stalled if answer.stalled_for > limit else None
 
     def _settle(self, claim: Claim, verdict: Verdict) -> None:
         """Writes the end of an attempt whose process didn't; the token makes this harmless if it did after all."""

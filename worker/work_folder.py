@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _LOCK = ".in-use"
+_PREFIX = "attempt-"
 
 
 @contextmanager
@@ -20,10 +21,13 @@ def work_folder() -> Iterator[Path]:
 
     It is locked for as long as this process lives, so that `delete_abandoned` knows what a killed worker left.
     """
-    folder = Path(tempfile.mkdtemp(prefix="attempt-", dir=work_root()))
+    root = work_root()
+    with _locked(root):
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
+        lock = (folder / _LOCK).open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
     try:
-        with (folder / _LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock:
             output = folder / "output"
             output.mkdir(mode=0o700)
             yield output
@@ -33,13 +37,34 @@ def work_folder() -> Iterator[Path]:
 
 def delete_abandoned() -> None:
     """Deletes the folders of workers that were killed."""
-    for folder in work_root().iterdir():
-        try:
-            with (folder / _LOCK).open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    root = work_root()
+    with _locked(root):
+        for folder in root.glob(f"{_PREFIX}*"):
+            if not _in_use(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-        except (FileNotFoundError, NotADirectoryError, BlockingIOError):
-            continue  # being made, being deleted, or in use
+
+
+def _in_use(folder: Path) -> bool:
+    """Whether a living process has locked the folder. Without a lock file it was never finished, or is half deleted."""
+    try:
+        with (folder / _LOCK).open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Holds the root: nobody else makes a folder or looks for abandoned ones, so that none is seen half made."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def work_root() -> Path:

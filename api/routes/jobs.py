@@ -15,6 +15,7 @@ from api.schemas import ListQuery, Reference
 from api.services import ClientNeeded, Services, ServicesNeeded
 from api.views import JobList, JobSummary, JobView, MetricList, metric_views
 from jobs import repository
+from jobs.ending import delete_inputs
 from jobs.repository import InvalidCursor, JobEnded
 from jobs.states import State
 
@@ -82,17 +83,10 @@ def cancel(services: ServicesNeeded, client_id: ClientNeeded, job_id: UUID, resp
     if job is None:
         raise NotFound("There is no such job.")
     if job.state is State.cancelled:
-        _delete_inputs(services, job_id)
+        delete_inputs(services.sessions, services.blobs, job_id)
     else:
         response.status_code = 202
     return whole_job(services, client_id, job_id)
-
-
-def _delete_inputs(services: Services, job_id: UUID) -> None:
-    """The key went with the commit, so the file is unreadable already; the reaper repeats this if it fails here."""
-    services.blobs.delete_inputs(job_id)
-    with services.sessions.begin() as s:
-        repository.mark_inputs_deleted(s, job_id)
 
 
 def _subject_hash(services: Services, header: str) -> str:

@@ -75,3 +75,19 @@ def test_old_inputs_and_unfinished_writes_are_found_by_age(blobs: FileBlobStore,
     assert blobs.inputs_older_than(3600) == [old]
     blobs.delete_unfinished(3600)
     assert not crashed.exists()
+
+
+def test_an_artifact_that_is_put_again_is_young_again(blobs: FileBlobStore, tmp_path: Path) -> None:
+    source = tmp_path / "adapter.zip"
+    source.write_bytes(b"PK")
+    sha256, _ = blobs.put_artifact(source)
+    os.utime(blobs.path_of_artifact(sha256), (0, 0))
+    assert blobs.artifacts_older_than(3600) == [sha256]
+    blobs.put_artifact(source)
+    assert blobs.artifacts_older_than(3600) == []
+    assert not blobs.delete_artifact(sha256, older_than=3600)
+    assert blobs.path_of_artifact(sha256).read_bytes() == b"PK"
+    assert blobs.delete_artifact(sha256, older_than=-60)
+    assert not blobs.delete_artifact(sha256, older_than=-60)
+    assert blobs.put_artifact(source) == (sha256, 2)
+    assert blobs.path_of_artifact(sha256).read_bytes() == b"PK"

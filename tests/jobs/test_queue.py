@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 from time import monotonic
 from uuid import uuid4
 
@@ -35,6 +36,19 @@ def test_an_unreachable_queue_is_told_quickly_and_without_its_password() -> None
         assert "hunter2" not in str(caught.value)
     assert monotonic() - started < 5
     queue.close()
+
+
+def test_a_queue_that_never_answers_is_given_up_within_seconds() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        queue = JobQueue(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        for attempt in (lambda: queue.publish(uuid4()), queue.depth, queue.ping):
+            started = monotonic()
+            with pytest.raises(QueueUnavailable):
+                attempt()
+            assert monotonic() - started < 4
+        queue.close()
 
 
 def test_a_dropped_connection_is_replaced(queue: JobQueue, redis_url: str) -> None:

@@ -14,7 +14,7 @@ import redis
 from jobs import claims, repository
 from jobs.blobs import BlobMissing, FileBlobStore
 from jobs.queue import JobQueue
-from jobs.reaping import ReapReport, reap
+from jobs.reaping import ReapReport, reap, sweep_artifacts
 from jobs.settings import Settings
 from jobs.states import State
 from tests.jobs.conftest import Ledger
@@ -45,7 +45,7 @@ def test_a_quiet_ledger_stays_as_it_is(ledger: Ledger, reaper: Round) -> None:
     waiting, running = ledger.submit(), ledger.submit()
     with ledger.sessions.begin() as s:
         claims.claim(s, running, "worker", 30)
-    assert reaper() == ReapReport([], [], [], [], [], [], True)
+    assert reaper() == ReapReport([], [], [], [], [], [], [], True)
     assert (ledger.job(waiting).state, ledger.job(running).state) == (State.queued, State.running)
     assert reaper.queue.depth() == 0
 
@@ -181,6 +181,59 @@ def test_uploads_without_a_job_are_swept_after_an_hour(
         os.utime(tmp_path / "blobs" / "inputs" / str(job_id) / "request.bin", (0, 0))
     assert reaper().orphans_deleted == [crashed]
     assert blobs.read_inputs(waiting) == blobs.read_inputs(arriving) == b"sealed"
+
+
+def test_uploads_that_the_disk_holds_on_to_are_reported_and_keep_nothing_else(
+    ledger: Ledger, reaper: Round, blobs: FileBlobStore, tmp_path: Path
+) -> None:
+    inputs = tmp_path / "blobs" / "inputs"
+    stuck, ended, stuck_orphan, orphan = ledger.submit(), ledger.submit(), uuid4(), uuid4()
+    (inputs / str(stuck)).write_bytes(b"a file where a folder should be can't be deleted as one")
+    blobs.put_inputs(ended, b"sealed")
+    for job_id in (stuck, ended):
+        with ledger.sessions.begin() as s:
+            repository.request_cancel(s, ledger.client_id, job_id)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "request.bin").touch()
+    (inputs / str(stuck_orphan)).symlink_to(tmp_path / "elsewhere")
+    blobs.put_inputs(orphan, b"sealed")
+    for job_id in (stuck_orphan, orphan):
+        os.utime(inputs / str(job_id) / "request.bin", (0, 0))
+
+    report = reaper()
+
+    assert (report.inputs_deleted, report.orphans_deleted) == ([ended], [orphan])
+    assert report.undeletable == [stuck, stuck_orphan]
+    assert ledger.job(stuck).inputs_deleted_at is None
+
+
+def store(blobs: FileBlobStore, path: Path, content: bytes, *, old: bool) -> str:
+    path.write_bytes(content)
+    sha256, _ = blobs.put_artifact(path)
+    if old:
+        os.utime(blobs.path_of_artifact(sha256), (0, 0))
+    return sha256
+
+
+def test_artifacts_that_no_job_names_are_swept_after_an_hour(
+    ledger: Ledger, blobs: FileBlobStore, tmp_path: Path
+) -> None:
+    source = tmp_path / "artifact.zip"
+    named, orphan = (store(blobs, source, content, old=True) for content in (b"named", b"orphan"))
+    fresh = store(blobs, source, b"fresh", old=False)
+    job_id = ledger.submit()
+    with ledger.sessions.begin() as s:
+        claim = claims.claim(s, job_id, "worker", 30)
+        assert claim is not None
+        claims.succeed(s, job_id, claim.token, claims.NewArtifact(named, 5, [], {}), "steps-done")
+
+    assert sweep_artifacts(ledger.sessions, blobs) == [orphan]
+
+    for sha256 in (named, fresh):
+        assert blobs.path_of_artifact(sha256).is_file()
+    with pytest.raises(BlobMissing):
+        blobs.path_of_artifact(orphan)
+    assert sweep_artifacts(ledger.sessions, blobs) == []
 
 
 def test_simultaneous_reapers_share_the_work(ledger: Ledger, reaper: Round) -> None:

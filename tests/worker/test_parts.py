@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
+from uuid import uuid4
 
 import pytest
 
+from jobs.blobs import FileBlobStore
+from jobs.database import SessionFactory
+from jobs.queue import JobQueue
 from jobs.settings import Settings
 from tests.conftest import SECRET_KEY
 from tests.waiting import eventually
 from worker.describe import describe
 from worker.gpus import visible_gpus
+from worker.housekeeping import Housekeeper
 from worker.package import package
-from worker.work_folder import delete_abandoned, work_folder
+from worker.supervise import Workshop
+from worker.work_folder import delete_abandoned, work_folder, work_root
 
 
 def test_a_package_depends_on_names_and_bytes_alone(tmp_path: Path):
@@ -107,6 +118,77 @@ def test_a_work_folder_is_private_and_goes_even_if_its_worker_was_killed(
     with work_folder() as own:
         assert own.is_dir()
     eventually(lambda: not own.parent.exists())
+
+
+def test_a_work_folder_that_was_never_finished_goes_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with work_folder() as own:
+        half_made = own.parent.with_name("attempt-killed")
+        half_made.mkdir()
+        delete_abandoned()
+        assert not half_made.exists()
+        assert own.is_dir()
+
+
+def test_a_starting_worker_leaves_folders_that_are_being_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    done = Event()
+
+    def clean() -> None:
+        while not done.is_set():
+            delete_abandoned()
+
+    with ThreadPoolExecutor(2) as pool:
+        cleaners = [pool.submit(clean) for _ in range(2)]
+        try:
+            for _ in range(300):
+                with work_folder() as own:
+                    assert own.is_dir()
+        finally:
+            done.set()
+        for cleaner in cleaners:
+            cleaner.result()
+
+
+def test_the_reaper_outlives_a_folder_that_it_cant_mark(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Settings, session_factory: SessionFactory
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    root = work_root()
+    root.chmod(0o755)  # refused as not private
+    blobs, queue = FileBlobStore(settings.blob_dir), JobQueue(settings.redis_url)
+    orphans = [uuid4(), uuid4()]
+    housekeeper = Housekeeper(
+        Workshop(settings.model_copy(update={"reap_seconds": 0.05}), session_factory, blobs, queue)
+    )
+    with capture("worker.housekeeping") as lines:
+        housekeeper.start()
+        for orphan in orphans:
+            blobs.put_inputs(orphan, b"sealed")
+            os.utime(settings.blob_dir / "inputs" / str(orphan) / "request.bin", (0, 0))
+            eventually(lambda orphan=orphan: f"reaper: job {orphan} orphans_deleted" in lines)
+        assert any("PermissionError" in line for line in lines)
+        root.chmod(0o700)
+        eventually(lambda: (root / "alive").exists())
+        housekeeper.stop()
+    queue.close()
+
+
+@contextmanager
+def capture(logger: str) -> Iterator[list[str]]:
+    """What the logger says meanwhile."""
+    lines: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    handler = Collector()
+    logging.getLogger(logger).addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logging.getLogger(logger).removeHandler(handler)
 
 
 def test_the_worker_s_module_loads_no_torch(settings: Settings):

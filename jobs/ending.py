@@ -10,7 +10,10 @@ from jobs.repository import mark_inputs_deleted
 
 
 def delete_inputs(sessions: SessionFactory, blobs: BlobStore, job_id: UUID) -> None:
-    """Deletes what was uploaded for the job and records that; interrupted in between, the reaper does it again."""
+    """Deletes what was uploaded for the job and records that; interrupted in between, the reaper does it again.
+
+    The data key went with the commit, so that the file is unreadable already. Raises OSError.
+    """
     blobs.delete_inputs(job_id)
     with sessions.begin() as s:
         mark_inputs_deleted(s, job_id)
