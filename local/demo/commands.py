@@ -13,7 +13,11 @@ from rich.table import Table
 
 from local.demo.paths import CHECKPOINTS
 
-app = typer.Typer(help="The embedded demo model: a small LLaVA that knows sixty made-up people.", no_args_is_help=True)
+app = typer.Typer(
+    help="The embedded demo model: a small LLaVA that knows sixty made-up people.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 
 @app.callback()
