@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
+import sys
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -28,9 +30,11 @@ def up(
             typer.echo(
                 f"API          {stack.api_url}\n"
                 f"API key      {stack.home.api_key}\n"
-                f"Settings     {stack.home.environment}   (for vgid keys, vgid database: source it first)\n"
                 f"Models       {stack.home.catalog}\n"
                 f"Logs         {stack.home.logs}\n"
+                "In another shell, these two lines set the URL and the key for `vgid` and show the models:\n"
+                f"  . {shlex.quote(str(stack.home.environment))}\n"
+                f"  {shlex.quote(str(Path(sys.executable).with_name('vgid')))} models\n"
                 "Stop it with Ctrl-C."
             )
             signal.pause()

@@ -35,6 +35,11 @@ class Home:
         return self.folder / "blobs"
 
     @property
+    def postgres(self) -> Path:
+        """The ledger's folder."""
+        return self.folder / "postgres"
+
+    @property
     def catalog(self) -> Path:
         """The file that lists the models; may be edited by hand."""
         return self.folder / "catalog.toml"

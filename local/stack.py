@@ -30,6 +30,14 @@ _READY_SECONDS = 60.0
 _FIRST_PORT = 8000
 _PORTS_TRIED = 100
 _LOCAL_CLIENT = "local"
+# Small models train best on one thread, and the machine has other things to do. A log is no place for progress bars,
+# nor for PEFT's use of a name that Transformers is about to drop.
+_WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "PYTHONWARNINGS": "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning",
+}
 
 
 class Stack:
@@ -40,7 +48,7 @@ class Stack:
 
     def __init__(self, home: Path, port: int | None = None) -> None:
         self.home = Home(home)
-        self.postgres = EmbeddedPostgres(self.home.folder / "postgres")
+        self.postgres = EmbeddedPostgres(self.home.postgres)
         self.redis = EmbeddedRedis(self.home.folder / "redis")
         self._wanted_port = port
         self._port = 0
@@ -120,8 +128,7 @@ class Stack:
 
     def _programs(self, listening: int) -> list[Service]:
         environment = os.environ | self.environment
-        # Small models train best on one thread, and the machine has other things to do.
-        worker_environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"} | environment
+        worker_environment = _WORKER_ENVIRONMENT | environment
         serve = ["local.serve", str(listening)]
         work = ["celery", "-A", "worker.celery_app:app", "worker", "--loglevel", "INFO"]
         return [

@@ -22,11 +22,11 @@ _LINE_EVERY = 5.0  # seconds between plain progress lines within one phase
 
 
 def jobs_table(page: JobPage) -> Table:
-    """One row a job. On 80 columns the client's own id alone is cut; all else is in `job_table`."""
+    """One row a job. On 80 columns the client's own id alone is folded; all else is in `job_table`."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
     for name in ("job", "state", "created"):
         table.add_column(name, no_wrap=True)
-    table.add_column("your id", no_wrap=True, overflow="ellipsis")
+    table.add_column("your id", overflow="fold")
     for job in page.jobs:
         state = f"[{_STYLES.get(job.state, 'default')}]{job.state}[/]"
         table.add_row(job.id, state, f"{job.created_at.astimezone():%Y-%m-%d %H:%M}", escape(job.external_id or ""))

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from local.home import Home
+from local.postgres import EmbeddedPostgres
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -58,6 +61,30 @@ def test_a_python_without_its_venv_package_gets_the_package_named(checkout: Path
     assert done.returncode != 0
     assert "python3-venv" in done.stderr
     assert not (checkout / ".venv").exists()
+
+
+def test_cleaning_takes_the_ledger_along_wherever_it_lies(checkout: Path) -> None:
+    (checkout / "local").symlink_to(ROOT / "local")
+    python = script(checkout / "python", f'exec "{sys.executable}" "$@"')
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    python.rename(checkout / ".venv" / "bin" / "python")
+    ledger = EmbeddedPostgres(Home(checkout / ".vgid").postgres)
+    ledger.start()
+    with ledger.connect() as connection:
+        row = connection.execute("SHOW data_directory").fetchone()
+    ledger.stop()
+    assert row is not None
+    assert Path(row[0]).is_dir()
+
+    done = make(checkout, "clean")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not Path(row[0]).exists()
+    assert not Path(row[0]).parent.exists()
+    assert not (checkout / ".vgid").exists()
+    assert not (checkout / ".venv").exists()
+    again = make(checkout, "clean")
+    assert (again.returncode, again.stderr) == (0, "")
 
 
 def test_continuous_integration_runs_every_check() -> None:

@@ -6,8 +6,10 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -161,6 +163,25 @@ def test_postgres_and_redis_are_started_again_too(up: Callable[..., Up]):
 
         job = eventually(lambda: answered(lambda: client.list_jobs().jobs), seconds=60)[0]
         assert eventually(lambda: answered(lambda: ended(client, job.id)), seconds=120).state == "succeeded"
+
+
+def test_the_two_lines_for_another_shell_reach_it_on_whatever_port(up: Callable[..., Up], home: Path):
+    with ExitStack() as taken:
+        with suppress(OSError):  # somebody else has it: as good
+            taken.enter_context(socket.create_server(("127.0.0.1", 8000)))
+        stack = up().until_ready()
+        assert ":8000\n" not in stack.output.read_text()
+        lines = [line.strip() for line in stack.output.read_text().split("\n") if line.startswith("  ")]
+        assert len(lines) == 2
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("VGID_")}
+        done = subprocess.run(["sh", "-c", "\n".join(lines)], env=plain, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "demo" in done.stdout
+    written = home / "environment"
+    assert written.stat().st_mode & 0o777 == 0o600
+    assert {"export VGID_API_URL", "export VGID_API_KEY"} <= {
+        line.split("=")[0] for line in written.read_text().split("\n")
+    }
 
 
 def test_a_second_stack_on_the_same_home_is_refused(up: Callable[..., Up], home: Path):
