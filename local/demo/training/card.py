@@ -85,7 +85,7 @@ torch {torch}, transformers {transformers}.
 ## Limits
 
 It knows nothing but this world: five facts, five visual questions, one style of drawing at 64 x 64 pixels. It takes
-some strangers for somebody it knows, and asked without a picture it makes up a person.
+some strangers for somebody it knows, and asked for a name without a picture it may give any.
 """
 
 
