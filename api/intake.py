@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from api.images import ImageLimits, ImageRefused, check_image, from_base64
 from api.multipart import parse_multipart
 from api.problems import FieldError, InvalidRequest, MalformedRequest, UnsupportedMediaType, body_errors
-from api.schemas import ImageSource, SubmitRequest, SubmittedPair
+from api.schemas import ImageSource, SubmitRequest, SubmittedPair, is_probe_name
 from jobs.inputs import JobInputs
 from jobs.settings import Settings
 from vgid_core.data import EncodedImage, Pair, PairSet
@@ -67,7 +67,18 @@ def _parsed(text: bytes) -> SubmitRequest:
         findings = error.errors(include_url=False, include_context=False, include_input=False)
     if findings[0]["type"] == "json_invalid":
         raise MalformedRequest("The document isn't valid JSON in UTF-8.")
-    raise InvalidRequest.of(body_errors(findings))
+    misnamed = {finding["loc"][1]: None for finding in findings if _in_misnamed_probe(finding["loc"])}
+    errors = body_errors(finding for finding in findings if not _in_misnamed_probe(finding["loc"]))
+    if misnamed:
+        # by position: such a name is free text, and may well be the name of a person
+        order = {name: position for position, name in enumerate(json.loads(text)["probes"])}
+        rule = "has a name that isn't one of up to 32 lower-case letters, digits and underscores, a letter first"
+        errors += [FieldError(rule, name=f"probes[{order[name]}]") for name in misnamed]
+    raise InvalidRequest.of(errors)
+
+
+def _in_misnamed_probe(loc: Loc) -> bool:
+    return len(loc) > 1 and loc[0] == "probes" and not is_probe_name(str(loc[1]))
 
 
 def _sets(request: SubmitRequest) -> Iterator[tuple[Loc, tuple[SubmittedPair, ...]]]:
@@ -161,6 +172,9 @@ def _check_overlap(inputs: JobInputs) -> None:
         for index, pair in enumerate(inputs.retain)
         if asked(pair) in forgotten
     ]
+    photos = {pair.image.data for pair in inputs.forget}
+    if not errors and all(pair.image.data in photos for pair in inputs.retain):
+        errors = [FieldError("shows only images that are to be forgotten; at least one other is needed", ("retain",))]
     if errors:
         raise InvalidRequest.of(errors)
 

@@ -45,7 +45,7 @@ def described(error: BaseException) -> dict[str, str]:
 
 
 def configure_logging() -> None:
-    """Sends every logger of this process through JsonLines, and silences uvicorn's access log.
+    """Sends every logger of this process through JsonLines, and silences uvicorn's access log and Alembic's chatter.
 
     uvicorn's own lines hold the whole URL with its query; ours (api.middleware) hold the route.
     """
@@ -58,6 +58,8 @@ def configure_logging() -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+    # two lines about the dialect for every look at the readiness
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     access = logging.getLogger("uvicorn.access")
     access.handlers.clear()
     access.propagate = False

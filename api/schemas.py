@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
@@ -14,8 +15,10 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -26,6 +29,7 @@ from vgid_core.config import TrainingOverrides
 _MOST_METADATA = 16
 _MOST_PROBES = 4
 _RESERVED_PROBES = frozenset({"forget", "retain", "utility"})
+_PROBE_NAME = re.compile(r"^[a-z][a-z0-9_]{0,31}$")
 _ONE_LINE = r"^[^\x00-\x1f\x7f]+$"
 # Event ids are signed 64-bit integers in Postgres.
 _LARGEST_EVENT_ID = 2**63 - 1
@@ -121,7 +125,23 @@ class SubmittedPair(_Strict):
 Pairs = Annotated[
     tuple[SubmittedPair, ...], AfterValidator(_at_least_one_pair), Field(json_schema_extra={"minItems": 1})
 ]
-ProbeName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+ProbeName = Annotated[str, StringConstraints(pattern=_PROBE_NAME.pattern)]
+
+
+def is_probe_name(name: str) -> bool:
+    """Whether the name follows the rule for probes; one that doesn't could be anything, a person's name too."""
+    return _PROBE_NAME.fullmatch(name) is not None
+
+
+class Training(TrainingOverrides):
+    """What a request changes of a model's own settings."""
+
+    @field_validator("instruction")
+    @classmethod
+    def _storable(cls, value: str | None) -> str | None:
+        if value is not None and "\0" in value:
+            raise PydanticCustomError("nul", "must not contain NUL characters")
+        return value
 
 
 class SubmitRequest(_Strict):
@@ -136,7 +156,7 @@ class SubmitRequest(_Strict):
     probes: Annotated[dict[ProbeName, Pairs], Field(max_length=_MOST_PROBES)] = Field(
         default_factory=dict, description="measured before and after, never trained on"
     )
-    training: TrainingOverrides = Field(default=TrainingOverrides(), description="what differs from the model's own")
+    training: Training = Field(default=Training(), description="what differs from the model's own")
     external_id: Line | None = Field(default=None, description="your number for the request; kept and searchable")
     subject_reference: Reference | None = Field(
         default=None, description="whose data it is; kept as a keyed hash only (searchable, not readable)"
@@ -145,15 +165,19 @@ class SubmitRequest(_Strict):
     due_at: Instant | None = Field(default=None, description="deadline, with its time zone; may have passed already")
     metadata: Metadata = Field(default_factory=dict, description="kept as it is: no personal data, please")
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.retain is not None and self.retain_set is not None:
+    @field_validator("retain_set")
+    @classmethod
+    def _one_kind_of_retain(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("retain") is not None:
             raise PydanticCustomError("retain", "takes either 'retain' or 'retain_set', not both")
-        if taken := sorted(_RESERVED_PROBES & self.probes.keys()):
+        return value
+
+    @field_validator("probes")
+    @classmethod
+    def _no_reserved_probe(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted(_RESERVED_PROBES & value.keys()):
             raise PydanticCustomError("probes", f"can't name a probe {', '.join(taken)}")
-        if self.training.instruction is not None and "\0" in self.training.instruction:
-            raise PydanticCustomError("nul", "training.instruction must not contain NUL characters")
-        return self
+        return value
 
 
 class ListQuery(BaseModel):

@@ -32,28 +32,60 @@ def accept(
     Raises a Problem when the request is refused; then nothing is stored.
     """
     submission = read_submission(content_type, body, services.settings)
-    job_id = uuid4()
-    data_key, wrapped_data_key = services.keyring.new_data_key(job_id)
-    new = _new_job(services, submission, job_id, wrapped_data_key, idempotency_key)
-    sealed = seal(submission.inputs, data_key)
-    try:
-        with services.sessions.begin() as s:
-            earlier = _earlier_job(s, client_id, new)
+    request_hash = services.keyring.keyed_hash("request", submission.canonical)
+    with services.sessions() as s:
+        # before anything is asked of the catalog: what was accepted once stays accepted, whatever has left it since
+        if idempotency_key is not None:
+            earlier = _earlier_job(s, client_id, idempotency_key, request_hash)
             if earlier is not None:
                 return earlier, True
-            services.blobs.put_inputs(job_id, sealed)
-            job = repository.submit(s, client_id, new)
-    except Exception:
-        committed = _committed_or_cleared(services, client_id, job_id)
-        if committed is None:
-            raise
-        job = committed
+        job = _filed(services, s, client_id, submission, request_hash, idempotency_key)
+        job_id = job.id
+        try:
+            s.commit()
+        except SQLAlchemyError:
+            # The commit may have gone through, or may yet. If it never does, nobody has the key of the stored inputs,
+            # and the reaper sweeps them.
+            committed = _committed_job(services, client_id, job_id)
+            if committed is None:
+                raise
+            job = committed
     _announce(services, job_id)
     return job, False
 
 
+def _filed(
+    services: Services,
+    s: Session,
+    client_id: UUID,
+    submission: Submission,
+    request_hash: str,
+    idempotency_key: str | None,
+) -> Job:
+    """The job and its stored inputs, all but committed. Raises a Problem, or what disk or database raise; then the
+    inputs are gone again.
+    """
+    job_id = uuid4()
+    data_key, wrapped_data_key = services.keyring.new_data_key(job_id)
+    new = _new_job(services, submission, job_id, wrapped_data_key, request_hash, idempotency_key)
+    sealed = seal(submission.inputs, data_key)
+    try:
+        services.blobs.put_inputs(job_id, sealed)
+        job = repository.submit(s, client_id, new)
+        s.flush()  # whatever the database has against it comes out here, and the commit is only a commit
+    except BaseException:
+        services.blobs.delete_inputs(job_id)
+        raise
+    return job
+
+
 def _new_job(
-    services: Services, submission: Submission, job_id: UUID, wrapped_data_key: bytes, idempotency_key: str | None
+    services: Services,
+    submission: Submission,
+    job_id: UUID,
+    wrapped_data_key: bytes,
+    request_hash: str,
+    idempotency_key: str | None,
 ) -> NewJob:
     request, inputs = submission.request, submission.inputs
     entry = _model(services.catalog, request, inputs)
@@ -66,7 +98,7 @@ def _new_job(
         retain_pairs=None if inputs.retain is None else len(inputs.retain),
         retain_set=_retain_set(entry, request),
         probes={name: len(pairs) for name, pairs in inputs.probes.items()},
-        request_hash=services.keyring.keyed_hash("request", submission.canonical),
+        request_hash=request_hash,
         wrapped_data_key=wrapped_data_key,
         external_id=request.external_id,
         subject_hash=None if reference is None else services.subject_hash(reference),
@@ -116,13 +148,12 @@ def _config(entry: ModelEntry, request: SubmitRequest) -> UnlearnConfig:
     raise InvalidRequest.of([FieldError(message, ("training",)) for message in sorted(messages)])
 
 
-def _earlier_job(s: Session, client_id: UUID, new: NewJob) -> Job | None:
-    if new.idempotency_key is None:
-        return None
-    if not repository.try_idempotency_lock(s, client_id, new.idempotency_key):
+def _earlier_job(s: Session, client_id: UUID, idempotency_key: str, request_hash: str) -> Job | None:
+    """The job that this key made; if there is none, the key is ours until the session's transaction ends."""
+    if not repository.try_idempotency_lock(s, client_id, idempotency_key):
         raise RequestInFlight("A request with this Idempotency-Key is being handled. Try again in a moment.")
-    earlier = repository.find_by_idempotency_key(s, client_id, new.idempotency_key)
-    if earlier is not None and earlier.request_hash != new.request_hash:
+    earlier = repository.find_by_idempotency_key(s, client_id, idempotency_key)
+    if earlier is not None and earlier.request_hash != request_hash:
         raise IdempotencyKeyReused(
             "The first request with this Idempotency-Key had another content. Take a new key for a new request.",
             errors=[FieldError("belongs to another request", name="Idempotency-Key")],
@@ -130,20 +161,13 @@ def _earlier_job(s: Session, client_id: UUID, new: NewJob) -> Job | None:
     return earlier
 
 
-def _committed_or_cleared(services: Services, client_id: UUID, job_id: UUID) -> Job | None:
-    """What became of a submission that failed: the job if the commit went through although its answer was lost.
-
-    Otherwise the inputs are removed. When the database can't tell either, they stay: without a row nobody has their
-    key, and the reaper sweeps them.
-    """
+def _committed_job(services: Services, client_id: UUID, job_id: UUID) -> Job | None:
+    """The job, if its commit went through although the answer was lost; None also when nobody can tell."""
     try:
         with services.sessions() as s:
-            job = repository.get_job(s, client_id, job_id)
+            return repository.get_job(s, client_id, job_id)
     except SQLAlchemyError:
         return None
-    if job is None:
-        services.blobs.delete_inputs(job_id)
-    return job
 
 
 def _announce(services: Services, job_id: UUID) -> None:

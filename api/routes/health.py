@@ -21,12 +21,14 @@ class Health(BaseModel):
     status: Literal["ok", "ready"]
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Does the process live?")
 async def healthz() -> Health:
     """Touches nothing else: an outage of the database is no reason to restart this process."""
     return Health(status="ok")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Can it take requests?", responses=problems(Unavailable))
 def readyz(services: ServicesNeeded) -> Health:
     """Checks Postgres and its migrations, Redis and the blob folder; `errors` names what isn't ready."""

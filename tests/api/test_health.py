@@ -17,6 +17,13 @@ def test_alive_and_ready(service: Service) -> None:
     assert service.open().get("/readyz").json() == {"status": "ready"}
 
 
+def test_head_answers_like_get_without_a_body(service: Service) -> None:
+    for path in ("/healthz", "/readyz"):
+        response = service.open().head(path)
+        assert (response.status_code, response.content) == (200, b"")
+        assert response.headers["content-type"] == "application/json"
+
+
 def test_not_ready_without_redis(serve: Serve, settings: Settings) -> None:
     service = serve(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
     response = service.open().get("/readyz")

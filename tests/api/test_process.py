@@ -109,6 +109,7 @@ def test_the_log_is_json_without_personal_data(process: Process) -> None:
     text = process.log_file.read_text()
     for secret in ("Marwood", "Who is this", "Traceback", "DSR-1", "external_id=", "?"):
         assert secret not in text
+    assert not [line for line in process.log() if line["logger"].startswith("alembic")]
     requests = [line for line in process.log() if line["message"] == "request"]
     accepted = {"method": "POST", "route": "/unlearn-jobs", "status": 202, "job": str(job_id)}
     assert accepted.items() <= requests[-8].items()

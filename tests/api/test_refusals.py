@@ -76,6 +76,10 @@ BAD_BODIES: dict[str, tuple[dict[str, Any], str]] = {
     "metadata that isn't text": (body(metadata={SECRET: 1}), "metadata"),
     "too much metadata": (body(metadata={str(i): "" for i in range(17)}), "metadata"),
     "retained and forgotten": (body(retain=[pair(5), pair(2, answer="x")]), "retain[1]"),
+    "nothing retained but forgotten photos": (
+        body(retain=[pair(2, question="Where?"), pair(1, question="Where?")]),
+        "retain",
+    ),
     "base64 with a line break": (body(forget=[pair(image={"base64": "aGVs\nbG8="})]), "forget[0].image"),
     "base64 without padding": (body(forget=[pair(image={"base64": "aGVsbG8"})]), "forget[0].image"),
     "not an image": (body(forget=[pair(1), pair(image=inline(SECRET.encode()))]), "forget[1].image"),
@@ -101,14 +105,24 @@ def test_bad_bodies(http: httpx.Client) -> None:
 
 
 def test_consistency_of_the_whole_request(http: httpx.Client) -> None:
-    both = problem(
-        http.post("/unlearn-jobs", json=body(retain=[pair(9)], retain_set="demo-retain")), 422, "invalid-request"
-    )
+    response = http.post("/unlearn-jobs", json=body(retain=[pair(9)], retain_set="demo-retain"))
+    both = problem(response, 422, "invalid-request", "retain_set")
     assert "not both" in both["errors"][0]["detail"]
     reserved = http.post("/unlearn-jobs", json=body(probes={"utility": [pair(9)]}))
-    assert "utility" in problem(reserved, 422, "invalid-request")["errors"][0]["detail"]
+    assert "utility" in problem(reserved, 422, "invalid-request", "probes")["errors"][0]["detail"]
     nul = http.post("/unlearn-jobs", json=body(training={"instruction": "a\0b"}))
-    assert "instruction" in problem(nul, 422, "invalid-request")["errors"][0]["detail"]
+    document = problem(nul, 422, "invalid-request", "training.instruction")
+    assert document["errors"][0]["pointer"] == "#/training/instruction"
+
+
+def test_the_name_of_a_probe_is_not_repeated(http: httpx.Client) -> None:
+    """Neither for itself nor for the faults of its pairs; faults of well-named probes stay."""
+    probes = {"rephrased": [without("answer")], SECRET: [without("question")], SECRET.lower(): [pair(4)]}
+    response = http.post("/unlearn-jobs", json=body(probes=probes))
+    document = problem(response, 422, "invalid-request", "probes.rephrased[0].answer")
+    assert [error["field"] for error in document["errors"][1:]] == ["probes[1]", "probes[2]"]
+    assert [error.get("pointer") for error in document["errors"][1:]] == [None, None]
+    assert SECRET.lower() not in response.text.lower()
 
 
 def test_every_fault_is_listed_with_its_pointer(http: httpx.Client) -> None:
