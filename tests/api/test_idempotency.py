@@ -9,6 +9,7 @@ import httpx
 
 from jobs import repository
 from jobs.access import find_client
+from tests.api.conftest import Serve
 from tests.api.service import Service, body, pair, problem
 from tests.api.test_submit import EVERYTHING, as_multipart
 
@@ -37,6 +38,17 @@ def test_the_encoding_does_not_matter(http: httpx.Client) -> None:
     ):
         assert again.status_code == 202, again.text
         assert again.json()["id"] == first.json()["id"]
+
+
+def test_a_job_stays_the_answer_when_its_model_has_left_the_catalog(service: Service, serve: Serve) -> None:
+    first = service.http.post("/unlearn-jobs", json=body(), headers=KEY)
+    catalog = service.settings.catalog
+    catalog.write_text(catalog.read_text().replace("[models.demo", "[models.renamed"))
+    later = serve(service.settings)
+    again = service.http.post(f"{later.url}/unlearn-jobs", json=body(), headers=KEY)
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (202, "true")
+    assert again.json()["id"] == first.json()["id"]
+    problem(later.http.post("/unlearn-jobs", json=body(), headers=KEY), 422, "invalid-request", "model")
 
 
 OTHER_CONTENTS: list[dict[str, Any]] = [

@@ -146,3 +146,25 @@ def test_a_failing_commit_leaves_nothing_behind(service: Service) -> None:
     problem(service.http.post("/unlearn-jobs", json=body()), 500, "internal-error")
     assert service.stored_inputs() == []
     assert service.stored_jobs() == 0
+
+
+def lose_the_connection(service: Service, trigger: str) -> None:
+    """Makes Postgres drop the connection that files a job, when the trigger fires."""
+    body_of = "BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END"
+    with service.engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ {body_of} $$")
+        connection.exec_driver_sql(f"CREATE {trigger} FOR EACH ROW EXECUTE FUNCTION lose()")
+
+
+def test_a_connection_lost_before_the_commit_leaves_nothing_behind(service: Service) -> None:
+    lose_the_connection(service, "TRIGGER t BEFORE INSERT ON jobs")
+    problem(service.http.post("/unlearn-jobs", json=body()), 503, "unavailable")
+    assert service.stored_inputs() == []
+
+
+def test_a_connection_lost_in_the_commit_leaves_the_inputs_to_the_reaper(service: Service) -> None:
+    """Nobody can tell whether such a commit is still to come; then it mustn't find its inputs deleted."""
+    lose_the_connection(service, "CONSTRAINT TRIGGER t AFTER INSERT ON jobs DEFERRABLE INITIALLY DEFERRED")
+    problem(service.http.post("/unlearn-jobs", json=body()), 503, "unavailable")
+    assert service.stored_jobs() == 0
+    assert len(service.stored_inputs()) == 1

@@ -153,7 +153,7 @@ def test_a_job_that_kills_every_attempt_ends_as_poison(ledger: Ledger, start_wor
 
 
 def test_an_attempt_that_hangs_is_killed_and_tried_again(ledger: Ledger, start_worker):
-    worker = start_worker(stall_seconds=15)  # longer than torch takes to load
+    worker = start_worker(stall_seconds=15)
     ledger.until_training(job_id := ledger.file(LONG))
     attempt = worker.attempt()
 
@@ -162,6 +162,15 @@ def test_an_attempt_that_hangs_is_killed_and_tried_again(ledger: Ledger, start_w
     ledger.until_training(job_id, attempt=2)
     assert has_ended(attempt)
     ledger.cancel(job_id)
+
+
+def test_loading_has_a_limit_of_its_own(ledger: Ledger, start_worker):
+    start_worker(loading_seconds=0.5, max_attempts=1)  # torch alone takes longer
+
+    job = ledger.until(ledger.file(LONG), State.failed)
+
+    assert (job.error_type, job.attempt) == ("poison", 1)
+    assert "stalled" in job.error_detail
 
 
 def test_an_attempt_whose_job_was_taken_away_stops(ledger: Ledger, start_worker):
