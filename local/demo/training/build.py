@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.queues import Queue
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 
 import numpy as np
 import torch
@@ -85,9 +87,18 @@ def _train_side_by_side(plans: Sequence[_Plan], tell: Tell) -> dict[str, Built]:
 _messages: Queue[tuple[str, float]]
 
 
+def _end_with_parent() -> None:
+    """A build that is killed takes its trainings along, which would otherwise go on for minutes."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _prepare(messages: Queue[tuple[str, float]]) -> None:
     global _messages
     _messages = messages
+    Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
