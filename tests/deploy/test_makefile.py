@@ -26,7 +26,12 @@ def checkout(tmp_path: Path) -> Path:
 def make(folder: Path, *arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
     program = shutil.which("make")
     assert program is not None
-    environment = {**os.environ, "PATH": path if path is not None else os.environ["PATH"]}
+    # The tests may themselves run under make, which would hand its own flags and depth on.
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+    }
+    if path is not None:
+        environment["PATH"] = path
     return subprocess.run(
         [program, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
     )
