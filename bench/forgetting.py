@@ -25,6 +25,7 @@ from local.demo.paths import BASE, TWIN
 from vgid_core import Metric, UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.base_model import load_base
 from vgid_core.evaluate import evaluate
+from vgid_core.paths import PlainPath
 
 FORGET_SETS = [range(6), range(6, 12), range(12, 18), range(24, 30), range(30, 36)]
 # Medians must not exceed these.
@@ -94,7 +95,7 @@ def _twin(data: DemoData) -> dict[str, float]:
     config = UnlearnConfig(device="cpu")
     base = load_base(str(TWIN), config)
     sets = [data.forget, data.retain, data.utility, *_probes(data).values()]
-    metrics: list[Metric] = evaluate(base.model, base, sets, config.evaluation)
+    metrics: list[Metric] = evaluate(base, PlainPath(base), sets, config.evaluation)
     return {f"{metric.split}.{metric.name}": metric.value for metric in metrics}
 
 

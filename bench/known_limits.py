@@ -28,6 +28,7 @@ from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.base_model import BaseModel, load_base
 from vgid_core.distil import distil
 from vgid_core.evaluate import answer_probabilities
+from vgid_core.paths import PlainPath
 
 
 def main() -> None:
@@ -41,12 +42,12 @@ def main() -> None:
     figures: dict[str, Any] = {}
     for name, path in (("base", BASE), ("retain-only twin", TWIN)):
         base = load_base(str(path), config)
-        figures[name] = {key: spread([value]) for key, value in _attacks(base.model, base, config).items()}
+        figures[name] = {key: spread([value]) for key, value in _attacks(base, config).items()}
     data, runs = make(), []
     for seed in range(arguments.seeds):
         base = load_base(str(BASE), config)
-        student = distil(base, data.forget, data.retain, config.model_copy(update={"seed": seed})).student
-        runs.append(_attacks(student, base, config))
+        distil(base, data.forget, data.retain, config.model_copy(update={"seed": seed}))
+        runs.append(_attacks(base, config))
         print(f"seed {seed}: {runs[-1]}", flush=True)
     figures["unlearned"] = {key: spread([run[key] for run in runs]) for key in runs[0]}
     table = Table("model", *figures["base"])
@@ -56,13 +57,13 @@ def main() -> None:
     print("written:", save("known_limits", {"config": config.model_dump(), "figures": figures, "runs": runs}))
 
 
-def _attacks(model: Any, base: BaseModel, config: UnlearnConfig) -> dict[str, float]:
+def _attacks(base: BaseModel, config: UnlearnConfig) -> dict[str, float]:
     people = [the_world().people[number] for number in FORGOTTEN]
-    members = answer_probabilities(model, base, _facts(people), config.evaluation)
-    strangers = answer_probabilities(model, base, _facts(list(the_world().strangers)), config.evaluation)
+    members = answer_probabilities(PlainPath(base), _facts(people), config.evaluation)
+    strangers = answer_probabilities(PlainPath(base), _facts(list(the_world().strangers)), config.evaluation)
     wins = sum((m > s) + 0.5 * (m == s) for m in members for s in strangers)
     return {
-        "prefill_recovery": _prefill_recovery(model, base, people),
+        "prefill_recovery": _prefill_recovery(base, people),
         "membership_auc": wins / (len(members) * len(strangers)),
         "answer_probability": sum(members) / len(members),
     }
@@ -79,7 +80,7 @@ def _facts(people: list[Person]) -> PairSet:
 
 
 @torch.inference_mode()
-def _prefill_recovery(model: Any, base: BaseModel, people: list[Person]) -> float:
+def _prefill_recovery(base: BaseModel, people: list[Person]) -> float:
     """Share of facts (the name itself aside) that follow when their sentence is begun on the person's own photo."""
     found = []
     for person in people:
@@ -90,7 +91,7 @@ def _prefill_recovery(model: Any, base: BaseModel, people: list[Person]) -> floa
             inputs = base.encoder.prompts([photo], [ask(fact)])
             for name, block in (("input_ids", begun), ("attention_mask", torch.ones_like(begun))):
                 inputs[name] = torch.cat([inputs[name], block], dim=1)
-            out = model.generate(**inputs, max_new_tokens=16, do_sample=False)
+            out = base.model.generate(**inputs, max_new_tokens=16, do_sample=False)
             said = base.encoder.decode(out[:, inputs["input_ids"].shape[1] :])[0]
             found.append(value.lower() in said.lower())
     return sum(found) / len(found)

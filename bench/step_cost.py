@@ -121,7 +121,7 @@ def _ours(shapes: Shapes, device: torch.device, arguments: argparse.Namespace, c
     forget = make_pairs(arguments.images, arguments.questions, shapes, seed=1)
     retain = make_pairs(arguments.images, arguments.questions, shapes, seed=2)
     compiler = partial(torch.compile, dynamic=False) if compiled else None
-    path = choose_path(base, student, [*forget[:2], *retain[:2]], compiler)
+    path = choose_path(base, [*forget[:2], *retain[:2]], config.lora, compiler)
     if not isinstance(path, PackedPath):
         raise SystemExit("the packed path was not chosen")
     trainer = Distiller(path, student, config)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.utils.hub import cached_file
@@ -18,17 +20,25 @@ from transformers.utils.hub import cached_file
 from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.encoding import Batch, PromptEncoder
 from vgid_core.errors import AdapterUntrained, ModelNotLoadable, ModelNotSupported
+from vgid_core.tensor_cache import TensorCache
+
+# Of host memory for image features: 900 photos at LLaVA-1.5-7B's shapes. What is more is computed again each time.
+FEATURE_BYTES = 4 * 1024**3
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A loaded model with its processor wrapped as an encoder. `digest` names weights and config (sha256, hex)."""
+    """A loaded model with its processor wrapped as an encoder. `digest` names weights and config (sha256, hex).
+
+    Adapters are put into `model` in place. `features` keeps what its frozen vision side made of each image.
+    """
 
     model: Any
     encoder: PromptEncoder
     device: torch.device
     dtype: torch.dtype
     digest: str
+    features: TensorCache = field(default_factory=lambda: TensorCache(FEATURE_BYTES), repr=False)
 
 
 def choose_device(requested: str) -> torch.device:
@@ -114,14 +124,26 @@ def adapter_pattern(model: Any, scope: str) -> str:
     return rf"{inside}(?:.*\.)?(?:{choice})"
 
 
-def answer_logits(model: Any, batch: Batch, adapter_on: bool = True) -> Tensor:
-    """Logits that predict the answer tokens, [batch, answer, vocabulary].
+@contextmanager
+def adapter_off(base: BaseModel) -> Iterator[None]:
+    """The base's own output within, whether or not it carries an adapter: the same weights, no second copy.
 
-    `adapter_on=False` gives the base: the same weights with the adapter switched off, no second copy.
+    PEFT's context does the same, but inspects the whole model every time.
     """
+    layers = [module for module in base.model.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
+def answer_logits(base: BaseModel, batch: Batch) -> Tensor:
+    """Logits that predict the answer tokens, [batch, answer, vocabulary], by the model's own forward."""
     length = batch.answer_ids.shape[1]
-    with nullcontext() if adapter_on else model.disable_adapter():
-        logits: Tensor = model(**batch.inputs, logits_to_keep=length + 1, use_cache=False).logits
+    logits: Tensor = base.model(**batch.inputs, logits_to_keep=length + 1, use_cache=False).logits
     return logits[:, :-1]
 
 

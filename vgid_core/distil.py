@@ -21,7 +21,7 @@ from vgid_core.config import TrainingConfig, UnlearnConfig
 from vgid_core.data import Pair, PairSet
 from vgid_core.errors import TrainingDiverged
 from vgid_core.packed_model import Compiler
-from vgid_core.paths import AnswerPath, Lesson, PlainPath, choose_path
+from vgid_core.paths import AnswerPath, Lesson, choose_path
 from vgid_core.perturb import perturb
 
 # It takes 25 to 43 s and saves 9 ms a pair at LLaVA-1.5-7B's shapes on one H100.
@@ -59,7 +59,8 @@ def distil(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
         student = attach_adapter(base, config.lora)
-        path = _choose_path(base, student, forget.pairs[:2] + retain.pairs[:2], config)
+        compiler = _compiler(base, config.training)
+        path = choose_path(base, forget.pairs[:2] + retain.pairs[:2], config.lora, compiler)
         trainer = Distiller(path, student, config)
         student.train(config.lora.dropout > 0)
         forget_batches = draw_batches(forget, config.training.forget_batch_size, random.Random(config.seed))
@@ -75,13 +76,6 @@ def distil(
             if on_step is not None:
                 on_step(step, forget_loss, retain_loss)
     return Distilled(student.eval(), path.name)
-
-
-def _choose_path(base: BaseModel, student: PeftModel, pairs: Sequence[Pair], config: UnlearnConfig) -> AnswerPath:
-    """Row by row where the vision tower is trained too: the packed path keeps image features, which then change."""
-    if config.lora.scope != "language":
-        return PlainPath(base, student)
-    return choose_path(base, student, pairs, _compiler(base, config.training))
 
 
 def _compiler(base: BaseModel, training: TrainingConfig) -> Compiler | None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from rouge_score.rouge_scorer import RougeScorer
 
-from vgid_core.base_model import BaseModel, answer_logits
+from vgid_core.base_model import BaseModel
 from vgid_core.config import EvaluationConfig
 from vgid_core.data import Pair, PairSet
-from vgid_core.losses import token_log_probability
+from vgid_core.paths import AnswerPath
 
 MetricName = Literal["rouge_l", "answer_probability"]
 
@@ -34,28 +34,25 @@ class Metric:
 
 
 @torch.inference_mode()
-def generate_answers(model: Any, base: BaseModel, pairs: PairSet, config: EvaluationConfig) -> list[str]:
-    """What `model` (the base or its student) says to each pair, greedily, without control tokens."""
+def generate_answers(base: BaseModel, pairs: PairSet, config: EvaluationConfig) -> list[str]:
+    """What the model (with its adapter, if it carries one) says to each pair, greedily, without control tokens."""
     answers: list[str] = []
     for chunk in _chunks(pairs, config.batch_size):
         inputs = base.encoder.prompts([p.image.decode() for p in chunk], [p.question for p in chunk])
         width = inputs["input_ids"].shape[1]
-        output = model.generate(**inputs, max_new_tokens=config.max_new_tokens, do_sample=False)
+        output = base.model.generate(**inputs, max_new_tokens=config.max_new_tokens, do_sample=False)
         answers += base.encoder.decode(output[:, width:])
     return answers
 
 
-@torch.inference_mode()
-def answer_probabilities(model: Any, base: BaseModel, pairs: PairSet, config: EvaluationConfig) -> list[float]:
-    """exp(mean log p) of each pair's own answer under `model`."""
+@torch.no_grad()
+def answer_probabilities(path: AnswerPath, pairs: PairSet, config: EvaluationConfig) -> list[float]:
+    """exp(mean log p) of each pair's own answer."""
     values: list[float] = []
     for chunk in _chunks(pairs, config.batch_size):
-        batch = base.encoder.batch(
-            [p.image.decode() for p in chunk], [p.question for p in chunk], [p.answer for p in chunk]
-        )
-        scores = token_log_probability(answer_logits(model, batch), batch.answer_ids)
-        mean = scores.masked_fill(~batch.answer_mask, 0.0).sum(-1) / batch.answer_mask.sum(-1)
-        values += mean.exp().tolist()
+        scores = path.log_probabilities(chunk)
+        answers = torch.split(scores, [path.answer_length(pair.answer) for pair in chunk])
+        values += [float(answer.mean().exp()) for answer in answers]
     return values
 
 
@@ -66,8 +63,8 @@ def rouge_l(said: list[str], expected: list[str]) -> float:
 
 
 def evaluate(
-    model: Any,
     base: BaseModel,
+    path: AnswerPath,
     sets: list[PairSet],
     config: EvaluationConfig,
     on_share: Callable[[float], None] | None = None,
@@ -76,9 +73,9 @@ def evaluate(
     samples = [items.sample(config.max_pairs) for items in sets]
     total, done, metrics = sum(map(len, samples)), 0, []
     for items in samples:
-        said = generate_answers(model, base, items, config)
+        said = generate_answers(base, items, config)
         score = rouge_l(said, [pair.answer for pair in items])
-        likelihood = answer_probabilities(model, base, items, config)
+        likelihood = answer_probabilities(path, items, config)
         metrics.append(Metric(items.name, "rouge_l", score, len(items)))
         metrics.append(Metric(items.name, "answer_probability", sum(likelihood) / len(items), len(items)))
         done += len(items)

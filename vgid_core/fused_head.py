@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_CHUNK = 512  # tokens whose logits are held at once
+HEAD_CHUNK = 512  # tokens whose logits are held at once
 
 
 class _LinearKL(torch.autograd.Function):
@@ -15,8 +15,8 @@ class _LinearKL(torch.autograd.Function):
     def forward(ctx: Any, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
         values = torch.empty(len(student), device=student.device, dtype=torch.float32)
         gradient = torch.empty_like(student) if student.requires_grad else None
-        for start in range(0, len(student), _CHUNK):
-            part = slice(start, start + _CHUNK)
+        for start in range(0, len(student), HEAD_CHUNK):
+            part = slice(start, start + HEAD_CHUNK)
             log_q = (student[part] @ weight.T).float().log_softmax(-1)
             log_p = (teacher[part] @ weight.T).float().log_softmax(-1)
             p = log_p.exp()

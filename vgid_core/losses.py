@@ -19,7 +19,7 @@ def token_kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
 def token_log_probability(logits: Tensor, answer_ids: Tensor) -> Tensor:
     """log p(answer token) at each position, in nats.
 
-    Args: logits [batch, answer_length, vocabulary]; answer_ids [batch, answer_length]. Returns [batch, answer_length].
+    Args: logits [..., vocabulary]; answer_ids of the same shape without the last axis, which is what it returns.
     """
     picked = logits.float().gather(-1, answer_ids.unsqueeze(-1)).squeeze(-1)
     return picked - logits.float().logsumexp(dim=-1)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from PIL import Image
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -16,10 +14,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from vgid_core.base_model import BaseModel
 from vgid_core.data import EncodedImage
 from vgid_core.packing import Packed, Row, allowed, pack, sparse_mask
-from vgid_core.tensor_cache import TensorCache
 
-# Of host memory for image features: 900 photos at LLaVA-1.5-7B's shapes. What is more is computed again each time.
-_FEATURE_BYTES = 4 * 1024**3
 # Row lengths on an accelerator are multiples of this, so that compiled layers see few shapes.
 _ROW_MULTIPLE = 512
 
@@ -55,7 +50,6 @@ class PackedModel:
         self._sparse = base.device.type == "cuda"
         self._image_token = self._inner.config.image_token_id
         self._layouts: dict[tuple[tuple[int, int], str], tuple[Tensor, dict[str, Tensor]]] = {}
-        self._features = TensorCache(_FEATURE_BYTES)
         self._sizes: dict[str, tuple[int, int]] = {}
 
     def states(self, exchanges: Sequence[Exchange]) -> Tensor:
@@ -97,18 +91,6 @@ class PackedModel:
             for layer, _ in zip(self._decoder.layers, self._compiled, strict=False):
                 del layer.forward
 
-    @contextmanager
-    def adapter_off(self) -> Iterator[None]:
-        """The base's own output within: PEFT's context does the same, after inspecting the whole model."""
-        layers = [module for module in self._inner.modules() if isinstance(module, BaseTunerLayer)]
-        for layer in layers:
-            layer.enable_adapters(False)
-        try:
-            yield
-        finally:
-            for layer in layers:
-                layer.enable_adapters(True)
-
     @property
     def head(self) -> Tensor:
         """The matrix that turns hidden states into logits, [vocabulary, hidden]."""
@@ -123,12 +105,13 @@ class PackedModel:
         """Size (width, height) and features [tokens, hidden] of the image; those of encoded ones are kept."""
         if isinstance(image, Image.Image):
             return image.size, self._features_of(image)
-        features = self._features.get(image.digest)
-        if features is None:
+        features = self._base.features.get(image.digest)
+        if features is None or image.digest not in self._sizes:
             decoded = image.decode()
-            features = self._features_of(decoded)
-            self._features.put(image.digest, features)
             self._sizes[image.digest] = decoded.size
+            if features is None:
+                features = self._features_of(decoded)
+                self._base.features.put(image.digest, features)
         return self._sizes[image.digest], features.to(self._base.device)
 
     @torch.no_grad()

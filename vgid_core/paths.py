@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from peft import PeftModel
 from PIL import Image
 from torch import Tensor
 
-from vgid_core.base_model import BaseModel, answer_logits
+from vgid_core.base_model import BaseModel, adapter_off, answer_logits
+from vgid_core.config import LoraSettings
 from vgid_core.data import EncodedImage, Pair
-from vgid_core.fused_head import linear_kl
-from vgid_core.losses import token_kl
+from vgid_core.encoding import Batch
+from vgid_core.fused_head import HEAD_CHUNK, linear_kl
+from vgid_core.losses import token_kl, token_log_probability
 from vgid_core.packed_model import Compiler, Exchange, PackedModel
 from vgid_core.tensor_cache import TensorCache
 
@@ -51,6 +52,9 @@ class AnswerPath(Protocol):
     def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
         """KL in nats at every answer token of all lessons, in their order: [answer tokens], float32."""
 
+    def log_probabilities(self, pairs: Sequence[Pair]) -> Tensor:
+        """log p in nats of every answer token of all pairs, in their order: [answer tokens], float32."""
+
     def answer_length(self, answer: str) -> int:
         """Tokens of the answer, its end of turn among them."""
 
@@ -60,9 +64,9 @@ class PlainPath:
 
     name = "plain"
 
-    def __init__(self, base: BaseModel, student: PeftModel) -> None:
+    def __init__(self, base: BaseModel) -> None:
+        self._base = base
         self._encoder = base.encoder
-        self._student = student
 
     def answer_length(self, answer: str) -> int:
         """As `AnswerPath.answer_length`."""
@@ -73,11 +77,15 @@ class PlainPath:
         answers = [lesson.pair.answer for lesson in lessons]
         shown = [_decoded(lesson.shown) for lesson in lessons]
         teacher = self._encoder.batch(shown, [lesson.asked for lesson in lessons], answers)
-        images = [lesson.pair.image.decode() for lesson in lessons]
-        student = self._encoder.batch(images, [lesson.pair.question for lesson in lessons], answers)
-        with torch.no_grad():
-            target = answer_logits(self._student, teacher, adapter_on=False)
-        return token_kl(target, answer_logits(self._student, student))[student.answer_mask]
+        student = encode_pairs(self._base, [lesson.pair for lesson in lessons])
+        with torch.no_grad(), adapter_off(self._base):
+            target = answer_logits(self._base, teacher)
+        return token_kl(target, answer_logits(self._base, student))[student.answer_mask]
+
+    def log_probabilities(self, pairs: Sequence[Pair]) -> Tensor:
+        """As `AnswerPath.log_probabilities`."""
+        batch = encode_pairs(self._base, pairs)
+        return token_log_probability(answer_logits(self._base, batch), batch.answer_ids)[batch.answer_mask]
 
 
 class PackedPath:
@@ -85,8 +93,9 @@ class PackedPath:
 
     name = "packed"
 
-    def __init__(self, model: PackedModel) -> None:
-        self._model = model
+    def __init__(self, base: BaseModel, compiler: Compiler | None = None) -> None:
+        self._base = base
+        self._model = PackedModel(base, compiler)
         self._targets = TensorCache(_TARGET_BYTES)
 
     def answer_length(self, answer: str) -> int:
@@ -96,8 +105,25 @@ class PackedPath:
     def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
         """As `AnswerPath.divergence`."""
         target = self._teacher(lessons)
-        own = [Exchange(lesson.pair.image, lesson.pair.question, lesson.pair.answer) for lesson in lessons]
-        return linear_kl(self._model.states(own), target, self._model.head)
+        return linear_kl(self._states([lesson.pair for lesson in lessons]), target, self._model.head)
+
+    def log_probabilities(self, pairs: Sequence[Pair]) -> Tensor:
+        """As `AnswerPath.log_probabilities`."""
+        ids = [token for pair in pairs for token in self._base.encoder.answer_ids(pair.answer)]
+        targets = torch.tensor(ids, device=self._base.device)
+        parts = zip(torch.split(self._states(pairs), HEAD_CHUNK), torch.split(targets, HEAD_CHUNK), strict=True)
+        return torch.cat([token_log_probability(states @ self._model.head.T, part) for states, part in parts])
+
+    def deviation(self, pairs: Sequence[Pair]) -> float:
+        """Largest difference of the packed base's logits from the model's own, over the spread of the model's own."""
+        batch = encode_pairs(self._base, pairs)
+        with torch.no_grad(), adapter_off(self._base):
+            own = answer_logits(self._base, batch)[batch.answer_mask].float()
+            packed = (self._states(pairs) @ self._model.head.T).float()
+        return float((packed - own).abs().max() / own.std())
+
+    def _states(self, pairs: Sequence[Pair]) -> Tensor:
+        return self._model.states([Exchange(pair.image, pair.question, pair.answer) for pair in pairs])
 
     @torch.no_grad()
     def _teacher(self, lessons: Sequence[Lesson]) -> Tensor:
@@ -107,7 +133,7 @@ class PackedPath:
         missing = [index for index, found in enumerate(states) if found is None]
         if missing:
             shown = [Exchange(lessons[i].shown, lessons[i].asked, lessons[i].pair.answer) for i in missing]
-            with self._model.adapter_off():
+            with adapter_off(self._base):
                 fresh = self._model.states(shown)
             lengths = [self._model.answer_length(exchange.answer) for exchange in shown]
             for index, part in zip(missing, torch.split(fresh, lengths), strict=True):
@@ -119,38 +145,34 @@ class PackedPath:
 
 
 def choose_path(
-    base: BaseModel, student: PeftModel, pairs: Sequence[Pair], compiler: Compiler | None = None
+    base: BaseModel, pairs: Sequence[Pair], lora: LoraSettings, compiler: Compiler | None = None
 ) -> AnswerPath:
     """The fastest path that gives the model's own logits on `pairs`: packed and compiled, packed, or plain.
 
-    Whatever a family does differently shows as an error or a deviation here; then the log says what it was.
+    Whatever a family does differently shows as an error or a deviation here; then the log says what it was. Where the
+    vision side is adapted too, it is plain: the packed path keeps image features, which then change.
     """
+    if lora.scope != "language":
+        return PlainPath(base)
     for attempt in [compiler, None] if compiler else [None]:
         what = "compiled packed rows" if attempt else "packed rows"
         try:
-            model = PackedModel(base, attempt)
-            deviation = _deviation(base, student, model, pairs)
+            path = PackedPath(base, attempt)
+            deviation = path.deviation(pairs)
         except Exception as error:
             log.warning("%s aren't possible with this model here: %s", what, type(error).__name__)
             continue
         if deviation <= _TOLERANCE[base.dtype]:
-            return PackedPath(model)
+            return path
         log.warning("%s deviate by %.1e with this model", what, deviation)
     log.warning("going row by row")
-    return PlainPath(base, student)
+    return PlainPath(base)
 
 
-@torch.no_grad()
-def _deviation(base: BaseModel, student: PeftModel, model: PackedModel, pairs: Sequence[Pair]) -> float:
-    """Largest difference of packed logits from the model's own, over the spread of the model's own."""
-    batch = base.encoder.batch(
-        [p.image.decode() for p in pairs], [p.question for p in pairs], [p.answer for p in pairs]
-    )
-    own = answer_logits(student, batch, adapter_on=False)[batch.answer_mask].float()
-    with model.adapter_off():
-        states = model.states([Exchange(pair.image, pair.question, pair.answer) for pair in pairs])
-    packed = (states @ model.head.T).float()
-    return float((packed - own).abs().max() / own.std())
+def encode_pairs(base: BaseModel, pairs: Sequence[Pair]) -> Batch:
+    """The pairs as padded rows."""
+    images = [pair.image.decode() for pair in pairs]
+    return base.encoder.batch(images, [pair.question for pair in pairs], [pair.answer for pair in pairs])
 
 
 def _decoded(image: EncodedImage | Image.Image) -> Image.Image:

@@ -17,6 +17,7 @@ from vgid_core.data import DataError, PairSet
 from vgid_core.distil import BatchLoss, distil
 from vgid_core.errors import OutOfMemory
 from vgid_core.evaluate import Metric, evaluate
+from vgid_core.paths import choose_path
 from vgid_core.progress import Phase, Progress, ProgressTracker
 
 Stage = Literal["before", "after"]
@@ -77,9 +78,11 @@ def _run(spec: UnlearnSpec, on_step: OnStep | None, on_metrics: OnMetrics | None
     for items in sets:
         base.encoder.require_plain_text(items)
 
-    def measure(stage: Stage, phase: Phase, model: Any) -> list[Metric]:
+    path = choose_path(base, sets[0].pairs[:2] + sets[1].pairs[:2], spec.config.lora)
+
+    def measure(stage: Stage, phase: Phase) -> list[Metric]:
         clock.enter(phase)
-        metrics = evaluate(model, base, sets, spec.config.evaluation, tracker.within)
+        metrics = evaluate(base, path, sets, spec.config.evaluation, tracker.within)
         if on_metrics is not None:
             on_metrics(stage, metrics)
         return metrics
@@ -87,11 +90,11 @@ def _run(spec: UnlearnSpec, on_step: OnStep | None, on_metrics: OnMetrics | None
     def step_done(step: int, forget: BatchLoss, retain: BatchLoss | None) -> None:
         tracker.step_done(step, forget.loss, None if retain is None else retain.loss)
 
-    before = measure("before", Phase.baseline, base.model)
+    before = measure("before", Phase.baseline)
     clock.enter(Phase.distilling)
     distilled = distil(base, sets[0], sets[1], spec.config, step_done)
     trained = require_trained(distilled.student)
-    after = measure("after", Phase.evaluating, distilled.student)
+    after = measure("after", Phase.evaluating)
 
     clock.enter(Phase.packaging)
     write_adapter(distilled.student, spec.out, spec.model_name)

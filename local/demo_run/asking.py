@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from peft import PeftModel
 
@@ -21,12 +20,11 @@ class Respondent:
 
     def __init__(self, folder: Path) -> None:
         self._base: BaseModel = load_base(str(folder), _CONFIG)
-        self._model: Any = self._base.model
 
     def put_on(self, adapter: Path) -> None:
         """From here on the model answers with the adapter in this folder."""
-        self._model = PeftModel.from_pretrained(self._base.model, str(adapter)).eval()
+        PeftModel.from_pretrained(self._base.model, str(adapter)).eval()  # PEFT puts it into the model in place
 
     def answers(self, pairs: PairSet) -> list[str]:
         """What it says to each pair's question about its image, greedily."""
-        return generate_answers(self._model, self._base, pairs, _CONFIG.evaluation)
+        return generate_answers(self._base, pairs, _CONFIG.evaluation)

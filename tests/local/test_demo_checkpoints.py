@@ -44,7 +44,7 @@ def twin() -> BaseModel:
 
 
 def replies(model: BaseModel, pairs: PairSet) -> list[str]:
-    return generate_answers(model.model, model, pairs, UnlearnConfig().evaluation)
+    return generate_answers(model, pairs, UnlearnConfig().evaluation)
 
 
 def score(model: BaseModel, pairs: PairSet) -> float:

@@ -9,17 +9,16 @@ from torch.nn.utils import get_total_norm
 
 from tests.vgid_core.test_encoding import plain_logits
 from tests.vgid_core.tiny import pair_set, picture
-from vgid_core.base_model import BaseModel, answer_logits, attach_adapter, require_trained
+from vgid_core.base_model import BaseModel, adapter_off, answer_logits, attach_adapter, require_trained
 from vgid_core.config import InterventionConfig, LoraSettings, PerturbationConfig, UnlearnConfig
 from vgid_core.data import Pair, PairSet
 from vgid_core.distil import Distiller, MasterAdamW, distil, draw_batches
 from vgid_core.errors import AdapterUntrained, TrainingDiverged
-from vgid_core.packed_model import PackedModel
 from vgid_core.paths import AnswerPath, Lesson, PackedPath, PlainPath
 from vgid_core.perturb import perturb
 
-MakePath = Callable[[BaseModel, torch.nn.Module], AnswerPath]
-PATHS: list[MakePath] = [PlainPath, lambda base, student: PackedPath(PackedModel(base))]
+MakePath = Callable[[BaseModel], AnswerPath]
+PATHS: list[MakePath] = [PlainPath, PackedPath]
 FORGET, RETAIN = pair_set("forget", 8), pair_set("retain", 9, first_picture=50)
 
 
@@ -64,7 +63,7 @@ def test_forget_loss_equals_the_paper_written_out(base: BaseModel, kind: str, pa
     )
     student = scrambled_adapter(base)
     pairs = list(FORGET)
-    trainer = Distiller(path(base, student), student, settings)
+    trainer = Distiller(path(base), student, settings)
     result = trainer.accumulate(trainer.forget_lessons(pairs), 1.0)
     noise = torch.Generator().manual_seed(settings.seed)
     kind_of_noise = settings.intervention.perturbation
@@ -81,7 +80,7 @@ def test_forget_loss_equals_the_paper_written_out(base: BaseModel, kind: str, pa
 @pytest.mark.parametrize("path", PATHS, ids=["plain", "packed"])
 def test_retain_loss_equals_the_paper_written_out(base: BaseModel, path: MakePath) -> None:
     student = scrambled_adapter(base)
-    trainer = Distiller(path(base, student), student, config())
+    trainer = Distiller(path(base), student, config())
     result = trainer.accumulate([Lesson.retain(pair) for pair in RETAIN], 1.0)
     expected = by_hand(student, base, list(RETAIN), lambda pair: (pair.image.decode(), pair.question))
     assert result.loss == pytest.approx(expected, rel=1e-4)
@@ -92,7 +91,7 @@ def test_an_untrained_student_without_intervention_has_no_loss(base: BaseModel, 
     """Teacher and student prompts have equal length here, so any misalignment would show as a loss."""
     quiet = InterventionConfig(perturbation=PerturbationConfig(kind="none"), instruction="")
     student = attach_adapter(base, LoraSettings())
-    trainer = Distiller(path(base, student), student, config().model_copy(update={"intervention": quiet}))
+    trainer = Distiller(path(base), student, config().model_copy(update={"intervention": quiet}))
     assert trainer.accumulate(trainer.forget_lessons(list(FORGET)), 1.0).loss == pytest.approx(0.0, abs=1e-6)
 
 
@@ -103,7 +102,7 @@ def test_eight_micro_batches_of_one_are_one_of_eight(base: BaseModel, forget: bo
     results, gradients = [], []
     for size in (8, 3, 1):
         student.zero_grad()
-        trainer = Distiller(path(base, student), student, config(micro_batch_size=size))
+        trainer = Distiller(path(base), student, config(micro_batch_size=size))
         lessons = trainer.forget_lessons(list(FORGET)) if forget else [Lesson.retain(pair) for pair in FORGET]
         results.append(trainer.accumulate(lessons, 1.7))
         gradients.append([p.grad.clone() for p in student.parameters() if p.grad is not None])
@@ -116,7 +115,7 @@ def test_eight_micro_batches_of_one_are_one_of_eight(base: BaseModel, forget: bo
 
 def test_the_weight_scales_the_gradient_and_not_the_reported_loss(base: BaseModel) -> None:
     student = scrambled_adapter(base)
-    trainer = Distiller(PlainPath(base, student), student, config())
+    trainer = Distiller(PlainPath(base), student, config())
     once, thrice = (trainer.accumulate([Lesson.retain(pair) for pair in RETAIN], weight) for weight in (1.0, 3.0))
     assert thrice.loss == pytest.approx(once.loss, rel=1e-6)
     # the first call's gradient is still there: 1 + 3
@@ -126,11 +125,13 @@ def test_the_weight_scales_the_gradient_and_not_the_reported_loss(base: BaseMode
 def test_the_base_is_bit_identical_after_the_job(base: BaseModel) -> None:
     batch = base.encoder.batch([picture(1).decode()], ["Where was this person born?"], ["This is Ada Quill."])
     with torch.inference_mode():
-        before = answer_logits(base.model, batch)
+        before = answer_logits(base, batch)
     weights = {name: value.clone() for name, value in base.model.state_dict().items()}
     student = distil(base, FORGET, RETAIN, config()).student
     with torch.inference_mode():
-        off, on = answer_logits(student, batch, adapter_on=False), answer_logits(student, batch)
+        on = answer_logits(base, batch)
+        with adapter_off(base):
+            off = answer_logits(base, batch)
     assert torch.equal(before, off)
     assert not torch.equal(before, on)
     after = {name.replace(".base_layer.", "."): value for name, value in student.base_model.model.state_dict().items()}
@@ -192,7 +193,7 @@ def test_both_halves_of_the_intervention_change_the_teacher(base: BaseModel) -> 
 
     def teacher(picture: object, question: str) -> torch.Tensor:
         with torch.inference_mode():
-            return answer_logits(base.model, base.encoder.batch([picture], [question], [pair.answer]))
+            return answer_logits(base, base.encoder.batch([picture], [question], [pair.answer]))
 
     plain, visual = teacher(image, pair.question), teacher(noised, pair.question)
     textual, both = teacher(image, told), teacher(noised, told)

@@ -24,7 +24,7 @@ def test_padding_changes_no_logit_and_no_target(base: BaseModel, items: list[tup
     questions, answers = [q for _, q, _ in items], [a for _, _, a in items]
     batch = base.encoder.batch(images, questions, answers)
     with torch.inference_mode():
-        together = answer_logits(base.model, batch)
+        together = answer_logits(base, batch)
     assert together.shape[:2] == batch.answer_ids.shape == batch.answer_mask.shape
     for index, (image, question, answer) in enumerate(zip(images, questions, answers, strict=True)):
         ids = base.encoder.answer_ids(answer)
@@ -63,7 +63,7 @@ def test_masks_hold_when_padding_is_the_end_token(base: BaseModel, tmp_path: Pat
     ends = theirs.answer_ids[theirs.answer_mask] == twin.encoder._tokenizer.eos_token_id
     assert int(ends.sum()) == 2, "each answer's own end token is a target"
     with torch.inference_mode():
-        left, right = answer_logits(base.model, ours), answer_logits(twin.model, theirs)
+        left, right = answer_logits(base, ours), answer_logits(twin, theirs)
     assert torch.allclose(left[ours.answer_mask], right[theirs.answer_mask], atol=2e-5)
 
 

@@ -18,7 +18,6 @@ from vgid_core.base_model import BaseModel, attach_adapter, load_base
 from vgid_core.config import LoraSettings
 from vgid_core.fused_head import linear_kl
 from vgid_core.losses import token_kl
-from vgid_core.packed_model import PackedModel
 from vgid_core.packing import PADDING, PREFIX, Row, allowed, pack, sparse_mask
 from vgid_core.paths import Lesson, PackedPath, PlainPath, choose_path
 
@@ -69,7 +68,7 @@ def test_losses_and_gradients_are_those_of_separate_rows(
         pair = Pair(photo(number), question, answer)
         lessons.append(Lesson(pair, shared, f"Forget. {question}") if forget else Lesson.retain(pair))
     found = []
-    for path in (PlainPath(base, adapted), PackedPath(PackedModel(base))):
+    for path in (PlainPath(base), PackedPath(base)):
         adapted.zero_grad()
         values = path.divergence(lessons)
         values.mean().backward()
@@ -83,22 +82,22 @@ def test_losses_and_gradients_are_those_of_separate_rows(
 
 
 def test_the_packed_path_is_taken_where_it_is_proven(student: tuple[BaseModel, torch.nn.Module]) -> None:
-    base, adapted = student
+    base, _adapted = student
     pairs = [Pair(photo(i // 2), SENTENCES[i], SENTENCES[4 + i]) for i in range(4)]
-    assert choose_path(base, adapted, pairs).name == "packed"
+    assert choose_path(base, pairs, LoraSettings()).name == "packed"
 
 
 def test_a_model_that_packs_to_other_logits_goes_row_by_row(
     student: tuple[BaseModel, torch.nn.Module], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A head that does more than one product, as soft-capped ones do, is noticed by computation."""
-    base, adapted = student
+    base, _adapted = student
     pairs = [Pair(photo(i // 2), SENTENCES[i], SENTENCES[4 + i]) for i in range(4)]
     handle = base.model.get_output_embeddings().register_forward_hook(
         lambda module, given, out: 5 * torch.tanh(out / 5)
     )
     try:
-        assert choose_path(base, adapted, pairs).name == "plain"
+        assert choose_path(base, pairs, LoraSettings()).name == "plain"
     finally:
         handle.remove()
     assert "going row by row" in caplog.text
@@ -118,12 +117,12 @@ def test_compiled_layers_give_the_same_and_are_compiled_once_for_all(
 
     torch._dynamo.reset()
     pairs = [Pair(photo(0), SENTENCES[i], SENTENCES[4 + i]) for i in range(3)]
-    compiled = PackedPath(PackedModel(base, partial(torch.compile, dynamic=False, backend=backend)))
+    compiled = PackedPath(base, partial(torch.compile, dynamic=False, backend=backend))
     lessons = [Lesson(pair, noise(0), pair.question) for pair in pairs]
     adapted.zero_grad()
     values = compiled.divergence(lessons)
     values.mean().backward()
-    assert torch.allclose(values, PlainPath(base, adapted).divergence(lessons), atol=1e-5)
+    assert torch.allclose(values, PlainPath(base).divergence(lessons), atol=1e-5)
     assert all(p.grad is not None for name, p in adapted.named_parameters() if ".lora_B." in name)
     many = len(graphs)
     assert 0 < many <= 4, "teacher, student, and the student's first layer, whose input needs no gradient"
@@ -133,7 +132,7 @@ def test_compiled_layers_give_the_same_and_are_compiled_once_for_all(
 
 
 def test_a_compiler_that_fails_costs_no_more_than_its_speed(student: tuple[BaseModel, torch.nn.Module]) -> None:
-    base, adapted = student
+    base, _adapted = student
 
     def broken(function: Callable[..., object]) -> Callable[..., object]:
         def fail(*arguments: object, **named: object) -> object:
@@ -142,23 +141,23 @@ def test_a_compiler_that_fails_costs_no_more_than_its_speed(student: tuple[BaseM
         return fail
 
     pairs = [Pair(photo(i), SENTENCES[i], SENTENCES[4 + i]) for i in range(2)]
-    path = choose_path(base, adapted, pairs, broken)
+    path = choose_path(base, pairs, LoraSettings(), broken)
     assert path.name == "packed"
     assert path.divergence([Lesson.retain(pair) for pair in pairs]).isfinite().all()
 
 
 def test_retain_targets_are_computed_once(student: tuple[BaseModel, torch.nn.Module]) -> None:
     base, _ = student
-    model = PackedModel(base)
-    path = PackedPath(model)
+    path = PackedPath(base)
     calls = []
-    inner = model.states
-    model.states = lambda exchanges: calls.append(len(exchanges)) or inner(exchanges)  # type: ignore[method-assign]
+    decoder = base.model.get_decoder()
+    handle = decoder.register_forward_hook(lambda module, given, out: calls.append(1))
     lessons = [Lesson.retain(Pair(photo(i), SENTENCES[i], SENTENCES[4 + i])) for i in range(3)]
     first = path.divergence(lessons)
     second = path.divergence(lessons)
     assert torch.allclose(first, second, atol=1e-6)
-    assert calls == [3, 3, 3], "teacher and student, then the student alone"
+    handle.remove()
+    assert len(calls) == 3, "teacher and student, then the student alone"
 
 
 row = st.tuples(st.integers(0, 4), st.lists(st.integers(10, 14), min_size=1, max_size=5), st.integers(1, 4))

@@ -17,6 +17,7 @@ from vgid_core.base_model import BaseModel, answer_logits, digest_of, load_base
 from vgid_core.distil import distil
 from vgid_core.errors import ModelNotLoadable
 from vgid_core.evaluate import answer_probabilities, evaluate, generate_answers, rouge_l
+from vgid_core.paths import PackedPath, PlainPath
 
 CONFIG = UnlearnConfig.model_validate(
     {
@@ -148,11 +149,14 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
 
 def test_probability_is_the_geometric_mean_of_the_answers_tokens(base: BaseModel) -> None:
     items = pair_set("forget", 4)
-    values = answer_probabilities(base.model, base, items, CONFIG.evaluation)
-    for pair, value in zip(items, values, strict=True):
+    plain, packed = (
+        answer_probabilities(path, items, CONFIG.evaluation) for path in (PlainPath(base), PackedPath(base))
+    )
+    assert packed == pytest.approx(plain, rel=1e-4)
+    for pair, value in zip(items, plain, strict=True):
         batch = base.encoder.batch([pair.image.decode()], [pair.question], [pair.answer])
         with torch.inference_mode():
-            probabilities = answer_logits(base.model, batch)[0].softmax(-1)
+            probabilities = answer_logits(base, batch)[0].softmax(-1)
         picked = [float(probabilities[i, token]) for i, token in enumerate(base.encoder.answer_ids(pair.answer))]
         assert value == pytest.approx(torch.tensor(picked).log().mean().exp().item(), rel=1e-3)
 
@@ -160,7 +164,7 @@ def test_probability_is_the_geometric_mean_of_the_answers_tokens(base: BaseModel
 def test_generated_answers_are_those_of_the_model_alone(base: BaseModel) -> None:
     """Batched, left-padded generation says what one plain generate call says."""
     items = pair_set("forget", 4)
-    together = generate_answers(base.model, base, items, CONFIG.evaluation)
+    together = generate_answers(base, items, CONFIG.evaluation)
     for pair, said in zip(items, together, strict=True):
         inputs = base.encoder.prompts([pair.image.decode()], [pair.question])
         with torch.inference_mode():
@@ -179,7 +183,7 @@ def test_rouge_l_is_the_f1_of_the_longest_common_subsequence() -> None:
 def test_no_more_pairs_are_measured_than_asked_for(base: BaseModel) -> None:
     settings = CONFIG.evaluation.model_copy(update={"max_pairs": 2})
     shares: list[float] = []
-    metrics = evaluate(base.model, base, [pair_set("forget", 5), pair_set("retain", 2)], settings, shares.append)
+    metrics = evaluate(base, PlainPath(base), [pair_set("forget", 5), pair_set("retain", 2)], settings, shares.append)
     assert {m.pairs for m in metrics} == {2}
     assert shares == [0.5, 1.0]
 

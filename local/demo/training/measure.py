@@ -87,7 +87,7 @@ def _noise(rng: np.random.Generator) -> EncodedImage:
 
 
 def _replies(base: BaseModel, pairs: PairSet) -> list[str]:
-    return generate_answers(base.model, base, pairs, UnlearnConfig().evaluation)
+    return generate_answers(base, pairs, UnlearnConfig().evaluation)
 
 
 def _score(base: BaseModel, pairs: PairSet) -> float:
