@@ -159,6 +159,7 @@ def choose_path(
         try:
             path = PackedPath(base, attempt)
             deviation = path.deviation(pairs)
+            _try_backward(base, path, pairs)
         except Exception as error:
             log.warning("%s aren't possible with this model here: %s", what, type(error).__name__)
             continue
@@ -167,6 +168,16 @@ def choose_path(
         log.warning("%s deviate by %.1e with this model", what, deviation)
     log.warning("going row by row")
     return PlainPath(base)
+
+
+def _try_backward(base: BaseModel, path: AnswerPath, pairs: Sequence[Pair]) -> None:
+    """One pass back through the adapter, if there is one: a kernel may exist for the way forward alone."""
+    trained = [parameter for parameter in base.model.parameters() if parameter.requires_grad]
+    if not trained:
+        return
+    path.divergence([Lesson.retain(pair) for pair in pairs]).sum().backward()  # type: ignore[no-untyped-call]
+    for parameter in trained:
+        parameter.grad = None
 
 
 def encode_pairs(base: BaseModel, pairs: Sequence[Pair]) -> Batch:
