@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from uuid import UUID
+
+from jobs.folder_lock import locked
 
 _CHUNK_BYTES = 1024 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -109,7 +109,7 @@ class FileBlobStore:
         """Deletes an artifact unless it was put within the last `older_than` seconds; whether it did."""
         target = self._artifact_file(sha256)
         _make_folder(target.parent)
-        with _locked(target.parent):
+        with locked(target.parent):
             old = bool(_older_than([target], older_than))
             if old:
                 target.unlink()
@@ -158,22 +158,11 @@ def _write(file: BinaryIO, data: bytes) -> None:
 def _refreshed(artifact: Path) -> bool:
     """Makes a stored artifact as young as a new one; False if there is none. Never in the middle of a deletion."""
     _make_folder(artifact.parent)
-    with _locked(artifact.parent):
+    with locked(artifact.parent):
         if not artifact.exists():
             return False
         os.utime(artifact)
         return True
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keeps out every other process that locks `folder` too."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _make_folder(folder: Path) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from jobs.folder_lock import locked
+
 _LOCK = ".in-use"
 _PREFIX = "attempt-"
 
@@ -22,7 +24,7 @@ def work_folder() -> Iterator[Path]:
     It is locked for as long as this process lives, so that `delete_abandoned` knows what a killed worker left.
     """
     root = work_root()
-    with _locked(root):
+    with locked(root):
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
         lock = (folder / _LOCK).open("w")
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -38,7 +40,7 @@ def work_folder() -> Iterator[Path]:
 def delete_abandoned() -> None:
     """Deletes the folders of workers that were killed."""
     root = work_root()
-    with _locked(root):
+    with locked(root):
         for folder in root.glob(f"{_PREFIX}*"):
             if not _in_use(folder):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -54,17 +56,6 @@ def _in_use(folder: Path) -> bool:
     except BlockingIOError:
         return True
     return False
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Holds the root: nobody else makes a folder or looks for abandoned ones, so that none is seen half made."""
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def work_root() -> Path:
