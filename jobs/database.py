@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -28,13 +28,26 @@ def normalised_url(database_url: str) -> str:
 
 
 def make_engine(settings: Settings) -> Engine:
-    """A pooled engine that notices connections the server has closed. Connecting gives up after 5 seconds."""
-    return create_engine(
+    """A pooled engine that notices connections the server has closed. Connecting gives up after 5 seconds.
+
+    A process that freezes within a transaction would hold its rows for ever, and with them whoever wants to renew the
+    lease, cancel, or give the job to another attempt: the server ends a transaction that is silent for a whole lease.
+    """
+    engine = create_engine(
         settings.database_url,
         pool_pre_ping=True,
         hide_parameters=True,  # statement parameters in an error message could be personal data
         connect_args={"connect_timeout": 5, "application_name": "vgid"},
     )
+    silence = f"SET idle_in_transaction_session_timeout = {round(settings.lease_seconds * 1000)}"
+
+    @event.listens_for(engine, "connect")
+    def limit_silence(connection: Any, record: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(silence)
+        connection.commit()
+
+    return engine
 
 
 def session_factory(engine: Engine) -> SessionFactory:

@@ -8,9 +8,12 @@ from threading import Barrier
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from jobs import claims, repository
 from jobs.claims import MetricRow, NewArtifact
+from jobs.database import make_engine, session_factory
+from jobs.settings import Settings
 from jobs.states import Phase, State
 from tests.jobs.conftest import Ledger
 from vgid_core.progress import Progress
@@ -74,6 +77,22 @@ def test_a_heartbeat_renews_the_lease_by_the_databases_clock(ledger: Ledger) -> 
     assert job.started_at is not None
     assert job.lease_expires_at is not None
     assert (job.lease_expires_at - job.started_at).total_seconds() >= 30
+
+
+def test_a_frozen_attempt_keeps_its_row_for_a_lease_at_most(ledger: Ledger, settings: Settings) -> None:
+    """It may freeze in the middle of a report; whoever renews, cancels or reaps would wait for ever."""
+    job_id = ledger.submit()
+    token = take(ledger, job_id)
+    engine = make_engine(settings.model_copy(update={"lease_seconds": 0.2}))
+    frozen = session_factory(engine)()
+    assert claims.report(frozen, job_id, token, Progress(Phase.distilling, 1, 2, 0.5))
+    with ledger.sessions.begin() as s:
+        assert claims.heartbeat(s, job_id, token, 30).held
+    with pytest.raises(DBAPIError):
+        frozen.commit()
+    frozen.close()
+    engine.dispose()
+    assert ledger.job(job_id).phase is Phase.loading
 
 
 def test_a_heartbeat_carries_the_wish_to_cancel(ledger: Ledger) -> None:
