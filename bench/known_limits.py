@@ -59,8 +59,10 @@ def main() -> None:
 
 def _attacks(base: BaseModel, config: UnlearnConfig) -> dict[str, float]:
     people = [the_world().people[number] for number in FORGOTTEN]
-    members = answer_probabilities(PlainPath(base), _facts(people), config.evaluation)
-    strangers = answer_probabilities(PlainPath(base), _facts(list(the_world().strangers)), config.evaluation)
+    members, strangers = (
+        answer_probabilities(PlainPath(base).examine(_facts(group).pairs, config.evaluation))
+        for group in (people, list(the_world().strangers))
+    )
     wins = sum((m > s) + 0.5 * (m == s) for m in members for s in strangers)
     return {
         "prefill_recovery": _prefill_recovery(base, people),

@@ -20,6 +20,7 @@ from transformers.utils.hub import cached_file
 from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.encoding import Batch, PromptEncoder
 from vgid_core.errors import AdapterUntrained, ModelNotLoadable, ModelNotSupported
+from vgid_core.fused_lora import fuse_lora
 from vgid_core.tensor_cache import TensorCache
 
 # Of host memory for image features: 900 photos at LLaVA-1.5-7B's shapes. What is more is computed again each time.
@@ -30,7 +31,8 @@ FEATURE_BYTES = 4 * 1024**3
 class BaseModel:
     """A loaded model with its processor wrapped as an encoder. `digest` names weights and config (sha256, hex).
 
-    Adapters are put into `model` in place. `features` keeps what its frozen vision side made of each image.
+    Adapters are put into `model` in place, by `attach_adapter`, which notes them in `adapted`. `features` keeps what
+    the frozen vision side made of each image, `prompts` the tokens of each (image size, question) and what goes along.
     """
 
     model: Any
@@ -39,6 +41,10 @@ class BaseModel:
     dtype: torch.dtype
     digest: str
     features: TensorCache = field(default_factory=lambda: TensorCache(FEATURE_BYTES), repr=False)
+    prompts: dict[tuple[tuple[int, int], str], tuple[Tensor, dict[str, Tensor]]] = field(
+        default_factory=dict, repr=False
+    )
+    adapted: list[BaseTunerLayer] = field(default_factory=list, repr=False)
 
 
 def choose_device(requested: str) -> torch.device:
@@ -101,7 +107,10 @@ def attach_adapter(base: BaseModel, settings: LoraSettings) -> PeftModel:
         bias="none",
     )
     # In the base's own precision: casting activations for float32 matrices of rank 16 costs a third of a step.
-    return get_peft_model(base.model, config, autocast_adapter_dtype=False)
+    student: PeftModel = get_peft_model(base.model, config, autocast_adapter_dtype=False)
+    fuse_lora(student)
+    base.adapted[:] = [module for module in student.modules() if isinstance(module, BaseTunerLayer)]
+    return student
 
 
 def adapter_pattern(model: Any, scope: str) -> str:
@@ -128,16 +137,15 @@ def adapter_pattern(model: Any, scope: str) -> str:
 def adapter_off(base: BaseModel) -> Iterator[None]:
     """The base's own output within, whether or not it carries an adapter: the same weights, no second copy.
 
-    PEFT's context does the same, but inspects the whole model every time.
+    PEFT's context does the same, but inspects the whole model and every parameter each time.
     """
-    layers = [module for module in base.model.modules() if isinstance(module, BaseTunerLayer)]
-    for layer in layers:
-        layer.enable_adapters(False)
+    for layer in base.adapted:
+        layer._disable_adapters = True
     try:
         yield
     finally:
-        for layer in layers:
-            layer.enable_adapters(True)
+        for layer in base.adapted:
+            layer._disable_adapters = False
 
 
 def answer_logits(base: BaseModel, batch: Batch) -> Tensor:

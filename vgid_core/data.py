@@ -34,6 +34,20 @@ class EncodedImage:
         """sha256 of the encoded bytes, in hex."""
         return hashlib.sha256(self.data).hexdigest()
 
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what `decode` gives, from the header alone. Raises DataError as `decode` does."""
+        from PIL import ExifTags
+        from PIL import Image as pil
+
+        try:
+            with pil.open(io.BytesIO(self.data)) as picture:
+                width, height = picture.size
+                lies_down = picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        except (OSError, ValueError, SyntaxError, pil.DecompressionBombError) as error:
+            raise DataError("not a readable image", "image") from error
+        return (height, width) if lies_down else (width, height)
+
     def decode(self) -> Image:
         """The picture as RGB, its EXIF orientation applied. Raises DataError when it can't be decoded."""
         from PIL import Image as pil

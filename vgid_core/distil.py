@@ -125,10 +125,9 @@ class Distiller:
         drawn: dict[object, Image.Image] = {}
         lessons = []
         for pair in pairs:
-            image = pair.image.decode()
-            key = image.size if kind.replaces_image else pair.image.digest
+            key = pair.image.size if kind.replaces_image else pair.image.digest
             if key not in drawn:
-                drawn[key] = perturb(image, kind, self._noise)
+                drawn[key] = perturb(pair.image.decode(), kind, self._noise)
             lessons.append(Lesson(pair, drawn[key], self._intervention.instructed(pair.question)))
         return lessons
 
@@ -151,7 +150,8 @@ class Distiller:
         if not (torch.isfinite(torch.tensor([result.loss, result.gradient_norm])).all()):
             raise TrainingDiverged("a loss or gradient is not a finite number; try a lower learning rate")
         if self._training.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self._parameters, self._training.gradient_clip)
+            norm = torch.tensor(result.gradient_norm)
+            nn.utils.clip_grads_with_norm_(self._parameters, self._training.gradient_clip, norm)
         self._optimizer.step()
         return result
 
@@ -166,7 +166,7 @@ class MasterAdamW:
             self._masters,
             lr=training.learning_rate,
             weight_decay=training.weight_decay,
-            fused=self._parameters[0].device.type == "cuda",
+            fused=True,
         )
 
     def zero_grad(self) -> None:

@@ -46,6 +46,7 @@ class PromptEncoder:
         self._control = set(self._tokenizer.all_special_tokens)
         self._control |= {str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special}
         self._answers: dict[str, list[int]] = {}
+        self.end_ids = frozenset(end_ids) or frozenset([self._tokenizer.eos_token_id])
         self._find_answer_boundary(set(end_ids) | {self._tokenizer.eos_token_id})
 
     def require_plain_text(self, items: PairSet) -> None:
@@ -106,7 +107,7 @@ class PromptEncoder:
             self._answers[answer] = [*ids, self._end_id]
         return self._answers[answer]
 
-    def decode(self, ids: Tensor) -> list[str]:
+    def decode(self, ids: Tensor | Sequence[Sequence[int]]) -> list[str]:
         """Texts of generated tokens [batch, length], control tokens left out, stripped."""
         texts: list[str] = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [text.strip() for text in texts]

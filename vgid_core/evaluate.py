@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-import torch
 from rouge_score.rouge_scorer import RougeScorer
 
 from vgid_core.base_model import BaseModel
 from vgid_core.config import EvaluationConfig
-from vgid_core.data import Pair, PairSet
-from vgid_core.paths import AnswerPath
+from vgid_core.data import PairSet
+from vgid_core.packed_answers import Examined
+from vgid_core.paths import AnswerPath, generate
 
 MetricName = Literal["rouge_l", "answer_probability"]
 
@@ -33,27 +33,17 @@ class Metric:
     pairs: int
 
 
-@torch.inference_mode()
 def generate_answers(base: BaseModel, pairs: PairSet, config: EvaluationConfig) -> list[str]:
-    """What the model (with its adapter, if it carries one) says to each pair, greedily, without control tokens."""
-    answers: list[str] = []
-    for chunk in _chunks(pairs, config.batch_size):
-        inputs = base.encoder.prompts([p.image.decode() for p in chunk], [p.question for p in chunk])
-        width = inputs["input_ids"].shape[1]
-        output = base.model.generate(**inputs, max_new_tokens=config.max_new_tokens, do_sample=False)
-        answers += base.encoder.decode(output[:, width:])
-    return answers
+    """What the model (with its adapter, if it carries one) says to each pair by its own `generate`, greedily."""
+    said: list[list[int]] = []
+    for start in range(0, len(pairs), config.batch_size):
+        said += generate(base, pairs.pairs[start : start + config.batch_size], config.max_new_tokens)
+    return base.encoder.decode(said)
 
 
-@torch.no_grad()
-def answer_probabilities(path: AnswerPath, pairs: PairSet, config: EvaluationConfig) -> list[float]:
+def answer_probabilities(examined: Sequence[Examined]) -> list[float]:
     """exp(mean log p) of each pair's own answer."""
-    values: list[float] = []
-    for chunk in _chunks(pairs, config.batch_size):
-        scores = path.log_probabilities(chunk)
-        answers = torch.split(scores, [path.answer_length(pair.answer) for pair in chunk])
-        values += [float(answer.mean().exp()) for answer in answers]
-    return values
+    return [float(answer.log_probabilities.mean().exp()) for answer in examined]
 
 
 def rouge_l(said: list[str], expected: list[str]) -> float:
@@ -73,9 +63,10 @@ def evaluate(
     samples = [items.sample(config.max_pairs) for items in sets]
     total, done, metrics = sum(map(len, samples)), 0, []
     for items in samples:
-        said = generate_answers(base, items, config)
+        examined = path.examine(items.pairs, config)
+        said = base.encoder.decode([answer.said for answer in examined])
         score = rouge_l(said, [pair.answer for pair in items])
-        likelihood = answer_probabilities(path, items, config)
+        likelihood = answer_probabilities(examined)
         metrics.append(Metric(items.name, "rouge_l", score, len(items)))
         metrics.append(Metric(items.name, "answer_probability", sum(likelihood) / len(items), len(items)))
         done += len(items)
@@ -88,8 +79,3 @@ def evaluate(
 def _scorer() -> RougeScorer:
     """One for all: each new one logs a line."""
     return RougeScorer(["rougeL"], use_stemmer=False)
-
-
-def _chunks(pairs: PairSet, size: int) -> Iterator[tuple[Pair, ...]]:
-    for start in range(0, len(pairs), size):
-        yield pairs.pairs[start : start + size]

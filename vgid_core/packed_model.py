@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vgid_core.base_model import BaseModel
 from vgid_core.data import EncodedImage
+from vgid_core.image_features import image_features
 from vgid_core.packing import Packed, Row, allowed, pack, sparse_mask
 
 # Row lengths on an accelerator are multiples of this, so that compiled layers see few shapes.
@@ -31,6 +33,18 @@ class Exchange:
     answer: str
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Exchanges as packed rows. `packed` and `features` (of each image, in the rows' order) are on the model's device.
+
+    predicts: for each exchange, on the host, the flat indices into [rows * length] of what predicts its answer.
+    """
+
+    packed: Packed
+    features: list[Tensor]
+    predicts: list[Tensor]
+
+
 class PackedModel:
     """Hidden states of one base model at answer tokens, with or without the adapter around it.
 
@@ -38,6 +52,8 @@ class PackedModel:
     the image's size alone; `get_image_features`; a forward that takes `mm_encoder_outputs`, a mask for every pair of
     tokens and `position_ids`; `get_rope_index` if positions aren't counted one by one; logits that are the last hidden
     state times one matrix. `paths.choose_path` checks by computation that all of it holds.
+
+    Rows are laid out on the host and moved at once: hundreds of small steps would each wait for an accelerator.
     """
 
     def __init__(self, base: BaseModel, compiler: Compiler | None = None) -> None:
@@ -49,47 +65,74 @@ class PackedModel:
         # FlexAttention skips what the mask leaves empty, but is slow and without gradients on CPU.
         self._sparse = base.device.type == "cuda"
         self._image_token = self._inner.config.image_token_id
-        self._layouts: dict[tuple[tuple[int, int], str], tuple[Tensor, dict[str, Tensor]]] = {}
-        self._sizes: dict[str, tuple[int, int]] = {}
 
     def states(self, exchanges: Sequence[Exchange]) -> Tensor:
         """Hidden states that predict the answers, [answer tokens of all exchanges in their order, hidden]."""
+        layout = self.lay_out(exchanges)
+        hidden = self.hidden(layout, compiled=True).flatten(0, 1)
+        return hidden[torch.cat(layout.predicts).to(hidden.device)]
+
+    def lay_out(self, exchanges: Sequence[Exchange]) -> Layout:
+        """The exchanges as rows; those with the same image share its prefix."""
         groups: dict[int | str, list[int]] = {}
         for index, exchange in enumerate(exchanges):
-            groups.setdefault(_identity(exchange.image), []).append(index)
-        pictures = [self._picture(exchanges[members[0]].image) for members in groups.values()]
-        rows = [
-            [self._row(size, exchanges[i].question, exchanges[i].answer) for i in members]
-            for members, (size, _) in zip(groups.values(), pictures, strict=True)
-        ]
+            groups.setdefault(identity(exchange.image), []).append(index)
+        rows = [[self._row(exchanges[index]) for index in members] for members in groups.values()]
         packed = pack(rows, one_row=True, multiple=_ROW_MULTIPLE) if self._sparse else pack(rows)
-        output = self._forward(packed, [pictures[number][1] for number in packed.image_order])
-        where: list[Tensor] = [packed.ids[0, :0]] * len(exchanges)
+        predicts: list[Tensor] = [packed.ids[0, :0]] * len(exchanges)
         for members, places in zip(groups.values(), packed.predicts, strict=True):
             for index, indices in zip(members, places, strict=True):
-                where[index] = indices
-        states: Tensor = output.last_hidden_state.flatten(0, 1)[torch.cat(where)]
-        return states
+                predicts[index] = indices
+        images = [exchanges[members[0]].image for members in groups.values()]
+        features = image_features(self._base, [images[number] for number in packed.image_order])
+        return Layout(packed.to(self._base.device), features, predicts)
 
-    def _forward(self, packed: Packed, features: list[Tensor]) -> Any:
-        encoded = BaseModelOutputWithPooling(pooler_output=features)  # type: ignore[arg-type]  # lists are what it takes
-        attention = self._decoder.config._attn_implementation
+    def hidden(self, layout: Layout, cache: Cache | None = None, compiled: bool = False) -> Tensor:
+        """Last hidden states, [rows, length, hidden]. `cache` takes the keys and values, for answers that go on."""
+        packed = layout.packed
+        encoded = BaseModelOutputWithPooling(pooler_output=layout.features)  # type: ignore[arg-type]  # takes lists
         # As instance attributes, and for this call alone: generation's many shapes must not be compiled.
-        for layer, forward in zip(self._decoder.layers, self._compiled, strict=False):
+        layers = list(zip(self._decoder.layers, self._compiled, strict=True)) if compiled and self._compiled else []
+        for layer, forward in layers:
             layer.forward = forward
         try:
-            self._decoder.config._attn_implementation = "flex_attention" if self._sparse else "sdpa"
-            return self._inner(
-                input_ids=packed.ids,
-                attention_mask=sparse_mask(packed) if self._sparse else allowed(packed),
-                position_ids=packed.positions[0] if packed.positions.shape[0] == 1 else packed.positions,
+            return self.run(
+                packed.ids,
+                packed.positions,
+                sparse_mask(packed) if self._sparse else self._added_mask(packed),
+                attention="flex_attention" if self._sparse else "sdpa",
                 mm_encoder_outputs={"image": encoded},
-                use_cache=False,
+                past_key_values=cache,
             )
         finally:
-            self._decoder.config._attn_implementation = attention
-            for layer, _ in zip(self._decoder.layers, self._compiled, strict=False):
+            for layer, _ in layers:
                 del layer.forward
+
+    def run(self, ids: Tensor, positions: Tensor, mask: Any, attention: str = "sdpa", **inputs: Any) -> Tensor:
+        """Last hidden states [rows, length, hidden] of ids [rows, length] at positions [axes, rows, length]."""
+        before = self._decoder.config._attn_implementation
+        try:
+            self._decoder.config._attn_implementation = attention
+            output: Tensor = self._inner(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions[0] if positions.shape[0] == 1 else positions,
+                use_cache=inputs.get("past_key_values") is not None,
+                **inputs,
+            ).last_hidden_state
+            return output
+        finally:
+            self._decoder.config._attn_implementation = before
+
+    def _added_mask(self, packed: Packed) -> Tensor:
+        """`allowed` as what attention adds to its scores; from a boolean mask every layer would make this anew."""
+        sees = allowed(packed)
+        return torch.zeros(sees.shape, dtype=self._base.dtype).masked_fill_(~sees, float("-inf"))
+
+    def length(self, exchange: Exchange) -> tuple[int, int]:
+        """Tokens up to the image's end, which exchanges on the same image share at least, and those after it."""
+        row = self._row(exchange)
+        return row.image_end, len(row.ids) - row.image_end
 
     @property
     def head(self) -> Tensor:
@@ -97,50 +140,35 @@ class PackedModel:
         weight: Tensor = self._base.model.get_output_embeddings().weight
         return weight
 
-    def answer_length(self, answer: str) -> int:
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end a turn."""
+        return self._base.encoder.end_ids
+
+    def answer_ids(self, answer: str) -> list[int]:
         """Tokens of the answer, its end of turn among them."""
-        return len(self._base.encoder.answer_ids(answer))
+        return self._base.encoder.answer_ids(answer)
 
-    def _picture(self, image: EncodedImage | Image.Image) -> tuple[tuple[int, int], Tensor]:
-        """Size (width, height) and features [tokens, hidden] of the image; those of encoded ones are kept."""
-        if isinstance(image, Image.Image):
-            return image.size, self._features_of(image)
-        features = self._base.features.get(image.digest)
-        if features is None or image.digest not in self._sizes:
-            decoded = image.decode()
-            self._sizes[image.digest] = decoded.size
-            if features is None:
-                features = self._features_of(decoded)
-                self._base.features.put(image.digest, features)
-        return self._sizes[image.digest], features.to(self._base.device)
-
-    @torch.no_grad()
-    def _features_of(self, image: Image.Image) -> Tensor:
-        inputs = self._base.encoder.processor.image_processor(images=[image], return_tensors="pt")
-        moved = {name: value.to(self._base.device) for name, value in inputs.items()}
-        moved["pixel_values"] = moved["pixel_values"].to(self._base.dtype)
-        blocks: Sequence[Tensor] = self._inner.get_image_features(**moved).pooler_output
-        return torch.cat(list(blocks), dim=0)
-
-    def _row(self, size: tuple[int, int], question: str, answer: str) -> Row:
-        prompt, extras = self._layout(size, question)
-        answer_ids = torch.tensor(self._base.encoder.answer_ids(answer), device=self._base.device)
-        ids = torch.cat([prompt, answer_ids])
+    def _row(self, exchange: Exchange) -> Row:
+        prompt, extras = self._prompt(exchange.image.size, exchange.question)
+        ids = torch.cat([prompt, torch.tensor(self.answer_ids(exchange.answer))])
         image_end = int((prompt == self._image_token).nonzero()[-1]) + 1
         return Row(ids, self._positions(ids, extras), len(prompt), image_end)
 
-    def _layout(self, size: tuple[int, int], question: str) -> tuple[Tensor, dict[str, Tensor]]:
+    def _prompt(self, size: tuple[int, int], question: str) -> tuple[Tensor, dict[str, Tensor]]:
         """The prompt's tokens and what the positions depend on besides, for any image of this size."""
         key = (size, question)
-        if key not in self._layouts:
+        if key not in self._base.prompts:
             inputs = self._base.encoder.prompts([Image.new("RGB", size)], [question])
-            extras = {name: value for name, value in inputs.items() if name in ("image_grid_thw", "mm_token_type_ids")}
-            self._layouts[key] = inputs["input_ids"][0], extras
-        return self._layouts[key]
+            extras = {
+                name: value.cpu() for name, value in inputs.items() if name in ("image_grid_thw", "mm_token_type_ids")
+            }
+            self._base.prompts[key] = inputs["input_ids"][0].cpu(), extras
+        return self._base.prompts[key]
 
     def _positions(self, ids: Tensor, extras: dict[str, Tensor]) -> Tensor:
         if not hasattr(self._inner, "get_rope_index"):
-            return torch.arange(len(ids), device=ids.device)[None]
+            return torch.arange(len(ids))[None]
         kinds = extras["mm_token_type_ids"]
         kinds = torch.cat([kinds, kinds.new_zeros(1, len(ids) - kinds.shape[1])], dim=1)
         given = {name: value for name, value in extras.items() if name != "mm_token_type_ids"}
@@ -149,5 +177,6 @@ class PackedModel:
         return result
 
 
-def _identity(image: EncodedImage | Image.Image) -> int | str:
+def identity(image: EncodedImage | Image.Image) -> int | str:
+    """What makes two images one: their encoded bytes, or being the same object."""
     return image.digest if isinstance(image, EncodedImage) else id(image)

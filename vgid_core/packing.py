@@ -9,7 +9,7 @@ row, so that little is padding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -52,6 +52,11 @@ class Packed:
     segment: Tensor
     predicts: list[list[Tensor]]
     image_order: list[int]
+
+    def to(self, device: torch.device) -> Packed:
+        """The same on `device`; `predicts` stays where it is."""
+        names = ("ids", "positions", "group", "segment")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
 
 def pack(groups: Sequence[Sequence[Row]], one_row: bool = False, multiple: int = 1) -> Packed:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from vgid_core.base_model import BaseModel, adapter_off, answer_logits
-from vgid_core.config import LoraSettings
+from vgid_core.config import EvaluationConfig, LoraSettings
 from vgid_core.data import EncodedImage, Pair
 from vgid_core.encoding import Batch
-from vgid_core.fused_head import HEAD_CHUNK, linear_kl
+from vgid_core.fused_head import linear_kl
 from vgid_core.losses import token_kl, token_log_probability
+from vgid_core.packed_answers import Examined, examine, go_on_by_rote
 from vgid_core.packed_model import Compiler, Exchange, PackedModel
 from vgid_core.tensor_cache import TensorCache
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 # Largest deviation of packed logits from the model's own, relative to their size, that rounding explains.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
+_STEPS_CHECKED = 2  # of answers that go on token by token
 _TARGET_BYTES = 2 * 1024**3  # of host memory for retain targets; what is more is computed again each time
 
 
@@ -52,8 +54,8 @@ class AnswerPath(Protocol):
     def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
         """KL in nats at every answer token of all lessons, in their order: [answer tokens], float32."""
 
-    def log_probabilities(self, pairs: Sequence[Pair]) -> Tensor:
-        """log p in nats of every answer token of all pairs, in their order: [answer tokens], float32."""
+    def examine(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[Examined]:
+        """What the model says to each pair's question, greedily, and how likely it finds the pair's answer."""
 
     def answer_length(self, answer: str) -> int:
         """Tokens of the answer, its end of turn among them."""
@@ -82,10 +84,18 @@ class PlainPath:
             target = answer_logits(self._base, teacher)
         return token_kl(target, answer_logits(self._base, student))[student.answer_mask]
 
-    def log_probabilities(self, pairs: Sequence[Pair]) -> Tensor:
-        """As `AnswerPath.log_probabilities`."""
-        batch = encode_pairs(self._base, pairs)
-        return token_log_probability(answer_logits(self._base, batch), batch.answer_ids)[batch.answer_mask]
+    def examine(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[Examined]:
+        """As `AnswerPath.examine`."""
+        found = []
+        for start in range(0, len(pairs), config.batch_size):
+            chunk = pairs[start : start + config.batch_size]
+            said = generate(self._base, chunk, config.max_new_tokens)
+            batch = encode_pairs(self._base, chunk)
+            with torch.no_grad():
+                scores = token_log_probability(answer_logits(self._base, batch), batch.answer_ids).cpu()
+            kept = [row[mask] for row, mask in zip(scores, batch.answer_mask.cpu(), strict=True)]
+            found += [Examined(*result) for result in zip(said, kept, strict=True)]
+        return found
 
 
 class PackedPath:
@@ -100,30 +110,30 @@ class PackedPath:
 
     def answer_length(self, answer: str) -> int:
         """As `AnswerPath.answer_length`."""
-        return self._model.answer_length(answer)
+        return len(self._model.answer_ids(answer))
 
     def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
         """As `AnswerPath.divergence`."""
         target = self._teacher(lessons)
-        return linear_kl(self._states([lesson.pair for lesson in lessons]), target, self._model.head)
+        return linear_kl(self._model.states(_exchanges([lesson.pair for lesson in lessons])), target, self._model.head)
 
-    def log_probabilities(self, pairs: Sequence[Pair]) -> Tensor:
-        """As `AnswerPath.log_probabilities`."""
-        ids = [token for pair in pairs for token in self._base.encoder.answer_ids(pair.answer)]
-        targets = torch.tensor(ids, device=self._base.device)
-        parts = zip(torch.split(self._states(pairs), HEAD_CHUNK), torch.split(targets, HEAD_CHUNK), strict=True)
-        return torch.cat([token_log_probability(states @ self._model.head.T, part) for states, part in parts])
+    def examine(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[Examined]:
+        """As `AnswerPath.examine`."""
+        return examine(self._model, _exchanges(pairs), config.max_new_tokens)
 
     def deviation(self, pairs: Sequence[Pair]) -> float:
-        """Largest difference of the packed base's logits from the model's own, over the spread of the model's own."""
+        """Largest difference of the packed base's logits from the model's own, over the spread of the model's own.
+
+        Both those of one pass and those of answers that go on token by token.
+        """
         batch = encode_pairs(self._base, pairs)
         with torch.no_grad(), adapter_off(self._base):
-            own = answer_logits(self._base, batch)[batch.answer_mask].float()
-            packed = (self._states(pairs) @ self._model.head.T).float()
-        return float((packed - own).abs().max() / own.std())
-
-    def _states(self, pairs: Sequence[Pair]) -> Tensor:
-        return self._model.states([Exchange(pair.image, pair.question, pair.answer) for pair in pairs])
+            own = answer_logits(self._base, batch).float()
+            packed = (self._model.states(_exchanges(pairs)) @ self._model.head.T).float()
+            differences = [packed - own[batch.answer_mask]]
+            for index, logits in enumerate(go_on_by_rote(self._model, _exchanges(pairs), _STEPS_CHECKED), start=1):
+                differences.append(logits.float() - own[:, index])
+        return max(float(difference.abs().max()) for difference in differences) / float(own[batch.answer_mask].std())
 
     @torch.no_grad()
     def _teacher(self, lessons: Sequence[Lesson]) -> Tensor:
@@ -135,7 +145,7 @@ class PackedPath:
             shown = [Exchange(lessons[i].shown, lessons[i].asked, lessons[i].pair.answer) for i in missing]
             with adapter_off(self._base):
                 fresh = self._model.states(shown)
-            lengths = [self._model.answer_length(exchange.answer) for exchange in shown]
+            lengths = [len(self._model.answer_ids(exchange.answer)) for exchange in shown]
             for index, part in zip(missing, torch.split(fresh, lengths), strict=True):
                 states[index] = part
                 key = keys[index]
@@ -180,10 +190,30 @@ def _try_backward(base: BaseModel, path: AnswerPath, pairs: Sequence[Pair]) -> N
         parameter.grad = None
 
 
+@torch.inference_mode()
+def generate(base: BaseModel, pairs: Sequence[Pair], most_tokens: int) -> list[list[int]]:
+    """What the model says to each pair by its own `generate`, greedily: token ids up to the end of turn."""
+    inputs = base.encoder.prompts([p.image.decode() for p in pairs], [p.question for p in pairs])
+    width = inputs["input_ids"].shape[1]
+    # Said outright: a model's own settings may ask for sampling, or penalise what it has said before.
+    plain: dict[str, Any] = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
+    output = base.model.generate(**inputs, max_new_tokens=most_tokens, **plain)
+    return [_up_to_end(ids, base.encoder.end_ids) for ids in output[:, width:].tolist()]
+
+
 def encode_pairs(base: BaseModel, pairs: Sequence[Pair]) -> Batch:
     """The pairs as padded rows."""
     images = [pair.image.decode() for pair in pairs]
     return base.encoder.batch(images, [pair.question for pair in pairs], [pair.answer for pair in pairs])
+
+
+def _up_to_end(ids: list[int], ends: frozenset[int]) -> list[int]:
+    end = next((index for index, token in enumerate(ids) if token in ends), len(ids))
+    return ids[: end + 1]
+
+
+def _exchanges(pairs: Sequence[Pair]) -> list[Exchange]:
+    return [Exchange(pair.image, pair.question, pair.answer) for pair in pairs]
 
 
 def _decoded(image: EncodedImage | Image.Image) -> Image.Image:

@@ -23,4 +23,6 @@ class TensorCache:
         size = tensor.numel() * tensor.element_size()
         if key not in self._kept and size <= self._room:
             self._room -= size
-            self._kept[key] = tensor.detach().cpu().clone()
+            kept = tensor.detach()
+            # Pinned, a tensor comes back to its accelerator without anybody waiting for it.
+            self._kept[key] = kept.cpu().pin_memory() if kept.is_cuda else kept.cpu().clone()

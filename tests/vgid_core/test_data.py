@@ -1,7 +1,9 @@
+import io
 import json
 from pathlib import Path
 
 import pytest
+from PIL import ExifTags, Image
 
 from tests.vgid_core.tiny import pair_set, picture
 from vgid_core import DataError, EncodedImage, Pair, PairSet
@@ -96,3 +98,19 @@ def test_no_repr_shows_what_a_pair_holds() -> None:
         assert "Ada" not in text
         assert "person" not in text
         assert "PNG" not in text
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_the_size_in_the_header_is_the_size_of_the_picture(orientation: int, form: str) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    stream = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(stream, format=form, exif=exif)
+    image = EncodedImage(stream.getvalue())
+    assert image.size == image.decode().size
+
+
+def test_what_is_no_image_has_no_size() -> None:
+    with pytest.raises(DataError, match="not a readable image"):
+        _ = EncodedImage(b"no picture").size

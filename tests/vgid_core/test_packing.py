@@ -103,8 +103,9 @@ def test_a_model_that_packs_to_other_logits_goes_row_by_row(
     assert "going row by row" in caplog.text
 
 
-# torch 2.13's tracer reads .grad of activations itself
+# torch 2.13's tracer reads .grad of activations itself, and makes instances of autograd functions
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*Function'> should not be instantiated:DeprecationWarning")
 def test_compiled_layers_give_the_same_and_are_compiled_once_for_all(
     student: tuple[BaseModel, torch.nn.Module],
 ) -> None:

@@ -150,7 +150,8 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
 def test_probability_is_the_geometric_mean_of_the_answers_tokens(base: BaseModel) -> None:
     items = pair_set("forget", 4)
     plain, packed = (
-        answer_probabilities(path, items, CONFIG.evaluation) for path in (PlainPath(base), PackedPath(base))
+        answer_probabilities(path.examine(items.pairs, CONFIG.evaluation))
+        for path in (PlainPath(base), PackedPath(base))
     )
     assert packed == pytest.approx(plain, rel=1e-4)
     for pair, value in zip(items, plain, strict=True):

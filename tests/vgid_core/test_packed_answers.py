@@ -1,0 +1,92 @@
+"""Answers found by one packed pass with the expected answers as drafts are those of plain greedy generation."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.vgid_core.test_packing import FAMILIES, photo, text
+from vgid_core import Pair, UnlearnConfig, packed_answers
+from vgid_core.base_model import BaseModel, attach_adapter, load_base
+from vgid_core.config import EvaluationConfig, LoraSettings
+from vgid_core.paths import PackedPath, PlainPath, generate
+
+CONFIG = EvaluationConfig(max_new_tokens=7)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    """A base with an adapter that changes what it says, of each family."""
+    folder = FAMILIES[request.param](tmp_path_factory.mktemp("model") / "m")
+    model = load_base(str(folder), UnlearnConfig(device="cpu"))
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, parameter in attach_adapter(model, LoraSettings()).eval().named_parameters():
+            if ".lora_B." in name:
+                parameter.normal_(0, 0.2, generator=generator)
+    return model
+
+
+def own_words(base: BaseModel, pair: Pair, kept: int) -> Pair:
+    """The pair with the first `kept` words of what the model itself says as its answer, then the pair's own."""
+    said = base.encoder.decode(generate(base, [pair], CONFIG.max_new_tokens))[0].split()[:kept]
+    return Pair(pair.image, pair.question, " ".join([*said, pair.answer]))
+
+
+item = st.tuples(st.integers(0, 3), text, text, st.integers(0, 3))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(item, min_size=1, max_size=6), st.sampled_from([60, 10_000]))
+def test_answers_and_likelihoods_are_those_of_separate_rows(
+    base: BaseModel, items: list[tuple[int, str, str, int]], at_once: int
+) -> None:
+    pairs = [own_words(base, Pair(photo(n), question, answer), kept) for n, question, answer, kept in items]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed_answers, "_TOKENS_AT_ONCE", at_once)
+        packed = PackedPath(base).examine(pairs, CONFIG)
+    plain = PlainPath(base).examine(pairs, CONFIG)
+    assert [answer.said for answer in packed] == [answer.said for answer in plain]
+    for ours, theirs in zip(packed, plain, strict=True):
+        assert torch.allclose(ours.log_probabilities, theirs.log_probabilities, atol=1e-4)
+
+
+def test_an_answer_that_the_model_gives_itself_needs_no_generation(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = Pair(photo(0), "Who is this?", "x")
+    said = generate(base, [pair], 5)[0]
+    ids: Callable[[str], list[int]] = lambda answer: said  # noqa: E731 - whatever its text would be cut into
+    monkeypatch.setattr(base.encoder, "answer_ids", ids)
+    passes = []
+    handle = base.model.get_decoder().register_forward_hook(lambda module, given, out: passes.append(1))
+    found = PackedPath(base).examine([pair], EvaluationConfig(max_new_tokens=5))
+    handle.remove()
+    assert found[0].said == said
+    assert len(passes) == 1
+
+
+def test_a_models_own_settings_do_not_change_what_is_measured(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Qwen2.5-VL's ask for sampling and for a penalty on what has been said."""
+    pairs = [Pair(photo(n), "Who is this?", "Ada Quill") for n in range(3)]
+    expected = PlainPath(base).examine(pairs, CONFIG)
+    monkeypatch.setattr(base.model.generation_config, "repetition_penalty", 5.0)
+    found = PlainPath(base).examine(pairs, CONFIG)
+    assert [answer.said for answer in found] == [answer.said for answer in expected]
+
+
+def test_a_wrong_continuation_is_noticed_before_the_path_is_taken(base: BaseModel, tmp_path: Path) -> None:
+    """Keys that are kept wrongly leave one pass right and what follows wrong."""
+    pairs = [Pair(photo(n), "Who is this?", "Ada Quill was born in Fernmoor.") for n in range(2)]
+    path = PackedPath(base)
+    assert path.deviation(pairs) < 1e-4
+    true_run = path._model.run
+
+    def shifted(ids, positions, mask, **inputs):  # type: ignore[no-untyped-def]
+        return true_run(ids, positions + (ids.shape[1] < 10), mask, **inputs)
+
+    path._model.run = shifted  # type: ignore[method-assign]
+    assert path.deviation(pairs) > 1e-3

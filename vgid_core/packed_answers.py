@@ -1,0 +1,170 @@
+"""Greedy answers and the expected answers' likelihood in one pass over packed rows.
+
+The expected answer is a draft: where the model's own choice agrees with it token by token, the pass has shown what the
+model says, and nothing needs to be generated. Where it departs, its answer goes on from there over the keys and values
+that the pass has left. That is speculative decoding's argument (arXiv 2211.17192) with a draft that costs nothing, and
+the answers are those of plain greedy generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from vgid_core.fused_head import HEAD_CHUNK
+from vgid_core.losses import token_log_probability
+from vgid_core.packed_model import Exchange, Layout, PackedModel, identity
+from vgid_core.packing import PREFIX
+
+# Packed tokens in one pass: 8 GiB of keys and values at LLaVA-1.5-7B's shapes in bf16.
+_TOKENS_AT_ONCE = 16_384
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What the model says to one question, and how likely it finds the expected answer.
+
+    said: token ids, the end of turn included if it came. log_probabilities: nats, [answer tokens], on the host.
+    """
+
+    said: list[int]
+    log_probabilities: Tensor
+
+
+@torch.no_grad()
+def examine(model: PackedModel, exchanges: Sequence[Exchange], most_tokens: int) -> list[Examined]:
+    """Greedy answers of at most `most_tokens` tokens, and the likelihood of the expected ones, in the given order."""
+    found: dict[int, Examined] = {}
+    for part in _parts(model, exchanges):
+        results = _examine_part(model, [exchanges[index] for index in part], most_tokens)
+        found.update(zip(part, results, strict=True))
+    return [found[index] for index in range(len(exchanges))]
+
+
+@torch.no_grad()
+def go_on_by_rote(model: PackedModel, exchanges: Sequence[Exchange], steps: int) -> Iterator[Tensor]:
+    """The expected answers, fed token by token: logits [answers, vocabulary] after the first token, the second, ...
+
+    At most `steps` times, and no further than the shortest answer goes. What `examine` does after a departure, where
+    the outcome is known.
+    """
+    layout, cache = model.lay_out(exchanges), DynamicCache()
+    model.hidden(layout, cache)
+    continuation = Continuation(model, layout, cache, [int(places[0]) for places in layout.predicts])
+    drafts = [model.answer_ids(exchange.answer) for exchange in exchanges]
+    for index in range(min(steps, min(map(len, drafts)) - 1)):
+        yield continuation.step([draft[index] for draft in drafts])
+
+
+def _parts(model: PackedModel, exchanges: Sequence[Exchange]) -> Iterator[list[int]]:
+    """Indices of exchanges, an image's together, as many as may be held at once."""
+    groups: dict[int | str, list[int]] = {}
+    for index, exchange in enumerate(exchanges):
+        groups.setdefault(identity(exchange.image), []).append(index)
+    part: list[int] = []
+    used = 0
+    for members in groups.values():
+        lengths = [model.length(exchanges[index]) for index in members]
+        tokens = max(shared for shared, _ in lengths) + sum(own for _, own in lengths)
+        if part and used + tokens > _TOKENS_AT_ONCE:
+            yield part
+            part, used = [], 0
+        part += members
+        used += tokens
+    yield part
+
+
+def _examine_part(model: PackedModel, exchanges: Sequence[Exchange], most_tokens: int) -> list[Examined]:
+    layout, cache = model.lay_out(exchanges), DynamicCache()
+    hidden = model.hidden(layout, cache).flatten(0, 1)
+    drafts = [model.answer_ids(exchange.answer) for exchange in exchanges]
+    scores, choices = _judge(model, hidden[torch.cat(layout.predicts).to(hidden.device)], drafts)
+    said, last = [], []
+    for draft, choice, places in zip(drafts, choices, layout.predicts, strict=True):
+        agreed = next((k for k, (own, drafted) in enumerate(zip(choice, draft, strict=True)) if own != drafted), None)
+        said.append((draft if agreed is None else [*draft[:agreed], choice[agreed]])[:most_tokens])
+        last.append(int(places[-1 if agreed is None else agreed]))
+    _go_on(model, layout, cache, said, last, most_tokens)
+    return [Examined(*pair) for pair in zip(said, scores, strict=True)]
+
+
+def _judge(model: PackedModel, states: Tensor, drafts: Sequence[list[int]]) -> tuple[list[Tensor], list[list[int]]]:
+    """Log-probabilities of the drafts' tokens, and what the model would have said in place of each."""
+    targets = torch.tensor([token for draft in drafts for token in draft], device=states.device)
+    scores, choices = [], []
+    for part, wanted in zip(torch.split(states, HEAD_CHUNK), torch.split(targets, HEAD_CHUNK), strict=True):
+        logits = part @ model.head.T
+        scores.append(token_log_probability(logits, wanted))
+        choices.append(logits.argmax(-1))
+    lengths = [len(draft) for draft in drafts]
+    by_answer = torch.split(torch.cat(choices).cpu(), lengths)
+    return list(torch.split(torch.cat(scores).cpu(), lengths)), [choice.tolist() for choice in by_answer]
+
+
+def _go_on(
+    model: PackedModel, layout: Layout, cache: DynamicCache, said: list[list[int]], last: list[int], most_tokens: int
+) -> None:
+    """Appends to every answer that hasn't ended until it does. `last` is the place of the last token it builds on."""
+
+    def open_ended(index: int) -> bool:
+        return said[index][-1] not in model.end_ids and len(said[index]) < most_tokens
+
+    unended = [index for index in range(len(said)) if open_ended(index)]
+    if not unended:
+        return
+    continuation = Continuation(model, layout, cache, [last[index] for index in unended])
+    while any(open_ended(index) for index in unended):
+        logits = continuation.step([said[index][-1] for index in unended])
+        for index, token in zip(unended, logits.argmax(-1).tolist(), strict=True):
+            if open_ended(index):
+                said[index].append(token)
+
+
+class Continuation:
+    """Several answers that go on a token at a time over one cache, each seeing its own prefix and itself alone.
+
+    Every row has as many slots as the row with most answers needs; a slot that no answer uses sees only itself.
+    """
+
+    def __init__(self, model: PackedModel, layout: Layout, cache: DynamicCache, last: Sequence[int]) -> None:
+        """`last`: for each answer, the flat index into [rows * length] of the last token that it builds on."""
+        packed = layout.packed
+        device, length = packed.ids.device, packed.ids.shape[1]
+        at = torch.tensor(last)
+        rows, self._row = torch.unique(at // length, return_inverse=True)
+        used = [0] * len(rows)
+        slots = []
+        for row in self._row.tolist():
+            slots.append(used[row])
+            used[row] += 1
+        self._slot = torch.tensor(slots)
+        self._rows, self._slots = len(rows), max(used)
+        self._model, self._cache, self._steps = model, cache, 0
+        if len(rows) < packed.ids.shape[0]:
+            cache.batch_select_indices(rows.to(device))
+        self._row, self._slot = self._row.to(device), self._slot.to(device)
+        row, column = (at // length).to(device), (at % length).to(device)
+        self._next = packed.positions[:, row, column] + 1
+        before = torch.arange(length, device=device) <= column[:, None]
+        same_group = packed.group[row] == packed.group[row, column][:, None]
+        own = packed.segment[row] == packed.segment[row, column][:, None]
+        self._seen = torch.zeros(self._rows, self._slots, length, dtype=torch.bool, device=device)
+        self._seen[self._row, self._slot] = before & same_group & (own | (packed.segment[row] == PREFIX))
+
+    def step(self, tokens: Sequence[int]) -> Tensor:
+        """Adds one token to each answer. Returns the logits of what follows, [answers, vocabulary]."""
+        device = self._seen.device
+        ids = torch.zeros(self._rows, self._slots, dtype=torch.long, device=device)
+        ids[self._row, self._slot] = torch.tensor(tokens, device=device)
+        positions = torch.zeros(len(self._next), *ids.shape, dtype=torch.long, device=device)
+        positions[:, self._row, self._slot] = self._next + self._steps
+        self._steps += 1
+        itself = torch.eye(self._slots, dtype=torch.bool, device=device).repeat(1, self._steps)
+        mask = torch.cat([self._seen, itself.expand(self._rows, -1, -1)], dim=2)[:, None]
+        hidden = self._model.run(ids, positions, mask, past_key_values=self._cache)
+        logits: Tensor = hidden[self._row, self._slot] @ self._model.head.T
+        return logits
