@@ -21,6 +21,7 @@ from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.encoding import Batch, PromptEncoder
 from vgid_core.errors import AdapterUntrained, ModelNotLoadable, ModelNotSupported
 from vgid_core.fused_lora import fuse_lora
+from vgid_core.nf4 import keep_differentiable, nf4_arguments
 from vgid_core.tensor_cache import TensorCache
 
 # Of host memory for image features: 900 photos at LLaVA-1.5-7B's shapes. What is more is computed again each time.
@@ -68,12 +69,14 @@ def load_base(source: str, config: UnlearnConfig) -> BaseModel:
     dtype = auto if config.dtype == "auto" else getattr(torch, config.dtype)
     try:
         processor: Any = AutoProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
-        model: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype)
+        quantized = {} if config.base_weights == "full" else nf4_arguments(source, device, dtype)
+        model: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **quantized)
     except (OSError, ValueError, KeyError) as error:
         raise ModelNotLoadable(f"'{Path(source).name}' can't be loaded: {type(error).__name__}") from error
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
         raise ModelNotSupported("the processor lacks a tokenizer or an image processor")
-    model = model.to(device).eval().requires_grad_(False)
+    keep_differentiable(model)
+    model = (model if quantized else model.to(device)).eval().requires_grad_(False)
     ends = model.generation_config.eos_token_id
     end_ids = ends if isinstance(ends, list) else [ends] if ends is not None else []
     # Families with their own position scheme (M-RoPE) derive positions from the ids; the rest need padding left out.
@@ -106,8 +109,11 @@ def attach_adapter(base: BaseModel, settings: LoraSettings) -> PeftModel:
         target_modules=adapter_pattern(base.model, settings.scope),
         bias="none",
     )
-    # In the base's own precision: casting activations for float32 matrices of rank 16 costs a third of a step.
     student: PeftModel = get_peft_model(base.model, config, autocast_adapter_dtype=False)
+    # In the base's own precision: casting activations for float32 matrices of rank 16 costs a third of a step.
+    for parameter in student.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(base.dtype)
     fuse_lora(student)
     base.adapted[:] = [module for module in student.modules() if isinstance(module, BaseTunerLayer)]
     return student

@@ -100,6 +100,9 @@ class TrainingConfig(_Strict):
     forget_weight: float = Field(default=1.0, gt=0, le=100, description="alpha in the paper")
     retain_weight: float = Field(default=1.0, ge=0, le=100, description="beta in the paper")
     gradient_clip: float | None = Field(default=1.0, gt=0)
+    fp8: bool = Field(
+        default=False, description="frozen weights in 8-bit floats while distilling: faster on recent accelerators"
+    )
 
 
 class EvaluationConfig(_Strict):
@@ -120,6 +123,9 @@ class UnlearnConfig(_Strict):
     seed: int = Field(default=0, ge=0, lt=2**31)
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: bfloat16 on an accelerator, float32 on CPU"
+    )
+    base_weights: Literal["full", "nf4"] = Field(
+        default="full", description="nf4: the frozen language weights in 4 bits, for accelerators with little memory"
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +21,8 @@ from vgid_core.base_model import BaseModel, attach_adapter
 from vgid_core.config import TrainingConfig, UnlearnConfig
 from vgid_core.data import Pair, PairSet
 from vgid_core.errors import TrainingDiverged
+from vgid_core.fp8 import FP8_ROUNDING
+from vgid_core.fused_lora import fp8_products
 from vgid_core.packed_model import Compiler
 from vgid_core.paths import AnswerPath, Lesson, choose_path
 from vgid_core.perturb import perturb
@@ -59,23 +62,31 @@ def distil(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
         student = attach_adapter(base, config.lora)
-        compiler = _compiler(base, config.training)
-        path = choose_path(base, forget.pairs[:2] + retain.pairs[:2], config.lora, compiler)
-        trainer = Distiller(path, student, config)
-        student.train(config.lora.dropout > 0)
-        forget_batches = draw_batches(forget, config.training.forget_batch_size, random.Random(config.seed))
-        retain_batches = draw_batches(retain, config.training.retain_batch_size, random.Random(config.seed + 1))
-        for step in range(1, config.training.steps + 1):
-            forget_lessons = trainer.forget_lessons(next(forget_batches))
-            forget_loss = trainer.update(forget_lessons, config.training.forget_weight)
-            retain_loss = None
-            if config.training.retain_weight > 0:
-                retain_lessons = [Lesson.retain(pair) for pair in next(retain_batches)]
-                retain_loss = trainer.update(retain_lessons, config.training.retain_weight)
-            trainer.schedule.step()
-            if on_step is not None:
-                on_step(step, forget_loss, retain_loss)
+        with fp8_products(student, base.device) if config.training.fp8 else nullcontext():
+            compiler = _compiler(base, config.training)
+            rounding = FP8_ROUNDING if config.training.fp8 else None
+            path = choose_path(base, forget.pairs[:2] + retain.pairs[:2], config.lora, compiler, rounding)
+            trainer = Distiller(path, student, config)
+            student.train(config.lora.dropout > 0)
+            _run_steps(trainer, forget, retain, config, on_step)
     return Distilled(student.eval(), path.name)
+
+
+def _run_steps(
+    trainer: Distiller, forget: PairSet, retain: PairSet, config: UnlearnConfig, on_step: StepCallback | None
+) -> None:
+    training = config.training
+    forget_batches = draw_batches(forget, training.forget_batch_size, random.Random(config.seed))
+    retain_batches = draw_batches(retain, training.retain_batch_size, random.Random(config.seed + 1))
+    for step in range(1, training.steps + 1):
+        forget_loss = trainer.update(trainer.forget_lessons(next(forget_batches)), training.forget_weight)
+        retain_loss = None
+        if training.retain_weight > 0:
+            retain_lessons = [Lesson.retain(pair) for pair in next(retain_batches)]
+            retain_loss = trainer.update(retain_lessons, training.retain_weight)
+        trainer.schedule.step()
+        if on_step is not None:
+            on_step(step, forget_loss, retain_loss)
 
 
 def _compiler(base: BaseModel, training: TrainingConfig) -> Compiler | None:

@@ -6,12 +6,15 @@ goes into a product of rank 16, and each sum into the product before it. The sam
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
+
+from vgid_core.fp8 import Fp8LoraLinear, RowScaled, require_fp8, times_transposed
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -45,9 +48,28 @@ def fuse_lora(model: nn.Module) -> None:
 
     Others (dropout, quantised weights, DoRA, a bias of the adapter's own) stay PEFT's. What is saved is the same.
     """
-    for module in model.modules():
-        if isinstance(module, Linear) and _plain(module):
-            module.forward = _fused(module)  # type: ignore[method-assign, assignment]
+    for module in _plain_layers(model):
+        module.forward = _fused(module)  # type: ignore[method-assign, assignment]
+
+
+@contextmanager
+def fp8_products(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Within, the layers that `fuse_lora` has changed take their frozen weight's products in fp8.
+
+    Raises ModelNotSupported where that isn't possible.
+    """
+    require_fp8(device)
+    layers = _plain_layers(model)
+    for module in layers:
+        module.forward = _fused_fp8(module)  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        fuse_lora(model)
+
+
+def _plain_layers(model: nn.Module) -> list[Linear]:
+    return [module for module in model.modules() if isinstance(module, Linear) and _plain(module)]
 
 
 def _plain(module: Linear) -> bool:
@@ -65,9 +87,8 @@ def _plain(module: Linear) -> bool:
 
 
 def _fused(module: Linear) -> Callable[[Tensor], Tensor]:
-    name = module.active_adapters[0]
     base: Any = module.get_base_layer()
-    down, up, scale = module.lora_A[name], module.lora_B[name], module.scaling[name]
+    down, up, scale = _adapter(module)
 
     def forward(given: Tensor) -> Tensor:
         if module.disable_adapters:
@@ -79,3 +100,27 @@ def _fused(module: Linear) -> Callable[[Tensor], Tensor]:
         return result
 
     return forward
+
+
+def _fused_fp8(module: Linear) -> Callable[[Tensor], Tensor]:
+    base: Any = module.get_base_layer()
+    down, up, scale = _adapter(module)
+    weight, back = RowScaled.of(base.weight.detach()), RowScaled.of(base.weight.detach().T.contiguous())
+
+    def forward(given: Tensor) -> Tensor:
+        if module.disable_adapters:
+            product = times_transposed(given.flatten(0, -2), weight.values, weight.scales)
+            product = product if base.bias is None else product + base.bias
+            return product.view(*given.shape[:-1], -1)
+        result: Tensor = Fp8LoraLinear.apply(  # type: ignore[no-untyped-call]
+            given, weight.values, weight.scales, back.values, back.scales, base.bias, down.weight, up.weight, scale
+        )
+        return result
+
+    return forward
+
+
+def _adapter(module: Linear) -> tuple[Any, Any, float]:
+    """Its A and its B as layers, and its scale."""
+    name = module.active_adapters[0]
+    return module.lora_A[name], module.lora_B[name], module.scaling[name]

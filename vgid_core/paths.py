@@ -155,12 +155,17 @@ class PackedPath:
 
 
 def choose_path(
-    base: BaseModel, pairs: Sequence[Pair], lora: LoraSettings, compiler: Compiler | None = None
+    base: BaseModel,
+    pairs: Sequence[Pair],
+    lora: LoraSettings,
+    compiler: Compiler | None = None,
+    tolerance: float | None = None,
 ) -> AnswerPath:
     """The fastest path that gives the model's own logits on `pairs`: packed and compiled, packed, or plain.
 
     Whatever a family does differently shows as an error or a deviation here; then the log says what it was. Where the
-    vision side is adapted too, it is plain: the packed path keeps image features, which then change.
+    vision side is adapted too, it is plain: the packed path keeps image features, which then change. `tolerance` is
+    what rounding explains of a deviation (`PackedPath.deviation`), by default that of the base's own precision.
     """
     if lora.scope != "language":
         return PlainPath(base)
@@ -173,7 +178,7 @@ def choose_path(
         except Exception as error:
             log.warning("%s aren't possible with this model here: %s", what, type(error).__name__)
             continue
-        if deviation <= _TOLERANCE[base.dtype]:
+        if deviation <= (_TOLERANCE[base.dtype] if tolerance is None else tolerance):
             return path
         log.warning("%s deviate by %.1e with this model", what, deviation)
     log.warning("going row by row")
