@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import nn
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -23,12 +24,10 @@ from transformers import (
 from vgid_core import EncodedImage, Pair
 from vgid_core.base_model import BaseModel
 from vgid_core.encoding import PromptEncoder
+from vgid_core.nf4 import keep_differentiable
 
-QUESTION, ANSWER, INSTRUCTION = (
-    18,
-    35,
-    40,
-)  # words; the template adds two tokens to a question, the end one to an answer
+# Words; the template adds two tokens to a question, the end one to an answer.
+QUESTION, ANSWER, INSTRUCTION = 18, 35, 40
 SPECIAL = ["<pad>", "<s>", "</s>", "<image>", "USER:", "ASSISTANT:"]
 TEMPLATE = (
     "<s> w1 w2 w3 {% for m in messages %}{{ 'USER:' if m['role'] == 'user' else 'ASSISTANT:' }} "
@@ -53,13 +52,22 @@ class Shapes:
     image: int = 336
     patch: int = 14
 
+    @property
+    def image_tokens(self) -> int:
+        """Tokens that an image becomes."""
+        return (self.image // self.patch) ** 2
 
-TINY = Shapes(512, 64, 128, 2, 4, 64, 128, 3, 4, 28, 14)
+    @property
+    def language_weights(self) -> int:
+        """Weights of the language tower's linear layers."""
+        return self.layers * (4 * self.hidden**2 + 3 * self.hidden * self.intermediate)
+
+
+TINY = Shapes(512, 64, 128, 5, 4, 64, 128, 3, 4, 28, 14)
 
 
 def build_model(shapes: Shapes, device: torch.device, dtype: torch.dtype) -> LlavaForConditionalGeneration:
     """Random weights, seed 0, on `device`, in evaluation mode."""
-    tokens = (shapes.image // shapes.patch) ** 2
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
             hidden_size=shapes.vision_hidden,
@@ -81,7 +89,7 @@ def build_model(shapes: Shapes, device: torch.device, dtype: torch.dtype) -> Lla
         image_token_index=SPECIAL.index("<image>"),
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
-        image_seq_length=tokens,
+        image_seq_length=shapes.image_tokens,
     )
     torch.manual_seed(0)
     before = torch.get_default_dtype()
@@ -128,6 +136,21 @@ def build_base(shapes: Shapes, device: torch.device, dtype: torch.dtype) -> Base
     model = build_model(shapes, device, dtype)
     encoder = PromptEncoder(build_processor(shapes), [SPECIAL.index("</s>")], device, pass_positions=True)
     return BaseModel(model, encoder, device, dtype, "random")
+
+
+def quantize_to_nf4(base: BaseModel) -> None:
+    """The language tower's linear layers in 4 bits, as `load_base` gives them for `base_weights: nf4`."""
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    for parent in list(base.model.get_decoder().modules()):
+        for name, linear in list(parent.named_children()):
+            if type(linear) is nn.Linear:
+                small = Linear4bit(
+                    linear.in_features, linear.out_features, bias=False, compute_dtype=base.dtype, quant_type="nf4"
+                )
+                small.weight = Params4bit(linear.weight.data.cpu(), requires_grad=False, quant_type="nf4")
+                setattr(parent, name, small.to(base.device))
+    keep_differentiable(base.model)
 
 
 def words(count: int, rng: random.Random, vocabulary: int) -> str:

@@ -8,23 +8,32 @@ import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import torch
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores and package versions of this run."""
-    names = ("vgid", "torch", "transformers", "peft")
+    """Processor, cores, accelerator and package versions of this run."""
     return {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "system": platform.system(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in names},
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "versions": {name: _version(name) for name in ("vgid", "torch", "transformers", "peft")},
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"  # run from a source tree
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

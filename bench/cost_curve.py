@@ -1,0 +1,57 @@
+"""How a training pair's cost grows: with the number of photos in a step, and with the questions that share a photo.
+
+    python -m bench.cost_curve [--tiny] [--mode packed]
+
+At LLaVA-1.5-7B's shapes (`bench.step_cost`). Two curves: 1 to 16 photos with 5 questions each, where the time of a step
+should grow linearly; 1 to 20 questions on each of 4 photos, where a further question should cost the same each time,
+whatever shares its prefix already. Prints as it goes, writes bench/results/cost_curve.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from bench.llava_shapes import TINY, Shapes
+from bench.machine import save
+from bench.step_cost import OURS, free, ours
+
+IMAGES = (1, 2, 4, 8, 16)
+QUESTIONS = (1, 2, 5, 10, 20)
+
+
+def main() -> None:
+    """Measures every point, on what memory allows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--mode", default="packed", choices=list(OURS))
+    arguments = parser.parse_args()
+    shapes = TINY if arguments.tiny else Shapes()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    points: list[dict[str, Any]] = []
+    for images, questions in [*((n, 5) for n in IMAGES), *((4, n) for n in QUESTIONS if n != 5)]:
+        try:
+            found = ours(shapes, device, arguments.mode, images, questions)
+        except torch.OutOfMemoryError:
+            found = {"ms_per_pair": None, "peak_gib": None}
+        points.append({"images": images, "questions": questions, **found})
+        print(points[-1], flush=True)
+        free(device)
+    table = Table("photos", "questions a photo", "ms a step", "ms a pair", "peak GiB")
+    for point in sorted(points, key=lambda p: (p["questions"] != 5, p["images"], p["questions"])):
+        pairs, cost = point["images"] * point["questions"], point["ms_per_pair"]
+        cells = (
+            ("out of memory", "", "") if cost is None else (f"{cost * pairs:.0f}", str(cost), str(point["peak_gib"]))
+        )
+        table.add_row(str(point["images"]), str(point["questions"]), *cells)
+    Console().print(table)
+    name = "cost_curve_tiny" if arguments.tiny else "cost_curve"
+    print("written:", save(name, {"arguments": vars(arguments), "points": points}))
+
+
+if __name__ == "__main__":
+    main()
