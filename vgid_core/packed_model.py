@@ -19,6 +19,8 @@ from vgid_core.packing import Packed, Row, allowed, pack, sparse_mask
 
 # Row lengths on an accelerator are multiples of this, so that compiled layers see few shapes.
 _ROW_MULTIPLE = 512
+# Elsewhere attention is dense: in a row longer than this and than two prefixes, it costs more than another prefix.
+_DENSE_ROW = 384
 
 
 Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -74,18 +76,32 @@ class PackedModel:
 
     def lay_out(self, exchanges: Sequence[Exchange]) -> Layout:
         """The exchanges as rows; those with the same image share its prefix."""
-        groups: dict[int | str, list[int]] = {}
-        for index, exchange in enumerate(exchanges):
-            groups.setdefault(identity(exchange.image), []).append(index)
-        rows = [[self._row(exchanges[index]) for index in members] for members in groups.values()]
-        packed = pack(rows, one_row=True, multiple=_ROW_MULTIPLE) if self._sparse else pack(rows)
+        rows = [self._row(exchange) for exchange in exchanges]
+        groups = self._groups(exchanges, rows)
+        split = [[rows[index] for index in members] for members in groups]
+        packed = pack(split, one_row=True, multiple=_ROW_MULTIPLE) if self._sparse else pack(split)
         predicts: list[Tensor] = [packed.ids[0, :0]] * len(exchanges)
-        for members, places in zip(groups.values(), packed.predicts, strict=True):
+        for members, places in zip(groups, packed.predicts, strict=True):
             for index, indices in zip(members, places, strict=True):
                 predicts[index] = indices
-        images = [exchanges[members[0]].image for members in groups.values()]
-        features = image_features(self._base, [images[number] for number in packed.image_order])
+        images = {identity(exchange.image): exchange.image for exchange in exchanges}
+        computed = dict(zip(images, image_features(self._base, list(images.values())), strict=True))
+        features = [computed[identity(exchanges[groups[number][0]].image)] for number in packed.image_order]
         return Layout(packed.to(self._base.device), features, predicts)
+
+    def _groups(self, exchanges: Sequence[Exchange], rows: Sequence[Row]) -> list[list[int]]:
+        """Which exchanges share a prefix: those on one image, in as many parts as keep dense attention cheap."""
+        groups: list[list[int]] = []
+        current: dict[int | str, list[int]] = {}
+        lengths: dict[int | str, int] = {}
+        for index, (exchange, row) in enumerate(zip(exchanges, rows, strict=True)):
+            image, own = identity(exchange.image), len(row.ids) - row.image_end
+            if image not in current or (not self._sparse and lengths[image] + own > max(_DENSE_ROW, 2 * row.image_end)):
+                groups.append([])
+                current[image], lengths[image] = groups[-1], row.image_end
+            current[image].append(index)
+            lengths[image] += own
+        return groups
 
     def hidden(self, layout: Layout, cache: Cache | None = None, compiled: bool = False) -> Tensor:
         """Last hidden states, [rows, length, hidden]. `cache` takes the keys and values, for answers that go on."""
