@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,6 @@ from transformers import DynamicCache
 from vgid_core.fused_head import HEAD_CHUNK
 from vgid_core.losses import token_log_probability
 from vgid_core.packed_model import Exchange, Layout, PackedModel, identity
-from vgid_core.packing import PREFIX
 
 # Packed tokens in one pass: 8 GiB of keys and values at LLaVA-1.5-7B's shapes in bf16.
 _TOKENS_AT_ONCE = 16_384
@@ -80,7 +80,7 @@ def _parts(model: PackedModel, exchanges: Sequence[Exchange]) -> Iterator[list[i
 
 def _examine_part(model: PackedModel, exchanges: Sequence[Exchange], most_tokens: int) -> list[Examined]:
     layout, cache = model.lay_out(exchanges), DynamicCache()
-    hidden = model.hidden(layout, cache).flatten(0, 1)
+    hidden = model.hidden(layout, cache)
     drafts = [model.answer_ids(exchange.answer) for exchange in exchanges]
     scores, choices = _judge(model, hidden[torch.cat(layout.predicts).to(hidden.device)], drafts)
     said, last = [], []
@@ -127,44 +127,64 @@ def _go_on(
 class Continuation:
     """Several answers that go on a token at a time over one cache, each seeing its own prefix and itself alone.
 
-    Every row has as many slots as the row with most answers needs; a slot that no answer uses sees only itself.
+    Groups become rows, so that nobody looks past its own. Every row has as many slots as the one with most answers
+    needs; a slot that no answer uses sees only itself.
     """
 
     def __init__(self, model: PackedModel, layout: Layout, cache: DynamicCache, last: Sequence[int]) -> None:
-        """`last`: for each answer, the flat index into [rows * length] of the last token that it builds on."""
-        packed = layout.packed
-        device, length = packed.ids.device, packed.ids.shape[1]
-        at = torch.tensor(last)
-        rows, self._row = torch.unique(at // length, return_inverse=True)
-        used = [0] * len(rows)
-        slots = []
-        for row in self._row.tolist():
-            slots.append(used[row])
-            used[row] += 1
-        self._slot = torch.tensor(slots)
-        self._rows, self._slots = len(rows), max(used)
+        """`last`: for each answer, the index into the packed row of the last token that it builds on."""
         self._model, self._cache, self._steps = model, cache, 0
-        if len(rows) < packed.ids.shape[0]:
-            cache.batch_select_indices(rows.to(device))
-        self._row, self._slot = self._row.to(device), self._slot.to(device)
-        row, column = (at // length).to(device), (at % length).to(device)
-        self._next = packed.positions[:, row, column] + 1
-        before = torch.arange(length, device=device) <= column[:, None]
-        same_group = packed.group[row] == packed.group[row, column][:, None]
-        own = packed.segment[row] == packed.segment[row, column][:, None]
-        self._seen = torch.zeros(self._rows, self._slots, length, dtype=torch.bool, device=device)
-        self._seen[self._row, self._slot] = before & same_group & (own | (packed.segment[row] == PREFIX))
+        packed = layout.packed
+        device = packed.ids.device
+        at = torch.tensor(last, device=device)
+        groups, self._row = torch.unique(packed.group[at], return_inverse=True)
+        places = _places([packed.spans[group] for group in groups.tolist()]).to(device)
+        self._slot = _count_within(self._row)
+        self._next = packed.positions[:, at] + 1
+        self._seen = torch.zeros(
+            len(groups), int(self._slot.max()) + 1, places.shape[1], dtype=torch.bool, device=device
+        )
+        own = places[self._row]
+        self._seen[self._row, self._slot] = packed.sees(at[:, None], own.clamp(min=0)) & (own >= 0)
+        layers: list[Any] = list(cache.layers)
+        for layer in layers:
+            layer.keys, layer.values = (_as_rows(kept, places) for kept in (layer.keys, layer.values))
 
     def step(self, tokens: Sequence[int]) -> Tensor:
         """Adds one token to each answer. Returns the logits of what follows, [answers, vocabulary]."""
+        rows, slots, _ = self._seen.shape
         device = self._seen.device
-        ids = torch.zeros(self._rows, self._slots, dtype=torch.long, device=device)
+        ids = torch.zeros(rows, slots, dtype=torch.long, device=device)
         ids[self._row, self._slot] = torch.tensor(tokens, device=device)
-        positions = torch.zeros(len(self._next), *ids.shape, dtype=torch.long, device=device)
+        positions = torch.zeros(len(self._next), rows, slots, dtype=torch.long, device=device)
         positions[:, self._row, self._slot] = self._next + self._steps
         self._steps += 1
-        itself = torch.eye(self._slots, dtype=torch.bool, device=device).repeat(1, self._steps)
-        mask = torch.cat([self._seen, itself.expand(self._rows, -1, -1)], dim=2)[:, None]
+        itself = torch.eye(slots, dtype=torch.bool, device=device).repeat(1, self._steps)
+        mask = torch.cat([self._seen, itself.expand(rows, -1, -1)], dim=2)[:, None]
         hidden = self._model.run(ids, positions, mask, past_key_values=self._cache)
         logits: Tensor = hidden[self._row, self._slot] @ self._model.head.T
         return logits
+
+
+def _places(spans: Sequence[tuple[int, int]]) -> Tensor:
+    """The indices of each span as a row, [spans, longest], -1 where there is none."""
+    longest = max(stop - start for start, stop in spans)
+    rows = torch.full((len(spans), longest), -1)
+    for row, (start, stop) in zip(rows, spans, strict=True):
+        row[: stop - start] = torch.arange(start, stop)
+    return rows
+
+
+def _count_within(rows: Tensor) -> Tensor:
+    """For each entry, how many before it are in the same row."""
+    used: dict[int, int] = {}
+    counts = []
+    for row in rows.tolist():
+        counts.append(used.get(row, 0))
+        used[row] = counts[-1] + 1
+    return torch.tensor(counts, device=rows.device)
+
+
+def _as_rows(kept: Tensor, places: Tensor) -> Tensor:
+    """Keys or values [1, heads, length, width] as [rows, heads, longest, width]."""
+    return kept[0][:, places.clamp(min=0)].transpose(0, 1).contiguous()

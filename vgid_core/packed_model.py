@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +13,16 @@ from torch import Tensor
 from transformers import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from vgid_core import block_attention
 from vgid_core.base_model import BaseModel
 from vgid_core.data import EncodedImage
 from vgid_core.image_features import image_features
-from vgid_core.packing import Packed, Row, allowed, pack, sparse_mask
+from vgid_core.packing import Packed, Row, pack, sparse_mask
 
 # Row lengths on an accelerator are multiples of this, so that compiled layers see few shapes.
 _ROW_MULTIPLE = 512
-# Elsewhere attention is dense: in a row longer than this and than two prefixes, it costs more than another prefix.
-_DENSE_ROW = 384
+# Elsewhere attention is dense: in a group longer than this and than two prefixes, it costs more than another prefix.
+_DENSE_GROUP = 384
 
 
 Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -37,9 +39,9 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Layout:
-    """Exchanges as packed rows. `packed` and `features` (of each image, in the rows' order) are on the model's device.
+    """Exchanges as one packed row. `packed` and `features` (of each group's image) are on the model's device.
 
-    predicts: for each exchange, on the host, the flat indices into [rows * length] of what predicts its answer.
+    predicts: for each exchange, on the host, the indices into the row of what predicts its answer.
     """
 
     packed: Packed
@@ -55,7 +57,7 @@ class PackedModel:
     tokens and `position_ids`; `get_rope_index` if positions aren't counted one by one; logits that are the last hidden
     state times one matrix. `paths.choose_path` checks by computation that all of it holds.
 
-    Rows are laid out on the host and moved at once: hundreds of small steps would each wait for an accelerator.
+    A row is laid out on the host and moved at once: hundreds of small steps would each wait for an accelerator.
     """
 
     def __init__(self, base: BaseModel, compiler: Compiler | None = None) -> None:
@@ -71,22 +73,23 @@ class PackedModel:
     def states(self, exchanges: Sequence[Exchange]) -> Tensor:
         """Hidden states that predict the answers, [answer tokens of all exchanges in their order, hidden]."""
         layout = self.lay_out(exchanges)
-        hidden = self.hidden(layout, compiled=True).flatten(0, 1)
-        return hidden[torch.cat(layout.predicts).to(hidden.device)]
+        places = torch.cat(layout.predicts).to(self._base.device)
+        with self._last_mlp_at(places):
+            return self.hidden(layout, compiled=True)[places]
 
     def lay_out(self, exchanges: Sequence[Exchange]) -> Layout:
-        """The exchanges as rows; those with the same image share its prefix."""
+        """The exchanges in one row; those with the same image share its prefix."""
         rows = [self._row(exchange) for exchange in exchanges]
         groups = self._groups(exchanges, rows)
         split = [[rows[index] for index in members] for members in groups]
-        packed = pack(split, one_row=True, multiple=_ROW_MULTIPLE) if self._sparse else pack(split)
-        predicts: list[Tensor] = [packed.ids[0, :0]] * len(exchanges)
+        packed = pack(split, multiple=_ROW_MULTIPLE if self._sparse else 1)
+        predicts: list[Tensor] = [packed.ids[:0]] * len(exchanges)
         for members, places in zip(groups, packed.predicts, strict=True):
             for index, indices in zip(members, places, strict=True):
                 predicts[index] = indices
         images = {identity(exchange.image): exchange.image for exchange in exchanges}
         computed = dict(zip(images, image_features(self._base, list(images.values())), strict=True))
-        features = [computed[identity(exchanges[groups[number][0]].image)] for number in packed.image_order]
+        features = [computed[identity(exchanges[members[0]].image)] for members in groups]
         return Layout(packed.to(self._base.device), features, predicts)
 
     def _groups(self, exchanges: Sequence[Exchange], rows: Sequence[Row]) -> list[list[int]]:
@@ -96,7 +99,9 @@ class PackedModel:
         lengths: dict[int | str, int] = {}
         for index, (exchange, row) in enumerate(zip(exchanges, rows, strict=True)):
             image, own = identity(exchange.image), len(row.ids) - row.image_end
-            if image not in current or (not self._sparse and lengths[image] + own > max(_DENSE_ROW, 2 * row.image_end)):
+            if image not in current or (
+                not self._sparse and lengths[image] + own > max(_DENSE_GROUP, 2 * row.image_end)
+            ):
                 groups.append([])
                 current[image], lengths[image] = groups[-1], row.image_end
             current[image].append(index)
@@ -104,7 +109,7 @@ class PackedModel:
         return groups
 
     def hidden(self, layout: Layout, cache: Cache | None = None, compiled: bool = False) -> Tensor:
-        """Last hidden states, [rows, length, hidden]. `cache` takes the keys and values, for answers that go on."""
+        """Last hidden states, [length, hidden]. `cache` takes the keys and values, for answers that go on."""
         packed = layout.packed
         encoded = BaseModelOutputWithPooling(pooler_output=layout.features)  # type: ignore[arg-type]  # takes lists
         # As instance attributes, and for this call alone: generation's many shapes must not be compiled.
@@ -113,16 +118,35 @@ class PackedModel:
             layer.forward = forward
         try:
             return self.run(
-                packed.ids,
-                packed.positions,
-                sparse_mask(packed) if self._sparse else self._added_mask(packed),
-                attention="flex_attention" if self._sparse else "sdpa",
+                packed.ids[None],
+                packed.positions[:, None],
+                sparse_mask(packed) if self._sparse else None,
+                attention="flex_attention" if self._sparse else block_attention.NAME,
                 mm_encoder_outputs={"image": encoded},
                 past_key_values=cache,
-            )
+                **({} if self._sparse else {"groups": block_attention.group_masks(packed, self._base.dtype)}),
+            )[0]
         finally:
             for layer, _ in layers:
                 del layer.forward
+
+    @contextmanager
+    def _last_mlp_at(self, places: Tensor) -> Iterator[None]:
+        """Within, the last layer's MLP is computed at these places alone: nobody looks at the others' states."""
+        mlp: Any = getattr(self._decoder.layers[-1], "mlp", None)
+        if mlp is None or self._compiled:
+            yield
+            return
+        whole = mlp.forward
+
+        def forward(states: Tensor) -> Tensor:
+            return torch.zeros_like(states).index_copy(1, places, whole(states[:, places]))
+
+        mlp.forward = forward
+        try:
+            yield
+        finally:
+            del mlp.forward
 
     def run(self, ids: Tensor, positions: Tensor, mask: Any, attention: str = "sdpa", **inputs: Any) -> Tensor:
         """Last hidden states [rows, length, hidden] of ids [rows, length] at positions [axes, rows, length]."""
@@ -139,11 +163,6 @@ class PackedModel:
             return output
         finally:
             self._decoder.config._attn_implementation = before
-
-    def _added_mask(self, packed: Packed) -> Tensor:
-        """`allowed` as what attention adds to its scores; from a boolean mask every layer would make this anew."""
-        sees = allowed(packed)
-        return torch.zeros(sees.shape, dtype=self._base.dtype).masked_fill_(~sees, float("-inf"))
 
     def length(self, exchange: Exchange) -> tuple[int, int]:
         """Tokens up to the image's end, which exchanges on the same image share at least, and those after it."""

@@ -15,10 +15,11 @@ from tests.vgid_core.tiny import SENTENCES, picture, save_tiny_model
 from tests.vgid_core.tiny_qwen import save_tiny_qwen
 from vgid_core import EncodedImage, Pair, UnlearnConfig
 from vgid_core.base_model import BaseModel, attach_adapter, load_base
+from vgid_core.block_attention import group_masks
 from vgid_core.config import LoraSettings
 from vgid_core.fused_head import linear_kl
 from vgid_core.losses import token_kl
-from vgid_core.packing import PADDING, PREFIX, Row, allowed, pack, sparse_mask
+from vgid_core.packing import PADDING, PREFIX, Packed, Row, pack, sparse_mask
 from vgid_core.paths import Lesson, PackedPath, PlainPath, choose_path
 
 FAMILIES: dict[str, Callable[[Path], Path]] = {"llava": save_tiny_model, "qwen2.5-vl": save_tiny_qwen}
@@ -170,43 +171,62 @@ row = st.tuples(st.integers(0, 4), st.lists(st.integers(10, 14), min_size=1, max
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(row, min_size=1, max_size=8), st.booleans(), st.sampled_from([1, 8]))
-def test_every_token_sees_what_it_would_see_alone(
-    rows: list[tuple[int, list[int], int]], one_row: bool, multiple: int
-) -> None:
+@given(st.lists(row, min_size=1, max_size=8), st.sampled_from([1, 8]))
+def test_every_token_sees_what_it_would_see_alone(rows: list[tuple[int, list[int], int]], multiple: int) -> None:
     """Layout alone, against the definition: token by token, the visible (id, position) pairs in order."""
     groups: dict[int, list[Row]] = {}
     for image, question, answer in rows:
         ids = [1, 2, 2, 20 + image, *question, *range(30, 30 + answer)]
         tokens = torch.tensor(ids)
         groups.setdefault(image, []).append(Row(tokens, torch.arange(len(ids))[None], 4 + len(question), 4))
-    packed = pack(list(groups.values()), one_row=one_row, multiple=multiple)
-    mask = allowed(packed)[:, 0]
-    assert packed.ids.shape[1] % multiple == 0
-    assert not one_row or packed.ids.shape[0] == 1
-    flat_ids, flat_positions = packed.ids.flatten(), packed.positions[0].flatten()
-    width = packed.ids.shape[1]
+    packed = pack(list(groups.values()), multiple=multiple)
+    mask = everybody(packed)
+    assert len(packed.ids) % multiple == 0
     for members, places in zip(groups.values(), packed.predicts, strict=True):
         for alone, where in zip(members, places, strict=True):
-            assert flat_ids[where + 1].tolist() == alone.ids[alone.prompt_length :].tolist()
+            assert packed.ids[where + 1].tolist() == alone.ids[alone.prompt_length :].tolist()
             for offset, place in enumerate(where.tolist()):
-                seen = mask[place // width, place % width].nonzero()[:, 0] + place // width * width
+                seen = mask[place].nonzero()[:, 0]
                 upto = alone.prompt_length + offset
-                assert flat_ids[seen].tolist() == alone.ids[:upto].tolist()
-                assert flat_positions[seen].tolist() == alone.positions[0, :upto].tolist()
+                assert packed.ids[seen].tolist() == alone.ids[:upto].tolist()
+                assert packed.positions[0, seen].tolist() == alone.positions[0, :upto].tolist()
+    for number, (start, stop) in enumerate(packed.spans):
+        assert (packed.group[start:stop] == number).all()
+        assert not mask[start:stop, :start].any(), "nobody sees a group before its own"
     padding = packed.group == PADDING
-    assert not mask[:, :, :].transpose(1, 2)[padding][:, :0].any()
     assert ((packed.segment == PADDING) == padding).all()
+    assert int(padding.sum()) < multiple
     assert (packed.segment == PREFIX).any()
 
 
-def test_the_sparse_mask_is_the_dense_one() -> None:
+def everybody(packed: Packed) -> torch.Tensor:
+    """Who sees whom, [queries, keys]."""
+    places = torch.arange(len(packed.ids))
+    return packed.sees(places[:, None], places[None, :])
+
+
+def test_the_masks_of_both_kinds_of_attention_say_who_sees_whom() -> None:
     rows = [Row(torch.arange(10, 40), torch.arange(30)[None], 20, 5) for _ in range(3)]
-    packed = pack([rows, rows[:1]], one_row=True, multiple=128)
-    length = packed.ids.shape[1]
-    places = torch.arange(length)
-    dense = sparse_mask(packed).mask_mod(torch.tensor(0), torch.tensor(0), places[:, None], places[None, :])
-    assert torch.equal(dense, allowed(packed)[0, 0])
+    packed = pack([rows, rows[:1]], multiple=128)
+    places = torch.arange(len(packed.ids))
+    sparse = sparse_mask(packed).mask_mod(torch.tensor(0), torch.tensor(0), places[:, None], places[None, :])
+    assert torch.equal(sparse, everybody(packed))
+    blocks = torch.zeros_like(sparse)
+    for at, mask in group_masks(packed, torch.float32):
+        blocks[at, at] = mask[0, 0] == 0
+    used = packed.group != PADDING
+    assert torch.equal(blocks[used], everybody(packed)[used])
+
+
+@pytest.mark.parametrize("most", [1, 40, 10_000])
+def test_long_groups_are_cut_without_a_difference(
+    student: tuple[BaseModel, torch.nn.Module], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, _adapted = student
+    monkeypatch.setattr("vgid_core.packed_model._DENSE_GROUP", most)
+    lessons = [Lesson.retain(Pair(photo(i // 6), SENTENCES[i % 3], SENTENCES[4 + i % 4])) for i in range(12)]
+    with torch.no_grad():
+        assert torch.allclose(PackedPath(base).divergence(lessons), PlainPath(base).divergence(lessons), atol=1e-5)
 
 
 def test_rows_of_a_group_must_share_their_image() -> None:
