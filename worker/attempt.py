@@ -23,7 +23,7 @@ from jobs.ending import delete_inputs
 from jobs.inputs import JobInputs, open_sealed
 from jobs.settings import Settings
 from jobs.tables import Job, MetricStage
-from vgid_core import DataError, PairSet, Progress, UnlearnConfig, UnlearnError
+from vgid_core import DataError, PairSet, Phase, Progress, UnlearnConfig, UnlearnError
 from worker.describe import describe
 from worker.order import Order
 from worker.package import package
@@ -54,9 +54,9 @@ class Attempt:
 
     def __init__(self, settings: Settings, order: Order, base: HostModel | None) -> None:
         self._settings = settings
+        self._order = order
         self._job_id = order.job_id
         self._token = order.token
-        self._folder = order.folder
         self._base = base
         self._sessions: SessionFactory = session_factory(make_engine(settings))
         self._blobs = FileBlobStore(settings.blob_dir)
@@ -64,8 +64,8 @@ class Attempt:
     def run(self) -> None:
         """Runs the job to its end and writes the end into its row. Raises TokenLost, or what nobody foresaw."""
         try:
-            result = self._unlearn(self._folder / "adapter")
-            self._succeed(result, self._folder / "artifact.zip")
+            result = self._unlearn(self._order.folder / "adapter")
+            self._succeed(result, self._order.folder / "artifact.zip")
         except (UnlearnError, CannotRun) as error:
             self._fail(error.code, str(error))
         except DataError as error:
@@ -120,6 +120,8 @@ class Attempt:
             raise CannotRun("inputs-unreadable", "The uploaded images and texts can't be decrypted.") from None
 
     def _report(self, progress: Progress) -> None:
+        if progress.phase is Phase.baseline:
+            self._order.mark_loaded()
         try:
             with self._sessions.begin() as s:
                 held = claims.report(s, self._job_id, self._token, progress)

@@ -34,7 +34,7 @@ app.conf.update(
     task_ignore_result=True,
     task_acks_late=False,
     # One thread per accelerator; a thread only waits for its attempt's process.
-    worker_pool="threads",
+    worker_pool="worker.pool:WakingPool",
     worker_concurrency=max(1, len(_gpus)),
     # A worker that fetches ahead would keep a job from an idle one.
     worker_prefetch_multiplier=1,

@@ -28,13 +28,26 @@ class Order:
 
     def mark_taken(self) -> None:
         """Says that work begins: from here on, the process's death is the attempt's."""
-        self._mark.touch()
+        self._taken.touch()
 
     @property
     def taken(self) -> bool:
         """Whether a process has begun to work on it."""
-        return self._mark.exists()
+        return self._taken.exists()
+
+    def mark_loaded(self) -> None:
+        """Says that the model is where the job needs it."""
+        self._loaded.touch()
 
     @property
-    def _mark(self) -> Path:
+    def loaded(self) -> bool:
+        """Whether the job has its model."""
+        return self._loaded.exists()
+
+    @property
+    def _taken(self) -> Path:
         return self.folder / "taken"
+
+    @property
+    def _loaded(self) -> Path:
+        return self.folder / "loaded"

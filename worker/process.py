@@ -19,14 +19,15 @@ import sys
 from collections.abc import Sequence
 from queue import SimpleQueue
 from threading import Thread
+from typing import NoReturn
 
 from worker.order import Order
 
 _PR_SET_PDEATHSIG = 1
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Gets ready, waits for the job and runs it; returns the exit status."""
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Gets ready, waits for the job, runs it and ends this process."""
     _die_with(int(arguments[0]))
     orders: SimpleQueue[Order] = SimpleQueue()
     Thread(target=_listen, args=(orders,), name="leash", daemon=True).start()
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str]) -> int:
 
     # With the job there already, the attempt finds out what makes it impossible before it loads torch.
     base = get_ready(get_settings(), arguments[1]) if arguments[1:] and orders.empty() else None
-    return carry_out(orders.get(), get_settings(), base)
+    status = carry_out(orders.get(), get_settings(), base)
+    logging.shutdown()
+    os._exit(status)  # all is written down; taking torch apart in order would keep the next job waiting for a second
 
 
 def _die_with(parent: int) -> None:
@@ -60,4 +63,4 @@ def _listen(orders: SimpleQueue[Order]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

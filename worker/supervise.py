@@ -120,24 +120,27 @@ class Supervisor:
             order = Order(claim.job.id, claim.token, folder)
             spare = seat.send_spare(order, claim.job.model)
             if spare is not None:
-                verdict = self._see_through(spare, "warm", claim, seat)
+                verdict = self._see_through(spare, "warm", claim, order, seat)
                 if verdict is not Verdict.crashed or order.taken:
                     return verdict
                 log.warning("job %s: the spare process died before it began", claim.job.id)
-            return self._see_through(seat.send_new(order), "cold", claim, seat)
+            return self._see_through(seat.send_new(order), "cold", claim, order, seat)
 
-    def _see_through(self, process: subprocess.Popen[bytes], start: str, claim: Claim, seat: Seat) -> Verdict:
+    def _see_through(
+        self, process: subprocess.Popen[bytes], start: str, claim: Claim, order: Order, seat: Seat
+    ) -> Verdict:
         log.info("job %s: attempt %d, %s start, process %d", claim.job.id, claim.job.attempt, start, process.pid)
         try:
-            return self._watch(process, claim, seat)
+            return self._watch(process, claim, order, seat)
         finally:
             end_process(process, self._shop.settings.cancel_grace_seconds)
 
-    def _watch(self, process: subprocess.Popen[bytes], claim: Claim, seat: Seat) -> Verdict:
+    def _watch(self, process: subprocess.Popen[bytes], claim: Claim, order: Order, seat: Seat) -> Verdict:
         """Renews the lease until the process ends or must end; whoever calls this ends it."""
         settings = self._shop.settings
         renewed = monotonic()
         next_heartbeat = renewed + settings.heartbeat_seconds
+        prepared = False
         while True:
             try:
                 status = process.wait(timeout=_LOOK_SECONDS)
@@ -148,11 +151,15 @@ class Supervisor:
                 return Verdict.done if status == 0 else Verdict.crashed
             if self._stopping.is_set():
                 return Verdict.stopping
+            if order.loaded and not prepared:
+                # Not sooner: two processes would read the same model at once, and both hold it in host memory.
+                prepared = True
+                self._prepare(seat, claim.job.model)
             if monotonic() < next_heartbeat:
                 continue
             next_heartbeat = monotonic() + settings.heartbeat_seconds
             try:
-                verdict = self._heartbeat(claim, seat)
+                verdict = self._heartbeat(claim)
             except OperationalError as error:
                 log.warning("no heartbeat: %s", describe(error))
                 verdict = Verdict.lost if monotonic() - renewed > settings.lease_seconds else None
@@ -161,7 +168,7 @@ class Supervisor:
             if verdict is not None:
                 return verdict
 
-    def _heartbeat(self, claim: Claim, seat: Seat) -> Verdict | None:
+    def _heartbeat(self, claim: Claim) -> Verdict | None:
         """Renews the lease; a verdict if the attempt must end."""
         settings = self._shop.settings
         with self._shop.sessions.begin() as s:
@@ -171,12 +178,7 @@ class Supervisor:
         if answer.cancel_requested:
             return Verdict.cancelled
         limit = settings.loading_seconds if answer.phase is Phase.loading else settings.stall_seconds
-        if answer.stalled_for > limit:
-            return Verdict.stalled
-        if answer.phase is not Phase.loading:
-            # Not sooner: two processes would read the same model at once, and both hold it in host memory.
-            self._prepare(seat, claim.job.model)
-        return None
+        return Verdict.stalled if answer.stalled_for > limit else None
 
     def _settle(self, claim: Claim, verdict: Verdict) -> None:
         """Writes the end of an attempt whose process didn't; the token makes this harmless if it did after all."""
