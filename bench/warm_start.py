@@ -134,7 +134,9 @@ def _idle_cost(spare: psutil.Process) -> dict[str, float]:
     return {
         "spare_own_memory_mib": memory.uss / 2**20,
         "spare_resident_memory_mib": memory.rss / 2**20,
-        f"spare_processor_seconds_in_{_IDLE_SECONDS:.0f}": after.user + after.system - before.user - before.system,
+        f"spare_processor_seconds_in_{_IDLE_SECONDS:.0f}": round(
+            after.user + after.system - before.user - before.system, 3
+        ),
     }
 
 
