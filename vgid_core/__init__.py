@@ -16,12 +16,14 @@ from vgid_core.errors import UnlearnError
 from vgid_core.progress import Phase, Progress
 
 if TYPE_CHECKING:
+    from vgid_core.base_model import HostModel, read_base
     from vgid_core.evaluate import Metric
     from vgid_core.run import UnlearnResult, UnlearnSpec, unlearn
 
 __all__ = [
     "DataError",
     "EncodedImage",
+    "HostModel",
     "Metric",
     "Pair",
     "PairSet",
@@ -32,11 +34,14 @@ __all__ = [
     "UnlearnError",
     "UnlearnResult",
     "UnlearnSpec",
+    "read_base",
     "unlearn",
 ]
 
 
 _LAZY = {
+    "HostModel": "vgid_core.base_model",
+    "read_base": "vgid_core.base_model",
     "Metric": "vgid_core.evaluate",
     "UnlearnResult": "vgid_core.run",
     "UnlearnSpec": "vgid_core.run",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from vgid_core.errors import AdapterUntrained, ModelNotLoadable, ModelNotSupport
 from vgid_core.fused_lora import fuse_lora
 from vgid_core.nf4 import keep_differentiable, nf4_arguments
 from vgid_core.tensor_cache import TensorCache
+
+log = logging.getLogger(__name__)
 
 # Of host memory for image features: 900 photos at LLaVA-1.5-7B's shapes. What is more is computed again each time.
 FEATURE_BYTES = 4 * 1024**3
@@ -48,6 +51,27 @@ class BaseModel:
     adapted: list[BaseTunerLayer] = field(default_factory=list, repr=False)
 
 
+@dataclass(frozen=True)
+class HostModel:
+    """A base read into host memory, on no accelerator yet. `digest` names the bytes that were read.
+
+    `version` is what the source's files looked like meanwhile. A run adapts `model` in place: it serves one run.
+    """
+
+    source: str
+    dtype: torch.dtype
+    weights: str
+    model: Any = field(repr=False)
+    processor: Any = field(repr=False)
+    digest: str
+    version: object = field(repr=False)
+
+    def fits(self, source: str, config: UnlearnConfig) -> bool:
+        """Whether reading `source` now would give the same: same source and precision, files unchanged since."""
+        asked = (source, choose_dtype(config), config.base_weights)
+        return asked == (self.source, self.dtype, self.weights) and self.version == _version_of(source)
+
+
 def choose_device(requested: str) -> torch.device:
     """auto → the first CUDA device if there is one, else CPU. Raises ModelNotLoadable for CUDA that isn't there."""
     available = torch.cuda.is_available()
@@ -58,30 +82,64 @@ def choose_device(requested: str) -> torch.device:
     return torch.device(requested)
 
 
-def load_base(source: str, config: UnlearnConfig) -> BaseModel:
-    """Loads a local folder or hub id, in evaluation mode and without gradients.
-
-    Raises ModelNotLoadable when files are missing or no image-text-to-text model; ModelNotSupported when its layout
-    isn't handled. Remote code is never run.
-    """
+def choose_dtype(config: UnlearnConfig) -> torch.dtype:
+    """The precision asked for; auto → bfloat16 on an accelerator, else float32. Raises ModelNotLoadable."""
     device = choose_device(config.device)
     auto = torch.bfloat16 if device.type == "cuda" else torch.float32
-    dtype = auto if config.dtype == "auto" else getattr(torch, config.dtype)
+    asked: torch.dtype = auto if config.dtype == "auto" else getattr(torch, config.dtype)
+    return asked
+
+
+def read_base(source: str, config: UnlearnConfig) -> HostModel:
+    """Reads a local folder or hub id into host memory, in evaluation mode and without gradients.
+
+    Raises ModelNotLoadable when files are missing, change meanwhile or are no image-text-to-text model. Remote code is
+    never run.
+    """
+    dtype = choose_dtype(config)
     try:
+        version = _version_of(source)
         processor: Any = AutoProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
-        quantized = {} if config.base_weights == "full" else nf4_arguments(source, device, dtype)
+        quantized = nf4_arguments(source, dtype) if config.base_weights == "nf4" else {}
         model: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **quantized)
+        keep_differentiable(model)
+        model.eval().requires_grad_(False)
+        read = HostModel(source, dtype, config.base_weights, model, processor, digest_of(source), version)
     except (OSError, ValueError, KeyError) as error:
         raise ModelNotLoadable(f"'{Path(source).name}' can't be loaded: {type(error).__name__}") from error
+    if not read.fits(source, config):
+        raise ModelNotLoadable(f"'{Path(source).name}' changed while it was read")
+    return read
+
+
+def load_base(source: str, config: UnlearnConfig, read: HostModel | None = None) -> BaseModel:
+    """The base on its device: `read`, if that is still what the source holds, else read anew (see `read_base`).
+
+    Raises ModelNotLoadable; ModelNotSupported when the model's layout isn't handled.
+    """
+    if read is not None and not read.fits(source, config):
+        log.warning("the base that was read before is another one by now: reading it anew")
+        read = None
+    host = read or read_base(source, config)
+    processor = host.processor
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
         raise ModelNotSupported("the processor lacks a tokenizer or an image processor")
-    keep_differentiable(model)
-    model = (model if quantized else model.to(device)).eval().requires_grad_(False)
+    device = choose_device(config.device)
+    model = host.model.to(device)
     ends = model.generation_config.eos_token_id
     end_ids = ends if isinstance(ends, list) else [ends] if ends is not None else []
     # Families with their own position scheme (M-RoPE) derive positions from the ids; the rest need padding left out.
     pass_positions = not hasattr(model.base_model, "get_rope_index")
-    return BaseModel(model, PromptEncoder(processor, end_ids, device, pass_positions), device, dtype, digest_of(source))
+    return BaseModel(model, PromptEncoder(processor, end_ids, device, pass_positions), device, host.dtype, host.digest)
+
+
+def _version_of(source: str) -> object:
+    """Equal for as long as the files stay as they are. Raises OSError when there is no such model."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return str(cached_file(source, "config.json"))  # a hub's snapshot has a folder of its own, never changed
+    found = {file.name: file.stat() for file in folder.iterdir()}
+    return {name: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
 
 
 def digest_of(source: str) -> str:

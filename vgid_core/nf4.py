@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesCo
 from vgid_core.errors import ModelNotLoadable
 
 
-def nf4_arguments(source: str, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """What `from_pretrained` must be told: quantize the language tower alone, and put everything on `device` at once.
+def nf4_arguments(source: str, dtype: torch.dtype) -> dict[str, Any]:
+    """What `from_pretrained` must be told: quantize the language tower alone, in host memory.
 
     Raises ModelNotLoadable when bitsandbytes isn't installed.
     """
@@ -25,7 +25,7 @@ def nf4_arguments(source: str, device: torch.device, dtype: torch.dtype) -> dict
         bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=_outside_of_the_decoder(source),
     )
-    return {"quantization_config": quantization, "device_map": {"": device}}
+    return {"quantization_config": quantization, "device_map": {"": "cpu"}}
 
 
 def keep_differentiable(model: Any) -> None:

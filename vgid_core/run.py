@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from vgid_core.artifact import RunRecord, build_manifest, write_adapter, write_manifest
-from vgid_core.base_model import load_base, require_trained
+from vgid_core.base_model import HostModel, load_base, require_trained
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import DataError, PairSet
 from vgid_core.distil import BatchLoss, distil
@@ -54,27 +54,35 @@ class UnlearnResult:
     manifest: dict[str, Any] = field(repr=False)
 
 
-def unlearn(spec: UnlearnSpec, on_step: OnStep | None = None, on_metrics: OnMetrics | None = None) -> UnlearnResult:
+def unlearn(
+    spec: UnlearnSpec,
+    on_step: OnStep | None = None,
+    on_metrics: OnMetrics | None = None,
+    base: HostModel | None = None,
+) -> UnlearnResult:
     """Distils the forgetting of `spec.forget` into a LoRA adapter and measures what it did.
 
     `on_step` hears phases and steps, `on_metrics` each round of figures; an exception they raise ends the run.
+    `base` is the model read ahead by `read_base`; this run uses it up, or reads its own if it isn't the spec's.
     Raises UnlearnError (model, memory, divergence, untrained adapter) and DataError (a pair that can't be used); then
     `spec.out` holds no manifest. The base model is never changed.
     """
     try:
-        return _run(spec, on_step, on_metrics)
+        return _run(spec, on_step, on_metrics, base)
     except torch.OutOfMemoryError:
         # Without the original: its frames would keep the tensors that filled the memory.
         raise OutOfMemory("the accelerator ran out of memory; try a smaller micro-batch or a larger device") from None
 
 
-def _run(spec: UnlearnSpec, on_step: OnStep | None, on_metrics: OnMetrics | None) -> UnlearnResult:
+def _run(
+    spec: UnlearnSpec, on_step: OnStep | None, on_metrics: OnMetrics | None, read: HostModel | None
+) -> UnlearnResult:
     sets, dropped = _sets(spec)
     tracker = ProgressTracker(spec.config.training.steps, on_step)
     clock = _Clock(tracker)
 
     clock.enter(Phase.loading)
-    base = load_base(spec.model, spec.config)
+    base = load_base(spec.model, spec.config, read)
     for items in sets:
         base.encoder.require_plain_text(items)
 

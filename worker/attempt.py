@@ -1,22 +1,15 @@
-"""One attempt at one job, in a process of its own: python -m worker.attempt JOB TOKEN FOLDER
+"""One attempt at one job, from its row to its end. Runs in a process of its own (`worker.process`).
 
-The only process that loads torch and owns the accelerator. It learns its settings from the environment, writes its
-adapter into FOLDER, and decrypts the uploads in memory only. Its standard input is a pipe from the supervisor: when
-that closes, the supervisor is dead, and so is this process. Exit status 0 means that the row says how it went, or
-that the job isn't ours any more; anything else is for the supervisor to judge.
+It writes its adapter into the order's folder, and decrypts the uploads in memory only.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, TypeVar
-from uuid import UUID
 
 from sqlalchemy.exc import OperationalError
 
@@ -28,14 +21,15 @@ from jobs.crypto import DecryptionError, Keyring
 from jobs.database import SessionFactory, make_engine, session_factory
 from jobs.ending import delete_inputs
 from jobs.inputs import JobInputs, open_sealed
-from jobs.settings import Settings, get_settings
+from jobs.settings import Settings
 from jobs.tables import Job, MetricStage
-from vgid_core import DataError, PairSet, Progress, UnlearnConfig, UnlearnError
+from vgid_core import DataError, PairSet, Phase, Progress, UnlearnConfig, UnlearnError
 from worker.describe import describe
+from worker.order import Order
 from worker.package import package
 
 if TYPE_CHECKING:
-    from vgid_core import Metric, UnlearnResult, UnlearnSpec
+    from vgid_core import HostModel, Metric, UnlearnResult, UnlearnSpec
 
 log = logging.getLogger(__name__)
 
@@ -56,20 +50,22 @@ class CannotRun(Exception):
 
 
 class Attempt:
-    """The job seen from its attempt: every write proves itself by the token."""
+    """The job seen from its attempt: every write proves itself by the token. `base` is the model if read ahead."""
 
-    def __init__(self, settings: Settings, job_id: UUID, token: UUID) -> None:
+    def __init__(self, settings: Settings, order: Order, base: HostModel | None) -> None:
         self._settings = settings
-        self._job_id = job_id
-        self._token = token
+        self._order = order
+        self._job_id = order.job_id
+        self._token = order.token
+        self._base = base
         self._sessions: SessionFactory = session_factory(make_engine(settings))
         self._blobs = FileBlobStore(settings.blob_dir)
 
-    def run(self, folder: Path) -> None:
+    def run(self) -> None:
         """Runs the job to its end and writes the end into its row. Raises TokenLost, or what nobody foresaw."""
         try:
-            result = self._unlearn(folder / "adapter")
-            self._succeed(result, folder / "artifact.zip")
+            result = self._unlearn(self._order.folder / "adapter")
+            self._succeed(result, self._order.folder / "artifact.zip")
         except (UnlearnError, CannotRun) as error:
             self._fail(error.code, str(error))
         except DataError as error:
@@ -83,7 +79,7 @@ class Attempt:
         spec = self._spec(job, out)
         from vgid_core import unlearn
 
-        return unlearn(spec, self._report, self._save_metrics)
+        return unlearn(spec, self._report, self._save_metrics, self._base)
 
     def _spec(self, job: Job, out: Path) -> UnlearnSpec:
         model = Catalog.load(self._settings.catalog).model(job.model)
@@ -124,6 +120,8 @@ class Attempt:
             raise CannotRun("inputs-unreadable", "The uploaded images and texts can't be decrypted.") from None
 
     def _report(self, progress: Progress) -> None:
+        if progress.phase is Phase.baseline:
+            self._order.mark_loaded()
         try:
             with self._sessions.begin() as s:
                 held = claims.report(s, self._job_id, self._token, progress)
@@ -169,17 +167,15 @@ class Attempt:
         delete_inputs(self._sessions, self._blobs, self._job_id)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs the attempt that the arguments name; returns the exit status."""
-    job_id, token, folder = UUID(arguments[0]), UUID(arguments[1]), Path(arguments[2])
-    Thread(target=_die_with_supervisor, name="leash", daemon=True).start()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s attempt %(process)d %(message)s")
+def carry_out(order: Order, settings: Settings, base: HostModel | None) -> int:
+    """Runs the attempt, on the model read ahead if there is one; returns the process's exit status."""
+    order.mark_taken()
     try:
-        Attempt(get_settings(), job_id, token).run(folder)
+        Attempt(settings, order, base).run()
     except TokenLost:
-        log.warning("job %s isn't ours any more", job_id)
+        log.warning("job %s isn't ours any more", order.job_id)
     except Exception as error:
-        log.error("job %s: %s", job_id, describe(error))
+        log.error("job %s: %s", order.job_id, describe(error))
         return 1
     return 0
 
@@ -205,12 +201,3 @@ def _persistently(write: Callable[[], Result]) -> Result:
                 raise
             log.warning("database: %s", describe(error))
             sleep(1.0)
-
-
-def _die_with_supervisor() -> None:
-    os.read(sys.stdin.fileno(), 1)
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,6 @@
 """The worker process: celery -A worker.celery_app worker
 
-It takes ids from the queue and never loads torch; every job gets a process of its own (`worker.attempt`). Messages
+It takes ids from the queue and never loads torch; every job gets a process of its own (`worker.process`). Messages
 are acknowledged before the work starts and results are ignored: Postgres alone knows how a job stands.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery
-from celery.signals import worker_init, worker_ready, worker_shutting_down
+from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
 from jobs.blobs import FileBlobStore
 from jobs.database import make_engine, session_factory
@@ -34,7 +34,7 @@ app.conf.update(
     task_ignore_result=True,
     task_acks_late=False,
     # One thread per accelerator; a thread only waits for its attempt's process.
-    worker_pool="threads",
+    worker_pool="worker.pool:WakingPool",
     worker_concurrency=max(1, len(_gpus)),
     # A worker that fetches ahead would keep a job from an idle one.
     worker_prefetch_multiplier=1,
@@ -76,8 +76,8 @@ def run_job(job_id: str) -> None:
 
 
 def _before_work(**_: Any) -> None:
-    _supervisor()
     delete_abandoned()
+    _supervisor().get_ready()
 
 
 def _start_housekeeping(**_: Any) -> None:
@@ -89,6 +89,11 @@ def _stop(**_: Any) -> None:
     _supervisor().stop()
 
 
+def _close(**_: Any) -> None:
+    _supervisor().close()
+
+
 worker_init.connect(_before_work)
 worker_ready.connect(_start_housekeeping)
 worker_shutting_down.connect(_stop)
+worker_shutdown.connect(_close)

@@ -6,11 +6,10 @@ import logging
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
 from time import monotonic
@@ -20,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from jobs import claims
 from jobs.blobs import BlobStore
+from jobs.catalog import Catalog, CatalogError
 from jobs.claims import Claim
 from jobs.database import SessionFactory
 from jobs.ending import delete_inputs
@@ -27,6 +27,8 @@ from jobs.queue import JobQueue, QueueUnavailable
 from jobs.settings import Settings
 from jobs.states import Phase, State
 from worker.describe import describe
+from worker.order import Order
+from worker.seat import Seat, end_process
 from worker.work_folder import work_folder
 
 log = logging.getLogger(__name__)
@@ -65,44 +67,80 @@ class Supervisor:
         self._shop = workshop
         self._name = f"{platform.node()}:{os.getpid()}"
         self._stopping = Event()
-        self._free: SimpleQueue[str | None] = SimpleQueue()
-        free: Sequence[str | None] = gpus or [None]
-        for gpu in free:
-            self._free.put(gpu)
+        spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
+        shown: Sequence[str | None] = gpus or [None]
+        self._seats = [Seat(gpu, spawner) for gpu in shown]
+        self._free: SimpleQueue[Seat] = SimpleQueue()
+        for seat in self._seats:
+            self._free.put(seat)
+
+    def get_ready(self) -> None:
+        """Has a spare process for the catalog's first model made ready at every accelerator. Call it before any job."""
+        try:
+            model = next(iter(Catalog.load(self._shop.settings.catalog).models))
+        except CatalogError as error:
+            log.warning("nothing is made ready: %s", error)
+            return
+        for seat in self._seats:
+            self._prepare(seat, model)
 
     def stop(self) -> None:
         """Ends the running attempts, which gives their jobs back, uncounted. Returns at once; takes no more jobs."""
         self._stopping.set()
 
+    def close(self) -> None:
+        """Ends the spare processes. Call it after the last `run` has returned."""
+        for seat in self._seats:
+            seat.close()
+
     def run(self, job_id: UUID) -> None:
         """One attempt at the job, from claim to verdict; does nothing if the job isn't there to be taken."""
         if self._stopping.is_set():
             return
-        gpu = self._free.get()
+        seat = self._free.get()
         try:
             with self._shop.sessions.begin() as s:
                 claim = claims.claim(s, job_id, self._name, self._shop.settings.lease_seconds)
             if claim is not None:
-                log.info("job %s: attempt %d", job_id, claim.job.attempt)
-                verdict = self._attempt(claim, gpu)
-                self._settle(claim, verdict)
+                self._settle(claim, self._attempt(claim, seat))
+                self._prepare(seat, claim.job.model)
         finally:
-            self._free.put(gpu)
+            self._free.put(seat)
 
-    def _attempt(self, claim: Claim, gpu: str | None) -> Verdict:
-        environment = dict(os.environ) if gpu is None else {**os.environ, "CUDA_VISIBLE_DEVICES": gpu}
+    def _prepare(self, seat: Seat, model: str) -> None:
+        if not self._shop.settings.warm or self._stopping.is_set():
+            return
+        try:
+            seat.prepare(model)
+        except OSError as error:  # a machine at its limits: the running job is worth more
+            log.warning("no spare process: %s", describe(error))
+
+    def _attempt(self, claim: Claim, seat: Seat) -> Verdict:
         with work_folder() as folder:
-            process = _start(claim, folder, environment)
-            try:
-                return self._watch(process, claim)
-            finally:
-                _end(process, self._shop.settings.cancel_grace_seconds)
+            order = Order(claim.job.id, claim.token, folder)
+            spare = seat.send_spare(order, claim.job.model)
+            if spare is not None:
+                verdict = self._see_through(spare, "warm", claim, order, seat)
+                if verdict is not Verdict.crashed or order.taken:
+                    return verdict
+                log.warning("job %s: the spare process died before it began", claim.job.id)
+            return self._see_through(seat.send_new(order), "cold", claim, order, seat)
 
-    def _watch(self, process: subprocess.Popen[bytes], claim: Claim) -> Verdict:
+    def _see_through(
+        self, process: subprocess.Popen[bytes], start: str, claim: Claim, order: Order, seat: Seat
+    ) -> Verdict:
+        log.info("job %s: attempt %d, %s start, process %d", claim.job.id, claim.job.attempt, start, process.pid)
+        try:
+            return self._watch(process, claim, order, seat)
+        finally:
+            end_process(process, self._shop.settings.cancel_grace_seconds)
+
+    def _watch(self, process: subprocess.Popen[bytes], claim: Claim, order: Order, seat: Seat) -> Verdict:
         """Renews the lease until the process ends or must end; whoever calls this ends it."""
         settings = self._shop.settings
         renewed = monotonic()
         next_heartbeat = renewed + settings.heartbeat_seconds
+        prepared = False
         while True:
             try:
                 status = process.wait(timeout=_LOOK_SECONDS)
@@ -113,6 +151,10 @@ class Supervisor:
                 return Verdict.done if status == 0 else Verdict.crashed
             if self._stopping.is_set():
                 return Verdict.stopping
+            if order.loaded and not prepared:
+                # Not sooner: two processes would read the same model at once, and both hold it in host memory.
+                prepared = True
+                self._prepare(seat, claim.job.model)
             if monotonic() < next_heartbeat:
                 continue
             next_heartbeat = monotonic() + settings.heartbeat_seconds
@@ -166,24 +208,3 @@ class Supervisor:
             self._shop.queue.publish(job_id)
         except QueueUnavailable as error:
             log.warning("job %s waits for the reaper: %s", job_id, describe(error))
-
-
-def _start(claim: Claim, folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """The attempt's process. Its standard input stays open until this process ends, however that happens."""
-    command = [sys.executable, "-m", "worker.attempt", str(claim.job.id), str(claim.token), str(folder)]
-    return subprocess.Popen(  # noqa: S603 - our own module, no shell
-        command, stdin=subprocess.PIPE, env=environment, start_new_session=True
-    )
-
-
-def _end(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
-    """Terminates the process if it runs, kills it after the grace, and frees the pipe."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(timeout=grace_seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    if process.stdin is not None:
-        process.stdin.close()

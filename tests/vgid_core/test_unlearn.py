@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from tests.vgid_core.tiny import SENTENCES, pair_set, picture
+from tests.vgid_core.tiny import SENTENCES, pair_set, picture, save_tiny_model
 from vgid_core import DataError, Pair, PairSet, Progress, UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.artifact import file_digest
-from vgid_core.base_model import BaseModel, answer_logits, digest_of, load_base
+from vgid_core.base_model import BaseModel, answer_logits, digest_of, load_base, read_base
 from vgid_core.distil import distil
 from vgid_core.errors import ModelNotLoadable
 from vgid_core.evaluate import answer_probabilities, evaluate, generate_answers, rouge_l
@@ -145,6 +145,33 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ModelNotLoadable, match="no CUDA device"):
             load_base(str(tmp_path / "nothing"), CONFIG.model_copy(update={"device": "cuda"}))
+
+
+def test_a_base_read_ahead_gives_the_same_run(tiny_folder: Path, tmp_path: Path) -> None:
+    read = read_base(str(tiny_folder), CONFIG)
+    ahead = unlearn(spec(tiny_folder, tmp_path / "ahead"), base=read).manifest
+    alone = unlearn(spec(tiny_folder, tmp_path / "alone")).manifest
+    assert ahead["base_model"] == alone["base_model"]
+    assert ahead["metrics"] == alone["metrics"]
+    assert ahead["files"] == alone["files"]
+
+
+def test_a_base_read_ahead_is_used_for_nothing_else(tiny_folder: Path, tmp_path: Path) -> None:
+    other = save_tiny_model(tmp_path / "other", seed=1)
+    read = read_base(str(tiny_folder), CONFIG)
+    manifest = unlearn(spec(other, tmp_path / "out"), base=read).manifest
+    assert manifest["base_model"]["digest"] == digest_of(str(other)) != read.digest
+    assert not read.fits(str(tiny_folder), CONFIG.model_copy(update={"dtype": "bfloat16"}))
+
+
+def test_files_that_changed_since_are_read_anew(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / "model")
+    read = read_base(str(folder), CONFIG)
+    assert read.fits(str(folder), CONFIG)
+    save_tiny_model(folder, seed=1)
+    assert not read.fits(str(folder), CONFIG)
+    manifest = unlearn(spec(folder, tmp_path / "out"), base=read).manifest
+    assert manifest["base_model"]["digest"] == digest_of(str(folder)) != read.digest
 
 
 def test_probability_is_the_geometric_mean_of_the_answers_tokens(base: BaseModel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -131,7 +132,32 @@ class Worker:
         return eventually(lambda: next(iter(self.attempts()), None))
 
     def attempts(self) -> list[psutil.Process]:
-        return [child for child in psutil.Process(self.process.pid).children() if "worker.attempt" in child.cmdline()]
+        """Those that were given a job."""
+        given = self._given_a_job()
+        return [child for child in self._processes() if child.pid in given]
+
+    def spare(self) -> psutil.Process:
+        """The process that waits for a job, once it is ready."""
+        return eventually(lambda: next((child for child in self.spares() if self._is_ready(child)), None), seconds=60)
+
+    def spares(self) -> list[psutil.Process]:
+        """Those that wait for a job or get ready for one."""
+        given = self._given_a_job()
+        return [child for child in self._processes() if child.pid not in given and not has_ended(child)]
+
+    def starts(self) -> list[str]:
+        """How each attempt so far was started: warm or cold."""
+        return re.findall(r"attempt \d+, (warm|cold) start", self.log.read_text())
+
+    def _is_ready(self, spare: psutil.Process) -> bool:
+        return f"attempt {spare.pid} ready for" in self.log.read_text()
+
+    def _given_a_job(self) -> set[int]:
+        return {int(pid) for pid in re.findall(r"start, process (\d+)", self.log.read_text())}
+
+    def _processes(self) -> list[psutil.Process]:
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if not has_ended(child) and "worker.process" in child.cmdline()]
 
     def kill(self) -> None:
         self.process.kill()

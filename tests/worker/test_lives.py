@@ -165,7 +165,7 @@ def test_an_attempt_that_hangs_is_killed_and_tried_again(ledger: Ledger, start_w
 
 
 def test_loading_has_a_limit_of_its_own(ledger: Ledger, start_worker):
-    start_worker(loading_seconds=0.5, max_attempts=1)  # torch alone takes longer
+    start_worker(loading_seconds=0.5, max_attempts=1, warm=False)  # torch alone takes longer
 
     job = ledger.until(ledger.file(LONG), State.failed)
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +16,7 @@ from threading import Event
 from uuid import uuid4
 
 import pytest
+from kombu.asynchronous import get_event_loop, set_event_loop
 
 from jobs.blobs import FileBlobStore
 from jobs.database import SessionFactory
@@ -27,6 +28,7 @@ from worker.describe import describe
 from worker.gpus import visible_gpus
 from worker.housekeeping import Housekeeper
 from worker.package import package
+from worker.pool import WakingPool
 from worker.supervise import Workshop
 from worker.work_folder import delete_abandoned, work_folder, work_root
 
@@ -200,6 +202,28 @@ def test_the_worker_s_module_loads_no_torch(settings: Settings):
         [sys.executable, "-c", script], env={**os.environ, **environment}, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == ""
+
+
+def test_the_end_of_a_task_wakes_the_loop_that_fetches_the_next():
+    woken = Event()
+
+    class Loop:
+        def call_soon(self, callback: Callable[[], None]) -> None:
+            callback()
+            woken.set()
+
+    before = get_event_loop()
+    set_event_loop(Loop())
+    try:
+        pool = WakingPool(limit=1)
+        running = Event()
+        pool.apply_async(running.wait)
+        assert not woken.is_set()
+        running.set()
+        eventually(woken.is_set)
+        pool.executor.shutdown()
+    finally:
+        set_event_loop(before)
 
 
 def test_a_worker_is_alive_for_as_long_as_its_reaper_makes_rounds(settings: Settings, tmp_path: Path):

@@ -1,0 +1,168 @@
+"""Past one machine: people forgotten an hour and cost a person on 1, 8 and 64 GPUs, by simulation.
+
+    python -m bench.fleet [--people-per-gpu 960]
+
+Nothing here runs on a GPU: step times were measured on one H100, queue and start times come from bench/results where
+those benches have run, the rest is assumed, and `bench.fleet_numbers` says which is which. Requests arrive
+(Poisson), the next free GPU takes those that wait, up to a limit a job. Compared with retraining the model without the
+person, and with a request at a time. Seeds 0-4. Prints tables; writes bench/results/fleet.json and
+docs/performance-fleet.md. Exit status 1 if throughput a GPU on 64 is under 95 % of that on one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import random
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from bench.fleet_numbers import NUMBERS, Numbers
+from bench.fleet_report import write_report
+from bench.machine import save
+
+FLEETS = (1, 8, 64)
+SEEDS = range(5)
+BAR = 0.95
+ARRIVALS_PER_GPU_HOUR = 40.0
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How requests become jobs. `pair_seconds` None chooses between this project's eager and compiled path."""
+
+    name: str
+    people_per_job: int
+    warm: bool
+    pair_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One simulated run. Hours in seconds, latency from request to artifact."""
+
+    people_per_hour: float
+    gpu_seconds_per_person: float
+    cost_per_person: float
+    latency_p50: float
+    latency_p95: float
+
+
+STRATEGIES = (
+    Strategy("published recipe, a request at a time, cold", 1, False, NUMBERS.published_pair_seconds),
+    Strategy("tuned baseline, a request at a time, cold", 1, False, NUMBERS.tuned_pair_seconds),
+    Strategy("vgid, a request at a time, cold", 1, False),
+    Strategy("vgid, a request at a time, warm", 1, True),
+    Strategy("vgid, up to 6 requests a job, cold", 6, False),
+    Strategy("vgid, up to 6 requests a job, warm", 6, True),
+    Strategy("vgid, up to 32 requests a job, warm", 32, True),
+)
+
+
+def main() -> int:
+    """Simulates every strategy on every fleet, full and at a steady arrival rate."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--people-per-gpu", type=int, default=960)
+    people = parser.parse_args().people_per_gpu
+    full = {gpus: {s.name: _runs(s, gpus, people, None) for s in STRATEGIES} for gpus in FLEETS}
+    steady = {gpus: {s.name: _runs(s, gpus, people, ARRIVALS_PER_GPU_HOUR) for s in STRATEGIES} for gpus in FLEETS}
+    own_share = replace(NUMBERS, least_pairs_a_job=0.0)
+    figures = {
+        "full": full,
+        "full_without_least": {s.name: _runs(s, 1, people, None, own_share) for s in STRATEGIES},
+        "steady": steady,
+        "retraining": {gpus: retraining(NUMBERS, gpus) for gpus in FLEETS},
+        "arrivals_per_gpu_hour": ARRIVALS_PER_GPU_HOUR,
+    }
+    scaling = min(
+        full[FLEETS[-1]][s.name]["people_per_hour"] / FLEETS[-1] / full[1][s.name]["people_per_hour"]
+        for s in STRATEGIES
+    )
+    print(write_report(NUMBERS, figures, scaling))
+    record = {"people_per_gpu": people, "seeds": list(SEEDS), "numbers": asdict(NUMBERS), "scaling": scaling, **figures}
+    print("written:", save("fleet", record))
+    return 0 if scaling >= BAR else 1
+
+
+def job_seconds(numbers: Numbers, strategy: Strategy, people: int) -> float:
+    """Training, evaluation and packaging of one job; its start is counted apart."""
+    pairs = max(numbers.least_pairs_a_job, people * numbers.pairs_a_person)
+    if strategy.pair_seconds is not None:
+        training = pairs * strategy.pair_seconds
+    else:
+        compiled = numbers.compile_seconds + pairs * numbers.compiled_pair_seconds
+        training = min(pairs * numbers.eager_pair_seconds, compiled)
+    return training * (1 + numbers.evaluation_share) + numbers.packaging_seconds
+
+
+def simulate(numbers: Numbers, strategy: Strategy, gpus: int, arrivals: Sequence[float]) -> Outcome:
+    """Every free GPU takes what waits, oldest first. `arrivals` are sorted, in seconds."""
+    free = [(0.0, 0.0, gpu) for gpu in range(gpus)]  # free from, spare ready from
+    latencies: list[float] = []
+    busy = end = 0.0
+    while len(latencies) < len(arrivals):
+        free_at, spare_at, gpu = heapq.heappop(free)
+        first = len(latencies)
+        claimed = max(free_at, arrivals[first]) + numbers.claim_seconds
+        people = 1
+        while people < strategy.people_per_job and first + people < len(arrivals):
+            if arrivals[first + people] > claimed:
+                break
+            people += 1
+        if strategy.warm:
+            loaded = max(claimed, spare_at) + numbers.warm_start_seconds
+        else:
+            loaded = claimed + numbers.cold_start_seconds
+        done = loaded + job_seconds(numbers, strategy, people)
+        latencies += [done - arrivals[first + i] for i in range(people)]
+        busy += done - max(free_at, arrivals[first])
+        end = max(end, done)
+        heapq.heappush(free, (done + numbers.turn_seconds, loaded + numbers.spare_ready_seconds, gpu))
+    return _outcome(numbers, latencies, busy, gpus * end, end)
+
+
+def retraining(numbers: Numbers, gpus: int) -> dict[str, float]:
+    """A person at a time, on A100s, as if it scaled perfectly."""
+    return {
+        "people_per_hour": gpus / numbers.retraining_gpu_hours,
+        "gpu_seconds_per_person": numbers.retraining_gpu_hours * 3600,
+        "cost_per_person": numbers.retraining_gpu_hours * numbers.retraining_gpu_hour_price,
+    }
+
+
+def _outcome(numbers: Numbers, latencies: list[float], busy: float, paid: float, end: float) -> Outcome:
+    ordered = sorted(latencies)
+    return Outcome(
+        people_per_hour=len(ordered) / end * 3600,
+        gpu_seconds_per_person=busy / len(ordered),
+        cost_per_person=paid / len(ordered) / 3600 * numbers.gpu_hour_price,
+        latency_p50=ordered[len(ordered) // 2],
+        latency_p95=ordered[int(0.95 * (len(ordered) - 1))],
+    )
+
+
+def _runs(
+    strategy: Strategy, gpus: int, people_per_gpu: int, per_gpu_hour: float | None, numbers: Numbers = NUMBERS
+) -> dict[str, float]:
+    """Medians over the seeds. Without a rate everybody has asked before the start."""
+    outcomes = [
+        asdict(simulate(numbers, strategy, gpus, _arrivals(random.Random(seed), gpus, people_per_gpu, per_gpu_hour)))
+        for seed in SEEDS
+    ]
+    return {name: statistics.median(outcome[name] for outcome in outcomes) for name in outcomes[0]}
+
+
+def _arrivals(chance: random.Random, gpus: int, people_per_gpu: int, per_gpu_hour: float | None) -> list[float]:
+    if per_gpu_hour is None:
+        return [0.0] * (gpus * people_per_gpu)
+    at, times = 0.0, []
+    for _ in range(gpus * people_per_gpu):
+        at += chance.expovariate(gpus * per_gpu_hour / 3600)
+        times.append(at)
+    return times
+
+
+if __name__ == "__main__":
+    sys.exit(main())

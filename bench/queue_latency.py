@@ -1,0 +1,92 @@
+"""From a submission's commit to a worker's claim, beside a bare Celery task over the same embedded Redis.
+
+    python -m bench.queue_latency [--jobs 40]
+
+One job at a time, through HTTP, to a worker that waits. Both ends are commit times of Postgres's own
+(track_commit_timestamp). The job is cancelled as soon as it is claimed; it starts cold, so that no spare process gets
+ready beside the next measurement. The bare task's time is from just before its sending to its first line.
+Exit status 1 if the median is over 100 ms. Writes bench/results/queue_latency.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import redis
+
+from bench.machine import save, spread
+from bench.served import committed, make_home, served, submit, until
+from local.postgres import EmbeddedPostgres
+from local.stack import Stack
+from vgid_client import Client
+
+BAR_SECONDS = 0.100
+
+
+def main() -> int:
+    """Measures both by turns and writes what was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=40)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = make_home(Path(folder) / "home")
+        try:
+            with served(home, warm=False, heartbeat_seconds=0.1, lease_seconds=10) as (stack, client):
+                claims, tasks = _measure(stack, client, arguments.jobs)
+        finally:
+            EmbeddedPostgres(home.postgres).destroy()
+    figures = {"commit_to_claim_seconds": _summary(claims), "bare_task_seconds": _summary(tasks)}
+    for name, found in figures.items():
+        print(f"{name:26s}" + "".join(f"  {key} {value * 1000:6.1f} ms" for key, value in found.items()))
+    print("written:", save("queue_latency", {"arguments": vars(arguments), "bar_seconds": BAR_SECONDS, **figures}))
+    return 0 if figures["commit_to_claim_seconds"]["median"] <= BAR_SECONDS else 1
+
+
+def _measure(stack: Stack, client: Client, jobs: int) -> tuple[list[float], list[float]]:
+    os.environ["BENCH_REDIS_URL"] = stack.redis_url
+    from bench import bare_celery
+
+    command = [sys.executable, "-m", "celery", "-A", "bench.bare_celery", "worker", "--without-gossip"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as worker:
+        try:
+            with redis.Redis.from_url(stack.redis_url) as answers:
+                _task(bare_celery, answers)  # the first of each connects
+                _claim(stack, client)
+                pairs = [(_claim(stack, client), _task(bare_celery, answers)) for _ in range(jobs)]
+        finally:
+            worker.terminate()
+    return [claim for claim, _ in pairs], [task for _, task in pairs]
+
+
+def _claim(stack: Stack, client: Client) -> float:
+    """Seconds from commit to claim of one job."""
+    job_id = submit(client, steps=1)
+    claimed = until(lambda: committed(stack, job_id, "state", "running"), "no worker took the job")
+    sent = committed(stack, job_id, "state", "queued")
+    client.cancel(job_id)
+    until(lambda: client.get(job_id).finished_at, "the job didn't end")
+    time.sleep(0.5)  # the worker takes its process down
+    assert sent is not None
+    return claimed - sent
+
+
+def _task(bare_celery: object, answers: redis.Redis) -> float:
+    """Seconds from sending to running of one bare task."""
+    bare_celery.say_when.delay(time.time())
+    answer = answers.blpop([bare_celery.ANSWERS], timeout=30)
+    return float(answer[1])
+
+
+def _summary(seconds: list[float]) -> dict[str, float]:
+    ordered = sorted(seconds)
+    return {**spread(seconds), "p95": ordered[int(0.95 * (len(ordered) - 1))]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

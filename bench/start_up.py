@@ -1,0 +1,97 @@
+"""How long `vgid up` takes until it says that it is ready, on a fresh home and on one that exists.
+
+    python -m bench.start_up [--runs 5]
+
+The limit is what its two servers take alone: initdb (fresh home only), Postgres and Redis, until both answer. Also when
+the worker is ready for jobs, which `vgid up` doesn't wait for. Exit status 1 if a median is over 6 s.
+Writes bench/results/start_up.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.machine import save, spread
+from bench.served import until
+from local.leash import start_leashed, stop
+from local.postgres import EmbeddedPostgres
+from local.redis import EmbeddedRedis
+
+BAR_SECONDS = 6.0
+_READY = "Stop it with Ctrl-C"
+
+
+def main() -> int:
+    """Measures and writes what was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5)
+    arguments = parser.parse_args()
+    found: dict[str, list[float]] = {}
+    for _ in range(arguments.runs):
+        for name, seconds in (_up() | _servers_alone()).items():
+            found.setdefault(name, []).append(seconds)
+    figures: dict[str, Any] = {name: spread(seconds) for name, seconds in found.items()}
+    for name, value in figures.items():
+        print(f"{name:40s}" + "".join(f"  {key} {seconds:5.2f} s" for key, seconds in value.items()))
+    print("written:", save("start_up", {"arguments": vars(arguments), "bar_seconds": BAR_SECONDS, **figures}))
+    bars = [figures[f"up_{home}_home_seconds"]["median"] for home in ("fresh", "existing")]
+    return 0 if max(bars) <= BAR_SECONDS else 1
+
+
+def _up() -> dict[str, float]:
+    """Seconds until `vgid up` is ready, and until its worker is, on a fresh home and again on the same."""
+    seconds = {}
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "home"
+        try:
+            for name in ("fresh", "existing"):
+                seconds |= {f"{what}_{name}_home_seconds": value for what, value in _one_up(home).items()}
+        finally:
+            EmbeddedPostgres(home / "postgres").destroy()
+    return seconds
+
+
+def _one_up(home: Path) -> dict[str, float]:
+    output, log = home.parent / "output.txt", home / "logs" / "worker.log"
+    for old in (output, log):
+        old.unlink(missing_ok=True)
+    started = time.monotonic()
+    command = [Path(sys.executable).with_name("vgid"), "up", "--home", home]
+    process = start_leashed(command, log=output)
+    try:
+        up = until(lambda: _elapsed(started, process, output, _READY), "vgid up isn't ready", 60)
+        worker = until(lambda: _elapsed(started, process, log, r" ready\.\n"), "the worker isn't ready", 60)
+    finally:
+        stop(process, [(2, 30.0)])
+    return {"up": up, "worker": worker}
+
+
+def _elapsed(started: float, process: subprocess.Popen[bytes], file: Path, words: str) -> float | None:
+    if process.poll() is not None:
+        raise RuntimeError(f"vgid up ended: {file.read_text()}")
+    return time.monotonic() - started if file.exists() and re.search(words, file.read_text()) else None
+
+
+def _servers_alone() -> dict[str, float]:
+    seconds = {}
+    with tempfile.TemporaryDirectory() as folder:
+        postgres = EmbeddedPostgres(Path(folder) / "postgres")
+        try:
+            for name in ("fresh", "existing"):
+                started = time.monotonic()
+                with postgres, EmbeddedRedis(Path(folder) / "redis"):
+                    seconds[f"servers_alone_{name}_home_seconds"] = time.monotonic() - started
+        finally:
+            postgres.destroy()
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""Spare processes: what they save a job, and all the ways in which they mustn't matter."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from jobs import repository
+from jobs.states import State
+from tests.vgid_core.tiny import save_tiny_model
+from tests.waiting import eventually
+from tests.worker.bench import Ledger, has_ended
+from vgid_core.base_model import digest_of
+
+pytestmark = pytest.mark.slow
+
+LONG = 200  # steps: seconds of training
+
+
+def test_every_job_has_a_process_of_its_own_that_was_ready_before_it(ledger: Ledger, start_worker):
+    worker = start_worker()
+    processes = []
+
+    for _ in range(2):
+        processes.append(worker.spare())
+        ledger.until_training(job_id := ledger.file(LONG))
+        assert worker.attempts() == [processes[-1]]
+        ledger.until(job_id, State.succeeded)
+        eventually(lambda: has_ended(processes[-1]))
+
+    assert worker.starts() == ["warm", "warm"]
+    assert processes[0] != processes[1]
+
+
+def test_the_next_spare_gets_ready_while_the_job_runs(ledger: Ledger, start_worker):
+    worker = start_worker()
+    worker.spare()
+    ledger.until_training(job_id := ledger.file(2000))
+
+    worker.spare()
+
+    assert ledger.job(job_id).state is State.running
+    ledger.cancel(job_id)
+
+
+def test_without_warmth_there_is_no_spare(ledger: Ledger, start_worker):
+    worker = start_worker(warm=False)
+    ledger.until_training(job_id := ledger.file(LONG))
+    assert worker.spares() == []
+
+    ledger.until(job_id, State.succeeded)
+
+    assert worker.starts() == ["cold"]
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+def test_a_spare_that_died_while_it_waited_costs_the_job_nothing(ledger: Ledger, start_worker, sign: signal.Signals):
+    worker = start_worker()
+    spare = worker.spare()
+    spare.send_signal(sign)
+    eventually(lambda: has_ended(spare))
+
+    job = ledger.until(ledger.file(), State.succeeded)
+
+    assert (job.attempt, worker.starts()) == (1, ["cold"])
+
+
+def test_a_spare_that_dies_with_the_order_in_its_hand_costs_the_job_no_attempt(ledger: Ledger, start_worker):
+    worker = start_worker()
+    spare = worker.spare()
+    spare.send_signal(signal.SIGSTOP)
+    job_id = ledger.file()
+    eventually(lambda: worker.starts() == ["warm"])
+
+    spare.kill()
+
+    assert ledger.until(job_id, State.succeeded).attempt == 1
+    assert worker.starts() == ["warm", "cold"]
+
+
+def test_weights_that_changed_since_are_read_anew(ledger: Ledger, start_worker, tmp_path: Path, tiny_folder: Path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    name_model(ledger, folder)
+    worker = start_worker()
+    worker.spare()
+    save_tiny_model(folder, seed=1)
+
+    assert base_digest(ledger) == digest_of(str(folder)) != digest_of(str(tiny_folder))
+    assert worker.starts() == ["warm"]
+
+
+def test_a_catalog_that_names_another_folder_since_is_believed(
+    ledger: Ledger, start_worker, tmp_path: Path, tiny_folder: Path
+):
+    name_model(ledger, tiny_folder)
+    worker = start_worker()
+    worker.spare()
+    other = save_tiny_model(tmp_path / "other", seed=1)
+    name_model(ledger, other)
+
+    assert base_digest(ledger) == digest_of(str(other)) != digest_of(str(tiny_folder))
+
+
+def test_a_spare_for_another_model_is_no_hindrance(ledger: Ledger, start_worker, tmp_path: Path, tiny_folder: Path):
+    first = f"[models.first]\npath = '{save_tiny_model(tmp_path / 'first', seed=1)}'\ntitle = 'First'\n"
+    ledger.settings.catalog.write_text(f"{first}[models.tiny]\npath = '{tiny_folder}'\ntitle = 'Tiny'\n")
+    worker = start_worker()
+    for_another = worker.spare()
+
+    assert base_digest(ledger) == digest_of(str(tiny_folder))
+
+    assert has_ended(for_another)
+    worker.spare()
+    assert base_digest(ledger) == digest_of(str(tiny_folder))
+    assert worker.starts() == ["cold", "warm"]
+
+
+def test_a_killed_worker_takes_its_spare_along(ledger: Ledger, start_worker):
+    worker = start_worker()
+    spare = worker.spare()
+
+    worker.kill()
+
+    eventually(lambda: has_ended(spare), seconds=5)
+
+
+def test_a_killed_worker_takes_even_a_frozen_attempt_along(ledger: Ledger, start_worker):
+    worker = start_worker()
+    ledger.until_training(ledger.file(2000))
+    attempt = worker.attempt()
+    attempt.send_signal(signal.SIGSTOP)
+
+    worker.kill()
+
+    eventually(lambda: has_ended(attempt), seconds=5)
+
+
+def test_a_worker_that_is_told_to_stop_leaves_no_spare(ledger: Ledger, start_worker):
+    worker = start_worker()
+    spare = worker.spare()
+
+    assert worker.terminate() == 0
+
+    assert has_ended(spare)
+
+
+def test_every_accelerator_has_a_spare_of_its_own(ledger: Ledger, start_worker, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    worker = start_worker()
+
+    spares = eventually(lambda: found if len(found := worker.spares()) == 2 else None)
+
+    assert {spare.environ()["CUDA_VISIBLE_DEVICES"] for spare in spares} == {"4", "7"}
+
+
+def name_model(ledger: Ledger, folder: Path) -> None:
+    ledger.settings.catalog.write_text(f"[models.tiny]\npath = '{folder}'\ntitle = 'Tiny'\n", encoding="utf-8")
+
+
+def base_digest(ledger: Ledger) -> str:
+    """What a job says it was run on."""
+    job_id = ledger.file()
+    ledger.until(job_id, State.succeeded)
+    with ledger.sessions() as s:
+        artifact = repository.artifact_of(s, job_id)
+    assert artifact is not None
+    return artifact.manifest["base_model"]["digest"]
