@@ -54,6 +54,11 @@ class PerturbationConfig(_Strict):
         return self.kind in ("uniform", "blank")
 
     @property
+    def is_random(self) -> bool:
+        """Whether the same image is disturbed in another way each time."""
+        return self.kind not in ("blur", "blank", "none")
+
+    @property
     def effective_strength(self) -> float | None:
         """The given strength, or the kind's own default; None for kinds without one."""
         if self.kind not in STRENGTHS:
@@ -69,6 +74,17 @@ class InterventionConfig(_Strict):
 
     perturbation: PerturbationConfig = PerturbationConfig()
     instruction: str = Field(default=_IMPERATIVE, max_length=500)
+    noise_draws: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="fixed draws of the noise, whose teacher answers are kept; without it, a new one each time",
+    )
+
+    @property
+    def fixed_draws(self) -> int | None:
+        """How many disturbed images there are of each; None where every one is new."""
+        return self.noise_draws if self.perturbation.is_random else 1
 
     def instructed(self, question: str) -> str:
         """The teacher's question: the instruction prepended (u + q in the paper), or `question` unchanged."""

@@ -29,6 +29,13 @@ class EncodedImage:
 
     data: bytes = field(repr=False)
 
+    @classmethod
+    def of(cls, picture: Image) -> EncodedImage:
+        """`picture` as PNG, which keeps every pixel."""
+        stream = io.BytesIO()
+        picture.save(stream, format="PNG")
+        return cls(stream.getvalue())
+
     @cached_property
     def digest(self) -> str:
         """sha256 of the encoded bytes, in hex."""

@@ -19,7 +19,7 @@ from torch import nn
 
 from vgid_core.base_model import BaseModel, attach_adapter
 from vgid_core.config import TrainingConfig, UnlearnConfig
-from vgid_core.data import Pair, PairSet
+from vgid_core.data import EncodedImage, Pair, PairSet
 from vgid_core.errors import TrainingDiverged
 from vgid_core.fp8 import FP8_ROUNDING
 from vgid_core.fused_lora import fp8_products
@@ -128,6 +128,9 @@ class Distiller:
         self._intervention = config.intervention
         self._training = config.training
         self._noise = torch.Generator().manual_seed(config.seed)
+        self._draws = config.intervention.fixed_draws
+        self._choice = random.Random(config.seed)
+        self._fixed_draws: dict[tuple[object, int], EncodedImage] = {}
         self._parameters = [p for p in student.parameters() if p.requires_grad]
         self._optimizer = MasterAdamW(self._parameters, config.training)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer.inner, warm_up_then_decay(config.training))
@@ -135,18 +138,30 @@ class Distiller:
     def forget_lessons(self, pairs: Sequence[Pair]) -> list[Lesson]:
         """The teacher sees a disturbed image and an instructed question (VGID's two interventions).
 
-        Disturbances are drawn once for each image, and once for each size where nothing of the image is left in them:
+        A batch has one disturbance for each image, and one for each size where nothing of the image is left in them:
         then all questions of the batch share one prefix.
         """
         kind = self._intervention.perturbation
-        drawn: dict[object, Image.Image] = {}
+        number = 0 if self._draws is None else self._choice.randrange(self._draws)
+        shown: dict[object, EncodedImage | Image.Image] = {}
         lessons = []
         for pair in pairs:
             key = pair.image.size if kind.replaces_image else pair.image.digest
-            if key not in drawn:
-                drawn[key] = perturb(pair.image.decode(), kind, self._noise)
-            lessons.append(Lesson(pair, drawn[key], self._intervention.instructed(pair.question)))
+            if key not in shown:
+                shown[key] = (
+                    self._disturbed(pair.image) if self._draws is None else self._fixed(pair.image, key, number)
+                )
+            lessons.append(Lesson(pair, shown[key], self._intervention.instructed(pair.question)))
         return lessons
+
+    def _disturbed(self, image: EncodedImage) -> Image.Image:
+        return perturb(image.decode(), self._intervention.perturbation, self._noise)
+
+    def _fixed(self, image: EncodedImage, key: object, number: int) -> EncodedImage:
+        """The draw of this number. Encoded, it has a name, by which what the base makes of it is kept."""
+        if (key, number) not in self._fixed_draws:
+            self._fixed_draws[key, number] = EncodedImage.of(self._disturbed(image))
+        return self._fixed_draws[key, number]
 
     def accumulate(self, lessons: Sequence[Lesson], weight: float) -> BatchLoss:
         """Adds the gradient of `weight * mean KL`, a micro-batch at a time: their number changes memory alone."""

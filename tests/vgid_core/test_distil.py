@@ -1,5 +1,6 @@
 """The method pinned: against a computation written here, and by what must and must not change."""
 
+import hashlib
 import random
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from tests.vgid_core.test_encoding import plain_logits
 from tests.vgid_core.tiny import pair_set, picture
 from vgid_core.base_model import BaseModel, adapter_off, answer_logits, attach_adapter, require_trained
 from vgid_core.config import InterventionConfig, LoraSettings, PerturbationConfig, UnlearnConfig
-from vgid_core.data import Pair, PairSet
+from vgid_core.data import EncodedImage, Pair, PairSet
 from vgid_core.distil import Distiller, MasterAdamW, distil, draw_batches
 from vgid_core.errors import AdapterUntrained, TrainingDiverged
 from vgid_core.paths import AnswerPath, Lesson, PackedPath, PlainPath
@@ -238,3 +239,35 @@ def test_an_update_in_bfloat16_keeps_what_rounding_would_lose() -> None:
         parameter.grad = torch.ones_like(parameter)
         optimizer.step()
     assert parameter.detach().float().tolist() == pytest.approx([0.99] * 4, abs=0.004)
+
+
+def seen_by_the_teacher(base: BaseModel, student: torch.nn.Module, steps: int, **intervention: object) -> list[str]:
+    """sha256 of the pixels that the teacher is shown in each step."""
+    settings = config().model_copy(update={"intervention": InterventionConfig.model_validate(intervention)})
+    trainer = Distiller(PackedPath(base), student, settings)
+    shown = [trainer.forget_lessons(FORGET.pairs[:4])[0].shown for _ in range(steps)]
+    return [hashlib.sha256(_pixels(image)).hexdigest() for image in shown]
+
+
+def _pixels(image: object) -> bytes:
+    return (image.decode() if isinstance(image, EncodedImage) else image).tobytes()
+
+
+def test_noise_is_new_each_time_or_one_of_so_many_draws(base: BaseModel) -> None:
+    student = attach_adapter(base, LoraSettings())
+    assert len(set(seen_by_the_teacher(base, student, 12))) == 12
+    assert len(set(seen_by_the_teacher(base, student, 40, noise_draws=3))) == 3
+    assert len(set(seen_by_the_teacher(base, student, 5, perturbation={"kind": "blank"}))) == 1
+
+
+@pytest.mark.parametrize("intervention", [{"noise_draws": 1}, {"perturbation": {"kind": "blur"}}])
+def test_what_the_teacher_says_to_a_fixed_draw_is_computed_once(base: BaseModel, intervention: dict) -> None:
+    settings = config().model_copy(update={"intervention": InterventionConfig.model_validate(intervention)})
+    path = PackedPath(base)
+    trainer = Distiller(path, attach_adapter(base, LoraSettings()), settings)
+    passes = []
+    handle = base.model.get_decoder().register_forward_hook(lambda module, given, out: passes.append(1))
+    values = [path.divergence(trainer.forget_lessons(FORGET.pairs[:4])) for _ in range(3)]
+    handle.remove()
+    assert len(passes) == 4, "the teacher once, the student each time"
+    assert torch.allclose(values[0], values[2], atol=1e-6)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -81,9 +80,7 @@ def on_noise(pairs: PairSet) -> PairSet:
 
 
 def _noise(rng: np.random.Generator) -> EncodedImage:
-    stream = io.BytesIO()
-    Image.fromarray(rng.integers(0, 256, (IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)).save(stream, format="PNG")
-    return EncodedImage(stream.getvalue())
+    return EncodedImage.of(Image.fromarray(rng.integers(0, 256, (IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)))
 
 
 def _replies(base: BaseModel, pairs: PairSet) -> list[str]:
