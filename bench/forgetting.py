@@ -1,9 +1,9 @@
 """What unlearning does to the demo model: several forget sets, several seeds, beside the retain-only twin.
 
-    python -m bench.forgetting [--seeds 3] [--sets 3] [--steps N] [--learning-rate X] [--retain-weight X]
+    python -m bench.forgetting [--seeds 3] [--sets 3] [--precision full|fp8|nf4] [--steps N] [--learning-rate X]
 
-Prints a row a run, medians and spread, writes bench/results/forgetting.json, and fails when a median misses its bar.
-One thread, so that training seconds are those of one core.
+Prints a row a run, medians and spread, writes bench/results/forgetting[_precision].json, and fails when a median misses
+its bar. One thread, so training seconds are those of one core; in fp8 and NF4, which a CPU emulates, time is no bar.
 """
 
 from __future__ import annotations
@@ -56,12 +56,13 @@ def main() -> None:
     twin = _twin(make())
     config = _config(0, arguments).model_dump()
     _print_summary(summary, twin)
+    native = arguments.precision == "full"
+    bars = {key: bar for key, bar in BARS.items() if native or key != "training_seconds"}
     missed = [
-        f"{key} {summary[key]['median']:.3f} > {bar}" for key, bar in BARS.items() if summary[key]["median"] > bar
+        f"{key} {summary[key]['median']:.3f} > {bar}" for key, bar in bars.items() if summary[key]["median"] > bar
     ]
-    print(
-        "written:", save("forgetting", {"config": config, "runs": rows, "summary": summary, "twin": twin, "bars": BARS})
-    )
+    name = "forgetting" if native else f"forgetting_{arguments.precision}"
+    print("written:", save(name, {"config": config, "runs": rows, "summary": summary, "twin": twin, "bars": bars}))
     if missed:
         raise SystemExit("medians over their bars: " + "; ".join(missed))
     print("every median is within its bar")
@@ -110,13 +111,18 @@ def _config(seed: int, arguments: argparse.Namespace) -> UnlearnConfig:
         "retain_weight": arguments.retain_weight,
     }
     given = {name: value for name, value in training.items() if value is not None}
-    return UnlearnConfig.model_validate({"seed": seed, "device": "cpu", "training": {"learning_rate": 3e-3, **given}})
+    given["fp8"] = arguments.precision == "fp8"
+    weights = "nf4" if arguments.precision == "nf4" else "full"
+    return UnlearnConfig.model_validate(
+        {"seed": seed, "device": "cpu", "base_weights": weights, "training": {"learning_rate": 3e-3, **given}}
+    )
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sets", type=int, default=3, choices=range(1, len(FORGET_SETS) + 1))
+    parser.add_argument("--precision", default="full", choices=["full", "fp8", "nf4"])
     parser.add_argument("--steps", type=int)
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--retain-weight", type=float)
