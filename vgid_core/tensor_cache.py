@@ -11,7 +11,7 @@ class TensorCache:
     """Keeps the first tensors it is given until `most_bytes` are full; an accelerator's own memory is left alone."""
 
     def __init__(self, most_bytes: int) -> None:
-        self._room = most_bytes
+        self._most = self._room = most_bytes
         self._kept: dict[Hashable, Tensor] = {}
 
     def get(self, key: Hashable) -> Tensor | None:
@@ -26,3 +26,8 @@ class TensorCache:
             kept = tensor.detach()
             # Pinned, a tensor comes back to its accelerator without anybody waiting for it.
             self._kept[key] = kept.cpu().pin_memory() if kept.is_cuda else kept.cpu().clone()
+
+    def clear(self) -> None:
+        """Forgets all of them."""
+        self._room = self._most
+        self._kept = {}

@@ -1,0 +1,86 @@
+"""One round of evaluation of the demo's model: a packed pass with drafts against generation row by row.
+
+    python -m bench.evaluation_time [--runs 3]
+
+Both on the same sets (150 pairs of each at most), by turns, on one core; before forgetting, when nearly every answer is
+the expected one, and after it, when the forgotten ones must be generated. Checks that answers are the same, writes
+bench/results/evaluation_time.json, exits 1 when one differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers.utils import logging as transformers_logging
+
+from bench.machine import save, spread
+from local.demo.data import make
+from local.demo.paths import BASE
+from vgid_core import PairSet, UnlearnConfig
+from vgid_core.base_model import load_base
+from vgid_core.distil import distil
+from vgid_core.packed_answers import Examined
+from vgid_core.paths import AnswerPath, PackedPath, PlainPath
+
+
+def main() -> None:
+    """Times both ways before and after, and compares what they found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=3)
+    runs = parser.parse_args().runs
+    torch.set_num_threads(1)
+    transformers_logging.disable_progress_bar()
+    config = UnlearnConfig.model_validate({"device": "cpu", "training": {"learning_rate": 3e-3}})
+    base, data = load_base(str(BASE), config), make()
+    sets = [
+        items.sample(config.evaluation.max_pairs)
+        for items in (data.forget, data.retain, data.utility, data.held_out_photos, data.rephrased, data.retain_check)
+    ]
+    paths: dict[str, AnswerPath] = {"row by row": PlainPath(base), "packed": PackedPath(base)}
+    figures: dict[str, Any] = {}
+    for stage in ("before", "after"):
+        seconds: dict[str, list[float]] = {name: [] for name in paths}
+        for _ in range(runs):
+            if stage == "before":
+                base.features.clear()  # later rounds of a job find what the first has kept
+            found = {name: _examined(path, sets, config, seconds[name]) for name, path in paths.items()}
+        figures[stage] = {name: spread(values) for name, values in seconds.items()}
+        figures[stage] |= _agreement(*found.values())
+        print(stage, figures[stage], flush=True)
+        if stage == "before":
+            distil(base, data.forget, data.retain, config)
+    table = Table("forgetting", "row by row, s", "packed, s", "answers", "the same")
+    for stage, row in figures.items():
+        times = [f"{row[name]['median']:.2f} ({row[name]['min']:.2f}-{row[name]['max']:.2f})" for name in paths]
+        table.add_row(stage, *times, str(row["answers"]), str(row["same"]))
+    Console().print(table)
+    print("written:", save("evaluation_time", {"runs": runs, "figures": figures}))
+    if any(row["same"] != row["answers"] for row in figures.values()):
+        sys.exit("some answers differ")
+
+
+def _examined(path: AnswerPath, sets: list[PairSet], config: UnlearnConfig, seconds: list[float]) -> list[Examined]:
+    started = time.process_time()
+    found = [answer for items in sets for answer in path.examine(items.pairs, config.evaluation)]
+    seconds.append(time.process_time() - started)
+    return found
+
+
+def _agreement(plain: list[Examined], packed: list[Examined]) -> dict[str, Any]:
+    pairs = list(zip(plain, packed, strict=True))
+    differences = (float((a.log_probabilities - b.log_probabilities).abs().max()) for a, b in pairs)
+    return {
+        "answers": len(pairs),
+        "same": sum(a.said == b.said for a, b in pairs),
+        "largest_log_probability_difference": max(differences),
+    }
+
+
+if __name__ == "__main__":
+    main()
