@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import warnings
@@ -152,6 +153,8 @@ def _load_respondent() -> Respondent:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+    # Where it is installed, PEFT imports it, and it complains of a kernel for inference that nobody here needs.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from local.demo_run.asking import Respondent
 
     return Respondent(BASE)
