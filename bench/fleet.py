@@ -6,7 +6,7 @@ Nothing here runs on a GPU: step times were measured on one H100, queue and star
 those benches have run, the rest is assumed, and `bench.fleet_numbers` says which is which. Requests arrive
 (Poisson), the next free GPU takes those that wait, up to a limit a job. Compared with retraining the model without the
 person, and with a request at a time. Seeds 0-4. Prints tables; writes bench/results/fleet.json and
-docs/performance-fleet.md. Exit status 1 if throughput a GPU on 64 is under 95 % of that on one.
+docs/performance/fleet.md. Exit status 1 if throughput a GPU on 64 is under 95 % of that on one.
 """
 
 from __future__ import annotations

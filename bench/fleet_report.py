@@ -9,7 +9,7 @@ from typing import Any
 from bench.fleet_numbers import BASE_GIB as _GIB
 from bench.fleet_numbers import SOURCES, Numbers
 
-PAGE = Path(__file__).parent.parent / "docs" / "performance-fleet.md"
+PAGE = Path(__file__).parent.parent / "docs" / "performance" / "fleet.md"
 
 _HEAD = """\
 # Past one machine
@@ -21,7 +21,7 @@ again. Medians of five seeds.
 
 
 def write_report(numbers: Numbers, figures: dict[str, Any], scaling: float) -> str:
-    """Writes docs/performance-fleet.md and returns its tables."""
+    """Writes docs/performance/fleet.md and returns its tables."""
     tables = _full(figures) + _without_least(figures) + _steady(figures)
     bounds = _bounds(numbers, scaling) + _break_even(numbers, figures)
     PAGE.write_text("\n".join([_HEAD, tables, bounds, _numbers(numbers)]), encoding="utf-8")

@@ -38,7 +38,7 @@ from vgid_core.packing import PADDING
 from vgid_core.paths import Lesson, PackedPath, choose_path
 
 OURS = {"packed": (False, False), "compiled": (True, False), "fp8": (True, True), "nf4": (False, False)}
-# Of docs/performance.md: milliseconds a pair, times faster than published and tuned, share of matrix throughput, GiB.
+# The bars: milliseconds a pair, times faster than published and tuned, share of matrix throughput, GiB.
 MOST_MS, MOST_MS_FP8, LEAST_SHARE, MOST_GIB_BF16, MOST_GIB_NF4 = 18.0, 12.0, 0.68, 40.0, 24.0
 LEAST_TIMES = {"published": 52.0, "tuned": 12.0}
 

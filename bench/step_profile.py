@@ -35,7 +35,7 @@ KINDS = {
     "optimiser": ("Optimizer", "adamw", "foreach"),
     "copies, views and layout": (
         "copy", "cat", "view", "slice", "index", "as_strided", "permute", "transpose", "reshape", "clone", "select",
-        "empty", "zeros", "fill", "expand", "narrow", "split", "unsqueeze", "arange", "full", "detach", "aten::t", "resize",
+        "empty", "zeros", "fill", "expand", "narrow", "split", "unsqueeze", "arange", "full", "resize", "detach",
     ),
 }  # fmt: skip
 
