@@ -47,7 +47,7 @@ async def server_sent_events(
 
 def _poll(services: Services, client_id: UUID, job_id: UUID, after: int) -> tuple[bool, Sequence[JobEvent]]:
     """Whether the job had ended, and what was written since. In this order: an ended job writes no more events."""
-    with services.sessions() as s:
+    with services.reading_sessions() as s:
         job = repository.get_job(s, client_id, job_id)
         ended = job is None or job.state in ENDED
         return ended, repository.events_after(s, job_id, after, MOST_EVENTS)

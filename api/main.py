@@ -17,7 +17,7 @@ from api.logs import configure_logging
 from api.middleware import BodyLimit, RequestContext
 from api.problems import Unauthenticated, install_problem_handler
 from api.routes import artifacts, events, health, jobs, models, submit
-from api.services import Services, authenticated_client
+from api.services import CallerNeeded, Services, caller_of
 from jobs.settings import Settings, get_settings
 
 
@@ -46,8 +46,8 @@ def create_app(settings: Settings) -> FastAPI:
     install_problem_handler(app)
     app.include_router(health.router)
     for resource in (submit, jobs, events, artifacts, models):
-        app.include_router(resource.router, dependencies=[Depends(authenticated_client)])
-    app.include_router(_description(app), dependencies=[Depends(authenticated_client)])
+        app.include_router(resource.router, dependencies=[Depends(caller_of)])
+    app.include_router(_description(app), dependencies=[Depends(caller_of)])
     return app
 
 
@@ -61,8 +61,9 @@ def _description(app: FastAPI) -> APIRouter:
     router = APIRouter(tags=["service"])
 
     @router.get("/openapi.json", summary="This description", responses=problems(Unauthenticated))
-    def openapi() -> dict[str, Any]:
+    def openapi(caller: CallerNeeded) -> dict[str, Any]:
         """OpenAPI 3.1, for generators and for people."""
+        caller.client_id()
         return openapi_of(app)
 
     return router

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from typing import Annotated, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, NamedTuple, cast
 from uuid import UUID
 
 import anyio
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
-from api.problems import Unauthenticated
-from jobs.access import client_of_secret
+from api.problems import NotFound, Unauthenticated
+from jobs.access import client_of_secret, job_of_secret
 from jobs.blobs import BlobStore, FileBlobStore
 from jobs.catalog import Catalog
 from jobs.crypto import Keyring
-from jobs.database import SessionFactory, make_engine, session_factory
+from jobs.database import SessionFactory, make_engine, reading_session_factory, session_factory
 from jobs.queue import JobQueue
 from jobs.settings import Settings
+from jobs.tables import Artifact, Job
 
 # A submission can take some hundred MB while its images are decoded; more of them at once wait their turn.
 _SUBMISSIONS_AT_ONCE = 4
@@ -32,6 +36,7 @@ class Services:
     settings: Settings
     engine: Engine
     sessions: SessionFactory
+    reading_sessions: SessionFactory
     catalog: Catalog
     blobs: BlobStore
     queue: JobQueue
@@ -47,6 +52,7 @@ class Services:
             settings=settings,
             engine=engine,
             sessions=session_factory(engine),
+            reading_sessions=reading_session_factory(engine),
             catalog=Catalog.load(settings.catalog),
             blobs=FileBlobStore(settings.blob_dir),
             queue=JobQueue(settings.redis_url),
@@ -66,7 +72,58 @@ class Services:
         return self.keyring.keyed_hash("subject-reference", reference)
 
 
-def services_of(request: Request) -> Services:
+class OwnJob(NamedTuple):
+    """A job of the client who asks for it."""
+
+    session: Session
+    client_id: UUID
+    job: Job
+    artifact: Artifact | None
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whoever sent the request. Only the database can say who that is, so it is asked where the rows are read too:
+    in the same thread and over the same connection. There is no other way to a client's id or to its job.
+    """
+
+    services: Services
+    secret: str = field(repr=False)
+
+    @contextmanager
+    def reading(self) -> Iterator[tuple[Session, UUID]]:
+        """A session that only reads, and the client's id. Raises Unauthenticated."""
+        with self.services.reading_sessions() as s:
+            client_id = client_of_secret(s, self.secret)
+            if client_id is None:
+                raise _invalid_key()
+            yield s, client_id
+
+    @contextmanager
+    def reading_job(self, job_id: UUID) -> Iterator[OwnJob]:
+        """The client's job, its artifact, and a session to read more of it.
+
+        Raises Unauthenticated, and NotFound the same way for a job that never was and for another client's.
+        """
+        with self.services.reading_sessions() as s:
+            found = job_of_secret(s, self.secret, job_id)
+            if found is None:
+                raise _invalid_key()
+            if found.job is None:
+                raise NotFound("There is no such job.")
+            yield OwnJob(s, found.client_id, found.job, found.artifact)
+
+    def client_id(self) -> UUID:
+        """The client's id, for what doesn't read at once. Raises Unauthenticated."""
+        with self.reading() as (_, client_id):
+            return client_id
+
+
+def _invalid_key() -> Unauthenticated:
+    return Unauthenticated("The API key is unknown or has been revoked.")
+
+
+async def services_of(request: Request) -> Services:
     """The services of the application that handles `request`."""
     return cast(Services, request.app.state.services)
 
@@ -76,19 +133,15 @@ _bearer = HTTPBearer(
 )
 
 
-def authenticated_client(
+async def caller_of(
     services: Annotated[Services, Depends(services_of)],
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> UUID:
-    """The id of the client whose key came with the request. Raises Unauthenticated."""
+) -> Caller:
+    """The sender of a key that is still to be judged. Raises Unauthenticated when there is none."""
     if credentials is None:
         raise Unauthenticated("Send an API key as 'Authorization: Bearer <key>'.")
-    with services.sessions() as s:
-        client = client_of_secret(s, credentials.credentials)
-    if client is None:
-        raise Unauthenticated("The API key is unknown or has been revoked.")
-    return client.id
+    return Caller(services, credentials.credentials)
 
 
 ServicesNeeded = Annotated[Services, Depends(services_of)]
-ClientNeeded = Annotated[UUID, Depends(authenticated_client)]
+CallerNeeded = Annotated[Caller, Depends(caller_of)]

@@ -10,8 +10,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from jobs.repository import Measurement
 from jobs.states import Phase, State
-from jobs.tables import Artifact, EventKind, Job, JobEvent, JobMetric
+from jobs.tables import Artifact, EventKind, Job, JobEvent
 
 
 class ProgressView(BaseModel):
@@ -119,7 +120,7 @@ class JobView(JobSummary):
 
     @classmethod
     def whole(
-        cls, job: Job, max_attempts: int, metrics: Sequence[JobMetric] = (), artifact: Artifact | None = None
+        cls, job: Job, max_attempts: int, metrics: Sequence[Measurement] = (), artifact: Artifact | None = None
     ) -> JobView:
         """The view of `job` with its measurements and its artifact."""
         values = _summary(job, max_attempts)
@@ -167,7 +168,7 @@ def job_path(job_id: UUID) -> str:
     return f"/unlearn-jobs/{job_id}"
 
 
-def metric_views(rows: Sequence[JobMetric]) -> list[MetricView]:
+def metric_views(rows: Sequence[Measurement]) -> list[MetricView]:
     """Before and after side by side, in the order of the rows."""
     views: dict[tuple[str, str], MetricView] = {}
     for row in rows:

@@ -5,14 +5,38 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
 
-from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import and_, bindparam, func, select, update
+from sqlalchemy.orm import Session, defer
 
-from jobs.tables import ApiKey, Client
+from jobs.tables import ApiKey, Artifact, Client, Job
 
 _MARK = "vgid_"  # lets secret scanners recognise a leaked key
 _PREFIX_LENGTH = len(_MARK) + 8
+# asked with every request, so put together once
+_VALID = (ApiKey.secret_hash == bindparam("secret_hash"), ApiKey.revoked_at.is_(None))
+_CLIENT_OF_KEY = select(ApiKey.client_id).where(*_VALID)
+_JOB_OF_KEY = (
+    select(ApiKey.client_id, Job, Artifact)
+    .outerjoin(Job, and_(Job.client_id == ApiKey.client_id, Job.id == bindparam("job_id")))
+    .outerjoin(Artifact, Artifact.job_id == Job.id)
+    .where(*_VALID)
+    # neither the wrapped key nor the claim is a client's to see, and a manifest can be long
+    .options(
+        defer(Job.wrapped_data_key), defer(Job.request_hash), defer(Job.attempt_token), defer(Job.worker),
+        defer(Job.lease_expires_at), defer(Job.published_at), defer(Job.updated_at), defer(Artifact.manifest),
+    )
+)  # fmt: skip
+
+
+class KeyedJob(NamedTuple):
+    """Whose key it is; that client's job, None where it has no such job; and the job's artifact, if it has one."""
+
+    client_id: UUID
+    job: Job | None
+    artifact: Artifact | None
 
 
 def create_client(s: Session, name: str) -> Client:
@@ -37,9 +61,18 @@ def create_key(s: Session, client: Client) -> tuple[ApiKey, str]:
     return key, secret
 
 
-def client_of_secret(s: Session, secret: str) -> Client | None:
-    """Whose key this is, or None when it is unknown or revoked."""
-    return s.scalar(select(Client).join(ApiKey).where(ApiKey.secret_hash == _hash(secret), ApiKey.revoked_at.is_(None)))
+def client_of_secret(s: Session, secret: str) -> UUID | None:
+    """The id of the client whose key this is, or None when it is unknown or revoked."""
+    return s.scalar(_CLIENT_OF_KEY, {"secret_hash": _hash(secret)})
+
+
+def job_of_secret(s: Session, secret: str, job_id: UUID) -> KeyedJob | None:
+    """The job with the key that asks for it, in one statement; None when the key is unknown or revoked.
+
+    What no client sees isn't loaded.
+    """
+    row = s.execute(_JOB_OF_KEY, {"secret_hash": _hash(secret), "job_id": job_id}).one_or_none()
+    return None if row is None else KeyedJob(*row)
 
 
 def list_keys(s: Session) -> Sequence[tuple[ApiKey, Client]]:

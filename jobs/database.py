@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import select
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError
 from sqlalchemy.orm import Session, sessionmaker
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 SessionFactory = sessionmaker[Session]
 
+POOL_SIZE = 15
 _DRIVER = "postgresql+psycopg"
 
 
@@ -35,10 +38,13 @@ def make_engine(settings: Settings) -> Engine:
     """
     engine = create_engine(
         settings.database_url,
-        pool_pre_ping=True,
+        # an overflow's connections would be closed as soon as they come back, and opened again for the next request
+        pool_size=POOL_SIZE,
+        max_overflow=0,
         hide_parameters=True,  # statement parameters in an error message could be personal data
         connect_args={"connect_timeout": 5, "application_name": "vgid"},
     )
+    event.listen(engine, "checkout", _refuse_closed)
     silence = f"SET idle_in_transaction_session_timeout = {round(settings.lease_seconds * 1000)}"
 
     @event.listens_for(engine, "connect")
@@ -53,3 +59,23 @@ def make_engine(settings: Settings) -> Engine:
 def session_factory(engine: Engine) -> SessionFactory:
     """Sessions whose objects stay readable after the commit."""
     return sessionmaker(engine, expire_on_commit=False)
+
+
+def reading_session_factory(engine: Engine) -> SessionFactory:
+    """Sessions that only read: each statement is its own transaction, which saves BEGIN and ROLLBACK their way.
+
+    The isolation is that of any other session here: under READ COMMITTED every statement sees its own snapshot anyway.
+    """
+    return session_factory(engine.execution_options(isolation_level="AUTOCOMMIT"))
+
+
+def _refuse_closed(connection: psycopg.Connection[Any], record: object, proxy: object) -> None:
+    """Has the pool renewed when the server has hung up on an idle connection.
+
+    Such a connection has something to read: the end of the stream. To look costs nothing, where the usual ping
+    (`pool_pre_ping`) asks the server and waits for its answer each time.
+    """
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        raise InvalidatePoolError

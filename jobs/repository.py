@@ -8,15 +8,29 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import bindparam, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from jobs import moves
 from jobs.states import ENDED, State
-from jobs.tables import Artifact, Job, JobEvent, JobMetric
+from jobs.tables import Job, JobEvent, JobMetric, MetricStage
+
+# What is asked most is put together once: to build a statement takes about as long as to run it.
+_JOB = select(Job).where(Job.client_id == bindparam("client_id"), Job.id == bindparam("job_id"))
+_METRICS = (
+    select(*(JobMetric.__table__.c[name] for name in ("stage", "split", "name", "value", "pairs")))
+    .where(JobMetric.job_id == bindparam("job_id"))
+    .order_by(JobMetric.split, JobMetric.name, JobMetric.stage)
+)
+_EVENTS = (
+    select(JobEvent)
+    .where(JobEvent.job_id == bindparam("job_id"), JobEvent.id > bindparam("after_id"))
+    .order_by(JobEvent.id)
+    .limit(bindparam("most"))
+)
 
 
 class InvalidCursor(ValueError):
@@ -53,6 +67,16 @@ class NewJob:
     due_at: datetime | None = None
     job_metadata: dict[str, str] | None = None
     idempotency_key: str | None = None
+
+
+class Measurement(NamedTuple):
+    """One measured number of a job."""
+
+    stage: MetricStage
+    split: str
+    name: str
+    value: float
+    pairs: int
 
 
 def try_idempotency_lock(s: Session, client_id: UUID, key: str) -> bool:
@@ -96,7 +120,7 @@ def submit(s: Session, client_id: UUID, new: NewJob) -> Job:
 
 def get_job(s: Session, client_id: UUID, job_id: UUID) -> Job | None:
     """The client's job, or None."""
-    return s.scalar(select(Job).where(Job.client_id == client_id, Job.id == job_id))
+    return s.scalar(_JOB, {"client_id": client_id, "job_id": job_id})
 
 
 def list_jobs(
@@ -154,20 +178,12 @@ def request_cancel(s: Session, client_id: UUID, job_id: UUID) -> Job | None:
 
 def events_after(s: Session, job_id: UUID, after_id: int, limit: int) -> Sequence[JobEvent]:
     """At most `limit` events newer than `after_id` (0: from the start), oldest first."""
-    return s.scalars(
-        select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id > after_id).order_by(JobEvent.id).limit(limit)
-    ).all()
+    return s.scalars(_EVENTS, {"job_id": job_id, "after_id": after_id, "most": limit}).all()
 
 
-def metrics_of(s: Session, job_id: UUID) -> Sequence[JobMetric]:
+def metrics_of(s: Session, job_id: UUID) -> list[Measurement]:
     """What the latest attempt measured, by split, name and stage."""
-    order = (JobMetric.split, JobMetric.name, JobMetric.stage)
-    return s.scalars(select(JobMetric).where(JobMetric.job_id == job_id).order_by(*order)).all()
-
-
-def artifact_of(s: Session, job_id: UUID) -> Artifact | None:
-    """The succeeded job's artifact, or None."""
-    return s.get(Artifact, job_id)
+    return [Measurement(*row) for row in s.execute(_METRICS, {"job_id": job_id})]
 
 
 def mark_inputs_deleted(s: Session, job_id: UUID) -> None:

@@ -130,8 +130,10 @@ class Job(Base):
         CheckConstraint("(state IN ('queued', 'running')) = (wrapped_data_key IS NOT NULL)", name="key_until_end"),
         CheckConstraint("(state IN ('queued', 'running')) = (finished_at IS NULL)", name="finished_at_end"),
         CheckConstraint("(state = 'failed') = (error_type IS NOT NULL)", name="error_when_failed"),
-        # Lists are read newest first, a client at a time, by keyset.
+        # Lists are read newest first, a client at a time, by keyset, and none looks at the jobs that its filter drops.
         Index("ix_jobs_newest", "client_id", text("created_at DESC"), text("id DESC")),
+        Index("ix_jobs_newest_in_state", "client_id", "state", text("created_at DESC"), text("id DESC")),
+        Index("ix_jobs_newest_of_model", "client_id", "model", text("created_at DESC"), text("id DESC")),
         Index("ix_jobs_external_id", "client_id", "external_id", postgresql_where=text("external_id IS NOT NULL")),
         Index("ix_jobs_subject_hash", "client_id", "subject_hash", postgresql_where=text("subject_hash IS NOT NULL")),
         # The reaper's three questions: who waits, whose lease is over, whose inputs remain.

@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
 
-import anyio.to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.documentation import problems
 from api.downloads import Download
 from api.problems import ArtifactUnavailable, NotFound, RangeNotSatisfiable, Unauthenticated
-from api.reading import job_of
-from api.services import ClientNeeded, Services, ServicesNeeded
-from jobs import repository
+from api.services import Caller, CallerNeeded, Services
 from jobs.tables import Artifact
 
 router = APIRouter(prefix="/unlearn-jobs/{job_id}/artifact", tags=["artifacts"])
@@ -43,26 +40,24 @@ def _documented(media_type: str) -> dict[str, Any]:
 
 @router.head("", include_in_schema=False)
 @router.get("", summary="Download the adapter", **_documented(_ZIP))
-async def get_artifact(request: Request, services: ServicesNeeded, client_id: ClientNeeded, job_id: UUID) -> Response:
+def get_artifact(request: Request, caller: CallerNeeded, job_id: UUID) -> Response:
     """A zip that PEFT loads after unpacking. Takes Range, If-Range, If-None-Match and HEAD."""
-    artifact = await anyio.to_thread.run_sync(_artifact, services, client_id, job_id)
+    artifact = _artifact(caller, job_id)
     download = Download(
         name=f"vgid-{job_id}.zip",
         media_type=_ZIP,
         sha256=artifact.sha256,
         size=artifact.size_bytes,
-        open=lambda: services.blobs.path_of_artifact(artifact.sha256).open("rb"),
+        open=lambda: caller.services.blobs.path_of_artifact(artifact.sha256).open("rb", buffering=0),
     )
-    return await download.response_to(request)
+    return download.response_to(request)
 
 
 @router.head("/files/{name}", include_in_schema=False)
 @router.get("/files/{name}", summary="Download one file of the adapter", **_documented(_BINARY))
-async def get_file(
-    request: Request, services: ServicesNeeded, client_id: ClientNeeded, job_id: UUID, name: str
-) -> Response:
+def get_file(request: Request, caller: CallerNeeded, job_id: UUID, name: str) -> Response:
     """One member of the zip by its name in the job's record, with the same headers as the zip itself."""
-    artifact = await anyio.to_thread.run_sync(_artifact, services, client_id, job_id)
+    artifact = _artifact(caller, job_id)
     file = next((file for file in artifact.files if file["name"] == name), None)
     if file is None:
         raise NotFound("The artifact has no such file.")
@@ -71,15 +66,14 @@ async def get_file(
         media_type=_MEDIA_TYPES.get(Path(file["name"]).suffix, _BINARY),
         sha256=file["sha256"],
         size=file["size"],
-        open=_member(services, artifact, file["name"]),
+        open=_member(caller.services, artifact, file["name"]),
     )
-    return await download.response_to(request)
+    return download.response_to(request)
 
 
-def _artifact(services: Services, client_id: UUID, job_id: UUID) -> Artifact:
-    with services.sessions() as s:
-        job = job_of(s, client_id, job_id)
-        artifact = repository.artifact_of(s, job_id)
+def _artifact(caller: Caller, job_id: UUID) -> Artifact:
+    with caller.reading_job(job_id) as own:
+        job, artifact = own.job, own.artifact
     if artifact is None:
         raise ArtifactUnavailable(f"The job is {job.state.value}; only a job that has succeeded has an artifact.")
     return artifact

@@ -12,9 +12,8 @@ from starlette.responses import JSONResponse, StreamingResponse
 from api.documentation import problems
 from api.events import MOST_EVENTS, server_sent_events
 from api.problems import InvalidRequest, NotFound, Unauthenticated
-from api.reading import job_of
 from api.schemas import EventId, EventsQuery
-from api.services import ClientNeeded, Services, ServicesNeeded
+from api.services import Caller, CallerNeeded
 from api.views import EventList, EventView
 from jobs import repository
 
@@ -39,8 +38,7 @@ _EXAMPLE = (
 )
 async def get_events(
     request: Request,
-    services: ServicesNeeded,
-    client_id: ClientNeeded,
+    caller: CallerNeeded,
     job_id: UUID,
     query: Annotated[EventsQuery, Query()],
     last_event_id: Annotated[
@@ -51,16 +49,15 @@ async def get_events(
     """As JSON, up to 500 events after `after`. As a stream, each event as it happens, `data` being the same object."""
     wants_stream = _STREAM in request.headers.get("accept", "")
     after = last_event_id if wants_stream and last_event_id is not None else query.after
-    document = await anyio.to_thread.run_sync(_page, services, client_id, job_id, after)
+    client_id, document = await anyio.to_thread.run_sync(_page, caller, job_id, after)
     if not wants_stream:
         return JSONResponse(document.model_dump(mode="json"))
-    stream = server_sent_events(request, services, client_id, job_id, after)
+    stream = server_sent_events(request, caller.services, client_id, job_id, after)
     # proxies that buffer would hold events back until the job has ended
     return StreamingResponse(stream, media_type=_STREAM, headers={"X-Accel-Buffering": "no"})
 
 
-def _page(services: Services, client_id: UUID, job_id: UUID, after: int) -> EventList:
-    with services.sessions() as s:
-        job_of(s, client_id, job_id)
-        events = repository.events_after(s, job_id, after, MOST_EVENTS)
-    return EventList(events=[EventView.of(event) for event in events])
+def _page(caller: Caller, job_id: UUID, after: int) -> tuple[UUID, EventList]:
+    with caller.reading_job(job_id) as own:
+        events = repository.events_after(own.session, job_id, after, MOST_EVENTS)
+    return own.client_id, EventList(events=[EventView.of(event) for event in events])

@@ -10,9 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from api.documentation import problems
 from api.problems import FieldError, InvalidRequest, JobAlreadyEnded, NotFound, Unauthenticated
-from api.reading import job_of, whole_job
+from api.reading import whole_job
 from api.schemas import ListQuery, Reference
-from api.services import ClientNeeded, Services, ServicesNeeded
+from api.services import CallerNeeded, Services
 from api.views import JobList, JobSummary, JobView, MetricList, metric_views
 from jobs import repository
 from jobs.ending import delete_inputs
@@ -26,8 +26,7 @@ _reference: TypeAdapter[str] = TypeAdapter(Reference)
 
 @router.get("", summary="List your jobs", responses=problems(Unauthenticated, InvalidRequest))
 def list_jobs(
-    services: ServicesNeeded,
-    client_id: ClientNeeded,
+    caller: CallerNeeded,
     query: Annotated[ListQuery, Query()],
     subject_reference: Annotated[
         str | None,
@@ -40,28 +39,28 @@ def list_jobs(
 ) -> JobList:
     """Newest first. Pass `next_cursor` on as `cursor`, with the same filters, for the next page."""
     filters = query.model_dump()
-    filters["subject_hash"] = None if subject_reference is None else _subject_hash(services, subject_reference)
-    with services.sessions() as s:
+    filters["subject_hash"] = None if subject_reference is None else _subject_hash(caller.services, subject_reference)
+    with caller.reading() as (s, client_id):
         try:
             jobs, next_cursor = repository.list_jobs(s, client_id, **filters)
         except InvalidCursor:
             raise InvalidRequest.of([FieldError("wasn't given by this list", name="cursor")]) from None
-    most = services.settings.max_attempts
+    most = caller.services.settings.max_attempts
     return JobList(jobs=[JobSummary.of(job, most) for job in jobs], next_cursor=next_cursor)
 
 
-@router.get("/{job_id}", summary="Look at a job", responses=problems(Unauthenticated, NotFound))
-def get_job(services: ServicesNeeded, client_id: ClientNeeded, job_id: UUID) -> JobView:
+@router.get("/{job_id}", summary="Look at a job", response_model=JobView, responses=problems(Unauthenticated, NotFound))
+def get_job(caller: CallerNeeded, job_id: UUID) -> Response:
     """State, phase, progress, estimated finish, measurements and artifact."""
-    return whole_job(services, client_id, job_id)
+    # what is asked most: written as JSON here, for the framework would check the checked view once more
+    return Response(whole_job(caller, job_id).model_dump_json(), media_type="application/json")
 
 
 @router.get("/{job_id}/metrics", summary="What was measured", responses=problems(Unauthenticated, NotFound))
-def get_metrics(services: ServicesNeeded, client_id: ClientNeeded, job_id: UUID) -> MetricList:
+def get_metrics(caller: CallerNeeded, job_id: UUID) -> MetricList:
     """Every figure before and after forgetting; empty until the first ones are known."""
-    with services.sessions() as s:
-        job_of(s, client_id, job_id)
-        return MetricList(metrics=metric_views(repository.metrics_of(s, job_id)))
+    with caller.reading_job(job_id) as own:
+        return MetricList(metrics=metric_views(repository.metrics_of(own.session, job_id)))
 
 
 @router.post(
@@ -73,8 +72,9 @@ def get_metrics(services: ServicesNeeded, client_id: ClientNeeded, job_id: UUID)
         **problems(Unauthenticated, NotFound, JobAlreadyEnded),
     },
 )
-def cancel(services: ServicesNeeded, client_id: ClientNeeded, job_id: UUID, response: Response) -> JobView:
+def cancel(caller: CallerNeeded, job_id: UUID, response: Response) -> JobView:
     """A queued job is cancelled at once, a running one within seconds. Asking again changes nothing."""
+    services, client_id = caller.services, caller.client_id()
     with services.sessions.begin() as s:
         try:
             job = repository.request_cancel(s, client_id, job_id)
@@ -86,7 +86,7 @@ def cancel(services: ServicesNeeded, client_id: ClientNeeded, job_id: UUID, resp
         delete_inputs(services.sessions, services.blobs, job_id)
     else:
         response.status_code = 202
-    return whole_job(services, client_id, job_id)
+    return whole_job(caller, job_id)
 
 
 def _subject_hash(services: Services, header: str) -> str:

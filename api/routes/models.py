@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from api.documentation import problems
 from api.problems import Unauthenticated
-from api.services import ServicesNeeded
+from api.services import CallerNeeded
 from jobs.catalog import ModelEntry
 from vgid_core.config import UnlearnConfig
 
@@ -46,7 +46,8 @@ class ModelList(BaseModel):
 
 
 @router.get("/models", summary="List the models", responses=problems(Unauthenticated))
-def list_models(services: ServicesNeeded) -> ModelList:
+def list_models(caller: CallerNeeded) -> ModelList:
     """Every model of this service, with its settings and its registered retain sets."""
-    most = services.settings.max_pairs
-    return ModelList(models=[ModelView.of(entry, most) for entry in services.catalog.models.values()])
+    caller.client_id()
+    most = caller.services.settings.max_pairs
+    return ModelList(models=[ModelView.of(entry, most) for entry in caller.services.catalog.models.values()])

@@ -20,7 +20,7 @@ from api.problems import (
     UnsupportedMediaType,
 )
 from api.reading import whole_job
-from api.services import ClientNeeded, ServicesNeeded
+from api.services import CallerNeeded
 from api.submission import accept
 from api.views import JobView, job_path
 
@@ -56,8 +56,7 @@ _RETRY_AFTER_SECONDS = 2
 async def submit(
     request: Request,
     response: Response,
-    services: ServicesNeeded,
-    client_id: ClientNeeded,
+    caller: CallerNeeded,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -70,6 +69,7 @@ async def submit(
     if idempotency_key is not None and not _PRINTABLE.fullmatch(idempotency_key):
         error = FieldError("takes 1 to 255 printable ASCII characters", name="Idempotency-Key")
         raise InvalidRequest.of([error])
+    services, client_id = caller.services, await anyio.to_thread.run_sync(caller.client_id)
     content_type = request.headers.get("content-type", "")
     body = await request.body()
     job, replayed = await anyio.to_thread.run_sync(
@@ -81,4 +81,4 @@ async def submit(
     if not replayed:
         return JobView.whole(job, services.settings.max_attempts)
     response.headers["Idempotency-Replayed"] = "true"
-    return await anyio.to_thread.run_sync(whole_job, services, client_id, job.id)
+    return await anyio.to_thread.run_sync(whole_job, caller, job.id)

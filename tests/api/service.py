@@ -103,26 +103,26 @@ class Service:
         with self.sessions.begin() as s:
             claims.fail(s, job_id, token, "out-of-memory", "The device has too little memory.")
 
-    def succeed(self, job_id: UUID, token: UUID, folder: Path) -> bytes:
+    def succeed(self, job_id: UUID, token: UUID, folder: Path, members: dict[str, bytes] = MEMBERS) -> bytes:
         """Ends the job with a real zip in the blob store; its bytes."""
         path = folder / f"{uuid4()}.zip"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, data in MEMBERS.items():
+            for name, data in members.items():
                 archive.writestr(name, data)
         sha256, size = self.blobs.put_artifact(path)
-        files = [{"name": n, "sha256": hashlib.sha256(d).hexdigest(), "size": len(d)} for n, d in MEMBERS.items()]
+        files = [{"name": n, "sha256": hashlib.sha256(d).hexdigest(), "size": len(d)} for n, d in members.items()]
         with self.sessions.begin() as s:
             claims.succeed(s, job_id, token, claims.NewArtifact(sha256, size, files, {"seed": 0}), "all steps done")
         return path.read_bytes()
 
-    def succeeded(self, folder: Path) -> tuple[UUID, bytes]:
+    def succeeded(self, folder: Path, members: dict[str, bytes] = MEMBERS) -> tuple[UUID, bytes]:
         """A job that went the whole way, and its artifact."""
         job_id = self.submit()
         token = self.claim(job_id)
         self.measure(job_id, token, "before", 0.98)
         self.report(job_id, token)
         self.measure(job_id, token, "after", 0.03)
-        return job_id, self.succeed(job_id, token, folder)
+        return job_id, self.succeed(job_id, token, folder, members)
 
     def stored_jobs(self) -> int:
         return len(self.http.get("/unlearn-jobs?limit=100").json()["jobs"])

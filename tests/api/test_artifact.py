@@ -6,6 +6,7 @@ import hashlib
 import io
 import zipfile
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -34,6 +35,26 @@ def test_the_whole_zip(service: Service, stored: Stored) -> None:
         assert {name: archive.read(name) for name in archive.namelist()} == MEMBERS
     record = service.http.get(path.removesuffix("/artifact")).json()["artifact"]
     assert (record["sha256"], record["size_bytes"], record["url"]) == (sha256, len(data), path)
+
+
+def test_a_file_of_several_chunks(service: Service, tmp_path: Path) -> None:
+    weights = Random(0).randbytes(2_500_000)
+    job_id, data = service.succeeded(tmp_path, {"adapter_model.safetensors": weights})
+    path = f"/unlearn-jobs/{job_id}/artifact"
+    assert service.http.get(path).content == data
+    for start, end in ((0, 262_144), (262_143, 262_145), (1_000_000, 2_400_000), (5, len(data))):
+        part = service.http.get(path, headers={"Range": f"bytes={start}-{end - 1}"})
+        assert (part.status_code, part.content) == (206, data[start:end])
+    assert service.http.get(f"{path}/files/adapter_model.safetensors").content == weights
+
+
+def test_a_download_that_is_given_up_leaves_the_service_well(service: Service, tmp_path: Path) -> None:
+    job_id, data = service.succeeded(tmp_path, {"adapter_model.safetensors": Random(1).randbytes(20_000_000)})
+    path = f"/unlearn-jobs/{job_id}/artifact"
+    for _ in range(3):
+        with service.http.stream("GET", path) as response:
+            assert len(next(response.iter_raw(1000))) == 1000
+    assert service.http.get(path).content == data
 
 
 def test_head(service: Service, stored: Stored) -> None:

@@ -49,10 +49,13 @@ def test_a_revoked_key_is_useless(service: Service) -> None:
         client = access.create_client(s, "leaver")
         key, secret = access.create_key(s, client)
     leaver = service.open(Authorization=f"Bearer {secret}")
-    assert leaver.get("/models").status_code == 200
+    job = leaver.post("/unlearn-jobs", json=body()).headers["location"]
+    paths = ("/models", "/unlearn-jobs", job, f"{job}/metrics", f"{job}/events")
+    assert {leaver.get(path).status_code for path in paths} == {200}
     with service.sessions.begin() as s:
         assert access.revoke_key(s, key.prefix)
-    problem(leaver.get("/models"), 401, "unauthenticated")
+    for path in paths:
+        problem(leaver.get(path), 401, "unauthenticated")
 
 
 def test_keys_are_stored_as_hashes(service: Service) -> None:

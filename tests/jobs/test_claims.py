@@ -15,6 +15,7 @@ from jobs.claims import MetricRow, NewArtifact
 from jobs.database import make_engine, session_factory
 from jobs.settings import Settings
 from jobs.states import Phase, State
+from jobs.tables import Artifact
 from tests.jobs.conftest import Ledger
 from vgid_core.progress import Progress
 
@@ -123,7 +124,7 @@ def test_a_stale_token_writes_nothing(ledger: Ledger) -> None:
     assert before == after
     with ledger.sessions.begin() as s:
         assert repository.metrics_of(s, job_id) == []
-        assert repository.artifact_of(s, job_id) is None
+        assert s.get(Artifact, job_id) is None
 
 
 def test_progress_is_written_at_most_once_a_second_but_phases_always(ledger: Ledger) -> None:
@@ -180,7 +181,7 @@ def test_success_stores_the_artifact_and_forgets_the_key(ledger: Ledger) -> None
     assert (job.wrapped_data_key, job.attempt_token, job.lease_expires_at) == (None, None, None)
     assert job.finished_at is not None
     with ledger.sessions.begin() as s:
-        artifact = repository.artifact_of(s, job_id)
+        artifact = s.get(Artifact, job_id)
     assert artifact is not None
     assert artifact.files == ARTIFACT.files
 
@@ -191,7 +192,7 @@ def test_a_cancellation_that_came_first_beats_success(ledger: Ledger) -> None:
     with ledger.sessions.begin() as s:
         repository.request_cancel(s, ledger.client_id, job_id)
         assert claims.succeed(s, job_id, token, ARTIFACT, "completed") is State.cancelled
-        assert repository.artifact_of(s, job_id) is None
+        assert s.get(Artifact, job_id) is None
 
 
 def test_failure_says_why_and_forgets_the_key(ledger: Ledger) -> None:

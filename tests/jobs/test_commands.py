@@ -31,9 +31,9 @@ def test_a_key_is_created_listed_and_revoked(session_factory: SessionFactory) ->
     assert created.exit_code == 0, created.output
     secret = created.stdout.strip()
     with session_factory.begin() as s:
-        client = access.client_of_secret(s, secret)
-    assert client is not None
-    assert client.name == "acme"
+        client = access.find_client(s, "acme")
+        assert client is not None
+        assert access.client_of_secret(s, secret) == client.id
 
     RUNNER.invoke(commands.keys, ["create", "--client", "acme"])
     listed = RUNNER.invoke(commands.keys, ["list"]).stdout

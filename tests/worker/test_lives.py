@@ -13,6 +13,7 @@ import redis
 
 from jobs import repository
 from jobs.states import Phase, State
+from jobs.tables import Artifact
 from local.redis import EmbeddedRedis
 from tests.waiting import eventually
 from tests.worker.bench import SECRET_ANSWER, Ledger, has_ended
@@ -34,7 +35,7 @@ def test_a_job_runs_to_its_artifact_and_leaves_nothing_else(ledger: Ledger, star
     eventually(lambda: ledger.job(job_id).inputs_deleted_at)
     assert not any((ledger.settings.blob_dir / "inputs").iterdir())
     with ledger.sessions() as s:
-        artifact = repository.artifact_of(s, job_id)
+        artifact = s.get(Artifact, job_id)
         splits = {(metric.stage, metric.split) for metric in repository.metrics_of(s, job_id)}
     assert splits == {(stage, split) for stage in ("before", "after") for split in ("forget", "retain", "utility")}
     with zipfile.ZipFile(ledger.blobs.path_of_artifact(artifact.sha256)) as archive:

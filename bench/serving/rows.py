@@ -1,0 +1,94 @@
+"""Jobs by the hundred thousand, with their histories and measurements, made inside Postgres."""
+
+from __future__ import annotations
+
+import json
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, text
+
+from vgid_core.config import UnlearnConfig
+
+# The bench's client has every second job. One job in a hundred is open; a few run, under leases that last.
+_JOBS = """
+INSERT INTO jobs (id, client_id, state, phase, created_at, started_at, finished_at, published_at, model, config,
+                  retain_set, forget_pairs, probes, external_id, subject_hash, legal_basis, job_metadata, request_hash,
+                  idempotency_key, attempt, attempt_token, lease_expires_at, last_progress_at, step, total_steps,
+                  progress, loss_forget, loss_retain, wrapped_data_key, inputs_deleted_at, error_type, error_detail,
+                  stop_reason)
+SELECT gen_random_uuid(), CASE WHEN n % 2 = 0 THEN CAST(:client AS uuid) ELSE (
+           SELECT id FROM clients WHERE name = 'other ' || n % 10) END,
+       state, CASE WHEN state = 'running' THEN 'distilling' END, at, at,
+       CASE WHEN ended THEN at + interval '1 min' END, now(), 'model-' || n % 20, CAST(:config AS jsonb),
+       'people', 24, '{"rephrased": 6}', 'DSR-' || n, md5('subject ' || n / 5) || md5('x'), 'GDPR Art. 17(1)(b)',
+       '{"team": "privacy"}', md5(n::text) || md5('y'), 'key-' || n, CASE WHEN state = 'queued' THEN 0 ELSE 1 END,
+       CASE WHEN state = 'running' THEN gen_random_uuid() END,
+       CASE WHEN state = 'running' THEN now() + interval '1 day' END,
+       at, 60, 60, CASE WHEN state = 'succeeded' THEN 1 ELSE 0.4 END, 0.1, 0.01,
+       CASE WHEN NOT ended THEN '\\x00'::bytea END, CASE WHEN ended THEN at END,
+       CASE WHEN state = 'failed' THEN 'poison' END, CASE WHEN state = 'failed' THEN 'Given up.' END,
+       CASE WHEN state = 'succeeded' THEN 'steps-done' END
+FROM (SELECT n, now() - make_interval(mins => :count - n) AS at, state, state NOT IN ('queued', 'running') AS ended
+      FROM (SELECT n, CASE WHEN n % 5000 = 0 THEN 'running' WHEN n % 100 = 0 THEN 'queued'
+                           WHEN n % 30 = 1 THEN 'failed' WHEN n % 30 = 2 THEN 'cancelled' ELSE 'succeeded' END AS state
+            FROM generate_series(CAST(:first AS integer), CAST(:count AS integer)) AS n) AS numbered) AS timed
+"""
+_HISTORY = """
+INSERT INTO job_events (job_id, at, kind, data)
+SELECT id, created_at + make_interval(secs => n), CASE WHEN n % 3 = 0 THEN 'phase' ELSE 'progress' END,
+       jsonb_build_object('attempt', 1, 'phase', 'distilling', 'fraction', n / 12.0, 'step', n, 'total_steps', 60)
+FROM jobs, generate_series(1, 12) AS n
+WHERE NOT EXISTS (SELECT 1 FROM job_events WHERE job_id = jobs.id)
+"""
+_METRICS = """
+INSERT INTO job_metrics (job_id, stage, split, name, value, pairs)
+SELECT id, stage, split, name, 0.5, 24
+FROM jobs, unnest(ARRAY['before', 'after']) AS stage, unnest(ARRAY['forget', 'rephrased', 'retain']) AS split,
+     unnest(ARRAY['rouge_l', 'answer_probability']) AS name
+WHERE state = 'succeeded' AND NOT EXISTS (SELECT 1 FROM job_metrics WHERE job_id = jobs.id)
+"""
+_ARTIFACTS = """
+INSERT INTO artifacts (job_id, sha256, size_bytes, files, manifest)
+SELECT id, md5(id::text) || md5('z'), 4000000, CAST(:files AS jsonb), '{"seed": 0}'
+FROM jobs WHERE state = 'succeeded' AND NOT EXISTS (SELECT 1 FROM artifacts WHERE job_id = jobs.id)
+"""
+_FILES = [
+    {"name": name, "sha256": "0" * 64, "size": 1000}
+    for name in ("adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md")
+]
+
+
+def fill(engine: Engine, client_id: UUID, count: int) -> None:
+    """Makes the table hold `count` jobs of the bench's making, those that it has included."""
+    with engine.begin() as connection:
+        connection.execute(text(
+            "INSERT INTO clients (id, name) SELECT gen_random_uuid(), 'other ' || n FROM generate_series(1, 9, 2) AS n "
+            "ON CONFLICT DO NOTHING"
+        ))  # fmt: skip
+        first = connection.execute(text("SELECT count(*) + 1 FROM jobs")).scalar_one()
+        config = json.dumps(UnlearnConfig().model_dump(mode="json"))
+        connection.execute(text(_JOBS), {"client": client_id, "config": config, "first": first, "count": count})
+        connection.execute(text(_HISTORY))
+        connection.execute(text(_METRICS))
+        connection.execute(text(_ARTIFACTS), {"files": json.dumps(_FILES)})
+    tidy(engine)
+
+
+def tidy(engine: Engine) -> None:
+    """What autovacuum would do in time: a bench that begins at once would measure its absence."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE"))
+
+
+def drop_submitted(engine: Engine) -> int:
+    """Removes what the bench submitted over HTTP, so that the next figures are taken on the number of jobs they say."""
+    with engine.begin() as connection:
+        submitted = "SELECT id FROM jobs WHERE model = 'bench' AND state = 'queued'"
+        connection.execute(text(f"DELETE FROM job_events WHERE job_id IN ({submitted})"))
+        return connection.execute(text("DELETE FROM jobs WHERE model = 'bench' AND state = 'queued'")).rowcount
+
+
+def ids_of(connection: Connection, client_id: UUID, state: str, most: int) -> list[UUID]:
+    """Some of the client's jobs in a state, from all over the table."""
+    query = "SELECT id FROM jobs WHERE client_id = :client AND state = :state ORDER BY md5(id::text) LIMIT :most"
+    return list(connection.execute(text(query), {"client": client_id, "state": state, "most": most}).scalars())

@@ -1,0 +1,168 @@
+"""A private service to measure, in a temporary folder: Postgres, Redis, the API and the bare route; no worker."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from pydantic import SecretStr
+from sqlalchemy import Engine
+
+from jobs import access
+from jobs.blobs import FileBlobStore
+from jobs.database import SessionFactory, make_engine, session_factory
+from jobs.settings import Settings
+from local.leash import start_leashed, stop
+from local.postgres import EmbeddedPostgres
+from local.program import Program
+from local.redis import EmbeddedRedis, free_port
+from migrations import upgrade
+
+_START_SECONDS = 60.0
+_CATALOG = """
+[models.bench]
+path = "model"
+title = "A model that no worker loads"
+[models.bench.retain_sets.bench-retain]
+retain = "retain.jsonl"
+"""
+_NGINX = """
+daemon off;
+worker_processes 1;
+user {user};
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 256; }}
+http {{
+  access_log off;
+  sendfile on;
+  tcp_nopush on;
+  keepalive_requests 1000000;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  server {{ listen 127.0.0.1:{port}; root {root}; }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class BenchStack:
+    """What runs, and the doors to it. `key` is an API key of the client `client_id`."""
+
+    settings: Settings
+    engine: Engine
+    sessions: SessionFactory
+    blobs: FileBlobStore
+    api_port: int
+    bare_port: int
+    client_id: UUID
+    key: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request to the API carries."""
+        return {"Authorization": f"Bearer {self.key}"}
+
+
+@contextmanager
+def private_stack() -> Iterator[BenchStack]:
+    """Runs everything until the block ends, then deletes it."""
+    with ExitStack() as undo:
+        folder = Path(tempfile.mkdtemp(prefix="vgid-bench-"))
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        postgres = EmbeddedPostgres(folder / "postgres")
+        undo.callback(postgres.destroy)
+        postgres.start()
+        redis = undo.enter_context(EmbeddedRedis(folder / "redis"))
+        upgrade(postgres.url)
+        settings = _settings(folder, postgres.url, redis.url)
+        api_port, bare_port = (_serve(undo, name, settings, folder) for name in ("local.serve", "bench.serving.bare"))
+        for port in (api_port, bare_port):
+            _wait_until_open(port)
+        engine = make_engine(settings)
+        undo.callback(engine.dispose)
+        sessions = session_factory(engine)
+        with sessions.begin() as s:
+            client = access.create_client(s, "bench")
+            key = access.create_key(s, client)[1]
+        blobs = FileBlobStore(settings.blob_dir)
+        yield BenchStack(settings, engine, sessions, blobs, api_port, bare_port, client.id, key)
+
+
+@contextmanager
+def nginx(root: Path) -> Iterator[int | None]:
+    """nginx over the files below `root`: its port; None where there is no nginx on the PATH."""
+    program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if program is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="vgid-bench-nginx-") as name:
+        folder, port = Path(name), free_port()
+        configuration = folder / "nginx.conf"
+        user = "root" if os.getuid() == 0 else "nobody"  # the files are their owner's only; others can't set a user
+        configuration.write_text(_NGINX.format(user=user, folder=folder, port=port, root=root))
+        process = start_leashed([program, "-c", configuration], log=folder / "nginx.log")
+        try:
+            _wait_until_open(port)
+            yield port
+        finally:
+            stop(process, [])
+
+
+def _settings(folder: Path, database_url: str, redis_url: str) -> Settings:
+    catalog = folder / "catalog.toml"
+    catalog.write_text(_CATALOG)
+    (folder / "model").mkdir()
+    (folder / "retain.jsonl").touch()
+    return Settings(
+        database_url=database_url,
+        redis_url=redis_url,
+        blob_dir=folder / "blobs",
+        catalog=catalog,
+        secret_key=SecretStr(base64.b64encode(secrets.token_bytes(32)).decode()),
+    )
+
+
+def _serve(undo: ExitStack, module: str, settings: Settings, folder: Path) -> int:
+    """Starts one uvicorn process; its port."""
+    listening = undo.enter_context(socket.create_server(("127.0.0.1", 0), backlog=128))
+    environment = os.environ | {
+        "VGID_DATABASE_URL": settings.database_url,
+        "VGID_REDIS_URL": settings.redis_url,
+        "VGID_BLOB_DIR": str(settings.blob_dir),
+        "VGID_CATALOG": str(settings.catalog),
+        "VGID_SECRET_KEY": settings.secret_key.get_secret_value(),
+    }
+    log = folder / f"{module}.log"
+    program = Program(module, [module, str(listening.fileno())], environment, log, [listening.fileno()])
+    undo.callback(program.stop)
+    program.start()
+    port: int = listening.getsockname()[1]
+    return port
+
+
+def _wait_until_open(port: int) -> None:
+    """Returns when something answers there; raises RuntimeError after a minute."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=_START_SECONDS) as server:
+                server.sendall(b"GET /healthz HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
+                if server.recv(1):
+                    return
+        except ConnectionError:
+            time.sleep(0.05)
+    raise RuntimeError("a server of the bench doesn't start")
