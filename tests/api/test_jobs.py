@@ -39,6 +39,13 @@ def test_every_route_but_health_needs_a_key(service: Service) -> None:
         assert stranger.get("/healthz").status_code == stranger.get("/readyz").status_code == 200
 
 
+def test_no_route_is_missing_from_that_list(service: Service) -> None:
+    listed = {(method, path.replace("{id}", "{job_id}").replace("README.md", "{name}")) for method, path in ROUTES}
+    described = service.http.get("/openapi.json").json()["paths"]
+    there = {(method.upper(), path) for path, methods in described.items() for method in methods}
+    assert there - listed == {("GET", "/healthz"), ("GET", "/readyz")}
+
+
 def test_a_key_is_judged_before_the_body_is_read(service: Service) -> None:
     response = service.open().post("/unlearn-jobs", content=bytes(3_000_000))
     problem(response, 401, "unauthenticated")
