@@ -10,7 +10,8 @@ import anyio
 import anyio.to_thread
 from starlette.requests import Request
 
-from api.services import Services
+from api.problems import NotFound, Unauthenticated
+from api.services import Caller
 from api.views import EventView
 from jobs import repository
 from jobs.states import ENDED
@@ -21,18 +22,16 @@ HEARTBEAT_SECONDS = 15.0
 MOST_EVENTS = 500
 
 
-async def server_sent_events(
-    request: Request, services: Services, client_id: UUID, job_id: UUID, after: int
-) -> AsyncIterator[bytes]:
+async def server_sent_events(request: Request, caller: Caller, job_id: UUID, after: int) -> AsyncIterator[bytes]:
     """Every event with an id above `after`, as it is written, until the job has ended and all of them are sent.
 
-    No database connection is held between two polls. Ends early when the client leaves or the process is closing;
-    the client then comes back with Last-Event-ID.
+    No database connection is held between two polls. Ends early when the client leaves, its key is revoked or the
+    process is closing; the client then comes back with Last-Event-ID.
     """
     spoke = time.monotonic()
     yield b": connected\n\n"
-    while not services.closing.is_set() and not await request.is_disconnected():
-        ended, events = await anyio.to_thread.run_sync(_poll, services, client_id, job_id, after)
+    while not caller.services.closing.is_set() and not await request.is_disconnected():
+        ended, events = await anyio.to_thread.run_sync(_poll, caller, job_id, after)
         for event in events:
             yield _frame(event)
             after, spoke = event.id, time.monotonic()
@@ -45,12 +44,13 @@ async def server_sent_events(
             await anyio.sleep(POLL_SECONDS)
 
 
-def _poll(services: Services, client_id: UUID, job_id: UUID, after: int) -> tuple[bool, Sequence[JobEvent]]:
+def _poll(caller: Caller, job_id: UUID, after: int) -> tuple[bool, Sequence[JobEvent]]:
     """Whether the job had ended, and what was written since. In this order: an ended job writes no more events."""
-    with services.reading_sessions() as s:
-        job = repository.get_job(s, client_id, job_id)
-        ended = job is None or job.state in ENDED
-        return ended, repository.events_after(s, job_id, after, MOST_EVENTS)
+    try:
+        with caller.reading_job(job_id) as own:
+            return own.job.state in ENDED, repository.events_after(own.session, job_id, after, MOST_EVENTS)
+    except (Unauthenticated, NotFound):
+        return True, []
 
 
 def _frame(event: JobEvent) -> bytes:

@@ -4,7 +4,8 @@
 
 At LLaVA-1.5-7B's shapes (`bench.step_cost`). Two curves: 1 to 16 photos with 5 questions each, where the time of a step
 should grow linearly; 1 to 20 questions on each of 4 photos, where a further question should cost the same each time,
-whatever shares its prefix already. Prints as it goes, writes bench/results/cost_curve.json.
+whatever shares its prefix already. Prints as it goes, writes
+bench/results/cost_curve_<mode>.json.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def main() -> None:
         )
         table.add_row(str(point["images"]), str(point["questions"]), *cells)
     Console().print(table)
-    name = "cost_curve_tiny" if arguments.tiny else "cost_curve"
+    name = f"cost_curve_{arguments.mode}" + ("_tiny" if arguments.tiny else "")
     print("written:", save(name, {"arguments": vars(arguments), "points": points}))
 
 

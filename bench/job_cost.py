@@ -1,11 +1,11 @@
 """What a whole job costs at LLaVA-1.5-7B's shapes, by phase: evaluation before and after against training.
 
-    python -m bench.job_cost [--tiny]
+    python -m bench.job_cost [--tiny] [--weights full|nf4]
 
 6 people with 5 questions each to forget, two probes of the same size, 150 retain and 150 utility pairs, the default 60
 steps of 16 + 16 pairs. The expected answers are what the model says itself, as they are of a model that knows the
 people; after the training, the forget answers are others and must be generated. Exits 1 on an accelerator when
-evaluation takes more than 30 % of the training's time.
+evaluation takes more than 30 % of the training's time, or the job more than 40 GiB (24 with NF4 weights).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.llava_shapes import INSTRUCTION, TINY, Shapes, build_base, make_pairs, words
+from bench.llava_shapes import INSTRUCTION, TINY, Shapes, build_base, make_pairs, quantize_to_nf4, words
 from bench.machine import save
 from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.base_model import BaseModel
@@ -30,6 +30,7 @@ from vgid_core.evaluate import evaluate
 from vgid_core.paths import PackedPath, choose_path, generate
 
 MOST_SHARE = 0.30
+MOST_GIB = {"full": 40.0, "nf4": 24.0}
 Result = TypeVar("Result")
 
 
@@ -37,10 +38,13 @@ def main() -> None:
     """Runs one job and prints the seconds of its phases."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--weights", default="full", choices=list(MOST_GIB))
     arguments = parser.parse_args()
     shapes = TINY if arguments.tiny else Shapes()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     base = build_base(shapes, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    if arguments.weights == "nf4":
+        quantize_to_nf4(base)
     config = UnlearnConfig.model_validate(
         {
             "intervention": {"instruction": words(INSTRUCTION, random.Random(1), shapes.vocabulary)},
@@ -64,10 +68,13 @@ def main() -> None:
     Console().print(table)
     forget = [metric.value for metric in (before[0], after[0])]
     print(f"forget ROUGE-L {forget[0]:.2f} -> {forget[1]:.2f}")
-    name = "job_cost_tiny" if arguments.tiny else "job_cost"
-    print("written:", save(name, {"seconds": seconds, "evaluation_share": share, "forget_rouge_l": forget}))
-    if device.type == "cuda" and not arguments.tiny and share > MOST_SHARE:
-        sys.exit(f"missed: evaluation takes {share:.0%} of the training's time, at most {MOST_SHARE:.0%}")
+    peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
+    print(f"peak of the accelerator's memory, whole job: {peak:.1f} GiB")
+    name = f"job_cost_{arguments.weights}" + ("_tiny" if arguments.tiny else "")
+    found = {"seconds": seconds, "evaluation_share": share, "forget_rouge_l": forget, "peak_gib": peak}
+    print("written:", save(name, {"arguments": vars(arguments), **found}))
+    if device.type == "cuda" and not arguments.tiny and (share > MOST_SHARE or peak > MOST_GIB[arguments.weights]):
+        sys.exit(f"missed: evaluation at most {MOST_SHARE:.0%} of training, at most {MOST_GIB[arguments.weights]} GiB")
 
 
 def _in_its_own_words(base: BaseModel, name: str, images: int, shapes: Shapes) -> PairSet:

@@ -94,8 +94,8 @@ def ours(
         compiler = layer_compiler() if compiled else None
         rounding = FP8_ROUNDING if fp8 else None
         path = choose_path(base, [*forget[:2], *retain[:2]], config.lora, compiler, rounding)
-        if not isinstance(path, PackedPath):
-            raise SystemExit("the packed path was not chosen")
+        if not isinstance(path, PackedPath) or path.compiled != compiled:
+            raise SystemExit(f"the {mode} path was not chosen")
         trainer = Distiller(path, student, config)
 
         def step() -> None:

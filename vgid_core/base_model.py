@@ -36,7 +36,8 @@ class BaseModel:
     """A loaded model with its processor wrapped as an encoder. `digest` names weights and config (sha256, hex).
 
     Adapters are put into `model` in place, by `attach_adapter`, which notes them in `adapted`. `features` keeps what
-    the frozen vision side made of each image, `prompts` the tokens of each (image size, question) and what goes along.
+    the frozen vision side made of each image, `prompts` the tokens of each (image size, question) and what goes along,
+    `version` what its files looked like when they were read.
     """
 
     model: Any
@@ -49,6 +50,7 @@ class BaseModel:
         default_factory=dict, repr=False
     )
     adapted: list[BaseTunerLayer] = field(default_factory=list, repr=False)
+    version: object = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,17 @@ def load_base(source: str, config: UnlearnConfig, read: HostModel | None = None)
     end_ids = ends if isinstance(ends, list) else [ends] if ends is not None else []
     # Families with their own position scheme (M-RoPE) derive positions from the ids; the rest need padding left out.
     pass_positions = not hasattr(model.base_model, "get_rope_index")
-    return BaseModel(model, PromptEncoder(processor, end_ids, device, pass_positions), device, host.dtype, host.digest)
+    encoder = PromptEncoder(processor, end_ids, device, pass_positions)
+    return BaseModel(model, encoder, device, host.dtype, host.digest, version=host.version)
+
+
+def require_unchanged(base: BaseModel, source: str) -> None:
+    """Raises ModelNotLoadable if the files that `base` was read from are others by now.
+
+    Weights can be mapped from their files: whoever writes into those changes the model that runs.
+    """
+    if base.version != _version_of(source):
+        raise ModelNotLoadable(f"'{Path(source).name}' changed during the run")
 
 
 def _version_of(source: str) -> object:

@@ -145,6 +145,12 @@ class UnlearnConfig(_Strict):
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
 
+    @model_validator(mode="after")
+    def _fp8_has_layers_to_work_on(self) -> Self:
+        if self.training.fp8 and (self.lora.dropout > 0 or self.base_weights != "full"):
+            raise ValueError("training.fp8 takes neither lora.dropout nor base_weights in 4 bits")
+        return self
+
     @field_validator("device")
     @classmethod
     def _known_device(cls, value: str) -> str:

@@ -24,7 +24,7 @@ from vgid_core.errors import TrainingDiverged
 from vgid_core.fp8 import FP8_ROUNDING
 from vgid_core.fused_lora import fp8_products
 from vgid_core.packed_model import Compiler
-from vgid_core.paths import AnswerPath, Lesson, choose_path
+from vgid_core.paths import AnswerPath, Lesson, choose_path, telling_pairs
 from vgid_core.perturb import perturb
 
 # It takes 25 to 43 s and saves 9 ms a pair at LLaVA-1.5-7B's shapes on one H100.
@@ -66,7 +66,7 @@ def distil(
         with fp8_products(student, base.device) if config.training.fp8 else nullcontext():
             compiler = _compiler(base, config.training)
             rounding = FP8_ROUNDING if config.training.fp8 else None
-            path = choose_path(base, forget.pairs[:2] + retain.pairs[:2], config.lora, compiler, rounding)
+            path = choose_path(base, telling_pairs([forget, retain]), config.lora, compiler, rounding)
             trainer = Distiller(path, student, config)
             student.train(config.lora.dropout > 0)
             _run_steps(trainer, forget, retain, config, on_step)

@@ -17,8 +17,8 @@ from torch.nn import functional
 from vgid_core.errors import ModelNotSupported
 
 _FORMAT = torch.float8_e4m3fn
-# Of logits over their spread: what activations that differ in their last bits make of it, rounded to three bits here.
-FP8_ROUNDING = 0.1
+# As `paths.PackedPath.deviation` takes it: what activations that differ in their last bits become, rounded to three.
+FP8_ROUNDING = 0.25
 _LARGEST = torch.finfo(_FORMAT).max
 
 

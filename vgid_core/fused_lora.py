@@ -14,6 +14,7 @@ import torch
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
+from vgid_core.errors import ModelNotSupported
 from vgid_core.fp8 import Fp8LoraLinear, RowScaled, require_fp8, times_transposed
 
 
@@ -60,6 +61,8 @@ def fp8_products(model: nn.Module, device: torch.device) -> Iterator[None]:
     """
     require_fp8(device)
     layers = _plain_layers(model)
+    if not layers:
+        raise ModelNotSupported("products in fp8 need plain linear layers with a LoRA")
     for module in layers:
         module.forward = _fused_fp8(module)  # type: ignore[method-assign, assignment]
     try:
@@ -88,9 +91,13 @@ def _plain(module: Linear) -> bool:
 
 def _fused(module: Linear) -> Callable[[Tensor], Tensor]:
     base: Any = module.get_base_layer()
+    by_peft = type(module).forward.__get__(module)
     down, up, scale = _adapter(module)
 
     def forward(given: Tensor) -> Tensor:
+        if module.merged:
+            merged: Tensor = by_peft(given)
+            return merged
         if module.disable_adapters:
             switched_off: Tensor = base(given)
             return switched_off

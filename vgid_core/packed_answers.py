@@ -37,11 +37,22 @@ class Examined:
 
 @torch.no_grad()
 def examine(model: PackedModel, exchanges: Sequence[Exchange], most_tokens: int) -> list[Examined]:
-    """Greedy answers of at most `most_tokens` tokens, and the likelihood of the expected ones, in the given order."""
+    """Greedy answers of at most `most_tokens` tokens, and the likelihood of the expected ones, in the given order.
+
+    What doesn't fit the accelerator's memory at once is done in halves. Raises OutOfMemoryError when one is too much.
+    """
     found: dict[int, Examined] = {}
-    for part in _parts(model, exchanges):
-        results = _examine_part(model, [exchanges[index] for index in part], most_tokens)
-        found.update(zip(part, results, strict=True))
+    waiting = list(_parts(model, exchanges))
+    while waiting:
+        part = waiting.pop()
+        try:
+            results = _examine_part(model, [exchanges[index] for index in part], most_tokens)
+        except torch.OutOfMemoryError:
+            if len(part) == 1:
+                raise
+            waiting += [part[: len(part) // 2], part[len(part) // 2 :]]
+        else:
+            found.update(zip(part, results, strict=True))
     return [found[index] for index in range(len(exchanges))]
 
 

@@ -16,6 +16,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from vgid_core import block_attention
 from vgid_core.base_model import BaseModel
 from vgid_core.data import EncodedImage
+from vgid_core.errors import ModelNotSupported
 from vgid_core.image_features import image_features
 from vgid_core.packing import Packed, Row, pack, sparse_mask
 
@@ -65,6 +66,8 @@ class PackedModel:
         self._base = base
         self._inner: Any = base.model.base_model
         self._decoder: Any = base.model.get_decoder()
+        if _has_windows(self._decoder.config):
+            raise ModelNotSupported("attention within a window isn't laid out in packed rows")
         self._compiled = [compiler(layer.forward) for layer in self._decoder.layers] if compiler else []
         # FlexAttention skips what the mask leaves empty, but is slow and without gradients on CPU.
         self._sparse = base.device.type == "cuda"
@@ -210,6 +213,14 @@ class PackedModel:
         positions, _ = self._inner.get_rope_index(ids[None], mm_token_type_ids=kinds, **given)
         result: Tensor = positions[:, 0]
         return result
+
+
+def _has_windows(config: Any) -> bool:
+    """Whether some layer sees only its neighbourhood: in short rows that makes no difference, in long ones it does."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None:
+        return any(kind != "full_attention" for kind in kinds)
+    return bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
 
 
 def identity(image: EncodedImage | Image.Image) -> int | str:

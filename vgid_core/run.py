@@ -11,13 +11,13 @@ from typing import Any, Literal
 import torch
 
 from vgid_core.artifact import RunRecord, build_manifest, write_adapter, write_manifest
-from vgid_core.base_model import HostModel, load_base, require_trained
+from vgid_core.base_model import HostModel, load_base, require_trained, require_unchanged
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import DataError, PairSet
 from vgid_core.distil import BatchLoss, distil
 from vgid_core.errors import OutOfMemory
 from vgid_core.evaluate import Metric, evaluate
-from vgid_core.paths import choose_path
+from vgid_core.paths import choose_path, telling_pairs
 from vgid_core.progress import Phase, Progress, ProgressTracker
 
 Stage = Literal["before", "after"]
@@ -86,7 +86,7 @@ def _run(
     for items in sets:
         base.encoder.require_plain_text(items)
 
-    path = choose_path(base, sets[0].pairs[:2] + sets[1].pairs[:2], spec.config.lora)
+    path = choose_path(base, telling_pairs(sets), spec.config.lora)
 
     def measure(stage: Stage, phase: Phase) -> list[Metric]:
         clock.enter(phase)
@@ -103,6 +103,7 @@ def _run(
     distilled = distil(base, sets[0], sets[1], spec.config, step_done)
     trained = require_trained(distilled.student)
     after = measure("after", Phase.evaluating)
+    require_unchanged(base, spec.model)
 
     clock.enter(Phase.packaging)
     write_adapter(distilled.student, spec.out, spec.model_name)

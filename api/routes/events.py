@@ -49,15 +49,15 @@ async def get_events(
     """As JSON, up to 500 events after `after`. As a stream, each event as it happens, `data` being the same object."""
     wants_stream = _STREAM in request.headers.get("accept", "")
     after = last_event_id if wants_stream and last_event_id is not None else query.after
-    client_id, document = await anyio.to_thread.run_sync(_page, caller, job_id, after)
+    document = await anyio.to_thread.run_sync(_page, caller, job_id, after)
     if not wants_stream:
         return JSONResponse(document.model_dump(mode="json"))
-    stream = server_sent_events(request, caller.services, client_id, job_id, after)
+    stream = server_sent_events(request, caller, job_id, after)
     # proxies that buffer would hold events back until the job has ended
     return StreamingResponse(stream, media_type=_STREAM, headers={"X-Accel-Buffering": "no"})
 
 
-def _page(caller: Caller, job_id: UUID, after: int) -> tuple[UUID, EventList]:
+def _page(caller: Caller, job_id: UUID, after: int) -> EventList:
     with caller.reading_job(job_id) as own:
         events = repository.events_after(own.session, job_id, after, MOST_EVENTS)
-    return own.client_id, EventList(events=[EventView.of(event) for event in events])
+    return EventList(events=[EventView.of(event) for event in events])

@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 
-from tests.api.service import Service, problem
+from jobs import access
+from tests.api.service import Service, body, problem
 
 STREAM = {"Accept": "text/event-stream"}
 
@@ -71,6 +72,20 @@ def test_a_running_job_streams_what_happens(service: Service, tmp_path: Path) ->
         service.succeed(job_id, token, tmp_path)
         last = next(stream)
         assert (last["event"], last["data"]["data"]["state"]) == ("state", "succeeded")
+        assert list(stream) == []
+
+
+def test_a_stream_ends_when_its_key_is_revoked(service: Service) -> None:
+    with service.sessions.begin() as s:
+        key, secret = access.create_key(s, access.create_client(s, "leaver"))
+        prefix = key.prefix
+    leaver = service.open(Authorization=f"Bearer {secret}")
+    path = leaver.post("/unlearn-jobs", json=body()).headers["location"]
+    with leaver.stream("GET", f"{path}/events", headers=STREAM) as response:
+        stream = frames(response)
+        assert next(stream)["data"]["data"]["state"] == "queued"
+        with service.sessions.begin() as s:
+            access.revoke_key(s, prefix)
         assert list(stream) == []
 
 

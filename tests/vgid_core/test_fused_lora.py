@@ -53,6 +53,15 @@ def test_switched_off_it_is_the_base_layer_to_the_bit() -> None:
     assert not torch.allclose(layer(given_), layer.base_layer(given_))
 
 
+def test_a_merged_adapter_is_not_added_again() -> None:
+    model = adapted(bias=True, seed=1)
+    fuse_lora(model)
+    given_ = torch.randn(4, 12)
+    before = layer_of(model)(given_)
+    model.merge_adapter()
+    assert torch.allclose(layer_of(model)(given_), before, atol=1e-5)
+
+
 @pytest.mark.parametrize("lora", [{"lora_dropout": 0.5}, {"use_dora": True}, {"lora_bias": True}])
 def test_what_it_does_not_compute_stays_pefts(lora: dict[str, object]) -> None:
     model = adapted(bias=True, seed=1, **lora)

@@ -117,3 +117,9 @@ def test_four_bit_weights_need_their_library(tiny_folder: Path, monkeypatch: pyt
     monkeypatch.setattr("vgid_core.nf4.find_spec", lambda name: None)
     with pytest.raises(ModelNotLoadable, match=r"vgid\[gpu\]"):
         load_base(str(tiny_folder), changed(CONFIG, base_weights="nf4"))
+
+
+@pytest.mark.parametrize("changes", [{"lora": {"dropout": 0.1}}, {"base_weights": "nf4"}])
+def test_fp8_where_it_would_change_nothing_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="fp8"):
+        changed(with_fp8(CONFIG), **changes)

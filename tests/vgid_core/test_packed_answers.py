@@ -90,3 +90,26 @@ def test_a_wrong_continuation_is_noticed_before_the_path_is_taken(base: BaseMode
 
     path._model.run = shifted  # type: ignore[method-assign]
     assert path.deviation(pairs) > 1e-3
+
+
+def test_what_does_not_fit_the_memory_at_once_is_done_in_halves(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [Pair(photo(n // 3), "Who is this?", "Ada Quill") for n in range(6)]
+    expected = PackedPath(base).examine(pairs, CONFIG)
+    whole = packed_answers._examine_part
+    sizes = []
+
+    def small(model, exchanges, most_tokens):  # type: ignore[no-untyped-def]
+        sizes.append(len(exchanges))
+        if len(exchanges) > 2:
+            raise torch.OutOfMemoryError
+        return whole(model, exchanges, most_tokens)
+
+    monkeypatch.setattr(packed_answers, "_examine_part", small)
+    found = PackedPath(base).examine(pairs, CONFIG)
+    assert [answer.said for answer in found] == [answer.said for answer in expected]
+    assert max(sizes) == 6
+    monkeypatch.setattr(packed_answers, "_examine_part", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    with pytest.raises(torch.OutOfMemoryError):
+        PackedPath(base).examine(pairs, CONFIG)

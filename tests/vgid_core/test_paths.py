@@ -1,0 +1,110 @@
+"""Which path is taken: packed where it gives the model's own logits, whatever the rounding; else row by row."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.attention.flex_attention import flex_attention
+from transformers.integrations import flex_attention as transformers_flex
+
+from bench.llava_shapes import Shapes, build_base, make_pairs
+from tests.vgid_core.test_packing import FAMILIES, photo
+from tests.vgid_core.tiny import SENTENCES
+from tests.vgid_core.tiny_qwen import save_tiny_qwen
+from vgid_core import Pair, PairSet, UnlearnConfig
+from vgid_core.base_model import BaseModel, load_base
+from vgid_core.config import EvaluationConfig, LoraSettings
+from vgid_core.paths import Lesson, PackedPath, PlainPath, choose_path, telling_pairs
+
+CONFIG = UnlearnConfig(device="cpu")
+# As deep as a 7B model, narrow, with weights as large as its width would have them.
+DEEP = Shapes(2000, 256, 512, 32, 4, 64, 128, 3, 4, 28, 14)
+
+
+@pytest.fixture(scope="module")
+def deep() -> BaseModel:
+    base = build_base(DEEP, torch.device("cpu"), torch.float32)
+    with torch.no_grad():
+        for name, parameter in base.model.named_parameters():
+            if parameter.ndim == 2 and ("language_model" in name or "lm_head" in name):
+                parameter.mul_((4096 / DEEP.hidden) ** 0.5)
+    base.model.to(torch.bfloat16)
+    return dataclasses.replace(base, dtype=torch.bfloat16)
+
+
+def test_rounding_in_a_deep_model_is_no_reason_against_packed_rows(deep: BaseModel) -> None:
+    pairs = make_pairs(2, 2, DEEP, 1)
+    assert PackedPath(deep).deviation(pairs) > 1e-3, "it does round"
+    assert choose_path(deep, pairs, LoraSettings()).name == "packed"
+
+
+@pytest.mark.parametrize("fault", ["position", "mask"])
+def test_a_fault_is_a_reason_in_the_same_model(deep: BaseModel, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = PackedPath(deep)
+    laid_out = path._model.lay_out
+
+    def faulty(exchanges):  # type: ignore[no-untyped-def]
+        layout = laid_out(exchanges)
+        packed = layout.packed
+        if fault == "position":
+            packed.positions[:, packed.segment >= 0] += 3
+        else:
+            packed.segment[packed.segment == 1] = 0
+        return layout
+
+    monkeypatch.setattr(path._model, "lay_out", faulty)
+    assert path.deviation(make_pairs(2, 3, DEEP, 1)) > 1
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_accelerators_attention_gives_the_same(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FlexAttention on padded rows, and answers that go on over its cache, uncompiled: a CPU can do that much."""
+    monkeypatch.setattr(
+        transformers_flex,
+        "compile_friendly_flex_attention",
+        lambda query, key, value, training=False, **options: flex_attention(query, key, value, **options),
+    )
+    base = load_base(str(FAMILIES[family](tmp_path / "m")), CONFIG)
+    pairs = [Pair(photo(i // 2), SENTENCES[i % 3], SENTENCES[3 + i % 5]) for i in range(8)]
+    path, plain = PackedPath(base), PlainPath(base)
+    path._model._sparse = True
+    assert path.deviation(pairs) < 1e-4
+    with torch.no_grad():
+        lessons = [Lesson(pair, photo(9).decode(), pair.question) for pair in pairs]
+        assert torch.allclose(path.divergence(lessons), plain.divergence(lessons), atol=1e-5)
+    config = EvaluationConfig(max_new_tokens=6)
+    ours, theirs = path.examine(pairs, config), plain.examine(pairs, config)
+    assert [answer.said for answer in ours] == [answer.said for answer in theirs]
+
+
+def test_attention_within_a_window_goes_row_by_row(tmp_path: Path) -> None:
+    folder = save_tiny_qwen(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"].update(use_sliding_window=True, sliding_window=60, max_window_layers=0)
+    config["text_config"].pop("layer_types", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    base = load_base(str(folder), CONFIG)
+    assert choose_path(base, [Pair(photo(i), "Who?", "Ada") for i in range(2)], LoraSettings()).name == "plain"
+
+
+@pytest.mark.parametrize("lora", [{"dropout": 0.1}, {"scope": "language+vision"}])
+def test_what_packed_rows_would_compute_otherwise_goes_row_by_row(tiny_folder: Path, lora: dict[str, object]) -> None:
+    base = load_base(str(tiny_folder), CONFIG)
+    pairs = [Pair(photo(i), "Who?", "Ada") for i in range(2)]
+    assert choose_path(base, pairs, LoraSettings.model_validate(lora)).name == "plain"
+
+
+def test_a_path_is_tried_on_every_size_and_on_the_longest_text() -> None:
+    pairs = [Pair(photo(i), "Who?", "Ada") for i in range(6)]
+    long = Pair(photo(0), "Who is the person in this image? " * 5, "Ada Quill")
+    chosen = telling_pairs([PairSet.of("forget", pairs), PairSet.of("retain", [pairs[0], long])])
+    assert long in chosen
+    assert {pair.image.size for pair in chosen} == {pair.image.size for pair in pairs}
+    assert len(chosen) < 8
