@@ -18,6 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from api.problems import RangeNotSatisfiable
 
 _CHUNK_BYTES = 256 * 1024
+_BYTES_IN_A_ROW = 1024 * 1024
 _RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", re.IGNORECASE)
 
 
@@ -116,7 +117,8 @@ async def _chunks(file: IO[bytes], first: bytes, size: int) -> AsyncIterator[byt
     try:
         while left := left - len(chunk):
             yield chunk
-            await anyio.lowlevel.checkpoint()  # a reader as fast as this would otherwise have the event loop to itself
+            if left % _BYTES_IN_A_ROW < _CHUNK_BYTES:
+                await anyio.lowlevel.checkpoint()  # a fast reader would otherwise have the event loop to itself
             cached = _cached_chunk(file, left)
             chunk = await anyio.to_thread.run_sync(_next_chunk, file, left) if cached is None else cached
         yield chunk

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple, cast
 from uuid import UUID
 
 import anyio
@@ -15,8 +15,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from api.problems import NotFound, Unauthenticated
-from jobs.access import client_of_secret, job_of_secret
+from api.problems import ArtifactUnavailable, NotFound, Unauthenticated
+from jobs.access import artifact_of_secret, client_of_secret, job_of_secret
 from jobs.blobs import BlobStore, FileBlobStore
 from jobs.catalog import Catalog
 from jobs.crypto import Keyring
@@ -81,6 +81,14 @@ class OwnJob(NamedTuple):
     artifact: Artifact | None
 
 
+class StoredArtifact(NamedTuple):
+    """What a download needs to know: where the zip is, how large, and its files as {name, sha256, size}."""
+
+    sha256: str
+    size_bytes: int
+    files: list[dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class Caller:
     """Whoever sent the request. Only the database can say who that is, so it is asked where the rows are read too:
@@ -112,6 +120,18 @@ class Caller:
             if found.job is None:
                 raise NotFound("There is no such job.")
             yield OwnJob(s, found.client_id, found.job, found.artifact)
+
+    def own_artifact(self, job_id: UUID) -> StoredArtifact:
+        """What the client's job left. Raises Unauthenticated, NotFound as above, and ArtifactUnavailable."""
+        with self.services.reading_sessions() as s:
+            found = artifact_of_secret(s, self.secret, job_id)
+        if found is None:
+            raise _invalid_key()
+        if found.state is None:
+            raise NotFound("There is no such job.")
+        if found.sha256 is None or found.size_bytes is None or found.files is None:
+            raise ArtifactUnavailable(f"The job is {found.state.value}; only a job that has succeeded has an artifact.")
+        return StoredArtifact(found.sha256, found.size_bytes, found.files)
 
     def client_id(self) -> UUID:
         """The client's id, for what doesn't read at once. Raises Unauthenticated."""

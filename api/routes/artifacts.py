@@ -14,8 +14,7 @@ from starlette.responses import Response
 from api.documentation import problems
 from api.downloads import Download
 from api.problems import ArtifactUnavailable, NotFound, RangeNotSatisfiable, Unauthenticated
-from api.services import Caller, CallerNeeded, Services
-from jobs.tables import Artifact
+from api.services import CallerNeeded, Services, StoredArtifact
 
 router = APIRouter(prefix="/unlearn-jobs/{job_id}/artifact", tags=["artifacts"])
 
@@ -42,7 +41,7 @@ def _documented(media_type: str) -> dict[str, Any]:
 @router.get("", summary="Download the adapter", **_documented(_ZIP))
 def get_artifact(request: Request, caller: CallerNeeded, job_id: UUID) -> Response:
     """A zip that PEFT loads after unpacking. Takes Range, If-Range, If-None-Match and HEAD."""
-    artifact = _artifact(caller, job_id)
+    artifact = caller.own_artifact(job_id)
     download = Download(
         name=f"vgid-{job_id}.zip",
         media_type=_ZIP,
@@ -57,7 +56,7 @@ def get_artifact(request: Request, caller: CallerNeeded, job_id: UUID) -> Respon
 @router.get("/files/{name}", summary="Download one file of the adapter", **_documented(_BINARY))
 def get_file(request: Request, caller: CallerNeeded, job_id: UUID, name: str) -> Response:
     """One member of the zip by its name in the job's record, with the same headers as the zip itself."""
-    artifact = _artifact(caller, job_id)
+    artifact = caller.own_artifact(job_id)
     file = next((file for file in artifact.files if file["name"] == name), None)
     if file is None:
         raise NotFound("The artifact has no such file.")
@@ -71,15 +70,7 @@ def get_file(request: Request, caller: CallerNeeded, job_id: UUID, name: str) ->
     return download.response_to(request)
 
 
-def _artifact(caller: Caller, job_id: UUID) -> Artifact:
-    with caller.reading_job(job_id) as own:
-        job, artifact = own.job, own.artifact
-    if artifact is None:
-        raise ArtifactUnavailable(f"The job is {job.state.value}; only a job that has succeeded has an artifact.")
-    return artifact
-
-
-def _member(services: Services, artifact: Artifact, name: str) -> Callable[[], IO[bytes]]:
+def _member(services: Services, artifact: StoredArtifact, name: str) -> Callable[[], IO[bytes]]:
     def open_member() -> IO[bytes]:
         # the member keeps the zip's file open until it is closed itself
         with zipfile.ZipFile(services.blobs.path_of_artifact(artifact.sha256)) as archive:
