@@ -11,7 +11,7 @@ ARG PYTHON_VERSION=3.12
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CACHE_DIR=/var/cache/pip
 WORKDIR /src
 RUN python -m venv /opt/vgid
 ENV PATH=/opt/vgid/bin:$PATH
@@ -23,7 +23,9 @@ needed = tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies']; 
 torch = [line for line in needed if line.startswith('torch')]; \
 open('torch.txt', 'w').write('\n'.join(torch)); \
 open('rest.txt', 'w').write('\n'.join(line for line in needed if line not in torch))"
-RUN --mount=type=cache,target=/root/.cache/pip \
+# The cache is a mount, so nothing of it stays in the layer.
+# hadolint ignore=DL3042
+RUN --mount=type=cache,target=/var/cache/pip \
     pip install --index-url "${TORCH_INDEX}" --requirement torch.txt && pip install --requirement rest.txt
 
 COPY README.md LICENSE ./
@@ -34,7 +36,8 @@ COPY api api
 COPY worker worker
 COPY vgid_client vgid_client
 COPY local local
-RUN --mount=type=cache,target=/root/.cache/pip pip install --no-deps . && python -m compileall -q /opt/vgid
+# hadolint ignore=DL3042
+RUN --mount=type=cache,target=/var/cache/pip pip install --no-deps . && python -m compileall -q /opt/vgid
 
 FROM python:${PYTHON_VERSION}-slim-bookworm
 RUN groupadd --gid 10001 vgid \
