@@ -1,11 +1,12 @@
 """From a submission's commit to a worker's claim, beside a bare Celery task over the same embedded Redis.
 
-    python -m bench.queue_latency [--jobs 40]
+    python -m bench.queue_latency [--jobs 40] [--stored 100000]
 
 One job at a time, through HTTP, to a worker that waits. Both ends are commit times of Postgres's own
 (track_commit_timestamp). The job is cancelled as soon as it is claimed; it starts cold, so that no spare process gets
 ready beside the next measurement. The bare task's time is from just before its sending to its first line.
-Exit status 1 if the median is over 100 ms. Writes bench/results/queue_latency.json.
+`--stored` fills the ledger with so many ended jobs first. Exit status 1 if the median is over 100 ms. Writes
+bench/results/queue_latency[_<stored>].json.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import time
 from pathlib import Path
 
 import redis
+from sqlalchemy import create_engine, text
 
 from bench.machine import save, spread
 from bench.served import committed, make_home, served, submit, until
+from bench.serving.rows import fill
 from local.postgres import EmbeddedPostgres
 from local.stack import Stack
 from vgid_client import Client
@@ -33,19 +36,39 @@ def main() -> int:
     """Measures both by turns and writes what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=40)
+    parser.add_argument("--stored", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = make_home(Path(folder) / "home")
         try:
             with served(home, warm=False, heartbeat_seconds=0.1, lease_seconds=10) as (stack, client):
+                if arguments.stored:
+                    _store_ended_jobs(stack, arguments.stored)
                 claims, tasks = _measure(stack, client, arguments.jobs)
         finally:
             EmbeddedPostgres(home.postgres).destroy()
     figures = {"commit_to_claim_seconds": _summary(claims), "bare_task_seconds": _summary(tasks)}
     for name, found in figures.items():
         print(f"{name:26s}" + "".join(f"  {key} {value * 1000:6.1f} ms" for key, value in found.items()))
-    print("written:", save("queue_latency", {"arguments": vars(arguments), "bar_seconds": BAR_SECONDS, **figures}))
+    name = f"queue_latency_{arguments.stored}" if arguments.stored else "queue_latency"
+    print("written:", save(name, {"arguments": vars(arguments), "bar_seconds": BAR_SECONDS, **figures}))
     return 0 if figures["commit_to_claim_seconds"]["median"] <= BAR_SECONDS else 1
+
+
+def _store_ended_jobs(stack: Stack, count: int) -> None:
+    engine = create_engine(stack.database_url)
+    unended = "(SELECT id FROM jobs WHERE state IN ('queued', 'running'))"
+    with engine.begin() as connection:
+        client_id = connection.execute(text("SELECT id FROM clients LIMIT 1")).scalar_one()
+    fill(engine, client_id, count)
+    with engine.begin() as connection:
+        connection.execute(text(f"SELECT id FROM jobs WHERE id IN {unended} FOR UPDATE"))  # or the worker takes them
+        for table in ("job_events", "job_metrics", "artifacts"):
+            connection.execute(text(f"DELETE FROM {table} WHERE job_id IN {unended}"))
+        connection.execute(text(f"DELETE FROM jobs WHERE id IN {unended}"))
+        stored = connection.execute(text("SELECT count(*) FROM jobs")).scalar_one()
+    engine.dispose()
+    print(f"{stored} ended jobs stored", flush=True)
 
 
 def _measure(stack: Stack, client: Client, jobs: int) -> tuple[list[float], list[float]]:
