@@ -76,7 +76,6 @@ class OwnJob(NamedTuple):
     """A job of the client who asks for it."""
 
     session: Session
-    client_id: UUID
     job: Job
     artifact: Artifact | None
 
@@ -119,7 +118,7 @@ class Caller:
                 raise _invalid_key()
             if found.job is None:
                 raise NotFound("There is no such job.")
-            yield OwnJob(s, found.client_id, found.job, found.artifact)
+            yield OwnJob(s, found.job, found.artifact)
 
     def own_artifact(self, job_id: UUID) -> StoredArtifact:
         """What the client's job left. Raises Unauthenticated, NotFound as above, and ArtifactUnavailable."""

@@ -61,7 +61,7 @@ def test_a_revoked_key_is_useless(service: Service) -> None:
     assert {leaver.get(path).status_code for path in paths} == {200}
     with service.sessions.begin() as s:
         assert access.revoke_key(s, key.prefix)
-    for path in paths:
+    for path in (*paths, f"{job}/artifact"):
         problem(leaver.get(path), 401, "unauthenticated")
 
 
