@@ -6,6 +6,7 @@ A process is known by its id and its start time: ids are used again, both togeth
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -37,10 +38,12 @@ class Register:
         """Ends the processes that an earlier stack noted and that still run, with their own children."""
         found = self._leftovers()
         for process in found:
-            process.terminate()
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
         _, stubborn = psutil.wait_procs(found, timeout=_PATIENCE_SECONDS)
         for process in stubborn:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(stubborn, timeout=_PATIENCE_SECONDS)
         self.clear()
 

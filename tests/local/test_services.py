@@ -17,6 +17,7 @@ from redis.retry import Retry
 from local.leash import start_leashed, stop
 from local.postgres import EmbeddedPostgres
 from local.redis import EmbeddedRedis
+from tests.processes import has_ended
 from tests.waiting import eventually
 
 
@@ -94,7 +95,7 @@ def test_killing_the_parent_ends_both_servers(tmp_path: Path):
     parent.kill()
     parent.communicate()
 
-    eventually(lambda: all(is_gone(server) for server in servers), seconds=10)
+    eventually(lambda: all(has_ended(server) for server in servers), seconds=10)
     again = EmbeddedPostgres(tmp_path / "p", durable=False)
     try:
         again.start()
@@ -114,7 +115,3 @@ def test_a_child_that_ignores_its_signals_is_killed(tmp_path: Path):
 def ask(server: EmbeddedPostgres, question: str, database: str = "postgres"):
     with server.connect(database) as connection:
         return connection.execute(question).fetchone()[0]
-
-
-def is_gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE

@@ -21,6 +21,7 @@ from local.demo_catalog import ensure_catalog
 from local.home import Home
 from local.leash import start_leashed
 from local.postgres import EmbeddedPostgres
+from tests.processes import command_line, has_ended
 from tests.waiting import eventually
 from vgid_client import Client, Pair, VgidError
 
@@ -233,14 +234,3 @@ def answered(ask):
         return ask()
     except VgidError:
         return None
-
-
-def command_line(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""
-
-
-def has_ended(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE

@@ -25,6 +25,7 @@ from jobs.settings import Settings
 from jobs.states import Phase, State
 from jobs.tables import Job
 from local.leash import start_leashed
+from tests.processes import command_line
 from tests.vgid_core.tiny import pair_set
 from tests.waiting import eventually
 from vgid_core import UnlearnConfig
@@ -143,7 +144,7 @@ class Worker:
     def spares(self) -> list[psutil.Process]:
         """Those that wait for a job or get ready for one."""
         given = self._given_a_job()
-        return [child for child in self._processes() if child.pid not in given and not has_ended(child)]
+        return [child for child in self._processes() if child.pid not in given]
 
     def starts(self) -> list[str]:
         """How each attempt so far was started: warm or cold."""
@@ -157,7 +158,7 @@ class Worker:
 
     def _processes(self) -> list[psutil.Process]:
         children = psutil.Process(self.process.pid).children()
-        return [child for child in children if not has_ended(child) and "worker.process" in child.cmdline()]
+        return [child for child in children if "worker.process" in command_line(child).split()]
 
     def kill(self) -> None:
         self.process.kill()
@@ -167,7 +168,3 @@ class Worker:
         """An orderly shutdown; the exit status."""
         self.process.terminate()
         return self.process.wait(timeout=30)
-
-
-def has_ended(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE

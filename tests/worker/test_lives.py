@@ -15,8 +15,9 @@ from jobs import repository
 from jobs.states import Phase, State
 from jobs.tables import Artifact
 from local.redis import EmbeddedRedis
+from tests.processes import has_ended
 from tests.waiting import eventually
-from tests.worker.bench import SECRET_ANSWER, Ledger, has_ended
+from tests.worker.bench import SECRET_ANSWER, Ledger
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,10 @@ import pytest
 
 from jobs.states import State
 from jobs.tables import Artifact
+from tests.processes import has_ended
 from tests.vgid_core.tiny import save_tiny_model
 from tests.waiting import eventually
-from tests.worker.bench import Ledger, has_ended
+from tests.worker.bench import Ledger
 from vgid_core.base_model import digest_of
 
 pytestmark = pytest.mark.slow
