@@ -47,7 +47,7 @@ def main() -> None:
         quantize_to_nf4(base)
     config = UnlearnConfig.model_validate(
         {
-            "intervention": {"instruction": words(INSTRUCTION, random.Random(1), shapes.vocabulary)},
+            "method": {"instruction": words(INSTRUCTION, random.Random(1), shapes.vocabulary)},
             "evaluation": {"max_new_tokens": 36},
         }
     )

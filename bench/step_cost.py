@@ -17,7 +17,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -33,9 +33,11 @@ from vgid_core.config import UnlearnConfig
 from vgid_core.distil import Distiller, layer_compiler
 from vgid_core.fp8 import FP8_ROUNDING
 from vgid_core.fused_lora import fp8_products
+from vgid_core.lessons import Lesson
+from vgid_core.methods import Run
 from vgid_core.packed_model import Exchange, PackedModel
 from vgid_core.packing import PADDING
-from vgid_core.paths import Lesson, PackedPath, choose_path
+from vgid_core.paths import PackedPath, choose_path
 
 OURS = {"packed": (False, False), "compiled": (True, False), "fp8": (True, True), "nf4": (False, False)}
 # The bars: milliseconds a pair, times faster than published and tuned, share of matrix throughput, GiB.
@@ -87,7 +89,7 @@ def ours(
     count = images * questions
     instruction = words(INSTRUCTION, random.Random(1), shapes.vocabulary)
     sizes = {"forget_batch_size": count, "retain_batch_size": count, "micro_batch_size": count}
-    config = UnlearnConfig.model_validate({"intervention": {"instruction": instruction}, "training": sizes})
+    config = UnlearnConfig.model_validate({"method": {"instruction": instruction}, "training": sizes})
     student = attach_adapter(base, config.lora)
     forget, retain = (make_pairs(images, questions, shapes, seed) for seed in (1, 2))
     with fp8_products(student, device) if fp8 else nullcontext():
@@ -97,10 +99,11 @@ def ours(
         if not isinstance(path, PackedPath) or path.compiled != compiled:
             raise SystemExit(f"the {mode} path was not chosen")
         trainer = Distiller(path, student, config)
+        updates = config.method.begin(Run(base, path, config.training, config.seed))
 
         def step() -> None:
-            trainer.update(trainer.forget_lessons(forget), 1.0)
-            trainer.update([Lesson.retain(pair) for pair in retain], 1.0)
+            for update in updates(forget, retain):
+                trainer.update(update)
 
         started = time.perf_counter()
         step()
@@ -108,12 +111,12 @@ def ours(
         result = measure(step, count, device, warm_up=3) | {"first_step_seconds": round(first, 1)}
         if profile and device.type == "cuda":
             _profile(step)
-    lessons = trainer.forget_lessons(forget)
-    operations = 2 * shapes.language_weights * _passes(base, lessons, [Lesson.retain(pair) for pair in retain])
+    lessons = [term.lessons for update in updates(forget, retain) for term in update]
+    operations = 2 * shapes.language_weights * _passes(base, *lessons)
     return result | {"tera_operations_per_pair": round(operations / count / 1e12, 3)}
 
 
-def _passes(base: BaseModel, forget: list[Lesson], retain: list[Lesson]) -> int:
+def _passes(base: BaseModel, forget: Sequence[Lesson], retain: Sequence[Lesson]) -> int:
     """Tokens that go through the language tower in a step, each way: the teacher's once, the student's twice.
 
     Frozen weights get no gradient, so a pass back costs as many products as a pass forward.

@@ -27,7 +27,8 @@ from local.demo.paths import BASE
 from vgid_core import UnlearnConfig
 from vgid_core.base_model import attach_adapter, load_base
 from vgid_core.distil import Distiller, draw_batches
-from vgid_core.paths import Lesson, choose_path
+from vgid_core.methods import Run
+from vgid_core.paths import choose_path
 
 KINDS = {
     "matrix products": ("mm", "addmm", "linear", "bmm", "convolution"),
@@ -75,11 +76,12 @@ def _stepper() -> Callable[[], None]:
     student = attach_adapter(base, config.lora)
     path = choose_path(base, data.forget.pairs[:2] + data.retain.pairs[:2], config.lora)
     trainer = Distiller(path, student, config)
+    updates = config.method.begin(Run(base, path, config.training, config.seed))
     forget, retain = (draw_batches(items, 16, random.Random(0)) for items in (data.forget, data.retain))
 
     def step() -> None:
-        trainer.update(trainer.forget_lessons(next(forget)), 1.0)
-        trainer.update([Lesson.retain(pair) for pair in next(retain)], 1.0)
+        for update in updates(next(forget), next(retain)):
+            trainer.update(update)
 
     return step
 

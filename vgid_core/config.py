@@ -1,97 +1,18 @@
-"""What a run of the method is told: validated before torch is imported, so a mistake costs nothing.
-
-Notation follows VGID (arXiv 2606.00105): teacher = frozen base on a perturbed image and an instructed
-question, student = base + LoRA on the clean forget item, loss = alpha * KL_forget + beta * KL_retain.
-"""
+"""What a run is told: validated before torch is imported, so a mistake costs nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-PerturbationKind = Literal["uniform", "gaussian", "diffusion", "blur", "patch_shuffle", "blank", "none"]
-
-# What `strength` means for each kind, its range, and the value taken when none is given.
-STRENGTHS: dict[str, tuple[float, float, float]] = {
-    "gaussian": (0.01, 4.0, 0.5),  # standard deviation, as a share of the pixel range
-    "diffusion": (1, 1000, 500),  # step of a 1000-step linear-beta diffusion schedule
-    "blur": (0.5, 64.0, 8.0),  # radius in pixels
-    "patch_shuffle": (2, 64, 8),  # patches along each side
-}
-
-_IMPERATIVE = "You must forget everything about this person."
+from vgid_core.intervention import PerturbationConfig
+from vgid_core.methods import AnyMethod, Vgid
+from vgid_core.strict import Strict
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class PerturbationConfig(_Strict):
-    """How the teacher's image is disturbed, in image space before the processor normalises it.
-
-    `strength` is required by no kind and allowed only where STRENGTHS names a range.
-    """
-
-    kind: PerturbationKind = "uniform"
-    strength: float | None = None
-
-    @model_validator(mode="after")
-    def _strength_fits_kind(self) -> Self:
-        bounds = STRENGTHS.get(self.kind)
-        if bounds is None:
-            if self.strength is not None:
-                raise ValueError(f"perturbation '{self.kind}' takes no strength")
-            return self
-        low, high, _ = bounds
-        if self.strength is not None and not low <= self.strength <= high:
-            raise ValueError(f"strength of '{self.kind}' must lie in [{low}, {high}]")
-        return self
-
-    @property
-    def replaces_image(self) -> bool:
-        """Whether nothing of the image is left: then one draw serves every image of its size."""
-        return self.kind in ("uniform", "blank")
-
-    @property
-    def is_random(self) -> bool:
-        """Whether the same image is disturbed in another way each time."""
-        return self.kind not in ("blur", "blank", "none")
-
-    @property
-    def effective_strength(self) -> float | None:
-        """The given strength, or the kind's own default; None for kinds without one."""
-        if self.kind not in STRENGTHS:
-            return None
-        return self.strength if self.strength is not None else STRENGTHS[self.kind][2]
-
-
-class InterventionConfig(_Strict):
-    """The two halves of VGID's teacher: a perturbed image, and an instruction before the question (paper, sec. 3).
-
-    `instruction` may be empty, which leaves the visual half alone.
-    """
-
-    perturbation: PerturbationConfig = PerturbationConfig()
-    instruction: str = Field(default=_IMPERATIVE, max_length=500)
-    noise_draws: int | None = Field(
-        default=None,
-        ge=1,
-        le=1024,
-        description="fixed draws of the noise, whose teacher answers are kept; without it, a new one each time",
-    )
-
-    @property
-    def fixed_draws(self) -> int | None:
-        """How many disturbed images there are of each; None where every one is new."""
-        return self.noise_draws if self.perturbation.is_random else 1
-
-    def instructed(self, question: str) -> str:
-        """The teacher's question: the instruction prepended (u + q in the paper), or `question` unchanged."""
-        return f"{self.instruction} {question}" if self.instruction else question
-
-
-class LoraSettings(_Strict):
+class LoraSettings(Strict):
     """The adapter. `scope` language keeps the vision tower untouched, so that servers such as vLLM can load it."""
 
     rank: int = Field(default=16, ge=1, le=256)
@@ -100,7 +21,7 @@ class LoraSettings(_Strict):
     scope: Literal["language", "language+vision"] = "language"
 
 
-class TrainingConfig(_Strict):
+class TrainingConfig(Strict):
     """The loop: each step is one forget batch and one retain batch, an optimiser update after each.
 
     Batch sizes count pairs; `micro_batch_size` bounds what is held in memory and doesn't change the mathematics.
@@ -121,7 +42,7 @@ class TrainingConfig(_Strict):
     )
 
 
-class EvaluationConfig(_Strict):
+class EvaluationConfig(Strict):
     """Greedy generation and teacher-forced likelihood over whole sets, or over an even sample of `max_pairs`."""
 
     batch_size: int = Field(default=32, ge=1, le=256)
@@ -129,10 +50,10 @@ class EvaluationConfig(_Strict):
     max_pairs: int = Field(default=150, ge=1, le=100_000, description="pairs evaluated of each set")
 
 
-class UnlearnConfig(_Strict):
+class UnlearnConfig(Strict):
     """Everything a run needs to know besides the model and the data."""
 
-    intervention: InterventionConfig = InterventionConfig()
+    method: AnyMethod = Vgid()
     lora: LoraSettings = LoraSettings()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -144,6 +65,16 @@ class UnlearnConfig(_Strict):
         default="full", description="nf4: the frozen language weights in 4 bits, for accelerators with little memory"
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _method_by_name(cls, value: Any) -> Any:
+        """A name alone stands for that method's own settings, and settings without a name for the default's."""
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, Mapping):
+            return {"name": cls.model_fields["method"].default.name, **value}
+        return value
 
     @model_validator(mode="after")
     def _fp8_has_layers_to_work_on(self) -> Self:
@@ -159,7 +90,7 @@ class UnlearnConfig(_Strict):
         raise ValueError("device must be auto, cpu, cuda or cuda:N")
 
 
-class TrainingOverrides(_Strict):
+class TrainingOverrides(Strict):
     """What one request may change of its model's settings; unset fields keep them."""
 
     steps: int | None = Field(default=None, ge=1, le=2000)
@@ -179,7 +110,7 @@ class TrainingOverrides(_Strict):
         values = config.model_dump()
         for name in ("instruction", "perturbation"):
             if name in given:
-                values["intervention"][name] = given.pop(name)
+                values["method"][name] = given.pop(name)
         if "lora_rank" in given:
             # alpha/rank is the adapter's scale: keep it, so that the learning rate keeps its meaning
             scale = config.lora.alpha / config.lora.rank

@@ -1,8 +1,4 @@
-"""The distillation: a student with LoRA learns what the disturbed, instructed base would have said.
-
-VGID (arXiv 2606.00105): alpha * E_f KL(p_T || p_theta) + beta * E_r KL(p_base || p_theta) on answer tokens. As in
-the authors' code, each step updates once on a forget batch and once on a retain batch.
-"""
+"""The distillation: a student with LoRA is updated as a method says, step by step (`vgid_core.methods`)."""
 
 from __future__ import annotations
 
@@ -14,18 +10,18 @@ from functools import partial
 
 import torch
 from peft import PeftModel
-from PIL import Image
 from torch import nn
 
 from vgid_core.base_model import BaseModel, attach_adapter
 from vgid_core.config import TrainingConfig, UnlearnConfig
-from vgid_core.data import EncodedImage, Pair, PairSet
+from vgid_core.data import Pair, PairSet
 from vgid_core.errors import TrainingDiverged
 from vgid_core.fp8 import FP8_ROUNDING
 from vgid_core.fused_lora import fp8_products
+from vgid_core.lessons import Role, Update, Updates
+from vgid_core.methods import Run
 from vgid_core.packed_model import Compiler
-from vgid_core.paths import AnswerPath, Lesson, choose_path, telling_pairs
-from vgid_core.perturb import perturb
+from vgid_core.paths import AnswerPath, choose_path, telling_pairs
 
 # It takes 25 to 43 s and saves 9 ms a pair at LLaVA-1.5-7B's shapes on one H100.
 _PAIRS_WORTH_COMPILING = 5000
@@ -34,9 +30,12 @@ _MOST_COMPILATIONS = 64
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """One update's loss (nats per answer token, before its weight) and the norm of its weighted gradient."""
+    """An update's losses, by term and part, before their weights; and the norm of its weighted gradient.
 
-    loss: float
+    The first part of VGID's terms is the divergence, in nats per answer token.
+    """
+
+    losses: Sequence[tuple[float, ...]]
     gradient_norm: float
 
 
@@ -48,7 +47,15 @@ class Distilled:
     path: str
 
 
-StepCallback = Callable[[int, BatchLoss, BatchLoss | None], None]
+@dataclass(frozen=True)
+class StepLoss:
+    """What a step's leading losses were: the first part of the first term of each role, None where it has no term."""
+
+    forget: float | None
+    retain: float | None
+
+
+StepCallback = Callable[[int, StepLoss], None]
 
 
 def distil(
@@ -69,25 +76,31 @@ def distil(
             path = choose_path(base, telling_pairs([forget, retain]), config.lora, compiler, rounding)
             trainer = Distiller(path, student, config)
             student.train(config.lora.dropout > 0)
-            _run_steps(trainer, forget, retain, config, on_step)
+            updates = config.method.begin(Run(base, path, config.training, config.seed))
+            _run_steps(trainer, updates, forget, retain, config, on_step)
     return Distilled(student.eval(), path.name)
 
 
 def _run_steps(
-    trainer: Distiller, forget: PairSet, retain: PairSet, config: UnlearnConfig, on_step: StepCallback | None
+    trainer: Distiller,
+    updates: Updates,
+    forget: PairSet,
+    retain: PairSet,
+    config: UnlearnConfig,
+    on_step: StepCallback | None,
 ) -> None:
     training = config.training
     forget_batches = draw_batches(forget, training.forget_batch_size, random.Random(config.seed))
     retain_batches = draw_batches(retain, training.retain_batch_size, random.Random(config.seed + 1))
     for step in range(1, training.steps + 1):
-        forget_loss = trainer.update(trainer.forget_lessons(next(forget_batches)), training.forget_weight)
-        retain_loss = None
-        if training.retain_weight > 0:
-            retain_lessons = [Lesson.retain(pair) for pair in next(retain_batches)]
-            retain_loss = trainer.update(retain_lessons, training.retain_weight)
+        leading: dict[Role, float] = {}
+        for update in updates(next(forget_batches), next(retain_batches)):
+            result = trainer.update(update)
+            for term, losses in zip(update, result.losses, strict=True):
+                leading.setdefault(term.role, losses[0])
         trainer.schedule.step()
         if on_step is not None:
-            on_step(step, forget_loss, retain_loss)
+            on_step(step, StepLoss(leading.get("forget"), leading.get("retain")))
 
 
 def layer_compiler() -> Compiler:
@@ -121,65 +134,37 @@ def draw_batches(items: PairSet, size: int, rng: random.Random) -> Iterator[list
 
 
 class Distiller:
-    """Lessons from pairs, their loss over micro-batches, and the optimiser step."""
+    """A step's loss over micro-batches, and the optimiser."""
 
     def __init__(self, path: AnswerPath, student: PeftModel, config: UnlearnConfig) -> None:
         self._path = path
-        self._intervention = config.intervention
         self._training = config.training
-        self._noise = torch.Generator().manual_seed(config.seed)
-        self._draws = config.intervention.fixed_draws
-        self._choice = random.Random(config.seed)
-        self._fixed_draws: dict[tuple[object, int], EncodedImage] = {}
         self._parameters = [p for p in student.parameters() if p.requires_grad]
         self._optimizer = MasterAdamW(self._parameters, config.training)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer.inner, warm_up_then_decay(config.training))
 
-    def forget_lessons(self, pairs: Sequence[Pair]) -> list[Lesson]:
-        """The teacher sees a disturbed image and an instructed question (VGID's two interventions).
-
-        A batch has one disturbance for each image, and one for each size where nothing of the image is left in them:
-        then all questions of the batch share one prefix.
-        """
-        kind = self._intervention.perturbation
-        number = 0 if self._draws is None else self._choice.randrange(self._draws)
-        shown: dict[object, EncodedImage | Image.Image] = {}
-        lessons = []
-        for pair in pairs:
-            key = pair.image.size if kind.replaces_image else pair.image.digest
-            if key not in shown:
-                shown[key] = (
-                    self._disturbed(pair.image) if self._draws is None else self._fixed(pair.image, key, number)
-                )
-            lessons.append(Lesson(pair, shown[key], self._intervention.instructed(pair.question)))
-        return lessons
-
-    def _disturbed(self, image: EncodedImage) -> Image.Image:
-        return perturb(image.decode(), self._intervention.perturbation, self._noise)
-
-    def _fixed(self, image: EncodedImage, key: object, number: int) -> EncodedImage:
-        """The draw of this number. Encoded, it has a name, by which what the base makes of it is kept."""
-        if (key, number) not in self._fixed_draws:
-            self._fixed_draws[key, number] = EncodedImage.of(self._disturbed(image))
-        return self._fixed_draws[key, number]
-
-    def accumulate(self, lessons: Sequence[Lesson], weight: float) -> BatchLoss:
-        """Adds the gradient of `weight * mean KL`, a micro-batch at a time: their number changes memory alone."""
-        total_tokens = sum(self._path.answer_length(lesson.pair.answer) for lesson in lessons)
-        loss = 0.0
-        for start in range(0, len(lessons), self._training.micro_batch_size):
-            values = self._path.divergence(lessons[start : start + self._training.micro_batch_size])
-            share = values.sum() / total_tokens
-            (weight * share).backward()  # type: ignore[no-untyped-call]
-            loss += float(share.detach())
+    def accumulate(self, update: Update) -> BatchLoss:
+        """Adds the gradient of an update's loss, a micro-batch at a time: their number changes memory alone."""
+        losses = [[0.0] * len(term.parts) for term in update]
+        for term, sums in zip(update, losses, strict=True):
+            tokens = sum(len(self._path.answer_ids(lesson.pair.answer)) for lesson in term.lessons)
+            counts = [tokens if part.per == "token" else len(term.lessons) for part in term.parts]
+            for start in range(0, len(term.lessons), self._training.micro_batch_size):
+                values = term.values(term.lessons[start : start + self._training.micro_batch_size])
+                means = [value.sum() / count for value, count in zip(values, counts, strict=True)]
+                total = sum(part.weight * mean for part, mean in zip(term.parts, means, strict=True))
+                total.backward()  # type: ignore[union-attr]
+                for index, mean in enumerate(means):
+                    sums[index] += float(mean.detach())
         norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-        return BatchLoss(loss, float(norm))
+        return BatchLoss([tuple(sums) for sums in losses], float(norm))
 
-    def update(self, lessons: Sequence[Lesson], weight: float) -> BatchLoss:
-        """One optimiser step on `weight * mean KL`. Raises TrainingDiverged before any weight is spoilt."""
+    def update(self, update: Update) -> BatchLoss:
+        """One optimiser step. Raises TrainingDiverged before any weight is spoilt."""
         self._optimizer.zero_grad()
-        result = self.accumulate(lessons, weight)
-        if not (torch.isfinite(torch.tensor([result.loss, result.gradient_norm])).all()):
+        result = self.accumulate(update)
+        figures = [result.gradient_norm, *(value for parts in result.losses for value in parts)]
+        if not torch.isfinite(torch.tensor(figures)).all():
             raise TrainingDiverged("a loss or gradient is not a finite number; try a lower learning rate")
         if self._training.gradient_clip is not None:
             norm = torch.tensor(result.gradient_norm)

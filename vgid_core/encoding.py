@@ -76,10 +76,15 @@ class PromptEncoder:
         )
         return {name: value.to(self._device) for name, value in encoded.items()}
 
-    def batch(self, images: Sequence[Image.Image], questions: Sequence[str], answers: Sequence[str]) -> Batch:
-        """Prompts with their answers attached, for teacher forcing. Raises DataError as `prompts` does."""
+    def batch(
+        self, images: Sequence[Image.Image], questions: Sequence[str], answers: Sequence[str | Sequence[int]]
+    ) -> Batch:
+        """Prompts with their answers attached, for teacher forcing: texts, or the very tokens that are to stand there.
+
+        Raises DataError as `prompts` does.
+        """
         inputs = self.prompts(images, questions)
-        rows = [self.answer_ids(answer) for answer in answers]
+        rows = [self.answer_ids(answer) if isinstance(answer, str) else list(answer) for answer in answers]
         count, length = len(rows), max(len(row) for row in rows)
         answer_ids = torch.zeros(count, length, dtype=torch.long)
         answer_mask = torch.zeros(count, length, dtype=torch.bool)

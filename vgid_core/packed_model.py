@@ -31,11 +31,15 @@ Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Exchange:
-    """One image, one question, one answer, as the model gets them. Equal `image` objects share a prefix."""
+    """One image, one question, one answer, as the model gets them. Equal `image` objects share a prefix.
+
+    `heard` are other tokens that stand in the answer's place, as many as it has.
+    """
 
     image: EncodedImage | Image.Image
     question: str
     answer: str
+    heard: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,7 @@ class PackedModel:
 
     def _row(self, exchange: Exchange) -> Row:
         prompt, extras = self._prompt(exchange.image.size, exchange.question)
-        ids = torch.cat([prompt, torch.tensor(self.answer_ids(exchange.answer))])
+        ids = torch.cat([prompt, torch.tensor(exchange.heard or self.answer_ids(exchange.answer))])
         image_end = int((prompt == self._image_token).nonzero()[-1]) + 1
         return Row(ids, self._positions(ids, extras), len(prompt), image_end)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +15,7 @@ from vgid_core.config import EvaluationConfig, LoraSettings
 from vgid_core.data import EncodedImage, Pair, PairSet
 from vgid_core.encoding import Batch
 from vgid_core.fused_head import linear_kl
+from vgid_core.lessons import Lesson
 from vgid_core.losses import token_kl, token_log_probability
 from vgid_core.packed_answers import Examined, examine, go_on_by_rote
 from vgid_core.packed_model import Compiler, Exchange, PackedModel
@@ -31,23 +31,6 @@ _STEPS_CHECKED = 2  # of answers that go on token by token
 _TARGET_BYTES = 2 * 1024**3  # of host memory for retain targets; what is more is computed again each time
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """What the student answers, and what the teacher is shown instead: an image and a question.
-
-    A retain lesson shows the teacher the pair itself.
-    """
-
-    pair: Pair
-    shown: EncodedImage | Image.Image
-    asked: str
-
-    @classmethod
-    def retain(cls, pair: Pair) -> Lesson:
-        """Teacher and student both on the clean item."""
-        return cls(pair, pair.image, pair.question)
-
-
 class AnswerPath(Protocol):
     """A way to compute KL(teacher || student) at answer tokens."""
 
@@ -56,10 +39,16 @@ class AnswerPath(Protocol):
     def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
         """KL in nats at every answer token of all lessons, in their order: [answer tokens], float32."""
 
+    def student_logits(self, pairs: Sequence[Pair]) -> Tensor:
+        """The adapted model's, with gradients, at every answer token of all pairs: [answer tokens, vocabulary]."""
+
+    def teacher_logits(self, lessons: Sequence[Lesson]) -> Tensor:
+        """The base's on what the teacher is shown, without gradients: [answer tokens, vocabulary]."""
+
     def examine(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[Examined]:
         """What the model says to each pair's question, greedily, and how likely it finds the pair's answer."""
 
-    def answer_length(self, answer: str) -> int:
+    def answer_ids(self, answer: str) -> list[int]:
         """Tokens of the answer, its end of turn among them."""
 
 
@@ -72,19 +61,27 @@ class PlainPath:
         self._base = base
         self._encoder = base.encoder
 
-    def answer_length(self, answer: str) -> int:
-        """As `AnswerPath.answer_length`."""
-        return len(self._encoder.answer_ids(answer))
+    def answer_ids(self, answer: str) -> list[int]:
+        """As `AnswerPath.answer_ids`."""
+        return self._encoder.answer_ids(answer)
 
     def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
         """As `AnswerPath.divergence`."""
-        answers = [lesson.pair.answer for lesson in lessons]
+        return token_kl(self.teacher_logits(lessons), self.student_logits([lesson.pair for lesson in lessons]))
+
+    def student_logits(self, pairs: Sequence[Pair]) -> Tensor:
+        """As `AnswerPath.student_logits`."""
+        student = encode_pairs(self._base, pairs)
+        return answer_logits(self._base, student)[student.answer_mask]
+
+    @torch.no_grad()
+    def teacher_logits(self, lessons: Sequence[Lesson]) -> Tensor:
+        """As `AnswerPath.teacher_logits`."""
+        answers = [lesson.heard or self.answer_ids(lesson.pair.answer) for lesson in lessons]
         shown = [_decoded(lesson.shown) for lesson in lessons]
         teacher = self._encoder.batch(shown, [lesson.asked for lesson in lessons], answers)
-        student = encode_pairs(self._base, [lesson.pair for lesson in lessons])
-        with torch.no_grad(), adapter_off(self._base):
-            target = answer_logits(self._base, teacher)
-        return token_kl(target, answer_logits(self._base, student))[student.answer_mask]
+        with adapter_off(self._base):
+            return answer_logits(self._base, teacher)[teacher.answer_mask]
 
     def examine(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[Examined]:
         """As `AnswerPath.examine`."""
@@ -111,14 +108,23 @@ class PackedPath:
         self.compiled = compiler is not None
         self._targets = TensorCache(_TARGET_BYTES)
 
-    def answer_length(self, answer: str) -> int:
-        """As `AnswerPath.answer_length`."""
-        return len(self._model.answer_ids(answer))
+    def answer_ids(self, answer: str) -> list[int]:
+        """As `AnswerPath.answer_ids`."""
+        return self._model.answer_ids(answer)
 
     def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
         """As `AnswerPath.divergence`."""
         target = self._teacher(lessons)
         return linear_kl(self._model.states(_exchanges([lesson.pair for lesson in lessons])), target, self._model.head)
+
+    def student_logits(self, pairs: Sequence[Pair]) -> Tensor:
+        """As `AnswerPath.student_logits`."""
+        return self._model.states(_exchanges(pairs)) @ self._model.head.T
+
+    @torch.no_grad()
+    def teacher_logits(self, lessons: Sequence[Lesson]) -> Tensor:
+        """As `AnswerPath.teacher_logits`."""
+        return self._teacher(lessons) @ self._model.head.T
 
     def examine(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[Examined]:
         """As `AnswerPath.examine`."""
@@ -147,7 +153,7 @@ class PackedPath:
         states: list[Tensor | None] = [None if key is None else self._targets.get(key) for key in keys]
         missing = [index for index, found in enumerate(states) if found is None]
         if missing:
-            shown = [Exchange(lessons[i].shown, lessons[i].asked, lessons[i].pair.answer) for i in missing]
+            shown = [_as_taught(lessons[index]) for index in missing]
             with adapter_off(self._base):
                 fresh = self._model.states(shown)
             lengths = [len(self._model.answer_ids(exchange.answer)) for exchange in shown]
@@ -236,12 +242,16 @@ def _exchanges(pairs: Sequence[Pair]) -> list[Exchange]:
     return [Exchange(pair.image, pair.question, pair.answer) for pair in pairs]
 
 
+def _as_taught(lesson: Lesson) -> Exchange:
+    return Exchange(lesson.shown, lesson.asked, lesson.pair.answer, lesson.heard)
+
+
 def _decoded(image: EncodedImage | Image.Image) -> Image.Image:
     return image.decode() if isinstance(image, EncodedImage) else image
 
 
-def _key(lesson: Lesson) -> tuple[str, str, str] | None:
+def _key(lesson: Lesson) -> tuple[object, ...] | None:
     """What names a teacher's target that comes again; None for a disturbed image."""
     if not isinstance(lesson.shown, EncodedImage):
         return None
-    return lesson.shown.digest, lesson.asked, lesson.pair.answer
+    return lesson.shown.digest, lesson.asked, lesson.pair.answer, lesson.heard

@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
-from vgid_core.config import PerturbationConfig
+from vgid_core.intervention import PerturbationConfig
 
 _Perturbation = Callable[[Tensor, float, torch.Generator], Tensor]
 

@@ -64,7 +64,7 @@ class ProgressTracker:
         """Reports that `share` (0 to 1) of the present phase is done."""
         self._report(share)
 
-    def step_done(self, step: int, loss_forget: float, loss_retain: float | None) -> None:
+    def step_done(self, step: int, loss_forget: float | None, loss_retain: float | None) -> None:
         """Reports training step `step` (1-based) with its losses."""
         self._step, self._losses = step, (loss_forget, loss_retain)
         self._report(step / self._total_steps)

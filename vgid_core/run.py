@@ -14,7 +14,7 @@ from vgid_core.artifact import RunRecord, build_manifest, write_adapter, write_m
 from vgid_core.base_model import HostModel, load_base, require_trained, require_unchanged
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import DataError, PairSet
-from vgid_core.distil import BatchLoss, distil
+from vgid_core.distil import StepLoss, distil
 from vgid_core.errors import OutOfMemory
 from vgid_core.evaluate import Metric, evaluate
 from vgid_core.paths import choose_path, telling_pairs
@@ -95,8 +95,8 @@ def _run(
             on_metrics(stage, metrics)
         return metrics
 
-    def step_done(step: int, forget: BatchLoss, retain: BatchLoss | None) -> None:
-        tracker.step_done(step, forget.loss, None if retain is None else retain.loss)
+    def step_done(step: int, loss: StepLoss) -> None:
+        tracker.step_done(step, loss.forget, loss.retain)
 
     before = measure("before", Phase.baseline)
     clock.enter(Phase.distilling)

@@ -4,7 +4,9 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from vgid_core.config import InterventionConfig, PerturbationConfig, TrainingOverrides, UnlearnConfig
+from vgid_core.config import TrainingOverrides, UnlearnConfig
+from vgid_core.intervention import PerturbationConfig
+from vgid_core.methods import Vgid
 
 
 def test_config_data_and_progress_load_without_torch() -> None:
@@ -26,9 +28,9 @@ def test_config_data_and_progress_load_without_torch() -> None:
         {"lora": {"dropout": 1.0}},
         {"device": "gpu"},
         {"seed": -1},
-        {"intervention": {"perturbation": {"kind": "snow"}}},
-        {"intervention": {"perturbation": {"kind": "uniform", "strength": 0.5}}},
-        {"intervention": {"perturbation": {"kind": "gaussian", "strength": 9}}},
+        {"method": {"perturbation": {"kind": "snow"}}},
+        {"method": {"perturbation": {"kind": "uniform", "strength": 0.5}}},
+        {"method": {"perturbation": {"kind": "gaussian", "strength": 9}}},
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(values: dict[str, object]) -> None:
@@ -43,7 +45,7 @@ def test_overrides_change_what_they_name_and_nothing_else() -> None:
     expected["training"]["steps"] = 10
     expected["lora"] = expected["lora"] | {"rank": 8, "alpha": 16}  # the adapter's scale is kept
     expected["seed"] = 3
-    expected["intervention"]["instruction"] = ""
+    expected["method"]["instruction"] = ""
     assert changed.model_dump() == expected
     assert TrainingOverrides().apply_to(base) == base
 
@@ -51,7 +53,7 @@ def test_overrides_change_what_they_name_and_nothing_else() -> None:
 def test_overrides_can_swap_the_perturbation() -> None:
     override = TrainingOverrides(perturbation=PerturbationConfig(kind="diffusion", strength=300))
     changed = override.apply_to(UnlearnConfig())
-    assert changed.intervention.perturbation == PerturbationConfig(kind="diffusion", strength=300)
+    assert changed.method.perturbation == PerturbationConfig(kind="diffusion", strength=300)
 
 
 def test_overrides_beyond_a_requests_limits_are_refused() -> None:
@@ -61,5 +63,5 @@ def test_overrides_beyond_a_requests_limits_are_refused() -> None:
 
 
 def test_the_instruction_goes_before_the_question() -> None:
-    assert InterventionConfig(instruction="Forget.").instructed("Who is this?") == "Forget. Who is this?"
-    assert InterventionConfig(instruction="").instructed("Who is this?") == "Who is this?"
+    assert Vgid(instruction="Forget.").instructed("Who is this?") == "Forget. Who is this?"
+    assert Vgid(instruction="").instructed("Who is this?") == "Who is this?"

@@ -11,12 +11,15 @@ from torch.nn.utils import get_total_norm
 from tests.vgid_core.test_encoding import plain_logits
 from tests.vgid_core.tiny import pair_set, picture
 from vgid_core.base_model import BaseModel, adapter_off, answer_logits, attach_adapter, require_trained
-from vgid_core.config import InterventionConfig, LoraSettings, PerturbationConfig, UnlearnConfig
+from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.data import EncodedImage, Pair, PairSet
-from vgid_core.distil import Distiller, MasterAdamW, distil, draw_batches
+from vgid_core.distil import BatchLoss, Distiller, MasterAdamW, distil, draw_batches
 from vgid_core.errors import AdapterUntrained, TrainingDiverged
-from vgid_core.paths import AnswerPath, Lesson, PackedPath, PlainPath
+from vgid_core.intervention import PerturbationConfig
+from vgid_core.methods import Run, Vgid
+from vgid_core.paths import AnswerPath, PackedPath, PlainPath
 from vgid_core.perturb import perturb
+from vgid_core.teaching import Teacher
 
 MakePath = Callable[[BaseModel], AnswerPath]
 PATHS: list[MakePath] = [PlainPath, PackedPath]
@@ -37,6 +40,14 @@ def scrambled_adapter(base: BaseModel) -> torch.nn.Module:
             if ".lora_B." in name:
                 parameter.normal_(0, 0.2, generator=generator)
     return student.eval()
+
+
+def accumulated(
+    path: AnswerPath, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig, role: int, pairs: list[Pair]
+) -> BatchLoss:
+    """The gradient of the method's first update (forget, 0) or second (retain, 1) on these pairs."""
+    updates = settings.method.begin(Run(base, path, settings.training, settings.seed))
+    return Distiller(path, student, settings).accumulate(updates(pairs, pairs)[role])
 
 
 def by_hand(student: torch.nn.Module, base: BaseModel, pairs: list[Pair], teach: object) -> float:
@@ -60,55 +71,53 @@ def by_hand(student: torch.nn.Module, base: BaseModel, pairs: list[Pair], teach:
 def test_forget_loss_equals_the_paper_written_out(base: BaseModel, kind: str, path: MakePath) -> None:
     settings = config()
     settings = settings.model_copy(
-        update={"intervention": InterventionConfig(perturbation=PerturbationConfig.model_validate({"kind": kind}))}
+        update={"method": Vgid(perturbation=PerturbationConfig.model_validate({"kind": kind}))}
     )
     student = scrambled_adapter(base)
     pairs = list(FORGET)
-    trainer = Distiller(path(base), student, settings)
-    result = trainer.accumulate(trainer.forget_lessons(pairs), 1.0)
+    result = accumulated(path(base), base, student, settings, 0, pairs)
     noise = torch.Generator().manual_seed(settings.seed)
-    kind_of_noise = settings.intervention.perturbation
+    kind_of_noise = settings.method.perturbation
     shared = perturb(pairs[0].image.decode(), kind_of_noise, noise) if kind in ("uniform", "blank") else None
 
     def teach(pair: Pair) -> tuple[object, str]:
         disturbed = shared or perturb(pair.image.decode(), kind_of_noise, noise)
-        return disturbed, f"{settings.intervention.instruction} {pair.question}"
+        return disturbed, f"{settings.method.instruction} {pair.question}"
 
-    assert result.loss == pytest.approx(by_hand(student, base, pairs, teach), rel=1e-4)
-    assert result.loss > 0.01
+    assert result.losses[0][0] == pytest.approx(by_hand(student, base, pairs, teach), rel=1e-4)
+    assert result.losses[0][0] > 0.01
 
 
 @pytest.mark.parametrize("path", PATHS, ids=["plain", "packed"])
 def test_retain_loss_equals_the_paper_written_out(base: BaseModel, path: MakePath) -> None:
     student = scrambled_adapter(base)
-    trainer = Distiller(path(base), student, config())
-    result = trainer.accumulate([Lesson.retain(pair) for pair in RETAIN], 1.0)
+    result = accumulated(path(base), base, student, config(), 1, list(RETAIN))
     expected = by_hand(student, base, list(RETAIN), lambda pair: (pair.image.decode(), pair.question))
-    assert result.loss == pytest.approx(expected, rel=1e-4)
+    assert result.losses[0][0] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=["plain", "packed"])
 def test_an_untrained_student_without_intervention_has_no_loss(base: BaseModel, path: MakePath) -> None:
     """Teacher and student prompts have equal length here, so any misalignment would show as a loss."""
-    quiet = InterventionConfig(perturbation=PerturbationConfig(kind="none"), instruction="")
+    quiet = Vgid(perturbation=PerturbationConfig(kind="none"), instruction="")
     student = attach_adapter(base, LoraSettings())
-    trainer = Distiller(path(base), student, config().model_copy(update={"intervention": quiet}))
-    assert trainer.accumulate(trainer.forget_lessons(list(FORGET)), 1.0).loss == pytest.approx(0.0, abs=1e-6)
+    settings = config().model_copy(update={"method": quiet})
+    result = accumulated(path(base), base, student, settings, 0, list(FORGET))
+    assert result.losses[0][0] == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=["plain", "packed"])
-@pytest.mark.parametrize("forget", [True, False])
-def test_eight_micro_batches_of_one_are_one_of_eight(base: BaseModel, forget: bool, path: MakePath) -> None:
+@pytest.mark.parametrize("role", [0, 1], ids=["forget", "retain"])
+def test_eight_micro_batches_of_one_are_one_of_eight(base: BaseModel, role: int, path: MakePath) -> None:
     student = scrambled_adapter(base)
     results, gradients = [], []
     for size in (8, 3, 1):
         student.zero_grad()
-        trainer = Distiller(path(base), student, config(micro_batch_size=size))
-        lessons = trainer.forget_lessons(list(FORGET)) if forget else [Lesson.retain(pair) for pair in FORGET]
-        results.append(trainer.accumulate(lessons, 1.7))
+        settings = config(micro_batch_size=size, forget_weight=1.7, retain_weight=1.7)
+        results.append(accumulated(path(base), base, student, settings, role, list(FORGET)))
         gradients.append([p.grad.clone() for p in student.parameters() if p.grad is not None])
     for other, gradient in zip(results[1:], gradients[1:], strict=True):
-        assert other.loss == pytest.approx(results[0].loss, rel=1e-5)
+        assert other.losses[0] == pytest.approx(results[0].losses[0], rel=1e-5)
         assert other.gradient_norm == pytest.approx(results[0].gradient_norm, rel=1e-4)
         gap = get_total_norm([a - b for a, b in zip(gradient, gradients[0], strict=True)])
         assert float(gap) <= 1e-4 * results[0].gradient_norm
@@ -116,9 +125,11 @@ def test_eight_micro_batches_of_one_are_one_of_eight(base: BaseModel, forget: bo
 
 def test_the_weight_scales_the_gradient_and_not_the_reported_loss(base: BaseModel) -> None:
     student = scrambled_adapter(base)
-    trainer = Distiller(PlainPath(base), student, config())
-    once, thrice = (trainer.accumulate([Lesson.retain(pair) for pair in RETAIN], weight) for weight in (1.0, 3.0))
-    assert thrice.loss == pytest.approx(once.loss, rel=1e-6)
+    once, thrice = (
+        accumulated(PlainPath(base), base, student, config(retain_weight=weight), 1, list(RETAIN))
+        for weight in (1.0, 3.0)
+    )
+    assert thrice.losses[0] == pytest.approx(once.losses[0], rel=1e-6)
     # the first call's gradient is still there: 1 + 3
     assert thrice.gradient_norm == pytest.approx(4 * once.gradient_norm, rel=1e-4)
 
@@ -190,7 +201,7 @@ def test_both_halves_of_the_intervention_change_the_teacher(base: BaseModel) -> 
     pair = FORGET.pairs[0]
     image, noise = pair.image.decode(), torch.Generator().manual_seed(0)
     noised = perturb(image, PerturbationConfig(), noise)
-    told = InterventionConfig().instructed(pair.question)
+    told = Vgid().instructed(pair.question)
 
     def teacher(picture: object, question: str) -> torch.Tensor:
         with torch.inference_mode():
@@ -204,13 +215,13 @@ def test_both_halves_of_the_intervention_change_the_teacher(base: BaseModel) -> 
 
 def test_without_a_retain_weight_only_the_forget_term_is_trained(base: BaseModel) -> None:
     heard = []
-    distil(base, FORGET, RETAIN, config(retain_weight=0), lambda step, f, r: heard.append((step, r)))
+    distil(base, FORGET, RETAIN, config(retain_weight=0), lambda step, loss: heard.append((step, loss.retain)))
     assert heard == [(1, None), (2, None), (3, None), (4, None)]
 
 
 def test_the_loss_falls(base: BaseModel) -> None:
     losses = []
-    distil(base, FORGET, RETAIN, config(steps=40, forget_batch_size=8), lambda step, f, r: losses.append(f.loss))
+    distil(base, FORGET, RETAIN, config(steps=40, forget_batch_size=8), lambda step, loss: losses.append(loss.forget))
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
 
 
@@ -241,11 +252,10 @@ def test_an_update_in_bfloat16_keeps_what_rounding_would_lose() -> None:
     assert parameter.detach().float().tolist() == pytest.approx([0.99] * 4, abs=0.004)
 
 
-def seen_by_the_teacher(base: BaseModel, student: torch.nn.Module, steps: int, **intervention: object) -> list[str]:
+def seen_by_the_teacher(steps: int, **intervention: object) -> list[str]:
     """sha256 of the pixels that the teacher is shown in each step."""
-    settings = config().model_copy(update={"intervention": InterventionConfig.model_validate(intervention)})
-    trainer = Distiller(PackedPath(base), student, settings)
-    shown = [trainer.forget_lessons(FORGET.pairs[:4])[0].shown for _ in range(steps)]
+    teacher = Teacher(Vgid.model_validate(intervention), seed=5)
+    shown = [teacher.lessons(FORGET.pairs[:4])[0].shown for _ in range(steps)]
     return [hashlib.sha256(_pixels(image)).hexdigest() for image in shown]
 
 
@@ -253,21 +263,19 @@ def _pixels(image: object) -> bytes:
     return (image.decode() if isinstance(image, EncodedImage) else image).tobytes()
 
 
-def test_noise_is_new_each_time_or_one_of_so_many_draws(base: BaseModel) -> None:
-    student = attach_adapter(base, LoraSettings())
-    assert len(set(seen_by_the_teacher(base, student, 12))) == 12
-    assert len(set(seen_by_the_teacher(base, student, 40, noise_draws=3))) == 3
-    assert len(set(seen_by_the_teacher(base, student, 5, perturbation={"kind": "blank"}))) == 1
+def test_noise_is_new_each_time_or_one_of_so_many_draws() -> None:
+    assert len(set(seen_by_the_teacher(12))) == 12
+    assert len(set(seen_by_the_teacher(40, noise_draws=3))) == 3
+    assert len(set(seen_by_the_teacher(5, perturbation={"kind": "blank"}))) == 1
 
 
 @pytest.mark.parametrize("intervention", [{"noise_draws": 1}, {"perturbation": {"kind": "blur"}}])
 def test_what_the_teacher_says_to_a_fixed_draw_is_computed_once(base: BaseModel, intervention: dict) -> None:
-    settings = config().model_copy(update={"intervention": InterventionConfig.model_validate(intervention)})
-    path = PackedPath(base)
-    trainer = Distiller(path, attach_adapter(base, LoraSettings()), settings)
+    path, teacher = PackedPath(base), Teacher(Vgid.model_validate(intervention), seed=5)
+    attach_adapter(base, LoraSettings())
     passes = []
     handle = base.model.get_decoder().register_forward_hook(lambda module, given, out: passes.append(1))
-    values = [path.divergence(trainer.forget_lessons(FORGET.pairs[:4])) for _ in range(3)]
+    values = [path.divergence(teacher.lessons(FORGET.pairs[:4])) for _ in range(3)]
     handle.remove()
     assert len(passes) == 4, "the teacher once, the student each time"
     assert torch.allclose(values[0], values[2], atol=1e-6)

@@ -18,9 +18,10 @@ from vgid_core.base_model import BaseModel, attach_adapter, load_base
 from vgid_core.block_attention import group_masks
 from vgid_core.config import LoraSettings
 from vgid_core.fused_head import linear_kl
+from vgid_core.lessons import Lesson
 from vgid_core.losses import token_kl
 from vgid_core.packing import PADDING, PREFIX, Packed, Row, pack, sparse_mask
-from vgid_core.paths import Lesson, PackedPath, PlainPath, choose_path
+from vgid_core.paths import PackedPath, PlainPath, choose_path
 
 FAMILIES: dict[str, Callable[[Path], Path]] = {"llava": save_tiny_model, "qwen2.5-vl": save_tiny_qwen}
 SIZES = [(32, 32), (64, 32), (48, 80)]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vgid_core.config import STRENGTHS, PerturbationConfig
+from vgid_core.intervention import STRENGTHS, PerturbationConfig
 from vgid_core.perturb import perturb
 
 KINDS = ["uniform", "gaussian", "diffusion", "blur", "patch_shuffle", "blank"]

@@ -1,0 +1,35 @@
+"""What a method of unlearning is: settings that begin a run, and then updates for every step."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vgid_core.lessons import Updates
+from vgid_core.strict import Strict
+
+if TYPE_CHECKING:
+    from vgid_core.base_model import BaseModel
+    from vgid_core.config import TrainingConfig
+    from vgid_core.paths import AnswerPath
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a method is given: the student with its teacher, by way of `path`, and the weights of the two roles."""
+
+    base: BaseModel
+    path: AnswerPath
+    training: TrainingConfig
+    seed: int
+
+
+class Method(Strict):
+    """Settings of one method. The API reads them too, so its modules import torch in `begin` alone."""
+
+    name: str
+
+    @abstractmethod
+    def begin(self, run: Run) -> Updates:
+        """The function that makes each step's updates; what it keeps from step to step is its own."""

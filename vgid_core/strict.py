@@ -1,0 +1,11 @@
+"""The one base of everything that is told to a run."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Strict(BaseModel):
+    """Settings that can't be changed, know no unknown field and hold no infinity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
