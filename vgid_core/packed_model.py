@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -76,6 +77,9 @@ class PackedModel:
         # FlexAttention skips what the mask leaves empty, but is slow and without gradients on CPU.
         self._sparse = base.device.type == "cuda"
         self._image_token = self._inner.config.image_token_id
+        # transformers 5.24 renamed the argument in most families.
+        taken = signature(self._inner.forward).parameters
+        self._cache_argument = "cache" if "cache" in taken else "past_key_values"
 
     def states(self, exchanges: Sequence[Exchange]) -> Tensor:
         """Hidden states that predict the answers, [answer tokens of all exchanges in their order, hidden]."""
@@ -129,8 +133,8 @@ class PackedModel:
                 packed.positions[:, None],
                 sparse_mask(packed) if self._sparse else None,
                 attention="flex_attention" if self._sparse else block_attention.NAME,
+                cache=cache,
                 mm_encoder_outputs={"image": encoded},
-                past_key_values=cache,
                 **({} if self._sparse else {"groups": block_attention.group_masks(packed, self._base.dtype)}),
             )[0]
         finally:
@@ -155,7 +159,15 @@ class PackedModel:
         finally:
             del mlp.forward
 
-    def run(self, ids: Tensor, positions: Tensor, mask: Any, attention: str = "sdpa", **inputs: Any) -> Tensor:
+    def run(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        mask: Any,
+        attention: str = "sdpa",
+        cache: Cache | None = None,
+        **inputs: Any,
+    ) -> Tensor:
         """Last hidden states [rows, length, hidden] of ids [rows, length] at positions [axes, rows, length]."""
         before = self._decoder.config._attn_implementation
         try:
@@ -164,7 +176,8 @@ class PackedModel:
                 input_ids=ids,
                 attention_mask=mask,
                 position_ids=positions[0] if positions.shape[0] == 1 else positions,
-                use_cache=inputs.get("past_key_values") is not None,
+                use_cache=cache is not None,
+                **{self._cache_argument: cache},
                 **inputs,
             ).last_hidden_state
             return output
