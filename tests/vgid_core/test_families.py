@@ -14,7 +14,9 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.attention.flex_attention import flex_attention
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.integrations import flex_attention as transformers_flex
 
 from tests.vgid_core.families import gemma3, idefics3, internvl, llava_next, mllama, paligemma, qwen3_vl, smolvlm
 from tests.vgid_core.test_packing import photo
@@ -59,6 +61,15 @@ CONFIG = UnlearnConfig.model_validate(
 )
 
 
+def documented_paths() -> dict[str, str]:
+    """From the table in the docs: path by type."""
+    rows = re.findall(r"^\| [^|]+ \| `(\w+)` \| (\w+) \|", DOCUMENTED.read_text(encoding="utf-8"), re.MULTILINE)
+    return dict(rows)
+
+
+PACKED = [kind for kind, path in documented_paths().items() if path == "packed"]
+
+
 @dataclass(frozen=True)
 class Family:
     """A type of model, and where a tiny one of it lies."""
@@ -75,12 +86,6 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def pairs_of(first: int, count: int) -> list[Pair]:
     """Two questions a photo, photos of three sizes, answers of four lengths."""
     return [Pair(photo(first + i // 2), SENTENCES[i % 3], SENTENCES[4 + i % 4]) for i in range(count)]
-
-
-def documented_paths() -> dict[str, str]:
-    """From the table in the docs: path by type."""
-    rows = re.findall(r"^\| [^|]+ \| `(\w+)` \| (\w+) \|", DOCUMENTED.read_text(encoding="utf-8"), re.MULTILINE)
-    return dict(rows)
 
 
 def randomise(student: nn.Module) -> None:
@@ -273,3 +278,17 @@ def test_photos_are_told_by_their_size_in_tiles(tmp_path: Path) -> None:
     rows = base.encoder.prompts(images, ["Who?"] * 2)["input_ids"]
     tiles = [base.encoder._tokenizer.decode(row).count("<row_") for row in rows]
     assert tiles == [4, 2]
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
+@pytest.mark.parametrize("family", PACKED, indirect=True)
+def test_the_accelerators_attention_gives_the_same(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FlexAttention on padded rows, uncompiled: a CPU can do that much."""
+    monkeypatch.setattr(
+        transformers_flex,
+        "compile_friendly_flex_attention",
+        lambda query, key, value, training=False, **options: flex_attention(query, key, value, **options),
+    )
+    path = PackedPath(load_base(str(family.folder), CONFIG))
+    path._model._sparse = True
+    assert path.deviation(pairs_of(0, 3)) < 1e-4
