@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vgid_core.data import DataError, Pair
+from vgid_core.data import DataError, EncodedImage, Pair
 from vgid_core.readers.reading import Item, LeftOut
 from vgid_core.readers.tables import arrow_rows, image_in, parquet_files, parquet_rows, text_in
 
@@ -21,19 +21,21 @@ def recognises(path: Path) -> bool:
 
 def items(path: Path, choice: str | None = None) -> Iterator[Item]:
     """A pair a row. `choice` names the split, where there are several."""
+    images: dict[str, EncodedImage] = {}
     if parquet := parquet_files(path):
         _refuse(choice, "a Parquet file has no splits to choose from")
-        yield from _pairs(parquet_rows(parquet, COLUMNS))
+        yield from _pairs(parquet_rows(parquet, COLUMNS), images)
         return
     if (path / "dataset_dict.json").is_file():
         path = path / _split(_object(path / "dataset_dict.json").get("splits"), choice)
     else:
         _refuse(choice, "holds one split, and none can be chosen")
     for file in _arrow_files(path):
-        yield from _pairs(arrow_rows(file))
+        yield from _pairs(arrow_rows(file), images)
 
 
-def _pairs(rows: Iterable[Mapping[str, Any]]) -> Iterator[Item]:
+def _pairs(rows: Iterable[Mapping[str, Any]], images: dict[str, EncodedImage]) -> Iterator[Item]:
+    """Rows about one photo hold its bytes each time; here they share them."""
     for row in rows:
         try:
             image = image_in(row.get("image"))
@@ -41,7 +43,10 @@ def _pairs(rows: Iterable[Mapping[str, Any]]) -> Iterator[Item]:
         except DataError as error:
             yield error
             continue
-        yield LeftOut("rows without an image") if image is None else Pair(image, question, answer)
+        if image is None:
+            yield LeftOut("rows without an image")
+        else:
+            yield Pair(images.setdefault(image.digest, image), question, answer)
 
 
 def _arrow_files(folder: Path) -> list[Path]:
