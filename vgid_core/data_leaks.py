@@ -29,7 +29,7 @@ class Sighting:
     """What is kept of an image that was decoded once: its size, and a fingerprint of how it looks.
 
     `look` [64] is the grey image in 8 x 8 fields, less its mean, of length one; zeros where nothing can be seen. The
-    product of two is their correlation, so brightness and contrast don't count.
+    product of two is their correlation, so brightness and contrast don't count, short of what they clip.
     """
 
     size: tuple[int, int]
