@@ -79,7 +79,8 @@ def write_mllmu(root: Path) -> Path:
     photos = [[cell(jpeg(10 * number)), cell(jpeg(10 * number + 1))] for number in range(3)]
     tested = [mllmu_person(number) | {"images": photos[number]} for number in range(3)]
     write_parquet(root / "Test_Set", tested, {"images": [datasets.Image()], **MLLMU})
-    metadata = json.dumps([{"Question": "Who?", "Answer": "Ada."}, {"Question": "Where?", "Answer": "Here."}])
+    asked = [("Who?", "Ada."), ("When?", ""), ("Where?", "Here.")]
+    metadata = json.dumps([{"Question": question, "Answer": answer} for question, answer in asked])
     trained = [{"image": cell(jpeg(5)), "ID": "000", "metadata": metadata}]
     write_parquet(root / "ft_Data", trained, {"image": datasets.Image(), "ID": TEXT, "metadata": TEXT})
     return root

@@ -1,6 +1,8 @@
 import io
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -268,3 +270,11 @@ def test_every_kind_of_byte_is_survived(seed: int, tmp_path: Path) -> None:
         assert run(tmp_path / source).exit_code == 1
     for form in ("jsonl", "folder", "mllmu", "clear", "fiubench", "dataset"):
         assert run(f"{form}:{tmp_path}").exit_code == 1
+
+
+def test_neither_readers_nor_the_command_load_what_they_may_not_need() -> None:
+    code = (
+        "import sys, vgid_core.commands.data; print([m for m in ('torch', 'pyarrow', 'datasets') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -129,10 +129,15 @@ def test_mllmu_test_set_shows_every_other_photo_of_the_forgotten_people_alone(tm
     assert len(read_set(f"mllmu:{root / 'Test_Set'}")) == 6
 
 
-def test_mllmu_training_splits(tmp_path: Path) -> None:
-    pairs = read_set(str(write_mllmu(tmp_path) / "ft_Data"))
+def test_mllmu_training_splits_have_questions_and_no_tasks(tmp_path: Path) -> None:
+    source = str(write_mllmu(tmp_path) / "ft_Data")
+    found = read(source)
+    pairs = found.pair_set()
+    assert found.left_out == {"questions without text, or without an answer": 1}
     assert texts(pairs) == [("Who?", "Ada."), ("Where?", "Here.")]
     assert pairs.pairs[0].image is pairs.pairs[1].image
+    with pytest.raises(DataError, match="has no tasks"):
+        read_set(f"{source}#mask")
 
 
 @pytest.mark.parametrize("choice", ["", "#nonsense", "#people=forget_5", "#Test_Set,people=nobody", "#.."])

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from vgid_core.config import EvaluationConfig
 from vgid_core.data import DataError
@@ -99,12 +100,14 @@ def _print(report: DataReport, console: Console) -> None:
             console.print(f"{one.name}: left out {count} {reason}", markup=False, soft_wrap=True)
     if report.findings:
         console.print(_findings_table(report.findings))
-    errors, warnings = (sum(f.level == level for f in report.findings) for level in ("error", "warning"))
-    console.print(f"{errors} kinds of errors, {warnings} of warnings" if report.findings else "nothing found")
+    errors, warnings = (
+        sum(len(f.places) for f in report.findings if f.level == level) for level in ("error", "warning")
+    )
+    console.print(f"errors: {errors}, warnings: {warnings}" if report.findings else "nothing found")
 
 
 def _sets_table(report: DataReport) -> Table:
-    table = Table("set", title_justify="left")
+    table = Table(Column("set", no_wrap=True))
     for heading in ("pairs", "images", "MB", "pixels", f"question, {report.unit}", f"answer, {report.unit}"):
         table.add_column(heading, justify="right")
     for one in report.sets:
@@ -115,13 +118,13 @@ def _sets_table(report: DataReport) -> Table:
 
 
 def _findings_table(findings: tuple[Finding, ...]) -> Table:
-    table = Table("", "kind", "what", "places", "")
+    table = Table("", "kind", "what", "where")
     for finding in findings:
         style = "red" if finding.level == "error" else "yellow"
-        shown = ", ".join(finding.places[:_PLACES_SHOWN])
+        where = ", ".join(finding.places[:_PLACES_SHOWN])
         more = len(finding.places) - _PLACES_SHOWN
-        rest = f"and {more} more" if more > 0 else ""
-        table.add_row(f"[{style}]{finding.level}[/]", finding.kind, finding.message, shown.replace("[", r"\["), rest)
+        where += f" and {more} more" if more > 0 else ""
+        table.add_row(f"[{style}]{finding.level}[/]", finding.kind, finding.message, Text(where))
     return table
 
 

@@ -45,17 +45,19 @@ def items(path: Path, choice: str | None = None) -> Iterator[Item]:
         raise DataError("holds no Parquet file: choose a folder inside with '#', such as #forget_5", "")
     known = None if people is None else _people(_beside(path, config, people))
     training = _TRAINING in columns_of(files[0])
+    if training and task is not None:
+        raise DataError(f"a training split has no tasks, so '#{task}' can't be chosen", "")
     for row in parquet_rows(files, ["image", "images", "ID", _TRAINING, "question", *_COLUMNS.values()]):
         if known is not None and row.get("ID") not in known:
             continue
         try:
-            yield from _trained(row) if training else _asked(row, task)
+            yield from _trained(row) if training else _asked(row, task or "generation")
         except DataError as error:
             yield error
 
 
-def _chosen(path: Path, choice: str | None) -> tuple[Task, str | None, str | None]:
-    task: Task = "generation"
+def _chosen(path: Path, choice: str | None) -> tuple[Task | None, str | None, str | None]:
+    task: Task | None = None
     config = people = None
     for word in (choice or "").split(",") if choice else []:
         if word in _COLUMNS:
@@ -134,11 +136,12 @@ def _trained(row: Mapping[str, Any]) -> Iterator[Item]:
         return
     photos = yield from _photos(row)
     for record in records:
+        question, answer = record.get("Question"), record.get("Answer")
+        if not question or not answer:  # the authors skip these, too
+            yield LeftOut("questions without text, or without an answer")
+            continue
         for photo in photos:
-            try:
-                yield Pair(photo, text_in(record, "Question", "question"), text_in(record, "Answer", "answer"))
-            except DataError as error:
-                yield error
+            yield _pair(photo, {"Question": question, "Ground_Truth": answer}, "generation")
 
 
 def _photos(row: Mapping[str, Any]) -> Generator[Item, None, list[EncodedImage]]:
