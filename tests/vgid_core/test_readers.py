@@ -250,6 +250,14 @@ def test_a_broken_shard_is_named(tmp_path: Path) -> None:
         read_set(str(tmp_path / "set"))
 
 
+def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
+    file = next(write_parquet(tmp_path, ROWS, COLUMNS).iterdir())
+    data = file.read_bytes()
+    file.write_bytes(data[:4] + b"x" * 2000 + data[2004:])
+    with pytest.raises(DataError, match=rf"^forget: {file.name} is damaged$"):
+        read_set(str(tmp_path), "forget")
+
+
 def test_without_the_extra_the_error_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_parquet(tmp_path, ROWS, COLUMNS)
     monkeypatch.setitem(sys.modules, "pyarrow", None)

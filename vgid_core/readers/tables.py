@@ -33,8 +33,11 @@ def parquet_rows(files: Sequence[Path], columns: Sequence[str]) -> Iterator[dict
     for file in files:
         parquet = _opened(file)
         wanted = [name for name in columns if name in parquet.schema_arrow.names]
-        for batch in parquet.iter_batches(batch_size=_ROWS, columns=wanted):
-            yield from batch.to_pylist()
+        try:
+            for batch in parquet.iter_batches(batch_size=_ROWS, columns=wanted):
+                yield from batch.to_pylist()
+        except (_arrow().ArrowException, OSError):
+            raise DataError(f"{file.name} is damaged", "") from None
 
 
 def arrow_rows(file: Path) -> Iterator[dict[str, Any]]:
@@ -45,7 +48,7 @@ def arrow_rows(file: Path) -> Iterator[dict[str, Any]]:
             for batch in stream:
                 for start in range(0, batch.num_rows, _ROWS):
                     yield from batch.slice(start, _ROWS).to_pylist()
-    except (arrow.ArrowInvalid, OSError):
+    except (arrow.ArrowException, OSError):
         raise DataError(f"{file.name} is no readable Arrow stream", "") from None
 
 
@@ -87,7 +90,7 @@ def _opened(file: Path) -> Any:
 
     try:
         return parquet.ParquetFile(file)
-    except (arrow.ArrowInvalid, OSError):
+    except (arrow.ArrowException, OSError):
         raise DataError(f"{file.name} is no readable Parquet file", "") from None
 
 
