@@ -1,4 +1,7 @@
-"""`vgid data`: what is wrong with a run's sets, before a run. Prints places and counts, never what a pair holds."""
+"""`vgid data`: a run's sets, in every format, checked before it starts.
+
+Prints places and counts, never what a pair holds.
+"""
 
 from __future__ import annotations
 
