@@ -169,14 +169,17 @@ def digest_of(source: str) -> str:
     return total.hexdigest()
 
 
-def attach_adapter(base: BaseModel, settings: LoraSettings) -> PeftModel:
-    """Wraps `base.model` in a fresh LoRA whose output is zero (B = 0), so student and base start out equal."""
+def attach_adapter(base: BaseModel, settings: LoraSettings, reach: int | None = None) -> PeftModel:
+    """Wraps `base.model` in a fresh LoRA whose output is zero (B = 0), so student and base start out equal.
+
+    `reach`: only the decoder's first so many layers get one.
+    """
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         init_lora_weights="gaussian",
-        target_modules=adapter_pattern(base.model, settings.scope),
+        target_modules=adapter_pattern(base.model, settings.scope, reach),
         bias="none",
     )
     student: PeftModel = get_peft_model(base.model, config, autocast_adapter_dtype=False)
@@ -189,10 +192,11 @@ def attach_adapter(base: BaseModel, settings: LoraSettings) -> PeftModel:
     return student
 
 
-def adapter_pattern(model: Any, scope: str) -> str:
+def adapter_pattern(model: Any, scope: str, reach: int | None = None) -> str:
     """A regular expression over module names: every linear layer of the language tower, with vision if in scope.
 
-    Raises ModelNotSupported when the language tower can't be told from the rest.
+    `reach` leaves out the decoder's layers from that number on. Raises ModelNotSupported when the language tower can't
+    be told from the rest.
     """
     decoder = model.get_decoder()
     names = {id(module): name for name, module in model.named_modules()}
@@ -206,7 +210,9 @@ def adapter_pattern(model: Any, scope: str) -> str:
             leaves.add(name.rsplit(".", 1)[-1])
     choice = "|".join(re.escape(leaf) for leaf in sorted(leaves))
     inside = "" if scope == "language+vision" else f"{re.escape(prefix)}\\."
-    return rf"{inside}(?:.*\.)?(?:{choice})"
+    beyond = [names[id(layer)] for layer in decoder.layers[reach:]] if reach is not None else []
+    upper = rf"(?!(?:{'|'.join(map(re.escape, beyond))})\.)" if beyond else ""
+    return rf"{upper}{inside}(?:.*\.)?(?:{choice})"
 
 
 @contextmanager
@@ -222,6 +228,21 @@ def adapter_off(base: BaseModel) -> Iterator[None]:
     finally:
         for layer in base.adapted:
             layer._disable_adapters = False
+
+
+@contextmanager
+def layer_outputs(base: BaseModel, layer: int) -> Iterator[list[Tensor]]:
+    """Within, every pass through the model adds the states after this decoder layer: [rows, length, hidden]."""
+    outputs: list[Tensor] = []
+
+    def hear(module: nn.Module, inputs: Any, output: Any) -> None:
+        outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    handle = base.model.get_decoder().layers[layer].register_forward_hook(hear)
+    try:
+        yield outputs
+    finally:
+        handle.remove()
 
 
 def answer_logits(base: BaseModel, batch: Batch) -> Tensor:
