@@ -27,7 +27,7 @@ class Rmu(Method):
     title = "RMU (arXiv 2403.03218) on states that predict answer tokens"
 
     name: Literal["rmu"] = "rmu"
-    coefficient: float = Field(default=20.0, gt=0, le=10_000, description="c: the length that states are pulled to")
+    coefficient: float = Field(default=6.5, gt=0, le=10_000, description="c: the length that states are pulled to")
     depth: float = Field(default=0.5, gt=0, le=1, description="which layer: at this share of the decoder's depth")
 
     def reach(self, layers: int) -> int:
