@@ -30,7 +30,7 @@ from vgid_core.data import Pair, PairSet
 
 DOCS = Path(__file__).parent.parent / "docs"
 BEGIN, END = "<!-- written by bench/compare_methods.py -->", "<!-- until here -->"
-BUDGET = Budget(learning_rates=(3e-4, 1e-3, 3e-3), retain_weights=(1.0, 4.0), steps=(60,))
+BUDGET = Budget(learning_rates=(5e-4, 3e-3), retain_weights=(1.0, 4.0), steps=(60,))
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def demo_data() -> ComparisonData:
-    """The demo's request, its probes, and strangers for membership attacks. Each forget pair's fact is the attribute."""
+    """The demo's request and its probes, strangers for membership attacks, and each forget pair's own fact."""
     demo = make()
     return ComparisonData(
         forget=demo.forget,

@@ -116,14 +116,14 @@ def _data(forget: Path, retain: Path, probes: list[str], utility: list[str], nev
     return ComparisonData(
         forget=forgotten,
         retain=PairSet.from_jsonl(retain, "retain"),
-        probes=tuple(map(_measured, probes)),
-        utility=tuple(map(_measured, utility)),
+        probes=tuple(map(measured_set, probes)),
+        utility=tuple(map(measured_set, utility)),
         never_seen=None if never_seen is None else PairSet.from_jsonl(never_seen, "never_seen"),
         facts=read_facts(forget, forgotten),
     )
 
 
-def _measured(given: str) -> PairSet:
+def measured_set(given: str) -> PairSet:
     """A set by `name=file`, or by a file alone, whose name it then has."""
     name, separator, file = given.partition("=")
     return PairSet.from_jsonl(file, name) if separator else PairSet.from_jsonl(given)
