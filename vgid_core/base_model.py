@@ -162,14 +162,17 @@ def digest_of(source: str) -> str:
     return total.hexdigest()
 
 
-def attach_adapter(base: BaseModel, settings: LoraSettings) -> PeftModel:
-    """Wraps `base.model` in a fresh LoRA whose output is zero (B = 0), so student and base start out equal."""
+def attach_adapter(base: BaseModel, settings: LoraSettings, reach: int | None = None) -> PeftModel:
+    """Wraps `base.model` in a fresh LoRA whose output is zero (B = 0), so student and base start out equal.
+
+    `reach`: only the decoder's first so many layers get one.
+    """
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         init_lora_weights="gaussian",
-        target_modules=adapter_pattern(base.model, settings.scope),
+        target_modules=adapter_pattern(base.model, settings.scope, reach),
         bias="none",
     )
     student: PeftModel = get_peft_model(base.model, config, autocast_adapter_dtype=False)
@@ -195,6 +198,21 @@ def adapter_off(base: BaseModel) -> Iterator[None]:
     finally:
         for layer in base.adapted:
             layer._disable_adapters = False
+
+
+@contextmanager
+def layer_outputs(base: BaseModel, layer: int) -> Iterator[list[Tensor]]:
+    """Within, every pass through the model adds the states after this decoder layer: [rows, length, hidden]."""
+    outputs: list[Tensor] = []
+
+    def hear(module: nn.Module, inputs: Any, output: Any) -> None:
+        outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    handle = base.model.get_decoder().layers[layer].register_forward_hook(hear)
+    try:
+        yield outputs
+    finally:
+        handle.remove()
 
 
 def answer_logits(base: BaseModel, batch: Batch) -> Tensor:

@@ -52,10 +52,11 @@ def empty_model(config: PreTrainedConfig) -> Any:
         return AutoModelForImageTextToText.from_config(config)  # type: ignore[no-untyped-call]
 
 
-def adapter_pattern(model: Any, scope: str) -> str:
+def adapter_pattern(model: Any, scope: str, reach: int | None = None) -> str:
     """A regular expression over module names: every linear layer of the language tower, with vision if in scope.
 
-    Raises ModelNotSupported when the language tower can't be told from the rest.
+    `reach` leaves out the decoder's layers from that number on. Raises ModelNotSupported when the language tower can't
+    be told from the rest.
     """
     decoder = model.get_decoder()
     names = {id(module): name for name, module in model.named_modules()}
@@ -69,7 +70,9 @@ def adapter_pattern(model: Any, scope: str) -> str:
             leaves.add(name.rsplit(".", 1)[-1])
     choice = "|".join(re.escape(leaf) for leaf in sorted(leaves))
     inside = "" if scope == "language+vision" else f"{re.escape(prefix)}\\."
-    return rf"{inside}(?:.*\.)?(?:{choice})"
+    beyond = [names[id(layer)] for layer in decoder.layers[reach:]] if reach is not None else []
+    upper = rf"(?!(?:{'|'.join(map(re.escape, beyond))})\.)" if beyond else ""
+    return rf"{upper}{inside}(?:.*\.)?(?:{choice})"
 
 
 def _supported_config(source: str) -> PreTrainedConfig:

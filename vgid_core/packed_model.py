@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import Cache
 
 from vgid_core import block_attention
-from vgid_core.base_model import BaseModel
+from vgid_core.base_model import BaseModel, layer_outputs
 from vgid_core.data import EncodedImage
 from vgid_core.errors import ModelNotSupported
 from vgid_core.image_features import VisionSide
@@ -89,6 +89,13 @@ class PackedModel:
         places = torch.cat(layout.predicts).to(self._base.device)
         with self._last_mlp_at(places):
             return self.hidden(layout, compiled=True)[places]
+
+    def layer_states(self, exchanges: Sequence[Exchange], layer: int) -> Tensor:
+        """As `states`, after the decoder layer of this number (0-based) instead of the last."""
+        layout = self.lay_out(exchanges)
+        with layer_outputs(self._base, layer) as outputs:
+            self.hidden(layout)
+        return outputs[0][0, torch.cat(layout.predicts).to(self._base.device)]
 
     def lay_out(self, exchanges: Sequence[Exchange]) -> Layout:
         """The exchanges in one row; those with the same image share its prefix."""
