@@ -192,6 +192,7 @@ def attach_adapter(base: BaseModel, settings: LoraSettings) -> PeftModel:
 def adapter_pattern(model: Any, scope: str) -> str:
     """A regular expression over module names: every linear layer of the language tower, with vision if in scope.
 
+    Vision layers above the one whose states the language tower gets are left out: they could never be trained.
     Raises ModelNotSupported when the language tower can't be told from the rest.
     """
     decoder = model.get_decoder()
@@ -205,8 +206,26 @@ def adapter_pattern(model: Any, scope: str) -> str:
         if isinstance(module, nn.Linear) and module is not head:
             leaves.add(name.rsplit(".", 1)[-1])
     choice = "|".join(re.escape(leaf) for leaf in sorted(leaves))
-    inside = "" if scope == "language+vision" else f"{re.escape(prefix)}\\."
-    return rf"{inside}(?:.*\.)?(?:{choice})"
+    if scope == "language":
+        return rf"{re.escape(prefix)}\.(?:.*\.)?(?:{choice})"
+    unread = "".join(rf"(?!{re.escape(name)}\.)" for name in _unread_layers(model, prefix))
+    return rf"{unread}(?:.*\.)?(?:{choice})"
+
+
+def _unread_layers(model: Any, decoder: str) -> list[str]:
+    """Names of vision layers whose states nobody reads, where the config says which are read (LLaVA's does)."""
+    read = getattr(model.config, "vision_feature_layer", None)
+    depth = getattr(getattr(model.config, "vision_config", None), "num_hidden_layers", None)
+    if read is None or depth is None:
+        return []
+    # Counted as hidden states are: 0 is what enters the first layer, -1 what leaves the last.
+    last = max(layer if layer >= 0 else depth + 1 + layer for layer in ([read] if isinstance(read, int) else read))
+    return [
+        f"{name}.{index}"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == depth and not name.startswith(f"{decoder}.")
+        for index in range(last, depth)
+    ]
 
 
 @contextmanager

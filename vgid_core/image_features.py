@@ -10,11 +10,13 @@ from torch import Tensor
 
 from vgid_core.base_model import BaseModel
 from vgid_core.data import EncodedImage
+from vgid_core.lessons import Shown
+from vgid_core.perturb import replace_pixels
 
 _AT_ONCE = 16  # images of one size through the vision tower
 
 
-def image_features(base: BaseModel, images: Sequence[EncodedImage | Image.Image]) -> list[Tensor]:
+def image_features(base: BaseModel, images: Sequence[Shown]) -> list[Tensor]:
     """Features of each image, [tokens, hidden], on the model's device. Those of encoded images are kept in `base`."""
     found = [base.features.get(image.digest) if isinstance(image, EncodedImage) else None for image in images]
     missing: dict[tuple[int, int], list[int]] = {}
@@ -32,7 +34,7 @@ def image_features(base: BaseModel, images: Sequence[EncodedImage | Image.Image]
     return [features.to(base.device, non_blocking=True) for features in found if features is not None]
 
 
-def _compute(base: BaseModel, images: Sequence[EncodedImage | Image.Image]) -> list[Tensor]:
+def _compute(base: BaseModel, images: Sequence[Shown]) -> list[Tensor]:
     """Of images of one size: together where the family then gives a block for each, else one by one."""
     blocks = _blocks(base, images)
     if len(blocks) == len(images):
@@ -41,9 +43,10 @@ def _compute(base: BaseModel, images: Sequence[EncodedImage | Image.Image]) -> l
 
 
 @torch.no_grad()
-def _blocks(base: BaseModel, images: Sequence[EncodedImage | Image.Image]) -> list[Tensor]:
-    decoded = [image.decode() if isinstance(image, EncodedImage) else image for image in images]
+def _blocks(base: BaseModel, images: Sequence[Shown]) -> list[Tensor]:
+    decoded = [image if isinstance(image, Image.Image) else image.decode() for image in images]
     inputs = base.encoder.processor.image_processor(images=decoded, return_tensors="pt")
+    inputs = replace_pixels(inputs, images)
     moved = {name: value.to(base.device) for name, value in inputs.items()}
     moved["pixel_values"] = moved["pixel_values"].to(base.dtype)
     return list(base.model.base_model.get_image_features(**moved).pooler_output)
