@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 from transformers.utils.hub import cached_file
 
@@ -21,7 +21,7 @@ from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.encoding import Batch, PromptEncoder
 from vgid_core.errors import AdapterUntrained, ModelNotLoadable
 from vgid_core.fused_lora import fuse_lora
-from vgid_core.model_support import adapter_pattern, supported_processor
+from vgid_core.model_support import adapter_pattern, supported_encoder
 from vgid_core.nf4 import keep_differentiable, nf4_arguments
 from vgid_core.tensor_cache import TensorCache
 
@@ -101,7 +101,7 @@ def read_base(source: str, config: UnlearnConfig) -> HostModel:
     dtype = choose_dtype(config)
     try:
         version = _version_of(source)
-        processor = supported_processor(source, config.lora.scope)
+        processor = supported_encoder(source, config.lora.scope).processor
         quantized = nf4_arguments(source, dtype) if config.base_weights == "nf4" else {}
         model: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **quantized)
         keep_differentiable(model)
