@@ -76,13 +76,28 @@ class PackedModel:
         # FlexAttention skips what the mask leaves empty, but is slow and without gradients on CPU.
         self._sparse = base.device.type == "cuda"
         self._image_token = self._inner.config.image_token_id
+        self._only_lays_out = False
 
-    def states(self, exchanges: Sequence[Exchange]) -> Tensor:
-        """Hidden states that predict the answers, [answer tokens of all exchanges in their order, hidden]."""
+    def states(self, exchanges: Sequence[Exchange], kept: bool = False) -> Tensor:
+        """Hidden states that predict the answers, [answer tokens of all exchanges in their order, hidden].
+
+        `kept` says that they will be needed again.
+        """
         layout = self.lay_out(exchanges)
         places = torch.cat(layout.predicts).to(self._base.device)
+        if self._only_lays_out and not kept:
+            return self.head.new_zeros(len(places), self.head.shape[1])
         with self._last_mlp_at(places):
             return self.hidden(layout, compiled=True)[places]
+
+    @contextmanager
+    def laying_out_only(self) -> Iterator[None]:
+        """Within, `states` are zeros unless they are kept: what passes leave behind, without the passes."""
+        self._only_lays_out = True
+        try:
+            yield
+        finally:
+            self._only_lays_out = False
 
     def lay_out(self, exchanges: Sequence[Exchange]) -> Layout:
         """The exchanges in one row; those with the same image share its prefix."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -51,6 +51,9 @@ class AnswerPath(Protocol):
     def answer_ids(self, answer: str) -> list[int]:
         """Tokens of the answer, its end of turn among them."""
 
+    def recall(self, compute: Callable[[], object]) -> None:
+        """Leaves behind for later what `compute` would, which calls this path: no more is computed than that."""
+
 
 class PlainPath:
     """A padded row for each pair, through the model's own forward. Right for every family."""
@@ -64,6 +67,9 @@ class PlainPath:
     def answer_ids(self, answer: str) -> list[int]:
         """As `AnswerPath.answer_ids`."""
         return self._encoder.answer_ids(answer)
+
+    def recall(self, compute: Callable[[], object]) -> None:
+        """As `AnswerPath.recall`: nothing is kept here."""
 
     def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
         """As `AnswerPath.divergence`."""
@@ -106,11 +112,18 @@ class PackedPath:
         self._base = base
         self._model = PackedModel(base, compiler)
         self.compiled = compiler is not None
-        self._targets = TensorCache(_TARGET_BYTES)
+        # What one process has kept and another hasn't would have them pass through a shared base out of step.
+        self._targets = TensorCache(0 if base.sharded else _TARGET_BYTES)
 
     def answer_ids(self, answer: str) -> list[int]:
         """As `AnswerPath.answer_ids`."""
         return self._model.answer_ids(answer)
+
+    @torch.no_grad()
+    def recall(self, compute: Callable[[], object]) -> None:
+        """As `AnswerPath.recall`: image features and retain targets, each computed in the company it was in then."""
+        with self._model.laying_out_only():
+            compute()
 
     def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
         """As `AnswerPath.divergence`."""
@@ -154,8 +167,9 @@ class PackedPath:
         missing = [index for index, found in enumerate(states) if found is None]
         if missing:
             shown = [_as_taught(lessons[index]) for index in missing]
+            kept = any(keys[index] is not None for index in missing)
             with adapter_off(self._base):
-                fresh = self._model.states(shown)
+                fresh = self._model.states(shown, kept)
             lengths = [len(self._model.answer_ids(exchange.answer)) for exchange in shown]
             for index, part in zip(missing, torch.split(fresh, lengths), strict=True):
                 states[index] = part
