@@ -133,6 +133,8 @@ def load_base(source: str, config: UnlearnConfig, read: HostModel | None = None)
         raise ModelNotSupported("the processor lacks a tokenizer or an image processor")
     device = choose_device(config.device)
     if config.shard_base:
+        if processes.count() == 1:
+            raise ModelNotLoadable("shard_base needs several processes: accelerate launch --num_processes ...")
         processes.shard(host.model.get_decoder().layers, device)
     model = host.model.to(device)
     ends = model.generation_config.eos_token_id

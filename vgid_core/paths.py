@@ -230,7 +230,8 @@ def _try_backward(base: BaseModel, path: AnswerPath, pairs: Sequence[Pair]) -> N
         parameter.grad = None
 
 
-@torch.inference_mode()
+# Not in inference mode: weights that several processes share would be gathered as tensors that no gradient passes.
+@torch.no_grad()
 def generate(base: BaseModel, pairs: Sequence[Pair], most_tokens: int) -> list[list[int]]:
     """What the model says to each pair by its own `generate`, greedily: token ids up to the end of turn."""
     inputs = base.encoder.prompts([p.image.decode() for p in pairs], [p.question for p in pairs])

@@ -79,10 +79,8 @@ def shard(layers: Sequence[nn.Module], device: torch.device) -> None:
     """Leaves of each layer's weights a share to each process (FSDP, arXiv 2304.11277); a pass gathers them in turn.
 
     Layers move to `device` one by one, so that it never holds the whole model. Every process must make the same passes
-    from then on. Raises ValueError where there is only one.
+    from then on.
     """
-    if count() == 1:
-        raise ValueError("there is one process alone to hold the base")
     mesh = init_device_mesh(device.type, (count(),))
     for layer in layers:
         fully_shard(layer, mesh=mesh)
