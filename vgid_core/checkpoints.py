@@ -14,6 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ class Checkpoints:
         """Leaves nothing of the run in the folder, and no empty folder."""
         self._delete_half_written()
         (self._folder / _FILE).unlink(missing_ok=True)
-        if not any(self._folder.iterdir()):
+        with suppress(OSError):  # somebody else's files are in it
             self._folder.rmdir()
 
     def _delete_half_written(self) -> None:
