@@ -146,9 +146,11 @@ def test_a_checkpoint_goes_when_its_job_has_ended_and_no_sooner(
 
 
 def test_an_attempt_that_cant_use_what_it_finds_begins_anew(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger, session_factory: SessionFactory
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    # an attempt ends with its process, and leaves its connections to that
+    monkeypatch.setattr("worker.attempt.session_factory", lambda engine: session_factory)
     job_id = ledger.file(publish=False)
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "here", 60)
