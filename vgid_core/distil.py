@@ -92,7 +92,7 @@ def distil(
     devices = [base.device] if base.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
-        student = attach_adapter(base, config.lora)
+        student = attach_adapter(base, config.lora, config.method.reach(len(base.model.get_decoder().layers)))
         layers = recomputed_layers(base.model) if config.training.gradient_checkpointing else nullcontext()
         with fp8_products(student, base.device) if config.training.fp8 else nullcontext(), layers:
             compiler = _compiler(base, config.training)

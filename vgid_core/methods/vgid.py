@@ -23,6 +23,8 @@ class Vgid(Method):
     a forget batch and once on a retain batch. `instruction` may be empty, which leaves the visual half alone.
     """
 
+    title = "VGID (arXiv 2606.00105), KL on answer tokens"
+
     name: Literal["vgid"] = "vgid"
     perturbation: PerturbationConfig = PerturbationConfig()
     instruction: str = Field(default=IMPERATIVE, max_length=500)
