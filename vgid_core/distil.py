@@ -49,10 +49,15 @@ class Distilled:
 
 @dataclass(frozen=True)
 class StepLoss:
-    """What a step's leading losses were: the first part of the first term of each role, None where it has no term."""
+    """What a step's leading losses were: the first part of the first term of each role, None where it has no term.
+
+    gradient_norm: the largest of the step's updates, before clipping. learning_rate: the one that the step was made at.
+    """
 
     forget: float | None
     retain: float | None
+    gradient_norm: float
+    learning_rate: float
 
 
 StepCallback = Callable[[int, StepLoss], None]
@@ -94,13 +99,16 @@ def _run_steps(
     retain_batches = draw_batches(retain, training.retain_batch_size, random.Random(config.seed + 1))
     for step in range(1, training.steps + 1):
         leading: dict[Role, float] = {}
+        norms: list[float] = []
+        [rate] = trainer.schedule.get_last_lr()
         for update in updates(next(forget_batches), next(retain_batches)):
             result = trainer.update(update)
+            norms.append(result.gradient_norm)
             for term, losses in zip(update, result.losses, strict=True):
                 leading.setdefault(term.role, losses[0])
         trainer.schedule.step()
         if on_step is not None:
-            on_step(step, StepLoss(leading.get("forget"), leading.get("retain")))
+            on_step(step, StepLoss(leading.get("forget"), leading.get("retain"), max(norms, default=0.0), rate))
 
 
 def layer_compiler() -> Compiler:
