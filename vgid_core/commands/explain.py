@@ -49,6 +49,8 @@ def readable(error: ValidationError, settings: type[BaseModel], values: Mapping[
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = f"unknown key{_meant(settings, place)}"
+        elif problem["type"] in ("model_type", "model_attributes_type", "dict_type"):
+            message = "must be a table of settings"
         lines.append(f"{key}: {message}" if key else message)
     return list(dict.fromkeys(lines))
 

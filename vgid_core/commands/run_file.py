@@ -108,6 +108,19 @@ def load_run(file: Path | None, flags: Mapping[str, Any], settings: Iterable[tup
     return run
 
 
+def adapter_of(run: RunFile, given: Path | None) -> Path | None:
+    """The adapter's folder: the one given, else the run's own where it has been written; None for the base alone.
+
+    Raises RunFileError when the given one holds no adapter.
+    """
+    if given is not None and not (given / "adapter_config.json").is_file():
+        raise RunFileError(f"--adapter: {given} holds no adapter_config.json")
+    if given is not None or run.out is None:
+        return given
+    own = Path(run.out)
+    return own if (own / "adapter_config.json").is_file() else None
+
+
 def assignments(given: Iterable[str] | None, option: str) -> dict[str, str]:
     """NAME=VALUE texts as a mapping. Raises RunFileError naming `option`."""
     parts = [text.partition("=") for text in given or []]
