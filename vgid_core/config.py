@@ -15,9 +15,11 @@ from vgid_core.strict import Strict
 class LoraSettings(Strict):
     """The adapter. `scope` language keeps the vision tower untouched, so that servers such as vLLM can load it."""
 
-    rank: int = Field(default=16, ge=1, le=256)
-    alpha: int = Field(default=16, ge=1, le=1024)
-    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    rank: int = Field(default=16, ge=1, le=256, description="of the two matrices of each adapted layer")
+    alpha: int = Field(default=16, ge=1, le=1024, description="the adapter's output is scaled by alpha / rank")
+    dropout: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="on the adapter's input while training; then rows aren't packed"
+    )
     scope: Literal["language", "language+vision"] = "language"
 
 
@@ -27,16 +29,16 @@ class TrainingConfig(Strict):
     Batch sizes count pairs; `micro_batch_size` bounds what is held in memory and doesn't change the mathematics.
     """
 
-    steps: int = Field(default=60, ge=1, le=5000)
-    forget_batch_size: int = Field(default=16, ge=1, le=256)
-    retain_batch_size: int = Field(default=16, ge=1, le=256)
-    micro_batch_size: int = Field(default=16, ge=1, le=256)
-    learning_rate: float = Field(default=5e-4, gt=0, le=0.1)
-    warmup_steps: int = Field(default=5, ge=0, le=1000)
-    weight_decay: float = Field(default=0.0, ge=0.0, le=1.0)
+    steps: int = Field(default=60, ge=1, le=5000, description="how many; the learning rate's schedule ends with them")
+    forget_batch_size: int = Field(default=16, ge=1, le=256, description="forget pairs a step")
+    retain_batch_size: int = Field(default=16, ge=1, le=256, description="retain pairs a step")
+    micro_batch_size: int = Field(default=16, ge=1, le=256, description="pairs computed at once: memory against speed")
+    learning_rate: float = Field(default=5e-4, gt=0, le=0.1, description="AdamW's, at its highest")
+    warmup_steps: int = Field(default=5, ge=0, le=1000, description="steps over which the learning rate rises")
+    weight_decay: float = Field(default=0.0, ge=0.0, le=1.0, description="AdamW's, on the adapter")
     forget_weight: float = Field(default=1.0, gt=0, le=100, description="alpha in the paper")
     retain_weight: float = Field(default=1.0, ge=0, le=100, description="beta in the paper")
-    gradient_clip: float | None = Field(default=1.0, gt=0)
+    gradient_clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm of an update")
     fp8: bool = Field(
         default=False, description="frozen weights in 8-bit floats while distilling: faster on recent accelerators"
     )
@@ -45,8 +47,8 @@ class TrainingConfig(Strict):
 class EvaluationConfig(Strict):
     """Greedy generation and teacher-forced likelihood over whole sets, or over an even sample of `max_pairs`."""
 
-    batch_size: int = Field(default=32, ge=1, le=256)
-    max_new_tokens: int = Field(default=32, ge=1, le=1024)
+    batch_size: int = Field(default=32, ge=1, le=256, description="pairs asked at once where rows aren't packed")
+    max_new_tokens: int = Field(default=32, ge=1, le=1024, description="most tokens of a generated answer")
     max_pairs: int = Field(default=150, ge=1, le=100_000, description="pairs evaluated of each set")
 
 
@@ -57,14 +59,16 @@ class UnlearnConfig(Strict):
     lora: LoraSettings = LoraSettings()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of batches, noise and the adapter's beginning")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: bfloat16 on an accelerator, float32 on CPU"
     )
     base_weights: Literal["full", "nf4"] = Field(
         default="full", description="nf4: the frozen language weights in 4 bits, for accelerators with little memory"
     )
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field(
+        default="auto", description="auto, cpu, cuda or cuda:N; auto: the first CUDA device, if there is one"
+    )
 
     @field_validator("method", mode="before")
     @classmethod

@@ -108,7 +108,7 @@ def _run_steps(
                 leading.setdefault(term.role, losses[0])
         trainer.schedule.step()
         if on_step is not None:
-            on_step(step, StepLoss(leading.get("forget"), leading.get("retain"), max(norms, default=0.0), rate))
+            on_step(step, StepLoss(leading.get("forget"), leading.get("retain"), max(norms, default=0.0), float(rate)))
 
 
 def layer_compiler() -> Compiler:

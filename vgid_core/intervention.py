@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from vgid_core.strict import Strict
 
@@ -25,8 +25,12 @@ class PerturbationConfig(Strict):
     `strength` is required by no kind and allowed only where STRENGTHS names a range.
     """
 
-    kind: PerturbationKind = "uniform"
-    strength: float | None = None
+    kind: PerturbationKind = Field(default="uniform", description="what is done to the image")
+    strength: float | None = Field(
+        default=None,
+        description="gaussian: deviation as a share of the pixel range, 0.01 to 4; diffusion: step of 1000; blur: "
+        "radius in pixels, 0.5 to 64; patch_shuffle: patches a side, 2 to 64",
+    )
 
     @model_validator(mode="after")
     def _strength_fits_kind(self) -> Self:

@@ -25,7 +25,8 @@ def chat(
     file: options.RunFileArgument = None,
     model: options.Model = None,
     adapter: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Else the run file's `out`, if it is there.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Else the run file's `out`, if it is there.", show_default=False),
     ] = None,
     image: Annotated[Path | None, typer.Option(help="The image that is asked about.", show_default=False)] = None,
     ask: Annotated[

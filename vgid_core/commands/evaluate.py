@@ -36,7 +36,8 @@ def evaluate(
     file: options.RunFileArgument = None,
     model: options.Model = None,
     adapter: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Else the run file's `out`, if it is there.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Else the run file's `out`, if it is there.", show_default=False),
     ] = None,
     forget: options.Forget = None,
     retain: options.Retain = None,
@@ -44,7 +45,9 @@ def evaluate(
     probe: options.Probe = None,
     twin: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="A model that never saw the forget set, as a yardstick.", show_default=False),
+        typer.Option(
+            metavar="MODEL", help="A model that never saw the forget set, as a yardstick.", show_default=False
+        ),
     ] = None,
     attacks: Annotated[
         bool, typer.Option("--attacks", help="Membership, begun answers, relearning; needs --never-seen or --facts.")
@@ -127,5 +130,5 @@ def _show(found: Mapping[str, Column], as_json: bool) -> None:
         table.add_row(_ATTACKS.get(name, name), *(f"{column.attacks[name]:.3f}" for column in found.values()))
     console.print(table)
     console.print(
-        "A model that never saw the forget set is the yardstick: above it something is left, below it the model flinches."
+        "The yardstick is a model that never saw the forget set: above it something is left, below it the model flinches."
     )

@@ -13,6 +13,8 @@ from pydantic.fields import FieldInfo
 
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥", "max_length": "length ≤"}
 
+_WORDS = {"str": "text", "SecretStr": "text", "int": "whole number", "float": "number", "bool": "true or false"}
+
 
 @dataclass(frozen=True)
 class Option:
@@ -104,14 +106,9 @@ def _named(kind: Any) -> str:
     if origin is Literal:
         return ", ".join(str(value) for value in get_args(kind))
     if origin is not None:
-        return f"{origin.__name__} of {' to '.join(_named(part) for part in map(_bare, get_args(kind)) if part is not ...)}"
-    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(
-        kind.__name__, str(kind.__name__)
-    )
-
-
-def _bare(kind: Any) -> Any:
-    return _alternatives(kind)[0]
+        what = _named(_alternatives(get_args(kind)[-1 if origin is dict else 0])[0])
+        return f"table of {what}" if origin is dict else f"list of {what}"
+    return _WORDS.get(kind.__name__, str(kind.__name__))
 
 
 def _default(field: FieldInfo) -> str:

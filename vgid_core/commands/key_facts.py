@@ -42,7 +42,12 @@ def taught_and_asked(facts: Sequence[FactPair], seed: int) -> tuple[list[FactPai
 
     A fact that stands in other facts' answers (a name, mostly) can only be taught. None when there are too few facts.
     """
-    spread = {fact for fact in {item.fact for item in facts} for item in facts if item.fact != fact and fact in item.pair.answer}
+    spread = {
+        fact
+        for fact in {item.fact for item in facts}
+        for item in facts
+        if item.fact != fact and fact in item.pair.answer
+    }
     choices = sorted({item.fact for item in facts} - spread)
     random.Random(seed).shuffle(choices)
     hidden = set(choices[: len(choices) // 2])

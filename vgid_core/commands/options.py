@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 
 RunFileArgument = Annotated[
-    Path | None, typer.Argument(metavar="[RUN.toml]", help="A run file; flags override what it says.", show_default=False)
+    Path | None,
+    typer.Argument(metavar="[RUN.toml]", help="A run file; flags override what it says.", show_default=False),
 ]
 Model = Annotated[str | None, typer.Option(help="The base: a folder or a hub id.", show_default=False)]
 Forget = Annotated[str | None, typer.Option(metavar="SOURCE", help="What is to be forgotten.", show_default=False)]
 Retain = Annotated[str | None, typer.Option(metavar="SOURCE", help="What must stay known.", show_default=False)]
 Utility = Annotated[
-    str | None, typer.Option(metavar="SOURCE", help="What it must still be able to do; only measured.", show_default=False)
+    str | None,
+    typer.Option(metavar="SOURCE", help="What it must still be able to do; only measured.", show_default=False),
 ]
 Probe = Annotated[
     list[str] | None,

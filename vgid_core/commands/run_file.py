@@ -1,13 +1,13 @@
 """A run as it is written down: a TOML file, flags that override it, checked whole before torch is loaded.
 
-    model = "models/llava"            # a folder, or a hub id such as "org/name"
-    forget = "data/forget.jsonl"      # paths start at this file
-    retain = "data/retain.jsonl"
-    out = "adapter"
-    [probes]
-    rephrased = "data/rephrased.jsonl"
-    [config.training]                 # any part of UnlearnConfig
-    steps = 100
+model = "models/llava"            # a folder, or a hub id such as "org/name"
+forget = "data/forget.jsonl"      # paths start at this file
+retain = "data/retain.jsonl"
+out = "adapter"
+[probes]
+rephrased = "data/rephrased.jsonl"
+[config.training]                 # any part of UnlearnConfig
+steps = 100
 """
 
 from __future__ import annotations
@@ -44,11 +44,16 @@ class RunFile(Strict):
 
     model: str | None = Field(default=None, min_length=1, description="a folder, or a hub id such as org/name")
     model_name: str | None = Field(
-        default=None, min_length=1, max_length=200, description="what the adapter calls its base; else the folder's name"
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="what the adapter calls its base; else the folder's name",
     )
     forget: str | None = Field(default=None, description="pairs that are to be forgotten")
     retain: str | None = Field(default=None, description="pairs that must stay known")
-    utility: str | None = Field(default=None, description="pairs that are measured: what the model must still be able to do")
+    utility: str | None = Field(
+        default=None, description="pairs that are measured: what the model must still be able to do"
+    )
     probes: dict[_Name, str] = Field(
         default_factory=dict, description="more sets that are measured and never trained on, by name"
     )

@@ -44,13 +44,13 @@ class Events:
         }
         for name, value in figures.items():
             if value is not None:
-                self._writer.add_scalar(name, value, progress.step)  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(name, value, progress.step)
 
     def metrics(self, stage: Stage, metrics: Sequence[Metric]) -> None:
         """Figures before training stand at step 0, those after it at the last step."""
         at = 0 if stage == "before" else self._last
         for metric in metrics:
-            self._writer.add_scalar(f"{metric.name}/{metric.split}", metric.value, at)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(f"{metric.name}/{metric.split}", metric.value, at)
 
 
 @contextmanager
@@ -61,8 +61,8 @@ def events_in(folder: Path | None) -> Iterator[Events | None]:
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(str(folder))
     try:
         yield Events(writer)
     finally:
-        writer.close()  # type: ignore[no-untyped-call]
+        writer.close()

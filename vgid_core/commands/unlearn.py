@@ -35,7 +35,9 @@ def unlearn(
     retain: options.Retain = None,
     utility: options.Utility = None,
     probe: options.Probe = None,
-    out: Annotated[str | None, typer.Option(metavar="FOLDER", help="Where the adapter goes.", show_default=False)] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Where the adapter goes.", show_default=False)
+    ] = None,
     method: Annotated[
         str | None, typer.Option(help="Takes the place of the file's method with all its settings.", show_default=False)
     ] = None,
