@@ -130,5 +130,5 @@ def _show(found: Mapping[str, Column], as_json: bool) -> None:
         table.add_row(_ATTACKS.get(name, name), *(f"{column.attacks[name]:.3f}" for column in found.values()))
     console.print(table)
     console.print(
-        "The yardstick is a model that never saw the forget set: above it something is left, below it the model flinches."
+        "Yardstick: a model that never saw the forget set. Above it something is left, below it the model flinches."
     )

@@ -34,7 +34,9 @@ def options_of(settings: type[BaseModel]) -> Iterator[Option]:
         inside = tuple(kind for kind in _alternatives(field.annotation) if _is_settings(kind))
         yield Option(
             name=name,
-            kind=" or ".join(dict.fromkeys(_named(kind) for kind in _alternatives(field.annotation))),
+            kind=" or ".join(
+                dict.fromkeys(_named(kind) for kind in _alternatives(field.annotation) if _told(kind, field))
+            ),
             default=_default(field),
             bounds=", ".join(_bounds(field)),
             meaning=field.description or "",
@@ -95,6 +97,11 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 def _is_settings(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _told(kind: Any, field: FieldInfo) -> bool:
+    """None goes without saying where it is the default."""
+    return kind is not type(None) or field.default is not None
 
 
 def _named(kind: Any) -> str:

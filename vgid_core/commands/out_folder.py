@@ -26,7 +26,7 @@ def require_free(out: Path, overwrite: bool) -> None:
 
 @contextmanager
 def written_whole(out: Path) -> Iterator[Path]:
-    """A folder beside `out` to write into, which takes its place at the end; on an error it is gone and `out` as before.
+    """A folder beside `out` to write into, which takes its place at the end. On an error it is gone, `out` as before.
 
     Call `require_free` first: what `out` holds is replaced.
     """
