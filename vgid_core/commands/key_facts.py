@@ -42,13 +42,13 @@ def taught_and_asked(facts: Sequence[FactPair], seed: int) -> tuple[list[FactPai
 
     A fact that stands in other facts' answers (a name, mostly) can only be taught. None when there are too few facts.
     """
+    distinct = {item.fact for item in facts}
     spread = {
         fact
-        for fact in {item.fact for item in facts}
-        for item in facts
-        if item.fact != fact and fact in item.pair.answer
+        for fact in distinct
+        if any(item.fact != fact and fact.lower() in item.pair.answer.lower() for item in facts)
     }
-    choices = sorted({item.fact for item in facts} - spread)
+    choices = sorted(distinct - spread)
     random.Random(seed).shuffle(choices)
     hidden = set(choices[: len(choices) // 2])
     taught = [item for item in facts if item.fact not in hidden]

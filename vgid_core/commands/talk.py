@@ -52,8 +52,13 @@ class Talk:
         if self.image is None:
             raise DataError("there is none yet: /image FILE, or --image", "image")
         through = self.adapted if adapted is None else adapted
-        with nullcontext() if through else adapter_off(self.base):
-            said = generate(self.base, [Pair(self.image, question, "")], self.most_tokens)
+        try:
+            with nullcontext() if through else adapter_off(self.base):
+                said = generate(self.base, [Pair(self.image, question, "")], self.most_tokens)
+        except DataError as error:
+            if error.field.endswith("question"):
+                raise DataError("holds one of the model's control tokens", "question") from None
+            raise
         return self.base.encoder.decode(said)[0]
 
     def side_by_side(self, question: str) -> Table:
