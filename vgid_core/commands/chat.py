@@ -49,8 +49,7 @@ def chat(
         talk.image = picture
         talk.both = both
         if ask:
-            for question in ask:
-                _answer(talk, question)
+            _answer(talk, ask)
         else:
             _converse(talk)
 
@@ -77,7 +76,7 @@ def _converse(talk: Talk) -> None:
             if line.startswith("/"):
                 console.print(_command(talk, line), markup=False)
             else:
-                _answer(talk, line)
+                _answer(talk, [line])
         except DataError as error:
             console.print(str(error), markup=False)
 
@@ -107,12 +106,13 @@ def _command(talk: Talk, line: str) -> str:
     return "commands: /image FILE · /adapter on|off · /both · /quit"
 
 
-def _answer(talk: Talk, question: str) -> None:
+def _answer(talk: Talk, questions: list[str]) -> None:
     # A model's words are shown as they are: no markup in them is obeyed.
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if talk.both:
-        console.print(talk.side_by_side(question))
-    else:
+        console.print(talk.side_by_side(questions))
+        return
+    for question in questions:
         console.print(talk.answer(question))
 
 

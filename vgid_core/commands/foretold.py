@@ -28,7 +28,7 @@ def say(console: Console, found: Estimate, config: UnlearnConfig) -> None:
         return
     console.print(
         f"[bold red]The model doesn't know the forget set[/bold red] (ROUGE-L below {KNOWN} on the sample): what isn't "
-        "known can't be unlearned,\nand a run would only measure noise. Are answers, photos and model the right ones? "
+        "known can't be unlearned, and a run would only measure noise. Are answers, photos and model the right ones? "
         "Nothing was written."
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vgid_core.commands.sources import read_pairs
+from vgid_core.commands.sources import read_jsonl
 from vgid_core.data import DataError, Pair
 
 
@@ -20,10 +20,10 @@ class FactPair:
     fact: str
 
 
-def read_facts(source: str) -> list[FactPair]:
+def read_facts(path: str) -> list[FactPair]:
     """The lines of a JSONL file that hold a "fact". Raises DataError naming the line."""
-    pairs = read_pairs(source, "facts").pairs
-    lines = [line for line in Path(source).read_text(encoding="utf-8").split("\n") if line.strip()]
+    pairs = read_jsonl(path, "facts").pairs
+    lines = [line for line in Path(path).read_text(encoding="utf-8").split("\n") if line.strip()]
     found = []
     for number, (pair, line) in enumerate(zip(pairs, lines, strict=True)):
         fact = json.loads(line).get("fact")

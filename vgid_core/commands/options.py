@@ -9,7 +9,7 @@ import typer
 
 RunFileArgument = Annotated[
     Path | None,
-    typer.Argument(metavar="[RUN.toml]", help="A run file; flags override what it says.", show_default=False),
+    typer.Argument(metavar="RUN.toml", help="A run file; flags override what it says.", show_default=False),
 ]
 Model = Annotated[str | None, typer.Option(help="The base: a folder or a hub id.", show_default=False)]
 Forget = Annotated[str | None, typer.Option(metavar="SOURCE", help="What is to be forgotten.", show_default=False)]

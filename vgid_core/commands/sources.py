@@ -20,18 +20,23 @@ def resolved(source: str, folder: Path) -> str:
 
 def read_pairs(source: str, name: str) -> PairSet:
     """The set at `source`, every picture's header read. Raises DataError naming the place."""
-    try:
-        pairs = PairSet.from_jsonl(source, name)
-    except OSError as error:
-        raise DataError(f"{source} can't be read ({error.strerror})", name) from None
-    except UnicodeDecodeError:
-        raise DataError(f"{source} isn't UTF-8 text", name) from None
+    pairs = read_jsonl(source, name)
     seen: set[str] = set()
     for index, pair in enumerate(pairs):
         if pair.image.digest not in seen:
             seen.add(pair.image.digest)
             _require_picture(pairs, index)
     return pairs
+
+
+def read_jsonl(path: str, name: str) -> PairSet:
+    """The set in a JSONL file. Raises DataError naming the line, or the file if it can't be read."""
+    try:
+        return PairSet.from_jsonl(path, name)
+    except OSError as error:
+        raise DataError(f"{path} can't be read ({error.strerror})", name) from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} isn't UTF-8 text", name) from None
 
 
 def _require_picture(pairs: PairSet, index: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,12 +61,13 @@ class Talk:
             raise
         return self.base.encoder.decode(said)[0]
 
-    def side_by_side(self, question: str) -> Table:
-        """Both answers. Raises DataError as `answer` does, and when there is no adapter."""
+    def side_by_side(self, questions: Sequence[str]) -> Table:
+        """Both answers to each question. Raises DataError as `answer` does, and when there is no adapter."""
         if not self.has_adapter:
             raise DataError("there is none to show both ways: --adapter", "adapter")
         table = Table(box=box.SIMPLE_HEAD)
         for title in ("question", "without the adapter", "with it"):
             table.add_column(title)
-        table.add_row(Text(question), Text(self.answer(question, False)), Text(self.answer(question, True)))
+        for question in questions:
+            table.add_row(Text(question), Text(self.answer(question, False)), Text(self.answer(question, True)))
         return table
