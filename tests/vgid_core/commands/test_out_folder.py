@@ -19,6 +19,12 @@ def held(folder: Path) -> dict[str, str]:
     return {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir()}
 
 
+def stopped(out: Path) -> None:
+    with written_whole(out) as folder:
+        write(folder, "half")
+        raise KeyboardInterrupt
+
+
 def test_files_take_their_places_at_the_end(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
     for text in ("first", "second"):
@@ -29,15 +35,13 @@ def test_files_take_their_places_at_the_end(tmp_path: Path) -> None:
 
 def test_an_error_leaves_everything_as_it_was(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt), written_whole(out) as folder:
-        write(folder, "half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        stopped(out)
     assert not out.exists()
     out.mkdir()
     write(out, "whole")
-    with pytest.raises(KeyboardInterrupt), written_whole(out) as folder:
-        write(folder, "half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        stopped(out)
     assert held(out) == {"adapter_config.json": "whole", "manifest.json": "whole"}
 
 
