@@ -61,7 +61,7 @@ def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, A
     """What a stranger needs to know: what was run, on what, and what came out; no image and no text of the data."""
     return {
         "format": MANIFEST_FORMAT,
-        "method": "VGID (arXiv 2606.00105), KL on answer tokens",
+        "method": "VGID (arXiv 2606.00105)",  # the config says at which positions
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "base_model": {"name": run.model_name, "digest": base.digest, "dtype": str(base.dtype).removeprefix("torch.")},
         "config": run.config.model_dump(mode="json"),  # in which a subject's name is a row of asterisks
