@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import random
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 from transformers import AutoModelForImageTextToText, get_scheduler
 
 from tests.vgid_core.tiny import pair_set
-from vgid_core import Pair, UnlearnConfig
+from vgid_core import Pair, UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.base_model import BaseModel, adapter_off, attach_adapter, load_base, require_trained
 from vgid_core.config import LoraSettings, TrainingConfig
 from vgid_core.distil import Distiller, distil, learning_rate
@@ -299,6 +300,24 @@ def test_two_epochs_give_the_adapter_of_the_loop_written_out(base: BaseModel) ->
         assert torch.allclose(found[name], value, atol=2e-4), name
     moved = max(float(value.abs().max()) for name, value in expected.items() if ".lora_B." in name)
     assert moved > 5e-3, "far more than they may differ by"
+
+
+def test_a_whole_run_goes_row_by_row_and_says_so(
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For the positions' sake alone: without dropout and vision, packed rows would be taken for answer tokens."""
+    lora = {"dropout": 0.0, "scope": "language"}
+    config = UnlearnConfig.preset("public-code", lora=lora, training={"epochs": 2}, device="cpu")
+    steps: list[tuple[int, int]] = []
+    with caplog.at_level(logging.INFO, logger="vgid_core.paths"):
+        result = unlearn(
+            UnlearnSpec(str(tiny_folder), "tiny", FORGET, RETAIN, tmp_path / "out", config=config),
+            on_step=lambda progress: steps.append((progress.step, progress.total_steps)),
+        )
+    assert result.manifest["path"] == "plain"
+    assert "going row by row" in caplog.text
+    assert result.steps == result.manifest["config"]["training"]["steps"] == 2 * 2
+    assert max(steps) == (4, 4)
 
 
 def by_hand(base: BaseModel, model: torch.nn.Module, config: UnlearnConfig) -> dict[str, torch.Tensor]:
