@@ -55,7 +55,7 @@ def every_position(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor
 def noise_of(lessons: list) -> torch.Tensor:
     """Pixel values of the noise that the lessons show."""
     assert all(isinstance(lesson.shown, NoisePixels) for lesson in lessons)
-    return torch.cat([draw_pixels(lesson.shown, (1, 3, 32, 32)) for lesson in lessons])
+    return torch.cat([draw_pixels(lesson.shown, torch.ones(1, 3, 32, 32)) for lesson in lessons])
 
 
 def scrambled(base: BaseModel, lora: LoraSettings) -> PeftModel:
