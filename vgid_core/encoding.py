@@ -39,8 +39,8 @@ class PromptEncoder:
     """Turns images, questions and answers into batches with a model's own processor and chat template.
 
     Of `model`, its weights don't matter: what its forward takes, how its inputs go on while it answers, and what ends
-    its turn. Floating inputs come in `dtype`. A processor that lays out a prompt and its answer by itself (PaliGemma's,
-    which takes a `suffix`) needs no chat template; with one, the template's text is its prompt. Raises
+    its turn. Floating inputs come in `dtype`. A processor that lays out prompts and answers by itself (PaliGemma's
+    does, and returns labels) needs no chat template; with one, the template's text is what it lays out. Raises
     ModelNotSupported when any other has no chat template, or one that takes no image.
     """
 
@@ -196,7 +196,7 @@ def _frames_prompts(processor: Any) -> bool:
     """Whether prompts are the processor's own affair. Raises ModelNotSupported when they are nobody's."""
     if getattr(processor, "chat_template", None) is not None:
         return False
-    if "suffix" in signature(type(processor).__call__).parameters:
+    if "labels" in processor.model_input_names:
         return True
     raise ModelNotSupported(
         "the processor has no chat template; set `processor.chat_template` to the one that the model was trained with, "

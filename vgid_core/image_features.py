@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vgid_core.base_model import BaseModel
 from vgid_core.data import EncodedImage
+from vgid_core.errors import ModelNotSupported
 
 _AT_ONCE = 16  # images of one size through the vision tower
 # Fields of an output beside the features: what the tower made on the way to them.
@@ -37,6 +38,8 @@ class VisionSide:
     def __init__(self, base: BaseModel) -> None:
         self._base = base
         self._inner: Any = base.model.base_model
+        if not hasattr(self._inner, "get_image_features"):
+            raise ModelNotSupported("the model has no image features in the place of tokens")
         self._taken = set(signature(type(self._inner).get_image_features).parameters)
         self._form: _Form | None = None
 
