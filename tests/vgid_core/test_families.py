@@ -26,7 +26,7 @@ from vgid_core import EncodedImage, Pair, PairSet, Progress, UnlearnConfig, Unle
 from vgid_core.base_model import BaseModel, answer_logits, attach_adapter, load_base, read_base
 from vgid_core.lessons import Lesson
 from vgid_core.model_check import check_model, generation_deviation
-from vgid_core.paths import PackedPath, PlainPath, encode_pairs, generate
+from vgid_core.paths import PackedPath, PlainPath, choose_path, encode_pairs, generate
 
 # PaliGemma's processor makes labels of tensors in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -257,6 +257,18 @@ def test_a_prompt_begins_once(tmp_path: Path) -> None:
         base = load_base(str(FAMILIES[kind](tmp_path / kind)), CONFIG)
         prompt = base.encoder.prompts([photo(0).decode()], [SENTENCES[0]])["input_ids"][0].tolist()
         assert prompt.count(base.encoder._tokenizer.bos_token_id) == 1, kind
+
+
+def test_paligemma_2_with_its_windows_and_capped_logits(tmp_path: Path) -> None:
+    text = {
+        "model_type": "gemma2",
+        "sliding_window": 8,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "query_pre_attn_scalar": 16,
+    }
+    base = load_base(str(paligemma.save_tiny(tmp_path / "model", **text)), CONFIG)
+    assert generation_deviation(base, pairs_of(0, 6)) < 1e-5
+    assert choose_path(base, pairs_of(0, 4), CONFIG.lora).name == "plain"
 
 
 def test_a_template_of_ones_own_frames_paligemmas_prompt(tmp_path: Path) -> None:
