@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 from transformers.utils.hub import cached_file
 
@@ -21,7 +21,7 @@ from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.encoding import Batch, PromptEncoder
 from vgid_core.errors import AdapterUntrained, ModelNotLoadable
 from vgid_core.fused_lora import fuse_lora
-from vgid_core.model_support import adapter_pattern, supported_processor
+from vgid_core.model_support import adapter_pattern, supported_encoder
 from vgid_core.nf4 import keep_differentiable, nf4_arguments
 from vgid_core.tensor_cache import TensorCache
 
@@ -101,7 +101,7 @@ def read_base(source: str, config: UnlearnConfig) -> HostModel:
     dtype = choose_dtype(config)
     try:
         version = _version_of(source)
-        processor = supported_processor(source, config.lora.scope)
+        processor = supported_encoder(source, config.lora.scope).processor
         quantized = nf4_arguments(source, dtype) if config.base_weights == "nf4" else {}
         model: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **quantized)
         keep_differentiable(model)
@@ -162,14 +162,17 @@ def digest_of(source: str) -> str:
     return total.hexdigest()
 
 
-def attach_adapter(base: BaseModel, settings: LoraSettings) -> PeftModel:
-    """Wraps `base.model` in a fresh LoRA whose output is zero (B = 0), so student and base start out equal."""
+def attach_adapter(base: BaseModel, settings: LoraSettings, reach: int | None = None) -> PeftModel:
+    """Wraps `base.model` in a fresh LoRA whose output is zero (B = 0), so student and base start out equal.
+
+    `reach`: only the decoder's first so many layers get one.
+    """
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         init_lora_weights="gaussian",
-        target_modules=adapter_pattern(base.model, settings.scope),
+        target_modules=adapter_pattern(base.model, settings.scope, reach),
         bias="none",
     )
     student: PeftModel = get_peft_model(base.model, config, autocast_adapter_dtype=False)
@@ -195,6 +198,21 @@ def adapter_off(base: BaseModel) -> Iterator[None]:
     finally:
         for layer in base.adapted:
             layer._disable_adapters = False
+
+
+@contextmanager
+def layer_outputs(base: BaseModel, layer: int) -> Iterator[list[Tensor]]:
+    """Within, every pass through the model adds the states after this decoder layer: [rows, length, hidden]."""
+    outputs: list[Tensor] = []
+
+    def hear(module: nn.Module, inputs: Any, output: Any) -> None:
+        outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    handle = base.model.get_decoder().layers[layer].register_forward_hook(hear)
+    try:
+        yield outputs
+    finally:
+        handle.remove()
 
 
 def answer_logits(base: BaseModel, batch: Batch) -> Tensor:

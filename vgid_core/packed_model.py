@@ -14,10 +14,11 @@ from torch import Tensor
 from transformers import Cache
 
 from vgid_core import block_attention
-from vgid_core.base_model import BaseModel
+from vgid_core.base_model import BaseModel, layer_outputs
 from vgid_core.data import EncodedImage
 from vgid_core.errors import ModelNotSupported
 from vgid_core.image_features import VisionSide
+from vgid_core.lessons import Shown
 from vgid_core.packing import Packed, Row, pack, sparse_mask
 
 # Row lengths on an accelerator are multiples of this, so that compiled layers see few shapes.
@@ -36,7 +37,7 @@ class Exchange:
     `heard` are other tokens that stand in the answer's place, as many as it has.
     """
 
-    image: EncodedImage | Image.Image
+    image: Shown
     question: str
     answer: str
     heard: tuple[int, ...] | None = None
@@ -89,6 +90,13 @@ class PackedModel:
         places = torch.cat(layout.predicts).to(self._base.device)
         with self._last_mlp_at(places):
             return self.hidden(layout, compiled=True)[places]
+
+    def layer_states(self, exchanges: Sequence[Exchange], layer: int) -> Tensor:
+        """As `states`, after the decoder layer of this number (0-based) instead of the last."""
+        layout = self.lay_out(exchanges)
+        with layer_outputs(self._base, layer) as outputs:
+            self.hidden(layout)
+        return outputs[0][0, torch.cat(layout.predicts).to(self._base.device)]
 
     def lay_out(self, exchanges: Sequence[Exchange]) -> Layout:
         """The exchanges in one row; those with the same image share its prefix."""
@@ -239,6 +247,6 @@ def _has_windows(config: Any) -> bool:
     return bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
 
 
-def identity(image: EncodedImage | Image.Image) -> int | str:
+def identity(image: Shown) -> int | str:
     """What makes two images one: their encoded bytes, or being the same object."""
     return image.digest if isinstance(image, EncodedImage) else id(image)
