@@ -137,11 +137,12 @@ class PromptEncoder:
         width = int(mask.sum(-1).max()) if length is None else length
         columns = torch.arange(width, device=mask.device) + mask.argmax(-1, keepdim=True)
         real = torch.arange(width, device=mask.device) < mask.sum(-1, keepdim=True)
-        shape = mask.shape
+        rows = torch.arange(len(mask), device=mask.device)[:, None]
         for name, value in inputs.items():
-            if value.shape == shape:
+            if value.shape[:2] == mask.shape:
                 filler = self._tokenizer.pad_token_id if name == "input_ids" else 0
-                inputs[name] = value.gather(1, columns.clamp(max=shape[1] - 1)).where(real, filler)
+                kept = value[rows, columns.clamp(max=mask.shape[1] - 1)]
+                inputs[name] = kept.where(real.view(*real.shape, *[1] * (value.ndim - 2)), filler)
         return inputs
 
     def answer_ids(self, answer: str) -> list[int]:

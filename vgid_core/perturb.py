@@ -16,7 +16,7 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from vgid_core.errors import ModelNotSupported
 from vgid_core.intervention import PerturbationConfig
-from vgid_core.lessons import NoisePixels
+from vgid_core.lessons import NoisePixels, Shown
 
 _Perturbation = Callable[[Tensor, float, torch.Generator], Tensor]
 
@@ -42,7 +42,7 @@ def draw_pixels(noise: NoisePixels, shape: tuple[int, ...]) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(noise.seed))
 
 
-def replace_pixels(inputs: Mapping[str, Tensor], images: Sequence[object]) -> dict[str, Tensor]:
+def replace_pixels(inputs: Mapping[str, Tensor], images: Sequence[Shown]) -> dict[str, Tensor]:
     """A processor's output for `images` with U[0, 1) for pixel values where an image is `NoisePixels`.
 
     Raises ModelNotSupported if the output doesn't tell which pixel values are whose.
@@ -50,15 +50,25 @@ def replace_pixels(inputs: Mapping[str, Tensor], images: Sequence[object]) -> di
     if not any(isinstance(image, NoisePixels) for image in images):
         return dict(inputs)
     pixels, grid = inputs["pixel_values"], inputs.get("image_grid_thw")
-    # Either a block for each image or, where images are cut into patches in one long list, as many as its grid has.
-    counts = [len(pixels) // len(images)] * len(images) if grid is None else [int(n) for n in grid.prod(-1)]
+    # As many blocks for each image as its grid has, where there is one; else one, or for images of one size as many.
+    alike = len(pixels) // len(images) if len({image.size for image in images}) == 1 else 1
+    counts = [alike] * len(images) if grid is None else [int(n) for n in grid.prod(-1)]
     if sum(counts) != len(pixels) or len(counts) != len(images):
         raise ModelNotSupported("noise in normalised pixels needs a processor that keeps an image's values together")
     parts = [
-        draw_pixels(image, tuple(part.shape)).to(part) if isinstance(image, NoisePixels) else part
+        _noise_for(image, part) if isinstance(image, NoisePixels) else part
         for image, part in zip(images, torch.split(pixels, counts), strict=True)
     ]
     return {**inputs, "pixel_values": torch.cat(parts)}
+
+
+def _noise_for(noise: NoisePixels, pixels: Tensor) -> Tensor:
+    """In the place of an image's values [1, ..., channels, height, width] or [patches, values]; not of empty tiles.
+
+    A batch's images can have different numbers of tiles; what fills up is zero, and some models tell it by that.
+    """
+    drawn = draw_pixels(noise, tuple(pixels.shape)).to(pixels)
+    return drawn * pixels.flatten(-3).any(-1)[..., None, None, None] if pixels.ndim > 4 else drawn
 
 
 def _uniform(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor:
