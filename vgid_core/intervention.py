@@ -56,7 +56,8 @@ class PerturbationConfig(Strict):
         if start is None or end is None:
             return self
         share = progress if self.course == "linear" else (1 - math.cos(math.pi * progress)) / 2
-        return PerturbationConfig(kind=self.kind, strength=start + share * (end - start))
+        low, high = sorted((start, end))  # rounding may lead past them, and past what the kind allows
+        return PerturbationConfig(kind=self.kind, strength=min(max(start + share * (end - start), low), high))
 
     @property
     def changes(self) -> bool:
