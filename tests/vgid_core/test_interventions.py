@@ -55,6 +55,11 @@ def test_a_strength_stays_between_its_ends_and_starts_and_arrives_there(values: 
     assert config.at(1).effective_strength == pytest.approx(values["final_strength"])
 
 
+def test_a_strength_may_end_at_the_least_that_there_is() -> None:
+    config = PerturbationConfig(kind="gaussian", strength=3.0, final_strength=STRENGTHS["gaussian"][0])
+    assert config.at(1).strength == STRENGTHS["gaussian"][0]
+
+
 def test_linear_goes_evenly_and_cosine_slowly_at_both_ends() -> None:
     linear = PerturbationConfig(kind="gaussian", strength=1.0, final_strength=3.0)
     cosine = linear.model_copy(update={"course": "cosine"})
