@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,10 +169,10 @@ def digest_of(source: str) -> str:
     return total.hexdigest()
 
 
-def attach_adapter(base: BaseModel, settings: LoraSettings, reach: int | None = None) -> PeftModel:
+def attach_adapter(base: BaseModel, settings: LoraSettings, reach: Callable[[int], int] | None = None) -> PeftModel:
     """Wraps `base.model` in a fresh LoRA whose output is zero (B = 0), so student and base start out equal.
 
-    `reach`: only the decoder's first so many layers get one.
+    `reach` says how many of the decoder's layers get one, the first ones (`Method.reach`); None for all.
     """
     config = LoraConfig(
         r=settings.rank,
@@ -192,10 +192,10 @@ def attach_adapter(base: BaseModel, settings: LoraSettings, reach: int | None = 
     return student
 
 
-def adapter_pattern(model: Any, scope: str, reach: int | None = None) -> str:
+def adapter_pattern(model: Any, scope: str, reach: Callable[[int], int] | None = None) -> str:
     """A regular expression over module names: every linear layer of the language tower, with vision if in scope.
 
-    `reach` leaves out the decoder's layers from that number on. Raises ModelNotSupported when the language tower can't
+    Less the decoder's layers beyond `reach` (of their number). Raises ModelNotSupported when the language tower can't
     be told from the rest.
     """
     decoder = model.get_decoder()
@@ -210,7 +210,7 @@ def adapter_pattern(model: Any, scope: str, reach: int | None = None) -> str:
             leaves.add(name.rsplit(".", 1)[-1])
     choice = "|".join(re.escape(leaf) for leaf in sorted(leaves))
     inside = "" if scope == "language+vision" else f"{re.escape(prefix)}\\."
-    beyond = [names[id(layer)] for layer in decoder.layers[reach:]] if reach is not None else []
+    beyond = [names[id(layer)] for layer in decoder.layers[reach(len(decoder.layers)) :]] if reach else []
     upper = rf"(?!(?:{'|'.join(map(re.escape, beyond))})\.)" if beyond else ""
     return rf"{upper}{inside}(?:.*\.)?(?:{choice})"
 

@@ -69,7 +69,7 @@ def distil(
     devices = [base.device] if base.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
-        student = attach_adapter(base, config.lora, config.method.reach(len(base.model.get_decoder().layers)))
+        student = attach_adapter(base, config.lora, config.method.reach)
         with fp8_products(student, base.device) if config.training.fp8 else nullcontext():
             compiler = _compiler(base, config.training)
             rounding = FP8_ROUNDING if config.training.fp8 else None
