@@ -78,7 +78,7 @@ def test_everything_is_run_once_and_gone_on_with(tiny_folder: Path, tmp_path: Pa
 
     figure.draw(again, tmp_path / "c.png")
     with Image.open(tmp_path / "c.png") as drawn:
-        assert drawn.size == (1240, 860)
+        assert drawn.size == (1240, 640)
     said = table.markdown(again)
     for name in ("base, untouched", "retain-only twin", "npo", "in-context", "ga"):
         assert f"| {name} |" in said
