@@ -53,7 +53,7 @@ def compare(
     retain_weights: Annotated[str, typer.Option(help="To try with each.")] = _listed(_DEFAULT.retain_weights),
     steps: Annotated[str, typer.Option(help="To try with each.")] = _listed(_DEFAULT.steps),
     config: Annotated[
-        Path | None, typer.Option(help="TOML of other settings for every run, e.g. [lora] and [evaluation].")
+        Path | None, typer.Option(help="TOML of other settings for every run, such as its lora and evaluation.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in the folder.")] = False,
@@ -73,8 +73,10 @@ def compare(
         _run(plan, data, model, twin, out, resume, console)
     except ValidationError as error:
         _stop("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()), _USAGE)
-    except (DataError, FileNotFoundError, tomllib.TOMLDecodeError) as error:
+    except (DataError, tomllib.TOMLDecodeError) as error:
         _stop(str(error), _USAGE)
+    except OSError as error:  # a file of the data, or a model's
+        _stop(str(error).partition("\n")[0], _USAGE)
     except UnlearnError as error:
         _stop(str(error), _FAILED)
     except KeyboardInterrupt:
@@ -130,7 +132,11 @@ def measured_set(given: str) -> PairSet:
 
 
 def _toml(path: Path | None) -> dict[str, Any]:
-    return {} if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
+    """Settings of a file. Raises DataError for those that a comparison sets itself."""
+    values = {} if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
+    for name in {"method", "seed"} & set(values):
+        raise DataError("is what a comparison sets itself", f"config.{name}")
+    return values
 
 
 def _numbers(text: str, option: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:

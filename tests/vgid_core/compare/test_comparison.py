@@ -144,5 +144,9 @@ def test_the_command_writes_table_record_and_figure(tiny_folder: Path, tmp_path:
     assert ended("--resume").exit_code == 0
     assert ended("--resume", "--methods", "forget-it").exit_code == 2
     assert ended("--resume", "--steps", "two").exit_code == 2
+    (tmp_path / "settings.toml").write_text("seed = 3\n")
+    assert ended("--resume").exit_code == 2
+    (tmp_path / "settings.toml").write_text("")
+    assert ended("--resume").exit_code == 1, "other settings make another comparison"
     (tmp_path / "retain.jsonl").unlink()
     assert ended("--resume").exit_code == 2
