@@ -15,6 +15,7 @@ from torch import nn
 from vgid_core.base_model import BaseModel, attach_adapter
 from vgid_core.config import TrainingConfig, UnlearnConfig
 from vgid_core.data import Pair, PairSet
+from vgid_core.epochs import decay_by_epoch, draw_epochs
 from vgid_core.errors import TrainingDiverged
 from vgid_core.fp8 import FP8_ROUNDING
 from vgid_core.fused_lora import fp8_products
@@ -32,7 +33,7 @@ _MOST_COMPILATIONS = 64
 class BatchLoss:
     """An update's losses, by term and part, before their weights; and the norm of its weighted gradient.
 
-    The first part of VGID's terms is the divergence, in nats per answer token.
+    The first part of VGID's terms is the divergence, in nats per answer token; per pair where it is of all positions.
     """
 
     losses: Sequence[tuple[float, ...]]
@@ -66,15 +67,17 @@ def distil(
     The base's weights are never touched. The same seed, data, machine and thread count give the same adapter; the
     caller's random state is left as it was. Raises TrainingDiverged when a loss stops being finite.
     """
+    config = config.for_sets(len(forget), len(retain))
     devices = [base.device] if base.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
-        student = attach_adapter(base, config.lora, config.method.reach)
+        student = attach_adapter(base, config.lora, config.method.reach(len(base.model.get_decoder().layers)))
         with fp8_products(student, base.device) if config.training.fp8 else nullcontext():
             compiler = _compiler(base, config.training)
             rounding = FP8_ROUNDING if config.training.fp8 else None
-            path = choose_path(base, telling_pairs([forget, retain]), config.lora, compiler, rounding)
-            trainer = Distiller(path, student, config)
+            pairs, by_row = telling_pairs([forget, retain]), config.method.row_by_row
+            path = choose_path(base, pairs, config.lora, compiler, rounding, by_row)
+            trainer = Distiller(path, student, config, learning_rate(config.training, forget, retain))
             student.train(config.lora.dropout > 0)
             updates = config.method.begin(Run(base, path, config.training, config.seed))
             _run_steps(trainer, updates, forget, retain, config, on_step)
@@ -90,8 +93,11 @@ def _run_steps(
     on_step: StepCallback | None,
 ) -> None:
     training = config.training
-    forget_batches = draw_batches(forget, training.forget_batch_size, random.Random(config.seed))
-    retain_batches = draw_batches(retain, training.retain_batch_size, random.Random(config.seed + 1))
+    draw: Callable[[PairSet, int, random.Random], Iterator[list[Pair]]] = draw_batches
+    if training.epochs is not None:
+        draw = partial(draw_epochs, steps=training.steps_per_epoch(len(forget), len(retain)))
+    forget_batches = draw(forget, training.forget_batch_size, random.Random(config.seed))
+    retain_batches = draw(retain, training.retain_batch_size, random.Random(config.seed + 1))
     for step in range(1, training.steps + 1):
         leading: dict[Role, float] = {}
         for update in updates(next(forget_batches), next(retain_batches)):
@@ -136,12 +142,21 @@ def draw_batches(items: PairSet, size: int, rng: random.Random) -> Iterator[list
 class Distiller:
     """A step's loss over micro-batches, and the optimiser."""
 
-    def __init__(self, path: AnswerPath, student: PeftModel, config: UnlearnConfig) -> None:
+    def __init__(
+        self,
+        path: AnswerPath,
+        student: PeftModel,
+        config: UnlearnConfig,
+        rate: Callable[[int], float] | None = None,
+    ) -> None:
+        """`rate` is the learning rate's factor at each 0-based step; warming up, then falling, if not given."""
         self._path = path
         self._training = config.training
         self._parameters = [p for p in student.parameters() if p.requires_grad]
         self._optimizer = MasterAdamW(self._parameters, config.training)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer.inner, warm_up_then_decay(config.training))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimizer.inner, rate or warm_up_then_decay(config.training)
+        )
 
     def accumulate(self, update: Update) -> BatchLoss:
         """Adds the gradient of an update's loss, a micro-batch at a time: their number changes memory alone."""
@@ -201,6 +216,13 @@ class MasterAdamW:
             for master, parameter in zip(self._masters, self._parameters, strict=True):
                 if master is not parameter:
                     parameter.copy_(master)
+
+
+def learning_rate(training: TrainingConfig, forget: PairSet, retain: PairSet) -> Callable[[int], float]:
+    """The learning rate's factor at each 0-based step, by the schedule asked for."""
+    if training.schedule == "per-epoch":
+        return decay_by_epoch(training, len(forget), len(retain))
+    return warm_up_then_decay(training)
 
 
 def warm_up_then_decay(training: TrainingConfig) -> Callable[[int], float]:

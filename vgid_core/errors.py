@@ -16,7 +16,7 @@ class ModelNotLoadable(UnlearnError):
 
 
 class ModelNotSupported(UnlearnError):
-    """The model loads, but its layout (chat template, image tokens, language tower) isn't one this version handles."""
+    """The model's type, processor or layout isn't one this version handles; said before any weights are read."""
 
     code = "model-not-supported"
 
