@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from vgid_core import processes
 from vgid_core.base_model import BaseModel
 from vgid_core.config import UnlearnConfig
 from vgid_core.evaluate import Metric
@@ -43,7 +44,8 @@ class RunRecord:
     """What a run tells its manifest.
 
     data: digest and count of each set by name. path: how the loss was computed (packed or plain). metrics: by stage,
-    before and after. seconds: by phase.
+    before and after. seconds: by phase, of the process that ended the run. steps: all of them, of which `resumed_after`
+    were an interrupted run's. micro_batch_size: the one at the end. checks: of the targets for an early end.
     """
 
     model_name: str
@@ -54,6 +56,9 @@ class RunRecord:
     metrics: Mapping[str, Sequence[Metric]]
     stop_reason: str
     steps: int
+    resumed_after: int
+    micro_batch_size: int
+    checks: Sequence[Mapping[str, Any]]
     seconds: Mapping[str, float]
 
 
@@ -70,7 +75,11 @@ def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, A
         "trained_modules": list(run.trained_modules),
         "path": run.path,
         "steps": run.steps,
+        "resumed_after": run.resumed_after,
         "stop_reason": run.stop_reason,
+        "checks": [dict(check) for check in run.checks],
+        "micro_batch_size": run.micro_batch_size,
+        "processes": processes.count(),
         "metrics": {stage: [asdict(metric) for metric in rows] for stage, rows in run.metrics.items()},
         "seconds": {phase: round(value, 3) for phase, value in run.seconds.items()},
         "versions": versions(),

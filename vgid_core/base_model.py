@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 from transformers.utils.hub import cached_file
 
+from vgid_core import processes
 from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.encoding import Batch, PromptEncoder
 from vgid_core.errors import AdapterUntrained, ModelNotLoadable
@@ -37,7 +38,7 @@ class BaseModel:
 
     Adapters are put into `model` in place, by `attach_adapter`, which notes them in `adapted`. `features` keeps what
     the frozen vision side made of each image, `prompts` the tokens of each (image size, question) and what goes along,
-    `version` what its files looked like when they were read.
+    `version` what its files looked like when they were read. `sharded`: of the decoder's layers it holds a share alone.
     """
 
     model: Any
@@ -51,6 +52,7 @@ class BaseModel:
     )
     adapted: list[BaseTunerLayer] = field(default_factory=list, repr=False)
     version: object = field(default=None, repr=False)
+    sharded: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,15 @@ class HostModel:
 
 
 def choose_device(requested: str) -> torch.device:
-    """auto → the first CUDA device if there is one, else CPU. Raises ModelNotLoadable for CUDA that isn't there."""
+    """auto → the first CUDA device if there is one, else CPU; of several processes each has a CUDA device of its own.
+
+    Raises ModelNotLoadable for CUDA that isn't there.
+    """
     available = torch.cuda.is_available()
-    if requested == "auto":
-        return torch.device("cuda" if available else "cpu")
     if requested.startswith("cuda") and not available:
         raise ModelNotLoadable(f"device '{requested}' was asked for, but torch sees no CUDA device")
+    if requested in ("auto", "cuda"):
+        return processes.accelerator() if available else torch.device("cpu")
     return torch.device(requested)
 
 
@@ -124,9 +129,13 @@ def load_base(source: str, config: UnlearnConfig, read: HostModel | None = None)
         read = None
     host = read or read_base(source, config)
     device = choose_device(config.device)
+    if config.shard_base:
+        if processes.count() == 1:
+            raise ModelNotLoadable("shard_base needs several processes: accelerate launch --num_processes ...")
+        processes.shard(host.model.get_decoder().layers, device)
     model = host.model.to(device)
     encoder = PromptEncoder(host.processor, model, device, host.dtype)
-    return BaseModel(model, encoder, device, host.dtype, host.digest, version=host.version)
+    return BaseModel(model, encoder, device, host.dtype, host.digest, version=host.version, sharded=config.shard_base)
 
 
 def require_unchanged(base: BaseModel, source: str) -> None:

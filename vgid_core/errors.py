@@ -37,3 +37,9 @@ class AdapterUntrained(UnlearnError):
     """Some LoRA matrices never moved, so the adapter wouldn't do what its manifest says."""
 
     code = "adapter-untrained"
+
+
+class CheckpointUnusable(UnlearnError):
+    """What an interrupted run left belongs to another run, or can't be read."""
+
+    code = "checkpoint-unusable"

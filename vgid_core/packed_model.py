@@ -78,25 +78,43 @@ class PackedModel:
         # FlexAttention skips what the mask leaves empty, but is slow and without gradients on CPU.
         self._sparse = base.device.type == "cuda"
         self._image_token = self._inner.config.image_token_id
+        self._only_lays_out = False
         scheme = getattr(type(self._inner), "get_rope_index", None)
         self._position_inputs = set(signature(scheme).parameters) - {"input_ids", "attention_mask"} if scheme else set()
         # transformers 5.24 renamed the argument in most families.
         taken = signature(self._inner.forward).parameters
         self._cache_argument = "cache" if "cache" in taken else "past_key_values"
 
-    def states(self, exchanges: Sequence[Exchange]) -> Tensor:
-        """Hidden states that predict the answers, [answer tokens of all exchanges in their order, hidden]."""
+    def states(self, exchanges: Sequence[Exchange], kept: bool = False) -> Tensor:
+        """Hidden states that predict the answers, [answer tokens of all exchanges in their order, hidden].
+
+        `kept` says that they will be needed again.
+        """
         layout = self.lay_out(exchanges)
         places = torch.cat(layout.predicts).to(self._base.device)
+        if self._only_lays_out and not kept:
+            return self.head.new_zeros(len(places), self.head.shape[1])
         with self._last_mlp_at(places):
             return self.hidden(layout, compiled=True)[places]
 
     def layer_states(self, exchanges: Sequence[Exchange], layer: int) -> Tensor:
         """As `states`, after the decoder layer of this number (0-based) instead of the last."""
         layout = self.lay_out(exchanges)
+        places = torch.cat(layout.predicts).to(self._base.device)
+        if self._only_lays_out:
+            return self.head.new_zeros(len(places), self.head.shape[1])
         with layer_outputs(self._base, layer) as outputs:
             self.hidden(layout)
-        return outputs[0][0, torch.cat(layout.predicts).to(self._base.device)]
+        return outputs[0][0, places]
+
+    @contextmanager
+    def laying_out_only(self) -> Iterator[None]:
+        """Within, `states` are zeros unless they are kept: what passes leave behind, without the passes."""
+        self._only_lays_out = True
+        try:
+            yield
+        finally:
+            self._only_lays_out = False
 
     def lay_out(self, exchanges: Sequence[Exchange]) -> Layout:
         """The exchanges in one row; those with the same image share its prefix."""

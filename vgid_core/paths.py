@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -68,6 +68,9 @@ class AnswerPath(Protocol):
     def answer_ids(self, answer: str) -> list[int]:
         """Tokens of the answer, its end of turn among them."""
 
+    def recall(self, compute: Callable[[], object]) -> None:
+        """Leaves behind for later what `compute` would, which calls this path: no more is computed than that."""
+
 
 class PlainPath:
     """A padded row for each pair, through the model's own forward. Right for every family."""
@@ -81,6 +84,9 @@ class PlainPath:
     def answer_ids(self, answer: str) -> list[int]:
         """As `AnswerPath.answer_ids`."""
         return self._encoder.answer_ids(answer)
+
+    def recall(self, compute: Callable[[], object]) -> None:
+        """As `AnswerPath.recall`: nothing is kept here."""
 
     def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
         """As `AnswerPath.divergence`."""
@@ -157,11 +163,18 @@ class PackedPath:
         self._base = base
         self._model = PackedModel(base, compiler)
         self.compiled = compiler is not None
-        self._targets = TensorCache(_TARGET_BYTES)
+        # What one process has kept and another hasn't would have them pass through a shared base out of step.
+        self._targets = TensorCache(0 if base.sharded else _TARGET_BYTES)
 
     def answer_ids(self, answer: str) -> list[int]:
         """As `AnswerPath.answer_ids`."""
         return self._model.answer_ids(answer)
+
+    @torch.no_grad()
+    def recall(self, compute: Callable[[], object]) -> None:
+        """As `AnswerPath.recall`: image features and retain targets, each computed in the company it was in then."""
+        with self._model.laying_out_only():
+            compute()
 
     def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
         """As `AnswerPath.divergence`."""
@@ -226,8 +239,9 @@ class PackedPath:
         missing = [index for index, found in enumerate(states) if found is None]
         if missing:
             shown = [_as_taught(lessons[index]) for index in missing]
+            kept = any(keys[index] is not None for index in missing)
             with adapter_off(self._base):
-                fresh = self._model.states(shown)
+                fresh = self._model.states(shown, kept)
             lengths = [len(self._model.answer_ids(exchange.answer)) for exchange in shown]
             for index, part in zip(missing, torch.split(fresh, lengths), strict=True):
                 states[index] = part
@@ -291,7 +305,8 @@ def _try_backward(base: BaseModel, path: AnswerPath, pairs: Sequence[Pair]) -> N
         parameter.grad = None
 
 
-@torch.inference_mode()
+# Not in inference mode: weights that several processes share would be gathered as tensors that no gradient passes.
+@torch.no_grad()
 def generate(base: BaseModel, pairs: Sequence[Pair], most_tokens: int) -> list[list[int]]:
     """What the model says to each pair by its own `generate`, greedily: token ids up to the end of turn."""
     inputs = base.encoder.prompts([p.image.decode() for p in pairs], [p.question for p in pairs])
