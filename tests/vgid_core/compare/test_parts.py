@@ -20,7 +20,7 @@ from vgid_core.compare.plan import Budget, ComparisonData, ComparisonPlan, Fact,
 from vgid_core.compare.race import chosen
 from vgid_core.compare.record import Record, RecordUnusable, Row, Terms
 from vgid_core.compare.table import lines, markdown
-from vgid_core.data import DataError, Pair, PairSet
+from vgid_core.data import DataError, Pair
 from vgid_core.methods import AnyMethod, Vgid
 
 FORGET = pair_set("forget", 4)
@@ -98,13 +98,15 @@ def test_a_line_may_name_its_fact(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "forget.jsonl").read_text().splitlines()]
     rows[1]["fact"] = "Fernmoor"
     (tmp_path / "forget.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    facts = read_facts(tmp_path / "forget.jsonl", FORGET)
+    facts = read_facts(str(tmp_path / "forget.jsonl"), FORGET)
     assert facts[1] == Fact(FORGET.pairs[1], "Fernmoor")
     assert facts[0] == second_half(FORGET.pairs[0])
+    assert read_facts(f"jsonl:{tmp_path / 'forget.jsonl'}", FORGET) == facts
+    assert read_facts(str(tmp_path), FORGET) == tuple(map(second_half, FORGET))
     rows[2]["fact"] = "Fernmoor"
     (tmp_path / "forget.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(DataError, match=r"forget\[2\].fact"):
-        read_facts(tmp_path / "forget.jsonl", FORGET)
+        read_facts(str(tmp_path / "forget.jsonl"), FORGET)
 
 
 @given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=12))
@@ -203,11 +205,3 @@ def test_a_record_is_gone_on_with_on_the_same_terms_alone(tmp_path: Path) -> Non
     path.write_text("{}")
     with pytest.raises(RecordUnusable, match="isn't a comparison"):
         Record.open(path, terms(), {}, resume=True)
-
-
-def test_a_set_by_name_or_by_file(tmp_path: Path) -> None:
-    from vgid_core.commands.compare import measured_set
-
-    PairSet("x", FORGET.pairs).write_jsonl(tmp_path / "photos.jsonl")
-    assert measured_set(f"other={tmp_path / 'photos.jsonl'}").name == "other"
-    assert measured_set(str(tmp_path / "photos.jsonl")).name == "photos"
