@@ -69,7 +69,7 @@ def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, A
         "method": run.config.method.title,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "base_model": {"name": run.model_name, "digest": base.digest, "dtype": str(base.dtype).removeprefix("torch.")},
-        "config": run.config.model_dump(),
+        "config": run.config.model_dump(mode="json"),  # in which a subject's name is a row of asterisks
         "seed": run.config.seed,
         "data": {name: dict(entry) for name, entry in run.data.items()},
         "trained_modules": list(run.trained_modules),

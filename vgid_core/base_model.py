@@ -22,7 +22,7 @@ from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.encoding import Batch, PromptEncoder
 from vgid_core.errors import AdapterUntrained, ModelNotLoadable
 from vgid_core.fused_lora import fuse_lora
-from vgid_core.model_support import adapter_pattern, supported_processor
+from vgid_core.model_support import adapter_pattern, supported_encoder
 from vgid_core.nf4 import keep_differentiable, nf4_arguments
 from vgid_core.tensor_cache import TensorCache
 
@@ -106,7 +106,7 @@ def read_base(source: str, config: UnlearnConfig) -> HostModel:
     dtype = choose_dtype(config)
     try:
         version = _version_of(source)
-        processor = supported_processor(source, config.lora.scope)
+        processor = supported_encoder(source, config.lora.scope).processor
         quantized = nf4_arguments(source, dtype) if config.base_weights == "nf4" else {}
         model: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **quantized)
         keep_differentiable(model)

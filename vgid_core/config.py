@@ -9,16 +9,21 @@ from pydantic import Field, field_validator, model_validator
 
 from vgid_core.intervention import PerturbationConfig
 from vgid_core.methods import AnyMethod, Vgid
+from vgid_core.presets import start_from_preset
 from vgid_core.strict import Strict
 
 
 class LoraSettings(Strict):
-    """The adapter. `scope` language keeps the vision tower untouched, so that servers such as vLLM can load it."""
+    """The adapter. `scope` language keeps the vision tower untouched, so that servers such as vLLM can load it.
+
+    `language-names` is every linear layer that bears the name of one in the language tower, wherever it stands, as in
+    the authors' code: the queries, keys and values of a CLIP tower too.
+    """
 
     rank: int = Field(default=16, ge=1, le=256)
     alpha: int = Field(default=16, ge=1, le=1024)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    scope: Literal["language", "language+vision"] = "language"
+    scope: Literal["language", "language+vision", "language-names"] = "language"
 
 
 class Targets(Strict):
@@ -38,10 +43,19 @@ class TrainingConfig(Strict):
     """The loop: each step is one forget batch and one retain batch, an optimiser update after each.
 
     Batch sizes count pairs; `micro_batch_size` bounds what is held in memory and doesn't change the mathematics. It is
-    halved where memory doesn't suffice after all; where several processes share the work, it is that of each.
+    halved where memory doesn't suffice after all; where several processes share the work, it is that of each. With
+    `epochs`, pairs are shuffled one by one and both sets begin anew with each epoch, which ends with the set that has
+    fewer batches; its last batch may be smaller.
     """
 
-    steps: int = Field(default=60, ge=1, le=5000)
+    steps: int = Field(default=60, ge=1, le=5000, description="at most so many, where `epochs` are given too")
+    epochs: int | None = Field(default=None, ge=1, le=100, description="at most so many passes over the smaller set")
+    schedule: Literal["per-step", "per-epoch"] = Field(
+        default="per-step",
+        description="of the learning rate. per-step: linear from the warm-up's end to a tenth at the last step. "
+        "per-epoch: planned to reach zero after all batches of both sets, but moved on once an epoch alone, so nearly "
+        "constant, as in the authors' code",
+    )
     forget_batch_size: int = Field(default=16, ge=1, le=256)
     retain_batch_size: int = Field(default=16, ge=1, le=256)
     micro_batch_size: int = Field(default=16, ge=1, le=256)
@@ -59,6 +73,16 @@ class TrainingConfig(Strict):
         default=False, description="frozen weights in 8-bit floats while distilling: faster on recent accelerators"
     )
 
+    @model_validator(mode="after")
+    def _epochs_to_go_by(self) -> Self:
+        if self.schedule == "per-epoch" and self.epochs is None:
+            raise ValueError("training.schedule per-epoch needs training.epochs")
+        return self
+
+    def steps_per_epoch(self, forget_pairs: int, retain_pairs: int) -> int:
+        """Batches of the set that has fewer of them, a last, smaller one among them."""
+        return min(-(-forget_pairs // self.forget_batch_size), -(-retain_pairs // self.retain_batch_size))
+
 
 class EvaluationConfig(Strict):
     """Greedy generation and teacher-forced likelihood over whole sets, or over an even sample of `max_pairs`."""
@@ -69,7 +93,10 @@ class EvaluationConfig(Strict):
 
 
 class UnlearnConfig(Strict):
-    """Everything a run needs to know besides the model and the data."""
+    """Everything a run needs to know besides the model and the data.
+
+    A `preset` among the values given is the name of one of `vgid_core.presets.PRESETS`: what else is given changes it.
+    """
 
     method: AnyMethod = Vgid()
     lora: LoraSettings = LoraSettings()
@@ -86,6 +113,24 @@ class UnlearnConfig(Strict):
         default=False, description="of the frozen decoder layers each process holds a share (FSDP), not all"
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """The preset of that name with these changes, validated. Raises ValidationError, also for an unknown name."""
+        return cls.model_validate({"preset": name, **changes})
+
+    def for_sets(self, forget_pairs: int, retain_pairs: int) -> Self:
+        """These settings with no more steps than their epochs have on sets of these sizes."""
+        training = self.training
+        if training.epochs is None:
+            return self
+        steps = min(training.steps, training.epochs * training.steps_per_epoch(forget_pairs, retain_pairs))
+        return self.model_copy(update={"training": training.model_copy(update={"steps": steps})})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, values: Any) -> Any:
+        return start_from_preset(values) if isinstance(values, Mapping) and "preset" in values else values
 
     @field_validator("method", mode="before")
     @classmethod

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from vgid_core.base_model import BaseModel
 from vgid_core.data import EncodedImage
+from vgid_core.lessons import Shown
+from vgid_core.perturb import replace_pixels
 
 _AT_ONCE = 16  # images of one size through the vision tower
 # Fields of an output beside the features: what the tower made on the way to them.
@@ -40,7 +42,7 @@ class VisionSide:
         self._taken = set(signature(type(self._inner).get_image_features).parameters)
         self._form: _Form | None = None
 
-    def features(self, images: Sequence[EncodedImage | Image.Image]) -> list[Tensor]:
+    def features(self, images: Sequence[Shown]) -> list[Tensor]:
         """Of each image, [streams, tokens, hidden], on the model's device. Those of encoded images are kept in `base`.
 
         The first stream stands in the place of the image's tokens; few families have more than one.
@@ -75,7 +77,7 @@ class VisionSide:
             used += layers
         return form.kind(**fields)
 
-    def _compute(self, images: Sequence[EncodedImage | Image.Image]) -> list[Tensor]:
+    def _compute(self, images: Sequence[Shown]) -> list[Tensor]:
         """Of images of one size: together where the family gives as many blocks (tiles) for each, else one by one."""
         blocks = self._blocks(images)
         if len(blocks) % len(images):
@@ -84,10 +86,10 @@ class VisionSide:
         return [torch.cat(blocks[start : start + each], dim=1) for start in range(0, len(blocks), each)]
 
     @torch.no_grad()
-    def _blocks(self, images: Sequence[EncodedImage | Image.Image]) -> list[Tensor]:
+    def _blocks(self, images: Sequence[Shown]) -> list[Tensor]:
         """By the whole processor, whose settings for images can differ from those of its image processor."""
-        decoded = [image.decode() if isinstance(image, EncodedImage) else image for image in images]
-        inputs = self._base.encoder.prompts(decoded, ["?"] * len(images))
+        decoded = [image if isinstance(image, Image.Image) else image.decode() for image in images]
+        inputs = replace_pixels(self._base.encoder.prompts(decoded, ["?"] * len(images)), images)
         output = self._inner.get_image_features(**{name: inputs[name] for name in inputs if name in self._taken})
         pooled = output.pooler_output
         others = {name: output[name] for name in output if name not in _ON_THE_WAY}

@@ -24,8 +24,10 @@ from vgid_core.encoding import PromptEncoder
 from vgid_core.errors import ModelNotLoadable, ModelNotSupported
 
 
-def supported_processor(source: str, scope: str) -> Any:
-    """The processor of a local folder or hub id whose model can be worked on with an adapter of this scope.
+def supported_encoder(source: str, scope: str) -> PromptEncoder:
+    """Processor and texts of a local folder or hub id whose model can be worked on with an adapter of this scope.
+
+    What it makes of images is for a model without weights (`empty_model`).
 
     Reads, and of a hub downloads, config and processor only. Raises ModelNotSupported for a model type that is unknown
     or none for images and text, an encoder-decoder, a processor without chat template, a language tower that can't be
@@ -42,8 +44,7 @@ def supported_processor(source: str, scope: str) -> Any:
         raise ModelNotLoadable(f"the model needs a package that isn't installed: {missing}") from error
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
         raise ModelNotSupported("the processor lacks a tokenizer or an image processor")
-    PromptEncoder(processor, shell, torch.device("cpu"), torch.float32)
-    return processor
+    return PromptEncoder(processor, shell, torch.device("cpu"), torch.float32)
 
 
 def empty_model(config: PreTrainedConfig) -> Any:
@@ -55,8 +56,9 @@ def empty_model(config: PreTrainedConfig) -> Any:
 def adapter_pattern(model: Any, scope: str, reach: int | None = None) -> str:
     """A regular expression over module names: every linear layer of the language tower, with vision if in scope.
 
-    `reach` leaves out the decoder's layers from that number on. Raises ModelNotSupported when the language tower can't
-    be told from the rest.
+    `reach` leaves out the decoder's layers from that number on. Vision layers above the one whose states the language
+    tower gets are left out, too: they could never be trained. Raises ModelNotSupported when the language tower can't be
+    told from the rest.
     """
     decoder = model.get_decoder()
     names = {id(module): name for name, module in model.named_modules()}
@@ -69,10 +71,28 @@ def adapter_pattern(model: Any, scope: str, reach: int | None = None) -> str:
         if isinstance(module, nn.Linear) and module is not head:
             leaves.add(name.rsplit(".", 1)[-1])
     choice = "|".join(re.escape(leaf) for leaf in sorted(leaves))
-    inside = "" if scope == "language+vision" else f"{re.escape(prefix)}\\."
-    beyond = [names[id(layer)] for layer in decoder.layers[reach:]] if reach is not None else []
-    upper = rf"(?!(?:{'|'.join(map(re.escape, beyond))})\.)" if beyond else ""
-    return rf"{upper}{inside}(?:.*\.)?(?:{choice})"
+    left_out = [names[id(layer)] for layer in decoder.layers[reach:]] if reach is not None else []
+    if scope != "language":
+        left_out += _unread_layers(model, prefix)
+    inside = f"{re.escape(prefix)}\\." if scope == "language" else ""
+    except_for = "".join(rf"(?!{re.escape(name)}\.)" for name in left_out)
+    return rf"{except_for}{inside}(?:.*\.)?(?:{choice})"
+
+
+def _unread_layers(model: Any, decoder: str) -> list[str]:
+    """Names of vision layers whose states nobody reads, where the config says which are read (LLaVA's does)."""
+    read = getattr(model.config, "vision_feature_layer", None)
+    depth = getattr(getattr(model.config, "vision_config", None), "num_hidden_layers", None)
+    if read is None or depth is None:
+        return []
+    # Counted as hidden states are: 0 is what enters the first layer, -1 what leaves the last.
+    last = max(layer if layer >= 0 else depth + 1 + layer for layer in ([read] if isinstance(read, int) else read))
+    return [
+        f"{name}.{index}"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == depth and not name.startswith(f"{decoder}.")
+        for index in range(last, depth)
+    ]
 
 
 def _supported_config(source: str) -> PreTrainedConfig:

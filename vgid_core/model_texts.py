@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
-from transformers import AutoProcessor
+from typing import Literal
 
 from vgid_core.data import DataError, EncodedImage, Pair, PairSet
-from vgid_core.encoding import PromptEncoder
-from vgid_core.errors import ModelNotLoadable, ModelNotSupported
+from vgid_core.errors import ModelNotLoadable
+from vgid_core.model_support import supported_encoder
 
 
 class ModelTexts:
     """Lengths in tokens, and the control tokens that a run would refuse.
 
-    Raises ModelNotLoadable without a processor at `source` (a local folder or hub id), ModelNotSupported when it takes
-    no image.
+    Raises ModelNotLoadable without a processor at `source` (folder or hub id), ModelNotSupported as a run would.
     """
 
     unit: Literal["tokens", "characters"] = "tokens"
 
     def __init__(self, source: str) -> None:
         try:
-            processor: Any = AutoProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
+            self._encoder = supported_encoder(source, "language")
         except (OSError, ValueError, KeyError) as error:
             raise ModelNotLoadable(f"'{Path(source).name}' has no processor that can be loaded") from error
-        if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
-            raise ModelNotSupported("the processor lacks a tokenizer or an image processor")
-        self._encoder = PromptEncoder(processor, [], torch.device("cpu"), pass_positions=False)
-        self._tokenizer = processor.tokenizer
+        self._tokenizer = self._encoder.processor.tokenizer
 
     def question_length(self, question: str) -> int:
         """Tokens of the question alone, without template and image."""

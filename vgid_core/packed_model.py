@@ -18,6 +18,7 @@ from vgid_core.base_model import BaseModel, layer_outputs
 from vgid_core.data import EncodedImage
 from vgid_core.errors import ModelNotSupported
 from vgid_core.image_features import VisionSide
+from vgid_core.lessons import Shown
 from vgid_core.packing import Packed, Row, pack, sparse_mask
 
 # Row lengths on an accelerator are multiples of this, so that compiled layers see few shapes.
@@ -36,7 +37,7 @@ class Exchange:
     `heard` are other tokens that stand in the answer's place, as many as it has.
     """
 
-    image: EncodedImage | Image.Image
+    image: Shown
     question: str
     answer: str
     heard: tuple[int, ...] | None = None
@@ -264,6 +265,6 @@ def _has_windows(config: Any) -> bool:
     return bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
 
 
-def identity(image: EncodedImage | Image.Image) -> int | str:
+def identity(image: Shown) -> int | str:
     """What makes two images one: their encoded bytes, or being the same object."""
     return image.digest if isinstance(image, EncodedImage) else id(image)

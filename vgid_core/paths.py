@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -15,10 +16,11 @@ from vgid_core.config import EvaluationConfig, LoraSettings
 from vgid_core.data import EncodedImage, Pair, PairSet
 from vgid_core.encoding import Batch
 from vgid_core.fused_head import linear_kl, linear_log_probability
-from vgid_core.lessons import Lesson
+from vgid_core.lessons import Lesson, Shown
 from vgid_core.losses import token_kl, token_log_probability
 from vgid_core.packed_answers import Examined, examine, go_on_by_rote
 from vgid_core.packed_model import Compiler, Exchange, PackedModel
+from vgid_core.perturb import replace_pixels
 from vgid_core.tensor_cache import TensorCache
 
 log = logging.getLogger(__name__)
@@ -133,8 +135,10 @@ class PlainPath:
     def _taught(self, lessons: Sequence[Lesson]) -> Batch:
         """What the teacher is shown, as padded rows."""
         answers = [lesson.heard or self.answer_ids(lesson.pair.answer) for lesson in lessons]
-        shown = [_decoded(lesson.shown) for lesson in lessons]
-        return self._encoder.batch(shown, [lesson.asked for lesson in lessons], answers)
+        shown = [lesson.shown for lesson in lessons]
+        images, questions = [decoded(image) for image in shown], [lesson.asked for lesson in lessons]
+        batch = self._encoder.batch(images, questions, answers)
+        return replace(batch, inputs=replace_pixels(batch.inputs, shown))
 
     def examine(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[Examined]:
         """As `AnswerPath.examine`."""
@@ -253,6 +257,7 @@ def choose_path(
     lora: LoraSettings,
     compiler: Compiler | None = None,
     tolerance: float | None = None,
+    row_by_row: bool = False,
 ) -> AnswerPath:
     """The fastest path that gives the model's own logits on `pairs`: packed and compiled, packed, or plain.
 
@@ -260,8 +265,10 @@ def choose_path(
     vision side is adapted too, it is plain: the packed path keeps image features, which then change. So it is with
     dropout, of which each question draws its own, also for the prefix it would share. `tolerance` is
     what rounding explains of a deviation (`PackedPath.deviation`), by default that of the base's own precision.
+    `row_by_row` is a method's that needs whole rows: padding and all.
     """
-    if lora.scope != "language" or lora.dropout > 0:
+    if lora.scope != "language" or lora.dropout > 0 or row_by_row:
+        log.info("going row by row, as these settings need: a loss on whole rows, an adapted vision side or dropout")
         return PlainPath(base)
     for attempt in [compiler, None] if compiler else [None]:
         what = "compiled packed rows" if attempt else "packed rows"
@@ -334,8 +341,9 @@ def _as_taught(lesson: Lesson) -> Exchange:
     return Exchange(lesson.shown, lesson.asked, lesson.pair.answer, lesson.heard)
 
 
-def _decoded(image: EncodedImage | Image.Image) -> Image.Image:
-    return image.decode() if isinstance(image, EncodedImage) else image
+def decoded(image: Shown) -> Image.Image:
+    """The picture itself."""
+    return image if isinstance(image, Image.Image) else image.decode()
 
 
 def _key(lesson: Lesson) -> tuple[object, ...] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,6 +93,7 @@ def _run(
     spec: UnlearnSpec, on_step: OnStep | None, on_metrics: OnMetrics | None, read: HostModel | None
 ) -> UnlearnResult:
     sets, dropped = _sets(spec)
+    spec = replace(spec, config=spec.config.for_sets(len(sets[0]), len(sets[1])))
     tracker = ProgressTracker(spec.config.training.steps, on_step)
     clock = _Clock(tracker)
 

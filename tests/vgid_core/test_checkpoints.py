@@ -21,7 +21,7 @@ from vgid_core.checkpoints import Checkpoint, Checkpoints
 from vgid_core.config import TrainingConfig
 from vgid_core.distil import distil
 from vgid_core.errors import CheckpointUnusable
-from vgid_core.master_adamw import MasterAdamW
+from vgid_core.optimizer import MasterAdamW
 
 WEIGHTS = "adapter_model.safetensors"
 # Many more retain pairs than a step takes or the evaluation looks at: what the base says to them comes in on the way.

@@ -15,7 +15,8 @@ from tests.vgid_core.tiny import pair_set
 from vgid_core import UnlearnConfig, unlearn
 from vgid_core.base_model import BaseModel, attach_adapter, load_base, require_trained
 from vgid_core.config import LoraSettings
-from vgid_core.distil import Distiller, distil
+from vgid_core.distil import distil
+from vgid_core.distiller import Distiller
 from vgid_core.errors import OutOfMemory
 from vgid_core.gradient_checkpointing import recomputed_layers
 from vgid_core.lessons import Lesson

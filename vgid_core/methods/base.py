@@ -35,6 +35,11 @@ class Method(Strict):
 
     name: str
 
+    @property
+    def row_by_row(self) -> bool:
+        """Whether its loss needs whole rows, which packed rows don't have."""
+        return False
+
     @abstractmethod
     def begin(self, run: Run) -> Updates:
         """The function that makes each step's updates; what it keeps from step to step is its own."""
