@@ -123,7 +123,7 @@ class _Loop:
         while done < training.steps and not (self.watch and self.watch.held):
             done += 1
             # Dropout's alone: batches and a method's noise have generators of their own.
-            torch.manual_seed(_seed_of(seed, done))
+            torch.manual_seed(step_seed(seed, done))
             loss = self._step(next(forget_batches), next(retain_batches))
             if on_step is not None:
                 on_step(done, loss)
@@ -160,8 +160,8 @@ class _Loop:
             self.checkpoints.save(self.trainer.checkpoint(step, checks))
 
 
-def _seed_of(seed: int, step: int) -> int:
-    """One for each step and process, without regard to the steps before."""
+def step_seed(seed: int, step: int) -> int:
+    """What dropout draws from in each step and process, whatever was drawn in the steps before."""
     return random.Random(f"{seed}/{step}/{processes.rank()}").getrandbits(63)
 
 

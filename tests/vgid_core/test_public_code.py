@@ -22,7 +22,7 @@ from tests.vgid_core.tiny import pair_set
 from vgid_core import Pair, UnlearnConfig
 from vgid_core.base_model import BaseModel, adapter_off, attach_adapter, load_base, require_trained
 from vgid_core.config import LoraSettings, TrainingConfig
-from vgid_core.distil import distil
+from vgid_core.distil import distil, step_seed
 from vgid_core.distiller import Distiller
 from vgid_core.epochs import draw_epochs
 from vgid_core.lessons import NoisePixels
@@ -317,8 +317,9 @@ def by_hand(base: BaseModel, model: torch.nn.Module, config: UnlearnConfig) -> d
         student = get_peft_model(model, lora).train()
         optimizer = torch.optim.AdamW(student.parameters(), lr=config.training.learning_rate, weight_decay=0.0)
         schedule = get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=(2 + 3) * 2)
-        for _ in range(2):
-            for _ in range(2):
+        for epoch in range(2):
+            for step in range(2):
+                torch.manual_seed(step_seed(config.seed, 2 * epoch + step + 1))
                 for role in (0, 1):
                     pairs = next(batches[role])
                     inputs = rows(base, pairs)
