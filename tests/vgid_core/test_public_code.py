@@ -22,10 +22,12 @@ from tests.vgid_core.tiny import pair_set
 from vgid_core import Pair, UnlearnConfig
 from vgid_core.base_model import BaseModel, adapter_off, attach_adapter, load_base, require_trained
 from vgid_core.config import LoraSettings, TrainingConfig
-from vgid_core.distil import Distiller, distil, learning_rate
+from vgid_core.distil import distil
+from vgid_core.distiller import Distiller
 from vgid_core.epochs import draw_epochs
 from vgid_core.lessons import NoisePixels
 from vgid_core.methods import Run
+from vgid_core.optimizer import learning_rate
 from vgid_core.paths import PackedPath, PlainPath
 from vgid_core.perturb import draw_pixels
 from vgid_core.teaching import Teacher

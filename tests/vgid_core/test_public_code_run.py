@@ -15,7 +15,7 @@ from transformers import get_scheduler
 from tests.vgid_core.test_public_code import FORGET, LANGUAGE_NAMES, RETAIN, every_position, noise_of, preset, rows
 from vgid_core import UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.base_model import BaseModel
-from vgid_core.distil import _seed_of, distil
+from vgid_core.distil import distil, step_seed
 from vgid_core.epochs import draw_epochs
 from vgid_core.teaching import Teacher
 
@@ -69,7 +69,7 @@ def by_hand(base: BaseModel, model: torch.nn.Module, config: UnlearnConfig) -> d
         schedule = get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=(2 + 3) * 2)
         for epoch in range(2):
             for step in (1, 2):
-                torch.manual_seed(_seed_of(config.seed, 2 * epoch + step))  # each step's dropout has its own
+                torch.manual_seed(step_seed(config.seed, 2 * epoch + step))  # each step's dropout has its own
                 for role in (0, 1):
                     pairs = next(batches[role])
                     inputs = rows(base, pairs)
