@@ -134,7 +134,7 @@ def build_processor(shapes: Shapes) -> LlavaProcessor:
 def build_base(shapes: Shapes, device: torch.device, dtype: torch.dtype) -> BaseModel:
     """What `load_base` returns, made from nothing."""
     model = build_model(shapes, device, dtype)
-    encoder = PromptEncoder(build_processor(shapes), [SPECIAL.index("</s>")], device, pass_positions=True)
+    encoder = PromptEncoder(build_processor(shapes), model, device, dtype)
     return BaseModel(model, encoder, device, dtype, "random")
 
 

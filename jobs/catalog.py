@@ -4,6 +4,8 @@
 path = "./models/demo"          # a folder (relative paths start at this file), or a hub id such as "org/name"
 title = "Demo model"
 max_pairs = 500                 # optional, below the installation's limit
+[models.demo.config]
+preset = "paper"                # optional: settings to start from (vgid_core.presets)
 [models.demo.config.training]   # any part of UnlearnConfig
 steps = 60
 [models.demo.retain_sets.people]
@@ -20,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from vgid_core.config import UnlearnConfig
 
@@ -47,6 +49,13 @@ class _ModelTable(_Strict):
     max_pairs: int | None = Field(default=None, gt=0)
     config: UnlearnConfig = UnlearnConfig()
     retain_sets: dict[_Name, _RetainSetTable] = Field(default_factory=dict)
+
+    @field_validator("config")
+    @classmethod
+    def _names_nobody(cls, value: UnlearnConfig) -> UnlearnConfig:
+        if getattr(value.method, "subject_name", None) is not None:
+            raise ValueError("method.subject_name is one person's: a model's settings are for every request")
+        return value
 
 
 class _File(_Strict):

@@ -19,8 +19,9 @@ from jobs.blobs import BlobStore
 from jobs.database import SessionFactory
 from jobs.ending import delete_inputs
 from jobs.queue import JobQueue, QueueUnavailable
+from jobs.repository import open_among
 from jobs.settings import Settings
-from jobs.states import OPEN, State
+from jobs.states import State
 from jobs.tables import Artifact, Job
 
 _BATCH = 500
@@ -143,7 +144,7 @@ def _sweep_orphans(sessions: SessionFactory, blobs: BlobStore) -> tuple[list[UUI
     if not candidates:
         return [], []
     with sessions.begin() as s:
-        owned = set(s.scalars(select(Job.id).where(Job.id.in_(candidates), Job.state.in_(OPEN))))
+        owned = open_among(s, candidates)
     return _delete_each([job_id for job_id in candidates if job_id not in owned], blobs.delete_inputs)
 
 

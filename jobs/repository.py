@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from jobs import moves
-from jobs.states import ENDED, State
+from jobs.states import ENDED, OPEN, State
 from jobs.tables import Job, JobEvent, JobMetric, MetricStage
 
 # What is asked most is put together once: to build a statement takes about as long as to run it.
@@ -184,6 +184,11 @@ def events_after(s: Session, job_id: UUID, after_id: int, limit: int) -> Sequenc
 def metrics_of(s: Session, job_id: UUID) -> list[Measurement]:
     """What the latest attempt measured, by split, name and stage."""
     return [Measurement(*row) for row in s.execute(_METRICS, {"job_id": job_id})]
+
+
+def open_among(s: Session, job_ids: Sequence[UUID]) -> set[UUID]:
+    """Which of these are jobs that haven't ended."""
+    return set(s.scalars(select(Job.id).where(Job.id.in_(job_ids), Job.state.in_(OPEN))))
 
 
 def mark_inputs_deleted(s: Session, job_id: UUID) -> None:

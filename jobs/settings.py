@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     reap_seconds: float = Field(default=5, gt=0, description="pause between two rounds of the reaper")
     republish_after_seconds: float = Field(default=10, gt=0, description="age of a message that may have been lost")
     cancel_grace_seconds: float = Field(default=10, gt=0, description="from SIGTERM to SIGKILL")
+    checkpoint_seconds: float = Field(
+        default=60, ge=0, description="pause between two checkpoints of a training, from which another attempt goes on"
+    )
     warm: bool = Field(
         default=True, description="a spare process per accelerator keeps the next job's model in host memory"
     )

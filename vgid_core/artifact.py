@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from vgid_core import processes
 from vgid_core.base_model import BaseModel
 from vgid_core.config import UnlearnConfig
 from vgid_core.evaluate import Metric
@@ -43,7 +44,8 @@ class RunRecord:
     """What a run tells its manifest.
 
     data: digest and count of each set by name. path: how the loss was computed (packed or plain). metrics: by stage,
-    before and after. seconds: by phase.
+    before and after. seconds: by phase, of the process that ended the run. steps: all of them, of which `resumed_after`
+    were an interrupted run's. micro_batch_size: the one at the end. checks: of the targets for an early end.
     """
 
     model_name: str
@@ -54,6 +56,9 @@ class RunRecord:
     metrics: Mapping[str, Sequence[Metric]]
     stop_reason: str
     steps: int
+    resumed_after: int
+    micro_batch_size: int
+    checks: Sequence[Mapping[str, Any]]
     seconds: Mapping[str, float]
 
 
@@ -61,20 +66,24 @@ def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, A
     """What a stranger needs to know: what was run, on what, and what came out; no image and no text of the data."""
     return {
         "format": MANIFEST_FORMAT,
-        "method": "VGID (arXiv 2606.00105), KL on answer tokens",
+        "method": run.config.method.title,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "base_model": {"name": run.model_name, "digest": base.digest, "dtype": str(base.dtype).removeprefix("torch.")},
-        "config": run.config.model_dump(),
+        "config": run.config.model_dump(mode="json"),  # in which a subject's name is a row of asterisks
         "seed": run.config.seed,
         "data": {name: dict(entry) for name, entry in run.data.items()},
         "trained_modules": list(run.trained_modules),
         "path": run.path,
         "steps": run.steps,
+        "resumed_after": run.resumed_after,
         "stop_reason": run.stop_reason,
+        "checks": [dict(check) for check in run.checks],
+        "micro_batch_size": run.micro_batch_size,
+        "processes": processes.count(),
         "metrics": {stage: [asdict(metric) for metric in rows] for stage, rows in run.metrics.items()},
         "seconds": {phase: round(value, 3) for phase, value in run.seconds.items()},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
-        "hardware": _hardware(base.device),
+        "versions": versions(),
+        "hardware": hardware(base.device),
         "files": {name: file_digest(folder / name) for name in ADAPTER_FILES},
         "not_shown": "Measured behaviour is evidence, not proof: weights can't show that nothing is left "
         "(arXiv 2110.11891). Likelihood and prefix attacks are known to reach what this method leaves behind.",
@@ -111,7 +120,13 @@ configuration, data digests, versions and the measured figures before and after)
 """
 
 
-def _hardware(device: torch.device) -> dict[str, Any]:
+def versions() -> dict[str, str]:
+    """Of Python and of every package that has a part in the result."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """Device, machine and threads of this process, and the accelerator's name."""
     found: dict[str, Any] = {"device": device.type, "machine": platform.machine(), "threads": torch.get_num_threads()}
     if device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)

@@ -63,7 +63,7 @@ def membership_scores(base: BaseModel, path: AnswerPath, pairs: Sequence[Pair]) 
             logits = path.student_logits(chunk).float()
             likelihood, standardised = _token_scores(logits, torch.cat(ids).to(logits.device))
         lengths = [len(row) for row in ids]
-        by_pair = zip(chunk, likelihood.split(lengths), standardised.split(lengths), strict=True)
+        by_pair = zip(chunk, torch.split(likelihood, lengths), torch.split(standardised, lengths), strict=True)
         for pair, tokens, standard in by_pair:
             scores["loss"].append(float(tokens.mean()))
             scores["zlib"].append(float(tokens.sum()) / len(zlib.compress(pair.answer.encode())))

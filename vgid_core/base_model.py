@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,13 +14,15 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 from transformers.utils.hub import cached_file
 
+from vgid_core import processes
 from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.encoding import Batch, PromptEncoder
-from vgid_core.errors import AdapterUntrained, ModelNotLoadable, ModelNotSupported
+from vgid_core.errors import AdapterUntrained, ModelNotLoadable
 from vgid_core.fused_lora import fuse_lora
+from vgid_core.model_support import adapter_pattern, supported_encoder
 from vgid_core.nf4 import keep_differentiable, nf4_arguments
 from vgid_core.tensor_cache import TensorCache
 
@@ -37,7 +38,7 @@ class BaseModel:
 
     Adapters are put into `model` in place, by `attach_adapter`, which notes them in `adapted`. `features` keeps what
     the frozen vision side made of each image, `prompts` the tokens of each (image size, question) and what goes along,
-    `version` what its files looked like when they were read.
+    `version` what its files looked like when they were read. `sharded`: of the decoder's layers it holds a share alone.
     """
 
     model: Any
@@ -51,6 +52,7 @@ class BaseModel:
     )
     adapted: list[BaseTunerLayer] = field(default_factory=list, repr=False)
     version: object = field(default=None, repr=False)
+    sharded: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,15 @@ class HostModel:
 
 
 def choose_device(requested: str) -> torch.device:
-    """auto → the first CUDA device if there is one, else CPU. Raises ModelNotLoadable for CUDA that isn't there."""
+    """auto → the first CUDA device if there is one, else CPU; of several processes each has a CUDA device of its own.
+
+    Raises ModelNotLoadable for CUDA that isn't there.
+    """
     available = torch.cuda.is_available()
-    if requested == "auto":
-        return torch.device("cuda" if available else "cpu")
     if requested.startswith("cuda") and not available:
         raise ModelNotLoadable(f"device '{requested}' was asked for, but torch sees no CUDA device")
+    if requested in ("auto", "cuda"):
+        return processes.accelerator() if available else torch.device("cpu")
     return torch.device(requested)
 
 
@@ -95,13 +100,13 @@ def choose_dtype(config: UnlearnConfig) -> torch.dtype:
 def read_base(source: str, config: UnlearnConfig) -> HostModel:
     """Reads a local folder or hub id into host memory, in evaluation mode and without gradients.
 
-    Raises ModelNotLoadable when files are missing, change meanwhile or are no image-text-to-text model. Remote code is
-    never run.
+    Raises ModelNotSupported before any weights are read, and ModelNotLoadable when files are missing, are damaged or
+    change meanwhile. Remote code is never run.
     """
     dtype = choose_dtype(config)
     try:
         version = _version_of(source)
-        processor: Any = AutoProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
+        processor = supported_encoder(source, config.lora.scope).processor
         quantized = nf4_arguments(source, dtype) if config.base_weights == "nf4" else {}
         model: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **quantized)
         keep_differentiable(model)
@@ -117,23 +122,20 @@ def read_base(source: str, config: UnlearnConfig) -> HostModel:
 def load_base(source: str, config: UnlearnConfig, read: HostModel | None = None) -> BaseModel:
     """The base on its device: `read`, if that is still what the source holds, else read anew (see `read_base`).
 
-    Raises ModelNotLoadable; ModelNotSupported when the model's layout isn't handled.
+    Raises ModelNotLoadable and ModelNotSupported as it does.
     """
     if read is not None and not read.fits(source, config):
         log.warning("the base that was read before is another one by now: reading it anew")
         read = None
     host = read or read_base(source, config)
-    processor = host.processor
-    if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
-        raise ModelNotSupported("the processor lacks a tokenizer or an image processor")
     device = choose_device(config.device)
+    if config.shard_base:
+        if processes.count() == 1:
+            raise ModelNotLoadable("shard_base needs several processes: accelerate launch --num_processes ...")
+        processes.shard(host.model.get_decoder().layers, device)
     model = host.model.to(device)
-    ends = model.generation_config.eos_token_id
-    end_ids = ends if isinstance(ends, list) else [ends] if ends is not None else []
-    # Families with their own position scheme (M-RoPE) derive positions from the ids; the rest need padding left out.
-    pass_positions = not hasattr(model.base_model, "get_rope_index")
-    encoder = PromptEncoder(processor, end_ids, device, pass_positions)
-    return BaseModel(model, encoder, device, host.dtype, host.digest, version=host.version)
+    encoder = PromptEncoder(host.processor, model, device, host.dtype)
+    return BaseModel(model, encoder, device, host.dtype, host.digest, version=host.version, sharded=config.shard_base)
 
 
 def require_unchanged(base: BaseModel, source: str) -> None:
@@ -169,14 +171,17 @@ def digest_of(source: str) -> str:
     return total.hexdigest()
 
 
-def attach_adapter(base: BaseModel, settings: LoraSettings) -> PeftModel:
-    """Wraps `base.model` in a fresh LoRA whose output is zero (B = 0), so student and base start out equal."""
+def attach_adapter(base: BaseModel, settings: LoraSettings, reach: int | None = None) -> PeftModel:
+    """Wraps `base.model` in a fresh LoRA whose output is zero (B = 0), so student and base start out equal.
+
+    `reach`: only the decoder's first so many layers get one.
+    """
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         init_lora_weights="gaussian",
-        target_modules=adapter_pattern(base.model, settings.scope),
+        target_modules=adapter_pattern(base.model, settings.scope, reach),
         bias="none",
     )
     student: PeftModel = get_peft_model(base.model, config, autocast_adapter_dtype=False)
@@ -187,26 +192,6 @@ def attach_adapter(base: BaseModel, settings: LoraSettings) -> PeftModel:
     fuse_lora(student)
     base.adapted[:] = [module for module in student.modules() if isinstance(module, BaseTunerLayer)]
     return student
-
-
-def adapter_pattern(model: Any, scope: str) -> str:
-    """A regular expression over module names: every linear layer of the language tower, with vision if in scope.
-
-    Raises ModelNotSupported when the language tower can't be told from the rest.
-    """
-    decoder = model.get_decoder()
-    names = {id(module): name for name, module in model.named_modules()}
-    prefix = names.get(id(decoder))
-    if not prefix or decoder is model.base_model:
-        raise ModelNotSupported("the model doesn't keep its language tower in a module of its own")
-    head = model.get_output_embeddings()
-    leaves = set()
-    for name, module in (model if scope == "language+vision" else decoder).named_modules():
-        if isinstance(module, nn.Linear) and module is not head:
-            leaves.add(name.rsplit(".", 1)[-1])
-    choice = "|".join(re.escape(leaf) for leaf in sorted(leaves))
-    inside = "" if scope == "language+vision" else f"{re.escape(prefix)}\\."
-    return rf"{inside}(?:.*\.)?(?:{choice})"
 
 
 @contextmanager
@@ -222,6 +207,21 @@ def adapter_off(base: BaseModel) -> Iterator[None]:
     finally:
         for layer in base.adapted:
             layer._disable_adapters = False
+
+
+@contextmanager
+def layer_outputs(base: BaseModel, layer: int) -> Iterator[list[Tensor]]:
+    """Within, every pass through the model adds the states after this decoder layer: [rows, length, hidden]."""
+    outputs: list[Tensor] = []
+
+    def hear(module: nn.Module, inputs: Any, output: Any) -> None:
+        outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    handle = base.model.get_decoder().layers[layer].register_forward_hook(hear)
+    try:
+        yield outputs
+    finally:
+        handle.remove()
 
 
 def answer_logits(base: BaseModel, batch: Batch) -> Tensor:

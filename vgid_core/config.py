@@ -9,27 +9,55 @@ from pydantic import Field, field_validator, model_validator
 
 from vgid_core.intervention import PerturbationConfig
 from vgid_core.methods import AnyMethod, Vgid
+from vgid_core.presets import start_from_preset
 from vgid_core.strict import Strict
 
 
 class LoraSettings(Strict):
-    """The adapter. `scope` language keeps the vision tower untouched, so that servers such as vLLM can load it."""
+    """The adapter. `scope` language keeps the vision tower untouched, so that servers such as vLLM can load it.
+
+    `language-names` is every linear layer that bears the name of one in the language tower, wherever it stands, as in
+    the authors' code: the queries, keys and values of a CLIP tower too.
+    """
 
     rank: int = Field(default=16, ge=1, le=256, description="of the two matrices of each adapted layer")
     alpha: int = Field(default=16, ge=1, le=1024, description="the adapter's output is scaled by alpha / rank")
     dropout: float = Field(
         default=0.0, ge=0.0, lt=1.0, description="on the adapter's input while training; then rows aren't packed"
     )
-    scope: Literal["language", "language+vision"] = "language"
+    scope: Literal["language", "language+vision", "language-names"] = "language"
+
+
+class Targets(Strict):
+    """When a run may end before its last step: as soon as all that is set here holds at one check.
+
+    Measured as mean ROUGE-L, greedily, on an even sample of each set; a fall is counted from the base on that sample.
+    """
+
+    forget_rouge_l: float = Field(ge=0, le=1, description="of the forget set, at most")
+    retain_fall: float | None = Field(default=None, ge=0, le=1, description="ROUGE-L lost on the retain set, at most")
+    utility_fall: float | None = Field(default=None, ge=0, le=1, description="ROUGE-L lost on the utility set, at most")
+    every_steps: int = Field(default=10, ge=1, le=5000, description="how often it is measured")
+    pairs: int = Field(default=32, ge=1, le=1000, description="pairs measured of each set")
 
 
 class TrainingConfig(Strict):
     """The loop: each step is one forget batch and one retain batch, an optimiser update after each.
 
-    Batch sizes count pairs; `micro_batch_size` bounds what is held in memory and doesn't change the mathematics.
+    Batch sizes count pairs; `micro_batch_size` bounds what is held in memory and doesn't change the mathematics. It is
+    halved where memory doesn't suffice after all; where several processes share the work, it is that of each. With
+    `epochs`, pairs are shuffled one by one and both sets begin anew with each epoch, which ends with the set that has
+    fewer batches; its last batch may be smaller.
     """
 
-    steps: int = Field(default=60, ge=1, le=5000, description="how many; the learning rate's schedule ends with them")
+    steps: int = Field(default=60, ge=1, le=5000, description="at most so many, where `epochs` are given too")
+    epochs: int | None = Field(default=None, ge=1, le=100, description="at most so many passes over the smaller set")
+    schedule: Literal["per-step", "per-epoch"] = Field(
+        default="per-step",
+        description="of the learning rate. per-step: linear from the warm-up's end to a tenth at the last step. "
+        "per-epoch: planned to reach zero after all batches of both sets, but moved on once an epoch alone, so nearly "
+        "constant, as in the authors' code",
+    )
     forget_batch_size: int = Field(default=16, ge=1, le=256, description="forget pairs a step")
     retain_batch_size: int = Field(default=16, ge=1, le=256, description="retain pairs a step")
     micro_batch_size: int = Field(default=16, ge=1, le=256, description="pairs computed at once: memory against speed")
@@ -39,9 +67,23 @@ class TrainingConfig(Strict):
     forget_weight: float = Field(default=1.0, gt=0, le=100, description="alpha in the paper")
     retain_weight: float = Field(default=1.0, ge=0, le=100, description="beta in the paper")
     gradient_clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm of an update")
+    gradient_checkpointing: bool = Field(
+        default=False, description="layers keep their input alone and are computed again on the way back: less memory"
+    )
+    targets: Targets | None = Field(default=None, description="ends the run early, once they hold")
     fp8: bool = Field(
         default=False, description="frozen weights in 8-bit floats while distilling: faster on recent accelerators"
     )
+
+    @model_validator(mode="after")
+    def _epochs_to_go_by(self) -> Self:
+        if self.schedule == "per-epoch" and self.epochs is None:
+            raise ValueError("training.schedule per-epoch needs training.epochs")
+        return self
+
+    def steps_per_epoch(self, forget_pairs: int, retain_pairs: int) -> int:
+        """Batches of the set that has fewer of them, a last, smaller one among them."""
+        return min(-(-forget_pairs // self.forget_batch_size), -(-retain_pairs // self.retain_batch_size))
 
 
 class EvaluationConfig(Strict):
@@ -53,7 +95,10 @@ class EvaluationConfig(Strict):
 
 
 class UnlearnConfig(Strict):
-    """Everything a run needs to know besides the model and the data."""
+    """Everything a run needs to know besides the model and the data.
+
+    A `preset` among the values given is the name of one of `vgid_core.presets.PRESETS`: what else is given changes it.
+    """
 
     method: AnyMethod = Vgid()
     lora: LoraSettings = LoraSettings()
@@ -66,9 +111,30 @@ class UnlearnConfig(Strict):
     base_weights: Literal["full", "nf4"] = Field(
         default="full", description="nf4: the frozen language weights in 4 bits, for accelerators with little memory"
     )
+    shard_base: bool = Field(
+        default=False, description="of the frozen decoder layers each process holds a share (FSDP), not all"
+    )
     device: str = Field(
         default="auto", description="auto, cpu, cuda or cuda:N; auto: the first CUDA device, if there is one"
     )
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """The preset of that name with these changes, validated. Raises ValidationError, also for an unknown name."""
+        return cls.model_validate({"preset": name, **changes})
+
+    def for_sets(self, forget_pairs: int, retain_pairs: int) -> Self:
+        """These settings with no more steps than their epochs have on sets of these sizes."""
+        training = self.training
+        if training.epochs is None:
+            return self
+        steps = min(training.steps, training.epochs * training.steps_per_epoch(forget_pairs, retain_pairs))
+        return self.model_copy(update={"training": training.model_copy(update={"steps": steps})})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, values: Any) -> Any:
+        return start_from_preset(values) if isinstance(values, Mapping) and "preset" in values else values
 
     @field_validator("method", mode="before")
     @classmethod
@@ -84,6 +150,12 @@ class UnlearnConfig(Strict):
     def _fp8_has_layers_to_work_on(self) -> Self:
         if self.training.fp8 and (self.lora.dropout > 0 or self.base_weights != "full"):
             raise ValueError("training.fp8 takes neither lora.dropout nor base_weights in 4 bits")
+        return self
+
+    @model_validator(mode="after")
+    def _shares_are_of_plain_weights(self) -> Self:
+        if self.shard_base and (self.training.fp8 or self.base_weights != "full"):
+            raise ValueError("shard_base takes neither training.fp8 nor base_weights in 4 bits")
         return self
 
     @field_validator("device")

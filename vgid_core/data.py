@@ -107,7 +107,7 @@ class PairSet:
         pairs = []
         for number, line in enumerate(source.read_text(encoding="utf-8").split("\n")):
             if line.strip():
-                pairs.append(_parse_line(line, f"{name}[{number}]", source.parent, images))
+                pairs.append(parse_line(line, f"{name}[{number}]", source.parent, images))
         return cls.of(name, pairs)
 
     def write_jsonl(self, path: str | Path) -> None:
@@ -149,17 +149,26 @@ class PairSet:
         return iter(self.pairs)
 
 
-def _parse_line(line: str, where: str, folder: Path, images: dict[str, EncodedImage]) -> Pair:
+def parse_line(line: str, where: str, folder: Path, images: dict[str, EncodedImage]) -> Pair:
+    """One line of a set's JSONL. `images` holds what was read before; `where` is the line's place in errors.
+
+    Raises DataError.
+    """
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError("is not JSON", where) from error
     if not isinstance(record, Mapping):
         raise DataError("is not a JSON object", where)
-    for key in ("image", "question", "answer"):
-        if not isinstance(record.get(key), str):
-            raise DataError("is missing or not a string", f"{where}.{key}")
-    reference = record["image"]
+    return pair_of(record, where, folder, images)
+
+
+def pair_of(record: Mapping[str, object], where: str, folder: Path, images: dict[str, EncodedImage]) -> Pair:
+    """The pair that `record` describes: a file of `folder` by its relative name, question, answer.
+
+    Raises DataError for what is missing, and for a file outside the folder.
+    """
+    reference, question, answer = (_text(record, key, where) for key in ("image", "question", "answer"))
     if reference not in images:
         file = (folder / reference).resolve()
         if not file.is_relative_to(folder.resolve()):
@@ -167,4 +176,11 @@ def _parse_line(line: str, where: str, folder: Path, images: dict[str, EncodedIm
         if not file.is_file():
             raise DataError("no such file", f"{where}.image")
         images[reference] = EncodedImage(file.read_bytes())
-    return Pair(images[reference], record["question"], record["answer"])
+    return Pair(images[reference], question, answer)
+
+
+def _text(record: Mapping[str, object], key: str, where: str) -> str:
+    value = record.get(key)
+    if not isinstance(value, str):
+        raise DataError("is missing or not a string", f"{where}.{key}")
+    return value

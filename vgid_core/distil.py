@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -12,16 +13,24 @@ import torch
 from peft import PeftModel
 from torch import nn
 
+from vgid_core import processes
 from vgid_core.base_model import BaseModel, attach_adapter
+from vgid_core.checkpoints import Checkpoint, Checkpoints
 from vgid_core.config import TrainingConfig, UnlearnConfig
 from vgid_core.data import Pair, PairSet
+from vgid_core.early_stop import Watch
+from vgid_core.epochs import decay_by_epoch, draw_epochs
 from vgid_core.errors import TrainingDiverged
 from vgid_core.fp8 import FP8_ROUNDING
 from vgid_core.fused_lora import fp8_products
-from vgid_core.lessons import Role, Update, Updates
+from vgid_core.gradient_checkpointing import recomputed_layers
+from vgid_core.lessons import Lesson, Role, Update, Updates
+from vgid_core.master_adamw import MasterAdamW
 from vgid_core.methods import Run
 from vgid_core.packed_model import Compiler
 from vgid_core.paths import AnswerPath, choose_path, telling_pairs
+
+log = logging.getLogger(__name__)
 
 # It takes 25 to 43 s and saves 9 ms a pair at LLaVA-1.5-7B's shapes on one H100.
 _PAIRS_WORTH_COMPILING = 5000
@@ -32,7 +41,7 @@ _MOST_COMPILATIONS = 64
 class BatchLoss:
     """An update's losses, by term and part, before their weights; and the norm of its weighted gradient.
 
-    The first part of VGID's terms is the divergence, in nats per answer token.
+    The first part of VGID's terms is the divergence, in nats per answer token; per pair where it is of all positions.
     """
 
     losses: Sequence[tuple[float, ...]]
@@ -41,10 +50,18 @@ class BatchLoss:
 
 @dataclass(frozen=True)
 class Distilled:
-    """A trained student, and by which path its loss was computed: packed or plain (see `vgid_core.paths`)."""
+    """A trained student, and by which path its loss was computed: packed or plain (see `vgid_core.paths`).
+
+    steps: how many it was trained for, of which `resumed_after` were an interrupted run's. micro_batch_size: the one at
+    the end. stop_reason: "steps-done" or "targets-held".
+    """
 
     student: PeftModel
     path: str
+    steps: int
+    stop_reason: str
+    micro_batch_size: int
+    resumed_after: int
 
 
 @dataclass(frozen=True)
@@ -64,51 +81,108 @@ StepCallback = Callable[[int, StepLoss], None]
 
 
 def distil(
-    base: BaseModel, forget: PairSet, retain: PairSet, config: UnlearnConfig, on_step: StepCallback | None = None
-) -> Distilled:
-    """Trains an adapter on `base`. The student comes back in evaluation mode, its adapter switched on.
-
-    The base's weights are never touched. The same seed, data, machine and thread count give the same adapter; the
-    caller's random state is left as it was. Raises TrainingDiverged when a loss stops being finite.
-    """
-    devices = [base.device] if base.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(config.seed)
-        student = attach_adapter(base, config.lora)
-        with fp8_products(student, base.device) if config.training.fp8 else nullcontext():
-            compiler = _compiler(base, config.training)
-            rounding = FP8_ROUNDING if config.training.fp8 else None
-            path = choose_path(base, telling_pairs([forget, retain]), config.lora, compiler, rounding)
-            trainer = Distiller(path, student, config)
-            student.train(config.lora.dropout > 0)
-            updates = config.method.begin(Run(base, path, config.training, config.seed))
-            _run_steps(trainer, updates, forget, retain, config, on_step)
-    return Distilled(student.eval(), path.name)
-
-
-def _run_steps(
-    trainer: Distiller,
-    updates: Updates,
+    base: BaseModel,
     forget: PairSet,
     retain: PairSet,
     config: UnlearnConfig,
-    on_step: StepCallback | None,
-) -> None:
-    training = config.training
-    forget_batches = draw_batches(forget, training.forget_batch_size, random.Random(config.seed))
-    retain_batches = draw_batches(retain, training.retain_batch_size, random.Random(config.seed + 1))
-    for step in range(1, training.steps + 1):
+    on_step: StepCallback | None = None,
+    watch: Watch | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Distilled:
+    """Trains an adapter on `base`. The student comes back in evaluation mode, its adapter switched on.
+
+    The base's weights are never touched. The same seed, data, machine and thread count give the same adapter, also when
+    the run was interrupted and goes on from its `checkpoints`; the caller's random state is left as it was. `watch` may
+    end it early. Raises TrainingDiverged when a loss stops being finite, CheckpointUnusable (see `Checkpoints.load`).
+    """
+    config = config.for_sets(len(forget), len(retain))
+    devices = [base.device] if base.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(config.seed)
+        student = attach_adapter(base, config.lora, config.method.reach(len(base.model.get_decoder().layers)))
+        layers = recomputed_layers(base.model) if config.training.gradient_checkpointing else nullcontext()
+        with fp8_products(student, base.device) if config.training.fp8 else nullcontext(), layers:
+            compiler = _compiler(base, config.training)
+            rounding = FP8_ROUNDING if config.training.fp8 else None
+            pairs, by_row = telling_pairs([forget, retain]), config.method.row_by_row
+            path = choose_path(base, pairs, config.lora, compiler, rounding, by_row)
+            student.train(config.lora.dropout > 0)
+            updates = config.method.begin(Run(base, path, config.training, config.seed))
+            trainer = Distiller(path, student, config, learning_rate(config.training, forget, retain))
+            loop = _Loop(trainer, updates, config, watch, checkpoints)
+            resumed_after, steps = loop.run(forget, retain, on_step)
+    reason = "targets-held" if watch is not None and watch.held else "steps-done"
+    return Distilled(student.eval(), path.name, steps, reason, trainer.micro_batch_size, resumed_after)
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """Step after step, from where an interrupted run stood to the last one or to where the targets hold."""
+
+    trainer: Distiller
+    updates: Updates
+    config: UnlearnConfig
+    watch: Watch | None
+    checkpoints: Checkpoints | None
+
+    def run(self, forget: PairSet, retain: PairSet, on_step: StepCallback | None) -> tuple[int, int]:
+        """How many steps an interrupted run had done, and how many are done now."""
+        training, seed = self.config.training, self.config.seed
+        draw: Callable[[PairSet, int, random.Random], Iterator[list[Pair]]] = draw_batches
+        if training.epochs is not None:
+            draw = partial(draw_epochs, steps=training.steps_per_epoch(len(forget), len(retain)))
+        forget_batches = draw(forget, training.forget_batch_size, random.Random(seed))
+        retain_batches = draw(retain, training.retain_batch_size, random.Random(seed + 1))
+        done = begun = self._restore()
+        for _ in range(begun):
+            for update in self.updates(next(forget_batches), next(retain_batches)):
+                self.trainer.recall(update)
+        while done < training.steps and not (self.watch and self.watch.held):
+            done += 1
+            # Dropout's alone: batches and a method's noise have generators of their own.
+            torch.manual_seed(_seed_of(seed, done))
+            loss = self._step(next(forget_batches), next(retain_batches))
+            if on_step is not None:
+                on_step(done, loss)
+            if self.watch is not None:
+                self.watch.after(done)
+            self._save(done)
+        return begun, done
+
+    def _step(self, forget: Sequence[Pair], retain: Sequence[Pair]) -> StepLoss:
         leading: dict[Role, float] = {}
         norms: list[float] = []
-        [rate] = trainer.schedule.get_last_lr()
-        for update in updates(next(forget_batches), next(retain_batches)):
-            result = trainer.update(update)
+        [rate] = self.trainer.schedule.get_last_lr()
+        for update in self.updates(forget, retain):
+            result = self.trainer.update(update)
             norms.append(result.gradient_norm)
             for term, losses in zip(update, result.losses, strict=True):
                 leading.setdefault(term.role, losses[0])
-        trainer.schedule.step()
-        if on_step is not None:
-            on_step(step, StepLoss(leading.get("forget"), leading.get("retain"), max(norms, default=0.0), float(rate)))
+        self.trainer.schedule.step()
+        return StepLoss(leading.get("forget"), leading.get("retain"), max(norms, default=0.0), float(rate))
+
+    def _restore(self) -> int:
+        """Puts everything where the checkpoint has it; returns after how many steps that was, 0 without one."""
+        found = self.checkpoints.load() if self.checkpoints is not None else None
+        if found is None:
+            return 0
+        self.trainer.restore(found)
+        if self.watch is not None:
+            self.watch.restore(found.checks)
+        log.info("going on after step %d", found.step)
+        return found.step
+
+    def _save(self, step: int) -> None:
+        if self.checkpoints is None or not processes.is_first():
+            return
+        if self.checkpoints.due or step == self.config.training.steps or (self.watch and self.watch.held):
+            checks = self.watch.as_rows() if self.watch is not None else []
+            self.checkpoints.save(self.trainer.checkpoint(step, checks))
+
+
+def _seed_of(seed: int, step: int) -> int:
+    """One for each step and process, without regard to the steps before."""
+    return random.Random(f"{seed}/{step}/{processes.rank()}").getrandbits(63)
 
 
 def layer_compiler() -> Compiler:
@@ -120,6 +194,8 @@ def layer_compiler() -> Compiler:
 
 def _compiler(base: BaseModel, training: TrainingConfig) -> Compiler | None:
     """A compiler where the run is long enough to earn back the half minute that it takes."""
+    if training.gradient_checkpointing:
+        return None
     pairs = training.steps * (training.forget_batch_size + training.retain_batch_size) // 2
     return layer_compiler() if base.device.type == "cuda" and pairs >= _PAIRS_WORTH_COMPILING else None
 
@@ -142,14 +218,25 @@ def draw_batches(items: PairSet, size: int, rng: random.Random) -> Iterator[list
 
 
 class Distiller:
-    """A step's loss over micro-batches, and the optimiser."""
+    """A step's loss over micro-batches, and the optimiser. Where processes share a run, each computes its share."""
 
-    def __init__(self, path: AnswerPath, student: PeftModel, config: UnlearnConfig) -> None:
+    def __init__(
+        self,
+        path: AnswerPath,
+        student: PeftModel,
+        config: UnlearnConfig,
+        rate: Callable[[int], float] | None = None,
+    ) -> None:
+        """`rate` is the learning rate's factor at each 0-based step; warming up, then falling, if not given."""
         self._path = path
         self._training = config.training
+        self._in_step = config.shard_base
         self._parameters = [p for p in student.parameters() if p.requires_grad]
         self._optimizer = MasterAdamW(self._parameters, config.training)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer.inner, warm_up_then_decay(config.training))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimizer.inner, rate or warm_up_then_decay(config.training)
+        )
+        self.micro_batch_size = config.training.micro_batch_size
 
     def accumulate(self, update: Update) -> BatchLoss:
         """Adds the gradient of an update's loss, a micro-batch at a time: their number changes memory alone."""
@@ -157,20 +244,22 @@ class Distiller:
         for term, sums in zip(update, losses, strict=True):
             tokens = sum(len(self._path.answer_ids(lesson.pair.answer)) for lesson in term.lessons)
             counts = [tokens if part.per == "token" else len(term.lessons) for part in term.parts]
-            for start in range(0, len(term.lessons), self._training.micro_batch_size):
-                values = term.values(term.lessons[start : start + self._training.micro_batch_size])
-                means = [value.sum() / count for value, count in zip(values, counts, strict=True)]
+            for lessons, counted in self._micro_batches(term.lessons):
+                values = term.values(lessons)
+                means = [counted * value.sum() / count for value, count in zip(values, counts, strict=True)]
                 total = sum(part.weight * mean for part, mean in zip(term.parts, means, strict=True))
                 total.backward()  # type: ignore[union-attr]
                 for index, mean in enumerate(means):
                     sums[index] += float(mean.detach())
-        norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-        return BatchLoss([tuple(sums) for sums in losses], float(norm))
+        return self._of_all_processes(losses)
 
     def update(self, update: Update) -> BatchLoss:
-        """One optimiser step. Raises TrainingDiverged before any weight is spoilt."""
-        self._optimizer.zero_grad()
-        result = self.accumulate(update)
+        """One optimiser step. Raises TrainingDiverged before any weight is spoilt.
+
+        Where memory doesn't suffice, it begins anew with micro-batches half as large, for the rest of the run. Raises
+        OutOfMemoryError when one pair is too much.
+        """
+        result = self._gradient(update)
         figures = [result.gradient_norm, *(value for parts in result.losses for value in parts)]
         if not torch.isfinite(torch.tensor(figures)).all():
             raise TrainingDiverged("a loss or gradient is not a finite number; try a lower learning rate")
@@ -180,35 +269,66 @@ class Distiller:
         self._optimizer.step()
         return result
 
+    def recall(self, update: Update) -> None:
+        """Leaves behind what computing an update would have left for later ones: what the path keeps of the base."""
+        for term in update:
+            for lessons, _ in self._micro_batches(term.lessons):
+                self._path.recall(partial(term.values, lessons))
 
-class MasterAdamW:
-    """AdamW on float32 copies of the parameters: a bfloat16 weight would round most small updates away."""
+    def checkpoint(self, step: int, checks: Sequence[Mapping[str, object]]) -> Checkpoint:
+        """What `restore` needs to go on after this step."""
+        state = {name: value for name, value in self.schedule.state_dict().items() if name != "lr_lambdas"}
+        return Checkpoint(step, self.micro_batch_size, state, checks, self._optimizer.state())
 
-    def __init__(self, parameters: Sequence[nn.Parameter], training: TrainingConfig) -> None:
-        self._parameters = list(parameters)
-        self._masters = [p if p.dtype == torch.float32 else p.detach().float() for p in self._parameters]
-        self.inner = torch.optim.AdamW(
-            self._masters,
-            lr=training.learning_rate,
-            weight_decay=training.weight_decay,
-            fused=True,
-        )
+    def restore(self, found: Checkpoint) -> None:
+        """Puts adapter, optimiser, schedule and micro-batch size where they were. Raises CheckpointUnusable."""
+        self._optimizer.restore(found.tensors)
+        self.schedule.load_state_dict({**found.schedule, "lr_lambdas": [None]})
+        for group, rate in zip(self._optimizer.inner.param_groups, self.schedule.get_last_lr(), strict=True):
+            group["lr"] = rate
+        self.micro_batch_size = found.micro_batch_size
 
-    def zero_grad(self) -> None:
-        """Forgets the gradients."""
-        for parameter in self._parameters:
-            parameter.grad = None
+    def _gradient(self, update: Update) -> BatchLoss:
+        while True:
+            self._optimizer.zero_grad()
+            largest = max((len(processes.share(term.lessons)[0]) for term in update), default=0)
+            try:
+                return self.accumulate(update)
+            except torch.OutOfMemoryError:
+                # Processes that pass through a shared base in step can't begin anew one by one.
+                if min(self.micro_batch_size, largest) <= 1 or self._in_step:
+                    raise
+            # Outside of the handler: its frames hold the tensors that filled the memory.
+            self.micro_batch_size = min(self.micro_batch_size, largest) // 2
+            log.warning("out of memory: going on with micro-batches of %d", self.micro_batch_size)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
-    def step(self) -> None:
-        """Updates the masters by the parameters' gradients, then the parameters."""
-        for master, parameter in zip(self._masters, self._parameters, strict=True):
-            if master is not parameter:
-                master.grad = None if parameter.grad is None else parameter.grad.float()
-        self.inner.step()
-        with torch.no_grad():
-            for master, parameter in zip(self._masters, self._parameters, strict=True):
-                if master is not parameter:
-                    parameter.copy_(master)
+    def _micro_batches(self, lessons: Sequence[Lesson]) -> Iterator[tuple[Sequence[Lesson], float]]:
+        """This process's lessons, a few at a time, each with how much it counts.
+
+        There are as many in every process, since these may share the base's weights: one that has no lessons left
+        computes another's, which counts nothing.
+        """
+        mine, most = processes.share(lessons)
+        for start in range(0, most, self.micro_batch_size):
+            part = mine[start : start + self.micro_batch_size]
+            yield (part, 1.0) if part else (lessons[:1], 0.0)
+
+    def _of_all_processes(self, losses: Sequence[list[float]]) -> BatchLoss:
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        figures = torch.tensor([value for sums in losses for value in sums], device=self._parameters[0].device)
+        processes.add_up([*gradients, figures])
+        values = iter(figures.tolist() if processes.count() > 1 else [value for sums in losses for value in sums])
+        norm = nn.utils.get_total_norm(gradients)
+        return BatchLoss([tuple(next(values) for _ in sums) for sums in losses], float(norm))
+
+
+def learning_rate(training: TrainingConfig, forget: PairSet, retain: PairSet) -> Callable[[int], float]:
+    """The learning rate's factor at each 0-based step, by the schedule asked for."""
+    if training.schedule == "per-epoch":
+        return decay_by_epoch(training, len(forget), len(retain))
+    return warm_up_then_decay(training)
 
 
 def warm_up_then_decay(training: TrainingConfig) -> Callable[[int], float]:

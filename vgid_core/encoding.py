@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 
@@ -23,7 +25,8 @@ from vgid_core.errors import ModelNotSupported
 class Batch:
     """`batch` rows ready for the model.
 
-    inputs: keyword arguments of the model's forward; input_ids and attention_mask are [batch, prompt + answer].
+    inputs: keyword arguments of the model's forward; input_ids and attention_mask are [batch, prompt + answer], and so
+    are other inputs that go token by token, in their first two dimensions.
     answer_ids: [batch, answer], padded with zeros. answer_mask: [batch, answer], true on answer tokens.
     """
 
@@ -35,18 +38,32 @@ class Batch:
 class PromptEncoder:
     """Turns images, questions and answers into batches with a model's own processor and chat template.
 
-    Raises ModelNotSupported when the processor has no chat template that takes an image.
+    Of `model`, its weights don't matter: what its forward takes, how its inputs go on while it answers, and what ends
+    its turn. Floating inputs come in `dtype`. A processor that lays out a prompt and its answer by itself (PaliGemma's,
+    which takes a `suffix`) needs no chat template; with one, the template's text is its prompt. Raises
+    ModelNotSupported when any other has no chat template, or one that takes no image.
     """
 
-    def __init__(self, processor: Any, end_ids: Sequence[int], device: torch.device, pass_positions: bool) -> None:
+    def __init__(self, processor: Any, model: Any, device: torch.device, dtype: torch.dtype) -> None:
         self.processor = processor
         self._tokenizer = processor.tokenizer
-        self._device = device
-        self._pass_positions = pass_positions
+        self._model = model
+        self._device, self._dtype = device, dtype
+        # Labels are for a loss of the model's own.
+        self._taken = set(signature(type(model).forward).parameters) - {"labels"}
+        # Families with a position scheme of their own (M-RoPE) derive positions from the ids; the rest need padding
+        # left out.
+        self._pass_positions = not hasattr(model.base_model, "get_rope_index")
         self._control = set(self._tokenizer.all_special_tokens)
         self._control |= {str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special}
         self._answers: dict[str, list[int]] = {}
+        ends = model.generation_config.eos_token_id
+        end_ids = ends if isinstance(ends, list) else [ends] if ends is not None else []
         self.end_ids = frozenset(end_ids) or frozenset([self._tokenizer.eos_token_id])
+        self._image_token: str | None = getattr(processor, "image_token", None)
+        self._control |= {self._image_token} if self._image_token else set()
+        self._framed_by_processor = _frames_prompts(processor)
+        self._require_image(self.prompt("Question"))
         self._find_answer_boundary(set(end_ids) | {self._tokenizer.eos_token_id})
 
     def require_plain_text(self, items: PairSet) -> None:
@@ -67,14 +84,17 @@ class PromptEncoder:
         for index, question in enumerate(questions):
             self._refuse_control_tokens(question, f"[{index}].question")
         texts = [self.prompt(question) for question in questions]
+        # A template that writes the first token itself would get it twice.
+        once = {"add_special_tokens": False} if self._begins(texts[0]) else {}
         encoded = self.processor(
             text=texts,
             images=[[image] for image in images],
             padding=True,
             padding_side="left",
             return_tensors="pt",
+            **once,
         )
-        return {name: value.to(self._device) for name, value in encoded.items()}
+        return {name: self._moved(value) for name, value in encoded.items() if name in self._taken}
 
     def batch(
         self, images: Sequence[Image.Image], questions: Sequence[str], answers: Sequence[str | Sequence[int]]
@@ -92,14 +112,37 @@ class PromptEncoder:
             answer_ids[index, : len(row)] = torch.tensor(row)
             answer_mask[index, : len(row)] = True
         answer_ids, answer_mask = answer_ids.to(self._device), answer_mask.to(self._device)
-        shape = inputs["input_ids"].shape
-        for name, value in inputs.items():
-            if value.shape == shape:
-                block = {"input_ids": answer_ids, "attention_mask": answer_mask}.get(name, torch.zeros_like(answer_ids))
-                inputs[name] = torch.cat([value, block.to(value.dtype)], dim=1)
+        inputs = self._going_on(inputs, length)
+        for name, block in {"input_ids": answer_ids, "attention_mask": answer_mask}.items():
+            inputs[name] = torch.cat([inputs[name], block.to(inputs[name].dtype)], dim=1)
         if self._pass_positions:
             inputs["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         return Batch(inputs, answer_ids, answer_mask)
+
+    def rows(
+        self,
+        images: Sequence[Image.Image],
+        questions: Sequence[str],
+        answers: Sequence[str | Sequence[int]],
+        length: int | None = None,
+    ) -> dict[str, Tensor]:
+        """Prompts with their answers from the first column on, then padding up to `length` columns or the longest row.
+
+        Model inputs, input_ids [batch, length] among them. Positions are left to the model, which counts columns.
+        Raises DataError as `prompts` does.
+        """
+        inputs = self.batch(images, questions, answers).inputs
+        inputs.pop("position_ids", None)
+        mask = inputs["attention_mask"]
+        width = int(mask.sum(-1).max()) if length is None else length
+        columns = torch.arange(width, device=mask.device) + mask.argmax(-1, keepdim=True)
+        real = torch.arange(width, device=mask.device) < mask.sum(-1, keepdim=True)
+        shape = mask.shape
+        for name, value in inputs.items():
+            if value.shape == shape:
+                filler = self._tokenizer.pad_token_id if name == "input_ids" else 0
+                inputs[name] = value.gather(1, columns.clamp(max=shape[1] - 1)).where(real, filler)
+        return inputs
 
     def answer_ids(self, answer: str) -> list[int]:
         """The tokens the model is meant to say: `answer` as it follows the prompt, then its end of turn."""
@@ -117,26 +160,52 @@ class PromptEncoder:
         texts: list[str] = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [text.strip() for text in texts]
 
+    def _moved(self, value: Tensor) -> Tensor:
+        return value.to(self._device, self._dtype if value.is_floating_point() else None)
+
+    def _begins(self, text: str) -> bool:
+        return self._tokenizer.bos_token is not None and text.startswith(self._tokenizer.bos_token)
+
+    def _going_on(self, inputs: dict[str, Tensor], length: int) -> dict[str, Tensor]:
+        """The prompt's inputs with what the model itself would add to them while it says `length` tokens.
+
+        Token types, masks of cross-attention and the like: as for the first token said, so for the rest. Ids and
+        attention mask stay as they are.
+        """
+        grown = self._model._update_model_kwargs_for_generation({}, dict(inputs), is_encoder_decoder=False)
+        for name, value in inputs.items():
+            width = value.shape[1] if value.ndim > 1 else 0
+            if name != "attention_mask" and grown[name].shape != value.shape:
+                added = grown[name][:, width:]
+                grown[name] = torch.cat([value, *[added] * length], dim=1)
+        return {**grown, "attention_mask": inputs["attention_mask"]}
+
     def _find_answer_boundary(self, end_ids: set[int]) -> None:
-        self._lead = self._render("Question", answer=None)
-        spoken = self._render("Question", answer="Answer")
-        rest = spoken.removeprefix(self._lead)
-        separator, found, tail = rest.partition("Answer")
-        if rest == spoken or not found or separator.strip():
-            separator, tail = "", ""
-        self._separator = separator
+        self._lead = self._separator = tail = ""
+        if not self._framed_by_processor:
+            self._lead = self._render("Question", answer=None)
+            rest = self._render("Question", answer="Answer").removeprefix(self._lead)
+            separator, found, after = rest.partition("Answer")
+            if found and not separator.strip():
+                self._separator, tail = separator, after
         ending = [token for token in self._ids(tail) if token in end_ids]
         self._end_id: int = ending[0] if ending else self._tokenizer.eos_token_id
 
+    def _require_image(self, prompt: str) -> None:
+        if self._image_token is None or prompt.count(self._image_token) != 1:
+            raise ModelNotSupported("the chat template doesn't put one image token into the prompt of one image")
+
     def _render(self, question: str, answer: str | None) -> str:
+        if self._framed_by_processor:
+            return f"{self._image_token}{question}"
         content = [{"type": "image"}, {"type": "text", "text": question}]
         conversation: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if answer is not None:
             conversation.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
         try:
             text: str = self.processor.apply_chat_template(conversation, add_generation_prompt=answer is None)
-        except (ValueError, AttributeError) as error:
-            raise ModelNotSupported("the processor has no chat template that takes an image") from error
+        except (ValueError, AttributeError, TypeError, TemplateError) as error:
+            raise ModelNotSupported("the chat template can't write a question about an image") from error
         return text
 
     def _ids(self, text: str) -> list[int]:
@@ -146,3 +215,15 @@ class PromptEncoder:
     def _refuse_control_tokens(self, text: str, field: str) -> None:
         if any(token in text for token in self._control):
             raise DataError("holds one of the model's control tokens", field)
+
+
+def _frames_prompts(processor: Any) -> bool:
+    """Whether prompts are the processor's own affair. Raises ModelNotSupported when they are nobody's."""
+    if getattr(processor, "chat_template", None) is not None:
+        return False
+    if "suffix" in signature(type(processor).__call__).parameters:
+        return True
+    raise ModelNotSupported(
+        "the processor has no chat template; set `processor.chat_template` to the one that the model was trained with, "
+        "and save the processor beside the model"
+    )

@@ -16,7 +16,7 @@ class ModelNotLoadable(UnlearnError):
 
 
 class ModelNotSupported(UnlearnError):
-    """The model loads, but its layout (chat template, image tokens, language tower) isn't one this version handles."""
+    """The model's type, processor or layout isn't one this version handles; said before any weights are read."""
 
     code = "model-not-supported"
 
@@ -37,3 +37,9 @@ class AdapterUntrained(UnlearnError):
     """Some LoRA matrices never moved, so the adapter wouldn't do what its manifest says."""
 
     code = "adapter-untrained"
+
+
+class CheckpointUnusable(UnlearnError):
+    """What an interrupted run left belongs to another run, or can't be read."""
+
+    code = "checkpoint-unusable"

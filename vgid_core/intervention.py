@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from vgid_core.strict import Strict
 
-PerturbationKind = Literal["uniform", "gaussian", "diffusion", "blur", "patch_shuffle", "blank", "none"]
+PerturbationKind = Literal[
+    "uniform", "uniform_normalised", "gaussian", "diffusion", "blur", "patch_shuffle", "blank", "none"
+]
 
 # What `strength` means for each kind, its range, and the value taken when none is given.
 STRENGTHS: dict[str, tuple[float, float, float]] = {
@@ -22,7 +25,8 @@ STRENGTHS: dict[str, tuple[float, float, float]] = {
 class PerturbationConfig(Strict):
     """How the teacher's image is disturbed, in image space before the processor normalises it.
 
-    `strength` is required by no kind and allowed only where STRENGTHS names a range.
+    One kind is not in image space: `uniform_normalised` puts U[0, 1) in the place of the processor's pixel values, as
+    the authors' code does. Strengths are required by no kind and allowed only where STRENGTHS names a range.
     """
 
     kind: PerturbationKind = Field(default="uniform", description="what is done to the image")
@@ -31,18 +35,37 @@ class PerturbationConfig(Strict):
         description="gaussian: deviation as a share of the pixel range, 0.01 to 4; diffusion: step of 1000; blur: "
         "radius in pixels, 0.5 to 64; patch_shuffle: patches a side, 2 to 64",
     )
+    final_strength: float | None = Field(
+        default=None, description="strength of the last step, where it changes during the run"
+    )
+    course: Literal["linear", "cosine"] = Field(
+        default="linear", description="how it gets there: evenly, or slowly at both ends (half a cosine)"
+    )
 
     @model_validator(mode="after")
-    def _strength_fits_kind(self) -> Self:
+    def _strengths_fit_kind(self) -> Self:
         bounds = STRENGTHS.get(self.kind)
-        if bounds is None:
-            if self.strength is not None:
+        for given in (self.strength, self.final_strength):
+            if given is None:
+                continue
+            if bounds is None:
                 raise ValueError(f"perturbation '{self.kind}' takes no strength")
-            return self
-        low, high, _ = bounds
-        if self.strength is not None and not low <= self.strength <= high:
-            raise ValueError(f"strength of '{self.kind}' must lie in [{low}, {high}]")
+            if not bounds[0] <= given <= bounds[1]:
+                raise ValueError(f"strength of '{self.kind}' must lie in [{bounds[0]}, {bounds[1]}]")
         return self
+
+    def at(self, progress: float) -> PerturbationConfig:
+        """What holds at this point of the run, from 0 at its first step to 1 at its last: of one strength."""
+        start, end = self.effective_strength, self.final_strength
+        if start is None or end is None:
+            return self
+        share = progress if self.course == "linear" else (1 - math.cos(math.pi * progress)) / 2
+        return PerturbationConfig(kind=self.kind, strength=start + share * (end - start))
+
+    @property
+    def changes(self) -> bool:
+        """Whether its strength is another one in each step."""
+        return self.final_strength is not None
 
     @property
     def replaces_image(self) -> bool:

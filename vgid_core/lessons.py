@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from vgid_core.data import EncodedImage, Pair
 
@@ -16,6 +16,26 @@ Role = Literal["forget", "retain"]
 Per = Literal["token", "pair"]
 
 
+@dataclass(frozen=True, eq=False)
+class NoisePixels:
+    """An image in whose place the model sees U[0, 1) for each of its normalised pixel values, drawn by `seed`."""
+
+    image: EncodedImage
+    seed: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the image."""
+        return self.image.size
+
+    def decode(self) -> Image.Image:
+        """The image, for a processor to lay out what the noise then replaces."""
+        return self.image.decode()
+
+
+Shown: TypeAlias = "EncodedImage | NoisePixels | Image.Image"
+
+
 @dataclass(frozen=True)
 class Lesson:
     """What the student answers, and what the teacher is shown instead: an image, a question, an answer's beginning.
@@ -25,7 +45,7 @@ class Lesson:
     """
 
     pair: Pair
-    shown: EncodedImage | Image.Image
+    shown: Shown
     asked: str
     heard: tuple[int, ...] | None = None
 

@@ -6,9 +6,10 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig
+from transformers import AutoConfig, BitsAndBytesConfig
 
 from vgid_core.errors import ModelNotLoadable
+from vgid_core.model_support import empty_model
 
 
 def nf4_arguments(source: str, dtype: torch.dtype) -> dict[str, Any]:
@@ -41,10 +42,7 @@ def keep_differentiable(model: Any) -> None:
 
 def _outside_of_the_decoder(source: str) -> list[str]:
     """Names of the largest modules that hold nothing of the language tower, found on a shell without weights."""
-    with torch.device("meta"):
-        shell: Any = AutoModelForImageTextToText.from_config(  # type: ignore[no-untyped-call]
-            AutoConfig.from_pretrained(source)
-        )
+    shell = empty_model(AutoConfig.from_pretrained(source))
     names = {module: name for name, module in shell.named_modules()}
     decoder = names[shell.get_decoder()]
     inner = names[shell.base_model]

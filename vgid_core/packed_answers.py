@@ -172,7 +172,7 @@ class Continuation:
         self._steps += 1
         itself = torch.eye(slots, dtype=torch.bool, device=device).repeat(1, self._steps)
         mask = torch.cat([self._seen, itself.expand(rows, -1, -1)], dim=2)[:, None]
-        hidden = self._model.run(ids, positions, mask, past_key_values=self._cache)
+        hidden = self._model.run(ids, positions, mask, cache=self._cache)
         logits: Tensor = hidden[self._row, self._slot] @ self._model.head.T
         return logits
 

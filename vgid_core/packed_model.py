@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 from transformers import Cache
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vgid_core import block_attention
-from vgid_core.base_model import BaseModel
+from vgid_core.base_model import BaseModel, layer_outputs
 from vgid_core.data import EncodedImage
 from vgid_core.errors import ModelNotSupported
-from vgid_core.image_features import image_features
+from vgid_core.image_features import VisionSide
+from vgid_core.lessons import Shown
 from vgid_core.packing import Packed, Row, pack, sparse_mask
 
 # Row lengths on an accelerator are multiples of this, so that compiled layers see few shapes.
@@ -36,7 +37,7 @@ class Exchange:
     `heard` are other tokens that stand in the answer's place, as many as it has.
     """
 
-    image: EncodedImage | Image.Image
+    image: Shown
     question: str
     answer: str
     heard: tuple[int, ...] | None = None
@@ -69,6 +70,7 @@ class PackedModel:
         """`compiler` is applied to every decoder layer's forward; they share their code, so it compiles few times."""
         self._base = base
         self._inner: Any = base.model.base_model
+        self._vision = VisionSide(base)
         self._decoder: Any = base.model.get_decoder()
         if _has_windows(self._decoder.config):
             raise ModelNotSupported("attention within a window isn't laid out in packed rows")
@@ -76,13 +78,43 @@ class PackedModel:
         # FlexAttention skips what the mask leaves empty, but is slow and without gradients on CPU.
         self._sparse = base.device.type == "cuda"
         self._image_token = self._inner.config.image_token_id
+        self._only_lays_out = False
+        scheme = getattr(type(self._inner), "get_rope_index", None)
+        self._position_inputs = set(signature(scheme).parameters) - {"input_ids", "attention_mask"} if scheme else set()
+        # transformers 5.24 renamed the argument in most families.
+        taken = signature(self._inner.forward).parameters
+        self._cache_argument = "cache" if "cache" in taken else "past_key_values"
 
-    def states(self, exchanges: Sequence[Exchange]) -> Tensor:
-        """Hidden states that predict the answers, [answer tokens of all exchanges in their order, hidden]."""
+    def states(self, exchanges: Sequence[Exchange], kept: bool = False) -> Tensor:
+        """Hidden states that predict the answers, [answer tokens of all exchanges in their order, hidden].
+
+        `kept` says that they will be needed again.
+        """
         layout = self.lay_out(exchanges)
         places = torch.cat(layout.predicts).to(self._base.device)
+        if self._only_lays_out and not kept:
+            return self.head.new_zeros(len(places), self.head.shape[1])
         with self._last_mlp_at(places):
             return self.hidden(layout, compiled=True)[places]
+
+    def layer_states(self, exchanges: Sequence[Exchange], layer: int) -> Tensor:
+        """As `states`, after the decoder layer of this number (0-based) instead of the last."""
+        layout = self.lay_out(exchanges)
+        places = torch.cat(layout.predicts).to(self._base.device)
+        if self._only_lays_out:
+            return self.head.new_zeros(len(places), self.head.shape[1])
+        with layer_outputs(self._base, layer) as outputs:
+            self.hidden(layout)
+        return outputs[0][0, places]
+
+    @contextmanager
+    def laying_out_only(self) -> Iterator[None]:
+        """Within, `states` are zeros unless they are kept: what passes leave behind, without the passes."""
+        self._only_lays_out = True
+        try:
+            yield
+        finally:
+            self._only_lays_out = False
 
     def lay_out(self, exchanges: Sequence[Exchange]) -> Layout:
         """The exchanges in one row; those with the same image share its prefix."""
@@ -95,7 +127,7 @@ class PackedModel:
             for index, indices in zip(members, places, strict=True):
                 predicts[index] = indices
         images = {identity(exchange.image): exchange.image for exchange in exchanges}
-        computed = dict(zip(images, image_features(self._base, list(images.values())), strict=True))
+        computed = dict(zip(images, self._vision.features(list(images.values())), strict=True))
         features = [computed[identity(exchanges[members[0]].image)] for members in groups]
         return Layout(packed.to(self._base.device), features, predicts)
 
@@ -118,7 +150,6 @@ class PackedModel:
     def hidden(self, layout: Layout, cache: Cache | None = None, compiled: bool = False) -> Tensor:
         """Last hidden states, [length, hidden]. `cache` takes the keys and values, for answers that go on."""
         packed = layout.packed
-        encoded = BaseModelOutputWithPooling(pooler_output=layout.features)  # type: ignore[arg-type]  # takes lists
         # As instance attributes, and for this call alone: generation's many shapes must not be compiled.
         layers = list(zip(self._decoder.layers, self._compiled, strict=True)) if compiled and self._compiled else []
         for layer, forward in layers:
@@ -129,8 +160,8 @@ class PackedModel:
                 packed.positions[:, None],
                 sparse_mask(packed) if self._sparse else None,
                 attention="flex_attention" if self._sparse else block_attention.NAME,
-                mm_encoder_outputs={"image": encoded},
-                past_key_values=cache,
+                cache=cache,
+                mm_encoder_outputs={"image": self._vision.as_output(layout.features)},
                 **({} if self._sparse else {"groups": block_attention.group_masks(packed, self._base.dtype)}),
             )[0]
         finally:
@@ -155,7 +186,15 @@ class PackedModel:
         finally:
             del mlp.forward
 
-    def run(self, ids: Tensor, positions: Tensor, mask: Any, attention: str = "sdpa", **inputs: Any) -> Tensor:
+    def run(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        mask: Any,
+        attention: str = "sdpa",
+        cache: Cache | None = None,
+        **inputs: Any,
+    ) -> Tensor:
         """Last hidden states [rows, length, hidden] of ids [rows, length] at positions [axes, rows, length]."""
         before = self._decoder.config._attn_implementation
         try:
@@ -164,7 +203,8 @@ class PackedModel:
                 input_ids=ids,
                 attention_mask=mask,
                 position_ids=positions[0] if positions.shape[0] == 1 else positions,
-                use_cache=inputs.get("past_key_values") is not None,
+                use_cache=cache is not None,
+                **{self._cache_argument: cache},
                 **inputs,
             ).last_hidden_state
             return output
@@ -202,9 +242,7 @@ class PackedModel:
         key = (size, question)
         if key not in self._base.prompts:
             inputs = self._base.encoder.prompts([Image.new("RGB", size)], [question])
-            extras = {
-                name: value.cpu() for name, value in inputs.items() if name in ("image_grid_thw", "mm_token_type_ids")
-            }
+            extras = {name: value.cpu() for name, value in inputs.items() if name in self._position_inputs}
             self._base.prompts[key] = inputs["input_ids"][0].cpu(), extras
         return self._base.prompts[key]
 
@@ -227,6 +265,6 @@ def _has_windows(config: Any) -> bool:
     return bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
 
 
-def identity(image: EncodedImage | Image.Image) -> int | str:
+def identity(image: Shown) -> int | str:
     """What makes two images one: their encoded bytes, or being the same object."""
     return image.digest if isinstance(image, EncodedImage) else id(image)

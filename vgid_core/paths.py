@@ -1,24 +1,26 @@
-"""Two ways to the same divergence: packed rows where that is proven equal on the model at hand, else row by row."""
+"""Two ways to the same losses: packed rows where that is proven equal on the model at hand, else row by row."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from vgid_core.base_model import BaseModel, adapter_off, answer_logits
+from vgid_core.base_model import BaseModel, adapter_off, answer_logits, layer_outputs
 from vgid_core.config import EvaluationConfig, LoraSettings
 from vgid_core.data import EncodedImage, Pair, PairSet
 from vgid_core.encoding import Batch
-from vgid_core.fused_head import linear_kl
-from vgid_core.lessons import Lesson
+from vgid_core.fused_head import linear_kl, linear_log_probability
+from vgid_core.lessons import Lesson, Shown
 from vgid_core.losses import token_kl, token_log_probability
 from vgid_core.packed_answers import Examined, examine, go_on_by_rote
 from vgid_core.packed_model import Compiler, Exchange, PackedModel
+from vgid_core.perturb import replace_pixels
 from vgid_core.tensor_cache import TensorCache
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ _TARGET_BYTES = 2 * 1024**3  # of host memory for retain targets; what is more i
 
 
 class AnswerPath(Protocol):
-    """A way to compute KL(teacher || student) at answer tokens."""
+    """A way to compute what losses are made of, at the answer tokens of all pairs or lessons, in their order."""
 
     name: str
 
@@ -45,11 +47,29 @@ class AnswerPath(Protocol):
     def teacher_logits(self, lessons: Sequence[Lesson]) -> Tensor:
         """The base's on what the teacher is shown, without gradients: [answer tokens, vocabulary]."""
 
+    def student_log_probability(self, pairs: Sequence[Pair]) -> Tensor:
+        """The adapted model's log p of every answer token, in nats, with gradients: [answer tokens], float32."""
+
+    def teacher_log_probability(self, lessons: Sequence[Lesson]) -> Tensor:
+        """The base's log p of every answer token on what the teacher is shown, without gradients: [answer tokens]."""
+
+    def student_states(self, pairs: Sequence[Pair], layer: int) -> Tensor:
+        """The adapted model's states after a decoder layer (0-based), with gradients: [answer tokens, hidden].
+
+        At each place that predicts an answer token.
+        """
+
+    def teacher_states(self, lessons: Sequence[Lesson], layer: int) -> Tensor:
+        """The base's states on what the teacher is shown, without gradients, as in `student_states`."""
+
     def examine(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[Examined]:
         """What the model says to each pair's question, greedily, and how likely it finds the pair's answer."""
 
     def answer_ids(self, answer: str) -> list[int]:
         """Tokens of the answer, its end of turn among them."""
+
+    def recall(self, compute: Callable[[], object]) -> None:
+        """Leaves behind for later what `compute` would, which calls this path: no more is computed than that."""
 
 
 class PlainPath:
@@ -65,6 +85,9 @@ class PlainPath:
         """As `AnswerPath.answer_ids`."""
         return self._encoder.answer_ids(answer)
 
+    def recall(self, compute: Callable[[], object]) -> None:
+        """As `AnswerPath.recall`: nothing is kept here."""
+
     def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
         """As `AnswerPath.divergence`."""
         return token_kl(self.teacher_logits(lessons), self.student_logits([lesson.pair for lesson in lessons]))
@@ -77,11 +100,45 @@ class PlainPath:
     @torch.no_grad()
     def teacher_logits(self, lessons: Sequence[Lesson]) -> Tensor:
         """As `AnswerPath.teacher_logits`."""
-        answers = [lesson.heard or self.answer_ids(lesson.pair.answer) for lesson in lessons]
-        shown = [_decoded(lesson.shown) for lesson in lessons]
-        teacher = self._encoder.batch(shown, [lesson.asked for lesson in lessons], answers)
+        teacher = self._taught(lessons)
         with adapter_off(self._base):
             return answer_logits(self._base, teacher)[teacher.answer_mask]
+
+    def student_log_probability(self, pairs: Sequence[Pair]) -> Tensor:
+        """As `AnswerPath.student_log_probability`."""
+        student = encode_pairs(self._base, pairs)
+        return token_log_probability(answer_logits(self._base, student), student.answer_ids)[student.answer_mask]
+
+    @torch.no_grad()
+    def teacher_log_probability(self, lessons: Sequence[Lesson]) -> Tensor:
+        """As `AnswerPath.teacher_log_probability`."""
+        return token_log_probability(
+            self.teacher_logits(lessons), _spoken(self, [lesson.pair for lesson in lessons]).to(self._base.device)
+        )
+
+    def student_states(self, pairs: Sequence[Pair], layer: int) -> Tensor:
+        """As `AnswerPath.student_states`."""
+        return self._states(encode_pairs(self._base, pairs), layer)
+
+    @torch.no_grad()
+    def teacher_states(self, lessons: Sequence[Lesson], layer: int) -> Tensor:
+        """As `AnswerPath.teacher_states`."""
+        with adapter_off(self._base):
+            return self._states(self._taught(lessons), layer)
+
+    def _states(self, batch: Batch, layer: int) -> Tensor:
+        length = batch.answer_ids.shape[1]
+        with layer_outputs(self._base, layer) as outputs:
+            self._base.model(**batch.inputs, logits_to_keep=1, use_cache=False)
+        return outputs[0][:, -length - 1 : -1][batch.answer_mask]
+
+    def _taught(self, lessons: Sequence[Lesson]) -> Batch:
+        """What the teacher is shown, as padded rows."""
+        answers = [lesson.heard or self.answer_ids(lesson.pair.answer) for lesson in lessons]
+        shown = [lesson.shown for lesson in lessons]
+        images, questions = [decoded(image) for image in shown], [lesson.asked for lesson in lessons]
+        batch = self._encoder.batch(images, questions, answers)
+        return replace(batch, inputs=replace_pixels(batch.inputs, shown))
 
     def examine(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[Examined]:
         """As `AnswerPath.examine`."""
@@ -106,11 +163,18 @@ class PackedPath:
         self._base = base
         self._model = PackedModel(base, compiler)
         self.compiled = compiler is not None
-        self._targets = TensorCache(_TARGET_BYTES)
+        # What one process has kept and another hasn't would have them pass through a shared base out of step.
+        self._targets = TensorCache(0 if base.sharded else _TARGET_BYTES)
 
     def answer_ids(self, answer: str) -> list[int]:
         """As `AnswerPath.answer_ids`."""
         return self._model.answer_ids(answer)
+
+    @torch.no_grad()
+    def recall(self, compute: Callable[[], object]) -> None:
+        """As `AnswerPath.recall`: image features and retain targets, each computed in the company it was in then."""
+        with self._model.laying_out_only():
+            compute()
 
     def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
         """As `AnswerPath.divergence`."""
@@ -125,6 +189,27 @@ class PackedPath:
     def teacher_logits(self, lessons: Sequence[Lesson]) -> Tensor:
         """As `AnswerPath.teacher_logits`."""
         return self._teacher(lessons) @ self._model.head.T
+
+    def student_log_probability(self, pairs: Sequence[Pair]) -> Tensor:
+        """As `AnswerPath.student_log_probability`."""
+        ids = _spoken(self, pairs).to(self._base.device)
+        return linear_log_probability(self._model.states(_exchanges(pairs)), ids, self._model.head)
+
+    @torch.no_grad()
+    def teacher_log_probability(self, lessons: Sequence[Lesson]) -> Tensor:
+        """As `AnswerPath.teacher_log_probability`."""
+        ids = _spoken(self, [lesson.pair for lesson in lessons]).to(self._base.device)
+        return linear_log_probability(self._teacher(lessons), ids, self._model.head)
+
+    def student_states(self, pairs: Sequence[Pair], layer: int) -> Tensor:
+        """As `AnswerPath.student_states`."""
+        return self._model.layer_states(_exchanges(pairs), layer)
+
+    @torch.no_grad()
+    def teacher_states(self, lessons: Sequence[Lesson], layer: int) -> Tensor:
+        """As `AnswerPath.teacher_states`."""
+        with adapter_off(self._base):
+            return self._model.layer_states([_as_taught(lesson) for lesson in lessons], layer)
 
     def examine(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[Examined]:
         """As `AnswerPath.examine`."""
@@ -154,8 +239,9 @@ class PackedPath:
         missing = [index for index, found in enumerate(states) if found is None]
         if missing:
             shown = [_as_taught(lessons[index]) for index in missing]
+            kept = any(keys[index] is not None for index in missing)
             with adapter_off(self._base):
-                fresh = self._model.states(shown)
+                fresh = self._model.states(shown, kept)
             lengths = [len(self._model.answer_ids(exchange.answer)) for exchange in shown]
             for index, part in zip(missing, torch.split(fresh, lengths), strict=True):
                 states[index] = part
@@ -171,6 +257,7 @@ def choose_path(
     lora: LoraSettings,
     compiler: Compiler | None = None,
     tolerance: float | None = None,
+    row_by_row: bool = False,
 ) -> AnswerPath:
     """The fastest path that gives the model's own logits on `pairs`: packed and compiled, packed, or plain.
 
@@ -178,8 +265,10 @@ def choose_path(
     vision side is adapted too, it is plain: the packed path keeps image features, which then change. So it is with
     dropout, of which each question draws its own, also for the prefix it would share. `tolerance` is
     what rounding explains of a deviation (`PackedPath.deviation`), by default that of the base's own precision.
+    `row_by_row` is a method's that needs whole rows: padding and all.
     """
-    if lora.scope != "language" or lora.dropout > 0:
+    if lora.scope != "language" or lora.dropout > 0 or row_by_row:
+        log.info("going row by row, as these settings need: a loss on whole rows, an adapted vision side or dropout")
         return PlainPath(base)
     for attempt in [compiler, None] if compiler else [None]:
         what = "compiled packed rows" if attempt else "packed rows"
@@ -216,7 +305,8 @@ def _try_backward(base: BaseModel, path: AnswerPath, pairs: Sequence[Pair]) -> N
         parameter.grad = None
 
 
-@torch.inference_mode()
+# Not in inference mode: weights that several processes share would be gathered as tensors that no gradient passes.
+@torch.no_grad()
 def generate(base: BaseModel, pairs: Sequence[Pair], most_tokens: int) -> list[list[int]]:
     """What the model says to each pair by its own `generate`, greedily: token ids up to the end of turn."""
     inputs = base.encoder.prompts([p.image.decode() for p in pairs], [p.question for p in pairs])
@@ -238,6 +328,11 @@ def _up_to_end(ids: list[int], ends: frozenset[int]) -> list[int]:
     return ids[: end + 1]
 
 
+def _spoken(path: AnswerPath, pairs: Sequence[Pair]) -> Tensor:
+    """The tokens that the student is to say: [answer tokens], on the host."""
+    return torch.tensor([token for pair in pairs for token in path.answer_ids(pair.answer)])
+
+
 def _exchanges(pairs: Sequence[Pair]) -> list[Exchange]:
     return [Exchange(pair.image, pair.question, pair.answer) for pair in pairs]
 
@@ -246,8 +341,9 @@ def _as_taught(lesson: Lesson) -> Exchange:
     return Exchange(lesson.shown, lesson.asked, lesson.pair.answer, lesson.heard)
 
 
-def _decoded(image: EncodedImage | Image.Image) -> Image.Image:
-    return image.decode() if isinstance(image, EncodedImage) else image
+def decoded(image: Shown) -> Image.Image:
+    """The picture itself."""
+    return image if isinstance(image, Image.Image) else image.decode()
 
 
 def _key(lesson: Lesson) -> tuple[object, ...] | None:

@@ -1,25 +1,31 @@
 """The visual half of the teacher's intervention: disturbances in image space, before any normalisation.
 
-VGID (arXiv 2606.00105) replaces the image by noise; `diffusion` is the forward process at step t that visual
-contrastive decoding uses (arXiv 2311.16922).
+VGID (arXiv 2606.00105) replaces the image by noise; `diffusion` is the forward process at step t (arXiv 2006.11239),
+as in visual contrastive decoding (arXiv 2311.16922), whose code has a gentler schedule, on normalised pixels.
+`replace_pixels` is the one disturbance after normalisation, that of VGID's public code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
+from vgid_core.errors import ModelNotSupported
 from vgid_core.intervention import PerturbationConfig
+from vgid_core.lessons import NoisePixels
 
 _Perturbation = Callable[[Tensor, float, torch.Generator], Tensor]
 
 
 def perturb(image: Image.Image, config: PerturbationConfig, generator: torch.Generator) -> Image.Image:
-    """A disturbed copy of `image`, same size, RGB. Draws from `generator` (CPU) alone, so a seed fixes it."""
+    """A disturbed copy of `image`, same size, RGB. Draws from `generator` (CPU) alone, so a seed fixes it.
+
+    Raises KeyError for `uniform_normalised`, which disturbs no image (see `replace_pixels`).
+    """
     if config.kind == "none":
         return image
     strength = config.effective_strength or 0.0
@@ -29,6 +35,30 @@ def perturb(image: Image.Image, config: PerturbationConfig, generator: torch.Gen
     disturbed = _KINDS[config.kind](pixels, strength, generator)
     result: Image.Image = to_pil_image((disturbed.clamp(0, 1) * 255).round().to(torch.uint8))
     return result
+
+
+def draw_pixels(noise: NoisePixels, shape: tuple[int, ...]) -> Tensor:
+    """U[0, 1) of that shape, float32 on CPU: the same each time."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(noise.seed))
+
+
+def replace_pixels(inputs: Mapping[str, Tensor], images: Sequence[object]) -> dict[str, Tensor]:
+    """A processor's output for `images` with U[0, 1) for pixel values where an image is `NoisePixels`.
+
+    Raises ModelNotSupported if the output doesn't tell which pixel values are whose.
+    """
+    if not any(isinstance(image, NoisePixels) for image in images):
+        return dict(inputs)
+    pixels, grid = inputs["pixel_values"], inputs.get("image_grid_thw")
+    # Either a block for each image or, where images are cut into patches in one long list, as many as its grid has.
+    counts = [len(pixels) // len(images)] * len(images) if grid is None else [int(n) for n in grid.prod(-1)]
+    if sum(counts) != len(pixels) or len(counts) != len(images):
+        raise ModelNotSupported("noise in normalised pixels needs a processor that keeps an image's values together")
+    parts = [
+        draw_pixels(image, tuple(part.shape)).to(part) if isinstance(image, NoisePixels) else part
+        for image, part in zip(images, torch.split(pixels, counts), strict=True)
+    ]
+    return {**inputs, "pixel_values": torch.cat(parts)}
 
 
 def _uniform(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from peft import PeftModel
 
+from vgid_core import processes
 from vgid_core.artifact import RunRecord, build_manifest, write_adapter, write_manifest
-from vgid_core.base_model import HostModel, load_base, require_trained, require_unchanged
+from vgid_core.base_model import BaseModel, HostModel, load_base, require_trained, require_unchanged
+from vgid_core.checkpoints import Checkpoints, identity
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import DataError, PairSet
 from vgid_core.distil import StepLoss, distil
+from vgid_core.early_stop import Watch
 from vgid_core.errors import OutOfMemory
 from vgid_core.evaluate import Metric, evaluate
 from vgid_core.paths import choose_path, telling_pairs
@@ -30,6 +34,9 @@ class UnlearnSpec:
     """One run. `model` is a local folder or hub id, `model_name` what the artifact calls it.
 
     Probes are sets that are measured before and after but never trained on (other photos, other wordings).
+    `checkpoint` is a folder of this run's own: every `checkpoint_seconds` (0: after every step) the training is written
+    down there; the same run, started again with it, goes on from there to the very same adapter. At the end it is
+    emptied.
     """
 
     model: str
@@ -40,6 +47,8 @@ class UnlearnSpec:
     utility: PairSet | None = field(default=None, repr=False)
     probes: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
     config: UnlearnConfig = field(default_factory=UnlearnConfig)
+    checkpoint: Path | None = None
+    checkpoint_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -64,9 +73,15 @@ def unlearn(
 
     `on_step` hears phases and steps, `on_metrics` each round of figures; an exception they raise ends the run.
     `base` is the model read ahead by `read_base`; this run uses it up, or reads its own if it isn't the spec's.
-    Raises UnlearnError (model, memory, divergence, untrained adapter) and DataError (a pair that can't be used); then
-    `spec.out` holds no manifest. The base model is never changed.
+    Raises UnlearnError (model, memory, divergence, untrained adapter, another run's checkpoint) and DataError (a pair
+    that can't be used); then `spec.out` holds no manifest. The base model is never changed.
+
+    Started as one of several processes (`accelerate launch`), it shares the training with the others; all of them make
+    the same call, the first one reports and writes.
     """
+    processes.join(on_cpu=spec.config.device == "cpu" or not torch.cuda.is_available())
+    if not processes.is_first():
+        on_step = on_metrics = None
     try:
         return _run(spec, on_step, on_metrics, base)
     except torch.OutOfMemoryError:
@@ -78,11 +93,13 @@ def _run(
     spec: UnlearnSpec, on_step: OnStep | None, on_metrics: OnMetrics | None, read: HostModel | None
 ) -> UnlearnResult:
     sets, dropped = measured_sets(spec)
+    spec = replace(spec, config=spec.config.for_sets(len(sets[0]), len(sets[1])))
     tracker = ProgressTracker(spec.config.training.steps, on_step)
     clock = _Clock(tracker)
 
     clock.enter(Phase.loading)
     base = load_base(spec.model, spec.config, read)
+    checkpoints = _checkpoints(spec, base, sets)
     for items in sets:
         base.encoder.require_plain_text(items)
 
@@ -100,13 +117,14 @@ def _run(
 
     before = measure("before", Phase.baseline)
     clock.enter(Phase.distilling)
-    distilled = distil(base, sets[0], sets[1], spec.config, step_done)
+    targets = spec.config.training.targets
+    watch = Watch(base, path, sets, targets, spec.config.evaluation) if targets is not None else None
+    distilled = distil(base, sets[0], sets[1], spec.config, step_done, watch, checkpoints)
     trained = require_trained(distilled.student)
     after = measure("after", Phase.evaluating)
     require_unchanged(base, spec.model)
 
     clock.enter(Phase.packaging)
-    write_adapter(distilled.student, spec.out, spec.model_name)
     record = RunRecord(
         model_name=spec.model_name,
         config=spec.config,
@@ -114,13 +132,36 @@ def _run(
         trained_modules=trained,
         path=distilled.path,
         metrics={"before": before, "after": after},
-        stop_reason="steps-done",
-        steps=spec.config.training.steps,
+        stop_reason=distilled.stop_reason,
+        steps=distilled.steps,
+        resumed_after=distilled.resumed_after,
+        micro_batch_size=distilled.micro_batch_size,
+        checks=watch.as_rows() if watch is not None else [],
         seconds=clock.seconds(),
     )
-    manifest = build_manifest(base, record, spec.out)
-    write_manifest(manifest, spec.out)
+    manifest = processes.from_first(_package(base, distilled.student, record, spec.out))
+    if checkpoints is not None and processes.is_first():
+        checkpoints.delete()
     return UnlearnResult(spec.out, before, after, record.steps, record.stop_reason, manifest)
+
+
+def _package(base: BaseModel, student: PeftModel, record: RunRecord, out: Path) -> dict[str, Any]:
+    """The manifest, written beside the adapter by the first process."""
+    if not processes.is_first():
+        return {}
+    write_adapter(student, out, record.model_name)
+    manifest = build_manifest(base, record, out)
+    write_manifest(manifest, out)
+    return manifest
+
+
+def _checkpoints(spec: UnlearnSpec, base: BaseModel, sets: list[PairSet]) -> Checkpoints | None:
+    """Where the run leaves its checkpoints. Raises CheckpointUnusable when another run has left one there."""
+    if spec.checkpoint is None:
+        return None
+    checkpoints = Checkpoints(spec.checkpoint, identity(base.digest, sets, spec.config), spec.checkpoint_seconds)
+    checkpoints.require_own()
+    return checkpoints
 
 
 def measured_sets(spec: UnlearnSpec) -> tuple[list[PairSet], int]:

@@ -1,6 +1,7 @@
 """One attempt at one job, from its row to its end. Runs in a process of its own (`worker.process`).
 
-It writes its adapter into the order's folder, and decrypts the uploads in memory only.
+It writes its adapter into the order's folder and its checkpoints into the job's, and decrypts the uploads in memory
+only.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from jobs.inputs import JobInputs, open_sealed
 from jobs.settings import Settings
 from jobs.tables import Job, MetricStage
 from vgid_core import DataError, PairSet, Phase, Progress, UnlearnConfig, UnlearnError
+from vgid_core.errors import CheckpointUnusable
+from worker.checkpoint_folder import checkpoint_folder, delete_checkpoint
 from worker.describe import describe
 from worker.order import Order
 from worker.package import package
@@ -79,7 +82,12 @@ class Attempt:
         spec = self._spec(job, out)
         from vgid_core import unlearn
 
-        return unlearn(spec, self._report, self._save_metrics, self._base)
+        try:
+            return unlearn(spec, self._report, self._save_metrics, self._base)
+        except CheckpointUnusable as error:  # the model's files are others by now, say
+            log.warning("job %s begins anew: %s", self._job_id, error)
+            delete_checkpoint(self._job_id)
+            return unlearn(spec, self._report, self._save_metrics)
 
     def _spec(self, job: Job, out: Path) -> UnlearnSpec:
         model = Catalog.load(self._settings.catalog).model(job.model)
@@ -106,6 +114,8 @@ class Attempt:
             probes=inputs.probes,
             config=UnlearnConfig.model_validate(job.config),
             out=out,
+            checkpoint=checkpoint_folder(job.id),
+            checkpoint_seconds=self._settings.checkpoint_seconds,
         )
 
     def _inputs(self, job: Job) -> JobInputs:
@@ -164,6 +174,7 @@ class Attempt:
     def _end(self, write: Callable[[], bool]) -> None:
         if not _persistently(write):
             raise TokenLost
+        delete_checkpoint(self._job_id)
         delete_inputs(self._sessions, self._blobs, self._job_id)
 
 

@@ -8,6 +8,7 @@ from time import monotonic
 
 from jobs.reaping import reap, sweep_artifacts
 from worker import alive
+from worker.checkpoint_folder import delete_ended_checkpoints
 from worker.describe import describe
 from worker.supervise import Workshop
 
@@ -52,6 +53,8 @@ class Housekeeper:
         for what in _REPORTED:
             for job_id in getattr(report, what):
                 log.warning("reaper: job %s %s", job_id, what)
+        for job_id in delete_ended_checkpoints(shop.sessions):
+            log.warning("reaper: job %s checkpoint deleted", job_id)
         if monotonic() >= self._next_artifact_sweep:
             self._next_artifact_sweep = monotonic() + _ARTIFACT_SWEEP_SECONDS
             for sha256 in sweep_artifacts(shop.sessions, shop.blobs):

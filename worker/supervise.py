@@ -26,6 +26,7 @@ from jobs.ending import delete_inputs
 from jobs.queue import JobQueue, QueueUnavailable
 from jobs.settings import Settings
 from jobs.states import Phase, State
+from worker.checkpoint_folder import delete_checkpoint
 from worker.describe import describe
 from worker.order import Order
 from worker.seat import Seat, end_process
@@ -201,6 +202,7 @@ class Supervisor:
         if state is State.queued:
             self._publish(claim.job.id)
         elif state is not None:
+            delete_checkpoint(claim.job.id)
             delete_inputs(self._shop.sessions, self._shop.blobs, claim.job.id)
 
     def _publish(self, job_id: UUID) -> None:

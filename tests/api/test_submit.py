@@ -74,7 +74,12 @@ def test_everything_that_was_sent_comes_back_but_texts_and_images(service: Servi
     assert job["data"]["probes"] == {"rephrased": 1, "held_out_photos": 1}
     assert (job["data"]["retain_pairs"], job["data"]["retain_set"]) == (1, None)
     assert job["config"]["training"]["steps"] == 10
-    assert job["config"]["method"]["perturbation"] == {"kind": "blur", "strength": 4.0}
+    assert job["config"]["method"]["perturbation"] == {
+        "kind": "blur",
+        "strength": 4.0,
+        "final_strength": None,
+        "course": "linear",
+    }
     assert len(job["subject_reference_hash"]) == 64
     for secret in ("Marwood", "Who is this", "Whom do you see"):
         assert secret not in response.text

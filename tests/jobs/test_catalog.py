@@ -51,6 +51,22 @@ def test_a_catalog_lists_models_with_their_defaults_filled_in(tmp_path: Path) ->
     assert catalog.model("unknown") is None
 
 
+def test_a_model_may_start_from_a_preset(tmp_path: Path) -> None:
+    text = GOOD.replace(
+        "[models.demo.config.training]", '[models.demo.config]\npreset = "paper"\n[models.demo.config.training]'
+    )
+    demo = load(tmp_path, text).model("demo")
+    assert demo is not None
+    assert demo.config == UnlearnConfig.preset("paper", training={"steps": 12})
+
+
+def test_a_models_settings_name_nobody(tmp_path: Path) -> None:
+    method = '[models.demo.config.method]\ninstruction = "Forget {name}."\nsubject_name = "Zenobia"\n'
+    with pytest.raises(CatalogError, match=r"models\.demo\.config: .*is one person's") as refused:
+        load(tmp_path, GOOD.replace("[models.demo.config.training]", f"{method}[models.demo.config.training]"))
+    assert "Zenobia" not in str(refused.value)
+
+
 def test_two_retain_sets_leave_no_default(tmp_path: Path) -> None:
     catalog = load(tmp_path, GOOD + '[models.demo.retain_sets.places]\nretain = "retain.jsonl"\n')
     demo = catalog.model("demo")

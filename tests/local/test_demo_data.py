@@ -1,5 +1,6 @@
 """The sets of a forget request: right in size, disjoint where they must be, and the same after a trip to disk."""
 
+import io
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -11,7 +12,9 @@ from local.demo.questions import FACTS, VISUALS, answer
 from local.demo.world import the_world
 from local.leash import start_leashed
 from tests.waiting import eventually
-from vgid_core.data import PairSet
+from vgid_core.data import EncodedImage, Pair, PairSet
+from vgid_core.data_check import check_data
+from vgid_core.readers import Reading
 
 SETS = [item.name for item in fields(DemoData)]
 
@@ -101,3 +104,26 @@ def check_folder(folder: Path, data: DemoData) -> None:
         pairs = PairSet.from_jsonl(folder / f"{name}.jsonl")
         assert pairs.name == name
         assert pairs.digest == getattr(data, name).digest
+
+
+def test_the_check_finds_nothing_in_these_sets(data):
+    sets = {name: Reading(name, getattr(data, name).pairs) for name in SETS}
+    probes = [sets["held_out_photos"], sets["rephrased"], sets["retain_check"]]
+    assert check_data(sets["forget"], sets["retain"], sets["utility"], probes).findings == ()
+
+
+@pytest.mark.parametrize("scale", [0.5, 1, 2])
+@pytest.mark.parametrize("quality", [50, 90])
+def test_the_check_finds_a_copy_of_every_forgotten_photo(data, scale, quality):
+    def copied(pair):
+        picture = pair.image.decode()
+        stream = io.BytesIO()
+        picture.resize((int(picture.width * scale), int(picture.height * scale))).save(stream, "JPEG", quality=quality)
+        return Pair(EncodedImage(stream.getvalue()), "Is this a copy?", "yes")
+
+    photos = list({pair.image.digest: pair for pair in data.forget}.values())
+    copies = [copied(pair) for pair in photos]
+    report = check_data(Reading("forget", data.forget.pairs), Reading("retain", (*data.retain.pairs, *copies)))
+    first = len(data.retain)
+    found = {finding.kind: finding.places for finding in report.findings}
+    assert found == {"similar-image": tuple(f"retain[{first + n}]" for n in range(len(photos)))}

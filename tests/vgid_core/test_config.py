@@ -24,7 +24,7 @@ def test_config_data_and_progress_load_without_torch() -> None:
         {"training": {"steps": 0}},
         {"training": {"learning_rate": -1e-3}},
         {"training": {"learning_rate": float("nan")}},
-        {"training": {"steps": 10, "epochs": 3}},
+        {"training": {"steps": 10, "passes": 3}},
         {"lora": {"dropout": 1.0}},
         {"device": "gpu"},
         {"seed": -1},

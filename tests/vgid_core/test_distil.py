@@ -13,9 +13,10 @@ from tests.vgid_core.tiny import pair_set, picture
 from vgid_core.base_model import BaseModel, adapter_off, answer_logits, attach_adapter, require_trained
 from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.data import EncodedImage, Pair, PairSet
-from vgid_core.distil import BatchLoss, Distiller, MasterAdamW, distil, draw_batches
+from vgid_core.distil import BatchLoss, Distiller, distil, draw_batches
 from vgid_core.errors import AdapterUntrained, TrainingDiverged
 from vgid_core.intervention import PerturbationConfig
+from vgid_core.master_adamw import MasterAdamW
 from vgid_core.methods import Run, Vgid
 from vgid_core.paths import AnswerPath, PackedPath, PlainPath
 from vgid_core.perturb import perturb

@@ -3,7 +3,14 @@ import math
 import pytest
 import torch
 
-from vgid_core.losses import token_kl, token_log_probability
+from vgid_core.losses import (
+    negative_preference,
+    sum_by_row,
+    talked_down,
+    token_cross_entropy,
+    token_kl,
+    token_log_probability,
+)
 
 
 def test_kl_of_two_known_distributions() -> None:
@@ -36,3 +43,25 @@ def test_log_probability_of_the_answer_tokens() -> None:
     picked = token_log_probability(logits, torch.tensor([[2, 0]]))
     total = math.exp(1) + math.exp(2) + math.exp(3)
     assert picked[0].tolist() == pytest.approx([3 - math.log(total), -math.log(3)], abs=1e-6)
+
+
+def test_cross_entropy_to_a_soft_target() -> None:
+    target, student = torch.tensor([[math.log(0.75), math.log(0.25)]]), torch.tensor([[math.log(0.5), math.log(0.5)]])
+    assert token_cross_entropy(target, student).tolist() == pytest.approx([math.log(2)])
+    assert token_cross_entropy(target, target).item() > 0
+
+
+def test_negative_preference_nears_ascent_where_little_is_gone_and_ends_where_all_is() -> None:
+    ratio = torch.tensor([0.0, -200.0], requires_grad=True)
+    loss = negative_preference(ratio, 0.1)
+    assert loss.tolist() == pytest.approx([20 * math.log(2), 0.0], abs=1e-6)
+    loss.sum().backward()
+    assert ratio.grad is not None
+    assert ratio.grad.tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
+
+
+def test_sums_by_row_and_tokens_talked_down() -> None:
+    assert sum_by_row(torch.arange(6.0), [1, 3, 2]).tolist() == [0, 6, 9]
+    logits = torch.zeros(2, 3, dtype=torch.bfloat16)
+    assert talked_down(logits, [2, 0], 4.0).tolist() == [[0, 0, -4], [-4, 0, 0]]
+    assert not logits.any(), "the base's own logits stay as they are"

@@ -17,9 +17,9 @@ from vgid_core import EncodedImage, Pair, UnlearnConfig
 from vgid_core.base_model import BaseModel, attach_adapter, load_base
 from vgid_core.block_attention import group_masks
 from vgid_core.config import LoraSettings
-from vgid_core.fused_head import linear_kl
+from vgid_core.fused_head import linear_kl, linear_log_probability
 from vgid_core.lessons import Lesson
-from vgid_core.losses import token_kl
+from vgid_core.losses import token_kl, token_log_probability
 from vgid_core.packing import PADDING, PREFIX, Packed, Row, pack, sparse_mask
 from vgid_core.paths import PackedPath, PlainPath, choose_path
 
@@ -247,6 +247,23 @@ def test_head_and_divergence_in_one_are_the_two_in_turn(tokens: int, seed: int) 
     factors = torch.randn(tokens, generator=generator)
     fused = linear_kl(first, teacher, weight)
     plain = token_kl((teacher @ weight.T)[None], (second @ weight.T)[None])[0]
+    (fused * factors).sum().backward()
+    (plain * factors).sum().backward()
+    assert torch.allclose(fused, plain, atol=1e-5, rtol=1e-4)
+    assert torch.allclose(first.grad, second.grad, atol=1e-5, rtol=1e-4)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 1100), st.integers(0, 99))
+def test_head_and_log_probability_in_one_are_the_two_in_turn(tokens: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(37, 8, generator=generator)
+    ids = torch.randint(37, (tokens,), generator=generator)
+    first = torch.randn(tokens, 8, generator=generator, requires_grad=True)
+    second = first.detach().clone().requires_grad_()
+    factors = torch.randn(tokens, generator=generator)
+    fused = linear_log_probability(first, ids, weight)
+    plain = token_log_probability(second @ weight.T, ids)
     (fused * factors).sum().backward()
     (plain * factors).sum().backward()
     assert torch.allclose(fused, plain, atol=1e-5, rtol=1e-4)

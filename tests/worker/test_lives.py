@@ -59,15 +59,20 @@ def test_the_celery_process_never_loads_torch(ledger: Ledger, start_worker):
     ledger.cancel(job_id)
 
 
-def test_a_killed_attempt_is_taken_up_again(ledger: Ledger, start_worker, work_root: Path):
-    worker = start_worker()
+def test_a_killed_attempt_is_taken_up_again_where_it_stood(ledger: Ledger, start_worker, work_root: Path):
+    worker = start_worker(checkpoint_seconds=0)
     ledger.until_training(job_id := ledger.file(LONG))
+    eventually(lambda: list(work_root.glob("vgid-work-*/checkpoint-*/checkpoint.safetensors")))
 
     worker.attempt().kill()
 
     assert ledger.until(job_id, State.succeeded).attempt == 2
     assert ledger.history(job_id).count(State.queued) == 2
-    eventually(lambda: not list(work_root.glob("vgid-work-*/attempt-*")))
+    with ledger.sessions() as s:
+        manifest = s.get(Artifact, job_id).manifest
+    assert 0 < manifest["resumed_after"] <= manifest["steps"] == LONG
+    for leftover in ("attempt-*", "checkpoint-*"):
+        eventually(lambda leftover=leftover: not list(work_root.glob(f"vgid-work-*/{leftover}")))
 
 
 def test_a_killed_worker_takes_its_attempt_along_and_another_worker_takes_the_job(
@@ -83,6 +88,20 @@ def test_a_killed_worker_takes_its_attempt_along_and_another_worker_takes_the_jo
     start_worker()
     assert ledger.until(job_id, State.succeeded).attempt == 2
     eventually(lambda: not list(work_root.glob("vgid-work-*/attempt-*")))
+
+
+def test_a_cancelled_job_leaves_no_checkpoint_though_its_worker_is_gone(ledger: Ledger, start_worker, work_root: Path):
+    worker = start_worker(checkpoint_seconds=0)
+    ledger.until_training(job_id := ledger.file(LONG))
+    (folder,) = eventually(lambda: list(work_root.glob("vgid-work-*/checkpoint-*")))
+    assert folder.stat().st_mode & 0o077 == 0
+
+    worker.kill()
+    ledger.cancel(job_id)
+    start_worker()
+
+    ledger.until(job_id, State.cancelled)
+    eventually(lambda: not folder.exists())
 
 
 def test_jobs_outlive_a_queue_that_is_wiped(ledger: Ledger, start_worker):

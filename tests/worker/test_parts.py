@@ -18,15 +18,22 @@ from uuid import uuid4
 import pytest
 from kombu.asynchronous import get_event_loop, set_event_loop
 
+from jobs import claims
 from jobs.blobs import FileBlobStore
 from jobs.database import SessionFactory
 from jobs.queue import JobQueue
 from jobs.settings import Settings
+from jobs.states import State
+from jobs.tables import Artifact
 from tests.conftest import SECRET_KEY
 from tests.waiting import eventually
+from tests.worker.bench import Ledger
+from worker.attempt import carry_out
+from worker.checkpoint_folder import checkpoint_folder, delete_checkpoint, delete_ended_checkpoints
 from worker.describe import describe
 from worker.gpus import visible_gpus
 from worker.housekeeping import Housekeeper
+from worker.order import Order
 from worker.package import package
 from worker.pool import WakingPool
 from worker.supervise import Workshop
@@ -120,6 +127,43 @@ def test_a_work_folder_is_private_and_goes_even_if_its_worker_was_killed(
     with work_folder() as own:
         assert own.is_dir()
     eventually(lambda: not own.parent.exists())
+
+
+def test_a_checkpoint_goes_when_its_job_has_ended_and_no_sooner(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert delete_ended_checkpoints(ledger.sessions) == []
+    waiting, cancelled, unknown = ledger.file(publish=False), ledger.file(publish=False), uuid4()
+    for job_id in (waiting, cancelled, unknown):
+        checkpoint_folder(job_id).mkdir()
+    ledger.cancel(cancelled)
+    assert set(delete_ended_checkpoints(ledger.sessions)) == {cancelled, unknown}
+    assert [job_id for job_id in (waiting, cancelled, unknown) if checkpoint_folder(job_id).exists()] == [waiting]
+    delete_checkpoint(waiting)
+    delete_checkpoint(waiting)
+    assert not checkpoint_folder(waiting).exists()
+
+
+def test_an_attempt_that_cant_use_what_it_finds_begins_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger, session_factory: SessionFactory
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    # an attempt ends with its process, and leaves its connections to that
+    monkeypatch.setattr("worker.attempt.session_factory", lambda engine: session_factory)
+    job_id = ledger.file(publish=False)
+    with ledger.sessions.begin() as s:
+        claim = claims.claim(s, job_id, "here", 60)
+    checkpoint_folder(job_id).mkdir(mode=0o700)
+    (checkpoint_folder(job_id) / "checkpoint.safetensors").write_bytes(b"half of another run's")
+
+    with work_folder() as folder:
+        assert carry_out(Order(job_id, claim.token, folder), ledger.settings, None) == 0
+
+    assert ledger.job(job_id).state is State.succeeded
+    with ledger.sessions() as s:
+        assert s.get(Artifact, job_id).manifest["resumed_after"] == 0
+    assert not checkpoint_folder(job_id).exists()
 
 
 def test_a_work_folder_that_was_never_finished_goes_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from vgid_core.lessons import Updates
 from vgid_core.strict import Strict
@@ -26,10 +26,24 @@ class Run:
 
 
 class Method(Strict):
-    """Settings of one method. The API reads them too, so its modules import torch in `begin` alone."""
+    """Settings of one method. The API reads them too, so its modules import torch in `begin` alone.
+
+    `title` is what a manifest calls it.
+    """
+
+    title: ClassVar[str]
 
     name: str
+
+    @property
+    def row_by_row(self) -> bool:
+        """Whether its loss needs whole rows, which packed rows don't have."""
+        return False
 
     @abstractmethod
     def begin(self, run: Run) -> Updates:
         """The function that makes each step's updates; what it keeps from step to step is its own."""
+
+    def reach(self, layers: int) -> int:
+        """How many of the decoder's layers, counted from the first, its loss can train: those above get no adapter."""
+        return layers

@@ -1,0 +1,103 @@
+"""Every method on the demo model, tuned over one budget, attacked, beside the retain-only twin.
+
+    python -m bench.compare_methods [--resume] [--seeds 3] [--methods vgid,npo]
+
+Writes bench/results/compare_methods.json after every run, then docs/comparison.png and the table in docs/comparison.md.
+With --resume it goes on with the JSON: more seeds and new methods cost their own runs alone. One thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from transformers.utils import logging as transformers_logging
+
+from bench.machine import RESULTS
+from local.demo.data import encode, make
+from local.demo.paths import BASE, TWIN
+from local.demo.people import Person
+from local.demo.questions import FACTS, answer, ask
+from local.demo.world import FORGOTTEN, the_world
+from vgid_core.compare import figure, race, table
+from vgid_core.compare.contenders import known
+from vgid_core.compare.plan import AttackPlan, Budget, ComparisonData, ComparisonPlan, Fact
+from vgid_core.compare.record import Record
+from vgid_core.config import EvaluationConfig, UnlearnConfig
+from vgid_core.data import Pair, PairSet
+
+DOCS = Path(__file__).parent.parent / "docs"
+BEGIN, END = "<!-- written by bench/compare_methods.py -->", "<!-- until here -->"
+BUDGET = Budget(learning_rates=(5e-4, 3e-3), retain_weights=(1.0, 4.0), steps=(60,))
+
+
+def main() -> None:
+    """Runs what is missing and shows everything."""
+    arguments = _arguments()
+    torch.set_num_threads(1)
+    transformers_logging.disable_progress_bar()
+    plan = ComparisonPlan(
+        methods=tuple(arguments.methods.split(",")),
+        seeds=tuple(range(arguments.seeds)),
+        budget=BUDGET,
+        attacks=AttackPlan(pairs=40),
+        config=UnlearnConfig(device="cpu", evaluation=EvaluationConfig(max_pairs=60)),
+    )
+    data, base, twin = demo_data(), str(BASE), str(TWIN)
+    terms = race.terms_of(plan, data, base, twin)
+    record = Record.open(RESULTS / "compare_methods.json", terms, race.about(plan), arguments.resume)
+    race.compare(plan, data, base, twin, record, _say)
+    figure.draw(record, DOCS / "comparison.png")
+    _put_into(DOCS / "comparison.md", table.markdown(record))
+    Console(width=200).print(table.terminal(record))
+
+
+def demo_data() -> ComparisonData:
+    """The demo's request and its probes, strangers for membership attacks, and each forget pair's own fact."""
+    demo = make()
+    return ComparisonData(
+        forget=demo.forget,
+        retain=demo.retain,
+        probes=(demo.held_out_photos, demo.rephrased),
+        utility=(demo.retain_check, demo.utility),
+        never_seen=PairSet.of("never_seen", [_about_stranger(p, f) for p in the_world().strangers for f in FACTS]),
+        facts=tuple(_fact(pair) for pair in demo.forget),
+    )
+
+
+def _about_stranger(person: Person, fact: str) -> Pair:
+    photo = encode(person.face, person.held_out_views[0])
+    return Pair(photo, ask(fact, 0), answer(person, fact))
+
+
+def _fact(pair: Pair) -> Fact:
+    people = [the_world().people[number] for number in FORGOTTEN]
+    return next(
+        Fact(pair, getattr(person, fact)) for person in people for fact in FACTS if answer(person, fact) == pair.answer
+    )
+
+
+def _say(moment: race.Moment) -> None:
+    if moment.share == 0:
+        print(f"{moment.done}/{moment.total} {moment.what}", flush=True)
+
+
+def _put_into(page: Path, text: str) -> None:
+    """Replaces what stands between the two marks."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--methods", default=",".join(known()))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

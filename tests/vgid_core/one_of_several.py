@@ -1,0 +1,86 @@
+"""One process of several on the same runs, as `accelerate launch` would start it: model folder, output folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from tests.vgid_core.test_unlearn import spec
+from tests.vgid_core.tiny import pair_set
+from vgid_core import UnlearnConfig, processes, unlearn
+from vgid_core.base_model import load_base
+from vgid_core.checkpoints import Checkpoints
+from vgid_core.distil import StepLoss, distil
+
+# Five lessons for two processes, of which one has three in two micro-batches and the other two.
+TRAINING = {"steps": 3, "forget_batch_size": 5, "retain_batch_size": 3, "micro_batch_size": 2, "learning_rate": 3e-3}
+BASIC = {"device": "cpu", "training": TRAINING, "evaluation": {"max_new_tokens": 2, "max_pairs": 2}}
+RUNS: dict[str, dict[str, object]] = {
+    "packed": BASIC,
+    "packed in shares": BASIC | {"shard_base": True, "training": TRAINING | {"gradient_checkpointing": True}},
+    "plain in shares": BASIC | {"shard_base": True, "lora": {"scope": "language+vision"}},
+}
+
+
+def run(model: Path, out: Path, name: str, values: dict[str, object]) -> None:
+    """A whole run. Leaves, beside the adapter, what was heard of its losses."""
+    losses: dict[int, tuple[float | None, float | None]] = {}
+    result = unlearn(
+        spec(model, out / name, config=UnlearnConfig.model_validate(values), utility=None, probes={}),
+        lambda progress: losses.update({progress.step: (progress.loss_forget, progress.loss_retain)}),
+    )
+    if losses:
+        (out / f"{name}.losses").write_text(repr(losses))
+    assert result.manifest["path"] == name.split()[0]
+    assert result.manifest["processes"] == processes.count()
+
+
+def run_with_interruption(model: Path, out: Path) -> None:
+    """The same training twice, the second time with an interruption. Leaves both adapters."""
+
+    class Interrupted(Exception):
+        pass
+
+    def stop(step: int, loss: StepLoss) -> None:
+        if step == 2:
+            raise Interrupted
+
+    config = UnlearnConfig.model_validate(BASIC)
+    forget, retain = pair_set("forget", 6), pair_set("retain", 11, first_picture=20)
+
+    def adapter(on_step: object, checkpoints: Checkpoints | None) -> dict[str, torch.Tensor]:
+        base = load_base(str(model), config)
+        student = distil(base, forget, retain, config, on_step, checkpoints=checkpoints).student  # type: ignore[arg-type]
+        return {name: p.detach().clone() for name, p in student.named_parameters() if "lora_" in name}
+
+    alone = adapter(None, None)
+    checkpoints = Checkpoints(out / "checkpoint", {}, 0)
+    try:
+        adapter(stop, checkpoints)
+    except Interrupted:
+        save_file(alone, out / f"alone {processes.rank()}.safetensors")
+        save_file(adapter(None, checkpoints), out / f"resumed {processes.rank()}.safetensors")
+
+
+def held(model: Path) -> float:
+    """Which share of the decoder layers' weights this process holds."""
+    whole, shared = (
+        load_base(str(model), UnlearnConfig.model_validate(BASIC | {"shard_base": shard})) for shard in (False, True)
+    )
+    sizes = [
+        sum(getattr(p, "to_local", lambda p=p: p)().numel() for p in base.model.get_decoder().layers.parameters())
+        for base in (whole, shared)
+    ]
+    return sizes[1] / sizes[0]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    model, out = Path(sys.argv[1]), Path(sys.argv[2])
+    for name, values in RUNS.items():
+        run(model, out, name, values)
+    run_with_interruption(model, out)
+    (out / f"held {processes.rank()}").write_text(str(held(model)))

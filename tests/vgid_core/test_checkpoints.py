@@ -1,0 +1,246 @@
+"""A run that is interrupted and goes on ends with the very same adapter; what it leaves meanwhile is nobody's data."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from tests.vgid_core.test_unlearn import CONFIG, spec
+from tests.vgid_core.tiny import SENTENCES, pair_set, save_tiny_model
+from vgid_core import Progress, UnlearnConfig, UnlearnResult, unlearn
+from vgid_core.base_model import load_base
+from vgid_core.checkpoints import Checkpoint, Checkpoints
+from vgid_core.config import TrainingConfig
+from vgid_core.distil import distil
+from vgid_core.errors import CheckpointUnusable
+from vgid_core.master_adamw import MasterAdamW
+
+WEIGHTS = "adapter_model.safetensors"
+# Many more retain pairs than a step takes or the evaluation looks at: what the base says to them comes in on the way.
+RETAIN = pair_set("retain", 17, first_picture=20)
+TRAINING = {
+    "steps": 5,
+    "forget_batch_size": 3,
+    "retain_batch_size": 5,
+    "micro_batch_size": 3,
+    "learning_rate": 3e-3,
+    "warmup_steps": 2,
+}
+
+
+class Interrupted(Exception):
+    pass
+
+
+def config(**changes: object) -> UnlearnConfig:
+    values = {"device": "cpu", "training": TRAINING, "evaluation": {"max_pairs": 2, "max_new_tokens": 3}}
+    return UnlearnConfig.model_validate(values | changes)
+
+
+def run(
+    model: Path, out: Path, settings: UnlearnConfig, stop_at: int | None = None, **changes: object
+) -> UnlearnResult:
+    def heard(progress: Progress) -> None:
+        if progress.step == stop_at:
+            raise Interrupted
+
+    return unlearn(spec(model, out, config=settings, checkpoint_seconds=0, **({"retain": RETAIN} | changes)), heard)
+
+
+def interrupted(model: Path, folder: Path, settings: UnlearnConfig, stop_at: int = 3, **changes: object) -> Path:
+    """The checkpoint of a run that was stopped in this step, and so has left one after the step before."""
+    with pytest.raises(Interrupted):
+        run(model, folder / "never", settings, stop_at, checkpoint=folder / "checkpoint", **changes)
+    return folder / "checkpoint"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": {"perturbation": {"kind": "gaussian"}}},
+        {"method": {"noise_draws": 2}},
+        {"lora": {"dropout": 0.2}},
+        {"dtype": "bfloat16"},
+        {"base_weights": "nf4", "training": TRAINING | {"gradient_checkpointing": True}},
+    ],
+    ids=["fresh noise", "fixed draws", "dropout", "bfloat16", "4 bits, layers computed again"],
+)
+def test_an_interrupted_run_goes_on_to_the_same_adapter(
+    tiny_folder: Path, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    settings = config(**changes)
+    alone = run(tiny_folder, tmp_path / "alone", settings).manifest
+    checkpoint = interrupted(tiny_folder, tmp_path, settings)
+    resumed = run(tiny_folder, tmp_path / "resumed", settings, checkpoint=checkpoint).manifest
+    assert resumed["files"] == alone["files"], "bit for bit"
+    assert resumed["metrics"] == alone["metrics"]
+    assert (resumed["resumed_after"], resumed["steps"]) == (2, 5)
+    assert alone["resumed_after"] == 0
+
+
+def test_a_run_may_be_interrupted_again_and_at_its_end(tiny_folder: Path, tmp_path: Path) -> None:
+    alone = run(tiny_folder, tmp_path / "alone", config()).manifest
+    checkpoint = interrupted(tiny_folder, tmp_path, config(), stop_at=2)
+    interrupted(tiny_folder, tmp_path, config(), stop_at=4)
+
+    def at_the_end(progress: Progress) -> None:
+        if progress.phase == "evaluating":
+            raise Interrupted
+
+    again = spec(
+        tiny_folder, tmp_path / "x", config=config(), retain=RETAIN, checkpoint=checkpoint, checkpoint_seconds=3600
+    )
+    with pytest.raises(Interrupted):
+        unlearn(again, at_the_end)
+    resumed = run(tiny_folder, tmp_path / "resumed", config(), checkpoint=checkpoint).manifest
+    assert resumed["files"] == alone["files"]
+    assert resumed["resumed_after"] == 5, "the last step is always written down"
+
+
+def test_a_finished_run_leaves_no_checkpoint(tiny_folder: Path, tmp_path: Path) -> None:
+    run(tiny_folder, tmp_path / "out", config(), checkpoint=tmp_path / "a" / "checkpoint")
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_a_checkpoint_holds_the_adapters_numbers_and_nothing_of_the_data(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = interrupted(tiny_folder, tmp_path, config())
+    (file,) = folder.iterdir()
+    assert folder.stat().st_mode & 0o077 == 0
+    with safe_open(file, framework="pt") as stored:
+        names = list(stored.keys())
+        state = json.loads(stored.metadata()["vgid"])
+    assert len(names) == 4 * 2 * 14
+    assert all(re.fullmatch(r"\d+\.(master|step|exp_avg|exp_avg_sq)", name) for name in names)
+    everything = file.read_bytes()
+    assert not any(text.encode() in everything for text in SENTENCES)
+    assert b"PNG" not in everything
+    digests = {"base", "config", *(f"data.{role}" for role in ("forget", "retain", "utility", "rephrased"))}
+    assert set(state["identity"]) == digests
+    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in state["identity"].values())
+
+
+@pytest.mark.parametrize(
+    ("what", "changes"),
+    [
+        ("config", {"settings": config(seed=1)}),
+        ("data.forget", {"forget": pair_set("whatever", 3)}),
+        ("data.retain", {"retain": pair_set("whatever", 4, first_picture=30)}),
+        ("data.utility", {"utility": None}),
+    ],
+)
+def test_another_runs_checkpoint_is_refused_before_anything_is_measured(
+    tiny_folder: Path, tmp_path: Path, what: str, changes: dict[str, object]
+) -> None:
+    checkpoint = interrupted(tiny_folder, tmp_path, config())
+    heard: list[Progress] = []
+    other = {"config": changes.pop("settings", config()), "retain": RETAIN} | changes
+    with pytest.raises(CheckpointUnusable, match=f"another run's: {what} differ"):
+        unlearn(spec(tiny_folder, tmp_path / "out", checkpoint=checkpoint, **other), heard.append)
+    assert {progress.phase for progress in heard} == {"loading"}
+    assert list(checkpoint.iterdir()), "it is still there for the run that it is of"
+
+
+def test_another_bases_checkpoint_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    checkpoint = interrupted(tiny_folder, tmp_path, config())
+    other = save_tiny_model(tmp_path / "other", seed=1)
+    with pytest.raises(CheckpointUnusable, match="base differ"):
+        run(other, tmp_path / "out", config(), checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize("damage", ["cut", "no header", "other format"])
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "checkpoint"
+    checkpoints = Checkpoints(folder, {"base": "b"}, 0)
+    checkpoints.save(Checkpoint(1, 4, {}, [], {"0.master": torch.zeros(4)}))
+    (file,) = folder.iterdir()
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-8])
+    else:
+        metadata = {"vgid": json.dumps({"format": "vgid-checkpoint/0"})} if damage == "other format" else None
+        save_file({"0.master": torch.zeros(4)}, file, metadata=metadata)
+    for look in (checkpoints.load, checkpoints.require_own):
+        with pytest.raises(CheckpointUnusable):
+            look()
+
+
+def test_what_is_half_written_never_takes_the_last_ones_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(tmp_path / "c", {"base": "b"}, 0)
+    checkpoints.save(Checkpoint(1, 4, {"last_epoch": 1}, [], {"0.master": torch.ones(4)}))
+
+    def full_disk(tensors: object, name: str, metadata: object) -> None:
+        Path(name).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vgid_core.checkpoints.save_file", full_disk)
+        checkpoints.save(Checkpoint(2, 4, {}, [], {"0.master": torch.zeros(4)}))
+    found = checkpoints.load()
+    assert found is not None
+    assert (found.step, found.schedule) == (1, {"last_epoch": 1})
+    assert torch.equal(found.tensors["0.master"], torch.ones(4))
+    checkpoints.save(Checkpoint(3, 4, {}, [], {"0.master": torch.zeros(4)}))
+    assert len(list((tmp_path / "c").iterdir())) == 1, "what was half written is gone"
+
+
+def test_a_run_without_checkpoints_for_so_long_leaves_one_at_its_end_alone(tiny_folder: Path, tmp_path: Path) -> None:
+    base = load_base(str(tiny_folder), config())
+    seen = []
+    checkpoints = Checkpoints(tmp_path / "c", {"base": base.digest}, 3600)
+
+    def look(step: int, loss: object) -> None:
+        seen.append(checkpoints.load())
+
+    distil(base, pair_set("forget", 3), RETAIN, config(), look, checkpoints=checkpoints)
+    assert seen == [None] * 5
+    last = checkpoints.load()
+    assert last is not None
+    assert last.step == 5
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(0, 999),
+    st.lists(st.sampled_from([torch.float32, torch.bfloat16]), min_size=1, max_size=3),
+    st.integers(0, 3),
+)
+def test_the_optimisers_state_is_all_there_is_to_it(seed: int, dtypes: list[torch.dtype], steps: int) -> None:
+    training = TrainingConfig(weight_decay=0.1, learning_rate=0.01)
+    generator = torch.Generator().manual_seed(seed)
+
+    def fresh() -> list[torch.nn.Parameter]:
+        return [torch.nn.Parameter(torch.full((3, 2), 0.5, dtype=dtype)) for dtype in dtypes]
+
+    def step(optimizer: MasterAdamW, parameters: list[torch.nn.Parameter], noise: list[torch.Tensor]) -> None:
+        for parameter, gradient in zip(parameters, noise, strict=True):
+            parameter.grad = gradient.to(parameter.dtype)
+        optimizer.step()
+
+    def noise() -> list[torch.Tensor]:
+        return [torch.randn(3, 2, generator=generator) for _ in dtypes]
+
+    first, second = fresh(), fresh()
+    one, other = MasterAdamW(first, training), MasterAdamW(second, training)
+    for _ in range(steps):
+        step(one, first, noise())
+    other.restore({name: value.clone() for name, value in one.state().items()})
+    for _ in range(2):
+        together = noise()
+        step(one, first, together)
+        step(other, second, together)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert all(torch.equal(value, other.state()[name]) for name, value in one.state().items())
+
+
+def test_the_state_of_another_adapter_is_refused() -> None:
+    optimizer = MasterAdamW([torch.nn.Parameter(torch.zeros(3, 2))], CONFIG.training)
+    for shape in [(3, 3), (2,)]:
+        with pytest.raises(CheckpointUnusable):
+            optimizer.restore({"0.master": torch.zeros(shape)})

@@ -1,0 +1,294 @@
+"""Every family through the same door: a tiny model from its config, its own processor, the Auto classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn.attention.flex_attention import flex_attention
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.integrations import flex_attention as transformers_flex
+
+from tests.vgid_core.families import gemma3, idefics3, internvl, llava_next, mllama, paligemma, qwen3_vl, smolvlm
+from tests.vgid_core.test_packing import photo
+from tests.vgid_core.tiny import SENTENCES, save_tiny_model
+from tests.vgid_core.tiny_qwen import save_tiny_qwen
+from vgid_core import EncodedImage, Pair, PairSet, Progress, UnlearnConfig, UnlearnSpec, unlearn
+from vgid_core.base_model import BaseModel, answer_logits, attach_adapter, load_base, read_base
+from vgid_core.lessons import Lesson
+from vgid_core.model_check import check_model, generation_deviation
+from vgid_core.paths import PackedPath, PlainPath, encode_pairs, generate
+
+# PaliGemma's processor makes labels of tensors in a way that NumPy 2 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+# By the name that transformers gives the type.
+FAMILIES: dict[str, Callable[[Path], Path]] = {
+    "llava": save_tiny_model,
+    "llava_next": llava_next.save_tiny,
+    "qwen2_5_vl": save_tiny_qwen,
+    "qwen3_vl": qwen3_vl.save_tiny,
+    "gemma3": gemma3.save_tiny,
+    "idefics3": idefics3.save_tiny,
+    "smolvlm": smolvlm.save_tiny,
+    "internvl": internvl.save_tiny,
+    "paligemma": paligemma.save_tiny,
+    "mllama": mllama.save_tiny,
+}
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "models.md"
+CONFIG = UnlearnConfig.model_validate(
+    {
+        "device": "cpu",
+        "method": {"name": "vgid", "noise_draws": 1},  # the same disturbed images at every step: losses compare
+        "training": {
+            "steps": 6,
+            "forget_batch_size": 4,
+            "retain_batch_size": 2,
+            "learning_rate": 1e-2,
+            "warmup_steps": 0,
+        },
+        "evaluation": {"max_new_tokens": 6},
+    }
+)
+
+
+def documented_paths() -> dict[str, str]:
+    """From the table in the docs: path by type."""
+    rows = re.findall(r"^\| [^|]+ \| `(\w+)` \| (\w+) \|", DOCUMENTED.read_text(encoding="utf-8"), re.MULTILINE)
+    return dict(rows)
+
+
+PACKED = [kind for kind, path in documented_paths().items() if path == "packed"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A type of model, and where a tiny one of it lies."""
+
+    kind: str
+    folder: Path
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
+    return Family(request.param, FAMILIES[request.param](tmp_path_factory.mktemp(request.param) / "model"))
+
+
+def pairs_of(first: int, count: int) -> list[Pair]:
+    """Two questions a photo, photos of three sizes, answers of four lengths."""
+    return [Pair(photo(first + i // 2), SENTENCES[i % 3], SENTENCES[4 + i % 4]) for i in range(count)]
+
+
+def randomise(student: nn.Module) -> None:
+    """An adapter that changes the model, instead of one whose output is zero."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in student.named_parameters():
+            if ".lora_B." in name:
+                parameter.normal_(0, 0.2, generator=generator)
+
+
+def test_from_loading_to_an_adapter_that_plain_peft_loads(family: Family, tmp_path: Path) -> None:
+    forget, retain = PairSet.of("forget", pairs_of(0, 4)), PairSet.of("retain", pairs_of(20, 4))
+    untouched = load_base(str(family.folder), CONFIG)
+    batch = encode_pairs(untouched, forget.pairs)
+    with torch.no_grad():
+        own = answer_logits(untouched, batch)
+    said_before = generate(untouched, forget.pairs, 6)
+
+    losses: list[float] = []
+
+    def on_step(progress: Progress) -> None:
+        if progress.step and progress.phase == "distilling" and progress.loss_forget is not None:
+            losses.append(progress.loss_forget)
+
+    host = read_base(str(family.folder), CONFIG)
+    spec = UnlearnSpec(str(family.folder), "acme/tiny", forget, retain, tmp_path / "out", config=CONFIG)
+    result = unlearn(spec, on_step, base=host)
+
+    assert len(losses) == 6
+    assert losses[-1] < 0.9 * losses[0]
+    assert result.manifest["path"] == documented_paths()[family.kind]
+    likelihoods = [
+        next(metric.value for metric in metrics if (metric.split, metric.name) == ("forget", "answer_probability"))
+        for metrics in (result.metrics_before, result.metrics_after)
+    ]
+    assert likelihoods[0] != pytest.approx(likelihoods[1], rel=1e-3)
+
+    # The model that the run used up carries the adapter; switched off, it is the base to the last bit.
+    adapted = [module for module in host.model.modules() if isinstance(module, BaseTunerLayer)]
+    with torch.no_grad():
+        taught = host.model(**batch.inputs, use_cache=False).logits
+        for module in adapted:
+            module.enable_adapters(False)
+        assert torch.equal(host.model(**batch.inputs, use_cache=False).logits[:, -own.shape[1] - 1 : -1], own)
+    require_all_of_the_language_tower(host.model, result.manifest["trained_modules"])
+    matrices = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    moved = [bool(matrix.any()) for name, matrix in matrices.items() if ".lora_B." in name]
+    assert len(moved) == len(adapted)
+    assert all(moved)
+
+    fresh = AutoModelForImageTextToText.from_pretrained(family.folder, dtype=torch.float32)
+    loaded = PeftModel.from_pretrained(fresh, tmp_path / "out").eval()
+    with torch.no_grad():
+        theirs = loaded(**batch.inputs, use_cache=False).logits
+    assert torch.allclose(theirs, taught, atol=1e-4)
+    for module in adapted:
+        module.enable_adapters(True)
+    said_after = generate(load_base(str(family.folder), CONFIG, host), forget.pairs, 6)
+    assert said_after != said_before
+    assert plain_answers(loaded, family.folder, untouched, forget.pairs) == said_after
+
+
+def require_all_of_the_language_tower(model: Any, trained: list[str]) -> None:
+    """Every linear layer of the decoder and nothing else: not the vision side, the projector or the head."""
+    decoder = model.get_decoder()
+    prefix = next(name for name, module in model.named_modules() if module is decoder)
+    inside = {name for name, module in decoder.named_modules() if isinstance(module, BaseTunerLayer)}
+    assert {f"{prefix}.{name}" for name in inside} == set(trained)
+    bare = [name for name, module in decoder.named_modules() if type(module) is nn.Linear]
+    assert all(name.endswith(("base_layer", "lora_A.default", "lora_B.default")) for name in bare)
+
+
+def plain_answers(model: Any, folder: Path, base: BaseModel, pairs: tuple[Pair, ...]) -> list[list[int]]:
+    """One by one, with nothing of ours but the prompt's text and where a turn ends."""
+    processor = AutoProcessor.from_pretrained(folder)
+    said = []
+    for pair in pairs:
+        text = base.encoder.prompt(pair.question)
+        once = {"add_special_tokens": False} if text.startswith(processor.tokenizer.bos_token) else {}
+        inputs = processor(text=[text], images=[[pair.image.decode()]], return_tensors="pt", **once)
+        inputs.pop("labels", None)
+        with torch.no_grad():
+            ids = model.generate(**inputs, max_new_tokens=6, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        ends = [index for index, token in enumerate(ids.tolist()) if token in base.encoder.end_ids]
+        said.append(ids.tolist()[: ends[0] + 1] if ends else ids.tolist())
+    return said
+
+
+def test_teacher_forcing_gives_the_logits_that_the_model_generates_by(family: Family) -> None:
+    """Token types, masks, positions and padding of plain rows, with an adapter in place."""
+    base = load_base(str(family.folder), CONFIG)
+    randomise(attach_adapter(base, CONFIG.lora))
+    assert generation_deviation(base, pairs_of(0, 6)) < 1e-5
+
+
+def test_rows_of_a_batch_are_what_they_are_alone(family: Family) -> None:
+    base = load_base(str(family.folder), CONFIG)
+    path, pairs = PlainPath(base), pairs_of(0, 6)
+    with torch.no_grad():
+        together = path.student_logits(pairs)
+        alone = torch.cat([path.student_logits([pair]) for pair in pairs])
+    assert torch.allclose(together, alone, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "family", [kind for kind, path in documented_paths().items() if path == "packed"], indirect=True
+)
+def test_packed_rows_are_the_plain_ones_where_they_are_taken(family: Family) -> None:
+    base = load_base(str(family.folder), CONFIG)
+    student = attach_adapter(base, CONFIG.lora)
+    randomise(student)
+    shared = photo(90).decode()
+    lessons = [Lesson(pair, shared, f"Forget. {pair.question}") for pair in pairs_of(0, 3)]
+    lessons += [Lesson.retain(pair) for pair in pairs_of(20, 4)]
+    found = []
+    for path in (PlainPath(base), PackedPath(base), PackedPath(base)):  # the last finds the features kept
+        student.zero_grad()
+        values = path.divergence(lessons)
+        values.mean().backward()
+        found.append((values.detach(), [p.grad.clone() for p in student.parameters() if p.grad is not None]))
+    (plain, plain_gradients), *others = found
+    scale = max(float(gradient.abs().max()) for gradient in plain_gradients)
+    for packed, gradients in others:
+        assert torch.allclose(packed, plain, atol=1e-5, rtol=1e-5)
+        for ours, theirs in zip(gradients, plain_gradients, strict=True):
+            assert float((ours - theirs).abs().max()) <= 1e-5 * scale
+
+
+def test_bfloat16_pixels_and_weights_go_together(family: Family) -> None:
+    base = load_base(str(family.folder), CONFIG.model_copy(update={"dtype": "bfloat16"}))
+    batch = encode_pairs(base, pairs_of(0, 2))
+    assert {value.dtype for value in batch.inputs.values() if value.is_floating_point()} == {torch.bfloat16}
+    with torch.no_grad():
+        assert answer_logits(base, batch).isfinite().all()
+
+
+def test_every_family_of_the_docs_is_tested_and_the_other_way_round() -> None:
+    assert documented_paths().keys() == FAMILIES.keys()
+
+
+def test_a_model_can_be_checked_before_a_run(tmp_path: Path) -> None:
+    report = check_model(str(FAMILIES["mllama"](tmp_path / "model")), CONFIG)
+    assert report.path == documented_paths()["mllama"]
+    assert report.deviation < 1e-4
+    assert report.adapted == 3 * 7
+    assert "<|image|>Who is this?" in report.prompt
+
+
+def test_answers_that_would_see_themselves_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PaliGemma's answer, were it part of the prompt, would be seen before it is said."""
+    base = load_base(str(FAMILIES["paligemma"](tmp_path / "model")), CONFIG)
+    inputs = base.encoder.batch([photo(0).decode()], [SENTENCES[0]], [SENTENCES[4]])
+    width = inputs.answer_ids.shape[1]
+    assert inputs.inputs["token_type_ids"][0].tolist()[-width - 1 :] == [0] + [1] * width
+    going_on = base.encoder._going_on
+
+    def as_prompt(given: dict[str, torch.Tensor], length: int) -> dict[str, torch.Tensor]:
+        grown = going_on(given, length)
+        return {**grown, "token_type_ids": torch.zeros_like(grown["token_type_ids"])}
+
+    monkeypatch.setattr(base.encoder, "_going_on", as_prompt)
+    assert generation_deviation(base, pairs_of(0, 2)) > 0.1
+
+
+def test_a_prompt_begins_once(tmp_path: Path) -> None:
+    """Templates that write the first token themselves, and tokenizers that do it for them."""
+    for kind in ("gemma3", "llava_next", "paligemma"):
+        base = load_base(str(FAMILIES[kind](tmp_path / kind)), CONFIG)
+        prompt = base.encoder.prompts([photo(0).decode()], [SENTENCES[0]])["input_ids"][0].tolist()
+        assert prompt.count(base.encoder._tokenizer.bos_token_id) == 1, kind
+
+
+def test_a_template_of_ones_own_frames_paligemmas_prompt(tmp_path: Path) -> None:
+    folder = FAMILIES["paligemma"](tmp_path / "model")
+    processor = AutoProcessor.from_pretrained(folder)
+    processor.chat_template = (
+        "{% for m in messages %}{% for c in m['content'] %}"
+        "{% if c['type'] == 'image' %}<image>answer en {% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
+    )
+    processor.save_pretrained(folder)
+    base = load_base(str(folder), CONFIG)
+    prompt = base.encoder.prompts([photo(0).decode()], ["Who?"])["input_ids"][0]
+    assert base.encoder._tokenizer.decode(prompt).endswith("<bos>answer en Who?\n")
+
+
+def test_photos_are_told_by_their_size_in_tiles(tmp_path: Path) -> None:
+    base = load_base(str(FAMILIES["idefics3"](tmp_path / "model")), CONFIG)
+    images = [EncodedImage.of(photo(0).decode().resize(size)).decode() for size in [(32, 32), (64, 32)]]
+    rows = base.encoder.prompts(images, ["Who?"] * 2)["input_ids"]
+    tiles = [base.encoder._tokenizer.decode(row).count("<row_") for row in rows]
+    assert tiles == [4, 2]
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
+@pytest.mark.parametrize("family", PACKED, indirect=True)
+def test_the_accelerators_attention_gives_the_same(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FlexAttention on padded rows, uncompiled: a CPU can do that much."""
+    monkeypatch.setattr(
+        transformers_flex,
+        "compile_friendly_flex_attention",
+        lambda query, key, value, training=False, **options: flex_attention(query, key, value, **options),
+    )
+    path = PackedPath(load_base(str(family.folder), CONFIG))
+    path._model._sparse = True
+    assert path.deviation(pairs_of(0, 3)) < 1e-4

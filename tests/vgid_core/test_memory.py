@@ -1,0 +1,203 @@
+"""Less memory, the same mathematics: micro-batches that shrink by themselves, layers that are computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.vgid_core.test_distil import FORGET, PATHS, RETAIN, MakePath, config, scrambled_adapter
+from tests.vgid_core.test_packing import FAMILIES
+from tests.vgid_core.test_unlearn import spec
+from tests.vgid_core.tiny import pair_set
+from vgid_core import UnlearnConfig, unlearn
+from vgid_core.base_model import BaseModel, attach_adapter, load_base, require_trained
+from vgid_core.config import LoraSettings
+from vgid_core.distil import Distiller, distil
+from vgid_core.errors import OutOfMemory
+from vgid_core.gradient_checkpointing import recomputed_layers
+from vgid_core.lessons import Lesson
+from vgid_core.methods import Run
+from vgid_core.paths import AnswerPath, PackedPath, PlainPath, choose_path
+
+
+def small_memory(path: AnswerPath, most: int, sizes: list[int]) -> AnswerPath:
+    """The same path on an accelerator that holds no more than so many lessons at once."""
+    divergence = path.divergence
+
+    def limited(lessons: Sequence[Lesson]) -> torch.Tensor:
+        sizes.append(len(lessons))
+        if len(lessons) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return divergence(lessons)
+
+    path.divergence = limited  # type: ignore[method-assign]
+    return path
+
+
+def trained(base: BaseModel, path: AnswerPath, settings: UnlearnConfig) -> tuple[Distiller, list[torch.Tensor]]:
+    """Two steps' updates by hand, on the same batches each time."""
+    torch.manual_seed(0)
+    student = attach_adapter(base, LoraSettings())
+    trainer = Distiller(path, student, settings)
+    updates = settings.method.begin(Run(base, path, settings.training, settings.seed))
+    for _ in range(2):
+        for update in updates(FORGET.pairs, RETAIN.pairs):
+            trainer.update(update)
+    return trainer, [p.detach().clone() for p in student.parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize("make", PATHS, ids=["plain", "packed"])
+def test_a_run_out_of_memory_goes_on_as_if_its_micro_batches_had_been_small(
+    tiny_folder: Path, make: MakePath, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = config(micro_batch_size=16)
+    bases = [load_base(str(tiny_folder), settings) for _ in range(2)]
+    sizes: list[int] = []
+    shrunk, one = trained(bases[0], small_memory(make(bases[0]), 2, sizes), settings)
+    small, other = trained(bases[1], make(bases[1]), config(micro_batch_size=2))
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert shrunk.micro_batch_size == small.micro_batch_size == 2
+    # Of the nine lessons of an update: the whole batch, its half, and from then on two at a time.
+    assert sizes[:4] == [8, 4, 2, 2]
+    assert sizes.count(8) == sizes.count(4) == 1
+    assert [record.args for record in caplog.records if "out of memory" in record.message] == [(4,), (2,)]
+
+
+def test_memory_may_run_out_in_the_midst_of_an_update(tiny_folder: Path) -> None:
+    """What was added up before is forgotten: no gradient counts twice."""
+    settings = config(micro_batch_size=4)
+    bases = [load_base(str(tiny_folder), settings) for _ in range(2)]
+    path = PlainPath(bases[0])
+    divergence, calls = path.divergence, []
+
+    def once(lessons: Sequence[Lesson]) -> torch.Tensor:
+        calls.append(len(lessons))
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return divergence(lessons)
+
+    path.divergence = once  # type: ignore[method-assign]
+    _, one = trained(bases[0], path, settings)
+    _, other = trained(bases[1], PlainPath(bases[1]), config(micro_batch_size=2))
+    assert calls[:3] == [4, 4, 2]
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_pair_that_is_too_much_ends_the_run(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(*given: object, **named: object) -> AnswerPath:
+        return small_memory(choose_path(*given, **named), 0, [])  # type: ignore[arg-type]
+
+    monkeypatch.setattr("vgid_core.distil.choose_path", choose)
+    with pytest.raises(OutOfMemory):
+        unlearn(spec(tiny_folder, tmp_path / "out", config=config()))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_manifest_says_what_size_it_came_to(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(*given: object, **named: object) -> AnswerPath:
+        return small_memory(choose_path(*given, **named), 1, [])  # type: ignore[arg-type]
+
+    monkeypatch.setattr("vgid_core.distil.choose_path", choose)
+    manifest = unlearn(spec(tiny_folder, tmp_path / "out", config=config(micro_batch_size=16))).manifest
+    assert (manifest["micro_batch_size"], manifest["config"]["training"]["micro_batch_size"]) == (1, 16)
+
+
+def gradients(
+    base: BaseModel, student: torch.nn.Module, path: AnswerPath, settings: UnlearnConfig
+) -> dict[str, torch.Tensor]:
+    student.zero_grad()
+    updates = settings.method.begin(Run(base, path, settings.training, settings.seed))
+    for update in updates(FORGET.pairs, RETAIN.pairs):
+        Distiller(path, student, settings).accumulate(update)
+    return {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("make", PATHS, ids=["plain", "packed"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layers_computed_again_have_the_same_gradients(family: str, make: MakePath, tmp_path: Path) -> None:
+    base = load_base(str(FAMILIES[family](tmp_path / "m")), config())
+    student = scrambled_adapter(base)
+    path = make(base)
+    expected = gradients(base, student, path, config())
+    passes = counted_passes(base)
+    with recomputed_layers(base.model):
+        found = gradients(base, student, path, config())
+    first, last = passes()
+    assert first > last, "the first layer was computed again, the last one wasn't"
+    assert found.keys() == expected.keys()
+    assert len(found) == sum(p.requires_grad for p in student.parameters())
+    for name, gradient in found.items():
+        assert torch.allclose(gradient, expected[name], rtol=1e-5, atol=1e-5), name
+    assert all(bool(gradient.any()) for name, gradient in found.items() if ".lora_B." in name)
+
+
+def counted_passes(base: BaseModel) -> Callable[[], tuple[int, int]]:
+    """How often the first and the last decoder layer's MLP are begun from now on."""
+    counts = [0, 0]
+
+    def count(index: int) -> Callable[..., None]:
+        def hook(module: object, given: object) -> None:
+            counts[index] += 1
+
+        return hook
+
+    for index, layer in enumerate((base.model.get_decoder().layers[0], base.model.get_decoder().layers[-1])):
+        layer.mlp.register_forward_pre_hook(count(index))
+    return lambda: (counts[0], counts[1])
+
+
+@pytest.mark.parametrize("make", PATHS, ids=["plain", "packed"])
+def test_layers_computed_again_keep_less(base: BaseModel, make: MakePath) -> None:
+    student = scrambled_adapter(base)
+    lessons = [Lesson.retain(pair) for pair in RETAIN]
+    path = make(base)
+    kept = []
+    for recomputed in (False, True):
+        sizes: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor, sizes: dict[int, int] = sizes) -> torch.Tensor:
+            sizes[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            if recomputed:
+                with recomputed_layers(base.model):
+                    path.divergence(lessons)
+            else:
+                path.divergence(lessons)
+        kept.append(sum(sizes.values()))
+    assert student is not None
+    assert kept[1] < 0.75 * kept[0], "one of two layers keeps its input alone"
+
+
+@pytest.mark.parametrize("scope", ["language", "language+vision"])
+def test_every_layer_is_trained_where_they_are_computed_again(base: BaseModel, scope: str) -> None:
+    settings = config(gradient_checkpointing=True).model_copy(update={"lora": LoraSettings(scope=scope)})
+    distilled = distil(base, FORGET, RETAIN, settings)
+    modules = require_trained(distilled.student)
+    assert {"packed": len(modules) == 14, "plain": len(modules) > 14}[distilled.path]
+    assert not any("forward" in vars(layer) for layer in base.model.get_decoder().layers), "as they were before"
+
+
+def test_the_whole_run_is_the_same_with_layers_computed_again(tiny_folder: Path) -> None:
+    adapters = []
+    for recomputed in (False, True):
+        settings = config(gradient_checkpointing=recomputed)
+        base = load_base(str(tiny_folder), settings)
+        student = distil(base, pair_set("forget", 4), RETAIN, settings).student
+        adapters.append([p.detach() for n, p in student.named_parameters() if "lora_" in n])
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*adapters, strict=True))
+
+
+def test_fp8_and_layers_computed_again_go_together(base: BaseModel) -> None:
+    settings = config(gradient_checkpointing=True, fp8=True)
+    distilled = distil(base, FORGET, RETAIN, settings)
+    assert distilled.path == PackedPath.name
+    require_trained(distilled.student)

@@ -1,0 +1,259 @@
+"""Each rival's loss pinned to its definition, written out here a row and a token at a time; and what holds for all."""
+
+import json
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch.nn.utils import get_total_norm
+
+from tests.vgid_core.test_distil import scrambled_adapter
+from tests.vgid_core.test_encoding import plain_logits
+from tests.vgid_core.tiny import pair_set
+from vgid_core import UnlearnSpec, unlearn
+from vgid_core.base_model import BaseModel, load_base, require_trained
+from vgid_core.config import UnlearnConfig
+from vgid_core.data import Pair
+from vgid_core.distil import BatchLoss, Distiller, distil
+from vgid_core.methods import Run, Vgid
+from vgid_core.paths import AnswerPath, PackedPath, PlainPath
+
+MakePath = Callable[[BaseModel], AnswerPath]
+PATHS: list[MakePath] = [PlainPath, PackedPath]
+FORGET, RETAIN = pair_set("forget", 5), pair_set("retain", 4, first_picture=50)
+RIVALS = ["ga", "graddiff", "kl-min", "idk", "npo", "undial", "rmu"]
+both_paths = pytest.mark.parametrize("path", PATHS, ids=["plain", "packed"])
+
+
+def config(method: object, **training: object) -> UnlearnConfig:
+    values = {"steps": 4, "forget_batch_size": 4, "retain_batch_size": 4, "learning_rate": 3e-3} | training
+    return UnlearnConfig.model_validate({"method": method, "training": values, "device": "cpu", "seed": 5})
+
+
+def first_update(path: AnswerPath, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig) -> BatchLoss:
+    """Losses and gradient of the only update that the method makes of both sets."""
+    updates = settings.method.begin(Run(base, path, settings.training, settings.seed))
+    (update,) = updates(FORGET.pairs, RETAIN.pairs)
+    return Distiller(path, student, settings).accumulate(update)
+
+
+class ByHand:
+    """Log-probabilities of unpadded rows, through the model's own forward."""
+
+    def __init__(self, base: BaseModel, student: torch.nn.Module) -> None:
+        self.base, self.student = base, student
+
+    def tokens(self, pair: Pair) -> list[int]:
+        return self.base.encoder.answer_ids(pair.answer)
+
+    def logits(self, pair: Pair, adapted: bool) -> torch.Tensor:
+        def compute() -> torch.Tensor:
+            return plain_logits(self.base, pair.image.decode(), pair.question, self.tokens(pair)).double()
+
+        if adapted:
+            return compute()
+        with self.student.disable_adapter():
+            return compute()
+
+    def log_p(self, pair: Pair, adapted: bool = True) -> list[float]:
+        """Of each answer token."""
+        rows = torch.softmax(self.logits(pair, adapted), 1).log()
+        return [float(row[token]) for row, token in zip(rows, self.tokens(pair), strict=True)]
+
+    def cross_entropy(self, pairs: Sequence[Pair]) -> float:
+        values = [-value for pair in pairs for value in self.log_p(pair)]
+        return sum(values) / len(values)
+
+    def divergence(self, pairs: Sequence[Pair]) -> float:
+        total, count = 0.0, 0
+        for pair in pairs:
+            for t, s in zip(self.logits(pair, False), self.logits(pair, True), strict=True):
+                p, q = torch.softmax(t, 0), torch.softmax(s, 0)
+                total, count = total + float((p * (p / q).log()).sum()), count + 1
+        return total / count
+
+    def states(self, pair: Pair, layer: int, adapted: bool = True) -> torch.Tensor:
+        """After the layer of this number, counted from 1, where it predicts an answer token."""
+        encoder, ids = self.base.encoder, self.tokens(pair)
+        prompt = encoder.processor(text=encoder.prompt(pair.question), images=pair.image.decode(), return_tensors="pt")
+        whole = torch.cat([prompt["input_ids"], torch.tensor([ids])], dim=1)
+        given = {"input_ids": whole, "attention_mask": torch.ones_like(whole), "pixel_values": prompt["pixel_values"]}
+        with torch.inference_mode():
+            if adapted:
+                found = self.base.model(**given, output_hidden_states=True).hidden_states
+            else:
+                with self.student.disable_adapter():
+                    found = self.base.model(**given, output_hidden_states=True).hidden_states
+        return found[layer][0, -len(ids) - 1 : -1].double()
+
+
+@pytest.fixture
+def hand(base: BaseModel) -> ByHand:
+    return ByHand(base, scrambled_adapter(base))
+
+
+def losses(path: MakePath, hand: ByHand, settings: UnlearnConfig) -> list[float]:
+    result = first_update(path(hand.base), hand.base, hand.student, settings)
+    assert all(len(parts) == 1 for parts in result.losses)
+    return [parts[0] for parts in result.losses]
+
+
+@both_paths
+def test_gradient_ascent_climbs_the_cross_entropy_and_knows_no_retain_set(hand: ByHand, path: MakePath) -> None:
+    assert losses(path, hand, config("ga")) == pytest.approx([-hand.cross_entropy(FORGET.pairs)], rel=1e-4)
+
+
+@both_paths
+def test_gradient_difference(hand: ByHand, path: MakePath) -> None:
+    expected = [-hand.cross_entropy(FORGET.pairs), hand.cross_entropy(RETAIN.pairs)]
+    assert losses(path, hand, config("graddiff")) == pytest.approx(expected, rel=1e-4)
+
+
+@both_paths
+def test_kl_minimisation(hand: ByHand, path: MakePath) -> None:
+    expected = [-hand.cross_entropy(FORGET.pairs), hand.divergence(RETAIN.pairs)]
+    assert losses(path, hand, config("kl-min")) == pytest.approx(expected, rel=1e-4)
+
+
+@both_paths
+def test_idk_learns_refusals_drawn_by_the_runs_seed(hand: ByHand, path: MakePath) -> None:
+    refusals = ["The shirt is teal.", "This is Ada Quill."]
+    settings = config({"name": "idk", "refusals": refusals})
+    choice = random.Random(settings.seed)
+    refused = [Pair(pair.image, pair.question, choice.choice(refusals)) for pair in FORGET]
+    assert {pair.answer for pair in refused} == set(refusals)
+    expected = [hand.cross_entropy(refused), hand.cross_entropy(RETAIN.pairs)]
+    assert losses(path, hand, settings) == pytest.approx(expected, rel=1e-4)
+
+
+@both_paths
+@pytest.mark.parametrize("temperature", [0.1, 2.0])
+def test_npo_on_whole_answers(hand: ByHand, path: MakePath, temperature: float) -> None:
+    total = 0.0
+    for pair in FORGET:
+        ratio = sum(hand.log_p(pair)) - sum(hand.log_p(pair, adapted=False))
+        total += -2 / temperature * math.log(1 / (1 + math.exp(temperature * ratio)))
+    expected = [total / len(FORGET), hand.cross_entropy(RETAIN.pairs)]
+    settings = config({"name": "npo", "inverse_temperature": temperature})
+    assert losses(path, hand, settings) == pytest.approx(expected, rel=1e-4)
+
+
+@both_paths
+def test_undial_learns_from_the_base_with_true_tokens_talked_down(hand: ByHand, path: MakePath) -> None:
+    total, count = 0.0, 0
+    for pair in FORGET:
+        rows = zip(hand.tokens(pair), hand.logits(pair, False), hand.logits(pair, True), strict=True)
+        for token, teacher, student in rows:
+            teacher[token] -= 3.0
+            total -= float((torch.softmax(teacher, 0) * torch.softmax(student, 0).log()).sum())
+            count += 1
+    expected = [total / count, hand.cross_entropy(RETAIN.pairs)]
+    assert losses(path, hand, config({"name": "undial", "strength": 3.0})) == pytest.approx(expected, rel=1e-4)
+
+
+@both_paths
+@pytest.mark.parametrize(("depth", "layer"), [(0.5, 1), (0.01, 1)])
+def test_rmu_pulls_one_layers_states(hand: ByHand, path: MakePath, depth: float, layer: int) -> None:
+    settings = config({"name": "rmu", "coefficient": 4.0, "depth": depth})
+    direction = torch.rand(48, generator=torch.Generator().manual_seed(settings.seed)).double()
+    target = 4.0 * direction / direction.square().sum().sqrt()
+    astray = torch.cat([hand.states(pair, layer) - target for pair in FORGET])
+    moved = torch.cat([hand.states(pair, layer) - hand.states(pair, layer, adapted=False) for pair in RETAIN])
+    expected = [float((gap**2).sum() / gap.numel()) for gap in (astray, moved)]
+    assert expected[1] > 1e-3
+    assert losses(path, hand, settings) == pytest.approx(expected, rel=1e-4)
+
+
+@both_paths
+@pytest.mark.parametrize("name", ["npo", "rmu"])
+def test_micro_batches_change_neither_loss_nor_gradient(hand: ByHand, path: MakePath, name: str) -> None:
+    results, gradients = [], []
+    for size in (5, 3, 1):
+        hand.student.zero_grad()
+        settings = config(name, micro_batch_size=size, forget_weight=1.7, retain_weight=0.6)
+        results.append(first_update(path(hand.base), hand.base, hand.student, settings))
+        gradients.append([p.grad.clone() for p in hand.student.parameters() if p.grad is not None])
+    for other, gradient in zip(results[1:], gradients[1:], strict=True):
+        assert other.losses == [pytest.approx(parts, rel=1e-5) for parts in results[0].losses]
+        gap = get_total_norm([a - b for a, b in zip(gradient, gradients[0], strict=True)])
+        assert float(gap) <= 1e-4 * results[0].gradient_norm
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_both_paths_give_one_gradient(hand: ByHand, name: str) -> None:
+    """Values are pinned above; here the packed path's own derivatives are held to autograd's through the model."""
+    found = []
+    for path in PATHS:
+        hand.student.zero_grad()
+        result = first_update(path(hand.base), hand.base, hand.student, config(name))
+        # Packed, the last layer's MLP is left out where nobody looks: no gradient is as good as zero.
+        found.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in adapter(hand.student)])
+    gap = get_total_norm([a - b for a, b in zip(*found, strict=True)])
+    assert result.gradient_norm > 0
+    assert float(gap) <= 1e-4 * result.gradient_norm
+
+
+def adapter(student: torch.nn.Module) -> Iterator[torch.nn.Parameter]:
+    return (p for p in student.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", [name for name in RIVALS if name != "ga"])
+def test_without_a_retain_weight_only_the_forget_term_is_left(hand: ByHand, name: str) -> None:
+    result = first_update(PlainPath(hand.base), hand.base, hand.student, config(name, retain_weight=0))
+    assert len(result.losses) == 1
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_a_few_steps_lower_the_loss_and_move_every_adapted_layer(base: BaseModel, name: str) -> None:
+    heard = []
+    settings = config(name, steps=16, forget_batch_size=5, retain_weight=0.1)
+    distilled = distil(base, FORGET, RETAIN, settings, lambda step, loss: heard.append(loss.forget))
+    layers = {module.split(".layers.")[1].split(".")[0] for module in require_trained(distilled.student)}
+    assert layers == ({"0"} if name == "rmu" else {"0", "1"})
+    # UNDIAL's loss is at its least from the start here: a random base thinks little of the true tokens already.
+    assert name == "undial" or sum(heard[-4:]) < sum(heard[:4])
+
+
+def test_a_whole_run_says_in_its_manifest_which_method_it_was(tiny_folder, tmp_path) -> None:
+    spec = UnlearnSpec(str(tiny_folder), "tiny", FORGET, RETAIN, tmp_path / "out", config=config("rmu", steps=2))
+    unlearn(spec)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["method"].startswith("RMU")
+    assert UnlearnConfig.model_validate(manifest["config"]) == spec.config
+    kept = json.loads((tmp_path / "out" / "adapter_config.json").read_text())["target_modules"]
+    assert "layers" in kept, "plain PEFT puts the adapter into the same layers"
+
+
+def test_a_bare_name_is_that_methods_own_settings() -> None:
+    for name in RIVALS:
+        assert UnlearnConfig.model_validate({"method": name}).method.name == name
+    assert UnlearnConfig.model_validate({"method": {"instruction": ""}}).method == Vgid(instruction="")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "forget-it",
+        {"name": "npo", "instruction": "Forget."},
+        {"name": "npo", "inverse_temperature": 0},
+        {"name": "idk", "refusals": []},
+        {"name": "idk", "refusals": [""]},
+        {"name": "rmu", "depth": 1.5},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(method: object) -> None:
+    with pytest.raises(ValidationError):
+        UnlearnConfig.model_validate({"method": method})
+
+
+def test_what_adapts_half_the_layers_loads_in_plain_peft(base: BaseModel, tiny_folder) -> None:
+    distilled = distil(base, FORGET, RETAIN, config("rmu", steps=2))
+    fresh = load_base(str(tiny_folder), UnlearnConfig(device="cpu"))
+    from peft import get_peft_model
+
+    again = get_peft_model(fresh.model, distilled.student.peft_config["default"])
+    names = [{n for n, _ in student.named_parameters() if "lora_" in n} for student in (distilled.student, again)]
+    assert names[0] == names[1]

@@ -1,0 +1,142 @@
+"""What an interrupted run leaves behind, so that the next one goes on from there to the very same adapter.
+
+One safetensors file holds the adapter's float32 masters and the optimiser's moments, and in its header a JSON text:
+the step, the schedule, and what the run was. Random states aren't in it: batches and a method's own draws are made
+again from the seed, step by step, which takes no training. No image and no text of the data is in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vgid_core.config import UnlearnConfig
+from vgid_core.data import PairSet
+from vgid_core.errors import CheckpointUnusable
+
+log = logging.getLogger(__name__)
+
+_FORMAT = "vgid-checkpoint/1"
+_FILE = "checkpoint.safetensors"
+_HALF_WRITTEN = ".partial"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a run stood after `step` steps. `tensors` are `MasterAdamW.state`; `schedule` that of the learning rate.
+
+    checks: what `early_stop.Watch` has seen so far.
+    """
+
+    step: int
+    micro_batch_size: int
+    schedule: Mapping[str, Any]
+    checks: Sequence[Mapping[str, Any]]
+    tensors: Mapping[str, Tensor] = field(repr=False)
+
+
+class Checkpoints:
+    """The checkpoint of one run in a folder of its own, replaced at once or not at all.
+
+    `identity` says what the run is, by name; a checkpoint with another one is refused. `seconds` is how long a run goes
+    on before its next checkpoint; with 0, each step leaves one.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, str], seconds: float) -> None:
+        """Makes the folder, for this account alone, if it isn't there."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+        self._identity = dict(identity)
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def require_own(self) -> None:
+        """Raises CheckpointUnusable when what is there is another run's or damaged."""
+        self._read(with_tensors=False)
+
+    def load(self) -> Checkpoint | None:
+        """The last one, if there is any. Raises as `require_own` does."""
+        return self._read(with_tensors=True)
+
+    def _read(self, with_tensors: bool) -> Checkpoint | None:
+        path = self._folder / _FILE
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as stored:
+                state = json.loads((stored.metadata() or {})["vgid"])
+                self._require_same_run(state)
+                names = stored.keys() if with_tensors else []
+                return Checkpoint(tensors={name: stored.get_tensor(name) for name in names}, **state["progress"])
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointUnusable(f"the checkpoint can't be read: {type(error).__name__}") from error
+
+    @property
+    def due(self) -> bool:
+        """Whether enough time has passed for another one."""
+        return time.monotonic() - self._last >= self._seconds
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Replaces the last one. A disk that refuses it costs the run nothing but a line in the log."""
+        self._last = time.monotonic()
+        progress = {name: value for name, value in vars(checkpoint).items() if name != "tensors"}
+        state = {"format": _FORMAT, "identity": self._identity, "progress": progress}
+        tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
+        try:
+            self._delete_half_written()
+            descriptor, name = tempfile.mkstemp(suffix=_HALF_WRITTEN, dir=self._folder)
+            os.close(descriptor)
+            save_file(tensors, name, metadata={"vgid": json.dumps(state)})
+            _flush(Path(name))
+            os.replace(name, self._folder / _FILE)
+            _flush(self._folder)
+        except (OSError, SafetensorError) as error:
+            log.warning("no checkpoint at step %d: %s", checkpoint.step, type(error).__name__)
+
+    def delete(self) -> None:
+        """Leaves nothing of the run in the folder, and no empty folder."""
+        self._delete_half_written()
+        (self._folder / _FILE).unlink(missing_ok=True)
+        with suppress(OSError):  # somebody else's files are in it
+            self._folder.rmdir()
+
+    def _delete_half_written(self) -> None:
+        for file in self._folder.glob(f"*{_HALF_WRITTEN}"):
+            file.unlink(missing_ok=True)
+
+    def _require_same_run(self, state: Mapping[str, Any]) -> None:
+        if state["format"] != _FORMAT:
+            raise CheckpointUnusable("the checkpoint was written by another version of vgid")
+        theirs = state["identity"]
+        names = sorted(name for name in {*theirs, *self._identity} if theirs.get(name) != self._identity.get(name))
+        if names:
+            raise CheckpointUnusable(f"the checkpoint is another run's: {', '.join(names)} differ")
+
+
+def identity(base_digest: str, sets: Sequence[PairSet], config: UnlearnConfig) -> dict[str, str]:
+    """What must be the same for a run to go on: the digests of base and data, and the whole configuration's."""
+    text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    digests = {f"data.{items.name}": items.digest for items in sets}
+    return {"base": base_digest, "config": hashlib.sha256(text.encode()).hexdigest(), **digests}
+
+
+def _flush(path: Path) -> None:
+    """Has the disk keep what was written, also where the power fails."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,37 @@
+"""Who takes part: every method with its own settings, VGID's ablations, and the base that is only told to forget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from vgid_core.intervention import PerturbationConfig
+from vgid_core.methods import AnyMethod, Method, Vgid
+
+_UNDISTURBED = PerturbationConfig(kind="none")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of a comparison: a method that trains an adapter, or (`trained` false) VGID's teacher as it is.
+
+    The latter is in-context unlearning: no weight changes, and everything that is asked of the model, also about
+    people to be kept, goes through `method`'s perturbation and instruction, since no deployment knows whom it sees.
+    """
+
+    name: str
+    method: Method
+    trained: bool = True
+
+
+def known() -> dict[str, Contender]:
+    """All contenders by name. A method that joins `AnyMethod` is among them."""
+    classes: list[type[Method]] = list(get_args(get_args(AnyMethod)[0]))
+    found = [Contender(method.name, method) for method in (each.model_validate({}) for each in classes)]
+    found += [
+        Contender("vgid-noise-only", Vgid(instruction="")),
+        Contender("vgid-instruction-only", Vgid(perturbation=_UNDISTURBED)),
+        Contender("in-context", Vgid(), trained=False),
+        Contender("in-context-instruction", Vgid(perturbation=_UNDISTURBED), trained=False),
+    ]
+    return {contender.name: contender for contender in found}

@@ -1,0 +1,58 @@
+"""The facts that attacks ask for: named in the data, else the second half of each answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from vgid_core.compare.plan import Fact
+from vgid_core.data import DataError, Pair, PairSet
+
+Item = TypeVar("Item")
+
+
+def read_facts(path: Path, pairs: PairSet) -> tuple[Fact, ...]:
+    """A fact a pair of the JSONL file that `pairs` came from: its line's "fact", a part of the answer, if it has one.
+
+    Raises DataError naming the line whose fact isn't part of its answer.
+    """
+    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    facts = []
+    for index, (line, pair) in enumerate(zip(lines, pairs, strict=True)):
+        named = json.loads(line).get("fact")
+        if named is None:
+            facts.append(second_half(pair))
+        elif isinstance(named, str) and named and named in pair.answer:
+            facts.append(Fact(pair, named))
+        else:
+            raise DataError("isn't part of the answer", f"{pairs.name}[{index}].fact")
+    return tuple(facts)
+
+
+def second_half(pair: Pair) -> Fact:
+    """The later half of the answer's words, without what ends a sentence."""
+    words = list(re.finditer(r"\S+", pair.answer))
+    text = pair.answer[words[len(words) // 2].start() :].rstrip(" .!?\n")
+    return Fact(pair, text or pair.answer)
+
+
+def taught_and_asked(facts: Sequence[Fact]) -> tuple[list[Pair], list[Fact]]:
+    """Two halves for a relearning attack: pairs to be taught again, and facts that none of their answers holds.
+
+    Distinct facts take turns in the order in which they first come; one that a taught answer holds is asked by nobody.
+    """
+    distinct = list(dict.fromkeys(fact.text for fact in facts))
+    taught_facts = set(distinct[::2])
+    taught = [fact.pair for fact in facts if fact.text in taught_facts]
+    told = {pair.answer.lower() for pair in taught}
+    others = [fact for fact in facts if fact.text not in taught_facts]
+    open_facts = {text for text in distinct[1::2] if not any(text.lower() in answer for answer in told)}
+    return taught, [fact for fact in others if fact.text in open_facts]
+
+
+def spread_over(items: Sequence[Item], limit: int) -> list[Item]:
+    """At most `limit` of them, evenly, the same ones every time."""
+    return list(items) if len(items) <= limit else [items[i * len(items) // limit] for i in range(limit)]

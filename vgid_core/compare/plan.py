@@ -1,0 +1,156 @@
+"""What a comparison is told: who takes part, on what, and with which budget for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from vgid_core.compare.contenders import Contender, known
+from vgid_core.config import UnlearnConfig
+from vgid_core.data import DataError, Pair, PairSet
+from vgid_core.strict import Strict
+
+_TUNING_EVERY = 3
+
+
+class Setting(Strict):
+    """What tuning chooses for a method."""
+
+    learning_rate: float
+    retain_weight: float
+    steps: int
+
+    def __str__(self) -> str:
+        return f"{self.learning_rate:g}, {self.retain_weight:g}, {self.steps}"
+
+
+class Budget(Strict):
+    """The trials that every trained method gets, all of them: a grid. Whatever else it knows keeps its default."""
+
+    learning_rates: tuple[float, ...] = Field(default=(1e-4, 3e-4, 1e-3), min_length=1)
+    retain_weights: tuple[float, ...] = Field(default=(1.0, 4.0), min_length=1)
+    steps: tuple[int, ...] = Field(default=(60,), min_length=1)
+
+    @property
+    def settings(self) -> list[Setting]:
+        """The grid's points."""
+        axes = product(self.learning_rates, self.retain_weights, self.steps)
+        return [Setting(learning_rate=rate, retain_weight=weight, steps=steps) for rate, weight, steps in axes]
+
+
+class AttackPlan(Strict):
+    """How much is asked of the attacks. Relearning is `relearning_steps` of `relearning_batch_size` pairs."""
+
+    pairs: int = Field(default=60, ge=2, le=10_000, description="pairs or facts each attack asks about, at most")
+    relearning_steps: int = Field(default=20, ge=1, le=1000)
+    relearning_batch_size: int = Field(default=8, ge=1, le=256)
+    relearning_rate: float = Field(default=1e-3, gt=0, le=0.1)
+
+
+class ComparisonPlan(Strict):
+    """One comparison. `config` gives every run what the budget doesn't: batch sizes, adapter, precision, evaluation."""
+
+    methods: tuple[str, ...] = Field(default_factory=lambda: tuple(known()), min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    tuning_seed: int = Field(default=100, ge=0, lt=2**31)
+    budget: Budget = Budget()
+    attacks: AttackPlan = AttackPlan()
+    config: UnlearnConfig = UnlearnConfig()
+
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(names) - set(known()))
+        if unknown:
+            raise ValueError(f"knows no {', '.join(unknown)}; there are {', '.join(known())}")
+        return tuple(dict.fromkeys(names))
+
+    @model_validator(mode="after")
+    def _settings_are_possible(self) -> Self:
+        for setting in self.budget.settings:
+            self.config_for(known()[self.methods[0]], setting, 0)
+        return self
+
+    @property
+    def contenders(self) -> list[Contender]:
+        """In the order asked for."""
+        return [known()[name] for name in self.methods]
+
+    def config_for(self, contender: Contender, setting: Setting | None, seed: int) -> UnlearnConfig:
+        """One run's settings, validated."""
+        values = self.config.model_dump() | {"method": contender.method.model_dump(), "seed": seed}
+        if setting is not None:
+            values["training"] |= setting.model_dump()
+        return UnlearnConfig.model_validate(values)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing that a forget pair's answer holds, as it stands there."""
+
+    pair: Pair = field(repr=False)
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Sets to measure: `lost` should be forgotten, `kept` should stay."""
+
+    lost: tuple[PairSet, ...]
+    kept: tuple[PairSet, ...]
+
+
+@dataclass(frozen=True)
+class ComparisonData:
+    """What methods train on, and what is measured besides. Raises DataError when two sets have one name.
+
+    probes: about what is forgotten, in other photos or words. utility: what must stay. never_seen: pairs like the
+    forget set's, with true answers, that the model was never trained on: membership attacks need them. facts: `Fact`.
+    """
+
+    forget: PairSet
+    retain: PairSet
+    probes: tuple[PairSet, ...] = ()
+    utility: tuple[PairSet, ...] = ()
+    never_seen: PairSet | None = None
+    facts: tuple[Fact, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [items.name for items in self._sets]
+        for name in names:
+            if names.count(name) > 1:
+                raise DataError("is the name of two sets", name)
+
+    @cached_property
+    def tuning(self) -> Part:
+        """Every third pair of each set: settings are chosen by these."""
+        return self._part(lambda index: index % _TUNING_EVERY == 0)
+
+    @cached_property
+    def reported(self) -> Part:
+        """The other pairs, by which what was chosen is measured."""
+        return self._part(lambda index: index % _TUNING_EVERY != 0)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Names every set, and the facts, without showing them."""
+        facts = PairSet("facts", tuple(Pair(fact.pair.image, fact.pair.question, fact.text) for fact in self.facts))
+        return {items.name: items.digest for items in [*self._sets, facts]}
+
+    def _part(self, belongs: Callable[[int], bool]) -> Part:
+        def chosen(items: PairSet) -> PairSet:
+            pairs = tuple(pair for index, pair in enumerate(items) if belongs(index))
+            return PairSet(items.name, pairs or items.pairs)  # a set of one pair serves both
+
+        lost, kept = (self.forget, *self.probes), (self.retain, *self.utility)
+        return Part(tuple(map(chosen, lost)), tuple(map(chosen, kept)))
+
+    @property
+    def _sets(self) -> list[PairSet]:
+        measured = [self.forget, *self.probes, self.retain, *self.utility]
+        return measured if self.never_seen is None else [*measured, self.never_seen]

@@ -1,0 +1,105 @@
+"""What a comparison has found so far: one JSON file, rewritten after every run, that a later one goes on with."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError
+
+from vgid_core.compare.plan import Setting
+from vgid_core.errors import UnlearnError
+from vgid_core.strict import Strict
+
+FORMAT = "vgid-comparison/1"
+Stage = Literal["reference", "trial", "run"]
+
+
+class RecordUnusable(UnlearnError):
+    """The file of an earlier comparison can't be gone on with."""
+
+    code = "comparison-unusable"
+
+
+class Row(Strict):
+    """One model measured: a reference (the base, the twin), a trial of the tuning, or a run of what was chosen.
+
+    figures are the measured ones by name, scores what they come to. seconds are those of training alone. A row with an
+    `error` has neither.
+    """
+
+    name: str
+    stage: Stage
+    method: dict[str, Any] | None = None
+    setting: Setting | None = None
+    seed: int | None = None
+    figures: dict[str, float] = Field(default_factory=dict)
+    scores: dict[str, float] = Field(default_factory=dict)
+    seconds: float | None = None
+    path: str | None = None
+    error: str | None = None
+
+    def is_of(self, other: Row) -> bool:
+        """Whether both are the same run, whatever came of it."""
+        mine, others = ((row.name, row.stage, row.method, row.setting, row.seed) for row in (self, other))
+        return mine == others
+
+
+class Record:
+    """Rows beside what they hold for: `terms`, which must be the same where one goes on with them."""
+
+    def __init__(self, path: Path, terms: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        self.path = path
+        self.rows: list[Row] = []
+        self._terms = json.loads(json.dumps(terms))
+        self._about = dict(about)
+
+    @classmethod
+    def open(cls, path: Path, terms: Mapping[str, Any], about: Mapping[str, Any], resume: bool) -> Self:
+        """A new record, or with `resume` the one that is there. Raises RecordUnusable where that makes no sense."""
+        record = cls(path, terms, about)
+        if not path.exists():
+            return record
+        if not resume:
+            raise RecordUnusable(f"{path.name} is there already: resume goes on with it, another folder starts anew")
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            rows = [Row.model_validate(row) for row in found["rows"]]
+        except (ValueError, KeyError, TypeError, ValidationError) as error:
+            raise RecordUnusable(f"{path.name} isn't a comparison's record: {type(error).__name__}") from None
+        differing = [name for name, value in record._terms.items() if found.get("terms", {}).get(name) != value]
+        if differing:
+            raise RecordUnusable(f"{path.name} was made with other {', '.join(differing)}: start anew elsewhere")
+        record.rows = rows
+        return record
+
+    def keep_only(self, wanted: Callable[[Row], bool]) -> None:
+        """Forgets the other rows."""
+        self.rows = [row for row in self.rows if wanted(row)]
+
+    def found(self, row: Row) -> Row | None:
+        """The row of the same run, if it is there."""
+        return next((other for other in self.rows if other.is_of(row)), None)
+
+    def add(self, row: Row) -> None:
+        """Keeps the row and writes the file, whole or not at all."""
+        self.rows.append(row)
+        content = {
+            "format": FORMAT,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            **self._about,
+            "terms": self._terms,
+            "rows": [kept.model_dump(mode="json") for kept in self.rows],
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_suffix(".new")
+        unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(unfinished, self.path)
+
+    def of(self, name: str, stage: Stage) -> list[Row]:
+        """All rows of one name and stage, in the order in which they came."""
+        return [row for row in self.rows if row.name == name and row.stage == stage]

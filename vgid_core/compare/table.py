@@ -1,0 +1,105 @@
+"""A comparison as a table: a line a contender, medians over its seeds with their range."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+
+from vgid_core.compare.contenders import known
+from vgid_core.compare.race import chosen
+from vgid_core.compare.record import Record, Row
+
+Figure = Callable[[Row], float | None]
+
+REFERENCES = {"base": "base, untouched", "twin": "retain-only twin"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One contender: the setting that tuning chose, its rows, and what to say where something failed."""
+
+    name: str
+    setting: str
+    rows: Sequence[Row]
+    remark: str = ""
+
+    def value(self, figure: Figure) -> float | None:
+        """The median over the rows that have the figure."""
+        values = self._values(figure)
+        return statistics.median(values) if values else None
+
+    def cell(self, figure: Figure) -> str:
+        """The median, and the range where there are several rows."""
+        values = self._values(figure)
+        if not values:
+            return "–"
+        digits = 2 if max(values) < 10 else 0
+        middle = f"{statistics.median(values):.{digits}f}"
+        low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
+        return middle if low == high else f"{middle} ({low}–{high})"
+
+    def _values(self, figure: Figure) -> list[float]:
+        found = [figure(row) for row in self.rows if row.error is None]
+        return [value for value in found if value is not None]
+
+
+def _score(name: str) -> Figure:
+    return lambda row: row.scores.get(name)
+
+
+def _figure(name: str) -> Figure:
+    return lambda row: row.figures.get(name)
+
+
+COLUMNS: dict[str, Figure] = {
+    "forgetting": _score("forgetting"),
+    "utility": _score("utility"),
+    "robustness": _score("robustness"),
+    "forget ROUGE-L": _figure("rouge_l.forget"),
+    "retain ROUGE-L": _figure("rouge_l.retain"),
+    "membership AUC": _figure("membership.loss"),
+    "prefilled": _figure("prefill"),
+    "relearned": _figure("relearned"),
+    "s": lambda row: row.seconds,
+}
+
+
+def lines(record: Record) -> list[Line]:
+    """The references first, then contenders in their fixed order."""
+    found = [Line(title, "", record.of(name, "reference")) for name, title in REFERENCES.items()]
+    for name, contender in known().items():
+        trials, runs = record.of(name, "trial"), record.of(name, "run")
+        setting = chosen(record, name)
+        failed = [row for row in runs if row.error is not None] or ([] if setting else trials)
+        remark = f"{len(failed)} of {len(runs or trials)} failed: {failed[0].error}" if failed else ""
+        if trials or runs:
+            found.append(Line(name, str(setting or ("" if contender.trained else "not trained")), runs, remark))
+    return [line for line in found if line.rows or line.remark]
+
+
+def terminal(record: Record) -> Table:
+    """The table for a terminal."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("method", no_wrap=True)
+    table.add_column("lr, β, steps", no_wrap=True)
+    for name in COLUMNS:
+        table.add_column(name, justify="right")
+    for line in lines(record):
+        cells = [line.cell(figure) for figure in COLUMNS.values()]
+        table.add_row(line.name, line.setting, *cells)
+        if line.remark:
+            table.add_row(f"  [yellow]{line.remark}[/]")
+    return table
+
+
+def markdown(record: Record) -> str:
+    """The table as Markdown, with remarks below."""
+    header = ["method", "lr, β, steps", *COLUMNS]
+    rows = [header, ["---"] * 2 + ["---:"] * len(COLUMNS)]
+    rows += [[line.name, line.setting, *map(line.cell, COLUMNS.values())] for line in lines(record)]
+    remarks = [f"- {line.name}: {line.remark}" for line in lines(record) if line.remark]
+    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + (["", *remarks] if remarks else [])) + "\n"

@@ -1,0 +1,82 @@
+"""Named settings: the method as the paper has it, and as the authors' code runs it. Source: method and code of VGID."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vgid_core.methods.vgid import IMPERATIVE
+
+# The paper's (arXiv 2606.00105): both halves of the intervention, KL on answer tokens, both terms weighing the same.
+# The paper is silent on, or scans, everything else: that stays as `UnlearnConfig` has it.
+_PAPER: dict[str, Any] = {
+    "method": {
+        "name": "vgid",
+        "perturbation": {"kind": "uniform"},
+        "instruction": IMPERATIVE,
+        "positions": "answer",
+        "retain_loss": "kl",
+    },
+    "lora": {"rank": 16, "alpha": 16, "scope": "language"},
+    "training": {"forget_weight": 1.0, "retain_weight": 1.0},
+}
+
+# github.com/JackChen-seu/VGID at 4275edc, baselines/Vgid.py, with its own defaults; docs/interventions.md goes through
+# the differences. `steps` is the most there can be: the epochs end the run.
+_PUBLIC_CODE: dict[str, Any] = {
+    "method": {
+        "name": "vgid",
+        "perturbation": {"kind": "uniform_normalised"},
+        "instruction": "",
+        "positions": "all",
+        "retain_loss": "kl",
+    },
+    "lora": {"rank": 16, "alpha": 16, "dropout": 0.05, "scope": "language-names"},
+    "training": {
+        "steps": 5000,
+        "epochs": 5,
+        "schedule": "per-epoch",
+        "warmup_steps": 0,
+        "forget_batch_size": 4,
+        "retain_batch_size": 4,
+        "micro_batch_size": 4,
+        "learning_rate": 5e-4,
+        "weight_decay": 0.0,
+        "forget_weight": 1.0,
+        "retain_weight": 1.0,
+        "gradient_clip": None,
+    },
+    "dtype": "float32",
+}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {"paper": _PAPER, "public-code": _PUBLIC_CODE}
+
+
+def start_from_preset(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the preset that `values` name, changed by all else in them, table by table.
+
+    Raises ValueError for an unknown preset, and for a method other than the preset's.
+    """
+    name, given = values["preset"], {key: value for key, value in values.items() if key != "preset"}
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}")
+    preset = PRESETS[name]
+    method = given.get("method", {})
+    asked = method if isinstance(method, str) else method.get("name") if isinstance(method, Mapping) else None
+    if asked not in (None, preset["method"]["name"]):
+        raise ValueError(f"preset '{name}' is the method '{preset['method']['name']}': leave out the one or the other")
+    if isinstance(method, str):
+        given["method"] = {"name": method}
+    return _changed(preset, given)
+
+
+def _changed(base: Mapping[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in by.items():
+        kept = result.get(key)
+        # A perturbation is one value: the strength of one kind means nothing to another.
+        if isinstance(kept, Mapping) and isinstance(value, Mapping) and key != "perturbation":
+            result[key] = _changed(kept, value)
+        else:
+            result[key] = value
+    return result

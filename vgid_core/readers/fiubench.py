@@ -1,0 +1,108 @@
+"""FIUBench (arXiv 2411.03554): full.json, a person an object with one photo and twenty questions, beside split.json.
+
+The fields are those that `data_module.py` of SaFoLab-WISC/FIUBench reads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from vgid_core.data import DataError, EncodedImage, Pair
+from vgid_core.readers.reading import Item
+from vgid_core.readers.tables import records_in, text_in
+
+# The authors use the first 400 people of their file.
+PEOPLE = 400
+_FORGET = ("forget1", "forget5", "forget10")
+
+
+def recognises(path: Path) -> bool:
+    """The file full.json, or a folder that holds it beside split.json."""
+    file = _file(path)
+    return file.name == "full.json" and file.is_file() and (file.parent / "split.json").is_file()
+
+
+def items(path: Path, choice: str | None = None) -> Iterator[Item]:
+    """A pair a question, of all 400 people or of those that `choice` names.
+
+    `choice` is a list with commas: a split of split.json, or `retain` for who is in none of its forget splits;
+    `paraphrased`, for the other wordings of each question.
+    """
+    words = choice.split(",") if choice else []
+    splits = [word for word in words if word != "paraphrased"]
+    if len(splits) > 1:
+        raise DataError("takes one split and 'paraphrased' after '#'", "")
+    file = _file(path)
+    people = _people(file)[:PEOPLE]
+    if splits:
+        people = _of_split(people, splits[0], file.parent / "split.json")
+    for person in people:
+        yield from _asked(person, file.parent, "paraphrased" in words)
+
+
+def _file(path: Path) -> Path:
+    return path / "full.json" if path.is_dir() else path
+
+
+def _people(file: Path) -> list[Any]:
+    """The file as one JSON list, or as an object a line: the authors' code takes both."""
+    text = file.read_text(encoding="utf-8")
+    try:
+        value = json.loads(text)
+        people = value if isinstance(value, list) else [value]
+    except json.JSONDecodeError:
+        try:
+            people = [json.loads(line) for line in text.split("\n") if line.strip()]
+        except json.JSONDecodeError:
+            raise DataError("is neither a JSON list nor a JSON object a line", "") from None
+    if not all(isinstance(person, Mapping) for person in people):
+        raise DataError("holds something that is no JSON object", "")
+    return people
+
+
+def _of_split(people: list[Any], split: str, file: Path) -> list[Any]:
+    try:
+        splits = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        splits = None
+    if not isinstance(splits, Mapping):
+        raise DataError("there is no readable split.json beside it", "")
+    if split == "retain":
+        forgotten = {one for name in _FORGET for one in splits.get(name, [])}
+        return [person for person in people if person.get("unique_id") not in forgotten]
+    if split not in splits:
+        raise DataError(f"'#{split}' is none of {', '.join(splits)}, retain", "")
+    return [person for person in people if person.get("unique_id") in splits[split]]
+
+
+def _asked(person: Mapping[str, Any], folder: Path, paraphrased: bool) -> Iterator[Item]:
+    try:
+        photo, records = _photo(person, folder), records_in(person.get("qa_list"), ".question")
+    except DataError as error:
+        yield error
+        return
+    for record in records:
+        column = "paraphrased_question" if paraphrased else "question"
+        wordings = record.get(column)
+        for wording in wordings if isinstance(wordings, list) else [wordings]:
+            try:
+                question = text_in({column: wording}, column, "question")
+                yield Pair(photo, question, text_in(record, "answer", "answer"))
+            except DataError as error:
+                yield error
+
+
+def _photo(person: Mapping[str, Any], folder: Path) -> EncodedImage:
+    """The photo by the longest ending of its path that lies in the data's folder.
+
+    Paths start where the authors run their code, a folder or more above the data.
+    """
+    parts = PurePosixPath(text_in(person, "image_path", "image")).parts
+    for start in range(len(parts)):
+        file = folder.joinpath(*parts[start:]).resolve()
+        if file.is_relative_to(folder.resolve()) and file.is_file():
+            return EncodedImage(file.read_bytes())
+    raise DataError("no such file", ".image")

@@ -1,0 +1,101 @@
+"""Where a set lies, and in which format."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from vgid_core.data import DataError, PairSet
+from vgid_core.readers import clear, dataset, fiubench, folder, jsonl, mllmu
+from vgid_core.readers.reading import Item, Reading, placed
+from vgid_core.readers.tables import columns_of, parquet_files
+
+log = logging.getLogger(__name__)
+
+Reader = Callable[[Path, str | None], Iterator[Item]]
+
+
+def _without_choice(items: Callable[[Path], Iterator[Item]], path: Path, choice: str | None) -> Iterator[Item]:
+    if choice is not None:
+        raise DataError("this format has nothing to choose with '#'", "")
+    yield from items(path)
+
+
+READERS: dict[str, Reader] = {
+    "jsonl": partial(_without_choice, jsonl.items),
+    "folder": partial(_without_choice, folder.items),
+    "mllmu": mllmu.items,
+    "clear": clear.items,
+    "fiubench": fiubench.items,
+    "dataset": dataset.items,
+}
+_FORMATTED = re.compile(rf"({'|'.join(READERS)}):(.+)", re.DOTALL)
+
+
+def read_set(source: str, name: str | None = None) -> PairSet:
+    """The set at `source`: a path, whose format is seen from what lies there, or `format:path`.
+
+    `#` after the path chooses within the source, where its format has something to choose: docs/data.md. `name` is
+    the set's role; else it is called after the path. What isn't an image-text pair is left out, and logged as a count.
+    Raises DataError naming the place.
+    """
+    found = read(source, name)
+    pairs = found.pair_set()
+    for reason, count in found.left_out.items():
+        log.warning("%s: left out %d %s", found.name, count, reason)
+    return pairs
+
+
+def read(source: str, name: str | None = None) -> Reading:
+    """The same, item by item, with what is wrong. Raises DataError only for a source that can't be read at all."""
+    chosen, path, choice = _parts(source)
+    name = name or path.stem
+    try:
+        reader = READERS[chosen or _format_of(path, choice)]
+        return Reading.of(name, reader(path, choice))
+    except DataError as error:
+        raise placed(error, name) from error.__cause__
+    except UnicodeDecodeError:
+        raise DataError("is not UTF-8 text", name) from None
+    except csv.Error:
+        raise DataError("is not CSV", name) from None
+    except OSError as error:
+        raise DataError(f"can't be read: {(error.strerror or 'unknown reason').lower()}", name) from None
+
+
+def _parts(source: str) -> tuple[str | None, Path, str | None]:
+    """Format, path and choice. What exists under the whole of a name is meant by it."""
+    matched = None if Path(source).exists() else _FORMATTED.fullmatch(source)
+    form, rest = matched.groups() if matched else (None, source)
+    if Path(rest).exists() or "#" not in rest:
+        return form, Path(rest), None
+    path, _, choice = rest.rpartition("#")
+    return form, Path(path), choice
+
+
+def _format_of(path: Path, choice: str | None) -> str:
+    """Raises DataError when nothing lies there, or nothing that is known."""
+    if not path.exists():
+        raise DataError("no such file or folder", "")
+    for name, recognises in (
+        ("jsonl", jsonl.recognises),
+        ("dataset", dataset.recognises),
+        ("fiubench", fiubench.recognises),
+        ("folder", folder.recognises),
+    ):
+        if recognises(path):
+            return name
+    tables = parquet_files(path) or [file for word in (choice or "").split(",") for file in parquet_files(path / word)]
+    if tables:
+        columns = columns_of(tables[0])
+        if mllmu.recognises_columns(columns):
+            return "mllmu"
+        if clear.recognises_columns(columns):
+            return "clear"
+        if set(dataset.COLUMNS) <= set(columns):
+            return "dataset"
+    raise DataError(f"is in no format that could be recognised; name it: one of {', '.join(READERS)}, then ':'", "")
