@@ -65,7 +65,9 @@ class RunFile(Strict):
         default=None, description="pairs like the forgotten ones that no model was shown, for membership attacks"
     )
     facts: str | None = Field(
-        default=None, description='JSONL of forgotten pairs whose lines say in "fact" what of the answer matters'
+        default=None,
+        description="forgotten pairs that are attacked, else the forget set; a JSONL line may name in `fact` what of "
+        "its answer matters",
     )
     config: UnlearnConfig = Field(default=UnlearnConfig(), description="the settings of the run")
 
