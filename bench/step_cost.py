@@ -100,7 +100,7 @@ def ours(
         if not isinstance(path, PackedPath) or path.compiled != compiled:
             raise SystemExit(f"the {mode} path was not chosen")
         trainer = Distiller(path, student, config)
-        updates = config.method.begin(Run(base, path, config.training, config.seed))
+        updates = config.method.begin(Run(base, path, config.training, config.seed, PairSet.of("retain", retain)))
 
         def step() -> None:
             for update in updates(forget, retain):

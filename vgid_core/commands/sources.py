@@ -39,7 +39,7 @@ def read_facts_of(source: str, pairs: PairSet) -> tuple[Fact, ...]:
     Raises DataError naming the line whose fact isn't part of its answer.
     """
     if recognises(Path(source)):
-        return read_facts(Path(source), pairs)
+        return read_facts(source, pairs)
     return tuple(second_half(pair) for pair in pairs)
 
 
