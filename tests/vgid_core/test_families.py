@@ -24,6 +24,7 @@ from tests.vgid_core.tiny import SENTENCES, save_tiny_model
 from tests.vgid_core.tiny_qwen import save_tiny_qwen
 from vgid_core import EncodedImage, Pair, PairSet, Progress, UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.base_model import BaseModel, answer_logits, attach_adapter, load_base, read_base
+from vgid_core.config import LoraSettings
 from vgid_core.errors import ModelNotSupported
 from vgid_core.lessons import Lesson, NoisePixels
 from vgid_core.model_check import check_model, generation_deviation
@@ -239,6 +240,17 @@ def test_packed_rows_are_the_plain_ones_where_they_are_taken(family: Family) -> 
         assert torch.allclose(packed, plain, atol=1e-5, rtol=1e-5)
         for ours, theirs in zip(gradients, plain_gradients, strict=True):
             assert float((ours - theirs).abs().max()) <= 1e-5 * scale
+
+
+def test_the_vision_side_is_adapted_too_where_it_is_asked_for(family: Family) -> None:
+    base = load_base(str(family.folder), CONFIG)
+    student = attach_adapter(base, LoraSettings(scope="language+vision"))
+    PlainPath(base).divergence(
+        [Lesson(pair, photo(9).decode(), pair.question) for pair in pairs_of(0, 2)]
+    ).sum().backward()
+    reached = {name: bool(p.grad.any()) for name, p in student.named_parameters() if ".lora_B." in name}
+    assert any("vision" in name or "visual" in name for name in reached)
+    assert [name for name, moves in reached.items() if not moves] == []
 
 
 def test_bfloat16_pixels_and_weights_go_together(family: Family) -> None:
