@@ -39,8 +39,8 @@ class PromptEncoder:
     """Turns images, questions and answers into batches with a model's own processor and chat template.
 
     Of `model`, its weights don't matter: what its forward takes, how its inputs go on while it answers, and what ends
-    its turn. Floating inputs come in `dtype`. A processor that lays out prompts and answers by itself (PaliGemma's
-    does, and returns labels) needs no chat template; with one, the template's text is what it lays out. Raises
+    its turn. Floating inputs come in `dtype`. A processor that lays out a prompt and its answer by itself (PaliGemma's,
+    which takes a `suffix`) needs no chat template; with one, the template's text is its prompt. Raises
     ModelNotSupported when any other has no chat template, or one that takes no image.
     """
 
@@ -135,14 +135,14 @@ class PromptEncoder:
         inputs.pop("position_ids", None)
         mask = inputs["attention_mask"]
         width = int(mask.sum(-1).max()) if length is None else length
-        columns = torch.arange(width, device=mask.device) + mask.argmax(-1, keepdim=True)
-        real = torch.arange(width, device=mask.device) < mask.sum(-1, keepdim=True)
-        rows = torch.arange(len(mask), device=mask.device)[:, None]
+        columns = torch.arange(width, device=mask.device)
+        padding = columns >= mask.sum(-1, keepdim=True)
+        places = (columns + mask.argmax(-1, keepdim=True)).clamp(max=mask.shape[1] - 1)
+        every = torch.arange(len(mask), device=mask.device)[:, None]
         for name, value in inputs.items():
-            if value.shape[:2] == mask.shape:
-                filler = self._tokenizer.pad_token_id if name == "input_ids" else 0
-                kept = value[rows, columns.clamp(max=mask.shape[1] - 1)]
-                inputs[name] = kept.where(real.view(*real.shape, *[1] * (value.ndim - 2)), filler)
+            if value.shape[:2] == mask.shape and not name.startswith("pixel_"):
+                inputs[name] = value[every, places]
+                inputs[name][padding] = self._tokenizer.pad_token_id if name == "input_ids" else 0
         return inputs
 
     def answer_ids(self, answer: str) -> list[int]:
@@ -222,7 +222,7 @@ def _frames_prompts(processor: Any) -> bool:
     """Whether prompts are the processor's own affair. Raises ModelNotSupported when they are nobody's."""
     if getattr(processor, "chat_template", None) is not None:
         return False
-    if "labels" in processor.model_input_names:
+    if "suffix" in signature(type(processor).__call__).parameters:
         return True
     raise ModelNotSupported(
         "the processor has no chat template; set `processor.chat_template` to the one that the model was trained with, "

@@ -29,8 +29,12 @@ class PerturbationConfig(Strict):
     the authors' code does. Strengths are required by no kind and allowed only where STRENGTHS names a range.
     """
 
-    kind: PerturbationKind = "uniform"
-    strength: float | None = None
+    kind: PerturbationKind = Field(default="uniform", description="what is done to the image")
+    strength: float | None = Field(
+        default=None,
+        description="gaussian: deviation as a share of the pixel range, 0.01 to 4; diffusion: step of 1000; blur: "
+        "radius in pixels, 0.5 to 64; patch_shuffle: patches a side, 2 to 64",
+    )
     final_strength: float | None = Field(
         default=None, description="strength of the last step, where it changes during the run"
     )
@@ -56,8 +60,9 @@ class PerturbationConfig(Strict):
         if start is None or end is None:
             return self
         share = progress if self.course == "linear" else (1 - math.cos(math.pi * progress)) / 2
-        low, high = sorted((start, end))  # rounding may lead past them, and past what the kind allows
-        return PerturbationConfig(kind=self.kind, strength=min(max(start + share * (end - start), low), high))
+        between = (1 - share) * start + share * end
+        # Rounding may lead a hair out of the range.
+        return PerturbationConfig(kind=self.kind, strength=min(max(between, min(start, end)), max(start, end)))
 
     @property
     def changes(self) -> bool:
