@@ -71,14 +71,21 @@ COLUMNS: dict[str, Figure] = {
 def lines(record: Record) -> list[Line]:
     """The references first, then contenders in their fixed order."""
     found = [Line(title, "", record.of(name, "reference")) for name, title in REFERENCES.items()]
+    most = max((len(record.of(name, "trial")) for name in known()), default=0)
     for name, contender in known().items():
-        trials, runs = record.of(name, "trial"), record.of(name, "run")
-        setting = chosen(record, name)
-        failed = [row for row in runs if row.error is not None] or ([] if setting else trials)
-        remark = f"{len(failed)} of {len(runs or trials)} failed: {failed[0].error}" if failed else ""
+        trials, best = record.of(name, "trial"), chosen(record, name)
+        runs = [row for row in record.of(name, "run") if row.setting == best]
+        setting = "not trained" if not contender.trained else "" if best is None else str(best)
         if trials or runs:
-            found.append(Line(name, str(setting or ("" if contender.trained else "not trained")), runs, remark))
+            found.append(Line(name, setting, runs, _remark(trials, runs, most if contender.trained else 0)))
     return [line for line in found if line.rows or line.remark]
+
+
+def _remark(trials: Sequence[Row], runs: Sequence[Row], most: int) -> str:
+    failed = [row for row in runs or trials if row.error is not None]
+    if failed:
+        return f"{len(failed)} of {len(runs or trials)} failed: {failed[0].error}"
+    return f"tuned by {len(trials)} trials, others by up to {most}" if len(trials) < most else ""
 
 
 def terminal(record: Record) -> Table:
