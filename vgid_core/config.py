@@ -20,10 +20,14 @@ class LoraSettings(Strict):
     the authors' code: the queries, keys and values of a CLIP tower too.
     """
 
-    rank: int = Field(default=16, ge=1, le=256)
-    alpha: int = Field(default=16, ge=1, le=1024)
-    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    scope: Literal["language", "language+vision", "language-names"] = "language"
+    rank: int = Field(default=16, ge=1, le=256, description="of the two matrices of each adapted layer")
+    alpha: int = Field(default=16, ge=1, le=1024, description="the adapter's output is scaled by alpha / rank")
+    dropout: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="on the adapter's input while training; then rows aren't packed"
+    )
+    scope: Literal["language", "language+vision", "language-names"] = Field(
+        default="language", description="which linear layers are adapted: see above"
+    )
 
 
 class Targets(Strict):
@@ -35,7 +39,7 @@ class Targets(Strict):
     forget_rouge_l: float = Field(ge=0, le=1, description="of the forget set, at most")
     retain_fall: float | None = Field(default=None, ge=0, le=1, description="ROUGE-L lost on the retain set, at most")
     utility_fall: float | None = Field(default=None, ge=0, le=1, description="ROUGE-L lost on the utility set, at most")
-    every_steps: int = Field(default=10, ge=1, le=5000, description="steps from one check to the next")
+    every_steps: int = Field(default=10, ge=1, le=5000, description="steps between two checks")
     pairs: int = Field(default=32, ge=1, le=1000, description="pairs measured of each set")
 
 
@@ -48,7 +52,12 @@ class TrainingConfig(Strict):
     fewer batches; its last batch may be smaller.
     """
 
-    steps: int = Field(default=60, ge=1, le=5000, description="at most so many, where `epochs` are given too")
+    steps: int = Field(
+        default=60,
+        ge=1,
+        le=5000,
+        description="how many; the learning rate's schedule ends with them. At most so many, where `epochs` are given",
+    )
     epochs: int | None = Field(default=None, ge=1, le=100, description="at most so many passes over the smaller set")
     schedule: Literal["per-step", "per-epoch"] = Field(
         default="per-step",
@@ -56,15 +65,15 @@ class TrainingConfig(Strict):
         "per-epoch: planned to reach zero after all batches of both sets, but moved on once an epoch alone, so nearly "
         "constant, as in the authors' code",
     )
-    forget_batch_size: int = Field(default=16, ge=1, le=256)
-    retain_batch_size: int = Field(default=16, ge=1, le=256)
-    micro_batch_size: int = Field(default=16, ge=1, le=256)
-    learning_rate: float = Field(default=5e-4, gt=0, le=0.1)
-    warmup_steps: int = Field(default=5, ge=0, le=1000)
-    weight_decay: float = Field(default=0.0, ge=0.0, le=1.0)
+    forget_batch_size: int = Field(default=16, ge=1, le=256, description="forget pairs a step")
+    retain_batch_size: int = Field(default=16, ge=1, le=256, description="retain pairs a step")
+    micro_batch_size: int = Field(default=16, ge=1, le=256, description="pairs computed at once: memory against speed")
+    learning_rate: float = Field(default=5e-4, gt=0, le=0.1, description="AdamW's, at its highest")
+    warmup_steps: int = Field(default=5, ge=0, le=1000, description="steps over which the learning rate rises")
+    weight_decay: float = Field(default=0.0, ge=0.0, le=1.0, description="AdamW's, on the adapter")
     forget_weight: float = Field(default=1.0, gt=0, le=100, description="alpha in the paper")
     retain_weight: float = Field(default=1.0, ge=0, le=100, description="beta in the paper")
-    gradient_clip: float | None = Field(default=1.0, gt=0)
+    gradient_clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm of an update")
     gradient_checkpointing: bool = Field(
         default=False, description="layers keep their input alone and are computed again on the way back: less memory"
     )
@@ -87,8 +96,8 @@ class TrainingConfig(Strict):
 class EvaluationConfig(Strict):
     """Greedy generation and teacher-forced likelihood over whole sets, or over an even sample of `max_pairs`."""
 
-    batch_size: int = Field(default=32, ge=1, le=256)
-    max_new_tokens: int = Field(default=32, ge=1, le=1024)
+    batch_size: int = Field(default=32, ge=1, le=256, description="pairs asked at once where rows aren't packed")
+    max_new_tokens: int = Field(default=32, ge=1, le=1024, description="most tokens of a generated answer")
     max_pairs: int = Field(default=150, ge=1, le=100_000, description="pairs evaluated of each set")
 
 
@@ -102,7 +111,7 @@ class UnlearnConfig(Strict):
     lora: LoraSettings = LoraSettings()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of batches, noise and the adapter's beginning")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: bfloat16 on an accelerator, float32 on CPU"
     )
@@ -112,7 +121,9 @@ class UnlearnConfig(Strict):
     shard_base: bool = Field(
         default=False, description="of the frozen decoder layers each process holds a share (FSDP), not all"
     )
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field(
+        default="auto", description="auto, cpu, cuda or cuda:N; auto: the first CUDA device, if there is one"
+    )
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:

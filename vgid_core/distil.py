@@ -54,10 +54,15 @@ class Distilled:
 
 @dataclass(frozen=True)
 class StepLoss:
-    """What a step's leading losses were: the first part of the first term of each role, None where it has no term."""
+    """What a step's leading losses were: the first part of the first term of each role, None where it has no term.
+
+    gradient_norm: the largest of the step's updates, before clipping. learning_rate: the one that the step was made at.
+    """
 
     forget: float | None
     retain: float | None
+    gradient_norm: float
+    learning_rate: float
 
 
 StepCallback = Callable[[int, StepLoss], None]
@@ -134,12 +139,15 @@ class _Loop:
 
     def _step(self, forget: Sequence[Pair], retain: Sequence[Pair]) -> StepLoss:
         leading: dict[Role, float] = {}
+        norms: list[float] = []
+        [rate] = self.trainer.schedule.get_last_lr()
         for update in self.updates(forget, retain):
             result = self.trainer.update(update)
+            norms.append(result.gradient_norm)
             for term, losses in zip(update, result.losses, strict=True):
                 leading.setdefault(term.role, losses[0])
         self.trainer.schedule.step()
-        return StepLoss(leading.get("forget"), leading.get("retain"))
+        return StepLoss(leading.get("forget"), leading.get("retain"), max(norms, default=0.0), float(rate))
 
     def _restore(self) -> int:
         """Puts everything where the checkpoint has it; returns after how many steps that was, 0 without one."""

@@ -29,8 +29,12 @@ class PerturbationConfig(Strict):
     the authors' code does. Strengths are required by no kind and allowed only where STRENGTHS names a range.
     """
 
-    kind: PerturbationKind = "uniform"
-    strength: float | None = None
+    kind: PerturbationKind = Field(default="uniform", description="what is done to the image")
+    strength: float | None = Field(
+        default=None,
+        description="gaussian: deviation as a share of the pixel range, 0.01 to 4; diffusion: step of 1000; blur: "
+        "radius in pixels, 0.5 to 64; patch_shuffle: patches a side, 2 to 64",
+    )
     final_strength: float | None = Field(
         default=None, description="strength of the last step, where it changes during the run"
     )

@@ -30,7 +30,10 @@ _STARTS = {
 
 @dataclass(frozen=True)
 class Progress:
-    """One report. `fraction` is of the whole run, 0 to 1; losses are per answer token, in nats."""
+    """One report. `fraction` is of the whole run, 0 to 1; losses are per answer token, in nats.
+
+    gradient_norm (before clipping) and learning_rate are those of the last step.
+    """
 
     phase: Phase
     step: int = 0
@@ -39,6 +42,8 @@ class Progress:
     loss_forget: float | None = None
     loss_retain: float | None = None
     seconds_left: float | None = None
+    gradient_norm: float | None = None
+    learning_rate: float | None = None
 
 
 class ProgressTracker:
@@ -53,6 +58,7 @@ class ProgressTracker:
         self._step = 0
         self._inherited = 0.0  # share of the steps that an interrupted run had done
         self._losses: tuple[float | None, float | None] = (None, None)
+        self._update: tuple[float | None, float | None] = (None, None)
 
     def enter(self, phase: Phase) -> None:
         """Starts `phase` and reports it."""
@@ -65,11 +71,19 @@ class ProgressTracker:
         """Reports that `share` (0 to 1) of the present phase is done."""
         self._report(share)
 
-    def step_done(self, step: int, loss_forget: float | None, loss_retain: float | None) -> None:
-        """Reports training step `step` (1-based) with its losses."""
+    def step_done(
+        self,
+        step: int,
+        loss_forget: float | None,
+        loss_retain: float | None,
+        gradient_norm: float | None = None,
+        learning_rate: float | None = None,
+    ) -> None:
+        """Reports training step `step` (1-based) with its losses, and the norm and rate of its update."""
         if self._step == 0:
             self._inherited = (step - 1) / self._total_steps
         self._step, self._losses = step, (loss_forget, loss_retain)
+        self._update = (gradient_norm, learning_rate)
         self._report(step / self._total_steps)
 
     def _report(self, share: float) -> None:
@@ -78,9 +92,9 @@ class ProgressTracker:
         starts = [*_STARTS.values(), 1.0]
         index = list(_STARTS).index(self._phase)
         fraction = starts[index] + share * (starts[index + 1] - starts[index])
-        forget, retain = self._losses
         left = self._seconds_left(share)
-        self._on_step(Progress(self._phase, self._step, self._total_steps, fraction, forget, retain, left))
+        done = (self._step, self._total_steps, fraction)
+        self._on_step(Progress(self._phase, *done, *self._losses, left, *self._update))
 
     def _seconds_left(self, share: float) -> float | None:
         """Measured pace of this phase, plus a second evaluation as long as the first; None until there is a pace."""

@@ -92,7 +92,7 @@ def unlearn(
 def _run(
     spec: UnlearnSpec, on_step: OnStep | None, on_metrics: OnMetrics | None, read: HostModel | None
 ) -> UnlearnResult:
-    sets, dropped = _sets(spec)
+    sets, dropped = measured_sets(spec)
     spec = replace(spec, config=spec.config.for_sets(len(sets[0]), len(sets[1])))
     tracker = ProgressTracker(spec.config.training.steps, on_step)
     clock = _Clock(tracker)
@@ -113,7 +113,7 @@ def _run(
         return metrics
 
     def step_done(step: int, loss: StepLoss) -> None:
-        tracker.step_done(step, loss.forget, loss.retain)
+        tracker.step_done(step, loss.forget, loss.retain, loss.gradient_norm, loss.learning_rate)
 
     before = measure("before", Phase.baseline)
     clock.enter(Phase.distilling)
@@ -164,10 +164,11 @@ def _checkpoints(spec: UnlearnSpec, base: BaseModel, sets: list[PairSet]) -> Che
     return checkpoints
 
 
-def _sets(spec: UnlearnSpec) -> tuple[list[PairSet], int]:
+def measured_sets(spec: UnlearnSpec) -> tuple[list[PairSet], int]:
     """Forget, retain and what else is measured, by role; and how many retain pairs were dropped.
 
-    Photos that are to be forgotten leave the retain set: else one term would undo the other's work.
+    Photos that are to be forgotten leave the retain set: else one term would undo the other's work. Raises DataError
+    when nothing is left of it, or a probe has another set's name.
     """
     try:
         retain = spec.retain.without_images_of(spec.forget)

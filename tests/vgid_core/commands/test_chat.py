@@ -1,0 +1,88 @@
+"""`vgid chat` as typed, with the input from a file instead of a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.vgid_core.commands.conftest import Done, invoke
+from tests.vgid_core.tiny import SENTENCES, picture
+from vgid_core import Pair, PairSet
+from vgid_core.adapters import put_on
+from vgid_core.base_model import BaseModel
+from vgid_core.commands.chat import chat
+from vgid_core.config import EvaluationConfig
+from vgid_core.evaluate import generate_answers
+
+QUESTION = SENTENCES[0]
+MOST = EvaluationConfig(max_new_tokens=6)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    file = tmp_path / "face.png"
+    file.write_bytes(picture(0).data)
+    return file
+
+
+@pytest.fixture
+def answers(base: BaseModel, done: Done) -> tuple[str, str]:
+    """What the base says to QUESTION, and what it says with the run's adapter."""
+    asked = PairSet("asked", (Pair(picture(0), QUESTION, "-"),))
+    [plain] = generate_answers(base, asked, MOST)
+    put_on(base, done.place.out)
+    [adapted] = generate_answers(base, asked, MOST)
+    assert plain != adapted
+    return plain, adapted
+
+
+def test_a_question_is_answered_through_the_adapter(done: Done, image: Path, answers: tuple[str, str]) -> None:
+    result = invoke(chat, done.place.file, "--image", image, "--ask", QUESTION, "--ask", QUESTION)
+    assert (result.exit_code, result.stdout) == (0, f"{answers[1]}\n{answers[1]}\n")
+
+
+def test_both_answers_stand_side_by_side(done: Done, image: Path, answers: tuple[str, str]) -> None:
+    result = invoke(chat, done.place.file, "--image", image, "--ask", QUESTION, "--both")
+    assert result.exit_code == 0, result.output
+    [row] = [line for line in result.stdout.split("\n") if QUESTION in line]
+    assert [cell.strip() for cell in row.split("   ") if cell.strip()][1:] == list(answers)
+
+
+def test_a_talk_switches_image_and_adapter_and_survives_mistakes(
+    done: Done, image: Path, answers: tuple[str, str]
+) -> None:
+    plain, adapted = answers
+    typed = f"{QUESTION}\n/image none.png\n/image {image}\n{QUESTION}\n\n/adapter off\n{QUESTION}\nWho <image>?\n"
+    typed += f"/both\n[bold]{QUESTION}\n/adapter on\n{QUESTION}\n/what\n/quit\n{QUESTION}\n"
+    result = invoke(chat, done.place.file, typed=typed)
+    assert result.exit_code == 0, result.output
+    said = result.stdout.split("\n")
+    assert [line for line in said if line in answers] == [adapted, plain, adapted]
+    assert any(f"[bold]{QUESTION}" in line for line in said), "markup is shown, not obeyed"
+    assert result.stderr.splitlines() == [
+        "image: there is none yet: /image FILE, or --image",
+        "image: none.png can't be read (No such file or directory)",
+        f"image: {image}",
+        "the adapter is off",
+        "question: holds one of the model's control tokens",
+        "both answer, without the adapter and with it",
+        "the adapter is on",
+        "commands: /image FILE · /adapter on|off · /both · /quit",
+    ]
+
+
+def test_without_an_adapter_the_base_answers(done: Done, image: Path, answers: tuple[str, str]) -> None:
+    model = done.place.model
+    few = ("--set", "evaluation.max_new_tokens=6")
+    result = invoke(chat, "--model", model, *few, "--image", image, typed=f"/adapter on\n{QUESTION}\n")
+    assert (result.stdout, result.stderr) == (f"{answers[0]}\n", "there is no adapter: the base answers\n")
+    both = invoke(chat, "--model", model, "--image", image, "--ask", QUESTION, "--both")
+    assert both.exit_code == 2
+    assert "adapter: there is none to show both ways" in both.stderr
+
+
+def test_an_image_that_isnt_one_is_named_before_anything_is_loaded(done: Done) -> None:
+    result = invoke(chat, done.place.file, "--image", done.place.file, "--ask", QUESTION)
+    assert result.exit_code == 2
+    assert "error: image: not a readable image" in result.stderr

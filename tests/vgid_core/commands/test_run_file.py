@@ -1,0 +1,135 @@
+"""A run as it is written down: what overrides what, where paths start, and what is said about mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vgid_core.commands.run_file import RunFile, RunFileError, adapter_of, assignments, load_run, value_of
+from vgid_core.commands.sources import read_pairs
+from vgid_core.data import DataError
+
+FILE = """
+model = "org/name"
+forget = "data/forget.jsonl"
+out = "adapter"
+[probes]
+other = "mllmu:data/other"
+[config]
+seed = 3
+[config.training]
+steps = 7
+learning_rate = 1e-4
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "runs" / "run.toml"
+    path.parent.mkdir()
+    path.write_text(FILE, encoding="utf-8")
+    return path
+
+
+def test_paths_start_at_the_file_and_those_of_flags_at_the_present_folder(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = load_run(file, {"retain": "retain.jsonl", "utility": None, "probes": {"mine": "mine.jsonl"}})
+    assert run.forget == str(file.parent / "data" / "forget.jsonl")
+    assert run.out == str(file.parent / "adapter")
+    assert run.retain == str(tmp_path / "retain.jsonl")
+    assert run.utility is None
+    assert run.probes == {
+        "other": f"mllmu:{file.parent / 'data' / 'other'}",
+        "mine": str(tmp_path / "mine.jsonl"),
+    }
+    assert (run.model, run.called) == ("org/name", "name")
+
+
+def test_settings_override_the_file_and_leave_the_rest(file: Path) -> None:
+    run = load_run(file, {}, [("training.steps", 9), ("method.instruction", "Forget."), ("lora.rank", 4)])
+    training = run.config.training
+    assert (training.steps, training.learning_rate, run.config.seed) == (9, 1e-4, 3)
+    assert (run.config.method.instruction, run.config.lora.rank) == ("Forget.", 4)
+
+
+def test_a_methods_name_takes_the_place_of_its_settings_and_can_be_added_to(file: Path) -> None:
+    run = load_run(file, {}, [("method.noise_draws", 2), ("method", "vgid"), ("method.instruction", "")])
+    assert run.config.method.instruction == ""
+    assert run.config.method.noise_draws is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("100", 100), ("3e-3", 3e-3), ("true", True), ("null", None), ("npo", "npo"), ("", ""), ('"7"', "7"), ("[", "[")],
+)
+def test_a_value_is_what_json_makes_of_it_or_the_text_itself(text: str, value: Any) -> None:
+    assert value_of(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("modell = 'x'", "modell: unknown key; did you mean model?"),
+        ("[config.training]\nstepz = 3", "config.training.stepz: unknown key; did you mean steps?"),
+        ("[config.lora]\nsize = 3", "config.lora.size: unknown key; known here: rank, alpha, dropout, scope"),
+        ("[config.method]\ninstructions = 'x'", "config.method.instructions: unknown key; did you mean instruction?"),
+        ("[config.training]\nsteps = 0", "config.training.steps: Input should be greater than or equal to 1"),
+        ("[config]\ntraining = 3", "config.training: must be a table of settings"),
+        ("[config.method.perturbation]\nkind = 'blur'\nstrength = 99.0", "config.method.perturbation: strength of"),
+        ("[probes]\nretain = 'x.jsonl'", "probes: 'retain' is a reserved name"),
+        ("[probes]\n'a b' = 'x.jsonl'", "probes.a b: String should match"),
+        ("forget = 3", "forget: Input should be a valid string"),
+        ("model = 'no such folder'", "model: no folder no such folder"),
+        ("model = '.'", "holds no config.json"),
+        ("model = ", "isn't TOML"),
+    ],
+)
+def test_a_mistake_is_named_by_its_key(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(RunFileError) as error:
+        load_run(file, {})
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_isnt_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunFileError, match=r"none\.toml can't be read"):
+        load_run(tmp_path / "none.toml", {})
+
+
+def test_a_missing_key_says_how_to_give_it() -> None:
+    with pytest.raises(RunFileError, match="never_seen is missing: pass --never-seen, or set it in the run file"):
+        RunFile().needed("never_seen")
+
+
+@pytest.mark.parametrize("given", [["steps"], ["=3"], ["a=1", "a=2"]])
+def test_assignments_have_one_name_and_a_value(given: list[str]) -> None:
+    with pytest.raises(RunFileError, match="--set"):
+        assignments(given, "--set")
+
+
+def test_the_adapter_is_the_runs_own_once_it_is_written(tmp_path: Path) -> None:
+    run = RunFile(out=str(tmp_path))
+    assert adapter_of(run, None) is None
+    with pytest.raises(RunFileError, match=r"holds no adapter_config\.json"):
+        adapter_of(run, tmp_path)
+    (tmp_path / "adapter_config.json").touch()
+    assert adapter_of(run, None) == tmp_path
+    assert adapter_of(RunFile(), None) is None
+
+
+def test_data_that_cant_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^forget: .*none\.jsonl can't be read"):
+        read_pairs(str(tmp_path / "none.jsonl"), "forget")
+    (tmp_path / "latin.jsonl").write_bytes("ä".encode("latin-1"))
+    with pytest.raises(DataError, match=r"latin\.jsonl isn't UTF-8"):
+        read_pairs(str(tmp_path / "latin.jsonl"), "forget")
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    (tmp_path / "bad.jsonl").write_text('{"image": "no.png", "question": "Who?", "answer": "Ada"}', encoding="utf-8")
+    with pytest.raises(DataError, match=r"^forget\[0\]\.image: is not a readable image$"):
+        read_pairs(str(tmp_path / "bad.jsonl"), "forget")

@@ -1,0 +1,171 @@
+"""`vgid unlearn` as typed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from safetensors import safe_open
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.vgid_core.commands.conftest import Done, Place, invoke
+from vgid_core.commands import live, tensorboard
+from vgid_core.commands.unlearn import unlearn
+from vgid_core.progress import Phase, Progress
+
+WRITTEN = {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"}
+
+
+def test_a_run_file_becomes_an_adapter_with_figures_before_and_after(done: Done) -> None:
+    out = done.place.out
+    assert {file.name for file in out.iterdir()} == WRITTEN
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["base_model"]["name"] == "tiny"
+    assert manifest["config"]["training"]["steps"] == 4
+    assert set(manifest["data"]) == {"forget", "retain", "rephrased"}
+    assert (done.said["out"], done.said["steps"]) == (str(out), 4)
+    assert done.said["metrics"] == manifest["metrics"]
+    assert done.said["seconds"].keys() == manifest["seconds"].keys()
+
+
+def test_progress_goes_to_standard_error_and_names_no_data(done: Done) -> None:
+    for phase in Phase:
+        assert f"  {phase:<10} " in done.stderr
+    assert "step 4/4 · loss forget" in done.stderr
+    assert "Ada" not in done.stderr
+
+
+def test_nothing_is_left_beside_the_adapter(done: Done) -> None:
+    names = {"adapter", "events", "run.toml", "images", "forget.jsonl", "retain.jsonl", "rephrased.jsonl"}
+    assert done.place.names() == names
+
+
+def test_tensorboard_gets_losses_rates_norms_and_metrics(done: Done) -> None:
+    events = EventAccumulator(str(done.events))
+    events.Reload()
+    for name in ("loss/forget", "loss/retain", "training/gradient_norm", "training/learning_rate"):
+        found = events.Scalars(name)
+        assert [event.step for event in found] == [1, 2, 3, 4], name
+        assert all(event.value > 0 for event in found[1:]), name
+    assert events.Scalars("training/learning_rate")[0].value == pytest.approx(3e-3)
+    for stage, step in (("before", 0), ("after", 4)):
+        for metric in done.said["metrics"][stage]:
+            values = {event.step: event.value for event in events.Scalars(f"{metric['name']}/{metric['split']}")}
+            assert values[step] == pytest.approx(metric["value"], abs=1e-6)
+
+
+def test_flags_alone_will_do_and_a_table_tells_the_end(place: Place) -> None:
+    result = invoke(
+        unlearn, "--model", place.model, "--forget", place.folder / "forget.jsonl", "--utility",
+        place.folder / "rephrased.jsonl", "--retain", place.folder / "retain.jsonl", "--out", place.out,
+        "--device", "cpu", "--steps", "2", "--learning-rate", "1e-3", "--seed", "5",
+        "--set", "training.forget_batch_size=2", "--set", "evaluation.max_new_tokens=4", "--method", "vgid",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    manifest = json.loads((place.out / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["base_model"]["name"] == place.model.name
+    assert (manifest["seed"], manifest["config"]["training"]["forget_batch_size"]) == (5, 2)
+    rows = [line.split() for line in result.stdout.splitlines()]
+    before, after = (manifest["metrics"][stage][0]["value"] for stage in ("before", "after"))
+    assert ["forget", "ROUGE-L", f"{before:.3f}", f"{after:.3f}", "4"] in rows
+    assert f"The adapter is in {place.out}" in result.stdout
+
+
+def test_an_adapter_is_replaced_only_when_asked_and_whole(done: Done, place: Place) -> None:
+    shutil.copytree(done.place.out, place.out)
+    refused = invoke(unlearn, place.file)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "--overwrite replaces an adapter that is there" in refused.stderr
+    result = invoke(unlearn, place.file, "--overwrite", "--steps", "1")
+    assert result.exit_code == 0, result.output
+    assert json.loads((place.out / "manifest.json").read_text(encoding="utf-8"))["steps"] == 1
+    assert {file.name for file in place.out.iterdir()} == WRITTEN
+
+
+def test_a_folder_that_holds_more_than_an_adapter_is_never_replaced(place: Place) -> None:
+    (place.out / "thesis").mkdir(parents=True)
+    result = invoke(unlearn, place.file, "--overwrite")
+    assert result.exit_code == 2
+    assert "holds more than an adapter" in result.stderr
+    assert (place.out / "thesis").is_dir()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_what_was_there(
+    done: Done, place: Place, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    shutil.copytree(done.place.out, place.out)
+    before = {file.name: file.read_bytes() for file in place.out.iterdir()}
+    beside = place.names()
+
+    def stop(view: live.RunView, progress: Progress) -> None:
+        if progress.phase is Phase.packaging:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(live.RunView, "show", stop)
+    result = invoke(unlearn, place.file, "--overwrite", "--steps", "1")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Stopped.\n")
+    assert {file.name: file.read_bytes() for file in place.out.iterdir()} == before
+    assert place.names() == beside
+
+
+def test_a_failed_run_is_one_line_and_leaves_nothing(place: Place) -> None:
+    model = place.folder / "no-model"
+    model.mkdir()
+    (model / "config.json").write_text("{}", encoding="utf-8")
+    result = invoke(unlearn, place.file, "--model", model)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-1] == "error: 'no-model' can't be loaded: ValueError"
+    assert "adapter" not in place.names()
+
+
+def test_tensorboard_is_asked_for_by_its_extras_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
+    result = invoke(unlearn, place.file, "--tensorboard", place.folder / "events")
+    assert result.exit_code == 2
+    assert "pip install 'vgid[tensorboard]'" in result.stderr
+    assert "events" not in place.names()
+
+
+def test_mistakes_and_help_cost_no_torch(place: Place) -> None:
+    (place.folder / "retain.jsonl").write_text(
+        '{"image": "none.png", "question": "?", "answer": "!"}', encoding="utf-8"
+    )
+    code = (
+        "import sys, typer\n"
+        "from vgid_core.commands import chat, evaluate, unlearn\n"
+        "for command, arguments in ((unlearn.unlearn, sys.argv[1:]), (evaluate.evaluate, sys.argv[1:]),\n"
+        "                           (chat.chat, ['--help'])):\n"
+        "    app = typer.Typer()\n"
+        "    app.command()(command)\n"
+        "    try:\n"
+        "        app(args=arguments)\n"
+        "    except SystemExit as ended:\n"
+        "        print('exit code', ended.code)\n"
+        "assert not {'torch', 'transformers', 'peft'} & set(sys.modules)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, str(place.file)], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.count("error: retain[0].image: no such file") == 2
+    assert ran.stdout.count("exit code 2") == 2
+
+
+def test_the_adapters_size_is_foretold(done: Done, place: Place) -> None:
+    beside = place.names()
+    result = invoke(unlearn, place.file, "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    assert place.names() == beside
+    with safe_open(done.place.out / "adapter_model.safetensors", framework="pt") as weights:
+        sizes = [weights.get_tensor(key).nbytes for key in weights.keys()]  # noqa: SIM118
+    assert json.loads(result.stdout)["adapter_file"] == sum(sizes)
+
+
+def test_a_dry_run_says_when_there_is_nothing_to_forget(place: Place) -> None:
+    result = invoke(unlearn, place.file, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "The model doesn't know the forget set" in result.stdout
+    assert "counted: what autograd kept" in result.stdout

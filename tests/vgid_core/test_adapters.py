@@ -1,0 +1,57 @@
+"""Finished adapters, read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.vgid_core.tiny import pair_set, save_tiny_model
+from vgid_core import UnlearnConfig, UnlearnSpec, unlearn
+from vgid_core.adapters import made_for_another, put_on
+from vgid_core.base_model import BaseModel, load_base
+from vgid_core.errors import ModelNotLoadable
+
+
+def made(model: Path, out: Path, scope: str) -> Path:
+    training = {"steps": 1, "forget_batch_size": 2, "retain_batch_size": 2}
+    config = {"device": "cpu", "lora": {"scope": scope}, "training": training, "evaluation": {"max_new_tokens": 2}}
+    sets = pair_set("forget", 2), pair_set("retain", 2, first_picture=20)
+    return unlearn(UnlearnSpec(str(model), "tiny", *sets, out, config=UnlearnConfig.model_validate(config))).folder
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tiny_folder, tmp_path_factory.mktemp("adapter") / "adapter", "language")
+
+
+def test_what_it_adapts_is_seen_from_its_layers(
+    base: BaseModel, tiny_folder: Path, adapter: Path, tmp_path: Path
+) -> None:
+    assert put_on(base, adapter).scope == "language"
+    fresh = load_base(str(tiny_folder), UnlearnConfig(device="cpu"))
+    assert put_on(fresh, made(tiny_folder, tmp_path / "both", "language+vision")).scope == "language+vision"
+
+
+def test_another_base_is_told_by_the_manifest(base: BaseModel, adapter: Path, tmp_path: Path) -> None:
+    other = load_base(str(save_tiny_model(tmp_path / "other", seed=1)), UnlearnConfig(device="cpu"))
+    assert not made_for_another(base, adapter)
+    assert made_for_another(other, adapter)
+    assert not made_for_another(other, tmp_path), "nobody can tell without a manifest"
+    (tmp_path / "manifest.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(ModelNotLoadable, match="manifest that can't be read"):
+        made_for_another(other, tmp_path)
+
+
+def test_half_an_adapter_is_refused(base: BaseModel, adapter: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotLoadable, match=r"holds no adapter_config\.json"):
+        put_on(base, tmp_path)
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    weights = load_file(adapter / "adapter_model.safetensors")
+    weights.pop(next(iter(weights)))
+    save_file(weights, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ModelNotLoadable, match="doesn't fit the model"):
+        put_on(base, tmp_path)

@@ -1,0 +1,54 @@
+"""What a run would take, on a tiny model: figures that can be held against the thing itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.vgid_core.tiny import pair_set
+from vgid_core import Pair, PairSet, UnlearnConfig, UnlearnSpec
+from vgid_core.base_model import BaseModel
+from vgid_core.estimate import Estimate, estimate
+from vgid_core.evaluate import generate_answers
+
+CONFIG = UnlearnConfig.model_validate(
+    {
+        "device": "cpu",
+        "training": {"steps": 50, "forget_batch_size": 4, "retain_batch_size": 4, "micro_batch_size": 4},
+        "evaluation": {"max_new_tokens": 6},
+    }
+)
+
+
+def foretold(model: Path, out: Path, forget: PairSet, micro_batch_size: int = 4) -> Estimate:
+    training = CONFIG.training.model_copy(update={"micro_batch_size": micro_batch_size})
+    config = CONFIG.model_copy(update={"training": training})
+    retain = pair_set("retain", 6, first_picture=20)
+    return estimate(UnlearnSpec(str(model), "tiny", forget, retain, out, config=config))
+
+
+def test_memory_is_that_of_the_model_at_hand(tiny_folder: Path, tmp_path: Path, base: BaseModel) -> None:
+    found = foretold(tiny_folder, tmp_path / "out", pair_set("forget", 4))
+    assert found.parameters == sum(parameter.numel() for parameter in base.model.parameters())
+    assert found.memory.weights >= sum(parameter.nbytes for parameter in base.model.parameters())
+    assert found.memory.adapter == 2 * found.adapter_file == 2 * 4 * found.adapter_parameters
+    assert found.memory.optimizer == 2 * 4 * found.adapter_parameters
+    assert found.memory.how == "counted"
+    parts = (found.memory.weights, found.memory.adapter, found.memory.optimizer, found.memory.activations)
+    assert found.memory.total == sum(parts)
+    assert found.duration.steps_timed == 4
+    assert found.duration.total >= 50 * found.duration.step
+    assert not (tmp_path / "out").exists()
+
+
+def test_smaller_micro_batches_keep_less(tiny_folder: Path, tmp_path: Path) -> None:
+    forget = pair_set("forget", 4)
+    large, small = (foretold(tiny_folder, tmp_path, forget, size).memory.activations for size in (4, 2))
+    assert 0 < small < large
+
+
+def test_a_model_knows_what_it_says(tiny_folder: Path, tmp_path: Path, base: BaseModel) -> None:
+    asked = pair_set("forget", 4)
+    assert not foretold(tiny_folder, tmp_path, asked).knows
+    said = generate_answers(base, asked, CONFIG.evaluation)
+    own = [Pair(pair.image, pair.question, answer) for pair, answer in zip(asked, said, strict=True)]
+    assert foretold(tiny_folder, tmp_path, PairSet.of("forget", own)).knows

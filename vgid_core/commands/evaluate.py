@@ -1,0 +1,134 @@
+"""`vgid evaluate`: what a model, an adapter on it and a twin know, side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from vgid_core.commands import options
+from vgid_core.commands.ending import ended_in_words, notices
+from vgid_core.commands.key_facts import FactPair, read_facts
+from vgid_core.commands.quiet import quiet
+from vgid_core.commands.run_file import RunFile, RunFileError, adapter_of, assignments, load_run, value_of
+from vgid_core.commands.sources import read_pairs
+from vgid_core.data import PairSet
+
+if TYPE_CHECKING:
+    from vgid_core.commands.measured import Column
+
+_ATTACKS = {
+    "membership_auc/loss": "membership AUC, loss",
+    "membership_auc/zlib": "membership AUC, zlib",
+    "membership_auc/min_k": "membership AUC, Min-K%",
+    "membership_auc/min_k_plus_plus": "membership AUC, Min-K%++",
+    "membership_auc/grad_norm": "membership AUC, gradient norm",
+    "prefill_recovery": "facts that follow a begun answer",
+    "relearned": "facts that come back by relearning others",
+}
+
+
+def evaluate(
+    file: options.RunFileArgument = None,
+    model: options.Model = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Else the run file's `out`, if it is there.", show_default=False),
+    ] = None,
+    forget: options.Forget = None,
+    retain: options.Retain = None,
+    utility: options.Utility = None,
+    probe: options.Probe = None,
+    twin: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="A model that never saw the forget set, as a yardstick.", show_default=False
+        ),
+    ] = None,
+    attacks: Annotated[
+        bool, typer.Option("--attacks", help="Membership, begun answers, relearning; needs --never-seen or --facts.")
+    ] = False,
+    never_seen: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Pairs like the forgotten ones that no model saw.", show_default=False),
+    ] = None,
+    facts: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.jsonl", help='Forgotten pairs, each with its key "fact".', show_default=False),
+    ] = None,
+    device: options.Device = None,
+    setting: options.Setting = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure a model, an adapter on it and a twin, side by side; with attacks, if asked."""
+    with ended_in_words():
+        settings = [] if device is None else [("device", device)]
+        settings += [(key, value_of(text)) for key, text in assignments(setting, "--set").items()]
+        flags = {"model": model, "forget": forget, "retain": retain, "utility": utility, "twin": twin}
+        flags |= {"never_seen": never_seen, "facts": facts}
+        probes = assignments(probe, "--probe")
+        run = load_run(file, {**flags, "probes": probes or None}, settings)
+        model_source, folder = run.needed("model"), adapter_of(run, adapter)
+        sets = _read(run)
+        against = _read_for_attacks(run) if attacks else (None, [])
+        found = _measure(model_source, folder, run, sets, against)
+        _show(found, as_json)
+
+
+def _read(run: RunFile) -> list[PairSet]:
+    forget = read_pairs(run.needed("forget"), "forget")
+    sets = [forget]
+    if run.retain is not None:
+        sets.append(read_pairs(run.retain, "retain").without_images_of(forget))
+    if run.utility is not None:
+        sets.append(read_pairs(run.utility, "utility"))
+    return sets + [read_pairs(source, name) for name, source in run.probes.items()]
+
+
+def _read_for_attacks(run: RunFile) -> tuple[PairSet | None, list[FactPair]]:
+    if run.never_seen is None and run.facts is None:
+        raise RunFileError("--attacks needs --never-seen (membership), --facts (begun answers, relearning) or both")
+    never_seen = None if run.never_seen is None else read_pairs(run.never_seen, "never_seen")
+    return never_seen, [] if run.facts is None else read_facts(run.facts)
+
+
+def _measure(
+    model: str,
+    adapter: Path | None,
+    run: RunFile,
+    sets: list[PairSet],
+    against: tuple[PairSet | None, list[FactPair]],
+) -> dict[str, Column]:
+    quiet()
+    from vgid_core.commands.measured import Questions, columns
+
+    never_seen, facts = against
+    asked = Questions(sets, sets[0], never_seen, facts)
+    console = notices()
+    with console.status("loading") as status:
+        return columns(model, adapter, run.twin, asked, run.config, status.update, console.print)
+
+
+def _show(found: Mapping[str, Column], as_json: bool) -> None:
+    from vgid_core.commands.tables import figures_table, metrics_table
+
+    if as_json:
+        data: dict[str, Any] = {title: column.as_data() for title, column in found.items()}
+        typer.echo(json.dumps(data, indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(metrics_table({title: column.metrics for title, column in found.items()}))
+    made = next(iter(found.values())).attacks
+    if not made:
+        return
+    table = figures_table("attack", numbers=list(found))
+    for name in made:
+        table.add_row(_ATTACKS.get(name, name), *(f"{column.attacks[name]:.3f}" for column in found.values()))
+    console.print(table)
+    console.print(
+        "Yardstick: a model that never saw the forget set. Above it something is left, below it the model flinches."
+    )

@@ -1,0 +1,114 @@
+"""The figures of one model, with or without an adapter: metrics of sets, and what attacks get out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vgid_core.attacks import KeyFact, Relearning, membership_aucs, prefill_recovery, relearned
+from vgid_core.base_model import BaseModel, load_base
+from vgid_core.commands.key_facts import FactPair, taught_and_asked
+from vgid_core.commands.loading import put_on_with_warning
+from vgid_core.config import LoraSettings, UnlearnConfig
+from vgid_core.data import PairSet
+from vgid_core.errors import OutOfMemory
+from vgid_core.evaluate import Metric, evaluate
+from vgid_core.paths import AnswerPath, choose_path, telling_pairs
+
+Tell = Callable[[str], None]
+PREFILL, RELEARNED = "prefill_recovery", "relearned"
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is asked: sets to measure, and for attacks forgotten pairs, never-seen ones and key facts (or none)."""
+
+    sets: list[PairSet] = field(repr=False)
+    members: PairSet | None = field(default=None, repr=False)
+    never_seen: PairSet | None = field(default=None, repr=False)
+    facts: Sequence[FactPair] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One model's figures. `attacks`: by name, each in [0, 1]; empty where none was made."""
+
+    digest: str
+    metrics: list[Metric]
+    attacks: dict[str, float]
+
+    def as_data(self) -> dict[str, Any]:
+        """For machines."""
+        return {"digest": self.digest, "metrics": [asdict(metric) for metric in self.metrics], "attacks": self.attacks}
+
+
+def columns(
+    model: str, adapter: Path | None, twin: str | None, asked: Questions, config: UnlearnConfig, tell: Tell, warn: Tell
+) -> dict[str, Column]:
+    """The base, the adapter on it and the twin, as far as they are given, measured one after another.
+
+    Raises UnlearnError and DataError as a run does.
+    """
+    try:
+        return _columns(model, adapter, twin, asked, config, tell, warn)
+    except torch.OutOfMemoryError:
+        raise OutOfMemory("the accelerator ran out of memory; try a smaller evaluation.batch_size") from None
+
+
+def _columns(
+    model: str, adapter: Path | None, twin: str | None, asked: Questions, config: UnlearnConfig, tell: Tell, warn: Tell
+) -> dict[str, Column]:
+    tell("loading")
+    base = _ready(model, asked, config)
+    found = {"base": _measured(base, LoraSettings(), asked, config, lambda doing: tell(f"base: {doing}"))}
+    if adapter is not None:
+        settings = put_on_with_warning(base, adapter, warn)
+        found["adapter"] = _measured(base, settings, asked, config, lambda doing: tell(f"adapter: {doing}"))
+    del base  # before the twin takes its place on the device
+    if twin is not None:
+        tell("loading the twin")
+        other = _ready(twin, asked, config)
+        found["twin"] = _measured(other, LoraSettings(), asked, config, lambda doing: tell(f"twin: {doing}"))
+    return found
+
+
+def _ready(model: str, asked: Questions, config: UnlearnConfig) -> BaseModel:
+    base = load_base(model, config)
+    extra = [] if asked.never_seen is None else [asked.never_seen]
+    for items in [*asked.sets, *extra]:
+        base.encoder.require_plain_text(items)
+    return base
+
+
+def _measured(base: BaseModel, adapter: LoraSettings, asked: Questions, config: UnlearnConfig, tell: Tell) -> Column:
+    path = choose_path(base, telling_pairs(asked.sets), adapter)
+    tell("0 %")
+    metrics = evaluate(base, path, asked.sets, config.evaluation, lambda share: tell(f"{share:.0%}"))
+    return Column(base.digest, metrics, _attacked(base, path, asked, config, tell))
+
+
+def _attacked(
+    base: BaseModel, path: AnswerPath, asked: Questions, config: UnlearnConfig, tell: Tell
+) -> dict[str, float]:
+    most = config.evaluation.max_pairs
+    found: dict[str, float] = {}
+    if asked.members is not None and asked.never_seen is not None:
+        tell("membership attacks")
+        aucs = membership_aucs(base, path, asked.members.sample(most).pairs, asked.never_seen.sample(most).pairs)
+        found |= {f"membership_auc/{name}": value for name, value in aucs.items()}
+    if asked.facts:
+        tell("begun answers")
+        facts = asked.facts[:: -(-len(asked.facts) // most)]
+        found[PREFILL] = prefill_recovery(base, [KeyFact(item.pair, item.fact) for item in facts])
+        halves = taught_and_asked(facts, config.seed)
+        if halves is not None:
+            tell("relearning")
+            taught, hidden = halves
+            attack = Relearning(seed=config.seed)
+            wanted = [KeyFact(item.pair, item.fact) for item in hidden]
+            found[RELEARNED] = relearned(base, [item.pair for item in taught], wanted, attack)
+    return found

@@ -1,0 +1,196 @@
+"""A run as it is written down: a TOML file, flags that override it, checked whole before torch is loaded.
+
+model = "models/llava"            # a folder, or a hub id such as "org/name"
+forget = "data/forget.jsonl"      # paths start at this file
+retain = "data/retain.jsonl"
+out = "adapter"
+[probes]
+rephrased = "data/rephrased.jsonl"
+[config.training]                 # any part of UnlearnConfig
+steps = 100
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints, ValidationError, field_validator
+
+from vgid_core.commands.explain import readable
+from vgid_core.commands.sources import resolved
+from vgid_core.config import UnlearnConfig
+from vgid_core.strict import Strict
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_SOURCES = ("forget", "retain", "utility", "never_seen", "facts")
+_FOLDERS = ("out", "twin")
+_Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class RunFileError(Exception):
+    """A file or flag that can't be used; the message names the key."""
+
+
+class RunFile(Strict):
+    """What `vgid unlearn` and `vgid evaluate` are told; which keys are needed depends on the command.
+
+    A set is a path, or `format:path`. Paths in a file start at the file, those of flags at the present folder.
+    """
+
+    model: str | None = Field(default=None, min_length=1, description="a folder, or a hub id such as org/name")
+    model_name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="what the adapter calls its base; else the folder's name",
+    )
+    forget: str | None = Field(default=None, description="pairs that are to be forgotten")
+    retain: str | None = Field(default=None, description="pairs that must stay known")
+    utility: str | None = Field(
+        default=None, description="pairs that are measured: what the model must still be able to do"
+    )
+    probes: dict[_Name, str] = Field(
+        default_factory=dict, description="more sets that are measured and never trained on, by name"
+    )
+    out: str | None = Field(default=None, description="the adapter's folder")
+    twin: str | None = Field(
+        default=None, description="a model trained without what is forgotten, to be measured beside the adapter"
+    )
+    never_seen: str | None = Field(
+        default=None, description="pairs like the forgotten ones that no model was shown, for membership attacks"
+    )
+    facts: str | None = Field(
+        default=None, description='JSONL of forgotten pairs whose lines say in "fact" what of the answer matters'
+    )
+    config: UnlearnConfig = Field(default=UnlearnConfig(), description="the settings of the run")
+
+    @field_validator("probes")
+    @classmethod
+    def _names_of_their_own(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in ("forget", "retain", "utility"):
+            if name in value:
+                raise ValueError(f"'{name}' is a reserved name")
+        return value
+
+    def needed(self, key: str) -> str:
+        """The value of `key`. Raises RunFileError when there is none."""
+        value: str | None = getattr(self, key)
+        if value is None:
+            raise RunFileError(f"{key} is missing: pass --{key.replace('_', '-')}, or set it in the run file")
+        return value
+
+    @property
+    def called(self) -> str:
+        """What artifacts call the model."""
+        return self.model_name or Path(self.needed("model")).name
+
+
+def load_run(file: Path | None, flags: Mapping[str, Any], settings: Iterable[tuple[str, Any]] = ()) -> RunFile:
+    """The file with `flags` (None: not given) and then `settings` (dotted keys of the config) put over it.
+
+    Raises RunFileError naming the key that is unknown, missing or out of range.
+    """
+    values = {} if file is None else _absolute(_parsed(file), file.resolve().parent)
+    given = _absolute({name: value for name, value in flags.items() if value is not None}, Path.cwd())
+    probes = given.pop("probes", {})
+    values |= given
+    if probes:
+        values["probes"] = {**values.get("probes", {}), **probes}
+    for key, value in settings:
+        values = _with(values, f"config.{key}", value)
+    try:
+        run = RunFile.model_validate(values)
+    except ValidationError as error:
+        where = "" if file is None else f"{file}: "
+        raise RunFileError("\n".join(f"{where}{line}" for line in readable(error, RunFile, values))) from None
+    for key in ("model", "twin"):
+        _require_model(key, getattr(run, key))
+    return run
+
+
+def adapter_of(run: RunFile, given: Path | None) -> Path | None:
+    """The adapter's folder: the one given, else the run's own where it has been written; None for the base alone.
+
+    Raises RunFileError when the given one holds no adapter.
+    """
+    if given is not None and not (given / "adapter_config.json").is_file():
+        raise RunFileError(f"--adapter: {given} holds no adapter_config.json")
+    if given is not None or run.out is None:
+        return given
+    own = Path(run.out)
+    return own if (own / "adapter_config.json").is_file() else None
+
+
+def assignments(given: Iterable[str] | None, option: str) -> dict[str, str]:
+    """NAME=VALUE texts as a mapping. Raises RunFileError naming `option`."""
+    parts = [text.partition("=") for text in given or []]
+    if any(not (name and mark) for name, mark, _ in parts):
+        raise RunFileError(f"{option} must look like NAME=VALUE")
+    if len({name for name, _, _ in parts}) < len(parts):
+        raise RunFileError(f"{option} gives one name two values")
+    return {name: value for name, _, value in parts}
+
+
+def value_of(text: str) -> Any:
+    """A number, list, object, true, false or null as JSON writes it, anything else as the string it is."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunFileError(f"{file} can't be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RunFileError(f"{file} isn't TOML: {error}") from None
+
+
+def _absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """`values` with every path in it made absolute; what isn't a string stays, for validation to refuse."""
+    found = dict(values)
+    for key in _SOURCES:
+        if isinstance(found.get(key), str):
+            found[key] = resolved(found[key], folder)
+    if isinstance(found.get("probes"), Mapping):
+        found["probes"] = {
+            name: resolved(source, folder) if isinstance(source, str) else source
+            for name, source in found["probes"].items()
+        }
+    for key in _FOLDERS:
+        if isinstance(found.get(key), str):
+            found[key] = str((folder / found[key]).resolve())
+    model = found.get("model")
+    if isinstance(model, str) and (folder / model).is_dir():
+        found["model"] = str((folder / model).resolve())
+    return found
+
+
+def _with(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """`values` with the dotted `key` set; where a name stands for a table of settings, the table takes its place."""
+    first, _, rest = key.partition(".")
+    if not rest:
+        return {**values, first: value}
+    inside = values.get(first, {})
+    if isinstance(inside, str):
+        inside = {"name": inside}
+    if not isinstance(inside, Mapping):
+        raise RunFileError(f"{first} holds no settings of its own")
+    return {**values, first: _with(inside, rest, value)}
+
+
+def _require_model(key: str, model: str | None) -> None:
+    if model is None:
+        return
+    if Path(model).is_dir():
+        if not (Path(model) / "config.json").is_file():
+            raise RunFileError(f"{key}: {model} holds no config.json")
+    elif not _HUB_ID.fullmatch(model):
+        raise RunFileError(f"{key}: no folder {model}")

@@ -1,0 +1,46 @@
+"""Where commands get their sets from: the one place that turns what was written into pairs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from vgid_core.data import DataError, PairSet
+
+_FORMATTED = re.compile(r"(?P<format>[a-z][a-z0-9_-]+):(?P<path>.+)", re.DOTALL)
+
+
+def resolved(source: str, folder: Path) -> str:
+    """`source` with its path made absolute, seen from `folder`; a leading `format:` stays."""
+    parts = _FORMATTED.fullmatch(source)
+    if parts is None or (folder / source).exists():
+        return str((folder / source).resolve())
+    return f"{parts['format']}:{(folder / parts['path']).resolve()}"
+
+
+def read_pairs(source: str, name: str) -> PairSet:
+    """The set at `source`, every picture's header read. Raises DataError naming the place."""
+    pairs = read_jsonl(source, name)
+    seen: set[str] = set()
+    for index, pair in enumerate(pairs):
+        if pair.image.digest not in seen:
+            seen.add(pair.image.digest)
+            _require_picture(pairs, index)
+    return pairs
+
+
+def read_jsonl(path: str, name: str) -> PairSet:
+    """The set in a JSONL file. Raises DataError naming the line, or the file if it can't be read."""
+    try:
+        return PairSet.from_jsonl(path, name)
+    except OSError as error:
+        raise DataError(f"{path} can't be read ({error.strerror})", name) from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} isn't UTF-8 text", name) from None
+
+
+def _require_picture(pairs: PairSet, index: int) -> None:
+    try:
+        _ = pairs.pairs[index].image.size
+    except DataError:
+        raise DataError("is not a readable image", f"{pairs.name}[{index}].image") from None

@@ -1,0 +1,153 @@
+"""`vgid unlearn`: a forget set distilled into an adapter, on this machine, without a service."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from vgid_core.commands import options
+from vgid_core.commands.ending import ended_in_words, notices
+from vgid_core.commands.live import RunView
+from vgid_core.commands.out_folder import require_free, written_whole
+from vgid_core.commands.quiet import quiet
+from vgid_core.commands.run_file import RunFile, assignments, load_run, value_of
+from vgid_core.commands.sources import read_pairs
+from vgid_core.commands.tensorboard import events_in, require_tensorboard
+
+if TYPE_CHECKING:
+    from vgid_core.evaluate import Metric
+    from vgid_core.progress import Progress
+    from vgid_core.run import Stage, UnlearnResult, UnlearnSpec
+
+
+def unlearn(
+    file: options.RunFileArgument = None,
+    model: options.Model = None,
+    model_name: Annotated[
+        str | None, typer.Option(help="What the adapter calls its base; else the folder's name.", show_default=False)
+    ] = None,
+    forget: options.Forget = None,
+    retain: options.Retain = None,
+    utility: options.Utility = None,
+    probe: options.Probe = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Where the adapter goes.", show_default=False)
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Takes the place of the file's method with all its settings.", show_default=False)
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="As --set training.steps=...", show_default=False)] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="As --set training.learning_rate=...", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="As --set seed=...", show_default=False)] = None,
+    device: options.Device = None,
+    setting: options.Setting = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure memory and time, ask what the model knows; write nothing.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the adapter that is there.")] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write losses and metrics as events.", show_default=False)
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make a model forget: distil a forget set into an adapter, here, and measure what it did."""
+    with ended_in_words():
+        named = {
+            "method": method,
+            "training.steps": steps,
+            "training.learning_rate": learning_rate,
+            "seed": seed,
+            "device": device,
+        }
+        settings = [(key, value) for key, value in named.items() if value is not None]
+        settings += [(key, value_of(text)) for key, text in assignments(setting, "--set").items()]
+        flags = {"model": model, "model_name": model_name, "forget": forget, "retain": retain, "utility": utility}
+        probes = assignments(probe, "--probe")
+        run = load_run(file, {**flags, "out": out, "probes": probes or None}, settings)
+        target = Path(run.needed("out"))
+        if tensorboard is not None:
+            require_tensorboard()
+        if not dry_run:
+            require_free(target, overwrite)
+        sets = _read(run)
+        if dry_run:
+            _foretell(run, sets, target, as_json)
+        else:
+            _carry_out(run, sets, target, tensorboard, as_json)
+
+
+def _read(run: RunFile) -> dict[str, Any]:
+    """Every set, before anything heavy is loaded."""
+    run.needed("model")
+    return {
+        "forget": read_pairs(run.needed("forget"), "forget"),
+        "retain": read_pairs(run.needed("retain"), "retain"),
+        "utility": None if run.utility is None else read_pairs(run.utility, "utility"),
+        "probes": {name: read_pairs(source, name) for name, source in run.probes.items()},
+    }
+
+
+def _spec(run: RunFile, sets: dict[str, Any], out: Path) -> UnlearnSpec:
+    from vgid_core.run import UnlearnSpec
+
+    return UnlearnSpec(run.needed("model"), run.called, out=out, config=run.config, **sets)
+
+
+def _foretell(run: RunFile, sets: dict[str, Any], out: Path, as_json: bool) -> None:
+    quiet()
+    from vgid_core.commands.foretold import as_data, say
+    from vgid_core.estimate import estimate
+
+    with notices().status("measuring"):
+        found = estimate(_spec(run, sets, out))
+    if as_json:
+        typer.echo(json.dumps(as_data(found), indent=2))
+    else:
+        say(Console(highlight=False), found, run.config)
+
+
+def _carry_out(run: RunFile, sets: dict[str, Any], out: Path, tensorboard: Path | None, as_json: bool) -> None:
+    quiet()
+    from vgid_core.run import unlearn as run_unlearn
+
+    with written_whole(out) as folder, events_in(tensorboard) as events, RunView(notices()) as view:
+        spec = _spec(run, sets, folder)
+
+        def on_step(progress: Progress) -> None:
+            view.show(progress)
+            if events is not None:
+                events.step(progress)
+
+        def on_metrics(stage: Stage, metrics: list[Metric]) -> None:
+            if events is not None:
+                events.metrics(stage, metrics)
+
+        result = run_unlearn(spec, on_step, on_metrics)
+    _show(result, out, as_json)
+
+
+def _show(result: UnlearnResult, out: Path, as_json: bool) -> None:
+    from vgid_core.commands.tables import metrics_table
+
+    seconds = result.manifest["seconds"]
+    if as_json:
+        metrics = {"before": result.metrics_before, "after": result.metrics_after}
+        data = {
+            "out": str(out),
+            "steps": result.steps,
+            "stop_reason": result.stop_reason,
+            "seconds": seconds,
+            "metrics": {stage: [asdict(metric) for metric in rows] for stage, rows in metrics.items()},
+        }
+        typer.echo(json.dumps(data, indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(metrics_table({"before": result.metrics_before, "after": result.metrics_after}))
+    console.print(f"{result.steps} steps, {sum(seconds.values()):.0f} s. The adapter is in {out}", markup=False)

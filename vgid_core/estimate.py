@@ -1,0 +1,259 @@
+"""What a run would take and whether there is anything to forget, measured with the model and data at hand."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from vgid_core.base_model import BaseModel, load_base
+from vgid_core.config import UnlearnConfig
+from vgid_core.data import PairSet
+from vgid_core.distil import StepLoss, distil
+from vgid_core.errors import OutOfMemory
+from vgid_core.evaluate import Metric, evaluate
+from vgid_core.paths import AnswerPath, choose_path, telling_pairs
+from vgid_core.run import UnlearnSpec, measured_sets
+
+# Below this ROUGE-L the model doesn't give the forget set's answers: there is nothing to unlearn.
+KNOWN = 0.3
+_PAIRS_ASKED = 24  # of each set
+_STEPS_TIMED = 5
+_SECONDS_TIMED = 120.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on the device while distilling.
+
+    weights: of the base as loaded. adapter: its parameters and their gradients. optimizer: AdamW's two moments, and a
+    float32 copy where the adapter's own precision is another. activations: what a micro-batch adds at its peak; on an
+    accelerator as the allocator measured it, elsewhere counted: the tensors that autograd keeps for the way back, to
+    which passing ones come on top. evaluation: the peak of generating on top of the weights; None where it isn't known.
+    """
+
+    weights: int
+    adapter: int
+    optimizer: int
+    activations: int
+    how: Literal["measured", "counted"]
+    evaluation: int | None
+    available: int | None
+
+    @property
+    def total(self) -> int:
+        """What the run needs at its peak."""
+        return self.weights + max(self.adapter + self.optimizer + self.activations, self.evaluation or 0)
+
+
+@dataclass(frozen=True)
+class Duration:
+    """Seconds. `step` is the median of `steps_timed` real steps; `evaluation` is one of the two that a run makes."""
+
+    loading: float
+    evaluation: float
+    step: float
+    steps_timed: int
+    total: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What `estimate` found. `adapter_file` is the size of what is saved; `path` as in `vgid_core.paths`."""
+
+    device: str
+    dtype: str
+    path: str
+    parameters: int
+    adapter_parameters: int
+    adapter_file: int
+    memory: Memory
+    duration: Duration
+    metrics: list[Metric]
+
+    @property
+    def knows(self) -> bool:
+        """Whether the model gives the forget set's answers at all."""
+        return any(m.split == "forget" and m.name == "rouge_l" and m.value >= KNOWN for m in self.metrics)
+
+
+def estimate(spec: UnlearnSpec) -> Estimate:
+    """Loads the model, asks it a sample of every set and makes a few real steps; writes nothing and keeps nothing.
+
+    Raises what `run.unlearn` raises; OutOfMemory says that the run itself wouldn't fit.
+    """
+    try:
+        return _estimate(spec)
+    except torch.OutOfMemoryError:
+        raise OutOfMemory("the run doesn't fit the accelerator; try a smaller micro-batch or a larger device") from None
+
+
+def _estimate(spec: UnlearnSpec) -> Estimate:
+    sets, _ = measured_sets(spec)
+    started = time.monotonic()
+    base = load_base(spec.model, spec.config)
+    loading = time.monotonic() - started
+    for items in sets:
+        base.encoder.require_plain_text(items)
+    parameters, weights = base.model.num_parameters(), base.model.get_memory_footprint()
+    path = choose_path(base, telling_pairs(sets), spec.config.lora)
+    metrics, evaluation, evaluation_peak = _asked(base, path, sets, spec.config)
+    steps = _Steps(base)
+    steps.run(sets[0], sets[1], spec.config)
+    trained = [parameter for parameter in base.model.parameters() if parameter.requires_grad]
+    count = sum(parameter.numel() for parameter in trained)
+    size = sum(parameter.nbytes for parameter in trained)
+    copies = 2 if base.dtype == torch.float32 else 3
+    step = median(steps.seconds)
+    return Estimate(
+        device=torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else "cpu",
+        dtype=str(base.dtype).removeprefix("torch."),
+        path=path.name,
+        parameters=parameters,
+        adapter_parameters=count,
+        adapter_file=size,
+        memory=Memory(
+            weights=weights,
+            adapter=2 * size,
+            optimizer=4 * copies * count,
+            activations=max(0, steps.peak - (2 * size + 4 * copies * count if steps.measured else 0)),
+            how="measured" if steps.measured else "counted",
+            evaluation=evaluation_peak,
+            available=torch.cuda.mem_get_info(base.device)[1] if base.device.type == "cuda" else None,
+        ),
+        duration=Duration(
+            loading=loading,
+            evaluation=evaluation,
+            step=step,
+            steps_timed=len(steps.seconds),
+            total=loading + 2 * evaluation + step * spec.config.training.steps,
+        ),
+        metrics=metrics,
+    )
+
+
+def _asked(
+    base: BaseModel, path: AnswerPath, sets: list[PairSet], config: UnlearnConfig
+) -> tuple[list[Metric], float, int | None]:
+    """Figures of a sample of every set; the seconds that all of it would take; the peak on an accelerator."""
+    whole = sum(min(len(items), config.evaluation.max_pairs) for items in sets)
+    settings = config.evaluation.model_copy(update={"max_pairs": min(config.evaluation.max_pairs, _PAIRS_ASKED)})
+    before = _allocated(base)
+    started = time.monotonic()
+    metrics = evaluate(base, path, sets, settings)
+    seconds = time.monotonic() - started
+    asked = sum(metric.pairs for metric in metrics if metric.name == "rouge_l")
+    peak = None if before is None else torch.cuda.max_memory_allocated(base.device) - before
+    return metrics, seconds * whole / asked, peak
+
+
+class _Steps:
+    """A few of a run's own steps: how long they take and what they need on top of the weights."""
+
+    def __init__(self, base: BaseModel) -> None:
+        self._base = base
+        self._ended: list[float] = []
+        self._kept = _KeptTensors(base)
+        self._counting = ExitStack()
+        self._before = _allocated(base)
+
+    def run(self, forget: PairSet, retain: PairSet, config: UnlearnConfig) -> None:
+        """Makes the steps: fewer of them where they are long."""
+        steps = min(config.training.steps, _STEPS_TIMED)
+        short = config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})
+        with self._counting:
+            if not self.measured:
+                hooks = torch.autograd.graph.saved_tensors_hooks(self._kept.pack, self._kept.unpack)
+                self._counting.enter_context(hooks)
+            self._ended.append(time.monotonic())
+            with suppress(_LongEnough):
+                distil(self._base, forget, retain, short, self._step_done)
+
+    @property
+    def measured(self) -> bool:
+        """Whether an accelerator's allocator says what was needed, or the tensors that autograd keeps are counted."""
+        return self._before is not None
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of each step; the first, which finds nothing ready, only where it is alone."""
+        taken = [after - before for before, after in zip(self._ended, self._ended[1:], strict=False)]
+        return taken[1:] or taken
+
+    @property
+    def peak(self) -> int:
+        """Bytes: on an accelerator of all that training added, elsewhere of what autograd kept."""
+        if self._before is not None:
+            return torch.cuda.max_memory_allocated(self._base.device) - self._before
+        return self._kept.peak
+
+    def _step_done(self, step: int, loss: StepLoss) -> None:
+        if self._base.device.type == "cuda":
+            torch.cuda.synchronize(self._base.device)
+        self._counting.close()  # counting takes time, so later steps go without
+        self._ended.append(time.monotonic())
+        if len(self.seconds) > 1 and self._ended[-1] - self._ended[0] > _SECONDS_TIMED:
+            raise _LongEnough
+
+
+class _LongEnough(Exception):
+    pass
+
+
+class _KeptTensors:
+    """Counts the bytes of tensors that autograd keeps for the way back, as long as it keeps them."""
+
+    def __init__(self, base: BaseModel) -> None:
+        self.peak = 0
+        self._bytes = 0
+        self._holders: dict[int, int] = {}
+        self._weights = {parameter.untyped_storage().data_ptr() for parameter in base.model.parameters()}
+
+    def pack(self, tensor: Tensor) -> Any:
+        """What autograd keeps in the tensor's place."""
+        storage = tensor.untyped_storage()
+        place = storage.data_ptr()
+        if place in self._weights or (tensor.is_leaf and tensor.requires_grad):
+            return tensor
+        if place not in self._holders:
+            self._bytes += storage.nbytes()
+            self.peak = max(self.peak, self._bytes)
+        self._holders[place] = self._holders.get(place, 0) + 1
+        return _Kept(tensor, self)
+
+    @staticmethod
+    def unpack(kept: Any) -> Tensor:
+        """The tensor again."""
+        tensor: Tensor = kept.tensor if isinstance(kept, _Kept) else kept
+        return tensor
+
+    def release(self, tensor: Tensor) -> None:
+        """Autograd has dropped one of its holds on the tensor."""
+        storage = tensor.untyped_storage()
+        place = storage.data_ptr()
+        self._holders[place] -= 1
+        if not self._holders[place]:
+            del self._holders[place]
+            self._bytes -= storage.nbytes()
+
+
+class _Kept:
+    def __init__(self, tensor: Tensor, ledger: _KeptTensors) -> None:
+        self.tensor = tensor
+        self._ledger = ledger
+
+    def __del__(self) -> None:
+        self._ledger.release(self.tensor)
+
+
+def _allocated(base: BaseModel) -> int | None:
+    """Bytes in use on an accelerator, whose peak starts anew; None on CPU."""
+    if base.device.type != "cuda":
+        return None
+    torch.cuda.reset_peak_memory_stats(base.device)
+    return int(torch.cuda.memory_allocated(base.device))
