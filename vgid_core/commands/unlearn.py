@@ -38,6 +38,12 @@ def unlearn(
     out: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Where the adapter goes.", show_default=False)
     ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER", help="Where an interrupted run leaves what it goes on from.", show_default=False
+        ),
+    ] = None,
     method: Annotated[
         str | None, typer.Option(help="Takes the place of the file's method with all its settings.", show_default=False)
     ] = None,
@@ -70,7 +76,8 @@ def unlearn(
         settings += [(key, value_of(text)) for key, text in assignments(setting, "--set").items()]
         flags = {"model": model, "model_name": model_name, "forget": forget, "retain": retain, "utility": utility}
         probes = assignments(probe, "--probe")
-        run = load_run(file, {**flags, "out": out, "probes": probes or None}, settings)
+        folders = {"out": out, "checkpoint": checkpoint}
+        run = load_run(file, {**flags, **folders, "probes": probes or None}, settings)
         target = Path(run.needed("out"))
         if tensorboard is not None:
             require_tensorboard()
@@ -97,7 +104,8 @@ def _read(run: RunFile) -> dict[str, Any]:
 def _spec(run: RunFile, sets: dict[str, Any], out: Path) -> UnlearnSpec:
     from vgid_core.run import UnlearnSpec
 
-    return UnlearnSpec(run.needed("model"), run.called, out=out, config=run.config, **sets)
+    checkpoint = None if run.checkpoint is None else Path(run.checkpoint)
+    return UnlearnSpec(run.needed("model"), run.called, out=out, config=run.config, checkpoint=checkpoint, **sets)
 
 
 def _foretell(run: RunFile, sets: dict[str, Any], out: Path, as_json: bool) -> None:
