@@ -39,7 +39,7 @@ class Targets(Strict):
     forget_rouge_l: float = Field(ge=0, le=1, description="of the forget set, at most")
     retain_fall: float | None = Field(default=None, ge=0, le=1, description="ROUGE-L lost on the retain set, at most")
     utility_fall: float | None = Field(default=None, ge=0, le=1, description="ROUGE-L lost on the utility set, at most")
-    every_steps: int = Field(default=10, ge=1, le=5000, description="steps between two checks")
+    every_steps: int = Field(default=10, ge=1, le=5000, description="steps from one check to the next")
     pairs: int = Field(default=32, ge=1, le=1000, description="pairs measured of each set")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Literal
 
@@ -95,6 +95,7 @@ def estimate(spec: UnlearnSpec) -> Estimate:
 
 def _estimate(spec: UnlearnSpec) -> Estimate:
     sets, _ = measured_sets(spec)
+    spec = replace(spec, config=spec.config.for_sets(len(sets[0]), len(sets[1])))
     started = time.monotonic()
     base = load_base(spec.model, spec.config)
     loading = time.monotonic() - started

@@ -68,11 +68,21 @@ def interrupted(model: Path, folder: Path, settings: UnlearnConfig, stop_at: int
     [
         {"method": {"perturbation": {"kind": "gaussian"}}},
         {"method": {"noise_draws": 2}},
+        {"method": {"perturbation": {"kind": "diffusion", "strength": 100, "final_strength": 900}}},
+        {"preset": "public-code", "training": {"steps": 5, "epochs": 5, "learning_rate": 3e-3}},
         {"lora": {"dropout": 0.2}, "training": TRAINING | {"epochs": 9, "schedule": "per-epoch"}},
         {"dtype": "bfloat16", "method": {"name": "npo"}},
         {"base_weights": "nf4", "training": TRAINING | {"gradient_checkpointing": True}},
     ],
-    ids=["fresh noise", "fixed draws", "dropout, by epochs", "NPO in bfloat16", "4 bits, layers computed again"],
+    ids=[
+        "fresh noise",
+        "fixed draws",
+        "changing strength",
+        "public code",
+        "dropout, by epochs",
+        "NPO in bfloat16",
+        "4 bits, layers computed again",
+    ],
 )
 def test_an_interrupted_run_goes_on_to_the_same_adapter(
     tiny_folder: Path, tmp_path: Path, changes: dict[str, object]

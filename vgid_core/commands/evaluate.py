@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,22 +12,22 @@ from rich.console import Console
 
 from vgid_core.commands import options
 from vgid_core.commands.ending import ended_in_words, notices
-from vgid_core.commands.key_facts import FactPair, read_facts
 from vgid_core.commands.quiet import quiet
-from vgid_core.commands.run_file import RunFile, RunFileError, adapter_of, assignments, load_run, value_of
-from vgid_core.commands.sources import read_pairs
+from vgid_core.commands.run_file import RunFile, adapter_of, assignments, load_run, value_of
+from vgid_core.commands.sources import read_facts_of, read_pairs
+from vgid_core.compare.plan import Fact
 from vgid_core.data import PairSet
 
 if TYPE_CHECKING:
     from vgid_core.commands.measured import Column
 
 _ATTACKS = {
-    "membership_auc/loss": "membership AUC, loss",
-    "membership_auc/zlib": "membership AUC, zlib",
-    "membership_auc/min_k": "membership AUC, Min-K%",
-    "membership_auc/min_k_plus_plus": "membership AUC, Min-K%++",
-    "membership_auc/grad_norm": "membership AUC, gradient norm",
-    "prefill_recovery": "facts that follow a begun answer",
+    "membership.loss": "membership AUC, loss",
+    "membership.zlib": "membership AUC, zlib",
+    "membership.min_k": "membership AUC, Min-K%",
+    "membership.min_k_plus_plus": "membership AUC, Min-K%++",
+    "membership.grad_norm": "membership AUC, gradient norm",
+    "prefill": "facts that follow a begun answer",
     "relearned": "facts that come back by relearning others",
 }
 
@@ -50,7 +50,7 @@ def evaluate(
         ),
     ] = None,
     attacks: Annotated[
-        bool, typer.Option("--attacks", help="Membership, begun answers, relearning; needs --never-seen or --facts.")
+        bool, typer.Option("--attacks", help="Begun answers and relearning; with --never-seen, membership too.")
     ] = False,
     never_seen: Annotated[
         str | None,
@@ -58,7 +58,9 @@ def evaluate(
     ] = None,
     facts: Annotated[
         str | None,
-        typer.Option(metavar="FILE.jsonl", help='Forgotten pairs, each with its key "fact".', show_default=False),
+        typer.Option(
+            metavar="FILE.jsonl", help="Forgotten pairs that are attacked; else the forget set.", show_default=False
+        ),
     ] = None,
     device: options.Device = None,
     setting: options.Setting = None,
@@ -74,7 +76,7 @@ def evaluate(
         run = load_run(file, {**flags, "probes": probes or None}, settings)
         model_source, folder = run.needed("model"), adapter_of(run, adapter)
         sets = _read(run)
-        against = _read_for_attacks(run) if attacks else (None, [])
+        against = _read_for_attacks(run, sets[0]) if attacks else (None, ())
         found = _measure(model_source, folder, run, sets, against)
         _show(found, as_json)
 
@@ -89,11 +91,11 @@ def _read(run: RunFile) -> list[PairSet]:
     return sets + [read_pairs(source, name) for name, source in run.probes.items()]
 
 
-def _read_for_attacks(run: RunFile) -> tuple[PairSet | None, list[FactPair]]:
-    if run.never_seen is None and run.facts is None:
-        raise RunFileError("--attacks needs --never-seen (membership), --facts (begun answers, relearning) or both")
+def _read_for_attacks(run: RunFile, forget: PairSet) -> tuple[PairSet | None, Sequence[Fact]]:
     never_seen = None if run.never_seen is None else read_pairs(run.never_seen, "never_seen")
-    return never_seen, [] if run.facts is None else read_facts(run.facts)
+    if run.facts is None:
+        return never_seen, read_facts_of(run.needed("forget"), forget)
+    return never_seen, read_facts_of(run.facts, read_pairs(run.facts, "facts"))
 
 
 def _measure(
@@ -101,13 +103,13 @@ def _measure(
     adapter: Path | None,
     run: RunFile,
     sets: list[PairSet],
-    against: tuple[PairSet | None, list[FactPair]],
+    against: tuple[PairSet | None, Sequence[Fact]],
 ) -> dict[str, Column]:
     quiet()
     from vgid_core.commands.measured import Questions, columns
 
     never_seen, facts = against
-    asked = Questions(sets, sets[0], never_seen, facts)
+    asked = Questions(sets, never_seen, facts)
     console = notices()
     with console.status("loading") as status:
         return columns(model, adapter, run.twin, asked, run.config, status.update, console.print)

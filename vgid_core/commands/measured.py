@@ -9,28 +9,26 @@ from typing import Any
 
 import torch
 
-from vgid_core.attacks import KeyFact, Relearning, membership_aucs, prefill_recovery, relearned
 from vgid_core.base_model import BaseModel, load_base
-from vgid_core.commands.key_facts import FactPair, taught_and_asked
 from vgid_core.commands.loading import put_on_with_warning
+from vgid_core.compare.measure import attacked_on
+from vgid_core.compare.plan import AttackPlan, Fact
 from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.data import PairSet
 from vgid_core.errors import OutOfMemory
 from vgid_core.evaluate import Metric, evaluate
-from vgid_core.paths import AnswerPath, choose_path, telling_pairs
+from vgid_core.paths import choose_path, telling_pairs
 
 Tell = Callable[[str], None]
-PREFILL, RELEARNED = "prefill_recovery", "relearned"
 
 
 @dataclass(frozen=True)
 class Questions:
-    """What is asked: sets to measure, and for attacks forgotten pairs, never-seen ones and key facts (or none)."""
+    """What is asked: sets to measure, the forget set first, and for attacks never-seen pairs and facts (or none)."""
 
     sets: list[PairSet] = field(repr=False)
-    members: PairSet | None = field(default=None, repr=False)
     never_seen: PairSet | None = field(default=None, repr=False)
-    facts: Sequence[FactPair] = field(default=(), repr=False)
+    facts: Sequence[Fact] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -88,27 +86,9 @@ def _measured(base: BaseModel, adapter: LoraSettings, asked: Questions, config: 
     path = choose_path(base, telling_pairs(asked.sets), adapter)
     tell("0 %")
     metrics = evaluate(base, path, asked.sets, config.evaluation, lambda share: tell(f"{share:.0%}"))
-    return Column(base.digest, metrics, _attacked(base, path, asked, config, tell))
-
-
-def _attacked(
-    base: BaseModel, path: AnswerPath, asked: Questions, config: UnlearnConfig, tell: Tell
-) -> dict[str, float]:
-    most = config.evaluation.max_pairs
-    found: dict[str, float] = {}
-    if asked.members is not None and asked.never_seen is not None:
-        tell("membership attacks")
-        aucs = membership_aucs(base, path, asked.members.sample(most).pairs, asked.never_seen.sample(most).pairs)
-        found |= {f"membership_auc/{name}": value for name, value in aucs.items()}
+    attacks: dict[str, float] = {}
     if asked.facts:
-        tell("begun answers")
-        facts = asked.facts[:: -(-len(asked.facts) // most)]
-        found[PREFILL] = prefill_recovery(base, [KeyFact(item.pair, item.fact) for item in facts])
-        halves = taught_and_asked(facts, config.seed)
-        if halves is not None:
-            tell("relearning")
-            taught, hidden = halves
-            attack = Relearning(seed=config.seed)
-            wanted = [KeyFact(item.pair, item.fact) for item in hidden]
-            found[RELEARNED] = relearned(base, [item.pair for item in taught], wanted, attack)
-    return found
+        tell("attacks")
+        plan = AttackPlan(pairs=min(max(config.evaluation.max_pairs, 2), 10_000))
+        attacks = attacked_on(base, path, asked.sets[0], asked.never_seen, asked.facts, plan, config.seed)
+    return Column(base.digest, metrics, attacks)

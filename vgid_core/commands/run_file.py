@@ -28,7 +28,7 @@ from vgid_core.strict import Strict
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _SOURCES = ("forget", "retain", "utility", "never_seen", "facts")
-_FOLDERS = ("out", "twin", "checkpoint")
+_FOLDERS = ("out", "twin")
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -58,9 +58,6 @@ class RunFile(Strict):
         default_factory=dict, description="more sets that are measured and never trained on, by name"
     )
     out: str | None = Field(default=None, description="the adapter's folder")
-    checkpoint: str | None = Field(
-        default=None, description="a folder of this run's own, by which it goes on after an interruption"
-    )
     twin: str | None = Field(
         default=None, description="a model trained without what is forgotten, to be measured beside the adapter"
     )
@@ -68,7 +65,9 @@ class RunFile(Strict):
         default=None, description="pairs like the forgotten ones that no model was shown, for membership attacks"
     )
     facts: str | None = Field(
-        default=None, description='JSONL of forgotten pairs whose lines say in "fact" what of the answer matters'
+        default=None,
+        description="forgotten pairs that are attacked, else the forget set; a JSONL line may name in `fact` what of "
+        "its answer matters",
     )
     config: UnlearnConfig = Field(default=UnlearnConfig(), description="the settings of the run")
 

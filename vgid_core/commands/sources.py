@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from vgid_core.compare.facts import read_facts, second_half
+from vgid_core.compare.plan import Fact
 from vgid_core.data import DataError, PairSet
+from vgid_core.readers import read_set
+from vgid_core.readers.jsonl import recognises
 
 _FORMATTED = re.compile(r"(?P<format>[a-z][a-z0-9_-]+):(?P<path>.+)", re.DOTALL)
 
@@ -20,7 +24,7 @@ def resolved(source: str, folder: Path) -> str:
 
 def read_pairs(source: str, name: str) -> PairSet:
     """The set at `source`, every picture's header read. Raises DataError naming the place."""
-    pairs = read_jsonl(source, name)
+    pairs = read_set(source, name)
     seen: set[str] = set()
     for index, pair in enumerate(pairs):
         if pair.image.digest not in seen:
@@ -29,14 +33,14 @@ def read_pairs(source: str, name: str) -> PairSet:
     return pairs
 
 
-def read_jsonl(path: str, name: str) -> PairSet:
-    """The set in a JSONL file. Raises DataError naming the line, or the file if it can't be read."""
-    try:
-        return PairSet.from_jsonl(path, name)
-    except OSError as error:
-        raise DataError(f"{path} can't be read ({error.strerror})", name) from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} isn't UTF-8 text", name) from None
+def read_facts_of(source: str, pairs: PairSet) -> tuple[Fact, ...]:
+    """A fact a pair of the set that was read from `source`: what a JSONL line names, else half of the answer.
+
+    Raises DataError naming the line whose fact isn't part of its answer.
+    """
+    if recognises(Path(source)):
+        return read_facts(Path(source), pairs)
+    return tuple(second_half(pair) for pair in pairs)
 
 
 def _require_picture(pairs: PairSet, index: int) -> None:

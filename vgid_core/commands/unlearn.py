@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,12 +39,6 @@ def unlearn(
     out: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Where the adapter goes.", show_default=False)
     ] = None,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FOLDER", help="Where an interrupted run leaves what it goes on from.", show_default=False
-        ),
-    ] = None,
     method: Annotated[
         str | None, typer.Option(help="Takes the place of the file's method with all its settings.", show_default=False)
     ] = None,
@@ -61,6 +56,10 @@ def unlearn(
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write losses and metrics as events.", show_default=False)
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where an interrupted run can go on from.", show_default=False),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Make a model forget: distil a forget set into an adapter, here, and measure what it did."""
@@ -76,8 +75,7 @@ def unlearn(
         settings += [(key, value_of(text)) for key, text in assignments(setting, "--set").items()]
         flags = {"model": model, "model_name": model_name, "forget": forget, "retain": retain, "utility": utility}
         probes = assignments(probe, "--probe")
-        folders = {"out": out, "checkpoint": checkpoint}
-        run = load_run(file, {**flags, **folders, "probes": probes or None}, settings)
+        run = load_run(file, {**flags, "out": out, "probes": probes or None}, settings)
         target = Path(run.needed("out"))
         if tensorboard is not None:
             require_tensorboard()
@@ -87,7 +85,7 @@ def unlearn(
         if dry_run:
             _foretell(run, sets, target, as_json)
         else:
-            _carry_out(run, sets, target, tensorboard, as_json)
+            _carry_out(run, sets, Places(target, checkpoint, tensorboard), as_json)
 
 
 def _read(run: RunFile) -> dict[str, Any]:
@@ -101,10 +99,18 @@ def _read(run: RunFile) -> dict[str, Any]:
     }
 
 
-def _spec(run: RunFile, sets: dict[str, Any], out: Path) -> UnlearnSpec:
+@dataclass(frozen=True)
+class Places:
+    """Where a run writes."""
+
+    out: Path
+    checkpoint: Path | None
+    tensorboard: Path | None
+
+
+def _spec(run: RunFile, sets: dict[str, Any], out: Path, checkpoint: Path | None = None) -> UnlearnSpec:
     from vgid_core.run import UnlearnSpec
 
-    checkpoint = None if run.checkpoint is None else Path(run.checkpoint)
     return UnlearnSpec(run.needed("model"), run.called, out=out, config=run.config, checkpoint=checkpoint, **sets)
 
 
@@ -121,12 +127,15 @@ def _foretell(run: RunFile, sets: dict[str, Any], out: Path, as_json: bool) -> N
         say(Console(highlight=False), found, run.config)
 
 
-def _carry_out(run: RunFile, sets: dict[str, Any], out: Path, tensorboard: Path | None, as_json: bool) -> None:
+def _carry_out(run: RunFile, sets: dict[str, Any], places: Places, as_json: bool) -> None:
     quiet()
     from vgid_core.run import unlearn as run_unlearn
 
-    with written_whole(out) as folder, events_in(tensorboard) as events, RunView(notices()) as view:
-        spec = _spec(run, sets, folder)
+    if int(os.environ.get("RANK", "0")) > 0:  # one of several processes: the first one writes and reports
+        run_unlearn(_spec(run, sets, places.out, places.checkpoint))
+        return
+    with written_whole(places.out) as folder, events_in(places.tensorboard) as events, RunView(notices()) as view:
+        spec = _spec(run, sets, folder, places.checkpoint)
 
         def on_step(progress: Progress) -> None:
             view.show(progress)
@@ -138,7 +147,7 @@ def _carry_out(run: RunFile, sets: dict[str, Any], out: Path, tensorboard: Path 
                 events.metrics(stage, metrics)
 
         result = run_unlearn(spec, on_step, on_metrics)
-    _show(result, out, as_json)
+    _show(result, places.out, as_json)
 
 
 def _show(result: UnlearnResult, out: Path, as_json: bool) -> None:

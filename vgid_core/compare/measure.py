@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -49,22 +49,36 @@ def answers(base: BaseModel, path: AnswerPath, part: Part, config: EvaluationCon
 def attacked(
     base: BaseModel, path: AnswerPath, data: ComparisonData, plan: AttackPlan, seed: int, view: View = as_it_is
 ) -> Figures:
+    """What the attacks get on a comparison's data: see `attacked_on`."""
+    return attacked_on(base, path, data.reported.lost[0], data.never_seen, data.facts, plan, seed, view)
+
+
+def attacked_on(
+    base: BaseModel,
+    path: AnswerPath,
+    forget: PairSet,
+    never_seen: PairSet | None,
+    facts: Sequence[Fact],
+    plan: AttackPlan,
+    seed: int,
+    view: View = as_it_is,
+) -> Figures:
     """What the attacks get: `membership.<attack>` (AUC), `prefill` and `relearned` (shares of facts).
 
     An attack that the data doesn't allow for is left out. `view` is no defence against relearning: whoever trains the
     weights asks as they please.
     """
     figures: Figures = {}
-    if data.never_seen is not None:
-        members = data.reported.lost[0].sample(plan.pairs)
-        others = data.never_seen.sample(plan.pairs)
+    if never_seen is not None:
+        members = forget.sample(plan.pairs)
+        others = never_seen.sample(plan.pairs)
         aucs = membership_aucs(base, path, list(map(view, members)), list(map(view, others)))
         figures |= {f"membership.{name}": value for name, value in aucs.items()}
-    begun = [fact for fact in map(_key_fact, data.facts) if fact.begun]
+    begun = [fact for fact in map(_key_fact, facts) if fact.begun]
     if begun:
         asked = [replace(fact, pair=view(fact.pair)) for fact in spread_over(begun, plan.pairs)]
         figures["prefill"] = prefill_recovery(base, asked)
-    taught, open_facts = taught_and_asked(data.facts)
+    taught, open_facts = taught_and_asked(facts)
     if taught and open_facts:
         attack = Relearning(plan.relearning_steps, plan.relearning_batch_size, plan.relearning_rate, seed)
         figures["relearned"] = relearned(

@@ -29,7 +29,9 @@ class Idk(Method):
     title = "IdkNLL (arXiv 2401.06121) on answer tokens"
 
     name: Literal["idk"] = "idk"
-    refusals: tuple[Annotated[str, Field(min_length=1, max_length=500)], ...] = Field(default=REFUSALS, min_length=1)
+    refusals: tuple[Annotated[str, Field(min_length=1, max_length=500)], ...] = Field(
+        default=REFUSALS, min_length=1, description="answers that take the place of the old ones"
+    )
 
     def begin(self, run: Run) -> Updates:
         """One update a step, on both batches."""

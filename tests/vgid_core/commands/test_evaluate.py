@@ -6,15 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.vgid_core.commands.conftest import Done, Place, invoke
-from tests.vgid_core.tiny import pair_set, picture, save_tiny_model
-from vgid_core import Pair
+from tests.vgid_core.tiny import pair_set, save_tiny_model
 from vgid_core.attacks import MEMBERSHIP_ATTACKS
 from vgid_core.commands.evaluate import evaluate
-from vgid_core.commands.key_facts import FactPair, taught_and_asked
 
 
 @pytest.fixture(scope="module")
@@ -48,21 +44,20 @@ def test_attacks_stand_beside_those_on_a_twin(done: Done, place: Place, twin: Pa
     said = json.loads(result.stdout)
     assert list(said) == ["base", "adapter", "twin"]
     assert said["base"]["digest"] == said["adapter"]["digest"] != said["twin"]["digest"]
-    names = {f"membership_auc/{attack}" for attack in MEMBERSHIP_ATTACKS} | {"prefill_recovery", "relearned"}
+    names = {f"membership.{attack}" for attack in MEMBERSHIP_ATTACKS} | {"prefill", "relearned"}
     for column in said.values():
         assert column["attacks"].keys() == names
         assert all(0 <= value <= 1 for value in column["attacks"].values())
     assert said["base"]["attacks"] != said["twin"]["attacks"]
 
 
-def test_figures_for_people_are_a_table(place: Place) -> None:
-    pair_set("never_seen", 2, first_picture=60).write_jsonl(place.folder / "never.jsonl")
-    result = invoke(evaluate, place.file, "--attacks", "--never-seen", place.folder / "never.jsonl")
+def test_figures_for_people_are_a_table_and_the_forget_set_is_attacked_if_nothing_else(place: Place) -> None:
+    result = invoke(evaluate, place.file, "--attacks")
     assert result.exit_code == 0, result.output
     heads = [line.split() for line in result.stdout.splitlines() if "base" in line]
     assert heads == [["set", "figure", "base", "pairs"], ["attack", "base"]]
-    assert "membership AUC, Min-K%++" in result.stdout
-    assert "facts that follow" not in result.stdout
+    assert "facts that follow a begun answer" in result.stdout
+    assert "membership" not in result.stdout
 
 
 def test_an_adapter_for_another_base_is_warned_about(done: Done, twin: Path) -> None:
@@ -72,21 +67,12 @@ def test_an_adapter_for_another_base_is_warned_about(done: Done, twin: Path) -> 
     assert "warning" not in invoke(evaluate, done.place.file).stderr
 
 
-def test_attacks_need_something_to_attack_with(place: Place) -> None:
-    result = invoke(evaluate, place.file, "--attacks")
-    assert result.exit_code == 2
-    assert "--attacks needs --never-seen (membership), --facts" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("fact", "said"), [('"Bo"', "facts[0].fact: is no part of the line's answer"), ("null", 'no line with a "fact"')]
-)
-def test_facts_are_parts_of_their_answers(place: Place, fact: str, said: str) -> None:
+def test_facts_are_parts_of_their_answers(place: Place) -> None:
     line = (place.folder / "forget.jsonl").read_text(encoding="utf-8").splitlines()[0]
-    (place.folder / "facts.jsonl").write_text(line[:-1] + f', "fact": {fact}}}', encoding="utf-8")
+    (place.folder / "facts.jsonl").write_text(line[:-1] + ', "fact": "Bo"}', encoding="utf-8")
     result = invoke(evaluate, place.file, "--attacks", "--facts", place.folder / "facts.jsonl")
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert "facts[0].fact: isn't part of the answer" in result.stderr
     assert "Ada" not in result.stderr
 
 
@@ -94,20 +80,3 @@ def test_a_folder_without_an_adapter_is_named(place: Place) -> None:
     result = invoke(evaluate, place.file, "--adapter", place.folder)
     assert result.exit_code == 2
     assert "holds no adapter_config.json" in result.stderr
-
-
-FACE = picture(0)
-NAMES, TOWNS = ("Ada Quill", "Bo Marsh", "Cy Vale"), ("Fernmoor", "Ravenwick", "Oakmere", "Amberdale", "Bo")
-
-
-@given(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(TOWNS)), min_size=1), st.integers(0, 3))
-def test_no_taught_answer_holds_what_is_asked(people: list[tuple[str, str]], seed: int) -> None:
-    facts = [FactPair(Pair(FACE, "Who?", f"This is {name}."), name) for name, _ in people]
-    facts += [FactPair(Pair(FACE, "Where?", f"{name} lives in {town}."), town) for name, town in people]
-    halves = taught_and_asked(facts, seed)
-    if halves is None:
-        assert len({town for _, town in people} - {"Bo"}) < 2
-        return
-    taught, asked = halves
-    assert len(taught) + len(asked) == len(facts)
-    assert not any(item.fact.lower() in other.pair.answer.lower() for item in asked for other in taught)
