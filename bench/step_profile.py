@@ -26,7 +26,8 @@ from local.demo.data import make
 from local.demo.paths import BASE
 from vgid_core import UnlearnConfig
 from vgid_core.base_model import attach_adapter, load_base
-from vgid_core.distil import Distiller, draw_batches
+from vgid_core.distil import draw_batches
+from vgid_core.distiller import Distiller
 from vgid_core.methods import Run
 from vgid_core.paths import choose_path
 

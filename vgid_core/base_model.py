@@ -84,6 +84,8 @@ def choose_device(requested: str) -> torch.device:
     available = torch.cuda.is_available()
     if requested.startswith("cuda") and not available:
         raise ModelNotLoadable(f"device '{requested}' was asked for, but torch sees no CUDA device")
+    if requested.startswith("cuda:") and processes.count() > 1:
+        raise ModelNotLoadable("several processes can't share one CUDA device: device must be auto or cpu")
     if requested in ("auto", "cuda"):
         return processes.accelerator() if available else torch.device("cpu")
     return torch.device(requested)

@@ -25,7 +25,9 @@ class LoraSettings(Strict):
     dropout: float = Field(
         default=0.0, ge=0.0, lt=1.0, description="on the adapter's input while training; then rows aren't packed"
     )
-    scope: Literal["language", "language+vision", "language-names"] = "language"
+    scope: Literal["language", "language+vision", "language-names"] = Field(
+        default="language", description="which linear layers are adapted: see above"
+    )
 
 
 class Targets(Strict):
@@ -37,7 +39,7 @@ class Targets(Strict):
     forget_rouge_l: float = Field(ge=0, le=1, description="of the forget set, at most")
     retain_fall: float | None = Field(default=None, ge=0, le=1, description="ROUGE-L lost on the retain set, at most")
     utility_fall: float | None = Field(default=None, ge=0, le=1, description="ROUGE-L lost on the utility set, at most")
-    every_steps: int = Field(default=10, ge=1, le=5000, description="how often it is measured")
+    every_steps: int = Field(default=10, ge=1, le=5000, description="steps from one check to the next")
     pairs: int = Field(default=32, ge=1, le=1000, description="pairs measured of each set")
 
 
@@ -50,7 +52,12 @@ class TrainingConfig(Strict):
     fewer batches; its last batch may be smaller.
     """
 
-    steps: int = Field(default=60, ge=1, le=5000, description="at most so many, where `epochs` are given too")
+    steps: int = Field(
+        default=60,
+        ge=1,
+        le=5000,
+        description="how many; the learning rate's schedule ends with them. At most so many, where `epochs` are given",
+    )
     epochs: int | None = Field(default=None, ge=1, le=100, description="at most so many passes over the smaller set")
     schedule: Literal["per-step", "per-epoch"] = Field(
         default="per-step",

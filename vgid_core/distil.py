@@ -4,48 +4,36 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from peft import PeftModel
-from torch import nn
 
 from vgid_core import processes
 from vgid_core.base_model import BaseModel, attach_adapter
-from vgid_core.checkpoints import Checkpoint, Checkpoints
+from vgid_core.checkpoints import Checkpoints
 from vgid_core.config import TrainingConfig, UnlearnConfig
 from vgid_core.data import Pair, PairSet
+from vgid_core.distiller import Distiller
 from vgid_core.early_stop import Watch
-from vgid_core.epochs import decay_by_epoch, draw_epochs
-from vgid_core.errors import TrainingDiverged
+from vgid_core.epochs import draw_epochs
 from vgid_core.fp8 import FP8_ROUNDING
 from vgid_core.fused_lora import fp8_products
 from vgid_core.gradient_checkpointing import recomputed_layers
-from vgid_core.lessons import Lesson, Role, Update, Updates
-from vgid_core.master_adamw import MasterAdamW
+from vgid_core.lessons import Role, Updates
 from vgid_core.methods import Run
+from vgid_core.optimizer import learning_rate
 from vgid_core.packed_model import Compiler
-from vgid_core.paths import AnswerPath, choose_path, telling_pairs
+from vgid_core.paths import choose_path, telling_pairs
 
 log = logging.getLogger(__name__)
 
 # It takes 25 to 43 s and saves 9 ms a pair at LLaVA-1.5-7B's shapes on one H100.
 _PAIRS_WORTH_COMPILING = 5000
 _MOST_COMPILATIONS = 64
-
-
-@dataclass(frozen=True)
-class BatchLoss:
-    """An update's losses, by term and part, before their weights; and the norm of its weighted gradient.
-
-    The first part of VGID's terms is the divergence, in nats per answer token; per pair where it is of all positions.
-    """
-
-    losses: Sequence[tuple[float, ...]]
-    gradient_norm: float
 
 
 @dataclass(frozen=True)
@@ -106,9 +94,9 @@ def distil(
             rounding = FP8_ROUNDING if config.training.fp8 else None
             pairs, by_row = telling_pairs([forget, retain]), config.method.row_by_row
             path = choose_path(base, pairs, config.lora, compiler, rounding, by_row)
+            trainer = Distiller(path, student, config, learning_rate(config.training, forget, retain))
             student.train(config.lora.dropout > 0)
             updates = config.method.begin(Run(base, path, config.training, config.seed))
-            trainer = Distiller(path, student, config, learning_rate(config.training, forget, retain))
             loop = _Loop(trainer, updates, config, watch, checkpoints)
             resumed_after, steps = loop.run(forget, retain, on_step)
     reason = "targets-held" if watch is not None and watch.held else "steps-done"
@@ -140,7 +128,7 @@ class _Loop:
         while done < training.steps and not (self.watch and self.watch.held):
             done += 1
             # Dropout's alone: batches and a method's noise have generators of their own.
-            torch.manual_seed(_seed_of(seed, done))
+            torch.manual_seed(step_seed(seed, done))
             loss = self._step(next(forget_batches), next(retain_batches))
             if on_step is not None:
                 on_step(done, loss)
@@ -180,8 +168,8 @@ class _Loop:
             self.checkpoints.save(self.trainer.checkpoint(step, checks))
 
 
-def _seed_of(seed: int, step: int) -> int:
-    """One for each step and process, without regard to the steps before."""
+def step_seed(seed: int, step: int) -> int:
+    """What dropout draws from in each step and process, whatever was drawn in the steps before."""
     return random.Random(f"{seed}/{step}/{processes.rank()}").getrandbits(63)
 
 
@@ -215,128 +203,3 @@ def draw_batches(items: PairSet, size: int, rng: random.Random) -> Iterator[list
                 queue += rng.sample(pairs, len(pairs))
         yield queue[:size]
         queue = queue[size:]
-
-
-class Distiller:
-    """A step's loss over micro-batches, and the optimiser. Where processes share a run, each computes its share."""
-
-    def __init__(
-        self,
-        path: AnswerPath,
-        student: PeftModel,
-        config: UnlearnConfig,
-        rate: Callable[[int], float] | None = None,
-    ) -> None:
-        """`rate` is the learning rate's factor at each 0-based step; warming up, then falling, if not given."""
-        self._path = path
-        self._training = config.training
-        self._in_step = config.shard_base
-        self._parameters = [p for p in student.parameters() if p.requires_grad]
-        self._optimizer = MasterAdamW(self._parameters, config.training)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self._optimizer.inner, rate or warm_up_then_decay(config.training)
-        )
-        self.micro_batch_size = config.training.micro_batch_size
-
-    def accumulate(self, update: Update) -> BatchLoss:
-        """Adds the gradient of an update's loss, a micro-batch at a time: their number changes memory alone."""
-        losses = [[0.0] * len(term.parts) for term in update]
-        for term, sums in zip(update, losses, strict=True):
-            tokens = sum(len(self._path.answer_ids(lesson.pair.answer)) for lesson in term.lessons)
-            counts = [tokens if part.per == "token" else len(term.lessons) for part in term.parts]
-            for lessons, counted in self._micro_batches(term.lessons):
-                values = term.values(lessons)
-                means = [counted * value.sum() / count for value, count in zip(values, counts, strict=True)]
-                total = sum(part.weight * mean for part, mean in zip(term.parts, means, strict=True))
-                total.backward()  # type: ignore[union-attr]
-                for index, mean in enumerate(means):
-                    sums[index] += float(mean.detach())
-        return self._of_all_processes(losses)
-
-    def update(self, update: Update) -> BatchLoss:
-        """One optimiser step. Raises TrainingDiverged before any weight is spoilt.
-
-        Where memory doesn't suffice, it begins anew with micro-batches half as large, for the rest of the run. Raises
-        OutOfMemoryError when one pair is too much.
-        """
-        result = self._gradient(update)
-        figures = [result.gradient_norm, *(value for parts in result.losses for value in parts)]
-        if not torch.isfinite(torch.tensor(figures)).all():
-            raise TrainingDiverged("a loss or gradient is not a finite number; try a lower learning rate")
-        if self._training.gradient_clip is not None:
-            norm = torch.tensor(result.gradient_norm)
-            nn.utils.clip_grads_with_norm_(self._parameters, self._training.gradient_clip, norm)
-        self._optimizer.step()
-        return result
-
-    def recall(self, update: Update) -> None:
-        """Leaves behind what computing an update would have left for later ones: what the path keeps of the base."""
-        for term in update:
-            for lessons, _ in self._micro_batches(term.lessons):
-                self._path.recall(partial(term.values, lessons))
-
-    def checkpoint(self, step: int, checks: Sequence[Mapping[str, object]]) -> Checkpoint:
-        """What `restore` needs to go on after this step."""
-        state = {name: value for name, value in self.schedule.state_dict().items() if name != "lr_lambdas"}
-        return Checkpoint(step, self.micro_batch_size, state, checks, self._optimizer.state())
-
-    def restore(self, found: Checkpoint) -> None:
-        """Puts adapter, optimiser, schedule and micro-batch size where they were. Raises CheckpointUnusable."""
-        self._optimizer.restore(found.tensors)
-        self.schedule.load_state_dict({**found.schedule, "lr_lambdas": [None]})
-        for group, rate in zip(self._optimizer.inner.param_groups, self.schedule.get_last_lr(), strict=True):
-            group["lr"] = rate
-        self.micro_batch_size = found.micro_batch_size
-
-    def _gradient(self, update: Update) -> BatchLoss:
-        while True:
-            self._optimizer.zero_grad()
-            largest = max((len(processes.share(term.lessons)[0]) for term in update), default=0)
-            try:
-                return self.accumulate(update)
-            except torch.OutOfMemoryError:
-                # Processes that pass through a shared base in step can't begin anew one by one.
-                if min(self.micro_batch_size, largest) <= 1 or self._in_step:
-                    raise
-            # Outside of the handler: its frames hold the tensors that filled the memory.
-            self.micro_batch_size = min(self.micro_batch_size, largest) // 2
-            log.warning("out of memory: going on with micro-batches of %d", self.micro_batch_size)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-
-    def _micro_batches(self, lessons: Sequence[Lesson]) -> Iterator[tuple[Sequence[Lesson], float]]:
-        """This process's lessons, a few at a time, each with how much it counts.
-
-        There are as many in every process, since these may share the base's weights: one that has no lessons left
-        computes another's, which counts nothing.
-        """
-        mine, most = processes.share(lessons)
-        for start in range(0, most, self.micro_batch_size):
-            part = mine[start : start + self.micro_batch_size]
-            yield (part, 1.0) if part else (lessons[:1], 0.0)
-
-    def _of_all_processes(self, losses: Sequence[list[float]]) -> BatchLoss:
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        figures = torch.tensor([value for sums in losses for value in sums], device=self._parameters[0].device)
-        processes.add_up([*gradients, figures])
-        values = iter(figures.tolist() if processes.count() > 1 else [value for sums in losses for value in sums])
-        norm = nn.utils.get_total_norm(gradients)
-        return BatchLoss([tuple(next(values) for _ in sums) for sums in losses], float(norm))
-
-
-def learning_rate(training: TrainingConfig, forget: PairSet, retain: PairSet) -> Callable[[int], float]:
-    """The learning rate's factor at each 0-based step, by the schedule asked for."""
-    if training.schedule == "per-epoch":
-        return decay_by_epoch(training, len(forget), len(retain))
-    return warm_up_then_decay(training)
-
-
-def warm_up_then_decay(training: TrainingConfig) -> Callable[[int], float]:
-    """Learning-rate factor of a 0-based step: linear up over the warm-up, linear down to a tenth at the end."""
-
-    def factor(step: int) -> float:
-        up = (step + 1) / training.warmup_steps if training.warmup_steps else 1.0
-        down = 1.0 - 0.9 * step / training.steps
-        return min(1.0, up) * max(0.1, down)
-
-    return factor

@@ -135,13 +135,14 @@ class PromptEncoder:
         inputs.pop("position_ids", None)
         mask = inputs["attention_mask"]
         width = int(mask.sum(-1).max()) if length is None else length
-        columns = torch.arange(width, device=mask.device) + mask.argmax(-1, keepdim=True)
-        real = torch.arange(width, device=mask.device) < mask.sum(-1, keepdim=True)
-        shape = mask.shape
+        columns = torch.arange(width, device=mask.device)
+        padding = columns >= mask.sum(-1, keepdim=True)
+        places = (columns + mask.argmax(-1, keepdim=True)).clamp(max=mask.shape[1] - 1)
+        every = torch.arange(len(mask), device=mask.device)[:, None]
         for name, value in inputs.items():
-            if value.shape == shape:
-                filler = self._tokenizer.pad_token_id if name == "input_ids" else 0
-                inputs[name] = value.gather(1, columns.clamp(max=shape[1] - 1)).where(real, filler)
+            if value.shape[:2] == mask.shape and not name.startswith("pixel_"):
+                inputs[name] = value[every, places]
+                inputs[name][padding] = self._tokenizer.pad_token_id if name == "input_ids" else 0
         return inputs
 
     def answer_ids(self, answer: str) -> list[int]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vgid_core.base_model import BaseModel
 from vgid_core.data import EncodedImage
+from vgid_core.errors import ModelNotSupported
 from vgid_core.lessons import Shown
 from vgid_core.perturb import replace_pixels
 
@@ -39,6 +40,8 @@ class VisionSide:
     def __init__(self, base: BaseModel) -> None:
         self._base = base
         self._inner: Any = base.model.base_model
+        if not hasattr(self._inner, "get_image_features"):
+            raise ModelNotSupported("the model has no image features in the place of tokens")
         self._taken = set(signature(type(self._inner).get_image_features).parameters)
         self._form: _Form | None = None
 

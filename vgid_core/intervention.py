@@ -60,7 +60,9 @@ class PerturbationConfig(Strict):
         if start is None or end is None:
             return self
         share = progress if self.course == "linear" else (1 - math.cos(math.pi * progress)) / 2
-        return PerturbationConfig(kind=self.kind, strength=start + share * (end - start))
+        between = (1 - share) * start + share * end
+        # Rounding may lead a hair out of the range.
+        return PerturbationConfig(kind=self.kind, strength=min(max(between, min(start, end)), max(start, end)))
 
     @property
     def changes(self) -> bool:

@@ -16,7 +16,7 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from vgid_core.errors import ModelNotSupported
 from vgid_core.intervention import PerturbationConfig
-from vgid_core.lessons import NoisePixels
+from vgid_core.lessons import NoisePixels, Shown
 
 _Perturbation = Callable[[Tensor, float, torch.Generator], Tensor]
 
@@ -37,28 +37,43 @@ def perturb(image: Image.Image, config: PerturbationConfig, generator: torch.Gen
     return result
 
 
-def draw_pixels(noise: NoisePixels, shape: tuple[int, ...]) -> Tensor:
-    """U[0, 1) of that shape, float32 on CPU: the same each time."""
-    return torch.rand(shape, generator=torch.Generator().manual_seed(noise.seed))
+def draw_pixels(noise: NoisePixels, like: Tensor) -> Tensor:
+    """U[0, 1) in the shape and precision of an image's normalised pixel values, the same each time.
+
+    Of values in tiles [image, tiles, channels, height, width], a tile of zeros is padding, by which some models know
+    it, and stays.
+    """
+    drawn = torch.rand(like.shape, generator=torch.Generator().manual_seed(noise.seed)).to(like)
+    return drawn if like.ndim < 5 else drawn * (like != 0).flatten(-3).any(-1)[..., None, None, None]
 
 
-def replace_pixels(inputs: Mapping[str, Tensor], images: Sequence[object]) -> dict[str, Tensor]:
+def replace_pixels(inputs: Mapping[str, Tensor], images: Sequence[Shown]) -> dict[str, Tensor]:
     """A processor's output for `images` with U[0, 1) for pixel values where an image is `NoisePixels`.
 
     Raises ModelNotSupported if the output doesn't tell which pixel values are whose.
     """
     if not any(isinstance(image, NoisePixels) for image in images):
         return dict(inputs)
-    pixels, grid = inputs["pixel_values"], inputs.get("image_grid_thw")
-    # Either a block for each image or, where images are cut into patches in one long list, as many as its grid has.
-    counts = [len(pixels) // len(images)] * len(images) if grid is None else [int(n) for n in grid.prod(-1)]
-    if sum(counts) != len(pixels) or len(counts) != len(images):
-        raise ModelNotSupported("noise in normalised pixels needs a processor that keeps an image's values together")
+    pixels = inputs["pixel_values"]
+    counts = _values_of_each(pixels, inputs.get("image_grid_thw"), images)
+    if counts is None:
+        raise ModelNotSupported("noise in normalised pixels needs images of one size with this model's processor")
     parts = [
-        draw_pixels(image, tuple(part.shape)).to(part) if isinstance(image, NoisePixels) else part
+        draw_pixels(image, part) if isinstance(image, NoisePixels) else part
         for image, part in zip(images, torch.split(pixels, counts), strict=True)
     ]
     return {**inputs, "pixel_values": torch.cat(parts)}
+
+
+def _values_of_each(pixels: Tensor, grid: Tensor | None, images: Sequence[Shown]) -> list[int] | None:
+    """Rows of `pixels` that are each image's: one, as many patches as its grid has, or tiles by its size."""
+    if len(pixels) == len(images):
+        return [1] * len(images)
+    if grid is not None:
+        return [int(count) for count in grid.prod(-1)]
+    if len(pixels) % len(images) or len({image.size for image in images}) > 1:
+        return None
+    return [len(pixels) // len(images)] * len(images)
 
 
 def _uniform(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Named settings: the method as the paper has it, and as the authors' code runs it. Source: method and code of VGID."""
+"""Named settings: VGID as the paper has it, and as the authors' code runs it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from vgid_core.methods.vgid import IMPERATIVE
 
-# The paper's (arXiv 2606.00105): both halves of the intervention, KL on answer tokens, both terms weighing the same.
-# The paper is silent on, or scans, everything else: that stays as `UnlearnConfig` has it.
+# The paper (arXiv 2606.00105): both halves of the intervention, KL on answer tokens, both terms weighing the same. The
+# adapter has the size that the authors' code gives it. What else a run needs stays as `UnlearnConfig` has it.
 _PAPER: dict[str, Any] = {
     "method": {
         "name": "vgid",

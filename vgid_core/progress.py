@@ -56,6 +56,7 @@ class ProgressTracker:
         self._entered = time.monotonic()
         self._durations: dict[Phase, float] = {}
         self._step = 0
+        self._inherited = 0.0  # share of the steps that an interrupted run had done
         self._losses: tuple[float | None, float | None] = (None, None)
         self._update: tuple[float | None, float | None] = (None, None)
 
@@ -79,6 +80,8 @@ class ProgressTracker:
         learning_rate: float | None = None,
     ) -> None:
         """Reports training step `step` (1-based) with its losses, and the norm and rate of its update."""
+        if self._step == 0:
+            self._inherited = (step - 1) / self._total_steps
         self._step, self._losses = step, (loss_forget, loss_retain)
         self._update = (gradient_norm, learning_rate)
         self._report(step / self._total_steps)
@@ -97,8 +100,9 @@ class ProgressTracker:
         """Measured pace of this phase, plus a second evaluation as long as the first; None until there is a pace."""
         elapsed = time.monotonic() - self._entered
         baseline = self._durations.get(Phase.baseline)
-        if self._phase is Phase.distilling and share > 0 and baseline is not None:
-            return elapsed * (1 - share) / share + baseline
+        done = share - self._inherited
+        if self._phase is Phase.distilling and done > 0 and baseline is not None:
+            return elapsed * (1 - share) / done + baseline
         if self._phase is Phase.evaluating and baseline is not None:
             return max(0.0, baseline - elapsed)
         return 0.0 if self._phase is Phase.packaging else None

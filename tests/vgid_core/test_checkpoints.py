@@ -15,13 +15,14 @@ from safetensors.torch import save_file
 
 from tests.vgid_core.test_unlearn import CONFIG, spec
 from tests.vgid_core.tiny import SENTENCES, pair_set, save_tiny_model
-from vgid_core import Progress, UnlearnConfig, UnlearnResult, unlearn
+from vgid_core import Phase, Progress, UnlearnConfig, UnlearnResult, unlearn
 from vgid_core.base_model import load_base
 from vgid_core.checkpoints import Checkpoint, Checkpoints
 from vgid_core.config import TrainingConfig
 from vgid_core.distil import distil
 from vgid_core.errors import CheckpointUnusable
-from vgid_core.master_adamw import MasterAdamW
+from vgid_core.optimizer import MasterAdamW
+from vgid_core.progress import ProgressTracker
 
 WEIGHTS = "adapter_model.safetensors"
 # Many more retain pairs than a step takes or the evaluation looks at: what the base says to them comes in on the way.
@@ -67,11 +68,21 @@ def interrupted(model: Path, folder: Path, settings: UnlearnConfig, stop_at: int
     [
         {"method": {"perturbation": {"kind": "gaussian"}}},
         {"method": {"noise_draws": 2}},
-        {"lora": {"dropout": 0.2}},
-        {"dtype": "bfloat16"},
+        {"method": {"perturbation": {"kind": "diffusion", "strength": 100, "final_strength": 900}}},
+        {"preset": "public-code", "training": {"steps": 5, "epochs": 5, "learning_rate": 3e-3}},
+        {"lora": {"dropout": 0.2}, "training": TRAINING | {"epochs": 9, "schedule": "per-epoch"}},
+        {"dtype": "bfloat16", "method": {"name": "npo"}},
         {"base_weights": "nf4", "training": TRAINING | {"gradient_checkpointing": True}},
     ],
-    ids=["fresh noise", "fixed draws", "dropout", "bfloat16", "4 bits, layers computed again"],
+    ids=[
+        "fresh noise",
+        "fixed draws",
+        "changing strength",
+        "public code",
+        "dropout, by epochs",
+        "NPO in bfloat16",
+        "4 bits, layers computed again",
+    ],
 )
 def test_an_interrupted_run_goes_on_to_the_same_adapter(
     tiny_folder: Path, tmp_path: Path, changes: dict[str, object]
@@ -203,6 +214,19 @@ def test_a_run_without_checkpoints_for_so_long_leaves_one_at_its_end_alone(tiny_
     last = checkpoints.load()
     assert last is not None
     assert last.step == 5
+
+
+def test_the_time_that_is_left_counts_from_where_a_run_was_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("vgid_core.progress.time.monotonic", lambda: now[0])
+    heard: list[Progress] = []
+    tracker = ProgressTracker(100, heard.append)
+    for phase, seconds in {Phase.baseline: 7.0, Phase.distilling: 4.0}.items():
+        tracker.enter(phase)
+        now[0] += seconds
+    for step in (81, 82):
+        tracker.step_done(step, 1.0, 1.0)
+    assert [progress.seconds_left for progress in heard[-2:]] == pytest.approx([4 * 19 + 7, 2 * 18 + 7])
 
 
 @settings(max_examples=20, deadline=None)

@@ -13,11 +13,12 @@ from tests.vgid_core.tiny import pair_set, picture
 from vgid_core.base_model import BaseModel, adapter_off, answer_logits, attach_adapter, require_trained
 from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.data import EncodedImage, Pair, PairSet
-from vgid_core.distil import BatchLoss, Distiller, distil, draw_batches
+from vgid_core.distil import distil, draw_batches
+from vgid_core.distiller import BatchLoss, Distiller
 from vgid_core.errors import AdapterUntrained, TrainingDiverged
 from vgid_core.intervention import PerturbationConfig
-from vgid_core.master_adamw import MasterAdamW
 from vgid_core.methods import Run, Vgid
+from vgid_core.optimizer import MasterAdamW
 from vgid_core.paths import AnswerPath, PackedPath, PlainPath
 from vgid_core.perturb import perturb
 from vgid_core.teaching import Teacher

@@ -24,9 +24,10 @@ from tests.vgid_core.tiny import SENTENCES, save_tiny_model
 from tests.vgid_core.tiny_qwen import save_tiny_qwen
 from vgid_core import EncodedImage, Pair, PairSet, Progress, UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.base_model import BaseModel, answer_logits, attach_adapter, load_base, read_base
-from vgid_core.lessons import Lesson
+from vgid_core.errors import ModelNotSupported
+from vgid_core.lessons import Lesson, NoisePixels
 from vgid_core.model_check import check_model, generation_deviation
-from vgid_core.paths import PackedPath, PlainPath, encode_pairs, generate
+from vgid_core.paths import PackedPath, PlainPath, choose_path, encode_pairs, generate
 
 # PaliGemma's processor makes labels of tensors in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -191,9 +192,34 @@ def test_rows_of_a_batch_are_what_they_are_alone(family: Family) -> None:
     assert torch.allclose(together, alone, atol=2e-5)
 
 
-@pytest.mark.parametrize(
-    "family", [kind for kind, path in documented_paths().items() if path == "packed"], indirect=True
-)
+def test_rows_from_the_first_column_on_say_the_same(family: Family) -> None:
+    base = load_base(str(family.folder), CONFIG)
+    pairs = pairs_of(0, 6)
+    batch = encode_pairs(base, pairs)
+    texts = [pair.question for pair in pairs], [pair.answer for pair in pairs]
+    rows = base.encoder.rows([pair.image.decode() for pair in pairs], *texts)
+    with torch.no_grad():
+        own, found = answer_logits(base, batch), base.model(**rows, use_cache=False).logits
+    for index, pair in enumerate(pairs):
+        length, end = len(base.encoder.answer_ids(pair.answer)), int(rows["attention_mask"][index].sum())
+        assert torch.allclose(found[index, end - length - 1 : end - 1], own[index, :length], atol=2e-5)
+
+
+def test_noise_in_place_of_pixels_leaves_what_fills_up_a_batch_alone(family: Family) -> None:
+    """Tiles that only pad a batch stay empty; else an image's noise would depend on its neighbours."""
+    base = load_base(str(family.folder), CONFIG)
+    path = PlainPath(base)
+    lessons = [Lesson(pair, NoisePixels(pair.image, seed), pair.question) for seed, pair in enumerate(pairs_of(0, 6))]
+    alone = torch.cat([path.teacher_logits([lesson]) for lesson in lessons])
+    assert not torch.allclose(alone, path.teacher_logits([Lesson.retain(lesson.pair) for lesson in lessons]), atol=0.1)
+    if family.kind == "internvl":  # one list of tiles, which doesn't say whose they are
+        with pytest.raises(ModelNotSupported, match="keeps an image's values together"):
+            path.teacher_logits(lessons)
+    else:
+        assert torch.allclose(path.teacher_logits(lessons), alone, atol=2e-5)
+
+
+@pytest.mark.parametrize("family", PACKED, indirect=True)
 def test_packed_rows_are_the_plain_ones_where_they_are_taken(family: Family) -> None:
     base = load_base(str(family.folder), CONFIG)
     student = attach_adapter(base, CONFIG.lora)
@@ -257,6 +283,18 @@ def test_a_prompt_begins_once(tmp_path: Path) -> None:
         base = load_base(str(FAMILIES[kind](tmp_path / kind)), CONFIG)
         prompt = base.encoder.prompts([photo(0).decode()], [SENTENCES[0]])["input_ids"][0].tolist()
         assert prompt.count(base.encoder._tokenizer.bos_token_id) == 1, kind
+
+
+def test_paligemma_2_with_its_windows_and_capped_logits(tmp_path: Path) -> None:
+    text = {
+        "model_type": "gemma2",
+        "sliding_window": 8,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "query_pre_attn_scalar": 16,
+    }
+    base = load_base(str(paligemma.save_tiny(tmp_path / "model", **text)), CONFIG)
+    assert generation_deviation(base, pairs_of(0, 6)) < 1e-5
+    assert choose_path(base, pairs_of(0, 4), CONFIG.lora).name == "plain"
 
 
 def test_a_template_of_ones_own_frames_paligemmas_prompt(tmp_path: Path) -> None:

@@ -13,16 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.vgid_core.test_families import FAMILIES, pairs_of
 from tests.vgid_core.test_packing import photo
-from tests.vgid_core.tiny import SENTENCES, pair_set
-from tests.vgid_core.tiny_qwen import save_tiny_qwen
-from vgid_core import Pair, UnlearnConfig, UnlearnSpec, unlearn
+from tests.vgid_core.tiny import pair_set
+from vgid_core import UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.base_model import load_base
+from vgid_core.config import LoraSettings
 from vgid_core.errors import ModelNotSupported
 from vgid_core.intervention import STRENGTHS, PerturbationConfig
 from vgid_core.lessons import Lesson, NoisePixels
 from vgid_core.methods import Vgid
-from vgid_core.paths import PackedPath, PlainPath
+from vgid_core.paths import PackedPath, PlainPath, choose_path
 from vgid_core.perturb import draw_pixels, perturb, replace_pixels
 from vgid_core.teaching import Teacher
 from vgid_core.vgid_terms import whole_row_term
@@ -52,6 +53,11 @@ def test_a_strength_stays_between_its_ends_and_starts_and_arrives_there(values: 
     assert low - 1e-9 <= middle <= high + 1e-9
     assert config.at(0).effective_strength == values["strength"]
     assert config.at(1).effective_strength == pytest.approx(values["final_strength"])
+
+
+def test_a_strength_may_end_at_the_least_that_there_is() -> None:
+    config = PerturbationConfig(kind="gaussian", strength=3.0, final_strength=STRENGTHS["gaussian"][0])
+    assert config.at(1).strength == STRENGTHS["gaussian"][0]
 
 
 def test_linear_goes_evenly_and_cosine_slowly_at_both_ends() -> None:
@@ -148,31 +154,55 @@ def test_fixed_draws_of_noise_in_pixel_values_come_again() -> None:
     assert len(seeds) == 2
 
 
-def test_noise_replaces_the_right_images_values_in_either_layout() -> None:
+def test_noise_replaces_the_right_images_values_in_any_layout() -> None:
     image = FORGET.pairs[0].image
     noise = [NoisePixels(image, 1), image, NoisePixels(image, 2)]
     blocks = replace_pixels({"pixel_values": torch.full((3, 2, 4, 4), 9.0)}, noise)["pixel_values"]
-    assert torch.equal(blocks[0], draw_pixels(noise[0], (1, 2, 4, 4))[0])
+    assert torch.equal(blocks[:1], draw_pixels(noise[0], torch.ones(1, 2, 4, 4)))
     assert (blocks[1] == 9).all()
     grid = torch.tensor([[1, 2, 2], [1, 2, 3], [1, 1, 2]])
     patches = replace_pixels({"pixel_values": torch.full((12, 5), 9.0), "image_grid_thw": grid}, noise)["pixel_values"]
-    assert torch.equal(patches[:4], draw_pixels(noise[0], (4, 5)))
+    assert torch.equal(patches[:4], draw_pixels(noise[0], torch.ones(4, 5)))
     assert (patches[4:10] == 9).all()
-    assert torch.equal(patches[10:], draw_pixels(noise[2], (2, 5)))
-    with pytest.raises(ModelNotSupported, match="keeps an image's values together"):
-        replace_pixels({"pixel_values": torch.zeros(4, 5)}, noise)
+    assert torch.equal(patches[10:], draw_pixels(noise[2], torch.ones(2, 5)))
+    tiles = replace_pixels({"pixel_values": torch.full((6, 2, 4, 4), 9.0)}, noise)["pixel_values"]
+    assert (tiles[2:4] == 9).all()
+    assert not (tiles[[0, 1, 4, 5]] == 9).any()
 
 
-def test_noise_and_whole_rows_hold_where_images_have_sizes_of_their_own(tmp_path: Path) -> None:
-    base = load_base(str(save_tiny_qwen(tmp_path / "m")), UnlearnConfig(device="cpu"))
-    pairs = [Pair(photo(i), SENTENCES[i % 3], SENTENCES[3 + i]) for i in range(4)]
+def test_tiles_that_are_padding_stay_it() -> None:
+    values = torch.full((1, 3, 2, 4, 4), 9.0)
+    values[0, 2] = 0
+    (noise,) = replace_pixels({"pixel_values": values}, [NoisePixels(FORGET.pairs[0].image, 1)])["pixel_values"]
+    assert (noise[:2] > 0).any()
+    assert (noise[2] == 0).all()
+
+
+def test_values_that_could_be_either_images_are_refused() -> None:
+    noise = [NoisePixels(photo(0), 1), NoisePixels(photo(1), 2)]
+    with pytest.raises(ModelNotSupported, match="images of one size"):
+        replace_pixels({"pixel_values": torch.zeros(4, 2, 4, 4)}, noise)
+
+
+@pytest.mark.parametrize("kind", ["llava_next", "qwen2_5_vl", "idefics3", "mllama"])
+def test_noise_and_whole_rows_hold_where_images_have_sizes_of_their_own(kind: str, tmp_path: Path) -> None:
+    base = load_base(str(FAMILIES[kind](tmp_path / "m")), UnlearnConfig(device="cpu"))
+    pairs = pairs_of(0, 4)
     assert len({pair.image.size for pair in pairs}) > 1
+    images, questions = [pair.image.decode() for pair in pairs], [pair.question for pair in pairs]
     lessons = [Lesson(pair, NoisePixels(pair.image, index), pair.question) for index, pair in enumerate(pairs)]
+    path = PlainPath(base)
     with torch.no_grad():
-        plain, packed = (path(base).teacher_logits(lessons) for path in (PlainPath, PackedPath))
-        assert torch.allclose(plain, packed, atol=1e-4)
-        clean = PlainPath(base).teacher_logits([Lesson.retain(pair) for pair in pairs])
-        assert not torch.allclose(plain, clean, atol=1e-2)
+        rows = base.encoder.rows(images, questions, [pair.answer for pair in pairs])
+        logits, ends = base.model(**rows, use_cache=False).logits, rows["attention_mask"].sum(-1)
+        lengths = [len(path.answer_ids(pair.answer)) for pair in pairs]
+        answers = [row[end - n - 1 : end - 1] for row, end, n in zip(logits, ends, lengths, strict=True)]
+        assert torch.allclose(torch.cat(answers), path.student_logits(pairs), atol=1e-4)
+        noised = path.teacher_logits(lessons)
+        assert torch.allclose(noised, torch.cat([path.teacher_logits([lesson]) for lesson in lessons]), atol=1e-4)
+        assert not torch.allclose(noised, path.student_logits(pairs), atol=1e-2)
+        if choose_path(base, pairs, LoraSettings()).name == "packed":
+            assert torch.allclose(PackedPath(base).teacher_logits(lessons), noised, atol=1e-4)
         term = whole_row_term(base, "forget", lessons, 1.0)
         (together,) = term.values(lessons)
         alone = torch.cat([term.values([lesson])[0] for lesson in lessons])

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from tests.vgid_core.test_distil import FORGET, PATHS, RETAIN, MakePath, config, scrambled_adapter
-from tests.vgid_core.test_packing import FAMILIES
+from tests.vgid_core.test_families import FAMILIES
 from tests.vgid_core.test_unlearn import spec
 from tests.vgid_core.tiny import pair_set
 from vgid_core import UnlearnConfig, unlearn
 from vgid_core.base_model import BaseModel, attach_adapter, load_base, require_trained
 from vgid_core.config import LoraSettings
-from vgid_core.distil import Distiller, distil
+from vgid_core.distil import distil
+from vgid_core.distiller import Distiller
 from vgid_core.errors import OutOfMemory
 from vgid_core.gradient_checkpointing import recomputed_layers
 from vgid_core.lessons import Lesson
@@ -119,23 +120,26 @@ def gradients(
     return {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("make", PATHS, ids=["plain", "packed"])
+# PaliGemma's processor makes labels of tensors in a way that NumPy 2 warns of.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_layers_computed_again_have_the_same_gradients(family: str, make: MakePath, tmp_path: Path) -> None:
+def test_layers_computed_again_have_the_same_gradients(family: str, tmp_path: Path) -> None:
+    """On both paths, where the family has both."""
     base = load_base(str(FAMILIES[family](tmp_path / "m")), config())
     student = scrambled_adapter(base)
-    path = make(base)
-    expected = gradients(base, student, path, config())
-    passes = counted_passes(base)
-    with recomputed_layers(base.model):
-        found = gradients(base, student, path, config())
-    first, last = passes()
-    assert first > last, "the first layer was computed again, the last one wasn't"
-    assert found.keys() == expected.keys()
-    assert len(found) == sum(p.requires_grad for p in student.parameters())
-    for name, gradient in found.items():
-        assert torch.allclose(gradient, expected[name], rtol=1e-5, atol=1e-5), name
-    assert all(bool(gradient.any()) for name, gradient in found.items() if ".lora_B." in name)
+    chosen = choose_path(base, RETAIN.pairs[:3], LoraSettings())
+    for path in [chosen] if chosen.name == PlainPath.name else [chosen, PlainPath(base)]:
+        expected = gradients(base, student, path, config())
+        passes = counted_passes(base)
+        with recomputed_layers(base.model):
+            found = gradients(base, student, path, config())
+        first, last = passes()
+        assert first > last, "the first layer was computed again, the last one wasn't"
+        assert found.keys() == expected.keys()
+        assert len(found) == sum(p.requires_grad for p in student.parameters())
+        for name, gradient in found.items():
+            assert torch.allclose(gradient, expected[name], rtol=1e-5, atol=1e-5), name
+        assert all(bool(gradient.any()) for name, gradient in found.items() if ".lora_B." in name)
 
 
 def counted_passes(base: BaseModel) -> Callable[[], tuple[int, int]]:

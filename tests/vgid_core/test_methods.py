@@ -17,7 +17,8 @@ from vgid_core import UnlearnSpec, unlearn
 from vgid_core.base_model import BaseModel, load_base, require_trained
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import Pair
-from vgid_core.distil import BatchLoss, Distiller, distil
+from vgid_core.distil import distil
+from vgid_core.distiller import BatchLoss, Distiller
 from vgid_core.methods import Run, Vgid
 from vgid_core.paths import AnswerPath, PackedPath, PlainPath
 

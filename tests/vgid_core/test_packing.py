@@ -83,6 +83,22 @@ def test_losses_and_gradients_are_those_of_separate_rows(
         assert float((ours - theirs).abs().max()) <= 1e-5 * scale
 
 
+def test_log_probabilities_and_layers_are_those_of_separate_rows(student: tuple[BaseModel, torch.nn.Module]) -> None:
+    base, adapted = student
+    pairs = [Pair(photo(i // 2), SENTENCES[i % 3], SENTENCES[4 + i % 4]) for i in range(5)]
+    lessons = [Lesson(pair, noise(0), f"Forget. {pair.question}") for pair in pairs]
+    found = []
+    for path in (PlainPath(base), PackedPath(base)):
+        adapted.zero_grad()
+        mine, states = path.student_log_probability(pairs), path.student_states(pairs, 0)
+        (mine.sum() + states.square().mean()).backward()
+        theirs = [path.teacher_log_probability(lessons), path.teacher_states(lessons, 0)]
+        gradients = [p.grad for p in adapted.parameters() if p.grad is not None]
+        found.append([mine.detach(), states.detach(), *theirs, *gradients])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, atol=1e-5 * max(1.0, float(one.abs().max())))
+
+
 def test_the_packed_path_is_taken_where_it_is_proven(student: tuple[BaseModel, torch.nn.Module]) -> None:
     base, _adapted = student
     pairs = [Pair(photo(i // 2), SENTENCES[i], SENTENCES[4 + i]) for i in range(4)]

@@ -22,10 +22,12 @@ from tests.vgid_core.tiny import pair_set
 from vgid_core import Pair, UnlearnConfig
 from vgid_core.base_model import BaseModel, adapter_off, attach_adapter, load_base, require_trained
 from vgid_core.config import LoraSettings, TrainingConfig
-from vgid_core.distil import Distiller, distil, learning_rate
+from vgid_core.distil import distil
+from vgid_core.distiller import Distiller
 from vgid_core.epochs import draw_epochs
 from vgid_core.lessons import NoisePixels
 from vgid_core.methods import Run
+from vgid_core.optimizer import learning_rate
 from vgid_core.paths import PackedPath, PlainPath
 from vgid_core.perturb import draw_pixels
 from vgid_core.teaching import Teacher
@@ -54,7 +56,7 @@ def every_position(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor
 def noise_of(lessons: list) -> torch.Tensor:
     """Pixel values of the noise that the lessons show."""
     assert all(isinstance(lesson.shown, NoisePixels) for lesson in lessons)
-    return torch.cat([draw_pixels(lesson.shown, (1, 3, 32, 32)) for lesson in lessons])
+    return torch.cat([draw_pixels(lesson.shown, torch.ones(1, 3, 32, 32)) for lesson in lessons])
 
 
 def scrambled(base: BaseModel, lora: LoraSettings) -> PeftModel:
@@ -281,51 +283,3 @@ def test_half_precision_weights_become_float32_as_the_public_code_makes_them(tin
     for name, value in theirs.named_parameters():
         assert value.dtype == ours[name].dtype == torch.float32
         assert torch.equal(value, ours[name])
-
-
-# All of it
-
-
-def test_two_epochs_give_the_adapter_of_the_loop_written_out(base: BaseModel) -> None:
-    """A forget batch, then a retain batch, an AdamW step each, dropout drawn alike; nothing clipped."""
-    config = preset(learning_rate=3e-3)
-    model = copy.deepcopy(base.model)
-    distilled = distil(base, FORGET, RETAIN, config)
-    assert distilled.path == "plain"
-    expected = by_hand(base, model, config)
-    found = {name: value for name, value in distilled.student.named_parameters() if "lora_" in name}
-    assert set(found) == set(expected)
-    for name, value in expected.items():
-        assert torch.allclose(found[name], value, atol=2e-4), name
-    moved = max(float(value.abs().max()) for name, value in expected.items() if ".lora_B." in name)
-    assert moved > 5e-3, "far more than they may differ by"
-
-
-def by_hand(base: BaseModel, model: torch.nn.Module, config: UnlearnConfig) -> dict[str, torch.Tensor]:
-    teacher, noise = copy.deepcopy(model).eval(), Teacher(config.method, config.seed)
-    batches = [
-        draw_epochs(items, 4, random.Random(config.seed + index), steps=2)
-        for index, items in enumerate([FORGET, RETAIN])
-    ]
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        lora = LoraConfig(
-            r=16, lora_alpha=16, lora_dropout=0.05, target_modules=LANGUAGE_NAMES, init_lora_weights="gaussian"
-        )
-        student = get_peft_model(model, lora).train()
-        optimizer = torch.optim.AdamW(student.parameters(), lr=config.training.learning_rate, weight_decay=0.0)
-        schedule = get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=(2 + 3) * 2)
-        for _ in range(2):
-            for _ in range(2):
-                for role in (0, 1):
-                    pairs = next(batches[role])
-                    inputs = rows(base, pairs)
-                    shown = {"pixel_values": noise_of(noise.lessons(pairs))} if role == 0 else {}
-                    logits = student(**inputs).logits
-                    with torch.no_grad():
-                        target = teacher(**(inputs | shown)).logits
-                    every_position(logits, target).backward()
-                    optimizer.step()
-                    optimizer.zero_grad()
-            schedule.step()
-    return {name: value.detach() for name, value in student.named_parameters() if "lora_" in name}

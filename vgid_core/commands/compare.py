@@ -20,6 +20,7 @@ from vgid_core.compare.plan import Budget, ComparisonData, ComparisonPlan
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import DataError, PairSet
 from vgid_core.errors import UnlearnError
+from vgid_core.readers import read_set
 
 _DEFAULT = Budget()
 _FAILED, _USAGE = 1, 2
@@ -33,18 +34,19 @@ def _listed(numbers: Iterable[float]) -> str:
 
 def compare(
     model: Annotated[str, typer.Argument(help="The base: a local folder or a hub id.")],
-    forget: Annotated[Path, typer.Option(help="What is to be forgotten: JSONL, a line may name its answer's fact.")],
-    retain: Annotated[Path, typer.Option(help="What must stay and is trained on, as JSONL.")],
+    forget: Annotated[str, typer.Option(metavar="SOURCE", help="What is to be forgotten: a path, or format:path.")],
+    retain: Annotated[str, typer.Option(metavar="SOURCE", help="What must stay and is trained on.")],
     out: Annotated[Path, typer.Option(help="Folder for comparison.json, .md and .png.")],
     probe: Annotated[
         list[str] | None,
-        typer.Option(metavar="[NAME=]FILE", help="About what is forgotten, never trained on; repeatable."),
+        typer.Option(metavar="[NAME=]SOURCE", help="About what is forgotten, never trained on; repeatable."),
     ] = None,
     utility: Annotated[
-        list[str] | None, typer.Option(metavar="[NAME=]FILE", help="What must stay, never trained on; repeatable.")
+        list[str] | None, typer.Option(metavar="[NAME=]SOURCE", help="What must stay, never trained on; repeatable.")
     ] = None,
     never_seen: Annotated[
-        Path | None, typer.Option(help="Pairs like the forget set's that the base never saw: for membership attacks.")
+        str | None,
+        typer.Option(metavar="SOURCE", help="Like the forget set, but unknown to the base: for membership attacks."),
     ] = None,
     twin: Annotated[str | None, typer.Option(help="A model that was trained without what is forgotten.")] = None,
     methods: Annotated[str | None, typer.Option(help="Some of: " + ", ".join(known()) + "; else all.")] = None,
@@ -53,7 +55,7 @@ def compare(
     retain_weights: Annotated[str, typer.Option(help="To try with each.")] = _listed(_DEFAULT.retain_weights),
     steps: Annotated[str, typer.Option(help="To try with each.")] = _listed(_DEFAULT.steps),
     config: Annotated[
-        Path | None, typer.Option(help="TOML of other settings for every run, e.g. [lora] and [evaluation].")
+        Path | None, typer.Option(help="TOML of other settings for every run, such as its lora and evaluation.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in the folder.")] = False,
@@ -73,8 +75,10 @@ def compare(
         _run(plan, data, model, twin, out, resume, console)
     except ValidationError as error:
         _stop("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()), _USAGE)
-    except (DataError, FileNotFoundError, tomllib.TOMLDecodeError) as error:
+    except (DataError, tomllib.TOMLDecodeError) as error:
         _stop(str(error), _USAGE)
+    except OSError as error:  # a file of the data, or a model's
+        _stop(str(error).partition("\n")[0], _USAGE)
     except UnlearnError as error:
         _stop(str(error), _FAILED)
     except KeyboardInterrupt:
@@ -111,26 +115,30 @@ def _run(
         _stop("no method came through", _FAILED)
 
 
-def _data(forget: Path, retain: Path, probes: list[str], utility: list[str], never_seen: Path | None) -> ComparisonData:
-    forgotten = PairSet.from_jsonl(forget, "forget")
+def _data(forget: str, retain: str, probes: list[str], utility: list[str], never_seen: str | None) -> ComparisonData:
+    forgotten = read_set(forget, "forget")
     return ComparisonData(
         forget=forgotten,
-        retain=PairSet.from_jsonl(retain, "retain"),
-        probes=tuple(map(measured_set, probes)),
-        utility=tuple(map(measured_set, utility)),
-        never_seen=None if never_seen is None else PairSet.from_jsonl(never_seen, "never_seen"),
+        retain=read_set(retain, "retain"),
+        probes=tuple(map(_named_set, probes)),
+        utility=tuple(map(_named_set, utility)),
+        never_seen=None if never_seen is None else read_set(never_seen, "never_seen"),
         facts=read_facts(forget, forgotten),
     )
 
 
-def measured_set(given: str) -> PairSet:
-    """A set by `name=file`, or by a file alone, whose name it then has."""
-    name, separator, file = given.partition("=")
-    return PairSet.from_jsonl(file, name) if separator else PairSet.from_jsonl(given)
+def _named_set(given: str) -> PairSet:
+    """A set by `name=source`, or by a source alone, after which it is called."""
+    name, separator, source = given.partition("=")
+    return read_set(source, name) if separator else read_set(given)
 
 
 def _toml(path: Path | None) -> dict[str, Any]:
-    return {} if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
+    """Settings of a file. Raises DataError for those that a comparison sets itself."""
+    values = {} if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
+    for name in {"method", "seed"} & set(values):
+        raise DataError("is what a comparison sets itself", f"config.{name}")
+    return values
 
 
 def _numbers(text: str, option: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:

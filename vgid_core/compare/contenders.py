@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from vgid_core.intervention import PerturbationConfig
-from vgid_core.methods import AnyMethod, Method, Vgid
+from vgid_core.methods import AnyMethod, Vgid
 
 _UNDISTURBED = PerturbationConfig(kind="none")
 
@@ -20,13 +20,13 @@ class Contender:
     """
 
     name: str
-    method: Method
+    method: AnyMethod
     trained: bool = True
 
 
 def known() -> dict[str, Contender]:
     """All contenders by name. A method that joins `AnyMethod` is among them."""
-    classes: list[type[Method]] = list(get_args(get_args(AnyMethod)[0]))
+    classes: list[type[AnyMethod]] = list(get_args(get_args(AnyMethod)[0]))
     found = [Contender(method.name, method) for method in (each.model_validate({}) for each in classes)]
     found += [
         Contender("vgid-noise-only", Vgid(instruction="")),

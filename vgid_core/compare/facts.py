@@ -14,11 +14,14 @@ from vgid_core.data import DataError, Pair, PairSet
 Item = TypeVar("Item")
 
 
-def read_facts(path: Path, pairs: PairSet) -> tuple[Fact, ...]:
-    """A fact a pair of the JSONL file that `pairs` came from: its line's "fact", a part of the answer, if it has one.
+def read_facts(source: str, pairs: PairSet) -> tuple[Fact, ...]:
+    """A fact a pair of the set that was read from `source`: what a JSONL line names as "fact", if it does.
 
     Raises DataError naming the line whose fact isn't part of its answer.
     """
+    path = Path(source.removeprefix("jsonl:"))
+    if path.suffix != ".jsonl":
+        return tuple(map(second_half, pairs))
     lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     facts = []
     for index, (line, pair) in enumerate(zip(lines, pairs, strict=True)):

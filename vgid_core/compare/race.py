@@ -15,7 +15,7 @@ from vgid_core.base_model import BaseModel, choose_device, digest_of, load_base,
 from vgid_core.compare import measure
 from vgid_core.compare.contenders import Contender, known
 from vgid_core.compare.plan import ComparisonData, ComparisonPlan, Part, Setting
-from vgid_core.compare.record import Record, Row
+from vgid_core.compare.record import Record, Row, Terms
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import DataError
 from vgid_core.distil import StepLoss, distil
@@ -41,17 +41,17 @@ class Moment:
 Watch = Callable[[Moment], None]
 
 
-def terms_of(plan: ComparisonPlan, data: ComparisonData, model: str, twin: str | None) -> dict[str, Any]:
-    """All that decides a row besides its own method, setting and seed."""
-    return {
-        "data": data.digests,
-        "config": plan.config.model_dump(mode="json", exclude={"method", "seed"}),
-        "attacks": plan.attacks.model_dump(mode="json"),
-        "budget": plan.budget.model_dump(mode="json"),
-        "tuning_seed": plan.tuning_seed,
-        "model": digest_of(model),
-        "twin": None if twin is None else digest_of(twin),
-    }
+def terms_of(plan: ComparisonPlan, data: ComparisonData, model: str, twin: str | None) -> Terms:
+    """What the rows of this comparison hold for. Raises OSError or ModelNotLoadable for a model that isn't there."""
+    return Terms(
+        data=data.digests,
+        config=plan.config,
+        budget=plan.budget,
+        attacks=plan.attacks,
+        tuning_seed=plan.tuning_seed,
+        model=digest_of(model),
+        twin=None if twin is None else digest_of(twin),
+    )
 
 
 def about(plan: ComparisonPlan) -> dict[str, Any]:
@@ -134,8 +134,7 @@ class _Race:
         return found
 
     def _row(self, contender: Contender, stage: Any, setting: Setting | None, seed: int) -> None:
-        method = contender.method.model_dump(mode="json")
-        row = Row(name=contender.name, stage=stage, method=method, setting=setting, seed=seed)
+        row = Row(name=contender.name, stage=stage, method=contender.method, setting=setting, seed=seed)
         what = f"{contender.name}{'' if setting is None else f' ({setting})'}, seed {seed}"
         self._tell(what)
         if self._record.found(row) is None:
@@ -194,7 +193,7 @@ def _is_current(row: Row) -> bool:
     if row.stage == "reference" or row.error is not None:
         return row.error is None
     contender = known().get(row.name)
-    return contender is not None and contender.method.model_dump(mode="json") == row.method
+    return contender is not None and contender.method == row.method
 
 
 def _reason(error: Exception) -> str:

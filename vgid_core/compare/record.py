@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, field_validator
 
-from vgid_core.compare.plan import Setting
+from vgid_core.compare.plan import AttackPlan, Budget, Setting
+from vgid_core.config import UnlearnConfig
 from vgid_core.errors import UnlearnError
+from vgid_core.methods import AnyMethod, Vgid
 from vgid_core.strict import Strict
 
 FORMAT = "vgid-comparison/1"
@@ -25,6 +27,23 @@ class RecordUnusable(UnlearnError):
     code = "comparison-unusable"
 
 
+class Terms(Strict):
+    """All that decides a row besides its own method, setting and seed. Models and sets go by their digests."""
+
+    data: dict[str, str]
+    config: UnlearnConfig
+    budget: Budget
+    attacks: AttackPlan
+    tuning_seed: int
+    model: str
+    twin: str | None
+
+    @field_validator("config")
+    @classmethod
+    def _without_what_rows_say(cls, config: UnlearnConfig) -> UnlearnConfig:
+        return config.model_copy(update={"method": Vgid(), "seed": 0})
+
+
 class Row(Strict):
     """One model measured: a reference (the base, the twin), a trial of the tuning, or a run of what was chosen.
 
@@ -34,7 +53,7 @@ class Row(Strict):
 
     name: str
     stage: Stage
-    method: dict[str, Any] | None = None
+    method: AnyMethod | None = None
     setting: Setting | None = None
     seed: int | None = None
     figures: dict[str, float] = Field(default_factory=dict)
@@ -50,16 +69,19 @@ class Row(Strict):
 
 
 class Record:
-    """Rows beside what they hold for: `terms`, which must be the same where one goes on with them."""
+    """Rows beside what they hold for: `terms`, which must be the same where one goes on with them.
 
-    def __init__(self, path: Path, terms: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    What an older version of this library didn't know of settings counts as their defaults.
+    """
+
+    def __init__(self, path: Path, terms: Terms, about: Mapping[str, Any]) -> None:
         self.path = path
         self.rows: list[Row] = []
-        self._terms = json.loads(json.dumps(terms))
+        self._terms = terms
         self._about = dict(about)
 
     @classmethod
-    def open(cls, path: Path, terms: Mapping[str, Any], about: Mapping[str, Any], resume: bool) -> Self:
+    def open(cls, path: Path, terms: Terms, about: Mapping[str, Any], resume: bool) -> Self:
         """A new record, or with `resume` the one that is there. Raises RecordUnusable where that makes no sense."""
         record = cls(path, terms, about)
         if not path.exists():
@@ -68,10 +90,11 @@ class Record:
             raise RecordUnusable(f"{path.name} is there already: resume goes on with it, another folder starts anew")
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
+            then = Terms.model_validate(found["terms"])
             rows = [Row.model_validate(row) for row in found["rows"]]
-        except (ValueError, KeyError, TypeError, ValidationError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise RecordUnusable(f"{path.name} isn't a comparison's record: {type(error).__name__}") from None
-        differing = [name for name, value in record._terms.items() if found.get("terms", {}).get(name) != value]
+        differing = [name for name in Terms.model_fields if getattr(then, name) != getattr(terms, name)]
         if differing:
             raise RecordUnusable(f"{path.name} was made with other {', '.join(differing)}: start anew elsewhere")
         record.rows = rows
@@ -92,7 +115,7 @@ class Record:
             "format": FORMAT,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             **self._about,
-            "terms": self._terms,
+            "terms": self._terms.model_dump(mode="json"),
             "rows": [kept.model_dump(mode="json") for kept in self.rows],
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)

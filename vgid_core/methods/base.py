@@ -42,7 +42,11 @@ class Method(Strict):
 
     @abstractmethod
     def begin(self, run: Run) -> Updates:
-        """The function that makes each step's updates; what it keeps from step to step is its own."""
+        """The function that makes each step's updates; what it keeps from step to step is its own.
+
+        A run that was interrupted calls it for the steps that are done, too: it depends on them, the settings, the seed
+        and the base, but never on the student's weights, and computing a loss changes nothing in it.
+        """
 
     def reach(self, layers: int) -> int:
         """How many of the decoder's layers, counted from the first, its loss can train: those above get no adapter."""

@@ -26,7 +26,7 @@ class Vgid(Method):
     a forget batch and once on a retain batch. `instruction` may be empty, which leaves the visual half alone.
     """
 
-    title = "VGID (arXiv 2606.00105), KL on answer tokens"
+    title = "VGID (arXiv 2606.00105)"
 
     name: Literal["vgid"] = "vgid"
     perturbation: PerturbationConfig = PerturbationConfig()

@@ -78,7 +78,7 @@ def test_everything_is_run_once_and_gone_on_with(tiny_folder: Path, tmp_path: Pa
 
     figure.draw(again, tmp_path / "c.png")
     with Image.open(tmp_path / "c.png") as drawn:
-        assert drawn.size == (1240, 860)
+        assert drawn.size == (1240, 640)
     said = table.markdown(again)
     for name in ("base, untouched", "retain-only twin", "npo", "in-context", "ga"):
         assert f"| {name} |" in said
@@ -113,14 +113,15 @@ def test_a_failing_method_is_a_row_and_is_tried_again(
 
 
 def test_the_command_writes_table_record_and_figure(tiny_folder: Path, tmp_path: Path) -> None:
-    for items in (DATA.forget, DATA.retain, *DATA.probes):
+    for items in (DATA.forget, DATA.retain, *DATA.probes, *DATA.utility):
         items.write_jsonl(tmp_path / f"{items.name}.jsonl")
     (tmp_path / "settings.toml").write_text(
         "[training]\nforget_batch_size = 2\nretain_batch_size = 2\n[evaluation]\nmax_pairs = 2\nmax_new_tokens = 4\n"
     )
     arguments = [
         str(tiny_folder), "--forget", tmp_path / "forget.jsonl", "--retain", tmp_path / "retain.jsonl",
-        "--probe", f"other={tmp_path / 'photos.jsonl'}", "--methods", "graddiff", "--seeds", 1,
+        "--probe", f"other={tmp_path / 'photos.jsonl'}", "--utility", tmp_path / "looks.jsonl",
+        "--methods", "graddiff", "--seeds", 1,
         "--learning-rates", "1e-3", "--retain-weights", "1", "--steps", "2", "--device", "cpu",
         "--config", tmp_path / "settings.toml", "--out", tmp_path / "out",
     ]  # fmt: skip
@@ -140,9 +141,14 @@ def test_the_command_writes_table_record_and_figure(tiny_folder: Path, tmp_path:
     assert written["terms"]["config"]["evaluation"]["max_pairs"] == 2
     assert {"torch", "transformers", "peft"} <= set(written["versions"])
     assert [row["stage"] for row in written["rows"]] == ["reference", "trial", "run"]
+    assert {"rouge_l.other", "rouge_l.looks"} <= set(written["rows"][-1]["figures"])
     assert ended().exit_code == 1, "what is there is not overwritten"
     assert ended("--resume").exit_code == 0
     assert ended("--resume", "--methods", "forget-it").exit_code == 2
     assert ended("--resume", "--steps", "two").exit_code == 2
+    (tmp_path / "settings.toml").write_text("seed = 3\n")
+    assert ended("--resume").exit_code == 2
+    (tmp_path / "settings.toml").write_text("")
+    assert ended("--resume").exit_code == 1, "other settings make another comparison"
     (tmp_path / "retain.jsonl").unlink()
     assert ended("--resume").exit_code == 2

@@ -18,9 +18,9 @@ from vgid_core.compare.facts import read_facts, second_half, spread_over, taught
 from vgid_core.compare.measure import forgetting, in_context, robust_scores, utility
 from vgid_core.compare.plan import Budget, ComparisonData, ComparisonPlan, Fact, Part, Setting
 from vgid_core.compare.race import chosen
-from vgid_core.compare.record import Record, RecordUnusable, Row
+from vgid_core.compare.record import Record, RecordUnusable, Row, Terms
 from vgid_core.compare.table import lines, markdown
-from vgid_core.data import DataError, Pair, PairSet
+from vgid_core.data import DataError, Pair
 from vgid_core.methods import AnyMethod, Vgid
 
 FORGET = pair_set("forget", 4)
@@ -98,13 +98,15 @@ def test_a_line_may_name_its_fact(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "forget.jsonl").read_text().splitlines()]
     rows[1]["fact"] = "Fernmoor"
     (tmp_path / "forget.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    facts = read_facts(tmp_path / "forget.jsonl", FORGET)
+    facts = read_facts(str(tmp_path / "forget.jsonl"), FORGET)
     assert facts[1] == Fact(FORGET.pairs[1], "Fernmoor")
     assert facts[0] == second_half(FORGET.pairs[0])
+    assert read_facts(f"jsonl:{tmp_path / 'forget.jsonl'}", FORGET) == facts
+    assert read_facts(str(tmp_path), FORGET) == tuple(map(second_half, FORGET))
     rows[2]["fact"] = "Fernmoor"
     (tmp_path / "forget.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(DataError, match=r"forget\[2\].fact"):
-        read_facts(tmp_path / "forget.jsonl", FORGET)
+        read_facts(str(tmp_path / "forget.jsonl"), FORGET)
 
 
 @given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=12))
@@ -165,7 +167,7 @@ def trial(rate: float, tuning: float | None, name: str = "npo") -> Row:
 
 
 def test_the_best_trial_is_chosen_the_first_of_equals(tmp_path: Path) -> None:
-    record = Record.open(tmp_path / "c.json", {}, {}, resume=False)
+    record = Record.open(tmp_path / "c.json", terms(), {}, resume=False)
     for row in (trial(1e-4, 0.3), trial(2e-4, 0.8), trial(3e-4, 0.8), trial(4e-4, None), trial(5e-4, None, "ga")):
         record.add(row)
     found = chosen(record, "npo")
@@ -177,24 +179,29 @@ def test_the_best_trial_is_chosen_the_first_of_equals(tmp_path: Path) -> None:
     assert "- ga: 1 of 1 failed: Died" in markdown(record)
 
 
+def terms(**values: object) -> Terms:
+    plan = ComparisonPlan()
+    given = {"config": plan.config, "budget": plan.budget, "attacks": plan.attacks, "tuning_seed": 100}
+    return Terms.model_validate({"data": {"forget": "a"}, "model": "b", "twin": None, **given, **values})
+
+
 def test_a_record_is_gone_on_with_on_the_same_terms_alone(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
-    record = Record.open(path, {"data": "a"}, {"seeds": [0]}, resume=True)
-    record.add(trial(1e-4, 0.3))
-    assert json.loads(path.read_text())["seeds"] == [0]
-    assert Record.open(path, {"data": "a"}, {}, resume=True).rows == record.rows
+    record = Record.open(path, terms(), {"seeds": [0]}, resume=True)
+    record.add(trial(1e-4, 0.3).model_copy(update={"method": Vgid()}))
+    written = json.loads(path.read_text())
+    assert written["seeds"] == [0]
+    assert Record.open(path, terms(), {}, resume=True).rows == record.rows
     with pytest.raises(RecordUnusable, match="already"):
-        Record.open(path, {"data": "a"}, {}, resume=False)
+        Record.open(path, terms(), {}, resume=False)
     with pytest.raises(RecordUnusable, match="other data"):
-        Record.open(path, {"data": "b"}, {}, resume=True)
+        Record.open(path, terms(data={"forget": "c"}), {}, resume=True)
+    with pytest.raises(RecordUnusable, match="other config"):
+        Record.open(path, terms(config={"lora": {"rank": 8}}), {}, resume=True)
+    # a setting that an earlier version didn't know yet
+    del written["terms"]["config"]["training"]["fp8"], written["rows"][0]["method"]["noise_draws"]
+    path.write_text(json.dumps(written))
+    assert Record.open(path, terms(), {}, resume=True).rows == record.rows
     path.write_text("{}")
     with pytest.raises(RecordUnusable, match="isn't a comparison"):
-        Record.open(path, {"data": "a"}, {}, resume=True)
-
-
-def test_a_set_by_name_or_by_file(tmp_path: Path) -> None:
-    from vgid_core.commands.compare import measured_set
-
-    PairSet("x", FORGET.pairs).write_jsonl(tmp_path / "photos.jsonl")
-    assert measured_set(f"other={tmp_path / 'photos.jsonl'}").name == "other"
-    assert measured_set(str(tmp_path / "photos.jsonl")).name == "photos"
+        Record.open(path, terms(), {}, resume=True)

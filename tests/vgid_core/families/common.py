@@ -74,6 +74,8 @@ def save(folder: Path, model: Any, processor: Any) -> Path:
             # Zero at first, so that a layer adds nothing before it is trained; in trained models it does.
             if name.endswith("gate"):
                 parameter.fill_(0.5)
+            elif parameter.ndim > 1 and not parameter.any():
+                parameter.normal_(0, 0.2)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder

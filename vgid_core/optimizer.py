@@ -1,13 +1,15 @@
-"""The optimiser, and its state for checkpoints."""
+"""The optimiser, its state for checkpoints, and the schedules of the learning rate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from vgid_core.config import TrainingConfig
+from vgid_core.data import PairSet
+from vgid_core.epochs import decay_by_epoch
 from vgid_core.errors import CheckpointUnusable
 
 
@@ -62,3 +64,21 @@ class MasterAdamW:
                 master.copy_(value)
                 if master is not parameter:
                     parameter.copy_(master)
+
+
+def learning_rate(training: TrainingConfig, forget: PairSet, retain: PairSet) -> Callable[[int], float]:
+    """The learning rate's factor at each 0-based step, by the schedule asked for."""
+    if training.schedule == "per-epoch":
+        return decay_by_epoch(training, len(forget), len(retain))
+    return warm_up_then_decay(training)
+
+
+def warm_up_then_decay(training: TrainingConfig) -> Callable[[int], float]:
+    """Learning-rate factor of a 0-based step: linear up over the warm-up, linear down to a tenth at the end."""
+
+    def factor(step: int) -> float:
+        up = (step + 1) / training.warmup_steps if training.warmup_steps else 1.0
+        down = 1.0 - 0.9 * step / training.steps
+        return min(1.0, up) * max(0.1, down)
+
+    return factor
