@@ -14,7 +14,8 @@ from vgid_core.commands import options
 from vgid_core.commands.ending import ended_in_words, notices
 from vgid_core.commands.quiet import quiet
 from vgid_core.commands.run_file import RunFile, adapter_of, assignments, load_run, value_of
-from vgid_core.commands.sources import read_facts_of, read_pairs
+from vgid_core.commands.sources import read_pairs
+from vgid_core.compare.facts import read_facts
 from vgid_core.compare.plan import Fact
 from vgid_core.data import PairSet
 
@@ -94,8 +95,8 @@ def _read(run: RunFile) -> list[PairSet]:
 def _read_for_attacks(run: RunFile, forget: PairSet) -> tuple[PairSet | None, Sequence[Fact]]:
     never_seen = None if run.never_seen is None else read_pairs(run.never_seen, "never_seen")
     if run.facts is None:
-        return never_seen, read_facts_of(run.needed("forget"), forget)
-    return never_seen, read_facts_of(run.facts, read_pairs(run.facts, "facts"))
+        return never_seen, read_facts(run.needed("forget"), forget)
+    return never_seen, read_facts(run.facts, read_pairs(run.facts, "facts"))
 
 
 def _measure(

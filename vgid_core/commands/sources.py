@@ -5,11 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vgid_core.compare.facts import read_facts, second_half
-from vgid_core.compare.plan import Fact
 from vgid_core.data import DataError, PairSet
 from vgid_core.readers import read_set
-from vgid_core.readers.jsonl import recognises
 
 _FORMATTED = re.compile(r"(?P<format>[a-z][a-z0-9_-]+):(?P<path>.+)", re.DOTALL)
 
@@ -31,16 +28,6 @@ def read_pairs(source: str, name: str) -> PairSet:
             seen.add(pair.image.digest)
             _require_picture(pairs, index)
     return pairs
-
-
-def read_facts_of(source: str, pairs: PairSet) -> tuple[Fact, ...]:
-    """A fact a pair of the set that was read from `source`: what a JSONL line names, else half of the answer.
-
-    Raises DataError naming the line whose fact isn't part of its answer.
-    """
-    if recognises(Path(source)):
-        return read_facts(source, pairs)
-    return tuple(second_half(pair) for pair in pairs)
 
 
 def _require_picture(pairs: PairSet, index: int) -> None:

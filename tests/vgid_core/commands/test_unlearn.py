@@ -169,3 +169,18 @@ def test_a_dry_run_says_when_there_is_nothing_to_forget(place: Place) -> None:
     assert result.exit_code == 0, result.output
     assert "The model doesn't know the forget set" in result.stdout
     assert "counted: what autograd kept" in result.stdout
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoint(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(view: live.RunView, progress: Progress) -> None:
+        if progress.phase is Phase.evaluating:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(live.RunView, "show", stop)
+        assert invoke(unlearn, place.file, "--checkpoint", place.folder / "left").exit_code == 130
+    assert "adapter" not in place.names()
+    result = invoke(unlearn, place.file, "--checkpoint", place.folder / "left")
+    assert result.exit_code == 0, result.output
+    manifest = json.loads((place.out / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["steps"], manifest["resumed_after"]) == (4, 4)
