@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from vgid_core.intervention import PerturbationConfig
-from vgid_core.methods import AnyMethod, Vgid
+from vgid_core.methods import AnyMethod, VgidAlias
 from vgid_core.presets import start_from_preset
 from vgid_core.strict import Strict
 
@@ -20,8 +20,8 @@ class LoraSettings(Strict):
     the authors' code: the queries, keys and values of a CLIP tower too.
     """
 
-    rank: int = Field(default=16, ge=1, le=256, description="of the two matrices of each adapted layer")
-    alpha: int = Field(default=16, ge=1, le=1024, description="the adapter's output is scaled by alpha / rank")
+    rank: int = Field(default=4, ge=1, le=256, description="of the two matrices of each adapted layer")
+    alpha: int = Field(default=4, ge=1, le=1024, description="the adapter's output is scaled by alpha / rank")
     dropout: float = Field(
         default=0.0, ge=0.0, lt=1.0, description="on the adapter's input while training; then rows aren't packed"
     )
@@ -53,7 +53,7 @@ class TrainingConfig(Strict):
     """
 
     steps: int = Field(
-        default=60,
+        default=120,
         ge=1,
         le=5000,
         description="how many; the learning rate's schedule ends with them. At most so many, where `epochs` are given",
@@ -107,7 +107,7 @@ class UnlearnConfig(Strict):
     A `preset` among the values given is the name of one of `vgid_core.presets.PRESETS`: what else is given changes it.
     """
 
-    method: AnyMethod = Vgid()
+    method: AnyMethod = VgidAlias()
     lora: LoraSettings = LoraSettings()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

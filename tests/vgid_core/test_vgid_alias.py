@@ -1,0 +1,194 @@
+"""VGID with aliases pinned: against sums written out a token at a time, and by what must not change them."""
+
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch.nn.utils import get_total_norm
+
+from tests.vgid_core.test_distil import scrambled_adapter
+from tests.vgid_core.test_encoding import plain_logits
+from tests.vgid_core.test_methods import PATHS, MakePath, both_paths
+from tests.vgid_core.tiny import pair_set
+from vgid_core.base_model import BaseModel
+from vgid_core.config import UnlearnConfig
+from vgid_core.data import Pair
+from vgid_core.distil import distil
+from vgid_core.distiller import BatchLoss, Distiller
+from vgid_core.fused_head import linear_imitation
+from vgid_core.lessons import Lesson
+from vgid_core.losses import token_kl_of_mean, token_log_probability
+from vgid_core.methods import Run, VgidAlias
+from vgid_core.paths import AnswerPath, PackedPath, decoded
+from vgid_core.stranger_levels import StrangerLevels
+from vgid_core.teaching import AliasTeacher
+
+FORGET, RETAIN = pair_set("forget", 5), pair_set("retain", 6, first_picture=50)
+
+
+def config(method: dict[str, object] | None = None, **training: object) -> UnlearnConfig:
+    values = {"steps": 4, "forget_batch_size": 4, "retain_batch_size": 4, "learning_rate": 3e-3} | training
+    # A small share: the tiny sets have few different answers, of which many tokens would be common.
+    settings = {"name": "vgid-alias", "draws": 3, "level_draws": 5, "common_share": 0.3} | (method or {})
+    return UnlearnConfig.model_validate({"method": settings, "training": values, "device": "cpu", "seed": 5})
+
+
+def run_of(base: BaseModel, path: AnswerPath, settings: UnlearnConfig) -> Run:
+    return Run(base, path, settings.training, settings.seed, RETAIN)
+
+
+def taught(
+    base: BaseModel, path: AnswerPath, settings: UnlearnConfig, count: int, ahead: int = 0
+) -> list[list[Lesson]]:
+    method = settings.method
+    assert isinstance(method, VgidAlias)
+    steps = 1 if ahead else settings.training.steps
+    return list(
+        AliasTeacher(method, run_of(base, path, settings), settings.seed + ahead, steps).each(FORGET.pairs, count)
+    )
+
+
+def probabilities(base: BaseModel, lesson: Lesson) -> torch.Tensor:
+    """What the base says after each beginning that it hears: [answer tokens, vocabulary], a row by itself."""
+    assert lesson.heard is not None
+    logits = plain_logits(base, decoded(lesson.shown), lesson.asked, list(lesson.heard))
+    return torch.softmax(logits.double(), 1)
+
+
+@both_paths
+@pytest.mark.parametrize("tilt", [0.0, 0.4])
+def test_both_parts_of_the_loss(base: BaseModel, path: MakePath, tilt: float) -> None:
+    settings, made = config({"level_tilt": tilt}), path(base)
+    student = scrambled_adapter(base)
+    divergence = likelihood = 0.0
+    count = 0
+    with student.disable_adapter():
+        teachers = [[probabilities(base, lesson) for lesson in each] for each in taught(base, made, settings, 3)]
+        measures = [
+            [probabilities(base, lesson) for lesson in each] for each in taught(base, made, settings, 5, ahead=1)
+        ]
+    for index, pair in enumerate(FORGET):
+        ids = base.encoder.answer_ids(pair.answer)
+        q = torch.softmax(plain_logits(base, pair.image.decode(), pair.question, ids).double(), 1)
+        mean = sum(each[index] for each in teachers) / 3
+        for t, token in enumerate(ids):
+            divergence += float((mean[t] * (mean[t] / q[t]).log()).sum())
+            found = [float(each[index][t, token]) for each in measures]
+            level = (1 - tilt) * math.log(sum(found) / 5) + tilt * sum(map(math.log, found)) / 5
+            off = math.log(float(q[t, token])) - level
+            likelihood += off * off / 2 if abs(off) <= 1 else abs(off) - 0.5
+            count += 1
+    result = first_update(made, base, student, settings)
+    assert result.losses[0] == pytest.approx((divergence / count, likelihood / count), rel=1e-4)
+
+
+def first_update(path: AnswerPath, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig) -> BatchLoss:
+    student.zero_grad()
+    forget, _ = settings.method.begin(run_of(base, path, settings))(FORGET.pairs, RETAIN.pairs)
+    return Distiller(path, student, settings).accumulate(forget)
+
+
+def test_micro_batches_change_neither_loss_nor_gradient(base: BaseModel) -> None:
+    student, norms, losses = scrambled_adapter(base), [], []
+    # The levels' own passes go by micro-batches, too, and draw as many images: here one for all sizes.
+    for size in (1, 2, 16):
+        settings = config({"likelihood_weight": 0.0}, micro_batch_size=size)
+        losses.append(first_update(PackedPath(base), base, student, settings).losses[0])
+        norms.append(float(get_total_norm([p.grad for p in student.parameters() if p.grad is not None])))
+    assert losses[1:] == [pytest.approx(losses[0], rel=1e-5)] * 2
+    assert norms[1:] == [pytest.approx(norms[0], rel=1e-5)] * 2
+
+
+def test_teachers_hear_what_is_not_true_and_some_of_them_no_instruction(base: BaseModel) -> None:
+    settings = config({"draws": 4, "instructed_share": 0.5})
+    drawn = taught(base, PackedPath(base), settings, 4)
+    instruction = settings.method.instruction  # type: ignore[union-attr]
+    assert [sum(lesson.asked.startswith(instruction) for lesson in each) for each in drawn] == [0, 5, 0, 5]
+    for each in drawn:
+        for lesson in each:
+            true = base.encoder.answer_ids(lesson.pair.answer)
+            assert lesson.heard is not None
+            assert len(lesson.heard) == len(true)
+            assert lesson.heard[-1] == true[-1]
+    heard = {lesson.heard for each in drawn for lesson in each if lesson.pair == FORGET.pairs[0]}
+    assert len(heard) > 1, "each teacher another alias"
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.25, 2), (0.5, 4), (0.75, 6), (1.0, 8)])
+def test_the_share_that_gets_the_instruction(share: float, expected: int) -> None:
+    method = VgidAlias(instructed_share=share)
+    assert sum(method.hears_instruction(number) for number in range(8)) == expected
+
+
+def test_levels_are_found_once_and_none_of_it_is_kept_by_the_path(base: BaseModel) -> None:
+    settings, path = config(), CountingPath(base)
+    method = settings.method
+    assert isinstance(method, VgidAlias)
+    levels = StrangerLevels(method, run_of(base, path, settings))
+    levels.find([*FORGET.pairs, *FORGET.pairs[:2]])
+    first, asked = levels.of(FORGET.pairs), path.asked
+    levels.find(FORGET.pairs)
+    assert torch.equal(levels.of(FORGET.pairs), first)
+    assert path.asked == asked > 0
+    assert path.kept == 0
+
+
+class CountingPath(PackedPath):
+    asked = 0
+
+    def teacher_log_probability(self, lessons: Sequence[Lesson]) -> torch.Tensor:
+        self.asked += 1
+        return super().teacher_log_probability(lessons)
+
+    @property
+    def kept(self) -> int:
+        return len(self._targets._kept)
+
+
+def test_imitation_without_whole_logits_gives_the_same_values_and_gradients() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(50, 12, generator=generator)
+    teachers = [torch.randn(700, 12, generator=generator) for _ in range(3)]
+    states = torch.randn(700, 12, generator=generator)
+    ids = torch.randint(50, (700,), generator=generator)
+    ours, theirs = (states.clone().requires_grad_() for _ in range(2))
+    fused = linear_imitation(ours, teachers, ids, weight)
+    logits = theirs @ weight.T
+    whole = token_kl_of_mean([t @ weight.T for t in teachers], logits), token_log_probability(logits, ids)
+    for found, expected in zip(fused, whole, strict=True):
+        assert torch.allclose(found, expected, atol=1e-5)
+    for one, other in (fused, whole):
+        (one.sum() + 0.7 * (other * other).sum()).backward()
+    assert ours.grad is not None
+    assert theirs.grad is not None
+    assert torch.allclose(ours.grad, theirs.grad, atol=1e-4)
+
+
+def test_a_mean_of_one_teacher_is_that_teacher(base: BaseModel) -> None:
+    pair = FORGET.pairs[0]
+    lesson = Lesson(pair, pair.image, "Who?", tuple(base.encoder.answer_ids(pair.answer)))
+    scrambled_adapter(base)
+    for make in PATHS:
+        path = make(base)
+        divergence, likelihood = path.imitation([lesson])
+        assert torch.allclose(divergence, path.divergence([lesson]), atol=1e-5)
+        assert torch.allclose(likelihood, path.student_log_probability([pair]), atol=1e-5)
+
+
+def test_likelihoods_end_near_the_levels_from_either_side(base: BaseModel) -> None:
+    settings = config({"likelihood_weight": 5.0}, steps=60, learning_rate=1e-2, retain_weight=0.0)
+    path = PackedPath(base)
+    method = settings.method
+    assert isinstance(method, VgidAlias)
+    levels = StrangerLevels(method, run_of(base, path, settings))
+    levels.find(FORGET.pairs)
+    target = levels.of(FORGET.pairs)
+    before = off_by(path, FORGET.pairs, target)
+    distil(base, FORGET, RETAIN, settings)
+    assert off_by(PackedPath(base), FORGET.pairs, target) < 0.5 * before
+
+
+def off_by(path: AnswerPath, pairs: Sequence[Pair], target: torch.Tensor) -> float:
+    with torch.no_grad():
+        return float((path.student_log_probability(pairs) - target).abs().mean())
