@@ -49,7 +49,7 @@ class Line:
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+    return f"{value:.2f}" if value <= 1 else f"{value:.0f}"
 
 
 def _score(name: str) -> Figure:
