@@ -30,6 +30,7 @@ from bench.machine import save
 from bench.published_recipes import PAIRS, published_step, tuned_step
 from vgid_core.base_model import BaseModel, attach_adapter
 from vgid_core.config import UnlearnConfig
+from vgid_core.data import PairSet
 from vgid_core.distil import layer_compiler
 from vgid_core.distiller import Distiller
 from vgid_core.fp8 import FP8_ROUNDING
@@ -100,7 +101,7 @@ def ours(
         if not isinstance(path, PackedPath) or path.compiled != compiled:
             raise SystemExit(f"the {mode} path was not chosen")
         trainer = Distiller(path, student, config)
-        updates = config.method.begin(Run(base, path, config.training, config.seed))
+        updates = config.method.begin(Run(base, path, config.training, config.seed, PairSet.of("retain", retain)))
 
         def step() -> None:
             for update in updates(forget, retain):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,25 +12,46 @@ HEAD_CHUNK = 512  # tokens whose logits are held at once
 
 
 class _LinearKL(torch.autograd.Function):
+    """KL(mean of teachers || student), and with `ids` the student's log p of them; gradients are made on the way."""
+
     @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-        values = torch.empty(len(student), device=student.device, dtype=torch.float32)
-        gradient = torch.empty_like(student) if student.requires_grad else None
+    def forward(
+        ctx: Any, student: Tensor, teachers: Sequence[Tensor], ids: Tensor | None, weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        divergence = torch.empty(len(student), device=student.device, dtype=torch.float32)
+        likelihood = torch.zeros_like(divergence)
+        needed = student.requires_grad
+        to_teacher = torch.empty_like(student) if needed else None
+        to_ids = torch.empty_like(student) if needed and ids is not None else None
         for start in range(0, len(student), HEAD_CHUNK):
             part = slice(start, start + HEAD_CHUNK)
             log_q = (student[part] @ weight.T).float().log_softmax(-1)
-            log_p = (teacher[part] @ weight.T).float().log_softmax(-1)
-            p = log_p.exp()
-            values[part] = (p * (log_p - log_q)).sum(-1)
-            if gradient is not None:
-                gradient[part] = (log_q.exp() - p).to(weight.dtype) @ weight
-        ctx.save_for_backward(gradient)
-        return values
+            p = _mean_probability([teacher[part] for teacher in teachers], weight)
+            divergence[part] = torch.nn.functional.kl_div(log_q, p, reduction="none").sum(-1)
+            pulled = log_q.exp()
+            if to_ids is not None and ids is not None:
+                to_ids[part] = weight[ids[part]] - pulled.to(weight.dtype) @ weight
+            if to_teacher is not None:
+                to_teacher[part] = (pulled - p).to(weight.dtype) @ weight
+            if ids is not None:
+                likelihood[part] = log_q.gather(-1, ids[part, None])[:, 0]
+        ctx.save_for_backward(to_teacher, to_ids)
+        return divergence, likelihood
 
     @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * outputs[0].unsqueeze(-1).to(gradient.dtype), None, None
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, None, None, None]:
+        to_teacher, to_ids = ctx.saved_tensors
+        gradient = to_teacher * outputs[0].unsqueeze(-1).to(to_teacher.dtype)
+        if to_ids is not None:
+            gradient += to_ids * outputs[1].unsqueeze(-1).to(to_ids.dtype)
+        return gradient, None, None, None
+
+
+def _mean_probability(teachers: Sequence[Tensor], weight: Tensor) -> Tensor:
+    total = (teachers[0] @ weight.T).float().softmax(-1)
+    for teacher in teachers[1:]:
+        total += (teacher @ weight.T).float().softmax(-1)
+    return total if len(teachers) == 1 else total / len(teachers)
 
 
 def linear_kl(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
@@ -38,7 +60,16 @@ def linear_kl(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     Args: student, teacher [tokens, hidden]; weight [vocabulary, hidden], frozen. Returns [tokens], float32. The same
     as `losses.token_kl` on the logits, with memory for 512 tokens' logits instead of all.
     """
-    result: Tensor = _LinearKL.apply(student, teacher, weight)  # type: ignore[no-untyped-call]
+    result: Tensor = _LinearKL.apply(student, [teacher], None, weight)[0]  # type: ignore[no-untyped-call]
+    return result
+
+
+def linear_imitation(student: Tensor, teachers: Sequence[Tensor], ids: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(mean of the teachers' probabilities || student), and the student's log p of `ids` [tokens], in one pass.
+
+    Otherwise as `linear_kl`: the same as `losses.token_kl_of_mean` and `losses.token_log_probability`.
+    """
+    result: tuple[Tensor, Tensor] = _LinearKL.apply(student, teachers, ids, weight)  # type: ignore[no-untyped-call]
     return result
 
 

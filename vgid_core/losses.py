@@ -19,6 +19,22 @@ def token_kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
     return functional.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
 
 
+def token_kl_of_mean(teacher_logits: Sequence[Tensor], student_logits: Tensor) -> Tensor:
+    """KL(mean of the teachers || student) at each position, in nats; the mean is one of probabilities.
+
+    Args: tensors [..., vocabulary] of any float dtype. Returns [...], float32.
+    """
+    mean = sum(functional.softmax(logits.float(), dim=-1) for logits in teacher_logits) / len(teacher_logits)
+    assert isinstance(mean, Tensor)
+    student = functional.log_softmax(student_logits.float(), dim=-1)
+    return functional.kl_div(student, mean, reduction="none").sum(dim=-1)
+
+
+def huber(values: Tensor) -> Tensor:
+    """x^2 / 2 up to one, |x| - 1/2 beyond, element by element."""
+    return functional.huber_loss(values, torch.zeros_like(values), reduction="none")
+
+
 def token_log_probability(logits: Tensor, answer_ids: Tensor) -> Tensor:
     """log p(answer token) at each position, in nats.
 

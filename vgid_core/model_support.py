@@ -69,7 +69,9 @@ def adapter_pattern(model: Any, scope: str, reach: int | None = None) -> str:
     leaves = set()
     for name, module in (model if scope == "language+vision" else decoder).named_modules():
         if isinstance(module, nn.Linear) and module is not head:
-            leaves.add(name.rsplit(".", 1)[-1])
+            parts = name.split(".")
+            # A number alone, as in a Sequential, is also the name of layers.
+            leaves.add(".".join(parts[-2:] if parts[-1].isdigit() else parts[-1:]))
     choice = "|".join(re.escape(leaf) for leaf in sorted(leaves))
     left_out = [names[id(layer)] for layer in decoder.layers[reach:]] if reach is not None else []
     if scope != "language":

@@ -15,9 +15,9 @@ from vgid_core.base_model import BaseModel, adapter_off, answer_logits, layer_ou
 from vgid_core.config import EvaluationConfig, LoraSettings
 from vgid_core.data import EncodedImage, Pair, PairSet
 from vgid_core.encoding import Batch
-from vgid_core.fused_head import linear_kl, linear_log_probability
+from vgid_core.fused_head import linear_imitation, linear_kl, linear_log_probability
 from vgid_core.lessons import Lesson, Shown
-from vgid_core.losses import token_kl, token_log_probability
+from vgid_core.losses import token_kl, token_kl_of_mean, token_log_probability
 from vgid_core.packed_answers import Examined, examine, go_on_by_rote
 from vgid_core.packed_model import Compiler, Exchange, PackedModel
 from vgid_core.perturb import replace_pixels
@@ -40,6 +40,12 @@ class AnswerPath(Protocol):
 
     def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
         """KL in nats at every answer token of all lessons, in their order: [answer tokens], float32."""
+
+    def imitation(self, lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor]:
+        """KL(mean of each lesson's teachers || student) and the student's log p, in nats, at every answer token.
+
+        Both [answer tokens], float32; of each lesson there are as many teachers.
+        """
 
     def student_logits(self, pairs: Sequence[Pair]) -> Tensor:
         """The adapted model's, with gradients, at every answer token of all pairs: [answer tokens, vocabulary]."""
@@ -91,6 +97,16 @@ class PlainPath:
     def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
         """As `AnswerPath.divergence`."""
         return token_kl(self.teacher_logits(lessons), self.student_logits([lesson.pair for lesson in lessons]))
+
+    def imitation(self, lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor]:
+        """As `AnswerPath.imitation`."""
+        pairs = [lesson.pair for lesson in lessons]
+        student = self.student_logits(pairs)
+        teachers = [self.teacher_logits(each) for each in _by_teacher(lessons)]
+        return (
+            token_kl_of_mean(teachers, student),
+            token_log_probability(student, _spoken(self, pairs).to(student.device)),
+        )
 
     def student_logits(self, pairs: Sequence[Pair]) -> Tensor:
         """As `AnswerPath.student_logits`."""
@@ -180,6 +196,13 @@ class PackedPath:
         """As `AnswerPath.divergence`."""
         target = self._teacher(lessons)
         return linear_kl(self._model.states(_exchanges([lesson.pair for lesson in lessons])), target, self._model.head)
+
+    def imitation(self, lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor]:
+        """As `AnswerPath.imitation`."""
+        pairs = [lesson.pair for lesson in lessons]
+        teachers = [self._teacher(each) for each in _by_teacher(lessons)]
+        ids = _spoken(self, pairs).to(self._base.device)
+        return linear_imitation(self._model.states(_exchanges(pairs)), teachers, ids, self._model.head)
 
     def student_logits(self, pairs: Sequence[Pair]) -> Tensor:
         """As `AnswerPath.student_logits`."""
@@ -333,6 +356,11 @@ def _spoken(path: AnswerPath, pairs: Sequence[Pair]) -> Tensor:
     return torch.tensor([token for pair in pairs for token in path.answer_ids(pair.answer)])
 
 
+def _by_teacher(lessons: Sequence[Lesson]) -> list[tuple[Lesson, ...]]:
+    """The lessons of each teacher."""
+    return list(zip(*([lesson, *lesson.also] for lesson in lessons), strict=True))
+
+
 def _exchanges(pairs: Sequence[Pair]) -> list[Exchange]:
     return [Exchange(pair.image, pair.question, pair.answer) for pair in pairs]
 
@@ -347,7 +375,7 @@ def decoded(image: Shown) -> Image.Image:
 
 
 def _key(lesson: Lesson) -> tuple[object, ...] | None:
-    """What names a teacher's target that comes again; None for a disturbed image."""
-    if not isinstance(lesson.shown, EncodedImage):
+    """What names a teacher's target that comes again; None for a disturbed image or an alias of the answer."""
+    if not isinstance(lesson.shown, EncodedImage) or lesson.heard is not None:
         return None
-    return lesson.shown.digest, lesson.asked, lesson.pair.answer, lesson.heard
+    return lesson.shown.digest, lesson.asked, lesson.pair.answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vgid_core.methods.vgid import IMPERATIVE
+from vgid_core.methods.taught import IMPERATIVE
 
 # The paper (arXiv 2606.00105): both halves of the intervention, KL on answer tokens, both terms weighing the same. The
 # adapter has the size that the authors' code gives it. What else a run needs stays as `UnlearnConfig` has it.

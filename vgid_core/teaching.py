@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from PIL import Image
 
+from vgid_core.aliases import Aliases
 from vgid_core.data import EncodedImage, Pair
 from vgid_core.intervention import PerturbationConfig
 from vgid_core.lessons import Lesson, NoisePixels, Shown
-from vgid_core.methods.vgid import Vgid
+from vgid_core.methods.base import Run
+from vgid_core.methods.taught import Taught
+from vgid_core.methods.vgid_alias import VgidAlias
 from vgid_core.perturb import perturb
 
 
@@ -21,7 +25,7 @@ class Teacher:
     Its lessons are those of one step after the other; a strength that changes reaches its end at the last of `steps`.
     """
 
-    def __init__(self, method: Vgid, seed: int, steps: int = 1) -> None:
+    def __init__(self, method: Taught, seed: int, steps: int = 1) -> None:
         self._method = method
         self._steps = steps
         self._given = 0
@@ -30,14 +34,14 @@ class Teacher:
         self._choice = random.Random(seed)
         self._fixed_draws: dict[tuple[object, int], Shown] = {}
 
-    def lessons(self, pairs: Sequence[Pair]) -> list[Lesson]:
-        """One a pair, in their order: the next step's.
+    def lessons(self, pairs: Sequence[Pair], progress: float | None = None) -> list[Lesson]:
+        """One a pair, in their order: the next step's, or those of a step that is so far on its way (0 to 1).
 
         A batch has one disturbance for each image, and one for each size where nothing of the image is left in them:
         then all questions of the batch share one prefix. Noise in place of pixel values is each pair's own, as in the
         authors' code, unless its draws are fixed.
         """
-        kind = self._method.perturbation.at(self._progress())
+        kind = self._method.perturbation.at(self.next_step() if progress is None else progress)
         number = 0 if self._draws is None else self._choice.randrange(self._draws)
         shown: dict[object, Shown] = {}
         lessons = []
@@ -54,8 +58,8 @@ class Teacher:
             lessons.append(Lesson(pair, shown[key], self._method.instructed(pair.question)))
         return lessons
 
-    def _progress(self) -> float:
-        """From 0 at the first step to 1 at the last, of the step whose lessons are now given."""
+    def next_step(self) -> float:
+        """Begins it: from 0 at the first step to 1 at the last."""
         progress = min(1.0, self._given / max(1, self._steps - 1))
         self._given += 1
         return progress
@@ -71,3 +75,30 @@ class Teacher:
             drawn = self._disturbed(image, kind)
             self._fixed_draws[key, number] = drawn if isinstance(drawn, NoisePixels) else EncodedImage.of(drawn)
         return self._fixed_draws[key, number]
+
+
+class AliasTeacher:
+    """Several of VGID's teachers at once, each of which hears another alias of the answer, some without instruction."""
+
+    def __init__(self, method: VgidAlias, run: Run, seed: int, steps: int) -> None:
+        self._method = method
+        self._path = run.path
+        self._shows = Teacher(method, seed, steps)
+        answers = sorted({pair.answer for pair in run.retain})
+        self._aliases = Aliases([run.path.answer_ids(answer) for answer in answers], method.common_share, seed)
+
+    def draws(self, pairs: Sequence[Pair], count: int) -> list[Lesson]:
+        """One lesson a pair, in their order, of so many teachers: the next step's."""
+        teachers = list(self.each(pairs, count))
+        return [replace(first, also=tuple(others)) for first, *others in zip(*teachers, strict=True)]
+
+    def each(self, pairs: Sequence[Pair], count: int) -> Iterator[list[Lesson]]:
+        """The lessons of one teacher after the other."""
+        progress = self._shows.next_step()
+        for number in range(count):
+            instructed = self._method.hears_instruction(number)
+            yield [self._under_alias(lesson, instructed) for lesson in self._shows.lessons(pairs, progress)]
+
+    def _under_alias(self, lesson: Lesson, instructed: bool) -> Lesson:
+        heard = self._aliases.draw(self._path.answer_ids(lesson.pair.answer))
+        return replace(lesson, asked=lesson.asked if instructed else lesson.pair.question, heard=heard)

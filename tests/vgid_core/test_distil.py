@@ -48,7 +48,7 @@ def accumulated(
     path: AnswerPath, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig, role: int, pairs: list[Pair]
 ) -> BatchLoss:
     """The gradient of the method's first update (forget, 0) or second (retain, 1) on these pairs."""
-    updates = settings.method.begin(Run(base, path, settings.training, settings.seed))
+    updates = settings.method.begin(Run(base, path, settings.training, settings.seed, PairSet.of("retain", pairs)))
     return Distiller(path, student, settings).accumulate(updates(pairs, pairs)[role])
 
 

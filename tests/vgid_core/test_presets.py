@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from vgid_core.config import TrainingOverrides, UnlearnConfig
-from vgid_core.methods.vgid import IMPERATIVE
+from vgid_core.methods.taught import IMPERATIVE
 from vgid_core.presets import PRESETS
 
 

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from transformers import AutoModelForImageTextToText, get_scheduler
 
 from tests.vgid_core.tiny import pair_set
-from vgid_core import Pair, UnlearnConfig
+from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.base_model import BaseModel, adapter_off, attach_adapter, load_base, require_trained
 from vgid_core.config import LoraSettings, TrainingConfig
 from vgid_core.distil import distil
@@ -72,7 +72,9 @@ def scrambled(base: BaseModel, lora: LoraSettings) -> PeftModel:
 def losses(base: BaseModel, student: PeftModel, config: UnlearnConfig, role: int, pairs: list[Pair]) -> tuple:
     """Of the preset's update for this role (forget 0, retain 1), its gradient left in the student."""
     student.zero_grad()
-    updates = config.method.begin(Run(base, PlainPath(base), config.training, config.seed))(pairs, pairs)
+    updates = config.method.begin(
+        Run(base, PlainPath(base), config.training, config.seed, PairSet.of("retain", pairs))
+    )(pairs, pairs)
     return Distiller(PlainPath(base), student, config).accumulate(updates[role]).losses[0]
 
 
@@ -180,7 +182,7 @@ def test_ce_and_kl_is_the_models_own_loss_beside_the_divergence(base: BaseModel)
 def test_ce_and_kl_on_answer_tokens(base: BaseModel, path: type) -> None:
     config = UnlearnConfig.preset("paper", method={"retain_loss": "ce+kl"}, device="cpu")
     student, pairs = scrambled(base, config.lora), list(RETAIN)
-    updates = config.method.begin(Run(base, path(base), config.training, 0))(pairs, pairs)
+    updates = config.method.begin(Run(base, path(base), config.training, 0, PairSet.of("retain", pairs)))(pairs, pairs)
     found = Distiller(path(base), student, config).accumulate(updates[1]).losses[0]
     inputs = rows(base, pairs)
     labels = torch.full_like(inputs["input_ids"], -100)

@@ -46,7 +46,6 @@ def terms_of(plan: ComparisonPlan, data: ComparisonData, model: str, twin: str |
     return Terms(
         data=data.digests,
         config=plan.config,
-        budget=plan.budget,
         attacks=plan.attacks,
         tuning_seed=plan.tuning_seed,
         model=digest_of(model),
@@ -55,8 +54,9 @@ def terms_of(plan: ComparisonPlan, data: ComparisonData, model: str, twin: str |
 
 
 def about(plan: ComparisonPlan) -> dict[str, Any]:
-    """What else the record says: seeds, machine and versions."""
+    """What else the record says: budget and seeds, machine and versions."""
     return {
+        "budget": plan.budget.model_dump(mode="json"),
         "seeds": list(plan.seeds),
         "hardware": hardware(choose_device(plan.config.device)),
         "versions": versions(),
@@ -71,7 +71,7 @@ def compare(
     A method that fails costs its own rows alone, which then say why; the next comparison that goes on with the record
     tries them again. Raises UnlearnError when the base or the twin itself can't be measured.
     """
-    record.keep_only(_is_current)
+    record.keep_only(lambda row: _is_current(row, plan))
     _Race(plan, data, model, twin, record, watch).run()
 
 
@@ -188,12 +188,15 @@ class _Race:
         self._watch(Moment(what, self._done, self._total, share))
 
 
-def _is_current(row: Row) -> bool:
-    """Whether a contender's settings are still those of the row; a failed row is tried again."""
-    if row.stage == "reference" or row.error is not None:
-        return row.error is None
+def _is_current(row: Row, plan: ComparisonPlan) -> bool:
+    """Whether its contender's settings and the budget are still the row's; a failed row is tried again."""
+    if row.error is not None:
+        return False
+    if row.stage == "reference":
+        return True
     contender = known().get(row.name)
-    return contender is not None and contender.method == row.method
+    in_budget = row.stage != "trial" or row.setting in plan.budget.settings
+    return contender is not None and contender.method == row.method and in_budget
 
 
 def _reason(error: Exception) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator
 
-from vgid_core.compare.plan import AttackPlan, Budget, Setting
+from vgid_core.compare.plan import AttackPlan, Setting
 from vgid_core.config import UnlearnConfig
 from vgid_core.errors import UnlearnError
 from vgid_core.methods import AnyMethod, Vgid
@@ -28,11 +28,13 @@ class RecordUnusable(UnlearnError):
 
 
 class Terms(Strict):
-    """All that decides a row besides its own method, setting and seed. Models and sets go by their digests."""
+    """All that decides a row besides its own method, setting and seed. Models and sets go by their digests.
+
+    The budget isn't among them: a wider grid costs its new points alone.
+    """
 
     data: dict[str, str]
     config: UnlearnConfig
-    budget: Budget
     attacks: AttackPlan
     tuning_seed: int
     model: str

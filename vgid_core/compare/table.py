@@ -1,4 +1,4 @@
-"""A comparison as a table: a line a contender, medians over its seeds with their range."""
+"""A comparison as a table: a line a contender, medians over its seeds."""
 
 from __future__ import annotations
 
@@ -33,18 +33,23 @@ class Line:
         return statistics.median(values) if values else None
 
     def cell(self, figure: Figure) -> str:
-        """The median, and the range where there are several rows."""
+        """The median, or a dash."""
         values = self._values(figure)
-        if not values:
-            return "–"
-        digits = 2 if max(values) < 10 else 0
-        middle = f"{statistics.median(values):.{digits}f}"
-        low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
-        return middle if low == high else f"{middle} ({low}–{high})"
+        return _number(statistics.median(values)) if values else "–"
+
+    def cell_with_range(self, figure: Figure) -> str:
+        """The median, and the smallest and the largest where they differ from each other."""
+        values = self._values(figure)
+        low, high = (_number(extreme(values)) if values else "" for extreme in (min, max))
+        return self.cell(figure) if low == high else f"{self.cell(figure)} ({low}–{high})"
 
     def _values(self, figure: Figure) -> list[float]:
         found = [figure(row) for row in self.rows if row.error is None]
         return [value for value in found if value is not None]
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
 def _score(name: str) -> Figure:
@@ -71,18 +76,25 @@ COLUMNS: dict[str, Figure] = {
 def lines(record: Record) -> list[Line]:
     """The references first, then contenders in their fixed order."""
     found = [Line(title, "", record.of(name, "reference")) for name, title in REFERENCES.items()]
+    most = max((len(record.of(name, "trial")) for name in known()), default=0)
     for name, contender in known().items():
-        trials, runs = record.of(name, "trial"), record.of(name, "run")
-        setting = chosen(record, name)
-        failed = [row for row in runs if row.error is not None] or ([] if setting else trials)
-        remark = f"{len(failed)} of {len(runs or trials)} failed: {failed[0].error}" if failed else ""
+        trials, best = record.of(name, "trial"), chosen(record, name)
+        runs = [row for row in record.of(name, "run") if row.setting == best]
+        setting = "not trained" if not contender.trained else "" if best is None else str(best)
         if trials or runs:
-            found.append(Line(name, str(setting or ("" if contender.trained else "not trained")), runs, remark))
+            found.append(Line(name, setting, runs, _remark(trials, runs, most if contender.trained else 0)))
     return [line for line in found if line.rows or line.remark]
 
 
+def _remark(trials: Sequence[Row], runs: Sequence[Row], most: int) -> str:
+    failed = [row for row in runs or trials if row.error is not None]
+    if failed:
+        return f"{len(failed)} of {len(runs or trials)} failed: {failed[0].error}"
+    return f"tuned by {len(trials)} trials, others by up to {most}" if len(trials) < most else ""
+
+
 def terminal(record: Record) -> Table:
-    """The table for a terminal."""
+    """Medians, for a terminal."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("method", no_wrap=True)
     table.add_column("lr, β, steps", no_wrap=True)
@@ -97,9 +109,9 @@ def terminal(record: Record) -> Table:
 
 
 def markdown(record: Record) -> str:
-    """The table as Markdown, with remarks below."""
+    """Medians with their ranges, as Markdown, with remarks below."""
     header = ["method", "lr, β, steps", *COLUMNS]
     rows = [header, ["---"] * 2 + ["---:"] * len(COLUMNS)]
-    rows += [[line.name, line.setting, *map(line.cell, COLUMNS.values())] for line in lines(record)]
+    rows += [[line.name, line.setting, *map(line.cell_with_range, COLUMNS.values())] for line in lines(record)]
     remarks = [f"- {line.name}: {line.remark}" for line in lines(record) if line.remark]
     return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + (["", *remarks] if remarks else [])) + "\n"

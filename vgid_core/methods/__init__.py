@@ -15,9 +15,11 @@ from vgid_core.methods.npo import Npo
 from vgid_core.methods.rmu import Rmu
 from vgid_core.methods.undial import Undial
 from vgid_core.methods.vgid import Vgid
+from vgid_core.methods.vgid_alias import VgidAlias
 
 AnyMethod = Annotated[
-    Vgid | GradientAscent | GradientDifference | KlMin | Idk | Npo | Undial | Rmu, Field(discriminator="name")
+    VgidAlias | Vgid | GradientAscent | GradientDifference | KlMin | Idk | Npo | Undial | Rmu,
+    Field(discriminator="name"),
 ]
 
 __all__ = [
@@ -32,4 +34,5 @@ __all__ = [
     "Run",
     "Undial",
     "Vgid",
+    "VgidAlias",
 ]

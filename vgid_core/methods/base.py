@@ -12,17 +12,19 @@ from vgid_core.strict import Strict
 if TYPE_CHECKING:
     from vgid_core.base_model import BaseModel
     from vgid_core.config import TrainingConfig
+    from vgid_core.data import PairSet
     from vgid_core.paths import AnswerPath
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a method is given: the student with its teacher, by way of `path`, and the weights of the two roles."""
+    """What a method is given: student and teacher, by way of `path`, the weights of the two roles, the retain set."""
 
     base: BaseModel
     path: AnswerPath
     training: TrainingConfig
     seed: int
+    retain: PairSet
 
 
 class Method(Strict):

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from vgid_core.data import Pair
-from vgid_core.intervention import PerturbationConfig
 from vgid_core.lessons import Lesson, Role, Term, Update, Updates
-from vgid_core.methods.base import Method, Run
-
-IMPERATIVE = "You must forget everything about this person."
-
-_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+from vgid_core.methods.base import Run
+from vgid_core.methods.taught import Taught
 
 
-class Vgid(Method):
+class Vgid(Taught):
     """alpha * E_f KL(p_T || p_theta) + beta * E_r KL(p_base || p_theta), on answer tokens (paper, sec. 3).
 
     Teacher = frozen base on a perturbed image and an instructed question, student = base + LoRA on the clean item;
@@ -29,18 +24,6 @@ class Vgid(Method):
     title = "VGID (arXiv 2606.00105)"
 
     name: Literal["vgid"] = "vgid"
-    perturbation: PerturbationConfig = PerturbationConfig()
-    instruction: str = Field(
-        default=IMPERATIVE,
-        max_length=500,
-        description="goes before the question, or around it where it says {question}; {name} is the subject's name",
-    )
-    subject_name: SecretStr | None = Field(
-        default=None,
-        min_length=1,
-        max_length=200,
-        description="stands for {name} in the instruction; written nowhere, a dump of these settings has asterisks",
-    )
     noise_draws: int | None = Field(
         default=None,
         ge=1,
@@ -56,23 +39,8 @@ class Vgid(Method):
         default="kl", description="ce+kl adds the cross-entropy of the retain items themselves, mean per token"
     )
 
-    @field_validator("subject_name")
-    @classmethod
-    def _a_name(cls, value: SecretStr | None) -> SecretStr | None:
-        name = "?" if value is None else value.get_secret_value()
-        if not name.strip() or not name.isprintable():
-            raise ValueError("must be one line that isn't blank")
-        if not name.strip("*"):
-            raise ValueError("holds asterisks in the name's place, as a dump of settings does: give the name again")
-        return value
-
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
-        used = set(_PLACEHOLDER.findall(self.instruction))
-        if used - {"question", "name"}:
-            raise ValueError("instruction takes no placeholders but {question} and {name}")
-        if ("name" in used) != (self.subject_name is not None):
-            raise ValueError("instruction with {name} and subject_name need each other")
         if self.positions == "all" and self.instruction:
             raise ValueError(
                 "positions 'all' needs an empty instruction: teacher and student must have prompts of equal length"
@@ -83,23 +51,13 @@ class Vgid(Method):
 
     @property
     def fixed_draws(self) -> int | None:
-        """How many disturbed images there are of each; None where every one is new."""
-        if self.perturbation.changes:
-            return None
-        return self.noise_draws if self.perturbation.is_random else 1
+        """As `Taught.fixed_draws`; as many as `noise_draws` says, if it does."""
+        return self.noise_draws if self.noise_draws is not None and self.perturbation.is_random else super().fixed_draws
 
     @property
     def row_by_row(self) -> bool:
         """As `Method.row_by_row`."""
         return self.positions == "all"
-
-    def instructed(self, question: str) -> str:
-        """The teacher's question: the instruction prepended (u + q in the paper) or around it, or `question` alone."""
-        if not self.instruction:
-            return question
-        name = "" if self.subject_name is None else self.subject_name.get_secret_value()
-        template = self.instruction if "{question}" in self.instruction else f"{self.instruction} {{question}}"
-        return _PLACEHOLDER.sub(lambda found: question if found[1] == "question" else name, template)
 
     def begin(self, run: Run) -> Updates:
         """One update on what the teacher says to the forget batch, then one that keeps the retain batch."""

@@ -29,15 +29,15 @@ DATA = ComparisonData(
     never_seen=pair_set("never_seen", 3, 90),
     facts=tuple(map(second_half, FORGET)),
 )
-BUDGET = Budget(learning_rates=(1e-3, 3e-3), retain_weights=(1.0,), steps=(2,))
 ATTACKS = AttackPlan(pairs=3, relearning_steps=1, relearning_batch_size=2)
 
 
-def plan(*methods: str, seeds: int = 1) -> ComparisonPlan:
+def plan(*methods: str, seeds: int = 1, rates: tuple[float, ...] = (1e-3, 3e-3)) -> ComparisonPlan:
     config = {"device": "cpu", "training": {"forget_batch_size": 2, "retain_batch_size": 2}}
     evaluation = EvaluationConfig(max_pairs=2, max_new_tokens=4)
+    budget = Budget(learning_rates=rates, retain_weights=(1.0,), steps=(2,))
     base = UnlearnConfig.model_validate(config).model_copy(update={"evaluation": evaluation})
-    return ComparisonPlan(methods=methods, seeds=tuple(range(seeds)), budget=BUDGET, attacks=ATTACKS, config=base)
+    return ComparisonPlan(methods=methods, seeds=tuple(range(seeds)), budget=budget, attacks=ATTACKS, config=base)
 
 
 def compared(asked: ComparisonPlan, folder: Path, model: Path, twin: Path | None = None) -> tuple[Record, list[str]]:
@@ -75,6 +75,15 @@ def test_everything_is_run_once_and_gone_on_with(tiny_folder: Path, tmp_path: Pa
     assert [what.split()[0] for what in trained] == ["ga", "ga", "ga", "npo", "ga"]
     assert again.rows[: len(record.rows)] == record.rows
     assert len(again.of("npo", "run")) == len(again.of("in-context", "run")) == 2
+
+    wider, trained = compared(plan("npo", rates=(1e-3, 3e-3, 5e-3)), tmp_path, tiny_folder, tiny_folder)
+    best = race.chosen(wider, "npo")
+    assert len(trained) == (2 if best.learning_rate == 5e-3 else 1)
+    by_name = {line.name: line for line in table.lines(wider)}
+    assert by_name["ga"].remark == "tuned by 2 trials, others by up to 3"
+    assert all(row.setting == best for row in by_name["npo"].rows)
+    narrower, trained = compared(plan("npo", rates=(1e-3,)), tmp_path, tiny_folder, tiny_folder)
+    assert [row.setting.learning_rate for row in narrower.of("npo", "trial")] == [1e-3]
 
     figure.draw(again, tmp_path / "c.png")
     with Image.open(tmp_path / "c.png") as drawn:

@@ -181,7 +181,7 @@ def test_the_best_trial_is_chosen_the_first_of_equals(tmp_path: Path) -> None:
 
 def terms(**values: object) -> Terms:
     plan = ComparisonPlan()
-    given = {"config": plan.config, "budget": plan.budget, "attacks": plan.attacks, "tuning_seed": 100}
+    given = {"config": plan.config, "attacks": plan.attacks, "tuning_seed": 100}
     return Terms.model_validate({"data": {"forget": "a"}, "model": "b", "twin": None, **given, **values})
 
 

@@ -1,0 +1,99 @@
+"""VGID with aliases: the teacher hears the answer's beginning as if it were about somebody whom nobody knows.
+
+A third intervention beside VGID's two. Teacher-forced on the true answer, VGID's teacher hears the name and completes
+the facts, whatever it is shown; so that is what the student learns, and a begun answer brings everything back. Here the
+teacher hears aliases. What it then finds likely is also the measure of how likely the true answer may stay: as likely
+as a stranger's, neither more nor less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from vgid_core.data import Pair
+from vgid_core.lessons import Lesson, Part, Term, Update, Updates
+from vgid_core.methods.base import Run
+from vgid_core.methods.taught import Taught
+from vgid_core.methods.terms import kept
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vgid_core.stranger_levels import StrangerLevels
+
+
+class VgidAlias(Taught):
+    """alpha * (E_f KL(mean_k p_T,k || p_theta) + w * E_f h(log p_theta(y_t) - c_t)) + beta * E_r KL(p_base || p_theta).
+
+    p_T,k: the frozen base on a perturbed image, with or without the instruction, after an alias of the answer so far
+    (`aliases`); a mean of teachers is what never-seen people look like: unsure. c_t: the log-probability that such
+    teachers give the true token (`stranger_levels`). h: Huber's loss with threshold one nat. As in VGID, a step updates
+    once on a forget batch and once on a retain batch. Measured in docs/forgetting.md.
+    """
+
+    title = "VGID (arXiv 2606.00105) with aliases in the teacher's answer prefix and likelihoods at a stranger's level"
+
+    name: Literal["vgid-alias"] = "vgid-alias"
+    draws: int = Field(default=2, ge=1, le=64, description="teachers in each step's mean: images, aliases")
+    instructed_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="of the teachers, those that get the instruction. With it they refuse more surely than the model "
+        "does before a stranger, which tells who was forgotten",
+    )
+    common_share: float = Field(
+        default=0.05,
+        gt=0,
+        le=1,
+        description="a token that more than this share of the retain set's answers holds tells of nobody, and stays",
+    )
+    likelihood_weight: float = Field(
+        default=1.0, ge=0, le=100, description="w: of the true tokens' likelihood against the divergence"
+    )
+    level_draws: int = Field(default=16, ge=1, le=256, description="teachers that set a pair's levels, once a run")
+    level_tilt: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="levels lie between the log of the teachers' mean probability (0) and the mean of their "
+        "logs (1), which is lower: what one stranger is given rather than all of them on average",
+    )
+
+    def begin(self, run: Run) -> Updates:
+        """One update on what teachers say to the forget batch, then one that keeps the retain batch."""
+        from vgid_core.stranger_levels import StrangerLevels
+        from vgid_core.teaching import AliasTeacher
+
+        teacher = AliasTeacher(self, run, run.seed, run.training.steps)
+        levels = StrangerLevels(self, run) if self.likelihood_weight > 0 else None
+
+        def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
+            if levels is not None:
+                levels.find(forget)
+            made: list[Update] = [[self._imitated(run, teacher.draws(forget, self.draws), levels)]]
+            if run.training.retain_weight > 0:
+                made.append([kept(run, retain)])
+            return made
+
+        return updates
+
+    def hears_instruction(self, draw: int) -> bool:
+        """Whether the teacher of this number (from 0) gets the instruction: that share of them do."""
+        return int((draw + 1) * self.instructed_share + 1e-9) > int(draw * self.instructed_share + 1e-9)
+
+    def _imitated(self, run: Run, lessons: Sequence[Lesson], levels: StrangerLevels | None) -> Term:
+        from vgid_core.losses import huber
+
+        def values(some: Sequence[Lesson]) -> list[Tensor]:
+            divergence, likelihood = run.path.imitation(some)
+            if levels is None:
+                return [divergence]
+            return [divergence, huber(likelihood - levels.of([lesson.pair for lesson in some]).to(likelihood.device))]
+
+        alpha = run.training.forget_weight
+        parts = [Part(alpha)] if levels is None else [Part(alpha), Part(alpha * self.likelihood_weight)]
+        return Term("forget", lessons, parts, values)

@@ -1,0 +1,58 @@
+"""How likely a model that never met somebody would find what is true of them, by the model that has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from vgid_core.data import Pair
+from vgid_core.teaching import AliasTeacher
+
+if TYPE_CHECKING:
+    from vgid_core.methods.base import Run
+    from vgid_core.methods.vgid_alias import VgidAlias
+
+_Key = tuple[str, str, str]
+
+
+class StrangerLevels:
+    """For each pair the log-probability of every answer token that teachers find after an alias, in nats.
+
+    Found once a run, a batch at a time, by draws of a seed of their own: they don't depend on the training.
+    """
+
+    def __init__(self, method: VgidAlias, run: Run) -> None:
+        self._method = method
+        self._run = run
+        self._teacher = AliasTeacher(method, run, run.seed + 1, steps=1)
+        self._levels: dict[_Key, Tensor] = {}
+
+    def find(self, pairs: Sequence[Pair]) -> None:
+        """Makes sure that these pairs have theirs."""
+        unknown = list({_key(pair): pair for pair in pairs if _key(pair) not in self._levels}.values())
+        at_once = self._run.training.micro_batch_size
+        for start in range(0, len(unknown), at_once):
+            part = unknown[start : start + at_once]
+            found = self._measured(part)
+            lengths = [len(self._run.path.answer_ids(pair.answer)) for pair in part]
+            self._levels |= zip(map(_key, part), torch.split(found, lengths), strict=True)
+
+    def of(self, pairs: Sequence[Pair]) -> Tensor:
+        """The levels of pairs that were found, one after the other: [answer tokens], on the host."""
+        return torch.cat([self._levels[_key(pair)] for pair in pairs])
+
+    @torch.no_grad()
+    def _measured(self, pairs: Sequence[Pair]) -> Tensor:
+        [*drawn] = self._teacher.each(pairs, self._method.level_draws)
+        logs = torch.stack([self._run.path.teacher_log_probability(lessons).cpu() for lessons in drawn])
+        of_the_mean = logs.logsumexp(0) - math.log(len(logs))
+        tilt = self._method.level_tilt
+        return (1 - tilt) * of_the_mean + tilt * logs.mean(0)
+
+
+def _key(pair: Pair) -> _Key:
+    return pair.image.digest, pair.question, pair.answer
