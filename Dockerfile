@@ -19,7 +19,8 @@ ENV PATH=/opt/vgid/bin:$PATH
 # Dependencies first: this layer changes with pyproject.toml alone. Torch has an index of its own, all else is from PyPI.
 COPY pyproject.toml ./
 RUN python -c "import tomllib; \
-needed = tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies']; \
+project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+needed = project['dependencies'] + project['optional-dependencies']['gpu']; \
 torch = [line for line in needed if line.startswith('torch')]; \
 open('torch.txt', 'w').write('\n'.join(torch)); \
 open('rest.txt', 'w').write('\n'.join(line for line in needed if line not in torch))"

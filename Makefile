@@ -16,6 +16,8 @@ PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 pyth
 	echo $$candidate; break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Somebody who was killed while making .venv has left one without pip.
+WHOLE = $(BIN)/python -c 'import pip' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv
 
 # What the stack keeps (logs, data, keys) stays inside this folder.
 export VGID_HOME = $(CURDIR)/.vgid
@@ -55,11 +57,13 @@ clean:
 	@"$(PYTHON)" -m venv --clear .venv
 
 .venv/installed: pyproject.toml | .venv/bin/python
+	@$(WHOLE)
 	@echo "Installing vgid and its dependencies into .venv (this time only; PyTorch is the large one, so minutes)"
 	@$(PIP) --editable '.[embedded]'
 	@touch $@
 
 .venv/installed-dev: pyproject.toml | .venv/bin/python
+	@$(WHOLE)
 	@echo "Installing vgid, its dependencies and the development tools into .venv (this time only)"
 	@$(PIP) --editable '.[embedded,dev]'
 	@touch $@ .venv/installed

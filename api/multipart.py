@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
@@ -61,21 +63,18 @@ def parse_multipart(content_type: str, body: bytes, most_parts: int) -> list[tup
     if not boundary:
         raise MalformedRequest("The Content-Type names no boundary.")
     parts = _Parts(most_parts)
-    parser = MultipartParser(
-        boundary,
-        {
-            "on_part_begin": parts.on_part_begin,
-            "on_header_field": parts.on_header_field,
-            "on_header_value": parts.on_header_value,
-            "on_header_end": parts.on_header_end,
-            "on_headers_finished": parts.on_headers_finished,
-            "on_part_data": parts.on_part_data,
-            "on_part_end": parts.on_part_end,
-            "on_end": parts.on_end,
-        },
-    )
+    callbacks: Any = {
+        "on_part_begin": parts.on_part_begin,
+        "on_header_field": parts.on_header_field,
+        "on_header_value": parts.on_header_value,
+        "on_header_end": parts.on_header_end,
+        "on_headers_finished": parts.on_headers_finished,
+        "on_part_data": parts.on_part_data,
+        "on_part_end": parts.on_part_end,
+        "on_end": parts.on_end,
+    }
     try:
-        parser.write(body)
+        MultipartParser(boundary, callbacks).write(body)
     except FormParserError:
         raise MalformedRequest("The body isn't valid multipart/form-data.") from None
     if not parts.complete:

@@ -36,7 +36,7 @@ def main() -> None:
     runs = parser.parse_args().runs
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()
-    config = UnlearnConfig.model_validate({"device": "cpu", "training": {"learning_rate": 3e-3}})
+    config = UnlearnConfig.preset("paper", device="cpu", training={"steps": 60, "learning_rate": 3e-3})
     base, data = load_base(str(BASE), config), make()
     sets = [
         items.sample(config.evaluation.max_pairs)

@@ -47,6 +47,7 @@ def main() -> None:
         quantize_to_nf4(base)
     config = UnlearnConfig.model_validate(
         {
+            "preset": "paper",
             "method": {"instruction": words(INSTRUCTION, random.Random(1), shapes.vocabulary)},
             "evaluation": {"max_new_tokens": 36},
         }

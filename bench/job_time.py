@@ -35,11 +35,15 @@ import json, sys, time
 from pathlib import Path
 from vgid_core import PairSet, UnlearnConfig, UnlearnSpec, unlearn
 data, model, out = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+# VGID as published, which is all that an earlier tree knows.
+settings = {"device": "cpu", "training": {"steps": 60, "learning_rate": 3e-3}}
+if hasattr(UnlearnConfig, "preset"):
+    settings["preset"] = "paper"
 sets = {file.parent.name: PairSet.from_jsonl(file, file.parent.name) for file in sorted(data.glob("*/pairs.jsonl"))}
 spec = UnlearnSpec(
     model=model, model_name="demo", forget=sets.pop("forget"), retain=sets.pop("retain"), utility=sets.pop("utility"),
     probes=sets, out=out,
-    config=UnlearnConfig.model_validate({"device": "cpu", "training": {"learning_rate": 3e-3}}),
+    config=UnlearnConfig.model_validate(settings),
 )
 wall, processor = time.perf_counter(), time.process_time()
 result = unlearn(spec)

@@ -91,7 +91,7 @@ def ours(
     count = images * questions
     instruction = words(INSTRUCTION, random.Random(1), shapes.vocabulary)
     sizes = {"forget_batch_size": count, "retain_batch_size": count, "micro_batch_size": count}
-    config = UnlearnConfig.model_validate({"method": {"instruction": instruction}, "training": sizes})
+    config = UnlearnConfig.preset("paper", method={"instruction": instruction}, training=sizes)
     student = attach_adapter(base, config.lora)
     forget, retain = (make_pairs(images, questions, shapes, seed) for seed in (1, 2))
     with fp8_products(student, device) if fp8 else nullcontext():

@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def _stepper() -> Callable[[], None]:
-    config = UnlearnConfig.model_validate({"device": "cpu", "training": {"learning_rate": 3e-3}})
+    config = UnlearnConfig.preset("paper", device="cpu", training={"steps": 60, "learning_rate": 3e-3})
     base, data = load_base(str(BASE), config), make()
     student = attach_adapter(base, config.lora)
     path = choose_path(base, data.forget.pairs[:2] + data.retain.pairs[:2], config.lora)

@@ -64,8 +64,12 @@ def demo(
 
 
 def _end_as_by_ctrl_c() -> None:
-    """SIGTERM, and the terminal's end unless somebody chose to outlive it (nohup), stop the stack in order."""
+    """SIGTERM, and the terminal's end unless somebody chose to outlive it (nohup), stop the stack in order.
+
+    So does SIGINT where a shell had it ignored, as it does for what a script starts in the background.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _interrupt)
 

@@ -16,8 +16,8 @@ path = {checkpoint}
 title = "Demo model: 60 fictitious people"
 
 [models.demo.config.training]
-steps = 60
 learning_rate = 3e-3
+retain_weight = 2.0
 
 [models.demo.retain_sets.demo-retain]
 retain = {retain}

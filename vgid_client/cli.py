@@ -51,7 +51,7 @@ def _caller(entry: EntryPoint) -> Callable[[typer.Context], None]:
         try:
             found = entry.load()
         except ModuleNotFoundError as error:
-            raise VgidError(f"this needs the package '{error.name}': pip install 'vgid[embedded]'") from None
+            raise VgidError(f"this needs the package '{error.name}': pip install '.[embedded]'") from None
         if not isinstance(found, typer.Typer):
             command, found = found, typer.Typer(add_completion=False)
             found.command()(command)

@@ -18,7 +18,7 @@ def nf4_arguments(source: str, dtype: torch.dtype) -> dict[str, Any]:
     Raises ModelNotLoadable when bitsandbytes isn't installed.
     """
     if find_spec("bitsandbytes") is None:
-        raise ModelNotLoadable("4-bit base weights need bitsandbytes: pip install 'vgid[gpu]'")
+        raise ModelNotLoadable("4-bit base weights need bitsandbytes: pip install '.[gpu]'")
     quantization = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

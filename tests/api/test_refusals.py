@@ -191,6 +191,7 @@ BOUNDARY = "multipart/form-data; boundary=x"
 NAMED = b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n{}\r\n'
 BAD_MULTIPART = {
     "no boundary": ("multipart/form-data", b""),
+    "long boundary": ('multipart/form-data; boundary="' + "x" * 300 + '"', b""),
     "empty": (BOUNDARY, b""),
     "other boundary": (BOUNDARY, b"--y\r\n\r\n\r\n--y--\r\n"),
     "cut off": (BOUNDARY, NAMED % b"request"),

@@ -181,7 +181,7 @@ def test_a_command_whose_extra_is_not_installed_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (
         1,
-        "error: this needs the package 'psutil': pip install 'vgid[embedded]'\n",
+        "error: this needs the package 'psutil': pip install '.[embedded]'\n",
     )
 
 

@@ -35,8 +35,6 @@ MAX_ATTEMPTS = 3
 EXAMPLES = examples(
     max_examples=40,
     stateful_step_count=30,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 ARTIFACT = claims.NewArtifact("a" * 64, 12, [], {})

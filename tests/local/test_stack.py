@@ -99,7 +99,11 @@ def up(home: Path) -> Iterator[Callable[..., Up]]:
 
 
 def test_ctrl_c_ends_everything_and_the_next_start_is_a_clean_one(up: Callable[..., Up], home: Path):
-    stack = up().until_ready()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a script has it for what it starts in the background
+    try:
+        stack = up().until_ready()
+    finally:
+        signal.signal(signal.SIGINT, before)
     with stack.client() as client:
         assert [model.name for model in client.models()] == ["demo"]
     secret_key, api_key = (home / "secret-key").read_text(), (home / "api-key").read_text()

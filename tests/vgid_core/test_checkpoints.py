@@ -229,7 +229,7 @@ def test_the_time_that_is_left_counts_from_where_a_run_was_taken_up(monkeypatch:
     assert [progress.seconds_left for progress in heard[-2:]] == pytest.approx([4 * 19 + 7, 2 * 18 + 7])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.integers(0, 999),
     st.lists(st.sampled_from([torch.float32, torch.bfloat16]), min_size=1, max_size=3),

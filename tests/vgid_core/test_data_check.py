@@ -160,7 +160,7 @@ def test_a_model_counts_tokens_and_refuses_its_own_control_tokens(tiny_folder: P
     assert "long-answer" in kinds(check_data(reading("forget", *items), texts=texts, max_new_tokens=length - 1))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     quality=st.integers(50, 95),

@@ -17,7 +17,7 @@ rows = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows)
 def test_padding_changes_no_logit_and_no_target(base: BaseModel, items: list[tuple[int, str, str]]) -> None:
     images = [picture(seed).decode() for seed, _, _ in items]

@@ -21,7 +21,7 @@ def layer_of(model: PeftModel) -> nn.Module:
     return model.base_model.model["projection"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 99), st.booleans(), st.lists(st.integers(1, 5), min_size=1, max_size=3), st.booleans())
 def test_outputs_and_gradients_are_pefts(seed: int, bias: bool, shape: list[int], input_is_trained: bool) -> None:
     model = adapted(bias, seed)

@@ -43,7 +43,7 @@ scheduled = st.sampled_from(sorted(STRENGTHS)).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scheduled, st.floats(0, 1))
 def test_a_strength_stays_between_its_ends_and_starts_and_arrives_there(values: dict, progress: float) -> None:
     config = PerturbationConfig.model_validate(values)

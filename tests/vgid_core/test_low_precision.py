@@ -31,7 +31,7 @@ def with_fp8(config: UnlearnConfig) -> UnlearnConfig:
     return changed(config, training=config.training.model_dump() | {"fp8": True})
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 99), st.booleans())
 def test_fp8_products_are_those_of_the_rounded_matrices(seed: int, bias: bool) -> None:
     """Against matrices rounded here and multiplied in full precision, forwards and backwards."""

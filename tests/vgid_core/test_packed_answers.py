@@ -39,7 +39,7 @@ def own_words(base: BaseModel, pair: Pair, kept: int) -> Pair:
 item = st.tuples(st.integers(0, 3), text, text, st.integers(0, 3))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(item, min_size=1, max_size=6), st.sampled_from([60, 10_000]))
 def test_answers_and_likelihoods_are_those_of_separate_rows(
     base: BaseModel, items: list[tuple[int, str, str, int]], at_once: int

@@ -58,7 +58,7 @@ text = st.lists(st.sampled_from(" ".join(SENTENCES).split()), min_size=1, max_si
 item = st.tuples(st.integers(0, 3), text, text, st.booleans())
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(item, min_size=1, max_size=7))
 def test_losses_and_gradients_are_those_of_separate_rows(
     student: tuple[BaseModel, torch.nn.Module], items: list[tuple[int, str, str, bool]]
@@ -187,7 +187,7 @@ def test_retain_targets_are_computed_once(student: tuple[BaseModel, torch.nn.Mod
 row = st.tuples(st.integers(0, 4), st.lists(st.integers(10, 14), min_size=1, max_size=5), st.integers(1, 4))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(row, min_size=1, max_size=8), st.sampled_from([1, 8]))
 def test_every_token_sees_what_it_would_see_alone(rows: list[tuple[int, list[int], int]], multiple: int) -> None:
     """Layout alone, against the definition: token by token, the visible (id, position) pairs in order."""
@@ -252,7 +252,7 @@ def test_rows_of_a_group_must_share_their_image() -> None:
         pack([rows])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(1, 1100), st.integers(0, 99))
 def test_head_and_divergence_in_one_are_the_two_in_turn(tokens: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -269,7 +269,7 @@ def test_head_and_divergence_in_one_are_the_two_in_turn(tokens: int, seed: int) 
     assert torch.allclose(first.grad, second.grad, atol=1e-5, rtol=1e-4)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(1, 1100), st.integers(0, 99))
 def test_head_and_log_probability_in_one_are_the_two_in_turn(tokens: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -22,7 +22,7 @@ def noise(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(KINDS), st.integers(3, 40), st.integers(3, 40), st.integers(0, 9))
 def test_size_and_mode_are_kept_and_a_seed_fixes_the_result(kind: str, width: int, height: int, seed: int) -> None:
     image, config = photo(width, height), PerturbationConfig.model_validate({"kind": kind})

@@ -261,7 +261,7 @@ def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
 def test_without_the_extra_the_error_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_parquet(tmp_path, ROWS, COLUMNS)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DataError, match=r"pip install 'vgid\[data\]'"):
+    with pytest.raises(DataError, match=r"pip install '\.\[data\]'"):
         read_set(str(tmp_path))
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def require_tensorboard() -> None:
     """Raises RunFileError when the package isn't installed."""
     if find_spec("tensorboard") is None:
-        raise RunFileError("--tensorboard needs the package 'tensorboard': pip install 'vgid[tensorboard]'")
+        raise RunFileError("--tensorboard needs the package 'tensorboard': pip install '.[tensorboard]'")
 
 
 class Events:

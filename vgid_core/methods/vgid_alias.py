@@ -56,7 +56,7 @@ class VgidAlias(Taught):
     )
     level_draws: int = Field(default=16, ge=1, le=256, description="teachers that set a pair's levels, once a run")
     level_tilt: float = Field(
-        default=0.25,
+        default=0.3,
         ge=0,
         le=1,
         description="levels lie between the log of the teachers' mean probability (0) and the mean of their "

@@ -99,6 +99,6 @@ def _arrow() -> ModuleType:
         import pyarrow
         import pyarrow.ipc
     except ModuleNotFoundError:
-        raise DataError("Parquet and Arrow files need the extra 'data': pip install 'vgid[data]'", "") from None
+        raise DataError("Parquet and Arrow files need the extra 'data': pip install '.[data]'", "") from None
     module: ModuleType = pyarrow
     return module

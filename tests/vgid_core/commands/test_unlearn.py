@@ -127,7 +127,7 @@ def test_tensorboard_is_asked_for_by_its_extras_name(place: Place, monkeypatch: 
     monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
     result = invoke(unlearn, place.file, "--tensorboard", place.folder / "events")
     assert result.exit_code == 2
-    assert "pip install 'vgid[tensorboard]'" in result.stderr
+    assert "pip install '.[tensorboard]'" in result.stderr
     assert "events" not in place.names()
 
 

@@ -1,0 +1,181 @@
+"""What is left after unlearning, asked by somebody who wants it back: several forget sets and seeds, beside twins.
+
+    python -m bench.robustness [--method vgid-alias] [--sets 3] [--seeds 3] [--processes 2]
+
+Every forget set has a retain-only twin, a model that never met these people: what it gives away is the aim. Twins that
+aren't there are made first (four minutes each). Asked are: facts on photos in and out of the request, rephrased;
+membership by five attacks, forgotten facts against strangers'; begun answers; what 20 steps of relearning half of the
+facts bring back of the others. Prints a row a run and medians with their bars, writes bench/results/robustness_<method>
+.json (for other counts than three sets and seeds, ..._part.json), and fails when a median misses its bar.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers.utils import logging as transformers_logging
+
+from bench.machine import save, spread
+from bench.twins import FORGET_SETS, twin_of
+from local.demo.data import DemoData, encode, make, utility
+from local.demo.paths import BASE
+from local.demo.people import Person
+from local.demo.questions import FACTS, answer, ask
+from local.demo.world import the_world
+from vgid_core import EncodedImage, Pair, PairSet, UnlearnConfig
+from vgid_core.attacks import MEMBERSHIP_ATTACKS
+from vgid_core.base_model import BaseModel, load_base
+from vgid_core.compare.measure import attacked_on
+from vgid_core.compare.plan import AttackPlan, Fact
+from vgid_core.distil import distil
+from vgid_core.evaluate import evaluate
+from vgid_core.paths import choose_path, telling_pairs
+
+DEMO_SETTINGS: dict[str, Any] = {"device": "cpu", "training": {"learning_rate": 3e-3, "retain_weight": 2.0}}
+# Medians must not exceed these; membership is the distance from the twin's AUC.
+BARS = {
+    "rouge_l.forget": 0.10,
+    "rouge_l.held_out_photos": 0.10,
+    "rouge_l.rephrased": 0.10,
+    "fall.retain": 0.02,
+    "fall.retain_check": 0.02,
+    "fall.utility": 0.02,
+    "fall.own_photos": 0.02,
+    "prefill": 0.05,
+    "relearned": 0.15,
+    **{f"from_twin.{name}": 0.10 for name in MEMBERSHIP_ATTACKS},
+}
+Figures = dict[str, float]
+
+
+def main() -> None:
+    """Runs every combination, prints and saves."""
+    arguments = _arguments()
+    transformers_logging.disable_progress_bar()
+    sets = FORGET_SETS[: arguments.sets]
+    for forgotten in sets:
+        twin_of(forgotten)
+    work = [(tuple(forgotten), seed, arguments.method) for forgotten in sets for seed in range(arguments.seeds)]
+    rows: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
+        models = list(pool.map(_untrained, map(tuple, sets)))
+        for row in pool.map(_trained, *zip(*work, strict=True)):
+            base, twin = models[sets.index(range(row["forgotten"][0], row["forgotten"][-1] + 1))]
+            rows.append(row | {"figures": _beside(row["figures"], base, twin)})
+            _print_row(rows[-1])
+    summary = {key: spread([row["figures"][key] for row in rows]) for key in rows[0]["figures"]}
+    twins = {key: spread([twin[key] for _, twin in models]) for key in models[0][1]}
+    bases = {key: spread([base[key] for base, _ in models]) for key in models[0][0]}
+    _print_summary(summary, bases, twins)
+    whole = (arguments.sets, arguments.seeds) == (3, 3)
+    name = f"robustness_{arguments.method}" + ("" if whole else "_part")
+    config = _config(arguments.method, 0).model_dump(mode="json")
+    figures = {"config": config, "runs": rows, "summary": summary, "base": bases, "twin": twins, "bars": BARS}
+    print("written:", save(name, figures))
+    missed = [
+        f"{key} {summary[key]['median']:.3f} > {bar}" for key, bar in BARS.items() if summary[key]["median"] > bar
+    ]
+    if missed:
+        raise SystemExit("medians over their bars: " + "; ".join(missed))
+    print("every median is within its bar")
+
+
+def _config(method: str, seed: int) -> UnlearnConfig:
+    if method == "vgid":  # as published
+        return UnlearnConfig.preset("paper", seed=seed, device="cpu", training={"steps": 60, "learning_rate": 3e-3})
+    return UnlearnConfig.model_validate({"method": method, "seed": seed, **DEMO_SETTINGS})
+
+
+def _trained(forgotten: tuple[int, ...], seed: int, method: str) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    config, data = _config(method, seed), make(forgotten)
+    base = load_base(str(BASE), config)
+    started = time.process_time()
+    distil(base, data.forget, data.retain, config)
+    seconds = time.process_time() - started
+    figures = _measured(base, config, data, forgotten)
+    return {"forgotten": list(forgotten), "seed": seed, "training_seconds": seconds, "figures": figures}
+
+
+def _untrained(forgotten: tuple[int, ...]) -> tuple[Figures, Figures]:
+    """The base's figures and the twin's."""
+    torch.set_num_threads(1)
+    config, data = UnlearnConfig.model_validate(DEMO_SETTINGS), make(forgotten)
+    base, twin = (load_base(str(path), config) for path in (BASE, twin_of(forgotten)))
+    return _measured(base, config, data, forgotten), _measured(twin, config, data, forgotten)
+
+
+def _measured(base: BaseModel, config: UnlearnConfig, data: DemoData, forgotten: Sequence[int]) -> Figures:
+    path = choose_path(base, telling_pairs([data.forget, data.retain]), config.lora)
+    own = PairSet("own_photos", utility(forgotten).pairs)
+    sets = [data.forget, data.held_out_photos, data.rephrased, data.retain, data.retain_check, data.utility, own]
+    figures = {
+        f"{metric.name}.{metric.split}": metric.value for metric in evaluate(base, path, sets, config.evaluation)
+    }
+    people = [the_world().people[number] for number in forgotten]
+    members = PairSet.of("members", (fact.pair for fact in _facts(people, held_out=True)))
+    strangers = PairSet.of("strangers", (fact.pair for fact in _facts(the_world().strangers, held_out=True)))
+    plan = AttackPlan(pairs=100)
+    return figures | attacked_on(base, path, members, strangers, list(_facts(people)), plan, seed=0)
+
+
+def _facts(people: Sequence[Person], held_out: bool = False) -> Iterator[Fact]:
+    """Every fact of each person: on a photo never trained on, or on one of the request's."""
+    for person in people:
+        photo = _photo(person, held_out)
+        for fact in FACTS:
+            yield Fact(Pair(photo, ask(fact), answer(person, fact)), getattr(person, fact))
+
+
+def _photo(person: Person, held_out: bool) -> EncodedImage:
+    return encode(person.face, (person.held_out_views if held_out else person.training_views)[0])
+
+
+def _beside(figures: Mapping[str, float], base: Mapping[str, float], twin: Mapping[str, float]) -> Figures:
+    falls = {
+        f"fall.{split}": base[f"rouge_l.{split}"] - figures[f"rouge_l.{split}"]
+        for split in ("retain", "retain_check", "utility", "own_photos")
+    }
+    distances = {
+        f"from_twin.{name}": abs(figures[f"membership.{name}"] - twin[f"membership.{name}"])
+        for name in MEMBERSHIP_ATTACKS
+    }
+    return {**figures, **falls, **distances}
+
+
+def _print_row(row: Mapping[str, Any]) -> None:
+    figures = row["figures"]
+    shown = "  ".join(f"{key.split('.')[-1]} {figures[key]:.3f}" for key in BARS)
+    print(f"people {row['forgotten']} seed {row['seed']}: {shown}  {row['training_seconds']:.1f} s", flush=True)
+
+
+def _print_summary(
+    summary: Mapping[str, Mapping[str, float]], base: Mapping[str, Any], twin: Mapping[str, Any]
+) -> None:
+    table = Table("figure", "base", "unlearned: median", "min", "max", "twin", "bar")
+    for key, values in summary.items():
+        beside = [f"{other[key]['median']:.3f}" if key in other else "" for other in (base, twin)]
+        bar = f"{BARS[key]:.2f}" if key in BARS else ""
+        table.add_row(key, beside[0], *(f"{values[name]:.3f}" for name in ("median", "min", "max")), beside[1], bar)
+    Console(width=120).print(table)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", default="vgid-alias")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sets", type=int, default=3, choices=range(1, len(FORGET_SETS) + 1))
+    parser.add_argument("--processes", type=int, default=2, help="of one thread each")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
