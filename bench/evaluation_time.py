@@ -23,10 +23,12 @@ from bench.machine import save, spread
 from local.demo.data import make
 from local.demo.paths import BASE
 from vgid_core import PairSet, UnlearnConfig
+from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import load_base
 from vgid_core.distil import distil
 from vgid_core.packed_answers import Examined
-from vgid_core.paths import AnswerPath, PackedPath, PlainPath
+from vgid_core.packed_path import PackedPath
+from vgid_core.plain_path import PlainPath
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from local.demo.paths import BASE, TWIN
 from vgid_core import Metric, UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.base_model import load_base
 from vgid_core.evaluate import evaluate
-from vgid_core.paths import PlainPath
+from vgid_core.plain_path import PlainPath
 
 # Medians must not exceed these.
 BARS = {

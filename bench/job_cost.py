@@ -27,7 +27,9 @@ from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.base_model import BaseModel
 from vgid_core.distil import distil
 from vgid_core.evaluate import evaluate
-from vgid_core.paths import PackedPath, choose_path, generate
+from vgid_core.packed_path import PackedPath
+from vgid_core.paths import choose_path
+from vgid_core.plain_path import generate
 
 MOST_SHARE = 0.30
 MOST_GIB = {"full": 40.0, "nf4": 24.0}

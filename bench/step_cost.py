@@ -38,8 +38,9 @@ from vgid_core.fused_lora import fp8_products
 from vgid_core.lessons import Lesson
 from vgid_core.methods import Run
 from vgid_core.packed_model import Exchange, PackedModel
+from vgid_core.packed_path import PackedPath
 from vgid_core.packing import PADDING
-from vgid_core.paths import PackedPath, choose_path
+from vgid_core.paths import choose_path
 
 OURS = {"packed": (False, False), "compiled": (True, False), "fp8": (True, True), "nf4": (False, False)}
 # The bars: milliseconds a pair, times faster than published and tuned, share of matrix throughput, GiB.

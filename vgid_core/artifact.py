@@ -86,7 +86,8 @@ def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, A
         "hardware": hardware(base.device),
         "files": {name: file_digest(folder / name) for name in ADAPTER_FILES},
         "not_shown": "Measured behaviour is evidence, not proof: weights can't show that nothing is left "
-        "(arXiv 2110.11891). Likelihood and prefix attacks are known to reach what this method leaves behind.",
+        "(arXiv 2110.11891). Attacks on likelihoods, on begun answers and by training again can reach what a method "
+        "leaves behind.",
     }
 
 

@@ -18,11 +18,13 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel, attach_adapter
 from vgid_core.config import LoraSettings
 from vgid_core.data import Pair
 from vgid_core.losses import token_log_probability
-from vgid_core.paths import AnswerPath, choose_path, generate
+from vgid_core.paths import choose_path
+from vgid_core.plain_path import generate
 
 MEMBERSHIP_ATTACKS = ("loss", "zlib", "min_k", "min_k_plus_plus", "grad_norm")
 _LEAST_LIKELY_SHARE = 0.2  # k of Min-K%

@@ -12,12 +12,12 @@ from peft import PeftModel
 from torch import nn
 
 from vgid_core import processes
+from vgid_core.answer_path import AnswerPath
 from vgid_core.checkpoints import Checkpoint
 from vgid_core.config import UnlearnConfig
 from vgid_core.errors import TrainingDiverged
 from vgid_core.lessons import Lesson, Update
 from vgid_core.optimizer import MasterAdamW, warm_up_then_decay
-from vgid_core.paths import AnswerPath
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vgid_core import processes
+from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel
 from vgid_core.config import EvaluationConfig, Targets
 from vgid_core.data import DataError, PairSet
 from vgid_core.evaluate import evaluate
-from vgid_core.paths import AnswerPath
 
 log = logging.getLogger(__name__)
 

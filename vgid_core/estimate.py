@@ -11,13 +11,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel, load_base
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import PairSet
 from vgid_core.distil import StepLoss, distil
 from vgid_core.errors import OutOfMemory
 from vgid_core.evaluate import Metric, evaluate
-from vgid_core.paths import AnswerPath, choose_path, telling_pairs
+from vgid_core.paths import choose_path, telling_pairs
 from vgid_core.run import UnlearnSpec, measured_sets
 
 # Below this ROUGE-L the model doesn't give the forget set's answers: there is nothing to unlearn.

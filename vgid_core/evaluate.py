@@ -9,11 +9,12 @@ from typing import Literal
 
 from rouge_score.rouge_scorer import RougeScorer
 
+from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel
 from vgid_core.config import EvaluationConfig
 from vgid_core.data import PairSet
 from vgid_core.packed_answers import Examined
-from vgid_core.paths import AnswerPath, generate
+from vgid_core.plain_path import generate
 
 MetricName = Literal["rouge_l", "answer_probability"]
 

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel, adapter_off
 from vgid_core.lessons import Lesson, Part, Role, Term
 from vgid_core.losses import token_kl, token_log_probability
-from vgid_core.paths import AnswerPath, decoded
 from vgid_core.perturb import replace_pixels
+from vgid_core.plain_path import decoded
 
 
 def answer_term(

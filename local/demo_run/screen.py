@@ -73,9 +73,9 @@ class Screen:
     def caveat(self) -> None:
         """What nobody should take from this demo."""
         self.console.print(
-            "\n[bold]Not shown:[/] that the knowledge is gone. The model refuses, but with the start of the old answer "
-            "put into its mouth the fact often\ncomes back, and likelihoods still tell that these people were once in "
-            "the data (membership AUC). Figures: README, 'What it doesn't do'.",
+            "\n[bold]Not shown:[/] that the knowledge is gone; weights can't show that. What attackers still get, "
+            "beside a model that never met these\npeople, is measured by `python -m bench.robustness`: "
+            "docs/forgetting.md.",
             soft_wrap=True,
         )
 

@@ -10,6 +10,7 @@ from torch.nn.utils import get_total_norm
 
 from tests.vgid_core.test_encoding import plain_logits
 from tests.vgid_core.tiny import pair_set, picture
+from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel, adapter_off, answer_logits, attach_adapter, require_trained
 from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.data import EncodedImage, Pair, PairSet
@@ -19,8 +20,9 @@ from vgid_core.errors import AdapterUntrained, TrainingDiverged
 from vgid_core.intervention import PerturbationConfig
 from vgid_core.methods import Run, Vgid
 from vgid_core.optimizer import MasterAdamW
-from vgid_core.paths import AnswerPath, PackedPath, PlainPath
+from vgid_core.packed_path import PackedPath
 from vgid_core.perturb import perturb
+from vgid_core.plain_path import PlainPath
 from vgid_core.teaching import Teacher
 
 MakePath = Callable[[BaseModel], AnswerPath]

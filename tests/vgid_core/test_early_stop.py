@@ -12,7 +12,7 @@ from tests.vgid_core.tiny import pair_set
 from vgid_core import DataError, Pair, PairSet, Progress, UnlearnConfig, unlearn
 from vgid_core.base_model import load_base
 from vgid_core.evaluate import generate_answers
-from vgid_core.paths import PlainPath
+from vgid_core.plain_path import PlainPath
 
 
 def config(targets: dict[str, object] | None, **training: object) -> UnlearnConfig:

@@ -28,7 +28,8 @@ from vgid_core.config import LoraSettings
 from vgid_core.errors import ModelNotSupported
 from vgid_core.lessons import Lesson, NoisePixels
 from vgid_core.model_check import generation_deviation
-from vgid_core.paths import PackedPath, PlainPath, encode_pairs, generate
+from vgid_core.packed_path import PackedPath
+from vgid_core.plain_path import PlainPath, encode_pairs, generate
 
 # PaliGemma's processor makes labels of tensors in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")

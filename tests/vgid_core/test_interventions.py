@@ -23,8 +23,10 @@ from vgid_core.errors import ModelNotSupported
 from vgid_core.intervention import STRENGTHS, PerturbationConfig
 from vgid_core.lessons import Lesson, NoisePixels
 from vgid_core.methods import Vgid
-from vgid_core.paths import PackedPath, PlainPath, choose_path
+from vgid_core.packed_path import PackedPath
+from vgid_core.paths import choose_path
 from vgid_core.perturb import draw_pixels, perturb, replace_pixels
+from vgid_core.plain_path import PlainPath
 from vgid_core.teaching import Teacher
 from vgid_core.vgid_terms import whole_row_term
 

@@ -13,6 +13,7 @@ from tests.vgid_core.test_families import FAMILIES
 from tests.vgid_core.test_unlearn import spec
 from tests.vgid_core.tiny import pair_set
 from vgid_core import UnlearnConfig, unlearn
+from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel, attach_adapter, load_base, require_trained
 from vgid_core.config import LoraSettings
 from vgid_core.distil import distil
@@ -21,7 +22,9 @@ from vgid_core.errors import OutOfMemory
 from vgid_core.gradient_checkpointing import recomputed_layers
 from vgid_core.lessons import Lesson
 from vgid_core.methods import Run
-from vgid_core.paths import AnswerPath, PackedPath, PlainPath, choose_path
+from vgid_core.packed_path import PackedPath
+from vgid_core.paths import choose_path
+from vgid_core.plain_path import PlainPath
 
 
 def small_memory(path: AnswerPath, most: int, sizes: list[int]) -> AnswerPath:

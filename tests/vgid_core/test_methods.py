@@ -14,13 +14,15 @@ from tests.vgid_core.test_distil import scrambled_adapter
 from tests.vgid_core.test_encoding import plain_logits
 from tests.vgid_core.tiny import pair_set
 from vgid_core import UnlearnSpec, unlearn
+from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel, load_base, require_trained
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import Pair
 from vgid_core.distil import distil
 from vgid_core.distiller import BatchLoss, Distiller
 from vgid_core.methods import Run, Vgid
-from vgid_core.paths import AnswerPath, PackedPath, PlainPath
+from vgid_core.packed_path import PackedPath
+from vgid_core.plain_path import PlainPath
 
 MakePath = Callable[[BaseModel], AnswerPath]
 PATHS: list[MakePath] = [PlainPath, PackedPath]

@@ -12,7 +12,8 @@ from tests.vgid_core.test_packing import FAMILIES, photo, text
 from vgid_core import Pair, UnlearnConfig, packed_answers
 from vgid_core.base_model import BaseModel, attach_adapter, load_base
 from vgid_core.config import EvaluationConfig, LoraSettings
-from vgid_core.paths import PackedPath, PlainPath, generate
+from vgid_core.packed_path import PackedPath
+from vgid_core.plain_path import PlainPath, generate
 
 CONFIG = EvaluationConfig(max_new_tokens=7)
 

@@ -20,8 +20,10 @@ from vgid_core.config import LoraSettings
 from vgid_core.fused_head import linear_kl, linear_log_probability
 from vgid_core.lessons import Lesson
 from vgid_core.losses import token_kl, token_log_probability
+from vgid_core.packed_path import PackedPath
 from vgid_core.packing import PADDING, PREFIX, Packed, Row, pack, sparse_mask
-from vgid_core.paths import PackedPath, PlainPath, choose_path
+from vgid_core.paths import choose_path
+from vgid_core.plain_path import PlainPath
 
 FAMILIES: dict[str, Callable[[Path], Path]] = {"llava": save_tiny_model, "qwen2.5-vl": save_tiny_qwen}
 SIZES = [(32, 32), (64, 32), (48, 80)]

@@ -19,7 +19,9 @@ from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.base_model import BaseModel, load_base
 from vgid_core.config import EvaluationConfig, LoraSettings
 from vgid_core.lessons import Lesson
-from vgid_core.paths import PackedPath, PlainPath, choose_path, telling_pairs
+from vgid_core.packed_path import PackedPath
+from vgid_core.paths import choose_path, telling_pairs
+from vgid_core.plain_path import PlainPath
 
 CONFIG = UnlearnConfig(device="cpu")
 # As deep as a 7B model, narrow, with weights as large as its width would have them.

@@ -28,8 +28,9 @@ from vgid_core.epochs import draw_epochs
 from vgid_core.lessons import NoisePixels
 from vgid_core.methods import Run
 from vgid_core.optimizer import learning_rate
-from vgid_core.paths import PackedPath, PlainPath
+from vgid_core.packed_path import PackedPath
 from vgid_core.perturb import draw_pixels
+from vgid_core.plain_path import PlainPath
 from vgid_core.teaching import Teacher
 
 FORGET, RETAIN = pair_set("forget", 6), pair_set("retain", 9, first_picture=50)

@@ -17,7 +17,8 @@ from vgid_core.base_model import BaseModel, answer_logits, digest_of, load_base,
 from vgid_core.distil import distil
 from vgid_core.errors import ModelNotLoadable
 from vgid_core.evaluate import answer_probabilities, evaluate, generate_answers, rouge_l
-from vgid_core.paths import PackedPath, PlainPath
+from vgid_core.packed_path import PackedPath
+from vgid_core.plain_path import PlainPath
 
 CONFIG = UnlearnConfig.model_validate(
     {

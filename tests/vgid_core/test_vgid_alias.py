@@ -11,6 +11,7 @@ from tests.vgid_core.test_distil import scrambled_adapter
 from tests.vgid_core.test_encoding import plain_logits
 from tests.vgid_core.test_methods import PATHS, MakePath, both_paths
 from tests.vgid_core.tiny import pair_set
+from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import Pair
@@ -20,7 +21,8 @@ from vgid_core.fused_head import linear_imitation
 from vgid_core.lessons import Lesson
 from vgid_core.losses import token_kl_of_mean, token_log_probability
 from vgid_core.methods import Run, VgidAlias
-from vgid_core.paths import AnswerPath, PackedPath, decoded
+from vgid_core.packed_path import PackedPath
+from vgid_core.plain_path import decoded
 from vgid_core.stranger_levels import StrangerLevels
 from vgid_core.teaching import AliasTeacher
 

@@ -16,7 +16,7 @@ from vgid_core.base_model import BaseModel, adapter_off, load_base
 from vgid_core.commands.loading import put_on_with_warning
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import DataError, EncodedImage, Pair
-from vgid_core.paths import generate
+from vgid_core.plain_path import generate
 
 
 @dataclass

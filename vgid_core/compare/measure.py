@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from vgid_core.answer_path import AnswerPath
 from vgid_core.attacks import MEMBERSHIP_ATTACKS, KeyFact, Relearning, membership_aucs, prefill_recovery, relearned
 from vgid_core.base_model import BaseModel
 from vgid_core.compare.facts import spread_over, taught_and_asked
@@ -16,7 +17,6 @@ from vgid_core.config import EvaluationConfig
 from vgid_core.data import EncodedImage, Pair, PairSet
 from vgid_core.evaluate import evaluate
 from vgid_core.methods import Vgid
-from vgid_core.paths import AnswerPath
 from vgid_core.perturb import perturb
 
 Figures = dict[str, float]

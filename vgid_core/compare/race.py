@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vgid_core.answer_path import AnswerPath
 from vgid_core.artifact import hardware, versions
 from vgid_core.base_model import BaseModel, choose_device, digest_of, load_base, require_trained
 from vgid_core.compare import measure
@@ -21,7 +22,7 @@ from vgid_core.data import DataError
 from vgid_core.distil import StepLoss, distil
 from vgid_core.errors import UnlearnError
 from vgid_core.methods import Vgid
-from vgid_core.paths import AnswerPath, choose_path, telling_pairs
+from vgid_core.paths import choose_path, telling_pairs
 
 log = logging.getLogger(__name__)
 

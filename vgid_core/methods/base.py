@@ -10,10 +10,10 @@ from vgid_core.lessons import Updates
 from vgid_core.strict import Strict
 
 if TYPE_CHECKING:
+    from vgid_core.answer_path import AnswerPath
     from vgid_core.base_model import BaseModel
     from vgid_core.config import TrainingConfig
     from vgid_core.data import PairSet
-    from vgid_core.paths import AnswerPath
 
 
 @dataclass(frozen=True)

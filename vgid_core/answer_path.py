@@ -1,0 +1,69 @@
+"""What the losses of all methods are made of, whichever way it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vgid_core.config import EvaluationConfig
+from vgid_core.data import Pair
+from vgid_core.lessons import Lesson
+from vgid_core.packed_answers import Examined
+
+
+class AnswerPath(Protocol):
+    """A way to compute what losses are made of, at the answer tokens of all pairs or lessons, in their order."""
+
+    name: str
+
+    def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
+        """KL in nats at every answer token of all lessons, in their order: [answer tokens], float32."""
+
+    def imitation(self, lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor]:
+        """KL(mean of each lesson's teachers || student) and the student's log p, in nats, at every answer token.
+
+        Both [answer tokens], float32; of each lesson there are as many teachers.
+        """
+
+    def student_logits(self, pairs: Sequence[Pair]) -> Tensor:
+        """The adapted model's, with gradients, at every answer token of all pairs: [answer tokens, vocabulary]."""
+
+    def teacher_logits(self, lessons: Sequence[Lesson]) -> Tensor:
+        """The base's on what the teacher is shown, without gradients: [answer tokens, vocabulary]."""
+
+    def student_log_probability(self, pairs: Sequence[Pair]) -> Tensor:
+        """The adapted model's log p of every answer token, in nats, with gradients: [answer tokens], float32."""
+
+    def teacher_log_probability(self, lessons: Sequence[Lesson]) -> Tensor:
+        """The base's log p of every answer token on what the teacher is shown, without gradients: [answer tokens]."""
+
+    def student_states(self, pairs: Sequence[Pair], layer: int) -> Tensor:
+        """The adapted model's states after a decoder layer (0-based), with gradients: [answer tokens, hidden].
+
+        At each place that predicts an answer token.
+        """
+
+    def teacher_states(self, lessons: Sequence[Lesson], layer: int) -> Tensor:
+        """The base's states on what the teacher is shown, without gradients, as in `student_states`."""
+
+    def examine(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[Examined]:
+        """What the model says to each pair's question, greedily, and how likely it finds the pair's answer."""
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """Tokens of the answer, its end of turn among them."""
+
+    def recall(self, compute: Callable[[], object]) -> None:
+        """Leaves behind for later what `compute` would, which calls this path: no more is computed than that."""
+
+
+def spoken(path: AnswerPath, pairs: Sequence[Pair]) -> Tensor:
+    """The tokens that the student is to say: [answer tokens], on the host."""
+    return torch.tensor([token for pair in pairs for token in path.answer_ids(pair.answer)])
+
+
+def by_teacher(lessons: Sequence[Lesson]) -> list[tuple[Lesson, ...]]:
+    """The lessons of each teacher."""
+    return list(zip(*([lesson, *lesson.also] for lesson in lessons), strict=True))

@@ -1,0 +1,140 @@
+"""A padded row for each pair, through the model's own forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vgid_core.answer_path import by_teacher, spoken
+from vgid_core.base_model import BaseModel, adapter_off, answer_logits, layer_outputs
+from vgid_core.config import EvaluationConfig
+from vgid_core.data import Pair
+from vgid_core.encoding import Batch
+from vgid_core.lessons import Lesson, Shown
+from vgid_core.losses import token_kl, token_kl_of_mean, token_log_probability
+from vgid_core.packed_answers import Examined
+from vgid_core.perturb import replace_pixels
+
+
+class PlainPath:
+    """A padded row for each pair, through the model's own forward. Right for every family."""
+
+    name = "plain"
+
+    def __init__(self, base: BaseModel) -> None:
+        self._base = base
+        self._encoder = base.encoder
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """As `AnswerPath.answer_ids`."""
+        return self._encoder.answer_ids(answer)
+
+    def recall(self, compute: Callable[[], object]) -> None:
+        """As `AnswerPath.recall`: nothing is kept here."""
+
+    def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
+        """As `AnswerPath.divergence`."""
+        return token_kl(self.teacher_logits(lessons), self.student_logits([lesson.pair for lesson in lessons]))
+
+    def imitation(self, lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor]:
+        """As `AnswerPath.imitation`."""
+        pairs = [lesson.pair for lesson in lessons]
+        student = self.student_logits(pairs)
+        teachers = [self.teacher_logits(each) for each in by_teacher(lessons)]
+        return (
+            token_kl_of_mean(teachers, student),
+            token_log_probability(student, spoken(self, pairs).to(student.device)),
+        )
+
+    def student_logits(self, pairs: Sequence[Pair]) -> Tensor:
+        """As `AnswerPath.student_logits`."""
+        student = encode_pairs(self._base, pairs)
+        return answer_logits(self._base, student)[student.answer_mask]
+
+    @torch.no_grad()
+    def teacher_logits(self, lessons: Sequence[Lesson]) -> Tensor:
+        """As `AnswerPath.teacher_logits`."""
+        teacher = self._taught(lessons)
+        with adapter_off(self._base):
+            return answer_logits(self._base, teacher)[teacher.answer_mask]
+
+    def student_log_probability(self, pairs: Sequence[Pair]) -> Tensor:
+        """As `AnswerPath.student_log_probability`."""
+        student = encode_pairs(self._base, pairs)
+        return token_log_probability(answer_logits(self._base, student), student.answer_ids)[student.answer_mask]
+
+    @torch.no_grad()
+    def teacher_log_probability(self, lessons: Sequence[Lesson]) -> Tensor:
+        """As `AnswerPath.teacher_log_probability`."""
+        return token_log_probability(
+            self.teacher_logits(lessons), spoken(self, [lesson.pair for lesson in lessons]).to(self._base.device)
+        )
+
+    def student_states(self, pairs: Sequence[Pair], layer: int) -> Tensor:
+        """As `AnswerPath.student_states`."""
+        return self._states(encode_pairs(self._base, pairs), layer)
+
+    @torch.no_grad()
+    def teacher_states(self, lessons: Sequence[Lesson], layer: int) -> Tensor:
+        """As `AnswerPath.teacher_states`."""
+        with adapter_off(self._base):
+            return self._states(self._taught(lessons), layer)
+
+    def _states(self, batch: Batch, layer: int) -> Tensor:
+        length = batch.answer_ids.shape[1]
+        with layer_outputs(self._base, layer) as outputs:
+            self._base.model(**batch.inputs, logits_to_keep=1, use_cache=False)
+        return outputs[0][:, -length - 1 : -1][batch.answer_mask]
+
+    def _taught(self, lessons: Sequence[Lesson]) -> Batch:
+        """What the teacher is shown, as padded rows."""
+        answers = [lesson.heard or self.answer_ids(lesson.pair.answer) for lesson in lessons]
+        shown = [lesson.shown for lesson in lessons]
+        images, questions = [decoded(image) for image in shown], [lesson.asked for lesson in lessons]
+        batch = self._encoder.batch(images, questions, answers)
+        return replace(batch, inputs=replace_pixels(batch.inputs, shown))
+
+    def examine(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[Examined]:
+        """As `AnswerPath.examine`."""
+        found = []
+        for start in range(0, len(pairs), config.batch_size):
+            chunk = pairs[start : start + config.batch_size]
+            said = generate(self._base, chunk, config.max_new_tokens)
+            batch = encode_pairs(self._base, chunk)
+            with torch.no_grad():
+                scores = token_log_probability(answer_logits(self._base, batch), batch.answer_ids).cpu()
+            kept = [row[mask] for row, mask in zip(scores, batch.answer_mask.cpu(), strict=True)]
+            found += [Examined(*result) for result in zip(said, kept, strict=True)]
+        return found
+
+
+@torch.no_grad()
+def generate(base: BaseModel, pairs: Sequence[Pair], most_tokens: int) -> list[list[int]]:
+    """What the model says to each pair by its own `generate`, greedily: token ids up to the end of turn."""
+    inputs = base.encoder.prompts([p.image.decode() for p in pairs], [p.question for p in pairs])
+    width = inputs["input_ids"].shape[1]
+    # Said outright: a model's own settings may ask for sampling, or penalise what it has said before.
+    plain: dict[str, Any] = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
+    output = base.model.generate(**inputs, max_new_tokens=most_tokens, **plain)
+    return [_up_to_end(ids, base.encoder.end_ids) for ids in output[:, width:].tolist()]
+
+
+def encode_pairs(base: BaseModel, pairs: Sequence[Pair]) -> Batch:
+    """The pairs as padded rows."""
+    images = [pair.image.decode() for pair in pairs]
+    return base.encoder.batch(images, [pair.question for pair in pairs], [pair.answer for pair in pairs])
+
+
+def _up_to_end(ids: list[int], ends: frozenset[int]) -> list[int]:
+    end = next((index for index, token in enumerate(ids) if token in ends), len(ids))
+    return ids[: end + 1]
+
+
+def decoded(image: Shown) -> Image.Image:
+    """The picture itself."""
+    return image if isinstance(image, Image.Image) else image.decode()
