@@ -68,6 +68,8 @@ def generation_deviation(base: BaseModel, pairs: Sequence[Pair]) -> float:
     """
     images, questions = [pair.image.decode() for pair in pairs], [pair.question for pair in pairs]
     inputs = base.encoder.prompts(images, questions)
+    config = base.model.config
+    image = getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
     generated = base.model.generate(
         **inputs,
         do_sample=False,
@@ -75,6 +77,7 @@ def generation_deviation(base: BaseModel, pairs: Sequence[Pair]) -> float:
         min_new_tokens=_TOKENS,
         max_new_tokens=_TOKENS,
         output_logits=True,
+        suppress_tokens=None if image is None else [image],  # said, it would ask for an image that isn't there
         return_dict_in_generate=True,
     )
     said = generated.sequences[:, inputs["input_ids"].shape[1] :].tolist()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vgid_core.data import Pair
+from vgid_core.lessons import Lesson
 from vgid_core.teaching import AliasTeacher
 
 if TYPE_CHECKING:
@@ -34,10 +35,12 @@ class StrangerLevels:
     def find(self, pairs: Sequence[Pair]) -> None:
         """Makes sure that these pairs have theirs."""
         unknown = list({_key(pair): pair for pair in pairs if _key(pair) not in self._levels}.values())
+        # Drawn for all of them before any is computed, so that micro-batches change memory alone.
+        drawn = list(self._teacher.each(unknown, self._method.level_draws)) if unknown else []
         at_once = self._run.training.micro_batch_size
         for start in range(0, len(unknown), at_once):
             part = unknown[start : start + at_once]
-            found = self._measured(part)
+            found = self._measured([lessons[start : start + at_once] for lessons in drawn])
             lengths = [len(self._run.path.answer_ids(pair.answer)) for pair in part]
             self._levels |= zip(map(_key, part), torch.split(found, lengths), strict=True)
 
@@ -46,8 +49,7 @@ class StrangerLevels:
         return torch.cat([self._levels[_key(pair)] for pair in pairs])
 
     @torch.no_grad()
-    def _measured(self, pairs: Sequence[Pair]) -> Tensor:
-        [*drawn] = self._teacher.each(pairs, self._method.level_draws)
+    def _measured(self, drawn: Sequence[Sequence[Lesson]]) -> Tensor:
         logs = torch.stack([self._run.path.teacher_log_probability(lessons).cpu() for lessons in drawn])
         of_the_mean = logs.logsumexp(0) - math.log(len(logs))
         tilt = self._method.level_tilt

@@ -58,7 +58,7 @@ def test_a_minimal_request_is_accepted(service: Service) -> None:
     assert "idempotency-replayed" not in response.headers
     assert job["state"] == "queued"
     assert job["data"] == {"forget_pairs": 2, "retain_pairs": None, "retain_set": "demo-retain", "probes": {}}
-    assert job["config"]["training"]["steps"] == 120
+    assert job["config"]["training"]["steps"] == 60
     assert (job["metrics"], job["artifact"], job["error"], job["phase"]) == (None, None, None, None)
     assert service.http.get(response.headers["location"]).json() == job
     assert service.queue.depth() == 1

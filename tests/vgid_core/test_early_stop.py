@@ -19,6 +19,7 @@ def config(targets: dict[str, object] | None, **training: object) -> UnlearnConf
     values = {"steps": 12, "forget_batch_size": 4, "retain_batch_size": 4, "learning_rate": 1e-2} | training
     return UnlearnConfig.model_validate(
         {
+            "method": "vgid",
             "device": "cpu",
             "training": values | {"targets": targets},
             "evaluation": {"max_pairs": 4, "max_new_tokens": 8},
@@ -39,7 +40,7 @@ def known(tiny_folder: Path) -> PairSet:
 
 
 def test_a_run_ends_when_its_targets_hold(tiny_folder: Path, tmp_path: Path, known: PairSet) -> None:
-    targets = {"forget_rouge_l": 0.5, "retain_fall": 1.0, "utility_fall": 1.0, "every_steps": 2, "pairs": 3}
+    targets = {"forget_rouge_l": 0.25, "retain_fall": 1.0, "utility_fall": 1.0, "every_steps": 2, "pairs": 3}
     heard: list[Progress] = []
     result = unlearn(spec(tiny_folder, tmp_path / "out", forget=known, config=config(targets)), heard.append)
     assert result.metrics_before[0].value == 1
@@ -48,7 +49,7 @@ def test_a_run_ends_when_its_targets_hold(tiny_folder: Path, tmp_path: Path, kno
     assert result.steps == checks[-1]["step"] == 2 * len(checks) < 12
     assert [check["held"] for check in checks] == [False] * (len(checks) - 1) + [True]
     assert len(checks) > 1, "at first they don't hold"
-    assert all((check["rouge_l"]["forget"] <= 0.5) == check["held"] for check in checks)
+    assert all((check["rouge_l"]["forget"] <= 0.25) == check["held"] for check in checks)
     assert set(checks[0]["rouge_l"]) == {"forget", "retain", "utility"}
     assert sum(check["seconds"] for check in checks) <= result.manifest["seconds"]["distilling"]
     assert max(progress.step for progress in heard) == result.steps

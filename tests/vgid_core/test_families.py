@@ -59,6 +59,7 @@ CONFIG = UnlearnConfig.model_validate(
             "learning_rate": 1e-2,
             "warmup_steps": 0,
         },
+        "lora": {"rank": 16, "alpha": 16},
         "evaluation": {"max_new_tokens": 6},
     }
 )

@@ -115,7 +115,7 @@ def test_a_job_on_four_bit_weights_learns(tiny_folder: Path, tmp_path: Path) -> 
 
 def test_four_bit_weights_need_their_library(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vgid_core.nf4.find_spec", lambda name: None)
-    with pytest.raises(ModelNotLoadable, match=r"vgid\[gpu\]"):
+    with pytest.raises(ModelNotLoadable, match=r"\.\[gpu\]"):
         load_base(str(tiny_folder), changed(CONFIG, base_weights="nf4"))
 
 

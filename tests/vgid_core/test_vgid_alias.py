@@ -93,13 +93,12 @@ def first_update(path: AnswerPath, base: BaseModel, student: torch.nn.Module, se
 
 def test_micro_batches_change_neither_loss_nor_gradient(base: BaseModel) -> None:
     student, norms, losses = scrambled_adapter(base), [], []
-    # The levels' own passes go by micro-batches, too, and draw as many images: here one for all sizes.
     for size in (1, 2, 16):
-        settings = config({"likelihood_weight": 0.0}, micro_batch_size=size)
+        settings = config(micro_batch_size=size)
         losses.append(first_update(PackedPath(base), base, student, settings).losses[0])
         norms.append(float(get_total_norm([p.grad for p in student.parameters() if p.grad is not None])))
-    assert losses[1:] == [pytest.approx(losses[0], rel=1e-5)] * 2
-    assert norms[1:] == [pytest.approx(norms[0], rel=1e-5)] * 2
+    assert losses[1:] == [pytest.approx(losses[0], rel=1e-4)] * 2
+    assert norms[1:] == [pytest.approx(norms[0], rel=1e-4)] * 2
 
 
 def test_teachers_hear_what_is_not_true_and_some_of_them_no_instruction(base: BaseModel) -> None:

@@ -59,7 +59,8 @@ class Talk:
             if error.field.endswith("question"):
                 raise DataError("holds one of the model's control tokens", "question") from None
             raise
-        return self.base.encoder.decode(said)[0]
+        # What a model says can hold a terminal's control characters.
+        return "".join(c if c.isprintable() or c == "\n" else " " for c in self.base.encoder.decode(said)[0])
 
     def side_by_side(self, questions: Sequence[str]) -> Table:
         """Both answers to each question. Raises DataError as `answer` does, and when there is no adapter."""

@@ -33,8 +33,9 @@ def answers(base: BaseModel, done: Done) -> tuple[str, str]:
     [plain] = generate_answers(base, asked, MOST)
     put_on(base, done.place.out)
     [adapted] = generate_answers(base, asked, MOST)
-    assert plain != adapted
-    return plain, adapted
+    shown = ["".join(c if c.isprintable() else " " for c in said) for said in (plain, adapted)]
+    assert shown[0] != shown[1]
+    return shown[0], shown[1]
 
 
 def test_a_question_is_answered_through_the_adapter(done: Done, image: Path, answers: tuple[str, str]) -> None:
@@ -46,7 +47,7 @@ def test_both_answers_stand_side_by_side(done: Done, image: Path, answers: tuple
     result = invoke(chat, done.place.file, "--image", image, "--ask", QUESTION, "--both")
     assert result.exit_code == 0, result.output
     [row] = [line for line in result.stdout.split("\n") if QUESTION in line]
-    assert [cell.strip() for cell in row.split("   ") if cell.strip()][1:] == list(answers)
+    assert [cell.strip() for cell in row.split("   ") if cell.strip()][1:] == [said.strip() for said in answers]
 
 
 def test_a_talk_switches_image_and_adapter_and_survives_mistakes(
