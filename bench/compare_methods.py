@@ -25,7 +25,7 @@ from vgid_core.compare import figure, race, table
 from vgid_core.compare.contenders import known
 from vgid_core.compare.plan import AttackPlan, Budget, ComparisonData, ComparisonPlan, Fact
 from vgid_core.compare.record import Record
-from vgid_core.config import EvaluationConfig, LoraSettings, UnlearnConfig
+from vgid_core.config import UnlearnConfig
 from vgid_core.data import Pair, PairSet
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -43,9 +43,7 @@ def main() -> None:
         seeds=tuple(range(arguments.seeds)),
         budget=BUDGET,
         attacks=AttackPlan(pairs=40),
-        config=UnlearnConfig(
-            device="cpu", lora=LoraSettings(rank=16, alpha=16), evaluation=EvaluationConfig(max_pairs=60)
-        ),
+        config=UnlearnConfig.preset("paper", device="cpu", training={"steps": 60}, evaluation={"max_pairs": 60}),
     )
     data, base, twin = demo_data(), str(BASE), str(TWIN)
     terms = race.terms_of(plan, data, base, twin)

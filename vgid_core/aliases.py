@@ -24,16 +24,24 @@ class Aliases:
     """
 
     def __init__(self, kept: Sequence[Sequence[int]], common_share: float, seed: int) -> None:
-        """`kept`: token ids of the retain set's different answers. Common is what more than that share of them has."""
+        """`kept`: token ids of the retain set's different answers.
+
+        Common is what more than that share of them has, and more than one.
+        """
         counts = Counter(token for answer in kept for token in set(answer))
-        self._common = {token for token, count in counts.items() if count > common_share * len(kept)}
+        self._common = {token for token, count in counts.items() if count > max(1, common_share * len(kept))}
         self._seen: dict[Place, list[int]] = defaultdict(list)
         self._anywhere: list[int] = []
         for answer in kept:
             for index, place in self._telling(answer):
                 self._seen[place].append(answer[index])
                 self._anywhere.append(answer[index])
-        self._choice = random.Random(seed)
+        self._rng = random.Random(seed)
+
+    @property
+    def choice(self) -> int:
+        """How many different tokens there are to put in a telling one's place."""
+        return len(set(self._anywhere))
 
     def draw(self, answer: Sequence[int]) -> tuple[int, ...]:
         """As many tokens as the answer has, its end of turn among them, which stays."""
@@ -58,7 +66,7 @@ class Aliases:
 
     def _other_than(self, token: int, others: Sequence[int]) -> int:
         for _ in range(_TRIES if others else 0):
-            drawn = self._choice.choice(others)
+            drawn = self._rng.choice(others)
             if drawn != token:
                 return drawn
         return token

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,6 +18,10 @@ from vgid_core.methods.base import Run
 from vgid_core.methods.taught import Taught
 from vgid_core.methods.vgid_alias import VgidAlias
 from vgid_core.perturb import perturb
+
+log = logging.getLogger(__name__)
+
+_FEWEST_ALIASES = 20  # different telling tokens, below which a name is hardly ever replaced by an unknown one
 
 
 class Teacher:
@@ -86,6 +91,8 @@ class AliasTeacher:
         self._shows = Teacher(method, seed, steps)
         answers = sorted({pair.answer for pair in run.retain})
         self._aliases = Aliases([run.path.answer_ids(answer) for answer in answers], method.common_share, seed)
+        if self._aliases.choice < _FEWEST_ALIASES:
+            log.warning("the retain set holds too little to make aliases of: begun answers may bring facts back")
 
     def draws(self, pairs: Sequence[Pair], count: int) -> list[Lesson]:
         """One lesson a pair, in their order, of so many teachers: the next step's."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from tests.vgid_core.tiny import pair_set
 from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel
 from vgid_core.config import UnlearnConfig
-from vgid_core.data import Pair
+from vgid_core.data import Pair, PairSet
 from vgid_core.distil import distil
 from vgid_core.distiller import BatchLoss, Distiller
 from vgid_core.fused_head import linear_imitation
@@ -193,3 +194,10 @@ def test_likelihoods_end_near_the_levels_from_either_side(base: BaseModel) -> No
 def off_by(path: AnswerPath, pairs: Sequence[Pair], target: torch.Tensor) -> float:
     with torch.no_grad():
         return float((path.student_log_probability(pairs) - target).abs().mean())
+
+
+def test_a_retain_set_that_offers_no_aliases_is_told(base: BaseModel, caplog: pytest.LogCaptureFixture) -> None:
+    settings, alike = config(), PairSet.of("retain", [replace(pair, answer="The shirt is teal.") for pair in RETAIN])
+    run = replace(run_of(base, PackedPath(base), settings), retain=alike)
+    settings.method.begin(run)
+    assert any("too little to make aliases of" in record.message for record in caplog.records)
