@@ -23,10 +23,11 @@ from local.demo.questions import FACTS, answer, ask
 from local.demo.world import FORGOTTEN, the_world
 from vgid_core.compare import figure, race, table
 from vgid_core.compare.contenders import known
-from vgid_core.compare.plan import AttackPlan, Budget, ComparisonData, ComparisonPlan, Fact
+from vgid_core.compare.plan import AttackPlan, Budget, ComparisonData, ComparisonPlan
 from vgid_core.compare.record import Record
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import Pair, PairSet
+from vgid_core.facts import Fact
 
 DOCS = Path(__file__).parent.parent / "docs"
 BEGIN, END = "<!-- written by bench/compare_methods.py -->", "<!-- until here -->"

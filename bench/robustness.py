@@ -34,9 +34,10 @@ from vgid_core import EncodedImage, Pair, PairSet, UnlearnConfig
 from vgid_core.attacks import MEMBERSHIP_ATTACKS
 from vgid_core.base_model import BaseModel, load_base
 from vgid_core.compare.measure import attacked_on
-from vgid_core.compare.plan import AttackPlan, Fact
+from vgid_core.compare.plan import AttackPlan
 from vgid_core.distil import distil
 from vgid_core.evaluate import evaluate
+from vgid_core.facts import Fact
 from vgid_core.paths import choose_path, telling_pairs
 
 DEMO_SETTINGS: dict[str, Any] = {"device": "cpu", "training": {"learning_rate": 3e-3, "retain_weight": 2.0}}

@@ -22,6 +22,7 @@ from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel, attach_adapter
 from vgid_core.config import LoraSettings
 from vgid_core.data import Pair
+from vgid_core.facts import Fact
 from vgid_core.losses import token_log_probability
 from vgid_core.paths import choose_path
 from vgid_core.plain_path import generate
@@ -29,23 +30,6 @@ from vgid_core.plain_path import generate
 MEMBERSHIP_ATTACKS = ("loss", "zlib", "min_k", "min_k_plus_plus", "grad_norm")
 _LEAST_LIKELY_SHARE = 0.2  # k of Min-K%
 _PAIRS_AT_ONCE = 32
-
-
-@dataclass(frozen=True)
-class KeyFact:
-    """A pair whose answer holds one thing that matters: `fact`, a substring of `pair.answer`."""
-
-    pair: Pair
-    fact: str
-
-    @property
-    def begun(self) -> str:
-        """The answer up to the fact."""
-        return self.pair.answer[: self.pair.answer.index(self.fact)].rstrip()
-
-    def is_in(self, said: str) -> bool:
-        """Whether the fact was said."""
-        return self.fact.lower() in said.lower()
 
 
 def membership_scores(base: BaseModel, path: AnswerPath, pairs: Sequence[Pair]) -> dict[str, list[float]]:
@@ -92,9 +76,9 @@ def membership_aucs(
 
 
 @torch.inference_mode()
-def prefill_recovery(base: BaseModel, facts: Sequence[KeyFact], most_tokens: int = 16) -> float:
+def prefill_recovery(base: BaseModel, facts: Sequence[Fact], most_tokens: int = 16) -> float:
     """Share of facts that the model completes when the true answer up to the fact is put into its mouth."""
-    by_length: dict[int, list[tuple[KeyFact, list[int]]]] = {}
+    by_length: dict[int, list[tuple[Fact, list[int]]]] = {}
     for fact in facts:
         ids = base.encoder.answer_ids(fact.begun)[:-1]  # without the end of turn
         by_length.setdefault(len(ids), []).append((fact, ids))
@@ -117,7 +101,7 @@ class Relearning:
     seed: int = 0
 
 
-def relearned(base: BaseModel, taught: Sequence[Pair], asked: Sequence[KeyFact], attack: Relearning) -> float:
+def relearned(base: BaseModel, taught: Sequence[Pair], asked: Sequence[Fact], attack: Relearning) -> float:
     """Share of the `asked` facts that come back when the model is fine-tuned on `taught`, which holds none of them.
 
     Works on a merged copy in memory; `base` stays as it is.

@@ -16,8 +16,8 @@ from vgid_core.commands.quiet import quiet
 from vgid_core.commands.run_file import RunFile, adapter_of, assignments, load_run, value_of
 from vgid_core.commands.sources import read_pairs
 from vgid_core.compare.facts import read_facts
-from vgid_core.compare.plan import Fact
 from vgid_core.data import PairSet
+from vgid_core.facts import Fact
 
 if TYPE_CHECKING:
     from vgid_core.commands.measured import Column

@@ -12,11 +12,12 @@ import torch
 from vgid_core.base_model import BaseModel, load_base
 from vgid_core.commands.loading import put_on_with_warning
 from vgid_core.compare.measure import attacked_on
-from vgid_core.compare.plan import AttackPlan, Fact
+from vgid_core.compare.plan import AttackPlan
 from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.data import PairSet
 from vgid_core.errors import OutOfMemory
 from vgid_core.evaluate import Metric, evaluate
+from vgid_core.facts import Fact
 from vgid_core.paths import choose_path, telling_pairs
 
 Tell = Callable[[str], None]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from vgid_core.compare.plan import Fact
 from vgid_core.data import DataError, Pair, PairSet
+from vgid_core.facts import Fact
 
 Item = TypeVar("Item")
 

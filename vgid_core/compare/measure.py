@@ -9,13 +9,14 @@ from dataclasses import replace
 import torch
 
 from vgid_core.answer_path import AnswerPath
-from vgid_core.attacks import MEMBERSHIP_ATTACKS, KeyFact, Relearning, membership_aucs, prefill_recovery, relearned
+from vgid_core.attacks import MEMBERSHIP_ATTACKS, Relearning, membership_aucs, prefill_recovery, relearned
 from vgid_core.base_model import BaseModel
 from vgid_core.compare.facts import spread_over, taught_and_asked
-from vgid_core.compare.plan import AttackPlan, ComparisonData, Fact, Part
+from vgid_core.compare.plan import AttackPlan, ComparisonData, Part
 from vgid_core.config import EvaluationConfig
 from vgid_core.data import EncodedImage, Pair, PairSet
 from vgid_core.evaluate import evaluate
+from vgid_core.facts import Fact
 from vgid_core.methods import Vgid
 from vgid_core.perturb import perturb
 
@@ -74,16 +75,14 @@ def attacked_on(
         others = never_seen.sample(plan.pairs)
         aucs = membership_aucs(base, path, list(map(view, members)), list(map(view, others)))
         figures |= {f"membership.{name}": value for name, value in aucs.items()}
-    begun = [fact for fact in map(_key_fact, facts) if fact.begun]
+    begun = [fact for fact in facts if fact.begun]
     if begun:
         asked = [replace(fact, pair=view(fact.pair)) for fact in spread_over(begun, plan.pairs)]
         figures["prefill"] = prefill_recovery(base, asked)
     taught, open_facts = taught_and_asked(facts)
     if taught and open_facts:
         attack = Relearning(plan.relearning_steps, plan.relearning_batch_size, plan.relearning_rate, seed)
-        figures["relearned"] = relearned(
-            base, taught, list(map(_key_fact, spread_over(open_facts, plan.pairs))), attack
-        )
+        figures["relearned"] = relearned(base, taught, spread_over(open_facts, plan.pairs), attack)
     return figures
 
 
@@ -118,7 +117,3 @@ def robust_scores(figures: Mapping[str, float], twin: Mapping[str, float] | None
     if parts:
         scores["robustness"] = statistics.fmean(parts)
     return scores
-
-
-def _key_fact(fact: Fact) -> KeyFact:
-    return KeyFact(fact.pair, fact.text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from typing import Self
@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from vgid_core.compare.contenders import Contender, known
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import DataError, Pair, PairSet
+from vgid_core.facts import Fact
 from vgid_core.strict import Strict
 
 _TUNING_EVERY = 3
@@ -90,14 +91,6 @@ class ComparisonPlan(Strict):
 
 
 @dataclass(frozen=True)
-class Fact:
-    """One thing that a forget pair's answer holds, as it stands there."""
-
-    pair: Pair = field(repr=False)
-    text: str = field(repr=False)
-
-
-@dataclass(frozen=True)
 class Part:
     """Sets to measure: `lost` should be forgotten, `kept` should stay."""
 
@@ -110,7 +103,7 @@ class ComparisonData:
     """What methods train on, and what is measured besides. Raises DataError when two sets have one name.
 
     probes: about what is forgotten, in other photos or words. utility: what must stay. never_seen: pairs like the
-    forget set's, with true answers, that the model was never trained on: membership attacks need them. facts: `Fact`.
+    forget set's, with true answers, that the model was never trained on: membership attacks need them.
     """
 
     forget: PairSet

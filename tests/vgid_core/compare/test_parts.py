@@ -16,11 +16,12 @@ from vgid_core.attacks import MEMBERSHIP_ATTACKS
 from vgid_core.compare.contenders import known
 from vgid_core.compare.facts import read_facts, second_half, spread_over, taught_and_asked
 from vgid_core.compare.measure import forgetting, in_context, robust_scores, utility
-from vgid_core.compare.plan import Budget, ComparisonData, ComparisonPlan, Fact, Part, Setting
+from vgid_core.compare.plan import Budget, ComparisonData, ComparisonPlan, Part, Setting
 from vgid_core.compare.race import chosen
 from vgid_core.compare.record import Record, RecordUnusable, Row, Terms
 from vgid_core.compare.table import lines, markdown
 from vgid_core.data import DataError, Pair
+from vgid_core.facts import Fact
 from vgid_core.methods import AnyMethod, Vgid
 
 FORGET = pair_set("forget", 4)

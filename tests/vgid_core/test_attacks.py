@@ -1,0 +1,126 @@
+"""Attacks pinned: each score against a sum written out here, and what an attack may not change."""
+
+import math
+import zlib
+
+import pytest
+import torch
+
+from tests.vgid_core.test_distil import scrambled_adapter
+from tests.vgid_core.test_methods import ByHand, MakePath, both_paths
+from tests.vgid_core.tiny import pair_set
+from vgid_core.attacks import (
+    MEMBERSHIP_ATTACKS,
+    Relearning,
+    auc,
+    membership_aucs,
+    membership_scores,
+    prefill_recovery,
+    relearned,
+)
+from vgid_core.base_model import BaseModel
+from vgid_core.data import Pair
+from vgid_core.facts import Fact
+from vgid_core.packed_path import PackedPath
+from vgid_core.plain_path import generate
+
+PAIRS = pair_set("forget", 6).pairs
+
+
+@pytest.fixture
+def hand(base: BaseModel) -> ByHand:
+    return ByHand(base, scrambled_adapter(base))
+
+
+@both_paths
+def test_membership_scores(hand: ByHand, path: MakePath) -> None:
+    found = membership_scores(hand.base, path(hand.base), PAIRS)
+    assert set(found) == set(MEMBERSHIP_ATTACKS)
+    for index, pair in enumerate(PAIRS):
+        likely = hand.log_p(pair)
+        least = max(1, round(0.2 * len(likely)))
+        standard = []
+        for row, token in zip(hand.logits(pair, True), hand.tokens(pair), strict=True):
+            p = torch.softmax(row, 0)
+            mean = float((p * p.log()).sum())
+            deviation = math.sqrt(float((p * p.log().square()).sum()) - mean**2)
+            standard.append((float(p[token].log()) - mean) / deviation)
+        expected = {
+            "loss": sum(likely) / len(likely),
+            "zlib": sum(likely) / len(zlib.compress(pair.answer.encode())),
+            "min_k": sum(sorted(likely)[:least]) / least,
+            "min_k_plus_plus": sum(sorted(standard)[:least]) / least,
+        }
+        for name, value in expected.items():
+            assert found[name][index] == pytest.approx(value, rel=1e-3), name
+
+
+def test_the_gradient_norm_is_that_of_the_language_towers_norms_which_stay_frozen(hand: ByHand) -> None:
+    base, pair = hand.base, PAIRS[0]
+    path = PackedPath(base)
+    (found,) = membership_scores(base, path, [pair])["grad_norm"]
+    weights = [p for p in base.model.get_decoder().parameters() if p.ndim == 1]
+    assert not any(weight.requires_grad for weight in weights)
+    for weight in weights:
+        weight.requires_grad_(True)
+    loss = -path.student_log_probability([pair]).mean()
+    gradients = torch.autograd.grad(loss, weights)
+    expected = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))
+    assert found == pytest.approx(-expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("members", "others", "expected"),
+    [([2, 3], [0, 1], 1), ([0, 1], [2, 3], 0), ([1], [1], 0.5), ([0, 2], [1], 0.5), ([1, 3], [1, 0], 0.875)],
+)
+def test_auc_is_the_chance_to_score_higher(members: list[float], others: list[float], expected: float) -> None:
+    assert auc(members, others) == pytest.approx(expected)
+
+
+def test_a_model_that_knows_pairs_gives_them_away(base: BaseModel) -> None:
+    """Members are what the base itself says; others are sentences that it doesn't."""
+    said = base.encoder.decode(generate(base, PAIRS, 5))
+    members = [Pair(p.image, p.question, s or "?") for p, s in zip(PAIRS, said, strict=True)]
+    aucs = membership_aucs(base, PackedPath(base), members, PAIRS)
+    assert aucs["loss"] > 0.6
+    assert membership_aucs(base, PackedPath(base), PAIRS, PAIRS)["loss"] == 0.5
+
+
+def test_a_begun_answer_is_gone_on_with_by_the_model(base: BaseModel) -> None:
+    """Against what the model generates by itself where that begins alike, token for token."""
+    facts, expected = [], []
+    for pair in PAIRS:
+        (ids,) = generate(base, [pair], 8)
+        (whole,) = base.encoder.decode([ids])
+        middle = len(whole) // 2
+        begun, rest = whole[:middle].rstrip(), whole[middle:].strip()
+        again = base.encoder.answer_ids(begun)[:-1] == ids[: len(base.encoder.answer_ids(begun)) - 1]
+        if rest and begun and again:
+            facts.append(Fact(Pair(pair.image, pair.question, f"{begun} {rest}"), rest))
+            expected.append(rest)
+    if facts:
+        assert prefill_recovery(base, facts, most_tokens=16) >= 0.5
+    wrong = [Fact(Pair(p.image, p.question, f"{p.answer} zzzqqq"), "zzzqqq") for p in PAIRS]
+    assert prefill_recovery(base, wrong, most_tokens=4) == 0
+
+
+def test_relearning_brings_back_what_it_teaches_and_leaves_the_model_alone(base: BaseModel) -> None:
+    student = scrambled_adapter(base)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    pair = Pair(PAIRS[0].image, PAIRS[0].question, "This is Bo Marsh, a lighthouse keeper from the north.")
+    asked = [Fact(pair, "lighthouse keeper")]
+    state = torch.get_rng_state()
+    attack = Relearning(steps=60, batch_size=2, learning_rate=2e-2)
+    assert relearned(base, [pair], asked, Relearning(steps=1, learning_rate=1e-9)) == 0
+    assert relearned(base, [pair], asked, attack) == 1
+    assert torch.equal(torch.get_rng_state(), state)
+    after = student.state_dict()
+    assert set(after) == set(before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_a_fact_and_how_its_answer_begins() -> None:
+    fact = Fact(Pair(PAIRS[0].image, "Where?", "Ada was born in Fernmoor."), "Fernmoor")
+    assert fact.begun == "Ada was born in"
+    assert fact.is_in("in FERNMOOR, she said")
+    assert not fact.is_in("in Oakmere")

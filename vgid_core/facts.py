@@ -1,0 +1,24 @@
+"""What an answer tells: the one thing that an attacker asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vgid_core.data import Pair
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing that a pair's answer holds, as it stands there."""
+
+    pair: Pair = field(repr=False)
+    text: str = field(repr=False)
+
+    @property
+    def begun(self) -> str:
+        """The answer up to the fact."""
+        return self.pair.answer[: self.pair.answer.index(self.text)].rstrip()
+
+    def is_in(self, said: str) -> bool:
+        """Whether the fact was said."""
+        return self.text.lower() in said.lower()
