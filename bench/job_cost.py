@@ -50,6 +50,7 @@ def main() -> None:
     config = UnlearnConfig.model_validate(
         {
             "preset": "paper",
+            "training": {"steps": 60},
             "method": {"instruction": words(INSTRUCTION, random.Random(1), shapes.vocabulary)},
             "evaluation": {"max_new_tokens": 36},
         }

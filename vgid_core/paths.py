@@ -76,6 +76,3 @@ def _try_backward(base: BaseModel, path: AnswerPath, pairs: Sequence[Pair]) -> N
     path.divergence([Lesson.retain(pair) for pair in pairs]).sum().backward()  # type: ignore[no-untyped-call]
     for parameter in trained:
         parameter.grad = None
-
-
-# Not in inference mode: weights that several processes share would be gathered as tensors that no gradient passes.

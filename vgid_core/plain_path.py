@@ -113,6 +113,7 @@ class PlainPath:
         return found
 
 
+# Not in inference mode: weights that several processes share would be gathered as tensors that no gradient passes.
 @torch.no_grad()
 def generate(base: BaseModel, pairs: Sequence[Pair], most_tokens: int) -> list[list[int]]:
     """What the model says to each pair by its own `generate`, greedily: token ids up to the end of turn."""

@@ -1,7 +1,9 @@
 """Packed rows are the same mathematics: losses and gradients equal those of separate rows, on two families."""
 
 import io
+import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -83,6 +85,35 @@ def test_losses_and_gradients_are_those_of_separate_rows(
     scale = max(float(g.abs().max()) for g in plain_gradients)
     for ours, theirs in zip(packed_gradients, plain_gradients, strict=True):
         assert float((ours - theirs).abs().max()) <= 1e-5 * scale
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(item, min_size=1, max_size=5), st.integers(1, 3), st.integers(0, 1000))
+def test_imitation_of_several_teachers_is_that_of_separate_rows(
+    student: tuple[BaseModel, torch.nn.Module], items: list[tuple[int, str, str, bool]], teachers: int, seed: int
+) -> None:
+    """Each teacher has an image of its own, or the pair's, and hears other tokens in the answer's place."""
+    base, adapted = student
+    rng = random.Random(seed)
+    words = base.encoder.answer_ids(" ".join(SENTENCES))[:-1]
+    lessons = []
+    for number, question, answer, own in items:
+        pair = Pair(photo(number), question, answer)
+        length = len(base.encoder.answer_ids(answer))
+        first, *others = (
+            Lesson(pair, pair.image if own else noise(k), question, tuple(rng.choices(words, k=length)))
+            for k in range(teachers)
+        )
+        lessons.append(replace(first, also=tuple(others)))
+    found = []
+    for path in (PlainPath(base), PackedPath(base)):
+        adapted.zero_grad()
+        divergence, likelihood = path.imitation(lessons)
+        (divergence.mean() + 0.3 * likelihood.square().mean()).backward()
+        gradients = [p.grad.clone() for p in adapted.parameters() if p.grad is not None]
+        found.append((divergence.detach(), likelihood.detach(), *gradients))
+    for plain, packed in zip(*found, strict=True):
+        assert float((packed - plain).abs().max()) <= 2e-5 * max(1e-3, float(plain.abs().max()))
 
 
 def test_log_probabilities_and_layers_are_those_of_separate_rows(student: tuple[BaseModel, torch.nn.Module]) -> None:

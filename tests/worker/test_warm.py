@@ -18,7 +18,7 @@ from vgid_core.base_model import digest_of
 
 pytestmark = pytest.mark.slow
 
-LONG = 2000  # steps: seconds of training, also on a fast core
+LONG = 400  # steps: some ten seconds of training
 
 
 def test_every_job_has_a_process_of_its_own_that_was_ready_before_it(ledger: Ledger, start_worker):
