@@ -33,7 +33,7 @@ class Aliases:
         self._seen: dict[Place, list[int]] = defaultdict(list)
         self._anywhere: list[int] = []
         for answer in kept:
-            for index, place in self._telling(answer):
+            for index, place in self._telling(answer[:-1]):
                 self._seen[place].append(answer[index])
                 self._anywhere.append(answer[index])
         self._rng = random.Random(seed)
@@ -47,8 +47,10 @@ class Aliases:
         """As many tokens as the answer has, its end of turn among them, which stays."""
         alias = list(answer)
         for index, place in self._telling(answer[:-1]):
-            others = self._seen.get(place) or self._anywhere
-            alias[index] = self._other_than(answer[index], others)
+            own = answer[index]
+            drawn = self._other_than(own, self._seen.get(place, []))
+            drawn = self._other_than(own, self._anywhere) if drawn is None else drawn
+            alias[index] = own if drawn is None else drawn
         return tuple(alias)
 
     def telling(self, answer: Sequence[int]) -> list[int]:
@@ -64,9 +66,10 @@ class Aliases:
                 yield index, (before, run)
                 run += 1
 
-    def _other_than(self, token: int, others: Sequence[int]) -> int:
+    def _other_than(self, token: int, others: Sequence[int]) -> int | None:
+        """One of the others, or None where nothing else than the token itself is likely to be drawn."""
         for _ in range(_TRIES if others else 0):
             drawn = self._rng.choice(others)
             if drawn != token:
                 return drawn
-        return token
+        return None

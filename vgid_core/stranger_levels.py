@@ -23,26 +23,40 @@ _Key = tuple[str, str, str]
 class StrangerLevels:
     """For each pair the log-probability of every answer token that teachers find after an alias, in nats.
 
-    Found once a run, a batch at a time, by draws of a seed of their own: they don't depend on the training.
+    Found once a run, a batch at a time, by draws of a seed of their own: they don't depend on the training. A strength
+    that changes during the run is the last step's.
     """
 
     def __init__(self, method: VgidAlias, run: Run) -> None:
         self._method = method
         self._run = run
         self._teacher = AliasTeacher(method, run, run.seed + 1, steps=1)
+        self._at_once = run.training.micro_batch_size
         self._levels: dict[_Key, Tensor] = {}
 
     def find(self, pairs: Sequence[Pair]) -> None:
-        """Makes sure that these pairs have theirs."""
+        """Makes sure that these pairs have theirs, in smaller parts where memory doesn't suffice.
+
+        Raises OutOfMemoryError when one pair is too much.
+        """
         unknown = list({_key(pair): pair for pair in pairs if _key(pair) not in self._levels}.values())
         # Drawn for all of them before any is computed, so that micro-batches change memory alone.
-        drawn = list(self._teacher.each(unknown, self._method.level_draws)) if unknown else []
-        at_once = self._run.training.micro_batch_size
-        for start in range(0, len(unknown), at_once):
-            part = unknown[start : start + at_once]
-            found = self._measured([lessons[start : start + at_once] for lessons in drawn])
-            lengths = [len(self._run.path.answer_ids(pair.answer)) for pair in part]
-            self._levels |= zip(map(_key, part), torch.split(found, lengths), strict=True)
+        drawn = list(self._teacher.each(unknown, self._method.level_draws, progress=1.0)) if unknown else []
+        start = 0
+        while start < len(unknown):
+            part = slice(start, start + self._at_once)
+            try:
+                found = self._measured([lessons[part] for lessons in drawn])
+            except torch.OutOfMemoryError:
+                if self._at_once == 1:
+                    raise
+                found = None
+            if found is None:  # outside of the handler, whose frames hold the tensors that filled the memory
+                self._at_once //= 2
+                continue
+            lengths = [len(self._run.path.answer_ids(pair.answer)) for pair in unknown[part]]
+            self._levels |= zip(map(_key, unknown[part]), torch.split(found, lengths), strict=True)
+            start += len(unknown[part])
 
     def of(self, pairs: Sequence[Pair]) -> Tensor:
         """The levels of pairs that were found, one after the other: [answer tokens], on the host."""

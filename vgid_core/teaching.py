@@ -91,6 +91,9 @@ class AliasTeacher:
         self._shows = Teacher(method, seed, steps)
         answers = sorted({pair.answer for pair in run.retain})
         self._aliases = Aliases([run.path.answer_ids(answer) for answer in answers], method.common_share, seed)
+
+    def tell_if_poor(self) -> None:
+        """Warns when there is little to make aliases of."""
         if self._aliases.choice < _FEWEST_ALIASES:
             log.warning("the retain set holds too little to make aliases of: begun answers may bring facts back")
 
@@ -99,9 +102,9 @@ class AliasTeacher:
         teachers = list(self.each(pairs, count))
         return [replace(first, also=tuple(others)) for first, *others in zip(*teachers, strict=True)]
 
-    def each(self, pairs: Sequence[Pair], count: int) -> Iterator[list[Lesson]]:
-        """The lessons of one teacher after the other."""
-        progress = self._shows.next_step()
+    def each(self, pairs: Sequence[Pair], count: int, progress: float | None = None) -> Iterator[list[Lesson]]:
+        """The lessons of one teacher after the other: the next step's, or as `Teacher.lessons` takes `progress`."""
+        progress = self._shows.next_step() if progress is None else progress
         for number in range(count):
             instructed = self._method.hears_instruction(number)
             yield [self._under_alias(lesson, instructed) for lesson in self._shows.lessons(pairs, progress)]

@@ -55,3 +55,9 @@ def test_an_alias_is_as_long_keeps_what_is_common_and_comes_again(kept, answer, 
     for before, after, count in zip(answer, alias, held, strict=True):
         if count > max(1, share * len(kept)):
             assert before == after
+
+
+def test_the_end_of_turn_never_stands_in_the_midst_of_an_alias() -> None:
+    aliases = Aliases(KEPT, 1.0, seed=0)
+    for _ in range(100):
+        assert END not in aliases.draw(KEPT[0])[:-1]

@@ -201,3 +201,22 @@ def test_a_retain_set_that_offers_no_aliases_is_told(base: BaseModel, caplog: py
     run = replace(run_of(base, PackedPath(base), settings), retain=alike)
     settings.method.begin(run)
     assert any("too little to make aliases of" in record.message for record in caplog.records)
+
+
+def test_levels_take_smaller_parts_where_memory_does_not_suffice(base: BaseModel) -> None:
+    settings = config()
+    method = settings.method
+    assert isinstance(method, VgidAlias)
+    found = []
+    for path in (PackedPath(base), SmallMemory(base)):
+        levels = StrangerLevels(method, run_of(base, path, settings))
+        levels.find(FORGET.pairs)
+        found.append(levels.of(FORGET.pairs))
+    assert torch.allclose(*found, atol=1e-4)
+
+
+class SmallMemory(PackedPath):
+    def teacher_log_probability(self, lessons: Sequence[Lesson]) -> torch.Tensor:
+        if len(lessons) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().teacher_log_probability(lessons)

@@ -55,7 +55,12 @@ class Ledger:
         inputs = JobInputs(forget=pair_set("forget", 4, FORGET_PICTURE), retain=pair_set("retain", 4, RETAIN_PICTURE))
         batch = {"forget_batch_size": 2, "retain_batch_size": 2, "micro_batch_size": 2, "warmup_steps": 0}
         config = UnlearnConfig.model_validate(
-            {"device": "cpu", "training": {"steps": steps, **batch, **training}, "evaluation": {"max_new_tokens": 4}}
+            {
+                "method": "vgid",
+                "device": "cpu",
+                "training": {"steps": steps, **batch, **training},
+                "evaluation": {"max_new_tokens": 4},
+            }
         )
         data_key, wrapped = Keyring(self.settings.secret_key_bytes).new_data_key(job_id)
         self.blobs.put_inputs(job_id, seal(inputs, data_key))

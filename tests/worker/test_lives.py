@@ -21,7 +21,7 @@ from tests.worker.bench import SECRET_ANSWER, Ledger
 
 pytestmark = pytest.mark.slow
 
-LONG = 400  # steps: some ten seconds of training, so that there is a middle to be killed in
+LONG = 400  # steps: seconds of training, so that there is a middle to be killed in
 
 
 def test_a_job_runs_to_its_artifact_and_leaves_nothing_else(ledger: Ledger, start_worker, work_root: Path):

@@ -26,8 +26,11 @@ def notices() -> Console:
 
 @contextmanager
 def ended_in_words() -> Iterator[None]:
-    """Turns what a command can end with into a line and an exit code; SIGTERM ends it as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    """Turns what a command can end with into a line and an exit code; SIGTERM ends it as Ctrl-C does.
+
+    So does SIGINT where a shell had it ignored, as it does for what a script starts in the background.
+    """
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     except (RunFileError, DataError) as error:
@@ -38,7 +41,8 @@ def ended_in_words() -> Iterator[None]:
         notices().print("Stopped.")
         raise typer.Exit(130) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _stop(message: str, code: int) -> NoReturn:

@@ -69,6 +69,7 @@ class VgidAlias(Taught):
         from vgid_core.teaching import AliasTeacher
 
         teacher = AliasTeacher(self, run, run.seed, run.training.steps)
+        teacher.tell_if_poor()
         levels = StrangerLevels(self, run) if self.likelihood_weight > 0 else None
 
         def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
