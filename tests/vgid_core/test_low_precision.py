@@ -71,7 +71,7 @@ def test_a_row_of_zeros_stays_zeros() -> None:
 
 
 def test_a_run_in_fp8_learns_and_leaves_the_base_as_it_was(base: BaseModel) -> None:
-    config = with_fp8(changed(CONFIG, training=CONFIG.training.model_dump() | {"steps": 12}))
+    config = with_fp8(changed(CONFIG, method="vgid", training=CONFIG.training.model_dump() | {"steps": 12}))
     forget, retain = pair_set("forget", 4), pair_set("retain", 6, first_picture=20)
     batch = base.encoder.batch([p.image.decode() for p in forget], [p.question for p in forget], ["a"] * 4)
     with torch.no_grad():

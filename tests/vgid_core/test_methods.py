@@ -20,7 +20,7 @@ from vgid_core.config import UnlearnConfig
 from vgid_core.data import Pair
 from vgid_core.distil import distil
 from vgid_core.distiller import BatchLoss, Distiller
-from vgid_core.methods import Run, Vgid
+from vgid_core.methods import Run, VgidAlias
 from vgid_core.packed_path import PackedPath
 from vgid_core.plain_path import PlainPath
 
@@ -233,7 +233,7 @@ def test_a_whole_run_says_in_its_manifest_which_method_it_was(tiny_folder, tmp_p
 def test_a_bare_name_is_that_methods_own_settings() -> None:
     for name in RIVALS:
         assert UnlearnConfig.model_validate({"method": name}).method.name == name
-    assert UnlearnConfig.model_validate({"method": {"instruction": ""}}).method == Vgid(instruction="")
+    assert UnlearnConfig.model_validate({"method": {"instruction": ""}}).method == VgidAlias(instruction="")
 
 
 @pytest.mark.parametrize(
