@@ -53,10 +53,6 @@ class Aliases:
             alias[index] = own if drawn is None else drawn
         return tuple(alias)
 
-    def telling(self, answer: Sequence[int]) -> list[int]:
-        """The places of the answer's telling tokens."""
-        return [index for index, _ in self._telling(answer[:-1])]
-
     def _telling(self, answer: Sequence[int]) -> Iterator[tuple[int, Place]]:
         before, run = _START, 0
         for index, token in enumerate(answer):

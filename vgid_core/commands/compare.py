@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import tomllib
 import warnings
 from collections.abc import Callable, Iterable
@@ -61,7 +62,8 @@ def compare(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in the folder.")] = False,
 ) -> None:
     """Tune and run methods of unlearning on one dataset, attack the results, and show them side by side."""
-    console = Console(highlight=False)
+    # A pipe has no width of its own, and a narrow table is no table.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     try:
         base = UnlearnConfig.model_validate({**_toml(config), "device": device})
         budget = Budget(
