@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from peft import PeftModel
 from torch.nn.utils import get_total_norm
 
 from tests.vgid_core.test_encoding import plain_logits
@@ -35,9 +36,9 @@ def config(**training: object) -> UnlearnConfig:
     return UnlearnConfig.model_validate({"method": "vgid", "training": values, "device": "cpu", "seed": 5})
 
 
-def scrambled_adapter(base: BaseModel) -> torch.nn.Module:
+def scrambled_adapter(base: BaseModel, lora: LoraSettings | None = None) -> PeftModel:
     """A student that differs from its base: a fresh LoRA has B = 0, for which every test would pass."""
-    student = attach_adapter(base, LoraSettings())
+    student = attach_adapter(base, lora or LoraSettings())
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for name, parameter in student.named_parameters():

@@ -18,10 +18,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from pydantic import ValidationError
 from transformers import AutoModelForImageTextToText, get_scheduler
 
+from tests.vgid_core.test_distil import scrambled_adapter
 from tests.vgid_core.tiny import pair_set
 from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.base_model import BaseModel, adapter_off, attach_adapter, load_base, require_trained
-from vgid_core.config import LoraSettings, TrainingConfig
+from vgid_core.config import TrainingConfig
 from vgid_core.distil import distil
 from vgid_core.distiller import Distiller
 from vgid_core.epochs import draw_epochs
@@ -58,16 +59,6 @@ def noise_of(lessons: list) -> torch.Tensor:
     """Pixel values of the noise that the lessons show."""
     assert all(isinstance(lesson.shown, NoisePixels) for lesson in lessons)
     return torch.cat([draw_pixels(lesson.shown, torch.ones(1, 3, 32, 32)) for lesson in lessons])
-
-
-def scrambled(base: BaseModel, lora: LoraSettings) -> PeftModel:
-    student = attach_adapter(base, lora)
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for name, parameter in student.named_parameters():
-            if ".lora_B." in name:
-                parameter.normal_(0, 0.2, generator=generator)
-    return student.eval()
 
 
 def losses(base: BaseModel, student: PeftModel, config: UnlearnConfig, role: int, pairs: list[Pair]) -> tuple:
@@ -128,7 +119,7 @@ def test_either_path_shows_the_teacher_that_noise(base: BaseModel, path: type) -
 @pytest.mark.parametrize("role", [0, 1], ids=["forget", "retain"])
 def test_the_divergence_is_of_every_position_and_divided_by_rows(base: BaseModel, role: int) -> None:
     config, pairs = preset(), list(FORGET)
-    student = scrambled(base, config.lora)
+    student = scrambled_adapter(base, config.lora)
     inputs = rows(base, pairs)
     shown = dict(inputs)
     if role == 0:
@@ -152,7 +143,7 @@ def test_the_divergence_is_of_every_position_and_divided_by_rows(base: BaseModel
 
 def test_the_base_with_its_adapter_off_is_the_copy_that_the_public_code_makes(base: BaseModel) -> None:
     copied = copy.deepcopy(base.model).eval()
-    student = scrambled(base, preset().lora).train()
+    student = scrambled_adapter(base, preset().lora).train()
     inputs = rows(base, list(FORGET))
     with torch.inference_mode():
         with adapter_off(base):
@@ -166,7 +157,7 @@ def test_the_base_with_its_adapter_off_is_the_copy_that_the_public_code_makes(ba
 
 def test_ce_and_kl_is_the_models_own_loss_beside_the_divergence(base: BaseModel) -> None:
     config = UnlearnConfig.preset("public-code", method={"retain_loss": "ce+kl"}, device="cpu")
-    student, pairs = scrambled(base, config.lora), list(RETAIN)
+    student, pairs = scrambled_adapter(base, config.lora), list(RETAIN)
     inputs = rows(base, pairs)
     labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
     with torch.inference_mode():
@@ -182,7 +173,7 @@ def test_ce_and_kl_is_the_models_own_loss_beside_the_divergence(base: BaseModel)
 @pytest.mark.parametrize("path", [PlainPath, PackedPath], ids=["plain", "packed"])
 def test_ce_and_kl_on_answer_tokens(base: BaseModel, path: type) -> None:
     config = UnlearnConfig.preset("paper", method={"retain_loss": "ce+kl"}, device="cpu")
-    student, pairs = scrambled(base, config.lora), list(RETAIN)
+    student, pairs = scrambled_adapter(base, config.lora), list(RETAIN)
     updates = config.method.begin(Run(base, path(base), config.training, 0, PairSet.of("retain", pairs)))(pairs, pairs)
     found = Distiller(path(base), student, config).accumulate(updates[1]).losses[0]
     inputs = rows(base, pairs)

@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 def chat(
     file: options.RunFileArgument = None,
     model: options.Model = None,
-    adapter: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Else the run file's `out`, if it is there.", show_default=False),
-    ] = None,
+    adapter: options.Adapter = None,
     image: Annotated[Path | None, typer.Option(help="The image that is asked about.", show_default=False)] = None,
     ask: Annotated[
         list[str] | None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 import tomllib
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from vgid_core.commands.quiet import quiet
 from vgid_core.compare.contenders import known
 from vgid_core.compare.facts import read_facts
 from vgid_core.compare.plan import Budget, ComparisonData, ComparisonPlan
@@ -96,7 +96,8 @@ def _run(
     resume: bool,
     console: Console,
 ) -> None:
-    _quieten()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    quiet()
     from vgid_core.compare import figure, race, table
     from vgid_core.compare.record import Record
 
@@ -148,15 +149,6 @@ def _numbers(text: str, option: str, kind: Callable[[str], Number]) -> tuple[Num
         return tuple(kind(part) for part in text.split(","))
     except ValueError:
         raise typer.BadParameter("takes numbers with commas between them", param_hint=option) from None
-
-
-def _quieten() -> None:
-    """No bars and hints of other libraries between our own."""
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _bars(console: Console) -> Progress:

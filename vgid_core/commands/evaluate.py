@@ -36,10 +36,7 @@ _ATTACKS = {
 def evaluate(
     file: options.RunFileArgument = None,
     model: options.Model = None,
-    adapter: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Else the run file's `out`, if it is there.", show_default=False),
-    ] = None,
+    adapter: options.Adapter = None,
     forget: options.Forget = None,
     retain: options.Retain = None,
     utility: options.Utility = None,

@@ -30,3 +30,7 @@ Setting = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Adapter = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Else the run file's `out`, if it is there.", show_default=False),
+]
