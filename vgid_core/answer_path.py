@@ -11,6 +11,7 @@ from torch import Tensor
 from vgid_core.config import EvaluationConfig
 from vgid_core.data import Pair
 from vgid_core.lessons import Lesson
+from vgid_core.likeliest import Likeliest
 from vgid_core.packed_answers import Examined
 
 
@@ -22,10 +23,10 @@ class AnswerPath(Protocol):
     def divergence(self, lessons: Sequence[Lesson]) -> Tensor:
         """KL in nats at every answer token of all lessons, in their order: [answer tokens], float32."""
 
-    def imitation(self, lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor]:
-        """KL(mean of each lesson's teachers || student) and the student's log p, in nats, at every answer token.
+    def imitation(self, pairs: Sequence[Pair], target: Likeliest) -> tuple[Tensor, Tensor]:
+        """KL(target || student) and the student's log p, in nats, at every answer token of all pairs.
 
-        Both [answer tokens], float32; of each lesson there are as many teachers.
+        Args: target, for each of these tokens one. Both [answer tokens], float32.
         """
 
     def student_logits(self, pairs: Sequence[Pair]) -> Tensor:
@@ -62,8 +63,3 @@ class AnswerPath(Protocol):
 def spoken(path: AnswerPath, pairs: Sequence[Pair]) -> Tensor:
     """The tokens that the student is to say: [answer tokens], on the host."""
     return torch.tensor([token for pair in pairs for token in path.answer_ids(pair.answer)])
-
-
-def by_teacher(lessons: Sequence[Lesson]) -> list[tuple[Lesson, ...]]:
-    """The lessons of each teacher."""
-    return list(zip(*([lesson, *lesson.also] for lesson in lessons), strict=True))

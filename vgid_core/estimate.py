@@ -54,10 +54,14 @@ class Memory:
 
 @dataclass(frozen=True)
 class Duration:
-    """Seconds. `step` is the median of `steps_timed` real steps; `evaluation` is one of the two that a run makes."""
+    """Seconds. `step` is the median of `steps_timed` real steps; `evaluation` is one of the two that a run makes.
+
+    preparation: what a method computes once for each forget pair, all of them together.
+    """
 
     loading: float
     evaluation: float
+    preparation: float
     step: float
     steps_timed: int
     total: float
@@ -111,7 +115,7 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
     count = sum(parameter.numel() for parameter in trained)
     size = sum(parameter.nbytes for parameter in trained)
     copies = 2 if base.dtype == torch.float32 else 3
-    step = median(steps.seconds)
+    preparation = steps.preparation(len(sets[0]))
     return Estimate(
         device=torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else "cpu",
         dtype=str(base.dtype).removeprefix("torch."),
@@ -131,9 +135,10 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
         duration=Duration(
             loading=loading,
             evaluation=evaluation,
-            step=step,
-            steps_timed=len(steps.seconds),
-            total=loading + 2 * evaluation + step * spec.config.training.steps,
+            preparation=preparation,
+            step=steps.seconds,
+            steps_timed=len(steps.steady),
+            total=loading + 2 * evaluation + preparation + steps.seconds * spec.config.training.steps,
         ),
         metrics=metrics,
     )
@@ -155,10 +160,15 @@ def _asked(
 
 
 class _Steps:
-    """A few of a run's own steps: how long they take and what they need on top of the weights."""
+    """A few of a run's own steps: how long they take and what they need on top of the weights.
+
+    They go over two batches of forget pairs again and again, so that what a method computes once for each pair is in
+    the first two alone. The first has all else to get ready besides; the second tells what that costs.
+    """
 
     def __init__(self, base: BaseModel) -> None:
         self._base = base
+        self._prepared = 0
         self._ended: list[float] = []
         self._kept = _KeptTensors(base)
         self._counting = ExitStack()
@@ -167,6 +177,8 @@ class _Steps:
     def run(self, forget: PairSet, retain: PairSet, config: UnlearnConfig) -> None:
         """Makes the steps: fewer of them where they are long."""
         steps = min(config.training.steps, _STEPS_TIMED)
+        few = PairSet.of(forget.name, forget.pairs[: 2 * config.training.forget_batch_size])
+        self._prepared = max(0, len(few) - config.training.forget_batch_size)
         short = config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})
         with self._counting:
             if not self.measured:
@@ -174,7 +186,7 @@ class _Steps:
                 self._counting.enter_context(hooks)
             self._ended.append(time.monotonic())
             with suppress(_LongEnough):
-                distil(self._base, forget, retain, short, self._step_done)
+                distil(self._base, few, retain, short, self._step_done)
 
     @property
     def measured(self) -> bool:
@@ -182,10 +194,25 @@ class _Steps:
         return self._before is not None
 
     @property
-    def seconds(self) -> list[float]:
-        """Of each step; the first, which finds nothing ready, only where it is alone."""
-        taken = [after - before for before, after in zip(self._ended, self._ended[1:], strict=False)]
-        return taken[1:] or taken
+    def steady(self) -> list[float]:
+        """Seconds of each step; of the first two, which find nothing ready, only where there is no other."""
+        taken = self._taken
+        return taken[2:] or taken[1:] or taken
+
+    @property
+    def seconds(self) -> float:
+        """Of a step that finds everything ready."""
+        return median(self.steady)
+
+    def preparation(self, pairs: int) -> float:
+        """Seconds of what is computed once for each of so many forget pairs: none where steps were too few to tell."""
+        if len(self._taken) < 3 or not self._prepared:
+            return 0.0
+        return max(0.0, self._taken[1] - self.seconds) * pairs / self._prepared
+
+    @property
+    def _taken(self) -> list[float]:
+        return [after - before for before, after in zip(self._ended, self._ended[1:], strict=False)]
 
     @property
     def peak(self) -> int:
@@ -199,7 +226,7 @@ class _Steps:
             torch.cuda.synchronize(self._base.device)
         self._counting.close()  # counting takes time, so later steps go without
         self._ended.append(time.monotonic())
-        if len(self.seconds) > 1 and self._ended[-1] - self._ended[0] > _SECONDS_TIMED:
+        if len(self._taken) > 2 and self._ended[-1] - self._ended[0] > _SECONDS_TIMED:
             raise _LongEnough
 
 

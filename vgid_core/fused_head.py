@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vgid_core.likeliest import Likeliest
+
 HEAD_CHUNK = 512  # tokens whose logits are held at once
 
 
+Target = Callable[[slice], Tensor]  # whole distributions of some positions, [positions, vocabulary], float32
+
+
 class _LinearKL(torch.autograd.Function):
-    """KL(mean of teachers || student), and with `ids` the student's log p of them; gradients are made on the way."""
+    """KL(target || student), and with `ids` the student's log p of them; gradients are made on the way."""
 
     @staticmethod
-    def forward(
-        ctx: Any, student: Tensor, teachers: Sequence[Tensor], ids: Tensor | None, weight: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, student: Tensor, target: Target, ids: Tensor | None, weight: Tensor) -> tuple[Tensor, Tensor]:
         divergence = torch.empty(len(student), device=student.device, dtype=torch.float32)
         likelihood = torch.zeros_like(divergence)
         needed = student.requires_grad
@@ -26,7 +29,7 @@ class _LinearKL(torch.autograd.Function):
         for start in range(0, len(student), HEAD_CHUNK):
             part = slice(start, start + HEAD_CHUNK)
             log_q = (student[part] @ weight.T).float().log_softmax(-1)
-            p = _mean_probability([teacher[part] for teacher in teachers], weight)
+            p = target(part)
             divergence[part] = torch.nn.functional.kl_div(log_q, p, reduction="none").sum(-1)
             pulled = log_q.exp()
             if to_ids is not None and ids is not None:
@@ -47,29 +50,30 @@ class _LinearKL(torch.autograd.Function):
         return gradient, None, None, None
 
 
-def _mean_probability(teachers: Sequence[Tensor], weight: Tensor) -> Tensor:
-    total = (teachers[0] @ weight.T).float().softmax(-1)
-    for teacher in teachers[1:]:
-        total += (teacher @ weight.T).float().softmax(-1)
-    return total if len(teachers) == 1 else total / len(teachers)
-
-
 def linear_kl(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     """KL(teacher || student) of `softmax(states @ weight.T)`, in nats; the gradient reaches `student` alone.
 
     Args: student, teacher [tokens, hidden]; weight [vocabulary, hidden], frozen. Returns [tokens], float32. The same
     as `losses.token_kl` on the logits, with memory for 512 tokens' logits instead of all.
     """
-    result: Tensor = _LinearKL.apply(student, [teacher], None, weight)[0]  # type: ignore[no-untyped-call]
+
+    def target(part: slice) -> Tensor:
+        return (teacher[part] @ weight.T).float().softmax(-1)
+
+    result: Tensor = _LinearKL.apply(student, target, None, weight)[0]  # type: ignore[no-untyped-call]
     return result
 
 
-def linear_imitation(student: Tensor, teachers: Sequence[Tensor], ids: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """KL(mean of the teachers' probabilities || student), and the student's log p of `ids` [tokens], in one pass.
+def linear_imitation(student: Tensor, target: Likeliest, ids: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(target || student), and the student's log p of `ids` [tokens], in one pass.
 
-    Otherwise as `linear_kl`: the same as `losses.token_kl_of_mean` and `losses.token_log_probability`.
+    Otherwise as `linear_kl`: the same as `losses.token_kl_of_likeliest` and `losses.token_log_probability`.
     """
-    result: tuple[Tensor, Tensor] = _LinearKL.apply(student, teachers, ids, weight)  # type: ignore[no-untyped-call]
+
+    def whole(part: slice) -> Tensor:
+        return target.whole(len(weight), part)
+
+    result: tuple[Tensor, Tensor] = _LinearKL.apply(student, whole, ids, weight)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -42,14 +42,12 @@ class Lesson:
 
     A retain lesson shows the teacher the pair itself. `heard` are the answer's tokens as the teacher reads them while
     it says what comes next: as many as the answer has, its end of turn among them; None for the answer's own.
-    `also` are further teachers' lessons on the same pair, whose mean with this one is meant.
     """
 
     pair: Pair
     shown: Shown
     asked: str
     heard: tuple[int, ...] | None = None
-    also: tuple[Lesson, ...] = ()
 
     @classmethod
     def retain(cls, pair: Pair) -> Lesson:

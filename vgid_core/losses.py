@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from vgid_core.likeliest import Likeliest
+
 
 def token_kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
     """KL(teacher || student) at each position, in nats (VGID, arXiv 2606.00105, the summand of both loss terms).
@@ -19,15 +21,13 @@ def token_kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
     return functional.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
 
 
-def token_kl_of_mean(teacher_logits: Sequence[Tensor], student_logits: Tensor) -> Tensor:
-    """KL(mean of the teachers || student) at each position, in nats; the mean is one of probabilities.
+def token_kl_of_likeliest(target: Likeliest, student_logits: Tensor) -> Tensor:
+    """KL(target || student) at each position, in nats.
 
-    Args: tensors [..., vocabulary] of any float dtype. Returns [...], float32.
+    Args: student_logits [positions, vocabulary] of any float dtype. Returns [positions], float32.
     """
-    mean = sum(functional.softmax(logits.float(), dim=-1) for logits in teacher_logits) / len(teacher_logits)
-    assert isinstance(mean, Tensor)
     student = functional.log_softmax(student_logits.float(), dim=-1)
-    return functional.kl_div(student, mean, reduction="none").sum(dim=-1)
+    return functional.kl_div(student, target.whole(student.shape[-1]), reduction="none").sum(dim=-1)
 
 
 def huber(values: Tensor) -> Tensor:

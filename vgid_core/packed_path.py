@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from vgid_core.answer_path import by_teacher, spoken
+from vgid_core.answer_path import spoken
 from vgid_core.base_model import BaseModel, adapter_off, answer_logits
 from vgid_core.config import EvaluationConfig
 from vgid_core.data import EncodedImage, Pair
 from vgid_core.fused_head import linear_imitation, linear_kl, linear_log_probability
 from vgid_core.lessons import Lesson
+from vgid_core.likeliest import Likeliest
 from vgid_core.packed_answers import Examined, examine, go_on_by_rote
 from vgid_core.packed_model import Compiler, Exchange, PackedModel
 from vgid_core.plain_path import encode_pairs
@@ -49,12 +50,11 @@ class PackedPath:
         target = self._teacher(lessons)
         return linear_kl(self._model.states(_exchanges([lesson.pair for lesson in lessons])), target, self._model.head)
 
-    def imitation(self, lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor]:
+    def imitation(self, pairs: Sequence[Pair], target: Likeliest) -> tuple[Tensor, Tensor]:
         """As `AnswerPath.imitation`."""
-        pairs = [lesson.pair for lesson in lessons]
-        teachers = [self._teacher(each) for each in by_teacher(lessons)]
-        ids = spoken(self, pairs).to(self._base.device)
-        return linear_imitation(self._model.states(_exchanges(pairs)), teachers, ids, self._model.head)
+        device = self._base.device
+        ids = spoken(self, pairs).to(device)
+        return linear_imitation(self._model.states(_exchanges(pairs)), target.to(device), ids, self._model.head)
 
     def student_logits(self, pairs: Sequence[Pair]) -> Tensor:
         """As `AnswerPath.student_logits`."""

@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vgid_core.answer_path import by_teacher, spoken
+from vgid_core.answer_path import spoken
 from vgid_core.base_model import BaseModel, adapter_off, answer_logits, layer_outputs
 from vgid_core.config import EvaluationConfig
 from vgid_core.data import Pair
 from vgid_core.encoding import Batch
 from vgid_core.lessons import Lesson, Shown
-from vgid_core.losses import token_kl, token_kl_of_mean, token_log_probability
+from vgid_core.likeliest import Likeliest
+from vgid_core.losses import token_kl, token_kl_of_likeliest, token_log_probability
 from vgid_core.packed_answers import Examined
 from vgid_core.perturb import replace_pixels
 
@@ -41,15 +42,11 @@ class PlainPath:
         """As `AnswerPath.divergence`."""
         return token_kl(self.teacher_logits(lessons), self.student_logits([lesson.pair for lesson in lessons]))
 
-    def imitation(self, lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor]:
+    def imitation(self, pairs: Sequence[Pair], target: Likeliest) -> tuple[Tensor, Tensor]:
         """As `AnswerPath.imitation`."""
-        pairs = [lesson.pair for lesson in lessons]
         student = self.student_logits(pairs)
-        teachers = [self.teacher_logits(each) for each in by_teacher(lessons)]
-        return (
-            token_kl_of_mean(teachers, student),
-            token_log_probability(student, spoken(self, pairs).to(student.device)),
-        )
+        ids = spoken(self, pairs).to(student.device)
+        return token_kl_of_likeliest(target.to(student.device), student), token_log_probability(student, ids)
 
     def student_logits(self, pairs: Sequence[Pair]) -> Tensor:
         """As `AnswerPath.student_logits`."""

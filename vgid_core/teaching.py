@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from PIL import Image
 
+from vgid_core.alias_photos import AliasPhotos
 from vgid_core.aliases import Aliases
 from vgid_core.data import EncodedImage, Pair
 from vgid_core.intervention import PerturbationConfig
@@ -39,14 +40,14 @@ class Teacher:
         self._choice = random.Random(seed)
         self._fixed_draws: dict[tuple[object, int], Shown] = {}
 
-    def lessons(self, pairs: Sequence[Pair], progress: float | None = None) -> list[Lesson]:
-        """One a pair, in their order: the next step's, or those of a step that is so far on its way (0 to 1).
+    def lessons(self, pairs: Sequence[Pair]) -> list[Lesson]:
+        """One a pair, in their order: the next step's.
 
         A batch has one disturbance for each image, and one for each size where nothing of the image is left in them:
         then all questions of the batch share one prefix. Noise in place of pixel values is each pair's own, as in the
         authors' code, unless its draws are fixed.
         """
-        kind = self._method.perturbation.at(self.next_step() if progress is None else progress)
+        kind = self._method.perturbation.at(self._next_step())
         number = 0 if self._draws is None else self._choice.randrange(self._draws)
         shown: dict[object, Shown] = {}
         lessons = []
@@ -63,7 +64,7 @@ class Teacher:
             lessons.append(Lesson(pair, shown[key], self._method.instructed(pair.question)))
         return lessons
 
-    def next_step(self) -> float:
+    def _next_step(self) -> float:
         """Begins it: from 0 at the first step to 1 at the last."""
         progress = min(1.0, self._given / max(1, self._steps - 1))
         self._given += 1
@@ -83,32 +84,34 @@ class Teacher:
 
 
 class AliasTeacher:
-    """Several of VGID's teachers at once, each of which hears another alias of the answer, some without instruction."""
+    """Two teachers in turns, who both hear an alias of the answer: VGID's own, and one who only meets a stranger.
 
-    def __init__(self, method: VgidAlias, run: Run, seed: int, steps: int) -> None:
+    The second is asked without the instruction, on a photo of nobody (`alias_photos`).
+    """
+
+    def __init__(self, method: VgidAlias, run: Run, seed: int) -> None:
         self._method = method
         self._path = run.path
-        self._shows = Teacher(method, seed, steps)
+        self._shows = Teacher(method, seed)
+        photos = {pair.image.digest: pair.image for pair in run.retain}
+        self._photos = AliasPhotos(list(photos.values()), method.blended_photos, seed)
         answers = sorted({pair.answer for pair in run.retain})
         self._aliases = Aliases([run.path.answer_ids(answer) for answer in answers], method.common_share, seed)
-
-    def tell_if_poor(self) -> None:
-        """Warns when there is little to make aliases of."""
         if self._aliases.choice < _FEWEST_ALIASES:
             log.warning("the retain set holds too little to make aliases of: begun answers may bring facts back")
 
-    def draws(self, pairs: Sequence[Pair], count: int) -> list[Lesson]:
-        """One lesson a pair, in their order, of so many teachers: the next step's."""
-        teachers = list(self.each(pairs, count))
-        return [replace(first, also=tuple(others)) for first, *others in zip(*teachers, strict=True)]
+    def draws(self, pairs: Sequence[Pair], count: int) -> list[list[Lesson]]:
+        """So many lessons on each pair: in each of the lists one, in the pairs' order, after one draw of the image."""
+        return [
+            [replace(lesson, heard=self._aliases.draw(self._path.answer_ids(lesson.pair.answer))) for lesson in lessons]
+            for lessons in (self._draw(pairs, self._method.hears_instruction(number)) for number in range(count))
+        ]
 
-    def each(self, pairs: Sequence[Pair], count: int, progress: float | None = None) -> Iterator[list[Lesson]]:
-        """The lessons of one teacher after the other: the next step's, or as `Teacher.lessons` takes `progress`."""
-        progress = self._shows.next_step() if progress is None else progress
-        for number in range(count):
-            instructed = self._method.hears_instruction(number)
-            yield [self._under_alias(lesson, instructed) for lesson in self._shows.lessons(pairs, progress)]
-
-    def _under_alias(self, lesson: Lesson, instructed: bool) -> Lesson:
-        heard = self._aliases.draw(self._path.answer_ids(lesson.pair.answer))
-        return replace(lesson, asked=lesson.asked if instructed else lesson.pair.question, heard=heard)
+    def _draw(self, pairs: Sequence[Pair], instructed: bool) -> list[Lesson]:
+        if instructed:
+            return self._shows.lessons(pairs)
+        photos: dict[tuple[int, int], Image.Image] = {}
+        for pair in pairs:
+            if pair.image.size not in photos:
+                photos[pair.image.size] = self._photos.draw(pair.image.size)
+        return [Lesson(pair, photos[pair.image.size], pair.question) for pair in pairs]

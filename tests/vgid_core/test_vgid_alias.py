@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn.utils import get_total_norm
 
 from tests.vgid_core.test_distil import scrambled_adapter
@@ -20,11 +21,12 @@ from vgid_core.distil import distil
 from vgid_core.distiller import BatchLoss, Distiller
 from vgid_core.fused_head import linear_imitation
 from vgid_core.lessons import Lesson
-from vgid_core.losses import token_kl_of_mean, token_log_probability
+from vgid_core.likeliest import Likeliest
+from vgid_core.losses import token_kl_of_likeliest, token_log_probability
 from vgid_core.methods import Run, VgidAlias
 from vgid_core.packed_path import PackedPath
 from vgid_core.plain_path import decoded
-from vgid_core.stranger_levels import StrangerLevels
+from vgid_core.strangers import Strangers
 from vgid_core.teaching import AliasTeacher
 
 FORGET, RETAIN = pair_set("forget", 5), pair_set("retain", 6, first_picture=50)
@@ -33,7 +35,7 @@ FORGET, RETAIN = pair_set("forget", 5), pair_set("retain", 6, first_picture=50)
 def config(method: dict[str, object] | None = None, **training: object) -> UnlearnConfig:
     values = {"steps": 4, "forget_batch_size": 4, "retain_batch_size": 4, "learning_rate": 3e-3} | training
     # A small share: the tiny sets have few different answers, of which many tokens would be common.
-    settings = {"name": "vgid-alias", "draws": 3, "level_draws": 5, "common_share": 0.3} | (method or {})
+    settings = {"name": "vgid-alias", "draws": 3, "common_share": 0.3} | (method or {})
     return UnlearnConfig.model_validate({"method": settings, "training": values, "device": "cpu", "seed": 5})
 
 
@@ -41,15 +43,18 @@ def run_of(base: BaseModel, path: AnswerPath, settings: UnlearnConfig) -> Run:
     return Run(base, path, settings.training, settings.seed, RETAIN)
 
 
-def taught(
-    base: BaseModel, path: AnswerPath, settings: UnlearnConfig, count: int, ahead: int = 0
-) -> list[list[Lesson]]:
-    method = settings.method
-    assert isinstance(method, VgidAlias)
-    steps = 1 if ahead else settings.training.steps
-    return list(
-        AliasTeacher(method, run_of(base, path, settings), settings.seed + ahead, steps).each(FORGET.pairs, count)
-    )
+def method_of(settings: UnlearnConfig) -> VgidAlias:
+    assert isinstance(settings.method, VgidAlias)
+    return settings.method
+
+
+def taught(base: BaseModel, path: AnswerPath, settings: UnlearnConfig) -> list[list[Lesson]]:
+    method = method_of(settings)
+    return AliasTeacher(method, run_of(base, path, settings), settings.seed).draws(FORGET.pairs, method.draws)
+
+
+def strangers_of(base: BaseModel, path: AnswerPath, settings: UnlearnConfig) -> Strangers:
+    return Strangers(method_of(settings), run_of(base, path, settings))
 
 
 def probabilities(base: BaseModel, lesson: Lesson) -> torch.Tensor:
@@ -67,18 +72,15 @@ def test_both_parts_of_the_loss(base: BaseModel, path: MakePath, tilt: float) ->
     divergence = likelihood = 0.0
     count = 0
     with student.disable_adapter():
-        teachers = [[probabilities(base, lesson) for lesson in each] for each in taught(base, made, settings, 3)]
-        measures = [
-            [probabilities(base, lesson) for lesson in each] for each in taught(base, made, settings, 5, ahead=1)
-        ]
+        teachers = [[probabilities(base, lesson) for lesson in each] for each in taught(base, made, settings)]
     for index, pair in enumerate(FORGET):
         ids = base.encoder.answer_ids(pair.answer)
         q = torch.softmax(plain_logits(base, pair.image.decode(), pair.question, ids).double(), 1)
         mean = sum(each[index] for each in teachers) / 3
         for t, token in enumerate(ids):
             divergence += float((mean[t] * (mean[t] / q[t]).log()).sum())
-            found = [float(each[index][t, token]) for each in measures]
-            level = (1 - tilt) * math.log(sum(found) / 5) + tilt * sum(map(math.log, found)) / 5
+            found = [float(each[index][t, token]) for each in teachers]
+            level = (1 - tilt) * math.log(sum(found) / 3) + tilt * sum(map(math.log, found)) / 3
             off = math.log(float(q[t, token])) - level
             likelihood += off * off / 2 if abs(off) <= 1 else abs(off) - 0.5
             count += 1
@@ -104,7 +106,7 @@ def test_micro_batches_change_neither_loss_nor_gradient(base: BaseModel) -> None
 
 def test_teachers_hear_what_is_not_true_and_some_of_them_no_instruction(base: BaseModel) -> None:
     settings = config({"draws": 4, "instructed_share": 0.5})
-    drawn = taught(base, PackedPath(base), settings, 4)
+    drawn = taught(base, PackedPath(base), settings)
     instruction = settings.method.instruction  # type: ignore[union-attr]
     assert [sum(lesson.asked.startswith(instruction) for lesson in each) for each in drawn] == [0, 5, 0, 5]
     for each in drawn:
@@ -123,25 +125,24 @@ def test_the_share_that_gets_the_instruction(share: float, expected: int) -> Non
     assert sum(method.hears_instruction(number) for number in range(8)) == expected
 
 
-def test_levels_are_found_once_and_none_of_it_is_kept_by_the_path(base: BaseModel) -> None:
+def test_teachers_are_asked_once_and_the_path_keeps_none_of_it(base: BaseModel) -> None:
     settings, path = config(), CountingPath(base)
-    method = settings.method
-    assert isinstance(method, VgidAlias)
-    levels = StrangerLevels(method, run_of(base, path, settings))
-    levels.find([*FORGET.pairs, *FORGET.pairs[:2]])
-    first, asked = levels.of(FORGET.pairs), path.asked
-    levels.find(FORGET.pairs)
-    assert torch.equal(levels.of(FORGET.pairs), first)
-    assert path.asked == asked > 0
+    strangers = strangers_of(base, path, settings)
+    strangers.meet([*FORGET.pairs, *FORGET.pairs[:2]])
+    first, levels, asked = strangers.targets(FORGET.pairs), strangers.levels(FORGET.pairs), path.asked
+    strangers.meet(FORGET.pairs)
+    assert torch.equal(strangers.targets(FORGET.pairs).probabilities, first.probabilities)
+    assert torch.equal(strangers.levels(FORGET.pairs), levels)
+    assert path.asked == asked == method_of(settings).draws * len(FORGET)
     assert path.kept == 0
 
 
 class CountingPath(PackedPath):
     asked = 0
 
-    def teacher_log_probability(self, lessons: Sequence[Lesson]) -> torch.Tensor:
-        self.asked += 1
-        return super().teacher_log_probability(lessons)
+    def teacher_logits(self, lessons: Sequence[Lesson]) -> torch.Tensor:
+        self.asked += len(lessons)
+        return super().teacher_logits(lessons)
 
     @property
     def kept(self) -> int:
@@ -151,13 +152,13 @@ class CountingPath(PackedPath):
 def test_imitation_without_whole_logits_gives_the_same_values_and_gradients() -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(50, 12, generator=generator)
-    teachers = [torch.randn(700, 12, generator=generator) for _ in range(3)]
+    target = Likeliest.of(torch.randn(700, 50, generator=generator).softmax(-1), most=20)
     states = torch.randn(700, 12, generator=generator)
     ids = torch.randint(50, (700,), generator=generator)
     ours, theirs = (states.clone().requires_grad_() for _ in range(2))
-    fused = linear_imitation(ours, teachers, ids, weight)
+    fused = linear_imitation(ours, target, ids, weight)
     logits = theirs @ weight.T
-    whole = token_kl_of_mean([t @ weight.T for t in teachers], logits), token_log_probability(logits, ids)
+    whole = token_kl_of_likeliest(target, logits), token_log_probability(logits, ids)
     for found, expected in zip(fused, whole, strict=True):
         assert torch.allclose(found, expected, atol=1e-5)
     for one, other in (fused, whole):
@@ -167,13 +168,14 @@ def test_imitation_without_whole_logits_gives_the_same_values_and_gradients() ->
     assert torch.allclose(ours.grad, theirs.grad, atol=1e-4)
 
 
-def test_a_mean_of_one_teacher_is_that_teacher(base: BaseModel) -> None:
+def test_imitating_what_one_teacher_says_is_the_divergence_from_that_teacher(base: BaseModel) -> None:
     pair = FORGET.pairs[0]
     lesson = Lesson(pair, pair.image, "Who?", tuple(base.encoder.answer_ids(pair.answer)))
     scrambled_adapter(base)
     for make in PATHS:
         path = make(base)
-        divergence, likelihood = path.imitation([lesson])
+        target = Likeliest.of(path.teacher_logits([lesson]).softmax(-1))
+        divergence, likelihood = path.imitation([pair], target)
         assert torch.allclose(divergence, path.divergence([lesson]), atol=1e-5)
         assert torch.allclose(likelihood, path.student_log_probability([pair]), atol=1e-5)
 
@@ -181,11 +183,9 @@ def test_a_mean_of_one_teacher_is_that_teacher(base: BaseModel) -> None:
 def test_likelihoods_end_near_the_levels_from_either_side(base: BaseModel) -> None:
     settings = config({"likelihood_weight": 5.0}, steps=60, learning_rate=1e-2, retain_weight=0.0)
     path = PackedPath(base)
-    method = settings.method
-    assert isinstance(method, VgidAlias)
-    levels = StrangerLevels(method, run_of(base, path, settings))
-    levels.find(FORGET.pairs)
-    target = levels.of(FORGET.pairs)
+    strangers = strangers_of(base, path, settings)
+    strangers.meet(FORGET.pairs)
+    target = strangers.levels(FORGET.pairs)
     before = off_by(path, FORGET.pairs, target)
     distil(base, FORGET, RETAIN, settings)
     assert off_by(PackedPath(base), FORGET.pairs, target) < 0.5 * before
@@ -203,20 +203,24 @@ def test_a_retain_set_that_offers_no_aliases_is_told(base: BaseModel, caplog: py
     assert any("too little to make aliases of" in record.message for record in caplog.records)
 
 
-def test_levels_take_smaller_parts_where_memory_does_not_suffice(base: BaseModel) -> None:
-    settings = config()
-    method = settings.method
-    assert isinstance(method, VgidAlias)
+def test_teachers_are_asked_smaller_parts_where_memory_does_not_suffice(base: BaseModel) -> None:
     found = []
     for path in (PackedPath(base), SmallMemory(base)):
-        levels = StrangerLevels(method, run_of(base, path, settings))
-        levels.find(FORGET.pairs)
-        found.append(levels.of(FORGET.pairs))
-    assert torch.allclose(*found, atol=1e-4)
+        strangers = strangers_of(base, path, config())
+        strangers.meet(FORGET.pairs)
+        whole = strangers.targets(FORGET.pairs).whole(base.model.get_output_embeddings().out_features)
+        found.append((strangers.levels(FORGET.pairs), whole))
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
 
 
 class SmallMemory(PackedPath):
-    def teacher_log_probability(self, lessons: Sequence[Lesson]) -> torch.Tensor:
+    def teacher_logits(self, lessons: Sequence[Lesson]) -> torch.Tensor:
         if len(lessons) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return super().teacher_log_probability(lessons)
+        return super().teacher_logits(lessons)
+
+
+def test_teachers_that_are_asked_once_see_no_strength_that_changes() -> None:
+    with pytest.raises(ValidationError, match="final_strength"):
+        config({"perturbation": {"kind": "gaussian", "strength": 0.2, "final_strength": 1.0}})

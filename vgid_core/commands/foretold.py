@@ -50,6 +50,7 @@ def _needs(found: Estimate, config: UnlearnConfig) -> Table:
         ("file", size(found.adapter_file), "the adapter as it is saved"),
         ("loading", duration(time.loading), ""),
         ("evaluation", f"2 × {duration(time.evaluation)}", "from a sample of each set"),
+        ("preparation", duration(time.preparation), "what the method computes once for each forget pair"),
         ("a step", f"{time.step:.2f} s", f"median of {time.steps_timed} real steps"),
         ("whole run", duration(time.total), f"{config.training.steps} steps"),
     ]

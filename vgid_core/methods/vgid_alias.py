@@ -9,20 +9,20 @@ as a stranger's, neither more nor less.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vgid_core.data import Pair
 from vgid_core.lessons import Lesson, Part, Term, Update, Updates
 from vgid_core.methods.base import Run
 from vgid_core.methods.taught import Taught
-from vgid_core.methods.terms import kept
+from vgid_core.methods.terms import kept, lessons_of, pairs_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vgid_core.stranger_levels import StrangerLevels
+    from vgid_core.strangers import Strangers
 
 
 class VgidAlias(Taught):
@@ -30,20 +30,25 @@ class VgidAlias(Taught):
 
     p_T,k: the frozen base on a perturbed image, with or without the instruction, after an alias of the answer so far
     (`aliases`); a mean of teachers is what never-seen people look like: unsure. c_t: the log-probability that such
-    teachers give the true token (`stranger_levels`). h: Huber's loss with threshold one nat. As in VGID, a step updates
-    once on a forget batch and once on a retain batch. Measured in docs/forgetting.md.
+    teachers give the true token. Both are found once a run (`strangers`). h: Huber's loss with threshold one nat. As in
+    VGID, a step updates once on a forget batch and once on a retain batch. Measured in docs/forgetting.md.
     """
 
     title = "VGID (arXiv 2606.00105) with aliases in the teacher's answer prefix and likelihoods at a stranger's level"
 
     name: Literal["vgid-alias"] = "vgid-alias"
-    draws: int = Field(default=2, ge=1, le=64, description="teachers in each step's mean: images, aliases")
+    draws: int = Field(
+        default=16, ge=1, le=256, description="teachers that are asked about a pair, once a run: images, aliases"
+    )
     instructed_share: float = Field(
         default=0.5,
         ge=0,
         le=1,
         description="of the teachers, those that get the instruction. With it they refuse more surely than the model "
         "does before a stranger, which tells who was forgotten",
+    )
+    blended_photos: int = Field(
+        default=3, ge=1, le=64, description="photos of the retain set whose mean the other teachers see: nobody's photo"
     )
     common_share: float = Field(
         default=0.05,
@@ -54,7 +59,6 @@ class VgidAlias(Taught):
     likelihood_weight: float = Field(
         default=1.0, ge=0, le=100, description="w: of the true tokens' likelihood against the divergence"
     )
-    level_draws: int = Field(default=16, ge=1, le=256, description="teachers that set a pair's levels, once a run")
     level_tilt: float = Field(
         default=0.3,
         ge=0,
@@ -63,19 +67,21 @@ class VgidAlias(Taught):
         "logs (1), which is lower: what one stranger is given rather than all of them on average",
     )
 
+    @model_validator(mode="after")
+    def _teachers_are_asked_once(self) -> Self:
+        if self.perturbation.changes:
+            raise ValueError("vgid-alias asks its teachers once, so perturbation.final_strength can't change them")
+        return self
+
     def begin(self, run: Run) -> Updates:
         """One update on what teachers say to the forget batch, then one that keeps the retain batch."""
-        from vgid_core.stranger_levels import StrangerLevels
-        from vgid_core.teaching import AliasTeacher
+        from vgid_core.strangers import Strangers
 
-        teacher = AliasTeacher(self, run, run.seed, run.training.steps)
-        teacher.tell_if_poor()
-        levels = StrangerLevels(self, run) if self.likelihood_weight > 0 else None
+        strangers = Strangers(self, run)
 
         def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
-            if levels is not None:
-                levels.find(forget)
-            made: list[Update] = [[self._imitated(run, teacher.draws(forget, self.draws), levels)]]
+            strangers.meet(forget)
+            made: list[Update] = [[self._imitated(run, forget, strangers)]]
             if run.training.retain_weight > 0:
                 made.append([kept(run, retain)])
             return made
@@ -86,15 +92,13 @@ class VgidAlias(Taught):
         """Whether the teacher of this number (from 0) gets the instruction: that share of them do."""
         return int((draw + 1) * self.instructed_share + 1e-9) > int(draw * self.instructed_share + 1e-9)
 
-    def _imitated(self, run: Run, lessons: Sequence[Lesson], levels: StrangerLevels | None) -> Term:
+    def _imitated(self, run: Run, forget: Sequence[Pair], strangers: Strangers) -> Term:
         from vgid_core.losses import huber
 
         def values(some: Sequence[Lesson]) -> list[Tensor]:
-            divergence, likelihood = run.path.imitation(some)
-            if levels is None:
-                return [divergence]
-            return [divergence, huber(likelihood - levels.of([lesson.pair for lesson in some]).to(likelihood.device))]
+            pairs = pairs_of(some)
+            divergence, likelihood = run.path.imitation(pairs, strangers.targets(pairs))
+            return [divergence, huber(likelihood - strangers.levels(pairs).to(likelihood.device))]
 
         alpha = run.training.forget_weight
-        parts = [Part(alpha)] if levels is None else [Part(alpha), Part(alpha * self.likelihood_weight)]
-        return Term("forget", lessons, parts, values)
+        return Term("forget", lessons_of(forget), [Part(alpha), Part(alpha * self.likelihood_weight)], values)

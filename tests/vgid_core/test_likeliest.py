@@ -1,0 +1,50 @@
+"""Distributions by their likeliest tokens: what is dropped is what `left_out` says, and bounds what it can change."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vgid_core.likeliest import Likeliest
+from vgid_core.losses import token_kl_of_likeliest
+
+
+def drawn(positions: int, vocabulary: int, sharpness: float, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randn(positions, vocabulary, generator=generator) * sharpness).softmax(-1)
+
+
+@given(st.integers(1, 5), st.integers(2, 60), st.integers(1, 60), st.floats(0.0, 6.0), st.integers(0, 1000))
+def test_what_is_left_out_bounds_the_target_and_the_gradient(
+    positions: int, vocabulary: int, most: int, sharpness: float, seed: int
+) -> None:
+    whole = drawn(positions, vocabulary, sharpness, seed)
+    kept = Likeliest.of(whole, most)
+    rebuilt = kept.whole(vocabulary)
+    assert kept.ids.shape == (positions, min(most, vocabulary))
+    assert torch.allclose(rebuilt.sum(-1), torch.ones(positions), atol=1e-5)
+    assert float((rebuilt - whole).abs().sum(-1).max()) <= 2 * kept.left_out + 1e-5
+    gradients = []
+    for target in (kept, Likeliest.of(whole, vocabulary)):
+        logits = drawn(positions, vocabulary, 1.0, seed + 1).log().requires_grad_()
+        token_kl_of_likeliest(target, logits).sum().backward()
+        gradients.append(logits.grad)
+    one, other = gradients
+    assert one is not None
+    assert other is not None
+    assert float((one - other).abs().sum(-1).max()) <= 2 * kept.left_out + 1e-5
+
+
+def test_a_small_vocabulary_is_kept_whole() -> None:
+    whole = drawn(3, 40, 2.0, 0)
+    kept = Likeliest.of(whole)
+    assert kept.left_out == 0
+    assert torch.allclose(kept.whole(40), whole, atol=1e-6)
+
+
+def test_parts_and_joining_are_each_others_inverse() -> None:
+    kept = Likeliest.of(drawn(6, 30, 2.0, 1), most=4)
+    again = Likeliest.joined(kept.split([1, 0, 3, 2]))
+    assert torch.equal(again.ids, kept.ids)
+    assert torch.equal(again.probabilities, kept.probabilities)
+    assert again.left_out == kept.left_out
+    assert torch.equal(again.whole(30, slice(2, 5)), kept.whole(30)[2:5])
