@@ -119,6 +119,17 @@ def test_teachers_hear_what_is_not_true_and_some_of_them_no_instruction(base: Ba
     assert len(heard) > 1, "each teacher another alias"
 
 
+def test_uninstructed_teachers_are_shown_a_photo_of_nobody_and_asked_the_plain_question(base: BaseModel) -> None:
+    path = PackedPath(base)
+    for lessons in taught(base, path, config({"draws": 3, "instructed_share": 0.0, "blended_photos": 1})):
+        assert [lesson.asked for lesson in lessons] == [pair.question for pair in FORGET]
+        sizes = {decoded(lesson.shown).size for lesson in lessons}
+        assert sizes == {pair.image.decode().size for pair in FORGET}
+        assert len({id(lesson.shown) for lesson in lessons}) == len(sizes), "one prefix for all questions of a draw"
+        shown = {decoded(lesson.shown).tobytes() for lesson in lessons}
+        assert shown <= {pair.image.decode().resize(size).tobytes() for pair in RETAIN for size in sizes}
+
+
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.25, 2), (0.5, 4), (0.75, 6), (1.0, 8)])
 def test_the_share_that_gets_the_instruction(share: float, expected: int) -> None:
     method = VgidAlias(instructed_share=share)
@@ -181,7 +192,7 @@ def test_imitating_what_one_teacher_says_is_the_divergence_from_that_teacher(bas
 
 
 def test_likelihoods_end_near_the_levels_from_either_side(base: BaseModel) -> None:
-    settings = config({"likelihood_weight": 5.0}, steps=60, learning_rate=1e-2, retain_weight=0.0)
+    settings = config({"likelihood_weight": 5.0, "draws": 16}, steps=60, learning_rate=1e-2, retain_weight=0.0)
     path = PackedPath(base)
     strangers = strangers_of(base, path, settings)
     strangers.meet(FORGET.pairs)
