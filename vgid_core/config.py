@@ -65,8 +65,8 @@ class TrainingConfig(Strict):
         "per-epoch: planned to reach zero after all batches of both sets, but moved on once an epoch alone, so nearly "
         "constant, as in the authors' code",
     )
-    forget_batch_size: int = Field(default=16, ge=1, le=256, description="forget pairs a step")
-    retain_batch_size: int = Field(default=16, ge=1, le=256, description="retain pairs a step")
+    forget_batch_size: int = Field(default=8, ge=1, le=256, description="forget pairs a step")
+    retain_batch_size: int = Field(default=12, ge=1, le=256, description="retain pairs a step")
     micro_batch_size: int = Field(default=16, ge=1, le=256, description="pairs computed at once: memory against speed")
     learning_rate: float = Field(default=5e-4, gt=0, le=0.1, description="AdamW's, at its highest")
     warmup_steps: int = Field(default=5, ge=0, le=1000, description="steps over which the learning rate rises")

@@ -9,7 +9,7 @@ from vgid_core.methods.taught import IMPERATIVE
 
 # The paper (arXiv 2606.00105): both halves of the intervention, KL on answer tokens, both terms weighing the same. The
 # adapter has the size that the authors' code gives it. It was measured here
-# with 60 steps. What else a run needs stays as `UnlearnConfig` has it.
+# with 60 steps of 16 pairs of each set. What else a run needs stays as `UnlearnConfig` has it.
 _PAPER: dict[str, Any] = {
     "method": {
         "name": "vgid",
@@ -19,7 +19,13 @@ _PAPER: dict[str, Any] = {
         "retain_loss": "kl",
     },
     "lora": {"rank": 16, "alpha": 16, "scope": "language"},
-    "training": {"steps": 60, "forget_weight": 1.0, "retain_weight": 1.0},
+    "training": {
+        "steps": 60,
+        "forget_batch_size": 16,
+        "retain_batch_size": 16,
+        "forget_weight": 1.0,
+        "retain_weight": 1.0,
+    },
 }
 
 # github.com/JackChen-seu/VGID at 4275edc, baselines/Vgid.py, with its own defaults; docs/interventions.md goes through

@@ -99,14 +99,15 @@ class Strangers:
         target = Likeliest.of(mean / len(drawn))
         self._tell_if_rough(target)
         lengths = [len(self._run.path.answer_ids(pair.answer)) for pair in pairs]
-        levels = torch.split(self._levels(torch.stack(logs)).cpu(), lengths)
+        heard = torch.cat([self._alias_heard(lessons) for lessons in zip(*drawn, strict=True)])
+        levels = torch.split(_levels(torch.stack(logs), heard.to(ids.device)).cpu(), lengths)
         return [Stranger(*both) for both in zip(target.split(lengths), levels, strict=True)]
 
-    def _levels(self, logs: Tensor) -> Tensor:
-        """From each teacher's log-probabilities of the true tokens, [teachers, answer tokens]."""
-        of_the_mean = logs.logsumexp(0) - math.log(len(logs))
-        tilt = self._method.level_tilt
-        return (1 - tilt) * of_the_mean + tilt * logs.mean(0)
+    def _alias_heard(self, lessons: Sequence[Lesson]) -> Tensor:
+        """Of one pair's lessons, whether an alias stands before each answer token in any: bool, [answer tokens]."""
+        true = torch.tensor(self._run.path.answer_ids(lessons[0].pair.answer))
+        replaced = (torch.tensor([lesson.heard for lesson in lessons]) != true).any(0)
+        return replaced.cumsum(0) - replaced.long() > 0
 
     def _tell_if_rough(self, target: Likeliest) -> None:
         if target.left_out > _MUCH_LEFT_OUT and not self._warned:
@@ -114,6 +115,16 @@ class Strangers:
             kept = target.ids.shape[-1]
             share = 100 * target.left_out
             log.warning("targets are kept as their %d likeliest tokens: %.1f %% of one is left out", kept, share)
+
+
+def _levels(logs: Tensor, alias_heard: Tensor) -> Tensor:
+    """[answer tokens], from each teacher's log-probabilities of the true tokens, [teachers, answer tokens].
+
+    After aliases the log of the mean probability: one alias is about one other person, and only all of them together
+    are about anybody. Before, teachers differ in what they see alone, and a stranger has one face, not many: there it
+    is the mean of the logs, which is lower.
+    """
+    return torch.where(alias_heard, logs.logsumexp(0) - math.log(len(logs)), logs.mean(0))
 
 
 def _key(pair: Pair) -> _Key:

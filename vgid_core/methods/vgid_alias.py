@@ -28,17 +28,18 @@ if TYPE_CHECKING:
 class VgidAlias(Taught):
     """alpha * (E_f KL(mean_k p_T,k || p_theta) + w * E_f h(log p_theta(y_t) - c_t)) + beta * E_r KL(p_base || p_theta).
 
-    p_T,k: the frozen base on a perturbed image, with or without the instruction, after an alias of the answer so far
-    (`aliases`); a mean of teachers is what never-seen people look like: unsure. c_t: the log-probability that such
-    teachers give the true token. Both are found once a run (`strangers`). h: Huber's loss with threshold one nat. As in
-    VGID, a step updates once on a forget batch and once on a retain batch. Measured in docs/forgetting.md.
+    p_T,k: the frozen base after an alias of the answer so far (`aliases`), with the instruction on a perturbed image or
+    without it on a photo of nobody (`alias_photos`); a mean of teachers is what never-seen people look like: unsure.
+    c_t: the log-probability that such teachers give the true token (`strangers`). Both are found once a run. h: Huber's
+    loss with threshold one nat. As in VGID, a step updates once on a forget batch and once on a retain batch. Measured
+    in docs/forgetting.md.
     """
 
     title = "VGID (arXiv 2606.00105) with aliases in the teacher's answer prefix and likelihoods at a stranger's level"
 
     name: Literal["vgid-alias"] = "vgid-alias"
     draws: int = Field(
-        default=16, ge=1, le=256, description="teachers that are asked about a pair, once a run: images, aliases"
+        default=6, ge=1, le=256, description="teachers that are asked about a pair, once a run: images, aliases"
     )
     instructed_share: float = Field(
         default=0.5,
@@ -58,13 +59,6 @@ class VgidAlias(Taught):
     )
     likelihood_weight: float = Field(
         default=1.0, ge=0, le=100, description="w: of the true tokens' likelihood against the divergence"
-    )
-    level_tilt: float = Field(
-        default=0.3,
-        ge=0,
-        le=1,
-        description="levels lie between the log of the teachers' mean probability (0) and the mean of their "
-        "logs (1), which is lower: what one stranger is given rather than all of them on average",
     )
 
     @model_validator(mode="after")
