@@ -102,7 +102,8 @@ def ours(
         if not isinstance(path, PackedPath) or path.compiled != compiled:
             raise SystemExit(f"the {mode} path was not chosen")
         trainer = Distiller(path, student, config)
-        updates = config.method.begin(Run(base, path, config.training, config.seed, PairSet.of("retain", retain)))
+        sets = PairSet.of("forget", forget), PairSet.of("retain", retain)
+        updates = config.method.begin(Run(base, path, config.training, config.seed, *sets))
 
         def step() -> None:
             for update in updates(forget, retain):

@@ -77,7 +77,7 @@ def _stepper() -> Callable[[], None]:
     student = attach_adapter(base, config.lora)
     path = choose_path(base, data.forget.pairs[:2] + data.retain.pairs[:2], config.lora)
     trainer = Distiller(path, student, config)
-    updates = config.method.begin(Run(base, path, config.training, config.seed, data.retain))
+    updates = config.method.begin(Run(base, path, config.training, config.seed, data.forget, data.retain))
     forget, retain = (draw_batches(items, 16, random.Random(0)) for items in (data.forget, data.retain))
 
     def step() -> None:

@@ -96,7 +96,7 @@ def distil(
             path = choose_path(base, pairs, config.lora, compiler, rounding, by_row)
             trainer = Distiller(path, student, config, learning_rate(config.training, forget, retain))
             student.train(config.lora.dropout > 0)
-            updates = config.method.begin(Run(base, path, config.training, config.seed, retain))
+            updates = config.method.begin(Run(base, path, config.training, config.seed, forget, retain))
             loop = _Loop(trainer, updates, config, watch, checkpoints)
             resumed_after, steps = loop.run(forget, retain, on_step)
     reason = "targets-held" if watch is not None and watch.held else "steps-done"

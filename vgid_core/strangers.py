@@ -60,6 +60,8 @@ class Strangers:
         Raises OutOfMemoryError when one pair is too much.
         """
         unknown = list({_key(pair): pair for pair in pairs if _key(pair) not in self._known}.values())
+        if unknown:
+            unknown += self._soon_met({_key(pair) for pair in unknown})
         # Drawn for all of them before any is computed, so that micro-batches change memory alone.
         drawn = self._teacher.draws(unknown, self._method.draws) if unknown else []
         start = 0
@@ -76,6 +78,14 @@ class Strangers:
                 continue
             self._known |= zip(map(_key, unknown[part]), found, strict=True)
             start += len(unknown[part])
+
+    def _soon_met(self, beside: set[_Key]) -> list[Pair]:
+        """As many others as fill up what is computed at once: what teachers are shown is shared by all of them."""
+        training, forget = self._run.training, self._run.forget
+        if training.steps * training.forget_batch_size < len(forget):
+            return []  # not all of them are sure to be needed
+        others = {_key(pair): pair for pair in forget if _key(pair) not in self._known and _key(pair) not in beside}
+        return list(others.values())[: max(0, training.micro_batch_size - len(beside))]
 
     def targets(self, pairs: Sequence[Pair]) -> Likeliest:
         """Of pairs that were met, one after the other: [answer tokens, kept], on the host."""

@@ -51,7 +51,8 @@ def accumulated(
     path: AnswerPath, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig, role: int, pairs: list[Pair]
 ) -> BatchLoss:
     """The gradient of the method's first update (forget, 0) or second (retain, 1) on these pairs."""
-    updates = settings.method.begin(Run(base, path, settings.training, settings.seed, PairSet.of("retain", pairs)))
+    run = Run(base, path, settings.training, settings.seed, PairSet.of("forget", pairs), PairSet.of("retain", pairs))
+    updates = settings.method.begin(run)
     return Distiller(path, student, settings).accumulate(updates(pairs, pairs)[role])
 
 

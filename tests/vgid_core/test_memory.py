@@ -46,7 +46,7 @@ def trained(base: BaseModel, path: AnswerPath, settings: UnlearnConfig) -> tuple
     torch.manual_seed(0)
     student = attach_adapter(base, LoraSettings())
     trainer = Distiller(path, student, settings)
-    updates = settings.method.begin(Run(base, path, settings.training, settings.seed, RETAIN))
+    updates = settings.method.begin(Run(base, path, settings.training, settings.seed, FORGET, RETAIN))
     for _ in range(2):
         for update in updates(FORGET.pairs, RETAIN.pairs):
             trainer.update(update)
@@ -117,7 +117,7 @@ def gradients(
     base: BaseModel, student: torch.nn.Module, path: AnswerPath, settings: UnlearnConfig
 ) -> dict[str, torch.Tensor]:
     student.zero_grad()
-    updates = settings.method.begin(Run(base, path, settings.training, settings.seed, RETAIN))
+    updates = settings.method.begin(Run(base, path, settings.training, settings.seed, FORGET, RETAIN))
     for update in updates(FORGET.pairs, RETAIN.pairs):
         Distiller(path, student, settings).accumulate(update)
     return {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}

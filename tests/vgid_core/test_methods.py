@@ -38,7 +38,7 @@ def config(method: object, **training: object) -> UnlearnConfig:
 
 def first_update(path: AnswerPath, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig) -> BatchLoss:
     """Losses and gradient of the only update that the method makes of both sets."""
-    updates = settings.method.begin(Run(base, path, settings.training, settings.seed, RETAIN))
+    updates = settings.method.begin(Run(base, path, settings.training, settings.seed, FORGET, RETAIN))
     (update,) = updates(FORGET.pairs, RETAIN.pairs)
     return Distiller(path, student, settings).accumulate(update)
 

@@ -21,6 +21,7 @@ from transformers import AutoModelForImageTextToText, get_scheduler
 from tests.vgid_core.test_distil import scrambled_adapter
 from tests.vgid_core.tiny import pair_set
 from vgid_core import Pair, PairSet, UnlearnConfig
+from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel, adapter_off, attach_adapter, load_base, require_trained
 from vgid_core.config import TrainingConfig
 from vgid_core.distil import distil
@@ -61,12 +62,15 @@ def noise_of(lessons: list) -> torch.Tensor:
     return torch.cat([draw_pixels(lesson.shown, torch.ones(1, 3, 32, 32)) for lesson in lessons])
 
 
+def run_of(base: BaseModel, path: AnswerPath, config: UnlearnConfig, pairs: list[Pair]) -> Run:
+    sets = PairSet.of("forget", pairs), PairSet.of("retain", pairs)
+    return Run(base, path, config.training, config.seed, *sets)
+
+
 def losses(base: BaseModel, student: PeftModel, config: UnlearnConfig, role: int, pairs: list[Pair]) -> tuple:
     """Of the preset's update for this role (forget 0, retain 1), its gradient left in the student."""
     student.zero_grad()
-    updates = config.method.begin(
-        Run(base, PlainPath(base), config.training, config.seed, PairSet.of("retain", pairs))
-    )(pairs, pairs)
+    updates = config.method.begin(run_of(base, PlainPath(base), config, pairs))(pairs, pairs)
     return Distiller(PlainPath(base), student, config).accumulate(updates[role]).losses[0]
 
 
@@ -174,7 +178,7 @@ def test_ce_and_kl_is_the_models_own_loss_beside_the_divergence(base: BaseModel)
 def test_ce_and_kl_on_answer_tokens(base: BaseModel, path: type) -> None:
     config = UnlearnConfig.preset("paper", method={"retain_loss": "ce+kl"}, device="cpu")
     student, pairs = scrambled_adapter(base, config.lora), list(RETAIN)
-    updates = config.method.begin(Run(base, path(base), config.training, 0, PairSet.of("retain", pairs)))(pairs, pairs)
+    updates = config.method.begin(run_of(base, path(base), config, pairs))(pairs, pairs)
     found = Distiller(path(base), student, config).accumulate(updates[1]).losses[0]
     inputs = rows(base, pairs)
     labels = torch.full_like(inputs["input_ids"], -100)

@@ -40,7 +40,7 @@ def config(method: dict[str, object] | None = None, **training: object) -> Unlea
 
 
 def run_of(base: BaseModel, path: AnswerPath, settings: UnlearnConfig) -> Run:
-    return Run(base, path, settings.training, settings.seed, RETAIN)
+    return Run(base, path, settings.training, settings.seed, FORGET, RETAIN)
 
 
 def method_of(settings: UnlearnConfig) -> VgidAlias:

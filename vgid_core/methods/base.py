@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """What a method is given: student and teacher, by way of `path`, the weights of the two roles, the retain set."""
+    """What a method is given: student and teacher, by way of `path`, the weights of the two roles, both sets."""
 
     base: BaseModel
     path: AnswerPath
     training: TrainingConfig
     seed: int
+    forget: PairSet
     retain: PairSet
 
 
