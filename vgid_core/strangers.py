@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MUCH_LEFT_OUT = 0.01  # of a target's probability
+_MET_TOGETHER = 32  # pairs, at least, whose teachers are shown the same pictures: what these cost is shared
 
 _Key = tuple[str, str, str]
 
@@ -50,7 +51,7 @@ class Strangers:
         self._method = method
         self._run = run
         self._teacher = AliasTeacher(method, run, run.seed)
-        self._at_once = run.training.micro_batch_size
+        self._at_once = 2 * run.training.micro_batch_size  # without gradients there is room for more
         self._known: dict[_Key, Stranger] = {}
         self._warned = False
 
@@ -59,9 +60,8 @@ class Strangers:
 
         Raises OutOfMemoryError when one pair is too much.
         """
-        unknown = list({_key(pair): pair for pair in pairs if _key(pair) not in self._known}.values())
-        if unknown:
-            unknown += self._soon_met({_key(pair) for pair in unknown})
+        needed = {_key(pair): pair for pair in pairs if _key(pair) not in self._known}
+        unknown = [*needed.values(), *self._soon_met(needed)] if needed else []
         # Drawn for all of them before any is computed, so that micro-batches change memory alone.
         drawn = self._teacher.draws(unknown, self._method.draws) if unknown else []
         start = 0
@@ -79,13 +79,13 @@ class Strangers:
             self._known |= zip(map(_key, unknown[part]), found, strict=True)
             start += len(unknown[part])
 
-    def _soon_met(self, beside: set[_Key]) -> list[Pair]:
-        """As many others as fill up what is computed at once: what teachers are shown is shared by all of them."""
+    def _soon_met(self, beside: Collection[_Key]) -> list[Pair]:
+        """Others of the forget set, with which there are enough to be met together."""
         training, forget = self._run.training, self._run.forget
         if training.steps * training.forget_batch_size < len(forget):
             return []  # not all of them are sure to be needed
         others = {_key(pair): pair for pair in forget if _key(pair) not in self._known and _key(pair) not in beside}
-        return list(others.values())[: max(0, training.micro_batch_size - len(beside))]
+        return list(others.values())[: max(0, _MET_TOGETHER - len(beside))]
 
     def targets(self, pairs: Sequence[Pair]) -> Likeliest:
         """Of pairs that were met, one after the other: [answer tokens, kept], on the host."""

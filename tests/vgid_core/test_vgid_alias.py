@@ -89,17 +89,20 @@ def test_both_parts_of_the_loss(base: BaseModel, path: MakePath) -> None:
     assert result.losses[0] == pytest.approx((divergence / count, likelihood / count), rel=1e-4)
 
 
-def first_update(path: AnswerPath, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig) -> BatchLoss:
+def first_update(
+    path: AnswerPath, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig, batch: PairSet = FORGET
+) -> BatchLoss:
     student.zero_grad()
-    forget, _ = settings.method.begin(run_of(base, path, settings))(FORGET.pairs, RETAIN.pairs)
+    forget, _ = settings.method.begin(run_of(base, path, settings))(batch.pairs, RETAIN.pairs)
     return Distiller(path, student, settings).accumulate(forget)
 
 
 def test_micro_batches_change_neither_loss_nor_gradient(base: BaseModel) -> None:
     student, norms, losses = scrambled_adapter(base), [], []
     for size in (1, 2, 16):
-        settings = config(micro_batch_size=size)
-        losses.append(first_update(PackedPath(base), base, student, settings).losses[0])
+        settings = config(micro_batch_size=size)  # a batch of three: two others are met with them
+        batch = PairSet.of("batch", FORGET.pairs[:3])
+        losses.append(first_update(PackedPath(base), base, student, settings, batch).losses[0])
         norms.append(float(get_total_norm([p.grad for p in student.parameters() if p.grad is not None])))
     assert losses[1:] == [pytest.approx(losses[0], rel=1e-4)] * 2
     assert norms[1:] == [pytest.approx(norms[0], rel=1e-4)] * 2
@@ -147,6 +150,14 @@ def test_teachers_are_asked_once_and_the_path_keeps_none_of_it(base: BaseModel) 
     assert torch.equal(strangers.levels(FORGET.pairs), levels)
     assert path.asked == asked == method_of(settings).draws * len(FORGET)
     assert path.kept == 0
+
+
+def test_others_are_met_along_with_a_batch_where_the_run_will_need_them(base: BaseModel) -> None:
+    whole = config()
+    for settings, met in ((whole, len(FORGET)), (config(steps=1), 4)):
+        path = CountingPath(base)
+        strangers_of(base, path, settings).meet(FORGET.pairs[:4])
+        assert path.asked == method_of(settings).draws * met
 
 
 class CountingPath(PackedPath):
