@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
-from bench.machine import RESULTS
+from bench.machine import RESULTS, machine
 from local.demo.data import encode, make
 from local.demo.paths import BASE, TWIN
 from local.demo.people import Person
@@ -48,7 +48,8 @@ def main() -> None:
     )
     data, base, twin = demo_data(), str(BASE), str(TWIN)
     terms = race.terms_of(plan, data, base, twin)
-    record = Record.open(RESULTS / "compare_methods.json", terms, race.about(plan), arguments.resume)
+    about = {**race.about(plan), "machine": machine()}
+    record = Record.open(RESULTS / "compare_methods.json", terms, about, arguments.resume)
     race.compare(plan, data, base, twin, record, _say)
     figure.draw(record, DOCS / "comparison.png")
     _put_into(DOCS / "comparison.md", table.markdown(record))

@@ -20,7 +20,7 @@ from rich.table import Table
 from bench.llava_shapes import TINY, Shapes
 from bench.machine import save
 from bench.methods import PUBLISHED, add_method
-from bench.step_cost import OURS, free, ours
+from bench.step_cost import OURS, RUNS, SEED, free, ours
 
 IMAGES = (1, 2, 4, 8, 16)
 QUESTIONS = (1, 2, 5, 10, 20)
@@ -46,11 +46,13 @@ def main() -> None:
         free(device)
     _print(points)
     name = f"cost_curve_{arguments.method}_{arguments.mode}" + ("_tiny" if arguments.tiny else "")
-    print("written:", save(name, {"arguments": vars(arguments), "points": points}))
+    print("written:", save(name, {"arguments": vars(arguments), "points": points}, seed=SEED, runs=RUNS))
 
 
 def _print(points: list[dict[str, Any]]) -> None:
-    table = Table("photos", "questions a photo", "ms a step", "ms a pair", "spread", "preparation, ms a pair", "peak GiB")
+    table = Table(
+        "photos", "questions a photo", "ms a step", "ms a pair", "spread", "preparation, ms a pair", "peak GiB"
+    )
     for point in sorted(points, key=lambda p: (p["questions"] != 5, p["images"], p["questions"])):
         cost, once = point["ms_per_pair"], point.get("preparation", {"ms_per_pair": ""})
         cells = ["out of memory"]

@@ -62,7 +62,7 @@ def main() -> None:
         times = [f"{row[name]['median']:.2f} ({row[name]['min']:.2f}-{row[name]['max']:.2f})" for name in paths]
         table.add_row(stage, *times, str(row["answers"]), str(row["same"]))
     Console().print(table)
-    print("written:", save("evaluation_time", {"runs": runs, "figures": figures}))
+    print("written:", save("evaluation_time", {"figures": figures}, seed=config.seed, runs=runs))
     if any(row["same"] != row["answers"] for row in figures.values()):
         sys.exit("some answers differ")
 

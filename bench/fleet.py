@@ -81,8 +81,8 @@ def main() -> int:
         for s in STRATEGIES
     )
     print(write_report(NUMBERS, figures, scaling))
-    record = {"people_per_gpu": people, "seeds": list(SEEDS), "numbers": asdict(NUMBERS), "scaling": scaling, **figures}
-    print("written:", save("fleet", record))
+    record = {"people_per_gpu": people, "numbers": asdict(NUMBERS), "scaling": scaling, **figures}
+    print("written:", save("fleet", record, seed=list(SEEDS), runs=len(SEEDS)))
     return 0 if scaling >= BAR else 1
 
 

@@ -1,4 +1,4 @@
-"""What a method does to the demo model, VGID as published if not told otherwise: several forget sets and seeds, beside the retain-only twin.
+"""What a method, by default VGID as published, does to the demo model: several sets and seeds, beside the twin.
 
     python -m bench.forgetting [--method vgid|vgid-alias] [--seeds 3] [--sets 3] [--precision full|fp8|nf4] [--steps N]
 
@@ -64,7 +64,8 @@ def main() -> None:
         f"{key} {summary[key]['median']:.3f} > {bar}" for key, bar in bars.items() if summary[key]["median"] > bar
     ]
     name = _name(arguments)
-    print("written:", save(name, {"config": config, "runs": rows, "summary": summary, "twin": twin, "bars": bars}))
+    figures = {"config": config, "rows": rows, "summary": summary, "twin": twin, "bars": bars}
+    print("written:", save(name, figures, seed=list(range(arguments.seeds)), runs=len(rows)))
     if missed:
         raise SystemExit("medians over their bars: " + "; ".join(missed))
     print("every median is within its bar" if bars else "no bars: these are of VGID as published")

@@ -55,7 +55,7 @@ def main() -> None:
         for name, values in _runs():
             rows.append({"name": name, **_measured(data, values)})
             print(rows[-1], flush=True)
-        print("written:", save("interventions", {"runs": rows}))
+        print("written:", save("interventions", {"rows": rows}, seed=UnlearnConfig().seed, runs=1))
 
 
 def draw(target: Path) -> None:

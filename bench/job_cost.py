@@ -54,7 +54,15 @@ def main() -> None:
     found = _job(base, config, shapes)
     _print(found, config)
     name = f"job_cost_{arguments.method}_{arguments.weights}" + ("_tiny" if arguments.tiny else "")
-    print("written:", save(name, {"arguments": vars(arguments), "config": config.model_dump(mode="json"), **found}))
+    print(
+        "written:",
+        save(
+            name,
+            {"arguments": vars(arguments), "config": config.model_dump(mode="json"), **found},
+            seed=config.seed,
+            runs=1,
+        ),
+    )
     share, peak, most = found["evaluation_share"], found["peak_gib"], MOST_GIB[arguments.weights]
     barred = arguments.method == PUBLISHED and device.type == "cuda" and not arguments.tiny
     if barred and (share > MOST_SHARE or peak > most):
@@ -94,7 +102,8 @@ def _print(found: dict[str, Any], config: UnlearnConfig) -> None:
             ahead = f"  of it before the losses, {found['forget_pairs']} forget pairs"
             table.add_row(ahead, f"{found['preparation_seconds']:.1f}")
             table.add_row(
-                f"  a step of {config.training.steps}, median", f"{step['median']:.3f} ({step['min']:.3f}-{step['max']:.3f})"
+                f"  a step of {config.training.steps}, median",
+                f"{step['median']:.3f} ({step['min']:.3f}-{step['max']:.3f})",
             )
     table.add_row("evaluation / training", f"{found['evaluation_share']:.0%}")
     Console().print(table)

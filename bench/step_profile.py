@@ -32,6 +32,7 @@ from vgid_core.distiller import Distiller
 from vgid_core.methods import Run
 from vgid_core.paths import choose_path
 
+SEED = 0
 KINDS = {
     "matrix products": ("mm", "addmm", "linear", "bmm", "convolution"),
     "attention": ("scaled_dot_product",),
@@ -68,7 +69,8 @@ def main() -> None:
     print(f"{_with_spread(step_seconds, 1000, '.0f')} ms a step without the profiler")
     print(f"{preparation:.1f} s before the first step, once a forget pair")
     figures = {"seconds_a_step": step_seconds, "profiled": found, "shares": shares, "preparation_seconds": preparation}
-    print("written:", save(f"step_profile_{arguments.method}", {"arguments": vars(arguments), **figures}))
+    record = {"arguments": vars(arguments), **figures}
+    print("written:", save(f"step_profile_{arguments.method}", record, seed=SEED, runs=arguments.runs))
 
 
 def _arguments() -> argparse.Namespace:
@@ -100,7 +102,7 @@ def _profiled(step: Callable[[], None], steps: int) -> Counter[str]:
 
 def _stepper(method: str) -> tuple[Callable[[], object], Callable[[], None]]:
     """What is done before the first step, and a step."""
-    config = demo_settings(method)
+    config = demo_settings(method, seed=SEED)
     base, data = load_base(str(BASE), config), make()
     student = attach_adapter(base, config.lora)
     path = choose_path(base, data.forget.pairs[:2] + data.retain.pairs[:2], config.lora)
