@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from transformers.utils import logging as transformers_logging
 
 from bench.machine import RESULTS, machine
 from local.demo.data import encode, make
@@ -21,6 +20,7 @@ from local.demo.paths import BASE, TWIN
 from local.demo.people import Person
 from local.demo.questions import FACTS, answer, ask
 from local.demo.world import FORGOTTEN, the_world
+from vgid_core.commands.quiet import quiet
 from vgid_core.compare import figure, race, table
 from vgid_core.compare.contenders import known
 from vgid_core.compare.plan import AttackPlan, Budget, ComparisonData, ComparisonPlan
@@ -38,7 +38,7 @@ def main() -> None:
     """Runs what is missing and shows everything."""
     arguments = _arguments()
     torch.set_num_threads(1)
-    transformers_logging.disable_progress_bar()
+    quiet()
     plan = ComparisonPlan(
         methods=tuple(arguments.methods.split(",")),
         seeds=tuple(range(arguments.seeds)),

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers.utils import logging as transformers_logging
 
 from bench.machine import save, spread
 from bench.methods import PUBLISHED, add_method, demo_settings, preparations
@@ -28,6 +27,7 @@ from local.demo.data import DemoData, make
 from local.demo.paths import BASE, TWIN
 from vgid_core import Metric, UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.base_model import load_base
+from vgid_core.commands.quiet import quiet
 from vgid_core.evaluate import evaluate
 from vgid_core.plain_path import PlainPath
 
@@ -48,7 +48,7 @@ def main() -> None:
     """Runs every combination, prints and saves."""
     arguments = _arguments()
     torch.set_num_threads(1)
-    transformers_logging.disable_progress_bar()
+    quiet()
     rows = []
     for forgotten in FORGET_SETS[: arguments.sets]:
         data = make(list(forgotten))

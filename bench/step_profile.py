@@ -20,13 +20,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
-from transformers.utils import logging as transformers_logging
 
 from bench.machine import save, spread
 from bench.methods import DEFAULT, add_method, demo_settings
 from local.demo.data import make
 from local.demo.paths import BASE
 from vgid_core.base_model import attach_adapter, load_base
+from vgid_core.commands.quiet import quiet
 from vgid_core.distil import draw_batches
 from vgid_core.distiller import Distiller
 from vgid_core.methods import Run
@@ -48,7 +48,7 @@ def main() -> None:
     """Times and profiles the steps, run after run."""
     arguments = _arguments()
     torch.set_num_threads(1)
-    transformers_logging.disable_progress_bar()
+    quiet()
     prepare, step = _stepper(arguments.method)
     preparation = _seconds(prepare, 1)
     for _ in range(3):
