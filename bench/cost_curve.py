@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.llava_shapes import TINY, Shapes
-from bench.machine import save
+from bench.machine import device_at_hand, save
 from bench.methods import PUBLISHED, add_method
 from bench.step_cost import OURS, RUNS, SEED, free, ours
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--mode", default="packed", choices=list(OURS))
     arguments = parser.parse_args()
     shapes = TINY if arguments.tiny else Shapes()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_at_hand()
     points: list[dict[str, Any]] = []
     for images, questions in [*((n, 5) for n in IMAGES), *((4, n) for n in QUESTIONS if n != 5)]:
         try:

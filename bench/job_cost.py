@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.llava_shapes import INSTRUCTION, TINY, Shapes, build_base, make_pairs, quantize_to_nf4, words
-from bench.machine import save, spread
-from bench.methods import DEFAULT, PUBLISHED, add_method, now, preparations, settings
+from bench.machine import device_at_hand, now, save, spread
+from bench.methods import DEFAULT, PUBLISHED, add_method, preparations, settings
 from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.base_model import BaseModel
 from vgid_core.distil import distil
@@ -45,7 +45,7 @@ def main() -> None:
     """Runs one job and prints the seconds of its phases."""
     arguments = _arguments()
     shapes = TINY if arguments.tiny else Shapes()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_at_hand()
     base = build_base(shapes, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     if arguments.weights == "nf4":
         quantize_to_nf4(base)

@@ -7,6 +7,7 @@ import os
 import platform
 import statistics
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -63,6 +64,25 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"  # run from a source tree
+
+
+def device_at_hand() -> torch.device:
+    """The accelerator; without one a single core, whose seconds `now` counts."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    torch.set_num_threads(1)
+    return torch.device("cpu")
+
+
+def now() -> float:
+    """Wall seconds, once the accelerator has done what it was told; without one, processor seconds.
+
+    What else runs on a shared processor doesn't count in these.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

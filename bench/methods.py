@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-import torch
-
+from bench.machine import now
 from bench.robustness import DEMO_SETTINGS
 from vgid_core import UnlearnConfig
 from vgid_core.data import Pair
@@ -56,10 +54,3 @@ def preparations(method: Method) -> Iterator[list[float]]:
 
     with patch.object(type(method), "begin", timed_begin):
         yield seconds
-
-
-def now() -> float:
-    """Seconds, once the accelerator has done what it was told."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()

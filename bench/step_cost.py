@@ -29,8 +29,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.llava_shapes import INSTRUCTION, TINY, Shapes, build_base, make_pairs, quantize_to_nf4, words
-from bench.machine import save
-from bench.methods import DEFAULT, PUBLISHED, add_method, now, settings
+from bench.machine import device_at_hand, now, save
+from bench.methods import DEFAULT, PUBLISHED, add_method, settings
 from bench.published_recipes import PAIRS, published_step, tuned_step
 from vgid_core.base_model import BaseModel, attach_adapter
 from vgid_core.data import PairSet
@@ -70,7 +70,7 @@ def main() -> None:
     if not published and not set(modes) <= set(OURS):
         parser.error(f"published and tuned are recipes of --method {PUBLISHED}")
     shapes = TINY if arguments.tiny else Shapes()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_at_hand()
     throughput = matrix_throughput(device)
     print(f"bf16 matrix throughput: {throughput} TFLOP/s", flush=True)
     figures: dict[str, dict[str, Any]] = {}
