@@ -19,7 +19,7 @@ from rich.table import Table
 
 from bench.llava_shapes import TINY, Shapes
 from bench.machine import device_at_hand, save
-from bench.methods import PUBLISHED, add_method
+from bench.methods import PUBLISHED, add_method, settings
 from bench.step_cost import OURS, RUNS, SEED, free, ours
 
 IMAGES = (1, 2, 4, 8, 16)
@@ -46,7 +46,9 @@ def main() -> None:
         free(device)
     _print(points)
     name = f"cost_curve_{arguments.method}_{arguments.mode}" + ("_tiny" if arguments.tiny else "")
-    print("written:", save(name, {"arguments": vars(arguments), "points": points}, seed=SEED, runs=RUNS))
+    config = settings(arguments.method).model_dump(mode="json")
+    record = {"arguments": vars(arguments), "config": config, "points": points}
+    print("written:", save(name, record, seed=SEED, runs=RUNS))
 
 
 def _print(points: list[dict[str, Any]]) -> None:
@@ -61,7 +63,7 @@ def _print(points: list[dict[str, Any]]) -> None:
             spread = f"{point['min']}-{point['max']}"
             cells = [step, str(cost), spread, str(once["ms_per_pair"]), str(point["peak_gib"])]
         table.add_row(str(point["images"]), str(point["questions"]), *cells)
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

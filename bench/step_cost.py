@@ -83,9 +83,10 @@ def main() -> None:
         free(device)
     missed = _missed(figures) if published and device.type == "cuda" and not arguments.tiny else []
     _print(figures)
-    record = {"arguments": vars(arguments), "matrix_tflops": throughput, "figures": figures, "missed": missed}
+    config = settings(arguments.method).model_dump(mode="json")
+    record = {"arguments": vars(arguments), "config": config, "matrix_tflops": throughput}
     name = f"step_cost_{arguments.method}" + ("_tiny" if arguments.tiny else "")
-    print("written:", save(name, record, seed=SEED, runs=RUNS))
+    print("written:", save(name, record | {"figures": figures, "missed": missed}, seed=SEED, runs=RUNS))
     sys.exit("\n".join(missed) if missed else 0)
 
 
@@ -251,7 +252,7 @@ def _print(figures: dict[str, dict[str, Any]]) -> None:
             once = row["preparation"]
             spread = f"{once['min']}-{once['max']}"
             table.add_row("preparation", str(once["ms_per_pair"]), spread, "", "", "", str(once["peak_gib"]))
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

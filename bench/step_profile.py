@@ -69,7 +69,8 @@ def main() -> None:
     print(f"{_with_spread(step_seconds, 1000, '.0f')} ms a step without the profiler")
     print(f"{preparation:.1f} s before the first step, once a forget pair")
     figures = {"seconds_a_step": step_seconds, "profiled": found, "shares": shares, "preparation_seconds": preparation}
-    record = {"arguments": vars(arguments), **figures}
+    config = demo_settings(arguments.method, seed=SEED).model_dump(mode="json")
+    record = {"arguments": vars(arguments), "config": config, **figures}
     print("written:", save(f"step_profile_{arguments.method}", record, seed=SEED, runs=arguments.runs))
 
 
