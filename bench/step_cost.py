@@ -32,6 +32,7 @@ from bench.llava_shapes import INSTRUCTION, TINY, Shapes, build_base, make_pairs
 from bench.machine import device_at_hand, now, save
 from bench.methods import DEFAULT, PUBLISHED, add_method, settings
 from bench.published_recipes import PAIRS, published_step, tuned_step
+from vgid_core import UnlearnConfig
 from vgid_core.base_model import BaseModel, attach_adapter
 from vgid_core.data import PairSet
 from vgid_core.distil import layer_compiler
@@ -113,9 +114,7 @@ def ours(
     if mode == "nf4":
         quantize_to_nf4(base)
     count = images * questions
-    instruction = words(INSTRUCTION, random.Random(1), shapes.vocabulary)
-    sizes = {"forget_batch_size": count, "retain_batch_size": count, "micro_batch_size": count}
-    config = settings(method, seed=SEED, method={"instruction": instruction}, training=sizes)
+    config = _config(method, count, shapes)
     student = attach_adapter(base, config.lora)
     forget, retain = (make_pairs(images, questions, shapes, seed) for seed in (1, 2))
     with fp8_products(student, device) if fp8 else nullcontext():
@@ -141,6 +140,13 @@ def ours(
             _profile(step)
     operations = 2 * shapes.language_weights * _passes(base, updates(forget, retain))
     return result | {"tera_operations_per_pair": round(operations / count / 1e12, 3)}
+
+
+def _config(method: str, pairs: int, shapes: Shapes) -> UnlearnConfig:
+    """The method's own settings, with batches of so many pairs that are computed at once."""
+    instruction = words(INSTRUCTION, random.Random(1), shapes.vocabulary)
+    sizes = {"forget_batch_size": pairs, "retain_batch_size": pairs, "micro_batch_size": pairs}
+    return settings(method, seed=SEED, method={"instruction": instruction}, training=sizes)
 
 
 def _passes(base: BaseModel, updates: Sequence[Update]) -> int:
