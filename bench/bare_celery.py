@@ -16,7 +16,7 @@ app.conf.update(task_default_queue="bench", task_ignore_result=True, worker_pool
 _redis = redis.Redis.from_url(URL)
 
 
-@app.task(name="bench.say_when")  # type: ignore[untyped-decorator]
+@app.task(name="bench.say_when")
 def say_when(sent: float) -> None:
     """Answers with the seconds since `sent`."""
     _redis.rpush(ANSWERS, str(time.time() - sent))
