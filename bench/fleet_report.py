@@ -140,8 +140,8 @@ def _methods(numbers: Numbers) -> str:
     """The methods' own settings, as this tree has them."""
     lines = [
         "## The methods\n",
-        f"Defaults of this tree, for a job of {numbers.people_a_run} people. A pass is one pair through the decoder,",
-        "one way.\n",
+        f"Defaults of this tree, for a job of {numbers.people_a_run} people. A pass is a pair's way through the",
+        "decoder, there or back.\n",
         "| | steps | forget + retain pairs a step | passes in all | of them teachers', asked before the steps |",
         "|---|--:|--:|--:|--:|",
     ]
