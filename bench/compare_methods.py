@@ -13,14 +13,14 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from transformers.utils import logging as transformers_logging
 
-from bench.machine import RESULTS
+from bench.machine import RESULTS, machine
 from local.demo.data import encode, make
 from local.demo.paths import BASE, TWIN
 from local.demo.people import Person
 from local.demo.questions import FACTS, answer, ask
 from local.demo.world import FORGOTTEN, the_world
+from vgid_core.commands.quiet import quiet
 from vgid_core.compare import figure, race, table
 from vgid_core.compare.contenders import known
 from vgid_core.compare.plan import AttackPlan, Budget, ComparisonData, ComparisonPlan
@@ -38,7 +38,7 @@ def main() -> None:
     """Runs what is missing and shows everything."""
     arguments = _arguments()
     torch.set_num_threads(1)
-    transformers_logging.disable_progress_bar()
+    quiet()
     plan = ComparisonPlan(
         methods=tuple(arguments.methods.split(",")),
         seeds=tuple(range(arguments.seeds)),
@@ -48,7 +48,8 @@ def main() -> None:
     )
     data, base, twin = demo_data(), str(BASE), str(TWIN)
     terms = race.terms_of(plan, data, base, twin)
-    record = Record.open(RESULTS / "compare_methods.json", terms, race.about(plan), arguments.resume)
+    about = {**race.about(plan), "machine": machine()}
+    record = Record.open(RESULTS / "compare_methods.json", terms, about, arguments.resume)
     race.compare(plan, data, base, twin, record, _say)
     figure.draw(record, DOCS / "comparison.png")
     _put_into(DOCS / "comparison.md", table.markdown(record))

@@ -1,11 +1,11 @@
 """How a training pair's cost grows: with the number of photos in a step, and with the questions that share a photo.
 
-    python -m bench.cost_curve [--tiny] [--mode packed]
+    python -m bench.cost_curve [--method vgid|vgid-alias] [--tiny] [--mode packed]
 
 At LLaVA-1.5-7B's shapes (`bench.step_cost`). Two curves: 1 to 16 photos with 5 questions each, where the time of a step
 should grow linearly; 1 to 20 questions on each of 4 photos, where a further question should cost the same each time,
-whatever shares its prefix already. Prints as it goes, writes
-bench/results/cost_curve_<mode>.json.
+whatever shares its prefix already. For vgid-alias also what asking its teachers costs a forget pair, once a run. Prints
+as it goes, writes bench/results/cost_curve_<method>_<mode>.json.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.llava_shapes import TINY, Shapes
-from bench.machine import save
-from bench.step_cost import OURS, free, ours
+from bench.machine import device_at_hand, save
+from bench.methods import PUBLISHED, add_method, settings
+from bench.step_cost import OURS, RUNS, SEED, free, ours
 
 IMAGES = (1, 2, 4, 8, 16)
 QUESTIONS = (1, 2, 5, 10, 20)
@@ -28,30 +29,41 @@ QUESTIONS = (1, 2, 5, 10, 20)
 def main() -> None:
     """Measures every point, on what memory allows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_method(parser, PUBLISHED)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--mode", default="packed", choices=list(OURS))
     arguments = parser.parse_args()
     shapes = TINY if arguments.tiny else Shapes()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_at_hand()
     points: list[dict[str, Any]] = []
     for images, questions in [*((n, 5) for n in IMAGES), *((4, n) for n in QUESTIONS if n != 5)]:
         try:
-            found = ours(shapes, device, arguments.mode, images, questions)
+            found = ours(shapes, device, arguments.mode, images, questions, arguments.method)
         except torch.OutOfMemoryError:
             found = {"ms_per_pair": None, "peak_gib": None}
         points.append({"images": images, "questions": questions, **found})
         print(points[-1], flush=True)
         free(device)
-    table = Table("photos", "questions a photo", "ms a step", "ms a pair", "peak GiB")
+    _print(points)
+    name = f"cost_curve_{arguments.method}_{arguments.mode}" + ("_tiny" if arguments.tiny else "")
+    config = settings(arguments.method).model_dump(mode="json")
+    record = {"arguments": vars(arguments), "config": config, "points": points}
+    print("written:", save(name, record, seed=SEED, runs=RUNS))
+
+
+def _print(points: list[dict[str, Any]]) -> None:
+    table = Table(
+        "photos", "questions a photo", "ms a step", "ms a pair", "spread", "preparation, ms a pair", "peak GiB"
+    )
     for point in sorted(points, key=lambda p: (p["questions"] != 5, p["images"], p["questions"])):
-        pairs, cost = point["images"] * point["questions"], point["ms_per_pair"]
-        cells = (
-            ("out of memory", "", "") if cost is None else (f"{cost * pairs:.0f}", str(cost), str(point["peak_gib"]))
-        )
+        cost, once = point["ms_per_pair"], point.get("preparation", {"ms_per_pair": ""})
+        cells = ["out of memory"]
+        if cost is not None:
+            step = f"{cost * point['images'] * point['questions']:.0f}"
+            spread = f"{point['min']}-{point['max']}"
+            cells = [step, str(cost), spread, str(once["ms_per_pair"]), str(point["peak_gib"])]
         table.add_row(str(point["images"]), str(point["questions"]), *cells)
-    Console().print(table)
-    name = f"cost_curve_{arguments.mode}" + ("_tiny" if arguments.tiny else "")
-    print("written:", save(name, {"arguments": vars(arguments), "points": points}))
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

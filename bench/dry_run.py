@@ -45,7 +45,8 @@ def main() -> None:
         for child in ("foretold", "time", "memory"):
             figures[way] |= _in_a_process(child, dropout, arguments.pairs, arguments.steps)
         print(way, " ".join(f"{name} {value:.1f}" for name, value in figures[way].items()), flush=True)
-    print("written:", save("dry_run", {"pairs": arguments.pairs, "steps": arguments.steps, "figures": figures}))
+    record = {"pairs": arguments.pairs, "steps": arguments.steps, "figures": figures}
+    print("written:", save("dry_run", record, seed=UnlearnConfig().seed, runs=1))
 
 
 def _in_a_process(child: str, dropout: float, pairs: int, steps: int) -> dict[str, float]:

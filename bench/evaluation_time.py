@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers.utils import logging as transformers_logging
 
 from bench.machine import save, spread
 from local.demo.data import make
@@ -25,6 +24,7 @@ from local.demo.paths import BASE
 from vgid_core import PairSet, UnlearnConfig
 from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import load_base
+from vgid_core.commands.quiet import quiet
 from vgid_core.distil import distil
 from vgid_core.packed_answers import Examined
 from vgid_core.packed_path import PackedPath
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     runs = parser.parse_args().runs
     torch.set_num_threads(1)
-    transformers_logging.disable_progress_bar()
+    quiet()
     config = UnlearnConfig.preset("paper", device="cpu", training={"steps": 60, "learning_rate": 3e-3})
     base, data = load_base(str(BASE), config), make()
     sets = [
@@ -62,7 +62,7 @@ def main() -> None:
         times = [f"{row[name]['median']:.2f} ({row[name]['min']:.2f}-{row[name]['max']:.2f})" for name in paths]
         table.add_row(stage, *times, str(row["answers"]), str(row["same"]))
     Console().print(table)
-    print("written:", save("evaluation_time", {"runs": runs, "figures": figures}))
+    print("written:", save("evaluation_time", {"figures": figures}, seed=config.seed, runs=runs))
     if any(row["same"] != row["answers"] for row in figures.values()):
         sys.exit("some answers differ")
 

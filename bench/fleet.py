@@ -2,11 +2,12 @@
 
     python -m bench.fleet [--people-per-gpu 960]
 
-Nothing here runs on a GPU: step times were measured on one H100, queue and start times come from bench/results where
-those benches have run, the rest is assumed, and `bench.fleet_numbers` says which is which. Requests arrive
-(Poisson), the next free GPU takes those that wait, up to a limit a job. Compared with retraining the model without the
-person, and with a request at a time. Seeds 0-4. Prints tables; writes bench/results/fleet.json and
-docs/performance/fleet.md. Exit status 1 if throughput a GPU on 64 is under 95 % of that on one.
+Nothing here runs on a GPU: step times of VGID as published were measured on one H100, queue and start times come from
+bench/results where those benches have run, steps, batches and teachers are the methods' own defaults, the rest is
+assumed, and `bench.fleet_numbers` says which is which. Requests arrive (Poisson), the next free GPU takes those that
+wait, up to a limit a job. The default method, VGID as published, retraining the model without the person. Seeds 0-4.
+Prints tables; writes bench/results/fleet.json and docs/performance/fleet.md: run it again when defaults have changed.
+Exit status 1 if throughput a GPU on 64 is under 95 % of that on one.
 """
 
 from __future__ import annotations
@@ -19,24 +20,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+from bench.fleet_jobs import Strategy, job_of
 from bench.fleet_numbers import NUMBERS, Numbers
 from bench.fleet_report import write_report
 from bench.machine import save
+from bench.methods import DEFAULT, PUBLISHED, settings
 
 FLEETS = (1, 8, 64)
 SEEDS = range(5)
 BAR = 0.95
 ARRIVALS_PER_GPU_HOUR = 40.0
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """How requests become jobs. `pair_seconds` None chooses between this project's eager and compiled path."""
-
-    name: str
-    people_per_job: int
-    warm: bool
-    pair_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,14 +43,23 @@ class Outcome:
     latency_p95: float
 
 
+def _ways(method: str, called: str) -> list[Strategy]:
+    return [
+        Strategy(f"{called}, a request at a time, cold", method, 1, False),
+        Strategy(f"{called}, a request at a time, warm", method, 1, True),
+        Strategy(f"{called}, up to 6 requests a job, cold", method, 6, False),
+        Strategy(f"{called}, up to 6 requests a job, warm", method, 6, True),
+        Strategy(f"{called}, up to 32 requests a job, warm", method, 32, True),
+    ]
+
+
 STRATEGIES = (
-    Strategy("published recipe, a request at a time, cold", 1, False, NUMBERS.published_pair_seconds),
-    Strategy("tuned baseline, a request at a time, cold", 1, False, NUMBERS.tuned_pair_seconds),
-    Strategy("vgid, a request at a time, cold", 1, False),
-    Strategy("vgid, a request at a time, warm", 1, True),
-    Strategy("vgid, up to 6 requests a job, cold", 6, False),
-    Strategy("vgid, up to 6 requests a job, warm", 6, True),
-    Strategy("vgid, up to 32 requests a job, warm", 32, True),
+    *_ways(DEFAULT, DEFAULT),
+    *_ways(PUBLISHED, "vgid as published"),
+    Strategy("the same, tuned baseline, a request at a time, cold", PUBLISHED, 1, False, NUMBERS.tuned_pair_seconds),
+    Strategy(
+        "the same, its authors' code, a request at a time, cold", PUBLISHED, 1, False, NUMBERS.published_pair_seconds
+    ),
 )
 
 
@@ -68,33 +70,24 @@ def main() -> int:
     people = parser.parse_args().people_per_gpu
     full = {gpus: {s.name: _runs(s, gpus, people, None) for s in STRATEGIES} for gpus in FLEETS}
     steady = {gpus: {s.name: _runs(s, gpus, people, ARRIVALS_PER_GPU_HOUR) for s in STRATEGIES} for gpus in FLEETS}
-    own_share = replace(NUMBERS, least_pairs_a_job=0.0)
+    own_share = replace(NUMBERS, least_people_a_run=0)
     figures = {
         "full": full,
         "full_without_least": {s.name: _runs(s, 1, people, None, own_share) for s in STRATEGIES},
         "steady": steady,
         "retraining": {gpus: retraining(NUMBERS, gpus) for gpus in FLEETS},
         "arrivals_per_gpu_hour": ARRIVALS_PER_GPU_HOUR,
+        "jobs": {method: asdict(job_of(NUMBERS, Strategy("", method, 1, True), 1)) for method in (DEFAULT, PUBLISHED)},
     }
     scaling = min(
         full[FLEETS[-1]][s.name]["people_per_hour"] / FLEETS[-1] / full[1][s.name]["people_per_hour"]
         for s in STRATEGIES
     )
     print(write_report(NUMBERS, figures, scaling))
-    record = {"people_per_gpu": people, "seeds": list(SEEDS), "numbers": asdict(NUMBERS), "scaling": scaling, **figures}
-    print("written:", save("fleet", record))
+    configs = {method: settings(method).model_dump(mode="json") for method in (DEFAULT, PUBLISHED)}
+    record = {"people_per_gpu": people, "configs": configs, "numbers": asdict(NUMBERS), "scaling": scaling, **figures}
+    print("written:", save("fleet", record, seed=list(SEEDS), runs=len(SEEDS)))
     return 0 if scaling >= BAR else 1
-
-
-def job_seconds(numbers: Numbers, strategy: Strategy, people: int) -> float:
-    """Training, evaluation and packaging of one job; its start is counted apart."""
-    pairs = max(numbers.least_pairs_a_job, people * numbers.pairs_a_person)
-    if strategy.pair_seconds is not None:
-        training = pairs * strategy.pair_seconds
-    else:
-        compiled = numbers.compile_seconds + pairs * numbers.compiled_pair_seconds
-        training = min(pairs * numbers.eager_pair_seconds, compiled)
-    return training * (1 + numbers.evaluation_share) + numbers.packaging_seconds
 
 
 def simulate(numbers: Numbers, strategy: Strategy, gpus: int, arrivals: Sequence[float]) -> Outcome:
@@ -115,7 +108,7 @@ def simulate(numbers: Numbers, strategy: Strategy, gpus: int, arrivals: Sequence
             loaded = max(claimed, spare_at) + numbers.warm_start_seconds
         else:
             loaded = claimed + numbers.cold_start_seconds
-        done = loaded + job_seconds(numbers, strategy, people)
+        done = loaded + job_of(numbers, strategy, people).total
         latencies += [done - arrivals[first + i] for i in range(people)]
         busy += done - max(free_at, arrivals[first])
         end = max(end, done)

@@ -6,8 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.fleet_jobs import prepared_passes
 from bench.fleet_numbers import BASE_GIB as _GIB
 from bench.fleet_numbers import SOURCES, Numbers
+from bench.methods import DEFAULT, PUBLISHED, settings
+from vgid_core.passes import run_passes
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance" / "fleet.md"
 
@@ -15,16 +18,17 @@ _HEAD = """\
 # Past one machine
 
 Written by `python -m bench.fleet`; don't edit. **A simulation**, not a measurement: no fleet was run. It reckons with
-the numbers at the end, each marked as measured, published or assumed. Change one in `bench/fleet_numbers.py` and run it
-again. Medians of five seeds.
+the numbers at the end, each marked as measured, published, a default or assumed. Steps, batches and teachers are read
+from the methods' defaults: where these or a number in `bench/fleet_numbers.py` have changed, run it again. Medians of
+five seeds. The default method has never run on a GPU: its times are VGID's, pass by pass.
 """
 
 
 def write_report(numbers: Numbers, figures: dict[str, Any], scaling: float) -> str:
     """Writes docs/performance/fleet.md and returns its tables."""
     tables = _full(figures) + _without_least(figures) + _steady(figures)
-    bounds = _bounds(numbers, scaling) + _break_even(numbers, figures)
-    PAGE.write_text("\n".join([_HEAD, tables, bounds, _numbers(numbers)]), encoding="utf-8")
+    bounds = _bounds(numbers, figures, scaling) + _break_even(numbers, figures)
+    PAGE.write_text("\n".join([_HEAD, tables, bounds, _methods(numbers), _numbers(numbers)]), encoding="utf-8")
     return tables
 
 
@@ -52,8 +56,8 @@ def _full(figures: dict[str, Any]) -> str:
 def _without_least(figures: dict[str, Any]) -> str:
     """What is left of batching when a job has no least number of steps."""
     lines = [
-        "Most of what batching buys there is one assumption: that a job takes 60 steps even for one person. If one",
-        "person needed no more than a sixth of them, what is left is sharing a start, and on one GPU:\n",
+        "Most of what batching buys there is one assumption: that a job for one person takes all of its method's",
+        "steps. If one person needed no more than a sixth of them, what is left is sharing a start, and on one GPU:\n",
         "| | people an hour | GPU s a person | $ a person |",
         "|---|--:|--:|--:|",
     ]
@@ -85,25 +89,24 @@ def _steady_cells(outcome: dict[str, float], offered: float) -> str:
     return f"{outcome['latency_p50']:.0f} | {outcome['latency_p95']:.0f} | {outcome['cost_per_person']:.4f}"
 
 
-def _bounds(numbers: Numbers, scaling: float) -> str:
+def _bounds(numbers: Numbers, figures: dict[str, Any], scaling: float) -> str:
     """What would end linear scaling, and where."""
-    alone = numbers.least_pairs_a_job * numbers.eager_pair_seconds * (1 + numbers.evaluation_share)
-    job = numbers.claim_seconds + numbers.warm_start_seconds + alone + numbers.packaging_seconds + numbers.turn_seconds
-    parts = [
-        ("training", alone / (1 + numbers.evaluation_share)),
-        ("evaluation", alone * numbers.evaluation_share / (1 + numbers.evaluation_share)),
+    parts = figures["jobs"][DEFAULT]
+    around = numbers.claim_seconds + parts["packaging"] + numbers.turn_seconds
+    job = around + numbers.warm_start_seconds + parts["preparation"] + parts["steps"] + parts["evaluation"]
+    rows = [
+        ("training, steps", parts["steps"]),
+        ("training, asking the teachers before", parts["preparation"]),
+        ("evaluation", parts["evaluation"]),
         ("moving the base to the GPU, and the rest of a warm start", numbers.warm_start_seconds),
-        (
-            "queue, packaging, taking the old process down",
-            numbers.claim_seconds + numbers.packaging_seconds + numbers.turn_seconds,
-        ),
+        ("queue, packaging, taking the old process down", around),
     ]
-    shares = "\n".join(f"- {name}: {seconds:.1f} s, {seconds / job:.0%}" for name, seconds in parts)
+    shares = "\n".join(f"- {name}: {seconds:.1f} s, {seconds / job:.0%}" for name, seconds in rows)
     return f"""\
 ## What bounds it
 
 In this simulation GPUs share nothing but the queue, so 64 of them do {scaling:.0%} of 64 times one. A warm job of one
-person takes {job:.0f} s:
+person by the default method takes {job:.0f} s:
 
 {shares}
 
@@ -124,12 +127,32 @@ What the simulation leaves out, in the order in which it would be met:
 
 def _break_even(numbers: Numbers, figures: dict[str, Any]) -> str:
     once = figures["retraining"][1]["cost_per_person"]
-    batched = min(outcome["cost_per_person"] for outcome in figures["full"][1].values())
+    ours = [outcome for name, outcome in figures["full"][1].items() if name.startswith(f"{DEFAULT},")]
+    batched = min(outcome["cost_per_person"] for outcome in ours)
     return f"""\
 - **Retraining can be batched too.** One run without everybody who asked costs ${once:,.0f}, however many they are.
-  At ${batched:.4f} a person it is the cheaper way from about {once / batched:,.0f} people a run on, if they can wait
-  for it; and it is the only one that removes what was learnt instead of suppressing it.
+  At ${batched:.4f} a person by the default method it is the cheaper way from about {once / batched:,.0f} people a run
+  on, if they can wait for it; and it is the only one that removes what was learnt instead of suppressing it.
 """
+
+
+def _methods(numbers: Numbers) -> str:
+    """The methods' own settings, as this tree has them."""
+    lines = [
+        "## The methods\n",
+        f"Defaults of this tree, for a job of {numbers.people_a_run} people. A pass is a pair's way through the",
+        "decoder, there or back.\n",
+        "| | steps | forget + retain pairs a step | passes in all | of them teachers', asked before the steps |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    pairs = numbers.people_a_run * numbers.forget_pairs_a_person
+    for method in (DEFAULT, PUBLISHED):
+        config = settings(method)
+        training = config.training
+        batches = f"{training.forget_batch_size} + {training.retain_batch_size}"
+        passes = f"{run_passes(config, pairs):,} | {prepared_passes(config, pairs):,}"
+        lines.append(f"| {method} | {training.steps} | {batches} | {passes} |")
+    return "\n".join(lines) + "\n"
 
 
 def _numbers(numbers: Numbers) -> str:

@@ -1,10 +1,11 @@
-"""What VGID as published does to the demo model: several forget sets and seeds, beside the retain-only twin.
+"""What a method, by default VGID as published, does to the demo model: several sets and seeds, beside the twin.
 
-    python -m bench.forgetting [--seeds 3] [--sets 3] [--precision full|fp8|nf4] [--steps N] [--learning-rate X]
+    python -m bench.forgetting [--method vgid|vgid-alias] [--seeds 3] [--sets 3] [--precision full|fp8|nf4] [--steps N]
 
-Prints a row a run, medians and spread, writes bench/results/forgetting[_precision].json (with _part for other counts
-than three sets and seeds), and fails when a median misses its bar. One thread, so training seconds are those of one
-core; in fp8 and NF4, which a CPU emulates, time is no bar. What the default method does: bench.robustness.
+Prints a row a run, medians and spread, writes bench/results/forgetting[_<method>][_<precision>].json (with _part for
+other counts than three sets and seeds), and fails when a median misses its bar. The bars are those of VGID as
+published; vgid-alias runs without, its own are in bench.robustness. One thread, so training seconds are those of one
+core; in fp8 and NF4, which a CPU emulates, time is no bar.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers.utils import logging as transformers_logging
 
 from bench.machine import save, spread
+from bench.methods import PUBLISHED, add_method, demo_settings, preparations
 from bench.twins import FORGET_SETS
 from local.demo.data import DemoData, make
 from local.demo.paths import BASE, TWIN
 from vgid_core import Metric, UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.base_model import load_base
+from vgid_core.commands.quiet import quiet
 from vgid_core.evaluate import evaluate
 from vgid_core.plain_path import PlainPath
 
@@ -46,7 +48,7 @@ def main() -> None:
     """Runs every combination, prints and saves."""
     arguments = _arguments()
     torch.set_num_threads(1)
-    transformers_logging.disable_progress_bar()
+    quiet()
     rows = []
     for forgotten in FORGET_SETS[: arguments.sets]:
         data = make(list(forgotten))
@@ -57,22 +59,36 @@ def main() -> None:
     twin = _twin(make())
     config = _config(0, arguments).model_dump()
     _print_summary(summary, twin)
-    native = arguments.precision == "full"
-    bars = {key: bar for key, bar in BARS.items() if native or key != "training_seconds"}
+    bars = _bars(arguments)
     missed = [
         f"{key} {summary[key]['median']:.3f} > {bar}" for key, bar in bars.items() if summary[key]["median"] > bar
     ]
-    name = "forgetting" if native else f"forgetting_{arguments.precision}"
-    if (arguments.sets, arguments.seeds, arguments.model) != (3, 3, BASE) or arguments.steps or arguments.learning_rate:
-        name += "_part"
-    print("written:", save(name, {"config": config, "runs": rows, "summary": summary, "twin": twin, "bars": bars}))
+    name = _name(arguments)
+    figures = {"config": config, "rows": rows, "summary": summary, "twin": twin, "bars": bars}
+    print("written:", save(name, figures, seed=list(range(arguments.seeds)), runs=len(rows)))
     if missed:
         raise SystemExit("medians over their bars: " + "; ".join(missed))
-    print("every median is within its bar")
+    print("every median is within its bar" if bars else "no bars: these are of VGID as published")
+
+
+def _bars(arguments: argparse.Namespace) -> dict[str, float]:
+    if arguments.method != PUBLISHED:
+        return {}
+    return {key: bar for key, bar in BARS.items() if arguments.precision == "full" or key != "training_seconds"}
+
+
+def _name(arguments: argparse.Namespace) -> str:
+    parts = ["forgetting"]
+    parts += [arguments.method] if arguments.method != PUBLISHED else []
+    parts += [arguments.precision] if arguments.precision != "full" else []
+    changed = (arguments.steps, arguments.learning_rate, arguments.retain_weight) != (None, None, None)
+    whole = (arguments.sets, arguments.seeds, arguments.model) == (3, 3, BASE) and not changed
+    return "_".join(parts if whole else [*parts, "part"])
 
 
 def _run(data: DemoData, forgotten: list[int], seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
+    config = _config(seed, arguments)
+    with tempfile.TemporaryDirectory() as folder, preparations(config.method) as prepared:
         spec = UnlearnSpec(
             model=str(arguments.model),
             model_name="demo",
@@ -81,7 +97,7 @@ def _run(data: DemoData, forgotten: list[int], seed: int, arguments: argparse.Na
             utility=data.utility,
             probes=_probes(data),
             out=Path(folder) / "out",
-            config=_config(seed, arguments),
+            config=config,
         )
         result = unlearn(spec)
     row: dict[str, Any] = {"forgotten": forgotten, "seed": seed}
@@ -90,6 +106,7 @@ def _run(data: DemoData, forgotten: list[int], seed: int, arguments: argparse.Na
     for split in ("retain", "retain_check", "utility"):
         row[f"{split}.fall"] = row[f"{split}.rouge_l.before"] - row[f"{split}.rouge_l.after"]
     row["training_seconds"] = result.manifest["seconds"]["distilling"]
+    row["preparation_seconds"] = sum(prepared)  # of the training: before its losses, once a forget pair
     row["job_seconds"] = sum(result.manifest["seconds"].values())
     return row
 
@@ -116,19 +133,12 @@ def _config(seed: int, arguments: argparse.Namespace) -> UnlearnConfig:
     given = {name: value for name, value in training.items() if value is not None}
     given["fp8"] = arguments.precision == "fp8"
     weights = "nf4" if arguments.precision == "nf4" else "full"
-    return UnlearnConfig.model_validate(
-        {
-            "preset": "paper",
-            "seed": seed,
-            "device": "cpu",
-            "base_weights": weights,
-            "training": {"steps": 60, "learning_rate": 3e-3, **given},
-        }
-    )
+    return demo_settings(arguments.method, seed=seed, base_weights=weights, training=given)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_method(parser, PUBLISHED)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sets", type=int, default=3, choices=range(1, len(FORGET_SETS) + 1))
     parser.add_argument("--precision", default="full", choices=["full", "fp8", "nf4"])

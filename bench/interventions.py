@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms.functional import to_pil_image
-from transformers.utils import logging as transformers_logging
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from bench.machine import save
@@ -27,6 +26,7 @@ from local.demo.faces import draw_portrait
 from local.demo.paths import BASE
 from local.demo.world import the_world
 from vgid_core import UnlearnConfig, UnlearnSpec, unlearn
+from vgid_core.commands.quiet import quiet
 from vgid_core.intervention import PerturbationConfig
 from vgid_core.perturb import perturb
 
@@ -50,12 +50,12 @@ def main() -> None:
     print("written:", PICTURE)
     if parser.parse_args().measure:
         torch.set_num_threads(1)
-        transformers_logging.disable_progress_bar()
+        quiet()
         data, rows = make(), []
         for name, values in _runs():
             rows.append({"name": name, **_measured(data, values)})
             print(rows[-1], flush=True)
-        print("written:", save("interventions", {"runs": rows}))
+        print("written:", save("interventions", {"rows": rows}, seed=UnlearnConfig().seed, runs=1))
 
 
 def draw(target: Path) -> None:

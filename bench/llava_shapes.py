@@ -101,7 +101,8 @@ def build_model(shapes: Shapes, device: torch.device, dtype: torch.dtype) -> Lla
         torch.set_default_dtype(before)
     model.generation_config.eos_token_id = SPECIAL.index("</s>")
     model.generation_config.pad_token_id = SPECIAL.index("<pad>")
-    return model.eval().requires_grad_(False)
+    model.train(False).requires_grad_(False)
+    return model
 
 
 def build_processor(shapes: Shapes) -> LlavaProcessor:
@@ -110,7 +111,7 @@ def build_processor(shapes: Shapes) -> LlavaProcessor:
     words |= {f"w{number}": number for number in range(len(SPECIAL), shapes.vocabulary)}
     core = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core,
         bos_token="<s>",
         eos_token="</s>",
@@ -120,7 +121,7 @@ def build_processor(shapes: Shapes) -> LlavaProcessor:
     )
     size = {"height": shapes.image, "width": shapes.image}
     images = CLIPImageProcessor(size=size, crop_size=size, do_center_crop=False)
-    return LlavaProcessor(
+    return LlavaProcessor(  # type: ignore[no-untyped-call]
         image_processor=images,
         tokenizer=tokenizer,
         patch_size=shapes.patch,
@@ -140,12 +141,12 @@ def build_base(shapes: Shapes, device: torch.device, dtype: torch.dtype) -> Base
 
 def quantize_to_nf4(base: BaseModel) -> None:
     """The language tower's linear layers in 4 bits, as `load_base` gives them for `base_weights: nf4`."""
-    from bitsandbytes.nn import Linear4bit, Params4bit
+    from bitsandbytes.nn.modules import Linear4bit, Params4bit
 
     for parent in list(base.model.get_decoder().modules()):
         for name, linear in list(parent.named_children()):
             if type(linear) is nn.Linear:
-                small = Linear4bit(
+                small = Linear4bit(  # type: ignore[no-untyped-call]
                     linear.in_features, linear.out_features, bias=False, compute_dtype=base.dtype, quant_type="nf4"
                 )
                 small.weight = Params4bit(linear.weight.data.cpu(), requires_grad=False, quant_type="nf4")

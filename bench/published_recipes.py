@@ -19,7 +19,7 @@ def published_step(shapes: Shapes, device: torch.device) -> Callable[[], None]:
     """The authors' code: fp32 student (prepare_model_for_kbit_training), checkpointing, fp16 copy as teacher."""
     half = torch.float16 if device.type == "cuda" else torch.float32
     teacher = build_model(shapes, device, half)
-    student = prepare_model_for_kbit_training(build_model(shapes, device, half))
+    student = prepare_model_for_kbit_training(build_model(shapes, device, half))  # type: ignore[no-untyped-call]
     student = get_peft_model(student, LoraConfig(r=16, lora_alpha=16, target_modules=LINEAR)).train()
     optimizer = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=1e-5)
 
@@ -29,7 +29,8 @@ def published_step(shapes: Shapes, device: torch.device) -> Callable[[], None]:
             shown = torch.rand_like(pixels) if noisy else pixels
             with torch.no_grad():
                 target = teacher(input_ids=ids, attention_mask=mask, pixel_values=shown.to(half)).logits
-            _kl_everywhere(student(input_ids=ids, attention_mask=mask, pixel_values=pixels).logits, target).backward()
+            loss = _kl_everywhere(student(input_ids=ids, attention_mask=mask, pixel_values=pixels).logits, target)
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
 
@@ -50,7 +51,8 @@ def tuned_step(shapes: Shapes, device: torch.device) -> Callable[[], None]:
             shown = torch.rand_like(pixels) if noisy else pixels
             with torch.no_grad(), student.disable_adapter():
                 target = student(input_ids=ids, attention_mask=mask, pixel_values=shown).logits
-            _kl_everywhere(student(input_ids=ids, attention_mask=mask, pixel_values=pixels).logits, target).backward()
+            loss = _kl_everywhere(student(input_ids=ids, attention_mask=mask, pixel_values=pixels).logits, target)
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
 

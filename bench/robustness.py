@@ -79,8 +79,8 @@ def main() -> None:
     whole = (arguments.sets, arguments.seeds) == (3, 3)
     name = f"robustness_{arguments.method}" + ("" if whole else "_part")
     config = _config(arguments.method, 0).model_dump(mode="json")
-    figures = {"config": config, "runs": rows, "summary": summary, "base": bases, "twin": twins, "bars": BARS}
-    print("written:", save(name, figures))
+    figures = {"config": config, "rows": rows, "summary": summary, "base": bases, "twin": twins, "bars": BARS}
+    print("written:", save(name, figures, seed=list(range(arguments.seeds)), runs=len(rows)))
     missed = [
         f"{key} {summary[key]['median']:.3f} > {bar}" for key, bar in BARS.items() if summary[key]["median"] > bar
     ]

@@ -1,12 +1,16 @@
 """What a training pair costs: the published recipe, a well-tuned baseline, and this project's path, in one run.
 
-    python -m bench.step_cost [--tiny] [--modes published,tuned,packed,compiled,fp8,nf4] [--images 4] [--questions 5]
+    python -m bench.step_cost [--method vgid|vgid-alias] [--tiny] [--modes packed,compiled] [--images 4] [--questions 5]
 
 One pair = one forget question and one retain question, forward, backward and update, at LLaVA-1.5-7B's shapes (576
 image tokens, 36 answer tokens, 5 questions an image, LoRA r=16 on the language side, random weights). Medians of 5
 steps after warm-up, in which image features and retain targets are filled, as they are after a job's first pass. Also
 measures the machine's bf16 matrix throughput, and the time that it needs for the path's own products alone. Prints as
-it goes, writes bench/results/step_cost.json; on an accelerator, exits 1 when a bar is missed.
+it goes, writes bench/results/step_cost_<method>.json.
+
+The published recipe and the bars belong to VGID as published (the default here): on an accelerator, it exits 1 when it
+misses one. vgid-alias asks its teachers before the steps; what that costs a forget pair, once a run, is a row apart.
+Memory is torch.cuda.max_memory_allocated: the driver's context comes on top.
 """
 
 from __future__ import annotations
@@ -16,7 +20,6 @@ import gc
 import random
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -26,22 +29,25 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.llava_shapes import INSTRUCTION, TINY, Shapes, build_base, make_pairs, quantize_to_nf4, words
-from bench.machine import save
+from bench.machine import device_at_hand, now, save
+from bench.methods import DEFAULT, PUBLISHED, add_method, settings
 from bench.published_recipes import PAIRS, published_step, tuned_step
+from vgid_core import UnlearnConfig
 from vgid_core.base_model import BaseModel, attach_adapter
-from vgid_core.config import UnlearnConfig
 from vgid_core.data import PairSet
 from vgid_core.distil import layer_compiler
 from vgid_core.distiller import Distiller
 from vgid_core.fp8 import FP8_ROUNDING
 from vgid_core.fused_lora import fp8_products
-from vgid_core.lessons import Lesson
+from vgid_core.lessons import Update
 from vgid_core.methods import Run
 from vgid_core.packed_model import Exchange, PackedModel
 from vgid_core.packed_path import PackedPath
 from vgid_core.packing import PADDING
 from vgid_core.paths import choose_path
 
+SEED = 0  # of the model's random weights and the run; pairs have seeds of their own
+RUNS = 5
 OURS = {"packed": (False, False), "compiled": (True, False), "fp8": (True, True), "nf4": (False, False)}
 # The bars: milliseconds a pair, times faster than published and tuned, share of matrix throughput, GiB.
 MOST_MS, MOST_MS_FP8, LEAST_SHARE, MOST_GIB_BF16, MOST_GIB_NF4 = 18.0, 12.0, 0.68, 40.0, 24.0
@@ -51,38 +57,56 @@ LEAST_TIMES = {"published": 52.0, "tuned": 12.0}
 def main() -> None:
     """Measures the asked modes one after the other and writes what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_method(parser, PUBLISHED)
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--modes", default="published,tuned,packed,compiled,fp8,nf4")
+    parser.add_argument(
+        "--modes", help="all that the method has, if not given: published,tuned,packed,compiled,fp8,nf4"
+    )
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--questions", type=int, default=5)
     parser.add_argument("--profile", action="store_true", help="print where the GPU's time goes")
     arguments = parser.parse_args()
+    published = arguments.method == PUBLISHED
+    modes = arguments.modes.split(",") if arguments.modes else [*(LEAST_TIMES if published else ()), *OURS]
+    if not published and not set(modes) <= set(OURS):
+        parser.error(f"published and tuned are recipes of --method {PUBLISHED}")
     shapes = TINY if arguments.tiny else Shapes()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_at_hand()
     throughput = matrix_throughput(device)
     print(f"bf16 matrix throughput: {throughput} TFLOP/s", flush=True)
     figures: dict[str, dict[str, Any]] = {}
-    for mode in arguments.modes.split(","):
-        if mode in OURS:
-            figures[mode] = ours(shapes, device, mode, arguments.images, arguments.questions, arguments.profile)
-            if throughput:
-                limit = figures[mode]["tera_operations_per_pair"] / throughput * 1000
-                figures[mode]["share_of_limit"] = round(limit / figures[mode]["ms_per_pair"], 3)
-        else:
-            step = (published_step if mode == "published" else tuned_step)(shapes, device)
-            figures[mode] = measure(step, PAIRS, device, warm_up=1, runs=3)
-            del step
+    for mode in modes:
+        figures[mode] = _figures(shapes, device, mode, arguments)
+        if throughput and mode in OURS:
+            limit = figures[mode]["tera_operations_per_pair"] / throughput * 1000
+            figures[mode]["share_of_limit"] = round(limit / figures[mode]["ms_per_pair"], 3)
         print(mode, figures[mode], flush=True)
         free(device)
-    missed = _missed(figures) if device.type == "cuda" and not arguments.tiny else []
+    missed = _missed(figures) if published and device.type == "cuda" and not arguments.tiny else []
     _print(figures)
-    record = {"arguments": vars(arguments), "matrix_tflops": throughput, "figures": figures, "missed": missed}
-    print("written:", save("step_cost_tiny" if arguments.tiny else "step_cost", record))
+    config = settings(arguments.method).model_dump(mode="json")
+    record = {"arguments": vars(arguments), "config": config, "matrix_tflops": throughput}
+    name = f"step_cost_{arguments.method}" + ("_tiny" if arguments.tiny else "")
+    print("written:", save(name, record | {"figures": figures, "missed": missed}, seed=SEED, runs=RUNS))
     sys.exit("\n".join(missed) if missed else 0)
 
 
+def _figures(shapes: Shapes, device: torch.device, mode: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    if mode in OURS:
+        method, images, questions = arguments.method, arguments.images, arguments.questions
+        return ours(shapes, device, mode, images, questions, method, arguments.profile)
+    step = (published_step if mode == "published" else tuned_step)(shapes, device)
+    return measure(step, PAIRS, device, warm_up=1)
+
+
 def ours(
-    shapes: Shapes, device: torch.device, mode: str, images: int, questions: int, profile: bool = False
+    shapes: Shapes,
+    device: torch.device,
+    mode: str,
+    images: int,
+    questions: int,
+    method: str = PUBLISHED,
+    profile: bool = False,
 ) -> dict[str, Any]:
     """vgid_core's normal path on `images` photos with so many questions each, forget and retain."""
     compiled, fp8 = OURS[mode]
@@ -90,9 +114,7 @@ def ours(
     if mode == "nf4":
         quantize_to_nf4(base)
     count = images * questions
-    instruction = words(INSTRUCTION, random.Random(1), shapes.vocabulary)
-    sizes = {"forget_batch_size": count, "retain_batch_size": count, "micro_batch_size": count}
-    config = UnlearnConfig.preset("paper", method={"instruction": instruction}, training=sizes)
+    config = _config(method, count, shapes)
     student = attach_adapter(base, config.lora)
     forget, retain = (make_pairs(images, questions, shapes, seed) for seed in (1, 2))
     with fp8_products(student, device) if fp8 else nullcontext():
@@ -101,46 +123,54 @@ def ours(
         path = choose_path(base, [*forget[:2], *retain[:2]], config.lora, compiler, rounding)
         if not isinstance(path, PackedPath) or path.compiled != compiled:
             raise SystemExit(f"the {mode} path was not chosen")
-        trainer = Distiller(path, student, config)
         sets = PairSet.of("forget", forget), PairSet.of("retain", retain)
-        updates = config.method.begin(Run(base, path, config.training, config.seed, *sets))
+        run = Run(base, path, config.training, config.seed, *sets)
+        trainer, updates = Distiller(path, student, config), config.method.begin(run)
 
         def step() -> None:
             for update in updates(forget, retain):
                 trainer.update(update)
 
-        started = time.perf_counter()
+        started = now()
         step()
-        first = time.perf_counter() - started
+        first = now() - started
         result = measure(step, count, device, warm_up=3) | {"first_step_seconds": round(first, 1)}
+        if method == DEFAULT:
+            result["preparation"] = measure(lambda: config.method.begin(run)(forget, retain), count, device, warm_up=1)
         if profile and device.type == "cuda":
             _profile(step)
-    lessons = [term.lessons for update in updates(forget, retain) for term in update]
-    operations = 2 * shapes.language_weights * _passes(base, *lessons)
+    operations = 2 * shapes.language_weights * _passes(base, updates(forget, retain))
     return result | {"tera_operations_per_pair": round(operations / count / 1e12, 3)}
 
 
-def _passes(base: BaseModel, forget: Sequence[Lesson], retain: Sequence[Lesson]) -> int:
+def _config(method: str, pairs: int, shapes: Shapes) -> UnlearnConfig:
+    """The method's own settings, with batches of so many pairs that are computed at once."""
+    instruction = words(INSTRUCTION, random.Random(1), shapes.vocabulary)
+    sizes = {"forget_batch_size": pairs, "retain_batch_size": pairs, "micro_batch_size": pairs}
+    return settings(method, seed=SEED, method={"instruction": instruction}, training=sizes)
+
+
+def _passes(base: BaseModel, updates: Sequence[Update]) -> int:
     """Tokens that go through the language tower in a step, each way: the teacher's once, the student's twice.
 
-    Frozen weights get no gradient, so a pass back costs as many products as a pass forward.
+    Frozen weights get no gradient, so a pass back costs as many products as a pass forward. A teacher that is shown the
+    pair itself, or was asked before the step, costs the step nothing.
     """
     model = PackedModel(base)
 
     def tokens(exchanges: list[Exchange]) -> int:
-        return int((model.lay_out(exchanges).packed.group != PADDING).sum())
+        return int((model.lay_out(exchanges).packed.group != PADDING).sum()) if exchanges else 0
 
-    teacher = tokens([Exchange(lesson.shown, lesson.asked, lesson.pair.answer) for lesson in forget])
-    student = sum(
-        tokens([Exchange(lesson.pair.image, lesson.pair.question, lesson.pair.answer) for lesson in lessons])
-        for lessons in (forget, retain)
-    )
-    return teacher + 2 * student
+    count = 0
+    for lessons in (term.lessons for update in updates for term in update):
+        taught = [lesson for lesson in lessons if lesson.shown is not lesson.pair.image]
+        count += tokens([Exchange(lesson.shown, lesson.asked, lesson.pair.answer) for lesson in taught])
+        asked = [Exchange(lesson.pair.image, lesson.pair.question, lesson.pair.answer) for lesson in lessons]
+        count += 2 * tokens(asked)
+    return count
 
 
-def measure(
-    step: Callable[[], None], pairs: int, device: torch.device, warm_up: int = 2, runs: int = 5
-) -> dict[str, Any]:
+def measure(step: Callable[[], object], pairs: int, device: torch.device, warm_up: int = 2) -> dict[str, Any]:
     """Milliseconds a pair (median, smallest, largest) and the peak of the accelerator's memory."""
     for _ in range(warm_up):
         step()
@@ -148,12 +178,10 @@ def measure(
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     seconds = []
-    for _ in range(runs):
-        started = time.perf_counter()
+    for _ in range(RUNS):
+        started = now()
         step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
+        seconds.append(now() - started)
     peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
     scale = 1000 / pairs
     return {
@@ -172,12 +200,10 @@ def matrix_throughput(device: torch.device) -> float:
     left, right = (torch.randn(8192, 8192, device=device, dtype=torch.bfloat16) for _ in range(2))
     for _ in range(5):
         left @ right
-    torch.cuda.synchronize()
-    started = time.perf_counter()
+    started = now()
     for _ in range(20):
         left @ right
-    torch.cuda.synchronize()
-    return round(20 * 2 * 8192**3 / (time.perf_counter() - started) / 1e12, 1)
+    return round(20 * 2 * 8192**3 / (now() - started) / 1e12, 1)
 
 
 def free(device: torch.device) -> None:
@@ -229,7 +255,11 @@ def _print(figures: dict[str, dict[str, Any]]) -> None:
             *("" if t is None else f"{t:.1f}" for t in times),
         ]
         table.add_row(mode, *cells, str(row.get("share_of_limit", "")), str(row["peak_gib"]))
-    Console().print(table)
+        if "preparation" in row:
+            once = row["preparation"]
+            spread = f"{once['min']}-{once['max']}"
+            table.add_row("preparation", str(once["ms_per_pair"]), spread, "", "", "", str(once["peak_gib"]))
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Where the time of a training step of the demo's model goes, on one core.
 
-    python -m bench.step_profile [--steps 12]
+    python -m bench.step_profile [--method vgid-alias|vgid] [--steps 12] [--runs 5]
 
 Every operator's own time, by kind, from torch's profiler; Python and everything between operators is what remains of
-the wall time without the profiler. Writes bench/results/step_profile.json. For an accelerator there is
-`python -m bench.step_cost --profile`.
+the processor time without the profiler. Each run times so many steps, then profiles as many; medians and spread over
+the runs. What a method computes once a forget pair (vgid-alias asks its teachers) is done before and told apart. Writes
+bench/results/step_profile_<method>.json. For an accelerator there is `python -m bench.step_cost --profile`.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
-from transformers.utils import logging as transformers_logging
 
-from bench.machine import save
+from bench.machine import save, spread
+from bench.methods import DEFAULT, add_method, demo_settings
 from local.demo.data import make
 from local.demo.paths import BASE
-from vgid_core import UnlearnConfig
 from vgid_core.base_model import attach_adapter, load_base
+from vgid_core.commands.quiet import quiet
 from vgid_core.distil import draw_batches
 from vgid_core.distiller import Distiller
 from vgid_core.methods import Run
 from vgid_core.paths import choose_path
 
+SEED = 0
 KINDS = {
     "matrix products": ("mm", "addmm", "linear", "bmm", "convolution"),
     "attention": ("scaled_dot_product",),
@@ -43,48 +45,83 @@ KINDS = {
 
 
 def main() -> None:
-    """Profiles the steps, then times them again without the profiler."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=12)
-    steps = parser.parse_args().steps
+    """Times and profiles the steps, run after run."""
+    arguments = _arguments()
     torch.set_num_threads(1)
-    transformers_logging.disable_progress_bar()
-    step = _stepper()
+    quiet()
+    prepare, step = _stepper(arguments.method)
+    preparation = _seconds(prepare, 1)
     for _ in range(3):
         step()
+    whole, kinds = [], []
+    for _ in range(arguments.runs):
+        whole.append(_seconds(step, arguments.steps))
+        kinds.append(_profiled(step, arguments.steps))
+    found = {kind: spread([run[kind] for run in kinds]) for kind in kinds[0]}
+    shares = {kind: spread([run[kind] / run.total() for run in kinds]) for kind in kinds[0]}
+    table = Table("kind", "ms a step", "share of the profiled time")
+    for kind, value in sorted(found.items(), key=lambda item: -item[1]["median"]):
+        share = shares[kind]
+        cells = (_with_spread(value, 1000, ".1f"), _with_spread(share, 100, ".0f") + " %")
+        table.add_row(kind, *cells)
+    Console().print(table)
+    step_seconds = spread(whole)
+    print(f"{_with_spread(step_seconds, 1000, '.0f')} ms a step without the profiler")
+    print(f"{preparation:.1f} s before the first step, once a forget pair")
+    figures = {"seconds_a_step": step_seconds, "profiled": found, "shares": shares, "preparation_seconds": preparation}
+    config = demo_settings(arguments.method, seed=SEED).model_dump(mode="json")
+    record = {"arguments": vars(arguments), "config": config, **figures}
+    print("written:", save(f"step_profile_{arguments.method}", record, seed=SEED, runs=arguments.runs))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_method(parser, DEFAULT)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--runs", type=int, default=5)
+    return parser.parse_args()
+
+
+def _seconds(act: Callable[[], object], times: int) -> float:
+    """Processor seconds of one time."""
     started = time.process_time()
-    for _ in range(steps):
-        step()
-    whole = (time.process_time() - started) / steps
+    for _ in range(times):
+        act()
+    return (time.process_time() - started) / times
+
+
+def _profiled(step: Callable[[], None], steps: int) -> Counter[str]:
+    """Seconds a step, by kind."""
     with profile(activities=[ProfilerActivity.CPU]) as record:
         for _ in range(steps):
             step()
     seconds: Counter[str] = Counter()
     for event in record.key_averages():
         seconds[_kind(event.key)] += event.self_cpu_time_total / 1e6 / steps
-    profiled = sum(seconds.values())
-    table = Table("kind", "ms a step", "share of the profiled time")
-    for kind, value in seconds.most_common():
-        table.add_row(kind, f"{value * 1000:.1f}", f"{value / profiled:.0%}")
-    Console().print(table)
-    print(f"{whole * 1000:.0f} ms a step without the profiler, {profiled * 1000:.0f} ms in operators with it")
-    print("written:", save("step_profile", {"seconds_a_step": whole, "profiled": dict(seconds), "steps": steps}))
+    return seconds
 
 
-def _stepper() -> Callable[[], None]:
-    config = UnlearnConfig.preset("paper", device="cpu", training={"steps": 60, "learning_rate": 3e-3})
+def _stepper(method: str) -> tuple[Callable[[], object], Callable[[], None]]:
+    """What is done before the first step, and a step."""
+    config = demo_settings(method, seed=SEED)
     base, data = load_base(str(BASE), config), make()
     student = attach_adapter(base, config.lora)
     path = choose_path(base, data.forget.pairs[:2] + data.retain.pairs[:2], config.lora)
     trainer = Distiller(path, student, config)
     updates = config.method.begin(Run(base, path, config.training, config.seed, data.forget, data.retain))
-    forget, retain = (draw_batches(items, 16, random.Random(0)) for items in (data.forget, data.retain))
+    forget = draw_batches(data.forget, config.training.forget_batch_size, random.Random(config.seed))
+    retain = draw_batches(data.retain, config.training.retain_batch_size, random.Random(config.seed + 1))
 
     def step() -> None:
         for update in updates(next(forget), next(retain)):
             trainer.update(update)
 
-    return step
+    return lambda: updates(data.forget.pairs, next(retain)), step
+
+
+def _with_spread(value: dict[str, float], scale: float, form: str) -> str:
+    median, least, most = (format(value[name] * scale, form) for name in ("median", "min", "max"))
+    return f"{median} ({least}-{most})"
 
 
 def _kind(name: str) -> str:

@@ -1,0 +1,56 @@
+"""The two methods that benches set side by side: this project's default, and VGID as published."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from bench.machine import now
+from bench.robustness import DEMO_SETTINGS
+from vgid_core import UnlearnConfig
+from vgid_core.data import Pair
+from vgid_core.lessons import Update, Updates
+from vgid_core.methods import Method, Run
+
+DEFAULT = UnlearnConfig().method.name
+PUBLISHED = "vgid"
+
+
+def add_method(parser: argparse.ArgumentParser, default: str) -> None:
+    """Has a bench take `--method`."""
+    parser.add_argument("--method", default=default, choices=[DEFAULT, PUBLISHED])
+
+
+def settings(method: str, /, **changes: Any) -> UnlearnConfig:
+    """The method with its own default settings and these changes; preset `paper` for the published one."""
+    return UnlearnConfig.model_validate({**({"preset": "paper"} if method == PUBLISHED else {}), **changes})
+
+
+def demo_settings(method: str, /, **changes: Any) -> UnlearnConfig:
+    """As `settings`, on CPU and at the demo model's learning rate; the default method as the demo's catalog has it."""
+    training = {"learning_rate": 3e-3} if method == PUBLISHED else DEMO_SETTINGS["training"]
+    return settings(method, **{**changes, "device": "cpu", "training": {**training, **changes.get("training", {})}})
+
+
+@contextmanager
+def preparations(method: Method) -> Iterator[list[float]]:
+    """Collects the seconds that each step of a run spends before its loss: where a method asks its teachers ahead."""
+    seconds: list[float] = []
+    begin = type(method).begin
+
+    def timed_begin(self: Method, run: Run) -> Updates:
+        updates = begin(self, run)
+
+        def timed(forget: Sequence[Pair], retain: Sequence[Pair]) -> Sequence[Update]:
+            started = now()
+            made = updates(forget, retain)
+            seconds.append(now() - started)
+            return made
+
+        return timed
+
+    with patch.object(type(method), "begin", timed_begin):
+        yield seconds

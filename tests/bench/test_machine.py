@@ -1,0 +1,31 @@
+"""What every bench's JSON says of where its figures are from."""
+
+import json
+import platform
+from pathlib import Path
+
+import pytest
+
+from bench import machine
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(machine, "RESULTS", tmp_path / "results")
+    return tmp_path / "results"
+
+
+def test_the_json_holds_seed_runs_processor_commit_and_versions(results: Path) -> None:
+    path = machine.save("some", {"figure": 1.5}, seed=[0, 1], runs=4)
+    found = json.loads(path.read_text())
+    assert (found["bench"], found["seed"], found["runs"], found["figure"]) == ("some", [0, 1], 4, 1.5)
+    where = found["machine"]
+    assert set(where["versions"]) == {"vgid", "torch", "transformers", "peft"}
+    assert where["commit"] == "unknown" or len(where["commit"].removesuffix("-dirty")) == 40
+    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    assert where["processor"] in told or where["processor"] == (platform.processor() or platform.machine())
+
+
+def test_a_figure_cannot_take_the_place_of_what_is_written_about_the_run() -> None:
+    with pytest.raises(ValueError, match="runs"):
+        machine.save("some", {"runs": [1, 2]}, seed=None, runs=2)
