@@ -12,10 +12,12 @@ from typing import IO
 
 import anyio.lowlevel
 import anyio.to_thread
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from api.problems import RangeNotSatisfiable
+from api.zero_copy import ZERO_COPY
 
 _CHUNK_BYTES = 256 * 1024
 _BYTES_IN_A_ROW = 1024 * 1024
@@ -55,6 +57,8 @@ class Download:
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers, media_type=self.media_type)
         file = self.open()
+        if isinstance(file, FileIO) and ZERO_COPY in request.scope.get("extensions", {}):
+            return _SentByTheKernel(file, start, end, status, headers, self.media_type)
         try:
             file.seek(start)
             first = _next_chunk(file, end - start)
@@ -79,6 +83,26 @@ class Download:
             detail = f"The file has {self.size} bytes."
             raise RangeNotSatisfiable(detail, headers={"Content-Range": f"bytes */{self.size}"})
         return start, end
+
+
+class _SentByTheKernel(Response):
+    """Bytes `start` to `end` of a file, which it closes."""
+
+    def __init__(
+        self, file: FileIO, start: int, end: int, status: int, headers: dict[str, str], media_type: str
+    ) -> None:
+        super().__init__(None, status, headers, media_type)
+        self._file, self._start, self._count = file, start, end - start
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers. Raises ClientDisconnect."""
+        with self._file as file:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            part = {"file": file.fileno(), "offset": self._start, "count": self._count}
+            try:
+                await send({"type": ZERO_COPY, **part})
+            except ConnectionError:
+                raise ClientDisconnect from None
 
 
 def _matches(header: str | None, etag: str) -> bool:
