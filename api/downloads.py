@@ -1,4 +1,8 @@
-"""Sending immutable files: strong ETag, If-None-Match, Range and If-Range (RFC 9110), one range at a time."""
+"""Sending immutable files: strong ETag, If-None-Match, Range and If-Range (RFC 9110), one range at a time.
+
+A whole file or a part of it is left to the kernel where the server can do that (`api.zero_copy`); all else, files within
+a zip among it, is read and written.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,7 @@ from api.zero_copy import ZERO_COPY
 
 _CHUNK_BYTES = 256 * 1024
 _BYTES_IN_A_ROW = 1024 * 1024
+_TOO_SHORT = "the stored file is shorter than its record says"
 _RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", re.IGNORECASE)
 
 
@@ -37,7 +42,7 @@ class Download:
     def response_to(self, request: Request) -> Response:
         """The answer to a GET or HEAD, by the request's conditional headers. Raises RangeNotSatisfiable.
 
-        Reads the first chunk, so call it in a thread. A missing file is then an error, not a cut-off success.
+        Opens the file and may read of it, so call it in a thread. A missing file is then an error, not a cut-off success.
         """
         etag = f'"{self.sha256}"'
         headers = {
@@ -57,9 +62,12 @@ class Download:
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers, media_type=self.media_type)
         file = self.open()
-        if isinstance(file, FileIO) and ZERO_COPY in request.scope.get("extensions", {}):
-            return _SentByTheKernel(file, start, end, status, headers, self.media_type)
         try:
+            if isinstance(file, FileIO):
+                if os.fstat(file.fileno()).st_size < end:
+                    raise OSError(_TOO_SHORT)
+                if ZERO_COPY in request.scope.get("extensions", {}):
+                    return _SentByTheKernel(file, start, end, status, headers, self.media_type)
             file.seek(start)
             first = _next_chunk(file, end - start)
         except BaseException:
@@ -114,7 +122,7 @@ def _matches(header: str | None, etag: str) -> bool:
 def _next_chunk(file: IO[bytes], left: int) -> bytes:
     chunk = file.read(min(_CHUNK_BYTES, left))
     if not chunk and left:
-        raise OSError("the stored file is shorter than its record says")
+        raise OSError(_TOO_SHORT)
     return chunk
 
 

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 ZERO_COPY = "http.response.zerocopysend"
 # What may leave before other requests have their turn.
-_PART_BYTES = 1024 * 1024
+_PART_BYTES = 2 * 1024 * 1024
 
 
 class ZeroCopyProtocol(HttpToolsProtocol):
@@ -89,7 +89,7 @@ def _sent_now(connection: int, file: int, offset: int, count: int) -> int:
     except BlockingIOError:
         return 0
     if sent == 0:
-        raise OSError("the stored file is shorter than its record says")
+        raise OSError("the file has ended early")
     return sent
 
 
