@@ -1,7 +1,6 @@
 """Sending immutable files: strong ETag, If-None-Match, Range and If-Range (RFC 9110), one range at a time.
 
-A whole file or a part of it is left to the kernel where the server can do that (`api.zero_copy`); all else, files within
-a zip among it, is read and written.
+Files are left to the kernel where the server can do that (`api.zero_copy`); what lies within a zip is read and written.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class Download:
     def response_to(self, request: Request) -> Response:
         """The answer to a GET or HEAD, by the request's conditional headers. Raises RangeNotSatisfiable.
 
-        Opens the file and may read of it, so call it in a thread. A missing file is then an error, not a cut-off success.
+        Opens the file and may read of it: call it in a thread. A missing file is then an error, not a cut-off success.
         """
         etag = f'"{self.sha256}"'
         headers = {

@@ -1,7 +1,7 @@
 """HTTP as uvicorn speaks it, with one thing more: the kernel sends files, and their bytes never pass through Python.
 
-Run it with `uvicorn --http api.zero_copy:ZeroCopyProtocol`. It is ASGI's extension "zero copy send"; an application asks
-the scope whether it is there. Without it, or on a connection with TLS of uvicorn's own, files are read and written.
+Run it with `uvicorn --http api.zero_copy:ZeroCopyProtocol`. It is ASGI's extension "zero copy send", which a request's
+scope names where it is there: on Linux, without TLS of uvicorn's own.
 """
 
 from __future__ import annotations
