@@ -12,7 +12,6 @@ bench/results/queue_latency[_<stored>].json.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,8 +19,10 @@ import time
 from pathlib import Path
 
 import redis
+from celery import Celery
 from sqlalchemy import create_engine, text
 
+from bench.bare_celery import ANSWERS, TASK, bare_app
 from bench.machine import save, spread
 from bench.served import committed, make_home, served, submit, until
 from bench.serving.rows import fill
@@ -72,16 +73,14 @@ def _store_ended_jobs(stack: Stack, count: int) -> None:
 
 
 def _measure(stack: Stack, client: Client, jobs: int) -> tuple[list[float], list[float]]:
-    os.environ["BENCH_REDIS_URL"] = stack.redis_url
-    from bench import bare_celery
-
-    command = [sys.executable, "-m", "celery", "-A", "bench.bare_celery", "worker", "--without-gossip"]
+    bare = bare_app(stack.redis_url)
+    command = [sys.executable, "-m", "bench.bare_celery", stack.redis_url]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as worker:
         try:
             with redis.Redis.from_url(stack.redis_url) as answers:
-                _task(bare_celery, answers)  # the first of each connects
+                _task(bare, answers)  # the first of each connects
                 _claim(stack, client)
-                pairs = [(_claim(stack, client), _task(bare_celery, answers)) for _ in range(jobs)]
+                pairs = [(_claim(stack, client), _task(bare, answers)) for _ in range(jobs)]
         finally:
             worker.terminate()
     return [claim for claim, _ in pairs], [task for _, task in pairs]
@@ -99,10 +98,10 @@ def _claim(stack: Stack, client: Client) -> float:
     return claimed - sent
 
 
-def _task(bare_celery: object, answers: redis.Redis) -> float:
+def _task(bare: Celery, answers: redis.Redis) -> float:
     """Seconds from sending to running of one bare task."""
-    bare_celery.say_when.delay(time.time())
-    answer = answers.blpop([bare_celery.ANSWERS], timeout=30)
+    bare.send_task(TASK, [time.time()])
+    answer = answers.blpop([ANSWERS], timeout=30)
     return float(answer[1])
 
 
