@@ -20,12 +20,11 @@ from pathlib import Path
 
 import redis
 from celery import Celery
-from sqlalchemy import create_engine, text
 
 from bench.bare_celery import ANSWERS, TASK, bare_app
 from bench.machine import save, spread
 from bench.served import committed, make_home, served, submit, until
-from bench.serving.rows import fill
+from bench.serving.rows import store_ended
 from local.postgres import EmbeddedPostgres
 from local.stack import Stack
 from vgid_client import Client
@@ -44,7 +43,7 @@ def main() -> int:
         try:
             with served(home, warm=False, heartbeat_seconds=0.1, lease_seconds=10) as (stack, client):
                 if arguments.stored:
-                    _store_ended_jobs(stack, arguments.stored)
+                    store_ended(stack.database_url, arguments.stored)
                 claims, tasks = _measure(stack, client, arguments.jobs)
         finally:
             EmbeddedPostgres(home.postgres).destroy()
@@ -54,22 +53,6 @@ def main() -> int:
     name = f"queue_latency_{arguments.stored}" if arguments.stored else "queue_latency"
     print("written:", save(name, {"arguments": vars(arguments), "bar_seconds": BAR_SECONDS, **figures}))
     return 0 if figures["commit_to_claim_seconds"]["median"] <= BAR_SECONDS else 1
-
-
-def _store_ended_jobs(stack: Stack, count: int) -> None:
-    engine = create_engine(stack.database_url)
-    unended = "(SELECT id FROM jobs WHERE state IN ('queued', 'running'))"
-    with engine.begin() as connection:
-        client_id = connection.execute(text("SELECT id FROM clients LIMIT 1")).scalar_one()
-    fill(engine, client_id, count)
-    with engine.begin() as connection:
-        connection.execute(text(f"SELECT id FROM jobs WHERE id IN {unended} FOR UPDATE"))  # or the worker takes them
-        for table in ("job_events", "job_metrics", "artifacts"):
-            connection.execute(text(f"DELETE FROM {table} WHERE job_id IN {unended}"))
-        connection.execute(text(f"DELETE FROM jobs WHERE id IN {unended}"))
-        stored = connection.execute(text("SELECT count(*) FROM jobs")).scalar_one()
-    engine.dispose()
-    print(f"{stored} ended jobs stored", flush=True)
 
 
 def _measure(stack: Stack, client: Client, jobs: int) -> tuple[list[float], list[float]]:
