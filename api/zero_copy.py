@@ -27,7 +27,7 @@ class ZeroCopyProtocol(HttpToolsProtocol):
         """Begins."""
         super().connection_made(transport)
         if sys.platform == "linux" and self.scheme == "http":
-            self.app = cast("type[object]", _offering_zero_copy(cast("ASGIApp", self.app)))
+            self.app = _offering_zero_copy(self.app)
 
 
 def _offering_zero_copy(app: ASGIApp) -> ASGIApp:

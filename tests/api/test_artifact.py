@@ -70,8 +70,8 @@ def test_a_download_that_is_given_up_leaves_the_service_well(service: Service, t
 
 def test_given_up_downloads_leave_no_file_open(service: Service, tmp_path: Path) -> None:
     job_id, _ = service.succeeded(tmp_path, {"adapter_model.safetensors": Random(2).randbytes(20_000_000)})
-    with _connection(service) as connection:
-        connection.sendall(_get(service, job_id))
+    with slow_connection(service) as connection:
+        connection.sendall(asking_for_artifact(service, job_id))
         assert connection.recv(1)
         assert _open_artifacts() == 1
     eventually(lambda: _open_artifacts() == 0)
@@ -79,8 +79,8 @@ def test_given_up_downloads_leave_no_file_open(service: Service, tmp_path: Path)
 
 def test_a_slow_reader_gets_everything_and_holds_nobody_up(service: Service, tmp_path: Path) -> None:
     job_id, data = service.succeeded(tmp_path, {"adapter_model.safetensors": Random(3).randbytes(20_000_000)})
-    with _connection(service) as connection:
-        connection.sendall(_get(service, job_id))
+    with slow_connection(service) as connection:
+        connection.sendall(asking_for_artifact(service, job_id))
         answer = HTTPResponse(connection)
         answer.begin()
         part = service.http.get(f"/unlearn-jobs/{job_id}/artifact", headers={"Range": "bytes=-9"})
@@ -90,8 +90,10 @@ def test_a_slow_reader_gets_everything_and_holds_nobody_up(service: Service, tmp
 
 def test_requests_sent_at_once_are_answered_in_turn(service: Service, tmp_path: Path) -> None:
     job_id, data = service.succeeded(tmp_path, {"adapter_model.safetensors": Random(4).randbytes(5_000_000)})
-    with _connection(service) as connection:
-        connection.sendall(_get(service, job_id) + _get(service, job_id, "Range: bytes=1000000-"))
+    with slow_connection(service) as connection:
+        connection.sendall(
+            asking_for_artifact(service, job_id) + asking_for_artifact(service, job_id, "Range: bytes=1000000-")
+        )
         with connection.makefile("rb") as received:
             assert [_answer(received), _answer(received)] == [data, data[1_000_000:]]
 
@@ -196,7 +198,7 @@ def test_a_blob_that_has_lost_bytes_is_not_sent(service: Service, stored: Stored
     problem(service.http.get(path), 500, "internal-error")
 
 
-def _connection(service: Service) -> socket.socket:
+def slow_connection(service: Service) -> socket.socket:
     """A connection that takes little before it is read from."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
@@ -204,7 +206,7 @@ def _connection(service: Service) -> socket.socket:
     return connection
 
 
-def _get(service: Service, job_id: UUID, *headers: str) -> bytes:
+def asking_for_artifact(service: Service, job_id: UUID, *headers: str) -> bytes:
     key = f"Authorization: {service.http.headers['authorization']}"
     return "\r\n".join([f"GET /unlearn-jobs/{job_id}/artifact HTTP/1.1", "Host: vgid", key, *headers, "", ""]).encode()
 
