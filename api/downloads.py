@@ -1,4 +1,7 @@
-"""Sending immutable files: strong ETag, If-None-Match, Range and If-Range (RFC 9110), one range at a time."""
+"""Sending immutable files: strong ETag, If-None-Match, Range and If-Range (RFC 9110), one range at a time.
+
+Files are left to the kernel where the server can do that (`api.zero_copy`); what lies within a zip is read and written.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,16 @@ from typing import IO
 
 import anyio.lowlevel
 import anyio.to_thread
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from api.problems import RangeNotSatisfiable
+from api.zero_copy import ZERO_COPY
 
 _CHUNK_BYTES = 256 * 1024
 _BYTES_IN_A_ROW = 1024 * 1024
+_TOO_SHORT = "the stored file is shorter than its record says"
 _RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", re.IGNORECASE)
 
 
@@ -35,7 +41,7 @@ class Download:
     def response_to(self, request: Request) -> Response:
         """The answer to a GET or HEAD, by the request's conditional headers. Raises RangeNotSatisfiable.
 
-        Reads the first chunk, so call it in a thread. A missing file is then an error, not a cut-off success.
+        Opens the file and may read of it: call it in a thread. A missing file is then an error, not a cut-off success.
         """
         etag = f'"{self.sha256}"'
         headers = {
@@ -56,6 +62,11 @@ class Download:
             return Response(status_code=status, headers=headers, media_type=self.media_type)
         file = self.open()
         try:
+            if isinstance(file, FileIO):
+                if os.fstat(file.fileno()).st_size < end:
+                    raise OSError(_TOO_SHORT)
+                if ZERO_COPY in request.scope.get("extensions", {}):
+                    return _SentByTheKernel(file, start, end, status, headers, self.media_type)
             file.seek(start)
             first = _next_chunk(file, end - start)
         except BaseException:
@@ -81,6 +92,26 @@ class Download:
         return start, end
 
 
+class _SentByTheKernel(Response):
+    """Bytes `start` to `end` of a file, which it closes."""
+
+    def __init__(
+        self, file: FileIO, start: int, end: int, status: int, headers: dict[str, str], media_type: str
+    ) -> None:
+        super().__init__(None, status, headers, media_type)
+        self._file, self._start, self._count = file, start, end - start
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers. Raises ClientDisconnect."""
+        with self._file as file:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            part = {"file": file.fileno(), "offset": self._start, "count": self._count}
+            try:
+                await send({"type": ZERO_COPY, **part})
+            except ConnectionError:
+                raise ClientDisconnect from None
+
+
 def _matches(header: str | None, etag: str) -> bool:
     if header is None:
         return False
@@ -90,7 +121,7 @@ def _matches(header: str | None, etag: str) -> bool:
 def _next_chunk(file: IO[bytes], left: int) -> bytes:
     chunk = file.read(min(_CHUNK_BYTES, left))
     if not chunk and left:
-        raise OSError("the stored file is shorter than its record says")
+        raise OSError(_TOO_SHORT)
     return chunk
 
 

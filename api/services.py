@@ -11,7 +11,7 @@ from uuid import UUID
 
 import anyio
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
@@ -20,7 +20,7 @@ from jobs.access import artifact_of_secret, client_of_secret, job_of_secret
 from jobs.blobs import BlobStore, FileBlobStore
 from jobs.catalog import Catalog
 from jobs.crypto import Keyring
-from jobs.database import SessionFactory, make_engine, reading_session_factory, session_factory
+from jobs.database import SessionFactory, make_engine, reading_engine, session_factory
 from jobs.queue import JobQueue
 from jobs.settings import Settings
 from jobs.tables import Artifact, Job
@@ -36,6 +36,7 @@ class Services:
     settings: Settings
     engine: Engine
     sessions: SessionFactory
+    reading: Engine
     reading_sessions: SessionFactory
     catalog: Catalog
     blobs: BlobStore
@@ -48,11 +49,13 @@ class Services:
     def open(cls, settings: Settings) -> Services:
         """Connects to nothing yet. Raises CatalogError for an unusable catalog, OSError for the blob folder."""
         engine = make_engine(settings)
+        reading = reading_engine(engine)
         return cls(
             settings=settings,
             engine=engine,
             sessions=session_factory(engine),
-            reading_sessions=reading_session_factory(engine),
+            reading=reading,
+            reading_sessions=session_factory(reading),
             catalog=Catalog.load(settings.catalog),
             blobs=FileBlobStore(settings.blob_dir),
             queue=JobQueue(settings.redis_url),
@@ -122,8 +125,8 @@ class Caller:
 
     def own_artifact(self, job_id: UUID) -> StoredArtifact:
         """What the client's job left. Raises Unauthenticated, NotFound as above, and ArtifactUnavailable."""
-        with self.services.reading_sessions() as s:
-            found = artifact_of_secret(s, self.secret, job_id)
+        with self.services.reading.connect() as connection:
+            found = artifact_of_secret(connection, self.secret, job_id)
         if found is None:
             raise _invalid_key()
         if found.state is None:
@@ -147,20 +150,23 @@ async def services_of(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
-_bearer = HTTPBearer(
+class _CallerOf(HTTPBearer):
+    """Who sent a key that is still to be judged.
+
+    One dependency without any of its own: FastAPI solves every one again wherever it is named, and this is named twice.
+    """
+
+    async def __call__(self, request: Request) -> Caller:  # type: ignore[override]  # who it is, not what was sent
+        """The caller. Raises Unauthenticated when there is no key."""
+        credentials = await super().__call__(request)
+        if credentials is None:
+            raise Unauthenticated("Send an API key as 'Authorization: Bearer <key>'.")
+        return Caller(await services_of(request), credentials.credentials)
+
+
+caller_of = _CallerOf(
     scheme_name="ApiKey", auto_error=False, description="A key made by `vgid keys create`, as `Authorization: Bearer`."
 )
-
-
-async def caller_of(
-    services: Annotated[Services, Depends(services_of)],
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> Caller:
-    """The sender of a key that is still to be judged. Raises Unauthenticated when there is none."""
-    if credentials is None:
-        raise Unauthenticated("Send an API key as 'Authorization: Bearer <key>'.")
-    return Caller(services, credentials.credentials)
-
 
 ServicesNeeded = Annotated[Services, Depends(services_of)]
 CallerNeeded = Annotated[Caller, Depends(caller_of)]

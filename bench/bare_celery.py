@@ -1,22 +1,42 @@
-"""The alternative that `bench.queue_latency` compares with: a Celery task that says when it ran, and nothing else."""
+"""The alternative that `bench.queue_latency` compares with: a Celery task that says when it ran, and nothing else.
+
+    python -m bench.bare_celery REDIS_URL
+
+The command is the worker; `bench.queue_latency` starts it and sends the tasks.
+"""
 
 from __future__ import annotations
 
-import os
+import argparse
 import time
 
 import redis
 from celery import Celery
 
-URL = os.environ["BENCH_REDIS_URL"]
+TASK = "bench.say_when"
 ANSWERS = "bench-answers"
 
-app = Celery("bench", broker=URL)
-app.conf.update(task_default_queue="bench", task_ignore_result=True, worker_pool="threads", worker_concurrency=1)
-_redis = redis.Redis.from_url(URL)
+
+def bare_app(redis_url: str) -> Celery:
+    """An app with the one task."""
+    app = Celery("bench", broker=redis_url)
+    app.conf.update(task_default_queue="bench", task_ignore_result=True, worker_pool="threads", worker_concurrency=1)
+    answers = redis.Redis.from_url(redis_url)
+
+    @app.task(name=TASK)
+    def say_when(sent: float) -> None:
+        """Answers with the seconds since `sent`."""
+        answers.rpush(ANSWERS, str(time.time() - sent))
+
+    return app
 
 
-@app.task(name="bench.say_when")
-def say_when(sent: float) -> None:
-    """Answers with the seconds since `sent`."""
-    _redis.rpush(ANSWERS, str(time.time() - sent))
+def main() -> None:
+    """Works until it is told to end."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("redis_url")
+    bare_app(parser.parse_args().redis_url).worker_main(["worker", "--without-gossip"])
+
+
+if __name__ == "__main__":
+    main()

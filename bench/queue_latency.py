@@ -12,7 +12,6 @@ bench/results/queue_latency[_<stored>].json.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,11 +19,12 @@ import time
 from pathlib import Path
 
 import redis
-from sqlalchemy import create_engine, text
+from celery import Celery
 
+from bench.bare_celery import ANSWERS, TASK, bare_app
 from bench.machine import save, spread
 from bench.served import committed, make_home, served, submit, until
-from bench.serving.rows import fill
+from bench.serving.rows import store_ended
 from local.postgres import EmbeddedPostgres
 from local.stack import Stack
 from vgid_client import Client
@@ -43,7 +43,7 @@ def main() -> int:
         try:
             with served(home, warm=False, heartbeat_seconds=0.1, lease_seconds=10) as (stack, client):
                 if arguments.stored:
-                    _store_ended_jobs(stack, arguments.stored)
+                    store_ended(stack.database_url, arguments.stored)
                 claims, tasks = _measure(stack, client, arguments.jobs)
         finally:
             EmbeddedPostgres(home.postgres).destroy()
@@ -56,33 +56,15 @@ def main() -> int:
     return 0 if figures["commit_to_claim_seconds"]["median"] <= BAR_SECONDS else 1
 
 
-def _store_ended_jobs(stack: Stack, count: int) -> None:
-    engine = create_engine(stack.database_url)
-    unended = "(SELECT id FROM jobs WHERE state IN ('queued', 'running'))"
-    with engine.begin() as connection:
-        client_id = connection.execute(text("SELECT id FROM clients LIMIT 1")).scalar_one()
-    fill(engine, client_id, count)
-    with engine.begin() as connection:
-        connection.execute(text(f"SELECT id FROM jobs WHERE id IN {unended} FOR UPDATE"))  # or the worker takes them
-        for table in ("job_events", "job_metrics", "artifacts"):
-            connection.execute(text(f"DELETE FROM {table} WHERE job_id IN {unended}"))
-        connection.execute(text(f"DELETE FROM jobs WHERE id IN {unended}"))
-        stored = connection.execute(text("SELECT count(*) FROM jobs")).scalar_one()
-    engine.dispose()
-    print(f"{stored} ended jobs stored", flush=True)
-
-
 def _measure(stack: Stack, client: Client, jobs: int) -> tuple[list[float], list[float]]:
-    os.environ["BENCH_REDIS_URL"] = stack.redis_url
-    from bench import bare_celery
-
-    command = [sys.executable, "-m", "celery", "-A", "bench.bare_celery", "worker", "--without-gossip"]
+    bare = bare_app(stack.redis_url)
+    command = [sys.executable, "-m", "bench.bare_celery", stack.redis_url]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as worker:
         try:
             with redis.Redis.from_url(stack.redis_url) as answers:
-                _task(bare_celery, answers)  # the first of each connects
+                _task(bare, answers)  # the first of each connects
                 _claim(stack, client)
-                pairs = [(_claim(stack, client), _task(bare_celery, answers)) for _ in range(jobs)]
+                pairs = [(_claim(stack, client), _task(bare, answers)) for _ in range(jobs)]
         finally:
             worker.terminate()
     return [claim for claim, _ in pairs], [task for _, task in pairs]
@@ -100,10 +82,10 @@ def _claim(stack: Stack, client: Client) -> float:
     return claimed - sent
 
 
-def _task(bare_celery: object, answers: redis.Redis) -> float:
+def _task(bare: Celery, answers: redis.Redis) -> float:
     """Seconds from sending to running of one bare task."""
-    bare_celery.say_when.delay(time.time())
-    answer = answers.blpop([bare_celery.ANSWERS], timeout=30)
+    bare.send_task(TASK, [time.time()])
+    answer = answers.blpop([ANSWERS], timeout=30)
     return float(answer[1])
 
 

@@ -95,16 +95,16 @@ def _level(stack: BenchStack, count: int, runs: int, seconds: float) -> dict[str
 
 def _orders(stack: BenchStack, job_ids: Sequence[UUID]) -> dict[str, tuple[int, list[bytes]]]:
     def get(path: str) -> tuple[int, list[bytes]]:
-        return stack.api_port, [request("GET", path.format(id=job_id), stack.headers) for job_id in job_ids]
+        return stack.api.port, [request("GET", path.format(id=job_id), stack.headers) for job_id in job_ids]
 
     headers = stack.headers | {"Content-Type": "application/json", "Idempotency-Key": UNIQUE.decode()}
     return {
-        "bare": (stack.bare_port, [request("GET", f"/jobs/{job_id}", {}) for job_id in job_ids]),
+        "bare": (stack.bare.port, [request("GET", f"/jobs/{job_id}", {}) for job_id in job_ids]),
         "job": get("/unlearn-jobs/{id}"),
         "list": get("/unlearn-jobs?limit=20"),
         "metrics": get("/unlearn-jobs/{id}/metrics"),
         "events": get("/unlearn-jobs/{id}/events"),
-        "submit": (stack.api_port, [request("POST", "/unlearn-jobs", headers, _body(n)) for n in range(_BODIES)]),
+        "submit": (stack.api.port, [request("POST", "/unlearn-jobs", headers, _body(n)) for n in range(_BODIES)]),
     }
 
 

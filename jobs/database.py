@@ -61,12 +61,12 @@ def session_factory(engine: Engine) -> SessionFactory:
     return sessionmaker(engine, expire_on_commit=False)
 
 
-def reading_session_factory(engine: Engine) -> SessionFactory:
-    """Sessions that only read: each statement is its own transaction, which saves BEGIN and ROLLBACK their way.
+def reading_engine(engine: Engine) -> Engine:
+    """The same pool for those who only read: each statement is its own transaction, which saves BEGIN and ROLLBACK.
 
     The isolation is that of any other session here: under READ COMMITTED every statement sees its own snapshot anyway.
     """
-    return session_factory(engine.execution_options(isolation_level="AUTOCOMMIT"))
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def _refuse_closed(connection: psycopg.Connection[Any], record: object, proxy: object) -> None:

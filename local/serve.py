@@ -18,7 +18,10 @@ def main() -> None:
     """Serves until SIGTERM."""
     listening = socket.socket(fileno=int(sys.argv[1]))
     config = uvicorn.Config(
-        "api.main:create_app_from_environment", factory=True, timeout_graceful_shutdown=_GRACE_SECONDS
+        "api.main:create_app_from_environment",
+        factory=True,
+        http="api.zero_copy:ZeroCopyProtocol",
+        timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     uvicorn.Server(config).run(sockets=[listening])
 

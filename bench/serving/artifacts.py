@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
+import psutil
+
 from bench.machine import spread
 from bench.serving.load import download, request
-from bench.serving.stack import BenchStack, nginx
+from bench.serving.stack import BenchStack, Server, nginx
 from jobs import claims, repository
 from jobs.repository import NewJob
 
@@ -23,25 +26,42 @@ CONNECTIONS = (1, 4)
 
 
 def download_rates(stack: BenchStack, runs: int, seconds: float) -> dict[str, Any]:
-    """MB a second of both, by size and number of connections, and their ratio in each run."""
+    """What both do, by size and number of connections, and the ratio of their MB a second in each run."""
     sizes: dict[str, Any] = {}
-    with nginx(stack.settings.blob_dir / "artifacts") as port:
+    with nginx(stack.settings.blob_dir / "artifacts") as other:
         for size in SIZES:
             job_id, sha256 = succeeded_job(stack, size)
             ours = request("GET", f"/unlearn-jobs/{job_id}/artifact", stack.headers)
-            theirs = request("GET", f"/{sha256[:2]}/{sha256}.zip", {})
+            sources = {"service": (stack.api, ours)}
+            if other is not None:
+                sources["nginx"] = (other, request("GET", f"/{sha256[:2]}/{sha256}.zip", {}))
             for connections in CONNECTIONS:
-                rates: dict[str, list[float]] = {"service": [], "nginx": []}
-                for _ in range(runs):
-                    rates["service"].append(_rate(stack.api_port, ours, connections, seconds))
-                    if port is not None:
-                        rates["nginx"].append(_rate(port, theirs, connections, seconds))
                 name = f"{size // _MEGABYTE} MB, {connections} connection{'s' * (connections > 1)}"
-                sizes[name] = {f"{who}_megabytes_per_second": spread(seen) for who, seen in rates.items() if seen}
-                if rates["nginx"]:
-                    pairs = zip(rates["service"], rates["nginx"], strict=True)
-                    sizes[name]["download_to_nginx"] = spread([service / other for service, other in pairs])
-    return {"nginx": port is not None, "sizes": sizes}
+                sizes[name] = _compared(sources, connections, runs, seconds)
+    return {"nginx": other is not None, "sizes": sizes}
+
+
+def _compared(
+    sources: Mapping[str, tuple[Server, bytes]], connections: int, runs: int, seconds: float
+) -> dict[str, Any]:
+    """The sources by turns, so that whatever else the machine does falls on all of them."""
+    rates: dict[str, list[float]] = {who: [] for who in sources}
+    costs: dict[str, list[float]] = {who: [] for who in sources}
+    for _ in range(runs):
+        for who, (server, wanted) in sources.items():
+            process = psutil.Process(server.process)
+            before = process.cpu_times()
+            found = download(server.port, wanted, connections, seconds)
+            after = process.cpu_times()
+            rates[who].append(found["megabytes_per_second"])
+            used = after.user + after.system - before.user - before.system
+            costs[who].append(1000 * used / found["downloads"])
+    figures = {f"{who}_megabytes_per_second": spread(seen) for who, seen in rates.items()}
+    figures |= {f"{who}_processor_milliseconds_each": spread(seen) for who, seen in costs.items()}
+    if "nginx" in rates:
+        pairs = zip(rates["service"], rates["nginx"], strict=True)
+        figures["download_to_nginx"] = spread([service / other for service, other in pairs])
+    return figures
 
 
 def succeeded_job(stack: BenchStack, size: int) -> tuple[UUID, str]:
@@ -71,8 +91,3 @@ def succeeded_job(stack: BenchStack, size: int) -> tuple[UUID, str]:
         assert claimed is not None
         claims.succeed(s, job_id, claimed.token, claims.NewArtifact(sha256, stored, files, {}), "steps-done")
     return job_id, sha256
-
-
-def _rate(port: int, wanted: bytes, connections: int, seconds: float) -> float:
-    rate: float = download(port, wanted, connections, seconds)["megabytes_per_second"]
-    return rate

@@ -8,8 +8,8 @@ as the service and answers with the columns that the service shows, through a re
 
 from __future__ import annotations
 
+import argparse
 import socket
-import sys
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -78,8 +78,11 @@ def create_app() -> FastAPI:
 
 def main() -> None:
     """Serves on a socket that is listened on already, as local.serve does."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("descriptor", type=int, help="of a socket that is listened on")
+    descriptor = parser.parse_args().descriptor
     config = uvicorn.Config(create_app, factory=True, access_log=False)
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ microseconds a request. wrk does the same, but isn't a Python package.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import base64
 import json
@@ -186,6 +187,7 @@ def _read_answer(server: socket.socket, statuses: Counter[str]) -> int:
 
 def main() -> None:
     """Carries out the order on standard input."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     order = json.load(sys.stdin)
     requests = [base64.b64decode(request) for request in order["requests"]]
     if order["kind"] == "download":

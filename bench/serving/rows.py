@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 
 from vgid_core.config import UnlearnConfig
 
@@ -72,6 +72,23 @@ def fill(engine: Engine, client_id: UUID, count: int) -> None:
         connection.execute(text(_METRICS))
         connection.execute(text(_ARTIFACTS), {"files": json.dumps(_FILES)})
     tidy(engine)
+
+
+def store_ended(database_url: str, count: int) -> None:
+    """As `fill`, for the first client of a stack that has a worker: without open jobs, which the worker would take."""
+    engine = create_engine(database_url)
+    unended = "(SELECT id FROM jobs WHERE state IN ('queued', 'running'))"
+    with engine.begin() as connection:
+        client_id = connection.execute(text("SELECT id FROM clients LIMIT 1")).scalar_one()
+    fill(engine, client_id, count)
+    with engine.begin() as connection:
+        connection.execute(text(f"SELECT id FROM jobs WHERE id IN {unended} FOR UPDATE"))  # or the worker takes them
+        for table in ("job_events", "job_metrics", "artifacts"):
+            connection.execute(text(f"DELETE FROM {table} WHERE job_id IN {unended}"))
+        connection.execute(text(f"DELETE FROM jobs WHERE id IN {unended}"))
+        stored = connection.execute(text("SELECT count(*) FROM jobs")).scalar_one()
+    engine.dispose()
+    print(f"{stored} ended jobs stored", flush=True)
 
 
 def tidy(engine: Engine) -> None:

@@ -6,6 +6,7 @@ import base64
 import os
 import secrets
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -13,8 +14,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
+import psutil
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
@@ -58,6 +61,13 @@ http {{
 """
 
 
+class Server(NamedTuple):
+    """Where a server of one process listens, and the process's id."""
+
+    port: int
+    process: int
+
+
 @dataclass(frozen=True)
 class BenchStack:
     """What runs, and the doors to it. `key` is an API key of the client `client_id`."""
@@ -66,8 +76,8 @@ class BenchStack:
     engine: Engine
     sessions: SessionFactory
     blobs: FileBlobStore
-    api_port: int
-    bare_port: int
+    api: Server
+    bare: Server
     client_id: UUID
     key: str
 
@@ -89,9 +99,9 @@ def private_stack() -> Iterator[BenchStack]:
         redis = undo.enter_context(EmbeddedRedis(folder / "redis"))
         upgrade(postgres.url)
         settings = _settings(folder, postgres.url, redis.url)
-        api_port, bare_port = (_serve(undo, name, settings, folder) for name in ("local.serve", "bench.serving.bare"))
-        for port in (api_port, bare_port):
-            _wait_until_open(port)
+        api, bare = (_serve(undo, name, settings, folder) for name in ("local.serve", "bench.serving.bare"))
+        for server in (api, bare):
+            _wait_until_open(server.port)
         engine = make_engine(settings)
         undo.callback(engine.dispose)
         sessions = session_factory(engine)
@@ -99,12 +109,12 @@ def private_stack() -> Iterator[BenchStack]:
             client = access.create_client(s, "bench")
             key = access.create_key(s, client)[1]
         blobs = FileBlobStore(settings.blob_dir)
-        yield BenchStack(settings, engine, sessions, blobs, api_port, bare_port, client.id, key)
+        yield BenchStack(settings, engine, sessions, blobs, api, bare, client.id, key)
 
 
 @contextmanager
-def nginx(root: Path) -> Iterator[int | None]:
-    """nginx over the files below `root`: its port; None where there is no nginx on the PATH."""
+def nginx(root: Path) -> Iterator[Server | None]:
+    """nginx with one worker over the files below `root`; None where there is no nginx on the PATH."""
     program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if program is None:
         yield None
@@ -117,9 +127,10 @@ def nginx(root: Path) -> Iterator[int | None]:
         process = start_leashed([program, "-c", configuration], log=folder / "nginx.log")
         try:
             _wait_until_open(port)
-            yield port
+            (worker,) = psutil.Process(process.pid).children()
+            yield Server(port, worker.pid)
         finally:
-            stop(process, [])
+            stop(process, [(signal.SIGTERM, _START_SECONDS)])  # killed, it would leave its worker behind
 
 
 def _settings(folder: Path, database_url: str, redis_url: str) -> Settings:
@@ -136,8 +147,8 @@ def _settings(folder: Path, database_url: str, redis_url: str) -> Settings:
     )
 
 
-def _serve(undo: ExitStack, module: str, settings: Settings, folder: Path) -> int:
-    """Starts one uvicorn process; its port."""
+def _serve(undo: ExitStack, module: str, settings: Settings, folder: Path) -> Server:
+    """Starts one uvicorn process."""
     listening = undo.enter_context(socket.create_server(("127.0.0.1", 0), backlog=128))
     environment = os.environ | {
         "VGID_DATABASE_URL": settings.database_url,
@@ -150,8 +161,8 @@ def _serve(undo: ExitStack, module: str, settings: Settings, folder: Path) -> in
     program = Program(module, [module, str(listening.fileno())], environment, log, [listening.fileno()])
     undo.callback(program.stop)
     program.start()
-    port: int = listening.getsockname()[1]
-    return port
+    assert program.process is not None
+    return Server(listening.getsockname()[1], program.process.pid)
 
 
 def _wait_until_open(port: int) -> None:

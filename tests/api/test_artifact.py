@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import socket
 import zipfile
+from http.client import HTTPResponse
+from itertools import takewhile
 from pathlib import Path
 from random import Random
+from typing import IO
+from uuid import UUID
 
 import pytest
 
+from api.zero_copy import ZeroCopyProtocol
 from tests.api.service import MEMBERS, Service, problem
+from tests.waiting import eventually
 
 Stored = tuple[str, bytes]
+
+# uvicorn by itself, and as this project runs it, with the kernel sending the zip
+pytestmark = pytest.mark.parametrize("serve", ["httptools", ZeroCopyProtocol], indirect=True, ids=["read", "zero-copy"])
 
 
 @pytest.fixture
@@ -55,6 +66,37 @@ def test_a_download_that_is_given_up_leaves_the_service_well(service: Service, t
         with service.http.stream("GET", path) as response:
             assert len(next(response.iter_raw(1000))) == 1000
     assert service.http.get(path).content == data
+
+
+def test_given_up_downloads_leave_no_file_open(service: Service, tmp_path: Path) -> None:
+    job_id, _ = service.succeeded(tmp_path, {"adapter_model.safetensors": Random(2).randbytes(20_000_000)})
+    with slow_connection(service) as connection:
+        connection.sendall(asking_for_artifact(service, job_id))
+        assert connection.recv(1)
+        assert _open_artifacts() == 1
+    eventually(lambda: _open_artifacts() == 0)
+
+
+def test_a_slow_reader_gets_everything_and_holds_nobody_up(service: Service, tmp_path: Path) -> None:
+    job_id, data = service.succeeded(tmp_path, {"adapter_model.safetensors": Random(3).randbytes(20_000_000)})
+    with slow_connection(service) as connection:
+        connection.sendall(asking_for_artifact(service, job_id))
+        answer = HTTPResponse(connection)
+        answer.begin()
+        part = service.http.get(f"/unlearn-jobs/{job_id}/artifact", headers={"Range": "bytes=-9"})
+        assert part.content == data[-9:]
+        eventually(lambda: _open_artifacts() == 1)
+        assert answer.read() == data
+
+
+def test_requests_sent_at_once_are_answered_in_turn(service: Service, tmp_path: Path) -> None:
+    job_id, data = service.succeeded(tmp_path, {"adapter_model.safetensors": Random(4).randbytes(5_000_000)})
+    with slow_connection(service) as connection:
+        connection.sendall(
+            asking_for_artifact(service, job_id) + asking_for_artifact(service, job_id, "Range: bytes=1000000-")
+        )
+        with connection.makefile("rb") as received:
+            assert [_answer(received), _answer(received)] == [data, data[1_000_000:]]
 
 
 def test_head(service: Service, stored: Stored) -> None:
@@ -149,3 +191,33 @@ def test_a_lost_blob_is_our_fault(service: Service, stored: Stored) -> None:
     path, data = stored
     service.blobs.path_of_artifact(hashlib.sha256(data).hexdigest()).unlink()
     problem(service.http.get(path), 500, "internal-error")
+
+
+def test_a_blob_that_has_lost_bytes_is_not_sent(service: Service, stored: Stored) -> None:
+    path, data = stored
+    os.truncate(service.blobs.path_of_artifact(hashlib.sha256(data).hexdigest()), len(data) - 1)
+    problem(service.http.get(path), 500, "internal-error")
+
+
+def slow_connection(service: Service) -> socket.socket:
+    """A connection that takes little before it is read from."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    connection.connect((service.http.base_url.host, service.http.base_url.port))
+    return connection
+
+
+def asking_for_artifact(service: Service, job_id: UUID, *headers: str) -> bytes:
+    key = f"Authorization: {service.http.headers['authorization']}"
+    return "\r\n".join([f"GET /unlearn-jobs/{job_id}/artifact HTTP/1.1", "Host: vgid", key, *headers, "", ""]).encode()
+
+
+def _answer(received: IO[bytes]) -> bytes:
+    head = list(takewhile(lambda line: line != b"\r\n", received))
+    length = next(line for line in head if line.lower().startswith(b"content-length:"))
+    return received.read(int(length.partition(b":")[2]))
+
+
+def _open_artifacts() -> int:
+    """How many artifacts this process, and with it the service, has open."""
+    return sum(os.path.realpath(link).endswith(".zip") for link in Path("/proc/self/fd").iterdir())

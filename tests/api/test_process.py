@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ import pytest
 
 from jobs.settings import Settings
 from tests.api.service import Service, body, pair
+from tests.api.test_artifact import asking_for_artifact, slow_connection
 from tests.api.test_events import STREAM, frames
 from tests.api.test_submit import EVERYTHING, inputs_of
 from tests.waiting import eventually
@@ -37,7 +39,8 @@ class Process:
             "database_url": settings.database_url,
         }
         environment = {f"VGID_{name.upper()}": str(value) for name, value in values.items()}
-        command = [sys.executable, "-m", "uvicorn", "--factory", "api.main:create_app_from_environment"]
+        command = [sys.executable, "-m", "uvicorn", "--http", "api.zero_copy:ZeroCopyProtocol"]
+        command += ["--factory", "api.main:create_app_from_environment"]
         with self.log_file.open("wb") as log:
             self.child = subprocess.Popen(
                 [*command, "--port", str(port)], env={**os.environ, **environment}, stdout=log, stderr=log
@@ -89,6 +92,15 @@ def test_it_stops_at_once_although_a_stream_is_open(process: Process) -> None:
         assert list(stream) == []
     process.child.wait(timeout=10)
     assert process.child.returncode in (0, -signal.SIGTERM)
+
+
+def test_a_download_that_is_given_up_is_logged_as_such(process: Process, tmp_path: Path) -> None:
+    job_id, _ = process.service.succeeded(tmp_path, {"adapter_model.safetensors": Random(0).randbytes(20_000_000)})
+    with slow_connection(process.service) as connection:
+        connection.sendall(asking_for_artifact(process.service, job_id))
+        assert connection.recv(1)
+    eventually(lambda: [line for line in process.log() if line.get("status") == 499])
+    assert not [line for line in process.log() if line["level"] == "error"]
 
 
 def test_the_log_is_json_without_personal_data(process: Process) -> None:
