@@ -23,7 +23,7 @@ def bare_app(redis_url: str) -> Celery:
     app.conf.update(task_default_queue="bench", task_ignore_result=True, worker_pool="threads", worker_concurrency=1)
     answers = redis.Redis.from_url(redis_url)
 
-    @app.task(name=TASK)
+    @app.task(name=TASK)  # type: ignore[untyped-decorator]
     def say_when(sent: float) -> None:
         """Answers with the seconds since `sent`."""
         answers.rpush(ANSWERS, str(time.time() - sent))

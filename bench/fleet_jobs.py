@@ -8,7 +8,7 @@ from functools import lru_cache
 from bench.fleet_numbers import Numbers
 from bench.methods import PUBLISHED, settings
 from vgid_core import UnlearnConfig
-from vgid_core.passes import PASSES_WORTH_COMPILING, run_passes, teacher_passes
+from vgid_core.passes import PASSES_WORTH_COMPILING, run_passes
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def job_of(numbers: Numbers, strategy: Strategy, people: int) -> Job:
 def prepared_passes(config: UnlearnConfig, forget_pairs: int) -> int:
     """Teachers' passes that don't grow with the steps: those once a forget pair."""
     drawn = config.training.steps * config.training.forget_batch_size
-    passes = teacher_passes(config.method, drawn, forget_pairs)
-    return passes if teacher_passes(config.method, 2 * drawn, forget_pairs) == passes else 0
+    passes = config.method.teacher_passes(drawn, forget_pairs)
+    return passes if config.method.teacher_passes(2 * drawn, forget_pairs) == passes else 0
 
 
 def _run(numbers: Numbers, method: str, people: int) -> UnlearnConfig:

@@ -86,6 +86,8 @@ def _task(bare: Celery, answers: redis.Redis) -> float:
     """Seconds from sending to running of one bare task."""
     bare.send_task(TASK, [time.time()])
     answer = answers.blpop([ANSWERS], timeout=30)
+    if answer is None:
+        raise SystemExit("the bare task never ran")
     return float(answer[1])
 
 

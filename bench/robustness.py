@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers.utils import logging as transformers_logging
 
 from bench.machine import save, spread
 from bench.twins import FORGET_SETS, twin_of
@@ -33,6 +32,7 @@ from local.demo.world import the_world
 from vgid_core import EncodedImage, Pair, PairSet, UnlearnConfig
 from vgid_core.attacks import MEMBERSHIP_ATTACKS
 from vgid_core.base_model import BaseModel, load_base
+from vgid_core.commands.quiet import quiet
 from vgid_core.compare.measure import attacked_on
 from vgid_core.compare.plan import AttackPlan
 from vgid_core.distil import distil
@@ -60,7 +60,7 @@ Figures = dict[str, float]
 def main() -> None:
     """Runs every combination, prints and saves."""
     arguments = _arguments()
-    transformers_logging.disable_progress_bar()
+    quiet()
     sets = FORGET_SETS[: arguments.sets]
     for forgotten in sets:
         twin_of(forgotten)

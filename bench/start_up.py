@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -76,7 +77,7 @@ def _stored_ups(stored: int, runs: int) -> Iterator[dict[str, float]]:
 
 def _up() -> dict[str, float]:
     """Seconds until `vgid up` is ready, and until its worker is, on a fresh home and again on the same."""
-    seconds = {}
+    seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         try:
@@ -92,13 +93,13 @@ def _one_up(home: Path) -> dict[str, float]:
     for old in (output, log):
         old.unlink(missing_ok=True)
     started = time.monotonic()
-    command = [Path(sys.executable).with_name("vgid"), "up", "--home", home]
+    command: list[str | Path] = [Path(sys.executable).with_name("vgid"), "up", "--home", home]
     process = start_leashed(command, log=output)
     try:
         up = until(lambda: _elapsed(started, process, output, _READY), "vgid up isn't ready", 60)
         worker = until(lambda: _elapsed(started, process, log, r" ready\.\n"), "the worker isn't ready", 60)
     finally:
-        stop(process, [(2, 30.0)])
+        stop(process, [(signal.SIGINT, 30.0)])
     return {"up": up, "worker": worker}
 
 
@@ -109,7 +110,7 @@ def _elapsed(started: float, process: subprocess.Popen[bytes], file: Path, words
 
 
 def _servers_alone() -> dict[str, float]:
-    seconds = {}
+    seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         postgres = EmbeddedPostgres(Path(folder) / "postgres")
         try:

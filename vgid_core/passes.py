@@ -6,7 +6,7 @@ A frozen weight has no gradient, so a way back costs what a way forward does.
 from __future__ import annotations
 
 from vgid_core.config import UnlearnConfig
-from vgid_core.methods import AnyMethod, GradientAscent, Vgid, VgidAlias
+from vgid_core.methods import GradientAscent
 
 STUDENT_PASSES = 2  # a pair and step: there and back
 
@@ -24,14 +24,4 @@ def run_passes(config: UnlearnConfig, forget_pairs: int) -> int:
     forget = training.steps * training.forget_batch_size
     kept = training.retain_weight > 0 and not isinstance(config.method, GradientAscent)
     retain = training.steps * training.retain_batch_size if kept else 0
-    return STUDENT_PASSES * (forget + retain) + teacher_passes(config.method, forget, forget_pairs)
-
-
-def teacher_passes(method: AnyMethod, drawn: int, forget_pairs: int) -> int:
-    """Over disturbed forget pairs, in a whole run: its batches hold `drawn`, of `forget_pairs` different ones."""
-    met = min(drawn, forget_pairs)
-    if isinstance(method, VgidAlias):
-        return method.draws * met
-    if isinstance(method, Vgid):
-        return drawn if method.fixed_draws is None else min(drawn, method.fixed_draws * met)
-    return 0
+    return STUDENT_PASSES * (forget + retain) + config.method.teacher_passes(forget, forget_pairs)

@@ -13,7 +13,7 @@ from vgid_core.distiller import Distiller
 from vgid_core.methods import Run
 from vgid_core.packed_model import Exchange, PackedModel
 from vgid_core.packed_path import PackedPath
-from vgid_core.passes import PASSES_WORTH_COMPILING, STUDENT_PASSES, run_passes, teacher_passes
+from vgid_core.passes import PASSES_WORTH_COMPILING, STUDENT_PASSES, run_passes
 
 FORGET, RETAIN = pair_set("forget", 5), pair_set("retain", 6, first_picture=50)
 STEPS, BATCH = 3, 4
@@ -47,7 +47,7 @@ def ways_forward(base: BaseModel, settings: UnlearnConfig, monkeypatch: pytest.M
     monkeypatch.setattr(PackedModel, "states", counting)
     path = PackedPath(base)
     trainer = Distiller(path, attach_adapter(base, settings.lora), settings)
-    updates = settings.method.begin(Run(base, path, settings.training, settings.seed, RETAIN))
+    updates = settings.method.begin(Run(base, path, settings.training, settings.seed, FORGET, RETAIN))
     rng = random.Random(0)
     forget, retain = draw_batches(FORGET, BATCH, rng), draw_batches(RETAIN, BATCH, rng)
     for _ in range(STEPS):
@@ -62,7 +62,7 @@ def test_as_many_pairs_go_through_the_decoder_as_were_told(
 ) -> None:
     settings = config(method)
     drawn = STEPS * BATCH
-    taught = teacher_passes(settings.method, drawn, len(FORGET))
+    taught = settings.method.teacher_passes(drawn, len(FORGET))
     students = (run_passes(settings, len(FORGET)) - taught) // STUDENT_PASSES
     assert ways_forward(base, settings, monkeypatch) == students + taught
 

@@ -51,6 +51,10 @@ class Method(Strict):
         and the base, but never on the student's weights, and computing a loss changes nothing in it.
         """
 
+    def teacher_passes(self, drawn: int, forget_pairs: int) -> int:
+        """Of teachers over disturbed forget pairs, in a run whose batches hold `drawn`, of `forget_pairs` different."""
+        return 0
+
     def reach(self, layers: int) -> int:
         """How many of the decoder's layers, counted from the first, its loss can train: those above get no adapter."""
         return layers

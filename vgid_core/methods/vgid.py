@@ -54,6 +54,10 @@ class Vgid(Taught):
         """As `Taught.fixed_draws`; as many as `noise_draws` says, if it does."""
         return self.noise_draws if self.noise_draws is not None and self.perturbation.is_random else super().fixed_draws
 
+    def teacher_passes(self, drawn: int, forget_pairs: int) -> int:
+        """As `Method.teacher_passes`: one each time a pair is drawn, unless its teacher's answers repeat."""
+        return drawn if self.fixed_draws is None else min(drawn, self.fixed_draws * min(drawn, forget_pairs))
+
     @property
     def row_by_row(self) -> bool:
         """As `Method.row_by_row`."""

@@ -39,7 +39,7 @@ class VgidAlias(Taught):
 
     name: Literal["vgid-alias"] = "vgid-alias"
     draws: int = Field(
-        default=6, ge=1, le=256, description="teachers that are asked about a pair, once a run: images, aliases"
+        default=5, ge=1, le=256, description="teachers that are asked about a pair, once a run: images, aliases"
     )
     instructed_share: float = Field(
         default=0.5,
@@ -81,6 +81,10 @@ class VgidAlias(Taught):
             return made
 
         return updates
+
+    def teacher_passes(self, drawn: int, forget_pairs: int) -> int:
+        """As `Method.teacher_passes`."""
+        return self.draws * min(drawn, forget_pairs)
 
     def hears_instruction(self, draw: int) -> bool:
         """Whether the teacher of this number (from 0) gets the instruction: that share of them do."""
