@@ -58,7 +58,7 @@ class VgidAlias(Taught):
         description="a token that more than this share of the retain set's answers holds tells of nobody, and stays",
     )
     likelihood_weight: float = Field(
-        default=1.0, ge=0, le=100, description="w: of the true tokens' likelihood against the divergence"
+        default=0.5, ge=0, le=100, description="w: of the true tokens' likelihood against the divergence"
     )
 
     @model_validator(mode="after")
