@@ -56,6 +56,9 @@ class AnswerPath(Protocol):
     def answer_ids(self, answer: str) -> list[int]:
         """Tokens of the answer, its end of turn among them."""
 
+    def keep(self, lessons: Sequence[Lesson]) -> None:
+        """Computes together what the teacher says on lessons that come again, where it is kept; else nothing."""
+
     def recall(self, compute: Callable[[], object]) -> None:
         """Leaves behind for later what `compute` would, which calls this path: no more is computed than that."""
 

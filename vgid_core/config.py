@@ -53,7 +53,7 @@ class TrainingConfig(Strict):
     """
 
     steps: int = Field(
-        default=100,
+        default=96,
         ge=1,
         le=5000,
         description="how many; the learning rate's schedule ends with them. At most so many, where `epochs` are given",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import torch
 from peft import PeftModel
@@ -33,6 +34,7 @@ from vgid_core.paths import choose_path, telling_pairs
 log = logging.getLogger(__name__)
 
 _MOST_COMPILATIONS = 64
+_STEPS_SEEN = 4  # whose retain targets are computed together
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,8 @@ def distil(
             path = choose_path(base, pairs, config.lora, compiler, rounding, by_row)
             trainer = Distiller(path, student, config, learning_rate(config.training, forget, retain))
             student.train(config.lora.dropout > 0)
-            updates = config.method.begin(Run(base, path, config.training, config.seed, forget, retain))
-            loop = _Loop(trainer, updates, config, watch, checkpoints)
+            given = Run(base, path, config.training, config.seed, forget, retain)
+            loop = _Loop(trainer, config.method.begin(given), given.coming, config, watch, checkpoints)
             resumed_after, steps = loop.run(forget, retain, on_step)
     reason = "targets-held" if watch is not None and watch.held else "steps-done"
     return Distilled(student.eval(), path.name, steps, reason, trainer.micro_batch_size, resumed_after)
@@ -108,6 +110,7 @@ class _Loop:
 
     trainer: Distiller
     updates: Updates
+    coming: list[Pair]
     config: UnlearnConfig
     watch: Watch | None
     checkpoints: Checkpoints | None
@@ -119,7 +122,7 @@ class _Loop:
         if training.epochs is not None:
             draw = partial(draw_epochs, steps=training.steps_per_epoch(len(forget), len(retain)))
         forget_batches = draw(forget, training.forget_batch_size, random.Random(seed))
-        retain_batches = draw(retain, training.retain_batch_size, random.Random(seed + 1))
+        retain_batches = self._announced(draw(retain, training.retain_batch_size, random.Random(seed + 1)))
         done = begun = self._restore()
         for _ in range(begun):
             for update in self.updates(next(forget_batches), next(retain_batches)):
@@ -135,6 +138,15 @@ class _Loop:
                 self.watch.after(done)
             self._save(done)
         return begun, done
+
+    def _announced(self, batches: Iterator[list[Pair]]) -> Iterator[list[Pair]]:
+        """The same batches; in a run of one process, whose they all are, some of them are seen in `coming` before."""
+        left = self.config.training.steps
+        while some := list(islice(batches, min(left, _STEPS_SEEN))):
+            left -= len(some)
+            if processes.count() == 1:
+                self.coming[:] = [pair for batch in some for pair in batch]
+            yield from some
 
     def _step(self, forget: Sequence[Pair], retain: Sequence[Pair]) -> StepLoss:
         leading: dict[Role, float] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -38,6 +39,14 @@ class PackedPath:
     def answer_ids(self, answer: str) -> list[int]:
         """As `AnswerPath.answer_ids`."""
         return self._model.answer_ids(answer)
+
+    def keep(self, lessons: Sequence[Lesson]) -> None:
+        """As `AnswerPath.keep`. Not where layers are compiled: longer rows would be compiled anew."""
+        states = sum(len(self.answer_ids(lesson.pair.answer)) for lesson in lessons) * self._model.head.shape[1]
+        if self.compiled or not self._targets.has_room(states * self._model.head.element_size()):
+            return
+        with suppress(torch.OutOfMemoryError):  # then they are computed later, fewer at a time
+            self._teacher(lessons)
 
     @torch.no_grad()
     def recall(self, compute: Callable[[], object]) -> None:

@@ -35,6 +35,9 @@ class PlainPath:
         """As `AnswerPath.answer_ids`."""
         return self._encoder.answer_ids(answer)
 
+    def keep(self, lessons: Sequence[Lesson]) -> None:
+        """As `AnswerPath.keep`: nothing is kept here."""
+
     def recall(self, compute: Callable[[], object]) -> None:
         """As `AnswerPath.recall`: nothing is kept here."""
 

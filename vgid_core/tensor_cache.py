@@ -27,6 +27,10 @@ class TensorCache:
             # Pinned, a tensor comes back to its accelerator without anybody waiting for it.
             self._kept[key] = kept.cpu().pin_memory() if kept.is_cuda else kept.cpu().clone()
 
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more would be kept."""
+        return size <= self._room
+
     def clear(self) -> None:
         """Forgets all of them."""
         self._room = self._most

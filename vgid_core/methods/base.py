@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from vgid_core.lessons import Updates
@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from vgid_core.answer_path import AnswerPath
     from vgid_core.base_model import BaseModel
     from vgid_core.config import TrainingConfig
-    from vgid_core.data import PairSet
+    from vgid_core.data import Pair, PairSet
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a method is given: student and teacher, by way of `path`, the weights of the two roles, both sets."""
+    """What a method is given: student and teacher, by way of `path`, the weights of the two roles, both sets.
+
+    coming: at times, the retain pairs of the next steps, this one's among them; whoever has used them clears it.
+    """
 
     base: BaseModel
     path: AnswerPath
@@ -26,6 +29,7 @@ class Run:
     seed: int
     forget: PairSet
     retain: PairSet
+    coming: list[Pair] = field(default_factory=list)
 
 
 class Method(Strict):

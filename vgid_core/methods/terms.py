@@ -36,7 +36,15 @@ def rehearsed(run: Run, retain: Sequence[Pair]) -> Term:
 
 def kept(run: Run, retain: Sequence[Pair]) -> Term:
     """beta * KL(p_base || p_theta) on a retain batch."""
-    return Term.of("retain", lessons_of(retain), run.training.retain_weight, run.path.divergence)
+    return Term.of("retain", kept_lessons(run, retain), run.training.retain_weight, run.path.divergence)
+
+
+def kept_lessons(run: Run, retain: Sequence[Pair]) -> list[Lesson]:
+    """Of a retain batch, to whose pairs the base's own answers are the targets: those of coming steps are kept, too."""
+    if run.coming:
+        run.path.keep(lessons_of(run.coming))
+        run.coming.clear()
+    return lessons_of(retain)
 
 
 def joint(run: Run, forget: Term, retain: Term) -> list[Update]:

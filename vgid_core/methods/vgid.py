@@ -11,6 +11,7 @@ from vgid_core.data import Pair
 from vgid_core.lessons import Lesson, Role, Term, Update, Updates
 from vgid_core.methods.base import Run
 from vgid_core.methods.taught import Taught
+from vgid_core.methods.terms import kept_lessons
 
 
 class Vgid(Taught):
@@ -73,8 +74,7 @@ class Vgid(Taught):
         def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
             made: list[Update] = [[self._term(run, "forget", teacher.lessons(forget), training.forget_weight)]]
             if training.retain_weight > 0:
-                lessons = [Lesson.retain(pair) for pair in retain]
-                made.append([self._term(run, "retain", lessons, training.retain_weight)])
+                made.append([self._term(run, "retain", kept_lessons(run, retain), training.retain_weight)])
             return made
 
         return updates
