@@ -24,13 +24,13 @@ def config(name: str) -> UnlearnConfig:
 
 @pytest.mark.parametrize("name", ["vgid", "vgid-alias", "kl-min"])
 def test_the_losses_are_those_of_targets_that_are_computed_step_by_step(
-    base_folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    tiny_folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[list[float | None]] = []
     for seen in (1, 4):
         monkeypatch.setattr(loop, "_STEPS_SEEN", seen)
         told.append([])
-        base = load_base(str(base_folder), config(name))
+        base = load_base(str(tiny_folder), config(name))
         distil(base, FORGET, RETAIN, config(name), lambda step, loss: told[-1].append(loss.retain))
     assert told[0] == pytest.approx(told[1], rel=1e-3, abs=1e-6)
 
