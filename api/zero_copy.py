@@ -59,10 +59,12 @@ async def _copy(transport: asyncio.Transport, file: int, offset: int, count: int
     try:
         while transport.get_write_buffer_size():  # the head, and what a slow client hasn't read of the last answer
             await _writable(transport, connection)
+        read = offset
         while count:
             part = min(count, _PART_BYTES)
-            if not _in_memory(file, offset, part):
+            if offset + part > read and not _in_memory(file, offset, part):
                 await anyio.to_thread.run_sync(os.pread, file, part, offset)
+                read = offset + part
             sent = _sent_now(connection, file, offset, part)
             offset, count = offset + sent, count - sent
             await (asyncio.sleep(0) if sent == part else _writable(transport, connection))

@@ -18,6 +18,7 @@ from vgid_core.data import PairSet
 from vgid_core.distil import StepLoss, distil
 from vgid_core.errors import OutOfMemory
 from vgid_core.evaluate import Metric, evaluate
+from vgid_core.methods import Run
 from vgid_core.paths import choose_path, telling_pairs
 from vgid_core.run import UnlearnSpec, measured_sets
 
@@ -115,7 +116,7 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
     count = sum(parameter.numel() for parameter in trained)
     size = sum(parameter.nbytes for parameter in trained)
     copies = 2 if base.dtype == torch.float32 else 3
-    preparation = steps.preparation(len(sets[0]))
+    preparation = _prepared(base, path, sets[0], sets[1], spec.config)
     return Estimate(
         device=torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else "cpu",
         dtype=str(base.dtype).removeprefix("torch."),
@@ -159,16 +160,30 @@ def _asked(
     return metrics, seconds * whole / asked, peak
 
 
+def _prepared(base: BaseModel, path: AnswerPath, forget: PairSet, retain: PairSet, config: UnlearnConfig) -> float:
+    """Seconds of what the method computes once for each forget pair that its batches hold, told from some of them."""
+    some = PairSet.of(forget.name, forget.pairs[:_PAIRS_ASKED])
+    taken = 0.0
+    for _ in range(2):  # the first finds nothing ready
+        updates = config.method.begin(Run(base, path, config.training, config.seed, some, retain))
+        started = time.monotonic()
+        updates(some.pairs, retain.pairs[:1])
+        if base.device.type == "cuda":
+            torch.cuda.synchronize(base.device)
+        taken = time.monotonic() - started
+    drawn = config.training.steps * config.training.forget_batch_size
+    return taken * min(len(forget), drawn) / len(some)
+
+
 class _Steps:
     """A few of a run's own steps: how long they take and what they need on top of the weights.
 
     They go over two batches of forget pairs again and again, so that what a method computes once for each pair is in
-    the first two alone. The first has all else to get ready besides; the second tells what that costs.
+    the first two alone, which don't count; what that costs is told by `_prepared`.
     """
 
     def __init__(self, base: BaseModel) -> None:
         self._base = base
-        self._prepared = 0
         self._ended: list[float] = []
         self._kept = _KeptTensors(base)
         self._counting = ExitStack()
@@ -178,7 +193,6 @@ class _Steps:
         """Makes the steps: fewer of them where they are long."""
         steps = min(config.training.steps, _STEPS_TIMED)
         few = PairSet.of(forget.name, forget.pairs[: 2 * config.training.forget_batch_size])
-        self._prepared = max(0, len(few) - config.training.forget_batch_size)
         short = config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})
         with self._counting:
             if not self.measured:
@@ -203,12 +217,6 @@ class _Steps:
     def seconds(self) -> float:
         """Of a step that finds everything ready."""
         return median(self.steady)
-
-    def preparation(self, pairs: int) -> float:
-        """Seconds of what is computed once for each of so many forget pairs: none where steps were too few to tell."""
-        if len(self._taken) < 3 or not self._prepared:
-            return 0.0
-        return max(0.0, self._taken[1] - self.seconds) * pairs / self._prepared
 
     @property
     def _taken(self) -> list[float]:

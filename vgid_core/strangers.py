@@ -44,7 +44,7 @@ class Stranger:
 class Strangers:
     """For each pair what a method's teachers say after aliases of its answer; asked once a run, a batch at a time.
 
-    By draws of a seed of their own: they don't depend on the training.
+    By generators of their own: they don't depend on the training.
     """
 
     def __init__(self, method: VgidAlias, run: Run) -> None:
@@ -70,7 +70,8 @@ class Strangers:
             try:
                 found = self._asked([lessons[part] for lessons in drawn])
             except torch.OutOfMemoryError:
-                if self._at_once == 1:
+                # Processes that pass through a shared base in step can't begin anew one by one.
+                if self._at_once == 1 or self._run.base.sharded:
                     raise
                 found = None
             if found is None:  # outside of the handler, whose frames hold the tensors that filled the memory

@@ -40,6 +40,21 @@ def test_memory_is_that_of_the_model_at_hand(tiny_folder: Path, tmp_path: Path, 
     assert not (tmp_path / "out").exists()
 
 
+def test_the_time_of_asking_teachers_is_told_apart_and_only_where_they_are_asked_once(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    forget, retain = pair_set("forget", 8), pair_set("retain", 6, first_picture=20)
+    told = []
+    for method in ({"name": "vgid-alias", "draws": 64}, {"name": "graddiff"}):
+        config = UnlearnConfig.model_validate({**CONFIG.model_dump(), "method": method})
+        found = estimate(
+            UnlearnSpec(str(tiny_folder), "tiny", forget, retain, tmp_path / "out", config=config)
+        ).duration
+        assert found.total >= found.preparation + 50 * found.step
+        told.append(found.preparation)
+    assert told[0] > 10 * told[1], "64 teachers of 8 pairs against none"
+
+
 def test_smaller_micro_batches_keep_less(tiny_folder: Path, tmp_path: Path) -> None:
     forget = pair_set("forget", 4)
     large, small = (foretold(tiny_folder, tmp_path, forget, size).memory.activations for size in (4, 2))

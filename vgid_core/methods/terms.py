@@ -41,9 +41,10 @@ def kept(run: Run, retain: Sequence[Pair]) -> Term:
 
 def kept_lessons(run: Run, retain: Sequence[Pair]) -> list[Lesson]:
     """Of a retain batch, to whose pairs the base's own answers are the targets: those of coming steps are kept, too."""
-    if run.coming:
-        run.path.keep(lessons_of(run.coming))
-        run.coming.clear()
+    at_once = 2 * run.training.micro_batch_size  # without gradients there is room for more
+    for start in range(0, len(run.coming), at_once):
+        run.path.keep(lessons_of(run.coming[start : start + at_once]))
+    run.coming.clear()
     return lessons_of(retain)
 
 
