@@ -45,7 +45,7 @@ class VgidAlias(Taught):
         default=0.5,
         ge=0,
         le=1,
-        description="of the teachers, those that get the instruction. With it they refuse more surely than the model "
+        description="of the teachers, rounded down, those that get the instruction. With it they refuse more surely than the model "
         "does before a stranger, which tells who was forgotten",
     )
     blended_photos: int = Field(
