@@ -68,7 +68,7 @@ def interrupted(model: Path, folder: Path, settings: UnlearnConfig, stop_at: int
     [
         {"method": {"perturbation": {"kind": "gaussian"}}},
         {"method": {"name": "vgid", "noise_draws": 2}},
-        {"method": {"perturbation": {"kind": "diffusion", "strength": 100, "final_strength": 900}}},
+        {"method": {"name": "vgid", "perturbation": {"kind": "diffusion", "strength": 100, "final_strength": 900}}},
         {"preset": "public-code", "training": {"steps": 5, "epochs": 5, "learning_rate": 3e-3}},
         {"lora": {"dropout": 0.2}, "training": TRAINING | {"epochs": 9, "schedule": "per-epoch"}},
         {"dtype": "bfloat16", "method": {"name": "npo"}},
