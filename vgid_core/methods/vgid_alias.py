@@ -45,8 +45,8 @@ class VgidAlias(Taught):
         default=0.5,
         ge=0,
         le=1,
-        description="of the teachers, rounded down, those that get the instruction. With it they refuse more surely than "
-        "the model does before a stranger, which tells who was forgotten",
+        description="of the teachers, rounded down, those that get the instruction. With it they refuse more "
+        "surely than the model does before a stranger, which tells who was forgotten",
     )
     blended_photos: int = Field(
         default=3, ge=1, le=64, description="photos of the retain set whose mean the other teachers see: nobody's photo"
