@@ -82,6 +82,11 @@ class TrainingConfig(Strict):
         default=False, description="frozen weights in 8-bit floats while distilling: faster on recent accelerators"
     )
 
+    @property
+    def teacher_batch_size(self) -> int:
+        """Pairs that teachers are asked about at once: without gradients there is room for more."""
+        return 2 * self.micro_batch_size
+
     @model_validator(mode="after")
     def _epochs_to_go_by(self) -> Self:
         if self.schedule == "per-epoch" and self.epochs is None:

@@ -51,7 +51,7 @@ class Strangers:
         self._method = method
         self._run = run
         self._teacher = AliasTeacher(method, run, run.seed)
-        self._at_once = 2 * run.training.micro_batch_size  # without gradients there is room for more
+        self._at_once = run.training.teacher_batch_size
         self._known: dict[_Key, Stranger] = {}
         self._warned = False
 

@@ -237,6 +237,12 @@ def test_teachers_are_asked_smaller_parts_where_memory_does_not_suffice(base: Ba
         assert torch.allclose(one, other, atol=1e-4)
 
 
+def test_a_process_that_shares_the_base_does_not_try_again_alone(base: BaseModel) -> None:
+    shared = replace(base, sharded=True)
+    with pytest.raises(torch.OutOfMemoryError):
+        strangers_of(shared, SmallMemory(base), config()).meet(FORGET.pairs)
+
+
 class SmallMemory(PackedPath):
     def teacher_logits(self, lessons: Sequence[Lesson]) -> torch.Tensor:
         if len(lessons) > 2:

@@ -41,7 +41,7 @@ def kept(run: Run, retain: Sequence[Pair]) -> Term:
 
 def kept_lessons(run: Run, retain: Sequence[Pair]) -> list[Lesson]:
     """Of a retain batch, to whose pairs the base's own answers are the targets: those of coming steps are kept, too."""
-    at_once = 2 * run.training.micro_batch_size  # without gradients there is room for more
+    at_once = run.training.teacher_batch_size
     for start in range(0, len(run.coming), at_once):
         run.path.keep(lessons_of(run.coming[start : start + at_once]))
     run.coming.clear()
