@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Run:
     """What a method is given: student and teacher, by way of `path`, the weights of the two roles, both sets.
 
-    coming: at times, the retain pairs of the next steps, this one's among them; whoever has used them clears it.
+    coming: the retain pairs of the next few steps, this one's among them, which a loop of one process puts there before
+    the first of these steps; else empty. What computes something for all of them clears it.
     """
 
     base: BaseModel
