@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import anyio.to_thread
@@ -54,26 +57,40 @@ async def _copy(transport: asyncio.Transport, file: int, offset: int, count: int
     """Has the kernel send `count` bytes of the file. Raises ConnectionError when the client has gone, and OSError."""
     if transport.is_closing():
         raise ConnectionResetError
-    # asyncio lets nobody wait for a transport's own descriptor
-    connection = os.dup(transport.get_extra_info("socket").fileno())
     try:
-        while transport.get_write_buffer_size():  # the head, and what a slow client hasn't read of the last answer
-            await _writable(transport, connection)
-        read = offset
-        while count:
-            part = min(count, _PART_BYTES)
-            if offset + part > read and not _in_memory(file, offset, part):
-                await anyio.to_thread.run_sync(os.pread, file, part, offset)
-                read = offset + part
-            sent = _sent_now(connection, file, offset, part)
-            offset, count = offset + sent, count - sent
-            await (asyncio.sleep(0) if sent == part else _writable(transport, connection))
+        # asyncio lets nobody wait for a transport's own descriptor
+        with transport.get_extra_info("socket").dup() as connection, _whole_segments(connection):
+            while transport.get_write_buffer_size():  # the head, and what a slow client hasn't read of the last answer
+                await _writable(transport, connection)
+            read = offset
+            while count:
+                part = min(count, _PART_BYTES)
+                if offset + part > read and not _in_memory(file, offset, part):
+                    await anyio.to_thread.run_sync(os.pread, file, part, offset)
+                    read = offset + part
+                sent = _sent_now(connection, file, offset, part)
+                offset, count = offset + sent, count - sent
+                await (asyncio.sleep(0) if sent == part else _writable(transport, connection))
     except ConnectionError:
         transport.abort()
         await asyncio.sleep(0)  # uvicorn hears of it before the application ends
         raise
+
+
+@contextmanager
+def _whole_segments(connection: socket.socket) -> Iterator[None]:
+    """Has TCP keep what doesn't fill a segment until the block ends: sendfile takes a third less time so.
+
+    The kernel hands a file on in runs of 16 pages, and uvicorn's connections (TCP_NODELAY) push after each.
+    """
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        yield
+        return
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    try:
+        yield
     finally:
-        os.close(connection)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
 
 def _in_memory(file: int, offset: int, count: int) -> bool:
@@ -84,10 +101,10 @@ def _in_memory(file: int, offset: int, count: int) -> bool:
         return False
 
 
-def _sent_now(connection: int, file: int, offset: int, count: int) -> int:
+def _sent_now(connection: socket.socket, file: int, offset: int, count: int) -> int:
     """How many bytes the connection took at once. Raises OSError where the file has ended."""
     try:
-        sent = os.sendfile(connection, file, offset, count)
+        sent = os.sendfile(connection.fileno(), file, offset, count)
     except BlockingIOError:
         return 0
     if sent == 0:
@@ -95,7 +112,7 @@ def _sent_now(connection: int, file: int, offset: int, count: int) -> int:
     return sent
 
 
-async def _writable(transport: asyncio.Transport, connection: int) -> None:
+async def _writable(transport: asyncio.Transport, connection: socket.socket) -> None:
     """Waits until the connection takes bytes again. Raises ConnectionResetError when it is no more."""
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     loop.add_writer(connection, ready.set)
