@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -32,12 +32,20 @@ log = logging.getLogger(__name__)
 FEATURE_BYTES = 4 * 1024**3
 
 
+class Prompt(NamedTuple):
+    """A question's prompt: ids [length], what the positions depend on besides, and where its image has ended."""
+
+    ids: Tensor
+    extras: dict[str, Tensor]
+    image_end: int
+
+
 @dataclass(frozen=True)
 class BaseModel:
     """A loaded model with its processor wrapped as an encoder. `digest` names weights and config (sha256, hex).
 
     Adapters are put into `model` in place, by `attach_adapter`, which notes them in `adapted`. `features` keeps what
-    the frozen vision side made of each image, `prompts` the tokens of each (image size, question) and what goes along,
+    the frozen vision side made of each image, `prompts` of each (image size, question) the tokens,
     `version` what its files looked like when they were read. `sharded`: of the decoder's layers it holds a share alone.
     """
 
@@ -47,9 +55,7 @@ class BaseModel:
     dtype: torch.dtype
     digest: str
     features: TensorCache = field(default_factory=lambda: TensorCache(FEATURE_BYTES), repr=False)
-    prompts: dict[tuple[tuple[int, int], str], tuple[Tensor, dict[str, Tensor]]] = field(
-        default_factory=dict, repr=False
-    )
+    prompts: dict[tuple[tuple[int, int], str], Prompt] = field(default_factory=dict, repr=False)
     adapted: list[BaseTunerLayer] = field(default_factory=list, repr=False)
     version: object = field(default=None, repr=False)
     sharded: bool = False

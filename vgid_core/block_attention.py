@@ -13,17 +13,20 @@ from vgid_core.packing import Packed
 
 NAME = "vgid_groups"
 
-GroupMasks = list[tuple[slice, Tensor]]
+GroupMasks = list[Tensor]
 
 
 def group_masks(packed: Packed, dtype: torch.dtype) -> GroupMasks:
-    """For each group, where it lies and what attention adds to its scores, [1, 1, length, length]: 0 or -inf."""
+    """For each group what attention adds to its scores, [1, 1, length, length]: 0 or -inf.
+
+    The groups are all there is of the row, one after the other: it has no padding.
+    """
     masks = []
     for start, stop in packed.spans:
         places = torch.arange(start, stop, device=packed.ids.device)
         sees = packed.sees(places[:, None], places[None, :])
         mask = torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, float("-inf"))
-        masks.append((slice(start, stop), mask[None, None]))
+        masks.append(mask[None, None])
     return masks
 
 
@@ -37,9 +40,12 @@ def _attend(
     **options: Any,
 ) -> tuple[Tensor, None]:
     """What Transformers calls in place of its own attention: query, key, value [1, heads, length, width]."""
+    # split, not sliced: the gradient is then one concatenation, and not a row of zeros for each group
+    lengths = [mask.shape[-1] for mask in groups]
+    split = [states.split(lengths, dim=2) for states in (query, key, value)]
     parts = [
-        sdpa_attention_forward(module, query[:, :, at], key[:, :, at], value[:, :, at], mask, **options)[0]
-        for at, mask in groups
+        sdpa_attention_forward(module, *states, mask, **options)[0]
+        for *states, mask in zip(*split, groups, strict=True)
     ]
     return torch.cat(parts, dim=1), None
 

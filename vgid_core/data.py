@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# Without one of these a PNG says nothing of its orientation, and to ask Pillow for it decodes the whole picture.
+_PNG_ORIENTATION = (b"eXIf", b"exif", b"xmp")
+
 
 class DataError(ValueError):
     """A set that can't be used. `field` names the place, e.g. 'forget[3].image'; the text holds no personal data."""
@@ -50,7 +53,8 @@ class EncodedImage:
         try:
             with pil.open(io.BytesIO(self.data)) as picture:
                 width, height = picture.size
-                lies_down = picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+                turned = picture.format != "PNG" or any(mark in self.data for mark in _PNG_ORIENTATION)
+                lies_down = turned and picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
         except (OSError, ValueError, SyntaxError, pil.DecompressionBombError) as error:
             raise DataError("not a readable image", "image") from error
         return (height, width) if lies_down else (width, height)

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import Cache
 
 from vgid_core import block_attention
-from vgid_core.base_model import BaseModel, layer_outputs
+from vgid_core.base_model import BaseModel, Prompt, layer_outputs
 from vgid_core.data import EncodedImage
 from vgid_core.errors import ModelNotSupported
 from vgid_core.image_features import VisionSide
@@ -213,8 +213,8 @@ class PackedModel:
 
     def length(self, exchange: Exchange) -> tuple[int, int]:
         """Tokens up to the image's end, which exchanges on the same image share at least, and those after it."""
-        row = self._row(exchange)
-        return row.image_end, len(row.ids) - row.image_end
+        prompt = self._prompt(exchange)
+        return prompt.image_end, len(prompt.ids) + len(self._answer(exchange)) - prompt.image_end
 
     @property
     def head(self) -> Tensor:
@@ -232,18 +232,21 @@ class PackedModel:
         return self._base.encoder.answer_ids(answer)
 
     def _row(self, exchange: Exchange) -> Row:
-        prompt, extras = self._prompt(exchange.image.size, exchange.question)
-        ids = torch.cat([prompt, torch.tensor(exchange.heard or self.answer_ids(exchange.answer))])
-        image_end = int((prompt == self._image_token).nonzero()[-1]) + 1
-        return Row(ids, self._positions(ids, extras), len(prompt), image_end)
+        prompt = self._prompt(exchange)
+        ids = torch.cat([prompt.ids, torch.tensor(self._answer(exchange))])
+        return Row(ids, self._positions(ids, prompt.extras), len(prompt.ids), prompt.image_end)
 
-    def _prompt(self, size: tuple[int, int], question: str) -> tuple[Tensor, dict[str, Tensor]]:
-        """The prompt's tokens and what the positions depend on besides, for any image of this size."""
-        key = (size, question)
+    def _answer(self, exchange: Exchange) -> Sequence[int]:
+        return exchange.heard or self.answer_ids(exchange.answer)
+
+    def _prompt(self, exchange: Exchange) -> Prompt:
+        """The same for any image of this size."""
+        size, question = key = exchange.image.size, exchange.question
         if key not in self._base.prompts:
             inputs = self._base.encoder.prompts([Image.new("RGB", size)], [question])
             extras = {name: value.cpu() for name, value in inputs.items() if name in self._position_inputs}
-            self._base.prompts[key] = inputs["input_ids"][0].cpu(), extras
+            ids = inputs["input_ids"][0].cpu()
+            self._base.prompts[key] = Prompt(ids, extras, int((ids == self._image_token).nonzero()[-1]) + 1)
         return self._base.prompts[key]
 
     def _positions(self, ids: Tensor, extras: dict[str, Tensor]) -> Tensor:

@@ -128,6 +128,8 @@ def _shared_prefix(rows: Sequence[Row]) -> int:
     """How many leading tokens and positions all rows have in common, at least one prompt token left to each."""
     limit = min(row.prompt_length for row in rows) - 1
     first = rows[0]
+    if len(rows) == 1:
+        return limit
     agree = torch.ones(limit, dtype=torch.bool)
     for row in rows[1:]:
         agree &= row.ids[:limit] == first.ids[:limit]

@@ -260,8 +260,8 @@ def test_the_masks_of_both_kinds_of_attention_say_who_sees_whom() -> None:
     sparse = sparse_mask(packed).mask_mod(torch.tensor(0), torch.tensor(0), places[:, None], places[None, :])
     assert torch.equal(sparse, everybody(packed))
     blocks = torch.zeros_like(sparse)
-    for at, mask in group_masks(packed, torch.float32):
-        blocks[at, at] = mask[0, 0] == 0
+    for (start, stop), mask in zip(packed.spans, group_masks(packed, torch.float32), strict=True):
+        blocks[start:stop, start:stop] = mask[0, 0] == 0
     used = packed.group != PADDING
     assert torch.equal(blocks[used], everybody(packed)[used])
 
