@@ -27,10 +27,13 @@ class Likeliest:
     @classmethod
     def of(cls, probabilities: Tensor, most: int = MOST_KEPT) -> Likeliest:
         """The likeliest of whole distributions, [positions, vocabulary], on the host."""
-        kept, ids = probabilities.float().topk(min(most, probabilities.shape[-1]), dim=-1)
+        vocabulary = probabilities.shape[-1]
+        if vocabulary <= most:
+            ids = torch.arange(vocabulary, dtype=torch.int32).expand(probabilities.shape)
+            return cls(ids, probabilities.float().cpu())
+        kept, ids = probabilities.float().topk(most, dim=-1)
         mass = kept.sum(-1, keepdim=True)
-        left_out = 0.0 if kept.shape[-1] == probabilities.shape[-1] else max(0.0, 1 - float(mass.min()))
-        return cls(ids.int().cpu(), (kept / mass).cpu(), left_out)
+        return cls(ids.int().cpu(), (kept / mass).cpu(), max(0.0, 1 - float(mass.min())))
 
     @classmethod
     def joined(cls, parts: Sequence[Likeliest]) -> Likeliest:
