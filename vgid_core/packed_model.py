@@ -18,6 +18,7 @@ from vgid_core.base_model import BaseModel, Prompt, layer_outputs
 from vgid_core.data import EncodedImage
 from vgid_core.errors import ModelNotSupported
 from vgid_core.image_features import VisionSide
+from vgid_core.last_layer import computed_at
 from vgid_core.lessons import Shown
 from vgid_core.packing import Packed, Row, pack, sparse_mask
 
@@ -94,8 +95,10 @@ class PackedModel:
         places = torch.cat(layout.predicts).to(self._base.device)
         if self._only_lays_out and not kept:
             return self.head.new_zeros(len(places), self.head.shape[1])
-        with self._last_mlp_at(places):
+        if self._compiled:
             return self.hidden(layout, compiled=True)[places]
+        with computed_at(self._decoder.layers[-1], places):
+            return self.hidden(layout, asked=places)[places]
 
     def layer_states(self, exchanges: Sequence[Exchange], layer: int) -> Tensor:
         """As `states`, after the decoder layer of this number (0-based) instead of the last."""
@@ -147,8 +150,13 @@ class PackedModel:
             lengths[image] += own
         return groups
 
-    def hidden(self, layout: Layout, cache: Cache | None = None, compiled: bool = False) -> Tensor:
-        """Last hidden states, [length, hidden]. `cache` takes the keys and values, for answers that go on."""
+    def hidden(
+        self, layout: Layout, cache: Cache | None = None, compiled: bool = False, asked: Tensor | None = None
+    ) -> Tensor:
+        """Last hidden states, [length, hidden]. `cache` takes the keys and values, for answers that go on.
+
+        asked: the places whose states will be looked at, if not all.
+        """
         packed = layout.packed
         # As instance attributes, and for this call alone: generation's many shapes must not be compiled.
         layers = list(zip(self._decoder.layers, self._compiled, strict=True)) if compiled and self._compiled else []
@@ -162,29 +170,14 @@ class PackedModel:
                 attention="flex_attention" if self._sparse else block_attention.NAME,
                 cache=cache,
                 mm_encoder_outputs={"image": self._vision.as_output(layout.features)},
-                **({} if self._sparse else {"groups": block_attention.group_masks(packed, self._base.dtype)}),
+                **({} if self._sparse else {"groups": self._groups_of(packed, asked)}),
             )[0]
         finally:
             for layer, _ in layers:
                 del layer.forward
 
-    @contextmanager
-    def _last_mlp_at(self, places: Tensor) -> Iterator[None]:
-        """Within, the last layer's MLP is computed at these places alone: nobody looks at the others' states."""
-        mlp: Any = getattr(self._decoder.layers[-1], "mlp", None)
-        if mlp is None or self._compiled:
-            yield
-            return
-        whole = mlp.forward
-
-        def forward(states: Tensor) -> Tensor:
-            return torch.zeros_like(states).index_copy(1, places, whole(states[:, places]))
-
-        mlp.forward = forward
-        try:
-            yield
-        finally:
-            del mlp.forward
+    def _groups_of(self, packed: Packed, asked: Tensor | None) -> block_attention.Groups:
+        return block_attention.Groups.of(packed, self._base.dtype, len(self._decoder.layers) - 1, asked)
 
     def run(
         self,

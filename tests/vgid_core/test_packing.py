@@ -16,7 +16,7 @@ from tests.vgid_core.tiny import SENTENCES, picture, save_tiny_model
 from tests.vgid_core.tiny_qwen import save_tiny_qwen
 from vgid_core import EncodedImage, Pair, UnlearnConfig
 from vgid_core.base_model import BaseModel, attach_adapter, load_base
-from vgid_core.block_attention import group_masks
+from vgid_core.block_attention import Groups
 from vgid_core.config import LoraSettings
 from vgid_core.fused_head import linear_kl, linear_log_probability
 from vgid_core.lessons import Lesson
@@ -260,7 +260,7 @@ def test_the_masks_of_both_kinds_of_attention_say_who_sees_whom() -> None:
     sparse = sparse_mask(packed).mask_mod(torch.tensor(0), torch.tensor(0), places[:, None], places[None, :])
     assert torch.equal(sparse, everybody(packed))
     blocks = torch.zeros_like(sparse)
-    for (start, stop), mask in zip(packed.spans, group_masks(packed, torch.float32), strict=True):
+    for (start, stop), mask in zip(packed.spans, Groups.of(packed, torch.float32, last=0).masks, strict=True):
         blocks[start:stop, start:stop] = mask[0, 0] == 0
     used = packed.group != PADDING
     assert torch.equal(blocks[used], everybody(packed)[used])
