@@ -79,9 +79,9 @@ async def _copy(transport: asyncio.Transport, file: int, offset: int, count: int
 
 @contextmanager
 def _whole_segments(connection: socket.socket) -> Iterator[None]:
-    """Has TCP keep what doesn't fill a segment until the block ends: sendfile takes a third less time so.
+    """Has TCP keep what doesn't fill a segment until the block ends, as nginx's `tcp_nopush` does.
 
-    The kernel hands a file on in runs of 16 pages, and uvicorn's connections (TCP_NODELAY) push after each.
+    2 MB then take sendfile 0.64 ms instead of 1.01, to a client on the same machine (docs/performance/service.md).
     """
     if connection.family not in (socket.AF_INET, socket.AF_INET6):
         yield
