@@ -113,6 +113,24 @@ def test_an_interrupted_run_leaves_what_was_there(
     assert place.names() == beside
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            ["--method", "vgid-allias"],
+            "config.method: no method has this name; did you mean vgid-alias? There are vgid",
+        ),
+        (["--set", "method.noise_draws=4"], "config.method.noise_draws: is no setting of vgid-alias, only of vgid; "),
+    ],
+)
+def test_a_method_or_setting_that_isnt_there_is_answered_with_those_that_are(
+    place: Place, given: list[str], said: str
+) -> None:
+    result = invoke(unlearn, place.file, *given)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {place.file}: {said}")
+
+
 def test_a_failed_run_is_one_line_and_leaves_nothing(place: Place) -> None:
     model = place.folder / "no-model"
     model.mkdir()
