@@ -79,9 +79,10 @@ def unlearn(
         target = Path(run.needed("out"))
         if tensorboard is not None:
             require_tensorboard()
+        # What is wrong with the input comes first: who has mended it may well want another folder, too.
+        sets = _read(run)
         if not dry_run:
             require_free(target, overwrite)
-        sets = _read(run)
         if dry_run:
             _foretell(run, sets, target, as_json)
         else:

@@ -86,6 +86,15 @@ def test_an_adapter_is_replaced_only_when_asked_and_whole(done: Done, place: Pla
     assert {file.name for file in place.out.iterdir()} == WRITTEN
 
 
+def test_a_missing_input_isnt_hidden_behind_a_folder_that_is_taken(place: Place) -> None:
+    place.out.mkdir()
+    (place.out / "manifest.json").touch()
+    result = invoke(unlearn, place.file, "--forget", place.folder / "nope.jsonl")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: forget: no such file or folder")
+    assert "isn't empty" in invoke(unlearn, place.file).stderr
+
+
 def test_a_folder_that_holds_more_than_an_adapter_is_never_replaced(place: Place) -> None:
     (place.out / "thesis").mkdir(parents=True)
     result = invoke(unlearn, place.file, "--overwrite")
