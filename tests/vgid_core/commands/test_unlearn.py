@@ -211,3 +211,66 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(place: Place, monkeypatc
     assert result.exit_code == 0, result.output
     manifest = json.loads((place.out / "manifest.json").read_text(encoding="utf-8"))
     assert (manifest["steps"], manifest["resumed_after"]) == (4, 4)
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals, times: int = 1) -> None:
+    """The signal comes while step `step` + 1 is about to begin; 0: before any step is done."""
+
+    def show(view: live.RunView, progress: Progress) -> None:
+        if progress.phase is Phase.distilling and progress.step == step:
+            for _ in range(times):
+                signal.raise_signal(number)
+
+    monkeypatch.setattr(live.RunView, "show", show)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_early_writes_its_step_down_and_goes_on_to_the_same_adapter(
+    done: Done, place: Place, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    left = place.folder / "left"
+    with monkeypatch.context() as patched:
+        stop_at(patched, 2, number)
+        stopped = invoke(unlearn, place.file, "--checkpoint", left)
+    assert (stopped.exit_code, stopped.stdout) == (130, "")
+    assert stopped.stderr.splitlines() == [
+        "Stopping after this step; once more stops at once.",
+        f"Stopped. The same command goes on from the checkpoint in {left}.",
+    ]
+    assert "adapter" not in place.names()
+    result = invoke(unlearn, place.file, "--checkpoint", left, "--json")
+    assert result.exit_code == 0, result.output
+    manifest, alone = (
+        json.loads((out / "manifest.json").read_text(encoding="utf-8")) for out in (place.out, done.place.out)
+    )
+    assert (manifest["steps"], manifest["resumed_after"]) == (4, 2)
+    assert manifest["files"] == alone["files"], "bit for bit"
+    assert json.loads(result.stdout)["metrics"] == done.said["metrics"]
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(("step", "times"), [(0, 1), (2, 2)])
+def test_before_the_first_step_is_done_and_when_asked_twice_a_run_stops_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch, step: int, times: int
+) -> None:
+    stop_at(monkeypatch, step, signal.SIGINT, times)
+    result = invoke(unlearn, place.file, "--checkpoint", place.folder / "left")
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == "Stopped."
+    assert list((place.folder / "left").iterdir()) == []
+
+
+def test_anothers_checkpoint_is_no_reason_to_say_that_the_run_goes_on(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        stop_at(patched, 1, signal.SIGINT)
+        invoke(unlearn, place.file, "--checkpoint", place.folder / "left")
+    assert any((place.folder / "left").iterdir())
+
+    def show(view: live.RunView, progress: Progress) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(live.RunView, "show", show)
+    result = invoke(unlearn, place.file, "--checkpoint", place.folder / "left", "--seed", "9")
+    assert (result.exit_code, result.stderr) == (130, "Stopped.\n")
