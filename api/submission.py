@@ -19,7 +19,7 @@ from jobs.inputs import JobInputs, seal
 from jobs.queue import QueueUnavailable
 from jobs.repository import NewJob
 from jobs.tables import Job
-from vgid_core.config import UnlearnConfig
+from vgid_core.config import TrainingOverrides, UnlearnConfig
 
 log = logging.getLogger(__name__)
 
@@ -144,8 +144,14 @@ def _config(entry: ModelEntry, request: SubmitRequest) -> UnlearnConfig:
     try:
         return request.training.apply_to(entry.config)
     except ValidationError as error:
-        messages = {str(finding["msg"]).removeprefix("Value error, ") for finding in error.errors(include_input=False)}
-    raise InvalidRequest.of([FieldError(message, ("training",)) for message in sorted(messages)])
+        findings = error.errors(include_url=False, include_context=False, include_input=False)
+    errors = {(_asked_by(finding["loc"]), str(finding["msg"]).removeprefix("Value error, ")) for finding in findings}
+    raise InvalidRequest.of([FieldError(message, loc) for loc, message in sorted(errors)])
+
+
+def _asked_by(loc: tuple[str | int, ...]) -> tuple[str, ...]:
+    """The field of the request that set what stands at `loc` of a model's settings, as far as one alone did."""
+    return "training", *[part for part in map(str, loc) if part in TrainingOverrides.model_fields][:1]
 
 
 def _earlier_job(s: Session, client_id: UUID, idempotency_key: str, request_hash: str) -> Job | None:

@@ -10,10 +10,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from vgid_core import kernel_notice
 from vgid_core.config import TrainingOverrides, UnlearnConfig
 from vgid_core.data import DataError, EncodedImage, Pair, PairSet
 from vgid_core.errors import UnlearnError
 from vgid_core.progress import Phase, Progress
+
+kernel_notice.leave_out()
 
 if TYPE_CHECKING:
     from vgid_core.base_model import HostModel, read_base

@@ -13,7 +13,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,15 +52,19 @@ class Checkpoints:
     """The checkpoint of one run in a folder of its own, replaced at once or not at all.
 
     `identity` says what the run is, by name; a checkpoint with another one is refused. `seconds` is how long a run goes
-    on before its next checkpoint; with 0, each step leaves one.
+    on before its next checkpoint; with 0, each step leaves one. `stop` says after a step whether the run is to end with
+    it (RunStopped) once it is written down.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, str], seconds: float) -> None:
+    def __init__(
+        self, folder: Path, identity: Mapping[str, str], seconds: float, stop: Callable[[], bool] | None = None
+    ) -> None:
         """Makes the folder, for this account alone, if it isn't there."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._identity = dict(identity)
         self._seconds = seconds
+        self._stop = stop
         self._last = time.monotonic()
 
     def require_own(self) -> None:
@@ -83,6 +87,10 @@ class Checkpoints:
                 return Checkpoint(tensors={name: stored.get_tensor(name) for name in names}, **state["progress"])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise CheckpointUnusable(f"the checkpoint can't be read: {type(error).__name__}") from error
+
+    def asked_to_stop(self) -> bool:
+        """Whether the run is to end with the step that was just done."""
+        return self._stop is not None and self._stop()
 
     @property
     def due(self) -> bool:
@@ -124,6 +132,11 @@ class Checkpoints:
         names = sorted(name for name in {*theirs, *self._identity} if theirs.get(name) != self._identity.get(name))
         if names:
             raise CheckpointUnusable(f"the checkpoint is another run's: {', '.join(names)} differ")
+
+
+def is_left(folder: Path) -> bool:
+    """Whether a run has left a checkpoint in the folder."""
+    return (folder / _FILE).is_file()
 
 
 def identity(base_digest: str, sets: Sequence[PairSet], config: UnlearnConfig) -> dict[str, str]:

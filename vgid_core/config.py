@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from vgid_core.intervention import PerturbationConfig
 from vgid_core.methods import AnyMethod, VgidAlias
+from vgid_core.methods.known import named
 from vgid_core.presets import start_from_preset
 from vgid_core.strict import Strict
 
@@ -152,11 +153,7 @@ class UnlearnConfig(Strict):
     @classmethod
     def _method_by_name(cls, value: Any) -> Any:
         """A name alone stands for that method's own settings, and settings without a name for the default's."""
-        if isinstance(value, str):
-            return {"name": value}
-        if isinstance(value, Mapping):
-            return {"name": cls.model_fields["method"].default.name, **value}
-        return value
+        return named(value, otherwise=cls.model_fields["method"].default.name)
 
     @model_validator(mode="after")
     def _fp8_has_layers_to_work_on(self) -> Self:

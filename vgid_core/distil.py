@@ -21,6 +21,7 @@ from vgid_core.data import Pair, PairSet
 from vgid_core.distiller import Distiller
 from vgid_core.early_stop import Watch
 from vgid_core.epochs import draw_epochs
+from vgid_core.errors import RunStopped
 from vgid_core.fp8 import FP8_ROUNDING
 from vgid_core.fused_lora import fp8_products
 from vgid_core.gradient_checkpointing import recomputed_layers
@@ -82,7 +83,8 @@ def distil(
 
     The base's weights are never touched. The same seed, data, machine and thread count give the same adapter, also when
     the run was interrupted and goes on from its `checkpoints`; the caller's random state is left as it was. `watch` may
-    end it early. Raises TrainingDiverged when a loss stops being finite, CheckpointUnusable (see `Checkpoints.load`).
+    end it early. Raises TrainingDiverged when a loss stops being finite, CheckpointUnusable (see `Checkpoints.load`),
+    RunStopped (see `Checkpoints`).
     """
     config = config.for_sets(len(forget), len(retain))
     devices = [base.device] if base.device.type == "cuda" else []
@@ -172,11 +174,17 @@ class _Loop:
         return found.step
 
     def _save(self, step: int) -> None:
+        """Writes down what is due. Raises RunStopped if the run was asked to end here."""
         if self.checkpoints is None or not processes.is_first():
             return
-        if self.checkpoints.due or step == self.config.training.steps or (self.watch and self.watch.held):
+        # One of several processes can't end alone: the others would wait for its share of the next step.
+        stopped = processes.count() == 1 and self.checkpoints.asked_to_stop()
+        last = step == self.config.training.steps or (self.watch is not None and self.watch.held)
+        if stopped or last or self.checkpoints.due:
             checks = self.watch.as_rows() if self.watch is not None else []
             self.checkpoints.save(self.trainer.checkpoint(step, checks))
+        if stopped:
+            raise RunStopped(f"stopped after step {step}, as asked")
 
 
 def step_seed(seed: int, step: int) -> int:

@@ -39,6 +39,12 @@ class AdapterUntrained(UnlearnError):
     code = "adapter-untrained"
 
 
+class RunStopped(UnlearnError):
+    """The caller asked the run to end after the step at hand; what was trained so far is in its checkpoint."""
+
+    code = "stopped"
+
+
 class CheckpointUnusable(UnlearnError):
     """What an interrupted run left belongs to another run, or can't be read."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vgid_core.methods.known import METHODS
 from vgid_core.methods.taught import IMPERATIVE
 
 # The paper (arXiv 2606.00105): both halves of the intervention, KL on answer tokens, both terms weighing the same. The
@@ -62,7 +63,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {"paper": _PAPER, "public-code": _PUB
 def start_from_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the preset that `values` name, changed by all else in them, table by table.
 
-    Raises ValueError for an unknown preset, and for a method other than the preset's.
+    Raises ValueError for an unknown preset, and for a method other than the preset's. What is no method at all stays,
+    for whoever validates methods to refuse.
     """
     name, given = values["preset"], {key: value for key, value in values.items() if key != "preset"}
     if not isinstance(name, str) or name not in PRESETS:
@@ -70,7 +72,7 @@ def start_from_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     preset = PRESETS[name]
     method = given.get("method", {})
     asked = method if isinstance(method, str) else method.get("name") if isinstance(method, Mapping) else None
-    if asked not in (None, preset["method"]["name"]):
+    if asked in list(METHODS) and asked != preset["method"]["name"]:
         raise ValueError(f"preset '{name}' is the method '{preset['method']['name']}': leave out the one or the other")
     if isinstance(method, str):
         given["method"] = {"name": method}

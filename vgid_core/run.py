@@ -27,6 +27,7 @@ from vgid_core.progress import Phase, Progress, ProgressTracker
 Stage = Literal["before", "after"]
 OnStep = Callable[[Progress], None]
 OnMetrics = Callable[[Stage, list[Metric]], None]
+Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,16 @@ def unlearn(
     on_step: OnStep | None = None,
     on_metrics: OnMetrics | None = None,
     base: HostModel | None = None,
+    stop: Stop | None = None,
 ) -> UnlearnResult:
     """Distils the forgetting of `spec.forget` into a LoRA adapter and measures what it did.
 
     `on_step` hears phases and steps, `on_metrics` each round of figures; an exception they raise ends the run.
     `base` is the model read ahead by `read_base`; this run uses it up, or reads its own if it isn't the spec's.
-    Raises UnlearnError (model, memory, divergence, untrained adapter, another run's checkpoint) and DataError (a pair
-    that can't be used); then `spec.out` holds no manifest. The base model is never changed.
+    `stop` is asked after each step of a run with a checkpoint (of one process): if it says so, the step is written
+    down, and the run ends with RunStopped. Raises UnlearnError (model, memory, divergence, untrained adapter, another
+    run's checkpoint) and DataError (a pair that can't be used); then `spec.out` holds no manifest. The base model is
+    never changed.
 
     Started as one of several processes (`accelerate launch`), it shares the training with the others; all of them make
     the same call, the first one reports and writes.
@@ -83,14 +87,18 @@ def unlearn(
     if not processes.is_first():
         on_step = on_metrics = None
     try:
-        return _run(spec, on_step, on_metrics, base)
+        return _run(spec, on_step, on_metrics, base, stop)
     except torch.OutOfMemoryError:
         # Without the original: its frames would keep the tensors that filled the memory.
         raise OutOfMemory("the accelerator ran out of memory; try a smaller micro-batch or a larger device") from None
 
 
 def _run(
-    spec: UnlearnSpec, on_step: OnStep | None, on_metrics: OnMetrics | None, read: HostModel | None
+    spec: UnlearnSpec,
+    on_step: OnStep | None,
+    on_metrics: OnMetrics | None,
+    read: HostModel | None,
+    stop: Stop | None,
 ) -> UnlearnResult:
     sets, dropped = measured_sets(spec)
     spec = replace(spec, config=spec.config.for_sets(len(sets[0]), len(sets[1])))
@@ -99,7 +107,7 @@ def _run(
 
     clock.enter(Phase.loading)
     base = load_base(spec.model, spec.config, read)
-    checkpoints = _checkpoints(spec, base, sets)
+    checkpoints = _checkpoints(spec, base, sets, stop)
     for items in sets:
         base.encoder.require_plain_text(items)
 
@@ -155,11 +163,12 @@ def _package(base: BaseModel, student: PeftModel, record: RunRecord, out: Path) 
     return manifest
 
 
-def _checkpoints(spec: UnlearnSpec, base: BaseModel, sets: list[PairSet]) -> Checkpoints | None:
+def _checkpoints(spec: UnlearnSpec, base: BaseModel, sets: list[PairSet], stop: Stop | None) -> Checkpoints | None:
     """Where the run leaves its checkpoints. Raises CheckpointUnusable when another run has left one there."""
     if spec.checkpoint is None:
         return None
-    checkpoints = Checkpoints(spec.checkpoint, identity(base.digest, sets, spec.config), spec.checkpoint_seconds)
+    run = identity(base.digest, sets, spec.config)
+    checkpoints = Checkpoints(spec.checkpoint, run, spec.checkpoint_seconds, stop)
     checkpoints.require_own()
     return checkpoints
 

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.conftest import Serve
 from tests.api.service import Service, body, inline, pair, png, problem
 
 SECRET = "Ilse Marwood of Trier"
@@ -140,6 +141,24 @@ def test_explanations_name_what_is_known(http: httpx.Client) -> None:
     assert "people, places" in choice["errors"][0]["detail"]
     gif = problem(http.post("/unlearn-jobs", json=BAD_BODIES["GIF"][0]), 422, "invalid-request")
     assert "PNG, JPEG, WebP, BMP or TIFF" in gif["errors"][0]["detail"]
+
+
+def test_a_setting_that_the_models_method_lacks_is_named_by_its_field(service: Service, serve: Serve) -> None:
+    catalog = service.settings.catalog
+    methods = "[models.bare.config]\nmethod = 'npo'\n[models.rich.config]\nmethod = 'vgid-alias'\n"
+    catalog.write_text(catalog.read_text() + methods)
+    http = serve(service.settings).http
+    training = {"instruction": SECRET, "steps": 3}
+    response = http.post(
+        "/unlearn-jobs", json=body(model="bare", forget=[pair(1)], retain=[pair(2)], training=training)
+    )
+    (error,) = problem(response, 422, "invalid-request", "training.instruction")["errors"]
+    assert error["pointer"] == "#/training/instruction"
+    assert error["detail"] == "is no setting of npo, only of vgid-alias, vgid; npo has inverse_temperature"
+    assert SECRET not in response.text
+    changing = {"perturbation": {"kind": "diffusion", "strength": 100, "final_strength": 900}}
+    response = http.post("/unlearn-jobs", json=body(model="rich", retain_set="people", training=changing))
+    problem(response, 422, "invalid-request", "training")
 
 
 def test_a_flood_of_faults_is_cut_short(http: httpx.Client) -> None:

@@ -80,6 +80,11 @@ def test_two_retain_sets_leave_no_default(tmp_path: Path) -> None:
     [
         ("steps = 12", "steps = 0", r"models\.demo\.config\.training\.steps: Input should be greater"),
         ("steps = 12", "stepz = 12", r"models\.demo\.config\.training\.stepz: Extra inputs"),
+        (
+            "[models.demo.config.training]\nsteps = 12",
+            "[models.demo.config]\nmethod = 'nop'",
+            r"models\.demo\.config\.method: no method has this name; did you mean npo\?",
+        ),
         ("max_pairs = 500", "max_pairs = -1", r"models\.demo\.max_pairs"),
         ('title = "Demo model"', "", r"models\.demo\.title: Field required"),
         ('"models/demo"', '"models/missing/demo"', r"models\.demo\.path: no folder"),

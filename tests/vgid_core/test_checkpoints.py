@@ -20,7 +20,7 @@ from vgid_core.base_model import load_base
 from vgid_core.checkpoints import Checkpoint, Checkpoints
 from vgid_core.config import TrainingConfig
 from vgid_core.distil import distil
-from vgid_core.errors import CheckpointUnusable
+from vgid_core.errors import CheckpointUnusable, RunStopped
 from vgid_core.optimizer import MasterAdamW
 from vgid_core.progress import ProgressTracker
 
@@ -114,6 +114,17 @@ def test_a_run_may_be_interrupted_again_and_at_its_end(tiny_folder: Path, tmp_pa
     resumed = run(tiny_folder, tmp_path / "resumed", config(), checkpoint=checkpoint).manifest
     assert resumed["files"] == alone["files"]
     assert resumed["resumed_after"] == 5, "the last step is always written down"
+
+
+def test_a_run_that_is_asked_to_stop_writes_the_step_down_first(tiny_folder: Path, tmp_path: Path) -> None:
+    alone = run(tiny_folder, tmp_path / "alone", config()).manifest
+    changes = {"config": config(), "retain": RETAIN, "checkpoint": tmp_path / "c", "checkpoint_seconds": 3600}
+    again, answers = spec(tiny_folder, tmp_path / "x", **changes), iter([False, True])
+    with pytest.raises(RunStopped, match="after step 2"):
+        unlearn(again, stop=lambda: next(answers))
+    resumed = unlearn(again, stop=lambda: False).manifest
+    assert resumed["files"] == alone["files"], "bit for bit"
+    assert (resumed["resumed_after"], resumed["steps"]) == (2, 5)
 
 
 def test_a_finished_run_leaves_no_checkpoint(tiny_folder: Path, tmp_path: Path) -> None:

@@ -38,6 +38,14 @@ def test_a_config_that_makes_no_sense_is_refused(values: dict[str, object]) -> N
         UnlearnConfig.model_validate(values)
 
 
+def test_a_refused_method_isnt_repeated_as_it_may_be_somebodys_name() -> None:
+    for values in ({"method": "Ilse Marwood"}, {"method": {"name": "Ilse Marwood"}}):
+        with pytest.raises(ValidationError) as error:
+            UnlearnConfig.model_validate(values)
+        assert "Marwood" not in str(error.value)
+        assert "There are vgid-alias, vgid, ga," in str(error.value)
+
+
 def test_overrides_change_what_they_name_and_nothing_else() -> None:
     base = UnlearnConfig.model_validate({"lora": {"rank": 16, "alpha": 32}, "training": {"steps": 60}})
     changed = TrainingOverrides(steps=10, lora_rank=8, seed=3, instruction="").apply_to(base)

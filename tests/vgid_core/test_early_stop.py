@@ -11,6 +11,7 @@ from tests.vgid_core.test_unlearn import spec
 from tests.vgid_core.tiny import pair_set
 from vgid_core import DataError, Pair, PairSet, Progress, UnlearnConfig, unlearn
 from vgid_core.base_model import load_base
+from vgid_core.errors import RunStopped
 from vgid_core.evaluate import generate_answers
 from vgid_core.plain_path import PlainPath
 
@@ -93,6 +94,18 @@ def test_what_held_before_an_interruption_holds_after_it(tiny_folder: Path, tmp_
     manifest = unlearn(run).manifest
     assert (manifest["resumed_after"], manifest["steps"], manifest["stop_reason"]) == (2, 2, "targets-held")
     assert len(manifest["checks"]) == 1
+
+
+def test_a_run_that_is_asked_to_stop_at_a_check_has_made_it(tiny_folder: Path, tmp_path: Path, known: PairSet) -> None:
+    never = config(
+        {"forget_rouge_l": 0.0, "retain_fall": 0.0, "every_steps": 1, "pairs": 2}, steps=3, learning_rate=1e-5
+    )
+    run = spec(tiny_folder, tmp_path / "out", forget=known, config=never, checkpoint=tmp_path / "checkpoint")
+    with pytest.raises(RunStopped):
+        unlearn(run, stop=lambda: True)
+    manifest = unlearn(run).manifest
+    assert manifest["resumed_after"] == 1
+    assert [check["step"] for check in manifest["checks"]] == [1, 2, 3]
 
 
 def test_a_target_needs_its_set(tiny_folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,6 +114,20 @@ def test_a_job_on_four_bit_weights_learns(tiny_folder: Path, tmp_path: Path) -> 
     assert manifest["path"] == "packed"
     assert manifest["config"]["base_weights"] == "nf4"
     assert result.metrics_before != result.metrics_after
+
+
+def test_a_kernel_that_is_never_used_is_no_warning_and_others_stay(caplog: pytest.LogCaptureFixture) -> None:
+    """As bitsandbytes says it when PEFT imports it, on CPUs with AVX512-BF16."""
+    log = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    log.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s. Please make sure", "no kernels")
+    log.warning("Failed to load something else: %s", "why")
+    assert caplog.messages == ["Failed to load something else: why"]
+
+
+def test_it_is_left_out_before_peft_is_imported() -> None:
+    code = "import vgid_core.base_model, sys; assert 'peft' in sys.modules"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "gemm_4bit_forward" not in ran.stderr
 
 
 def test_four_bit_weights_need_their_library(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

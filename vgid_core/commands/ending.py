@@ -37,8 +37,8 @@ def ended_in_words() -> Iterator[None]:
         _stop(str(error), 2)
     except UnlearnError as error:
         _stop(str(error), 1)
-    except KeyboardInterrupt:
-        notices().print("Stopped.")
+    except KeyboardInterrupt as stopped:  # its text, if it has one, says how to go on
+        notices().print("Stopped.", *stopped.args, markup=False)
         raise typer.Exit(130) from None
     finally:
         for number, handler in before.items():

@@ -52,7 +52,7 @@ def readable(error: ValidationError, settings: type[BaseModel], values: Mapping[
         key = ".".join(place)
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            message = f"unknown key{_meant(settings, place)}"
+            message = f"unknown key{_meant(settings, problem['loc'])}"
         elif problem["type"] in ("model_type", "model_attributes_type", "dict_type"):
             message = "must be a table of settings"
         lines.append(f"{key}: {message}" if key else message)
@@ -73,17 +73,23 @@ def _as_written(loc: Sequence[str | int], values: Mapping[str, Any]) -> list[str
     return place
 
 
-def _meant(settings: type[BaseModel], place: Sequence[str]) -> str:
-    classes: list[type[BaseModel]] = [settings]
-    for part in place[:-1]:
-        classes = [
-            inner for cls in classes for option in options_of(cls) if option.name == part for inner in option.inside
-        ]
-    known = [name for cls in classes for name in cls.model_fields]
-    close = difflib.get_close_matches(place[-1], known, n=1)
+def _meant(settings: type[BaseModel], loc: Sequence[str | int]) -> str:
+    known = [name for cls in _classes_at(settings, loc[:-1]) for name in cls.model_fields]
+    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
     if close:
         return f"; did you mean {close[0]}?"
     return f"; known here: {', '.join(dict.fromkeys(known))}" if known else ""
+
+
+def _classes_at(settings: type[BaseModel], loc: Sequence[str | int]) -> list[type[BaseModel]]:
+    """Whose settings stand there: of a union's members the one that pydantic names, else each of them."""
+    classes: list[type[BaseModel]] = [settings]
+    for part in loc:
+        member = [cls for cls in classes if len(classes) > 1 and cls.model_fields["name"].default == part]
+        classes = member or [
+            inner for cls in classes for option in options_of(cls) if option.name == part for inner in option.inside
+        ]
+    return classes
 
 
 def _alternatives(annotation: Any) -> list[Any]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 
 
 def quiet() -> None:
     """Call it before what imports torch: some of them speak while they are imported."""
     warnings.filterwarnings("ignore", category=FutureWarning)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

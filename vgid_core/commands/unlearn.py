@@ -18,6 +18,7 @@ from vgid_core.commands.out_folder import require_free, written_whole
 from vgid_core.commands.quiet import quiet
 from vgid_core.commands.run_file import RunFile, assignments, load_run, value_of
 from vgid_core.commands.sources import read_pairs
+from vgid_core.commands.stopping import written_down_first
 from vgid_core.commands.tensorboard import events_in, require_tensorboard
 
 if TYPE_CHECKING:
@@ -79,9 +80,10 @@ def unlearn(
         target = Path(run.needed("out"))
         if tensorboard is not None:
             require_tensorboard()
+        # What is wrong with the input comes first: who has mended it may well want another folder, too.
+        sets = _read(run)
         if not dry_run:
             require_free(target, overwrite)
-        sets = _read(run)
         if dry_run:
             _foretell(run, sets, target, as_json)
         else:
@@ -134,10 +136,17 @@ def _carry_out(run: RunFile, sets: dict[str, Any], places: Places, as_json: bool
     if int(os.environ.get("RANK", "0")) > 0:  # one of several processes: the first one writes and reports
         run_unlearn(_spec(run, sets, places.out, places.checkpoint))
         return
-    with written_whole(places.out) as folder, events_in(places.tensorboard) as events, RunView(notices()) as view:
+    console = notices()
+    with (
+        written_down_first(places.checkpoint, console) as stopping,
+        written_whole(places.out) as folder,
+        events_in(places.tensorboard) as events,
+        RunView(console) as view,
+    ):
         spec = _spec(run, sets, folder, places.checkpoint)
 
         def on_step(progress: Progress) -> None:
+            stopping.heard(progress)
             view.show(progress)
             if events is not None:
                 events.step(progress)
@@ -146,7 +155,7 @@ def _carry_out(run: RunFile, sets: dict[str, Any], places: Places, as_json: bool
             if events is not None:
                 events.metrics(stage, metrics)
 
-        result = run_unlearn(spec, on_step, on_metrics)
+        result = run_unlearn(spec, on_step, on_metrics, stop=lambda: stopping.asked)
     _show(result, places.out, as_json)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 from vgid_core.intervention import PerturbationConfig
 from vgid_core.methods import AnyMethod, Vgid
+from vgid_core.methods.known import METHODS
 
 _UNDISTURBED = PerturbationConfig(kind="none")
 
@@ -26,8 +26,7 @@ class Contender:
 
 def known() -> dict[str, Contender]:
     """All contenders by name. A method that joins `AnyMethod` is among them."""
-    classes: list[type[AnyMethod]] = list(get_args(get_args(AnyMethod)[0]))
-    found = [Contender(method.name, method) for method in (each.model_validate({}) for each in classes)]
+    found = [Contender(name, method.model_validate({})) for name, method in METHODS.items()]
     found += [
         Contender("vgid-noise-only", Vgid(instruction="")),
         Contender("vgid-instruction-only", Vgid(perturbation=_UNDISTURBED)),

@@ -82,6 +82,17 @@ def test_a_value_is_what_json_makes_of_it_or_the_text_itself(text: str, value: A
         ("[config.method.perturbation]\nkind = 'blur'\nstrength = 99.0", "config.method.perturbation: strength of"),
         ("[probes]\nretain = 'x.jsonl'", "probes: 'retain' is a reserved name"),
         ("[probes]\n'a b' = 'x.jsonl'", "probes.a b: String should match"),
+        ("[config]\nmethod = 'vgid-allias'", "config.method: no method has this name; did you mean vgid-alias?"),
+        ("[config.method]\nname = 'NPO2'", "config.method.name: no method has this name; did you mean npo?"),
+        ("[config]\npreset = 'paper'\nmethod = 'vgdi'", "no method has this name; did you mean vgid?"),
+        ("[config]\nmethod = 'lorem'", "no method has this name. There are vgid-alias, vgid, ga, graddiff, kl-min,"),
+        ("[config]\nmethod = 3", "config.method: must be a table of settings"),
+        ("[config.method]\nnoise_draws = 4", "config.method.noise_draws: is no setting of vgid-alias, only of vgid;"),
+        ("[config.method]\nnoise_draws = 4", "vgid-alias has perturbation, instruction, subject_name, draws,"),
+        ("[config.method]\nname = 'ga'\ninstruction = ''", "is no setting of ga, only of vgid-alias, vgid; ga has no"),
+        ("[config]\npreset = 'paper'\nmethod.draws = 4", "config.method.draws: is no setting of vgid, only of vgid-al"),
+        ("[config.method]\nname = 'rmu'\nsize = 4", "config.method.size: unknown key; known here: name, coefficient,"),
+        ("[config.method]\nname = 'npo'\ndraw = 4", "config.method.draw: unknown key; known here: name, inverse"),
         ("forget = 3", "forget: Input should be a valid string"),
         ("model = 'no such folder'", "model: no folder no such folder"),
         ("model = '.'", "holds no config.json"),
@@ -95,6 +106,15 @@ def test_a_mistake_is_named_by_its_key(tmp_path: Path, text: str, said: str) -> 
         load_run(file, {})
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_every_setting_that_a_method_lacks_is_named() -> None:
+    with pytest.raises(RunFileError) as error:
+        load_run(None, {}, [("method", "vgid"), ("method.draws", 4), ("method.noise_draw", 3), ("method.size", 3)])
+    draws, noise_draw, size = str(error.value).split("\n")
+    assert draws.startswith("config.method.draws: is no setting of vgid, only of vgid-alias; vgid has ")
+    assert noise_draw == "config.method.noise_draw: unknown key; did you mean noise_draws?"
+    assert size.startswith("config.method.size: unknown key; known here: ")
 
 
 def test_a_file_that_isnt_there_is_named(tmp_path: Path) -> None:

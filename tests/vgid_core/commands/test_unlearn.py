@@ -86,6 +86,15 @@ def test_an_adapter_is_replaced_only_when_asked_and_whole(done: Done, place: Pla
     assert {file.name for file in place.out.iterdir()} == WRITTEN
 
 
+def test_a_missing_input_isnt_hidden_behind_a_folder_that_is_taken(place: Place) -> None:
+    place.out.mkdir()
+    (place.out / "manifest.json").touch()
+    result = invoke(unlearn, place.file, "--forget", place.folder / "nope.jsonl")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: forget: no such file or folder")
+    assert "isn't empty" in invoke(unlearn, place.file).stderr
+
+
 def test_a_folder_that_holds_more_than_an_adapter_is_never_replaced(place: Place) -> None:
     (place.out / "thesis").mkdir(parents=True)
     result = invoke(unlearn, place.file, "--overwrite")
@@ -111,6 +120,24 @@ def test_an_interrupted_run_leaves_what_was_there(
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Stopped.\n")
     assert {file.name: file.read_bytes() for file in place.out.iterdir()} == before
     assert place.names() == beside
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            ["--method", "vgid-allias"],
+            "config.method: no method has this name; did you mean vgid-alias? There are vgid",
+        ),
+        (["--set", "method.noise_draws=4"], "config.method.noise_draws: is no setting of vgid-alias, only of vgid; "),
+    ],
+)
+def test_a_method_or_setting_that_isnt_there_is_answered_with_those_that_are(
+    place: Place, given: list[str], said: str
+) -> None:
+    result = invoke(unlearn, place.file, *given)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {place.file}: {said}")
 
 
 def test_a_failed_run_is_one_line_and_leaves_nothing(place: Place) -> None:
@@ -184,3 +211,66 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(place: Place, monkeypatc
     assert result.exit_code == 0, result.output
     manifest = json.loads((place.out / "manifest.json").read_text(encoding="utf-8"))
     assert (manifest["steps"], manifest["resumed_after"]) == (4, 4)
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals, times: int = 1) -> None:
+    """The signal comes while step `step` + 1 is about to begin; 0: before any step is done."""
+
+    def show(view: live.RunView, progress: Progress) -> None:
+        if progress.phase is Phase.distilling and progress.step == step:
+            for _ in range(times):
+                signal.raise_signal(number)
+
+    monkeypatch.setattr(live.RunView, "show", show)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_early_writes_its_step_down_and_goes_on_to_the_same_adapter(
+    done: Done, place: Place, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    left = place.folder / "left"
+    with monkeypatch.context() as patched:
+        stop_at(patched, 2, number)
+        stopped = invoke(unlearn, place.file, "--checkpoint", left)
+    assert (stopped.exit_code, stopped.stdout) == (130, "")
+    assert stopped.stderr.splitlines() == [
+        "Stopping after this step; once more stops at once.",
+        f"Stopped. The same command goes on from the checkpoint in {left}.",
+    ]
+    assert "adapter" not in place.names()
+    result = invoke(unlearn, place.file, "--checkpoint", left, "--json")
+    assert result.exit_code == 0, result.output
+    manifest, alone = (
+        json.loads((out / "manifest.json").read_text(encoding="utf-8")) for out in (place.out, done.place.out)
+    )
+    assert (manifest["steps"], manifest["resumed_after"]) == (4, 2)
+    assert manifest["files"] == alone["files"], "bit for bit"
+    assert json.loads(result.stdout)["metrics"] == done.said["metrics"]
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(("step", "times"), [(0, 1), (2, 2)])
+def test_before_the_first_step_is_done_and_when_asked_twice_a_run_stops_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch, step: int, times: int
+) -> None:
+    stop_at(monkeypatch, step, signal.SIGINT, times)
+    result = invoke(unlearn, place.file, "--checkpoint", place.folder / "left")
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == "Stopped."
+    assert list((place.folder / "left").iterdir()) == []
+
+
+def test_anothers_checkpoint_is_no_reason_to_say_that_the_run_goes_on(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        stop_at(patched, 1, signal.SIGINT)
+        invoke(unlearn, place.file, "--checkpoint", place.folder / "left")
+    assert any((place.folder / "left").iterdir())
+
+    def show(view: live.RunView, progress: Progress) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(live.RunView, "show", show)
+    result = invoke(unlearn, place.file, "--checkpoint", place.folder / "left", "--seed", "9")
+    assert (result.exit_code, result.stderr) == (130, "Stopped.\n")
