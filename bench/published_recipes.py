@@ -38,10 +38,10 @@ def published_step(shapes: Shapes, device: torch.device) -> Callable[[], None]:
 
 
 def tuned_step(shapes: Shapes, device: torch.device) -> Callable[[], None]:
-    """One bf16 copy, adapter off = teacher, SDPA, fused AdamW, no checkpointing; rows and KL as published."""
+    """All in bf16, one copy, adapter off = teacher, SDPA, fused AdamW, no checkpointing; rows and KL as published."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     config = LoraConfig(r=16, lora_alpha=16, target_modules=LANGUAGE)
-    student = get_peft_model(build_model(shapes, device, dtype), config).train()
+    student = get_peft_model(build_model(shapes, device, dtype), config, autocast_adapter_dtype=False).train()
     parameters = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=True)
 

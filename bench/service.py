@@ -145,6 +145,8 @@ def _missed(levels: Sequence[Mapping[str, Any]], downloads: Mapping[str, Any]) -
             found.append(f"{name} {ratio:.2f} > {MOST[name]} at {jobs} jobs")
     scans = {plan["name"] for plan in levels[-1]["plans"] if plan["sequential_scans"]}
     found += [f"'{name}' scans a whole table" for name in sorted(scans)]
+    if not downloads["nginx"]:
+        found.append("downloads weren't compared: no nginx on the PATH")
     for size, figures in downloads["sizes"].items():
         ratio = figures.get("download_to_nginx")
         if ratio is not None and ratio["median"] < LEAST["download_to_nginx"]:

@@ -222,9 +222,11 @@ def _profile(step: Callable[[], None]) -> None:
 
 
 def _missed(figures: dict[str, dict[str, Any]]) -> list[str]:
-    """The bars that the measured modes miss."""
+    """The bars that the measured modes miss, and those that nothing was measured for."""
     best = figures.get("compiled")
-    found = []
+    found = [
+        (mode in figures, f"{mode} wasn't measured, and has bars") for mode in ("compiled", "fp8", "nf4", *LEAST_TIMES)
+    ]
     if best:
         found.append((best["ms_per_pair"] <= MOST_MS, f"{best['ms_per_pair']} ms a pair, at most {MOST_MS}"))
         share = best["share_of_limit"]

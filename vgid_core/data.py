@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -46,17 +47,19 @@ class EncodedImage:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """Width and height of what `decode` gives, from the header alone. Raises DataError as `decode` does."""
+        """Width and height of what `decode` gives, from the header where it tells. Raises DataError for no image.
+
+        A header can be whole where the rest is damaged: only `decode` finds that.
+        """
         from PIL import ExifTags
         from PIL import Image as pil
 
-        try:
-            with pil.open(io.BytesIO(self.data)) as picture:
-                width, height = picture.size
-                turned = picture.format != "PNG" or any(mark in self.data for mark in _PNG_ORIENTATION)
-                lies_down = turned and picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-        except (OSError, ValueError, SyntaxError, pil.DecompressionBombError) as error:
-            raise DataError("not a readable image", "image") from error
+        with _readable(), pil.open(io.BytesIO(self.data)) as picture:
+            if picture.format == "TIFF":  # some versions of Pillow turn its size while they open it
+                return self.decode().size
+            width, height = picture.size
+            turned = picture.format != "PNG" or any(mark in self.data for mark in _PNG_ORIENTATION)
+            lies_down = turned and picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
         return (height, width) if lies_down else (width, height)
 
     def decode(self) -> Image:
@@ -64,11 +67,19 @@ class EncodedImage:
         from PIL import Image as pil
         from PIL import ImageOps
 
-        try:
-            with pil.open(io.BytesIO(self.data)) as picture:
-                return ImageOps.exif_transpose(picture).convert("RGB")
-        except (OSError, ValueError, SyntaxError, pil.DecompressionBombError) as error:
-            raise DataError("not a readable image", "image") from error
+        with _readable(), pil.open(io.BytesIO(self.data)) as picture:
+            return ImageOps.exif_transpose(picture).convert("RGB")
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Raises DataError for what Pillow raises where an image, or what its file says of it, is damaged."""
+    from PIL import Image as pil
+
+    try:
+        yield
+    except (OSError, ValueError, SyntaxError, TypeError, pil.DecompressionBombError) as error:
+        raise DataError("not a readable image", "image") from error
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 from tests.vgid_core.tiny import pair_set, picture
 from vgid_core import DataError, EncodedImage, Pair, PairSet
@@ -101,7 +101,7 @@ def test_no_repr_shows_what_a_pair_holds() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF"])
 def test_the_size_in_the_header_is_the_size_of_the_picture(orientation: int, form: str) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
@@ -109,6 +109,34 @@ def test_the_size_in_the_header_is_the_size_of_the_picture(orientation: int, for
     Image.new("RGB", (30, 20)).save(stream, format=form, exif=exif)
     image = EncodedImage(stream.getvalue())
     assert image.size == image.decode().size
+
+
+def png_with(**text: str) -> EncodedImage:
+    told, stream = PngImagePlugin.PngInfo(), io.BytesIO()
+    for key, value in text.items():
+        told.add_itxt(key.replace("_", " "), value)
+    Image.new("RGB", (30, 20)).save(stream, format="PNG", pnginfo=told)
+    return EncodedImage(stream.getvalue())
+
+
+def test_a_png_that_tells_its_orientation_in_words_has_the_size_of_the_picture() -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    profile = exif.tobytes()
+    words = (
+        {"XML:com.adobe.xmp": '<x tiff:Orientation="6"/>'},
+        {"Raw_profile_type_exif": f"\nexif\n{len(profile)}\n{profile.hex()}\n"},
+    )
+    for told in words:
+        image = png_with(**told)
+        assert image.size == image.decode().size == (20, 30)
+
+
+def test_a_picture_whose_file_talks_nonsense_of_it_is_refused() -> None:
+    image = png_with(xmp="not as bytes")
+    for ask in (lambda: image.size, image.decode):
+        with pytest.raises(DataError, match="not a readable image"):
+            ask()
 
 
 def test_what_is_no_image_has_no_size() -> None:

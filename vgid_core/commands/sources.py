@@ -20,7 +20,7 @@ def resolved(source: str, folder: Path) -> str:
 
 
 def read_pairs(source: str, name: str) -> PairSet:
-    """The set at `source`, every picture's header read. Raises DataError naming the place."""
+    """The set at `source`, every picture decoded once. Raises DataError naming the place."""
     pairs = read_set(source, name)
     seen: set[str] = set()
     for index, pair in enumerate(pairs):
@@ -32,6 +32,6 @@ def read_pairs(source: str, name: str) -> PairSet:
 
 def _require_picture(pairs: PairSet, index: int) -> None:
     try:
-        _ = pairs.pairs[index].image.size
+        pairs.pairs[index].image.decode()
     except DataError:
         raise DataError("is not a readable image", f"{pairs.name}[{index}].image") from None

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.vgid_core.tiny import picture
 from vgid_core.commands.run_file import RunFile, RunFileError, adapter_of, assignments, load_run, value_of
 from vgid_core.commands.sources import read_pairs
 from vgid_core.data import DataError
@@ -149,7 +150,8 @@ def test_data_that_cant_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes("ä".encode("latin-1"))
     with pytest.raises(DataError, match=r"^forget: is not UTF-8 text"):
         read_pairs(str(tmp_path / "latin.jsonl"), "forget")
-    (tmp_path / "no.png").write_bytes(b"no picture")
     (tmp_path / "bad.jsonl").write_text('{"image": "no.png", "question": "Who?", "answer": "Ada"}', encoding="utf-8")
-    with pytest.raises(DataError, match=r"^forget\[0\]\.image: is not a readable image$"):
-        read_pairs(str(tmp_path / "bad.jsonl"), "forget")
+    for data in (b"no picture", picture(0).data[:-40]):  # what is cut off has a whole header
+        (tmp_path / "no.png").write_bytes(data)
+        with pytest.raises(DataError, match=r"^forget\[0\]\.image: is not a readable image$"):
+            read_pairs(str(tmp_path / "bad.jsonl"), "forget")
