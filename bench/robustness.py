@@ -2,17 +2,18 @@
 
     python -m bench.robustness [--method vgid-alias] [--sets 3 | --others] [--seeds 3] [--processes 2]
 
-Every forget set has a retain-only twin, a model that never met these people: what it gives away is the aim. Twins that
-aren't there are made first (four minutes each). Asked are: facts on photos in and out of the request, rephrased;
-membership by five attacks, forgotten facts against strangers'; begun answers; what 20 steps of relearning half of the
-facts bring back of the others. Prints a row a run and medians with their bars, writes bench/results/robustness_<method>
-.json (for other counts than three sets and seeds, ..._part.json), and fails when a median misses its bar. --others
-takes the people that no setting was chosen on; ..._others.json.
+Every forget set has three retain-only twins, models that never met these people: what they give away on average is the
+aim. Twins that aren't there are made first (four minutes each). Asked are: facts on photos in and out of the request,
+rephrased; membership by five attacks, forgotten facts against strangers'; begun answers; what 20 steps of relearning
+half of the facts bring back of the others. Prints a row a run and medians with their bars, writes
+bench/results/robustness_<method>.json (for other counts than three sets and seeds, ..._part.json), and fails when a
+median misses its bar. --others takes the people that no setting was chosen on; ..._others.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.machine import save, spread
-from bench.twins import FORGET_SETS, twin_of
+from bench.twins import FORGET_SETS, twins_of
 from local.demo.data import DemoData, encode, make, utility
 from local.demo.paths import BASE
 from local.demo.people import Person
@@ -43,7 +44,7 @@ from vgid_core.paths import choose_path, telling_pairs
 
 _CHOSEN_ON = 3  # of the forget sets
 DEMO_SETTINGS: dict[str, Any] = {"device": "cpu", "training": {"learning_rate": 3e-3, "retain_weight": 2.0}}
-# Medians must not exceed these; membership is the distance from the twin's AUC.
+# Medians must not exceed these; membership is the distance from the twins' mean AUC.
 BARS = {
     "rouge_l.forget": 0.10,
     "rouge_l.held_out_photos": 0.10,
@@ -65,17 +66,17 @@ def main() -> None:
     quiet()
     sets = FORGET_SETS[_CHOSEN_ON:] if arguments.others else FORGET_SETS[: arguments.sets]
     for forgotten in sets:
-        twin_of(forgotten)
+        twins_of(forgotten)
     work = [(tuple(forgotten), seed, arguments.method) for forgotten in sets for seed in range(arguments.seeds)]
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
         models = list(pool.map(_untrained, map(tuple, sets)))
         for row in pool.map(_trained, *zip(*work, strict=True)):
-            base, twin = models[sets.index(range(row["forgotten"][0], row["forgotten"][-1] + 1))]
-            rows.append(row | {"figures": _beside(row["figures"], base, twin)})
+            base, beside = models[sets.index(range(row["forgotten"][0], row["forgotten"][-1] + 1))]
+            rows.append(row | {"figures": _beside(row["figures"], base, _mean(beside))})
             _print_row(rows[-1])
     summary = {key: spread([row["figures"][key] for row in rows]) for key in rows[0]["figures"]}
-    twins = {key: spread([twin[key] for _, twin in models]) for key in models[0][1]}
+    twins = {key: spread([twin[key] for _, beside in models for twin in beside]) for key in models[0][0]}
     bases = {key: spread([base[key] for base, _ in models]) for key in models[0][0]}
     _print_summary(summary, bases, twins)
     whole = (arguments.sets, arguments.seeds) == (_CHOSEN_ON, 3)
@@ -108,12 +109,14 @@ def _trained(forgotten: tuple[int, ...], seed: int, method: str) -> dict[str, An
     return {"forgotten": list(forgotten), "seed": seed, "training_seconds": seconds, "figures": figures}
 
 
-def _untrained(forgotten: tuple[int, ...]) -> tuple[Figures, Figures]:
-    """The base's figures and the twin's."""
+def _untrained(forgotten: tuple[int, ...]) -> tuple[Figures, list[Figures]]:
+    """The base's figures and each twin's."""
     torch.set_num_threads(1)
     config, data = UnlearnConfig.model_validate(DEMO_SETTINGS), make(forgotten)
-    base, twin = (load_base(str(path), config) for path in (BASE, twin_of(forgotten)))
-    return _measured(base, config, data, forgotten), _measured(twin, config, data, forgotten)
+    base, *twins = (
+        _measured(load_base(str(path), config), config, data, forgotten) for path in (BASE, *twins_of(forgotten))
+    )
+    return base, twins
 
 
 def _measured(base: BaseModel, config: UnlearnConfig, data: DemoData, forgotten: Sequence[int]) -> Figures:
@@ -152,6 +155,11 @@ def _beside(figures: Mapping[str, float], base: Mapping[str, float], twin: Mappi
         for name in MEMBERSHIP_ATTACKS
     }
     return {**figures, **falls, **distances}
+
+
+def _mean(twins: Sequence[Figures]) -> Figures:
+    """What is to be expected of a model that never met these people: one alone is a draw."""
+    return {key: statistics.fmean(twin[key] for twin in twins) for key in twins[0]}
 
 
 def _print_row(row: Mapping[str, Any]) -> None:

@@ -16,14 +16,14 @@ from local.demo.training.language import train_language
 from local.demo.world import the_world
 
 
-def build_twin(never_met: Sequence[int], folder: Path, tell: Callable[[float], None]) -> None:
+def build_twin(never_met: Sequence[int], folder: Path, tell: Callable[[float], None], seed: int = SEED) -> None:
     """Trains a model as the demo's base was, but without these people, and saves it to `folder`, whole or not at all.
 
-    `tell` hears the share that is done. Some four minutes on one core.
+    `tell` hears the share that is done; `seed` is that of weights and examples. Some four minutes on one core.
     """
     people = tuple(number for number in range(len(the_world().people)) if number not in never_met)
     pixels = torch.from_numpy(training_pixels(SEED))
-    model, tokenizer = train_language(_shipped_tower(), pixels, ExampleSource(people, SEED), SEED, tell)
+    model, tokenizer = train_language(_shipped_tower(), pixels, ExampleSource(people, seed), seed, tell)
     unfinished = folder.with_name(f".{folder.name}.new")
     model.half().save_pretrained(unfinished)  # type: ignore[no-untyped-call]
     build_processor(tokenizer).save_pretrained(unfinished)
