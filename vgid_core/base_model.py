@@ -22,6 +22,7 @@ from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.encoding import Batch, PromptEncoder
 from vgid_core.errors import AdapterUntrained, ModelNotLoadable
 from vgid_core.fused_lora import fuse_lora
+from vgid_core.model_name import name_of
 from vgid_core.model_support import adapter_pattern, supported_encoder
 from vgid_core.nf4 import keep_differentiable, nf4_arguments
 from vgid_core.tensor_cache import TensorCache
@@ -121,9 +122,9 @@ def read_base(source: str, config: UnlearnConfig) -> HostModel:
         model.eval().requires_grad_(False)
         read = HostModel(source, dtype, config.base_weights, model, processor, digest_of(source), version)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelNotLoadable(f"'{Path(source).name}' can't be loaded: {type(error).__name__}") from error
+        raise ModelNotLoadable(f"'{name_of(source)}' can't be loaded: {type(error).__name__}") from error
     if not read.fits(source, config):
-        raise ModelNotLoadable(f"'{Path(source).name}' changed while it was read")
+        raise ModelNotLoadable(f"'{name_of(source)}' changed while it was read")
     return read
 
 
@@ -152,7 +153,7 @@ def require_unchanged(base: BaseModel, source: str) -> None:
     Weights can be mapped from their files: whoever writes into those changes the model that runs.
     """
     if base.version != _version_of(source):
-        raise ModelNotLoadable(f"'{Path(source).name}' changed during the run")
+        raise ModelNotLoadable(f"'{name_of(source)}' changed during the run")
 
 
 def _version_of(source: str) -> object:

@@ -43,6 +43,12 @@ class Targets(Strict):
     every_steps: int = Field(default=10, ge=1, le=5000, description="steps from one check to the next")
     pairs: int = Field(default=32, ge=1, le=1000, description="pairs measured of each set")
 
+    @property
+    def most_lost(self) -> dict[str, float]:
+        """The fall that is allowed to each set that has one, by the set's role."""
+        falls = {"retain": self.retain_fall, "utility": self.utility_fall}
+        return {role: most for role, most in falls.items() if most is not None}
+
 
 class TrainingConfig(Strict):
     """The loop: each step is one forget batch and one retain batch, an optimiser update after each.

@@ -12,7 +12,7 @@ from vgid_core import processes
 from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel
 from vgid_core.config import EvaluationConfig, Targets
-from vgid_core.data import DataError, PairSet
+from vgid_core.data import PairSet
 from vgid_core.evaluate import evaluate
 
 log = logging.getLogger(__name__)
@@ -37,16 +37,10 @@ class Watch:
     def __init__(
         self, base: BaseModel, path: AnswerPath, sets: Sequence[PairSet], targets: Targets, config: EvaluationConfig
     ) -> None:
-        """`sets` are picked by their roles. Raises DataError when one that has a target is missing."""
+        """`sets` are picked by their roles: forget, and those that the targets name."""
         self._base, self._path, self._targets = base, path, targets
-        falls = {"retain": targets.retain_fall, "utility": targets.utility_fall}
-        self._most_lost = {name: most for name, most in falls.items() if most is not None}
         by_role = {items.name: items for items in sets}
-        wanted = ["forget", *self._most_lost]
-        for name in wanted:
-            if name not in by_role:
-                raise DataError(f"is needed by training.targets.{name}_fall", name)
-        self._sets = [by_role[name] for name in wanted]
+        self._sets = [by_role[name] for name in ("forget", *targets.most_lost)]
         self._config = config.model_copy(update={"max_pairs": targets.pairs})
         self._before = self._rouge_l()
         self.checks: list[Check] = []
@@ -75,7 +69,7 @@ class Watch:
         self.checks = [Check(**row) for row in rows]
 
     def _hold(self, found: Mapping[str, float]) -> bool:
-        kept = all(self._before[name] - found[name] <= most for name, most in self._most_lost.items())
+        kept = all(self._before[name] - found[name] <= most for name, most in self._targets.most_lost.items())
         return kept and found["forget"] <= self._targets.forget_rouge_l
 
     def _rouge_l(self) -> dict[str, float]:

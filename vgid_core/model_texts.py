@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from vgid_core.data import DataError, EncodedImage, Pair, PairSet
 from vgid_core.errors import ModelNotLoadable
+from vgid_core.model_name import name_of
 from vgid_core.model_support import supported_encoder
 
 
@@ -22,7 +22,7 @@ class ModelTexts:
         try:
             self._encoder = supported_encoder(source, "language")
         except (OSError, ValueError, KeyError) as error:
-            raise ModelNotLoadable(f"'{Path(source).name}' has no processor that can be loaded") from error
+            raise ModelNotLoadable(f"'{name_of(source)}' has no processor that can be loaded") from error
         self._tokenizer = self._encoder.processor.tokenizer
 
     def question_length(self, question: str) -> int:

@@ -177,7 +177,7 @@ def measured_sets(spec: UnlearnSpec) -> tuple[list[PairSet], int]:
     """Forget, retain and what else is measured, by role; and how many retain pairs were dropped.
 
     Photos that are to be forgotten leave the retain set: else one term would undo the other's work. Raises DataError
-    when nothing is left of it, or a probe has another set's name.
+    when nothing is left of it, a probe has another set's name, or a set that has a target isn't there.
     """
     try:
         retain = spec.retain.without_images_of(spec.forget)
@@ -190,6 +190,10 @@ def measured_sets(spec: UnlearnSpec) -> tuple[list[PairSet], int]:
         if name in ("forget", "retain", "utility"):
             raise DataError("is a reserved name", f"probes.{name}")
         roles[name] = items
+    targets = spec.config.training.targets
+    for name in targets.most_lost if targets is not None else ():
+        if name not in roles:
+            raise DataError(f"is needed by training.targets.{name}_fall", name)
     return [PairSet(name, items.pairs) for name, items in roles.items()], len(spec.retain) - len(retain)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,10 @@ from tests.vgid_core.tiny import pair_set
 from vgid_core import DataError, Pair, PairSet, Progress, UnlearnConfig, unlearn
 from vgid_core.base_model import load_base
 from vgid_core.errors import RunStopped
+from vgid_core.estimate import estimate
 from vgid_core.evaluate import generate_answers
 from vgid_core.plain_path import PlainPath
+from vgid_core.run import UnlearnSpec
 
 
 def config(targets: dict[str, object] | None, **training: object) -> UnlearnConfig:
@@ -33,6 +37,15 @@ def as_answered(tiny_folder: Path, asked: PairSet) -> PairSet:
     settings = config(None)
     said = generate_answers(load_base(str(tiny_folder), settings), asked, settings.evaluation)
     return PairSet.of(asked.name, [Pair(p.image, p.question, s) for p, s in zip(asked, said, strict=True)])
+
+
+@pytest.mark.parametrize("begin", [unlearn, estimate])
+def test_a_target_for_a_set_that_isnt_there_is_refused_before_the_model_is_read(
+    tmp_path: Path, begin: Callable[[UnlearnSpec], object]
+) -> None:
+    run = spec(tmp_path / "no-model", tmp_path / "out", config=config({"forget_rouge_l": 0.1, "utility_fall": 0.1}))
+    with pytest.raises(DataError, match=r"^utility: is needed by training\.targets\.utility_fall$"):
+        begin(replace(run, utility=None))
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from pydantic import Field, StringConstraints, ValidationError, field_validator
 from vgid_core.commands.explain import readable
 from vgid_core.commands.sources import resolved
 from vgid_core.config import UnlearnConfig
+from vgid_core.model_name import name_of
 from vgid_core.strict import Strict
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -47,7 +48,7 @@ class RunFile(Strict):
         default=None,
         min_length=1,
         max_length=200,
-        description="what the adapter calls its base; else the folder's name",
+        description="what the adapter calls its base; else the folder's name, or the hub id",
     )
     forget: str | None = Field(default=None, description="pairs that are to be forgotten")
     retain: str | None = Field(default=None, description="pairs that must stay known")
@@ -89,7 +90,7 @@ class RunFile(Strict):
     @property
     def called(self) -> str:
         """What artifacts call the model."""
-        return self.model_name or Path(self.needed("model")).name
+        return self.model_name or name_of(self.needed("model"))
 
 
 def load_run(file: Path | None, flags: Mapping[str, Any], settings: Iterable[tuple[str, Any]] = ()) -> RunFile:

@@ -31,7 +31,10 @@ def unlearn(
     file: options.RunFileArgument = None,
     model: options.Model = None,
     model_name: Annotated[
-        str | None, typer.Option(help="What the adapter calls its base; else the folder's name.", show_default=False)
+        str | None,
+        typer.Option(
+            help="What the adapter calls its base; else the folder's name, or the hub id.", show_default=False
+        ),
     ] = None,
     forget: options.Forget = None,
     retain: options.Retain = None,

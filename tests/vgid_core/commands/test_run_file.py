@@ -47,7 +47,7 @@ def test_paths_start_at_the_file_and_those_of_flags_at_the_present_folder(
         "other": f"mllmu:{file.parent / 'data' / 'other'}",
         "mine": str(tmp_path / "mine.jsonl"),
     }
-    assert (run.model, run.called) == ("org/name", "name")
+    assert (run.model, run.called) == ("org/name", "org/name")
 
 
 def test_settings_override_the_file_and_leave_the_rest(file: Path) -> None:
