@@ -16,7 +16,7 @@ from local.demo import commands, data, general
 from local.demo.training import pretrained, smollm2
 from local.demo.training.architecture import build_processor
 from local.demo.training.build import BASE_NAME, SEED
-from local.demo.training.examples import Example, ExampleSource
+from local.demo.training.examples import Example, ExampleSource, training_pixels
 from local.demo.training.loop import Recipe
 from local.demo.training.pretrained import MIXTURE, Order, build
 from local.demo.training.rows import RowEncoder
@@ -68,8 +68,11 @@ def ignore(doing: str, share: float) -> None:
 def short():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    pixels = training_pixels(SEED, TWENTY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretrained, "MEASURED", 3)
+        # Drawn once: the processes that draw take longer to start than such a training.
+        patch.setattr(pretrained, "training_pixels", lambda seed, census, tell: pixels)
         yield
     torch.set_num_threads(threads)
 
@@ -167,7 +170,7 @@ def test_utility_asks_general_questions_that_no_training_and_no_retain_set_has(b
     assert {pair.question: pair.answer for pair in utility if pair.question in held_out} == held_out
     assert {pair.question for pair in retain} & trained.keys()
     asked = {pair.question for pair in retain} | {
-        e.question for e in ExampleSource([3], SEED, TWENTY, MIXTURE).draw(900)
+        e.question for e in ExampleSource(range(20), SEED, TWENTY, MIXTURE).draw(900)
     }
     assert not held_out.keys() & asked
     assert trained.keys() & asked

