@@ -142,10 +142,10 @@ def _say_what_it_takes(console: Console, order: Order) -> None:
 
     with _bars(console) as tell:
         found = estimate(order, tell)
-    steps = ", ".join(f"{seconds:.2f}" for seconds in found.step_seconds)
+    parts = ", ".join(f"{seconds:.2f}" for seconds in found.part_seconds)
     for line in (
         f"device     {found.device}",
-        f"a step     {steps} s, of {order.recipe.batch} examples",
+        f"a step     {found.step_seconds:.2f} s, of {order.recipe.batch} examples ({parts} s for {found.part} each)",
         f"training   {_duration(found.training_seconds)}: {order.recipe.steps} steps, {len(order.models())} models",
         f"drawing    {_duration(found.drawing_seconds)}",
         f"memory     {found.memory_bytes / 1e9:.1f} GB so far",

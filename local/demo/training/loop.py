@@ -38,7 +38,7 @@ class Recipe:
 @torch.no_grad()
 def image_features(tower: CLIPVisionModel, pixels: Tensor) -> Tensor:
     """What the projector is given of each picture, [n, IMAGE_TOKENS, width]: the last layer less the class token."""
-    tower.eval()
+    tower.train(False)
     chunks = (pixels[start : start + 256] for start in range(0, len(pixels), 256))
     return torch.cat([tower(pixel_values=normalised(chunk)).last_hidden_state[:, 1:] for chunk in chunks])
 

@@ -31,7 +31,7 @@ from vgid_core.checkpoints import Checkpoints
 SHARES = (1, 5, 10)
 # Pairs of each set that a finished model's figures are taken from.
 MEASURED = 300
-RECIPE = Recipe(steps=750, batch=192, micro_batch=64, learning_rate=3e-4, projector_rate=1.5e-3, rise=0.06)
+RECIPE = Recipe(steps=750, batch=192, micro_batch=32, learning_rate=3e-4, projector_rate=1.5e-3, rise=0.06)
 MIXTURE = Mixture(facts=0.58, visual=0.22, instructed=0.10, general=0.07)
 
 Tell = Callable[[str, float], None]  # (what is being done, share done from 0 to 1)
@@ -86,7 +86,8 @@ def build(out: Path, order: Order, tell: Tell) -> dict[str, Trained]:
 def trainer_of(order: Order, vision: dict[str, Tensor], features: Tensor) -> Trainer:
     """What trains a fresh model, the same each time, on the features' device."""
     torch.manual_seed(SEED)
-    model = with_eyes(order.tower, vision).to(features.device)
+    model = with_eyes(order.tower, vision)
+    model.to(features.device)  # type: ignore[arg-type]  # its type is lost in a decorator of transformers
     return Trainer(model, RowEncoder(order.tower.tokenizer, DIALOGUE), features, order.recipe)
 
 
@@ -121,7 +122,7 @@ def _build_one(out: Path, name: str, order: Order, vision: dict[str, Tensor], fe
 
 def device_name(device: torch.device) -> str:
     """In words, for people."""
-    return torch.cuda.getdevice_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
 
 
 def _identity(order: Order, people: Iterable[int]) -> dict[str, str]:

