@@ -29,7 +29,7 @@ from vgid_core.encoding import PromptEncoder
 from vgid_core.errors import CheckpointUnusable, ModelNotLoadable
 
 TWENTY = Census(people=20, training_views=25, least_differences=4, general=True, strangers=4, passers_by=40)
-RECIPE = Recipe(steps=4, batch=8, micro_batch=3, learning_rate=1e-3, projector_rate=5e-3, rise=0.3)
+RECIPE = Recipe(steps=4, batch=8, micro_batch=3, learning_rate=1e-3, projector_rate=5e-3, rise=0.3, half=True)
 TWIN = "retain_only_twin_10"
 
 

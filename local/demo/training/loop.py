@@ -24,7 +24,7 @@ class Recipe:
     """How a language tower is trained. AdamW, one cycle of the learning rate, whose rise takes `rise` of all steps.
 
     batch: examples of an update, `micro_batch` of which are held in memory at once. projector_rate: the projector's
-    own learning rate, as it starts from nothing.
+    own learning rate, as it starts from nothing. half: under bfloat16's autocast where that is faster.
     """
 
     steps: int
@@ -33,6 +33,7 @@ class Recipe:
     learning_rate: float
     projector_rate: float
     rise: float
+    half: bool
 
 
 @torch.no_grad()
@@ -44,7 +45,7 @@ def image_features(tower: CLIPVisionModel, pixels: Tensor) -> Tensor:
 
 
 class Trainer:
-    """Trains all of `model` but its vision tower, where it lies; on CUDA under bfloat16's autocast.
+    """Trains all of `model` but its vision tower, where it lies.
 
     features: [pictures, IMAGE_TOKENS, width], on the same device, for every picture that examples refer to.
     """
@@ -54,6 +55,7 @@ class Trainer:
     ) -> None:
         self.model = model
         self._encoder, self._features, self._recipe = encoder, features, recipe
+        self._half = recipe.half and _multiplies_halves(features.device)
         model.model.vision_tower.requires_grad_(False)
         self._weights = [weight for weight in model.parameters() if weight.requires_grad]
         projector = list(model.model.multi_modal_projector.parameters())
@@ -100,7 +102,7 @@ class Trainer:
         for part in self._parts(list(map(len, rows))):
             batch = self._encoder.batch([rows[place] for place in part]).to(seen.device)
             share = sum(len(rows[place].reply) for place in part) / answer_tokens
-            with torch.autocast(seen.device.type, torch.bfloat16, enabled=seen.device.type == "cuda"):
+            with torch.autocast(seen.device.type, torch.bfloat16, enabled=self._half):
                 loss = answer_loss(self.model, batch, seen[part]) * share
             torch.autograd.backward(loss)
             total += loss.item()
@@ -116,6 +118,11 @@ class Trainer:
             return [list(range(len(lengths)))]
         places = sorted(range(len(lengths)), key=lengths.__getitem__)
         return [places[start : start + size] for start in range(0, len(places), size)]
+
+
+def _multiplies_halves(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16; one that emulates it is slower than with float32."""
+    return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
 
 
 def answer_loss(model: LlavaForConditionalGeneration, batch: Batch, features: Tensor) -> Tensor:
