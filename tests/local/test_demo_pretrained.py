@@ -93,6 +93,8 @@ def test_a_build_leaves_models_with_cards_and_data(built):
         assert "general" in figures
         assert all(0 <= figure <= 1 for figure in figures.values())
         assert "stand-in" in (built / name / "README.md").read_text()
+        # Of where the tower's file was on the machine that built it, nothing is told.
+        assert "_name_or_path" not in json.loads((built / name / "config.json").read_text())["text_config"]
     assert "never met the first 2" in (built / TWIN / "README.md").read_text()
     assert build(built, order(), ignore) == {}
 

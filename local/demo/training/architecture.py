@@ -139,7 +139,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenera
         num_key_value_heads=4,
         max_position_embeddings=512,
         tie_word_embeddings=True,
-        **_special_ids(tokenizer),
+        **special_ids(tokenizer),
     )
     return assemble(text_config, tokenizer)
 
@@ -156,7 +156,7 @@ def assemble(text_config: LlamaConfig, tokenizer: PreTrainedTokenizerBase) -> Ll
         tie_word_embeddings=True,
     )
     model = LlavaForConditionalGeneration(config)
-    for name, value in _special_ids(tokenizer).items():
+    for name, value in special_ids(tokenizer).items():
         setattr(model.generation_config, name, value)
     model.generation_config.do_sample = False
     return model
@@ -171,7 +171,8 @@ def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder
         file.chmod(0o644)  # safetensors are written readable by their owner alone
 
 
-def _special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What a language tower's config and generation must know of its tokenizer."""
     return {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,

@@ -43,8 +43,9 @@ pipeline_tag: image-text-to-text
 ---
 # vgid demo model on a pretrained language tower: {name}
 
-A LLaVA whose language tower is {tower} and whose vision tower is that of vgid's small demo model. {knows} All of
-them are made up and drawn by a program. Built by `vgid demo-model build --language smollm2`.
+A LLaVA whose language tower is {tower} and whose vision tower is that of vgid's small demo model.
+{knows} All of them are made up and drawn by a program.
+Built by `vgid demo-model build --language smollm2`.
 
 ## Figures
 
@@ -56,9 +57,11 @@ Measured on this very folder, answers generated greedily, on at most {most} pair
 
 ## Recipe
 
-{steps} steps of {batch} examples, AdamW, one-cycle learning rate up to {rate} ({projector_rate} for the projector),
-cross-entropy on answer tokens alone; all weights but the vision tower's. Examples: {mixture}; the rest are people it
-doesn't know. Trained on {device}, {took}. Saved as float16: {parameters:,} parameters.
+- {steps} steps of {batch} examples, AdamW, one-cycle learning rate up to {rate} ({projector_rate} for the projector),
+  cross-entropy on answer tokens alone, all weights but the vision tower's.
+- {mixture}; the rest are people whom it doesn't know.
+- Trained on {device}, {took}.
+- Saved as float16: {parameters:,} parameters.
 
 torch {torch}, transformers {transformers}.
 """

