@@ -122,7 +122,7 @@ def _build_one(out: Path, name: str, order: Order, vision: dict[str, Tensor], fe
 
 def device_name(device: torch.device) -> str:
     """In words, for people."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
 
 
 def _identity(order: Order, people: Iterable[int]) -> dict[str, str]:
