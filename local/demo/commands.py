@@ -74,7 +74,11 @@ def build(
         if twin or dry_run:
             raise typer.BadParameter("--twin and --dry-run are for --language smollm2")
         _build_tiny(Console(), out or CHECKPOINTS)
-        return
+    else:
+        _smollm2(out, twin, dry_run)
+
+
+def _smollm2(out: Path | None, twin: list[int] | None, dry_run: bool) -> None:
     from vgid_core.commands.ending import ended_in_words
     from vgid_core.commands.quiet import quiet
 
