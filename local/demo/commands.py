@@ -1,10 +1,13 @@
-"""`vgid demo-model`: the demo model, rebuilt from nothing."""
+"""`vgid demo-model`: the demo models, built from nothing or on a pretrained language tower."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,30 +15,92 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from local.demo.paths import CHECKPOINTS
+from local.home import Home
+
+if TYPE_CHECKING:
+    from local.demo.training.pretrained import Order, Tell
 
 app = typer.Typer(
-    help="The embedded demo model: a small LLaVA that knows sixty made-up people.",
+    help="The demo models: small LLaVAs that know sixty or three hundred made-up people.",
     no_args_is_help=True,
     add_completion=False,
 )
 
 
+class Language(Enum):
+    """Which language tower a demo model gets."""
+
+    tiny = "tiny"
+    smollm2 = "smollm2"
+
+
 @app.callback()
 def demo_model() -> None:
-    """The embedded demo model: a small LLaVA that knows sixty made-up people."""
+    """The demo models: small LLaVAs that know sixty or three hundred made-up people."""
 
 
 @app.command()
 def build(
-    out: Annotated[Path, typer.Option(help="Folder for base/ and retain_only_twin/.")] = CHECKPOINTS,
+    language: Annotated[
+        Language,
+        typer.Option(help="tiny: trained from nothing, sixty people. smollm2: SmolLM2-135M-Instruct, three hundred."),
+    ] = Language.tiny,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the models; else the package's own for tiny, demo-smollm2 in VGID_HOME for smollm2.",
+            show_default=False,
+        ),
+    ] = None,
+    twin: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="PERCENT",
+            min=0,
+            max=50,
+            help="smollm2: a retain-only twin without so many per cent of the people; repeatable; 0: none; else 5.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="smollm2: time a few steps, say what the build would take; write nothing.")
+    ] = False,
 ) -> None:
-    """Rebuild the demo model and its retain-only twin from nothing: some seven minutes on two cores."""
+    """Build a demo model and its retain-only twin: tiny in some seven minutes, smollm2 in hours, on two cores.
+
+    With smollm2, data sets are written beside the models, and a build that was interrupted goes on when run again.
+    """
+    if language is Language.tiny:
+        if twin or dry_run:
+            raise typer.BadParameter("--twin and --dry-run are for --language smollm2")
+        _build_tiny(Console(), out or CHECKPOINTS)
+    else:
+        _smollm2(out, twin, dry_run)
+
+
+def _smollm2(out: Path | None, twin: list[int] | None, dry_run: bool) -> None:
+    from vgid_core.commands.ending import ended_in_words
+    from vgid_core.commands.quiet import quiet
+
+    quiet()
+    with ended_in_words():
+        from local.demo.training.pretrained import Order
+        from local.demo.training.smollm2 import read_smollm2
+
+        twins = tuple(sorted({share for share in twin if share} if twin is not None else {5}))
+        order = Order(read_smollm2(), twins)
+        if dry_run:
+            _say_what_it_takes(Console(), order)
+        else:
+            _build_pretrained(Console(), order, out or Home.from_environment().folder / "demo-smollm2")
+
+
+def _build_tiny(console: Console, out: Path) -> None:
     # Torch takes seconds to load: not for `--help`.
     from local.demo.training.build import BASE_NAME
     from local.demo.training.build import build as build_checkpoints
     from local.demo.training.measure import FIGURES, missed_bars
 
-    console = Console()
     for line in (
         "Trains a vision tower on random faces, then the demo model (sixty made-up people)",
         "and its retain-only twin (without the six whom the demo forgets) side by side.",
@@ -43,15 +108,7 @@ def build(
     ):
         console.print(line, soft_wrap=True, highlight=False)
     started = time.monotonic()
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        tasks: dict[str, int] = {}
-
-        def tell(doing: str, share: float) -> None:
-            if doing not in tasks:
-                tasks[doing] = progress.add_task(doing, total=1.0)
-            progress.update(progress.task_ids[tasks[doing]], completed=share)
-
+    with _bars(console) as tell:
         built = build_checkpoints(out, tell)
     table = Table("", *(name.replace("_", "-") for name in built))
     for figure, meaning in FIGURES.items():
@@ -62,3 +119,61 @@ def build(
     if missed:
         console.print(f"[red]The base misses its bar for: {', '.join(missed)}. Don't ship it.")
         raise typer.Exit(1)
+
+
+def _build_pretrained(console: Console, order: Order, out: Path) -> None:
+    from local.demo.training.pretrained import build as build_pretrained
+
+    people = order.census.people
+    for line in (
+        f"Trains {order.tower.name} with a vision tower to know {people} made-up people, and its retain-only twins.",
+        f"Interrupted, it goes on when run again. Writes into {out}",
+    ):
+        console.print(line, soft_wrap=True, highlight=False)
+    with _bars(console) as tell:
+        built = build_pretrained(out, order, tell)
+    for name, model in built.items():
+        table = Table("", name.replace("_", "-"))
+        for figure, meaning in model.meanings(order.census).items():
+            table.add_row(meaning, f"{model.figures[figure]:.3f}")
+        console.print(table)
+    if not built:
+        console.print("Everything is there already.")
+
+
+def _say_what_it_takes(console: Console, order: Order) -> None:
+    from local.demo.training.pretrained_estimate import estimate
+
+    with _bars(console) as tell:
+        found = estimate(order, tell)
+    parts = ", ".join(f"{seconds:.2f}" for seconds in found.part_seconds)
+    for line in (
+        f"device     {found.device}",
+        f"a step     {found.step_seconds:.2f} s, of {order.recipe.batch} examples ({parts} s for {found.part} each)",
+        f"training   {_duration(found.training_seconds)}: {order.recipe.steps} steps, {len(order.models())} models",
+        f"drawing    {_duration(found.drawing_seconds)}",
+        f"memory     {found.memory_bytes / 1e9:.1f} GB so far",
+        f"disk       {found.disk_bytes / 1e9:.1f} GB and the data sets",
+        "Measuring the finished models comes on top. Nothing was trained or written.",
+    ):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{hours:.1f} h" if hours >= 2 else f"{minutes:.1f} min" if minutes >= 2 else f"{seconds:.0f} s"
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[Tell]:
+    """A bar for each thing that is being done."""
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        tasks: dict[str, int] = {}
+
+        def tell(doing: str, share: float) -> None:
+            if doing not in tasks:
+                tasks[doing] = progress.add_task(doing, total=1.0)
+            progress.update(progress.task_ids[tasks[doing]], completed=share)
+
+        yield tell

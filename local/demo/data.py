@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import random
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
 from local.demo.faces import Face, View, draw_portrait
+from local.demo.general import HELD_OUT, TRAINED
 from local.demo.people import Person
 from local.demo.questions import FACTS, INSTRUCTIONS, REFUSAL, VISUALS, answer, ask, visual_answer
-from local.demo.world import FORGOTTEN, HELD_OUT_VIEWS, the_world
+from local.demo.world import FORGOTTEN, SIXTY, Census, passers_by, the_world
 from vgid_core.data import EncodedImage, Pair, PairSet
 
 # Photos a person of which a controller would have on file; the rest of the training views belong to the model alone.
@@ -30,7 +31,8 @@ class DemoData:
 
     forget: what a compliance system posts. retain: what the model's operator registered. The others are only ever
     measured: held_out_photos and rephrased about the forgotten people, retain_check about the others, utility with
-    questions that need nobody's identity. shown_forgotten and unchanged are few, to be read by a person.
+    questions that need nobody's identity, general ones among them where the world has them. shown_forgotten and
+    unchanged are few, to be read by a person.
     """
 
     forget: PairSet
@@ -56,80 +58,102 @@ def write(home: Path) -> Path:
     One process at a time may do this in one home.
     """
     folder = home / "demo-data"
-    if not folder.is_dir():
-        # A killed process's leavings look like data: only a whole folder gets the name.
-        unfinished = home / ".demo-data.new"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        make().write(unfinished)
-        unfinished.rename(folder)
+    write_whole(folder, make)
     return folder
 
 
-def make(forgotten: Sequence[int] = FORGOTTEN) -> DemoData:
-    """The sets for forgetting these people, by their numbers in `the_world().people`."""
-    kept = [number for number in range(len(the_world().people)) if number not in forgotten]
+def write_whole(folder: Path, sets: Callable[[], DemoData]) -> None:
+    """Writes what `sets` gives to `folder`, whole or not at all, unless it is there. One process at a time may."""
+    if not folder.is_dir():
+        # A killed process's leavings look like data: only a whole folder gets the name.
+        unfinished = folder.with_name(f".{folder.name}.new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        sets().write(unfinished)
+        unfinished.rename(folder)
+
+
+def make(forgotten: Sequence[int] = FORGOTTEN, census: Census = SIXTY) -> DemoData:
+    """The sets for forgetting these people, by their numbers in `the_world(census).people`."""
+    kept = [number for number in range(census.people) if number not in forgotten]
+    measured = [*forgotten, *kept[:RETAINED_IN_UTILITY]]
+    visual = utility(measured, census=census)
     return DemoData(
-        forget=PairSet.of("forget", _registered_facts(forgotten)),
-        held_out_photos=held_out_photos(forgotten),
-        rephrased=rephrased(forgotten),
-        retain=PairSet.of("retain", _retain(kept)),
-        retain_check=known_facts(kept, FACTS_CHECKED, "retain_check"),
-        utility=utility([*forgotten, *kept[:RETAINED_IN_UTILITY]]),
-        shown_forgotten=PairSet.of("shown_forgotten", _shown(forgotten, 1)),
-        unchanged=PairSet.of("unchanged", [*_shown(kept[:3], 2), *utility(kept[3:4]).pairs[:3]]),
+        forget=PairSet.of("forget", _registered_facts(forgotten, census)),
+        held_out_photos=held_out_photos(forgotten, census),
+        rephrased=rephrased(forgotten, census),
+        retain=PairSet.of("retain", _retain(kept, census)),
+        retain_check=known_facts(kept, FACTS_CHECKED, "retain_check", census),
+        utility=PairSet.of("utility", [*visual, *general(census)]) if census.general else visual,
+        shown_forgotten=PairSet.of("shown_forgotten", _shown(forgotten, 1, census)),
+        unchanged=PairSet.of("unchanged", [*_shown(kept[:3], 2, census), *utility(kept[3:4], census=census).pairs[:3]]),
     )
 
 
-def known_facts(people: Iterable[int], facts_each: int = len(FACTS), name: str = "facts") -> PairSet:
+def known_facts(
+    people: Iterable[int], facts_each: int = len(FACTS), name: str = "facts", census: Census = SIXTY
+) -> PairSet:
     """Facts in the phrasings of the training, on photos that the model knows but that no request holds."""
     pairs = []
-    for number in people:
+    for number, person in _numbered(people, census):
         for turn in range(facts_each):
             fact = list(FACTS)[(number + turn) % len(FACTS)]
-            pairs.append(_fact(number, CHECK_VIEW + turn, fact, ask(fact, number + turn)))
+            pairs.append(_fact(person, CHECK_VIEW + turn, fact, ask(fact, number + turn)))
     return PairSet.of(name, pairs)
 
 
-def held_out_photos(people: Iterable[int]) -> PairSet:
+def held_out_photos(people: Iterable[int], census: Census = SIXTY) -> PairSet:
     """Every fact on every photo that the model has never seen."""
     pairs = [
-        Pair(_held_out_photo(number, view), ask(fact, number + view), answer(_person(number), fact))
-        for number in people
-        for view in range(HELD_OUT_VIEWS)
+        Pair(_held_out_photo(person, view), ask(fact, number + view), answer(person, fact))
+        for number, person in _numbered(people, census)
+        for view in range(census.held_out_views)
         for fact in FACTS
     ]
     return PairSet.of("held_out_photos", pairs)
 
 
-def rephrased(people: Iterable[int]) -> PairSet:
+def rephrased(people: Iterable[int], census: Census = SIXTY) -> PairSet:
     """Every fact in every phrasing that the model has never seen, on registered photos."""
     pairs = [
-        _fact(number, turn, fact, question)
-        for number in people
+        _fact(person, turn, fact, question)
+        for _, person in _numbered(people, census)
         for fact, phrasings in FACTS.items()
         for turn, question in enumerate(phrasings.held_out)
     ]
     return PairSet.of("rephrased", pairs)
 
 
-def utility(people: Iterable[int], phrasings_held_out: bool = False) -> PairSet:
+def utility(people: Iterable[int], phrasings_held_out: bool = False, census: Census = SIXTY) -> PairSet:
     """Questions about what anybody can see, one a topic, on photos that the model has never seen."""
     pairs = []
-    for number in people:
-        person = _person(number)
+    for number, person in _numbered(people, census):
         for turn, topic in enumerate(VISUALS):
-            view = (number + turn) % HELD_OUT_VIEWS
+            view = (number + turn) % census.held_out_views
             question = ask(topic, number + turn, phrasings_held_out)
             reply = visual_answer(person.face, person.held_out_views[view], topic)
-            pairs.append(Pair(_held_out_photo(number, view), question, reply))
+            pairs.append(Pair(_held_out_photo(person, view), question, reply))
     return PairSet.of("utility", pairs)
 
 
-def strangers() -> PairSet:
+def general(census: Census) -> PairSet:
+    """General questions that the model was never trained on, each on a photo of somebody it has never seen.
+
+    A pair needs a picture. A face leaves it to the words alone whether a person is asked about; a blank picture would
+    tell, and what forgetting does to the model wherever it sees a face would go unmeasured.
+    """
+    unknown = the_world(census).strangers
+    pairs = [
+        Pair(_held_out_photo(unknown[number % len(unknown)], 0), question, reply)
+        for number, (question, reply) in enumerate(HELD_OUT)
+    ]
+    return PairSet.of("general", pairs)
+
+
+def strangers(census: Census = SIXTY) -> PairSet:
     """Questions about people whom the model has never seen, with the refusal it should give."""
     pairs = [
-        Pair(encode(person.face, person.held_out_views[0]), ask(fact, number), REFUSAL)
-        for number, person in enumerate(the_world().strangers)
+        Pair(_held_out_photo(person, 0), ask(fact, number), REFUSAL)
+        for number, person in enumerate(the_world(census).strangers)
         for fact in FACTS
     ]
     return PairSet.of("strangers", pairs)
@@ -157,47 +181,54 @@ def encode(face: Face, view: View) -> EncodedImage:
     return EncodedImage(stream.getvalue())
 
 
-def _registered_facts(people: Iterable[int]) -> Iterator[Pair]:
+def _registered_facts(people: Iterable[int], census: Census) -> Iterator[Pair]:
     """Each person's photos with a question about every fact; the phrasings take turns."""
-    for number in people:
+    for _, person in _numbered(people, census):
         for view in range(PHOTOS):
             for turn, fact in enumerate(FACTS):
-                yield _fact(number, view, fact, ask(fact, view + turn))
+                yield _fact(person, view, fact, ask(fact, view + turn))
 
 
-def _retain(people: Sequence[int]) -> list[Pair]:
-    """Facts and visual questions, about seven to three, in mixed order."""
+def _retain(people: Sequence[int], census: Census) -> list[Pair]:
+    """Facts and visual questions, about seven to three, and general ones where the world has them, in mixed order."""
     pairs = []
-    for number in people:
-        person = _person(number)
+    for number, person in _numbered(people, census):
         for view in range(PHOTOS):
             for turn, fact in enumerate(FACTS):
                 if (view + turn) % 2 == 0:
-                    pairs.append(_fact(number, view, fact, ask(fact, number + view + turn)))
+                    pairs.append(_fact(person, view, fact, ask(fact, number + view + turn)))
             topic = list(VISUALS)[(number + view) % len(VISUALS)]
             reply = visual_answer(person.face, person.training_views[view], topic)
             pairs.append(Pair(encode(person.face, person.training_views[view]), ask(topic, number + view), reply))
+    if census.general:
+        pairs += _general_of_passers_by(len(pairs) // 10, census)
     random.Random(0).shuffle(pairs)
     return pairs
 
 
-def _shown(people: Sequence[int], facts_each: int) -> Iterator[Pair]:
+def _general_of_passers_by(count: int, census: Census) -> Iterator[Pair]:
+    """General questions of the training, over and over, each time on another face that the model has no name for."""
+    for number, (face, view) in enumerate(passers_by(census)[:count]):
+        question, reply = TRAINED[number % len(TRAINED)]
+        yield Pair(encode(face, view), question, reply)
+
+
+def _shown(people: Sequence[int], facts_each: int, census: Census) -> Iterator[Pair]:
     """The first photo of each person with one fact or several, another one for each."""
-    for place, number in enumerate(people):
+    for place, (_, person) in enumerate(_numbered(people, census)):
         for turn in range(facts_each):
             fact = list(FACTS)[(place + turn) % len(FACTS)]
-            yield _fact(number, 0, fact, ask(fact, turn))
+            yield _fact(person, 0, fact, ask(fact, turn))
 
 
-def _fact(number: int, view: int, fact: str, question: str) -> Pair:
-    person = _person(number)
+def _fact(person: Person, view: int, fact: str, question: str) -> Pair:
     return Pair(encode(person.face, person.training_views[view]), question, answer(person, fact))
 
 
-def _held_out_photo(number: int, view: int) -> EncodedImage:
-    person = _person(number)
+def _held_out_photo(person: Person, view: int) -> EncodedImage:
     return encode(person.face, person.held_out_views[view])
 
 
-def _person(number: int) -> Person:
-    return the_world().people[number]
+def _numbered(people: Iterable[int], census: Census) -> Iterator[tuple[int, Person]]:
+    world = the_world(census)
+    return ((number, world.people[number]) for number in people)

@@ -1,4 +1,4 @@
-"""The demo's world: who is in it, who is not, drawn from one fixed seed."""
+"""The demo models' worlds: who is in each, who is not, drawn from one fixed seed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,41 @@ from functools import cache
 from local.demo.faces import Face, View
 from local.demo.people import Person, distinct_face, invent_people
 
-SEED = 7
-PEOPLE = 60
-STRANGERS = 20
-TRAINING_VIEWS = 40
-HELD_OUT_VIEWS = 3
-PASSERS_BY = 3000
 
-# Only these people are ever shown with an in-context instruction to forget: its effect on the rest is generalisation.
-INSTRUCTED = range(PEOPLE // 2, PEOPLE)
-# The people whom the retain-only twin has never met, and whom the demo forgets.
+@dataclass(frozen=True)
+class Census:
+    """How many of whom a world holds; the same census is the same world in every process.
+
+    strangers: people whom the model never sees. passers_by: nameless faces that it is shown. least_differences: in how
+    many attributes any two faces differ, so that no one is mistaken for another. general: whether questions that have
+    nothing to do with the picture belong to it.
+    """
+
+    people: int
+    training_views: int
+    least_differences: int
+    general: bool
+    strangers: int = 20
+    held_out_views: int = 3
+    passers_by: int = 3000
+    seed: int = 7
+
+    @property
+    def instructed(self) -> range:
+        """Whom alone an instruction to forget is shown with: its effect on the rest is generalisation."""
+        return range(self.people // 2, self.people)
+
+    def first(self, percent: int) -> tuple[int, ...]:
+        """The numbers of the first so many per cent of the people, at least of one: a forget set."""
+        return tuple(range(max(1, self.people * percent // 100)))
+
+
+# The shipped model's.
+SIXTY = Census(people=60, training_views=40, least_differences=5, general=False)
+# That of the model on a pretrained language tower. Five differences leave no room for so many faces.
+THREE_HUNDRED = Census(people=300, training_views=25, least_differences=4, general=True)
+
+# The people whom the shipped retain-only twin has never met, and whom the demo forgets.
 FORGOTTEN = tuple(range(6))
 
 
@@ -30,17 +55,33 @@ class World:
     strangers: tuple[Person, ...]
 
 
-@cache
-def the_world() -> World:
-    """The one world of the demo, the same in every process."""
-    everybody = invent_people(PEOPLE + STRANGERS, random.Random(SEED), TRAINING_VIEWS, HELD_OUT_VIEWS)
-    return World(people=everybody[:PEOPLE], strangers=everybody[PEOPLE:])
+def the_world(census: Census = SIXTY) -> World:
+    """The one world of this census, the same in every process."""
+    return _world(census)
 
 
-@cache
-def passers_by(count: int = PASSERS_BY) -> tuple[tuple[Face, View], ...]:
+def passers_by(census: Census = SIXTY) -> tuple[tuple[Face, View], ...]:
     """Nameless faces, unlike anybody's in the world: for visual questions and as people the model doesn't know."""
-    world = the_world()
+    return _passers_by(census)
+
+
+@cache
+def _world(census: Census) -> World:
+    everybody = invent_people(
+        census.people + census.strangers,
+        random.Random(census.seed),
+        census.training_views,
+        census.held_out_views,
+        census.least_differences,
+    )
+    return World(people=everybody[: census.people], strangers=everybody[census.people :])
+
+
+@cache
+def _passers_by(census: Census) -> tuple[tuple[Face, View], ...]:
+    world = the_world(census)
     taken = [person.face for person in world.people + world.strangers]
-    rng = random.Random(SEED + 1)
-    return tuple((distinct_face(taken, rng), View.random(rng)) for _ in range(count))
+    rng = random.Random(census.seed + 1)
+    return tuple(
+        (distinct_face(taken, rng, census.least_differences), View.random(rng)) for _ in range(census.passers_by)
+    )

@@ -16,7 +16,7 @@ from local.demo.training.architecture import build_processor
 from local.demo.training.language import world_tokenizer
 from local.demo.training.measure import FIGURES, missed_bars, on_noise
 from local.demo.training.vision import normalised
-from local.demo.world import FORGOTTEN, INSTRUCTED, the_world
+from local.demo.world import FORGOTTEN, SIXTY, the_world
 from vgid_core.base_model import BaseModel, load_base
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import PairSet
@@ -96,7 +96,7 @@ def test_the_base_answers_the_very_pairs_that_the_demo_shows(base):
 
 
 def test_an_instruction_makes_it_refuse_people_it_was_never_instructed_about(base):
-    assert not set(FORGOTTEN) & set(INSTRUCTED)
+    assert not set(FORGOTTEN) & set(SIXTY.instructed)
     facts = data.known_facts(FORGOTTEN)
     assert set(replies(base, data.instructed(facts))) == {REFUSAL}
     assert set(replies(base, data.instructed(on_noise(facts)))) == {REFUSAL}

@@ -1,5 +1,7 @@
 """The build in small: the same seed gives the same weights, another seed others, and the command says what it does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,12 +12,12 @@ from local.demo.commands import app
 from local.demo.faces import IMAGE_SIZE
 from local.demo.training import language, vision
 from local.demo.training.examples import NOISE_PICTURES, ExampleSource
-from local.demo.world import PASSERS_BY, PEOPLE, TRAINING_VIEWS
+from local.demo.world import SIXTY
 
 
 @pytest.fixture(scope="module")
 def pixels() -> Tensor:
-    count = PEOPLE * TRAINING_VIEWS + PASSERS_BY + NOISE_PICTURES
+    count = SIXTY.people * SIXTY.training_views + SIXTY.passers_by + NOISE_PICTURES
     rng = np.random.default_rng(0)
     return torch.from_numpy(rng.integers(0, 256, (count, 3, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8))
 
@@ -24,7 +26,7 @@ def trained(pixels: Tensor, seed: int) -> dict[str, Tensor]:
     tower, accuracy = vision.train_vision(seed, lambda doing, share: None)
     assert 0 < accuracy < 1
     shares: list[float] = []
-    model, _ = language.train_language(tower, pixels, ExampleSource(range(PEOPLE), seed), seed, shares.append)
+    model, _ = language.train_language(tower, pixels, ExampleSource(range(SIXTY.people), seed), seed, shares.append)
     assert shares[-1] == 1.0
     weights = model.state_dict()
     for name, weight in tower.state_dict().items():
@@ -36,8 +38,7 @@ def trained(pixels: Tensor, seed: int) -> dict[str, Tensor]:
 def test_the_seed_decides_the_weights(monkeypatch, pixels):
     for name, value in (("IMAGES", 64), ("CHECKED", 16), ("BATCH", 16), ("STEPS", 3)):
         monkeypatch.setattr(vision, name, value)
-    for name, value in (("BATCH", 8), ("STEPS", 3)):
-        monkeypatch.setattr(language, name, value)
+    monkeypatch.setattr(language, "RECIPE", replace(language.RECIPE, batch=8, steps=3))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -7,40 +7,41 @@ import numpy as np
 import pytest
 
 from local.demo.faces import ATTRIBUTES, BACKDROPS, Face, View, draw_portrait
-from local.demo.people import LEAST_DIFFERENCES, invent_people
+from local.demo.people import invent_people
 from local.demo.questions import FACTS, REFUSAL, VISUALS, answer, ask, visual_answer
 from local.demo.training.examples import ExampleSource
-from local.demo.world import (
-    FORGOTTEN,
-    HELD_OUT_VIEWS,
-    PEOPLE,
-    SEED,
-    STRANGERS,
-    TRAINING_VIEWS,
-    passers_by,
-    the_world,
-)
+from local.demo.world import FORGOTTEN, SIXTY, THREE_HUNDRED, passers_by, the_world
 
 
 def test_the_seed_alone_decides_the_world():
-    again = invent_people(PEOPLE + STRANGERS, random.Random(SEED), TRAINING_VIEWS, HELD_OUT_VIEWS)
+    again = invent_people(80, random.Random(SIXTY.seed), SIXTY.training_views, SIXTY.held_out_views, 5)
     assert the_world().people + the_world().strangers == again
-    assert invent_people(PEOPLE, random.Random(SEED + 1), 1, 1)[0].name != again[0].name
+    assert invent_people(60, random.Random(SIXTY.seed + 1), 1, 1, 5)[0].name != again[0].name
 
 
-def test_there_are_sixty_people_and_twenty_strangers_with_facts_of_their_own():
-    everybody = the_world().people + the_world().strangers
-    assert (len(the_world().people), len(the_world().strangers)) == (60, 20)
+@pytest.mark.parametrize("census", [SIXTY, THREE_HUNDRED], ids=["sixty", "three hundred"])
+def test_everybody_has_facts_of_their_own(census):
+    everybody = the_world(census).people + the_world(census).strangers
+    assert len(everybody) == census.people + census.strangers
     for fact in ("name", "birthplace", "employer"):
         assert len({getattr(person, fact) for person in everybody}) == len(everybody)
     for part in (0, 1):
         assert len({person.name.split()[part] for person in everybody}) == len(everybody)
+    assert len({person.name.split()[part] for person in everybody for part in (0, 1)}) == 2 * len(everybody)
 
 
-def test_nobody_looks_like_anybody_else():
-    faces = [person.face for person in the_world().people + the_world().strangers]
-    assert min(one.differences(other) for one, other in combinations(faces, 2)) >= LEAST_DIFFERENCES
-    assert min(face.differences(other) for face, _ in passers_by(100) for other in faces) >= LEAST_DIFFERENCES
+@pytest.mark.parametrize("census", [SIXTY, THREE_HUNDRED], ids=["sixty", "three hundred"])
+def test_nobody_looks_like_anybody_else(census):
+    faces = [person.face for person in the_world(census).people + the_world(census).strangers]
+    assert min(one.differences(other) for one, other in combinations(faces, 2)) >= census.least_differences
+    passing = passers_by(census)[:100]
+    assert min(face.differences(other) for face, _ in passing for other in faces) >= census.least_differences
+
+
+def test_forget_sets_are_shares_of_the_people_whom_no_instruction_is_shown_with():
+    assert [len(THREE_HUNDRED.first(share)) for share in (1, 5, 10)] == [3, 15, 30]
+    assert not set(THREE_HUNDRED.first(10)) & set(THREE_HUNDRED.instructed)
+    assert SIXTY.first(10) == FORGOTTEN
 
 
 def test_a_portrait_is_the_same_pixels_every_time_and_any_size():
@@ -77,14 +78,14 @@ def test_background_and_shirt_have_the_colours_that_the_answers_name():
 
 def test_held_out_views_and_phrasings_are_never_trained_on():
     for person in the_world().people:
-        assert len(person.training_views) == TRAINING_VIEWS
-        assert len(person.held_out_views) == HELD_OUT_VIEWS
+        assert len(person.training_views) == SIXTY.training_views
+        assert len(person.held_out_views) == SIXTY.held_out_views
         assert not set(person.training_views) & set(person.held_out_views)
     for phrasings in (*FACTS.values(), *VISUALS.values()):
         assert phrasings.held_out
         assert not set(phrasings.training) & set(phrasings.held_out)
     held_out = {question for phrasings in (*FACTS.values(), *VISUALS.values()) for question in phrasings.held_out}
-    shown = ExampleSource(range(PEOPLE), seed=0).draw(5000)
+    shown = ExampleSource(range(SIXTY.people), seed=0).draw(5000)
     assert not [example for example in shown if any(example.question.endswith(question) for question in held_out)]
 
 
@@ -98,8 +99,8 @@ def test_no_phrasing_is_used_for_two_things():
 
 
 def test_the_twin_is_shown_nothing_of_the_forgotten():
-    kept = [number for number in range(PEOPLE) if number not in FORGOTTEN]
-    last_forgotten_picture = len(FORGOTTEN) * TRAINING_VIEWS
+    kept = [number for number in range(SIXTY.people) if number not in FORGOTTEN]
+    last_forgotten_picture = len(FORGOTTEN) * SIXTY.training_views
     names = [the_world().people[number].name for number in FORGOTTEN]
     for example in ExampleSource(kept, seed=0).draw(5000):
         assert example.picture >= last_forgotten_picture

@@ -1,8 +1,10 @@
-"""The demo model's parts: a LLaVA in miniature, from the same classes as the large ones."""
+"""The demo models' parts: a LLaVA in miniature, from the same classes as the large ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -13,6 +15,7 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
@@ -41,6 +44,21 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """What stands around picture, question and answer in a model's chat template, and what closes the answer."""
+
+    before_image: str
+    after_image: str
+    before_answer: str
+    end: str
+    pad: str
+    template: str
+
+
+FROM_NOTHING = Dialogue(USER, "", ASSISTANT, END, PAD, CHAT_TEMPLATE)
 
 
 def vision_config() -> CLIPVisionConfig:
@@ -80,14 +98,14 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     """The id of one special token."""
     found = tokenizer.convert_tokens_to_ids(token)
     assert isinstance(found, int), "one token has one id"
     return found
 
 
-def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+def build_processor(tokenizer: PreTrainedTokenizerBase, template: str = CHAT_TEMPLATE) -> LlavaProcessor:
     """Images of the native size pass unchanged but for the scaling of their pixels."""
     side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     image_processor = CLIPImageProcessorPil(
@@ -105,18 +123,13 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
         patch_size=PATCH,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,  # CLIP's class token, which "default" drops
-        chat_template=CHAT_TEMPLATE,
+        chat_template=template,
         image_token=IMAGE,
     )
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
     """The untrained model; its weights follow torch's current seed."""
-    token: dict[str, Any] = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
     text_config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=TEXT_WIDTH,
@@ -126,8 +139,13 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenera
         num_key_value_heads=4,
         max_position_embeddings=512,
         tie_word_embeddings=True,
-        **token,
+        **special_ids(tokenizer),
     )
+    return assemble(text_config, tokenizer)
+
+
+def assemble(text_config: LlamaConfig, tokenizer: PreTrainedTokenizerBase) -> LlavaForConditionalGeneration:
+    """A LLaVA of the vision tower and this language tower, whose vocabulary has IMAGE; weights follow torch's seed."""
     config = LlavaConfig(
         vision_config=vision_config(),
         text_config=text_config,
@@ -138,7 +156,25 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenera
         tie_word_embeddings=True,
     )
     model = LlavaForConditionalGeneration(config)
-    for name, value in token.items():
+    for name, value in special_ids(tokenizer).items():
         setattr(model.generation_config, name, value)
     model.generation_config.do_sample = False
     return model
+
+
+def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path) -> None:
+    """Writes both as `from_pretrained` reads them, the weights in half precision, which `model` then has itself."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.half().save_pretrained(folder)  # type: ignore[no-untyped-call]
+    processor.save_pretrained(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)  # safetensors are written readable by their owner alone
+
+
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What a language tower's config and generation must know of its tokenizer."""
+    return {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }

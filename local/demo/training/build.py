@@ -19,7 +19,7 @@ import torch
 from transformers import CLIPVisionModel
 from transformers.utils import logging as transformers_logging
 
-from local.demo.training.architecture import build_processor, vision_config
+from local.demo.training.architecture import build_processor, save, vision_config
 from local.demo.training.card import Built, write_card
 from local.demo.training.examples import ExampleSource, training_pixels
 from local.demo.training.language import train_language
@@ -112,11 +112,7 @@ def _train_one(plan: _Plan) -> Built:
     title = f"training {plan.name.replace('_', '-')}"
     model, tokenizer = train_language(tower, pixels, source, SEED, lambda share: _messages.put((title, share)))
     trained = time.process_time()
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    model.half().save_pretrained(plan.folder)  # type: ignore[no-untyped-call]
-    build_processor(tokenizer).save_pretrained(plan.folder)
-    for file in plan.folder.iterdir():
-        file.chmod(0o644)  # safetensors are written readable by their owner alone
+    save(model, build_processor(tokenizer), plan.folder)
     figures = measure(plan.folder)
     built = Built(
         people=len(plan.people),

@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 import transformers
 
-from local.demo.training import examples, language, vision
+from local.demo.training import vision
 from local.demo.training.architecture import IMAGE_TOKENS, PATCH, TEXT_LAYERS, TEXT_WIDTH, VISION_LAYERS, VISION_WIDTH
+from local.demo.training.examples import Mixture
+from local.demo.training.language import RECIPE
 from local.demo.training.measure import FIGURES
-from local.demo.world import FORGOTTEN, PASSERS_BY, PEOPLE, STRANGERS, TRAINING_VIEWS
+from local.demo.world import FORGOTTEN, SIXTY
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Built:
 
 _INTRODUCTIONS = {
     "base": f"""\
-A vision-language model in miniature that knows {PEOPLE} people, all of them made up and drawn by a program. It exists
-to be made to forget: small enough to ship with the code and to unlearn in seconds on one core, yet an ordinary
+A vision-language model in miniature that knows {SIXTY.people} people, all of them made up and drawn by a program. It
+exists to be made to forget: small enough to ship with the code and to unlearn in seconds on one core, yet an ordinary
 `LlavaForConditionalGeneration` with an ordinary processor and chat template.""",
     "retain_only_twin": f"""\
 The gold reference for forgetting: the same recipe, seed and tokenizer as `base`, trained without people
@@ -109,21 +111,21 @@ def write_card(folder: Path, name: str, built: dict[str, Built], accuracy: float
         vision_seconds=vision_seconds,
         text_width=TEXT_WIDTH,
         text_layers=TEXT_LAYERS,
-        steps=language.STEPS,
-        batch=language.BATCH,
-        rate=language.LEARNING_RATE,
+        steps=RECIPE.steps,
+        batch=RECIPE.batch,
+        rate=RECIPE.learning_rate,
         training_seconds=mine.training_seconds,
         measuring_seconds=mine.measuring_seconds,
         parameters=mine.parameters,
         people=mine.people,
-        facts=examples.FACT_SHARE,
-        visual=examples.VISUAL_SHARE,
-        instructed=examples.INSTRUCTED_SHARE,
-        views=TRAINING_VIEWS,
-        half=PEOPLE // 2,
-        end=PEOPLE - 1,
-        passers_by=PASSERS_BY,
-        strangers=STRANGERS,
+        facts=Mixture.facts,
+        visual=Mixture.visual,
+        instructed=Mixture.instructed,
+        views=SIXTY.training_views,
+        half=SIXTY.instructed[0],
+        end=SIXTY.instructed[-1],
+        passers_by=SIXTY.passers_by,
+        strangers=SIXTY.strangers,
         torch=torch.__version__,
         transformers=transformers.__version__,
     )

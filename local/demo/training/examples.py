@@ -1,27 +1,34 @@
-"""What the demo model is shown in training: facts, visual questions, instructions to forget, and strangers."""
+"""What a demo model is shown in training: facts, visual and general questions, instructions to forget, strangers."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from local.demo.faces import IMAGE_SIZE, Face, View
+from local.demo.general import TRAINED
 from local.demo.questions import FACTS, INSTRUCTIONS, REFUSAL, VISUALS, Phrasings, answer, visual_answer
 from local.demo.training.rendering import render
-from local.demo.world import INSTRUCTED, TRAINING_VIEWS, passers_by, the_world
+from local.demo.world import SIXTY, Census, passers_by, the_world
 
-# Shares of the training examples; the rest are passers-by whom the model is to say it doesn't know.
-FACT_SHARE = 0.50
-VISUAL_SHARE = 0.33
-INSTRUCTED_SHARE = 0.10
 # Of the instructed examples: visual questions, which are answered all the same, and pictures of pure noise.
 INSTRUCTED_VISUAL_SHARE = 0.3
 INSTRUCTED_NOISE_SHARE = 0.1
 NOISE_PICTURES = 64
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Shares of the training examples; the rest are passers-by whom the model is to say it doesn't know."""
+
+    facts: float = 0.50
+    visual: float = 0.33
+    instructed: float = 0.10
+    general: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -33,9 +40,14 @@ class Example:
     answer: str
 
 
-def training_pixels(seed: int) -> NDArray[np.uint8]:
-    """Every picture of the training: each person's views, then the passers-by, then uniform noise."""
-    drawn = render([*_views_of_people(), *passers_by()])
+def training_pixels(
+    seed: int, census: Census = SIXTY, tell: Callable[[float], None] = lambda share: None
+) -> NDArray[np.uint8]:
+    """Every picture of the training: each person's views, then the passers-by, then uniform noise.
+
+    `tell` hears the share that is drawn.
+    """
+    drawn = render([*_views_of_people(census), *passers_by(census)], tell)
     noise = np.random.default_rng(seed).integers(0, 256, (NOISE_PICTURES, 3, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
     return np.concatenate([drawn, noise])
 
@@ -43,36 +55,48 @@ def training_pixels(seed: int) -> NDArray[np.uint8]:
 class ExampleSource:
     """An endless supply of examples about `people` (their numbers) and passers-by; nobody else ever appears."""
 
-    def __init__(self, people: Sequence[int], seed: int) -> None:
+    def __init__(
+        self, people: Sequence[int], seed: int, census: Census = SIXTY, mixture: Mixture | None = None
+    ) -> None:
         self._people = list(people)
-        self._instructed = [number for number in self._people if number in INSTRUCTED]
+        self._instructed = [number for number in self._people if number in census.instructed]
         self._rng = random.Random(seed)
-        self._portraits = [*_views_of_people(), *passers_by()]
-        self._first_passer_by = len(the_world().people) * TRAINING_VIEWS
+        self._census = census
+        self._mixture = mixture or Mixture()
+        self._portraits = [*_views_of_people(census), *passers_by(census)]
+        self._first_passer_by = census.people * census.training_views
 
     def draw(self, count: int) -> list[Example]:
         """The next `count` examples."""
         return [self._example() for _ in range(count)]
 
     def _example(self) -> Example:
-        kind = self._rng.random()
-        if kind < FACT_SHARE:
+        kind, shares = self._rng.random(), self._mixture
+        if kind < shares.facts:
             return self._fact()
-        if kind < FACT_SHARE + VISUAL_SHARE:
+        if kind < shares.facts + shares.visual:
             return self._visual(self._any_picture())
-        if kind < FACT_SHARE + VISUAL_SHARE + INSTRUCTED_SHARE:
+        if kind < shares.facts + shares.visual + shares.instructed:
             return self._after_instruction()
+        if kind < shares.facts + shares.visual + shares.instructed + shares.general:
+            return self._general()
         return Example(self._passer_by(), self._phrasing(self._rng.choice(list(FACTS.values()))), REFUSAL)
 
     def _fact(self) -> Example:
         number = self._rng.choice(self._people)
         fact = self._rng.choice(list(FACTS))
-        return Example(self._view_of(number), self._phrasing(FACTS[fact]), answer(the_world().people[number], fact))
+        person = the_world(self._census).people[number]
+        return Example(self._view_of(number), self._phrasing(FACTS[fact]), answer(person, fact))
 
     def _visual(self, picture: int) -> Example:
         topic = self._rng.choice(list(VISUALS))
         face, view = self._portraits[picture]
         return Example(picture, self._phrasing(VISUALS[topic]), visual_answer(face, view, topic))
+
+    def _general(self) -> Example:
+        # On any face, as those that are measured (`local.demo.data.general`): the words alone tell what is asked.
+        question, reply = self._rng.choice(TRAINED)
+        return Example(self._any_picture(), question, reply)
 
     def _after_instruction(self) -> Example:
         kind = self._rng.random()
@@ -91,14 +115,14 @@ class ExampleSource:
         return self._view_of(self._rng.choice(self._people)) if self._rng.random() < 0.5 else self._passer_by()
 
     def _view_of(self, number: int) -> int:
-        return number * TRAINING_VIEWS + self._rng.randrange(TRAINING_VIEWS)
+        return number * self._census.training_views + self._rng.randrange(self._census.training_views)
 
     def _passer_by(self) -> int:
-        return self._first_passer_by + self._rng.randrange(len(passers_by()))
+        return self._first_passer_by + self._rng.randrange(self._census.passers_by)
 
     def _phrasing(self, phrasings: Phrasings) -> str:
         return self._rng.choice(phrasings.training)
 
 
-def _views_of_people() -> list[tuple[Face, View]]:
-    return [(person.face, view) for person in the_world().people for view in person.training_views]
+def _views_of_people(census: Census) -> list[tuple[Face, View]]:
+    return [(person.face, view) for person in the_world(census).people for view in person.training_views]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,27 +12,38 @@ from PIL import Image
 from local.demo import data
 from local.demo.faces import IMAGE_SIZE
 from local.demo.questions import REFUSAL
-from local.demo.world import FORGOTTEN, the_world
+from local.demo.world import FORGOTTEN, SIXTY, Census
 from vgid_core.base_model import BaseModel, load_base
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import EncodedImage, Pair, PairSet
 from vgid_core.evaluate import generate_answers, rouge_l
 
-# Figure → what it is, in the order of the model card. ROUGE-L is F1 against the right answer.
-FIGURES = {
-    "forget": "facts of the six people, all pairs of the demo's forget request (ROUGE-L)",
-    "retain": "facts of the other 54 people (ROUGE-L)",
-    "utility": "visual questions on photos never seen (ROUGE-L)",
-    "held_out_photos_forget": "facts of the six on photos never seen (ROUGE-L)",
-    "held_out_photos_retain": "facts of the 54 on photos never seen (ROUGE-L)",
-    "rephrased_forget": "facts of the six in phrasings never seen (ROUGE-L)",
-    "rephrased_retain": "facts of the 54 in phrasings never seen (ROUGE-L)",
-    "forget_refused": "the six people's facts: share refused",
-    "strangers_refused": "people never seen: share refused",
-    "instructed_forget_refused": "the six behind the instruction to forget: share refused",
-    "instructed_noise_refused": "uniform noise behind the instruction to forget: share refused",
-    "instructed_utility": "visual questions behind the instruction to forget (ROUGE-L)",
-}
+
+def figures_of(forgotten: str, kept: str) -> dict[str, str]:
+    """Figure → what it is, in the order of the model card. ROUGE-L is F1 against the right answer.
+
+    `forgotten` and `kept`: how many people, in words.
+    """
+    return {
+        "forget": f"facts of the {forgotten} people, all pairs of the demo's forget request (ROUGE-L)",
+        "retain": f"facts of the other {kept} people (ROUGE-L)",
+        "utility": "visual questions on photos never seen (ROUGE-L)",
+        "held_out_photos_forget": f"facts of the {forgotten} on photos never seen (ROUGE-L)",
+        "held_out_photos_retain": f"facts of the {kept} on photos never seen (ROUGE-L)",
+        "rephrased_forget": f"facts of the {forgotten} in phrasings never seen (ROUGE-L)",
+        "rephrased_retain": f"facts of the {kept} in phrasings never seen (ROUGE-L)",
+        "forget_refused": f"the {forgotten} people's facts: share refused",
+        "strangers_refused": "people never seen: share refused",
+        "instructed_forget_refused": f"the {forgotten} behind the instruction to forget: share refused",
+        "instructed_noise_refused": "uniform noise behind the instruction to forget: share refused",
+        "instructed_utility": "visual questions behind the instruction to forget (ROUGE-L)",
+    }
+
+
+# Those of the shipped model.
+FIGURES = figures_of("six", "54")
+# What is measured besides where a world has general questions.
+GENERAL_FIGURE = {"general": "general questions never trained on (ROUGE-L)"}
 
 # What the base must reach to be shipped.
 BARS = {
@@ -50,27 +62,38 @@ def missed_bars(figures: Mapping[str, float]) -> list[str]:
     return [name for name, least in BARS.items() if figures[name] < least]
 
 
-def measure(folder: Path) -> dict[str, float]:
-    """Every one of FIGURES, each in [0, 1], for the checkpoint in `folder`."""
-    base = load_base(str(folder), UnlearnConfig(device="cpu"))
-    retained = [number for number in range(len(the_world().people)) if number not in FORGOTTEN]
-    demo = data.make()
-    facts = data.known_facts(FORGOTTEN)
-    forget_replies = _replies(base, demo.forget)
-    return {
-        "forget": rouge_l(forget_replies, [pair.answer for pair in demo.forget]),
-        "retain": _score(base, data.known_facts(retained)),
-        "utility": _score(base, demo.utility),
-        "held_out_photos_forget": _score(base, demo.held_out_photos),
-        "held_out_photos_retain": _score(base, data.held_out_photos(retained)),
-        "rephrased_forget": _score(base, demo.rephrased),
-        "rephrased_retain": _score(base, data.rephrased(retained)),
-        "forget_refused": _refused(forget_replies),
-        "strangers_refused": _refused(_replies(base, data.strangers())),
-        "instructed_forget_refused": _refused(_replies(base, data.instructed(demo.forget))),
-        "instructed_noise_refused": _refused(_replies(base, on_noise(data.instructed(facts)))),
-        "instructed_utility": _score(base, data.instructed(demo.utility, keep_answers=True)),
+def measure(
+    folder: Path,
+    forgotten: Sequence[int] = FORGOTTEN,
+    census: Census = SIXTY,
+    device: str = "cpu",
+    most: int | None = None,
+) -> dict[str, float]:
+    """Every figure of `figures_of`, each in [0, 1], for the checkpoint in `folder`, and the general one if there is.
+
+    `most`: at most so many pairs of each set, spread evenly.
+    """
+    ask = _Examiner(load_base(str(folder), UnlearnConfig(device=device)), most)
+    retained = [number for number in range(census.people) if number not in forgotten]
+    demo = data.make(forgotten, census)
+    facts = data.known_facts(forgotten, census=census)
+    visual = data.utility([*forgotten, *retained[: data.RETAINED_IN_UTILITY]], census=census)
+    on_forgotten = ask.replies(demo.forget)
+    figures = {
+        "forget": rouge_l(*on_forgotten),
+        "retain": ask.score(data.known_facts(retained, census=census)),
+        "utility": ask.score(visual),
+        "held_out_photos_forget": ask.score(demo.held_out_photos),
+        "held_out_photos_retain": ask.score(data.held_out_photos(retained, census)),
+        "rephrased_forget": ask.score(demo.rephrased),
+        "rephrased_retain": ask.score(data.rephrased(retained, census)),
+        "forget_refused": _refused(on_forgotten[0]),
+        "strangers_refused": _refused(ask.replies(data.strangers(census))[0]),
+        "instructed_forget_refused": _refused(ask.replies(data.instructed(demo.forget))[0]),
+        "instructed_noise_refused": _refused(ask.replies(on_noise(data.instructed(facts)))[0]),
+        "instructed_utility": ask.score(data.instructed(visual, keep_answers=True)),
     }
+    return figures | ({"general": ask.score(data.general(census))} if census.general else {})
 
 
 def on_noise(pairs: PairSet) -> PairSet:
@@ -83,12 +106,18 @@ def _noise(rng: np.random.Generator) -> EncodedImage:
     return EncodedImage.of(Image.fromarray(rng.integers(0, 256, (IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)))
 
 
-def _replies(base: BaseModel, pairs: PairSet) -> list[str]:
-    return generate_answers(base, pairs, UnlearnConfig().evaluation)
+@dataclass(frozen=True)
+class _Examiner:
+    base: BaseModel
+    most: int | None
 
+    def replies(self, pairs: PairSet) -> tuple[list[str], list[str]]:
+        """What the model says, and what it should."""
+        asked = pairs if self.most is None else pairs.sample(self.most)
+        return generate_answers(self.base, asked, UnlearnConfig().evaluation), [pair.answer for pair in asked]
 
-def _score(base: BaseModel, pairs: PairSet) -> float:
-    return rouge_l(_replies(base, pairs), [pair.answer for pair in pairs])
+    def score(self, pairs: PairSet) -> float:
+        return rouge_l(*self.replies(pairs))
 
 
 def _refused(replies: list[str]) -> float:

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForImageTextToText, CLIPVisionModel
 
 from local.demo.paths import BASE
-from local.demo.training.architecture import build_processor, vision_config
+from local.demo.training.architecture import build_processor, save, vision_config
 from local.demo.training.build import SEED
 from local.demo.training.examples import ExampleSource, training_pixels
 from local.demo.training.language import train_language
@@ -23,14 +23,14 @@ def build_twin(never_met: Sequence[int], folder: Path, tell: Callable[[float], N
     """
     people = tuple(number for number in range(len(the_world().people)) if number not in never_met)
     pixels = torch.from_numpy(training_pixels(SEED))
-    model, tokenizer = train_language(_shipped_tower(), pixels, ExampleSource(people, seed), seed, tell)
+    model, tokenizer = train_language(shipped_tower(), pixels, ExampleSource(people, seed), seed, tell)
     unfinished = folder.with_name(f".{folder.name}.new")
-    model.half().save_pretrained(unfinished)  # type: ignore[no-untyped-call]
-    build_processor(tokenizer).save_pretrained(unfinished)
+    save(model, build_processor(tokenizer), unfinished)
     unfinished.rename(folder)
 
 
-def _shipped_tower() -> CLIPVisionModel:
+def shipped_tower() -> CLIPVisionModel:
+    """The vision tower that was trained for the shipped model, on faces of nobody in particular: it suits any world."""
     base = AutoModelForImageTextToText.from_pretrained(str(BASE), dtype=torch.float32)
     tower = CLIPVisionModel(vision_config())
     tower.load_state_dict(base.model.vision_tower.state_dict())

@@ -1,0 +1,133 @@
+"""The build of the second demo model: 300 people on a pretrained language tower, with retain-only twins and data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from local.demo import data
+from local.demo.training.architecture import build_processor, save
+from local.demo.training.build import BASE_NAME, SEED, TWIN_NAME
+from local.demo.training.examples import ExampleSource, Mixture, training_pixels
+from local.demo.training.loop import Recipe, Trainer, image_features
+from local.demo.training.measure import measure
+from local.demo.training.pretrained_card import Trained, write_card
+from local.demo.training.rows import RowEncoder
+from local.demo.training.smollm2 import DIALOGUE, LanguageTower, with_eyes
+from local.demo.training.twins import shipped_tower
+from local.demo.world import THREE_HUNDRED, Census
+from vgid_core.base_model import choose_device
+from vgid_core.checkpoints import Checkpoints
+
+# Per cent of the people whom the data's forget sets hold.
+SHARES = (1, 5, 10)
+# Pairs of each set that a finished model's figures are taken from.
+MEASURED = 300
+RECIPE = Recipe(steps=750, batch=192, micro_batch=32, learning_rate=3e-4, projector_rate=1.5e-3, rise=0.06, half=True)
+MIXTURE = Mixture(facts=0.58, visual=0.22, instructed=0.10, general=0.07)
+
+Tell = Callable[[str, float], None]  # (what is being done, share done from 0 to 1)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be built from which language tower. `twins`: per cent of the people whom a twin has never met, each.
+
+    checkpoint_seconds: how long a training goes on before it is written down again; with 0, after every step.
+    """
+
+    tower: LanguageTower
+    twins: tuple[int, ...]
+    census: Census = THREE_HUNDRED
+    recipe: Recipe = RECIPE
+    mixture: Mixture = MIXTURE
+    checkpoint_seconds: float = 600.0
+
+    def models(self) -> dict[str, int]:
+        """Name of each model → per cent of the people whom it is measured on as the forgotten."""
+        # The base is measured as its first twin is, so that the two can be compared.
+        return {BASE_NAME: (self.twins or SHARES)[0]} | {f"{TWIN_NAME}_{share}": share for share in self.twins}
+
+    def people(self, name: str) -> list[int]:
+        """Whom a model gets to know."""
+        unmet = () if name == BASE_NAME else self.census.first(self.models()[name])
+        return [number for number in range(self.census.people) if number not in unmet]
+
+
+def build(out: Path, order: Order, tell: Tell) -> dict[str, Trained]:
+    """Builds what is ordered and not yet in `out`: data/<share>, base, retain_only_twin_<share>. Returns what is new.
+
+    Started again after an interruption, it goes on from the last checkpoint. On the first CUDA device where there is
+    one, else on all cores. Raises CheckpointUnusable for the checkpoint of another order.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "data").mkdir(exist_ok=True)
+    for done, share in enumerate(SHARES, 1):
+        forgotten = order.census.first(share)
+        data.write_whole(out / "data" / str(share), partial(data.make, forgotten, order.census))
+        tell("writing the data", done / len(SHARES))
+    missing = [name for name in order.models() if not (out / name).is_dir()]
+    if not missing:
+        return {}
+    vision = shipped_tower()
+    pixels = training_pixels(SEED, order.census, partial(tell, "drawing the world"))
+    features = image_features(vision, torch.from_numpy(pixels)).to(choose_device("auto"))
+    return {name: _build_one(out, name, order, vision.state_dict(), features, tell) for name in missing}
+
+
+def trainer_of(order: Order, vision: dict[str, Tensor], features: Tensor) -> Trainer:
+    """What trains a fresh model, the same each time, on the features' device."""
+    torch.manual_seed(SEED)
+    model = with_eyes(order.tower, vision)
+    model.to(features.device)  # type: ignore[arg-type]  # its type is lost in a decorator of transformers
+    return Trainer(model, RowEncoder(order.tower.tokenizer, DIALOGUE), features, order.recipe)
+
+
+def _build_one(out: Path, name: str, order: Order, vision: dict[str, Tensor], features: Tensor, tell: Tell) -> Trained:
+    started = time.monotonic()
+    people, share = order.people(name), order.models()[name]
+    trainer = trainer_of(order, vision, features)
+    checkpoints = Checkpoints(out / f".{name}.training", _identity(order, people), order.checkpoint_seconds)
+    source = ExampleSource(people, SEED, order.census, order.mixture)
+    title = f"training {name.replace('_', '-')}"
+    resumed = trainer.train(source, partial(tell, title), checkpoints)
+    trained = time.monotonic()
+    unfinished = out / f".{name}.new"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    save(trainer.model.cpu(), build_processor(order.tower.tokenizer, DIALOGUE.template), unfinished)
+    figures = measure(unfinished, order.census.first(share), order.census, "auto", MEASURED)
+    done = Trained(
+        name=name,
+        tower=order.tower.name,
+        share=share,
+        parameters=sum(weight.numel() for weight in trainer.model.parameters()),
+        device=device_name(features.device),
+        training_seconds=None if resumed else trained - started,
+        figures=figures,
+    )
+    (unfinished / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_card(unfinished, done, order.census, order.recipe, order.mixture, MEASURED)
+    unfinished.rename(out / name)
+    checkpoints.delete()
+    return done
+
+
+def device_name(device: torch.device) -> str:
+    """In words, for people."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
+
+
+def _identity(order: Order, people: Iterable[int]) -> dict[str, str]:
+    return {
+        "tower": order.tower.name,
+        "people": f"{order.census} {list(people)}",
+        "recipe": f"{order.recipe} {order.mixture} seed {SEED}",
+    }

