@@ -100,14 +100,16 @@ class PairSet:
 
     @classmethod
     def of(cls, name: str, pairs: Iterable[Pair]) -> PairSet:
-        """A set from any iterable. Raises DataError for an empty set, question or answer."""
+        """A set from any iterable. Raises DataError for an empty set, and for an empty or broken text."""
         items = tuple(pairs)
         if not items:
             raise DataError("holds no pairs", name)
         for index, pair in enumerate(items):
             for part in ("question", "answer"):
-                if not getattr(pair, part).strip():
-                    raise DataError("is empty", f"{name}[{index}].{part}")
+                text, where = getattr(pair, part), f"{name}[{index}].{part}"
+                if not text.strip():
+                    raise DataError("is empty", where)
+                require_whole(text, where)
         return cls(name, items)
 
     @classmethod
@@ -198,4 +200,16 @@ def _text(record: Mapping[str, object], key: str, where: str) -> str:
     value = record.get(key)
     if not isinstance(value, str):
         raise DataError("is missing or not a string", f"{where}.{key}")
+    require_whole(value, f"{where}.{key}")
     return value
+
+
+def require_whole(text: str, where: str) -> None:
+    """Raises DataError, at `where`, for a text with half a character: no tokenizer takes it, no file can hold it.
+
+    JSON can write one as "\\ud800", and an argument that isn't UTF-8 reaches Python with such halves in it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError("holds half a character (a lone surrogate)", where) from None

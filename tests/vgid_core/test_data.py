@@ -48,6 +48,8 @@ def test_the_digest_names_content_and_order_and_not_the_role() -> None:
         ('{"image": "missing.png", "question": "q", "answer": "x"}', "forget[1].image"),
         ('{"image": "../outside.png", "question": "q", "answer": "x"}', "forget[1].image"),
         ('{"image": "a.png", "question": "q", "answer": "  "}', "forget[1].answer"),
+        (r'{"image": "a.png", "question": "\ud800 q", "answer": "x"}', "forget[1].question"),
+        (r'{"image": "a.png", "question": "q", "answer": "x \udfff"}', "forget[1].answer"),
     ],
 )
 def test_a_bad_line_is_named_and_not_repeated(tmp_path: Path, line: str, field: str) -> None:
@@ -61,6 +63,13 @@ def test_a_bad_line_is_named_and_not_repeated(tmp_path: Path, line: str, field: 
         PairSet.from_jsonl(folder / "forget.jsonl")
     assert error.value.field == field
     assert line not in str(error.value)
+
+
+@pytest.mark.parametrize(("question", "answer", "part"), [("\ud800 q", "a", "question"), ("q", "a\udcff", "answer")])
+def test_half_a_character_is_refused_where_a_set_is_made(question: str, answer: str, part: str) -> None:
+    whole = Pair(picture(1), "\U0001f642?", "Ada.")
+    with pytest.raises(DataError, match=rf"^forget\[1\]\.{part}: holds half a character \(a lone surrogate\)$"):
+        PairSet.of("forget", [whole, Pair(picture(1), question, answer)])
 
 
 def test_an_empty_set_is_refused(tmp_path: Path) -> None:
