@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from vgid_core.artifact import ADAPTER_FILES
 from vgid_core.base_model import BaseModel
 from vgid_core.config import LoraSettings
 from vgid_core.errors import ModelNotLoadable
+from vgid_core.json_text import parsed
 
 
 def put_on(base: BaseModel, folder: Path) -> LoraSettings:
@@ -45,7 +45,7 @@ def made_for_another(base: BaseModel, folder: Path) -> bool:
     Raises ModelNotLoadable when there is one that can't be read.
     """
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = parsed((folder / "manifest.json").read_text(encoding="utf-8"))
         return bool(manifest["base_model"]["digest"] != base.digest)
     except FileNotFoundError:
         return False

@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vgid_core.json_text import NotJson, parsed
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -122,7 +124,7 @@ class PairSet:
         name = name or source.stem
         images: dict[str, EncodedImage] = {}
         pairs = []
-        for number, line in enumerate(source.read_text(encoding="utf-8").split("\n")):
+        for number, line in enumerate(source.read_text(encoding="utf-8-sig").split("\n")):
             if line.strip():
                 pairs.append(parse_line(line, f"{name}[{number}]", source.parent, images))
         return cls.of(name, pairs)
@@ -172,9 +174,9 @@ def parse_line(line: str, where: str, folder: Path, images: dict[str, EncodedIma
     Raises DataError.
     """
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError("is not JSON", where) from error
+        record = parsed(line)
+    except NotJson as error:
+        raise DataError(str(error), where) from None
     if not isinstance(record, Mapping):
         raise DataError("is not a JSON object", where)
     return pair_of(record, where, folder, images)
@@ -187,13 +189,23 @@ def pair_of(record: Mapping[str, object], where: str, folder: Path, images: dict
     """
     reference, question, answer = (_text(record, key, where) for key in ("image", "question", "answer"))
     if reference not in images:
-        file = (folder / reference).resolve()
-        if not file.is_relative_to(folder.resolve()):
-            raise DataError("lies outside the set's folder", f"{where}.image")
-        if not file.is_file():
-            raise DataError("no such file", f"{where}.image")
-        images[reference] = EncodedImage(file.read_bytes())
+        images[reference] = image_at(reference, folder, f"{where}.image")
     return Pair(images[reference], question, answer)
+
+
+def image_at(reference: str, folder: Path, where: str) -> EncodedImage:
+    """The image in the file of `folder` that `reference` names. Raises DataError, at `where`, if there is none."""
+    try:
+        file = (folder / reference).resolve()
+        inside = file.is_relative_to(folder.resolve())
+        data = file.read_bytes() if inside and file.is_file() else None
+    except OSError as error:  # a name longer than names may be, no right to read ...
+        raise DataError(f"can't be read: {(error.strerror or 'unknown reason').lower()}", where) from None
+    except ValueError:  # NUL
+        raise DataError("is no name that a file can have", where) from None
+    if data is None:
+        raise DataError("no such file" if inside else "lies outside the set's folder", where)
+    return EncodedImage(data)
 
 
 def _text(record: Mapping[str, object], key: str, where: str) -> str:

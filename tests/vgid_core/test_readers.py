@@ -187,14 +187,6 @@ def test_fiubench_without_its_photos_names_who_lacks_one(tmp_path: Path) -> None
         read_set(str(root), "forget")
 
 
-def test_half_a_character_is_found_while_a_source_is_read(tmp_path: Path) -> None:
-    root = write_fiubench(tmp_path / "dataset")
-    text = (root / "full.json").read_text()
-    (root / "full.json").write_text(text.replace("Flu 1.", r"Flu \ud800."))
-    fields = [item.field if isinstance(item, DataError) else None for item in read(str(root), "forget").items]
-    assert fields == [None, "forget[1].answer", None]
-
-
 def test_a_dataset_on_disk_keeps_its_bytes(tmp_path: Path) -> None:
     table(ROWS, COLUMNS).save_to_disk(tmp_path / "set", num_shards=2)
     pairs = read_set(str(tmp_path / "set"), "forget")
