@@ -17,6 +17,8 @@ from vgid_core.json_text import NotJson, parsed
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# What files of photographs are. Pillow knows some forty more, whose decoders few people look at and sets have no use for.
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 # Without one of these a PNG says nothing of its orientation, and to ask Pillow for it decodes the whole picture.
 _PNG_ORIENTATION = (b"eXIf", b"exif", b"xmp")
 
@@ -31,7 +33,7 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image as its encoded bytes (PNG, JPEG, WebP ...); equal bytes are one image."""
+    """An image as its encoded bytes, in one of IMAGE_FORMATS; equal bytes are one image."""
 
     data: bytes = field(repr=False)
 
@@ -54,9 +56,8 @@ class EncodedImage:
         A header can be whole where the rest is damaged: only `decode` finds that.
         """
         from PIL import ExifTags
-        from PIL import Image as pil
 
-        with _readable(), pil.open(io.BytesIO(self.data)) as picture:
+        with self._opened() as picture:
             if picture.format == "TIFF":  # some versions of Pillow turn its size while they open it
                 return self.decode().size
             width, height = picture.size
@@ -66,22 +67,23 @@ class EncodedImage:
 
     def decode(self) -> Image:
         """The picture as RGB, its EXIF orientation applied. Raises DataError when it can't be decoded."""
-        from PIL import Image as pil
         from PIL import ImageOps
 
-        with _readable(), pil.open(io.BytesIO(self.data)) as picture:
+        with self._opened() as picture:
             return ImageOps.exif_transpose(picture).convert("RGB")
 
+    @contextmanager
+    def _opened(self) -> Iterator[Image]:
+        """Raises DataError for what goes wrong where an image, or what its file says of it, is damaged."""
+        from PIL import Image as pil
 
-@contextmanager
-def _readable() -> Iterator[None]:
-    """Raises DataError for what Pillow raises where an image, or what its file says of it, is damaged."""
-    from PIL import Image as pil
-
-    try:
-        yield
-    except (OSError, ValueError, SyntaxError, TypeError, pil.DecompressionBombError) as error:
-        raise DataError("not a readable image", "image") from error
+        try:
+            with pil.open(io.BytesIO(self.data), formats=IMAGE_FORMATS) as picture:
+                yield picture
+        except MemoryError:  # may be this machine's fault
+            raise
+        except Exception as error:  # decoders meet hostile bytes with any exception there is
+            raise DataError("not a readable image (PNG, JPEG, WebP, BMP, TIFF or GIF)", "image") from error
 
 
 @dataclass(frozen=True)

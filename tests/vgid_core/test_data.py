@@ -1,12 +1,15 @@
 import io
 import json
+import random
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, features
 
 from tests.vgid_core.tiny import pair_set, picture
 from vgid_core import DataError, EncodedImage, Pair, PairSet
+from vgid_core.data import IMAGE_FORMATS
 
 
 def test_a_set_survives_the_disk(tmp_path: Path) -> None:
@@ -84,6 +87,34 @@ def test_bytes_that_are_no_image_are_refused() -> None:
     whole = picture(1).data
     with pytest.raises(DataError, match="not a readable image"):
         EncodedImage(whole[: len(whole) // 2]).decode()
+
+
+@pytest.mark.parametrize("form", ["AVIF", "BLP", "DDS", "SPIDER", "ICNS", "PCX"])
+def test_a_format_that_no_set_needs_is_refused_whole_or_damaged(form: str) -> None:
+    """Their decoders end in whatever there is: RuntimeError, AttributeError, NotImplementedError ..."""
+    if form == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    stream = io.BytesIO()
+    picture(1).decode().convert({"BLP": "P", "SPIDER": "F"}.get(form, "RGB")).save(stream, format=form)
+    whole = stream.getvalue()
+    for data in (whole, whole[: len(whole) // 2], whole[:40]):
+        for ask in (lambda data=data: EncodedImage(data).size, EncodedImage(data).decode):
+            with pytest.raises(DataError, match="not a readable image"):
+                ask()
+
+
+@pytest.mark.parametrize("form", IMAGE_FORMATS)
+def test_damage_anywhere_is_a_picture_or_one_kind_of_error(form: str) -> None:
+    stream, draw = io.BytesIO(), random.Random(form)
+    picture(1).decode().save(stream, format=form)
+    for _ in range(150):
+        data = bytearray(stream.getvalue())
+        for _ in range(draw.randint(1, 8)):
+            data[draw.randrange(min(len(data), 400))] = draw.randrange(256)
+        image = EncodedImage(bytes(data[: draw.choice((len(data), draw.randrange(len(data))))]))
+        for ask in (lambda image=image: image.size, image.decode):
+            with suppress(DataError):
+                ask()
 
 
 def test_overlap_is_taken_out_by_image_bytes() -> None:

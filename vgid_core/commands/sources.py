@@ -35,4 +35,6 @@ def _require_picture(pairs: PairSet, index: int) -> None:
     try:
         pairs.pairs[index].image.decode()
     except DataError:
-        raise DataError("is not a readable image", f"{pairs.name}[{index}].image") from None
+        raise DataError(
+            "is not a readable image (PNG, JPEG, WebP, BMP, TIFF or GIF)", f"{pairs.name}[{index}].image"
+        ) from None
