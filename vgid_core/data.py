@@ -17,7 +17,8 @@ from vgid_core.json_text import NotJson, parsed
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# What files of photographs are. Pillow knows some forty more, whose decoders few people look at and sets have no use for.
+# What photographs come in. Pillow knows some forty formats more: sets have no use for them, and few people look after
+# their decoders.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 # Without one of these a PNG says nothing of its orientation, and to ask Pillow for it decodes the whole picture.
 _PNG_ORIENTATION = (b"eXIf", b"exif", b"xmp")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vgid_core.data import DataError, PairSet
 from vgid_core.readers import read_set
+from vgid_core.readers.reading import placed
 from vgid_core.readers.source import exists
 
 _FORMATTED = re.compile(r"(?P<format>[a-z][a-z0-9_-]+):(?P<path>.+)", re.DOTALL)
@@ -34,7 +35,5 @@ def read_pairs(source: str, name: str) -> PairSet:
 def _require_picture(pairs: PairSet, index: int) -> None:
     try:
         pairs.pairs[index].image.decode()
-    except DataError:
-        raise DataError(
-            "is not a readable image (PNG, JPEG, WebP, BMP, TIFF or GIF)", f"{pairs.name}[{index}].image"
-        ) from None
+    except DataError as error:
+        raise placed(error, f"{pairs.name}[{index}].") from None

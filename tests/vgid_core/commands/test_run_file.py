@@ -153,5 +153,5 @@ def test_data_that_cant_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('{"image": "no.png", "question": "Who?", "answer": "Ada"}', encoding="utf-8")
     for data in (b"no picture", picture(0).data[:-40]):  # what is cut off has a whole header
         (tmp_path / "no.png").write_bytes(data)
-        with pytest.raises(DataError, match=r"^forget\[0\]\.image: is not a readable image \(PNG"):
+        with pytest.raises(DataError, match=r"^forget\[0\]\.image: not a readable image \(PNG"):
             read_pairs(str(tmp_path / "bad.jsonl"), "forget")
