@@ -65,7 +65,18 @@ def test_a_methods_name_takes_the_place_of_its_settings_and_can_be_added_to(file
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("100", 100), ("3e-3", 3e-3), ("true", True), ("null", None), ("npo", "npo"), ("", ""), ('"7"', "7"), ("[", "[")],
+    [
+        ("100", 100),
+        ("3e-3", 3e-3),
+        ("true", True),
+        ("null", None),
+        ("npo", "npo"),
+        ("", ""),
+        ('"7"', "7"),
+        ("[", "["),
+        ("[" * 100_000, "[" * 100_000),
+        ("9" * 5000, "9" * 5000),
+    ],
 )
 def test_a_value_is_what_json_makes_of_it_or_the_text_itself(text: str, value: Any) -> None:
     assert value_of(text) == value
@@ -98,6 +109,11 @@ def test_a_value_is_what_json_makes_of_it_or_the_text_itself(text: str, value: A
         ("model = 'no such folder'", "model: no folder no such folder"),
         ("model = '.'", "holds no config.json"),
         ("model = ", "isn't TOML"),
+        ("model = ''", "model: is empty"),
+        ("forget = ''", "forget: is empty"),
+        ("out = ''", "out: is empty"),
+        ('out = "a\\u0000b"', "out: holds a NUL character"),
+        ('probes.a = "a\\u0000b"', "probes.a: holds a NUL character"),
     ],
 )
 def test_a_mistake_is_named_by_its_key(tmp_path: Path, text: str, said: str) -> None:
