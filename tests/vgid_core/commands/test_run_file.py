@@ -105,6 +105,8 @@ def test_a_value_is_what_json_makes_of_it_or_the_text_itself(text: str, value: A
         ("[config]\npreset = 'paper'\nmethod.draws = 4", "config.method.draws: is no setting of vgid, only of vgid-al"),
         ("[config.method]\nname = 'rmu'\nsize = 4", "config.method.size: unknown key; known here: name, coefficient,"),
         ("[config.method]\nname = 'npo'\ndraw = 4", "config.method.draw: unknown key; known here: name, inverse"),
+        ("[config.method]\ninstruction = 'No {name}.'", "config.method: instruction with {name} and subject_name need"),
+        ("[config.method]\nname = 'vgid'\ninstruction = '{x}'", "config.method: instruction takes no placeholders but"),
         ("forget = 3", "forget: Input should be a valid string"),
         ("model = 'no such folder'", "model: no folder no such folder"),
         ("model = '.'", "holds no config.json"),
