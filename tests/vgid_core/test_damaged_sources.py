@@ -91,6 +91,6 @@ def test_fiubench_refuses_people_whom_a_split_cannot_name(tmp_path: Path) -> Non
 @pytest.mark.parametrize("source", ["x" * 5000, "a\0b.jsonl", "\ud800.jsonl"])
 def test_a_source_that_no_file_can_be_called_is_refused(form: str, source: str) -> None:
     with pytest.raises(
-        DataError, match="^forget: (can't be read: file name too long|is no name that a file can have)$"
+        DataError, match=r"^forget: (can't be read: file name too long|is no name that a file can have)$"
     ):
         read_set(form + source, "forget")
