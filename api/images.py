@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from vgid_core.data import EncodedImage
+from vgid_core.data import IMAGE_FORMATS, EncodedImage
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+# Of what the library reads all but GIF, which is no format of photographs.
+FORMATS = tuple(name for name in IMAGE_FORMATS if name != "GIF")
 _UNREADABLE = "is not a readable image (PNG, JPEG, WebP, BMP or TIFF)"
 
 

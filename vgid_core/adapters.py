@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
 
 from vgid_core.artifact import ADAPTER_FILES
 from vgid_core.base_model import BaseModel
 from vgid_core.config import LoraSettings
 from vgid_core.errors import ModelNotLoadable
+from vgid_core.json_text import parsed
 
 
 def put_on(base: BaseModel, folder: Path) -> LoraSettings:
@@ -28,6 +29,8 @@ def put_on(base: BaseModel, folder: Path) -> LoraSettings:
             # PEFT would go on with matrices that change nothing.
             warnings.filterwarnings("error", message="Found missing adapter keys")
             student = PeftModel.from_pretrained(base.model, str(folder), autocast_adapter_dtype=False).eval()
+    except SafetensorError as error:
+        raise ModelNotLoadable(f"'{folder.name}' is damaged: its adapter_model.safetensors can't be read") from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, UserWarning) as error:
         raise ModelNotLoadable(f"'{folder.name}' doesn't fit the model: {type(error).__name__}") from error
     base.adapted[:] = [module for module in student.modules() if isinstance(module, BaseTunerLayer)]
@@ -42,7 +45,7 @@ def made_for_another(base: BaseModel, folder: Path) -> bool:
     Raises ModelNotLoadable when there is one that can't be read.
     """
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = parsed((folder / "manifest.json").read_text(encoding="utf-8"))
         return bool(manifest["base_model"]["digest"] != base.digest)
     except FileNotFoundError:
         return False

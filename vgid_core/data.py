@@ -12,9 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vgid_core.json_text import NotJson, parsed
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# What photographs come in. Pillow knows some forty formats more: sets have no use for them, and few people look after
+# their decoders.
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 # Without one of these a PNG says nothing of its orientation, and to ask Pillow for it decodes the whole picture.
 _PNG_ORIENTATION = (b"eXIf", b"exif", b"xmp")
 
@@ -29,7 +34,7 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image as its encoded bytes (PNG, JPEG, WebP ...); equal bytes are one image."""
+    """An image as its encoded bytes, in one of IMAGE_FORMATS; equal bytes are one image."""
 
     data: bytes = field(repr=False)
 
@@ -52,9 +57,8 @@ class EncodedImage:
         A header can be whole where the rest is damaged: only `decode` finds that.
         """
         from PIL import ExifTags
-        from PIL import Image as pil
 
-        with _readable(), pil.open(io.BytesIO(self.data)) as picture:
+        with self._opened() as picture:
             if picture.format == "TIFF":  # some versions of Pillow turn its size while they open it
                 return self.decode().size
             width, height = picture.size
@@ -64,22 +68,23 @@ class EncodedImage:
 
     def decode(self) -> Image:
         """The picture as RGB, its EXIF orientation applied. Raises DataError when it can't be decoded."""
-        from PIL import Image as pil
         from PIL import ImageOps
 
-        with _readable(), pil.open(io.BytesIO(self.data)) as picture:
+        with self._opened() as picture:
             return ImageOps.exif_transpose(picture).convert("RGB")
 
+    @contextmanager
+    def _opened(self) -> Iterator[Image]:
+        """Raises DataError for what goes wrong where an image, or what its file says of it, is damaged."""
+        from PIL import Image as pil
 
-@contextmanager
-def _readable() -> Iterator[None]:
-    """Raises DataError for what Pillow raises where an image, or what its file says of it, is damaged."""
-    from PIL import Image as pil
-
-    try:
-        yield
-    except (OSError, ValueError, SyntaxError, TypeError, pil.DecompressionBombError) as error:
-        raise DataError("not a readable image", "image") from error
+        try:
+            with pil.open(io.BytesIO(self.data), formats=IMAGE_FORMATS) as picture:
+                yield picture
+        except MemoryError:  # may be this machine's fault
+            raise
+        except Exception as error:  # decoders meet hostile bytes with any exception there is
+            raise DataError("not a readable image (PNG, JPEG, WebP, BMP, TIFF or GIF)", "image") from error
 
 
 @dataclass(frozen=True)
@@ -100,14 +105,16 @@ class PairSet:
 
     @classmethod
     def of(cls, name: str, pairs: Iterable[Pair]) -> PairSet:
-        """A set from any iterable. Raises DataError for an empty set, question or answer."""
+        """A set from any iterable. Raises DataError for an empty set, and for an empty or broken text."""
         items = tuple(pairs)
         if not items:
             raise DataError("holds no pairs", name)
         for index, pair in enumerate(items):
             for part in ("question", "answer"):
-                if not getattr(pair, part).strip():
-                    raise DataError("is empty", f"{name}[{index}].{part}")
+                text, where = getattr(pair, part), f"{name}[{index}].{part}"
+                if not text.strip():
+                    raise DataError("is empty", where)
+                require_whole(text, where)
         return cls(name, items)
 
     @classmethod
@@ -120,7 +127,7 @@ class PairSet:
         name = name or source.stem
         images: dict[str, EncodedImage] = {}
         pairs = []
-        for number, line in enumerate(source.read_text(encoding="utf-8").split("\n")):
+        for number, line in enumerate(source.read_text(encoding="utf-8-sig").split("\n")):
             if line.strip():
                 pairs.append(parse_line(line, f"{name}[{number}]", source.parent, images))
         return cls.of(name, pairs)
@@ -170,9 +177,9 @@ def parse_line(line: str, where: str, folder: Path, images: dict[str, EncodedIma
     Raises DataError.
     """
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError("is not JSON", where) from error
+        record = parsed(line)
+    except NotJson as error:
+        raise DataError(str(error), where) from None
     if not isinstance(record, Mapping):
         raise DataError("is not a JSON object", where)
     return pair_of(record, where, folder, images)
@@ -185,17 +192,39 @@ def pair_of(record: Mapping[str, object], where: str, folder: Path, images: dict
     """
     reference, question, answer = (_text(record, key, where) for key in ("image", "question", "answer"))
     if reference not in images:
-        file = (folder / reference).resolve()
-        if not file.is_relative_to(folder.resolve()):
-            raise DataError("lies outside the set's folder", f"{where}.image")
-        if not file.is_file():
-            raise DataError("no such file", f"{where}.image")
-        images[reference] = EncodedImage(file.read_bytes())
+        images[reference] = image_at(reference, folder, f"{where}.image")
     return Pair(images[reference], question, answer)
+
+
+def image_at(reference: str, folder: Path, where: str) -> EncodedImage:
+    """The image in the file of `folder` that `reference` names. Raises DataError, at `where`, if there is none."""
+    try:
+        file = (folder / reference).resolve()
+        inside = file.is_relative_to(folder.resolve())
+        data = file.read_bytes() if inside and file.is_file() else None
+    except OSError as error:  # a name longer than names may be, no right to read ...
+        raise DataError(f"can't be read: {(error.strerror or 'unknown reason').lower()}", where) from None
+    except ValueError:  # NUL
+        raise DataError("is no name that a file can have", where) from None
+    if data is None:
+        raise DataError("no such file" if inside else "lies outside the set's folder", where)
+    return EncodedImage(data)
 
 
 def _text(record: Mapping[str, object], key: str, where: str) -> str:
     value = record.get(key)
     if not isinstance(value, str):
         raise DataError("is missing or not a string", f"{where}.{key}")
+    require_whole(value, f"{where}.{key}")
     return value
+
+
+def require_whole(text: str, where: str) -> None:
+    """Raises DataError, at `where`, for a text with half a character: no tokenizer takes it, no file can hold it.
+
+    JSON can write one as "\\ud800", and an argument that isn't UTF-8 reaches Python with such halves in it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError("holds half a character (a lone surrogate)", where) from None

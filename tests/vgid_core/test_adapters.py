@@ -45,6 +45,15 @@ def test_another_base_is_told_by_the_manifest(base: BaseModel, adapter: Path, tm
         made_for_another(other, tmp_path)
 
 
+@pytest.mark.parametrize("kept", [0, 40, -1])
+def test_cut_off_weights_are_named(base: BaseModel, adapter: Path, tmp_path: Path, kept: int) -> None:
+    (tmp_path / "adapter_config.json").write_bytes((adapter / "adapter_config.json").read_bytes())
+    weights = (adapter / "adapter_model.safetensors").read_bytes()
+    (tmp_path / "adapter_model.safetensors").write_bytes(weights[:kept])
+    with pytest.raises(ModelNotLoadable, match=r"is damaged: its adapter_model\.safetensors can't be read$"):
+        put_on(base, tmp_path)
+
+
 def test_half_an_adapter_is_refused(base: BaseModel, adapter: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelNotLoadable, match=r"holds no adapter_config\.json"):
         put_on(base, tmp_path)

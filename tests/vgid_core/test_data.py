@@ -1,12 +1,15 @@
 import io
 import json
+import random
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, features
 
 from tests.vgid_core.tiny import pair_set, picture
 from vgid_core import DataError, EncodedImage, Pair, PairSet
+from vgid_core.data import IMAGE_FORMATS
 
 
 def test_a_set_survives_the_disk(tmp_path: Path) -> None:
@@ -48,6 +51,8 @@ def test_the_digest_names_content_and_order_and_not_the_role() -> None:
         ('{"image": "missing.png", "question": "q", "answer": "x"}', "forget[1].image"),
         ('{"image": "../outside.png", "question": "q", "answer": "x"}', "forget[1].image"),
         ('{"image": "a.png", "question": "q", "answer": "  "}', "forget[1].answer"),
+        (r'{"image": "a.png", "question": "\ud800 q", "answer": "x"}', "forget[1].question"),
+        (r'{"image": "a.png", "question": "q", "answer": "x \udfff"}', "forget[1].answer"),
     ],
 )
 def test_a_bad_line_is_named_and_not_repeated(tmp_path: Path, line: str, field: str) -> None:
@@ -63,6 +68,13 @@ def test_a_bad_line_is_named_and_not_repeated(tmp_path: Path, line: str, field: 
     assert line not in str(error.value)
 
 
+@pytest.mark.parametrize(("question", "answer", "part"), [("\ud800 q", "a", "question"), ("q", "a\udcff", "answer")])
+def test_half_a_character_is_refused_where_a_set_is_made(question: str, answer: str, part: str) -> None:
+    whole = Pair(picture(1), "\U0001f642?", "Ada.")
+    with pytest.raises(DataError, match=rf"^forget\[1\]\.{part}: holds half a character \(a lone surrogate\)$"):
+        PairSet.of("forget", [whole, Pair(picture(1), question, answer)])
+
+
 def test_an_empty_set_is_refused(tmp_path: Path) -> None:
     (tmp_path / "forget.jsonl").write_text("\n\n")
     with pytest.raises(DataError, match="holds no pairs"):
@@ -75,6 +87,34 @@ def test_bytes_that_are_no_image_are_refused() -> None:
     whole = picture(1).data
     with pytest.raises(DataError, match="not a readable image"):
         EncodedImage(whole[: len(whole) // 2]).decode()
+
+
+@pytest.mark.parametrize("form", ["AVIF", "BLP", "DDS", "SPIDER", "ICNS", "PCX"])
+def test_a_format_that_no_set_needs_is_refused_whole_or_damaged(form: str) -> None:
+    """Their decoders end in whatever there is: RuntimeError, AttributeError, NotImplementedError ..."""
+    if form == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    stream = io.BytesIO()
+    picture(1).decode().convert({"BLP": "P", "SPIDER": "F"}.get(form, "RGB")).save(stream, format=form)
+    whole = stream.getvalue()
+    for data in (whole, whole[: len(whole) // 2], whole[:40]):
+        for ask in (lambda data=data: EncodedImage(data).size, EncodedImage(data).decode):
+            with pytest.raises(DataError, match="not a readable image"):
+                ask()
+
+
+@pytest.mark.parametrize("form", IMAGE_FORMATS)
+def test_damage_anywhere_is_a_picture_or_one_kind_of_error(form: str) -> None:
+    stream, draw = io.BytesIO(), random.Random(form)
+    picture(1).decode().save(stream, format=form)
+    for _ in range(150):
+        data = bytearray(stream.getvalue())
+        for _ in range(draw.randint(1, 8)):
+            data[draw.randrange(min(len(data), 400))] = draw.randrange(256)
+        image = EncodedImage(bytes(data[: draw.choice((len(data), draw.randrange(len(data))))]))
+        for ask in (lambda image=image: image.size, image.decode):
+            with suppress(DataError):
+                ask()
 
 
 def test_overlap_is_taken_out_by_image_bytes() -> None:

@@ -15,7 +15,7 @@ from vgid_core.commands.ending import ended_in_words, notices
 from vgid_core.commands.quiet import quiet
 from vgid_core.commands.run_file import adapter_of, assignments, load_run, value_of
 from vgid_core.config import UnlearnConfig
-from vgid_core.data import DataError, EncodedImage
+from vgid_core.data import DataError, EncodedImage, require_whole
 
 if TYPE_CHECKING:
     from vgid_core.commands.talk import Talk
@@ -41,6 +41,8 @@ def chat(
         run = load_run(file, {"model": model}, settings)
         source, folder = run.needed("model"), adapter_of(run, adapter)
         picture = None if image is None else _picture(str(image))
+        for question in ask or ():
+            require_whole(question, "question")
         quiet()
         talk = _begin(source, folder, run.config)
         talk.image = picture

@@ -48,7 +48,7 @@ def readable(error: ValidationError, settings: type[BaseModel], values: Mapping[
     """A line a problem, each beginning with the dotted key as it was written."""
     lines = []
     for problem in error.errors(include_url=False):
-        place = _as_written(problem["loc"], values)
+        place = _as_written(settings, problem["loc"], values)
         key = ".".join(place)
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
@@ -59,14 +59,15 @@ def readable(error: ValidationError, settings: type[BaseModel], values: Mapping[
     return list(dict.fromkeys(lines))
 
 
-def _as_written(loc: Sequence[str | int], values: Mapping[str, Any]) -> list[str]:
+def _as_written(settings: type[BaseModel], loc: Sequence[str | int], values: Mapping[str, Any]) -> list[str]:
     """Without what pydantic adds: the name of a union's member, and a mark at a dictionary's key."""
     place, here = [], values
     for index, part in enumerate(loc):
         if part == "[key]":
             continue
         known = isinstance(here, Mapping) and part in here
-        if not known and isinstance(here, Mapping) and index + 1 < len(loc):
+        last = index + 1 == len(loc)
+        if not known and (_member(_classes_at(settings, loc[:-1]), part) if last else isinstance(here, Mapping)):
             continue
         place.append(str(part))
         here = here[part] if known else {}  # type: ignore[index]
@@ -85,11 +86,15 @@ def _classes_at(settings: type[BaseModel], loc: Sequence[str | int]) -> list[typ
     """Whose settings stand there: of a union's members the one that pydantic names, else each of them."""
     classes: list[type[BaseModel]] = [settings]
     for part in loc:
-        member = [cls for cls in classes if len(classes) > 1 and cls.model_fields["name"].default == part]
-        classes = member or [
+        classes = _member(classes, part) or [
             inner for cls in classes for option in options_of(cls) if option.name == part for inner in option.inside
         ]
     return classes
+
+
+def _member(classes: Sequence[type[BaseModel]], part: str | int) -> list[type[BaseModel]]:
+    """The one of a union's classes that pydantic calls `part`, if it does."""
+    return [cls for cls in classes if len(classes) > 1 and cls.model_fields["name"].default == part]
 
 
 def _alternatives(annotation: Any) -> list[Any]:

@@ -26,6 +26,16 @@ def require_free(out: Path, overwrite: bool) -> None:
         raise RunFileError(f"out: {out} holds more than an adapter, so it isn't overwritten")
 
 
+def require_folder(option: str, path: Path) -> None:
+    """Raises RunFileError, naming `option`, if `path` is no folder and can't become one: what lies there is a file."""
+    try:
+        lying = next((place for place in (path, *path.parents) if place.exists()), path.parent)
+        if not lying.is_dir():
+            raise RunFileError(f"{option}: {lying} is no folder")
+    except OSError as error:
+        raise RunFileError(f"{option}: {path} can't be written ({error.strerror})") from None
+
+
 @contextmanager
 def written_whole(out: Path) -> Iterator[Path]:
     """A folder to write into, whose files take their place in `out` at the end, the manifest last.

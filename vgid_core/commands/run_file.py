@@ -12,18 +12,18 @@ steps = 100
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, field_validator
 
 from vgid_core.commands.explain import readable
 from vgid_core.commands.sources import resolved
 from vgid_core.config import UnlearnConfig
+from vgid_core.json_text import NotJson, parsed
 from vgid_core.model_name import name_of
 from vgid_core.strict import Strict
 
@@ -31,6 +31,20 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _SOURCES = ("forget", "retain", "utility", "never_seen", "facts")
 _FOLDERS = ("out", "twin")
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+def _possible(path: object) -> TypeGuard[str]:
+    """Whether it can be looked for; the empty one would be the folder that paths start at."""
+    return isinstance(path, str) and path != "" and "\0" not in path
+
+
+def _a_path(value: str) -> str:
+    if not _possible(value):
+        raise ValueError("holds a NUL character" if value else "is empty")
+    return value
+
+
+_Path = Annotated[str, AfterValidator(_a_path)]
 
 
 class RunFileError(Exception):
@@ -43,29 +57,29 @@ class RunFile(Strict):
     A set is a path, or `format:path`. Paths in a file start at the file, those of flags at the present folder.
     """
 
-    model: str | None = Field(default=None, min_length=1, description="a folder, or a hub id such as org/name")
+    model: _Path | None = Field(default=None, description="a folder, or a hub id such as org/name")
     model_name: str | None = Field(
         default=None,
         min_length=1,
         max_length=200,
         description="what the adapter calls its base; else the folder's name, or the hub id",
     )
-    forget: str | None = Field(default=None, description="pairs that are to be forgotten")
-    retain: str | None = Field(default=None, description="pairs that must stay known")
-    utility: str | None = Field(
+    forget: _Path | None = Field(default=None, description="pairs that are to be forgotten")
+    retain: _Path | None = Field(default=None, description="pairs that must stay known")
+    utility: _Path | None = Field(
         default=None, description="pairs that are measured: what the model must still be able to do"
     )
-    probes: dict[_Name, str] = Field(
+    probes: dict[_Name, _Path] = Field(
         default_factory=dict, description="more sets that are measured and never trained on, by name"
     )
-    out: str | None = Field(default=None, description="the adapter's folder")
-    twin: str | None = Field(
+    out: _Path | None = Field(default=None, description="the adapter's folder")
+    twin: _Path | None = Field(
         default=None, description="a model trained without what is forgotten, to be measured beside the adapter"
     )
-    never_seen: str | None = Field(
+    never_seen: _Path | None = Field(
         default=None, description="pairs like the forgotten ones that no model was shown, for membership attacks"
     )
-    facts: str | None = Field(
+    facts: _Path | None = Field(
         default=None,
         description="forgotten pairs that are attacked, else the forget set; a JSONL line may name in `fact` what of "
         "its answer matters",
@@ -142,8 +156,8 @@ def assignments(given: Iterable[str] | None, option: str) -> dict[str, str]:
 def value_of(text: str) -> Any:
     """A number, list, object, true, false or null as JSON writes it, anything else as the string it is."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return parsed(text)
+    except NotJson:
         return text
 
 
@@ -157,21 +171,20 @@ def _parsed(file: Path) -> dict[str, Any]:
 
 
 def _absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """`values` with every path in it made absolute; what isn't a string stays, for validation to refuse."""
+    """`values` with every path in it made absolute; what can't be one stays, for validation to refuse."""
     found = dict(values)
     for key in _SOURCES:
-        if isinstance(found.get(key), str):
+        if _possible(found.get(key)):
             found[key] = resolved(found[key], folder)
     if isinstance(found.get("probes"), Mapping):
         found["probes"] = {
-            name: resolved(source, folder) if isinstance(source, str) else source
-            for name, source in found["probes"].items()
+            name: resolved(source, folder) if _possible(source) else source for name, source in found["probes"].items()
         }
     for key in _FOLDERS:
-        if isinstance(found.get(key), str):
+        if _possible(found.get(key)):
             found[key] = str((folder / found[key]).resolve())
     model = found.get("model")
-    if isinstance(model, str) and (folder / model).is_dir():
+    if _possible(model) and (folder / model).is_dir():
         found["model"] = str((folder / model).resolve())
     return found
 

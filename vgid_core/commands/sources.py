@@ -7,6 +7,8 @@ from pathlib import Path
 
 from vgid_core.data import DataError, PairSet
 from vgid_core.readers import read_set
+from vgid_core.readers.reading import placed
+from vgid_core.readers.source import exists
 
 _FORMATTED = re.compile(r"(?P<format>[a-z][a-z0-9_-]+):(?P<path>.+)", re.DOTALL)
 
@@ -14,7 +16,7 @@ _FORMATTED = re.compile(r"(?P<format>[a-z][a-z0-9_-]+):(?P<path>.+)", re.DOTALL)
 def resolved(source: str, folder: Path) -> str:
     """`source` with its path made absolute, seen from `folder`; a leading `format:` stays."""
     parts = _FORMATTED.fullmatch(source)
-    if parts is None or (folder / source).exists():
+    if parts is None or exists(folder / source):
         return str((folder / source).resolve())
     return f"{parts['format']}:{(folder / parts['path']).resolve()}"
 
@@ -33,5 +35,5 @@ def read_pairs(source: str, name: str) -> PairSet:
 def _require_picture(pairs: PairSet, index: int) -> None:
     try:
         pairs.pairs[index].image.decode()
-    except DataError:
-        raise DataError("is not a readable image", f"{pairs.name}[{index}].image") from None
+    except DataError as error:
+        raise placed(error, f"{pairs.name}[{index}].") from None

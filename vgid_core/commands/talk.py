@@ -15,7 +15,7 @@ from rich.text import Text
 from vgid_core.base_model import BaseModel, adapter_off, load_base
 from vgid_core.commands.loading import put_on_with_warning
 from vgid_core.config import UnlearnConfig
-from vgid_core.data import DataError, EncodedImage, Pair
+from vgid_core.data import DataError, EncodedImage, Pair, require_whole
 from vgid_core.plain_path import generate
 
 
@@ -48,9 +48,10 @@ class Talk:
         return f"the adapter is {'on' if self.adapted else 'off'}"
 
     def answer(self, question: str, adapted: bool | None = None) -> str:
-        """What the model says about the image, greedily. Raises DataError without an image, or for control tokens."""
+        """What the model says about the image, greedily. Raises DataError without an image, or for a bad question."""
         if self.image is None:
             raise DataError("there is none yet: /image FILE, or --image", "image")
+        require_whole(question, "question")
         through = self.adapted if adapted is None else adapted
         try:
             with nullcontext() if through else adapter_off(self.base):

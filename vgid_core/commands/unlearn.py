@@ -14,7 +14,7 @@ from rich.console import Console
 from vgid_core.commands import options
 from vgid_core.commands.ending import ended_in_words, notices
 from vgid_core.commands.live import RunView
-from vgid_core.commands.out_folder import require_free, written_whole
+from vgid_core.commands.out_folder import require_folder, require_free, written_whole
 from vgid_core.commands.quiet import quiet
 from vgid_core.commands.run_file import RunFile, assignments, load_run, value_of
 from vgid_core.commands.sources import read_pairs
@@ -83,6 +83,9 @@ def unlearn(
         target = Path(run.needed("out"))
         if tensorboard is not None:
             require_tensorboard()
+        for option, folder in (("--checkpoint", checkpoint), ("--tensorboard", tensorboard)):
+            if folder is not None:
+                require_folder(option, folder)
         # What is wrong with the input comes first: who has mended it may well want another folder, too.
         sets = _read(run)
         if not dry_run:

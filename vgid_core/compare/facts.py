@@ -22,7 +22,7 @@ def read_facts(source: str, pairs: PairSet) -> tuple[Fact, ...]:
     path = Path(source.removeprefix("jsonl:"))
     if path.suffix != ".jsonl":
         return tuple(map(second_half, pairs))
-    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     facts = []
     for index, (line, pair) in enumerate(zip(lines, pairs, strict=True)):
         named = json.loads(line).get("fact")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from vgid_core.data import DataError, EncodedImage, Pair
+from vgid_core.json_text import parsed
 from vgid_core.readers.reading import Item, LeftOut
 from vgid_core.readers.tables import arrow_rows, image_in, parquet_files, parquet_rows, text_in
 
@@ -72,7 +72,7 @@ def _split(splits: object, choice: str | None) -> str:
 
 def _object(file: Path) -> Mapping[str, Any]:
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = parsed(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         value = None
     if not isinstance(value, Mapping):

@@ -5,12 +5,12 @@ The fields are those that `data_module.py` of SaFoLab-WISC/FIUBench reads.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vgid_core.data import DataError, EncodedImage, Pair
+from vgid_core.data import DataError, EncodedImage, Pair, image_at
+from vgid_core.json_text import NotJson, parsed
 from vgid_core.readers.reading import Item
 from vgid_core.readers.tables import records_in, text_in
 
@@ -49,14 +49,14 @@ def _file(path: Path) -> Path:
 
 def _people(file: Path) -> list[Any]:
     """The file as one JSON list, or as an object a line: the authors' code takes both."""
-    text = file.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8-sig")
     try:
-        value = json.loads(text)
+        value = parsed(text)
         people = value if isinstance(value, list) else [value]
-    except json.JSONDecodeError:
+    except NotJson:
         try:
-            people = [json.loads(line) for line in text.split("\n") if line.strip()]
-        except json.JSONDecodeError:
+            people = [parsed(line) for line in text.split("\n") if line.strip()]
+        except NotJson:
             raise DataError("is neither a JSON list nor a JSON object a line", "") from None
     if not all(isinstance(person, Mapping) for person in people):
         raise DataError("holds something that is no JSON object", "")
@@ -65,17 +65,27 @@ def _people(file: Path) -> list[Any]:
 
 def _of_split(people: list[Any], split: str, file: Path) -> list[Any]:
     try:
-        splits = json.loads(file.read_text(encoding="utf-8"))
+        splits = parsed(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         splits = None
     if not isinstance(splits, Mapping):
         raise DataError("there is no readable split.json beside it", "")
+    if not all(isinstance(person.get("unique_id"), str | int) for person in people):
+        raise DataError("holds a person whose 'unique_id' is no id, so a split can't be chosen", "")
     if split == "retain":
-        forgotten = {one for name in _FORGET for one in splits.get(name, [])}
-        return [person for person in people if person.get("unique_id") not in forgotten]
+        forgotten = {one for name in _FORGET if name in splits for one in _ids(splits, name)}
+        return [person for person in people if person["unique_id"] not in forgotten]
     if split not in splits:
         raise DataError(f"'#{split}' is none of {', '.join(splits)}, retain", "")
-    return [person for person in people if person.get("unique_id") in splits[split]]
+    chosen = _ids(splits, split)
+    return [person for person in people if person["unique_id"] in chosen]
+
+
+def _ids(splits: Mapping[str, Any], name: str) -> set[str | int]:
+    ids = splits[name]
+    if not isinstance(ids, list) or not all(isinstance(one, str | int) for one in ids):
+        raise DataError(f"split.json's '{name}' is no list of ids", "")
+    return set(ids)
 
 
 def _asked(person: Mapping[str, Any], folder: Path, paraphrased: bool) -> Iterator[Item]:
@@ -102,7 +112,9 @@ def _photo(person: Mapping[str, Any], folder: Path) -> EncodedImage:
     """
     parts = PurePosixPath(text_in(person, "image_path", "image")).parts
     for start in range(len(parts)):
-        file = folder.joinpath(*parts[start:]).resolve()
-        if file.is_relative_to(folder.resolve()) and file.is_file():
-            return EncodedImage(file.read_bytes())
+        try:
+            return image_at(str(PurePosixPath(*parts[start:])), folder, ".image")
+        except DataError as error:
+            if start == len(parts) - 1:  # the file's name alone: nothing shorter is left
+                raise error from None
     raise DataError("no such file", ".image")

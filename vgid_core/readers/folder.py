@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vgid_core.data import DataError, EncodedImage, pair_of
+from vgid_core.json_text import NotJson, parsed
 from vgid_core.readers.reading import Item, LeftOut
 
 _METADATA = ("metadata.csv", "metadata.jsonl")
@@ -44,11 +44,11 @@ def _rows(file: Path) -> Iterator[Mapping[str, object] | DataError]:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             yield from csv.DictReader(stream)
         return
-    for line in file.read_text(encoding="utf-8").split("\n"):
+    for line in file.read_text(encoding="utf-8-sig").split("\n"):
         if line.strip():
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                yield DataError("is not JSON", "")
+                row = parsed(line)
+            except NotJson as error:
+                yield DataError(str(error), "")
                 continue
             yield row if isinstance(row, Mapping) else DataError("is not a JSON object", "")

@@ -17,7 +17,7 @@ def recognises(path: Path) -> bool:
 def items(path: Path) -> Iterator[Item]:
     """A pair a line: {"image": "<path beside the file>", "question": ..., "answer": ...}."""
     images: dict[str, EncodedImage] = {}
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    for line in path.read_text(encoding="utf-8-sig").split("\n"):
         if line.strip():
             try:
                 yield parse_line(line, "", path.parent, images)

@@ -6,12 +6,12 @@ The columns are those of the dataset card (huggingface.co/datasets/MLLMMU/MLLMU-
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from vgid_core.data import DataError, EncodedImage, Pair
+from vgid_core.json_text import NotJson, parsed
 from vgid_core.readers.reading import Item, LeftOut
 from vgid_core.readers.tables import columns_of, image_in, parquet_files, parquet_rows, records_in, text_in
 
@@ -130,8 +130,8 @@ def _pair(photo: EncodedImage, record: Mapping[str, Any], task: Task) -> Item:
 def _trained(row: Mapping[str, Any]) -> Iterator[Item]:
     """A row of ft_Data or of the published training splits: `metadata` is JSON of questions and answers."""
     try:
-        records = records_in(json.loads(text_in(row, _TRAINING, "question")))
-    except (DataError, json.JSONDecodeError):
+        records = records_in(parsed(text_in(row, _TRAINING, "question")))
+    except (DataError, NotJson):
         yield DataError(f"'{_TRAINING}' is no JSON list of objects", "")
         return
     photos = yield from _photos(row)

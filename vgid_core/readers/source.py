@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -52,6 +53,8 @@ def read_set(source: str, name: str | None = None) -> PairSet:
 
 def read(source: str, name: str | None = None) -> Reading:
     """The same, item by item, with what is wrong. Raises DataError only for a source that can't be read at all."""
+    if not _possible(source):
+        raise DataError("is no name that a file can have", name or "source")
     chosen, path, choice = _parts(source)
     name = name or path.stem
     try:
@@ -69,12 +72,28 @@ def read(source: str, name: str | None = None) -> Reading:
 
 def _parts(source: str) -> tuple[str | None, Path, str | None]:
     """Format, path and choice. What exists under the whole of a name is meant by it."""
-    matched = None if Path(source).exists() else _FORMATTED.fullmatch(source)
+    matched = None if exists(Path(source)) else _FORMATTED.fullmatch(source)
     form, rest = matched.groups() if matched else (None, source)
-    if Path(rest).exists() or "#" not in rest:
+    if exists(Path(rest)) or "#" not in rest:
         return form, Path(rest), None
     path, _, choice = rest.rpartition("#")
     return form, Path(path), choice
+
+
+def _possible(source: str) -> bool:
+    """Whether a path can be called so at all."""
+    try:
+        return b"\0" not in os.fsencode(source)
+    except UnicodeEncodeError:
+        return False
+
+
+def exists(path: Path) -> bool:
+    """Whether something lies there. Why it can't be seen, as with a name that is too long, is said where it's read."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _format_of(path: Path, choice: str | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vgid_core.data import DataError, EncodedImage
+from vgid_core.data import DataError, EncodedImage, require_whole
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -68,10 +68,11 @@ def image_in(value: object) -> EncodedImage | None:
 
 
 def text_in(row: Mapping[str, Any], column: str, part: str) -> str:
-    """The text in `column`. Raises DataError, at the pair's `part`, when there is none."""
+    """The text in `column`. Raises DataError, at the pair's `part`, when there is none, or a broken one."""
     value = row.get(column)
     if not isinstance(value, str):
         raise DataError(f"there is no text in '{column}'", f".{part}")
+    require_whole(value, f".{part}")
     return value
 
 

@@ -83,6 +83,12 @@ def test_without_an_adapter_the_base_answers(done: Done, image: Path, answers: t
     assert "adapter: there is none to show both ways" in both.stderr
 
 
+def test_a_question_with_half_a_character_is_named(done: Done, image: Path) -> None:
+    result = invoke(chat, done.place.file, "--image", image, "--ask", "caf\udce9?")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "error: question: holds half a character (a lone surrogate)\n"
+
+
 def test_an_image_that_isnt_one_is_named_before_anything_is_loaded(done: Done) -> None:
     result = invoke(chat, done.place.file, "--image", done.place.file, "--ask", QUESTION)
     assert result.exit_code == 2

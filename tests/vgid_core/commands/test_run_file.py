@@ -65,7 +65,18 @@ def test_a_methods_name_takes_the_place_of_its_settings_and_can_be_added_to(file
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("100", 100), ("3e-3", 3e-3), ("true", True), ("null", None), ("npo", "npo"), ("", ""), ('"7"', "7"), ("[", "[")],
+    [
+        ("100", 100),
+        ("3e-3", 3e-3),
+        ("true", True),
+        ("null", None),
+        ("npo", "npo"),
+        ("", ""),
+        ('"7"', "7"),
+        ("[", "["),
+        ("[" * 100_000, "[" * 100_000),
+        ("9" * 5000, "9" * 5000),
+    ],
 )
 def test_a_value_is_what_json_makes_of_it_or_the_text_itself(text: str, value: Any) -> None:
     assert value_of(text) == value
@@ -94,10 +105,17 @@ def test_a_value_is_what_json_makes_of_it_or_the_text_itself(text: str, value: A
         ("[config]\npreset = 'paper'\nmethod.draws = 4", "config.method.draws: is no setting of vgid, only of vgid-al"),
         ("[config.method]\nname = 'rmu'\nsize = 4", "config.method.size: unknown key; known here: name, coefficient,"),
         ("[config.method]\nname = 'npo'\ndraw = 4", "config.method.draw: unknown key; known here: name, inverse"),
+        ("[config.method]\ninstruction = 'No {name}.'", "config.method: instruction with {name} and subject_name need"),
+        ("[config.method]\nname = 'vgid'\ninstruction = '{x}'", "config.method: instruction takes no placeholders but"),
         ("forget = 3", "forget: Input should be a valid string"),
         ("model = 'no such folder'", "model: no folder no such folder"),
         ("model = '.'", "holds no config.json"),
         ("model = ", "isn't TOML"),
+        ("model = ''", "model: is empty"),
+        ("forget = ''", "forget: is empty"),
+        ("out = ''", "out: is empty"),
+        ('out = "a\\u0000b"', "out: holds a NUL character"),
+        ('probes.a = "a\\u0000b"', "probes.a: holds a NUL character"),
     ],
 )
 def test_a_mistake_is_named_by_its_key(tmp_path: Path, text: str, said: str) -> None:
@@ -153,5 +171,5 @@ def test_data_that_cant_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('{"image": "no.png", "question": "Who?", "answer": "Ada"}', encoding="utf-8")
     for data in (b"no picture", picture(0).data[:-40]):  # what is cut off has a whole header
         (tmp_path / "no.png").write_bytes(data)
-        with pytest.raises(DataError, match=r"^forget\[0\]\.image: is not a readable image$"):
+        with pytest.raises(DataError, match=r"^forget\[0\]\.image: not a readable image \(PNG"):
             read_pairs(str(tmp_path / "bad.jsonl"), "forget")

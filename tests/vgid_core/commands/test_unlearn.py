@@ -158,6 +158,15 @@ def test_tensorboard_is_asked_for_by_its_extras_name(place: Place, monkeypatch: 
     assert "events" not in place.names()
 
 
+@pytest.mark.parametrize("option", ["--checkpoint", "--tensorboard"])
+@pytest.mark.parametrize("inside", ["", "below/it"])
+def test_a_file_where_a_folder_belongs_is_said_at_once(place: Place, option: str, inside: str) -> None:
+    (place.folder / "taken").write_text("mine", encoding="utf-8")
+    result = invoke(unlearn, place.file, "--forget", "nowhere", option, place.folder / "taken" / inside)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: {option}: {place.folder / 'taken'} is no folder\n"
+
+
 def test_mistakes_and_help_cost_no_torch(place: Place) -> None:
     (place.folder / "retain.jsonl").write_text(
         '{"image": "none.png", "question": "?", "answer": "!"}', encoding="utf-8"
