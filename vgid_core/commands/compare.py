@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from vgid_core.commands import options
 from vgid_core.commands.quiet import quiet
 from vgid_core.compare.contenders import known
 from vgid_core.compare.facts import read_facts
@@ -25,6 +26,16 @@ from vgid_core.readers import read_set
 
 _DEFAULT = Budget()
 _FAILED, _USAGE = 1, 2
+
+_ITS_OWN = "is what a comparison sets itself"
+_NOT_OF_THE_FILE = {
+    "method": f"{_ITS_OWN}: --methods",
+    "seed": f"{_ITS_OWN}: --seeds",
+    "training.learning_rate": f"{_ITS_OWN}: --learning-rates",
+    "training.retain_weight": f"{_ITS_OWN}: --retain-weights",
+    "training.steps": f"{_ITS_OWN}: --steps",
+    "training.targets": "is nothing that a comparison hears: every run of a setting has all its steps",
+}
 
 Number = TypeVar("Number", int, float)
 
@@ -58,14 +69,14 @@ def compare(
     config: Annotated[
         Path | None, typer.Option(help="TOML of other settings for every run, such as its lora and evaluation.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: options.Device = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in the folder.")] = False,
 ) -> None:
     """Tune and run methods of unlearning on one dataset, attack the results, and show them side by side."""
     # A pipe has no width of its own, and a narrow table is no table.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     try:
-        base = UnlearnConfig.model_validate({**_toml(config), "device": device})
+        base = UnlearnConfig.model_validate(_toml(config) | ({} if device is None else {"device": device}))
         budget = Budget(
             learning_rates=_numbers(learning_rates, "--learning-rates", float),
             retain_weights=_numbers(retain_weights, "--retain-weights", float),
@@ -139,9 +150,17 @@ def _named_set(given: str) -> PairSet:
 def _toml(path: Path | None) -> dict[str, Any]:
     """Settings of a file. Raises DataError for those that a comparison sets itself."""
     values = {} if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
-    for name in {"method", "seed"} & set(values):
-        raise DataError("is what a comparison sets itself", f"config.{name}")
+    for key, why in _NOT_OF_THE_FILE.items():
+        if _holds(values, key):
+            raise DataError(why, f"config.{key}")
     return values
+
+
+def _holds(values: Any, key: str) -> bool:
+    first, _, rest = key.partition(".")
+    if not isinstance(values, Mapping) or first not in values:
+        return False
+    return not rest or _holds(values[first], rest)
 
 
 def _numbers(text: str, option: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:

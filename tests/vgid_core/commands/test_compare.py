@@ -1,0 +1,72 @@
+"""`vgid compare`: what it refuses before anything is loaded, and which settings of a file count."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from tests.vgid_core.commands.conftest import Place, invoke
+from vgid_core.commands.compare import compare
+from vgid_core.compare import race
+
+
+class Begun(Exception):
+    """In the place of the comparison itself."""
+
+
+def begin(place: Place, *more: str | Path, model: str | Path | None = None, settings: str = "") -> Result:
+    """The command on the place's sets, with `settings` as its --config."""
+    (place.folder / "settings.toml").write_text(settings, encoding="utf-8")
+    return invoke(
+        compare, model or place.model,
+        "--forget", place.folder / "forget.jsonl", "--retain", place.folder / "retain.jsonl",
+        "--out", place.folder / "out", "--config", place.folder / "settings.toml", *more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ("seed = 3", "seed"),
+        ("method = 'npo'", "method"),
+        ("[training]\nlearning_rate = 1e-3", "training.learning_rate"),
+        ("[training]\nretain_weight = 2", "training.retain_weight"),
+        ("[training]\nsteps = 3", "training.steps"),
+        ("[training.targets]\nforget_rouge_l = 0.3", "training.targets"),
+    ],
+)
+def test_settings_that_would_not_count_are_refused(place: Place, settings: str, key: str) -> None:
+    refused = begin(place, settings=settings)
+    assert refused.exit_code == 2
+    assert f"config.{key}: is " in refused.output
+    assert "comparison" in refused.output
+
+
+@pytest.mark.parametrize(("flag", "expected"), [(None, "cuda:1"), ("cpu", "cpu")])
+def test_the_files_device_counts_unless_the_flag_is_given(
+    place: Place, monkeypatch: pytest.MonkeyPatch, flag: str | None, expected: str
+) -> None:
+    heard = []
+
+    def terms_of(plan: race.ComparisonPlan, *_: object) -> None:
+        heard.append(plan.config.device)
+        raise Begun
+
+    monkeypatch.setattr(race, "terms_of", terms_of)
+    begin(place, *([] if flag is None else ["--device", flag]), settings="device = 'cuda:1'")
+    assert heard == [expected]
+
+
+def test_the_record_holds_no_setting_that_no_row_was_run_with(place: Place) -> None:
+    done = begin(
+        place, "--methods", "in-context", "--seeds", "1",
+        settings="device = 'cpu'\n[training]\nretain_batch_size = 2\n[evaluation]\nmax_pairs = 2\nmax_new_tokens = 4\n",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    written = json.loads((place.folder / "out" / "comparison.json").read_text())["terms"]["config"]
+    assert not {"method", "seed"} & set(written)
+    assert not {"steps", "learning_rate", "retain_weight", "targets"} & set(written["training"])
+    assert written["training"]["retain_batch_size"] == 2
