@@ -127,8 +127,9 @@ def _run(
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     quiet()
     from vgid_core.compare import figure, race, table
-    from vgid_core.compare.record import Record
+    from vgid_core.compare.record import Record, require_new
 
+    require_new(out / "comparison.json", resume)
     record = Record.open(out / "comparison.json", race.terms_of(plan, data, model, twin), race.about(plan), resume)
     with _bars(Console(stderr=True)) as bars:
         overall, current = bars.add_task("models", total=None), bars.add_task("", total=1.0)

@@ -134,3 +134,14 @@ def test_who_interrupts_hears_how_to_go_on(place: Place, monkeypatch: pytest.Mon
     stopped = begin(place)
     assert stopped.exit_code == 130
     assert f"--resume goes on with what {place.folder / 'out'} holds" in stopped.output
+
+
+def test_a_record_that_is_there_is_refused_before_a_model_is_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place.folder / "out").mkdir()
+    (place.folder / "out" / "comparison.json").write_text("{}")
+    monkeypatch.setattr(race, "terms_of", lambda *_: pytest.fail("a model was read"))
+    refused = begin(place)
+    assert refused.exit_code == 1
+    assert "comparison.json is there already" in refused.output
