@@ -15,7 +15,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
-from transformers.utils.hub import cached_file
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
 from vgid_core import processes
 from vgid_core.config import LoraSettings, UnlearnConfig
@@ -166,18 +167,36 @@ def _version_of(source: str) -> object:
 
 
 def digest_of(source: str) -> str:
-    """sha256 over names and contents of the model's config.json and *.safetensors, in hex: weights, not processor."""
+    """sha256 over names and contents of the model's config.json and *.safetensors, in hex: weights, not processor.
+
+    What a hub's cache lacks of them is fetched first. Raises OSError or ModelNotLoadable when there is no such model.
+    """
     folder = Path(source)
-    if not folder.is_dir():
-        config = cached_file(source, "config.json")
-        if config is None:
-            raise ModelNotLoadable(f"'{source}' has no config.json")
-        folder = Path(config).parent
+    files = [folder / "config.json", *folder.glob("*.safetensors")] if folder.is_dir() else _hub_files(source)
     total = hashlib.sha256()
-    for file in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
+    for file in sorted(files):
         with file.open("rb") as stream:
             total.update(f"{file.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def _hub_files(source: str) -> list[Path]:
+    """Configuration and weights of a hub's model as `from_pretrained` takes them, whatever else the cache holds.
+
+    A digest of what happens to be cached would be another one before the first load than after it.
+    """
+    config = cached_file(source, "config.json")
+    if config is None:
+        raise ModelNotLoadable(f"'{source}' has no config.json")
+    # All of one snapshot, though the hub may get a newer one meanwhile; what it lacks is None.
+    snapshot = {"revision": Path(config).parent.name, "_raise_exceptions_for_missing_entries": False}
+    weights = cached_file(source, SAFE_WEIGHTS_NAME, **snapshot)
+    files = [config] if weights is None else [config, weights]
+    index = cached_file(source, SAFE_WEIGHTS_INDEX_NAME, **snapshot) if weights is None else None
+    if index is not None:
+        shards, _ = get_checkpoint_shard_files(source, index, revision=snapshot["revision"])  # type: ignore[no-untyped-call]
+        files += shards
+    return [Path(file) for file in files]
 
 
 def attach_adapter(base: BaseModel, settings: LoraSettings, reach: int | None = None) -> PeftModel:

@@ -155,7 +155,10 @@ class PairSet:
     def without_images_of(self, other: PairSet) -> PairSet:
         """This set less the pairs whose exact image bytes occur in `other`. Raises DataError when nothing is left."""
         taken = {pair.image.digest for pair in other.pairs}
-        return PairSet.of(self.name, (p for p in self.pairs if p.image.digest not in taken))
+        left = tuple(p for p in self.pairs if p.image.digest not in taken)
+        if not left:
+            raise DataError("shows only images that are to be forgotten", self.name)
+        return PairSet(self.name, left)
 
     def sample(self, limit: int) -> PairSet:
         """At most `limit` pairs, spread evenly over the set, the same ones every time."""

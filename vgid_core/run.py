@@ -179,10 +179,7 @@ def measured_sets(spec: UnlearnSpec) -> tuple[list[PairSet], int]:
     Photos that are to be forgotten leave the retain set: else one term would undo the other's work. Raises DataError
     when nothing is left of it, a probe has another set's name, or a set that has a target isn't there.
     """
-    try:
-        retain = spec.retain.without_images_of(spec.forget)
-    except DataError as error:
-        raise DataError("shows only images that are to be forgotten", "retain") from error
+    retain = PairSet("retain", spec.retain.pairs).without_images_of(spec.forget)
     roles = {"forget": spec.forget, "retain": retain}
     if spec.utility is not None:
         roles["utility"] = spec.utility

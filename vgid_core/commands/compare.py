@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import logging
 import sys
-import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from vgid_core.commands import options
+from vgid_core.commands.ending import ended_in_words, notices
+from vgid_core.commands.explain import readable
+from vgid_core.commands.out_folder import require_folder
 from vgid_core.commands.quiet import quiet
+from vgid_core.commands.run_file import RunFileError, parsed, require_model
 from vgid_core.compare.contenders import known
 from vgid_core.compare.facts import read_facts
 from vgid_core.compare.plan import Budget, ComparisonData, ComparisonPlan
 from vgid_core.config import UnlearnConfig
-from vgid_core.data import DataError, PairSet
-from vgid_core.errors import UnlearnError
+from vgid_core.data import PairSet
 from vgid_core.readers import read_set
 
 _DEFAULT = Budget()
-_FAILED, _USAGE = 1, 2
+_ITS_OWN = "is what a comparison sets itself"
+_NOT_OF_THE_FILE = {
+    "method": f"{_ITS_OWN}: --methods",
+    "seed": f"{_ITS_OWN}: --seeds",
+    "training.learning_rate": f"{_ITS_OWN}: --learning-rates",
+    "training.retain_weight": f"{_ITS_OWN}: --retain-weights",
+    "training.steps": f"{_ITS_OWN}: --steps",
+    "training.targets": "is nothing that a comparison hears: every run of a setting has all its steps",
+}
 
 Number = TypeVar("Number", int, float)
 
@@ -58,33 +69,51 @@ def compare(
     config: Annotated[
         Path | None, typer.Option(help="TOML of other settings for every run, such as its lora and evaluation.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: options.Device = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in the folder.")] = False,
 ) -> None:
     """Tune and run methods of unlearning on one dataset, attack the results, and show them side by side."""
-    # A pipe has no width of its own, and a narrow table is no table.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    try:
-        base = UnlearnConfig.model_validate({**_toml(config), "device": device})
+    with ended_in_words():
+        require_model("model", model)
+        require_model("twin", twin)
+        require_folder(out)
         budget = Budget(
             learning_rates=_numbers(learning_rates, "--learning-rates", float),
             retain_weights=_numbers(retain_weights, "--retain-weights", float),
             steps=_numbers(steps, "--steps", int),
         )
-        chosen = tuple(known()) if methods is None else tuple(name.strip() for name in methods.split(","))
-        plan = ComparisonPlan(methods=chosen, seeds=tuple(range(seeds)), budget=budget, config=base)
-        data = _data(forget, retain, probe or [], utility or [], never_seen)
-        _run(plan, data, model, twin, out, resume, console)
+        plan = _plan(methods, seeds, budget, _settings(config, device))
+        try:
+            data = _data(forget, retain, probe or [], utility or [], never_seen)
+            _run(plan, data, model, twin, out, resume)
+        except OSError as error:  # a file of the data, or a model's
+            raise RunFileError(str(error).partition("\n")[0]) from error
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"--resume goes on with what {out} holds.") from None
+
+
+def _settings(file: Path | None, device: str | None) -> UnlearnConfig:
+    """Those of the file and the flag. Raises RunFileError, also for those that a comparison sets itself."""
+    values = {} if file is None else parsed(file)
+    for key, why in _NOT_OF_THE_FILE.items():
+        if _holds(values, key):
+            raise RunFileError(f"{file}: {key} {why}")
+    if device is not None:
+        values["device"] = device
+    try:
+        return UnlearnConfig.model_validate(values)
     except ValidationError as error:
-        _stop("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()), _USAGE)
-    except (DataError, tomllib.TOMLDecodeError) as error:
-        _stop(str(error), _USAGE)
-    except OSError as error:  # a file of the data, or a model's
-        _stop(str(error).partition("\n")[0], _USAGE)
-    except UnlearnError as error:
-        _stop(str(error), _FAILED)
-    except KeyboardInterrupt:
-        _stop(f"stopped; --resume goes on with what {out} holds", 130)
+        where = "" if file is None else f"{file}: "
+        raise RunFileError("\n".join(f"{where}{line}" for line in readable(error, UnlearnConfig, values))) from None
+
+
+def _plan(methods: str | None, seeds: int, budget: Budget, config: UnlearnConfig) -> ComparisonPlan:
+    chosen = tuple(known()) if methods is None else tuple(name.strip() for name in methods.split(","))
+    values = {"methods": chosen, "seeds": tuple(range(seeds)), "budget": budget, "config": config}
+    try:
+        return ComparisonPlan.model_validate(values)
+    except ValidationError as error:
+        raise RunFileError("\n".join(readable(error, ComparisonPlan, values))) from None
 
 
 def _run(
@@ -94,13 +123,13 @@ def _run(
     twin: str | None,
     out: Path,
     resume: bool,
-    console: Console,
 ) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     quiet()
     from vgid_core.compare import figure, race, table
-    from vgid_core.compare.record import Record
+    from vgid_core.compare.record import Record, require_new
 
+    require_new(out / "comparison.json", resume)
     record = Record.open(out / "comparison.json", race.terms_of(plan, data, model, twin), race.about(plan), resume)
     with _bars(Console(stderr=True)) as bars:
         overall, current = bars.add_task("models", total=None), bars.add_task("", total=1.0)
@@ -112,10 +141,13 @@ def _run(
         race.compare(plan, data, model, twin, record, watch)
     (out / "comparison.md").write_text(table.markdown(record), encoding="utf-8")
     figure.draw(record, out / "comparison.png")
+    # A pipe has no width of its own, and a narrow table is no table.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     console.print(table.terminal(record))
     console.print(f"written: {out / 'comparison.json'}, comparison.md, comparison.png", soft_wrap=True)
     if all(row.error is not None for row in record.rows if row.stage == "run"):
-        _stop("no method came through", _FAILED)
+        notices().print("[bold red]error:[/bold red] no method came through")
+        raise typer.Exit(1)
 
 
 def _data(forget: str, retain: str, probes: list[str], utility: list[str], never_seen: str | None) -> ComparisonData:
@@ -136,12 +168,11 @@ def _named_set(given: str) -> PairSet:
     return read_set(source, name) if separator else read_set(given)
 
 
-def _toml(path: Path | None) -> dict[str, Any]:
-    """Settings of a file. Raises DataError for those that a comparison sets itself."""
-    values = {} if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
-    for name in {"method", "seed"} & set(values):
-        raise DataError("is what a comparison sets itself", f"config.{name}")
-    return values
+def _holds(values: Any, key: str) -> bool:
+    first, _, rest = key.partition(".")
+    if not isinstance(values, Mapping) or first not in values:
+        return False
+    return not rest or _holds(values[first], rest)
 
 
 def _numbers(text: str, option: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:
@@ -155,8 +186,3 @@ def _bars(console: Console) -> Progress:
     return Progress(
         BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"), console=console
     )
-
-
-def _stop(message: str, code: int) -> NoReturn:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {message}", markup=False)
-    raise typer.Exit(code)

@@ -112,7 +112,7 @@ def load_run(file: Path | None, flags: Mapping[str, Any], settings: Iterable[tup
 
     Raises RunFileError naming the key that is unknown, missing or out of range.
     """
-    values = {} if file is None else _absolute(_parsed(file), file.resolve().parent)
+    values = {} if file is None else _absolute(parsed(file), file.resolve().parent)
     given = _absolute({name: value for name, value in flags.items() if value is not None}, Path.cwd())
     probes = given.pop("probes", {})
     values |= given
@@ -126,7 +126,7 @@ def load_run(file: Path | None, flags: Mapping[str, Any], settings: Iterable[tup
         where = "" if file is None else f"{file}: "
         raise RunFileError("\n".join(f"{where}{line}" for line in readable(error, RunFile, values))) from None
     for key in ("model", "twin"):
-        _require_model(key, getattr(run, key))
+        require_model(key, getattr(run, key))
     return run
 
 
@@ -161,7 +161,8 @@ def value_of(text: str) -> Any:
         return text
 
 
-def _parsed(file: Path) -> dict[str, Any]:
+def parsed(file: Path) -> dict[str, Any]:
+    """What stands in a TOML file. Raises RunFileError naming it."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -202,7 +203,8 @@ def _with(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     return {**values, first: _with(inside, rest, value)}
 
 
-def _require_model(key: str, model: str | None) -> None:
+def require_model(key: str, model: str | None) -> None:
+    """Raises RunFileError for what is neither a model's folder nor looks like a hub id: no hub needs to be asked."""
     if model is None:
         return
     if Path(model).is_dir():

@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import product
 from typing import Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from vgid_core.compare.contenders import Contender, known
 from vgid_core.config import UnlearnConfig
@@ -74,7 +74,12 @@ class ComparisonPlan(Strict):
     @model_validator(mode="after")
     def _settings_are_possible(self) -> Self:
         for setting in self.budget.settings:
-            self.config_for(known()[self.methods[0]], setting, 0)
+            try:
+                self.config_for(known()[self.methods[0]], setting, 0)
+            except ValidationError as error:  # a message of its own: pydantic would quote the whole of this one
+                problem = error.errors(include_url=False)[0]
+                key = ".".join(map(str, problem["loc"]))
+                raise ValueError(f"{key} can't be {problem['input']}: {problem['msg']}") from None
         return self
 
     @property
@@ -100,7 +105,9 @@ class Part:
 
 @dataclass(frozen=True)
 class ComparisonData:
-    """What methods train on, and what is measured besides. Raises DataError when two sets have one name.
+    """What methods train on, and what is measured besides.
+
+    Raises DataError when two sets have one name, and when every image of the retain set is to be forgotten.
 
     probes: about what is forgotten, in other photos or words. utility: what must stay. never_seen: pairs like the
     forget set's, with true answers, that the model was never trained on: membership attacks need them.
@@ -118,6 +125,7 @@ class ComparisonData:
         for name in names:
             if names.count(name) > 1:
                 raise DataError("is the name of two sets", name)
+        self.retain.without_images_of(self.forget)
 
     @cached_property
     def tuning(self) -> Part:

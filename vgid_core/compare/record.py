@@ -12,13 +12,20 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator
 
 from vgid_core.compare.plan import AttackPlan, Setting
-from vgid_core.config import UnlearnConfig
+from vgid_core.config import TrainingConfig, UnlearnConfig
 from vgid_core.errors import UnlearnError
 from vgid_core.methods import AnyMethod, Vgid
 from vgid_core.strict import Strict
 
 FORMAT = "vgid-comparison/1"
 Stage = Literal["reference", "trial", "run"]
+
+# What the config doesn't decide: rows have it of their own, or (targets) a comparison doesn't hear it.
+_OF_A_ROW: dict[str, Any] = {
+    "method": True,
+    "seed": True,
+    "training": {"learning_rate", "retain_weight", "steps", "targets"},
+}
 
 
 class RecordUnusable(UnlearnError):
@@ -43,7 +50,14 @@ class Terms(Strict):
     @field_validator("config")
     @classmethod
     def _without_what_rows_say(cls, config: UnlearnConfig) -> UnlearnConfig:
-        return config.model_copy(update={"method": Vgid(), "seed": 0})
+        plain = TrainingConfig()
+        own = {name: getattr(plain, name) for name in _OF_A_ROW["training"]}
+        training = config.training.model_copy(update=own)
+        return config.model_copy(update={"method": Vgid(), "seed": 0, "training": training})
+
+    def written(self) -> dict[str, Any]:
+        """As the file holds it, without settings of the config that no row was run with."""
+        return self.model_dump(mode="json", exclude={"config": _OF_A_ROW})
 
 
 class Row(Strict):
@@ -70,6 +84,12 @@ class Row(Strict):
         return mine == others
 
 
+def require_new(path: Path, resume: bool) -> None:
+    """Raises RecordUnusable for a record that is there without being asked for: before a model is read for terms."""
+    if path.exists() and not resume:
+        raise RecordUnusable(f"{path.name} is there already: resume goes on with it, another folder starts anew")
+
+
 class Record:
     """Rows beside what they hold for: `terms`, which must be the same where one goes on with them.
 
@@ -85,11 +105,10 @@ class Record:
     @classmethod
     def open(cls, path: Path, terms: Terms, about: Mapping[str, Any], resume: bool) -> Self:
         """A new record, or with `resume` the one that is there. Raises RecordUnusable where that makes no sense."""
+        require_new(path, resume)
         record = cls(path, terms, about)
         if not path.exists():
             return record
-        if not resume:
-            raise RecordUnusable(f"{path.name} is there already: resume goes on with it, another folder starts anew")
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             then = Terms.model_validate(found["terms"])
@@ -117,7 +136,7 @@ class Record:
             "format": FORMAT,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             **self._about,
-            "terms": self._terms.model_dump(mode="json"),
+            "terms": self._terms.written(),
             "rows": [kept.model_dump(mode="json") for kept in self.rows],
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)

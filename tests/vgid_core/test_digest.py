@@ -1,0 +1,74 @@
+"""A model's digest is one and the same whether it comes from a folder, an empty cache or a full one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForImageTextToText
+
+from tests.vgid_core.hub import fake_hub
+from tests.vgid_core.tiny import pair_set
+from vgid_core.base_model import digest_of, load_base
+from vgid_core.compare import race
+from vgid_core.compare.plan import ComparisonData, ComparisonPlan
+from vgid_core.config import UnlearnConfig
+from vgid_core.errors import ModelNotSupported
+
+
+@pytest.fixture(scope="module")
+def sharded_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sharded") / "model"
+    shutil.copytree(tiny_folder, folder)
+    (folder / "model.safetensors").unlink()
+    AutoModelForImageTextToText.from_pretrained(tiny_folder).save_pretrained(folder, max_shard_size="100KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    return folder
+
+
+def test_a_hubs_model_has_its_digest_before_it_was_ever_loaded(
+    tiny_folder: Path, sharded_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = {"acme/whole": tiny_folder, "acme/sharded": sharded_folder}
+    hub = fake_hub(models, tmp_path, monkeypatch)
+    for name, folder in models.items():
+        first = digest_of(name)
+        assert first == digest_of(str(folder))
+        fetched = [file for file in hub.fetched if file.endswith(".safetensors")]
+        assert load_base(name, UnlearnConfig(device="cpu")).digest == first == digest_of(name)
+        assert [file for file in hub.fetched if file.endswith(".safetensors")] == fetched, "nothing more to load"
+
+
+def test_other_files_in_the_cache_change_nothing(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_hub({"acme/whole": tiny_folder}, tmp_path, monkeypatch)
+    first = digest_of("acme/whole")
+    snapshot = next(tmp_path.glob("models--acme--whole/snapshots/*"))
+    shutil.copy(snapshot / "model.safetensors", snapshot / "consolidated.safetensors")
+    assert digest_of("acme/whole") == first
+
+
+def test_a_comparison_of_a_hubs_models_can_be_gone_on_with(
+    tiny_folder: Path, sharded_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_hub({"acme/base": tiny_folder, "acme/twin": sharded_folder}, tmp_path, monkeypatch)
+    plan, data = ComparisonPlan(), ComparisonData(pair_set("forget", 2), pair_set("retain", 2, 20))
+    first = race.terms_of(plan, data, "acme/base", "acme/twin")
+    for name in ("acme/base", "acme/twin"):
+        load_base(name, UnlearnConfig(device="cpu"))
+    assert race.terms_of(plan, data, "acme/base", "acme/twin") == first
+
+
+def test_a_comparison_fetches_no_weights_of_a_model_that_it_cant_use(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "no-images"
+    shutil.copytree(tiny_folder, folder)
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    hub = fake_hub({"acme/words": folder}, tmp_path / "cache", monkeypatch)
+    data = ComparisonData(pair_set("forget", 2), pair_set("retain", 2, 20))
+    with pytest.raises(ModelNotSupported):
+        race.terms_of(ComparisonPlan(), data, "acme/words", None)
+    assert not [file for file in hub.fetched if file.endswith(".safetensors")]
