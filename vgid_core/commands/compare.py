@@ -18,13 +18,13 @@ from vgid_core.commands.ending import ended_in_words, notices
 from vgid_core.commands.explain import readable
 from vgid_core.commands.out_folder import require_folder
 from vgid_core.commands.quiet import quiet
-from vgid_core.commands.run_file import RunFileError, parsed, require_model
+from vgid_core.commands.run_file import RunFileError, require_model, settings_in
+from vgid_core.commands.sources import read_pairs
 from vgid_core.compare.contenders import known
 from vgid_core.compare.facts import read_facts
 from vgid_core.compare.plan import Budget, ComparisonData, ComparisonPlan
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import PairSet
-from vgid_core.readers import read_set
 
 _DEFAULT = Budget()
 _ITS_OWN = "is what a comparison sets itself"
@@ -76,7 +76,7 @@ def compare(
     with ended_in_words():
         require_model("model", model)
         require_model("twin", twin)
-        require_folder(out)
+        require_folder("out", out)
         budget = Budget(
             learning_rates=_numbers(learning_rates, "--learning-rates", float),
             retain_weights=_numbers(retain_weights, "--retain-weights", float),
@@ -94,7 +94,7 @@ def compare(
 
 def _settings(file: Path | None, device: str | None) -> UnlearnConfig:
     """Those of the file and the flag. Raises RunFileError, also for those that a comparison sets itself."""
-    values = {} if file is None else parsed(file)
+    values = {} if file is None else settings_in(file)
     for key, why in _NOT_OF_THE_FILE.items():
         if _holds(values, key):
             raise RunFileError(f"{file}: {key} {why}")
@@ -151,13 +151,13 @@ def _run(
 
 
 def _data(forget: str, retain: str, probes: list[str], utility: list[str], never_seen: str | None) -> ComparisonData:
-    forgotten = read_set(forget, "forget")
+    forgotten = read_pairs(forget, "forget")
     return ComparisonData(
         forget=forgotten,
-        retain=read_set(retain, "retain"),
+        retain=read_pairs(retain, "retain"),
         probes=tuple(map(_named_set, probes)),
         utility=tuple(map(_named_set, utility)),
-        never_seen=None if never_seen is None else read_set(never_seen, "never_seen"),
+        never_seen=None if never_seen is None else read_pairs(never_seen, "never_seen"),
         facts=read_facts(forget, forgotten),
     )
 
@@ -165,7 +165,7 @@ def _data(forget: str, retain: str, probes: list[str], utility: list[str], never
 def _named_set(given: str) -> PairSet:
     """A set by `name=source`, or by a source alone, after which it is called."""
     name, separator, source = given.partition("=")
-    return read_set(source, name) if separator else read_set(given)
+    return read_pairs(source, name) if separator else read_pairs(given)
 
 
 def _holds(values: Any, key: str) -> bool:

@@ -15,16 +15,9 @@ _WRITTEN = {"adapter_config.json", "adapter_model.safetensors", "manifest.json",
 _UNFINISHED = ".unfinished"
 
 
-def require_folder(out: Path) -> None:
-    """Raises RunFileError if `out` can't become a folder, since it or what it should lie in is a file."""
-    there = next((place for place in (out, *out.parents) if place.exists()), None)
-    if there is not None and not there.is_dir():
-        raise RunFileError(f"out: {there} is no folder")
-
-
 def require_free(out: Path, overwrite: bool) -> None:
     """Raises RunFileError if `out` holds something that a run may not replace."""
-    require_folder(out)
+    require_folder("out", out)
     names = {file.name for file in out.iterdir()} - {_UNFINISHED} if out.is_dir() else set()
     if names and not overwrite:
         raise RunFileError(f"out: {out} isn't empty; --overwrite replaces an adapter that is there")

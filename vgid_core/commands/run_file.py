@@ -112,7 +112,7 @@ def load_run(file: Path | None, flags: Mapping[str, Any], settings: Iterable[tup
 
     Raises RunFileError naming the key that is unknown, missing or out of range.
     """
-    values = {} if file is None else _absolute(parsed(file), file.resolve().parent)
+    values = {} if file is None else _absolute(settings_in(file), file.resolve().parent)
     given = _absolute({name: value for name, value in flags.items() if value is not None}, Path.cwd())
     probes = given.pop("probes", {})
     values |= given
@@ -161,7 +161,7 @@ def value_of(text: str) -> Any:
         return text
 
 
-def parsed(file: Path) -> dict[str, Any]:
+def settings_in(file: Path) -> dict[str, Any]:
     """What stands in a TOML file. Raises RunFileError naming it."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))

@@ -21,7 +21,7 @@ def resolved(source: str, folder: Path) -> str:
     return f"{parts['format']}:{(folder / parts['path']).resolve()}"
 
 
-def read_pairs(source: str, name: str) -> PairSet:
+def read_pairs(source: str, name: str | None = None) -> PairSet:
     """The set at `source`, every picture decoded once. Raises DataError naming the place."""
     pairs = read_set(source, name)
     seen: set[str] = set()
