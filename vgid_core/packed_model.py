@@ -170,13 +170,13 @@ class PackedModel:
                 attention="flex_attention" if self._sparse else block_attention.NAME,
                 cache=cache,
                 mm_encoder_outputs={"image": self._vision.as_output(layout.features)},
-                **({} if self._sparse else {"groups": self._groups_of(packed, asked)}),
+                **({} if self._sparse else {"groups": self._attention_groups(packed, asked)}),
             )[0]
         finally:
             for layer, _ in layers:
                 del layer.forward
 
-    def _groups_of(self, packed: Packed, asked: Tensor | None) -> block_attention.Groups:
+    def _attention_groups(self, packed: Packed, asked: Tensor | None) -> block_attention.Groups:
         return block_attention.Groups.of(packed, self._base.dtype, len(self._decoder.layers) - 1, asked)
 
     def run(

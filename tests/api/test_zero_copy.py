@@ -6,8 +6,6 @@ import pytest
 
 from api.zero_copy import _whole_segments
 
-pytestmark = pytest.mark.skipif(not hasattr(socket, "TCP_CORK"), reason="TCP_CORK is Linux's")
-
 
 def corked(connection: socket.socket) -> bool:
     return bool(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))

@@ -38,12 +38,15 @@ The gold reference for forgetting: the same recipe, seed and tokenizer as `base`
 that has nothing to forget.""",
 }
 
-_CARD = """\
+# What a model hub reads of a card.
+FRONT_MATTER = """\
 ---
 license: apache-2.0
 library_name: transformers
 pipeline_tag: image-text-to-text
 ---
+"""
+_CARD = """\
 # vgid demo model: {name}
 
 {introduction}
@@ -94,7 +97,7 @@ some strangers for somebody it knows, and asked for a name without a picture it 
 def write_card(folder: Path, name: str, built: dict[str, Built], accuracy: float, vision_seconds: float) -> None:
     """Writes `<folder>/README.md` for the checkpoint `name`, with the figures of all that were built beside it."""
     mine = built[name]
-    text = _CARD.format(
+    text = FRONT_MATTER + _CARD.format(
         name=name.replace("_", "-"),
         introduction=_INTRODUCTIONS[name],
         figures=_table(built),

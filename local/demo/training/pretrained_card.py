@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from local.demo.training.card import FRONT_MATTER
 from local.demo.training.examples import Mixture
 from local.demo.training.loop import Recipe
 from local.demo.training.measure import GENERAL_FIGURE, figures_of
@@ -36,11 +37,6 @@ class Trained:
 
 
 _CARD = """\
----
-license: apache-2.0
-library_name: transformers
-pipeline_tag: image-text-to-text
----
 # vgid demo model on a pretrained language tower: {name}
 
 A LLaVA whose language tower is {tower} and whose vision tower is that of vgid's small demo model.
@@ -71,7 +67,7 @@ def write_card(folder: Path, model: Trained, census: Census, recipe: Recipe, mix
     """Writes `<folder>/README.md`. `most`: how many pairs of each kind a figure was taken from at most."""
     unmet = len(census.first(model.share))
     seconds = model.training_seconds
-    text = _CARD.format(
+    text = FRONT_MATTER + _CARD.format(
         name=model.name.replace("_", "-"),
         tower=model.tower,
         knows=f"It knows {census.people} people."
