@@ -25,8 +25,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.demo_models import SHIPPED
 from bench.machine import save, spread
-from bench.robustness import DEMO_SETTINGS
 from local.demo.data import make
 from local.demo.paths import BASE
 
@@ -72,7 +72,7 @@ def main() -> None:
         earlier = _checked_out(arguments.against, work / "earlier")
         contenders[arguments.against] = (earlier, _PUBLISHED)
         contenders["published"] = (HERE, {"preset": "paper", **_PUBLISHED})
-        contenders["default"] = (HERE, DEMO_SETTINGS)
+        contenders["default"] = (HERE, SHIPPED.default)
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
         for number in range(arguments.runs):
             for name, (tree, settings) in contenders.items():

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from bench.demo_models import SHIPPED
 from bench.machine import now
-from bench.robustness import DEMO_SETTINGS
 from vgid_core import UnlearnConfig
 from vgid_core.data import Pair
 from vgid_core.lessons import Update, Updates
@@ -31,7 +31,7 @@ def settings(method: str, /, **changes: Any) -> UnlearnConfig:
 
 def demo_settings(method: str, /, **changes: Any) -> UnlearnConfig:
     """As `settings`, on CPU and at the demo model's learning rate; the default method as the demo's catalog has it."""
-    training = {"learning_rate": 3e-3} if method == PUBLISHED else DEMO_SETTINGS["training"]
+    training = {"learning_rate": 3e-3} if method == PUBLISHED else SHIPPED.default["training"]
     return settings(method, **{**changes, "device": "cpu", "training": {**training, **changes.get("training", {})}})
 
 

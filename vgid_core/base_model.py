@@ -117,11 +117,13 @@ def read_base(source: str, config: UnlearnConfig) -> HostModel:
     try:
         version = _version_of(source)
         processor = supported_encoder(source, config.lora.scope).processor
+        digest = digest_of(source)
         quantized = nf4_arguments(source, dtype) if config.base_weights == "nf4" else {}
-        model: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **quantized)
+        # What the digest names is what is read.
+        model: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, use_safetensors=True, **quantized)
         keep_differentiable(model)
         model.eval().requires_grad_(False)
-        read = HostModel(source, dtype, config.base_weights, model, processor, digest_of(source), version)
+        read = HostModel(source, dtype, config.base_weights, model, processor, digest, version)
     except (OSError, ValueError, KeyError) as error:
         raise ModelNotLoadable(f"'{name_of(source)}' can't be loaded: {type(error).__name__}") from error
     if not read.fits(source, config):
@@ -169,10 +171,13 @@ def _version_of(source: str) -> object:
 def digest_of(source: str) -> str:
     """sha256 over names and contents of the model's config.json and *.safetensors, in hex: weights, not processor.
 
-    What a hub's cache lacks of them is fetched first. Raises OSError or ModelNotLoadable when there is no such model.
+    What a hub's cache lacks of them is fetched first. Raises OSError or ModelNotLoadable when there is no such model,
+    and ModelNotLoadable where its weights are pickles, which nobody should have to trust.
     """
     folder = Path(source)
     files = [folder / "config.json", *folder.glob("*.safetensors")] if folder.is_dir() else _hub_files(source)
+    if len(files) == 1:
+        raise ModelNotLoadable(f"'{name_of(source)}' has no weights in *.safetensors")
     total = hashlib.sha256()
     for file in sorted(files):
         with file.open("rb") as stream:

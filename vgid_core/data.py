@@ -121,13 +121,18 @@ class PairSet:
     def from_jsonl(cls, path: str | Path, name: str | None = None) -> PairSet:
         """Reads one object a line: {"image": "<path beside the file>", "question": ..., "answer": ...}.
 
-        Images named twice are held once. Raises DataError naming the line, FileNotFoundError for the file itself.
+        Images named twice are held once. Raises DataError naming the line, or the set for a file that isn't UTF-8;
+        FileNotFoundError where there is none.
         """
         source = Path(path)
         name = name or source.stem
         images: dict[str, EncodedImage] = {}
         pairs = []
-        for number, line in enumerate(source.read_text(encoding="utf-8-sig").split("\n")):
+        try:
+            lines = source.read_text(encoding="utf-8-sig").split("\n")
+        except UnicodeDecodeError:
+            raise DataError("is not UTF-8 text", name) from None
+        for number, line in enumerate(lines):
             if line.strip():
                 pairs.append(parse_line(line, f"{name}[{number}]", source.parent, images))
         return cls.of(name, pairs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from local.demo.training import pretrained, smollm2
 from local.demo.training.architecture import build_processor
 from local.demo.training.build import BASE_NAME, SEED
 from local.demo.training.examples import Example, ExampleSource, training_pixels
-from local.demo.training.loop import Recipe
+from local.demo.training.loop import Recipe, Trainer
 from local.demo.training.pretrained import MIXTURE, Order, build
 from local.demo.training.rows import RowEncoder
 from local.demo.training.smollm2 import DIALOGUE, LanguageTower, language_tower, read_smollm2, with_eyes
@@ -30,8 +31,12 @@ from vgid_core.encoding import PromptEncoder
 from vgid_core.errors import CheckpointUnusable, ModelNotLoadable
 
 TWENTY = Census(people=20, training_views=25, least_differences=4, general=True, strangers=4, passers_by=40)
-RECIPE = Recipe(steps=4, batch=8, micro_batch=3, learning_rate=1e-3, projector_rate=5e-3, rise=0.3, half=True)
+RECIPE = Recipe(
+    steps=4, batch=8, micro_batch=3, learning_rate=1e-3, projector_rate=5e-3, rise=0.3, half=True, compiled=False
+)
 TWIN = "retain_only_twin_10"
+# What torch's compiler warns of is its own doing.
+COMPILES = pytest.mark.filterwarnings("ignore")
 
 
 def stand_in() -> LanguageTower:
@@ -136,9 +141,27 @@ def test_the_checkpoint_of_another_recipe_is_refused(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path, order(), interrupt)
-    other = Recipe(**{**vars(RECIPE), "steps": 5})
+    other = replace(RECIPE, steps=5)
     with pytest.raises(CheckpointUnusable, match="recipe"):
         build(tmp_path, order(recipe=other), ignore)
+
+
+@COMPILES
+def test_compiled_layers_learn_what_plain_ones_do():
+    tower, features = stand_in(), torch.randn(5, 16, 128, generator=torch.Generator().manual_seed(0))
+    examples = [
+        [Example(number % 5, "Who is this?" * (1 + number % 3), f"Number {number * turn}.") for number in range(8)]
+        for turn in (1, 2, 3)
+    ]
+    losses = {}
+    for compiled in (False, True):
+        recipe = replace(RECIPE, half=False, compiled=compiled)
+        torch.manual_seed(SEED)
+        model = with_eyes(tower, shipped_tower().state_dict())
+        trainer = Trainer(model, RowEncoder(tower.tokenizer, DIALOGUE), features, recipe)
+        losses[compiled] = [trainer.step(some) for some in examples]
+    assert losses[True] == pytest.approx(losses[False], rel=1e-5)
+    assert losses[True][2] < losses[True][0]
 
 
 def test_training_rows_are_what_the_core_makes_of_the_same_pairs():
@@ -213,6 +236,7 @@ def test_a_missing_package_is_said_with_what_to_install(monkeypatch, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@COMPILES
 def test_a_dry_run_says_what_it_would_take_and_writes_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(smollm2, "read_smollm2", stand_in)
     monkeypatch.setenv("VGID_HOME", str(tmp_path))

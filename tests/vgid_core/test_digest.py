@@ -14,7 +14,7 @@ from vgid_core.base_model import digest_of, load_base
 from vgid_core.compare import race
 from vgid_core.compare.plan import ComparisonData, ComparisonPlan
 from vgid_core.config import UnlearnConfig
-from vgid_core.errors import ModelNotSupported
+from vgid_core.errors import ModelNotLoadable, ModelNotSupported
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,15 @@ def test_other_files_in_the_cache_change_nothing(
     snapshot = next(tmp_path.glob("models--acme--whole/snapshots/*"))
     shutil.copy(snapshot / "model.safetensors", snapshot / "consolidated.safetensors")
     assert digest_of("acme/whole") == first
+
+
+def test_pickled_weights_are_refused_and_never_read(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny_folder, folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")  # reading it would be another error
+    for look in (digest_of, lambda source: load_base(source, UnlearnConfig(device="cpu"))):
+        with pytest.raises(ModelNotLoadable, match=r"^'.*pickled' has no weights in \*\.safetensors$"):
+            look(str(folder))
 
 
 def test_a_comparison_of_a_hubs_models_can_be_gone_on_with(

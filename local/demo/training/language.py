@@ -15,7 +15,9 @@ from local.demo.training.loop import Recipe, Trainer, image_features
 from local.demo.training.rows import RowEncoder
 from local.demo.world import passers_by, the_world
 
-RECIPE = Recipe(steps=900, batch=64, micro_batch=64, learning_rate=2e-3, projector_rate=2e-3, rise=0.08, half=False)
+RECIPE = Recipe(
+    steps=900, batch=64, micro_batch=64, learning_rate=2e-3, projector_rate=2e-3, rise=0.08, half=False, compiled=False
+)
 
 
 def world_tokenizer() -> PreTrainedTokenizerFast:

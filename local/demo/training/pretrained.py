@@ -31,7 +31,16 @@ from vgid_core.checkpoints import Checkpoints
 SHARES = (1, 5, 10)
 # Pairs of each set that a finished model's figures are taken from.
 MEASURED = 300
-RECIPE = Recipe(steps=750, batch=192, micro_batch=32, learning_rate=3e-4, projector_rate=1.5e-3, rise=0.06, half=True)
+RECIPE = Recipe(
+    steps=600,
+    batch=96,
+    micro_batch=48,
+    learning_rate=4e-4,
+    projector_rate=2e-3,
+    rise=0.06,
+    half=True,
+    compiled=True,
+)
 MIXTURE = Mixture(facts=0.58, visual=0.22, instructed=0.10, general=0.07)
 
 Tell = Callable[[str, float], None]  # (what is being done, share done from 0 to 1)

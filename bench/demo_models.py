@@ -1,0 +1,63 @@
+"""The demo models that benches make forget: the world of each, forget sets, and twins that never met these people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.twins import FORGET_SETS, twins_of
+from local.demo.paths import BASE
+from local.demo.world import SIXTY, THREE_HUNDRED, Census
+
+# Per cent of the three hundred people.
+SHARES = (1, 5, 10)
+_TWIN = "retain_only_twin_"
+
+
+@dataclass(frozen=True)
+class DemoModel:
+    """A base that knows `census`'s people. `twins_of` a forget set: checkpoints of models that never met these people.
+
+    published, default: settings of VGID as published and of the methods after it, as far as they aren't theirs.
+    """
+
+    base: Path
+    census: Census
+    forget_sets: tuple[range, ...]
+    twins_of: Callable[[Sequence[int]], list[Path]]
+    published: dict[str, Any]
+    default: dict[str, Any]
+
+
+SHIPPED = DemoModel(
+    base=BASE,
+    census=SIXTY,
+    forget_sets=tuple(FORGET_SETS),
+    twins_of=twins_of,
+    published={"device": "cpu", "training": {"steps": 60, "learning_rate": 3e-3}},
+    default={"device": "cpu", "training": {"learning_rate": 3e-3, "retain_weight": 2.0}},
+)
+
+
+def pretrained(folder: Path) -> DemoModel:
+    """The model that `vgid demo-model build --language smollm2 --out <folder>` made, with the twins that are there."""
+    return DemoModel(
+        base=folder / "base",
+        census=THREE_HUNDRED,
+        forget_sets=tuple(range(len(THREE_HUNDRED.first(share))) for share in SHARES),
+        twins_of=partial(_twins_in, folder),
+        published={"dtype": "bfloat16", "training": {"steps": 60, "learning_rate": 1e-3}},
+        default={"dtype": "bfloat16", "training": {"learning_rate": 1e-3, "retain_weight": 2.0}},
+    )
+
+
+def _twins_in(folder: Path, forgotten: Sequence[int]) -> list[Path]:
+    """Those that never met these people, who are the first of all; a twin may have missed more of them."""
+    shares = {path: int(path.name.removeprefix(_TWIN)) for path in sorted(folder.glob(f"{_TWIN}*"))}
+    found = [path for path, share in shares.items() if set(forgotten) <= set(THREE_HUNDRED.first(share))]
+    if not found:
+        raise SystemExit(f"{folder} has no twin without people {forgotten[0]} to {forgotten[-1]}: build with --twin 10")
+    return found
