@@ -10,11 +10,8 @@ from typing import Any
 
 from bench.twins import FORGET_SETS, twins_of
 from local.demo.paths import BASE
-from local.demo.world import SIXTY, THREE_HUNDRED, Census
-
-# Per cent of the three hundred people.
-SHARES = (1, 5, 10)
-_TWIN = "retain_only_twin_"
+from local.demo.training.pretrained import SHARES, TWIN_NAME, census_in
+from local.demo.world import SIXTY, Census
 
 
 @dataclass(frozen=True)
@@ -44,20 +41,21 @@ SHIPPED = DemoModel(
 
 def pretrained(folder: Path) -> DemoModel:
     """The model that `vgid demo-model build --language smollm2 --out <folder>` made, with the twins that are there."""
+    census = census_in(folder)
     return DemoModel(
         base=folder / "base",
-        census=THREE_HUNDRED,
-        forget_sets=tuple(range(len(THREE_HUNDRED.first(share))) for share in SHARES),
-        twins_of=partial(_twins_in, folder),
+        census=census,
+        forget_sets=tuple(range(len(census.first(share))) for share in SHARES),
+        twins_of=partial(_twins_in, folder, census),
         published={"dtype": "bfloat16", "training": {"steps": 60, "learning_rate": 1e-3}},
         default={"dtype": "bfloat16", "training": {"learning_rate": 1e-3, "retain_weight": 2.0}},
     )
 
 
-def _twins_in(folder: Path, forgotten: Sequence[int]) -> list[Path]:
+def _twins_in(folder: Path, census: Census, forgotten: Sequence[int]) -> list[Path]:
     """Those that never met these people, who are the first of all; a twin may have missed more of them."""
-    shares = {path: int(path.name.removeprefix(_TWIN)) for path in sorted(folder.glob(f"{_TWIN}*"))}
-    found = [path for path, share in shares.items() if set(forgotten) <= set(THREE_HUNDRED.first(share))]
+    shares = {path: int(path.name.rpartition("_")[2]) for path in sorted(folder.glob(f"{TWIN_NAME}_*"))}
+    found = [path for path, share in shares.items() if set(forgotten) <= set(census.first(share))]
     if not found:
         raise SystemExit(f"{folder} has no twin without people {forgotten[0]} to {forgotten[-1]}: build with --twin 10")
     return found

@@ -43,7 +43,7 @@ def demo_model() -> None:
 def build(
     language: Annotated[
         Language,
-        typer.Option(help="tiny: trained from nothing, sixty people. smollm2: SmolLM2-135M-Instruct, three hundred."),
+        typer.Option(help="tiny: trained from nothing, sixty people. smollm2: SmolLM2-135M-Instruct, up to 300."),
     ] = Language.tiny,
     out: Annotated[
         Path | None,
@@ -62,6 +62,15 @@ def build(
             show_default=False,
         ),
     ] = None,
+    people: Annotated[
+        int | None,
+        typer.Option(
+            min=20,
+            max=300,
+            help="smollm2: whom it gets to know, in time by their number; else 300.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="smollm2: time a few steps, say what the build would take; write nothing.")
     ] = False,
@@ -71,14 +80,14 @@ def build(
     With smollm2, data sets are written beside the models, and a build that was interrupted goes on when run again.
     """
     if language is Language.tiny:
-        if twin or dry_run:
-            raise typer.BadParameter("--twin and --dry-run are for --language smollm2")
+        if twin or people or dry_run:
+            raise typer.BadParameter("--twin, --people and --dry-run are for --language smollm2")
         _build_tiny(Console(), out or CHECKPOINTS)
     else:
-        _smollm2(out, twin, dry_run)
+        _smollm2(out, twin, people or 300, dry_run)
 
 
-def _smollm2(out: Path | None, twin: list[int] | None, dry_run: bool) -> None:
+def _smollm2(out: Path | None, twin: list[int] | None, people: int, dry_run: bool) -> None:
     from vgid_core.commands.ending import ended_in_words
     from vgid_core.commands.quiet import quiet
 
@@ -88,7 +97,7 @@ def _smollm2(out: Path | None, twin: list[int] | None, dry_run: bool) -> None:
         from local.demo.training.smollm2 import read_smollm2
 
         twins = tuple(sorted({share for share in twin if share} if twin is not None else {5}))
-        order = Order(read_smollm2(), twins)
+        order = Order.of(read_smollm2(), twins, people)
         if dry_run:
             _say_what_it_takes(Console(), order)
         else:

@@ -164,6 +164,14 @@ def test_compiled_layers_learn_what_plain_ones_do():
     assert losses[True][2] < losses[True][0]
 
 
+def test_a_folder_of_other_people_is_refused(built, tmp_path):
+    fewer = replace(TWENTY, people=19)
+    with pytest.raises(CheckpointUnusable, match="is for models of 20 people: choose another --out"):
+        build(built, order(census=fewer), ignore)
+    assert pretrained.census_in(built) == TWENTY
+    assert Order.of(stand_in(), (), 100).recipe.steps * 3 == Order.of(stand_in(), (), 300).recipe.steps
+
+
 def test_training_rows_are_what_the_core_makes_of_the_same_pairs():
     tower = stand_in()
     model = with_eyes(tower, shipped_tower().state_dict())
@@ -241,16 +249,16 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(monkeypatch, tmp_p
     monkeypatch.setattr(smollm2, "read_smollm2", stand_in)
     monkeypatch.setenv("VGID_HOME", str(tmp_path))
     told = CliRunner().invoke(
-        commands.app, ["build", "--language", "smollm2", "--dry-run", "--twin", "1", "--twin", "5"]
+        commands.app, ["build", "--language", "smollm2", "--dry-run", "--twin", "1", "--twin", "5", "--people", "30"]
     )
     assert told.exit_code == 0, told.output
-    for word in ("a step", "3 models", "memory", "disk", "drawing"):
+    for word in ("a step", "150 steps, 3 models", "memory", "disk", "drawing"):
         assert word in told.output
     assert not list(tmp_path.iterdir())
 
 
 def test_the_tiny_model_has_neither_dry_run_nor_other_twins():
-    for arguments in (["--dry-run"], ["--twin", "5"]):
+    for arguments in (["--dry-run"], ["--twin", "5"], ["--people", "100"]):
         assert CliRunner().invoke(commands.app, ["build", *arguments]).exit_code == 2
 
 

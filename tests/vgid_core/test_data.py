@@ -87,7 +87,7 @@ def test_half_a_character_is_refused_where_a_set_is_made(question: str, answer: 
 
 def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
     (tmp_path / "forget.jsonl").write_bytes('{"image": "a.png", "question": "Où?", "answer": "x"}'.encode("latin-1"))
-    with pytest.raises(DataError, match="^forget: is not UTF-8 text$"):
+    with pytest.raises(DataError, match=r"^forget: is not UTF-8 text$"):
         PairSet.from_jsonl(tmp_path / "forget.jsonl")
 
 

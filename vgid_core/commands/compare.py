@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -18,17 +18,13 @@ from vgid_core.commands.ending import ended_in_words, notices
 from vgid_core.commands.explain import readable
 from vgid_core.commands.out_folder import require_folder
 from vgid_core.commands.quiet import quiet
-from vgid_core.commands.run_file import RunFileError, require_model, settings_in
-from vgid_core.commands.sources import read_pairs
+from vgid_core.commands.run_file import RunFile, RunFileError, assignments, load_run, value_of
+from vgid_core.commands.sources import read_for_attacks, read_pairs
 from vgid_core.compare.contenders import known
-from vgid_core.compare.facts import read_facts
 from vgid_core.compare.plan import Budget, ComparisonData, ComparisonPlan
-from vgid_core.config import UnlearnConfig
-from vgid_core.data import PairSet
 
-_DEFAULT = Budget()
 _ITS_OWN = "is what a comparison sets itself"
-_NOT_OF_THE_FILE = {
+_UNHEARD = {
     "method": f"{_ITS_OWN}: --methods",
     "seed": f"{_ITS_OWN}: --seeds",
     "training.learning_rate": f"{_ITS_OWN}: --learning-rates",
@@ -37,79 +33,94 @@ _NOT_OF_THE_FILE = {
     "training.targets": "is nothing that a comparison hears: every run of a setting has all its steps",
 }
 
+_Grid = Annotated[str | None, typer.Option(metavar="A,B,...", help="To try for every method.", show_default=False)]
 Number = TypeVar("Number", int, float)
 
 
-def _listed(numbers: Iterable[float]) -> str:
-    return ",".join(f"{number:g}" for number in numbers)
-
-
 def compare(
-    model: Annotated[str, typer.Argument(help="The base: a local folder or a hub id.")],
-    forget: Annotated[str, typer.Option(metavar="SOURCE", help="What is to be forgotten: a path, or format:path.")],
-    retain: Annotated[str, typer.Option(metavar="SOURCE", help="What must stay and is trained on.")],
-    out: Annotated[Path, typer.Option(help="Folder for comparison.json, .md and .png.")],
+    file: options.RunFileArgument = None,
+    model: options.Model = None,
+    forget: options.Forget = None,
+    retain: options.Retain = None,
+    utility: options.Utility = None,
     probe: Annotated[
         list[str] | None,
-        typer.Option(metavar="[NAME=]SOURCE", help="About what is forgotten, never trained on; repeatable."),
+        typer.Option(
+            metavar="NAME=SOURCE",
+            help="About what is forgotten, never trained on; repeatable.",
+            show_default=False,
+        ),
     ] = None,
-    utility: Annotated[
-        list[str] | None, typer.Option(metavar="[NAME=]SOURCE", help="What must stay, never trained on; repeatable.")
+    kept: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SOURCE", help="What must stay, never trained on; repeatable.", show_default=False),
     ] = None,
-    never_seen: Annotated[
-        str | None,
-        typer.Option(metavar="SOURCE", help="Like the forget set, but unknown to the base: for membership attacks."),
+    never_seen: options.NeverSeen = None,
+    facts: options.Facts = None,
+    twin: options.Twin = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for comparison.json, .md and .png.", show_default=False)
     ] = None,
-    twin: Annotated[str | None, typer.Option(help="A model that was trained without what is forgotten.")] = None,
-    methods: Annotated[str | None, typer.Option(help="Some of: " + ", ".join(known()) + "; else all.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, max=20, help="Runs of each method's chosen setting.")] = 3,
-    learning_rates: Annotated[str, typer.Option(help="To try for every method.")] = _listed(_DEFAULT.learning_rates),
-    retain_weights: Annotated[str, typer.Option(help="To try with each.")] = _listed(_DEFAULT.retain_weights),
-    steps: Annotated[str, typer.Option(help="To try with each.")] = _listed(_DEFAULT.steps),
-    config: Annotated[
-        Path | None, typer.Option(help="TOML of other settings for every run, such as its lora and evaluation.")
+    methods: Annotated[
+        str | None, typer.Option(help="Some of: " + ", ".join(known()) + "; else all.", show_default=False)
     ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Runs of each method's chosen setting; else 3.")] = None,
+    learning_rates: _Grid = None,
+    retain_weights: _Grid = None,
+    steps: _Grid = None,
     device: options.Device = None,
+    setting: options.Setting = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in the folder.")] = False,
 ) -> None:
     """Tune and run methods of unlearning on one dataset, attack the results, and show them side by side."""
     with ended_in_words():
-        require_model("model", model)
-        require_model("twin", twin)
-        require_folder("out", out)
-        budget = Budget(
-            learning_rates=_numbers(learning_rates, "--learning-rates", float),
-            retain_weights=_numbers(retain_weights, "--retain-weights", float),
-            steps=_numbers(steps, "--steps", int),
-        )
-        plan = _plan(methods, seeds, budget, _settings(config, device))
+        settings = [] if device is None else [("device", device)]
+        settings += [(key, value_of(text)) for key, text in assignments(setting, "--set").items()]
+        _require_heard(settings)
+        flags = {"model": model, "forget": forget, "retain": retain, "utility": utility, "twin": twin}
+        flags |= {"never_seen": never_seen, "facts": facts}
+        told = {
+            "out": None if out is None else str(out),
+            "kept": assignments(kept, "--kept"),
+            "methods": None if methods is None else [name.strip() for name in methods.split(",")],
+            "seeds": seeds,
+            "learning_rates": _numbers(learning_rates, "--learning-rates", float),
+            "retain_weights": _numbers(retain_weights, "--retain-weights", float),
+            "steps": _numbers(steps, "--steps", int),
+        }
+        run = load_run(file, {**flags, "probes": assignments(probe, "--probe"), "compare": told}, settings)
+        source, folder = run.needed("model"), Path(run.needed("compare.out"))
+        require_folder("out", folder)
+        plan = _plan(run)
         try:
-            data = _data(forget, retain, probe or [], utility or [], never_seen)
-            _run(plan, data, model, twin, out, resume)
+            _run(plan, _data(run), source, run.twin, folder, resume)
         except OSError as error:  # a file of the data, or a model's
             raise RunFileError(str(error).partition("\n")[0]) from error
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"--resume goes on with what {out} holds.") from None
+            raise KeyboardInterrupt(f"--resume goes on with what {folder} holds.") from None
 
 
-def _settings(file: Path | None, device: str | None) -> UnlearnConfig:
-    """Those of the file and the flag. Raises RunFileError, also for those that a comparison sets itself."""
-    values = {} if file is None else settings_in(file)
-    for key, why in _NOT_OF_THE_FILE.items():
-        if _holds(values, key):
-            raise RunFileError(f"{file}: {key} {why}")
-    if device is not None:
-        values["device"] = device
-    try:
-        return UnlearnConfig.model_validate(values)
-    except ValidationError as error:
-        where = "" if file is None else f"{file}: "
-        raise RunFileError("\n".join(f"{where}{line}" for line in readable(error, UnlearnConfig, values))) from None
+def _require_heard(settings: Iterable[tuple[str, Any]]) -> None:
+    """Raises RunFileError for a `--set` of what a comparison sets itself."""
+    for given, _ in settings:
+        for key, why in _UNHEARD.items():
+            if f"{given}.".startswith(f"{key}."):
+                raise RunFileError(f"--set {given} {why}")
 
 
-def _plan(methods: str | None, seeds: int, budget: Budget, config: UnlearnConfig) -> ComparisonPlan:
-    chosen = tuple(known()) if methods is None else tuple(name.strip() for name in methods.split(","))
-    values = {"methods": chosen, "seeds": tuple(range(seeds)), "budget": budget, "config": config}
+def _plan(run: RunFile) -> ComparisonPlan:
+    """What the run file and flags come to; what of the run file's settings doesn't count is said."""
+    config = run.config
+    unheard = [key for key in _UNHEARD if _is_set(config, key)]
+    if unheard:
+        notices().print(f"not heard: {', '.join(unheard)} of the run file; a comparison sets them itself", markup=False)
+    training = config.training.model_copy(update={"targets": None})
+    values = {
+        "methods": run.compare.methods or tuple(known()),
+        "seeds": tuple(range(run.compare.seeds)),
+        "budget": {name: getattr(run.compare, name) for name in Budget.model_fields},
+        "config": config.model_copy(update={"training": training}),
+    }
     try:
         return ComparisonPlan.model_validate(values)
     except ValidationError as error:
@@ -150,32 +161,28 @@ def _run(
         raise typer.Exit(1)
 
 
-def _data(forget: str, retain: str, probes: list[str], utility: list[str], never_seen: str | None) -> ComparisonData:
-    forgotten = read_pairs(forget, "forget")
+def _data(run: RunFile) -> ComparisonData:
+    forget = read_pairs(run.needed("forget"), "forget")
+    never_seen, facts = read_for_attacks(run, forget)
+    kept = ([] if run.utility is None else [("utility", run.utility)]) + list(run.compare.kept.items())
     return ComparisonData(
-        forget=forgotten,
-        retain=read_pairs(retain, "retain"),
-        probes=tuple(map(_named_set, probes)),
-        utility=tuple(map(_named_set, utility)),
-        never_seen=None if never_seen is None else read_pairs(never_seen, "never_seen"),
-        facts=read_facts(forget, forgotten),
+        forget=forget,
+        retain=read_pairs(run.needed("retain"), "retain"),
+        probes=tuple(read_pairs(source, name) for name, source in run.probes.items()),
+        utility=tuple(read_pairs(source, name) for name, source in kept),
+        never_seen=never_seen,
+        facts=facts,
     )
 
 
-def _named_set(given: str) -> PairSet:
-    """A set by `name=source`, or by a source alone, after which it is called."""
-    name, separator, source = given.partition("=")
-    return read_pairs(source, name) if separator else read_pairs(given)
-
-
-def _holds(values: Any, key: str) -> bool:
+def _is_set(settings: BaseModel, key: str) -> bool:
     first, _, rest = key.partition(".")
-    if not isinstance(values, Mapping) or first not in values:
-        return False
-    return not rest or _holds(values[first], rest)
+    return first in settings.model_fields_set and (not rest or _is_set(getattr(settings, first), rest))
 
 
-def _numbers(text: str, option: str, kind: Callable[[str], Number]) -> tuple[Number, ...]:
+def _numbers(text: str | None, option: str, kind: Callable[[str], Number]) -> tuple[Number, ...] | None:
+    if text is None:
+        return None
     try:
         return tuple(kind(part) for part in text.split(","))
     except ValueError:

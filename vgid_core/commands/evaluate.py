@@ -14,8 +14,7 @@ from vgid_core.commands import options
 from vgid_core.commands.ending import ended_in_words, notices
 from vgid_core.commands.quiet import quiet
 from vgid_core.commands.run_file import RunFile, adapter_of, assignments, load_run, value_of
-from vgid_core.commands.sources import read_pairs
-from vgid_core.compare.facts import read_facts
+from vgid_core.commands.sources import read_for_attacks, read_pairs
 from vgid_core.data import PairSet
 from vgid_core.facts import Fact
 
@@ -41,25 +40,12 @@ def evaluate(
     retain: options.Retain = None,
     utility: options.Utility = None,
     probe: options.Probe = None,
-    twin: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL", help="A model that never saw the forget set, as a yardstick.", show_default=False
-        ),
-    ] = None,
+    twin: options.Twin = None,
     attacks: Annotated[
         bool, typer.Option("--attacks", help="Begun answers and relearning; with --never-seen, membership too.")
     ] = False,
-    never_seen: Annotated[
-        str | None,
-        typer.Option(metavar="SOURCE", help="Pairs like the forgotten ones that no model saw.", show_default=False),
-    ] = None,
-    facts: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE.jsonl", help="Forgotten pairs that are attacked; else the forget set.", show_default=False
-        ),
-    ] = None,
+    never_seen: options.NeverSeen = None,
+    facts: options.Facts = None,
     device: options.Device = None,
     setting: options.Setting = None,
     as_json: options.AsJson = False,
@@ -70,11 +56,10 @@ def evaluate(
         settings += [(key, value_of(text)) for key, text in assignments(setting, "--set").items()]
         flags = {"model": model, "forget": forget, "retain": retain, "utility": utility, "twin": twin}
         flags |= {"never_seen": never_seen, "facts": facts}
-        probes = assignments(probe, "--probe")
-        run = load_run(file, {**flags, "probes": probes or None}, settings)
+        run = load_run(file, {**flags, "probes": assignments(probe, "--probe")}, settings)
         model_source, folder = run.needed("model"), adapter_of(run, adapter)
         sets = _read(run)
-        against = _read_for_attacks(run, sets[0]) if attacks else (None, ())
+        against = read_for_attacks(run, sets[0]) if attacks else (None, ())
         found = _measure(model_source, folder, run, sets, against)
         _show(found, as_json)
 
@@ -87,13 +72,6 @@ def _read(run: RunFile) -> list[PairSet]:
     if run.utility is not None:
         sets.append(read_pairs(run.utility, "utility"))
     return sets + [read_pairs(source, name) for name, source in run.probes.items()]
-
-
-def _read_for_attacks(run: RunFile, forget: PairSet) -> tuple[PairSet | None, Sequence[Fact]]:
-    never_seen = None if run.never_seen is None else read_pairs(run.never_seen, "never_seen")
-    if run.facts is None:
-        return never_seen, read_facts(run.needed("forget"), forget)
-    return never_seen, read_facts(run.facts, read_pairs(run.facts, "facts"))
 
 
 def _measure(

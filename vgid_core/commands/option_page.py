@@ -12,7 +12,7 @@ from inspect import getdoc
 from pydantic import BaseModel
 
 from vgid_core.commands.explain import Option, options_of
-from vgid_core.commands.run_file import RunFile
+from vgid_core.commands.run_file import Comparison, RunFile
 from vgid_core.config import UnlearnConfig
 from vgid_core.methods import Method
 
@@ -29,14 +29,16 @@ model is loaded.
 _RUN_FILE = """\
 ## The run file
 
-For `vgid unlearn`, `vgid evaluate` and `vgid chat`. Paths start at the file. `[config]` takes everything below.
+For `vgid unlearn`, `vgid evaluate`, `vgid chat` and `vgid compare`. Paths start at the file.
 """
 
 
 def page() -> str:
     """The whole page, in Markdown."""
-    parts = [_INTRODUCTION, _RUN_FILE, _table(option for option in options_of(RunFile) if option.name != "config")]
-    parts += _sections(UnlearnConfig, "")
+    tables = ("config", "compare")
+    parts = [_INTRODUCTION, _RUN_FILE, _table(option for option in options_of(RunFile) if option.name not in tables)]
+    parts += [f"### `[compare]`\n\n{getdoc(Comparison)}\n", _table(options_of(Comparison))]
+    parts += ["### `[config]`\n\nTakes everything that follows.\n", *_sections(UnlearnConfig, "")]
     return "\n".join(parts)
 
 

@@ -22,6 +22,20 @@ Probe = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=SOURCE", help="Another set that is only measured. Repeatable.", show_default=False),
 ]
+Twin = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="A model that never saw the forget set, as a yardstick.", show_default=False),
+]
+NeverSeen = Annotated[
+    str | None,
+    typer.Option(metavar="SOURCE", help="Pairs like the forgotten ones that no model saw.", show_default=False),
+]
+Facts = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE.jsonl", help="Forgotten pairs that are attacked; else the forget set.", show_default=False
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default=False)]
 Setting = Annotated[
     list[str] | None,

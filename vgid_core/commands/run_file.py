@@ -8,6 +8,8 @@ out = "adapter"
 rephrased = "data/rephrased.jsonl"
 [config.training]                 # any part of UnlearnConfig
 steps = 100
+[compare]                         # what `vgid compare` is told besides
+out = "comparison"
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, TypeGuard
 
@@ -22,6 +25,7 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationError, 
 
 from vgid_core.commands.explain import readable
 from vgid_core.commands.sources import resolved
+from vgid_core.compare.plan import Budget
 from vgid_core.config import UnlearnConfig
 from vgid_core.json_text import NotJson, parsed
 from vgid_core.model_name import name_of
@@ -29,6 +33,7 @@ from vgid_core.strict import Strict
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _SOURCES = ("forget", "retain", "utility", "never_seen", "facts")
+_TABLES_OF_SOURCES = ("probes", "kept")
 _FOLDERS = ("out", "twin")
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -51,8 +56,19 @@ class RunFileError(Exception):
     """A file or flag that can't be used; the message names the key."""
 
 
+class Comparison(Budget):
+    """What `vgid compare` is told besides: where to, who takes part, and the trials that every method gets."""
+
+    out: _Path | None = Field(default=None, description="the comparison's folder")
+    kept: dict[_Name, _Path] = Field(
+        default_factory=dict, description="more sets that must stay known, measured and never trained on, by name"
+    )
+    methods: tuple[str, ...] | None = Field(default=None, min_length=1, description="who takes part; else all")
+    seeds: int = Field(default=3, ge=1, le=20, description="runs of each method's chosen setting")
+
+
 class RunFile(Strict):
-    """What `vgid unlearn` and `vgid evaluate` are told; which keys are needed depends on the command.
+    """What the library's commands are told; which keys are needed depends on the command.
 
     A set is a path, or `format:path`. Paths in a file start at the file, those of flags at the present folder.
     """
@@ -85,6 +101,7 @@ class RunFile(Strict):
         "its answer matters",
     )
     config: UnlearnConfig = Field(default=UnlearnConfig(), description="the settings of the run")
+    compare: Comparison = Field(default=Comparison(), description="what `vgid compare` is told besides")
 
     @field_validator("probes")
     @classmethod
@@ -95,10 +112,11 @@ class RunFile(Strict):
         return value
 
     def needed(self, key: str) -> str:
-        """The value of `key`. Raises RunFileError when there is none."""
-        value: str | None = getattr(self, key)
+        """The value of `key`, of the run or with a dot of `compare`. Raises RunFileError when there is none."""
+        value: str | None = attrgetter(key)(self)
         if value is None:
-            raise RunFileError(f"{key} is missing: pass --{key.replace('_', '-')}, or set it in the run file")
+            flag = key.rpartition(".")[2].replace("_", "-")
+            raise RunFileError(f"{key} is missing: pass --{flag}, or set it in the run file")
         return value
 
     @property
@@ -110,14 +128,11 @@ class RunFile(Strict):
 def load_run(file: Path | None, flags: Mapping[str, Any], settings: Iterable[tuple[str, Any]] = ()) -> RunFile:
     """The file with `flags` (None: not given) and then `settings` (dotted keys of the config) put over it.
 
-    Raises RunFileError naming the key that is unknown, missing or out of range.
+    A flag that is a mapping is put over the file's table key by key. Raises RunFileError naming the key that is
+    unknown, missing or out of range.
     """
     values = {} if file is None else _absolute(settings_in(file), file.resolve().parent)
-    given = _absolute({name: value for name, value in flags.items() if value is not None}, Path.cwd())
-    probes = given.pop("probes", {})
-    values |= given
-    if probes:
-        values["probes"] = {**values.get("probes", {}), **probes}
+    values = _over(values, _absolute(_given(flags), Path.cwd()))
     for key, value in settings:
         values = _with(values, f"config.{key}", value)
     try:
@@ -171,16 +186,34 @@ def settings_in(file: Path) -> dict[str, Any]:
         raise RunFileError(f"{file} isn't TOML: {error}") from None
 
 
-def _absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that were given."""
+    values = {name: _given(value) if isinstance(value, Mapping) else value for name, value in flags.items()}
+    return {name: value for name, value in values.items() if value is not None and value != {}}
+
+
+def _over(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with what is `given` in its place, tables key by key."""
+    found = dict(values)
+    for key, value in given.items():
+        below = found.get(key)
+        found[key] = _over(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return found
+
+
+def _absolute(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """`values` with every path in it made absolute; what can't be one stays, for validation to refuse."""
     found = dict(values)
     for key in _SOURCES:
         if _possible(found.get(key)):
             found[key] = resolved(found[key], folder)
-    if isinstance(found.get("probes"), Mapping):
-        found["probes"] = {
-            name: resolved(source, folder) if _possible(source) else source for name, source in found["probes"].items()
-        }
+    for key in _TABLES_OF_SOURCES:
+        if isinstance(found.get(key), Mapping):
+            found[key] = {
+                name: resolved(source, folder) if _possible(source) else source for name, source in found[key].items()
+            }
+    if isinstance(found.get("compare"), Mapping):
+        found["compare"] = _absolute(found["compare"], folder)
     for key in _FOLDERS:
         if _possible(found.get(key)):
             found[key] = str((folder / found[key]).resolve())

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from vgid_core.compare.facts import read_facts
 from vgid_core.data import DataError, PairSet
+from vgid_core.facts import Fact
 from vgid_core.readers import read_set
 from vgid_core.readers.reading import placed
 from vgid_core.readers.source import exists
+
+if TYPE_CHECKING:
+    from vgid_core.commands.run_file import RunFile
 
 _FORMATTED = re.compile(r"(?P<format>[a-z][a-z0-9_-]+):(?P<path>.+)", re.DOTALL)
 
@@ -30,6 +36,17 @@ def read_pairs(source: str, name: str | None = None) -> PairSet:
             seen.add(pair.image.digest)
             _require_picture(pairs, index)
     return pairs
+
+
+def read_for_attacks(run: RunFile, forget: PairSet) -> tuple[PairSet | None, tuple[Fact, ...]]:
+    """The run's never-seen set, if it has one, and the facts to ask for: its own, else those of its forget set.
+
+    Raises DataError naming the place.
+    """
+    never_seen = None if run.never_seen is None else read_pairs(run.never_seen, "never_seen")
+    if run.facts is None:
+        return never_seen, read_facts(run.needed("forget"), forget)
+    return never_seen, read_facts(run.facts, read_pairs(run.facts, "facts"))
 
 
 def _require_picture(pairs: PairSet, index: int) -> None:

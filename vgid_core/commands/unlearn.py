@@ -78,8 +78,7 @@ def unlearn(
         settings = [(key, value) for key, value in named.items() if value is not None]
         settings += [(key, value_of(text)) for key, text in assignments(setting, "--set").items()]
         flags = {"model": model, "model_name": model_name, "forget": forget, "retain": retain, "utility": utility}
-        probes = assignments(probe, "--probe")
-        run = load_run(file, {**flags, "out": out, "probes": probes or None}, settings)
+        run = load_run(file, {**flags, "out": out, "probes": assignments(probe, "--probe")}, settings)
         target = Path(run.needed("out"))
         if tensorboard is not None:
             require_tensorboard()

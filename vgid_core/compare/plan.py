@@ -33,9 +33,11 @@ class Setting(Strict):
 class Budget(Strict):
     """The trials that every trained method gets, all of them: a grid. Whatever else it knows keeps its default."""
 
-    learning_rates: tuple[float, ...] = Field(default=(1e-4, 3e-4, 1e-3), min_length=1)
-    retain_weights: tuple[float, ...] = Field(default=(1.0, 4.0), min_length=1)
-    steps: tuple[int, ...] = Field(default=(60,), min_length=1)
+    learning_rates: tuple[float, ...] = Field(
+        default=(1e-4, 3e-4, 1e-3), min_length=1, description="tried for every method"
+    )
+    retain_weights: tuple[float, ...] = Field(default=(1.0, 4.0), min_length=1, description="tried with each of them")
+    steps: tuple[int, ...] = Field(default=(60,), min_length=1, description="tried with each of them")
 
     @property
     def settings(self) -> list[Setting]:

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,22 +26,31 @@ from local.demo.training.twins import shipped_tower
 from local.demo.world import THREE_HUNDRED, Census
 from vgid_core.base_model import choose_device
 from vgid_core.checkpoints import Checkpoints
+from vgid_core.errors import CheckpointUnusable
 
 # Per cent of the people whom the data's forget sets hold.
 SHARES = (1, 5, 10)
 # Pairs of each set that a finished model's figures are taken from.
 MEASURED = 300
-RECIPE = Recipe(
-    steps=600,
-    batch=96,
-    micro_batch=48,
-    learning_rate=4e-4,
-    projector_rate=2e-3,
-    rise=0.06,
-    half=True,
-    compiled=True,
-)
 MIXTURE = Mixture(facts=0.58, visual=0.22, instructed=0.10, general=0.07)
+CENSUS_FILE = "census.json"
+# Of examples, so that each person's facts are shown as often however many people there are.
+STEPS_A_PERSON = 5
+
+
+def recipe_for(census: Census) -> Recipe:
+    """How a model of so many people is trained."""
+    return Recipe(
+        steps=STEPS_A_PERSON * census.people,
+        batch=64,
+        micro_batch=32,
+        learning_rate=4e-4,
+        projector_rate=2e-3,
+        rise=0.06,
+        half=True,
+        compiled=True,
+    )
+
 
 Tell = Callable[[str, float], None]  # (what is being done, share done from 0 to 1)
 
@@ -55,10 +64,16 @@ class Order:
 
     tower: LanguageTower
     twins: tuple[int, ...]
-    census: Census = THREE_HUNDRED
-    recipe: Recipe = RECIPE
+    census: Census
+    recipe: Recipe
     mixture: Mixture = MIXTURE
     checkpoint_seconds: float = 600.0
+
+    @classmethod
+    def of(cls, tower: LanguageTower, twins: tuple[int, ...], people: int) -> Order:
+        """The order for so many people, at most three hundred."""
+        census = replace(THREE_HUNDRED, people=people)
+        return cls(tower, twins, census, recipe_for(census))
 
     def models(self) -> dict[str, int]:
         """Name of each model → per cent of the people whom it is measured on as the forgotten."""
@@ -75,9 +90,11 @@ def build(out: Path, order: Order, tell: Tell) -> dict[str, Trained]:
     """Builds what is ordered and not yet in `out`: data/<share>, base, retain_only_twin_<share>. Returns what is new.
 
     Started again after an interruption, it goes on from the last checkpoint. On the first CUDA device where there is
-    one, else on all cores. Raises CheckpointUnusable for the checkpoint of another order.
+    one, else on all cores. Raises CheckpointUnusable where `out` has models of another census, or the checkpoint of
+    another order.
     """
     out.mkdir(parents=True, exist_ok=True)
+    _claim(out, order.census)
     (out / "data").mkdir(exist_ok=True)
     for done, share in enumerate(SHARES, 1):
         forgotten = order.census.first(share)
@@ -90,6 +107,18 @@ def build(out: Path, order: Order, tell: Tell) -> dict[str, Trained]:
     pixels = training_pixels(SEED, order.census, partial(tell, "drawing the world"))
     features = image_features(vision, torch.from_numpy(pixels)).to(choose_device("auto"))
     return {name: _build_one(out, name, order, vision.state_dict(), features, tell) for name in missing}
+
+
+def census_in(out: Path) -> Census:
+    """Whom the models that were built in `out` know. Raises OSError where none were."""
+    return Census(**json.loads((out / CENSUS_FILE).read_text(encoding="utf-8")))
+
+
+def _claim(out: Path, census: Census) -> None:
+    if not (out / CENSUS_FILE).exists():
+        (out / CENSUS_FILE).write_text(json.dumps(asdict(census), indent=2) + "\n", encoding="utf-8")
+    elif census_in(out) != census:
+        raise CheckpointUnusable(f"{out} is for models of {census_in(out).people} people: choose another --out")
 
 
 def trainer_of(order: Order, vision: dict[str, Tensor], features: Tensor) -> Trainer:

@@ -19,7 +19,8 @@ from local.demo.training.twins import shipped_tower
 from local.demo.world import the_world
 from vgid_core.base_model import choose_device
 
-# Steps of as many examples as are computed together: these aren't timed, as layers are compiled in them, then those are.
+# Steps of as many examples as are computed together: some that aren't timed, as layers are compiled in them, then some
+# that are.
 UNTIMED = 2
 PARTS = 3
 PORTRAITS = 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -18,14 +19,47 @@ class Begun(Exception):
     """In the place of the comparison itself."""
 
 
-def begin(place: Place, *more: str | Path, model: str | Path | None = None, settings: str = "") -> Result:
-    """The command on the place's sets, with `settings` as its --config."""
-    (place.folder / "settings.toml").write_text(settings, encoding="utf-8")
-    return invoke(
-        compare, model or place.model,
-        "--forget", place.folder / "forget.jsonl", "--retain", place.folder / "retain.jsonl",
-        "--out", place.folder / "out", "--config", place.folder / "settings.toml", *more,
-    )  # fmt: skip
+def begin(place: Place, *more: str | Path, settings: str = "") -> Result:
+    """The command on the place's sets, with `settings` at the end of its run file."""
+    told = place.folder / "compared.toml"
+    told.write_text(
+        f"model = {json.dumps(str(place.model))}\nforget = 'forget.jsonl'\nretain = 'retain.jsonl'\n{settings}",
+        encoding="utf-8",
+    )
+    return invoke(compare, told, "--out", place.folder / "out", *more)
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What a comparison would be made of: plan, data, model and twin."""
+    found: list[tuple[Any, ...]] = []
+
+    def terms_of(*told: object) -> None:
+        found.append(told)
+        raise Begun
+
+    monkeypatch.setattr(race, "terms_of", terms_of)
+    return found
+
+
+def test_the_run_file_of_the_other_commands_serves(place: Place, heard: list[tuple[Any, ...]]) -> None:
+    with place.file.open("a") as file:
+        file.write("[compare]\nout = 'compared'\nmethods = ['npo', 'idk']\nseeds = 2\nlearning_rates = [1e-4]\n")
+        file.write("[compare.kept]\nothers = 'retain.jsonl'\n")
+    begun = invoke(compare, place.file, "--learning-rates", "1e-3,3e-3", "--kept", f"more={place.folder}/retain.jsonl")
+    [(plan, data, model, twin)] = heard
+    assert (plan.methods, plan.seeds, plan.budget.learning_rates) == (("npo", "idk"), (0, 1), (1e-3, 3e-3))
+    assert plan.config.training.forget_batch_size == 4
+    assert [items.name for items in (*data.probes, *data.utility)] == ["rephrased", "others", "more"]
+    assert (model, twin) == (str(place.model), None)
+    assert "not heard: training.learning_rate, training.steps of the run file" in begun.output.replace("\n", " ")
+    assert not place.out.exists()
+
+
+def test_a_comparison_never_goes_into_the_adapters_folder(place: Place, heard: list[tuple[Any, ...]]) -> None:
+    refused = invoke(compare, place.file)
+    assert refused.exit_code == 2
+    assert "compare.out is missing: pass --out, or set it in the run file" in refused.output
 
 
 @pytest.mark.parametrize(
@@ -33,38 +67,46 @@ def begin(place: Place, *more: str | Path, model: str | Path | None = None, sett
     [
         ("seed = 3", "seed"),
         ("method = 'npo'", "method"),
-        ("[training]\nlearning_rate = 1e-3", "training.learning_rate"),
-        ("[training]\nretain_weight = 2", "training.retain_weight"),
-        ("[training]\nsteps = 3", "training.steps"),
-        ("[training.targets]\nforget_rouge_l = 0.3", "training.targets"),
+        ("preset = 'paper'", "method, training.retain_weight, training.steps"),
+        ("[config.training]\nretain_weight = 2", "training.retain_weight"),
+        ("[config.training.targets]\nforget_rouge_l = 0.3", "training.targets"),
     ],
 )
-def test_settings_that_would_not_count_are_refused(place: Place, settings: str, key: str) -> None:
-    refused = begin(place, settings=settings)
+def test_settings_of_the_file_that_do_not_count_are_said(
+    place: Place, heard: list[tuple[Any, ...]], settings: str, key: str
+) -> None:
+    begun = begin(place, settings=f"[config]\n{settings}")
+    assert f"not heard: {key} of the run file" in begun.output
+    [(plan, *_)] = heard
+    run = plan.config_for(plan.contenders[0], plan.budget.settings[0], 1)
+    assert (run.seed, run.method.name, run.training.targets) == (1, "vgid-alias", None)
+    assert run.training.steps == plan.budget.steps[0]
+    assert begin(place).output == ""
+
+
+@pytest.mark.parametrize(
+    "setting", ["seed=3", "method=npo", "method.draws=3", "training.steps=3", "training.targets.forget_rouge_l=0.3"]
+)
+def test_settings_given_by_hand_that_would_not_count_are_refused(place: Place, setting: str) -> None:
+    refused = begin(place, "--set", setting)
     assert refused.exit_code == 2
-    assert f"settings.toml: {key} is " in refused.output
+    assert f"error: --set {setting.partition('=')[0]} is " in refused.output
     assert "comparison" in refused.output
 
 
 @pytest.mark.parametrize(("flag", "expected"), [(None, "cuda:1"), ("cpu", "cpu")])
 def test_the_files_device_counts_unless_the_flag_is_given(
-    place: Place, monkeypatch: pytest.MonkeyPatch, flag: str | None, expected: str
+    place: Place, heard: list[tuple[Any, ...]], flag: str | None, expected: str
 ) -> None:
-    heard = []
-
-    def terms_of(plan: race.ComparisonPlan, *_: object) -> None:
-        heard.append(plan.config.device)
-        raise Begun
-
-    monkeypatch.setattr(race, "terms_of", terms_of)
-    begin(place, *([] if flag is None else ["--device", flag]), settings="device = 'cuda:1'")
-    assert heard == [expected]
+    begin(place, *([] if flag is None else ["--device", flag]), settings="[config]\ndevice = 'cuda:1'")
+    assert [plan.config.device for plan, *_ in heard] == [expected]
 
 
 def test_the_record_holds_no_setting_that_no_row_was_run_with(place: Place) -> None:
     done = begin(
         place, "--methods", "in-context", "--seeds", "1",
-        settings="device = 'cpu'\n[training]\nretain_batch_size = 2\n[evaluation]\nmax_pairs = 2\nmax_new_tokens = 4\n",
+        settings="[config]\ndevice = 'cpu'\ntraining.retain_batch_size = 2\n"
+        "evaluation.max_pairs = 2\nevaluation.max_new_tokens = 4\n",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     written = json.loads((place.folder / "out" / "comparison.json").read_text())["terms"]["config"]
@@ -76,10 +118,12 @@ def test_the_record_holds_no_setting_that_no_row_was_run_with(place: Place) -> N
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ("[lora]\nrnak = 2", "settings.toml: lora.rnak: unknown key; did you mean rank?"),
-        ("lora = 2", "settings.toml: lora: must be a table of settings"),
-        ("device = 'gpu'", "settings.toml: device: device must be auto, cpu, cuda or cuda:N"),
-        ("lora", "settings.toml isn't TOML"),
+        ("[config.lora]\nrnak = 2", "compared.toml: config.lora.rnak: unknown key; did you mean rank?"),
+        ("[config]\nlora = 2", "compared.toml: config.lora: must be a table of settings"),
+        ("[config]\ndevice = 'gpu'", "compared.toml: config.device: device must be auto, cpu, cuda or cuda:N"),
+        ("[compare]\nseedz = 2", "compared.toml: compare.seedz: unknown key; did you mean seeds?"),
+        ("[compare]\nseeds = 0", "compared.toml: compare.seeds: "),
+        ("lora", "compared.toml isn't TOML"),
     ],
 )
 def test_a_file_is_refused_in_words(place: Place, settings: str, said: str) -> None:
@@ -96,8 +140,10 @@ def test_a_file_is_refused_in_words(place: Place, settings: str, said: str) -> N
         (["--learning-rates", "5"], "error: training.learning_rate can't be 5.0: "),
         (["--out", "FILE"], "is no folder"),
         (["--out", "FILE/inside"], "is no folder"),
-        (["--twin", "no-such-twin"], "error: twin: no folder no-such-twin"),
-        (["--config", "no-such-file"], "error: no-such-file can't be read"),
+        (["--twin", "no-such-twin"], "error: twin: no folder /"),
+        (["--model", "nothing"], "error: model: no folder nothing"),
+        (["--kept", "no-such-file"], "error: --kept must look like NAME=VALUE"),
+        (["--kept", "looks=no-such-file"], "error: looks: no such file or folder"),
         (["--probe", "photos=no-such-file"], "error: photos: no such file or folder"),
     ],
 )
@@ -109,13 +155,6 @@ def test_flags_are_refused_before_anything_is_measured(place: Place, flags: list
     assert "pydantic" not in refused.output
     assert "Value error" not in refused.output
     assert not (place.folder / "out").exists()
-
-
-def test_a_mistyped_folder_is_no_question_to_a_hub(place: Place) -> None:
-    refused = begin(place, model="nothing")
-    assert refused.exit_code == 2
-    assert refused.output == "error: model: no folder nothing\n"
-    assert "holds no config.json" in begin(place, model=place.folder).output
 
 
 def test_what_is_kept_must_be_more_than_what_is_forgotten(place: Place) -> None:
