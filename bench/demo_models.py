@@ -10,7 +10,8 @@ from typing import Any
 
 from bench.twins import FORGET_SETS, twins_of
 from local.demo.paths import BASE
-from local.demo.training.pretrained import SHARES, TWIN_NAME, census_in
+from local.demo.training.build import TWIN_NAME
+from local.demo.training.pretrained import SHARES, census_in
 from local.demo.world import SIXTY, Census
 
 
