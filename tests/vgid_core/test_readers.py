@@ -3,14 +3,18 @@ import json
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import datasets
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from tests.vgid_core.sources import (
     TEXT,
     cell,
     jpeg,
+    mllmu_person,
     table,
     write_clear,
     write_fiubench,
@@ -144,6 +148,33 @@ def test_mllmu_training_splits_have_questions_and_no_tasks(tmp_path: Path) -> No
 def test_mllmu_says_what_can_be_chosen(tmp_path: Path, choice: str) -> None:
     with pytest.raises(DataError, match="folder"):
         read_set(f"mllmu:{write_mllmu(tmp_path)}{choice}")
+
+
+@pytest.mark.parametrize(
+    ("changed", "choice", "said"),
+    [
+        ({"Generation_Task": "Where?"}, "", "is no list of objects"),
+        ({"Generation_Task": [{"Question": "Where?", "Type": "Image_Textual"}]}, "", "no text in 'Ground_Truth'"),
+        (
+            {"Classification_Task": [{"Question": "Which?", "Correct_Answer": "A", "Options": ["w", "x"]}]},
+            "#classification",
+            "options that aren't named by letters",
+        ),
+        ({"image": "0.jpg"}, "", "is no image"),
+        ({"images": 5, "image": None}, "", "no pairs"),
+        ({"ID": [1, 2]}, "#people=forget_5", "no pairs"),
+        ({"ID": 3.5}, "#people=forget_5", "no pairs"),
+    ],
+)
+def test_mllmu_columns_of_other_types_are_said(tmp_path: Path, changed: dict[str, Any], choice: str, said: str) -> None:
+    root = write_mllmu(tmp_path)
+    row = {name: value for name, value in mllmu_person(0).items() if name != "Classification_Task"}
+    (root / "odd").mkdir()
+    parquet.write_table(
+        pyarrow.Table.from_pylist([{**row, "image": cell(jpeg(0)), **changed}]), root / "odd" / "rows.parquet"
+    )
+    with pytest.raises(DataError, match=said):
+        read_set(f"mllmu:{root / 'odd'}{choice}")
 
 
 def test_clear_asks_what_a_photo_shows_and_leaves_out_what_has_none(tmp_path: Path) -> None:

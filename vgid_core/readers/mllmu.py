@@ -48,7 +48,7 @@ def items(path: Path, choice: str | None = None) -> Iterator[Item]:
     if training and task is not None:
         raise DataError(f"a training split has no tasks, so '#{task}' can't be chosen", "")
     for row in parquet_rows(files, ["image", "images", "ID", _TRAINING, "question", *_COLUMNS.values()]):
-        if known is not None and row.get("ID") not in known:
+        if known is not None and not (isinstance(row.get("ID"), str | int) and row["ID"] in known):
             continue
         try:
             yield from _trained(row) if training else _asked(row, task or "generation")
@@ -80,7 +80,7 @@ def _people(folder: Path) -> set[str]:
     files = parquet_files(folder)
     if not files:
         raise DataError(f"people={folder.name}: there is no such folder with Parquet files", "")
-    return {row["ID"] for row in parquet_rows(files, ["ID"]) if row.get("ID") is not None}
+    return {row["ID"] for row in parquet_rows(files, ["ID"]) if isinstance(row.get("ID"), str | int)}
 
 
 def _asked(row: Mapping[str, Any], task: Task) -> Iterator[Item]:
@@ -117,14 +117,20 @@ def _pair(photo: EncodedImage, record: Mapping[str, Any], task: Task) -> Item:
     try:
         question = text_in(record, "Question", "question")
         answer = text_in(record, "Correct_Answer" if task == "classification" else "Ground_Truth", "answer")
+        if task == "mask":
+            question += _FILL_IN
+        if task == "classification":
+            question = "\n".join([question, *_options(record)]) + _PICK
     except DataError as error:
         return error
-    if task == "mask":
-        question += _FILL_IN
-    if task == "classification":
-        options = [f"{letter}: {text}" for letter, text in (record.get("Options") or {}).items() if text is not None]
-        question = "\n".join([question, *options]) + _PICK
     return Pair(photo, question, answer)
+
+
+def _options(record: Mapping[str, Any]) -> list[str]:
+    options = record.get("Options") or {}
+    if not isinstance(options, Mapping):
+        raise DataError("has options that aren't named by letters", ".question")
+    return [f"{letter}: {text}" for letter, text in options.items() if text is not None]
 
 
 def _trained(row: Mapping[str, Any]) -> Iterator[Item]:
@@ -146,7 +152,8 @@ def _trained(row: Mapping[str, Any]) -> Iterator[Item]:
 
 def _photos(row: Mapping[str, Any]) -> Generator[Item, None, list[EncodedImage]]:
     """Returns the row's photos; what can't be used is yielded."""
-    cells = row.get("images") or [row.get("image")]
+    several = row.get("images")
+    cells = several if isinstance(several, list) and several else [row.get("image")]
     photos: list[EncodedImage] = []
     for cell in cells:
         try:
