@@ -58,7 +58,7 @@ def build(
             metavar="PERCENT",
             min=0,
             max=50,
-            help="smollm2: a retain-only twin without so many per cent of the people; repeatable; 0: none; else 5.",
+            help="smollm2: a retain-only twin without so many per cent of the people; repeatable; 0: none; else 10.",
             show_default=False,
         ),
     ] = None,
@@ -96,7 +96,7 @@ def _smollm2(out: Path | None, twin: list[int] | None, people: int, dry_run: boo
         from local.demo.training.pretrained import Order
         from local.demo.training.smollm2 import read_smollm2
 
-        twins = tuple(sorted({share for share in twin if share} if twin is not None else {5}))
+        twins = tuple(sorted({share for share in twin if share} if twin is not None else {10}))
         order = Order.of(read_smollm2(), twins, people)
         if dry_run:
             _say_what_it_takes(Console(), order)
