@@ -58,5 +58,5 @@ def _twins_in(folder: Path, census: Census, forgotten: Sequence[int]) -> list[Pa
     shares = {path: int(path.name.rpartition("_")[2]) for path in sorted(folder.glob(f"{TWIN_NAME}_*"))}
     found = [path for path, share in shares.items() if set(forgotten) <= set(census.first(share))]
     if not found:
-        raise SystemExit(f"{folder} has no twin without people {forgotten[0]} to {forgotten[-1]}: build with --twin 10")
+        raise SystemExit(f"{folder} has no twin without people {forgotten[0]} to {forgotten[-1]}")
     return found

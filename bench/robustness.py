@@ -5,7 +5,7 @@
 
 Every forget set has three retain-only twins, models that never met these people: what they give away on average is the
 aim. Twins that aren't there are made first (four minutes each). FOLDER is one that `vgid demo-model build --language
-smollm2 --twin 10 --out FOLDER` wrote: its base forgets 1, 5 and 10 % of 300 people, beside the twins that are there;
+smollm2 --out FOLDER` wrote: its base forgets the first 1, 5 and 10 % of the people, beside the twins that are there;
 results go to ..._smollm2.json. Asked are: facts on photos in and out of the request,
 rephrased; membership by five attacks, forgotten facts against strangers'; begun answers; what 20 steps of relearning
 half of the facts bring back of the others. Prints a row a run and medians with their bars, writes
