@@ -92,7 +92,7 @@ def built(tmp_path_factory) -> Path:
 
 
 def test_a_build_leaves_models_with_cards_and_data(built):
-    assert sorted(file.name for file in built.iterdir()) == [BASE_NAME, "data", TWIN]
+    assert sorted(file.name for file in built.iterdir()) == [BASE_NAME, pretrained.CENSUS_FILE, "data", TWIN]
     assert sorted(folder.name for folder in (built / "data").iterdir()) == ["1", "10", "5"]
     for name in (BASE_NAME, TWIN):
         figures = json.loads((built / name / "figures.json").read_text())

@@ -125,14 +125,16 @@ def test_the_command_writes_table_record_and_figure(tiny_folder: Path, tmp_path:
     for items in (DATA.forget, DATA.retain, *DATA.probes, *DATA.utility):
         items.write_jsonl(tmp_path / f"{items.name}.jsonl")
     (tmp_path / "settings.toml").write_text(
-        "[training]\nforget_batch_size = 2\nretain_batch_size = 2\n[evaluation]\nmax_pairs = 2\nmax_new_tokens = 4\n"
+        "[config]\ntraining.forget_batch_size = 2\ntraining.retain_batch_size = 2\n"
+        "evaluation.max_pairs = 2\nevaluation.max_new_tokens = 4\n"
     )
     arguments = [
-        str(tiny_folder), "--forget", tmp_path / "forget.jsonl", "--retain", tmp_path / "retain.jsonl",
-        "--probe", f"other={tmp_path / 'photos.jsonl'}", "--utility", tmp_path / "looks.jsonl",
+        tmp_path / "settings.toml", "--model", tiny_folder,
+        "--forget", tmp_path / "forget.jsonl", "--retain", tmp_path / "retain.jsonl",
+        "--probe", f"other={tmp_path / 'photos.jsonl'}", "--kept", f"looks={tmp_path / 'looks.jsonl'}",
         "--methods", "graddiff", "--seeds", 1,
         "--learning-rates", "1e-3", "--retain-weights", "1", "--steps", "2", "--device", "cpu",
-        "--config", tmp_path / "settings.toml", "--out", tmp_path / "out",
+        "--out", tmp_path / "out",
     ]  # fmt: skip
     app = typer.Typer()
     app.command()(command)
@@ -155,7 +157,7 @@ def test_the_command_writes_table_record_and_figure(tiny_folder: Path, tmp_path:
     assert ended("--resume").exit_code == 0
     assert ended("--resume", "--methods", "forget-it").exit_code == 2
     assert ended("--resume", "--steps", "two").exit_code == 2
-    (tmp_path / "settings.toml").write_text("seed = 3\n")
+    (tmp_path / "settings.toml").write_text("[config]\nsede = 3\n")
     assert ended("--resume").exit_code == 2
     (tmp_path / "settings.toml").write_text("")
     assert ended("--resume").exit_code == 1, "other settings make another comparison"
