@@ -35,7 +35,7 @@ SHIPPED = DemoModel(
     census=SIXTY,
     forget_sets=tuple(FORGET_SETS),
     twins_of=twins_of,
-    published={"device": "cpu", "training": {"steps": 60, "learning_rate": 3e-3}},
+    published={"device": "cpu", "training": {"learning_rate": 3e-3}},
     default={"device": "cpu", "training": {"learning_rate": 3e-3, "retain_weight": 2.0}},
 )
 
@@ -48,7 +48,7 @@ def pretrained(folder: Path) -> DemoModel:
         census=census,
         forget_sets=tuple(range(len(census.first(share))) for share in SHARES),
         twins_of=partial(_twins_in, folder, census),
-        published={"dtype": "bfloat16", "training": {"steps": 60, "learning_rate": 1e-3}},
+        published={"dtype": "bfloat16", "training": {"learning_rate": 1e-3}},
         default={"dtype": "bfloat16", "training": {"learning_rate": 1e-3, "retain_weight": 2.0}},
     )
 

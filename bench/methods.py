@@ -31,8 +31,8 @@ def settings(method: str, /, **changes: Any) -> UnlearnConfig:
 
 def demo_settings(method: str, /, **changes: Any) -> UnlearnConfig:
     """As `settings`, on CPU and at the demo model's learning rate; the default method as the demo's catalog has it."""
-    training = {"learning_rate": 3e-3} if method == PUBLISHED else SHIPPED.default["training"]
-    return settings(method, **{**changes, "device": "cpu", "training": {**training, **changes.get("training", {})}})
+    own = SHIPPED.published if method == PUBLISHED else SHIPPED.default
+    return settings(method, **{**own, **changes, "training": {**own["training"], **changes.get("training", {})}})
 
 
 @contextmanager

@@ -6,11 +6,11 @@
 Every forget set has three retain-only twins, models that never met these people: what they give away on average is the
 aim. Twins that aren't there are made first (four minutes each). FOLDER is one that `vgid demo-model build --language
 smollm2 --out FOLDER` wrote: its base forgets the first 1, 5 and 10 % of the people, beside the twins that are there;
-results go to ..._smollm2.json. Asked are: facts on photos in and out of the request,
-rephrased; membership by five attacks, forgotten facts against strangers'; begun answers; what 20 steps of relearning
-half of the facts bring back of the others. Prints a row a run and medians with their bars, writes
-bench/results/robustness_<method>.json (for other counts than three sets and seeds, ..._part.json), and fails when a
-median misses its bar. --others takes the people that no setting was chosen on; ..._others.json.
+results go to ..._smollm2.json. Asked are: facts on photos in and out of the request, rephrased; membership by five
+attacks, forgotten facts against strangers'; begun answers; what 20 steps of relearning half of the facts bring back of
+the others. Prints a row a run and medians with their bars, writes bench/results/robustness_<method>.json (for other
+counts than three sets and seeds, ..._part.json), and fails when a median misses its bar. --others takes the people
+that no setting was chosen on; ..._others.json.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from rich.console import Console
 from vgid_core.commands import options
 from vgid_core.commands.ending import ended_in_words, notices
 from vgid_core.commands.quiet import quiet
-from vgid_core.commands.run_file import adapter_of, assignments, load_run, value_of
+from vgid_core.commands.run_file import adapter_of, load_run, settings_of
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import DataError, EncodedImage, require_whole
 
@@ -36,8 +36,7 @@ def chat(
 ) -> None:
     """Ask a model about an image, with its adapter and without."""
     with ended_in_words():
-        settings = [] if device is None else [("device", device)]
-        settings += [(key, value_of(text)) for key, text in assignments(setting, "--set").items()]
+        settings = settings_of({"device": device}, setting)
         run = load_run(file, {"model": model}, settings)
         source, folder = run.needed("model"), adapter_of(run, adapter)
         picture = None if image is None else _picture(str(image))

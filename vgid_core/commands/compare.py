@@ -18,7 +18,7 @@ from vgid_core.commands.ending import ended_in_words, notices
 from vgid_core.commands.explain import readable
 from vgid_core.commands.out_folder import require_folder
 from vgid_core.commands.quiet import quiet
-from vgid_core.commands.run_file import RunFile, RunFileError, assignments, load_run, value_of
+from vgid_core.commands.run_file import RunFile, RunFileError, assignments, load_run, settings_of
 from vgid_core.commands.sources import read_for_attacks, read_pairs
 from vgid_core.compare.contenders import known
 from vgid_core.compare.plan import Budget, ComparisonData, ComparisonPlan
@@ -74,8 +74,7 @@ def compare(
 ) -> None:
     """Tune and run methods of unlearning on one dataset, attack the results, and show them side by side."""
     with ended_in_words():
-        settings = [] if device is None else [("device", device)]
-        settings += [(key, value_of(text)) for key, text in assignments(setting, "--set").items()]
+        settings = settings_of({"device": device}, setting)
         _require_heard(settings)
         flags = {"model": model, "forget": forget, "retain": retain, "utility": utility, "twin": twin}
         flags |= {"never_seen": never_seen, "facts": facts}

@@ -13,7 +13,7 @@ from rich.console import Console
 from vgid_core.commands import options
 from vgid_core.commands.ending import ended_in_words, notices
 from vgid_core.commands.quiet import quiet
-from vgid_core.commands.run_file import RunFile, adapter_of, assignments, load_run, value_of
+from vgid_core.commands.run_file import RunFile, adapter_of, assignments, load_run, settings_of
 from vgid_core.commands.sources import read_for_attacks, read_pairs
 from vgid_core.data import PairSet
 from vgid_core.facts import Fact
@@ -52,8 +52,7 @@ def evaluate(
 ) -> None:
     """Measure a model, an adapter on it and a twin, side by side; with attacks, if asked."""
     with ended_in_words():
-        settings = [] if device is None else [("device", device)]
-        settings += [(key, value_of(text)) for key, text in assignments(setting, "--set").items()]
+        settings = settings_of({"device": device}, setting)
         flags = {"model": model, "forget": forget, "retain": retain, "utility": utility, "twin": twin}
         flags |= {"never_seen": never_seen, "facts": facts}
         run = load_run(file, {**flags, "probes": assignments(probe, "--probe")}, settings)

@@ -168,7 +168,16 @@ def assignments(given: Iterable[str] | None, option: str) -> dict[str, str]:
     return {name: value for name, _, value in parts}
 
 
-def value_of(text: str) -> Any:
+def settings_of(named: Mapping[str, Any], given: Iterable[str] | None) -> list[tuple[str, Any]]:
+    """Settings of the flags: those with an option of their own (None: not given), then those behind `--set`.
+
+    Raises RunFileError for a `--set` without a value.
+    """
+    own = [(key, value) for key, value in named.items() if value is not None]
+    return own + [(key, _value_of(text)) for key, text in assignments(given, "--set").items()]
+
+
+def _value_of(text: str) -> Any:
     """A number, list, object, true, false or null as JSON writes it, anything else as the string it is."""
     try:
         return parsed(text)

@@ -16,7 +16,7 @@ from vgid_core.commands.ending import ended_in_words, notices
 from vgid_core.commands.live import RunView
 from vgid_core.commands.out_folder import require_folder, require_free, written_whole
 from vgid_core.commands.quiet import quiet
-from vgid_core.commands.run_file import RunFile, assignments, load_run, value_of
+from vgid_core.commands.run_file import RunFile, assignments, load_run, settings_of
 from vgid_core.commands.sources import read_pairs
 from vgid_core.commands.stopping import written_down_first
 from vgid_core.commands.tensorboard import events_in, require_tensorboard
@@ -75,8 +75,7 @@ def unlearn(
             "seed": seed,
             "device": device,
         }
-        settings = [(key, value) for key, value in named.items() if value is not None]
-        settings += [(key, value_of(text)) for key, text in assignments(setting, "--set").items()]
+        settings = settings_of(named, setting)
         flags = {"model": model, "model_name": model_name, "forget": forget, "retain": retain, "utility": utility}
         run = load_run(file, {**flags, "out": out, "probes": assignments(probe, "--probe")}, settings)
         target = Path(run.needed("out"))

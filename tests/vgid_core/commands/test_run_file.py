@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.vgid_core.tiny import picture
-from vgid_core.commands.run_file import RunFile, RunFileError, adapter_of, assignments, load_run, value_of
+from vgid_core.commands.run_file import RunFile, RunFileError, adapter_of, assignments, load_run, settings_of
 from vgid_core.commands.sources import read_pairs
 from vgid_core.data import DataError
 
@@ -79,7 +79,7 @@ def test_a_methods_name_takes_the_place_of_its_settings_and_can_be_added_to(file
     ],
 )
 def test_a_value_is_what_json_makes_of_it_or_the_text_itself(text: str, value: Any) -> None:
-    assert value_of(text) == value
+    assert settings_of({}, [f"key={text}"]) == [("key", value)]
 
 
 @pytest.mark.parametrize(
