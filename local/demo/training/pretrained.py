@@ -116,7 +116,9 @@ def census_in(out: Path) -> Census:
 
 def _claim(out: Path, census: Census) -> None:
     if not (out / CENSUS_FILE).exists():
-        (out / CENSUS_FILE).write_text(json.dumps(asdict(census), indent=2) + "\n", encoding="utf-8")
+        unfinished = out / f".{CENSUS_FILE}.new"
+        unfinished.write_text(json.dumps(asdict(census), indent=2) + "\n", encoding="utf-8")
+        unfinished.rename(out / CENSUS_FILE)
     elif census_in(out) != census:
         raise CheckpointUnusable(f"{out} is for models of {census_in(out).people} people: choose another --out")
 
