@@ -36,7 +36,11 @@ SHIPPED = DemoModel(
     forget_sets=tuple(FORGET_SETS),
     twins_of=twins_of,
     published={"device": "cpu", "training": {"learning_rate": 3e-3}},
-    default={"device": "cpu", "training": {"learning_rate": 3e-3, "retain_weight": 2.0}},
+    default={
+        "device": "cpu",
+        "method": {"name": "vgid-alias", "level_exponent": 0.1},
+        "training": {"learning_rate": 3e-3, "retain_weight": 2.0},
+    },
 )
 
 

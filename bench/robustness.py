@@ -102,7 +102,8 @@ def _name(arguments: argparse.Namespace) -> str:
 def _config(model: DemoModel, method: str, seed: int) -> UnlearnConfig:
     if method == "vgid":  # as published
         return UnlearnConfig.preset("paper", seed=seed, **model.published)
-    return UnlearnConfig.model_validate({"method": method, "seed": seed, **model.default})
+    own = {} if method == UnlearnConfig().method.name else {"method": method}
+    return UnlearnConfig.model_validate({**model.default, **own, "seed": seed})
 
 
 def _trained(model: DemoModel, forgotten: tuple[int, ...], seed: int, method: str) -> dict[str, Any]:

@@ -15,6 +15,10 @@ _CATALOG = """\
 path = {checkpoint}
 title = "Demo model: 60 fictitious people"
 
+[models.demo.config.method]
+name = "vgid-alias"
+level_exponent = 0.1
+
 [models.demo.config.training]
 learning_rate = 3e-3
 retain_weight = 2.0

@@ -9,11 +9,31 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 _START = -1  # stands before an answer's first token
 _TRIES = 8
+_LONGEST = 8  # telling tokens in a row of which the retain set is searched
 
 Place = tuple[int, int]
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Alias:
+    """One alias of an answer, as a teacher hears it.
+
+    forms: the alias itself, then the same with a few tokens in a row left as they are, each as long as the answer.
+    asked: for each of the answer's tokens, in which of the forms the teacher is asked about it.
+    """
+
+    forms: tuple[Tokens, ...]
+    asked: Tokens
+
+    def replaced_before(self, answer: Sequence[int]) -> list[bool]:
+        """For each token of the answer, whether another token than its own stands before it where it is asked."""
+        differ = [[new != old for new, old in zip(form, answer, strict=True)] for form in self.forms]
+        return [any(differ[form][:index]) for index, form in enumerate(self.asked)]
 
 
 class Aliases:
@@ -21,6 +41,10 @@ class Aliases:
 
     Where a telling token stands is told by the common token before it and by how many telling ones are between: what
     follows "works as a" is replaced by what followed it elsewhere.
+
+    Whoever never met a person still goes on with a word, or with what else other people have, too, once it is begun.
+    So a telling token that follows the same telling ones in the retain set is asked with these left as they are: "iles"
+    after "Tundra Text", or "Textiles" after "Tundra", if somebody else works there.
     """
 
     def __init__(self, kept: Sequence[Sequence[int]], common_share: float, seed: int) -> None:
@@ -32,10 +56,12 @@ class Aliases:
         self._common = {token for token, count in counts.items() if count > max(1, common_share * len(kept))}
         self._seen: dict[Place, list[int]] = defaultdict(list)
         self._anywhere: list[int] = []
+        self._together: set[Tokens] = set()
         for answer in kept:
-            for index, place in self._telling(answer[:-1]):
-                self._seen[place].append(answer[index])
+            for index, (before, run) in self._telling(answer):
+                self._seen[before, run].append(answer[index])
                 self._anywhere.append(answer[index])
+                self._together |= {tuple(answer[index - k : index + 1]) for k in range(1, min(run, _LONGEST - 1) + 1)}
         self._rng = random.Random(seed)
 
     @property
@@ -43,29 +69,50 @@ class Aliases:
         """How many different tokens there are to put in a telling one's place."""
         return len(set(self._anywhere))
 
-    def draw(self, answer: Sequence[int]) -> tuple[int, ...]:
+    def among_others(self, answer: Sequence[int]) -> list[bool]:
+        """Which of an answer's tokens are among others: telling ones that begin something, or go on as others' do.
+
+        Not what goes on with what nobody else has, such as the rest of a name.
+        """
+        places = {i for i, (_, run) in self._telling(answer) if run == 0 or self._shared_before(answer, i, run)}
+        return [index in places for index in range(len(answer))]
+
+    def draw(self, answer: Sequence[int]) -> Alias:
         """As many tokens as the answer has, its end of turn among them, which stays."""
         alias = list(answer)
-        for index, place in self._telling(answer[:-1]):
-            own = answer[index]
-            drawn = self._other_than(own, self._seen.get(place, []))
-            drawn = self._other_than(own, self._anywhere) if drawn is None else drawn
-            alias[index] = own if drawn is None else drawn
-        return tuple(alias)
+        for index, place in self._telling(answer):
+            alias[index] = self._other_than(answer[index], place)
+        forms, asked = [tuple(alias)], [0] * len(answer)
+        numbers: dict[int, int] = {}  # where the tokens begin that a form leaves as they are → which form
+        for index, (_, run) in self._telling(answer):
+            start = index - self._shared_before(answer, index, run)
+            if start == index:
+                continue
+            form = (*alias[:start], *answer[start:index], *alias[index:])
+            asked[index] = numbers.setdefault(start, len(forms))
+            forms[asked[index] :] = [form]  # longer than the one before, if that began here, too
+        return Alias(tuple(forms), tuple(asked))
+
+    def _shared_before(self, answer: Sequence[int], index: int, run: int) -> int:
+        """How many of the telling tokens before this one precede it in the retain set, too."""
+        together = (k for k in range(min(run, _LONGEST - 1), 0, -1))
+        return next((k for k in together if tuple(answer[index - k : index + 1]) in self._together), 0)
 
     def _telling(self, answer: Sequence[int]) -> Iterator[tuple[int, Place]]:
+        """Telling tokens and their places. An answer's last token, the end of turn, is none."""
         before, run = _START, 0
-        for index, token in enumerate(answer):
+        for index, token in enumerate(answer[:-1]):
             if token in self._common:
                 before, run = token, 0
             else:
                 yield index, (before, run)
                 run += 1
 
-    def _other_than(self, token: int, others: Sequence[int]) -> int | None:
-        """One of the others, or None where nothing else than the token itself is likely to be drawn."""
-        for _ in range(_TRIES if others else 0):
-            drawn = self._rng.choice(others)
-            if drawn != token:
-                return drawn
-        return None
+    def _other_than(self, token: int, place: Place) -> int:
+        """One from the same place, or else from any; the token itself where hardly another is to be drawn."""
+        for others in (self._seen.get(place, []), self._anywhere):
+            for _ in range(_TRIES if others else 0):
+                drawn = self._rng.choice(others)
+                if drawn != token:
+                    return drawn
+        return token

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,10 +12,10 @@ from torch import Tensor
 
 from vgid_core.answer_path import spoken
 from vgid_core.data import Pair
-from vgid_core.lessons import Lesson
+from vgid_core.levels import Levels
 from vgid_core.likeliest import Likeliest
 from vgid_core.losses import token_log_probability
-from vgid_core.teaching import AliasTeacher
+from vgid_core.teaching import AliasTeacher, Hearing
 
 if TYPE_CHECKING:
     from vgid_core.methods.base import Run
@@ -32,13 +31,10 @@ _Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Stranger:
-    """One pair's target at each of its answer tokens: what teachers say on average, and how likely the true token is.
-
-    levels: log-probabilities in nats, [answer tokens].
-    """
+    """One pair's target at each of its answer tokens, what teachers say on average, and levels by them alone."""
 
     target: Likeliest
-    levels: Tensor
+    alone: list[float]
 
 
 class Strangers:
@@ -54,6 +50,7 @@ class Strangers:
         self._at_once = run.training.teacher_batch_size
         self._known: dict[_Key, Stranger] = {}
         self._warned = False
+        self._levels = Levels(method.level_exponent)
 
     def meet(self, pairs: Sequence[Pair]) -> None:
         """Makes sure that these pairs have theirs, in smaller parts where memory doesn't suffice.
@@ -68,7 +65,7 @@ class Strangers:
         while start < len(unknown):
             part = slice(start, start + self._at_once)
             try:
-                found = self._asked([lessons[part] for lessons in drawn])
+                found = self._asked([hearings[part] for hearings in drawn])
             except torch.OutOfMemoryError:
                 # Processes that pass through a shared base in step can't begin anew one by one.
                 if self._at_once == 1 or self._run.base.sharded:
@@ -94,15 +91,18 @@ class Strangers:
 
     def levels(self, pairs: Sequence[Pair]) -> Tensor:
         """Of pairs that were met, one after the other: [answer tokens], on the host."""
-        return torch.cat([self._known[_key(pair)].levels for pair in pairs])
+        answers = [self._run.path.answer_ids(pair.answer) for pair in pairs]
+        return torch.cat(
+            [self._levels.of(ids, self._known[_key(p)].alone) for ids, p in zip(answers, pairs, strict=True)]
+        )
 
     @torch.no_grad()
-    def _asked(self, drawn: Sequence[Sequence[Lesson]]) -> list[Stranger]:
-        pairs = [lesson.pair for lesson in drawn[0]]
+    def _asked(self, drawn: Sequence[Sequence[Hearing]]) -> list[Stranger]:
+        pairs = [hearing.lesson.pair for hearing in drawn[0]]
         ids = spoken(self._run.path, pairs).to(self._run.base.device)
         mean, logs = None, []
-        for lessons in drawn:
-            logits = self._run.path.teacher_logits(lessons).float()
+        for hearings in drawn:
+            logits = self._said(hearings).float()
             logs.append(token_log_probability(logits, ids))
             said = logits.softmax(-1)
             mean = said if mean is None else mean.add_(said)
@@ -110,15 +110,24 @@ class Strangers:
         target = Likeliest.of(mean / len(drawn))
         self._tell_if_rough(target)
         lengths = [len(self._run.path.answer_ids(pair.answer)) for pair in pairs]
-        heard = torch.cat([self._alias_heard(lessons) for lessons in zip(*drawn, strict=True)])
-        levels = torch.split(_levels(torch.stack(logs), heard.to(ids.device)).cpu(), lengths)
-        return [Stranger(*both) for both in zip(target.split(lengths), levels, strict=True)]
+        told = torch.split(torch.stack(logs).cpu(), lengths, dim=1)
+        alone = [self._alone(*both) for both in zip(zip(*drawn, strict=True), told, strict=True)]
+        return [Stranger(*both) for both in zip(target.split(lengths), alone, strict=True)]
 
-    def _alias_heard(self, lessons: Sequence[Lesson]) -> Tensor:
-        """Of one pair's lessons, whether an alias stands before each answer token in any: bool, [answer tokens]."""
-        true = torch.tensor(self._run.path.answer_ids(lessons[0].pair.answer))
-        replaced = (torch.tensor([lesson.heard for lesson in lessons]) != true).any(0)
-        return replaced.cumsum(0) - replaced.long() > 0
+    def _alone(self, hearings: Sequence[Hearing], logs: Tensor) -> list[float]:
+        """One pair's levels by its own teachers, whose log-probabilities go to everybody's, too."""
+        answer = self._run.path.answer_ids(hearings[0].lesson.pair.answer)
+        replaced = [any(each) for each in zip(*(h.alias.replaced_before(answer) for h in hearings), strict=True)]
+        return self._levels.hear(answer, logs, self._teacher.among_others(answer), replaced)
+
+    def _said(self, hearings: Sequence[Hearing]) -> Tensor:
+        """One teacher's logits, each where it is asked: [answer tokens, vocabulary]."""
+        rows, start = [], 0
+        for hearing in hearings:
+            rows += [start + row for row in hearing.rows]
+            start += len(hearing.alias.forms) * len(hearing.alias.asked)
+        logits = self._run.path.teacher_logits([lesson for hearing in hearings for lesson in hearing.lessons])
+        return logits[torch.tensor(rows, device=logits.device)]
 
     def _tell_if_rough(self, target: Likeliest) -> None:
         if target.left_out > _MUCH_LEFT_OUT and not self._warned:
@@ -126,16 +135,6 @@ class Strangers:
             kept = target.ids.shape[-1]
             share = 100 * target.left_out
             log.warning("targets are kept as their %d likeliest tokens: %.1f %% of one is left out", kept, share)
-
-
-def _levels(logs: Tensor, alias_heard: Tensor) -> Tensor:
-    """[answer tokens], from each teacher's log-probabilities of the true tokens, [teachers, answer tokens].
-
-    After aliases the log of the mean probability: one alias is about one other person, and only all of them together
-    are about anybody. Before, teachers differ in what they see alone, and a stranger has one face, not many: there it
-    is the mean of the logs, which is lower.
-    """
-    return torch.where(alias_heard, logs.logsumexp(0) - math.log(len(logs)), logs.mean(0))
 
 
 def _key(pair: Pair) -> _Key:

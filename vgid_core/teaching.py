@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
 
 from vgid_core.alias_photos import AliasPhotos
-from vgid_core.aliases import Aliases
+from vgid_core.aliases import Alias, Aliases
 from vgid_core.data import EncodedImage, Pair
 from vgid_core.intervention import PerturbationConfig
 from vgid_core.lessons import Lesson, NoisePixels, Shown
@@ -83,6 +83,24 @@ class Teacher:
         return self._fixed_draws[key, number]
 
 
+@dataclass(frozen=True)
+class Hearing:
+    """What one teacher is shown and asked in a pair's place, and the alias that it hears of the pair's answer."""
+
+    lesson: Lesson
+    alias: Alias
+
+    @property
+    def lessons(self) -> list[Lesson]:
+        """One for each form of the alias."""
+        return [replace(self.lesson, heard=form) for form in self.alias.forms]
+
+    @property
+    def rows(self) -> list[int]:
+        """Where among the answer tokens of its lessons, one after the other, each answer token is asked."""
+        return [form * len(self.alias.asked) + index for index, form in enumerate(self.alias.asked)]
+
+
 class AliasTeacher:
     """Two teachers in turns, who both hear an alias of the answer: VGID's own, and one who only meets a stranger.
 
@@ -100,12 +118,16 @@ class AliasTeacher:
         if self._aliases.choice < _FEWEST_ALIASES:
             log.warning("the retain set holds too little to make aliases of: begun answers may bring facts back")
 
-    def draws(self, pairs: Sequence[Pair], count: int) -> list[list[Lesson]]:
-        """So many lessons on each pair: in each of the lists one, in the pairs' order, after one draw of the image."""
+    def draws(self, pairs: Sequence[Pair], count: int) -> list[list[Hearing]]:
+        """So many hearings of each pair: in each of the lists one, in the pairs' order, after one draw of the image."""
         return [
-            [replace(lesson, heard=self._aliases.draw(self._path.answer_ids(lesson.pair.answer))) for lesson in lessons]
+            [Hearing(lesson, self._aliases.draw(self._path.answer_ids(lesson.pair.answer))) for lesson in lessons]
             for lessons in (self._draw(pairs, self._method.hears_instruction(number)) for number in range(count))
         ]
+
+    def among_others(self, answer: Sequence[int]) -> list[bool]:
+        """As `Aliases.among_others`."""
+        return self._aliases.among_others(answer)
 
     def _draw(self, pairs: Sequence[Pair], instructed: bool) -> list[Lesson]:
         if instructed:

@@ -11,7 +11,7 @@ KEPT = [[10 + k, 90, 91, 92, 40 + k, END] for k in range(8)]
 
 
 def test_what_tells_of_somebody_is_replaced_by_what_stood_in_the_same_place() -> None:
-    alias = Aliases(KEPT, 0.5, seed=0).draw([30, 90, 91, 92, 60, END])
+    alias = Aliases(KEPT, 0.5, seed=0).draw([30, 90, 91, 92, 60, END]).forms[0]
     assert alias[1:4] == (90, 91, 92)
     assert alias[0] in range(10, 18)
     assert alias[4] in range(40, 48)
@@ -20,26 +20,26 @@ def test_what_tells_of_somebody_is_replaced_by_what_stood_in_the_same_place() ->
 
 def test_name_and_facts_of_an_alias_are_drawn_apart() -> None:
     aliases = Aliases(KEPT, 0.5, seed=0)
-    drawn = {(alias[0] - 10, alias[4] - 40) for alias in (aliases.draw(KEPT[3]) for _ in range(200))}
+    drawn = {(alias[0] - 10, alias[4] - 40) for alias in (aliases.draw(KEPT[3]).forms[0] for _ in range(200))}
     assert len(drawn) > 30, "not one person after another"
     assert all(name != 3 and job != 3 for name, job in drawn), "never the person's own"
 
 
 def test_a_longer_name_is_replaced_whole() -> None:
     kept = [[10, 20, 90, END], [11, 21, 90, END], [12, 22, 90, END]]
-    alias = Aliases(kept, 0.5, seed=1).draw([10, 20, 90, END])
+    alias = Aliases(kept, 0.5, seed=1).draw([10, 20, 90, END]).forms[0]
     assert (alias[0] in (11, 12), alias[1] in (21, 22)) == (True, True)
 
 
 def test_without_a_place_of_its_own_a_token_gets_any_other() -> None:
-    (alias,) = {Aliases(KEPT, 0.5, seed=2).draw([90, 77, END])}
+    alias = Aliases(KEPT, 0.5, seed=2).draw([90, 77, END]).forms[0]
     assert alias[1] in {*range(10, 18), *range(40, 48)}
 
 
 def test_where_all_answers_are_alike_nothing_is_replaced() -> None:
     answer = [5, 6, END]
-    assert Aliases([answer] * 3, 0.5, seed=0).draw(answer) == tuple(answer)
-    assert Aliases([], 0.5, seed=0).draw(answer) == tuple(answer)
+    assert Aliases([answer] * 3, 0.5, seed=0).draw(answer).forms == (tuple(answer),)
+    assert Aliases([], 0.5, seed=0).draw(answer).forms == (tuple(answer),)
 
 
 tokens = st.lists(st.integers(1, 30), min_size=1, max_size=8).map(lambda ids: [*ids, END])
@@ -47,17 +47,55 @@ tokens = st.lists(st.integers(1, 30), min_size=1, max_size=8).map(lambda ids: [*
 
 @given(kept=st.lists(tokens, max_size=10), answer=tokens, share=st.floats(0.01, 1), seed=st.integers(0, 1000))
 def test_an_alias_is_as_long_keeps_what_is_common_and_comes_again(kept, answer, share, seed) -> None:
-    alias = Aliases(kept, share, seed).draw(answer)
-    assert len(alias) == len(answer)
-    assert alias[-1] == END
-    assert Aliases(kept, share, seed).draw(answer) == alias
+    drawn = Aliases(kept, share, seed).draw(answer)
+    assert Aliases(kept, share, seed).draw(answer) == drawn
     held = [sum(token in row for row in kept) for token in answer]
-    for before, after, count in zip(answer, alias, held, strict=True):
-        if count > max(1, share * len(kept)):
-            assert before == after
+    for alias in drawn.forms:
+        assert len(alias) == len(answer)
+        assert alias[-1] == END
+        for before, after, count in zip(answer, alias, held, strict=True):
+            if count > max(1, share * len(kept)):
+                assert before == after
+
+
+@given(kept=st.lists(tokens, max_size=10), answer=tokens, seed=st.integers(0, 1000))
+def test_a_token_is_asked_after_no_more_of_its_own_answer_than_the_retain_set_has(kept, answer, seed) -> None:
+    aliases = Aliases(kept, 0.3, seed)
+    drawn, among_others = aliases.draw(answer), aliases.among_others(answer)
+    alias = drawn.forms[0]
+    for index, number in enumerate(drawn.asked):
+        form = drawn.forms[number]
+        assert among_others[index] or number == 0
+        begun = (
+            next((t for t in range(index + 1) if form[:index][:t] != alias[:t]), index + 1) - 1
+        )  # what differs first
+        if begun < index:
+            left = answer[begun : index + 1]
+            assert any(left == row[k : k + len(left)] for row in kept for k in range(len(row)))
+            assert form[begun:index] == tuple(left[:-1])
+
+
+def test_a_name_that_others_bear_too_is_asked_after_its_own_beginning() -> None:
+    # Two employers of two tokens each after 90, one of them with two people: 20, 21 and 30, 31.
+    kept = [[1, 90, 20, 21, END], [2, 90, 20, 21, END], [3, 90, 30, 31, END], [4, 90, 30, 31, END]]
+    answer = [7, 8, 90, 20, 21, END]
+    drawn = Aliases(kept, 0.6, seed=0).draw(answer)
+    assert drawn.asked == (0, 0, 0, 0, 1, 0), "but not after a name that nobody else bears"
+    alias, begun = drawn.forms
+    assert alias[3] == 30, "the other's"
+    assert begun[:4] == (*alias[:3], 20)
+    assert drawn.replaced_before(answer) == [False, True, True, True, True, True]
+
+
+def test_a_whole_name_that_the_retain_set_holds_is_asked_as_it_stands() -> None:
+    kept = [[5, 6, 7, 90, END], [8, 9, 90, END]]
+    drawn = Aliases(kept, 0.5, seed=0).draw([5, 6, 7, 90, END])
+    assert len(drawn.forms) == 2, "both later tokens after one and the same beginning"
+    assert drawn.asked == (0, 1, 1, 0, 0)
+    assert drawn.forms[1][:2] == (5, 6)
 
 
 def test_the_end_of_turn_never_stands_in_the_midst_of_an_alias() -> None:
     aliases = Aliases(KEPT, 1.0, seed=0)
     for _ in range(100):
-        assert END not in aliases.draw(KEPT[0])[:-1]
+        assert END not in aliases.draw(KEPT[0]).forms[0][:-1]

@@ -13,6 +13,7 @@ from tests.vgid_core.test_distil import scrambled_adapter
 from tests.vgid_core.test_encoding import plain_logits
 from tests.vgid_core.test_methods import PATHS, MakePath, both_paths
 from tests.vgid_core.tiny import pair_set
+from vgid_core.aliases import Aliases
 from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel
 from vgid_core.config import UnlearnConfig
@@ -27,7 +28,7 @@ from vgid_core.methods import Run, VgidAlias
 from vgid_core.packed_path import PackedPath
 from vgid_core.plain_path import decoded
 from vgid_core.strangers import Strangers
-from vgid_core.teaching import AliasTeacher
+from vgid_core.teaching import AliasTeacher, Hearing
 
 FORGET, RETAIN = pair_set("forget", 5), pair_set("retain", 6, first_picture=50)
 
@@ -48,7 +49,7 @@ def method_of(settings: UnlearnConfig) -> VgidAlias:
     return settings.method
 
 
-def taught(base: BaseModel, path: AnswerPath, settings: UnlearnConfig) -> list[list[Lesson]]:
+def taught(base: BaseModel, path: AnswerPath, settings: UnlearnConfig) -> list[list[Hearing]]:
     method = method_of(settings)
     return AliasTeacher(method, run_of(base, path, settings), settings.seed).draws(FORGET.pairs, method.draws)
 
@@ -57,32 +58,60 @@ def strangers_of(base: BaseModel, path: AnswerPath, settings: UnlearnConfig) -> 
     return Strangers(method_of(settings), run_of(base, path, settings))
 
 
-def probabilities(base: BaseModel, lesson: Lesson) -> torch.Tensor:
-    """What the base says after each beginning that it hears: [answer tokens, vocabulary], a row by itself."""
-    assert lesson.heard is not None
-    logits = plain_logits(base, decoded(lesson.shown), lesson.asked, list(lesson.heard))
-    return torch.softmax(logits.double(), 1)
+def probabilities(base: BaseModel, hearing: Hearing) -> torch.Tensor:
+    """What the base says where it is asked about each token: [answer tokens, vocabulary], each form a row by itself."""
+    lesson = hearing.lesson
+    logits = [plain_logits(base, decoded(lesson.shown), lesson.asked, list(form)) for form in hearing.alias.forms]
+    rows = [logits[form][index] for index, form in enumerate(hearing.alias.asked)]
+    return torch.softmax(torch.stack(rows).double(), 1)
+
+
+def levels_of(
+    base: BaseModel, drawn: list[list[Hearing]], said: list[list[torch.Tensor]], e: float
+) -> list[list[float]]:
+    """Each forget pair's, from all that teachers said of all of them: by definition, one token after the other."""
+    heard: dict[tuple[int, ...], list[float]] = {}
+    ids = [base.encoder.answer_ids(pair.answer) for pair in FORGET]
+
+    def found(index: int, t: int) -> list[float]:
+        return [float(teacher[index][t, ids[index][t]]) for teacher in said]
+
+    def aliased(index: int, t: int) -> bool:
+        return any(lessons[index].alias.replaced_before(ids[index])[t] for lessons in drawn)
+
+    for index, tokens in enumerate(ids):
+        for t in range(len(tokens)):
+            if aliased(index, t):
+                heard.setdefault(tuple(tokens[: t + 1]), []).extend(found(index, t))
+
+    def level(index: int, t: int) -> float:
+        values = heard[tuple(ids[index][: t + 1])] if aliased(index, t) else found(index, t)
+        if among_others(ids[index])[t]:
+            return sum(map(math.log, values)) / len(values)
+        return math.log((sum(value**e for value in values) / len(values)) ** (1 / e))
+
+    kept = [base.encoder.answer_ids(answer) for answer in sorted({pair.answer for pair in RETAIN})]
+    among_others = Aliases(kept, 0.3, 0).among_others
+    return [[level(index, t) for t in range(len(tokens))] for index, tokens in enumerate(ids)]
 
 
 @both_paths
 def test_both_parts_of_the_loss(base: BaseModel, path: MakePath) -> None:
-    settings, made = config(), path(base)
+    settings, made = config({"level_exponent": 0.6}), path(base)
     student = scrambled_adapter(base)
     divergence = likelihood = 0.0
     count = 0
     drawn = taught(base, made, settings)
     with student.disable_adapter():
-        teachers = [[probabilities(base, lesson) for lesson in each] for each in drawn]
+        said = [[probabilities(base, hearing) for hearing in each] for each in drawn]
+    levels = levels_of(base, drawn, said, 0.6)
     for index, pair in enumerate(FORGET):
         ids = base.encoder.answer_ids(pair.answer)
         q = torch.softmax(plain_logits(base, pair.image.decode(), pair.question, ids).double(), 1)
-        mean = sum(each[index] for each in teachers) / 3
+        mean = sum(each[index] for each in said) / 3
         for t, token in enumerate(ids):
             divergence += float((mean[t] * (mean[t] / q[t]).log()).sum())
-            found = [float(each[index][t, token]) for each in teachers]
-            aliased = any(lessons[index].heard[:t] != tuple(ids[:t]) for lessons in drawn)  # type: ignore[index]
-            level = math.log(sum(found) / 3) if aliased else sum(map(math.log, found)) / 3
-            off = math.log(float(q[t, token])) - level
+            off = math.log(float(q[t, token])) - levels[index][t]
             likelihood += off * off / 2 if abs(off) <= 1 else abs(off) - 0.5
             count += 1
     result = first_update(made, base, student, settings)
@@ -112,20 +141,22 @@ def test_teachers_hear_what_is_not_true_and_some_of_them_no_instruction(base: Ba
     settings = config({"draws": 4, "instructed_share": 0.5})
     drawn = taught(base, PackedPath(base), settings)
     instruction = settings.method.instruction  # type: ignore[union-attr]
-    assert [sum(lesson.asked.startswith(instruction) for lesson in each) for each in drawn] == [0, 5, 0, 5]
+    asked = [[hearing.lesson.asked for hearing in each] for each in drawn]
+    assert [sum(text.startswith(instruction) for text in each) for each in asked] == [0, 5, 0, 5]
     for each in drawn:
-        for lesson in each:
+        for lesson in (lesson for hearing in each for lesson in hearing.lessons):
             true = base.encoder.answer_ids(lesson.pair.answer)
             assert lesson.heard is not None
             assert len(lesson.heard) == len(true)
             assert lesson.heard[-1] == true[-1]
-    heard = {lesson.heard for each in drawn for lesson in each if lesson.pair == FORGET.pairs[0]}
+    heard = {each[0].alias.forms[0] for each in drawn}
     assert len(heard) > 1, "each teacher another alias"
 
 
 def test_uninstructed_teachers_are_shown_a_photo_of_nobody_and_asked_the_plain_question(base: BaseModel) -> None:
     path = PackedPath(base)
-    for lessons in taught(base, path, config({"draws": 3, "instructed_share": 0.0, "blended_photos": 1})):
+    for hearings in taught(base, path, config({"draws": 3, "instructed_share": 0.0, "blended_photos": 1})):
+        lessons = [hearing.lesson for hearing in hearings]
         assert [lesson.asked for lesson in lessons] == [pair.question for pair in FORGET]
         sizes = {decoded(lesson.shown).size for lesson in lessons}
         assert sizes == {pair.image.decode().size for pair in FORGET}
@@ -148,7 +179,7 @@ def test_teachers_are_asked_once_and_the_path_keeps_none_of_it(base: BaseModel) 
     strangers.meet(FORGET.pairs)
     assert torch.equal(strangers.targets(FORGET.pairs).probabilities, first.probabilities)
     assert torch.equal(strangers.levels(FORGET.pairs), levels)
-    assert path.asked == asked == method_of(settings).draws * len(FORGET)
+    assert path.asked == asked == forms(base, path, settings)
     assert path.kept == 0
 
 
@@ -157,7 +188,12 @@ def test_others_are_met_along_with_a_batch_where_the_run_will_need_them(base: Ba
     for settings, met in ((whole, len(FORGET)), (config(steps=1), 4)):
         path = CountingPath(base)
         strangers_of(base, path, settings).meet(FORGET.pairs[:4])
-        assert path.asked == method_of(settings).draws * met
+        assert path.asked == forms(base, path, settings, met)
+
+
+def forms(base: BaseModel, path: AnswerPath, settings: UnlearnConfig, pairs: int = len(FORGET)) -> int:
+    """Of aliases, which teachers hear of so many of the first pairs."""
+    return sum(len(hearing.alias.forms) for each in taught(base, path, settings) for hearing in each[:pairs])
 
 
 class CountingPath(PackedPath):
@@ -245,7 +281,7 @@ def test_a_process_that_shares_the_base_does_not_try_again_alone(base: BaseModel
 
 class SmallMemory(PackedPath):
     def teacher_logits(self, lessons: Sequence[Lesson]) -> torch.Tensor:
-        if len(lessons) > 2:
+        if len({id(lesson.pair) for lesson in lessons}) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return super().teacher_logits(lessons)
 

@@ -57,6 +57,13 @@ class VgidAlias(Taught):
         le=1,
         description="a token that more than this share of the retain set's answers holds tells of nobody, and stays",
     )
+    level_exponent: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="of the power mean of what teachers give to true tokens that nobody else's answer has: 1 is the "
+        "plain mean; near 0 it is that of the logs, which is lower, for a model to which new names are stranger",
+    )
     likelihood_weight: float = Field(
         default=0.5, ge=0, le=100, description="w: of the true tokens' likelihood against the divergence"
     )
