@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from itertools import groupby
 
 import pytest
 
@@ -41,7 +42,9 @@ def ways_forward(base: BaseModel, settings: UnlearnConfig, monkeypatch: pytest.M
     def counting(self: PackedModel, exchanges: Sequence[Exchange], kept: bool = False) -> object:
         nonlocal passed
         own = kept and all(exchange.image in (pair.image for pair in [*FORGET, *RETAIN]) for exchange in exchanges)
-        passed += 0 if own else len(exchanges)
+        # Forms of one alias come one after the other.
+        pairs = groupby(exchanges, lambda exchange: (id(exchange.image), exchange.question, exchange.answer))
+        passed += 0 if own else len(list(pairs))
         return inner(self, exchanges, kept)
 
     monkeypatch.setattr(PackedModel, "states", counting)

@@ -30,7 +30,7 @@ class VgidAlias(Taught):
 
     p_T,k: the frozen base after an alias of the answer so far (`aliases`), with the instruction on a perturbed image or
     without it on a photo of nobody (`alias_photos`); a mean of teachers is what never-seen people look like: unsure.
-    c_t: the log-probability that such teachers give the true token (`strangers`). Both are found once a run. h: Huber's
+    c_t: how likely the true token is to such teachers (`levels`). Both are found once a run (`strangers`). h: Huber's
     loss with threshold one nat. As in VGID, a step updates once on a forget batch and once on a retain batch. Measured
     in docs/forgetting.md.
     """
@@ -90,7 +90,7 @@ class VgidAlias(Taught):
         return updates
 
     def teacher_passes(self, drawn: int, forget_pairs: int) -> int:
-        """As `Method.teacher_passes`."""
+        """As `Method.teacher_passes`. Forms of one alias, which share what stands before them, count as one."""
         return self.draws * min(drawn, forget_pairs)
 
     def hears_instruction(self, draw: int) -> bool:
