@@ -84,8 +84,11 @@ class Aliases:
             alias[index] = self._other_than(answer[index], place)
         forms, asked = [tuple(alias)], [0] * len(answer)
         numbers: dict[int, int] = {}  # where the tokens begin that a form leaves as they are → which form
+        start = 0
         for index, (_, run) in self._telling(answer):
-            start = index - self._shared_before(answer, index, run)
+            shared = self._shared_before(answer, index, run)
+            # A row that is longer than what is searched goes on where it began.
+            start = start if shared == _LONGEST - 1 and asked[index - 1] else index - shared
             if start == index:
                 continue
             form = (*alias[:start], *answer[start:index], *alias[index:])

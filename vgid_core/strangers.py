@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from vgid_core.answer_path import spoken
 from vgid_core.data import Pair
+from vgid_core.lessons import Lesson
 from vgid_core.levels import Levels
 from vgid_core.likeliest import Likeliest
 from vgid_core.losses import token_log_probability
@@ -122,12 +124,20 @@ class Strangers:
 
     def _said(self, hearings: Sequence[Hearing]) -> Tensor:
         """One teacher's logits, each where it is asked: [answer tokens, vocabulary]."""
-        rows, start = [], 0
-        for hearing in hearings:
-            rows += [start + row for row in hearing.rows]
-            start += len(hearing.alias.forms) * len(hearing.alias.asked)
-        logits = self._run.path.teacher_logits([lesson for hearing in hearings for lesson in hearing.lessons])
-        return logits[torch.tensor(rows, device=logits.device)]
+        lessons = [lesson for hearing in hearings for lesson in hearing.lessons]
+        places = [asked for hearing in hearings for asked in hearing.places]
+        # So many forms at once as there may be pairs: of most of a form's tokens nothing is asked.
+        parts = [slice(start, start + self._at_once) for start in range(0, len(lessons), self._at_once)]
+        said = torch.cat([self._asked_at(lessons[part], places[part]) for part in parts])
+        return said[torch.tensor(_order(hearings), device=said.device)]
+
+    def _asked_at(self, lessons: Sequence[Lesson], places: Sequence[Sequence[int]]) -> Tensor:
+        """The teacher's logits at these places of each lesson's answer."""
+        lengths = [len(self._run.path.answer_ids(lesson.pair.answer)) for lesson in lessons]
+        starts = [0, *accumulate(lengths)][: len(lessons)]
+        rows = [start + place for start, asked in zip(starts, places, strict=True) for place in asked]
+        logits = self._run.path.teacher_logits(lessons)
+        return logits[torch.tensor(rows, dtype=torch.long, device=logits.device)]
 
     def _tell_if_rough(self, target: Likeliest) -> None:
         if target.left_out > _MUCH_LEFT_OUT and not self._warned:
@@ -135,6 +145,16 @@ class Strangers:
             kept = target.ids.shape[-1]
             share = 100 * target.left_out
             log.warning("targets are kept as their %d likeliest tokens: %.1f %% of one is left out", kept, share)
+
+
+def _order(hearings: Sequence[Hearing]) -> list[int]:
+    """Where each answer token is among those of all hearings, form after form."""
+    order: list[int] = []
+    for hearing in hearings:
+        by_form = [place for asked in hearing.places for place in asked]
+        start = len(order)
+        order += [start + index for index in sorted(range(len(by_form)), key=by_form.__getitem__)]
+    return order
 
 
 def _key(pair: Pair) -> _Key:

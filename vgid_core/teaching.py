@@ -96,9 +96,10 @@ class Hearing:
         return [replace(self.lesson, heard=form) for form in self.alias.forms]
 
     @property
-    def rows(self) -> list[int]:
-        """Where among the answer tokens of its lessons, one after the other, each answer token is asked."""
-        return [form * len(self.alias.asked) + index for index, form in enumerate(self.alias.asked)]
+    def places(self) -> list[list[int]]:
+        """For each form, of which of the answer's tokens the teacher is asked in it."""
+        forms = range(len(self.alias.forms))
+        return [[place for place, asked in enumerate(self.alias.asked) if asked == form] for form in forms]
 
 
 class AliasTeacher:

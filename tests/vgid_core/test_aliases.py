@@ -64,15 +64,22 @@ def test_a_token_is_asked_after_no_more_of_its_own_answer_than_the_retain_set_ha
     drawn, among_others = aliases.draw(answer), aliases.among_others(answer)
     alias = drawn.forms[0]
     for index, number in enumerate(drawn.asked):
-        form = drawn.forms[number]
         assert among_others[index] or number == 0
-        begun = (
-            next((t for t in range(index + 1) if form[:index][:t] != alias[:t]), index + 1) - 1
-        )  # what differs first
+        before = drawn.forms[number][:index]
+        begun = next((t for t in range(index) if before[t] != alias[t]), index)  # where it is left as it is
+        left = answer[begun : index + 1]
+        assert before[begun:] == tuple(left[:-1])
         if begun < index:
-            left = answer[begun : index + 1]
             assert any(left == row[k : k + len(left)] for row in kept for k in range(len(row)))
-            assert form[begun:index] == tuple(left[:-1])
+
+
+def test_a_long_row_that_the_retain_set_holds_has_one_form_more_however_long_it_is() -> None:
+    kept = [[*range(100, 300), END], [90, END], [90, END]]
+    answer = kept[0]
+    drawn = Aliases(kept, 0.5, seed=0).draw(answer)
+    assert len(drawn.forms) == 2
+    assert drawn.forms[1][:199] == tuple(answer[:199])
+    assert set(drawn.asked[1:200]) == {1}
 
 
 def test_a_name_that_others_bear_too_is_asked_after_its_own_beginning() -> None:

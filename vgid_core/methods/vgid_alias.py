@@ -30,9 +30,9 @@ class VgidAlias(Taught):
 
     p_T,k: the frozen base after an alias of the answer so far (`aliases`), with the instruction on a perturbed image or
     without it on a photo of nobody (`alias_photos`); a mean of teachers is what never-seen people look like: unsure.
-    c_t: how likely the true token is to such teachers (`levels`). Both are found once a run (`strangers`). h: Huber's
-    loss with threshold one nat. As in VGID, a step updates once on a forget batch and once on a retain batch. Measured
-    in docs/forgetting.md.
+    c_t: how likely the true token is to such teachers (`levels`), those of pairs met until then. They are asked once a
+    run (`strangers`). h: Huber's loss with threshold one nat. As in VGID, a step updates once on a forget batch and
+    once on a retain batch. Measured in docs/forgetting.md.
     """
 
     title = "VGID (arXiv 2606.00105) with aliases in the teacher's answer prefix and likelihoods at a stranger's level"
@@ -90,7 +90,7 @@ class VgidAlias(Taught):
         return updates
 
     def teacher_passes(self, drawn: int, forget_pairs: int) -> int:
-        """As `Method.teacher_passes`. Forms of one alias, which share what stands before them, count as one."""
+        """As `Method.teacher_passes`. An alias counts as one, however many forms it has."""
         return self.draws * min(drawn, forget_pairs)
 
     def hears_instruction(self, draw: int) -> bool:
