@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,14 +37,15 @@ class Levels:
 
         Returns the levels by these teachers alone.
         """
-        alone = []
-        for index, among in enumerate(among_others):
-            mean = _PowerMean(0.0 if among else self._exponent)
-            mean.add(logs[:, index])
-            alone.append(mean.log)
+        means = [
+            _PowerMean.of(logs[:, index], 0.0 if among else self._exponent) for index, among in enumerate(among_others)
+        ]
+        for index, mean in enumerate(means):
             if replaced_before[index]:
-                self._heard.setdefault(tuple(answer[: index + 1]), _PowerMean(mean.exponent)).add(logs[:, index])
-        return alone
+                begun = tuple(answer[: index + 1])
+                before = self._heard.get(begun)
+                self._heard[begun] = mean if before is None else before.with_(mean)
+        return [mean.log for mean in means]
 
     def of(self, answer: Sequence[int], alone: Sequence[float]) -> Tensor:
         """[answer tokens], float32, by all that was heard until now."""
@@ -52,23 +53,30 @@ class Levels:
         return torch.tensor([own if mean is None else mean.log for own, mean in zip(alone, together, strict=True)])
 
 
-@dataclass
+@dataclass(frozen=True)
 class _PowerMean:
-    """Of probabilities, added up as logs; with exponent 0 their geometric mean."""
+    """Of `count` probabilities; with exponent 0 their geometric mean.
+
+    total: the log of the sum of their powers, or with exponent 0 the sum of their logs.
+    """
 
     exponent: float
-    _total: float | None = None
-    _count: int = 0
+    total: float
+    count: int
 
-    def add(self, logs: Tensor) -> None:
+    @classmethod
+    def of(cls, logs: Tensor, exponent: float) -> _PowerMean:
+        """Of probabilities whose logs these are."""
         values = logs.double()
-        total = float((self.exponent * values).logsumexp(0) if self.exponent else values.sum())
-        if self._total is not None:
-            total = float(np.logaddexp(self._total, total)) if self.exponent else self._total + total
-        self._total = total
-        self._count += len(values)
+        return cls(exponent, float((exponent * values).logsumexp(0) if exponent else values.sum()), len(values))
+
+    def with_(self, other: _PowerMean) -> _PowerMean:
+        """Of both's probabilities; both have the same exponent."""
+        totals = self.total, other.total
+        return replace(
+            self, total=float(np.logaddexp(*totals)) if self.exponent else sum(totals), count=self.count + other.count
+        )
 
     @property
     def log(self) -> float:
-        assert self._total is not None
-        return (self._total - math.log(self._count)) / self.exponent if self.exponent else self._total / self._count
+        return (self.total - math.log(self.count)) / self.exponent if self.exponent else self.total / self.count

@@ -113,11 +113,11 @@ class Strangers:
         self._tell_if_rough(target)
         lengths = [len(self._run.path.answer_ids(pair.answer)) for pair in pairs]
         told = torch.split(torch.stack(logs).cpu(), lengths, dim=1)
-        alone = [self._alone(*both) for both in zip(zip(*drawn, strict=True), told, strict=True)]
+        alone = [self._heard_of(*both) for both in zip(zip(*drawn, strict=True), told, strict=True)]
         return [Stranger(*both) for both in zip(target.split(lengths), alone, strict=True)]
 
-    def _alone(self, hearings: Sequence[Hearing], logs: Tensor) -> list[float]:
-        """One pair's levels by its own teachers, whose log-probabilities go to everybody's, too."""
+    def _heard_of(self, hearings: Sequence[Hearing], logs: Tensor) -> list[float]:
+        """Has `levels` take note of what one pair's teachers said; returns the levels by them alone."""
         answer = self._run.path.answer_ids(hearings[0].lesson.pair.answer)
         replaced = [any(each) for each in zip(*(h.alias.replaced_before(answer) for h in hearings), strict=True)]
         return self._levels.hear(answer, logs, self._teacher.among_others(answer), replaced)
@@ -129,13 +129,14 @@ class Strangers:
         # So many forms at once as there may be pairs: of most of a form's tokens nothing is asked.
         parts = [slice(start, start + self._at_once) for start in range(0, len(lessons), self._at_once)]
         said = torch.cat([self._asked_at(lessons[part], places[part]) for part in parts])
-        return said[torch.tensor(_order(hearings), device=said.device)]
+        starts = accumulate((len(hearing.alias.asked) for hearing in hearings), initial=0)
+        by_form = [start + p for start, h in zip(starts, hearings, strict=False) for asked in h.places for p in asked]
+        return said[torch.tensor(by_form).argsort().to(said.device)]
 
     def _asked_at(self, lessons: Sequence[Lesson], places: Sequence[Sequence[int]]) -> Tensor:
         """The teacher's logits at these places of each lesson's answer."""
-        lengths = [len(self._run.path.answer_ids(lesson.pair.answer)) for lesson in lessons]
-        starts = [0, *accumulate(lengths)][: len(lessons)]
-        rows = [start + place for start, asked in zip(starts, places, strict=True) for place in asked]
+        starts = accumulate((len(self._run.path.answer_ids(lesson.pair.answer)) for lesson in lessons), initial=0)
+        rows = [start + place for start, asked in zip(starts, places, strict=False) for place in asked]
         logits = self._run.path.teacher_logits(lessons)
         return logits[torch.tensor(rows, dtype=torch.long, device=logits.device)]
 
@@ -145,16 +146,6 @@ class Strangers:
             kept = target.ids.shape[-1]
             share = 100 * target.left_out
             log.warning("targets are kept as their %d likeliest tokens: %.1f %% of one is left out", kept, share)
-
-
-def _order(hearings: Sequence[Hearing]) -> list[int]:
-    """Where each answer token is among those of all hearings, form after form."""
-    order: list[int] = []
-    for hearing in hearings:
-        by_form = [place for asked in hearing.places for place in asked]
-        start = len(order)
-        order += [start + index for index in sorted(range(len(by_form)), key=by_form.__getitem__)]
-    return order
 
 
 def _key(pair: Pair) -> _Key:
