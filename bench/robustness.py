@@ -9,8 +9,8 @@ smollm2 --out FOLDER` wrote: its base forgets the first 1, 5 and 10 % of the peo
 results go to ..._smollm2.json. Asked are: facts on photos in and out of the request, rephrased; membership by five
 attacks, forgotten facts against strangers'; begun answers; what 20 steps of relearning half of the facts bring back of
 the others. Prints a row a run and medians with their bars, writes bench/results/robustness_<method>.json (for other
-counts than three sets and seeds, ..._part.json), and fails when a median misses its bar. --others takes the people
-that no setting was chosen on; ..._others.json.
+counts than three sets and seeds, ..._part.json; until all rows are there, ..._unfinished.json), and fails when a median
+misses its bar. --others takes the people that no setting was chosen on; ..._others.json.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def main() -> None:
     sets = model.forget_sets[_CHOSEN_ON:] if arguments.others else model.forget_sets[: arguments.sets]
     for forgotten in sets:
         model.twins_of(forgotten)
-    work = [(model, tuple(forgotten), seed, arguments.method) for forgotten in sets for seed in range(arguments.seeds)]
+    config = _config(model, arguments.method, 0).model_dump(mode="json")
+    seeds = list(range(arguments.seeds))
+    work = [(model, tuple(forgotten), seed, arguments.method) for forgotten in sets for seed in seeds]
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
         untrained = list(pool.map(_untrained, [model] * len(sets), map(tuple, sets)))
@@ -78,19 +80,31 @@ def main() -> None:
             base, beside = untrained[sets.index(range(row["forgotten"][0], row["forgotten"][-1] + 1))]
             rows.append(row | {"figures": _beside(row["figures"], base, _mean(beside))})
             _print_row(rows[-1])
-    summary = {key: spread([row["figures"][key] for row in rows]) for key in rows[0]["figures"]}
-    twins = {key: spread([twin[key] for _, beside in untrained for twin in beside]) for key in untrained[0][0]}
-    bases = {key: spread([base[key] for base, _ in untrained]) for key in untrained[0][0]}
-    _print_summary(summary, bases, twins)
-    config = _config(model, arguments.method, 0).model_dump(mode="json")
-    figures = {"config": config, "rows": rows, "summary": summary, "base": bases, "twin": twins, "bars": BARS}
-    print("written:", save(_name(arguments), figures, seed=list(range(arguments.seeds)), runs=len(rows)))
+            figures = _summed_up(rows, untrained) | {"config": config}
+            # Where a row takes minutes, what is there must outlast a bench that is cut short.
+            unfinished = save(f"{_name(arguments)}_unfinished", figures, seed=seeds, runs=len(rows))
+    unfinished.unlink()
+    summary = figures["summary"]
+    _print_summary(summary, figures["base"], figures["twin"])
+    print("written:", save(_name(arguments), figures, seed=seeds, runs=len(rows)))
     missed = [
         f"{key} {summary[key]['median']:.3f} > {bar}" for key, bar in BARS.items() if summary[key]["median"] > bar
     ]
     if missed:
         raise SystemExit("medians over their bars: " + "; ".join(missed))
     print("every median is within its bar")
+
+
+def _summed_up(rows: Sequence[dict[str, Any]], untrained: Sequence[tuple[Figures, list[Figures]]]) -> dict[str, Any]:
+    """All rows and untrained models, a set after the other, with spreads over each."""
+    return {
+        "rows": rows,
+        "untrained": [{"base": base, "twins": beside} for base, beside in untrained],
+        "summary": {key: spread([row["figures"][key] for row in rows]) for key in rows[0]["figures"]},
+        "base": {key: spread([base[key] for base, _ in untrained]) for key in untrained[0][0]},
+        "twin": {key: spread([twin[key] for _, beside in untrained for twin in beside]) for key in untrained[0][0]},
+        "bars": BARS,
+    }
 
 
 def _name(arguments: argparse.Namespace) -> str:

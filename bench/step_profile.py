@@ -26,8 +26,8 @@ from bench.methods import DEFAULT, add_method, demo_settings
 from local.demo.data import make
 from local.demo.paths import BASE
 from vgid_core.base_model import attach_adapter, load_base
+from vgid_core.batches import draw_batches
 from vgid_core.commands.quiet import quiet
-from vgid_core.distil import draw_batches
 from vgid_core.distiller import Distiller
 from vgid_core.methods import Run
 from vgid_core.paths import choose_path

@@ -1,14 +1,15 @@
 """Answers under another name: what tells of somebody in particular is replaced, the sentence around it stays.
 
-An answer's *telling* tokens are those that few answers of the retain set share: names, places, jobs. An alias puts
-other people's telling tokens in their place, each drawn by itself, so that together they are about nobody.
+An answer's *telling* tokens are those that few answers of the retain set share: names, places, jobs; and numbers, which
+tell by the order of digits that everybody shares. An alias puts other people's telling tokens in their place, each
+drawn by itself, so that together they are about nobody.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 _START = -1  # stands before an answer's first token
@@ -47,13 +48,16 @@ class Aliases:
     after "Tundra Text", or "Textiles" after "Tundra", if somebody else works there.
     """
 
-    def __init__(self, kept: Sequence[Sequence[int]], common_share: float, seed: int) -> None:
-        """`kept`: token ids of the retain set's different answers.
+    def __init__(
+        self, kept: Sequence[Sequence[int]], common_share: float, seed: int, numbers: Collection[int] = ()
+    ) -> None:
+        """`kept`: token ids of the retain set's different answers. `numbers`: ids that are never common.
 
         Common is what more than that share of them has, and more than one.
         """
         counts = Counter(token for answer in kept for token in set(answer))
         self._common = {token for token, count in counts.items() if count > max(1, common_share * len(kept))}
+        self._common -= set(numbers)
         self._seen: dict[Place, list[int]] = defaultdict(list)
         self._anywhere: list[int] = []
         self._together: set[Tokens] = set()

@@ -15,12 +15,12 @@ from peft import PeftModel
 
 from vgid_core import processes
 from vgid_core.base_model import BaseModel, attach_adapter
+from vgid_core.batches import draw_batches, draw_epochs
 from vgid_core.checkpoints import Checkpoints
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import Pair, PairSet
 from vgid_core.distiller import Distiller
 from vgid_core.early_stop import Watch
-from vgid_core.epochs import draw_epochs
 from vgid_core.errors import RunStopped
 from vgid_core.fp8 import FP8_ROUNDING
 from vgid_core.fused_lora import fp8_products
@@ -204,20 +204,3 @@ def _compiler(base: BaseModel, config: UnlearnConfig, forget_pairs: int) -> Comp
     if base.device.type != "cuda" or config.training.gradient_checkpointing:
         return None
     return layer_compiler() if run_passes(config, forget_pairs) >= PASSES_WORTH_COMPILING else None
-
-
-def draw_batches(items: PairSet, size: int, rng: random.Random) -> Iterator[list[Pair]]:
-    """Endless batches of `size` pairs: passes over the set, each pair once a pass.
-
-    Images are shuffled, and the questions of each, but an image's questions stay together: they share a prefix.
-    """
-    images: dict[str, list[Pair]] = {}
-    for pair in items:
-        images.setdefault(pair.image.digest, []).append(pair)
-    queue: list[Pair] = []
-    while True:
-        while len(queue) < size:
-            for pairs in rng.sample(list(images.values()), len(images)):
-                queue += rng.sample(pairs, len(pairs))
-        yield queue[:size]
-        queue = queue[size:]

@@ -23,5 +23,5 @@ def run_passes(config: UnlearnConfig, forget_pairs: int) -> int:
     training = config.training
     forget = training.steps * training.forget_batch_size
     kept = training.retain_weight > 0 and not isinstance(config.method, GradientAscent)
-    retain = training.steps * training.retain_batch_size if kept else 0
+    retain = training.steps * (training.retain_batch_size + config.method.kept_beside_batch) if kept else 0
     return STUDENT_PASSES * (forget + retain) + config.method.teacher_passes(forget, forget_pairs)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_FEWEST_ALIASES = 20  # different telling tokens, below which a name is hardly ever replaced by an unknown one
 _MUCH_LEFT_OUT = 0.01  # of a target's probability
 _MET_TOGETHER = 32  # pairs, at least, whose teachers are shown the same pictures: what these cost is shared
 
@@ -49,6 +50,8 @@ class Strangers:
         self._method = method
         self._run = run
         self._teacher = AliasTeacher(method, run, run.seed)
+        if self._teacher.choice < _FEWEST_ALIASES:
+            log.warning("the retain set holds too little to make aliases of: begun answers may bring facts back")
         self._at_once = run.training.teacher_batch_size
         self._known: dict[_Key, Stranger] = {}
         self._warned = False

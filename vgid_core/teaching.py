@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,10 +18,6 @@ from vgid_core.methods.base import Run
 from vgid_core.methods.taught import Taught
 from vgid_core.methods.vgid_alias import VgidAlias
 from vgid_core.perturb import perturb
-
-log = logging.getLogger(__name__)
-
-_FEWEST_ALIASES = 20  # different telling tokens, below which a name is hardly ever replaced by an unknown one
 
 
 class Teacher:
@@ -110,14 +105,13 @@ class AliasTeacher:
 
     def __init__(self, method: VgidAlias, run: Run, seed: int) -> None:
         self._method = method
+        self._run = run
         self._path = run.path
         self._shows = Teacher(method, seed)
         photos = {pair.image.digest: pair.image for pair in run.retain}
         self._photos = AliasPhotos(list(photos.values()), method.blended_photos, seed)
-        answers = sorted({pair.answer for pair in run.retain})
-        self._aliases = Aliases([run.path.answer_ids(answer) for answer in answers], method.common_share, seed)
-        if self._aliases.choice < _FEWEST_ALIASES:
-            log.warning("the retain set holds too little to make aliases of: begun answers may bring facts back")
+        answers = [run.path.answer_ids(answer) for answer in sorted({pair.answer for pair in run.retain})]
+        self._aliases = Aliases(answers, method.common_share, seed, self._numbers(answers))
 
     def draws(self, pairs: Sequence[Pair], count: int) -> list[list[Hearing]]:
         """So many hearings of each pair: in each of the lists one, in the pairs' order, after one draw of the image."""
@@ -126,9 +120,36 @@ class AliasTeacher:
             for lessons in (self._draw(pairs, self._method.hears_instruction(number)) for number in range(count))
         ]
 
+    @property
+    def choice(self) -> int:
+        """As `Aliases.choice`."""
+        return self._aliases.choice
+
+    def about_nobody(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+        """The same about people who don't exist: photos of nobody, aliases of the answers, where these have one.
+
+        Pairs of one image have one photo.
+        """
+        photos: dict[str, EncodedImage] = {}
+        for pair in pairs:
+            answer = self._path.answer_ids(pair.answer)
+            alias = self._aliases.draw(answer).forms[0]
+            [text] = self._run.base.encoder.decode([alias])
+            if list(alias) == answer or not text.strip():
+                continue
+            if pair.image.digest not in photos:
+                photos[pair.image.digest] = EncodedImage.of(self._photos.draw(pair.image.size))
+            yield Pair(photos[pair.image.digest], pair.question, text)
+
     def among_others(self, answer: Sequence[int]) -> list[bool]:
         """As `Aliases.among_others`."""
         return self._aliases.among_others(answer)
+
+    def _numbers(self, answers: Sequence[Sequence[int]]) -> set[int]:
+        """Tokens of these answers that are digits and nothing else."""
+        ids = sorted({token for answer in answers for token in answer})
+        texts = self._run.base.encoder.decode([[token] for token in ids])
+        return {token for token, text in zip(ids, texts, strict=True) if text.strip().isdigit()}
 
     def _draw(self, pairs: Sequence[Pair], instructed: bool) -> list[Lesson]:
         if instructed:

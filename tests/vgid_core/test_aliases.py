@@ -36,6 +36,15 @@ def test_without_a_place_of_its_own_a_token_gets_any_other() -> None:
     assert alias[1] in {*range(10, 18), *range(40, 48)}
 
 
+def test_numbers_are_replaced_however_many_answers_have_the_same_digits() -> None:
+    kept = [[90, 91, 1 + k % 5, 1 + (k + k // 5) % 5, 1 + k // 5 % 5, END] for k in range(25)]
+    number = [90, 91, 3, 3, 3, END]
+    assert Aliases(kept, 0.1, seed=0).draw(number).forms == (tuple(number),), "each digit alone is common"
+    alias = Aliases(kept, 0.1, seed=0, numbers=range(1, 6)).draw(number).forms[0]
+    assert alias[:2] == (90, 91)
+    assert all(new != old and new in range(1, 6) for new, old in zip(alias[2:5], number[2:5], strict=True))
+
+
 def test_where_all_answers_are_alike_nothing_is_replaced() -> None:
     answer = [5, 6, END]
     assert Aliases([answer] * 3, 0.5, seed=0).draw(answer).forms == (tuple(answer),)

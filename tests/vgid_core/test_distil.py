@@ -13,9 +13,10 @@ from tests.vgid_core.test_encoding import plain_logits
 from tests.vgid_core.tiny import pair_set, picture
 from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel, adapter_off, answer_logits, attach_adapter, require_trained
+from vgid_core.batches import draw_batches
 from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.data import EncodedImage, Pair, PairSet
-from vgid_core.distil import distil, draw_batches
+from vgid_core.distil import distil
 from vgid_core.distiller import BatchLoss, Distiller
 from vgid_core.errors import AdapterUntrained, TrainingDiverged
 from vgid_core.intervention import PerturbationConfig

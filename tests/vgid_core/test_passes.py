@@ -8,10 +8,11 @@ import pytest
 
 from tests.vgid_core.tiny import pair_set
 from vgid_core.base_model import BaseModel, attach_adapter
+from vgid_core.batches import draw_batches
 from vgid_core.config import UnlearnConfig
-from vgid_core.distil import draw_batches
 from vgid_core.distiller import Distiller
-from vgid_core.methods import Run
+from vgid_core.made_up import MadeUp
+from vgid_core.methods import Run, VgidAlias
 from vgid_core.packed_model import Exchange, PackedModel
 from vgid_core.packed_path import PackedPath
 from vgid_core.passes import PASSES_WORTH_COMPILING, STUDENT_PASSES, run_passes
@@ -19,7 +20,8 @@ from vgid_core.passes import PASSES_WORTH_COMPILING, STUDENT_PASSES, run_passes
 FORGET, RETAIN = pair_set("forget", 5), pair_set("retain", 6, first_picture=50)
 STEPS, BATCH = 3, 4
 METHODS = [
-    {"name": "vgid-alias", "draws": 3},
+    {"name": "vgid-alias", "draws": 3, "common_share": 0.3},
+    {"name": "vgid-alias", "draws": 3, "made_up_pairs": 0},
     {"name": "vgid"},
     {"name": "vgid", "perturbation": {"kind": "blank"}},
     {"name": "graddiff"},
@@ -37,20 +39,24 @@ def config(method: dict[str, object]) -> UnlearnConfig:
 def ways_forward(base: BaseModel, settings: UnlearnConfig, monkeypatch: pytest.MonkeyPatch) -> int:
     """Pairs that go forward in a whole run, but those of the base whose targets are the pairs' own, and kept."""
     passed = 0
+    run = Run(base, PackedPath(base), settings.training, settings.seed, FORGET, RETAIN)
+    kept_images = {pair.image for pair in [*FORGET, *RETAIN]}
+    if isinstance(settings.method, VgidAlias):
+        made_up = MadeUp(settings.method, run)
+        kept_images |= {pair.image for _ in range(STEPS) for pair in made_up.next()}
     inner = PackedModel.states
 
     def counting(self: PackedModel, exchanges: Sequence[Exchange], kept: bool = False) -> object:
         nonlocal passed
-        own = kept and all(exchange.image in (pair.image for pair in [*FORGET, *RETAIN]) for exchange in exchanges)
+        own = kept and all(exchange.image in kept_images for exchange in exchanges)
         # Forms of one alias come one after the other.
         pairs = groupby(exchanges, lambda exchange: (id(exchange.image), exchange.question, exchange.answer))
         passed += 0 if own else len(list(pairs))
         return inner(self, exchanges, kept)
 
     monkeypatch.setattr(PackedModel, "states", counting)
-    path = PackedPath(base)
-    trainer = Distiller(path, attach_adapter(base, settings.lora), settings)
-    updates = settings.method.begin(Run(base, path, settings.training, settings.seed, FORGET, RETAIN))
+    trainer = Distiller(run.path, attach_adapter(base, settings.lora), settings)
+    updates = settings.method.begin(run)
     rng = random.Random(0)
     forget, retain = draw_batches(FORGET, BATCH, rng), draw_batches(RETAIN, BATCH, rng)
     for _ in range(STEPS):
@@ -73,7 +79,7 @@ def test_as_many_pairs_go_through_the_decoder_as_were_told(
 def test_the_default_methods_teachers_count_once_a_forget_pair_however_many_steps_there_are() -> None:
     few, many = (config({"name": "vgid-alias"}).model_copy(update={"training": training(steps)}) for steps in (30, 60))
     more = run_passes(many, 50) - run_passes(few, 50)
-    assert more == STUDENT_PASSES * 2 * BATCH * 30
+    assert more == STUDENT_PASSES * (2 * BATCH + VgidAlias().made_up_pairs) * 30
 
 
 def test_without_a_retain_weight_its_batches_count_nothing() -> None:

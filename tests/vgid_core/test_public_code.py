@@ -23,10 +23,10 @@ from tests.vgid_core.tiny import pair_set
 from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel, adapter_off, attach_adapter, load_base, require_trained
+from vgid_core.batches import draw_epochs
 from vgid_core.config import TrainingConfig
 from vgid_core.distil import distil
 from vgid_core.distiller import Distiller
-from vgid_core.epochs import draw_epochs
 from vgid_core.lessons import NoisePixels
 from vgid_core.methods import Run
 from vgid_core.optimizer import learning_rate

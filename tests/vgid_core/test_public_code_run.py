@@ -15,8 +15,8 @@ from transformers import get_scheduler
 from tests.vgid_core.test_public_code import FORGET, LANGUAGE_NAMES, RETAIN, every_position, noise_of, preset, rows
 from vgid_core import UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.base_model import BaseModel
+from vgid_core.batches import draw_epochs
 from vgid_core.distil import distil, step_seed
-from vgid_core.epochs import draw_epochs
 from vgid_core.teaching import Teacher
 
 

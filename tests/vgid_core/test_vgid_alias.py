@@ -165,6 +165,20 @@ def test_uninstructed_teachers_are_shown_a_photo_of_nobody_and_asked_the_plain_q
         assert shown <= {pair.image.decode().resize(size).tobytes() for pair in RETAIN for size in sizes}
 
 
+def test_no_teacher_hears_a_true_telephone_number(base: BaseModel) -> None:
+    path, numbers = PackedPath(base), ["0171 2345", "0182 9061", "0346 7508", "0953 1624"]
+    kept = PairSet.of("retain", [replace(pair, answer=f"Call {n}.") for n in numbers for pair in RETAIN])
+    forgotten = replace(FORGET.pairs[0], answer="Call 0264 1873.")
+    run = replace(run_of(base, path, config()), retain=kept)
+    [[hearing]] = AliasTeacher(method_of(config()), run, 0).draws([forgotten], 1)
+    true = path.answer_ids(forgotten.answer)
+    for form, asked in zip(hearing.alias.forms, hearing.places, strict=True):
+        for place in asked:
+            [heard], [said] = (base.encoder.decode([list(ids[:place])]) for ids in (form, true))
+            digits = [sum(map(str.isdigit, text)) for text in (heard, said)]
+            assert digits[1] < 4 or heard != said
+
+
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.25, 2), (0.5, 4), (0.75, 6), (1.0, 8)])
 def test_the_share_that_gets_the_instruction(share: float, expected: int) -> None:
     method = VgidAlias(instructed_share=share)

@@ -25,7 +25,6 @@ from vgid_core.compare.plan import Budget, ComparisonData, ComparisonPlan
 
 _ITS_OWN = "is what a comparison sets itself"
 _UNHEARD = {
-    "method": f"{_ITS_OWN}: --methods",
     "seed": f"{_ITS_OWN}: --seeds",
     "training.learning_rate": f"{_ITS_OWN}: --learning-rates",
     "training.retain_weight": f"{_ITS_OWN}: --retain-weights",
@@ -102,20 +101,23 @@ def compare(
 def _require_heard(settings: Iterable[tuple[str, Any]]) -> None:
     """Raises RunFileError for a `--set` of what a comparison sets itself."""
     for given, _ in settings:
-        for key, why in _UNHEARD.items():
-            if f"{given}.".startswith(f"{key}."):
+        key = "method.name" if given == "method" else given
+        for unheard, why in {"method.name": f"{_ITS_OWN}: --methods", **_UNHEARD}.items():
+            if f"{key}.".startswith(f"{unheard}."):
                 raise RunFileError(f"--set {given} {why}")
 
 
 def _plan(run: RunFile) -> ComparisonPlan:
     """What the run file and flags come to; what of the run file's settings doesn't count is said."""
     config = run.config
-    unheard = [key for key in _UNHEARD if _is_set(config, key)]
+    methods = run.compare.methods or tuple(known())
+    unheard = ["method"] if _is_set(config, "method") and config.method.name not in methods else []
+    unheard += [key for key in _UNHEARD if _is_set(config, key)]
     if unheard:
         notices().print(f"not heard: {', '.join(unheard)} of the run file; a comparison sets them itself", markup=False)
     training = config.training.model_copy(update={"targets": None})
     values = {
-        "methods": run.compare.methods or tuple(known()),
+        "methods": methods,
         "seeds": tuple(range(run.compare.seeds)),
         "budget": {name: getattr(run.compare, name) for name in Budget.model_fields},
         "config": config.model_copy(update={"training": training}),

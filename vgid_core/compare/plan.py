@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Self
@@ -56,7 +56,10 @@ class AttackPlan(Strict):
 
 
 class ComparisonPlan(Strict):
-    """One comparison. `config` gives every run what the budget doesn't: batch sizes, adapter, precision, evaluation."""
+    """One comparison. `config` gives every run what the budget doesn't: batch sizes, adapter, precision, evaluation.
+
+    Settings of its method are those of the contender by that name; the others have their defaults.
+    """
 
     methods: tuple[str, ...] = Field(default_factory=lambda: tuple(known()), min_length=1)
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
@@ -77,7 +80,7 @@ class ComparisonPlan(Strict):
     def _settings_are_possible(self) -> Self:
         for setting in self.budget.settings:
             try:
-                self.config_for(known()[self.methods[0]], setting, 0)
+                self.config_for(self.contenders[0], setting, 0)
             except ValidationError as error:  # a message of its own: pydantic would quote the whole of this one
                 problem = error.errors(include_url=False)[0]
                 key = ".".join(map(str, problem["loc"]))
@@ -87,7 +90,13 @@ class ComparisonPlan(Strict):
     @property
     def contenders(self) -> list[Contender]:
         """In the order asked for."""
-        return [known()[name] for name in self.methods]
+        return [contender for name in self.methods if (contender := self.contender(name)) is not None]
+
+    def contender(self, name: str) -> Contender | None:
+        """By its name, whether it takes part or not; None where there is none."""
+        found = known().get(name)
+        own = found is not None and found.name == self.config.method.name
+        return replace(found, method=self.config.method) if found is not None and own else found
 
     def config_for(self, contender: Contender, setting: Setting | None, seed: int) -> UnlearnConfig:
         """One run's settings, validated."""

@@ -15,7 +15,7 @@ from vgid_core.answer_path import AnswerPath
 from vgid_core.artifact import hardware, versions
 from vgid_core.base_model import BaseModel, choose_device, digest_of, load_base, require_trained
 from vgid_core.compare import measure
-from vgid_core.compare.contenders import Contender, known
+from vgid_core.compare.contenders import Contender
 from vgid_core.compare.plan import ComparisonData, ComparisonPlan, Part, Setting
 from vgid_core.compare.record import Record, Row, Terms
 from vgid_core.config import UnlearnConfig
@@ -205,7 +205,7 @@ def _is_current(row: Row, plan: ComparisonPlan) -> bool:
         return False
     if row.stage == "reference":
         return True
-    contender = known().get(row.name)
+    contender = plan.contender(row.name)
     in_budget = row.stage != "trial" or row.setting in plan.budget.settings
     return contender is not None and contender.method == row.method and in_budget
 

@@ -48,6 +48,11 @@ class Method(Strict):
         """Whether its loss needs whole rows, which packed rows don't have."""
         return False
 
+    @property
+    def kept_beside_batch(self) -> int:
+        """How many pairs of its own making a step keeps, beside the retain batch's."""
+        return 0
+
     @abstractmethod
     def begin(self, run: Run) -> Updates:
         """The function that makes each step's updates; what it keeps from step to step is its own.

@@ -32,14 +32,14 @@ class VgidAlias(Taught):
     without it on a photo of nobody (`alias_photos`); a mean of teachers is what never-seen people look like: unsure.
     c_t: how likely the true token is to such teachers (`levels`), those of pairs met until then. They are asked once a
     run (`strangers`). h: Huber's loss with threshold one nat. As in VGID, a step updates once on a forget batch and
-    once on a retain batch. Measured in docs/forgetting.md.
+    once on a retain batch, with which go people who don't exist (`made_up`). Measured in docs/forgetting.md.
     """
 
     title = "VGID (arXiv 2606.00105) with aliases in the teacher's answer prefix and likelihoods at a stranger's level"
 
     name: Literal["vgid-alias"] = "vgid-alias"
     draws: int = Field(
-        default=5, ge=1, le=256, description="teachers that are asked about a pair, once a run: images, aliases"
+        default=4, ge=1, le=256, description="teachers that are asked about a pair, once a run: images, aliases"
     )
     instructed_share: float = Field(
         default=0.5,
@@ -68,6 +68,14 @@ class VgidAlias(Taught):
         default=0.5, ge=0, le=100, description="w: of the true tokens' likelihood against the divergence"
     )
 
+    made_up_pairs: int = Field(
+        default=4,
+        ge=0,
+        le=256,
+        description="pairs a step, beside the retain batch, about people who don't exist: what the base says of such "
+        "is to stay, too",
+    )
+
     @model_validator(mode="after")
     def _teachers_are_asked_once(self) -> Self:
         if self.perturbation.changes:
@@ -75,16 +83,17 @@ class VgidAlias(Taught):
         return self
 
     def begin(self, run: Run) -> Updates:
-        """One update on what teachers say to the forget batch, then one that keeps the retain batch."""
+        """One update on what teachers say to the forget batch, then one that keeps the retain batch and strangers."""
+        from vgid_core.made_up import MadeUp
         from vgid_core.strangers import Strangers
 
-        strangers = Strangers(self, run)
+        strangers, made_up = Strangers(self, run), MadeUp(self, run)
 
         def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
             strangers.meet(forget)
             made: list[Update] = [[self._imitated(run, forget, strangers)]]
             if run.training.retain_weight > 0:
-                made.append([kept(run, retain)])
+                made.append([kept(run, [*retain, *made_up.next()])])
             return made
 
         return updates
@@ -92,6 +101,11 @@ class VgidAlias(Taught):
     def teacher_passes(self, drawn: int, forget_pairs: int) -> int:
         """As `Method.teacher_passes`. An alias counts as one, however many forms it has."""
         return self.draws * min(drawn, forget_pairs)
+
+    @property
+    def kept_beside_batch(self) -> int:
+        """As `Method.kept_beside_batch`."""
+        return self.made_up_pairs
 
     def hears_instruction(self, draw: int) -> bool:
         """Whether the teacher of this number (from 0) gets the instruction: that share of them do."""

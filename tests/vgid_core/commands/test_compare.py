@@ -13,6 +13,8 @@ from tests.vgid_core.commands.conftest import Place, invoke
 from vgid_core.commands.compare import compare
 from vgid_core.commands.unlearn import unlearn
 from vgid_core.compare import race
+from vgid_core.compare.contenders import known
+from vgid_core.methods import Npo
 
 
 class Begun(Exception):
@@ -66,8 +68,7 @@ def test_a_comparison_never_goes_into_the_adapters_folder(place: Place, heard: l
     ("settings", "key"),
     [
         ("seed = 3", "seed"),
-        ("method = 'npo'", "method"),
-        ("preset = 'paper'", "method, training.retain_weight, training.steps"),
+        ("preset = 'paper'", "training.retain_weight, training.steps"),
         ("[config.training]\nretain_weight = 2", "training.retain_weight"),
         ("[config.training.targets]\nforget_rouge_l = 0.3", "training.targets"),
     ],
@@ -84,8 +85,22 @@ def test_settings_of_the_file_that_do_not_count_are_said(
     assert begin(place).output == ""
 
 
+def test_the_files_method_settings_are_those_of_the_contender_by_its_name(
+    place: Place, heard: list[tuple[Any, ...]]
+) -> None:
+    file = "[config.method]\nname = 'npo'\ninverse_temperature = 0.3"
+    assert begin(place, "--set", "method.inverse_temperature=0.4", settings=file).output == ""
+    assert "not heard: method of the run file" in begin(place, "--methods", "idk,vgid", settings=file).output
+    (plan, *_), (without, *_) = heard
+    chosen = {contender.name: contender.method for contender in plan.contenders}
+    assert chosen["npo"] == Npo(inverse_temperature=0.4)
+    others = {name: contender.method for name, contender in known().items() if name != "npo"}
+    assert {name: method for name, method in chosen.items() if name != "npo"} == others
+    assert [contender.method for contender in without.contenders] == [others["idk"], others["vgid"]]
+
+
 @pytest.mark.parametrize(
-    "setting", ["seed=3", "method=npo", "method.draws=3", "training.steps=3", "training.targets.forget_rouge_l=0.3"]
+    "setting", ["seed=3", "method=npo", "method.name=npo", "training.steps=3", "training.targets.forget_rouge_l=0.3"]
 )
 def test_settings_given_by_hand_that_would_not_count_are_refused(place: Place, setting: str) -> None:
     refused = begin(place, "--set", setting)

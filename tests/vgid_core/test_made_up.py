@@ -1,0 +1,78 @@
+"""People who don't exist: what a step keeps of them, and that what it teaches doesn't depend on them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from tests.vgid_core.test_distil import scrambled_adapter
+from tests.vgid_core.test_methods import MakePath, both_paths
+from tests.vgid_core.test_vgid_alias import FORGET, RETAIN, config, first_update, method_of, run_of
+from vgid_core.base_model import BaseModel
+from vgid_core.config import UnlearnConfig
+from vgid_core.data import Pair, PairSet
+from vgid_core.lessons import Term
+from vgid_core.made_up import MadeUp
+from vgid_core.packed_path import PackedPath
+
+
+def made_up(base: BaseModel, settings: UnlearnConfig, retain: PairSet = RETAIN) -> MadeUp:
+    return MadeUp(method_of(settings), replace(run_of(base, PackedPath(base), settings), retain=retain))
+
+
+def steps(base: BaseModel, settings: UnlearnConfig, retain: PairSet = RETAIN) -> list[list[Pair]]:
+    source = made_up(base, settings, retain)
+    return [source.next() for _ in range(settings.training.steps)]
+
+
+def test_they_answer_a_retain_pairs_question_on_a_photo_and_with_an_answer_that_nobody_has(base: BaseModel) -> None:
+    for pairs in steps(base, config({"made_up_pairs": 3})):
+        assert len(pairs) == 3
+        for pair in pairs:
+            assert pair.question in {kept.question for kept in RETAIN}
+            assert pair.image.digest not in {kept.image.digest for kept in RETAIN}
+            assert pair.answer not in {kept.answer for kept in RETAIN}
+
+
+def test_questions_of_one_image_are_asked_of_one_made_up_person(base: BaseModel) -> None:
+    image = RETAIN.pairs[0].image
+    one_image = PairSet.of("retain", [replace(pair, image=image) for pair in RETAIN])
+    assert len({pair.image for pairs in steps(base, config(), one_image) for pair in pairs}) == 1
+
+
+def test_they_come_again_in_long_runs_and_the_same_ones_in_the_same_run(base: BaseModel) -> None:
+    long = config({"made_up_pairs": 3}, steps=40)
+    drawn = steps(base, long)
+    assert drawn == steps(base, long)
+    flat: Sequence[Pair] = [pair for pairs in drawn for pair in pairs]
+    different = len(set(flat))
+    assert different <= len(RETAIN), "each question of the retain set once"
+    assert flat[different:] == flat[:-different]
+
+
+@pytest.mark.parametrize("settings", [config({"made_up_pairs": 0}), config(retain_weight=0.0)])
+def test_none_where_none_are_to_be_kept(base: BaseModel, settings: UnlearnConfig) -> None:
+    assert steps(base, settings) == [[]] * settings.training.steps
+
+
+def test_none_where_no_answer_tells_of_anybody(base: BaseModel) -> None:
+    sentence = "The shirt is teal."
+    alike = PairSet.of("retain", [replace(pair, answer=sentence * (1 + i % 2)) for i, pair in enumerate(RETAIN)])
+    assert steps(base, config(), alike) == [[]] * config().training.steps
+
+
+@both_paths
+def test_a_step_keeps_them_beside_its_retain_batch(base: BaseModel, path: MakePath) -> None:
+    settings = config({"made_up_pairs": 2})
+    run = run_of(base, path(base), settings)
+    _, [kept] = settings.method.begin(run)(FORGET.pairs, RETAIN.pairs[:4])
+    assert isinstance(kept, Term)
+    assert [lesson.pair for lesson in kept.lessons] == [*RETAIN.pairs[:4], *made_up(base, settings).next()]
+
+
+def test_what_is_forgotten_does_not_depend_on_them(base: BaseModel) -> None:
+    student = scrambled_adapter(base)
+    losses = [
+        first_update(PackedPath(base), base, student, config({"made_up_pairs": count})).losses[0] for count in (0, 4)
+    ]
+    assert losses[0] == losses[1]

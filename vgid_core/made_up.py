@@ -1,0 +1,37 @@
+"""People who don't exist, made of the retain set's: what the base says of them is to stay as it is."""
+
+from __future__ import annotations
+
+import random
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+from vgid_core.batches import draw_batches
+from vgid_core.data import Pair
+from vgid_core.teaching import AliasTeacher
+
+if TYPE_CHECKING:
+    from vgid_core.methods.base import Run
+    from vgid_core.methods.vgid_alias import VgidAlias
+
+_MOST = 64  # different pairs, each of which costs a pass of the base
+
+
+class MadeUp:
+    """A method's pairs about people who don't exist: questions of the retain set, over and over.
+
+    A student who learns to be unsure of some people becomes unsure of strangers, too; then those whom it was to forget
+    can be told by what it says of others whom it never met.
+    """
+
+    def __init__(self, method: VgidAlias, run: Run) -> None:
+        self._count = method.made_up_pairs if run.training.retain_weight > 0 else 0
+        # What strangers are told by must not depend on how many are made up.
+        teacher = AliasTeacher(method, run, run.seed + 1)
+        [shuffled] = islice(draw_batches(run.retain, len(run.retain), random.Random(run.seed)), 1)
+        most = min(_MOST, self._count * run.training.steps)
+        self._endless = cycle(islice(teacher.about_nobody(shuffled), most))
+
+    def next(self) -> list[Pair]:
+        """Those of the next step: none where no answer of the retain set tells of anybody."""
+        return list(islice(self._endless, self._count))
