@@ -142,14 +142,15 @@ def _methods(numbers: Numbers) -> str:
         "## The methods\n",
         f"Defaults of this tree, for a job of {numbers.people_a_run} people. A pass is a pair's way through the",
         "decoder, there or back.\n",
-        "| | steps | forget + retain pairs a step | passes in all | of them teachers', asked before the steps |",
+        "| | steps | forget + kept pairs a step | passes in all | of them teachers', asked before the steps |",
         "|---|--:|--:|--:|--:|",
     ]
     pairs = numbers.people_a_run * numbers.forget_pairs_a_person
     for method in (DEFAULT, PUBLISHED):
         config = settings(method)
         training = config.training
-        batches = f"{training.forget_batch_size} + {training.retain_batch_size}"
+        kept = training.retain_batch_size + config.method.kept_beside_batch
+        batches = f"{training.forget_batch_size} + {kept}"
         passes = f"{run_passes(config, pairs):,} | {prepared_passes(config, pairs):,}"
         lines.append(f"| {method} | {training.steps} | {batches} | {passes} |")
     return "\n".join(lines) + "\n"

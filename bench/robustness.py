@@ -83,10 +83,10 @@ def main() -> None:
             figures = _summed_up(rows, untrained) | {"config": config}
             # Where a row takes minutes, what is there must outlast a bench that is cut short.
             unfinished = save(f"{_name(arguments)}_unfinished", figures, seed=seeds, runs=len(rows))
-    unfinished.unlink()
     summary = figures["summary"]
     _print_summary(summary, figures["base"], figures["twin"])
     print("written:", save(_name(arguments), figures, seed=seeds, runs=len(rows)))
+    unfinished.unlink()
     missed = [
         f"{key} {summary[key]['median']:.3f} > {bar}" for key, bar in BARS.items() if summary[key]["median"] > bar
     ]

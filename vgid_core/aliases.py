@@ -57,21 +57,24 @@ class Aliases:
         """
         counts = Counter(token for answer in kept for token in set(answer))
         self._common = {token for token, count in counts.items() if count > max(1, common_share * len(kept))}
-        self._common -= set(numbers)
-        self._seen: dict[Place, list[int]] = defaultdict(list)
-        self._anywhere: list[int] = []
+        self._numbers = frozenset(numbers)
+        self._common -= self._numbers
+        # Apart for words and for numbers, which are told by True.
+        self._seen: dict[tuple[Place, bool], list[int]] = defaultdict(list)
+        self._anywhere: dict[bool, list[int]] = {False: [], True: []}
         self._together: set[Tokens] = set()
         for answer in kept:
             for index, (before, run) in self._telling(answer):
-                self._seen[before, run].append(answer[index])
-                self._anywhere.append(answer[index])
+                token = answer[index]
+                self._seen[(before, run), token in self._numbers].append(token)
+                self._anywhere[token in self._numbers].append(token)
                 self._together |= {tuple(answer[index - k : index + 1]) for k in range(1, min(run, _LONGEST - 1) + 1)}
         self._rng = random.Random(seed)
 
     @property
     def choice(self) -> int:
-        """How many different tokens there are to put in a telling one's place."""
-        return len(set(self._anywhere))
+        """How many different tokens there are to put in a telling one's place, where that isn't a number's."""
+        return len(set(self._anywhere[False]))
 
     def among_others(self, answer: Sequence[int]) -> list[bool]:
         """Which of an answer's tokens are among others: telling ones that begin something, or go on as others' do.
@@ -116,8 +119,12 @@ class Aliases:
                 run += 1
 
     def _other_than(self, token: int, place: Place) -> int:
-        """One from the same place, or else from any; the token itself where hardly another is to be drawn."""
-        for others in (self._seen.get(place, []), self._anywhere):
+        """One from the same place, or else from any; the token itself where hardly another is to be drawn.
+
+        A number for a number, and words for words, as long as there are any.
+        """
+        kind = token in self._numbers
+        for others in (self._seen.get((place, kind), []), self._anywhere[kind], self._anywhere[not kind]):
             for _ in range(_TRIES if others else 0):
                 drawn = self._rng.choice(others)
                 if drawn != token:

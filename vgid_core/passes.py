@@ -18,7 +18,8 @@ PASSES_WORTH_COMPILING = 25_000
 def run_passes(config: UnlearnConfig, forget_pairs: int) -> int:
     """The student's in every step, and the teachers' in all: in each step, or once a forget pair before it.
 
-    What the base says to the pairs themselves is computed once for each and kept; that isn't counted.
+    What the base says to the pairs themselves is computed once for each and kept; that isn't counted. Pairs of a
+    method's own making count, also where it finds none to make.
     """
     training = config.training
     forget = training.steps * training.forget_batch_size

@@ -11,13 +11,15 @@ from PIL import Image
 
 from vgid_core.alias_photos import AliasPhotos
 from vgid_core.aliases import Alias, Aliases
-from vgid_core.data import EncodedImage, Pair
+from vgid_core.data import DataError, EncodedImage, Pair
 from vgid_core.intervention import PerturbationConfig
 from vgid_core.lessons import Lesson, NoisePixels, Shown
 from vgid_core.methods.base import Run
 from vgid_core.methods.taught import Taught
 from vgid_core.methods.vgid_alias import VgidAlias
 from vgid_core.perturb import perturb
+
+_LONGEST_SIDE = 1024  # pixels
 
 
 class Teacher:
@@ -133,17 +135,25 @@ class AliasTeacher:
         photos: dict[str, EncodedImage] = {}
         for pair in pairs:
             answer = self._path.answer_ids(pair.answer)
-            alias = self._aliases.draw(answer).forms[0]
+            alias = list(self._aliases.draw(answer).forms[0])
             [text] = self._run.base.encoder.decode([alias])
-            if list(alias) == answer or not text.strip():
+            if alias == answer or not self._can_be_said(text):
                 continue
             if pair.image.digest not in photos:
-                photos[pair.image.digest] = EncodedImage.of(self._photos.draw(pair.image.size))
+                photos[pair.image.digest] = EncodedImage.of(self._photos.draw(_bounded(pair.image.size)))
             yield Pair(photos[pair.image.digest], pair.question, text)
 
     def among_others(self, answer: Sequence[int]) -> list[bool]:
         """As `Aliases.among_others`."""
         return self._aliases.among_others(answer)
+
+    def _can_be_said(self, text: str) -> bool:
+        """Whether tokens put together make a text: parts of characters, or of control tokens, may come together."""
+        try:
+            self._path.answer_ids(text)
+        except DataError:
+            return False
+        return bool(text) and "\N{REPLACEMENT CHARACTER}" not in text
 
     def _numbers(self, answers: Sequence[Sequence[int]]) -> set[int]:
         """Tokens of these answers that are digits and nothing else."""
@@ -159,3 +169,10 @@ class AliasTeacher:
             if pair.image.size not in photos:
                 photos[pair.image.size] = self._photos.draw(pair.image.size)
         return [Lesson(pair, photos[pair.image.size], pair.question) for pair in pairs]
+
+
+def _bounded(size: tuple[int, int]) -> tuple[int, int]:
+    """The same shape, at most _LONGEST_SIDE long: such pictures are held in memory, dozens of them."""
+    scale = min(1.0, _LONGEST_SIDE / max(size))
+    width, height = (max(1, round(side * scale)) for side in size)
+    return width, height

@@ -45,6 +45,14 @@ def test_numbers_are_replaced_however_many_answers_have_the_same_digits() -> Non
     assert all(new != old and new in range(1, 6) for new, old in zip(alias[2:5], number[2:5], strict=True))
 
 
+def test_a_number_is_replaced_by_another_one_where_its_place_always_has_the_same() -> None:
+    born = [[10 + k, 20 + k, 90, 1, 2 + k % 5, END] for k in range(40)]
+    aliases = Aliases(born, 0.2, seed=0, numbers=range(1, 7))
+    drawn = [aliases.draw([70, 71, 90, 1, 3, END]).forms[0] for _ in range(50)]
+    assert all(alias[3] in range(2, 7) and alias[4] in (2, 4, 5, 6) for alias in drawn)
+    assert all(alias[0] in range(10, 50) for alias in drawn)
+
+
 def test_where_all_answers_are_alike_nothing_is_replaced() -> None:
     answer = [5, 6, END]
     assert Aliases([answer] * 3, 0.5, seed=0).draw(answer).forms == (tuple(answer),)

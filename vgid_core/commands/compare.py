@@ -111,10 +111,11 @@ def _plan(run: RunFile) -> ComparisonPlan:
     """What the run file and flags come to; what of the run file's settings doesn't count is said."""
     config = run.config
     methods = run.compare.methods or tuple(known())
-    unheard = ["method"] if _is_set(config, "method") and config.method.name not in methods else []
-    unheard += [key for key in _UNHEARD if _is_set(config, key)]
+    unheard = [key for key in _UNHEARD if _is_set(config, key)]
     if unheard:
         notices().print(f"not heard: {', '.join(unheard)} of the run file; a comparison sets them itself", markup=False)
+    if _is_set(config, "method") and config.method.name not in methods:
+        notices().print(f"not heard: settings of {config.method.name}, which takes no part", markup=False)
     training = config.training.model_copy(update={"targets": None})
     values = {
         "methods": methods,

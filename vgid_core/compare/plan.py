@@ -31,7 +31,7 @@ class Setting(Strict):
 
 
 class Budget(Strict):
-    """The trials that every trained method gets, all of them: a grid. Whatever else it knows keeps its default."""
+    """The trials that every trained method gets, all of them: a grid. Whatever else it knows isn't tuned."""
 
     learning_rates: tuple[float, ...] = Field(
         default=(1e-4, 3e-4, 1e-3), min_length=1, description="tried for every method"
@@ -67,6 +67,13 @@ class ComparisonPlan(Strict):
     budget: Budget = Budget()
     attacks: AttackPlan = AttackPlan()
     config: UnlearnConfig = UnlearnConfig()
+
+    @field_validator("config")
+    @classmethod
+    def _nothing_secret(cls, config: UnlearnConfig) -> UnlearnConfig:
+        if getattr(config.method, "subject_name", None) is not None:
+            raise ValueError("a comparison writes down what each row was run with, but a subject's name nowhere")
+        return config
 
     @field_validator("methods")
     @classmethod

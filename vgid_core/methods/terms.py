@@ -41,11 +41,16 @@ def kept(run: Run, retain: Sequence[Pair]) -> Term:
 
 def kept_lessons(run: Run, retain: Sequence[Pair]) -> list[Lesson]:
     """Of a retain batch, to whose pairs the base's own answers are the targets: those of coming steps are kept, too."""
-    at_once = run.training.teacher_batch_size
-    for start in range(0, len(run.coming), at_once):
-        run.path.keep(lessons_of(run.coming[start : start + at_once]))
+    keep(run, run.coming)
     run.coming.clear()
     return lessons_of(retain)
+
+
+def keep(run: Run, pairs: Sequence[Pair]) -> None:
+    """Has the path compute what the base says to pairs that are to be kept, as many together as memory is meant for."""
+    at_once = run.training.teacher_batch_size
+    for start in range(0, len(pairs), at_once):
+        run.path.keep(lessons_of(pairs[start : start + at_once]))
 
 
 def joint(run: Run, forget: Term, retain: Term) -> list[Update]:

@@ -55,7 +55,8 @@ class VgidAlias(Taught):
         default=0.05,
         gt=0,
         le=1,
-        description="a token that more than this share of the retain set's answers holds tells of nobody, and stays",
+        description="a token that more than this share of the retain set's answers holds tells of nobody, and stays; a "
+        "number never does",
     )
     level_exponent: float = Field(
         default=1.0,
@@ -71,7 +72,7 @@ class VgidAlias(Taught):
     made_up_pairs: int = Field(
         default=4,
         ge=0,
-        le=256,
+        le=64,
         description="pairs a step, beside the retain batch, about people who don't exist: what the base says of such "
         "is to stay, too",
     )
@@ -83,7 +84,7 @@ class VgidAlias(Taught):
         return self
 
     def begin(self, run: Run) -> Updates:
-        """One update on what teachers say to the forget batch, then one that keeps the retain batch and strangers."""
+        """One update on what teachers say to the forget batch, then one that keeps the retain batch and the made-up."""
         from vgid_core.made_up import MadeUp
         from vgid_core.strangers import Strangers
 

@@ -90,13 +90,22 @@ def test_the_files_method_settings_are_those_of_the_contender_by_its_name(
 ) -> None:
     file = "[config.method]\nname = 'npo'\ninverse_temperature = 0.3"
     assert begin(place, "--set", "method.inverse_temperature=0.4", settings=file).output == ""
-    assert "not heard: method of the run file" in begin(place, "--methods", "idk,vgid", settings=file).output
+    assert "settings of npo, which takes no part" in begin(place, "--methods", "idk,vgid", settings=file).output
     (plan, *_), (without, *_) = heard
     chosen = {contender.name: contender.method for contender in plan.contenders}
     assert chosen["npo"] == Npo(inverse_temperature=0.4)
     others = {name: contender.method for name, contender in known().items() if name != "npo"}
     assert {name: method for name, method in chosen.items() if name != "npo"} == others
     assert [contender.method for contender in without.contenders] == [others["idk"], others["vgid"]]
+
+
+def test_a_subjects_name_is_refused_since_rows_are_written_down(place: Place, heard: list[tuple[Any, ...]]) -> None:
+    file = "[config.method]\nname = 'vgid'\ninstruction = 'Forget {name}.'\nsubject_name = 'Ida Falk'"
+    refused = begin(place, settings=file)
+    assert refused.exit_code == 2
+    assert "a subject's name nowhere" in refused.output.replace("\n", " ")
+    assert "Falk" not in refused.output
+    assert heard == []
 
 
 @pytest.mark.parametrize(
