@@ -75,8 +75,10 @@ def main() -> None:
     work = [(model, tuple(forgotten), seed, arguments.method) for forgotten in sets for seed in seeds]
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
-        untrained = list(pool.map(_untrained, [model] * len(sets), map(tuple, sets)))
-        for row in pool.map(_trained, *zip(*work, strict=True)):
+        asked = pool.map(_untrained, [model] * len(sets), map(tuple, sets))
+        trained = pool.map(_trained, *zip(*work, strict=True))
+        untrained = list(asked)  # meanwhile the first are trained
+        for row in trained:
             base, beside = untrained[sets.index(range(row["forgotten"][0], row["forgotten"][-1] + 1))]
             rows.append(row | {"figures": _beside(row["figures"], base, _mean(beside))})
             _print_row(rows[-1])
