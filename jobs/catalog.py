@@ -53,7 +53,7 @@ class _ModelTable(_Strict):
     @field_validator("config")
     @classmethod
     def _names_nobody(cls, value: UnlearnConfig) -> UnlearnConfig:
-        if getattr(value.method, "subject_name", None) is not None:
+        if value.names_somebody:
             raise ValueError("method.subject_name is one person's: a model's settings are for every request")
         return value
 

@@ -142,6 +142,11 @@ class UnlearnConfig(Strict):
         """The preset of that name with these changes, validated. Raises ValidationError, also for an unknown name."""
         return cls.model_validate({"preset": name, **changes})
 
+    @property
+    def names_somebody(self) -> bool:
+        """Whether it holds the name of whom it is to forget: then it is for one request alone, and written nowhere."""
+        return getattr(self.method, "subject_name", None) is not None
+
     def for_sets(self, forget_pairs: int, retain_pairs: int) -> Self:
         """These settings with no more steps than their epochs have on sets of these sizes."""
         training = self.training

@@ -71,7 +71,7 @@ class ComparisonPlan(Strict):
     @field_validator("config")
     @classmethod
     def _nothing_secret(cls, config: UnlearnConfig) -> UnlearnConfig:
-        if getattr(config.method, "subject_name", None) is not None:
+        if config.names_somebody:
             raise ValueError("a comparison writes down what each row was run with, but a subject's name nowhere")
         return config
 

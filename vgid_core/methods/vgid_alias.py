@@ -68,7 +68,6 @@ class VgidAlias(Taught):
     likelihood_weight: float = Field(
         default=0.5, ge=0, le=100, description="w: of the true tokens' likelihood against the divergence"
     )
-
     made_up_pairs: int = Field(
         default=4,
         ge=0,
