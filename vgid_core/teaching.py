@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,15 +11,13 @@ from PIL import Image
 
 from vgid_core.alias_photos import AliasPhotos
 from vgid_core.aliases import Alias, Aliases
-from vgid_core.data import DataError, EncodedImage, Pair
+from vgid_core.data import EncodedImage, Pair
 from vgid_core.intervention import PerturbationConfig
 from vgid_core.lessons import Lesson, NoisePixels, Shown
 from vgid_core.methods.base import Run
 from vgid_core.methods.taught import Taught
 from vgid_core.methods.vgid_alias import VgidAlias
 from vgid_core.perturb import perturb
-
-_LONGEST_SIDE = 1024  # pixels
 
 
 class Teacher:
@@ -107,13 +105,10 @@ class AliasTeacher:
 
     def __init__(self, method: VgidAlias, run: Run, seed: int) -> None:
         self._method = method
-        self._run = run
         self._path = run.path
         self._shows = Teacher(method, seed)
-        photos = {pair.image.digest: pair.image for pair in run.retain}
-        self._photos = AliasPhotos(list(photos.values()), method.blended_photos, seed)
-        answers = [run.path.answer_ids(answer) for answer in sorted({pair.answer for pair in run.retain})]
-        self._aliases = Aliases(answers, method.common_share, seed, self._numbers(answers))
+        self._photos = photos_of_nobody(method, run, seed)
+        self._aliases = aliases_for(method, run, seed)
 
     def draws(self, pairs: Sequence[Pair], count: int) -> list[list[Hearing]]:
         """So many hearings of each pair: in each of the lists one, in the pairs' order, after one draw of the image."""
@@ -127,39 +122,9 @@ class AliasTeacher:
         """As `Aliases.choice`."""
         return self._aliases.choice
 
-    def about_nobody(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
-        """The same about people who don't exist: photos of nobody, aliases of the answers, where these have one.
-
-        Pairs of one image have one photo.
-        """
-        photos: dict[str, EncodedImage] = {}
-        for pair in pairs:
-            answer = self._path.answer_ids(pair.answer)
-            alias = list(self._aliases.draw(answer).forms[0])
-            [text] = self._run.base.encoder.decode([alias])
-            if alias == answer or not self._can_be_said(text):
-                continue
-            if pair.image.digest not in photos:
-                photos[pair.image.digest] = EncodedImage.of(self._photos.draw(_bounded(pair.image.size)))
-            yield Pair(photos[pair.image.digest], pair.question, text)
-
     def among_others(self, answer: Sequence[int]) -> list[bool]:
         """As `Aliases.among_others`."""
         return self._aliases.among_others(answer)
-
-    def _can_be_said(self, text: str) -> bool:
-        """Whether tokens put together make a text: parts of characters, or of control tokens, may come together."""
-        try:
-            self._path.answer_ids(text)
-        except DataError:
-            return False
-        return bool(text) and "\N{REPLACEMENT CHARACTER}" not in text
-
-    def _numbers(self, answers: Sequence[Sequence[int]]) -> set[int]:
-        """Tokens of these answers that are digits and nothing else."""
-        ids = sorted({token for answer in answers for token in answer})
-        texts = self._run.base.encoder.decode([[token] for token in ids])
-        return {token for token, text in zip(ids, texts, strict=True) if text.strip().isdigit()}
 
     def _draw(self, pairs: Sequence[Pair], instructed: bool) -> list[Lesson]:
         if instructed:
@@ -171,8 +136,16 @@ class AliasTeacher:
         return [Lesson(pair, photos[pair.image.size], pair.question) for pair in pairs]
 
 
-def _bounded(size: tuple[int, int]) -> tuple[int, int]:
-    """The same shape, at most _LONGEST_SIDE long: such pictures are held in memory, dozens of them."""
-    scale = min(1.0, _LONGEST_SIDE / max(size))
-    width, height = (max(1, round(side * scale)) for side in size)
-    return width, height
+def photos_of_nobody(method: VgidAlias, run: Run, seed: int) -> AliasPhotos:
+    """Made of the retain set's."""
+    photos = {pair.image.digest: pair.image for pair in run.retain}
+    return AliasPhotos(list(photos.values()), method.blended_photos, seed)
+
+
+def aliases_for(method: VgidAlias, run: Run, seed: int) -> Aliases:
+    """Made of the retain set's answers; tokens of them that are digits and nothing else are numbers."""
+    answers = [run.path.answer_ids(answer) for answer in sorted({pair.answer for pair in run.retain})]
+    ids = sorted({token for answer in answers for token in answer})
+    texts = run.base.encoder.decode([[token] for token in ids])
+    numbers = {token for token, text in zip(ids, texts, strict=True) if text.strip().isdigit()}
+    return Aliases(answers, method.common_share, seed, numbers)
