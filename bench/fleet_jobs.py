@@ -42,12 +42,12 @@ def job_of(numbers: Numbers, strategy: Strategy, people: int) -> Job:
     """The parts of one job, by the defaults of its method as they are in this tree."""
     published = _run(numbers, PUBLISHED, people)
     if strategy.pair_seconds is not None:
-        training = published.training.steps * published.training.forget_batch_size * strategy.pair_seconds
+        training = _drawn(published, people * numbers.forget_pairs_a_person) * strategy.pair_seconds
         return Job(0.0, training, training * numbers.evaluation_share, numbers.packaging_seconds)
     pairs = people * numbers.forget_pairs_a_person
-    evaluation = numbers.evaluation_share * _seconds(numbers, run_passes(published, pairs))
+    evaluation = numbers.evaluation_share * _seconds(numbers, run_passes(published, pairs, pairs))
     config = _run(numbers, strategy.method, people)
-    passes = run_passes(config, pairs)
+    passes = run_passes(config, pairs, pairs)
     ahead = prepared_passes(config, pairs)
     share = ahead / passes
     training = _seconds(numbers, passes)
@@ -56,14 +56,21 @@ def job_of(numbers: Numbers, strategy: Strategy, people: int) -> Job:
 
 def prepared_passes(config: UnlearnConfig, forget_pairs: int) -> int:
     """Teachers' passes that don't grow with the steps: those once a forget pair."""
-    drawn = config.training.steps * config.training.forget_batch_size
+    drawn = _drawn(config, forget_pairs)
     passes = config.method.teacher_passes(drawn, forget_pairs)
     return passes if config.method.teacher_passes(2 * drawn, forget_pairs) == passes else 0
+
+
+def _drawn(config: UnlearnConfig, forget_pairs: int) -> int:
+    """Forget pairs of all of a run's batches."""
+    return config.training.steps_for(forget_pairs, forget_pairs) * config.training.forget_batch_size
 
 
 def _run(numbers: Numbers, method: str, people: int) -> UnlearnConfig:
     """A method's own settings, with the steps that so many people need."""
     config = settings(method)
+    if config.training.steps is None:
+        return config
     share = max(people, numbers.least_people_a_run) / numbers.people_a_run
     steps = max(1, round(config.training.steps * share))
     return config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})

@@ -147,11 +147,11 @@ def _methods(numbers: Numbers) -> str:
     ]
     pairs = numbers.people_a_run * numbers.forget_pairs_a_person
     for method in (DEFAULT, PUBLISHED):
-        config = settings(method)
+        config = settings(method).for_sets(pairs, pairs)
         training = config.training
         kept = training.retain_batch_size + config.method.kept_beside_batch
         batches = f"{training.forget_batch_size} + {kept}"
-        passes = f"{run_passes(config, pairs):,} | {prepared_passes(config, pairs):,}"
+        passes = f"{run_passes(config, pairs, pairs):,} | {prepared_passes(config, pairs):,}"
         lines.append(f"| {method} | {training.steps} | {batches} | {passes} |")
     return "\n".join(lines) + "\n"
 

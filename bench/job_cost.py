@@ -52,7 +52,7 @@ def main() -> None:
     instruction = words(INSTRUCTION, random.Random(1), shapes.vocabulary)
     config = settings(arguments.method, method={"instruction": instruction}, evaluation={"max_new_tokens": 36})
     found = _job(base, config, shapes)
-    _print(found, config)
+    _print(found)
     name = f"job_cost_{arguments.method}_{arguments.weights}" + ("_tiny" if arguments.tiny else "")
     print(
         "written:",
@@ -88,12 +88,13 @@ def _job(base: BaseModel, config: UnlearnConfig, shapes: Shapes) -> dict[str, An
         "step_seconds": spread(steps),
         "evaluation_share": (seconds["evaluation before"] + seconds["evaluation after"]) / seconds["training"],
         "forget_pairs": len(sets[0]),
+        "steps": len(ended),
         "forget_rouge_l": [metric.value for metric in (before[0], after[0])],
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if base.device.type == "cuda" else 0.0,
     }
 
 
-def _print(found: dict[str, Any], config: UnlearnConfig) -> None:
+def _print(found: dict[str, Any]) -> None:
     table = Table("phase", "seconds")
     for name, value in found["seconds"].items():
         table.add_row(name, f"{value:.1f}")
@@ -102,7 +103,7 @@ def _print(found: dict[str, Any], config: UnlearnConfig) -> None:
             ahead = f"  of it before the losses, {found['forget_pairs']} forget pairs"
             table.add_row(ahead, f"{found['preparation_seconds']:.1f}")
             table.add_row(
-                f"  a step of {config.training.steps}, median",
+                f"  a step of {found['steps']}, median",
                 f"{step['median']:.3f} ({step['min']:.3f}-{step['max']:.3f})",
             )
     table.add_row("evaluation / training", f"{found['evaluation_share']:.0%}")

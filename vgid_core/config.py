@@ -13,6 +13,11 @@ from vgid_core.methods.known import named
 from vgid_core.presets import start_from_preset
 from vgid_core.strict import Strict
 
+_FEWEST_STEPS = 96
+# Of each forget pair, where nobody says how many steps: shown twice, others are harmed (docs/forgetting.md).
+_TIMES_SHOWN = 3
+_MOST_STEPS = 100_000
+
 
 class LoraSettings(Strict):
     """The adapter. `scope` language keeps the vision tower untouched, so that servers such as vLLM can load it.
@@ -59,11 +64,13 @@ class TrainingConfig(Strict):
     fewer batches; its last batch may be smaller.
     """
 
-    steps: int = Field(
-        default=96,
+    steps: int | None = Field(
+        default=None,
         ge=1,
-        le=5000,
-        description="how many; the learning rate's schedule ends with them. At most so many, where `epochs` are given",
+        le=_MOST_STEPS,
+        description="how many; the learning rate's schedule ends with them. At most so many, where `epochs` are given. "
+        f"Left out: what the epochs have, or else as many as show each forget pair {_TIMES_SHOWN} times, at least "
+        f"{_FEWEST_STEPS}",
     )
     epochs: int | None = Field(default=None, ge=1, le=100, description="at most so many passes over the smaller set")
     schedule: Literal["per-step", "per-epoch"] = Field(
@@ -103,6 +110,14 @@ class TrainingConfig(Strict):
     def steps_per_epoch(self, forget_pairs: int, retain_pairs: int) -> int:
         """Batches of the set that has fewer of them, a last, smaller one among them."""
         return min(-(-forget_pairs // self.forget_batch_size), -(-retain_pairs // self.retain_batch_size))
+
+    def steps_for(self, forget_pairs: int, retain_pairs: int) -> int:
+        """How many steps a run on sets of these sizes has, unless its targets end it before."""
+        if self.epochs is not None:
+            of_epochs = self.epochs * self.steps_per_epoch(forget_pairs, retain_pairs)
+            return of_epochs if self.steps is None else min(self.steps, of_epochs)
+        needed = -(-_TIMES_SHOWN * forget_pairs // self.forget_batch_size)
+        return self.steps or max(_FEWEST_STEPS, min(needed, _MOST_STEPS))
 
 
 class EvaluationConfig(Strict):
@@ -148,12 +163,9 @@ class UnlearnConfig(Strict):
         return getattr(self.method, "subject_name", None) is not None
 
     def for_sets(self, forget_pairs: int, retain_pairs: int) -> Self:
-        """These settings with no more steps than their epochs have on sets of these sizes."""
-        training = self.training
-        if training.epochs is None:
-            return self
-        steps = min(training.steps, training.epochs * training.steps_per_epoch(forget_pairs, retain_pairs))
-        return self.model_copy(update={"training": training.model_copy(update={"steps": steps})})
+        """These settings with the number of steps that a run on sets of these sizes has."""
+        steps = self.training.steps_for(forget_pairs, retain_pairs)
+        return self.model_copy(update={"training": self.training.model_copy(update={"steps": steps})})
 
     @model_validator(mode="before")
     @classmethod

@@ -86,22 +86,21 @@ def distil(
     end it early. Raises TrainingDiverged when a loss stops being finite, CheckpointUnusable (see `Checkpoints.load`),
     RunStopped (see `Checkpoints`).
     """
-    config = config.for_sets(len(forget), len(retain))
     devices = [base.device] if base.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
         student = attach_adapter(base, config.lora, config.method.reach(len(base.model.get_decoder().layers)))
         layers = recomputed_layers(base.model) if config.training.gradient_checkpointing else nullcontext()
         with fp8_products(student, base.device) if config.training.fp8 else nullcontext(), layers:
-            compiler = _compiler(base, config, len(forget))
+            compiler = _compiler(base, config, forget, retain)
             rounding = FP8_ROUNDING if config.training.fp8 else None
             pairs, by_row = telling_pairs([forget, retain]), config.method.row_by_row
             path = choose_path(base, pairs, config.lora, compiler, rounding, by_row)
             trainer = Distiller(path, student, config, learning_rate(config.training, forget, retain))
             student.train(config.lora.dropout > 0)
             given = Run(base, path, config.training, config.seed, forget, retain)
-            loop = _Loop(trainer, config.method.begin(given), given.coming, config, watch, checkpoints)
-            resumed_after, steps = loop.run(forget, retain, on_step)
+            loop = _Loop(trainer, config.method.begin(given), given, watch, checkpoints)
+            resumed_after, steps = loop.run(on_step)
     reason = "targets-held" if watch is not None and watch.held else "steps-done"
     return Distilled(student.eval(), path.name, steps, reason, trainer.micro_batch_size, resumed_after)
 
@@ -112,14 +111,13 @@ class _Loop:
 
     trainer: Distiller
     updates: Updates
-    coming: list[Pair]
-    config: UnlearnConfig
+    given: Run
     watch: Watch | None
     checkpoints: Checkpoints | None
 
-    def run(self, forget: PairSet, retain: PairSet, on_step: StepCallback | None) -> tuple[int, int]:
+    def run(self, on_step: StepCallback | None) -> tuple[int, int]:
         """How many steps an interrupted run had done, and how many are done now."""
-        training, seed = self.config.training, self.config.seed
+        training, seed, forget, retain = self.given.training, self.given.seed, self.given.forget, self.given.retain
         draw: Callable[[PairSet, int, random.Random], Iterator[list[Pair]]] = draw_batches
         if training.epochs is not None:
             draw = partial(draw_epochs, steps=training.steps_per_epoch(len(forget), len(retain)))
@@ -129,7 +127,7 @@ class _Loop:
         for _ in range(begun):
             for update in self.updates(next(forget_batches), next(retain_batches)):
                 self.trainer.recall(update)
-        while done < training.steps and not (self.watch and self.watch.held):
+        while done < self.given.steps and not (self.watch and self.watch.held):
             done += 1
             # Dropout's alone: batches and a method's noise have generators of their own.
             torch.manual_seed(step_seed(seed, done))
@@ -143,11 +141,11 @@ class _Loop:
 
     def _announced(self, batches: Iterator[list[Pair]]) -> Iterator[list[Pair]]:
         """The same batches; in a run of one process, whose they all are, some of them are seen in `coming` before."""
-        left = self.config.training.steps
+        left = self.given.steps
         while some := list(islice(batches, min(left, _STEPS_SEEN))):
             left -= len(some)
             if processes.count() == 1:
-                self.coming[:] = [pair for batch in some for pair in batch]
+                self.given.coming[:] = [pair for batch in some for pair in batch]
             yield from some
 
     def _step(self, forget: Sequence[Pair], retain: Sequence[Pair]) -> StepLoss:
@@ -179,7 +177,7 @@ class _Loop:
             return
         # One of several processes can't end alone: the others would wait for its share of the next step.
         stopped = processes.count() == 1 and self.checkpoints.asked_to_stop()
-        last = step == self.config.training.steps or (self.watch is not None and self.watch.held)
+        last = step == self.given.steps or (self.watch is not None and self.watch.held)
         if stopped or last or self.checkpoints.due:
             checks = self.watch.as_rows() if self.watch is not None else []
             self.checkpoints.save(self.trainer.checkpoint(step, checks))
@@ -199,8 +197,8 @@ def layer_compiler() -> Compiler:
     return partial(torch.compile, dynamic=False)
 
 
-def _compiler(base: BaseModel, config: UnlearnConfig, forget_pairs: int) -> Compiler | None:
+def _compiler(base: BaseModel, config: UnlearnConfig, forget: PairSet, retain: PairSet) -> Compiler | None:
     """A compiler where the run is long enough to earn back the half minute that it takes."""
     if base.device.type != "cuda" or config.training.gradient_checkpointing:
         return None
-    return layer_compiler() if run_passes(config, forget_pairs) >= PASSES_WORTH_COMPILING else None
+    return layer_compiler() if run_passes(config, len(forget), len(retain)) >= PASSES_WORTH_COMPILING else None

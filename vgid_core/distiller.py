@@ -17,7 +17,7 @@ from vgid_core.checkpoints import Checkpoint
 from vgid_core.config import UnlearnConfig
 from vgid_core.errors import TrainingDiverged
 from vgid_core.lessons import Lesson, Update
-from vgid_core.optimizer import MasterAdamW, warm_up_then_decay
+from vgid_core.optimizer import MasterAdamW
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +43,13 @@ class Distiller:
         config: UnlearnConfig,
         rate: Callable[[int], float] | None = None,
     ) -> None:
-        """`rate` is the learning rate's factor at each 0-based step; warming up, then falling, if not given."""
+        """`rate` is the learning rate's factor at each 0-based step; always 1, if not given."""
         self._path = path
         self._training = config.training
         self._in_step = config.shard_base
         self._parameters = [p for p in student.parameters() if p.requires_grad]
         self._optimizer = MasterAdamW(self._parameters, config.training)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self._optimizer.inner, rate or warm_up_then_decay(config.training)
-        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer.inner, rate or (lambda _: 1.0))
         self.micro_batch_size = config.training.micro_batch_size
 
     def accumulate(self, update: Update) -> BatchLoss:

@@ -55,8 +55,9 @@ class Memory:
 
 @dataclass(frozen=True)
 class Duration:
-    """Seconds. `step` is the median of `steps_timed` real steps; `evaluation` is one of the two that a run makes.
+    """Seconds. `step` is the median of `steps_timed` real steps, of which the whole run, `total`, has `steps`.
 
+    evaluation: one of the two that a run makes.
     preparation: what a method computes once for each forget pair, all of them together.
     """
 
@@ -65,6 +66,7 @@ class Duration:
     preparation: float
     step: float
     steps_timed: int
+    steps: int
     total: float
 
 
@@ -110,10 +112,10 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
     parameters, weights = base.model.num_parameters(), base.model.get_memory_footprint()
     path = choose_path(base, telling_pairs(sets), spec.config.lora)
     metrics, evaluation, evaluation_peak = _asked(base, path, sets, spec.config)
-    steps = _Steps(base)
+    steps, count = _Steps(base), spec.config.training.steps_for(len(sets[0]), len(sets[1]))
     steps.run(sets[0], sets[1], spec.config)
     trained = [parameter for parameter in base.model.parameters() if parameter.requires_grad]
-    count = sum(parameter.numel() for parameter in trained)
+    trainable = sum(parameter.numel() for parameter in trained)
     size = sum(parameter.nbytes for parameter in trained)
     copies = 2 if base.dtype == torch.float32 else 3
     preparation = _prepared(base, path, sets[0], sets[1], spec.config)
@@ -122,13 +124,13 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
         dtype=str(base.dtype).removeprefix("torch."),
         path=path.name,
         parameters=parameters,
-        adapter_parameters=count,
+        adapter_parameters=trainable,
         adapter_file=size,
         memory=Memory(
             weights=weights,
             adapter=2 * size,
-            optimizer=4 * copies * count,
-            activations=max(0, steps.peak - (2 * size + 4 * copies * count if steps.measured else 0)),
+            optimizer=4 * copies * trainable,
+            activations=max(0, steps.peak - (2 * size + 4 * copies * trainable if steps.measured else 0)),
             how="measured" if steps.measured else "counted",
             evaluation=evaluation_peak,
             available=torch.cuda.mem_get_info(base.device)[1] if base.device.type == "cuda" else None,
@@ -139,7 +141,8 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
             preparation=preparation,
             step=steps.seconds,
             steps_timed=len(steps.steady),
-            total=loading + 2 * evaluation + preparation + steps.seconds * spec.config.training.steps,
+            steps=count,
+            total=loading + 2 * evaluation + preparation + steps.seconds * count,
         ),
         metrics=metrics,
     )
@@ -171,7 +174,7 @@ def _prepared(base: BaseModel, path: AnswerPath, forget: PairSet, retain: PairSe
         if base.device.type == "cuda":
             torch.cuda.synchronize(base.device)
         taken = time.monotonic() - started
-    drawn = config.training.steps * config.training.forget_batch_size
+    drawn = config.training.steps_for(len(forget), len(retain)) * config.training.forget_batch_size
     return taken * min(len(forget), drawn) / len(some)
 
 
@@ -191,7 +194,7 @@ class _Steps:
 
     def run(self, forget: PairSet, retain: PairSet, config: UnlearnConfig) -> None:
         """Makes the steps: fewer of them where they are long."""
-        steps = min(config.training.steps, _STEPS_TIMED)
+        steps = min(config.training.steps_for(len(forget), len(retain)), _STEPS_TIMED)
         few = PairSet.of(forget.name, forget.pairs[: 2 * config.training.forget_batch_size])
         short = config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})
         with self._counting:

@@ -44,7 +44,7 @@ class MadeUp:
 
     def _made(self, method: VgidAlias) -> list[Pair]:
         shuffled = next(draw_batches(self._run.retain, len(self._run.retain), random.Random(self._run.seed)))
-        most = min(MOST, self._count * self._run.training.steps)
+        most = min(MOST, self._count * self._run.steps)
         return list(islice(_about_nobody(method, self._run, shuffled), most))
 
 

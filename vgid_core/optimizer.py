@@ -69,15 +69,15 @@ def learning_rate(training: TrainingConfig, forget: PairSet, retain: PairSet) ->
     """The learning rate's factor at each 0-based step, by the schedule asked for."""
     if training.schedule == "per-epoch":
         return _decay_by_epoch(training, len(forget), len(retain))
-    return warm_up_then_decay(training)
+    return warm_up_then_decay(training, training.steps_for(len(forget), len(retain)))
 
 
-def warm_up_then_decay(training: TrainingConfig) -> Callable[[int], float]:
-    """Learning-rate factor of a 0-based step: linear up over the warm-up, linear down to a tenth at the end."""
+def warm_up_then_decay(training: TrainingConfig, steps: int) -> Callable[[int], float]:
+    """Learning-rate factor of a 0-based step of so many: linear up over the warm-up, down to a tenth at the end."""
 
     def factor(step: int) -> float:
         up = (step + 1) / training.warmup_steps if training.warmup_steps else 1.0
-        down = 1.0 - 0.9 * step / training.steps
+        down = 1.0 - 0.9 * step / steps
         return min(1.0, up) * max(0.1, down)
 
     return factor

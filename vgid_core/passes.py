@@ -15,14 +15,15 @@ STUDENT_PASSES = 2  # a pair and step: there and back
 PASSES_WORTH_COMPILING = 25_000
 
 
-def run_passes(config: UnlearnConfig, forget_pairs: int) -> int:
+def run_passes(config: UnlearnConfig, forget_pairs: int, retain_pairs: int) -> int:
     """The student's in every step, and the teachers' in all: in each step, or once a forget pair before it.
 
     What the base says to the pairs themselves is computed once for each and kept; that isn't counted. Pairs of a
     method's own making count, also where it finds none to make.
     """
     training = config.training
-    forget = training.steps * training.forget_batch_size
+    steps = training.steps_for(forget_pairs, retain_pairs)
+    forget = steps * training.forget_batch_size
     kept = training.retain_weight > 0 and not isinstance(config.method, GradientAscent)
-    retain = training.steps * (training.retain_batch_size + config.method.kept_beside_batch) if kept else 0
+    retain = steps * (training.retain_batch_size + config.method.kept_beside_batch) if kept else 0
     return STUDENT_PASSES * (forget + retain) + config.method.teacher_passes(forget, forget_pairs)

@@ -30,7 +30,7 @@ _PAPER: dict[str, Any] = {
 }
 
 # github.com/JackChen-seu/VGID at 4275edc, baselines/Vgid.py, with its own defaults; docs/interventions.md goes through
-# the differences. `steps` is the most there can be: the epochs end the run.
+# the differences.
 _PUBLIC_CODE: dict[str, Any] = {
     "method": {
         "name": "vgid",
@@ -41,7 +41,6 @@ _PUBLIC_CODE: dict[str, Any] = {
     },
     "lora": {"rank": 16, "alpha": 16, "dropout": 0.05, "scope": "language-names"},
     "training": {
-        "steps": 5000,
         "epochs": 5,
         "schedule": "per-epoch",
         "warmup_steps": 0,

@@ -102,7 +102,7 @@ def _run(
 ) -> UnlearnResult:
     sets, dropped = measured_sets(spec)
     spec = replace(spec, config=spec.config.for_sets(len(sets[0]), len(sets[1])))
-    tracker = ProgressTracker(spec.config.training.steps, on_step)
+    tracker = ProgressTracker(spec.config.training.steps_for(len(sets[0]), len(sets[1])), on_step)
     clock = _Clock(tracker)
 
     clock.enter(Phase.loading)

@@ -84,8 +84,8 @@ class Strangers:
 
     def _soon_met(self, beside: Collection[_Key]) -> list[Pair]:
         """Others of the forget set, with which there are enough to be met together."""
-        training, forget = self._run.training, self._run.forget
-        if training.steps * training.forget_batch_size < len(forget):
+        forget = self._run.forget
+        if self._run.steps * self._run.training.forget_batch_size < len(forget):
             return []  # not all of them are sure to be needed
         others = {_key(pair): pair for pair in forget if _key(pair) not in self._known and _key(pair) not in beside}
         return list(others.values())[: max(0, _MET_TOGETHER - len(beside))]

@@ -46,6 +46,24 @@ def test_a_refused_method_isnt_repeated_as_it_may_be_somebodys_name() -> None:
         assert "There are vgid-alias, vgid, ga," in str(error.value)
 
 
+@pytest.mark.parametrize(("pairs", "steps"), [(1, 96), (256, 96), (257, 97), (400, 150), (1200, 450)])
+def test_steps_grow_with_the_forget_set_where_nobody_says_how_many(pairs: int, steps: int) -> None:
+    settings = UnlearnConfig().for_sets(pairs, 3000)
+    assert settings.training.steps == steps
+    assert settings.for_sets(pairs, 3000) == settings  # once told, they stay
+    assert UnlearnConfig.model_validate(settings.model_dump(mode="json")) == settings
+
+
+def test_steps_that_are_given_stay_and_epochs_go_before_the_sets_size() -> None:
+    def steps(**training: int) -> int:
+        return UnlearnConfig.model_validate({"training": training}).training.steps_for(400, 120)
+
+    assert steps(steps=7) == 7
+    assert steps(epochs=2) == 2 * 10  # the retain set has fewer batches: ten of twelve
+    assert steps(epochs=2, steps=7) == 7
+    assert steps(epochs=2, steps=70) == 2 * 10
+
+
 def test_overrides_change_what_they_name_and_nothing_else() -> None:
     base = UnlearnConfig.model_validate({"lora": {"rank": 16, "alpha": 32}, "training": {"steps": 60}})
     changed = TrainingOverrides(steps=10, lora_rank=8, seed=3, instruction="").apply_to(base)

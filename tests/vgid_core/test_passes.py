@@ -72,26 +72,27 @@ def test_as_many_pairs_go_through_the_decoder_as_were_told(
     settings = config(method)
     drawn = STEPS * BATCH
     taught = settings.method.teacher_passes(drawn, len(FORGET))
-    students = (run_passes(settings, len(FORGET)) - taught) // STUDENT_PASSES
+    students = (run_passes(settings, len(FORGET), len(RETAIN)) - taught) // STUDENT_PASSES
     assert ways_forward(base, settings, monkeypatch) == students + taught
 
 
 def test_the_default_methods_teachers_count_once_a_forget_pair_however_many_steps_there_are() -> None:
     few, many = (config({"name": "vgid-alias"}).model_copy(update={"training": training(steps)}) for steps in (30, 60))
-    more = run_passes(many, 50) - run_passes(few, 50)
+    more = run_passes(many, 50, 50) - run_passes(few, 50, 50)
     assert more == STUDENT_PASSES * (2 * BATCH + VgidAlias().made_up_pairs) * 30
 
 
 def test_without_a_retain_weight_its_batches_count_nothing() -> None:
     settings = config({"name": "graddiff"})
     alone = settings.model_copy(update={"training": settings.training.model_copy(update={"retain_weight": 0.0})})
-    assert run_passes(alone, 5) == run_passes(settings, 5) // 2
+    assert run_passes(alone, 5, 5) == run_passes(settings, 5, 5) // 2
 
 
 def test_compiling_pays_from_5000_of_vgids_pairs_on() -> None:
     """What was measured: 9 ms a pair against some 40 s."""
     pairs = training(steps=1250)
-    assert run_passes(config({"name": "vgid"}).model_copy(update={"training": pairs}), 150) == PASSES_WORTH_COMPILING
+    vgid = config({"name": "vgid"}).model_copy(update={"training": pairs})
+    assert run_passes(vgid, 150, 150) == PASSES_WORTH_COMPILING
 
 
 def training(steps: int) -> object:

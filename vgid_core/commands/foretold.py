@@ -10,7 +10,6 @@ from rich.table import Table
 
 from vgid_core.commands.live import duration
 from vgid_core.commands.tables import metrics_table, size
-from vgid_core.config import UnlearnConfig
 from vgid_core.estimate import KNOWN, Estimate
 
 
@@ -19,9 +18,9 @@ def as_data(found: Estimate) -> dict[str, Any]:
     return {**asdict(found), "memory": {**asdict(found.memory), "total": found.memory.total}, "knows": found.knows}
 
 
-def say(console: Console, found: Estimate, config: UnlearnConfig) -> None:
+def say(console: Console, found: Estimate) -> None:
     """The estimate for people: what is needed, how long it takes, what the model knows."""
-    console.print(_needs(found, config))
+    console.print(_needs(found))
     console.print(metrics_table({"before": found.metrics}))
     if found.knows:
         console.print("The model knows the forget set. Nothing was written.")
@@ -33,7 +32,7 @@ def say(console: Console, found: Estimate, config: UnlearnConfig) -> None:
     )
 
 
-def _needs(found: Estimate, config: UnlearnConfig) -> Table:
+def _needs(found: Estimate) -> Table:
     memory, time = found.memory, found.duration
     how = {
         "measured": "measured: the accelerator's peak in real steps",
@@ -52,7 +51,7 @@ def _needs(found: Estimate, config: UnlearnConfig) -> Table:
         ("evaluation", f"2 × {duration(time.evaluation)}", "from a sample of each set"),
         ("preparation", duration(time.preparation), "what the method computes once for each forget pair"),
         ("a step", f"{time.step:.2f} s", f"median of {time.steps_timed} real steps"),
-        ("whole run", duration(time.total), f"{config.training.steps} steps"),
+        ("whole run", duration(time.total), f"{time.steps} steps"),
     ]
     table = Table(box=None, show_header=False)
     table.add_column(style="dim", no_wrap=True)

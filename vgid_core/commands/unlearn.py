@@ -130,7 +130,7 @@ def _foretell(run: RunFile, sets: dict[str, Any], out: Path, as_json: bool) -> N
     if as_json:
         typer.echo(json.dumps(as_data(found), indent=2))
     else:
-        say(Console(highlight=False), found, run.config)
+        say(Console(highlight=False), found)
 
 
 def _carry_out(run: RunFile, sets: dict[str, Any], places: Places, as_json: bool) -> None:

@@ -181,10 +181,12 @@ class _Race:
         return scores | measure.robust_scores(figures, self._twin_figures)
 
     def _train(self, base: BaseModel, config: UnlearnConfig, what: str) -> dict[str, Any]:
-        def stepped(step: int, loss: StepLoss) -> None:
-            self._tell(what, step / config.training.steps)
-
         retain = self._data.retain.without_images_of(self._data.forget)
+        steps = config.training.steps_for(len(self._data.forget), len(retain))
+
+        def stepped(step: int, loss: StepLoss) -> None:
+            self._tell(what, step / steps)
+
         started = time.perf_counter()
         distilled = distil(base, self._data.forget, retain, config, stepped)
         seconds = time.perf_counter() - started

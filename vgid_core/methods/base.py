@@ -32,6 +32,11 @@ class Run:
     retain: PairSet
     coming: list[Pair] = field(default_factory=list)
 
+    @property
+    def steps(self) -> int:
+        """How many there are, unless targets end them before."""
+        return self.training.steps_for(len(self.forget), len(self.retain))
+
 
 class Method(Strict):
     """Settings of one method. The API reads them too, so its modules import torch in `begin` alone.

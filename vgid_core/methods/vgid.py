@@ -69,7 +69,7 @@ class Vgid(Taught):
         from vgid_core.teaching import Teacher
 
         training = run.training
-        teacher = Teacher(self, run.seed, training.steps)
+        teacher = Teacher(self, run.seed, run.steps)
 
         def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
             made: list[Update] = [[self._term(run, "forget", teacher.lessons(forget), training.forget_weight)]]
