@@ -34,14 +34,18 @@ _Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Stranger:
-    """One pair's target at each of its answer tokens, what teachers say on average, and levels by them alone."""
+    """What one pair's teachers say: of the answer's first token on average, [1, kept], and levels by them alone."""
 
-    target: Likeliest
+    first: Likeliest
     alone: list[float]
 
 
 class Strangers:
     """For each pair what a method's teachers say after aliases of its answer; asked once a run, a batch at a time.
+
+    Whether to answer at all is decided at the first token, by each pair's own teachers. How a begun answer goes on is
+    what those of the first pair with that answer say, for all of them: a model that never met the person takes them for
+    somebody, and for the same one on each photo. Means over many teachers are unsure of everybody, which tells.
 
     By generators of their own: they don't depend on the training.
     """
@@ -54,6 +58,7 @@ class Strangers:
             log.warning("the retain set holds too little to make aliases of: begun answers may bring facts back")
         self._at_once = run.training.teacher_batch_size
         self._known: dict[_Key, Stranger] = {}
+        self._begun: dict[str, Likeliest] = {}  # by answer: how it goes on after its first token, [others, kept]
         self._warned = False
         self._levels = Levels(method.level_exponent)
 
@@ -92,7 +97,8 @@ class Strangers:
 
     def targets(self, pairs: Sequence[Pair]) -> Likeliest:
         """Of pairs that were met, one after the other: [answer tokens, kept], on the host."""
-        return Likeliest.joined([self._known[_key(pair)].target for pair in pairs])
+        parts = ((self._known[_key(pair)].first, self._begun[pair.answer]) for pair in pairs)
+        return Likeliest.joined([part for both in parts for part in both])
 
     def levels(self, pairs: Sequence[Pair]) -> Tensor:
         """Of pairs that were met, one after the other: [answer tokens], on the host."""
@@ -105,19 +111,35 @@ class Strangers:
     def _asked(self, drawn: Sequence[Sequence[Hearing]]) -> list[Stranger]:
         pairs = [hearing.lesson.pair for hearing in drawn[0]]
         ids = spoken(self._run.path, pairs).to(self._run.base.device)
+        lengths = [len(self._run.path.answer_ids(pair.answer)) for pair in pairs]
+        counts = self._imitated(pairs, lengths)
+        starts = accumulate(lengths, initial=0)
+        rows = [start + place for start, count in zip(starts, counts, strict=False) for place in range(count)]
         mean, logs = None, []
         for hearings in drawn:
             logits = self._said(hearings).float()
             logs.append(token_log_probability(logits, ids))
-            said = logits.softmax(-1)
+            said = logits[rows].softmax(-1)
             mean = said if mean is None else mean.add_(said)
         assert mean is not None
         target = Likeliest.of(mean / len(drawn))
         self._tell_if_rough(target)
-        lengths = [len(self._run.path.answer_ids(pair.answer)) for pair in pairs]
         told = torch.split(torch.stack(logs).cpu(), lengths, dim=1)
         alone = [self._heard_of(*both) for both in zip(zip(*drawn, strict=True), told, strict=True)]
-        return [Stranger(*both) for both in zip(target.split(lengths), alone, strict=True)]
+        return [self._stranger(*each) for each in zip(pairs, target.split(counts), alone, strict=True)]
+
+    def _imitated(self, pairs: Sequence[Pair], lengths: Sequence[int]) -> list[int]:
+        """Of how many tokens each pair's teachers give the target: all, or the first where the answer isn't new."""
+        new = {pair.answer: index for index, pair in reversed(list(enumerate(pairs))) if pair.answer not in self._begun}
+        return [length if new.get(pairs[i].answer) == i else 1 for i, length in enumerate(lengths)]
+
+    def _stranger(self, pair: Pair, target: Likeliest, alone: list[float]) -> Stranger:
+        """With the target of its first token; keeps that of the others, where it is there."""
+        tokens = target.ids.shape[0]
+        first, *begun = target.split([1, tokens - 1] if tokens > 1 else [1])
+        for others in begun:
+            self._begun[pair.answer] = others
+        return Stranger(first, alone)
 
     def _heard_of(self, hearings: Sequence[Hearing], logs: Tensor) -> list[float]:
         """Has `levels` take note of what one pair's teachers said; returns the levels by them alone."""

@@ -100,7 +100,7 @@ def test_both_parts_of_the_loss(base: BaseModel, path: MakePath) -> None:
     settings, made = config({"level_exponent": 0.6}), path(base)
     student = scrambled_adapter(base)
     divergence = likelihood = 0.0
-    count = 0
+    count, answers = 0, [pair.answer for pair in FORGET]
     drawn = taught(base, made, settings)
     with student.disable_adapter():
         said = [[probabilities(base, hearing) for hearing in each] for each in drawn]
@@ -108,9 +108,10 @@ def test_both_parts_of_the_loss(base: BaseModel, path: MakePath) -> None:
     for index, pair in enumerate(FORGET):
         ids = base.encoder.answer_ids(pair.answer)
         q = torch.softmax(plain_logits(base, pair.image.decode(), pair.question, ids).double(), 1)
-        mean = sum(each[index] for each in said) / 3
+        own, firsts = (sum(each[i] for each in said) / 3 for i in (index, answers.index(pair.answer)))
         for t, token in enumerate(ids):
-            divergence += float((mean[t] * (mean[t] / q[t]).log()).sum())
+            target = firsts[t] if t else own[t]
+            divergence += float((target * (target / q[t]).log()).sum())
             off = math.log(float(q[t, token])) - levels[index][t]
             likelihood += off * off / 2 if abs(off) <= 1 else abs(off) - 0.5
             count += 1
@@ -195,6 +196,17 @@ def test_teachers_are_asked_once_and_the_path_keeps_none_of_it(base: BaseModel) 
     assert torch.equal(strangers.levels(FORGET.pairs), levels)
     assert path.asked == asked == forms(base, path, settings)
     assert path.kept == 0
+
+
+def test_a_begun_answer_goes_on_alike_for_all_who_share_it(base: BaseModel) -> None:
+    alike = [replace(pair, answer=FORGET.pairs[0].answer) for pair in FORGET.pairs[:3]]
+    strangers = strangers_of(base, PackedPath(base), config(steps=1))
+    strangers.meet(alike[:1])
+    strangers.meet(alike[1:])
+    one, *others = strangers.targets(alike).split([len(base.encoder.answer_ids(alike[0].answer))] * 3)
+    for other in others:
+        assert torch.equal(one.probabilities[1:], other.probabilities[1:])
+        assert not torch.equal(one.probabilities[0], other.probabilities[0]), "whether to answer is a pair's own affair"
 
 
 def test_levels_are_by_all_that_were_met_until_then_in_whatever_parts(base: BaseModel) -> None:

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 
 class VgidAlias(Taught):
-    """alpha * (E_f KL(mean_k p_T,k || p_theta) + w * E_f h(log p_theta(y_t) - c_t)) + beta * E_r KL(p_base || p_theta).
+    """alpha * (E_f KL(m_t || p_theta) + w * E_f h(log p_theta(y_t) - c_t)) + beta * E_r KL(p_base || p_theta).
 
     p_T,k: the frozen base after an alias of the answer so far (`aliases`), with the instruction on a perturbed image or
-    without it on a photo of nobody (`alias_photos`); a mean of teachers is what never-seen people look like: unsure.
+    without it on a photo of nobody (`alias_photos`). m_1 = mean_k p_T,k: whether to answer at all. m_t, t > 1: p_T,1 of
+    the first pair with that answer, for a model takes a stranger for somebody, and on every photo for the same one.
     c_t: how likely the true token is to such teachers (`levels`), those of pairs met until then. They are asked once a
     run (`strangers`). h: Huber's loss with threshold one nat. As in VGID, a step updates once on a forget batch and
     once on a retain batch, with which go people who don't exist (`made_up`). Measured in docs/forgetting.md.
@@ -39,7 +40,11 @@ class VgidAlias(Taught):
 
     name: Literal["vgid-alias"] = "vgid-alias"
     draws: int = Field(
-        default=4, ge=1, le=256, description="teachers that are asked about a pair, once a run: images, aliases"
+        default=2,
+        ge=1,
+        le=256,
+        description="teachers that are asked about a pair, once a run: images, aliases. The more, the less sure of "
+        "anybody is what a begun answer goes on with",
     )
     instructed_share: float = Field(
         default=0.5,
