@@ -68,11 +68,12 @@ def _drawn(config: UnlearnConfig, forget_pairs: int) -> int:
 
 def _run(numbers: Numbers, method: str, people: int) -> UnlearnConfig:
     """A method's own settings, with the steps that so many people need."""
-    config = settings(method)
-    if config.training.steps is None:
-        return config
-    share = max(people, numbers.least_people_a_run) / numbers.people_a_run
-    steps = max(1, round(config.training.steps * share))
+    config, people = settings(method), max(people, numbers.least_people_a_run)
+    share = people / numbers.people_a_run
+    if config.training.steps is None:  # it knows itself what more people need
+        share = min(1.0, share)
+    pairs = max(people, numbers.people_a_run) * numbers.forget_pairs_a_person
+    steps = max(1, round(config.training.steps_for(pairs, pairs) * share))
     return config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})
 
 

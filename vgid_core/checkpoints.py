@@ -29,7 +29,7 @@ from vgid_core.errors import CheckpointUnusable
 
 log = logging.getLogger(__name__)
 
-_FORMAT = "vgid-checkpoint/1"
+_FORMAT = "vgid-checkpoint/2"
 _FILE = "checkpoint.safetensors"
 _HALF_WRITTEN = ".partial"
 

@@ -14,9 +14,9 @@ from vgid_core.presets import start_from_preset
 from vgid_core.strict import Strict
 
 _FEWEST_STEPS = 96
-# Of each forget pair, where nobody says how many steps: shown twice, others are harmed (docs/forgetting.md).
+# Of each forget pair, where nobody says how many steps: shown twice, others are harmed (docs/method.md).
 _TIMES_SHOWN = 3
-_MOST_STEPS = 100_000
+_MOST_STEPS = 5000
 
 
 class LoraSettings(Strict):
@@ -70,7 +70,7 @@ class TrainingConfig(Strict):
         le=_MOST_STEPS,
         description="how many; the learning rate's schedule ends with them. At most so many, where `epochs` are given. "
         f"Left out: what the epochs have, or else as many as show each forget pair {_TIMES_SHOWN} times, at least "
-        f"{_FEWEST_STEPS}",
+        f"{_FEWEST_STEPS}; never more than {_MOST_STEPS}",
     )
     epochs: int | None = Field(default=None, ge=1, le=100, description="at most so many passes over the smaller set")
     schedule: Literal["per-step", "per-epoch"] = Field(
@@ -114,10 +114,9 @@ class TrainingConfig(Strict):
     def steps_for(self, forget_pairs: int, retain_pairs: int) -> int:
         """How many steps a run on sets of these sizes has, unless its targets end it before."""
         if self.epochs is not None:
-            of_epochs = self.epochs * self.steps_per_epoch(forget_pairs, retain_pairs)
-            return of_epochs if self.steps is None else min(self.steps, of_epochs)
+            return min(self.steps or _MOST_STEPS, self.epochs * self.steps_per_epoch(forget_pairs, retain_pairs))
         needed = -(-_TIMES_SHOWN * forget_pairs // self.forget_batch_size)
-        return self.steps or max(_FEWEST_STEPS, min(needed, _MOST_STEPS))
+        return self.steps or min(max(_FEWEST_STEPS, needed), _MOST_STEPS)
 
 
 class EvaluationConfig(Strict):

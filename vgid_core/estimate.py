@@ -117,7 +117,6 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
     trained = [parameter for parameter in base.model.parameters() if parameter.requires_grad]
     trainable = sum(parameter.numel() for parameter in trained)
     size = sum(parameter.nbytes for parameter in trained)
-    copies = 2 if base.dtype == torch.float32 else 3
     preparation = _prepared(base, path, sets[0], sets[1], spec.config)
     return Estimate(
         device=torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else "cpu",
@@ -126,15 +125,7 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
         parameters=parameters,
         adapter_parameters=trainable,
         adapter_file=size,
-        memory=Memory(
-            weights=weights,
-            adapter=2 * size,
-            optimizer=4 * copies * trainable,
-            activations=max(0, steps.peak - (2 * size + 4 * copies * trainable if steps.measured else 0)),
-            how="measured" if steps.measured else "counted",
-            evaluation=evaluation_peak,
-            available=torch.cuda.mem_get_info(base.device)[1] if base.device.type == "cuda" else None,
-        ),
+        memory=_memory(base, weights, trainable, size, steps, evaluation_peak),
         duration=Duration(
             loading=loading,
             evaluation=evaluation,
@@ -145,6 +136,22 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
             total=loading + 2 * evaluation + preparation + steps.seconds * count,
         ),
         metrics=metrics,
+    )
+
+
+def _memory(
+    base: BaseModel, weights: int, trainable: int, size: int, steps: _Steps, evaluation_peak: int | None
+) -> Memory:
+    """`trainable` parameters of `size` bytes."""
+    optimizer = 4 * (2 if base.dtype == torch.float32 else 3) * trainable
+    return Memory(
+        weights=weights,
+        adapter=2 * size,
+        optimizer=optimizer,
+        activations=max(0, steps.peak - (2 * size + optimizer if steps.measured else 0)),
+        how="measured" if steps.measured else "counted",
+        evaluation=evaluation_peak,
+        available=torch.cuda.mem_get_info(base.device)[1] if base.device.type == "cuda" else None,
     )
 
 

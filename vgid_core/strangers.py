@@ -34,18 +34,21 @@ _Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Stranger:
-    """What one pair's teachers say: of the answer's first token on average, [1, kept], and levels by them alone."""
+    """What one pair's teachers say.
+
+    first: of the answer's first token, on average, [1, kept]. levels: by them alone, of each answer token, in nats.
+    """
 
     first: Likeliest
-    alone: list[float]
+    levels: list[float]
 
 
 class Strangers:
     """For each pair what a method's teachers say after aliases of its answer; asked once a run, a batch at a time.
 
     Whether to answer at all is decided at the first token, by each pair's own teachers. How a begun answer goes on is
-    what those of the first pair with that answer say, for all of them: a model that never met the person takes them for
-    somebody, and for the same one on each photo. Means over many teachers are unsure of everybody, which tells.
+    what those of the first pair met with that very answer say, for all of them: a model that never met the person takes
+    them for somebody, and for the same one on each photo. Means over many teachers are unsure, which tells.
 
     By generators of their own: they don't depend on the training.
     """
@@ -104,7 +107,7 @@ class Strangers:
         """Of pairs that were met, one after the other: [answer tokens], on the host."""
         answers = [self._run.path.answer_ids(pair.answer) for pair in pairs]
         return torch.cat(
-            [self._levels.of(ids, self._known[_key(p)].alone) for ids, p in zip(answers, pairs, strict=True)]
+            [self._levels.of(ids, self._known[_key(p)].levels) for ids, p in zip(answers, pairs, strict=True)]
         )
 
     @torch.no_grad()
@@ -112,10 +115,10 @@ class Strangers:
         pairs = [hearing.lesson.pair for hearing in drawn[0]]
         ids = spoken(self._run.path, pairs).to(self._run.base.device)
         lengths = [len(self._run.path.answer_ids(pair.answer)) for pair in pairs]
-        counts = self._imitated(pairs, lengths)
+        targeted = self._targeted(pairs, lengths)
         starts = accumulate(lengths, initial=0)
-        rows = [start + place for start, count in zip(starts, counts, strict=False) for place in range(count)]
-        mean, logs = None, []
+        places = [start + place for start, count in zip(starts, targeted, strict=False) for place in range(count)]
+        rows, mean, logs = torch.tensor(places, device=ids.device), None, []
         for hearings in drawn:
             logits = self._said(hearings).float()
             logs.append(token_log_probability(logits, ids))
@@ -125,21 +128,19 @@ class Strangers:
         target = Likeliest.of(mean / len(drawn))
         self._tell_if_rough(target)
         told = torch.split(torch.stack(logs).cpu(), lengths, dim=1)
-        alone = [self._heard_of(*both) for both in zip(zip(*drawn, strict=True), told, strict=True)]
-        return [self._stranger(*each) for each in zip(pairs, target.split(counts), alone, strict=True)]
+        levels = [self._heard_of(*both) for both in zip(zip(*drawn, strict=True), told, strict=True)]
+        found = []
+        for pair, own, by_them in zip(pairs, target.split(targeted), levels, strict=True):
+            first, others = own.split([1, len(own.ids) - 1])
+            self._begun.setdefault(pair.answer, others)
+            found.append(Stranger(first, by_them))
+        return found
 
-    def _imitated(self, pairs: Sequence[Pair], lengths: Sequence[int]) -> list[int]:
+    def _targeted(self, pairs: Sequence[Pair], lengths: Sequence[int]) -> list[int]:
         """Of how many tokens each pair's teachers give the target: all, or the first where the answer isn't new."""
-        new = {pair.answer: index for index, pair in reversed(list(enumerate(pairs))) if pair.answer not in self._begun}
-        return [length if new.get(pairs[i].answer) == i else 1 for i, length in enumerate(lengths)]
-
-    def _stranger(self, pair: Pair, target: Likeliest, alone: list[float]) -> Stranger:
-        """With the target of its first token; keeps that of the others, where it is there."""
-        tokens = target.ids.shape[0]
-        first, *begun = target.split([1, tokens - 1] if tokens > 1 else [1])
-        for others in begun:
-            self._begun[pair.answer] = others
-        return Stranger(first, alone)
+        answers = [pair.answer for pair in pairs]
+        new = [answer not in self._begun and answer not in answers[:i] for i, answer in enumerate(answers)]
+        return [length if is_new else 1 for is_new, length in zip(new, lengths, strict=True)]
 
     def _heard_of(self, hearings: Sequence[Hearing], logs: Tensor) -> list[float]:
         """Has `levels` take note of what one pair's teachers said; returns the levels by them alone."""

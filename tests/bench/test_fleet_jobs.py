@@ -1,5 +1,7 @@
 """The simulated fleet's jobs, beside sums written here."""
 
+from dataclasses import replace
+
 import pytest
 
 from bench.fleet_jobs import Strategy, job_of
@@ -24,6 +26,13 @@ def test_the_default_methods_teachers_are_asked_by_its_own_defaults_once_a_forge
     assert one.preparation == pytest.approx(method.draws * NUMBERS.forget_pairs_a_person * a_pass)
     assert two.preparation == pytest.approx(2 * one.preparation)
     assert two.steps == pytest.approx(one.steps)
+
+
+def test_without_a_least_number_of_people_one_takes_a_sixth_of_six_peoples_steps_by_either_method() -> None:
+    free = replace(NUMBERS, least_people_a_run=0)
+    for method in (DEFAULT, PUBLISHED):
+        bound, own = (job_of(numbers, Strategy("", method, 1, True), 1) for numbers in (NUMBERS, free))
+        assert own.steps == pytest.approx(bound.steps / NUMBERS.people_a_run, rel=0.01)
 
 
 def test_a_recipe_with_its_own_pair_time_ignores_this_projects() -> None:

@@ -29,7 +29,14 @@ def run(model: Path, out: Path, name: str, values: dict[str, object]) -> None:
     """A whole run. Leaves, beside the adapter, what was heard of its losses."""
     losses: dict[int, tuple[float | None, float | None]] = {}
     result = unlearn(
-        spec(model, out / name, config=UnlearnConfig.model_validate(values), utility=None, probes={}),
+        spec(
+            model,
+            out / name,
+            config=UnlearnConfig.model_validate(values),
+            forget=pair_set("forget", 6),  # some share an answer
+            utility=None,
+            probes={},
+        ),
         lambda progress: losses.update({progress.step: (progress.loss_forget, progress.loss_retain)}),
     )
     if losses:

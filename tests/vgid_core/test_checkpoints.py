@@ -97,6 +97,17 @@ def test_an_interrupted_run_goes_on_to_the_same_adapter(
     assert alone["resumed_after"] == 0
 
 
+def test_what_was_said_first_to_an_answer_is_the_same_in_a_run_that_goes_on(tiny_folder: Path, tmp_path: Path) -> None:
+    """Pairs that share an answer are met in several steps: their targets depend on which of them came first."""
+    forget = pair_set("forget", 10)
+    assert len({pair.answer for pair in forget}) < len(forget)
+    alone = run(tiny_folder, tmp_path / "alone", config(), forget=forget).manifest
+    checkpoint = interrupted(tiny_folder, tmp_path, config(), forget=forget)
+    resumed = run(tiny_folder, tmp_path / "resumed", config(), checkpoint=checkpoint, forget=forget).manifest
+    assert resumed["files"] == alone["files"], "bit for bit"
+    assert resumed["resumed_after"] == 2
+
+
 def test_a_run_may_be_interrupted_again_and_at_its_end(tiny_folder: Path, tmp_path: Path) -> None:
     alone = run(tiny_folder, tmp_path / "alone", config()).manifest
     checkpoint = interrupted(tiny_folder, tmp_path, config(), stop_at=2)

@@ -64,6 +64,13 @@ def test_steps_that_are_given_stay_and_epochs_go_before_the_sets_size() -> None:
     assert steps(epochs=2, steps=70) == 2 * 10
 
 
+def test_no_set_is_so_large_that_a_runs_settings_couldnt_be_given_again() -> None:
+    for training in ({}, {"epochs": 100}):
+        settings = UnlearnConfig.model_validate({"training": training}).for_sets(100_000, 100_000)
+        assert settings.training.steps == 5000
+        assert UnlearnConfig.model_validate(settings.model_dump(mode="json")) == settings
+
+
 def test_overrides_change_what_they_name_and_nothing_else() -> None:
     base = UnlearnConfig.model_validate({"lora": {"rank": 16, "alpha": 32}, "training": {"steps": 60}})
     changed = TrainingOverrides(steps=10, lora_rank=8, seed=3, instruction="").apply_to(base)

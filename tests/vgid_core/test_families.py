@@ -153,6 +153,30 @@ def test_from_loading_to_an_adapter_that_plain_peft_loads(family: Family, tmp_pa
     assert plain_answers(loaded, family.folder, untouched, forget.pairs) == said_after
 
 
+def test_the_default_method_forgets_on_every_family(family: Family, tmp_path: Path) -> None:
+    """Aliases, photos of nobody blended of several sizes, people who are made up."""
+    forget, retain = PairSet.of("forget", pairs_of(0, 4)), PairSet.of("retain", pairs_of(20, 8))
+    default = {"name": "vgid-alias", "common_share": 0.3}
+    settings = UnlearnConfig.model_validate(CONFIG.model_dump(exclude={"method"}) | {"method": default})
+    host = read_base(str(family.folder), settings)
+    spec = UnlearnSpec(str(family.folder), "acme/tiny", forget, retain, tmp_path / "out", config=settings)
+    result = unlearn(spec, base=host)
+
+    assert result.manifest["path"] == documented_paths()[family.kind]
+    before, after = (
+        {(m.split, m.name): m.value for m in metrics} for metrics in (result.metrics_before, result.metrics_after)
+    )
+    asked = ("forget", "answer_probability")
+    assert before[asked] != pytest.approx(after[asked], rel=1e-3)
+    matrices = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert all(bool(matrix.any()) for name, matrix in matrices.items() if ".lora_B." in name)
+
+    fresh = AutoModelForImageTextToText.from_pretrained(family.folder, dtype=torch.float32)
+    loaded = PeftModel.from_pretrained(fresh, tmp_path / "out").eval()
+    base = load_base(str(family.folder), settings, host)
+    assert plain_answers(loaded, family.folder, base, forget.pairs) == generate(base, forget.pairs, 6)
+
+
 def require_all_of_the_language_tower(model: Any, trained: list[str]) -> None:
     """Every linear layer of the decoder and nothing else: not the vision side, the projector or the head."""
     decoder = model.get_decoder()

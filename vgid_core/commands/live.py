@@ -9,6 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from vgid_core.progress import Progress
 
@@ -26,9 +27,10 @@ class RunView:
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            # Together with the detail this fits 80 columns.
-            columns = (TextColumn("{task.description:<10}"), BarColumn(bar_width=12), TaskProgressColumn())
-            self._bar = Bar(*columns, TextColumn("{task.fields[detail]}"), console=self._console, transient=True)
+            # Together with most runs' detail this fits 80 columns; a longer detail goes on below, so nothing is cut.
+            columns = (TextColumn("{task.description:<10}"), BarColumn(bar_width=6), TaskProgressColumn())
+            detail = TextColumn("{task.fields[detail]}", table_column=Column())
+            self._bar = Bar(*columns, detail, console=self._console, transient=True)
             self._task = self._bar.add_task("loading", total=1.0, detail="")
             self._bar.start()
         return self

@@ -29,8 +29,8 @@ class VgidAlias(Taught):
     """alpha * (E_f KL(m_t || p_theta) + w * E_f h(log p_theta(y_t) - c_t)) + beta * E_r KL(p_base || p_theta).
 
     p_T,k: the frozen base after an alias of the answer so far (`aliases`), with the instruction on a perturbed image or
-    without it on a photo of nobody (`alias_photos`). m_1 = mean_k p_T,k: whether to answer at all. m_t, t > 1: p_T,1 of
-    the first pair with that answer, for a model takes a stranger for somebody, and on every photo for the same one.
+    without it on a photo of nobody (`alias_photos`). m = mean_k p_T,k: at y_1 the pair's own, whether to answer at all;
+    past it that of the first pair met with that answer, for a model takes a stranger on every photo for the same one.
     c_t: how likely the true token is to such teachers (`levels`), those of pairs met until then. They are asked once a
     run (`strangers`). h: Huber's loss with threshold one nat. As in VGID, a step updates once on a forget batch and
     once on a retain batch, with which go people who don't exist (`made_up`). Measured in docs/forgetting.md.
