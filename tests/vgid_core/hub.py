@@ -16,14 +16,16 @@ from transformers.utils import hub
 
 
 class FakeHub:
-    """Models by id. `fetched` are the files that were downloaded, in their order."""
+    """Models by id. `fetched` are the files that were downloaded, `asked` all that were asked for, in their order."""
 
     def __init__(self, models: Mapping[str, Path], cache: Path) -> None:
         self._models, self._cache = models, cache
         self.fetched: list[str] = []
+        self.asked: list[str] = []
 
     def hf_hub_download(self, source: str, filename: str, **_: Any) -> str:
         """One file into the cache, as huggingface_hub's function of that name does it."""
+        self.asked.append(filename)
         revision = hashlib.sha1(source.encode()).hexdigest()
         home = self._cache / f"models--{source.replace('/', '--')}"
         (home / "refs").mkdir(parents=True, exist_ok=True)

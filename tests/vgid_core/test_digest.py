@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from transformers import AutoModelForImageTextToText
 
 from tests.vgid_core.hub import fake_hub
 from tests.vgid_core.tiny import pair_set
+from vgid_core import UnlearnSpec, read_base, unlearn
 from vgid_core.base_model import digest_of, load_base
 from vgid_core.compare import race
 from vgid_core.compare.plan import ComparisonData, ComparisonPlan
@@ -70,14 +73,46 @@ def test_a_comparison_of_a_hubs_models_can_be_gone_on_with(
     assert race.terms_of(plan, data, "acme/base", "acme/twin") == first
 
 
-def test_a_comparison_fetches_no_weights_of_a_model_that_it_cant_use(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "no-images"
-    shutil.copytree(tiny_folder, folder)
+def compare_it(source: str, out: Path) -> None:
+    race.terms_of(ComparisonPlan(), ComparisonData(pair_set("forget", 2), pair_set("retain", 2, 20)), source, None)
+
+
+def unlearn_it(source: str, out: Path) -> None:
+    forget, retain = pair_set("forget", 2), pair_set("retain", 2, 20)
+    unlearn(UnlearnSpec(source, "acme", forget, retain, out, config=UnlearnConfig(device="cpu")))
+
+
+def read_it(source: str, out: Path) -> None:
+    read_base(source, UnlearnConfig(device="cpu"))
+
+
+def for_words_alone(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "llama"}')
-    hub = fake_hub({"acme/words": folder}, tmp_path / "cache", monkeypatch)
-    data = ComparisonData(pair_set("forget", 2), pair_set("retain", 2, 20))
+
+
+def without_image_in_its_template(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+
+
+@pytest.mark.parametrize("use", [compare_it, unlearn_it, read_it])
+@pytest.mark.parametrize("spoil", [for_words_alone, without_image_in_its_template])
+def test_no_weights_are_fetched_of_a_model_that_cant_be_used(
+    use: Callable[[str, Path], None],
+    spoil: Callable[[Path], None],
+    sharded_folder: Path,
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In none of the forms that a hub has them in, all of which this one offers."""
+    folder = tmp_path / "unusable"
+    shutil.copytree(sharded_folder, folder)
+    shutil.copy(tiny_folder / "model.safetensors", folder)
+    shutil.copy(tiny_folder / "model.safetensors", folder / "pytorch_model.bin")
+    spoil(folder)
+    hub = fake_hub({"acme/unusable": folder}, tmp_path / "cache", monkeypatch)
     with pytest.raises(ModelNotSupported):
-        race.terms_of(ComparisonPlan(), data, "acme/words", None)
-    assert not [file for file in hub.fetched if file.endswith(".safetensors")]
+        use("acme/unusable", tmp_path / "out")
+    assert "config.json" in hub.asked
+    assert not [file for file in hub.asked if re.search(r"safetensors|\.(bin|pt|pth|h5|msgpack|gguf)\b", file)]
+    assert not (tmp_path / "out").exists()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
-from tests.vgid_core.commands.conftest import Done, invoke
+from tests.vgid_core.commands.conftest import Done, Place, invoke
 from tests.vgid_core.tiny import SENTENCES, picture
 from vgid_core import Pair, PairSet
 from vgid_core.adapters import put_on
@@ -41,6 +44,31 @@ def answers(base: BaseModel, done: Done) -> tuple[str, str]:
 def test_a_question_is_answered_through_the_adapter(done: Done, image: Path, answers: tuple[str, str]) -> None:
     result = invoke(chat, done.place.file, "--image", image, "--ask", QUESTION, "--ask", QUESTION)
     assert (result.exit_code, result.stdout) == (0, f"{answers[1]}\n{answers[1]}\n")
+
+
+def test_an_adapter_given_as_a_flag_needs_no_run_file(done: Done, image: Path, answers: tuple[str, str]) -> None:
+    few = ("--set", "evaluation.max_new_tokens=6")
+    asked = ("--model", done.place.model, *few, "--image", image, "--ask", QUESTION)
+    result = invoke(chat, *asked, "--adapter", done.place.out)
+    assert (result.exit_code, result.stdout) == (0, f"{answers[1]}\n")
+
+
+def test_an_adapter_given_as_a_flag_takes_the_place_of_the_run_files(
+    done: Done, place: Place, image: Path, answers: tuple[str, str]
+) -> None:
+    shutil.copytree(done.place.out, place.out)
+    weights = place.out / "adapter_model.safetensors"
+    save_file({name: torch.zeros_like(tensor) for name, tensor in load_file(weights).items()}, weights)
+    own = invoke(chat, place.file, "--image", image, "--ask", QUESTION)
+    assert (own.exit_code, own.stdout) == (0, f"{answers[0]}\n"), "an adapter of zeros changes nothing"
+    given = invoke(chat, place.file, "--image", image, "--ask", QUESTION, "--adapter", done.place.out)
+    assert (given.exit_code, given.stdout) == (0, f"{answers[1]}\n")
+
+
+def test_a_folder_without_an_adapter_is_named(done: Done, place: Place, image: Path) -> None:
+    result = invoke(chat, done.place.file, "--image", image, "--ask", QUESTION, "--adapter", place.folder)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: --adapter: {place.folder} holds no adapter_config.json\n"
 
 
 def test_both_answers_stand_side_by_side(done: Done, image: Path, answers: tuple[str, str]) -> None:

@@ -7,14 +7,20 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.vgid_core.commands.conftest import Done, Place, invoke
+from tests.vgid_core.tiny import pair_set
+from vgid_core import Pair, PairSet
+from vgid_core.base_model import BaseModel
 from vgid_core.commands import live, tensorboard
 from vgid_core.commands.unlearn import unlearn
+from vgid_core.config import EvaluationConfig
+from vgid_core.evaluate import generate_answers
 from vgid_core.progress import Phase, Progress
 
 WRITTEN = {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"}
@@ -205,6 +211,25 @@ def test_a_dry_run_says_when_there_is_nothing_to_forget(place: Place) -> None:
     assert result.exit_code == 0, result.output
     assert "The model doesn't know the forget set" in result.stdout
     assert "counted: what autograd kept" in result.stdout
+
+
+def test_a_dry_run_says_when_the_model_knows_the_forget_set(place: Place, base: BaseModel) -> None:
+    asked = pair_set("forget", 4)
+    said = generate_answers(base, asked, EvaluationConfig(max_new_tokens=6))
+    own = [Pair(pair.image, pair.question, answer) for pair, answer in zip(asked, said, strict=True)]
+    PairSet.of("forget", own).write_jsonl(place.folder / "forget.jsonl")
+    before = contents(place)
+    told = invoke(unlearn, place.file, "--dry-run")
+    assert told.exit_code == 0, told.output
+    assert told.stdout.splitlines()[-1] == "The model knows the forget set. Nothing was written."
+    assert "doesn't know" not in told.stdout
+    counted = invoke(unlearn, place.file, "--dry-run", "--json")
+    assert json.loads(counted.stdout)["knows"] is True
+    assert contents(place) == before
+
+
+def contents(place: Place) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in place.folder.rglob("*") if file.is_file()}
 
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
