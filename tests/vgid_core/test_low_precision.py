@@ -12,18 +12,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file
 from torch import nn
 
 from tests.vgid_core.test_unlearn import CONFIG, spec
 from tests.vgid_core.tiny import pair_set
 from tests.vgid_core.tiny_qwen import save_tiny_qwen
 from vgid_core import Progress, UnlearnConfig, unlearn
-from vgid_core.base_model import BaseModel, adapter_off, answer_logits, load_base
+from vgid_core.base_model import BaseModel, adapter_off, answer_logits, load_base, read_base
 from vgid_core.distil import distil
 from vgid_core.errors import ModelNotLoadable, ModelNotSupported
 from vgid_core.fp8 import RowScaled
 from vgid_core.fused_lora import fp8_products, fuse_lora
+from vgid_core.plain_path import encode_pairs
 
 
 def changed(config: UnlearnConfig, **values: object) -> UnlearnConfig:
@@ -114,6 +117,36 @@ def test_a_job_on_four_bit_weights_learns(tiny_folder: Path, tmp_path: Path) -> 
     assert manifest["path"] == "packed"
     assert manifest["config"]["base_weights"] == "nf4"
     assert result.metrics_before != result.metrics_after
+
+
+def test_plain_peft_puts_the_adapter_onto_a_fresh_base_in_four_bits(tiny_folder: Path, tmp_path: Path) -> None:
+    config = changed(CONFIG, base_weights="nf4")
+    fresh, host = load_base(str(tiny_folder), config), read_base(str(tiny_folder), config)
+    run = spec(tiny_folder, tmp_path / "out", config=config)
+    batch = encode_pairs(fresh, run.forget.pairs)
+    with torch.no_grad():
+        own = answer_logits(fresh, batch)
+    unlearn(run, base=host)
+
+    # The model that the run used up carries the adapter; switched off, it is the base to the last bit.
+    used = load_base(str(tiny_folder), config, host)
+    adapted = [module for module in used.model.modules() if isinstance(module, BaseTunerLayer)]
+    assert {module.base_layer.weight.quant_type for module in adapted} == {"nf4"}
+    with torch.no_grad():
+        taught = answer_logits(used, batch)
+        for module in adapted:
+            module.enable_adapters(False)
+        assert torch.equal(answer_logits(used, batch), own)
+    matrices = load_file(run.out / "adapter_model.safetensors")
+    moved = [bool(matrix.any()) for name, matrix in matrices.items() if ".lora_B." in name]
+    assert len(moved) == len(adapted) > 0
+    assert all(moved)
+
+    loaded = PeftModel.from_pretrained(fresh.model, run.out).eval()
+    with torch.no_grad():
+        theirs = loaded(**batch.inputs, logits_to_keep=own.shape[1] + 1, use_cache=False).logits[:, :-1]
+    assert torch.allclose(theirs, taught, atol=1e-4)
+    assert not torch.allclose(own, taught, atol=1e-2)
 
 
 def test_a_kernel_that_is_never_used_is_no_warning_and_others_stay(caplog: pytest.LogCaptureFixture) -> None:

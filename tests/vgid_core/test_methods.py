@@ -4,6 +4,8 @@ import json
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -20,7 +22,9 @@ from vgid_core.config import UnlearnConfig
 from vgid_core.data import Pair
 from vgid_core.distil import distil
 from vgid_core.distiller import BatchLoss, Distiller
-from vgid_core.methods import Run, VgidAlias
+from vgid_core.lessons import Updates
+from vgid_core.methods import Method, Run, VgidAlias
+from vgid_core.methods.terms import joint, rehearsed, unlearned
 from vgid_core.packed_path import PackedPath
 from vgid_core.plain_path import PlainPath
 
@@ -218,6 +222,36 @@ def test_a_few_steps_lower_the_loss_and_move_every_adapted_layer(base: BaseModel
     assert layers == ({"0"} if name == "rmu" else {"0", "1"})
     # UNDIAL's loss is at its least from the start here: a random base thinks little of the true tokens already.
     assert name == "undial" or sum(heard[-4:]) < sum(heard[:4])
+
+
+def test_distil_trains_by_a_method_from_elsewhere_just_as_by_ours(base: BaseModel, tiny_folder: Path) -> None:
+    class Theirs(Method):
+        """Gradient difference again, so that there is something to hold it to."""
+
+        title = "gradient difference, elsewhere"
+
+        name: Literal["theirs"] = "theirs"
+
+        def begin(self, run: Run) -> Updates:
+            return lambda forget, retain: joint(run, unlearned(run, forget), rehearsed(run, retain))
+
+    for given in (Theirs(), {"name": "theirs"}):
+        with pytest.raises(ValidationError, match=r"theirs|no method has this name"):
+            UnlearnConfig.model_validate({"method": given})
+
+    ours = config("graddiff", forget_batch_size=5, retain_batch_size=4)  # a step sees both sets as a whole
+    theirs = ours.model_copy(update={"method": Theirs()})
+    untrained = ByHand(base, base.model)
+    expected = [-untrained.cross_entropy(FORGET.pairs), untrained.cross_entropy(RETAIN.pairs)]
+    heard: dict[str, list[tuple[float | None, float | None]]] = {"ours": [], "theirs": []}
+    learnt = distil(base, FORGET, RETAIN, theirs, lambda _, loss: heard["theirs"].append((loss.forget, loss.retain)))
+    assert heard["theirs"][0] == pytest.approx(expected, rel=1e-4)
+    assert len(require_trained(learnt.student)) == 2 * 7
+
+    again = load_base(str(tiny_folder), ours)
+    other = distil(again, FORGET, RETAIN, ours, lambda _, loss: heard["ours"].append((loss.forget, loss.retain)))
+    assert heard["theirs"] == heard["ours"]
+    assert all(torch.equal(*both) for both in zip(adapter(learnt.student), adapter(other.student), strict=True))
 
 
 def test_a_whole_run_says_in_its_manifest_which_method_it_was(tiny_folder, tmp_path) -> None:

@@ -1,4 +1,9 @@
+import math
+import re
 from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -10,12 +15,17 @@ from PIL import Image
 from vgid_core.intervention import STRENGTHS, PerturbationConfig
 from vgid_core.perturb import perturb
 
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "interventions.md"
 KINDS = ["uniform", "gaussian", "diffusion", "blur", "patch_shuffle", "blank"]
 
 
 def photo(width: int, height: int) -> Image.Image:
     pixels = np.random.default_rng(width * 1000 + height).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
+
+
+def grey(level: int) -> Image.Image:
+    return Image.new("RGB", (192, 192), (level, level, level))
 
 
 def noise(seed: int) -> torch.Generator:
@@ -75,3 +85,61 @@ def test_diffusion_at_its_last_step_is_nearly_pure_noise() -> None:
     one, other = perturb(photo(16, 16), config, noise(2)), perturb(Image.new("RGB", (16, 16)), config, noise(2))
     gap = np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int))
     assert gap.max() <= 3
+
+
+# Signal that is left after each step: DDPM's own schedule (arXiv 2006.11239, sec. 4), and the one in VCD's code.
+LINEAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+VCD = np.cumprod(1 - (1e-5 + (5e-3 - 1e-5) / (1 + np.exp(-np.linspace(-6, 6, 1000)))))
+
+
+@dataclass(frozen=True)
+class SameNoise:
+    """A column of the docs' table."""
+
+    vcd_step: int
+    alpha_bar: str
+    step: int
+
+
+def documented() -> list[SameNoise]:
+    rows = re.findall(r"^\| (?:VCD's step|ᾱ|step here) \| (.+) \|$", DOCUMENTED.read_text("utf-8"), re.MULTILINE)
+    vcd_steps, alpha_bars, steps = (row.split(" | ") for row in rows)
+    return [SameNoise(int(v), a, int(s)) for v, a, s in zip(vcd_steps, alpha_bars, steps, strict=True)]
+
+
+def clipped_deviation(deviation: float) -> float:
+    """Of normal noise around the middle of [-1, 1] of which no more than that range is kept."""
+    normal, edge = NormalDist(), 1 / deviation
+    beyond = 2 * normal.cdf(-edge)
+    return math.sqrt(deviation**2 * (1 - beyond - 2 * edge * normal.pdf(edge)) + beyond)
+
+
+def test_the_documented_steps_have_as_much_noise_as_vcds() -> None:
+    assert [row.vcd_step for row in documented()] == [300, 500, 700, 800, 900, 999]
+    for row in documented():
+        kept = VCD[row.vcd_step]  # VCD's code counts from 0
+        assert row.alpha_bar == f"{kept:.3f}"
+        assert row.step == 1 + np.abs(LINEAR - kept).argmin()
+    default = round(STRENGTHS["diffusion"][2])
+    assert LINEAR[default - 1] == pytest.approx(VCD[-1], abs=0.005), "about as much noise as VCD ever adds"
+
+
+@pytest.mark.parametrize("step", [1, *(row.step for row in documented()), 700])
+def test_diffusion_keeps_as_much_and_adds_as_much_as_ddpm_says(step: int) -> None:
+    config = PerturbationConfig(kind="diffusion", strength=step)
+    dark, middle, light = (np.asarray(perturb(grey(g), config, noise(7)), dtype=float) for g in (64, 128, 192))
+    unclipped = (dark > 0) & (light < 255)
+    share = (light - dark)[unclipped].mean() / (192 - 64)
+    # At the docs' steps, one step more or less makes 6e-4 or more.
+    assert share == pytest.approx(math.sqrt(LINEAR[step - 1]), abs=1e-4)
+    rounding = 1 / math.sqrt(12) / 127.5
+    expected = math.hypot(clipped_deviation(math.sqrt(1 - LINEAR[step - 1])), rounding)
+    assert (middle / 127.5).std() == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("deviation", [0.1, STRENGTHS["gaussian"][2], 2.0])
+def test_gaussian_noise_has_the_deviation_that_it_is_told(deviation: float) -> None:
+    """Unclipped, with the third clipped that lies beyond one deviation, and with nearly all clipped."""
+    out = perturb(grey(128), PerturbationConfig(kind="gaussian", strength=deviation), noise(7))
+    # The clip leaves half of the pixel range on either side.
+    assert (np.asarray(out) / 255).std() == pytest.approx(clipped_deviation(2 * deviation) / 2, rel=0.01)
