@@ -1,6 +1,6 @@
 """What is left after unlearning, asked by somebody who wants it back: several forget sets and seeds, beside twins.
 
-    python -m bench.robustness [--method vgid-alias] [--sets 3 | --others] [--seeds 3] [--processes 2]
+    python -m bench.robustness [--method vgid-alias] [--sets 3 | --others] [--seeds 3] [--processes 2] [--beside JSON]
     python -m bench.robustness --pretrained FOLDER [--method vgid-alias] [--sets 3] [--seeds 3] [--processes 2]
 
 Every forget set has three retain-only twins, models that never met these people: what they give away on average is the
@@ -10,12 +10,14 @@ results go to ..._smollm2.json. Asked are: facts on photos in and out of the req
 attacks, forgotten facts against strangers'; begun answers; what 20 steps of relearning half of the facts bring back of
 the others. Prints a row a run and medians with their bars, writes bench/results/robustness_<method>.json (for other
 counts than three sets and seeds, ..._part.json; until all rows are there, ..._unfinished.json), and fails when a median
-misses its bar. --others takes the people that no setting was chosen on; ..._others.json.
+misses its bar. --others takes the people that no setting was chosen on; ..._others.json. --beside takes the figures
+of base and twins from an earlier result of the same sets instead of asking them anew: then no twins are made.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,21 +70,22 @@ def main() -> None:
     quiet()
     model = SHIPPED if arguments.pretrained is None else pretrained(arguments.pretrained)
     sets = model.forget_sets[_CHOSEN_ON:] if arguments.others else model.forget_sets[: arguments.sets]
-    for forgotten in sets:
+    before = None if arguments.beside is None else _asked_before(arguments.beside, sets)
+    for forgotten in sets if before is None else ():
         model.twins_of(forgotten)
     config = _config(model, arguments.method, 0).model_dump(mode="json")
     seeds = list(range(arguments.seeds))
     work = [(model, tuple(forgotten), seed, arguments.method) for forgotten in sets for seed in seeds]
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
-        asked = pool.map(_untrained, [model] * len(sets), map(tuple, sets))
+        asked = pool.map(_untrained, [model] * len(sets), map(tuple, sets)) if before is None else before
         trained = pool.map(_trained, *zip(*work, strict=True))
         untrained = list(asked)  # meanwhile the first are trained
         for row in trained:
             base, beside = untrained[sets.index(range(row["forgotten"][0], row["forgotten"][-1] + 1))]
             rows.append(row | {"figures": _beside(row["figures"], base, _mean(beside))})
             _print_row(rows[-1])
-            figures = _summed_up(rows, untrained) | {"config": config}
+            figures = _summed_up(rows, untrained) | {"config": config, "beside": str(arguments.beside or "asked anew")}
             # Where a row takes minutes, what is there must outlast a bench that is cut short.
             unfinished = save(f"{_name(arguments)}_unfinished", figures, seed=seeds, runs=len(rows))
     summary = figures["summary"]
@@ -95,6 +98,14 @@ def main() -> None:
     if missed:
         raise SystemExit("medians over their bars: " + "; ".join(missed))
     print("every median is within its bar")
+
+
+def _asked_before(file: Path, sets: Sequence[range]) -> list[tuple[Figures, list[Figures]]]:
+    """Of the base and the twins of each set, as an earlier result has them."""
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if list(dict.fromkeys(tuple(row["forgotten"]) for row in found["rows"])) != list(map(tuple, sets)):
+        raise SystemExit(f"{file} is of other forget sets")
+    return [(untrained["base"], untrained["twins"]) for untrained in found["untrained"]]
 
 
 def _summed_up(rows: Sequence[dict[str, Any]], untrained: Sequence[tuple[Figures, list[Figures]]]) -> dict[str, Any]:
@@ -217,6 +228,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--others", action="store_true", help="the sets that no setting was chosen on")
     parser.add_argument("--processes", type=int, default=2, help="of one thread each")
     parser.add_argument("--pretrained", type=Path, metavar="FOLDER", help="the second demo model, as it was built")
+    parser.add_argument("--beside", type=Path, metavar="JSON", help="an earlier result, whose base and twins count")
     arguments = parser.parse_args()
     if arguments.pretrained is not None and arguments.others:
         parser.error("--others are sets of the shipped model")
