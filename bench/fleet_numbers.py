@@ -67,7 +67,7 @@ NUMBERS = Numbers(
     passes_a_pair=5,
     people_a_run=6,
     least_people_a_run=6,
-    forget_pairs_a_person=25,
+    forget_pairs_a_person=40,
     evaluation_share=0.3,
     packaging_seconds=1.0,
     claim_seconds=_claim,
@@ -93,10 +93,10 @@ SOURCES: dict[str, str] = {
     "passes_a_pair": "counted: two of the student over each of the two questions, one of the teacher. That every pass "
     "takes a fifth of a pair's time, also those of the default method, is **assumed**",
     "people_a_run": "measured on the demo only: so many are forgotten in a method's own steps "
-    "(`python -m bench.robustness`, `bench.forgetting`). That a 7B model needs as many steps, and more people "
-    "proportionally more, is **assumed**",
+    "(`python -m bench.robustness`, `bench.forgetting`). That a 7B model needs as many steps is **assumed**; "
+    "for more people, that VGID as published needs proportionally more. The default's own rule is the library's",
     "least_people_a_run": "**assumed**: fewer people need as many steps as so many",
-    "forget_pairs_a_person": "the demo's data",
+    "forget_pairs_a_person": "the demo's data: 240 for six people",
     "evaluation_share": "**assumed**: the bar of this project, of the training time of VGID as published; not "
     "measured on a GPU yet. The default method's evaluation asks the same, so it takes as long",
     "packaging_seconds": "**assumed**",
