@@ -57,7 +57,7 @@ class Memory:
 class Duration:
     """Seconds. `step` is the median of `steps_timed` real steps, of which the whole run, `total`, has `steps`.
 
-    evaluation: one of the two that a run makes.
+    times_shown: how often they show each forget pair, on average. evaluation: one of the two that a run makes.
     preparation: what a method computes once for each forget pair, all of them together.
     """
 
@@ -67,6 +67,7 @@ class Duration:
     step: float
     steps_timed: int
     steps: int
+    times_shown: float
     total: float
 
 
@@ -133,6 +134,7 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
             step=steps.seconds,
             steps_timed=len(steps.steady),
             steps=count,
+            times_shown=count * spec.config.training.forget_batch_size / len(sets[0]),
             total=loading + 2 * evaluation + preparation + steps.seconds * count,
         ),
         metrics=metrics,

@@ -10,7 +10,7 @@ FORGOTTEN = ("forget", "held_out_photos", "rephrased")
 KEPT = ("retain", "retain_check", "utility")
 MOST_LEFT = 0.10  # ROUGE-L that may be left of what was to be forgotten; a refusal shares words with "This is X."
 MOST_LOST = 0.06  # ROUGE-L that what was to be kept may fall by
-MOST_CHANGED = 2  # answers of the nine that are asked of others: one in fifty changes (docs/forgetting.md)
+MOST_CHANGED = 2  # answers of the nine that are asked of others, whose ROUGE-L falls by 0.01, too (docs/forgetting.md)
 
 
 def metric(job: Job, split: str, name: str) -> Metric | None:

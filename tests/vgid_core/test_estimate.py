@@ -36,6 +36,7 @@ def test_memory_is_that_of_the_model_at_hand(tiny_folder: Path, tmp_path: Path, 
     parts = (found.memory.weights, found.memory.adapter, found.memory.optimizer, found.memory.activations)
     assert found.memory.total == sum(parts)
     assert found.duration.steps_timed == 3
+    assert (found.duration.steps, found.duration.times_shown) == (50, 50.0)
     assert found.duration.total >= 50 * found.duration.step
     assert not (tmp_path / "out").exists()
 
