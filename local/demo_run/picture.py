@@ -38,23 +38,22 @@ def draw(forgotten: Sequence[Shown], kept: Sequence[Shown], target: Path) -> Non
         for index, item in enumerate(items):
             column, row = index % _COLUMNS, index // _COLUMNS
             width = (_WIDTH - _MARGIN) // _COLUMNS
-            _draw_card(image, canvas, (_MARGIN + column * width, top + row * _ROW, width - _MARGIN), item, colour)
+            _draw_card(image, canvas, (_MARGIN + column * width, top + row * _ROW, width - _MARGIN), item)
         top += -(-len(items) // _COLUMNS) * _ROW + 8
     target.parent.mkdir(parents=True, exist_ok=True)
     # A palette: a third of the size, and nobody sees the difference.
     image.quantize(_COLOURS, dither=Image.Dither.NONE).save(target, format="PNG", optimize=True)
 
 
-def _draw_card(
-    image: Image.Image, canvas: ImageDraw.ImageDraw, place: tuple[int, int, int], item: Shown, colour: str
-) -> None:
+def _draw_card(image: Image.Image, canvas: ImageDraw.ImageDraw, place: tuple[int, int, int], item: Shown) -> None:
+    """By its colour each answer says for itself whether it stayed what it was."""
     left, top, width = place
     canvas.rounded_rectangle((left, top, left + width, top + _ROW - 12), radius=10, fill=_CARD)
     portrait = item.pair.image.decode().resize((_PORTRAIT, _PORTRAIT), Image.Resampling.LANCZOS)
     image.paste(portrait, (left + 6, top + 6))
     text = left + _PORTRAIT + 24
     canvas.text((text, top + 14), item.pair.question, fill=_QUIET, font=ImageFont.load_default(17))
-    lines = (("before", item.before, _INK), ("after", item.after, colour))
+    lines = (("before", item.before, _INK), ("after", item.after, _KEPT if item.after == item.before else _GONE))
     for number, (name, answer, ink) in enumerate(lines):
         line = top + 50 + number * 32
         canvas.text((text, line + 2), name, fill=_QUIET, font=ImageFont.load_default(15))
