@@ -39,7 +39,7 @@ SHIPPED = DemoModel(
     default={
         "device": "cpu",
         "method": {"name": "vgid-alias", "level_exponent": 0.1},
-        "training": {"learning_rate": 3e-3, "retain_weight": 2.0},
+        "training": {"learning_rate": 3e-3, "retain_weight": 4.0},
     },
 )
 

@@ -21,7 +21,7 @@ level_exponent = 0.1
 
 [models.demo.config.training]
 learning_rate = 3e-3
-retain_weight = 2.0
+retain_weight = 4.0
 
 [models.demo.retain_sets.demo-retain]
 retain = {retain}

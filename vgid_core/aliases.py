@@ -61,13 +61,16 @@ class Aliases:
         self._common -= self._numbers
         # Apart for words and for numbers, which are told by True.
         self._seen: dict[tuple[Place, bool], list[int]] = defaultdict(list)
+        # The same apart for those that telling ones followed, and for the last in a row, which are told by True.
+        self._seen_whole: dict[tuple[Place, bool, bool], list[int]] = defaultdict(list)
         self._anywhere: dict[bool, list[int]] = {False: [], True: []}
         self._together: set[Tokens] = set()
         for answer in kept:
             for index, (before, run) in self._telling(answer):
-                token = answer[index]
-                self._seen[(before, run), token in self._numbers].append(token)
-                self._anywhere[token in self._numbers].append(token)
+                token, kind = answer[index], self._kind(answer[index])
+                self._seen[(before, run), kind].append(token)
+                self._seen_whole[(before, run), kind, self._ends(answer, index)].append(token)
+                self._anywhere[kind].append(token)
                 self._together |= {tuple(answer[index - k : index + 1]) for k in range(1, min(run, _LONGEST - 1) + 1)}
         self._rng = random.Random(seed)
 
@@ -88,7 +91,7 @@ class Aliases:
         """As many tokens as the answer has, its end of turn among them, which stays."""
         alias = list(answer)
         for index, place in self._telling(answer):
-            alias[index] = self._other_than(answer[index], place)
+            alias[index] = self._other_than(answer[index], self._seen.get((place, self._kind(answer[index])), []))
         forms, asked = [tuple(alias)], [0] * len(answer)
         numbers: dict[int, int] = {}  # where the tokens begin that a form leaves as they are → which form
         start = 0
@@ -102,6 +105,19 @@ class Aliases:
             asked[index] = numbers.setdefault(start, len(forms))
             forms[asked[index] :] = [form]  # longer than the one before, if that began here, too
         return Alias(tuple(forms), tuple(asked))
+
+    def draw_whole(self, answer: Sequence[int]) -> Tokens:
+        """An alias that ends each name or word with what ended another: one that somebody could have.
+
+        A teacher isn't given such a one. He would be as sure of what follows a whole name as he is of his own people's,
+        and who never met the person isn't.
+        """
+        alias = list(answer)
+        for index, place in self._telling(answer):
+            token, kind, ends = answer[index], self._kind(answer[index]), self._ends(answer, index)
+            same = self._seen_whole.get((place, kind, ends), [])
+            alias[index] = self._other_than(token, same, self._seen.get((place, kind), []))
+        return tuple(alias)
 
     def _shared_before(self, answer: Sequence[int], index: int, run: int) -> int:
         """How many of the telling tokens before this one precede it in the retain set, too."""
@@ -118,13 +134,20 @@ class Aliases:
                 yield index, (before, run)
                 run += 1
 
-    def _other_than(self, token: int, place: Place) -> int:
+    def _ends(self, answer: Sequence[int], index: int) -> bool:
+        """Whether a common token, or the end of turn, follows this telling one."""
+        return index == len(answer) - 2 or answer[index + 1] in self._common
+
+    def _kind(self, token: int) -> bool:
+        return token in self._numbers
+
+    def _other_than(self, token: int, *from_place: Sequence[int]) -> int:
         """One from the same place, or else from any; the token itself where hardly another is to be drawn.
 
         A number for a number, and words for words, as long as there are any.
         """
-        kind = token in self._numbers
-        for others in (self._seen.get((place, kind), []), self._anywhere[kind], self._anywhere[not kind]):
+        kind = self._kind(token)
+        for others in (*from_place, self._anywhere[kind], self._anywhere[not kind]):
             for _ in range(_TRIES if others else 0):
                 drawn = self._rng.choice(others)
                 if drawn != token:

@@ -49,14 +49,14 @@ class MadeUp:
 
 
 def _about_nobody(method: VgidAlias, run: Run, pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """The same with photos of nobody, one an image, and aliases of the answers, where these have one."""
+    """The same with photos of nobody, one an image, and whole aliases of the answers, where these have one."""
     # Draws of its own: what the forgotten's teachers hear mustn't depend on how many are made up.
     seed = run.seed + _OTHER_SEEDS
     aliases, blends = aliases_for(method, run, seed), photos_of_nobody(method, run, seed)
     photos: dict[str, EncodedImage] = {}
     for pair in pairs:
         answer = run.path.answer_ids(pair.answer)
-        alias = list(aliases.draw(answer).forms[0])
+        alias = list(aliases.draw_whole(answer))
         [text] = run.base.encoder.decode([alias])
         if alias == answer or not _can_be_said(run, text):
             continue

@@ -17,7 +17,7 @@ from local.demo.paths import BASE
 from local.demo_run.elsewhere import answers_elsewhere, unpack
 from local.demo_run.picture import Shown, draw
 from local.demo_run.screen import Screen, make_console
-from local.demo_run.verdict import changed, complaints
+from local.demo_run.verdict import complaints
 from local.errors import LocalError
 from local.stack import Stack
 from vgid_client import Client, Conflict, Job, Pair
@@ -132,9 +132,6 @@ class _Demo:
             self._picture,
         )
         self._screen.say(f"Before and after as a picture: {self._picture}")
-        if lost := changed(self._said[kept.name], after[kept.name]):
-            cost = "What forgetting costs everybody else is in the figures above."
-            self._screen.say(f"{lost} of {len(kept)} answers changed that were to stay. {cost}")
         wrong = complaints(job, self._said[kept.name], after[kept.name])
         if wrong:
             raise LocalError(" ".join(wrong))

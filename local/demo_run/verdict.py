@@ -10,7 +10,6 @@ FORGOTTEN = ("forget", "held_out_photos", "rephrased")
 KEPT = ("retain", "retain_check", "utility")
 MOST_LEFT = 0.10  # ROUGE-L that may be left of what was to be forgotten; a refusal shares words with "This is X."
 MOST_LOST = 0.06  # ROUGE-L that what was to be kept may fall by
-MOST_CHANGED = 2  # answers of the nine that are asked of others, whose ROUGE-L falls by 0.01, too (docs/forgetting.md)
 
 
 def metric(job: Job, split: str, name: str) -> Metric | None:
@@ -32,12 +31,7 @@ def complaints(job: Job, kept_before: Sequence[str], kept_after: Sequence[str]) 
             found.append(f"Forgetting failed: ROUGE-L on '{split}' is {row.after:.3f}, above {MOST_LEFT}.")
         elif split in KEPT and row.before - row.after > MOST_LOST:
             found.append(f"Too much was lost: ROUGE-L on '{split}' fell from {row.before:.3f} to {row.after:.3f}.")
-    lost = changed(kept_before, kept_after)
-    if lost > MOST_CHANGED:
-        found.append(f"{lost} of {len(kept_before)} answers changed that were to stay, more than {MOST_CHANGED}.")
+    changed = sum(before != after for before, after in zip(kept_before, kept_after, strict=True))
+    if changed:
+        found.append(f"{changed} of {len(kept_before)} answers changed that must not change.")
     return found
-
-
-def changed(before: Sequence[str], after: Sequence[str]) -> int:
-    """How many answers aren't what they were, word for word."""
-    return sum(one != other for one, other in zip(before, after, strict=True))

@@ -41,14 +41,10 @@ def test_what_was_lost_is_named() -> None:
 
 def test_changed_answers_and_missing_figures_count() -> None:
     partial = {split: scores for split, scores in GOOD.items() if split != "retain"}
-    assert complaints(job(partial), ["a", "b", "c", "d"], ["a", "x", "y", "z"]) == [
+    assert complaints(job(partial), ["a", "b"], ["a", "c"]) == [
         "ROUGE-L on 'retain' wasn't measured.",
-        "3 of 4 answers changed that were to stay, more than 2.",
+        "1 of 2 answers changed that must not change.",
     ]
-
-
-def test_a_changed_answer_or_two_are_what_forgetting_costs() -> None:
-    assert complaints(job(GOOD), ["a", "b", "c"], ["a", "x", "y"]) == []
 
 
 def test_a_job_that_did_not_succeed_says_how_it_ended() -> None:

@@ -53,6 +53,22 @@ def test_a_number_is_replaced_by_another_one_where_its_place_always_has_the_same
     assert all(alias[0] in range(10, 50) for alias in drawn)
 
 
+def test_whole_aliases_end_words_with_what_ended_others() -> None:
+    # <name of one or two tokens> works as a <job of one or two tokens> <end>
+    pieces = [[10 + k, *[20 + k] * (k % 2), 90, 91, 92, 40 + k, *[60 + k] * (k % 2), END] for k in range(8)]
+    aliases = Aliases(pieces, 0.5, seed=0)
+    drawn = [aliases.draw_whole([30, 90, 91, 92, 50, 70, END]) for _ in range(100)]
+    assert {(name, first, last) for name, *_, first, last, _ in drawn} <= {
+        (name, first, last) for name in (10, 12, 14, 16) for first in (41, 43, 45, 47) for last in (61, 63, 65, 67)
+    }
+    assert {aliases.draw([30, 90, 91, 92, 50, 70, END]).forms[0][0] for _ in range(100)} > {10, 12, 14, 16}
+
+
+def test_a_whole_alias_takes_any_from_the_place_where_none_ended_there() -> None:
+    kept = [[10 + k, 20 + k, 90, END] for k in range(8)]
+    assert Aliases(kept, 0.5, seed=0).draw_whole([30, 90, END])[0] in range(10, 18)
+
+
 def test_where_all_answers_are_alike_nothing_is_replaced() -> None:
     answer = [5, 6, END]
     assert Aliases([answer] * 3, 0.5, seed=0).draw(answer).forms == (tuple(answer),)
@@ -64,10 +80,11 @@ tokens = st.lists(st.integers(1, 30), min_size=1, max_size=8).map(lambda ids: [*
 
 @given(kept=st.lists(tokens, max_size=10), answer=tokens, share=st.floats(0.01, 1), seed=st.integers(0, 1000))
 def test_an_alias_is_as_long_keeps_what_is_common_and_comes_again(kept, answer, share, seed) -> None:
-    drawn = Aliases(kept, share, seed).draw(answer)
+    drawn, whole = Aliases(kept, share, seed).draw(answer), Aliases(kept, share, seed).draw_whole(answer)
     assert Aliases(kept, share, seed).draw(answer) == drawn
+    assert Aliases(kept, share, seed).draw_whole(answer) == whole
     held = [sum(token in row for row in kept) for token in answer]
-    for alias in drawn.forms:
+    for alias in (*drawn.forms, whole):
         assert len(alias) == len(answer)
         assert alias[-1] == END
         for before, after, count in zip(answer, alias, held, strict=True):
