@@ -10,8 +10,7 @@ from typing import Any
 
 from bench.twins import FORGET_SETS, twins_of
 from local.demo.paths import BASE
-from local.demo.training.build import TWIN_NAME
-from local.demo.training.pretrained import SHARES, census_in
+from local.demo.training.pretrained import SHARES, census_in, twins_in
 from local.demo.world import SIXTY, Census
 
 
@@ -59,8 +58,7 @@ def pretrained(folder: Path) -> DemoModel:
 
 def _twins_in(folder: Path, census: Census, forgotten: Sequence[int]) -> list[Path]:
     """Those that never met these people, who are the first of all; a twin may have missed more of them."""
-    shares = {path: int(path.name.rpartition("_")[2]) for path in sorted(folder.glob(f"{TWIN_NAME}_*"))}
-    found = [path for path, share in shares.items() if set(forgotten) <= set(census.first(share))]
+    found = [path for path, share in twins_in(folder).items() if set(forgotten) <= set(census.first(share))]
     if not found:
         raise SystemExit(f"{folder} has no twin without people {forgotten[0]} to {forgotten[-1]}")
     return found

@@ -62,6 +62,15 @@ def build(
             show_default=False,
         ),
     ] = None,
+    twin_seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=9,
+            help="smollm2: twins of so many seeds; what attacks find in one differs from the next; else 1.",
+            show_default=False,
+        ),
+    ] = None,
     people: Annotated[
         int | None,
         typer.Option(
@@ -80,14 +89,14 @@ def build(
     With smollm2, data sets are written beside the models, and a build that was interrupted goes on when run again.
     """
     if language is Language.tiny:
-        if twin or people or dry_run:
-            raise typer.BadParameter("--twin, --people and --dry-run are for --language smollm2")
+        if twin or twin_seeds or people or dry_run:
+            raise typer.BadParameter("--twin, --twin-seeds, --people and --dry-run are for --language smollm2")
         _build_tiny(Console(), out or CHECKPOINTS)
     else:
-        _smollm2(out, twin, people or 300, dry_run)
+        _smollm2(out, twin, twin_seeds or 1, people or 300, dry_run)
 
 
-def _smollm2(out: Path | None, twin: list[int] | None, people: int, dry_run: bool) -> None:
+def _smollm2(out: Path | None, twin: list[int] | None, twin_seeds: int, people: int, dry_run: bool) -> None:
     from vgid_core.commands.ending import ended_in_words
     from vgid_core.commands.quiet import quiet
 
@@ -97,7 +106,7 @@ def _smollm2(out: Path | None, twin: list[int] | None, people: int, dry_run: boo
         from local.demo.training.smollm2 import read_smollm2
 
         twins = tuple(sorted({share for share in twin if share} if twin is not None else {10}))
-        order = Order.of(read_smollm2(), twins, people)
+        order = Order.of(read_smollm2(), twins, people, twin_seeds)
         if dry_run:
             _say_what_it_takes(Console(), order)
         else:

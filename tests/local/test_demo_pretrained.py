@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -103,6 +104,22 @@ def test_a_build_leaves_models_with_cards_and_data(built):
         assert "_name_or_path" not in json.loads((built / name / "config.json").read_text())["text_config"]
     assert "never met the first 2" in (built / TWIN / "README.md").read_text()
     assert build(built, order(), ignore) == {}
+
+
+def test_twins_of_more_seeds_are_others_and_leave_what_is_there(built, tmp_path):
+    folder = tmp_path / "built"
+    shutil.copytree(built, folder)
+    new = build(folder, order(twins=(5, 10), twin_seeds=2), ignore)
+    first, second = f"{TWIN}_seed_{SEED + 1}", TWIN.replace("10", "5")
+    assert list(new) == [second, f"{second}_seed_{SEED + 1}", first]
+    assert {path.name: share for path, share in pretrained.twins_in(folder).items()} == {
+        TWIN: 10,
+        first: 10,
+        second: 5,
+        f"{second}_seed_{SEED + 1}": 5,
+    }
+    weights = [load_file(folder / name / "model.safetensors") for name in (TWIN, first)]
+    assert not all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_the_vision_tower_is_the_shipped_one(built):

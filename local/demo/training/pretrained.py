@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -56,10 +58,31 @@ Tell = Callable[[str, float], None]  # (what is being done, share done from 0 to
 
 
 @dataclass(frozen=True)
+class Ordered:
+    """One model to be built. `share`: per cent of the people whom it is measured on as the forgotten."""
+
+    name: str
+    share: int
+    seed: int
+
+
+def twin_name(share: int, seed: int) -> str:
+    """A twin's folder."""
+    return f"{TWIN_NAME}_{share}" + (f"_seed_{seed}" if seed != SEED else "")
+
+
+def twins_in(out: Path) -> dict[Path, int]:
+    """The twins that were built in `out`, and of each, per cent of the people whom it has never met."""
+    found = ((path, re.fullmatch(rf"{TWIN_NAME}_(\d+)(_seed_\d+)?", path.name)) for path in sorted(out.iterdir()))
+    return {path: int(match[1]) for path, match in found if match}
+
+
+@dataclass(frozen=True)
 class Order:
     """What is to be built from which language tower. `twins`: per cent of the people whom a twin has never met, each.
 
-    checkpoint_seconds: how long a training goes on before it is written down again; with 0, after every step.
+    twin_seeds: of how many seeds there is a twin of each kind. checkpoint_seconds: how long a training goes on before it
+    is written down again; with 0, after every step.
     """
 
     tower: LanguageTower
@@ -67,27 +90,32 @@ class Order:
     census: Census
     recipe: Recipe
     mixture: Mixture = MIXTURE
+    twin_seeds: int = 1
     checkpoint_seconds: float = 600.0
 
     @classmethod
-    def of(cls, tower: LanguageTower, twins: tuple[int, ...], people: int) -> Order:
+    def of(cls, tower: LanguageTower, twins: tuple[int, ...], people: int, twin_seeds: int = 1) -> Order:
         """The order for so many people, at most three hundred."""
         census = replace(THREE_HUNDRED, people=people)
-        return cls(tower, twins, census, recipe_for(census))
+        return cls(tower, twins, census, recipe_for(census), twin_seeds=twin_seeds)
 
-    def models(self) -> dict[str, int]:
-        """Name of each model → per cent of the people whom it is measured on as the forgotten."""
+    def models(self) -> list[Ordered]:
+        """The base, then its twins, those of the base's seed first."""
         # The base is measured as its first twin is, so that the two can be compared.
-        return {BASE_NAME: (self.twins or SHARES)[0]} | {f"{TWIN_NAME}_{share}": share for share in self.twins}
+        base = Ordered(BASE_NAME, (self.twins or SHARES)[0], SEED)
+        seeds = range(SEED, SEED + self.twin_seeds)
+        return [base, *(Ordered(twin_name(share, seed), share, seed) for seed in seeds for share in self.twins)]
 
-    def people(self, name: str) -> list[int]:
+    def people(self, model: Ordered) -> list[int]:
         """Whom a model gets to know."""
-        unmet = () if name == BASE_NAME else self.census.first(self.models()[name])
+        unmet = () if model.name == BASE_NAME else self.census.first(model.share)
         return [number for number in range(self.census.people) if number not in unmet]
 
 
 def build(out: Path, order: Order, tell: Tell) -> dict[str, Trained]:
-    """Builds what is ordered and not yet in `out`: data/<share>, base, retain_only_twin_<share>. Returns what is new.
+    """Builds what is ordered and not yet in `out`: data/<share>, base, retain_only_twin_<share>[_seed_<seed>].
+
+    Returns what is new, by its name.
 
     Started again after an interruption, it goes on from the last checkpoint. On the first CUDA device where there is
     one, else on all cores. Raises CheckpointUnusable where `out` has models of another census, or the checkpoint of
@@ -100,13 +128,14 @@ def build(out: Path, order: Order, tell: Tell) -> dict[str, Trained]:
         forgotten = order.census.first(share)
         data.write_whole(out / "data" / str(share), partial(data.make, forgotten, order.census))
         tell("writing the data", done / len(SHARES))
-    missing = [name for name in order.models() if not (out / name).is_dir()]
-    if not missing:
-        return {}
+    missing = [model for model in order.models() if not (out / model.name).is_dir()]
     vision = shipped_tower()
-    pixels = training_pixels(SEED, order.census, partial(tell, "drawing the world"))
-    features = image_features(vision, torch.from_numpy(pixels)).to(choose_device("auto"))
-    return {name: _build_one(out, name, order, vision.state_dict(), features, tell) for name in missing}
+    done_now: dict[str, Trained] = {}
+    for seed, models in groupby(missing, lambda model: model.seed):
+        pixels = training_pixels(seed, order.census, partial(tell, "drawing the world"))
+        features = image_features(vision, torch.from_numpy(pixels)).to(choose_device("auto"))
+        done_now |= {model.name: _build_one(out, model, order, vision.state_dict(), features, tell) for model in models}
+    return done_now
 
 
 def census_in(out: Path) -> Census:
@@ -123,31 +152,34 @@ def _claim(out: Path, census: Census) -> None:
         raise CheckpointUnusable(f"{out} is for models of {census_in(out).people} people: choose another --out")
 
 
-def trainer_of(order: Order, vision: dict[str, Tensor], features: Tensor) -> Trainer:
-    """What trains a fresh model, the same each time, on the features' device."""
-    torch.manual_seed(SEED)
+def trainer_of(order: Order, vision: dict[str, Tensor], features: Tensor, seed: int = SEED) -> Trainer:
+    """What trains a fresh model, the same for each seed, on the features' device."""
+    torch.manual_seed(seed)
     model = with_eyes(order.tower, vision)
     model.to(features.device)  # type: ignore[arg-type]  # its type is lost in a decorator of transformers
     return Trainer(model, RowEncoder(order.tower.tokenizer, DIALOGUE), features, order.recipe)
 
 
-def _build_one(out: Path, name: str, order: Order, vision: dict[str, Tensor], features: Tensor, tell: Tell) -> Trained:
+def _build_one(
+    out: Path, model: Ordered, order: Order, vision: dict[str, Tensor], features: Tensor, tell: Tell
+) -> Trained:
     started = time.monotonic()
-    people, share = order.people(name), order.models()[name]
-    trainer = trainer_of(order, vision, features)
-    checkpoints = Checkpoints(out / f".{name}.training", _identity(order, people), order.checkpoint_seconds)
-    source = ExampleSource(people, SEED, order.census, order.mixture)
+    name, people = model.name, order.people(model)
+    trainer = trainer_of(order, vision, features, model.seed)
+    identity = _identity(order, people, model.seed)
+    checkpoints = Checkpoints(out / f".{name}.training", identity, order.checkpoint_seconds)
+    source = ExampleSource(people, model.seed, order.census, order.mixture)
     title = f"training {name.replace('_', '-')}"
     resumed = trainer.train(source, partial(tell, title), checkpoints)
     trained = time.monotonic()
     unfinished = out / f".{name}.new"
     shutil.rmtree(unfinished, ignore_errors=True)
     save(trainer.model.cpu(), build_processor(order.tower.tokenizer, DIALOGUE.template), unfinished)
-    figures = measure(unfinished, order.census.first(share), order.census, "auto", MEASURED)
+    figures = measure(unfinished, order.census.first(model.share), order.census, "auto", MEASURED)
     done = Trained(
         name=name,
         tower=order.tower.name,
-        share=share,
+        share=model.share,
         parameters=sum(weight.numel() for weight in trainer.model.parameters()),
         device=device_name(features.device),
         training_seconds=None if resumed else trained - started,
@@ -165,9 +197,9 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
 
 
-def _identity(order: Order, people: Iterable[int]) -> dict[str, str]:
+def _identity(order: Order, people: Iterable[int], seed: int) -> dict[str, str]:
     return {
         "tower": order.tower.name,
         "people": f"{order.census} {list(people)}",
-        "recipe": f"{order.recipe} {order.mixture} seed {SEED}",
+        "recipe": f"{order.recipe} {order.mixture} seed {seed}",
     }
