@@ -81,8 +81,8 @@ def twins_in(out: Path) -> dict[Path, int]:
 class Order:
     """What is to be built from which language tower. `twins`: per cent of the people whom a twin has never met, each.
 
-    twin_seeds: of how many seeds there is a twin of each kind. checkpoint_seconds: how long a training goes on before it
-    is written down again; with 0, after every step.
+    twin_seeds: of how many seeds there is a twin of each kind. checkpoint_seconds: how long a training goes on before
+    it is written down again; with 0, after every step.
     """
 
     tower: LanguageTower
