@@ -52,7 +52,11 @@ def pretrained(folder: Path) -> DemoModel:
         forget_sets=tuple(range(len(census.first(share))) for share in SHARES),
         twins_of=partial(_twins_in, folder, census),
         published={"dtype": "bfloat16", "training": {"learning_rate": 1e-3}},
-        default={"dtype": "bfloat16", "training": {"learning_rate": 1e-3, "retain_weight": 2.0}},
+        default={
+            "dtype": "bfloat16",
+            "method": {"name": "vgid-alias", "level_exponent": 2.0},
+            "training": {"learning_rate": 1e-3, "retain_weight": 4.0},
+        },
     )
 
 

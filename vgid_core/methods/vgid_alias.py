@@ -66,9 +66,10 @@ class VgidAlias(Taught):
     level_exponent: float = Field(
         default=1.0,
         gt=0,
-        le=1,
+        le=8,
         description="of the power mean of what teachers give to true tokens that nobody else's answer has: 1 is the "
-        "plain mean; near 0 it is that of the logs, which is lower, for a model to which new names are stranger",
+        "plain mean; above it is higher, for a model that reads on in new names; near 0 it is that of the logs, which "
+        "is lower, for one to which new names are stranger",
     )
     likelihood_weight: float = Field(
         default=0.5, ge=0, le=100, description="w: of the true tokens' likelihood against the divergence"
