@@ -105,7 +105,7 @@ def _similar(seen: Mapping[str, Sighting], there: Mapping[str, Sighting]) -> set
     if not seen or not there:
         return set()
     looks = np.stack([one.look for one in seen.values()])
-    return {digest for digest, one in there.items() if float((looks @ one.look).max()) >= SIMILAR}
+    return {digest for digest, one in there.items() if float(np.max(looks @ one.look)) >= SIMILAR}
 
 
 def _words(text: str) -> tuple[str, ...]:

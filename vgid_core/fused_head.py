@@ -60,7 +60,7 @@ def linear_kl(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     def target(part: slice) -> Tensor:
         return (teacher[part] @ weight.T).float().softmax(-1)
 
-    result: Tensor = _LinearKL.apply(student, target, None, weight)[0]  # type: ignore[no-untyped-call]
+    result: Tensor = _LinearKL.apply(student, target, None, weight)[0]  # type: ignore[no-untyped-call, unused-ignore]
     return result
 
 
@@ -73,8 +73,9 @@ def linear_imitation(student: Tensor, target: Likeliest, ids: Tensor, weight: Te
     def whole(part: slice) -> Tensor:
         return target.whole(len(weight), part)
 
-    result: tuple[Tensor, Tensor] = _LinearKL.apply(student, whole, ids, weight)  # type: ignore[no-untyped-call]
-    return result
+    both: tuple[Tensor, Tensor]
+    both = _LinearKL.apply(student, whole, ids, weight)  # type: ignore[no-untyped-call, unused-ignore]
+    return both
 
 
 class _LinearLogProbability(torch.autograd.Function):
@@ -103,5 +104,5 @@ def linear_log_probability(states: Tensor, ids: Tensor, weight: Tensor) -> Tenso
     Args: states [tokens, hidden]; ids [tokens]; weight [vocabulary, hidden], frozen. Returns [tokens], float32. The
     same as `losses.token_log_probability` on the logits, with memory for 512 tokens' logits instead of all.
     """
-    result: Tensor = _LinearLogProbability.apply(states, ids, weight)  # type: ignore[no-untyped-call]
+    result: Tensor = _LinearLogProbability.apply(states, ids, weight)  # type: ignore[no-untyped-call, unused-ignore]
     return result

@@ -101,7 +101,7 @@ def _fused(module: Linear) -> Callable[[Tensor], Tensor]:
         if module.disable_adapters:
             switched_off: Tensor = base(given)
             return switched_off
-        result: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call]
+        result: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call, unused-ignore]
             given, base.weight, base.bias, down.weight, up.weight, scale
         )
         return result
@@ -119,7 +119,7 @@ def _fused_fp8(module: Linear) -> Callable[[Tensor], Tensor]:
             product = times_transposed(given.flatten(0, -2), weight.values, weight.scales)
             product = product if base.bias is None else product + base.bias
             return product.view(*given.shape[:-1], -1)
-        result: Tensor = Fp8LoraLinear.apply(  # type: ignore[no-untyped-call]
+        result: Tensor = Fp8LoraLinear.apply(  # type: ignore[no-untyped-call, unused-ignore]
             given, weight.values, weight.scales, back.values, back.scales, base.bias, down.weight, up.weight, scale
         )
         return result
