@@ -85,7 +85,10 @@ def main() -> None:
             base, beside = untrained[sets.index(range(row["forgotten"][0], row["forgotten"][-1] + 1))]
             rows.append(row | {"figures": _beside(row["figures"], base, _mean(beside))})
             _print_row(rows[-1])
-            figures = _summed_up(rows, untrained) | {"config": config, "beside": str(arguments.beside or "asked anew")}
+            figures = _summed_up(rows, untrained) | {
+                "config": config,
+                "beside": arguments.beside.name if arguments.beside else "asked anew",
+            }
             # Where a row takes minutes, what is there must outlast a bench that is cut short.
             unfinished = save(f"{_name(arguments)}_unfinished", figures, seed=seeds, runs=len(rows))
     summary = figures["summary"]

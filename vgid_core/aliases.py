@@ -46,6 +46,8 @@ class Aliases:
     Whoever never met a person still goes on with a word, or with what else other people have, too, once it is begun.
     So a telling token that follows the same telling ones in the retain set is asked with these left as they are: "iles"
     after "Tundra Text", or "Textiles" after "Tundra", if somebody else works there.
+
+    Aliases for teachers (`draw`) often break a name off, those of made-up people (`draw_whole`) don't.
     """
 
     def __init__(
@@ -61,16 +63,17 @@ class Aliases:
         self._common -= self._numbers
         # Apart for words and for numbers, which are told by True.
         self._seen: dict[tuple[Place, bool], list[int]] = defaultdict(list)
-        # The same apart for those that telling ones followed, and for the last in a row, which are told by True.
-        self._seen_whole: dict[tuple[Place, bool, bool], list[int]] = defaultdict(list)
+        # The same, those that end a row of telling tokens (True) apart from those that another one followed.
+        self._seen_by_end: dict[tuple[Place, bool, bool], list[int]] = defaultdict(list)
         self._anywhere: dict[bool, list[int]] = {False: [], True: []}
         self._together: set[Tokens] = set()
         for answer in kept:
             for index, (before, run) in self._telling(answer):
-                token, kind = answer[index], self._kind(answer[index])
-                self._seen[(before, run), kind].append(token)
-                self._seen_whole[(before, run), kind, self._ends(answer, index)].append(token)
-                self._anywhere[kind].append(token)
+                token = answer[index]
+                number = self._is_number(token)
+                self._seen[(before, run), number].append(token)
+                self._seen_by_end[(before, run), number, self._ends(answer, index)].append(token)
+                self._anywhere[number].append(token)
                 self._together |= {tuple(answer[index - k : index + 1]) for k in range(1, min(run, _LONGEST - 1) + 1)}
         self._rng = random.Random(seed)
 
@@ -91,7 +94,7 @@ class Aliases:
         """As many tokens as the answer has, its end of turn among them, which stays."""
         alias = list(answer)
         for index, place in self._telling(answer):
-            alias[index] = self._other_than(answer[index], self._seen.get((place, self._kind(answer[index])), []))
+            alias[index] = self._other_than(answer[index], self._in(place, answer[index]))
         forms, asked = [tuple(alias)], [0] * len(answer)
         numbers: dict[int, int] = {}  # where the tokens begin that a form leaves as they are → which form
         start = 0
@@ -107,16 +110,16 @@ class Aliases:
         return Alias(tuple(forms), tuple(asked))
 
     def draw_whole(self, answer: Sequence[int]) -> Tokens:
-        """An alias that ends each name or word with what ended another: one that somebody could have.
+        """An alias whose names don't break off: a row of telling tokens ends as another one there does, if any.
 
         A teacher isn't given such a one. He would be as sure of what follows a whole name as he is of his own people's,
         and who never met the person isn't.
         """
         alias = list(answer)
         for index, place in self._telling(answer):
-            token, kind, ends = answer[index], self._kind(answer[index]), self._ends(answer, index)
-            same = self._seen_whole.get((place, kind, ends), [])
-            alias[index] = self._other_than(token, same, self._seen.get((place, kind), []))
+            token = answer[index]
+            alike = self._seen_by_end.get((place, self._is_number(token), self._ends(answer, index)), [])
+            alias[index] = self._other_than(token, alike, self._in(place, token))
         return tuple(alias)
 
     def _shared_before(self, answer: Sequence[int], index: int, run: int) -> int:
@@ -138,16 +141,20 @@ class Aliases:
         """Whether a common token, or the end of turn, follows this telling one."""
         return index == len(answer) - 2 or answer[index + 1] in self._common
 
-    def _kind(self, token: int) -> bool:
+    def _is_number(self, token: int) -> bool:
         return token in self._numbers
 
-    def _other_than(self, token: int, *from_place: Sequence[int]) -> int:
-        """One from the same place, or else from any; the token itself where hardly another is to be drawn.
+    def _in(self, place: Place, token: int) -> list[int]:
+        """What stood there: numbers for a number, words for a word."""
+        return self._seen.get((place, self._is_number(token)), [])
+
+    def _other_than(self, token: int, *first: Sequence[int]) -> int:
+        """One of the first that has another, or else from anywhere; the token itself where hardly one is to be drawn.
 
         A number for a number, and words for words, as long as there are any.
         """
-        kind = self._kind(token)
-        for others in (*from_place, self._anywhere[kind], self._anywhere[not kind]):
+        number = self._is_number(token)
+        for others in (*first, self._anywhere[number], self._anywhere[not number]):
             for _ in range(_TRIES if others else 0):
                 drawn = self._rng.choice(others)
                 if drawn != token:

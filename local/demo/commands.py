@@ -67,7 +67,7 @@ def build(
         typer.Option(
             min=1,
             max=9,
-            help="smollm2: twins of so many seeds; what attacks find in one differs from the next; else 1.",
+            help="smollm2: so many twins of each share, each of a seed of its own; else 1.",
             show_default=False,
         ),
     ] = None,
@@ -106,6 +106,8 @@ def _smollm2(out: Path | None, twin: list[int] | None, twin_seeds: int, people: 
         from local.demo.training.smollm2 import read_smollm2
 
         twins = tuple(sorted({share for share in twin if share} if twin is not None else {10}))
+        if twin_seeds > 1 and not twins:
+            raise typer.BadParameter("--twin-seeds says how many twins of each kind there are; --twin 0 says none")
         order = Order.of(read_smollm2(), twins, people, twin_seeds)
         if dry_run:
             _say_what_it_takes(Console(), order)

@@ -109,17 +109,33 @@ def test_a_build_leaves_models_with_cards_and_data(built):
 def test_twins_of_more_seeds_are_others_and_leave_what_is_there(built, tmp_path):
     folder = tmp_path / "built"
     shutil.copytree(built, folder)
-    new = build(folder, order(twins=(5, 10), twin_seeds=2), ignore)
-    first, second = f"{TWIN}_seed_{SEED + 1}", TWIN.replace("10", "5")
-    assert list(new) == [second, f"{second}_seed_{SEED + 1}", first]
+    five, other_five, other_ten = (pretrained.twin_name(*kind) for kind in ((5, SEED), (5, 2), (10, 2)))
+    assert list(build(folder, order(twins=(5, 10), twin_seeds=2), ignore)) == [five, other_five, other_ten]
     assert {path.name: share for path, share in pretrained.twins_in(folder).items()} == {
         TWIN: 10,
-        first: 10,
-        second: 5,
-        f"{second}_seed_{SEED + 1}": 5,
+        other_ten: 10,
+        five: 5,
+        other_five: 5,
     }
-    weights = [load_file(folder / name / "model.safetensors") for name in (TWIN, first)]
-    assert not all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    before, kept, other = (
+        load_file(where / name / "model.safetensors")
+        for where, name in ((built, TWIN), (folder, TWIN), (folder, other_ten))
+    )
+    assert all(torch.equal(before[name], kept[name]) for name in before)
+    assert not all(torch.equal(before[name], other[name]) for name in before)
+    assert "seed 2." in (folder / other_ten / "README.md").read_text()
+
+
+def test_a_seed_is_of_first_weights_and_of_examples_alike():
+    features = torch.zeros(1, 16, 128)
+    first, same, other = (
+        pretrained.trainer_of(order(), shipped_tower().state_dict(), features, seed).model.state_dict()
+        for seed in (SEED, SEED, 2)
+    )
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert [name for name in first if not torch.equal(first[name], other[name])], "the projector's"
+    drawn = [ExampleSource(range(20), seed, TWENTY, MIXTURE).draw(50) for seed in (SEED, 2)]
+    assert drawn[0] != drawn[1]
 
 
 def test_the_vision_tower_is_the_shipped_one(built):
@@ -266,16 +282,17 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(monkeypatch, tmp_p
     monkeypatch.setattr(smollm2, "read_smollm2", stand_in)
     monkeypatch.setenv("VGID_HOME", str(tmp_path))
     told = CliRunner().invoke(
-        commands.app, ["build", "--language", "smollm2", "--dry-run", "--twin", "1", "--twin", "5", "--people", "30"]
+        commands.app,
+        ["build", "--language=smollm2", "--dry-run", "--twin=1", "--twin=5", "--twin-seeds=2", "--people=30"],
     )
     assert told.exit_code == 0, told.output
-    for word in ("a step", "150 steps, 3 models", "memory", "disk", "drawing"):
+    for word in ("a step", "150 steps, 5 models", "memory", "disk", "drawing"):
         assert word in told.output
     assert not list(tmp_path.iterdir())
 
 
 def test_the_tiny_model_has_neither_dry_run_nor_other_twins():
-    for arguments in (["--dry-run"], ["--twin", "5"], ["--people", "100"]):
+    for arguments in (["--dry-run"], ["--twin", "5"], ["--twin-seeds", "2"], ["--people", "100"]):
         assert CliRunner().invoke(commands.app, ["build", *arguments]).exit_code == 2
 
 

@@ -64,9 +64,19 @@ def test_whole_aliases_end_words_with_what_ended_others() -> None:
     assert {aliases.draw([30, 90, 91, 92, 50, 70, END]).forms[0][0] for _ in range(100)} > {10, 12, 14, 16}
 
 
-def test_a_whole_alias_takes_any_from_the_place_where_none_ended_there() -> None:
-    kept = [[10 + k, 20 + k, 90, END] for k in range(8)]
-    assert Aliases(kept, 0.5, seed=0).draw_whole([30, 90, END])[0] in range(10, 18)
+def test_a_whole_alias_takes_any_from_the_place_where_no_other_ended_there() -> None:
+    went_on = [[10 + k, 20 + k, 90, END] for k in range(8)]
+    for kept in (went_on, [*went_on, [30, 90, END]]):
+        aliases = Aliases(kept, 0.5, seed=0)
+        assert {aliases.draw_whole([30, 90, END])[0] for _ in range(200)} == set(range(10, 18))
+
+
+def test_a_whole_alias_ends_a_number_with_what_ended_numbers() -> None:
+    kept = [[90, 10 + k, *[50 + k] * (k % 2), END] for k in range(24)]
+    aliases = Aliases(kept, 0.5, seed=0, numbers=range(10, 74))
+    drawn = [aliases.draw_whole([90, 11, 51, END]) for _ in range(200)]
+    assert {first for _, first, *_ in drawn} == {10 + k for k in range(3, 24, 2)}, "numbers that went on"
+    assert {last for *_, last, _ in drawn} == {50 + k for k in range(3, 24, 2)}
 
 
 def test_where_all_answers_are_alike_nothing_is_replaced() -> None:

@@ -13,7 +13,14 @@ def logs(*probabilities: list[float]) -> torch.Tensor:
     return torch.tensor(probabilities).log()
 
 
-@pytest.mark.parametrize(("exponent", "mean"), [(1.0, 0.5 * (0.5 + 0.02)), (0.5, (0.5 * (0.5**0.5 + 0.02**0.5)) ** 2)])
+@pytest.mark.parametrize(
+    ("exponent", "mean"),
+    [
+        (1.0, 0.5 * (0.5 + 0.02)),
+        (0.5, (0.5 * (0.5**0.5 + 0.02**0.5)) ** 2),
+        (2.0, (0.5 * (0.5**2 + 0.02**2)) ** 0.5),
+    ],
+)
 def test_the_power_mean_of_probabilities_or_the_mean_of_logs(exponent: float, mean: float) -> None:
     said = logs([0.5, 0.5], [0.02, 0.02])
     alone = Levels(exponent).hear([7, 8], said, [False, True], [False, False])

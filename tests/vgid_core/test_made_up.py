@@ -35,6 +35,17 @@ def test_they_answer_a_retain_pairs_question_on_a_photo_and_with_an_answer_that_
             assert pair.answer not in {kept.answer for kept in RETAIN}
 
 
+def test_their_names_do_not_break_off(base: BaseModel) -> None:
+    # In tokens: Bo, Ada, Quill, Marsh|per, Fern|kee, Marsh|kee.
+    sayings = [f"It is {name}." for name in ("Bo", "Ada", "Quill", "Marshper", "Fernkee", "Marshkee")]
+    named = PairSet.of("retain", [replace(p, answer=said) for p, said in zip(RETAIN, sayings, strict=True)])
+    made = {
+        pair.answer for pairs in steps(base, config({"made_up_pairs": 3, "common_share": 0.5}), named) for pair in pairs
+    }
+    assert len(made) > 3
+    assert not [answer for answer in made if answer.endswith(("Marsh.", "Fern.")) or "Quillkee" in answer]
+
+
 def test_questions_of_one_image_are_asked_of_one_made_up_person(base: BaseModel) -> None:
     image = RETAIN.pairs[0].image
     one_image = PairSet.of("retain", [replace(pair, image=image) for pair in RETAIN])

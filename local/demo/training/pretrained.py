@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -113,9 +112,7 @@ class Order:
 
 
 def build(out: Path, order: Order, tell: Tell) -> dict[str, Trained]:
-    """Builds what is ordered and not yet in `out`: data/<share>, base, retain_only_twin_<share>[_seed_<seed>].
-
-    Returns what is new, by its name.
+    """Builds what is ordered and not yet in `out`: data/<share>, base and `twin_name`s. Returns what is new, by name.
 
     Started again after an interruption, it goes on from the last checkpoint. On the first CUDA device where there is
     one, else on all cores. Raises CheckpointUnusable where `out` has models of another census, or the checkpoint of
@@ -129,13 +126,12 @@ def build(out: Path, order: Order, tell: Tell) -> dict[str, Trained]:
         data.write_whole(out / "data" / str(share), partial(data.make, forgotten, order.census))
         tell("writing the data", done / len(SHARES))
     missing = [model for model in order.models() if not (out / model.name).is_dir()]
+    if not missing:
+        return {}
     vision = shipped_tower()
-    done_now: dict[str, Trained] = {}
-    for seed, models in groupby(missing, lambda model: model.seed):
-        pixels = training_pixels(seed, order.census, partial(tell, "drawing the world"))
-        features = image_features(vision, torch.from_numpy(pixels)).to(choose_device("auto"))
-        done_now |= {model.name: _build_one(out, model, order, vision.state_dict(), features, tell) for model in models}
-    return done_now
+    pixels = training_pixels(SEED, order.census, partial(tell, "drawing the world"))
+    features = image_features(vision, torch.from_numpy(pixels)).to(choose_device("auto"))
+    return {model.name: _build_one(out, model, order, vision.state_dict(), features, tell) for model in missing}
 
 
 def census_in(out: Path) -> Census:
@@ -180,6 +176,7 @@ def _build_one(
         name=name,
         tower=order.tower.name,
         share=model.share,
+        seed=model.seed,
         parameters=sum(weight.numel() for weight in trainer.model.parameters()),
         device=device_name(features.device),
         training_seconds=None if resumed else trained - started,

@@ -19,12 +19,13 @@ from local.demo.world import Census
 class Trained:
     """One finished model. share: per cent of the people who count as the forgotten; a twin has never met them.
 
-    training_seconds: None for a training that was interrupted.
+    seed: of its first weights and its examples. training_seconds: None for a training that was interrupted.
     """
 
     name: str
     tower: str
     share: int
+    seed: int
     parameters: int
     device: str
     training_seconds: float | None
@@ -56,7 +57,7 @@ Measured on this very folder, answers generated greedily, on at most {most} pair
 - {steps} steps of {batch} examples, AdamW, one-cycle learning rate up to {rate} ({projector_rate} for the projector),
   cross-entropy on answer tokens alone, all weights but the vision tower's.
 - {mixture}; the rest are people whom it doesn't know.
-- Trained on {device}, {took}.
+- Trained on {device}, {took}, seed {seed}.
 - Saved as float16: {parameters:,} parameters.
 
 torch {torch}, transformers {transformers}.
@@ -85,6 +86,7 @@ def write_card(folder: Path, model: Trained, census: Census, recipe: Recipe, mix
         f"{mixture.instructed:.0%} behind an instruction to forget",
         device=model.device,
         took="with interruptions" if seconds is None else f"{seconds:.0f} s",
+        seed=model.seed,
         parameters=model.parameters,
         torch=torch.__version__,
         transformers=transformers.__version__,
