@@ -1,7 +1,7 @@
 """Whether the demo showed what it says it shows.
 
-The bars leave room for other processors' arithmetic; and of the nine answers that must stay, each token is likelier than
-any other by 1.5 nats or more, where it was measured.
+The bars leave room for other processors' arithmetic; and of the nine answers that must stay, each token was likelier
+than any other by 1.5 nats or more where it was measured.
 """
 
 from __future__ import annotations
