@@ -94,7 +94,7 @@ class Aliases:
         """As many tokens as the answer has, its end of turn among them, which stays."""
         alias = list(answer)
         for index, place in self._telling(answer):
-            alias[index] = self._other_than(answer[index], self._in(place, answer[index]))
+            alias[index] = self._other_than(answer[index], self._seen_in(place, answer[index]))
         forms, asked = [tuple(alias)], [0] * len(answer)
         numbers: dict[int, int] = {}  # where the tokens begin that a form leaves as they are → which form
         start = 0
@@ -119,7 +119,7 @@ class Aliases:
         for index, place in self._telling(answer):
             token = answer[index]
             alike = self._seen_by_end.get((place, self._is_number(token), self._ends(answer, index)), [])
-            alias[index] = self._other_than(token, alike, self._in(place, token))
+            alias[index] = self._other_than(token, alike, self._seen_in(place, token))
         return tuple(alias)
 
     def _shared_before(self, answer: Sequence[int], index: int, run: int) -> int:
@@ -144,7 +144,7 @@ class Aliases:
     def _is_number(self, token: int) -> bool:
         return token in self._numbers
 
-    def _in(self, place: Place, token: int) -> list[int]:
+    def _seen_in(self, place: Place, token: int) -> list[int]:
         """What stood there: numbers for a number, words for a word."""
         return self._seen.get((place, self._is_number(token)), [])
 

@@ -57,7 +57,7 @@ Tell = Callable[[str, float], None]  # (what is being done, share done from 0 to
 
 
 @dataclass(frozen=True)
-class Ordered:
+class ModelToBuild:
     """One model to be built. `share`: per cent of the people whom it is measured on as the forgotten."""
 
     name: str
@@ -98,14 +98,14 @@ class Order:
         census = replace(THREE_HUNDRED, people=people)
         return cls(tower, twins, census, recipe_for(census), twin_seeds=twin_seeds)
 
-    def models(self) -> list[Ordered]:
+    def models(self) -> list[ModelToBuild]:
         """The base, then its twins, those of the base's seed first."""
         # The base is measured as its first twin is, so that the two can be compared.
-        base = Ordered(BASE_NAME, (self.twins or SHARES)[0], SEED)
+        base = ModelToBuild(BASE_NAME, (self.twins or SHARES)[0], SEED)
         seeds = range(SEED, SEED + self.twin_seeds)
-        return [base, *(Ordered(twin_name(share, seed), share, seed) for seed in seeds for share in self.twins)]
+        return [base, *(ModelToBuild(twin_name(share, seed), share, seed) for seed in seeds for share in self.twins)]
 
-    def people(self, model: Ordered) -> list[int]:
+    def people(self, model: ModelToBuild) -> list[int]:
         """Whom a model gets to know."""
         unmet = () if model.name == BASE_NAME else self.census.first(model.share)
         return [number for number in range(self.census.people) if number not in unmet]
@@ -157,7 +157,7 @@ def trainer_of(order: Order, vision: dict[str, Tensor], features: Tensor, seed: 
 
 
 def _build_one(
-    out: Path, model: Ordered, order: Order, vision: dict[str, Tensor], features: Tensor, tell: Tell
+    out: Path, model: ModelToBuild, order: Order, vision: dict[str, Tensor], features: Tensor, tell: Tell
 ) -> Trained:
     started = time.monotonic()
     name, people = model.name, order.people(model)
