@@ -6,10 +6,9 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor
 
 from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel, load_base
@@ -18,6 +17,7 @@ from vgid_core.data import PairSet
 from vgid_core.distil import StepLoss, distil
 from vgid_core.errors import OutOfMemory
 from vgid_core.evaluate import Metric, evaluate
+from vgid_core.kept_tensors import KeptTensors
 from vgid_core.methods import Run
 from vgid_core.paths import choose_path, telling_pairs
 from vgid_core.run import UnlearnSpec, measured_sets
@@ -197,7 +197,7 @@ class _Steps:
     def __init__(self, base: BaseModel) -> None:
         self._base = base
         self._ended: list[float] = []
-        self._kept = _KeptTensors(base)
+        self._kept = KeptTensors(base)
         self._counting = ExitStack()
         self._before = _allocated(base)
 
@@ -252,52 +252,6 @@ class _Steps:
 
 class _LongEnough(Exception):
     pass
-
-
-class _KeptTensors:
-    """Counts the bytes of tensors that autograd keeps for the way back, as long as it keeps them."""
-
-    def __init__(self, base: BaseModel) -> None:
-        self.peak = 0
-        self._bytes = 0
-        self._holders: dict[int, int] = {}
-        self._weights = {parameter.untyped_storage().data_ptr() for parameter in base.model.parameters()}
-
-    def pack(self, tensor: Tensor) -> Any:
-        """What autograd keeps in the tensor's place."""
-        storage = tensor.untyped_storage()
-        place = storage.data_ptr()
-        if place in self._weights or (tensor.is_leaf and tensor.requires_grad):
-            return tensor
-        if place not in self._holders:
-            self._bytes += storage.nbytes()
-            self.peak = max(self.peak, self._bytes)
-        self._holders[place] = self._holders.get(place, 0) + 1
-        return _Kept(tensor, self)
-
-    @staticmethod
-    def unpack(kept: Any) -> Tensor:
-        """The tensor again."""
-        tensor: Tensor = kept.tensor if isinstance(kept, _Kept) else kept
-        return tensor
-
-    def release(self, tensor: Tensor) -> None:
-        """Autograd has dropped one of its holds on the tensor."""
-        storage = tensor.untyped_storage()
-        place = storage.data_ptr()
-        self._holders[place] -= 1
-        if not self._holders[place]:
-            del self._holders[place]
-            self._bytes -= storage.nbytes()
-
-
-class _Kept:
-    def __init__(self, tensor: Tensor, ledger: _KeptTensors) -> None:
-        self.tensor = tensor
-        self._ledger = ledger
-
-    def __del__(self) -> None:
-        self._ledger.release(self.tensor)
 
 
 def _allocated(base: BaseModel) -> int | None:
