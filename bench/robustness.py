@@ -10,8 +10,9 @@ results go to ..._smollm2.json. Asked are: facts on photos in and out of the req
 attacks, forgotten facts against strangers'; begun answers; what 20 steps of relearning half of the facts bring back of
 the others. Prints a row a run and medians with their bars, writes bench/results/robustness_<method>.json (for other
 counts than three sets and seeds, ..._part.json; until all rows are there, ..._unfinished.json), and fails when a median
-misses its bar. --others takes the people that no setting was chosen on; ..._others.json. --beside takes the figures
-of base and twins from an earlier result of the same sets instead of asking them anew: then no twins are made.
+misses its bar. Each twin is held to the same bars beside the mean of the others: so well would training anew do.
+--others takes the people that no setting was chosen on; ..._others.json. --beside takes the figures of base and twins
+from an earlier result of the same sets instead of asking them anew: then no twins are made.
 """
 
 from __future__ import annotations
@@ -116,11 +117,23 @@ def _summed_up(rows: Sequence[dict[str, Any]], untrained: Sequence[tuple[Figures
     return {
         "rows": rows,
         "untrained": [{"base": base, "twins": beside} for base, beside in untrained],
-        "summary": {key: spread([row["figures"][key] for row in rows]) for key in rows[0]["figures"]},
-        "base": {key: spread([base[key] for base, _ in untrained]) for key in untrained[0][0]},
-        "twin": {key: spread([twin[key] for _, beside in untrained for twin in beside]) for key in untrained[0][0]},
+        "summary": _spreads([row["figures"] for row in rows]),
+        "base": _spreads([base for base, _ in untrained]),
+        "twin": _spreads([row for base, beside in untrained for row in _twins_beside_each_other(base, beside)]),
         "bars": BARS,
     }
+
+
+def _spreads(figures: Sequence[Figures]) -> dict[str, dict[str, float]]:
+    return {key: spread([of_one[key] for of_one in figures]) for key in figures[0]}
+
+
+def _twins_beside_each_other(base: Figures, twins: Sequence[Figures]) -> list[Figures]:
+    """Each held to the bars as an unlearned model is, beside the mean of the others: what training anew would reach."""
+    if len(twins) == 1:
+        return list(twins)
+    others = [[*twins[:place], *twins[place + 1 :]] for place in range(len(twins))]
+    return [_beside(twin, base, _mean(rest)) for twin, rest in zip(twins, others, strict=True)]
 
 
 def _name(arguments: argparse.Namespace) -> str:
