@@ -54,7 +54,7 @@ def pretrained(folder: Path) -> DemoModel:
         published={"dtype": "bfloat16", "training": {"learning_rate": 1e-3}},
         default={
             "dtype": "bfloat16",
-            "method": {"name": "vgid-alias", "level_exponent": 2.0},
+            "method": {"name": "vgid-alias", "level_exponent": 1.4},
             "training": {"learning_rate": 1e-3, "retain_weight": 4.0},
         },
     )
