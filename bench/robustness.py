@@ -33,7 +33,7 @@ from rich.table import Table
 
 from bench.demo_models import SHIPPED, DemoModel, pretrained
 from bench.machine import save, spread
-from local.demo.data import DemoData, encode, general, make, utility
+from local.demo.data import DemoData, encode, everything_visible, general, make
 from local.demo.people import Person
 from local.demo.questions import FACTS, answer, ask
 from local.demo.world import Census, the_world
@@ -49,6 +49,7 @@ from vgid_core.facts import Fact
 from vgid_core.paths import choose_path, telling_pairs
 
 _CHOSEN_ON = 3  # of the forget sets
+_OWN_PHOTO_QUESTIONS = 360  # at most: all about six people
 # Medians must not exceed these; membership is the distance from the twins' mean AUC.
 BARS = {
     "rouge_l.forget": 0.10,
@@ -175,13 +176,13 @@ def _measured(
     base: BaseModel, config: UnlearnConfig, data: DemoData, forgotten: Sequence[int], census: Census
 ) -> Figures:
     path = choose_path(base, telling_pairs([data.forget, data.retain]), config.lora)
-    own = PairSet("own_photos", utility(forgotten, census=census).pairs)
-    sets = [data.forget, data.held_out_photos, data.rephrased, data.retain, data.retain_check, data.utility, own]
+    own = PairSet("own_photos", everything_visible(forgotten, census).pairs)
+    sets = [data.forget, data.held_out_photos, data.rephrased, data.retain, data.retain_check, data.utility]
     if census.general:
         sets.append(general(census))
-    figures = {
-        f"{metric.name}.{metric.split}": metric.value for metric in evaluate(base, path, sets, config.evaluation)
-    }
+    more = config.evaluation.model_copy(update={"max_pairs": _OWN_PHOTO_QUESTIONS})
+    metrics = evaluate(base, path, sets, config.evaluation) + evaluate(base, path, [own], more)
+    figures = {f"{metric.name}.{metric.split}": metric.value for metric in metrics}
     world = the_world(census)
     people = [world.people[number] for number in forgotten]
     members = PairSet.of("members", (fact.pair for fact in _facts(people, held_out=True)))
