@@ -82,6 +82,10 @@ class Aliases:
         """How many different tokens there are to put in a telling one's place, where that isn't a number's."""
         return len(set(self._anywhere[False]))
 
+    def telling(self, answer: Sequence[int]) -> set[int]:
+        """Those of an answer's tokens that tell of somebody in particular."""
+        return {answer[index] for index, _ in self._telling(answer)}
+
     def among_others(self, answer: Sequence[int]) -> list[bool]:
         """Which of an answer's tokens are among others: telling ones that begin something, or go on as others' do.
 

@@ -12,13 +12,17 @@ from tests.vgid_core.test_vgid_alias import FORGET, RETAIN, config, method_of, r
 from vgid_core.base_model import BaseModel
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import EncodedImage, Pair, PairSet
+from vgid_core.kept_beside import MOST, KeptBeside
 from vgid_core.lessons import Lesson, Term
-from vgid_core.made_up import MOST, MadeUp
+from vgid_core.made_up import made_up_pairs
 from vgid_core.packed_path import PackedPath
 
 
-def made_up(base: BaseModel, settings: UnlearnConfig, retain: PairSet = RETAIN) -> MadeUp:
-    return MadeUp(method_of(settings), replace(run_of(base, PackedPath(base), settings), retain=retain))
+def made_up(
+    base: BaseModel, settings: UnlearnConfig, retain: PairSet = RETAIN, path: PackedPath | None = None
+) -> KeptBeside:
+    method, run = method_of(settings), replace(run_of(base, path or PackedPath(base), settings), retain=retain)
+    return KeptBeside(run, made_up_pairs(method, run), method.made_up_pairs)
 
 
 def steps(base: BaseModel, settings: UnlearnConfig, retain: PairSet = RETAIN) -> list[list[Pair]]:
@@ -95,7 +99,7 @@ def test_what_is_forgotten_does_not_depend_on_them(base: BaseModel) -> None:
 
 def test_the_base_is_asked_about_all_of_them_together_and_once(base: BaseModel) -> None:
     settings, path = config({"made_up_pairs": 2}, steps=40), Keeping(base)
-    source = MadeUp(method_of(settings), run_of(base, path, settings))
+    source = made_up(base, settings, path=path)
     assert path.kept == []
     drawn = {pair for _ in range(40) for pair in source.next()}
     assert set(path.kept) == drawn

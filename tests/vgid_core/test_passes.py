@@ -11,7 +11,7 @@ from vgid_core.base_model import BaseModel, attach_adapter
 from vgid_core.batches import draw_batches
 from vgid_core.config import UnlearnConfig
 from vgid_core.distiller import Distiller
-from vgid_core.made_up import MadeUp
+from vgid_core.made_up import made_up_pairs
 from vgid_core.methods import Run, VgidAlias
 from vgid_core.packed_model import Exchange, PackedModel
 from vgid_core.packed_path import PackedPath
@@ -42,8 +42,7 @@ def ways_forward(base: BaseModel, settings: UnlearnConfig, monkeypatch: pytest.M
     run = Run(base, PackedPath(base), settings.training, settings.seed, FORGET, RETAIN)
     kept_images = {pair.image for pair in [*FORGET, *RETAIN]}
     if isinstance(settings.method, VgidAlias):
-        made_up = MadeUp(settings.method, run)
-        kept_images |= {pair.image for _ in range(STEPS) for pair in made_up.next()}
+        kept_images |= {pair.image for pair in made_up_pairs(settings.method, run)}
     inner = PackedModel.states
 
     def counting(self: PackedModel, exchanges: Sequence[Exchange], kept: bool = False) -> object:
@@ -80,6 +79,8 @@ def test_the_default_methods_teachers_count_once_a_forget_pair_however_many_step
     few, many = (config({"name": "vgid-alias"}).model_copy(update={"training": training(steps)}) for steps in (30, 60))
     more = run_passes(many, 50, 50) - run_passes(few, 50, 50)
     assert more == STUDENT_PASSES * (2 * BATCH + VgidAlias().made_up_pairs) * 30
+    asking = config({"name": "vgid-alias", "visible_questions": ["Which shirt?"], "visible_pairs": 3})
+    assert run_passes(asking, 50, 50) == run_passes(config({"name": "vgid-alias"}), 50, 50) + STUDENT_PASSES * 3 * STEPS
 
 
 def test_without_a_retain_weight_its_batches_count_nothing() -> None:

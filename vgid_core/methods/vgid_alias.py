@@ -9,9 +9,9 @@ as a stranger's, neither more nor less.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from vgid_core.data import Pair
 from vgid_core.lessons import Lesson, Part, Term, Update, Updates
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from vgid_core.strangers import Strangers
 
 
+VisibleQuestion = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
 class VgidAlias(Taught):
     """alpha * (E_f KL(m_t || p_theta) + w * E_f h(log p_theta(y_t) - c_t)) + beta * E_r KL(p_base || p_theta).
 
@@ -33,7 +36,8 @@ class VgidAlias(Taught):
     past it that of the first pair met with that answer, for a model takes a stranger on every photo for the same one.
     c_t: how likely the true token is to such teachers (`levels`), those of pairs met until then. They are asked once a
     run (`strangers`). h: Huber's loss with threshold one nat. As in VGID, a step updates once on a forget batch and
-    once on a retain batch, with which go people who don't exist (`made_up`). Measured in docs/forgetting.md.
+    once on a retain batch, with which go people who don't exist (`made_up`) and what anybody can see on the forget
+    set's photos (`visible`). Measured in docs/forgetting.md.
     """
 
     title = "VGID (arXiv 2606.00105) with aliases in the teacher's answer prefix and likelihoods at a stranger's level"
@@ -81,6 +85,15 @@ class VgidAlias(Taught):
         description="pairs a step, beside the retain batch, about people who don't exist: what the base says of such "
         "is to stay, too",
     )
+    visible_questions: tuple[VisibleQuestion, ...] = Field(
+        default=(),
+        max_length=100,
+        description="about what anybody can see in a picture, asked on the forget set's photos: what the base answers "
+        "is to stay. They must suit every forget set and name nobody; they are written into manifests",
+    )
+    visible_pairs: int = Field(
+        default=4, ge=0, le=64, description="of those, a step beside the retain batch; none without visible_questions"
+    )
 
     @model_validator(mode="after")
     def _teachers_are_asked_once(self) -> Self:
@@ -89,17 +102,21 @@ class VgidAlias(Taught):
         return self
 
     def begin(self, run: Run) -> Updates:
-        """One update on what teachers say to the forget batch, then one that keeps the retain batch and the made-up."""
-        from vgid_core.made_up import MadeUp
+        """An update on what teachers say to the forget batch, then one that keeps the retain batch and pairs beside."""
+        from vgid_core.kept_beside import KeptBeside
+        from vgid_core.made_up import made_up_pairs
         from vgid_core.strangers import Strangers
+        from vgid_core.visible import visible_pairs
 
-        strangers, made_up = Strangers(self, run), MadeUp(self, run)
+        strangers = Strangers(self, run)
+        made_up = KeptBeside(run, made_up_pairs(self, run), self.made_up_pairs)
+        visible = KeptBeside(run, visible_pairs(self, run), self.visible_pairs)
 
         def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
             strangers.meet(forget)
             made: list[Update] = [[self._imitated(run, forget, strangers)]]
             if run.training.retain_weight > 0:
-                made.append([kept(run, [*retain, *made_up.next()])])
+                made.append([kept(run, [*retain, *made_up.next(), *visible.next()])])
             return made
 
         return updates
@@ -111,7 +128,7 @@ class VgidAlias(Taught):
     @property
     def kept_beside_batch(self) -> int:
         """As `Method.kept_beside_batch`."""
-        return self.made_up_pairs
+        return self.made_up_pairs + (self.visible_pairs if self.visible_questions else 0)
 
     def hears_instruction(self, draw: int) -> bool:
         """Whether the teacher of this number (from 0) gets the instruction: that share of them do."""

@@ -1,0 +1,122 @@
+"""What anybody can see on the forgotten people's photos: what a step keeps of it, and what it leaves alone."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.vgid_core.test_distil import scrambled_adapter
+from tests.vgid_core.test_methods import MakePath, both_paths
+from tests.vgid_core.test_vgid_alias import FORGET, RETAIN, config, method_of, run_of
+from vgid_core.aliases import Aliases
+from vgid_core.base_model import BaseModel
+from vgid_core.config import UnlearnConfig
+from vgid_core.data import Pair, PairSet
+from vgid_core.kept_beside import MOST
+from vgid_core.lessons import Term
+from vgid_core.packed_path import PackedPath
+from vgid_core.plain_path import generate
+from vgid_core.visible import visible_pairs
+
+QUESTIONS = ["How many buttons are there?", "How many rings?"]
+
+
+@pytest.fixture
+def speaker(base: BaseModel) -> BaseModel:
+    """The tiny model, taught to say something about each photo, by heart: with random weights it says no text."""
+    photos = list(dict.fromkeys(pair.image for pair in FORGET))
+    sayings = ["7.", "12.", "900."]
+    taught = [
+        Pair(photo, question, sayings[(place + turn) % 3])
+        for place, photo in enumerate(photos)
+        for turn, question in enumerate(QUESTIONS)
+    ]
+    weights = list(base.model.get_decoder().parameters())
+    optimizer = torch.optim.AdamW(weights, lr=1e-2)
+    for weight in weights:
+        weight.requires_grad_(True)
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.autograd.backward(-PackedPath(base).student_log_probability(taught).mean())
+        optimizer.step()
+    for weight in weights:
+        weight.requires_grad_(False)
+    assert [said(base, pair) for pair in taught] == [pair.answer for pair in taught]
+    return base
+
+
+def asking(questions: list[str] = QUESTIONS, count: int = 2, **training: object) -> UnlearnConfig:
+    return config({"visible_questions": questions, "visible_pairs": count, "made_up_pairs": 0}, **training)
+
+
+def found(base: BaseModel, settings: UnlearnConfig, forget: PairSet = FORGET) -> list[Pair]:
+    run = replace(run_of(base, PackedPath(base), settings), forget=forget)
+    return visible_pairs(method_of(settings), run)
+
+
+def said(base: BaseModel, pair: Pair) -> str:
+    return base.encoder.decode(generate(base, [pair], 64))[0]
+
+
+def test_they_ask_the_questions_on_photos_of_the_forget_set_and_have_the_bases_own_answers(speaker: BaseModel) -> None:
+    pairs = found(speaker, asking())
+    assert pairs
+    assert len({(pair.image, pair.question) for pair in pairs}) == len(pairs)
+    for pair in pairs:
+        assert pair.image in {forgotten.image for forgotten in FORGET}
+        assert pair.question in QUESTIONS
+        assert pair.answer == said(speaker, pair)
+
+
+def test_what_the_student_says_by_now_is_not_asked(speaker: BaseModel) -> None:
+    before = found(speaker, asking())
+    scrambled_adapter(speaker)
+    assert [said(speaker, pair) for pair in before] != [pair.answer for pair in before], "the adapter changes answers"
+    assert found(speaker, asking()) == before
+
+
+@pytest.mark.parametrize("settings", [asking([]), asking(count=0), asking(retain_weight=0.0)], ids=str)
+def test_none_where_none_are_to_be_kept(speaker: BaseModel, settings: UnlearnConfig) -> None:
+    assert found(speaker, settings) == []
+
+
+def test_what_is_to_be_forgotten_is_not_asked(speaker: BaseModel) -> None:
+    asked = sorted({pair.question for pair in FORGET})
+    assert found(speaker, asking(asked)) == []
+    assert {pair.question for pair in found(speaker, asking([*asked, *QUESTIONS]))} == set(QUESTIONS)
+
+
+def test_an_answer_that_tells_what_is_to_be_forgotten_is_not_kept(
+    speaker: BaseModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = found(speaker, asking())
+    kept_ids = [speaker.encoder.answer_ids(answer) for answer in sorted({pair.answer for pair in RETAIN})]
+    telling = Aliases(kept_ids, 0.3, 0).telling
+    told = next(pair for pair in kept if telling(speaker.encoder.answer_ids(pair.answer)))
+    secret = PairSet.of("forget", [*FORGET, replace(FORGET.pairs[0], question="Who else?", answer=told.answer)])
+    with caplog.at_level(logging.WARNING):
+        left = found(speaker, asking(), secret)
+    assert told not in left
+    assert "get answers that are to be forgotten" in caplog.text
+    assert told.answer not in caplog.text, "nothing of a model's answer belongs in a log"
+
+
+def test_so_many_different_ones_at_most(speaker: BaseModel) -> None:
+    many = [f"{question} {number}" for number in range(20) for question in QUESTIONS]
+    assert len(found(speaker, asking(many, steps=100))) <= MOST
+    assert len(found(speaker, asking(many, steps=3))) <= 2 * 3
+
+
+@both_paths
+def test_a_step_keeps_them_beside_its_retain_batch(speaker: BaseModel, path: MakePath) -> None:
+    settings = asking()
+    run = run_of(speaker, path(speaker), settings)
+    updates = settings.method.begin(run)
+    pairs = found(speaker, settings)
+    for first in (0, 2):
+        _, [kept] = updates(FORGET.pairs, RETAIN.pairs[:4])
+        assert isinstance(kept, Term)
+        assert kept.role == "retain"
+        beside = [pairs[(first + number) % len(pairs)] for number in range(2)]
+        assert [lesson.pair for lesson in kept.lessons] == [*RETAIN.pairs[:4], *beside]

@@ -1,0 +1,70 @@
+"""What anybody can see on the photos that are to be forgotten: what the base says of it is to stay as it is."""
+
+from __future__ import annotations
+
+import logging
+import random
+from itertools import product
+from typing import TYPE_CHECKING
+
+from vgid_core import processes
+from vgid_core.base_model import adapter_off
+from vgid_core.data import EncodedImage, Pair
+from vgid_core.kept_beside import can_be_said, most_of
+from vgid_core.plain_path import generate
+from vgid_core.teaching import aliases_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vgid_core.methods.base import Run
+    from vgid_core.methods.vgid_alias import VgidAlias
+
+log = logging.getLogger(__name__)
+
+_MOST_TOKENS = 64  # of an answer
+
+
+def visible_pairs(method: VgidAlias, run: Run) -> list[Pair]:
+    """The method's visible questions on photos of the forget set, each with what the base answers.
+
+    A student learns to be careful with the photos of those whom it forgets, and no retain set holds them, so nothing
+    else keeps what they show. But forgetting comes first: questions that the forget set asks are left out, and so are
+    answers with a token that tells of somebody (see `aliases`) and stands in one of the forget set's.
+    """
+    most = most_of(run, method.visible_pairs)
+    asked = {pair.question for pair in run.forget}
+    questions = [question for question in method.visible_questions if question not in asked]
+    if not most or not questions:
+        return []
+    photos = list({pair.image.digest: pair.image for pair in run.forget}.values())
+    places = list(product(photos, questions))
+    random.Random(run.seed).shuffle(places)
+    found = _answered(run, places[:most])
+    harmless = _that_tell_nothing(method, run, found)
+    if len(harmless) < len(found):
+        log.warning(
+            "%d of %d visible questions get answers that are to be forgotten", len(found) - len(harmless), len(found)
+        )
+    return harmless
+
+
+def _answered(run: Run, places: Sequence[tuple[EncodedImage, str]]) -> list[Pair]:
+    """What the base says by itself, as far as it is a text."""
+    pairs = [Pair(photo, question, "?") for photo, question in places]
+    at_once, said = run.training.teacher_batch_size, []
+    with adapter_off(run.base):
+        for start in range(0, len(pairs), at_once):
+            said += generate(run.base, pairs[start : start + at_once], _MOST_TOKENS)
+    # All processes must keep the same, to the letter.
+    texts = processes.from_first(run.base.encoder.decode(said))
+    return [
+        Pair(pair.image, pair.question, text) for pair, text in zip(pairs, texts, strict=True) if can_be_said(run, text)
+    ]
+
+
+def _that_tell_nothing(method: VgidAlias, run: Run, pairs: Sequence[Pair]) -> list[Pair]:
+    aliases = aliases_for(method, run, run.seed)
+    answers = {pair.answer for pair in run.forget}
+    told = {token for answer in answers for token in aliases.telling(run.path.answer_ids(answer))}
+    return [pair for pair in pairs if not told & aliases.telling(run.path.answer_ids(pair.answer))]
