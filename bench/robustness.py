@@ -138,9 +138,10 @@ def _twins_beside_each_other(base: Figures, twins: Sequence[Figures]) -> list[Fi
 
 
 def _name(arguments: argparse.Namespace) -> str:
-    whole = (arguments.sets, arguments.seeds) == (_CHOSEN_ON, 3)
+    whole = arguments.seeds == 3 and (arguments.others or arguments.sets == _CHOSEN_ON)
     of_model = "" if arguments.pretrained is None else "_smollm2"
-    return f"robustness_{arguments.method}{of_model}" + ("_others" if arguments.others else "" if whole else "_part")
+    others = "_others" if arguments.others else ""
+    return f"robustness_{arguments.method}{of_model}{others}" + ("" if whole else "_part")
 
 
 def _config(model: DemoModel, method: str, seed: int) -> UnlearnConfig:

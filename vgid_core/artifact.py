@@ -20,6 +20,7 @@ from vgid_core.base_model import BaseModel
 from vgid_core.config import UnlearnConfig
 from vgid_core.evaluate import Metric
 
+MANIFEST = "manifest.json"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 MANIFEST_FORMAT = "vgid-manifest/1"
 _PACKAGES = ("vgid", "torch", "transformers", "peft", "safetensors", "tokenizers")
@@ -29,11 +30,14 @@ def write_adapter(student: PeftModel, folder: Path, model_name: str) -> None:
     """Saves the adapter so that plain PEFT loads it: adapter_config.json and adapter_model.safetensors.
 
     PEFT writes the base's local path into the config; `model_name` takes its place, so that no path of the
-    worker's machine leaves it.
+    worker's machine leaves it. A manifest that is there goes first: it would be another adapter's.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
     student.save_pretrained(str(folder), safe_serialization=True)
     path = folder / "adapter_config.json"
+    # safetensors keeps its files from other accounts, as nothing else here does: then no server could read them.
+    (folder / "adapter_model.safetensors").chmod(path.stat().st_mode)
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = model_name
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -94,7 +98,7 @@ def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, A
 def write_manifest(manifest: Mapping[str, Any], folder: Path) -> None:
     """Writes manifest.json and a README.md that tells its reader how to load the adapter."""
     text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)
-    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     (folder / "README.md").write_text(_readme(manifest), encoding="utf-8")
 
 

@@ -99,6 +99,7 @@ class Relearning:
     batch_size: int = 8
     learning_rate: float = 1e-3
     seed: int = 0
+    rank: int = 4
 
 
 def relearned(base: BaseModel, taught: Sequence[Pair], asked: Sequence[Fact], attack: Relearning) -> float:
@@ -110,8 +111,9 @@ def relearned(base: BaseModel, taught: Sequence[Pair], asked: Sequence[Fact], at
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(attack.seed)
         copied = _merged_copy(base)
-        student = attach_adapter(copied, LoraSettings()).eval()
-        path = choose_path(copied, taught[:2], LoraSettings())
+        lora = LoraSettings(rank=attack.rank, alpha=attack.rank)
+        student = attach_adapter(copied, lora).eval()
+        path = choose_path(copied, taught[:2], lora)
         optimizer = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=attack.learning_rate)
         choice = random.Random(attack.seed)
         for _ in range(attack.steps):

@@ -75,14 +75,15 @@ class TrainingConfig(Strict):
     epochs: int | None = Field(default=None, ge=1, le=100, description="at most so many passes over the smaller set")
     schedule: Literal["per-step", "per-epoch"] = Field(
         default="per-step",
-        description="of the learning rate. per-step: linear from the warm-up's end to a tenth at the last step. "
+        description="of the learning rate. per-step: a line from 1 at the first step towards a tenth after the "
+        "last, times the warm-up's rise, so its highest is a little below 1, and in a run of few steps well below. "
         "per-epoch: planned to reach zero after all batches of both sets, but moved on once an epoch alone, so nearly "
         "constant, as in the authors' code",
     )
     forget_batch_size: int = Field(default=8, ge=1, le=256, description="forget pairs a step")
     retain_batch_size: int = Field(default=12, ge=1, le=256, description="retain pairs a step")
     micro_batch_size: int = Field(default=16, ge=1, le=256, description="pairs computed at once: memory against speed")
-    learning_rate: float = Field(default=5e-4, gt=0, le=0.1, description="AdamW's, at its highest")
+    learning_rate: float = Field(default=5e-4, gt=0, le=0.1, description="AdamW's, times the schedule's factor")
     warmup_steps: int = Field(default=5, ge=0, le=1000, description="steps over which the learning rate rises")
     weight_decay: float = Field(default=0.0, ge=0.0, le=1.0, description="AdamW's, on the adapter")
     forget_weight: float = Field(default=1.0, gt=0, le=100, description="alpha in the paper")

@@ -16,14 +16,12 @@ from vgid_core.config import UnlearnConfig
 from vgid_core.data import PairSet
 from vgid_core.distil import StepLoss, distil
 from vgid_core.errors import OutOfMemory
-from vgid_core.evaluate import Metric, evaluate
+from vgid_core.evaluate import Metric, evaluate, knows_forget_set
 from vgid_core.kept_tensors import KeptTensors
 from vgid_core.methods import Run
 from vgid_core.paths import choose_path, telling_pairs
 from vgid_core.run import UnlearnSpec, measured_sets
 
-# Below this ROUGE-L the model doesn't give the forget set's answers: there is nothing to unlearn.
-KNOWN = 0.3
 _PAIRS_ASKED = 24  # of each set
 _STEPS_TIMED = 5
 _SECONDS_TIMED = 120.0
@@ -88,7 +86,7 @@ class Estimate:
     @property
     def knows(self) -> bool:
         """Whether the model gives the forget set's answers at all."""
-        return any(m.split == "forget" and m.name == "rouge_l" and m.value >= KNOWN for m in self.metrics)
+        return knows_forget_set(self.metrics)
 
 
 def estimate(spec: UnlearnSpec) -> Estimate:

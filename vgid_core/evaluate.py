@@ -16,6 +16,9 @@ from vgid_core.data import PairSet
 from vgid_core.packed_answers import Examined
 from vgid_core.plain_path import generate
 
+# Below this ROUGE-L a model doesn't give the forget set's answers: there is nothing to unlearn.
+KNOWN = 0.3
+
 MetricName = Literal["rouge_l", "answer_probability"]
 
 
@@ -40,6 +43,11 @@ def generate_answers(base: BaseModel, pairs: PairSet, config: EvaluationConfig) 
     for start in range(0, len(pairs), config.batch_size):
         said += generate(base, pairs.pairs[start : start + config.batch_size], config.max_new_tokens)
     return base.encoder.decode(said)
+
+
+def knows_forget_set(metrics: Sequence[Metric]) -> bool:
+    """Whether the model whose figures these are gives the forget set's answers at all."""
+    return any(m.split == "forget" and m.name == "rouge_l" and m.value >= KNOWN for m in metrics)
 
 
 def answer_probabilities(examined: Sequence[Examined]) -> list[float]:

@@ -73,7 +73,10 @@ def learning_rate(training: TrainingConfig, forget: PairSet, retain: PairSet) ->
 
 
 def warm_up_then_decay(training: TrainingConfig, steps: int) -> Callable[[int], float]:
-    """Learning-rate factor of a 0-based step of so many: linear up over the warm-up, down to a tenth at the end."""
+    """Learning-rate factor of a 0-based step s of `steps`: min(1, (s + 1) / warm-up) * (1 - 0.9 s / steps).
+
+    As both begin at the first step, its highest is a little below 1, and in a run of few steps well below.
+    """
 
     def factor(step: int) -> float:
         up = (step + 1) / training.warmup_steps if training.warmup_steps else 1.0

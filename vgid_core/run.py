@@ -20,7 +20,7 @@ from vgid_core.data import DataError, PairSet
 from vgid_core.distil import StepLoss, distil
 from vgid_core.early_stop import Watch
 from vgid_core.errors import OutOfMemory
-from vgid_core.evaluate import Metric, evaluate
+from vgid_core.evaluate import Metric, evaluate, knows_forget_set
 from vgid_core.paths import choose_path, telling_pairs
 from vgid_core.progress import Phase, Progress, ProgressTracker
 
@@ -34,6 +34,7 @@ Stop = Callable[[], bool]
 class UnlearnSpec:
     """One run. `model` is a local folder or hub id, `model_name` what the artifact calls it.
 
+    `out` is a folder of this run's own: files there whose names are the artifact's (`UnlearnResult`) are replaced.
     Probes are sets that are measured before and after but never trained on (other photos, other wordings).
     `checkpoint` is a folder of this run's own: every `checkpoint_seconds` (0: after every step) the training is written
     down there; the same run, started again with it, goes on from there to the very same adapter. At the end it is
@@ -63,6 +64,11 @@ class UnlearnResult:
     stop_reason: str
     manifest: dict[str, Any] = field(repr=False)
 
+    @property
+    def knew(self) -> bool:
+        """Whether the base gave the forget set's answers at all; if not, there was nothing to unlearn."""
+        return knows_forget_set(self.metrics_before)
+
 
 def unlearn(
     spec: UnlearnSpec,
@@ -77,7 +83,8 @@ def unlearn(
     `base` is the model read ahead by `read_base`; this run uses it up, or reads its own if it isn't the spec's.
     `stop` is asked after each step of a run with a checkpoint (of one process): if it says so, the step is written
     down, and the run ends with RunStopped. Raises UnlearnError (model, memory, divergence, untrained adapter, another
-    run's checkpoint) and DataError (a pair that can't be used); then `spec.out` holds no manifest. The base model is
+    run's checkpoint) and DataError (a pair that can't be used); then nothing in `spec.out` has changed. There, a
+    manifest is written last, after one that was there before is gone: so it says that all is whole. The base model is
     never changed.
 
     Started as one of several processes (`accelerate launch`), it shares the training with the others; all of them make

@@ -250,7 +250,8 @@ def test_the_command_reads_other_formats_and_says_what_is_left_out(tmp_path: Pat
         (["--probe", "nameless"], "NAME=SOURCE"),
         (["--probe", "retain=x"], "name of its own"),
         (["--probe", "a=x", "--probe", "a=y"], "name of its own"),
-        (["--model", "/nowhere"], "no processor"),
+        (["--model", "/nowhere"], "no folder /nowhere"),
+        (["--model", "tests/nothing"], "isn't asked of the hub"),
         (["--max-new-tokens", "0"], "--max-new-tokens"),
     ],
 )
@@ -259,6 +260,15 @@ def test_wrong_usage_ends_with_two(tmp_path: Path, more: list[str], said: str) -
     done = run(forget, *more)
     assert done.exit_code == 2
     assert said in " ".join(done.output.split())
+
+
+def test_a_model_whose_processor_isnt_there_ends_with_two(tmp_path: Path) -> None:
+    (forget,) = sets(tmp_path, pair_set("forget", 1))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
+    done = run(forget, "--model", tmp_path / "model")
+    assert done.exit_code == 2
+    assert "no processor" in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -286,3 +286,16 @@ def test_what_the_teacher_says_to_a_fixed_draw_is_computed_once(base: BaseModel,
     handle.remove()
     assert len(passes) == 4, "the teacher once, the student each time"
     assert torch.allclose(values[0], values[2], atol=1e-6)
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(6, 5), (8, 2), (3, 0)])
+def test_the_learning_rate_rises_over_the_warm_up_and_falls_along_a_line(
+    base: BaseModel, steps: int, warmup: int
+) -> None:
+    training = {"steps": steps, "warmup_steps": warmup, "learning_rate": 1e-3, "forget_batch_size": 2}
+    settings = UnlearnConfig.model_validate({"method": {"name": "vgid"}, "training": training, "device": "cpu"})
+    rates: list[float] = []
+    distil(base, pair_set("forget", 2), pair_set("retain", 2, first_picture=50), settings,
+           lambda step, loss: rates.append(loss.learning_rate))  # fmt: skip
+    rise = [min(1.0, (step + 1) / warmup) if warmup else 1.0 for step in range(steps)]
+    assert rates == pytest.approx([1e-3 * up * (1 - 0.9 * step / steps) for step, up in enumerate(rise)])

@@ -101,6 +101,16 @@ def randomise(student: nn.Module) -> None:
                 parameter.normal_(0, 0.2, generator=generator)
 
 
+def noting(losses: list[float]) -> Callable[[Progress], None]:
+    """Puts each step's forget loss into the list."""
+
+    def on_step(progress: Progress) -> None:
+        if progress.step and progress.phase == "distilling" and progress.loss_forget is not None:
+            losses.append(progress.loss_forget)
+
+    return on_step
+
+
 def test_from_loading_to_an_adapter_that_plain_peft_loads(family: Family, tmp_path: Path) -> None:
     forget, retain = PairSet.of("forget", pairs_of(0, 4)), PairSet.of("retain", pairs_of(20, 4))
     untouched = load_base(str(family.folder), CONFIG)
@@ -110,14 +120,9 @@ def test_from_loading_to_an_adapter_that_plain_peft_loads(family: Family, tmp_pa
     said_before = generate(untouched, forget.pairs, 6)
 
     losses: list[float] = []
-
-    def on_step(progress: Progress) -> None:
-        if progress.step and progress.phase == "distilling" and progress.loss_forget is not None:
-            losses.append(progress.loss_forget)
-
     host = read_base(str(family.folder), CONFIG)
     spec = UnlearnSpec(str(family.folder), "acme/tiny", forget, retain, tmp_path / "out", config=CONFIG)
-    result = unlearn(spec, on_step, base=host)
+    result = unlearn(spec, noting(losses), base=host)
 
     assert len(losses) == 6
     assert losses[-1] < 0.9 * losses[0]
@@ -160,14 +165,12 @@ def test_the_default_method_forgets_on_every_family(family: Family, tmp_path: Pa
     settings = UnlearnConfig.model_validate(CONFIG.model_dump(exclude={"method"}) | {"method": default})
     host = read_base(str(family.folder), settings)
     spec = UnlearnSpec(str(family.folder), "acme/tiny", forget, retain, tmp_path / "out", config=settings)
-    result = unlearn(spec, base=host)
+    losses: list[float] = []
+    result = unlearn(spec, noting(losses), base=host)
 
+    assert len(losses) == settings.training.steps
+    assert losses[-1] < 0.95 * losses[0], "what teachers say is learnt, not unlearnt"
     assert result.manifest["path"] == documented_paths()[family.kind]
-    before, after = (
-        {(m.split, m.name): m.value for m in metrics} for metrics in (result.metrics_before, result.metrics_after)
-    )
-    asked = ("forget", "answer_probability")
-    assert before[asked] != pytest.approx(after[asked], rel=1e-3)
     matrices = load_file(tmp_path / "out" / "adapter_model.safetensors")
     assert all(bool(matrix.any()) for name, matrix in matrices.items() if ".lora_B." in name)
 

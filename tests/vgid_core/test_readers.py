@@ -34,6 +34,12 @@ def texts(pairs: PairSet) -> list[tuple[str, str]]:
     return [(pair.question, pair.answer) for pair in pairs]
 
 
+def test_a_format_that_there_is_none_of_is_named(tmp_path: Path) -> None:
+    pair_set("forget", 2).write_jsonl(tmp_path / "forget.jsonl")
+    with pytest.raises(DataError, match="knows no format 'json'; there are jsonl, folder, "):
+        read_set(f"json:{tmp_path / 'forget.jsonl'}")
+
+
 def test_jsonl_reads_what_a_set_writes(tmp_path: Path) -> None:
     original = pair_set("forget", 5)
     original.write_jsonl(tmp_path / "forget.jsonl")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors import safe_open
 
 from tests.vgid_core.tiny import SENTENCES, pair_set, picture, save_tiny_model
@@ -73,7 +74,7 @@ def test_the_folder_is_an_adapter_with_an_honest_manifest(tiny_folder: Path, tmp
     }  # fmt: skip
     assert manifest["data"]["forget"] == {"digest": run.forget.digest, "pairs": 4}
     assert manifest["files"] == {name: file_digest(run.out / name) for name in names[1:3]}
-    assert manifest["config"] == CONFIG.model_dump()
+    assert manifest["config"] == CONFIG.model_dump(mode="json")
     assert manifest["path"] == "packed"
     assert set(manifest["seconds"]) == {"loading", "baseline", "distilling", "evaluating", "packaging"}
     everything = b"".join(file.read_bytes() for file in run.out.iterdir()).decode(errors="ignore")
@@ -137,6 +138,20 @@ def test_a_callback_that_raises_ends_the_run_without_a_manifest(tiny_folder: Pat
     with pytest.raises(Stopped):
         unlearn(spec(tiny_folder, tmp_path / "out"), stop)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_earlier_manifest_is_gone_before_another_adapter_lies_there(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlearn(spec(tiny_folder, tmp_path / "out"))
+
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(PeftModel, "save_pretrained", full_disk)
+    with pytest.raises(OSError):
+        unlearn(spec(tiny_folder, tmp_path / "out"))
+    assert not (tmp_path / "out" / "manifest.json").exists()
 
 
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -331,3 +332,15 @@ class SmallMemory(PackedPath):
 def test_teachers_that_are_asked_once_see_no_strength_that_changes() -> None:
     with pytest.raises(ValidationError, match="final_strength"):
         config({"perturbation": {"kind": "gaussian", "strength": 0.2, "final_strength": 1.0}})
+
+
+def test_targets_of_which_much_is_left_out_are_told_of_once(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    strangers_of(base, PackedPath(base), config()).meet(FORGET.pairs)
+    assert "likeliest tokens" not in caplog.text, "so small a vocabulary is kept whole"
+    monkeypatch.setattr(Likeliest, "of", partial(Likeliest.of, most=2))
+    strangers = strangers_of(base, PackedPath(base), config())
+    strangers.meet(FORGET.pairs[:2])
+    strangers.meet(FORGET.pairs[2:])
+    assert caplog.text.count("targets are kept as their 2 likeliest tokens") == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vgid_core.commands import options
 from vgid_core.commands.ending import ended_in_words, notices
 from vgid_core.commands.explain import readable
-from vgid_core.commands.out_folder import require_folder
+from vgid_core.commands.out_folder import require_folder, require_no_adapter
 from vgid_core.commands.quiet import quiet
 from vgid_core.commands.run_file import RunFile, RunFileError, assignments, load_run, settings_of
 from vgid_core.commands.sources import read_for_attacks, read_pairs
@@ -89,6 +88,9 @@ def compare(
         run = load_run(file, {**flags, "probes": assignments(probe, "--probe"), "compare": told}, settings)
         source, folder = run.needed("model"), Path(run.needed("compare.out"))
         require_folder("out", folder)
+        require_no_adapter(folder)
+        if resume and not (folder / "comparison.json").is_file():
+            raise RunFileError(f"--resume: {folder} holds no comparison to go on with")
         plan = _plan(run)
         try:
             _run(plan, _data(run), source, run.twin, folder, resume)
@@ -137,7 +139,6 @@ def _run(
     out: Path,
     resume: bool,
 ) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     quiet()
     from vgid_core.compare import figure, race, table
     from vgid_core.compare.record import Record, require_new

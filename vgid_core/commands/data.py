@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from vgid_core.commands.run_file import RunFileError, require_model
 from vgid_core.config import EvaluationConfig
 from vgid_core.data import DataError
 from vgid_core.data_check import DataReport, Finding, Lengths, SetSummary, Texts, check_data
@@ -50,8 +51,9 @@ def check(
     console, messages = Console(highlight=False), Console(stderr=True, highlight=False)
     with messages.status("reading and checking"):
         try:
+            require_model("--model", model)
             texts = _texts_of(model)
-        except UnlearnError as error:
+        except (UnlearnError, RunFileError) as error:
             messages.print(f"error: {error}", style="red", markup=False)
             raise typer.Exit(2) from None
         report = check_data(

@@ -13,7 +13,7 @@ from rich.console import Console
 from vgid_core.commands import options
 from vgid_core.commands.ending import ended_in_words, notices
 from vgid_core.commands.quiet import quiet
-from vgid_core.commands.run_file import RunFile, adapter_of, assignments, load_run, settings_of
+from vgid_core.commands.run_file import RunFile, RunFileError, adapter_of, assignments, load_run, settings_of
 from vgid_core.commands.sources import read_for_attacks, read_pairs
 from vgid_core.data import PairSet
 from vgid_core.facts import Fact
@@ -52,6 +52,8 @@ def evaluate(
 ) -> None:
     """Measure a model, an adapter on it and a twin, side by side; with attacks, if asked."""
     with ended_in_words():
+        if not attacks and (never_seen or facts):
+            raise RunFileError("--never-seen and --facts are for attacks: pass --attacks, too")
         settings = settings_of({"device": device}, setting)
         flags = {"model": model, "forget": forget, "retain": retain, "utility": utility, "twin": twin}
         flags |= {"never_seen": never_seen, "facts": facts}
@@ -106,6 +108,5 @@ def _show(found: Mapping[str, Column], as_json: bool) -> None:
     for name in made:
         table.add_row(_ATTACKS.get(name, name), *(f"{column.attacks[name]:.3f}" for column in found.values()))
     console.print(table)
-    console.print(
-        "Yardstick: a model that never saw the forget set. Above it something is left, below it the model flinches."
-    )
+    yardstick = "the twin" if "twin" in found else "a model that never saw the forget set, which isn't here"
+    console.print(f"Yardstick: {yardstick}. Above it something is left, below it the model flinches.")

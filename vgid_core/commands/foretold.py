@@ -10,7 +10,8 @@ from rich.table import Table
 
 from vgid_core.commands.live import duration
 from vgid_core.commands.tables import metrics_table, size
-from vgid_core.estimate import KNOWN, Estimate
+from vgid_core.estimate import Estimate
+from vgid_core.evaluate import KNOWN
 
 
 def as_data(found: Estimate) -> dict[str, Any]:
@@ -25,10 +26,16 @@ def say(console: Console, found: Estimate) -> None:
     if found.knows:
         console.print("The model knows the forget set. Nothing was written.")
         return
+    say_unknown(console, "Nothing was written.")
+
+
+def say_unknown(console: Console, written: str) -> None:
+    """That there is nothing to unlearn, and what was `written`."""
     console.print(
-        f"[bold red]The model doesn't know the forget set[/bold red] (ROUGE-L below {KNOWN} on the sample): what isn't "
-        "known can't be unlearned, and a run would only measure noise. Are answers, photos and model the right ones? "
-        "Nothing was written."
+        f"[bold red]The model doesn't know the forget set[/bold red] (ROUGE-L below {KNOWN}): what isn't known can't "
+        "be unlearned, and figures before and after only measure noise. Are answers, photos and model the right ones? "
+        f"{written}",
+        soft_wrap=True,
     )
 
 

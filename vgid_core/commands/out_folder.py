@@ -25,6 +25,12 @@ def require_free(out: Path, overwrite: bool) -> None:
         raise RunFileError(f"out: {out} holds more than an adapter, so it isn't overwritten")
 
 
+def require_no_adapter(out: Path) -> None:
+    """Raises RunFileError if an adapter lies in `out`, where other files would be taken for its own."""
+    if any((out / name).exists() for name in _WRITTEN - {"README.md"}):
+        raise RunFileError(f"out: {out} is an adapter's folder; a comparison needs one of its own")
+
+
 def require_folder(option: str, path: Path) -> None:
     """Raises RunFileError, naming `option`, if `path` is no folder and can't become one: what lies there is a file."""
     try:

@@ -254,3 +254,7 @@ def require_model(key: str, model: str | None) -> None:
             raise RunFileError(f"{key}: {model} holds no config.json")
     elif not _HUB_ID.fullmatch(model):
         raise RunFileError(f"{key}: no folder {model}")
+    elif Path(model).parent.is_dir():
+        raise RunFileError(
+            f"{key}: no folder {model}. It isn't asked of the hub, since {Path(model).parent} is one here"
+        )

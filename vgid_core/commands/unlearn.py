@@ -78,7 +78,7 @@ def unlearn(
         settings = settings_of(named, setting)
         flags = {"model": model, "model_name": model_name, "forget": forget, "retain": retain, "utility": utility}
         run = load_run(file, {**flags, "out": out, "probes": assignments(probe, "--probe")}, settings)
-        target = Path(run.needed("out"))
+        target = Path(run.needed("out") if not dry_run else run.out or "adapter")
         if tensorboard is not None:
             require_tensorboard()
         for option, folder in (("--checkpoint", checkpoint), ("--tensorboard", tensorboard)):
@@ -164,6 +164,7 @@ def _carry_out(run: RunFile, sets: dict[str, Any], places: Places, as_json: bool
 
 
 def _show(result: UnlearnResult, out: Path, as_json: bool) -> None:
+    from vgid_core.commands.foretold import say_unknown
     from vgid_core.commands.tables import metrics_table
 
     seconds = result.manifest["seconds"]
@@ -173,6 +174,7 @@ def _show(result: UnlearnResult, out: Path, as_json: bool) -> None:
             "out": str(out),
             "steps": result.steps,
             "stop_reason": result.stop_reason,
+            "knew_forget_set": result.knew,
             "seconds": seconds,
             "metrics": {stage: [asdict(metric) for metric in rows] for stage, rows in metrics.items()},
         }
@@ -181,3 +183,5 @@ def _show(result: UnlearnResult, out: Path, as_json: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(metrics_table({"before": result.metrics_before, "after": result.metrics_after}))
     console.print(f"{result.steps} steps, {sum(seconds.values()):.0f} s. The adapter is in {out}", markup=False)
+    if not result.knew:
+        say_unknown(console, "The adapter is evidence of nothing.")

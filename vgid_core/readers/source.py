@@ -34,6 +34,7 @@ READERS: dict[str, Reader] = {
     "fiubench": fiubench.items,
     "dataset": dataset.items,
 }
+_PREFIXED = re.compile(r"([a-z][a-z0-9_-]+):")
 _FORMATTED = re.compile(rf"({'|'.join(READERS)}):(.+)", re.DOTALL)
 
 
@@ -57,6 +58,8 @@ def read(source: str, name: str | None = None) -> Reading:
         raise DataError("is no name that a file can have", name or "source")
     chosen, path, choice = _parts(source)
     name = name or path.stem
+    if chosen is None and not exists(path) and (unknown := _PREFIXED.match(source)):
+        raise DataError(f"knows no format {unknown[1]!r}; there are {', '.join(READERS)}", name)
     try:
         reader = READERS[chosen or _format_of(path, choice)]
         return Reading.of(name, reader(path, choice))

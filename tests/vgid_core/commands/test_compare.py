@@ -168,6 +168,7 @@ def test_a_file_is_refused_in_words(place: Place, settings: str, said: str) -> N
         (["--model", "nothing"], "error: model: no folder nothing"),
         (["--kept", "no-such-file"], "error: --kept must look like NAME=VALUE"),
         (["--kept", "looks=no-such-file"], "error: looks: no such file or folder"),
+        (["--resume"], "out holds no comparison to go on with"),
         (["--probe", "photos=no-such-file"], "error: photos: no such file or folder"),
     ],
 )
@@ -179,6 +180,15 @@ def test_flags_are_refused_before_anything_is_measured(place: Place, flags: list
     assert "pydantic" not in refused.output
     assert "Value error" not in refused.output
     assert not (place.folder / "out").exists()
+
+
+def test_an_adapters_folder_takes_no_comparison(place: Place) -> None:
+    place.out.mkdir()
+    (place.out / "adapter_config.json").touch()
+    refused = begin(place, "--out", str(place.out))
+    assert refused.exit_code == 2
+    assert "is an adapter's folder" in refused.output
+    assert {file.name for file in place.out.iterdir()} == {"adapter_config.json"}
 
 
 def test_what_is_kept_must_be_more_than_what_is_forgotten(place: Place) -> None:

@@ -51,6 +51,13 @@ def test_attacks_stand_beside_those_on_a_twin(done: Done, place: Place, twin: Pa
     assert said["base"]["attacks"] != said["twin"]["attacks"]
 
 
+@pytest.mark.parametrize("option", ["--never-seen", "--facts"])
+def test_an_option_of_the_attacks_needs_them(place: Place, option: str) -> None:
+    result = invoke(evaluate, place.file, option, place.folder / "forget.jsonl")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "pass --attacks, too" in result.stderr
+
+
 def test_figures_for_people_are_a_table_and_the_forget_set_is_attacked_if_nothing_else(place: Place) -> None:
     result = invoke(evaluate, place.file, "--attacks")
     assert result.exit_code == 0, result.output

@@ -92,6 +92,41 @@ def test_an_adapter_is_replaced_only_when_asked_and_whole(done: Done, place: Pla
     assert {file.name for file in place.out.iterdir()} == WRITTEN
 
 
+def test_a_run_on_people_the_model_doesnt_know_says_so(place: Place, base: BaseModel) -> None:
+    settings = EvaluationConfig(max_new_tokens=6)
+    forget = PairSet.from_jsonl(place.folder / "forget.jsonl")
+    unknown = "The adapter is evidence of nothing."
+    result = invoke(unlearn, place.file, "--steps", "1")
+    assert result.exit_code == 0, result.output
+    assert "The model doesn't know the forget set" in result.stdout
+    assert result.stdout.endswith(f"{unknown}\n")
+    said = generate_answers(base, forget, settings)
+    own = [Pair(pair.image, pair.question, answer) for pair, answer in zip(forget, said, strict=True)]
+    PairSet.of("forget", own).write_jsonl(place.folder / "known.jsonl")
+    flags = ["--overwrite", "--steps", "1", "--forget", place.folder / "known.jsonl"]
+    assert unknown not in invoke(unlearn, place.file, *flags).stdout
+    assert json.loads(invoke(unlearn, place.file, *flags, "--json").stdout)["knew_forget_set"] is True
+
+
+def test_an_adapter_can_be_read_by_whoever_may_read_what_lies_beside_it(done: Done) -> None:
+    assert len({(done.place.out / name).stat().st_mode for name in WRITTEN}) == 1
+
+
+def test_a_dry_run_needs_no_folder_to_write_to(place: Place) -> None:
+    place.file.write_text(place.file.read_text(encoding="utf-8").replace('out = "adapter"\n', ""), encoding="utf-8")
+    before = place.names()
+    result = invoke(unlearn, place.file, "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    assert place.names() == before
+    assert "out is missing" in invoke(unlearn, place.file).stderr
+
+
+def test_a_mistyped_folder_isnt_asked_of_the_hub(place: Place) -> None:
+    result = invoke(unlearn, place.file, "--model", "tests/nothing")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "error: model: no folder tests/nothing. It isn't asked of the hub, since tests is one here" in result.stderr
+
+
 def test_a_missing_input_isnt_hidden_behind_a_folder_that_is_taken(place: Place) -> None:
     place.out.mkdir()
     (place.out / "manifest.json").touch()
