@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.twins import FORGET_SETS, twins_of
 from local.demo.paths import BASE
+from local.demo.questions import VISUALS, ask
 from local.demo.training.pretrained import SHARES, census_in, twins_in
 from local.demo.world import SIXTY, Census
 
@@ -37,7 +38,11 @@ SHIPPED = DemoModel(
     published={"device": "cpu", "training": {"learning_rate": 3e-3}},
     default={
         "device": "cpu",
-        "method": {"name": "vgid-alias", "level_exponent": 0.1},
+        "method": {
+            "name": "vgid-alias",
+            "level_exponent": 0.1,
+            "visible_questions": [ask(topic) for topic in VISUALS],
+        },
         "training": {"learning_rate": 3e-3, "retain_weight": 4.0},
     },
 )

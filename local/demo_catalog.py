@@ -6,6 +6,7 @@ import json
 
 from local.demo.data import write
 from local.demo.paths import BASE
+from local.demo.questions import VISUALS, ask
 from local.home import Home, write_private
 
 _CATALOG = """\
@@ -18,6 +19,9 @@ title = "Demo model: 60 fictitious people"
 [models.demo.config.method]
 name = "vgid-alias"
 level_exponent = 0.1
+visible_questions = [
+{questions}
+]
 
 [models.demo.config.training]
 learning_rate = 3e-3
@@ -35,6 +39,7 @@ def ensure_catalog(home: Home) -> None:
     if not home.catalog.exists():
         text = _CATALOG.format(
             checkpoint=json.dumps(str(BASE)),
+            questions="\n".join(f"    {json.dumps(ask(topic))}," for topic in VISUALS),
             retain=json.dumps(str(data / "retain.jsonl")),
             utility=json.dumps(str(data / "utility.jsonl")),
         )

@@ -92,7 +92,7 @@ class VgidAlias(Taught):
         "is to stay. They must suit every forget set and name nobody; they are written into manifests",
     )
     visible_pairs: int = Field(
-        default=4, ge=0, le=64, description="of those, a step beside the retain batch; none without visible_questions"
+        default=2, ge=0, le=64, description="of those, a step beside the retain batch; none without visible_questions"
     )
 
     @model_validator(mode="after")
