@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,8 @@ from vgid_core.perturb import draw_pixels, perturb, replace_pixels
 from vgid_core.plain_path import PlainPath
 from vgid_core.teaching import Teacher
 from vgid_core.vgid_terms import whole_row_term
+
+PAGE = Path(__file__).parents[2] / "docs" / "interventions.md"
 
 FORGET = pair_set("forget", 3)
 NAME = "Zenobia Quillfeather"
@@ -210,3 +213,10 @@ def test_noise_and_whole_rows_hold_where_images_have_sizes_of_their_own(kind: st
         alone = torch.cat([term.values([lesson])[0] for lesson in lessons])
     assert together.shape == (4,)
     assert torch.allclose(together, alone, rtol=1e-4)
+
+
+def test_the_pages_settings_are_settings() -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, {})

@@ -11,7 +11,7 @@ from rich.console import Console
 def quiet() -> None:
     """Call it before what imports torch: some of them speak while they are imported."""
     warnings.filterwarnings("ignore", category=FutureWarning)
-    logging.basicConfig(level=logging.WARNING, handlers=[_InWords()])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_InWords()])
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
