@@ -18,7 +18,7 @@ from peft import PeftModel
 from vgid_core import processes
 from vgid_core.base_model import BaseModel
 from vgid_core.config import UnlearnConfig
-from vgid_core.evaluate import Metric
+from vgid_core.evaluate import Metric, knows_forget_set
 
 MANIFEST = "manifest.json"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -84,6 +84,7 @@ def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, A
         "checks": [dict(check) for check in run.checks],
         "micro_batch_size": run.micro_batch_size,
         "processes": processes.count(),
+        "knew_forget_set": knows_forget_set(run.metrics["before"]),
         "metrics": {stage: [asdict(metric) for metric in rows] for stage, rows in run.metrics.items()},
         "seconds": {phase: round(value, 3) for phase, value in run.seconds.items()},
         "versions": versions(),

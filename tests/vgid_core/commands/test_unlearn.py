@@ -100,12 +100,14 @@ def test_a_run_on_people_the_model_doesnt_know_says_so(place: Place, base: BaseM
     assert result.exit_code == 0, result.output
     assert "The model doesn't know the forget set" in result.stdout
     assert result.stdout.endswith(f"{unknown}\n")
+    assert json.loads((place.out / "manifest.json").read_text(encoding="utf-8"))["knew_forget_set"] is False
     said = generate_answers(base, forget, settings)
     own = [Pair(pair.image, pair.question, answer) for pair, answer in zip(forget, said, strict=True)]
     PairSet.of("forget", own).write_jsonl(place.folder / "known.jsonl")
     flags = ["--overwrite", "--steps", "1", "--forget", place.folder / "known.jsonl"]
     assert unknown not in invoke(unlearn, place.file, *flags).stdout
     assert json.loads(invoke(unlearn, place.file, *flags, "--json").stdout)["knew_forget_set"] is True
+    assert json.loads((place.out / "manifest.json").read_text(encoding="utf-8"))["knew_forget_set"] is True
 
 
 def test_an_adapter_can_be_read_by_whoever_may_read_what_lies_beside_it(done: Done) -> None:
