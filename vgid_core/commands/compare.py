@@ -89,7 +89,8 @@ def compare(
         source, folder = run.needed("model"), Path(run.needed("compare.out"))
         require_folder("out", folder)
         require_no_adapter(folder)
-        if resume and not (folder / "comparison.json").is_file():
+        written = folder / "comparison.json"
+        if resume and not written.is_file():
             raise RunFileError(f"--resume: {folder} holds no comparison to go on with")
         plan = _plan(run)
         try:
@@ -97,7 +98,8 @@ def compare(
         except OSError as error:  # a file of the data, or a model's
             raise RunFileError(str(error).partition("\n")[0]) from error
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"--resume goes on with what {folder} holds.") from None
+            how = [f"--resume goes on with what {folder} holds."] if written.is_file() else []
+            raise KeyboardInterrupt(*how) from None
 
 
 def _require_heard(settings: Iterable[tuple[str, Any]]) -> None:

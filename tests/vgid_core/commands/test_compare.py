@@ -199,14 +199,19 @@ def test_what_is_kept_must_be_more_than_what_is_forgotten(place: Place) -> None:
     assert not (place.folder / "out").exists()
 
 
-def test_who_interrupts_hears_how_to_go_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_interrupts_hears_how_to_go_on_if_there_is_something(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def terms_of(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(race, "terms_of", terms_of)
     stopped = begin(place)
+    assert (stopped.exit_code, stopped.output) == (130, "Stopped.\n")
+    out = place.folder / "out"
+    out.mkdir(exist_ok=True)
+    (out / "comparison.json").touch()
+    stopped = begin(place, "--resume")
     assert stopped.exit_code == 130
-    assert f"--resume goes on with what {place.folder / 'out'} holds" in stopped.output
+    assert f"--resume goes on with what {out} holds" in stopped.output
 
 
 def test_a_record_that_is_there_is_refused_before_a_model_is_read(
