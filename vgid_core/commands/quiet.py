@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 
-from rich.console import Console
+from vgid_core.commands.ending import notices
 
 
 def quiet() -> None:
@@ -31,6 +31,6 @@ class _InWords(logging.Handler):
         if text in self._said:
             return
         self._said.add(text)
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console = notices()
         console.print(f"[yellow]{record.levelname.lower()}:[/yellow]", end=" ")
         console.print(text, markup=False)
