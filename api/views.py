@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from jobs.repository import Measurement
 from jobs.states import Phase, State
 from jobs.tables import Artifact, EventKind, Job, JobEvent
+from vgid_core.metric import KNOWN, knows_forget_set
 
 
 class ProgressView(BaseModel):
@@ -116,6 +117,10 @@ class JobView(JobSummary):
 
     config: dict[str, Any] = Field(description="the resolved settings of the run")
     metrics: list[MetricView] | None = Field(description="null until something is measured")
+    knew_forget_set: bool | None = Field(
+        description=f"false: the model's ROUGE-L on the forget set was below {KNOWN} before, so there was nothing to "
+        "unlearn, and what is measured after is evidence of nothing; null until it is measured"
+    )
     artifact: ArtifactView | None = Field(description="null unless the job has succeeded")
 
     @classmethod
@@ -126,6 +131,8 @@ class JobView(JobSummary):
         values = _summary(job, max_attempts)
         values["config"] = job.config
         values["metrics"] = metric_views(metrics) or None
+        before = [row for row in metrics if row.stage == "before"]
+        values["knew_forget_set"] = knows_forget_set(before) if before else None
         values["artifact"] = None if artifact is None else _artifact_view(artifact)
         return cls.model_validate(values)
 

@@ -96,6 +96,7 @@ class Job(_Reply):
     error: JobError | None = None
     stop_reason: str | None = None
     metrics: tuple[Metric, ...] | None = None
+    knew_forget_set: bool | None = None
     artifact: Artifact | None = None
 
     @property

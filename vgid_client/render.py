@@ -18,6 +18,7 @@ from vgid_client.models import Job, JobPage, Metric, Model
 
 _STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "default"}
 _NAMES = {"rouge_l": "ROUGE-L", "answer_probability": "answer probability"}
+_NEVER_KNOWN = "the model never knew the forget set: its adapter is evidence of nothing"
 _LINE_EVERY = 5.0  # seconds between plain progress lines within one phase
 
 
@@ -47,6 +48,7 @@ def job_table(job: Job) -> Table:
         ("attempt", f"{job.attempt} of {job.max_attempts}" if job.attempt else None),
         ("error", _reason(job)),
         ("stopped because", job.stop_reason),
+        ("forget set", _doubt(job)),
         (
             "inputs deleted",
             f"{job.inputs_deleted_at.astimezone():%Y-%m-%d %H:%M:%S}" if job.inputs_deleted_at else None,
@@ -120,9 +122,9 @@ class JobView:
 
 
 def detail_of(job: Job) -> str:
-    """Step, losses and remaining time, as far as they are known; the reason when it failed."""
+    """Step, losses and remaining time, as far as they are known; once it has ended, what is wrong with it."""
     if job.ended:
-        return _reason(job) or ""
+        return _reason(job) or _doubt(job) or ""
     progress = job.progress
     parts = []
     if progress.total_steps:
@@ -134,6 +136,10 @@ def detail_of(job: Job) -> str:
         left = (progress.estimated_finish_at - datetime.now(UTC)).total_seconds()
         parts.append(f"{max(0, round(left))} s left")
     return " · ".join(parts)
+
+
+def _doubt(job: Job) -> str | None:
+    return _NEVER_KNOWN if job.knew_forget_set is False else None
 
 
 def _reason(job: Job) -> str | None:

@@ -20,7 +20,7 @@ kernel_notice.leave_out()
 
 if TYPE_CHECKING:
     from vgid_core.base_model import HostModel, read_base
-    from vgid_core.evaluate import Metric
+    from vgid_core.metric import Metric
     from vgid_core.run import UnlearnResult, UnlearnSpec, unlearn
 
 __all__ = [
@@ -45,7 +45,7 @@ __all__ = [
 _LAZY = {
     "HostModel": "vgid_core.base_model",
     "read_base": "vgid_core.base_model",
-    "Metric": "vgid_core.evaluate",
+    "Metric": "vgid_core.metric",
     "UnlearnResult": "vgid_core.run",
     "UnlearnSpec": "vgid_core.run",
     "unlearn": "vgid_core.run",

@@ -18,7 +18,7 @@ from peft import PeftModel
 from vgid_core import processes
 from vgid_core.base_model import BaseModel
 from vgid_core.config import UnlearnConfig
-from vgid_core.evaluate import Metric, knows_forget_set
+from vgid_core.metric import Metric, knows_forget_set
 
 MANIFEST = "manifest.json"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")

@@ -16,9 +16,10 @@ from vgid_core.config import UnlearnConfig
 from vgid_core.data import PairSet
 from vgid_core.distil import StepLoss, distil
 from vgid_core.errors import OutOfMemory
-from vgid_core.evaluate import Metric, evaluate, knows_forget_set
+from vgid_core.evaluate import evaluate
 from vgid_core.kept_tensors import KeptTensors
 from vgid_core.methods import Run
+from vgid_core.metric import Metric, knows_forget_set
 from vgid_core.paths import choose_path, telling_pairs
 from vgid_core.run import UnlearnSpec, measured_sets
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 from rouge_score.rouge_scorer import RougeScorer
 
@@ -13,28 +11,9 @@ from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel
 from vgid_core.config import EvaluationConfig
 from vgid_core.data import PairSet
+from vgid_core.metric import Metric
 from vgid_core.packed_answers import Examined
 from vgid_core.plain_path import generate
-
-# Below this ROUGE-L a model doesn't give the forget set's answers: there is nothing to unlearn.
-KNOWN = 0.3
-
-MetricName = Literal["rouge_l", "answer_probability"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One figure in [0, 1]: `name` measured over `pairs` pairs of the set called `split`.
-
-    rouge_l: mean ROUGE-L F1 of the greedy answer against the set's answer (Lin, 2004).
-    answer_probability: mean over pairs of exp(mean log p of the answer's tokens), teacher-forced: the
-    length-normalised probability of TOFU (arXiv 2401.06121).
-    """
-
-    split: str
-    name: MetricName
-    value: float
-    pairs: int
 
 
 def generate_answers(base: BaseModel, pairs: PairSet, config: EvaluationConfig) -> list[str]:
@@ -43,11 +22,6 @@ def generate_answers(base: BaseModel, pairs: PairSet, config: EvaluationConfig) 
     for start in range(0, len(pairs), config.batch_size):
         said += generate(base, pairs.pairs[start : start + config.batch_size], config.max_new_tokens)
     return base.encoder.decode(said)
-
-
-def knows_forget_set(metrics: Sequence[Metric]) -> bool:
-    """Whether the model whose figures these are gives the forget set's answers at all."""
-    return any(m.split == "forget" and m.name == "rouge_l" and m.value >= KNOWN for m in metrics)
 
 
 def answer_probabilities(examined: Sequence[Examined]) -> list[float]:

@@ -20,7 +20,8 @@ from vgid_core.data import DataError, PairSet
 from vgid_core.distil import StepLoss, distil
 from vgid_core.early_stop import Watch
 from vgid_core.errors import OutOfMemory
-from vgid_core.evaluate import Metric, evaluate, knows_forget_set
+from vgid_core.evaluate import evaluate
+from vgid_core.metric import Metric, knows_forget_set
 from vgid_core.paths import choose_path, telling_pairs
 from vgid_core.progress import Phase, Progress, ProgressTracker
 

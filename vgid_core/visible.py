@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from vgid_core import processes
 from vgid_core.base_model import adapter_off
 from vgid_core.config import EvaluationConfig
-from vgid_core.data import EncodedImage, Pair, PairSet
-from vgid_core.evaluate import generate_answers
+from vgid_core.data import EncodedImage, Pair
 from vgid_core.kept_beside import can_be_said, most_of
 from vgid_core.teaching import aliases_for
 
@@ -55,10 +54,11 @@ def visible_pairs(method: VgidAlias, run: Run) -> list[Pair]:
 
 def _answered(run: Run, places: Sequence[tuple[EncodedImage, str]]) -> list[Pair]:
     """What the base says by itself, as far as it is a text."""
-    pairs = PairSet.of("visible", (Pair(photo, question, "?") for photo, question in places))
+    pairs = [Pair(photo, question, "?") for photo, question in places]
     settings = EvaluationConfig(batch_size=run.training.micro_batch_size, max_new_tokens=_MOST_TOKENS)
     with adapter_off(run.base):
-        said = generate_answers(run.base, pairs, settings)
+        examined = run.path.examine(pairs, settings)
+    said = run.base.encoder.decode([answer.said for answer in examined])
     texts = processes.from_first(said)  # all processes must keep the same, to the letter
     return [
         Pair(pair.image, pair.question, text) for pair, text in zip(pairs, texts, strict=True) if can_be_said(run, text)

@@ -100,6 +100,7 @@ def test_a_job_from_claim_to_success(service: Service, tmp_path: Path) -> None:
     job = service.http.get(path).json()
     assert (job["state"], job["phase"], job["attempt"]) == ("running", "loading", 1)
     assert service.http.get(f"{path}/metrics").json() == {"metrics": []}
+    assert job["knew_forget_set"] is None
 
     service.measure(job_id, token, "before", 0.98)
     service.report(job_id, token)
@@ -117,9 +118,21 @@ def test_a_job_from_claim_to_success(service: Service, tmp_path: Path) -> None:
     assert (job["state"], job["phase"], job["progress"]["fraction"]) == ("succeeded", None, 1.0)
     assert job["metrics"] == service.http.get(f"{path}/metrics").json()["metrics"] == [{**half, "after": 0.03}]
     assert job["artifact"]["url"] == job["links"]["artifact"]
+    assert job["knew_forget_set"] is True
     assert job["stop_reason"] == "all steps done"
     for name in ("self", "events", "metrics", "artifact"):
         assert service.http.get(job["links"][name]).status_code == 200
+
+
+def test_a_job_says_that_the_model_never_knew_the_forget_set(service: Service, tmp_path: Path) -> None:
+    job_id = service.submit()
+    token = service.claim(job_id)
+    service.measure(job_id, token, "before", 0.29)
+    path = f"/unlearn-jobs/{job_id}"
+    assert service.http.get(path).json()["knew_forget_set"] is False
+    service.measure(job_id, token, "after", 0.0)
+    service.succeed(job_id, token, tmp_path)
+    assert service.http.get(path).json()["knew_forget_set"] is False
 
 
 def test_a_failed_job_says_why(service: Service) -> None:

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.vgid_core import one_of_several
-from tests.vgid_core.one_of_several import BASIC, RUNS
+from tests.vgid_core.one_of_several import BASIC, FORGET, LOOKING_RUNS, RUNS
+from tests.vgid_core.speaking import save_speaking_model
 from vgid_core import UnlearnConfig, processes
 from vgid_core.base_model import load_base
 from vgid_core.errors import ModelNotLoadable
@@ -23,14 +24,19 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def by_two(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def speaking_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_speaking_model(tiny_folder, FORGET, tmp_path_factory.mktemp("speaking") / "model")
+
+
+@pytest.fixture(scope="module")
+def by_two(tiny_folder: Path, speaking_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes made of `one_of_several`."""
     out = tmp_path_factory.mktemp("by_two")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, "-m", "tests.vgid_core.one_of_several", str(tiny_folder), str(out)]
+    command = [sys.executable, "-m", "tests.vgid_core.one_of_several", str(tiny_folder), str(speaking_folder), str(out)]
     started = []
     for rank in ("0", "1"):
         environment = os.environ | group | {"RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"}
@@ -48,21 +54,43 @@ def by_two(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_make_what_one_makes(name: str, by_two: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    values = {key: value for key, value in RUNS[name].items() if key != "shard_base"}
-    one_of_several.run(tiny_folder, tmp_path, name, values)
-    alone, together = (load_file(out / name / "adapter_model.safetensors") for out in (tmp_path, by_two))
+    one_process_makes_the_same(tiny_folder, tmp_path, name, RUNS[name], by_two)
+
+
+@pytest.mark.parametrize("name", LOOKING_RUNS)
+def test_two_processes_keep_the_same_of_what_is_visible(
+    name: str, by_two: Path, speaking_folder: Path, tmp_path: Path
+) -> None:
+    one_process_makes_the_same(speaking_folder, tmp_path, name, LOOKING_RUNS[name], by_two)
+
+
+def one_process_makes_the_same(model: Path, out: Path, name: str, values: dict[str, object], by_two: Path) -> None:
+    one_of_several.run(model, out, name, {key: value for key, value in values.items() if key != "shard_base"})
+    alone, together = (load_file(folder / name / "adapter_model.safetensors") for folder in (out, by_two))
     assert alone.keys() == together.keys()
     for weight, value in alone.items():
         assert torch.allclose(value, together[weight], rtol=0, atol=1e-5), weight
-    alone_heard, together_heard = (literal_eval((out / f"{name}.losses").read_text()) for out in (tmp_path, by_two))
+    alone_heard, together_heard = (literal_eval((folder / f"{name}.losses").read_text()) for folder in (out, by_two))
     assert len(alone_heard) == 1 + 3
     for step in (1, 2, 3):
         assert together_heard[step] == pytest.approx(alone_heard[step], rel=1e-4, abs=1e-6)
 
 
+def test_what_is_visible_is_kept_there(speaking_folder: Path, by_two: Path, tmp_path: Path) -> None:
+    """Else the runs above that ask for it would show nothing."""
+    one_of_several.run(speaking_folder, tmp_path, "packed", RUNS["packed"])
+    without, looking = (
+        load_file(folder / name / "adapter_model.safetensors")
+        for folder, name in ((tmp_path, "packed"), (by_two, "packed, looking"))
+    )
+    assert any(not torch.allclose(value, looking[weight], rtol=0, atol=1e-4) for weight, value in without.items())
+
+
 def test_the_first_process_alone_reports(by_two: Path) -> None:
     """Each would have written what it heard over the other's: the file of one that hears nothing isn't written."""
-    assert sorted(path.name for path in by_two.glob("*.losses")) == sorted(f"{name}.losses" for name in RUNS)
+    assert sorted(path.name for path in by_two.glob("*.losses")) == sorted(
+        f"{name}.losses" for name in (*RUNS, *LOOKING_RUNS)
+    )
 
 
 def test_processes_that_were_interrupted_go_on_to_the_same_adapter(by_two: Path) -> None:

@@ -4,8 +4,8 @@ import logging
 from dataclasses import replace
 
 import pytest
-import torch
 
+from tests.vgid_core.speaking import VISIBLE, said, teach_to_speak
 from tests.vgid_core.test_distil import scrambled_adapter
 from tests.vgid_core.test_methods import MakePath, both_paths
 from tests.vgid_core.test_vgid_alias import FORGET, RETAIN, config, method_of, run_of
@@ -16,37 +16,17 @@ from vgid_core.data import Pair, PairSet
 from vgid_core.kept_beside import MOST
 from vgid_core.lessons import Term
 from vgid_core.packed_path import PackedPath
-from vgid_core.plain_path import generate
 from vgid_core.visible import visible_pairs
-
-QUESTIONS = ["How many buttons are there?", "How many rings?"]
 
 
 @pytest.fixture
 def speaker(base: BaseModel) -> BaseModel:
-    """The tiny model, taught to say something about each photo, by heart: with random weights it says no text."""
-    photos = list(dict.fromkeys(pair.image for pair in FORGET))
-    sayings = ["7.", "12.", "900."]
-    taught = [
-        Pair(photo, question, sayings[(place + turn) % 3])
-        for place, photo in enumerate(photos)
-        for turn, question in enumerate(QUESTIONS)
-    ]
-    weights = list(base.model.get_decoder().parameters())
-    optimizer = torch.optim.AdamW(weights, lr=1e-2)
-    for weight in weights:
-        weight.requires_grad_(True)
-    for _ in range(60):
-        optimizer.zero_grad()
-        torch.autograd.backward(-PackedPath(base).student_log_probability(taught).mean())
-        optimizer.step()
-    for weight in weights:
-        weight.requires_grad_(False)
-    assert [said(base, pair) for pair in taught] == [pair.answer for pair in taught]
+    """The tiny model, taught to say something about each photo."""
+    teach_to_speak(base, FORGET)
     return base
 
 
-def asking(questions: list[str] = QUESTIONS, count: int = 2, **training: object) -> UnlearnConfig:
+def asking(questions: list[str] = VISIBLE, count: int = 2, **training: object) -> UnlearnConfig:
     return config({"visible_questions": questions, "visible_pairs": count, "made_up_pairs": 0}, **training)
 
 
@@ -55,24 +35,20 @@ def found(base: BaseModel, settings: UnlearnConfig, forget: PairSet = FORGET) ->
     return visible_pairs(method_of(settings), run)
 
 
-def said(base: BaseModel, pair: Pair) -> str:
-    return base.encoder.decode(generate(base, [pair], 64))[0]
-
-
 def test_they_ask_the_questions_on_photos_of_the_forget_set_and_have_the_bases_own_answers(speaker: BaseModel) -> None:
     pairs = found(speaker, asking())
     assert pairs
     assert len({(pair.image, pair.question) for pair in pairs}) == len(pairs)
     for pair in pairs:
         assert pair.image in {forgotten.image for forgotten in FORGET}
-        assert pair.question in QUESTIONS
-        assert pair.answer == said(speaker, pair)
+        assert pair.question in VISIBLE
+        assert pair.answer == said(speaker, [pair])[0]
 
 
 def test_what_the_student_says_by_now_is_not_asked(speaker: BaseModel) -> None:
     before = found(speaker, asking())
     scrambled_adapter(speaker)
-    assert [said(speaker, pair) for pair in before] != [pair.answer for pair in before], "the adapter changes answers"
+    assert said(speaker, before) != [pair.answer for pair in before], "the adapter changes answers"
     assert found(speaker, asking()) == before
 
 
@@ -84,7 +60,7 @@ def test_none_where_none_are_to_be_kept(speaker: BaseModel, settings: UnlearnCon
 def test_what_is_to_be_forgotten_is_not_asked(speaker: BaseModel) -> None:
     asked = sorted({pair.question for pair in FORGET})
     assert found(speaker, asking(asked)) == []
-    assert {pair.question for pair in found(speaker, asking([*asked, *QUESTIONS]))} == set(QUESTIONS)
+    assert {pair.question for pair in found(speaker, asking([*asked, *VISIBLE]))} == set(VISIBLE)
 
 
 def test_an_answer_that_tells_what_is_to_be_forgotten_is_not_kept(
@@ -113,7 +89,7 @@ def test_an_answer_that_tells_what_is_to_be_forgotten_is_not_kept(
 
 
 def test_so_many_different_ones_at_most(speaker: BaseModel) -> None:
-    many = [f"{question} {number}" for number in range(20) for question in QUESTIONS]
+    many = [f"{question} {number}" for number in range(20) for question in VISIBLE]
     assert len(found(speaker, asking(many, steps=100))) <= MOST
     assert len(found(speaker, asking(many, steps=3))) <= 2 * 3
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from vgid_core.commands.live import duration
 from vgid_core.commands.tables import metrics_table, size
 from vgid_core.estimate import Estimate
-from vgid_core.evaluate import KNOWN
+from vgid_core.metric import KNOWN
 
 
 def as_data(found: Estimate) -> dict[str, Any]:

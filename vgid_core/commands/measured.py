@@ -16,8 +16,9 @@ from vgid_core.compare.plan import AttackPlan
 from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.data import PairSet
 from vgid_core.errors import OutOfMemory
-from vgid_core.evaluate import Metric, evaluate
+from vgid_core.evaluate import evaluate
 from vgid_core.facts import Fact
+from vgid_core.metric import Metric
 from vgid_core.paths import choose_path, telling_pairs
 
 Tell = Callable[[str], None]

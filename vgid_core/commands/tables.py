@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from vgid_core.evaluate import Metric
+    from vgid_core.metric import Metric
 
 _NAMES = {"rouge_l": "ROUGE-L", "answer_probability": "answer probability"}
 

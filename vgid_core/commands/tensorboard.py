@@ -14,7 +14,7 @@ from vgid_core.progress import Phase, Progress
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-    from vgid_core.evaluate import Metric
+    from vgid_core.metric import Metric
     from vgid_core.run import Stage
 
 

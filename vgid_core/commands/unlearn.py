@@ -22,7 +22,7 @@ from vgid_core.commands.stopping import written_down_first
 from vgid_core.commands.tensorboard import events_in, require_tensorboard
 
 if TYPE_CHECKING:
-    from vgid_core.evaluate import Metric
+    from vgid_core.metric import Metric
     from vgid_core.progress import Progress
     from vgid_core.run import Stage, UnlearnResult, UnlearnSpec
 

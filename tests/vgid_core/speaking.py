@@ -1,0 +1,53 @@
+"""The tiny model, taught to say something about photos: with random weights it says no text."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from vgid_core import UnlearnConfig
+from vgid_core.base_model import BaseModel, load_base
+from vgid_core.data import Pair, PairSet
+from vgid_core.packed_path import PackedPath
+from vgid_core.plain_path import generate
+
+VISIBLE = ["How many buttons are there?", "How many rings?"]
+_SAYINGS = ["7.", "12.", "900."]
+
+
+def teach_to_speak(base: BaseModel, seen: PairSet) -> None:
+    """Teaches what is to be seen on the photos of `seen`, by heart: a number for each of VISIBLE."""
+    photos = list(dict.fromkeys(pair.image for pair in seen))
+    taught = [
+        Pair(photo, question, _SAYINGS[(place + turn) % len(_SAYINGS)])
+        for place, photo in enumerate(photos)
+        for turn, question in enumerate(VISIBLE)
+    ]
+    weights = list(base.model.get_decoder().parameters())
+    optimizer = torch.optim.AdamW(weights, lr=1e-2)
+    for weight in weights:
+        weight.requires_grad_(True)
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.autograd.backward(-PackedPath(base).student_log_probability(taught).mean())
+        optimizer.step()
+    for weight in weights:
+        weight.requires_grad_(False)
+    assert said(base, taught) == [pair.answer for pair in taught]
+
+
+def save_speaking_model(silent: Path, seen: PairSet, folder: Path) -> Path:
+    """The model of the folder `silent`, taught to speak of `seen`, with its processor under `folder`."""
+    base = load_base(str(silent), UnlearnConfig(device="cpu"))
+    teach_to_speak(base, seen)
+    shutil.copytree(silent, folder)
+    base.model.save_pretrained(folder)
+    return folder
+
+
+def said(base: BaseModel, pairs: Sequence[Pair]) -> list[str]:
+    """What the model says to each pair's question."""
+    return base.encoder.decode(generate(base, pairs, 64))
