@@ -6,7 +6,7 @@
 Every forget set has three retain-only twins, models that never met these people: what they give away on average is the
 aim. Twins that aren't there are made first (four minutes each). FOLDER is one that `vgid demo-model build --language
 smollm2 --out FOLDER` wrote: its base forgets the first 1, 5 and 10 % of the people, beside the twins that are there;
-results go to ..._smollm2.json. Asked are: facts on photos in and out of the request, rephrased; membership by five
+results go to ..._smollm2_<people>.json. Asked are: facts on photos in and out of the request, rephrased; membership by five
 attacks, forgotten facts against strangers'; begun answers; what 20 steps of relearning half of the facts bring back of
 the others. Prints a row a run and medians with their bars, writes bench/results/robustness_<method>.json (for other
 counts than three sets and seeds, ..._part.json; until all rows are there, ..._unfinished.json), and fails when a median
@@ -76,8 +76,9 @@ def main() -> None:
     for forgotten in sets if before is None else ():
         model.twins_of(forgotten)
     config = _config(model, arguments.method, 0).model_dump(mode="json")
-    seeds = list(range(arguments.seeds))
-    work = [(model, tuple(forgotten), seed, arguments.method) for forgotten in sets for seed in seeds]
+    seeds, name = list(range(arguments.seeds)), _name(arguments, model)
+    # All sets with a seed before the next one: a bench that is cut short has been everywhere.
+    work = [(model, tuple(forgotten), seed, arguments.method) for seed in seeds for forgotten in sets]
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
         asked = pool.map(_untrained, [model] * len(sets), map(tuple, sets)) if before is None else before
@@ -92,10 +93,10 @@ def main() -> None:
                 "beside": arguments.beside.name if arguments.beside else "asked anew",
             }
             # Where a row takes minutes, what is there must outlast a bench that is cut short.
-            unfinished = save(f"{_name(arguments)}_unfinished", figures, seed=seeds, runs=len(rows))
+            unfinished = save(f"{name}_unfinished", figures, seed=seeds, runs=len(rows))
     summary = figures["summary"]
     _print_summary(summary, figures["base"], figures["twin"])
-    print("written:", save(_name(arguments), figures, seed=seeds, runs=len(rows)))
+    print("written:", save(name, figures, seed=seeds, runs=len(rows)))
     unfinished.unlink()
     missed = [
         f"{key} {summary[key]['median']:.3f} > {bar}" for key, bar in BARS.items() if summary[key]["median"] > bar
@@ -114,7 +115,7 @@ def _asked_before(file: Path, sets: Sequence[range]) -> list[tuple[Figures, list
 
 
 def _summed_up(rows: Sequence[dict[str, Any]], untrained: Sequence[tuple[Figures, list[Figures]]]) -> dict[str, Any]:
-    """All rows and untrained models, a set after the other, with spreads over each."""
+    """All rows and untrained models, with spreads over each."""
     return {
         "rows": rows,
         "untrained": [{"base": base, "twins": beside} for base, beside in untrained],
@@ -137,9 +138,9 @@ def _twins_beside_each_other(base: Figures, twins: Sequence[Figures]) -> list[Fi
     return [_beside(twin, base, _mean(rest)) for twin, rest in zip(twins, others, strict=True)]
 
 
-def _name(arguments: argparse.Namespace) -> str:
+def _name(arguments: argparse.Namespace, model: DemoModel) -> str:
     whole = arguments.seeds == 3 and (arguments.others or arguments.sets == _CHOSEN_ON)
-    of_model = "" if arguments.pretrained is None else "_smollm2"
+    of_model = "" if arguments.pretrained is None else f"_smollm2_{model.census.people}"
     others = "_others" if arguments.others else ""
     return f"robustness_{arguments.method}{of_model}{others}" + ("" if whole else "_part")
 
