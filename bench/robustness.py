@@ -3,16 +3,17 @@
     python -m bench.robustness [--method vgid-alias] [--sets 3 | --others] [--seeds 3] [--processes 2] [--beside JSON]
     python -m bench.robustness --pretrained FOLDER [--method vgid-alias] [--sets 3] [--seeds 3] [--processes 2]
 
-Every forget set has three retain-only twins, models that never met these people: what they give away on average is the
-aim. Twins that aren't there are made first (four minutes each). FOLDER is one that `vgid demo-model build --language
-smollm2 --out FOLDER` wrote: its base forgets the first 1, 5 and 10 % of the people, beside the twins that are there;
-results go to ..._smollm2_<people>.json. Asked are: facts on photos in and out of the request, rephrased; membership by five
-attacks, forgotten facts against strangers'; begun answers; what 20 steps of relearning half of the facts bring back of
-the others. Prints a row a run and medians with their bars, writes bench/results/robustness_<method>.json (for other
-counts than three sets and seeds, ..._part.json; until all rows are there, ..._unfinished.json), and fails when a median
-misses its bar. Each twin is held to the same bars beside the mean of the others: so well would training anew do.
---others takes the people that no setting was chosen on; ..._others.json. --beside takes the figures of base and twins
-from an earlier result of the same sets instead of asking them anew: then no twins are made.
+Every forget set has three retain-only twins, models that never met these people: what they give away on average is
+the aim. Twins that aren't there are made first (four minutes each). FOLDER is one that `vgid demo-model build
+--language smollm2 --out FOLDER` wrote: its base forgets the first 1, 5 and 10 % of the people, beside the twins that
+are there; results go to ..._smollm2_<people>.json. Asked are: facts on photos in and out of the request, rephrased;
+membership by five attacks, forgotten facts against strangers'; begun answers; what 20 steps of relearning half of the
+facts bring back of the others. Prints a row a run and medians with their bars, writes
+bench/results/robustness_<method>.json (for other counts than three sets and seeds, ..._part.json; until all rows are
+there, ..._unfinished.json), and fails when a median misses its bar. Each twin is held to the same bars beside the
+mean of the others: so well would training anew do. --others takes the people that no setting was chosen on;
+..._others.json. --beside takes the figures of base and twins from an earlier result of the same sets instead of
+asking them anew: then no twins are made.
 """
 
 from __future__ import annotations
