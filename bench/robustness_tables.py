@@ -1,0 +1,155 @@
+"""The tables of docs/forgetting.md, in Markdown, from what bench.robustness wrote.
+
+    python -m bench.robustness_tables
+
+Prints them in the page's order. That the page has them as they are here is a test.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bench.machine import RESULTS
+from bench.robustness import BARS
+
+Result = dict[str, Any]
+_FIGURES = {
+    "forgotten facts, ROUGE-L": ("rouge_l.forget", 3),
+    "on photos never seen": ("rouge_l.held_out_photos", 3),
+    "rephrased": ("rouge_l.rephrased", 3),
+    "probability of the old answer, per token": ("answer_probability.forget", 3),
+    "begun answers completed": ("prefill", 2),
+    "relearned": ("relearned", 2),
+    "membership: loss": ("membership.loss", 2),
+    "membership: zlib": ("membership.zlib", 2),
+    "membership: Min-K%": ("membership.min_k", 2),
+    "membership: Min-K%++": ("membership.min_k_plus_plus", 2),
+    "membership: gradient norm": ("membership.grad_norm", 2),
+    "everyone else, ROUGE-L": ("rouge_l.retain", 3),
+    "their other photos": ("rouge_l.retain_check", 3),
+    "visual questions": ("rouge_l.utility", 3),
+    "visual questions on the forgotten people's photos": ("rouge_l.own_photos", 3),
+}
+_ASKED = {
+    "forgotten facts, ROUGE-L": "rouge_l.forget",
+    "on photos never seen": "rouge_l.held_out_photos",
+    "rephrased": "rouge_l.rephrased",
+    "fall of everyone else": "fall.retain",
+    "fall of their other photos": "fall.retain_check",
+    "fall of {utility}": "fall.utility",
+    "fall of visual questions on the forgotten people's photos": "fall.own_photos",
+    "begun answers completed": "prefill",
+    "relearned": "relearned",
+    "distance from the twins: loss": "from_twin.loss",
+    "zlib": "from_twin.zlib",
+    "Min-K%": "from_twin.min_k",
+    "Min-K%++": "from_twin.min_k_plus_plus",
+    "gradient norm": "from_twin.grad_norm",
+}
+
+
+def main() -> None:
+    """Prints every table."""
+    for table in tables():
+        print(*table, sep="\n", end="\n\n")
+
+
+def tables() -> Iterator[list[str]]:
+    """Each table's lines."""
+    default, published = _result("vgid-alias"), _result("vgid")
+    yield _figures(default, published)
+    yield _side_by_side(default, published)
+    yield _on_others(_result("vgid-alias_others"), default)
+    for people in (100,):
+        yield _by_set(_result(f"vgid-alias_smollm2_{people}"))
+
+
+def _result(name: str) -> Result:
+    found: Result = json.loads((RESULTS / f"robustness_{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _figures(default: Result, published: Result) -> list[str]:
+    lines = _head("", "base", "`vgid-alias`", "`vgid`, as published", "twins")
+    for title, (key, digits) in _FIGURES.items():
+        own = _with_spread(default["summary"][key], digits)
+        median, rest = own.split(" ", 1)
+        shown = [f"{default['base'][key]['median']:.{digits}f}", f"**{median}** {rest}"]
+        shown += [_with_spread(published["summary"][key], digits), _with_spread(default["twin"][key], digits)]
+        lines.append(_row(title, *shown))
+    return lines
+
+
+def _side_by_side(default: Result, published: Result) -> list[str]:
+    lines = _head("bar on the median", "`vgid-alias`", "", "`vgid`", "a twin beside the two others")
+    for title, key in _titles("visual questions"):
+        median, other = default["summary"][key]["median"], published["summary"][key]["median"]
+        shown = [f"{median:.3f}", _missed(key, median, "**missed**"), f"{other:.3f}" + _missed(key, other)]
+        lines.append(_row(title, *shown, _with_spread(default["twin"][key]) + _of_twin(default, key)))
+    return lines
+
+
+def _on_others(others: Result, default: Result) -> list[str]:
+    columns = ("two other sets", "", "the three above", "their twins, each beside the two others")
+    lines = _head("bar on the median", *columns)
+    for title, key in _titles("visual questions"):
+        own, above = others["summary"][key], default["summary"][key]["median"]
+        shown = [_with_spread(own), _missed(key, own["median"], "**missed**"), f"{above:.3f}"]
+        lines.append(_row(title, *shown, _with_spread(others["twin"][key]) + _of_twin(others, key)))
+    return lines
+
+
+def _by_set(result: Result) -> list[str]:
+    sizes = list(dict.fromkeys(len(row["forgotten"]) for row in result["rows"]))
+    twins = len(result["untrained"][0]["twins"])
+    beside = {1: "the twin"}.get(twins, "a twin beside the others" if twins > 3 else "a twin beside the two others")
+    columns = [f"{size} {'person' if size == 1 else 'people'}" for size in sizes]
+    lines = _head("bar on the median", *columns, f"median of all {_in_words(len(result['rows']))}", beside)
+    for title, key in _titles("visual and general questions"):
+        shown = []
+        for size in sizes:
+            values = [row["figures"][key] for row in result["rows"] if len(row["forgotten"]) == size]
+            shown.append(_with_spread({"median": statistics.median(values), "min": min(values), "max": max(values)}))
+        median = result["summary"][key]["median"]
+        shown.append(f"{median:.3f}" + _missed(key, median, " **missed**"))
+        of_twin = _with_spread(result["twin"][key]) + _of_twin(result, key) if key in result["twin"] else ""
+        lines.append(_row(title, *shown, of_twin))
+    return lines
+
+
+def _titles(utility: str) -> Iterator[tuple[str, str]]:
+    for title, key in _ASKED.items():
+        yield f"{title.format(utility=utility)}: {BARS[key]}", key
+
+
+def _of_twin(result: Result, key: str) -> str:
+    return _missed(key, result["twin"][key]["median"])
+
+
+def _missed(key: str, median: float, word: str = " (missed)") -> str:
+    return word if median > BARS[key] else ""
+
+
+def _with_spread(values: Mapping[str, float], digits: int = 3) -> str:
+    median, low, high = (f"{values[name] + 0.0:.{digits}f}" for name in ("median", "min", "max"))
+    median, low, high = ("0." + "0" * digits if float(text) == 0 else text for text in (median, low, high))
+    return f"{median} ({low} to {high})" if "-" in low + high else f"{median} ({low}-{high})"
+
+
+def _in_words(count: int) -> str:
+    return {3: "three", 6: "six", 9: "nine"}.get(count, str(count))
+
+
+def _head(*columns: str) -> list[str]:
+    return [_row(*columns), "|---" * len(columns) + "|"]
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
