@@ -188,13 +188,13 @@ def _measured(
     figures = {f"{metric.name}.{metric.split}": metric.value for metric in metrics}
     world = the_world(census)
     people = [world.people[number] for number in forgotten]
-    members = PairSet.of("members", (fact.pair for fact in _facts(people, held_out=True)))
-    strangers = PairSet.of("strangers", (fact.pair for fact in _facts(world.strangers, held_out=True)))
+    members = PairSet.of("members", (fact.pair for fact in facts_about(people, held_out=True)))
+    strangers = PairSet.of("strangers", (fact.pair for fact in facts_about(world.strangers, held_out=True)))
     plan = AttackPlan(pairs=100)
-    return figures | attacked_on(base, path, members, strangers, list(_facts(people)), plan, seed=0)
+    return figures | attacked_on(base, path, members, strangers, list(facts_about(people)), plan, seed=0)
 
 
-def _facts(people: Sequence[Person], held_out: bool = False) -> Iterator[Fact]:
+def facts_about(people: Sequence[Person], held_out: bool = False) -> Iterator[Fact]:
     """Every fact of each person: on a photo never trained on, or on one of the request's."""
     for person in people:
         photo = _photo(person, held_out)

@@ -164,7 +164,8 @@ def _version_of(source: str) -> object:
     folder = Path(source)
     if not folder.is_dir():
         return str(cached_file(source, "config.json"))  # a hub's snapshot has a folder of its own, never changed
-    found = {file.name: file.stat() for file in folder.iterdir()}
+    # Folders inside aren't read: a run may well write its checkpoints into one.
+    found = {file.name: file.stat() for file in folder.iterdir() if file.is_file()}
     return {name: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
 
 

@@ -104,7 +104,7 @@ class Checkpoints:
         state = {"format": _FORMAT, "identity": self._identity, "progress": progress}
         tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
         try:
-            self._delete_half_written()
+            _delete_half_written(self._folder)
             descriptor, name = tempfile.mkstemp(suffix=_HALF_WRITTEN, dir=self._folder)
             os.close(descriptor)
             save_file(tensors, name, metadata={"vgid": json.dumps(state)})
@@ -114,17 +114,6 @@ class Checkpoints:
         except (OSError, SafetensorError) as error:
             log.warning("no checkpoint at step %d: %s", checkpoint.step, type(error).__name__)
 
-    def delete(self) -> None:
-        """Leaves nothing of the run in the folder, and no empty folder."""
-        self._delete_half_written()
-        (self._folder / _FILE).unlink(missing_ok=True)
-        with suppress(OSError):  # somebody else's files are in it
-            self._folder.rmdir()
-
-    def _delete_half_written(self) -> None:
-        for file in self._folder.glob(f"*{_HALF_WRITTEN}"):
-            file.unlink(missing_ok=True)
-
     def _require_same_run(self, state: Mapping[str, Any]) -> None:
         if state["format"] != _FORMAT:
             raise CheckpointUnusable("the checkpoint was written by another version of vgid")
@@ -132,6 +121,19 @@ class Checkpoints:
         names = sorted(name for name in {*theirs, *self._identity} if theirs.get(name) != self._identity.get(name))
         if names:
             raise CheckpointUnusable(f"the checkpoint is another run's: {', '.join(names)} differ")
+
+
+def delete_checkpoint(folder: Path) -> None:
+    """Leaves nothing of a run in the folder, and no empty folder."""
+    _delete_half_written(folder)
+    (folder / _FILE).unlink(missing_ok=True)
+    with suppress(OSError):  # somebody else's files are in it
+        folder.rmdir()
+
+
+def _delete_half_written(folder: Path) -> None:
+    for file in folder.glob(f"*{_HALF_WRITTEN}"):
+        file.unlink(missing_ok=True)
 
 
 def is_left(folder: Path) -> bool:

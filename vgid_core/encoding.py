@@ -7,7 +7,7 @@ model's own `logits_to_keep` yields logits at answer positions alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -66,11 +66,17 @@ class PromptEncoder:
         self._require_image(self.prompt("Question"))
         self._find_answer_boundary(set(end_ids) | {self._tokenizer.eos_token_id})
 
-    def require_plain_text(self, items: PairSet) -> None:
-        """Raises DataError naming the first text that holds one of the model's control tokens, such as <image>."""
-        for index, pair in enumerate(items):
-            self._refuse_control_tokens(pair.question, f"{items.name}[{index}].question")
-            self._refuse_control_tokens(pair.answer, f"{items.name}[{index}].answer")
+    def require_plain_text(self, *sets: PairSet, settings: Mapping[str, str] | None = None) -> None:
+        """Raises DataError naming the first text that holds one of the model's control tokens, such as <image>.
+
+        `settings`: texts by the names of the settings that they are of.
+        """
+        for name, text in (settings or {}).items():
+            self._refuse_control_tokens(text, name)
+        for items in sets:
+            for index, pair in enumerate(items):
+                self._refuse_control_tokens(pair.question, f"{items.name}[{index}].question")
+                self._refuse_control_tokens(pair.answer, f"{items.name}[{index}].answer")
 
     def prompt(self, question: str) -> str:
         """The chat template's text for one image and `question`, up to where the assistant speaks."""

@@ -107,8 +107,7 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
     started = time.monotonic()
     base = load_base(spec.model, spec.config)
     loading = time.monotonic() - started
-    for items in sets:
-        base.encoder.require_plain_text(items)
+    base.encoder.require_plain_text(*sets, settings=spec.config.method.texts)
     parameters, weights = base.model.num_parameters(), base.model.get_memory_footprint()
     path = choose_path(base, telling_pairs(sets), spec.config.lora)
     metrics, evaluation, evaluation_peak = _asked(base, path, sets, spec.config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from vgid_core.data import EncodedImage, Pair
@@ -46,8 +46,8 @@ class Lesson:
 
     pair: Pair
     shown: Shown
-    asked: str
-    heard: tuple[int, ...] | None = None
+    asked: str = field(repr=False)
+    heard: tuple[int, ...] | None = field(default=None, repr=False)
 
     @classmethod
     def retain(cls, pair: Pair) -> Lesson:

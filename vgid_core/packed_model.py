@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
 
@@ -39,9 +39,9 @@ class Exchange:
     """
 
     image: Shown
-    question: str
-    answer: str
-    heard: tuple[int, ...] | None = None
+    question: str = field(repr=False)
+    answer: str = field(repr=False)
+    heard: tuple[int, ...] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

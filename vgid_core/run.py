@@ -14,7 +14,7 @@ from peft import PeftModel
 from vgid_core import processes
 from vgid_core.artifact import RunRecord, build_manifest, write_adapter, write_manifest
 from vgid_core.base_model import BaseModel, HostModel, load_base, require_trained, require_unchanged
-from vgid_core.checkpoints import Checkpoints, identity
+from vgid_core.checkpoints import Checkpoints, delete_checkpoint, identity
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import DataError, PairSet
 from vgid_core.distil import StepLoss, distil
@@ -39,7 +39,7 @@ class UnlearnSpec:
     Probes are sets that are measured before and after but never trained on (other photos, other wordings).
     `checkpoint` is a folder of this run's own: every `checkpoint_seconds` (0: after every step) the training is written
     down there; the same run, started again with it, goes on from there to the very same adapter. At the end it is
-    emptied.
+    emptied, unless `keep_checkpoint` leaves that to the caller, who has yet to bring `out` to where it belongs.
     """
 
     model: str
@@ -52,6 +52,7 @@ class UnlearnSpec:
     config: UnlearnConfig = field(default_factory=UnlearnConfig)
     checkpoint: Path | None = None
     checkpoint_seconds: float = 60.0
+    keep_checkpoint: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,7 @@ def _run(
     clock.enter(Phase.loading)
     base = load_base(spec.model, spec.config, read)
     checkpoints = _checkpoints(spec, base, sets, stop)
-    for items in sets:
-        base.encoder.require_plain_text(items)
+    base.encoder.require_plain_text(*sets, settings=spec.config.method.texts)
 
     path = choose_path(base, telling_pairs(sets), spec.config.lora)
 
@@ -156,8 +156,8 @@ def _run(
         seconds=clock.seconds(),
     )
     manifest = processes.from_first(_package(base, distilled.student, record, spec.out))
-    if checkpoints is not None and processes.is_first():
-        checkpoints.delete()
+    if spec.checkpoint is not None and not spec.keep_checkpoint and processes.is_first():
+        delete_checkpoint(spec.checkpoint)
     return UnlearnResult(spec.out, before, after, record.steps, record.stop_reason, manifest)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
+import re
+from collections import Counter
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -30,12 +32,15 @@ def visible_pairs(method: VgidAlias, run: Run) -> list[Pair]:
 
     A student learns to be careful with the photos of those whom it forgets, and no retain set holds them, so nothing
     else keeps what they show. But forgetting comes first: questions that the forget set asks are left out, and so are
-    answers with a token that tells of somebody (see `aliases`) and stands in one of the forget set's.
+    answers with a token or a word that tells of somebody (see `aliases`) and stands in one of the forget set's.
     """
     most = most_of(run, method.visible_pairs)
-    asked = {pair.question for pair in run.forget}
-    questions = [question for question in method.visible_questions if question not in asked]
-    if not most or not questions:
+    if not most or not method.visible_questions:
+        return []
+    asked = {_plain(pair.question) for pair in run.forget}
+    questions = [question for question in method.visible_questions if _plain(question) not in asked]
+    if not questions:
+        log.warning("visible_questions: the forget set asks them all, so nothing is kept of what they ask")
         return []
     photos = list({pair.image.digest: pair.image for pair in run.forget}.values())
     places = list(product(photos, questions))
@@ -69,4 +74,26 @@ def _that_tell_nothing(method: VgidAlias, run: Run, pairs: Sequence[Pair]) -> li
     aliases = aliases_for(method, run, run.seed)
     answers = {pair.answer for pair in run.forget}
     told = {token for answer in answers for token in aliases.telling(run.path.answer_ids(answer))}
-    return [pair for pair in pairs if not told & aliases.telling(run.path.answer_ids(pair.answer))]
+    words = _telling_words(answers, {pair.answer for pair in run.retain}, method.common_share)
+    return [
+        pair
+        for pair in pairs
+        if not told & aliases.telling(run.path.answer_ids(pair.answer)) and not words & _words(pair.answer)
+    ]
+
+
+def _telling_words(answers: set[str], kept: set[str], common_share: float) -> set[str]:
+    """Words of `answers` as `Aliases` has telling tokens: a word has other tokens where it begins an answer."""
+    counts = Counter(word for answer in kept for word in _words(answer))
+    most = max(1, common_share * len(kept))
+    words = {word for answer in answers for word in _words(answer)}
+    return {word for word in words if counts[word] <= most or word.isdigit()}
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.casefold()))
+
+
+def _plain(question: str) -> str:
+    """The same for questions that differ in capitals, spaces and marks alone."""
+    return " ".join(re.findall(r"\w+", question.casefold()))

@@ -116,6 +116,7 @@ class Attempt:
             out=out,
             checkpoint=checkpoint_folder(job.id),
             checkpoint_seconds=self._settings.checkpoint_seconds,
+            keep_checkpoint=True,  # until the artifact is stored
         )
 
     def _inputs(self, job: Job) -> JobInputs:

@@ -15,17 +15,12 @@ from vgid_core.packed_path import PackedPath
 from vgid_core.plain_path import generate
 
 VISIBLE = ["How many buttons are there?", "How many rings?"]
-_SAYINGS = ["7.", "12.", "900."]
+SAYINGS = ("7.", "12.", "900.")
 
 
-def teach_to_speak(base: BaseModel, seen: PairSet) -> None:
-    """Teaches what is to be seen on the photos of `seen`, by heart: a number for each of VISIBLE."""
-    photos = list(dict.fromkeys(pair.image for pair in seen))
-    taught = [
-        Pair(photo, question, _SAYINGS[(place + turn) % len(_SAYINGS)])
-        for place, photo in enumerate(photos)
-        for turn, question in enumerate(VISIBLE)
-    ]
+def teach_to_speak(base: BaseModel, seen: PairSet, sayings: Sequence[str] = SAYINGS) -> None:
+    """Teaches what is to be seen on the photos of `seen`, by heart: one of the sayings to each of VISIBLE."""
+    taught = taught_of(seen, sayings)
     weights = list(base.model.get_decoder().parameters())
     optimizer = torch.optim.AdamW(weights, lr=1e-2)
     for weight in weights:
@@ -37,6 +32,16 @@ def teach_to_speak(base: BaseModel, seen: PairSet) -> None:
     for weight in weights:
         weight.requires_grad_(False)
     assert said(base, taught) == [pair.answer for pair in taught]
+
+
+def taught_of(seen: PairSet, sayings: Sequence[str]) -> list[Pair]:
+    """What is taught of these photos."""
+    photos = list(dict.fromkeys(pair.image for pair in seen))
+    return [
+        Pair(photo, question, sayings[(place + turn) % len(sayings)])
+        for place, photo in enumerate(photos)
+        for turn, question in enumerate(VISIBLE)
+    ]
 
 
 def save_speaking_model(silent: Path, seen: PairSet, folder: Path) -> Path:

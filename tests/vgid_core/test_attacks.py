@@ -2,10 +2,12 @@
 
 import math
 import zlib
+from dataclasses import replace
 
 import pytest
 import torch
 
+from tests.vgid_core.speaking import taught_of, teach_to_speak
 from tests.vgid_core.test_distil import scrambled_adapter
 from tests.vgid_core.test_methods import ByHand, MakePath, both_paths
 from tests.vgid_core.tiny import pair_set
@@ -19,7 +21,7 @@ from vgid_core.attacks import (
     relearned,
 )
 from vgid_core.base_model import BaseModel
-from vgid_core.data import Pair
+from vgid_core.data import Pair, PairSet
 from vgid_core.facts import Fact
 from vgid_core.packed_path import PackedPath
 from vgid_core.plain_path import generate
@@ -87,21 +89,14 @@ def test_a_model_that_knows_pairs_gives_them_away(base: BaseModel) -> None:
 
 
 def test_a_begun_answer_is_gone_on_with_by_the_model(base: BaseModel) -> None:
-    """Against what the model generates by itself where that begins alike, token for token."""
-    facts, expected = [], []
-    for pair in PAIRS:
-        (ids,) = generate(base, [pair], 8)
-        (whole,) = base.encoder.decode([ids])
-        middle = len(whole) // 2
-        begun, rest = whole[:middle].rstrip(), whole[middle:].strip()
-        again = base.encoder.answer_ids(begun)[:-1] == ids[: len(base.encoder.answer_ids(begun)) - 1]
-        if rest and begun and again:
-            facts.append(Fact(Pair(pair.image, pair.question, f"{begun} {rest}"), rest))
-            expected.append(rest)
-    if facts:
-        assert prefill_recovery(base, facts, most_tokens=16) >= 0.5
-    wrong = [Fact(Pair(p.image, p.question, f"{p.answer} zzzqqq"), "zzzqqq") for p in PAIRS]
-    assert prefill_recovery(base, wrong, most_tokens=4) == 0
+    seen = PairSet.of("seen", PAIRS)
+    numbers = {"Ada has 12 rings.": "12", "There are 900 buttons.": "900", "Bo sold 7.": "7"}
+    teach_to_speak(base, seen, list(numbers))
+    known = [Fact(pair, numbers[pair.answer]) for pair in taught_of(seen, list(numbers))]
+    assert prefill_recovery(base, known, most_tokens=16) == 1
+    other = [Fact(replace(fact.pair, answer=fact.pair.answer.replace(fact.text, "55")), "55") for fact in known]
+    assert prefill_recovery(base, other, most_tokens=16) == 0
+    assert prefill_recovery(base, [*known, *other], most_tokens=16) == 0.5
 
 
 def test_relearning_brings_back_what_it_teaches_and_leaves_the_model_alone(base: BaseModel) -> None:

@@ -79,6 +79,18 @@ def test_fiubench_refuses_a_split_that_is_no_list_of_ids(tmp_path: Path, ids: ob
             read_set(f"{root}#{choice}", "forget")
 
 
+@pytest.mark.parametrize("ids", [["0", "00000001"], [1]])
+def test_fiubench_refuses_a_split_of_somebody_who_is_not_there(tmp_path: Path, ids: list[object]) -> None:
+    """Else whoever is to be forgotten would be in the retain set, for an id that is written in another way."""
+    root = write_fiubench(tmp_path / "dataset")
+    (root / "split.json").write_text(json.dumps({"forget5": ids}))
+    for choice in ("forget5", "retain"):
+        with pytest.raises(
+            DataError, match=rf"^forget: split\.json's 'forget5' has 1 of {len(ids)} ids that nobody has$"
+        ):
+            read_set(f"{root}#{choice}", "forget")
+
+
 def test_fiubench_refuses_people_whom_a_split_cannot_name(tmp_path: Path) -> None:
     root = write_fiubench(tmp_path / "dataset")
     text = (root / "full.json").read_text()

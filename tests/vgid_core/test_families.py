@@ -22,7 +22,7 @@ from tests.vgid_core.families import gemma3, idefics3, internvl, llava_next, mll
 from tests.vgid_core.test_packing import photo
 from tests.vgid_core.tiny import SENTENCES, save_tiny_model
 from tests.vgid_core.tiny_qwen import save_tiny_qwen
-from vgid_core import Pair, PairSet, Progress, UnlearnConfig, UnlearnSpec, unlearn
+from vgid_core import HostModel, Pair, PairSet, Progress, UnlearnConfig, UnlearnResult, UnlearnSpec, unlearn
 from vgid_core.base_model import BaseModel, answer_logits, attach_adapter, load_base, read_base
 from vgid_core.config import LoraSettings
 from vgid_core.errors import ModelNotSupported
@@ -127,18 +127,12 @@ def test_from_loading_to_an_adapter_that_plain_peft_loads(family: Family, tmp_pa
     assert len(losses) == 6
     assert losses[-1] < 0.9 * losses[0]
     assert result.manifest["path"] == documented_paths()[family.kind]
-    likelihoods = [
-        next(metric.value for metric in metrics if (metric.split, metric.name) == ("forget", "answer_probability"))
-        for metrics in (result.metrics_before, result.metrics_after)
-    ]
-    assert likelihoods[0] != pytest.approx(likelihoods[1], rel=1e-3)
+    require_other_likelihoods(result)
 
-    # The model that the run used up carries the adapter; switched off, it is the base to the last bit.
-    adapted = [module for module in host.model.modules() if isinstance(module, BaseTunerLayer)]
     with torch.no_grad():
         taught = host.model(**batch.inputs, use_cache=False).logits
-        for module in adapted:
-            module.enable_adapters(False)
+    adapted = switch_off(host)
+    with torch.no_grad():
         assert torch.equal(host.model(**batch.inputs, use_cache=False).logits[:, -own.shape[1] - 1 : -1], own)
     require_all_of_the_language_tower(host.model, result.manifest["trained_modules"])
     matrices = load_file(tmp_path / "out" / "adapter_model.safetensors")
@@ -161,6 +155,10 @@ def test_from_loading_to_an_adapter_that_plain_peft_loads(family: Family, tmp_pa
 def test_the_default_method_forgets_on_every_family(family: Family, tmp_path: Path) -> None:
     """Aliases, photos of nobody blended of several sizes, people who are made up."""
     forget, retain = PairSet.of("forget", pairs_of(0, 4)), PairSet.of("retain", pairs_of(20, 8))
+    untouched = load_base(str(family.folder), CONFIG)
+    batch = encode_pairs(untouched, forget.pairs)
+    with torch.no_grad():
+        own = answer_logits(untouched, batch)
     default = {"name": "vgid-alias", "common_share": 0.3}
     settings = UnlearnConfig.model_validate(CONFIG.model_dump(exclude={"method"}) | {"method": default})
     host = read_base(str(family.folder), settings)
@@ -178,6 +176,26 @@ def test_the_default_method_forgets_on_every_family(family: Family, tmp_path: Pa
     loaded = PeftModel.from_pretrained(fresh, tmp_path / "out").eval()
     base = load_base(str(family.folder), settings, host)
     assert plain_answers(loaded, family.folder, base, forget.pairs) == generate(base, forget.pairs, 6)
+    require_other_likelihoods(result)
+    switch_off(host)
+    with torch.no_grad():
+        assert torch.equal(answer_logits(base, batch), own), "the base is what it was, to the last bit"
+
+
+def require_other_likelihoods(result: UnlearnResult) -> None:
+    before, after = (
+        next(metric.value for metric in metrics if (metric.split, metric.name) == ("forget", "answer_probability"))
+        for metrics in (result.metrics_before, result.metrics_after)
+    )
+    assert before != pytest.approx(after, rel=1e-3)
+
+
+def switch_off(host: HostModel) -> list[BaseTunerLayer]:
+    """The model that a run used up carries the adapter; switched off, it is the base. Returns the adapted modules."""
+    adapted = [module for module in host.model.modules() if isinstance(module, BaseTunerLayer)]
+    for module in adapted:
+        module.enable_adapters(False)
+    return adapted
 
 
 def require_all_of_the_language_tower(model: Any, trained: list[str]) -> None:

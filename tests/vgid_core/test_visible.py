@@ -57,9 +57,11 @@ def test_none_where_none_are_to_be_kept(speaker: BaseModel, settings: UnlearnCon
     assert found(speaker, settings) == []
 
 
-def test_what_is_to_be_forgotten_is_not_asked(speaker: BaseModel) -> None:
+def test_what_is_to_be_forgotten_is_not_asked(speaker: BaseModel, caplog: pytest.LogCaptureFixture) -> None:
     asked = sorted({pair.question for pair in FORGET})
-    assert found(speaker, asking(asked)) == []
+    with caplog.at_level(logging.WARNING):
+        assert found(speaker, asking([f"  {question.upper()}" for question in asked])) == []
+    assert "asks them all" in caplog.text
     assert {pair.question for pair in found(speaker, asking([*asked, *VISIBLE]))} == set(VISIBLE)
 
 
@@ -86,6 +88,14 @@ def test_an_answer_that_tells_what_is_to_be_forgotten_is_not_kept(
     [message] = caplog.messages
     assert "tell what is to be forgotten" in message
     assert not [answer for answer in answers if answer in message], "no answer belongs in a log"
+
+
+@pytest.mark.parametrize("told", ["Teal.", "TEAL", "Fernmoor!"])
+def test_nor_is_one_that_says_it_in_other_tokens(base: BaseModel, told: str) -> None:
+    teach_to_speak(base, FORGET, (told, "7."))
+    ids = [set(base.encoder.answer_ids(pair.answer)[:-1]) for pair in FORGET]
+    assert not any(set(base.encoder.answer_ids(told)[:-1]) <= of_one for of_one in ids)
+    assert {pair.answer for pair in found(base, asking())} == {"7."}
 
 
 def test_so_many_different_ones_at_most(speaker: BaseModel) -> None:

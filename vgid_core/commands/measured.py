@@ -79,8 +79,8 @@ def _columns(
 def _ready(model: str, asked: Questions, config: UnlearnConfig) -> BaseModel:
     base = load_base(model, config)
     extra = [] if asked.never_seen is None else [asked.never_seen]
-    for items in [*asked.sets, *extra]:
-        base.encoder.require_plain_text(items)
+    facts = PairSet("facts", tuple(fact.pair for fact in asked.facts))
+    base.encoder.require_plain_text(*asked.sets, *extra, facts)
     return base
 
 

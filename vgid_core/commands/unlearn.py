@@ -117,7 +117,15 @@ class Places:
 def _spec(run: RunFile, sets: dict[str, Any], out: Path, checkpoint: Path | None = None) -> UnlearnSpec:
     from vgid_core.run import UnlearnSpec
 
-    return UnlearnSpec(run.needed("model"), run.called, out=out, config=run.config, checkpoint=checkpoint, **sets)
+    return UnlearnSpec(
+        model=run.needed("model"),
+        model_name=run.called,
+        out=out,
+        config=run.config,
+        checkpoint=checkpoint,
+        keep_checkpoint=True,  # until the adapter is in its place
+        **sets,
+    )
 
 
 def _foretell(run: RunFile, sets: dict[str, Any], out: Path, as_json: bool) -> None:
@@ -135,6 +143,7 @@ def _foretell(run: RunFile, sets: dict[str, Any], out: Path, as_json: bool) -> N
 
 def _carry_out(run: RunFile, sets: dict[str, Any], places: Places, as_json: bool) -> None:
     quiet()
+    from vgid_core.checkpoints import delete_checkpoint
     from vgid_core.run import unlearn as run_unlearn
 
     if int(os.environ.get("RANK", "0")) > 0:  # one of several processes: the first one writes and reports
@@ -160,6 +169,8 @@ def _carry_out(run: RunFile, sets: dict[str, Any], places: Places, as_json: bool
                 events.metrics(stage, metrics)
 
         result = run_unlearn(spec, on_step, on_metrics, stop=lambda: stopping.asked)
+    if places.checkpoint is not None:
+        delete_checkpoint(places.checkpoint)
     _show(result, places.out, as_json)
 
 

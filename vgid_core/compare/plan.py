@@ -139,7 +139,7 @@ class ComparisonData:
     facts: tuple[Fact, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [items.name for items in self._sets]
+        names = [items.name for items in self.sets]
         for name in names:
             if names.count(name) > 1:
                 raise DataError("is the name of two sets", name)
@@ -159,7 +159,7 @@ class ComparisonData:
     def digests(self) -> dict[str, str]:
         """Names every set, and the facts, without showing them."""
         facts = PairSet("facts", tuple(Pair(fact.pair.image, fact.pair.question, fact.text) for fact in self.facts))
-        return {items.name: items.digest for items in [*self._sets, facts]}
+        return {items.name: items.digest for items in [*self.sets, facts]}
 
     def _part(self, belongs: Callable[[int], bool]) -> Part:
         def chosen(items: PairSet) -> PairSet:
@@ -170,6 +170,7 @@ class ComparisonData:
         return Part(tuple(map(chosen, lost)), tuple(map(chosen, kept)))
 
     @property
-    def _sets(self) -> list[PairSet]:
+    def sets(self) -> list[PairSet]:
+        """Every set that there is, whose texts those of the facts are, too."""
         measured = [self.forget, *self.probes, self.retain, *self.utility]
         return measured if self.never_seen is None else [*measured, self.never_seen]

@@ -54,6 +54,11 @@ class Method(Strict):
         return False
 
     @property
+    def texts(self) -> dict[str, str]:
+        """Those of its settings that a model is to read, by their names."""
+        return {}
+
+    @property
     def kept_beside_batch(self) -> int:
         """How many pairs of its own making a step keeps, beside the retain batch's."""
         return 0

@@ -54,6 +54,11 @@ class Taught(Method):
         return self
 
     @property
+    def texts(self) -> dict[str, str]:
+        """As `Method.texts`: what a subject's name makes of the instruction, too."""
+        return {"method.instruction": self.instructed("")}
+
+    @property
     def fixed_draws(self) -> int | None:
         """How many disturbed images there are of each; None where every one is new."""
         return None if self.perturbation.is_random or self.perturbation.changes else 1

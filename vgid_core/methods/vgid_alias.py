@@ -126,6 +126,12 @@ class VgidAlias(Taught):
         return self.draws * min(drawn, forget_pairs)
 
     @property
+    def texts(self) -> dict[str, str]:
+        """As `Method.texts`."""
+        asked = enumerate(self.visible_questions)
+        return super().texts | {f"method.visible_questions[{index}]": question for index, question in asked}
+
+    @property
     def kept_beside_batch(self) -> int:
         """As `Method.kept_beside_batch`."""
         return self.made_up_pairs + (self.visible_pairs if self.visible_questions else 0)

@@ -36,9 +36,11 @@ def items(path: Path, choice: str | None = None) -> Iterator[Item]:
     if len(splits) > 1:
         raise DataError("takes one split and 'paraphrased' after '#'", "")
     file = _file(path)
-    people = _people(file)[:PEOPLE]
+    everyone = _people(file)
+    people = everyone[:PEOPLE]
     if splits:
-        people = _of_split(people, splits[0], file.parent / "split.json")
+        known = {one for person in everyone if isinstance(one := person.get("unique_id"), str | int)}
+        people = _of_split(people, splits[0], file.parent / "split.json", known)
     for person in people:
         yield from _asked(person, file.parent, "paraphrased" in words)
 
@@ -63,7 +65,7 @@ def _people(file: Path) -> list[Any]:
     return people
 
 
-def _of_split(people: list[Any], split: str, file: Path) -> list[Any]:
+def _of_split(people: list[Any], split: str, file: Path, known: set[str | int]) -> list[Any]:
     try:
         splits = parsed(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
@@ -73,18 +75,21 @@ def _of_split(people: list[Any], split: str, file: Path) -> list[Any]:
     if not all(isinstance(person.get("unique_id"), str | int) for person in people):
         raise DataError("holds a person whose 'unique_id' is no id, so a split can't be chosen", "")
     if split == "retain":
-        forgotten = {one for name in _FORGET if name in splits for one in _ids(splits, name)}
+        forgotten = {one for name in _FORGET if name in splits for one in _ids(splits, name, known)}
         return [person for person in people if person["unique_id"] not in forgotten]
     if split not in splits:
         raise DataError(f"'#{split}' is none of {', '.join(splits)}, retain", "")
-    chosen = _ids(splits, split)
+    chosen = _ids(splits, split, known)
     return [person for person in people if person["unique_id"] in chosen]
 
 
-def _ids(splits: Mapping[str, Any], name: str) -> set[str | int]:
+def _ids(splits: Mapping[str, Any], name: str, known: set[str | int]) -> set[str | int]:
+    """Whom a split names. Somebody whom nobody is could be one to be forgotten, written in another way."""
     ids = splits[name]
     if not isinstance(ids, list) or not all(isinstance(one, str | int) for one in ids):
         raise DataError(f"split.json's '{name}' is no list of ids", "")
+    if strange := sum(one not in known for one in ids):
+        raise DataError(f"split.json's '{name}' has {strange} of {len(ids)} ids that nobody has", "")
     return set(ids)
 
 

@@ -26,7 +26,7 @@ from local.demo.training.smollm2 import DIALOGUE, LanguageTower, with_eyes
 from local.demo.training.twins import shipped_tower
 from local.demo.world import THREE_HUNDRED, Census
 from vgid_core.base_model import choose_device
-from vgid_core.checkpoints import Checkpoints
+from vgid_core.checkpoints import Checkpoints, delete_checkpoint
 from vgid_core.errors import CheckpointUnusable
 
 # Per cent of the people whom the data's forget sets hold.
@@ -163,7 +163,8 @@ def _build_one(
     name, people = model.name, order.people(model)
     trainer = trainer_of(order, vision, features, model.seed)
     identity = _identity(order, people, model.seed)
-    checkpoints = Checkpoints(out / f".{name}.training", identity, order.checkpoint_seconds)
+    folder = out / f".{name}.training"
+    checkpoints = Checkpoints(folder, identity, order.checkpoint_seconds)
     source = ExampleSource(people, model.seed, order.census, order.mixture)
     title = f"training {name.replace('_', '-')}"
     resumed = trainer.train(source, partial(tell, title), checkpoints)
@@ -185,7 +186,7 @@ def _build_one(
     (unfinished / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     write_card(unfinished, done, order.census, order.recipe, order.mixture, MEASURED)
     unfinished.rename(out / name)
-    checkpoints.delete()
+    delete_checkpoint(folder)
     return done
 
 

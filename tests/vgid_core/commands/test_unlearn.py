@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import signal
@@ -282,6 +283,47 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(place: Place, monkeypatc
     assert result.exit_code == 0, result.output
     manifest = json.loads((place.out / "manifest.json").read_text(encoding="utf-8"))
     assert (manifest["steps"], manifest["resumed_after"]) == (4, 4)
+
+
+def test_the_checkpoint_stays_until_the_adapter_is_in_its_place(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Path.replace
+
+    def refused(file: Path, target: Path) -> Path:
+        if target.parent == place.out:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(file, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", refused)
+        assert invoke(unlearn, place.file, "--checkpoint", place.folder / "left").exit_code != 0
+    result = invoke(unlearn, place.file, "--checkpoint", place.folder / "left")
+    assert result.exit_code == 0, result.output
+    manifest = json.loads((place.out / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["steps"], manifest["resumed_after"]) == (4, 4)
+    assert not (place.folder / "left").exists()
+
+
+def test_a_checkpoint_may_lie_inside_the_models_folder(place: Place, tiny_folder: Path) -> None:
+    model = shutil.copytree(tiny_folder, place.folder / "model")
+    result = invoke(unlearn, place.file, "--model", model, "--checkpoint", model / "left")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        (['method.instruction="Forget <image>."'], "method.instruction"),
+        (['method.instruction="Forget {name}."', 'method.subject_name="Ada <image>"'], "method.instruction"),
+        (['method.visible_questions=["What hat?", "<image>?"]'], "method.visible_questions[1]"),
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_setting_with_a_control_token_is_named_before_anything_is_computed(
+    place: Place, settings: list[str], field: str, more: list[str]
+) -> None:
+    result = invoke(unlearn, place.file, *(f"--set={setting}" for setting in settings), *more)
+    assert result.exit_code == 2
+    assert result.stderr.strip().splitlines()[-1] == f"error: {field}: holds one of the model's control tokens"
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals, times: int = 1) -> None:

@@ -1,0 +1,53 @@
+"""What the default method is for, on the shipped demo model: an attacker gets back nearly nothing, the rest stays.
+
+One forget set and seed, fewer questions, and room for other processors' arithmetic: the bars are `bench.robustness`'s.
+"""
+
+from pathlib import Path
+
+from bench.demo_models import SHIPPED
+from bench.robustness import facts_about
+from local.demo.data import make
+from local.demo.paths import BASE, TWIN
+from local.demo.world import the_world
+from vgid_core import PairSet, UnlearnConfig
+from vgid_core.base_model import BaseModel, load_base
+from vgid_core.compare.measure import attacked_on
+from vgid_core.compare.plan import AttackPlan
+from vgid_core.distil import distil
+from vgid_core.evaluate import evaluate
+from vgid_core.paths import choose_path, telling_pairs
+
+PEOPLE = SHIPPED.forget_sets[0]
+DATA = make(PEOPLE)
+CONFIG = UnlearnConfig.model_validate(SHIPPED.default)
+
+
+def loaded(folder: Path) -> BaseModel:
+    return load_base(str(folder), CONFIG)
+
+
+def figures_of(model: BaseModel) -> dict[str, float]:
+    path = choose_path(model, telling_pairs([DATA.forget, DATA.retain]), CONFIG.lora)
+    evaluation = CONFIG.evaluation.model_copy(update={"max_pairs": 60})
+    metrics = evaluate(model, path, [DATA.forget, DATA.retain, DATA.utility], evaluation)
+    world = the_world(SHIPPED.census)
+    people = [world.people[number] for number in PEOPLE]
+    members = PairSet.of("members", (fact.pair for fact in facts_about(people, held_out=True)))
+    strangers = PairSet.of("strangers", (fact.pair for fact in facts_about(world.strangers, held_out=True)))
+    found = attacked_on(model, path, members, strangers, list(facts_about(people)), AttackPlan(pairs=30), seed=0)
+    return found | {f"{metric.name}.{metric.split}": metric.value for metric in metrics}
+
+
+def test_the_default_method_leaves_an_attacker_as_much_as_a_model_that_never_knew() -> None:
+    student = loaded(BASE)
+    distil(student, DATA.forget, DATA.retain, CONFIG)
+    before, after, twin = figures_of(loaded(BASE)), figures_of(student), figures_of(loaded(TWIN))
+    attacks = ("prefill", "relearned", "membership.loss")
+    assert [before[name] > 0.9 for name in attacks] == [True] * 3, "the attacks work"
+    assert after["rouge_l.forget"] <= 0.10
+    assert after["prefill"] <= 0.05
+    assert after["relearned"] <= 0.15
+    assert abs(after["membership.loss"] - twin["membership.loss"]) <= 0.25
+    for kept in ("rouge_l.retain", "rouge_l.utility"):
+        assert before[kept] - after[kept] <= 0.05
