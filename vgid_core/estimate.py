@@ -57,7 +57,7 @@ class Duration:
     """Seconds. `step` is the median of `steps_timed` real steps, of which the whole run, `total`, has `steps`.
 
     times_shown: how often they show each forget pair, on average. evaluation: one of the two that a run makes.
-    preparation: what a method computes once for each forget pair, all of them together.
+    preparation: what a method computes once: as it begins, and for each forget pair.
     """
 
     loading: float
@@ -171,18 +171,24 @@ def _asked(
 
 
 def _prepared(base: BaseModel, path: AnswerPath, forget: PairSet, retain: PairSet, config: UnlearnConfig) -> float:
-    """Seconds of what the method computes once for each forget pair that its batches hold, told from some of them."""
+    """Seconds of what the method computes once: as it begins, and for each forget pair that its batches hold.
+
+    The latter are told from some of them.
+    """
     some = PairSet.of(forget.name, forget.pairs[:_PAIRS_ASKED])
+    begun: list[float] = []
     taken = 0.0
     for _ in range(2):  # the first finds nothing ready
+        called = time.monotonic()
         updates = config.method.begin(Run(base, path, config.training, config.seed, some, retain))
         started = time.monotonic()
+        begun.append(started - called)
         updates(some.pairs, retain.pairs[:1])
         if base.device.type == "cuda":
             torch.cuda.synchronize(base.device)
         taken = time.monotonic() - started
     drawn = config.training.steps_for(len(forget), len(retain)) * config.training.forget_batch_size
-    return taken * min(len(forget), drawn) / len(some)
+    return begun[0] + taken * min(len(forget), drawn) / len(some)
 
 
 class _Steps:

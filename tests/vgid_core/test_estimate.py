@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+
+import pytest
 
 from tests.vgid_core.tiny import pair_set
 from vgid_core import Pair, PairSet, UnlearnConfig, UnlearnSpec
 from vgid_core.base_model import BaseModel
 from vgid_core.estimate import Estimate, estimate
 from vgid_core.evaluate import generate_answers
+from vgid_core.lessons import Updates
+from vgid_core.methods import VgidAlias
+from vgid_core.methods.base import Run
 
 CONFIG = UnlearnConfig.model_validate(
     {
@@ -54,6 +60,24 @@ def test_the_time_of_asking_teachers_is_told_apart_and_only_where_they_are_asked
         assert found.total >= found.preparation + 50 * found.step
         told.append(found.preparation)
     assert told[0] > 10 * told[1], "64 teachers of 8 pairs against none"
+
+
+def test_what_a_method_makes_ready_as_it_begins_counts_once(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept, begin = 0.0, VgidAlias.begin
+
+    def slow(method: VgidAlias, run: Run) -> Updates:
+        nonlocal slept
+        slept += 1000.0
+        return begin(method, run)
+
+    monkeypatch.setattr(VgidAlias, "begin", slow)
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + slept)
+    found = foretold(tiny_folder, tmp_path / "out", pair_set("forget", 18)).duration
+    assert 1000 <= found.preparation < 1900
+    assert found.step < 900
 
 
 def test_smaller_micro_batches_keep_less(tiny_folder: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def _needs(found: Estimate) -> Table:
         ("file", size(found.adapter_file), "the adapter as it is saved"),
         ("loading", duration(time.loading), ""),
         ("evaluation", f"2 × {duration(time.evaluation)}", "from a sample of each set"),
-        ("preparation", duration(time.preparation), "what the method computes once for each forget pair"),
+        ("preparation", duration(time.preparation), "what the method computes once a run"),
         ("a step", f"{time.step:.2f} s", f"median of {time.steps_timed} real steps"),
         ("whole run", duration(time.total), f"{time.steps} steps: each forget pair {time.times_shown:.1f} times"),
     ]

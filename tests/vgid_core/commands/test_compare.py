@@ -58,6 +58,20 @@ def test_the_run_file_of_the_other_commands_serves(place: Place, heard: list[tup
     assert not place.out.exists()
 
 
+@pytest.mark.parametrize("name", ["retain", "kept"])
+def test_a_control_token_in_any_set_is_named_by_its_place(place: Place, name: str) -> None:
+    lines = (place.folder / "retain.jsonl").read_text(encoding="utf-8").splitlines()
+    bad = json.dumps(json.loads(lines[1]) | {"question": "Who is <image>?"})
+    (place.folder / f"{name}.jsonl").write_text("\n".join([lines[0], bad, *lines[2:]]), encoding="utf-8")
+    kept = ["--kept", f"kept={place.folder / 'kept.jsonl'}"] if name == "kept" else []
+    result = begin(place, "--methods", "idk", *kept)
+    assert result.exit_code == 2
+    assert result.stderr.strip().splitlines()[-1] == (
+        f"error: {name}[1].question: holds one of the model's control tokens"
+    )
+    assert "packed rows" not in result.stderr
+
+
 def test_a_comparison_never_goes_into_the_adapters_folder(place: Place, heard: list[tuple[Any, ...]]) -> None:
     refused = invoke(compare, place.file)
     assert refused.exit_code == 2

@@ -83,6 +83,15 @@ def test_facts_are_parts_of_their_answers(place: Place) -> None:
     assert "Ada" not in result.stderr
 
 
+def test_a_fact_with_a_control_token_is_named_by_its_place(place: Place) -> None:
+    line = (place.folder / "forget.jsonl").read_text(encoding="utf-8").splitlines()[0]
+    fact = json.loads(line) | {"answer": "Ada <image> Bo", "fact": "Bo"}
+    (place.folder / "facts.jsonl").write_text(json.dumps(fact), encoding="utf-8")
+    result = invoke(evaluate, place.file, "--attacks", "--facts", place.folder / "facts.jsonl")
+    assert result.exit_code == 2
+    assert result.stderr.strip().splitlines()[-1] == "error: facts[0].answer: holds one of the model's control tokens"
+
+
 def test_a_folder_without_an_adapter_is_named(place: Place) -> None:
     result = invoke(evaluate, place.file, "--adapter", place.folder)
     assert result.exit_code == 2
