@@ -81,7 +81,13 @@ def attacked_on(
         figures["prefill"] = prefill_recovery(base, asked)
     taught, open_facts = taught_and_asked(facts)
     if taught and open_facts:
-        attack = Relearning(plan.relearning_steps, plan.relearning_batch_size, plan.relearning_rate, seed)
+        attack = Relearning(
+            steps=plan.relearning_steps,
+            batch_size=plan.relearning_batch_size,
+            learning_rate=plan.relearning_rate,
+            rank=plan.relearning_rank,
+            seed=seed,
+        )
         figures["relearned"] = relearned(base, taught, spread_over(open_facts, plan.pairs), attack)
     return figures
 

@@ -47,12 +47,13 @@ class Budget(Strict):
 
 
 class AttackPlan(Strict):
-    """How much is asked of the attacks. Relearning is `relearning_steps` of `relearning_batch_size` pairs."""
+    """How much is asked of the attacks. Relearning is `attacks.Relearning`."""
 
     pairs: int = Field(default=60, ge=2, le=10_000, description="pairs or facts each attack asks about, at most")
     relearning_steps: int = Field(default=20, ge=1, le=1000)
     relearning_batch_size: int = Field(default=8, ge=1, le=256)
     relearning_rate: float = Field(default=1e-3, gt=0, le=0.1)
+    relearning_rank: int = Field(default=4, ge=1, le=1024)
 
 
 class ComparisonPlan(Strict):
