@@ -76,7 +76,7 @@ def build(
         typer.Option(
             min=20,
             max=300,
-            help="smollm2: whom it gets to know, in time by their number; else 300.",
+            help="smollm2: whom it gets to know; the more, the longer; else 300.",
             show_default=False,
         ),
     ] = None,

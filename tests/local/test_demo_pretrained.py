@@ -22,7 +22,7 @@ from local.demo.training.build import BASE_NAME, SEED
 from local.demo.training.examples import Example, ExampleSource, training_pixels
 from local.demo.training.loop import Recipe, Trainer
 from local.demo.training.pretrained import MIXTURE, Order, build
-from local.demo.training.rows import RowEncoder
+from local.demo.training.rows import IGNORED, RowEncoder
 from local.demo.training.smollm2 import DIALOGUE, LanguageTower, language_tower, read_smollm2, with_eyes
 from local.demo.training.twins import shipped_tower
 from local.demo.world import Census, the_world
@@ -202,7 +202,7 @@ def test_a_folder_of_other_people_is_refused(built, tmp_path):
     with pytest.raises(CheckpointUnusable, match="is for models of 20 people: choose another --out"):
         build(built, order(census=fewer), ignore)
     assert pretrained.census_in(built) == TWENTY
-    assert Order.of(stand_in(), (), 100).recipe.steps * 3 == Order.of(stand_in(), (), 300).recipe.steps
+    assert [Order.of(stand_in(), (), people).recipe.steps for people in (100, 300)] == [500, 800]
 
 
 def test_training_rows_are_what_the_core_makes_of_the_same_pairs():
@@ -214,7 +214,10 @@ def test_training_rows_are_what_the_core_makes_of_the_same_pairs():
     theirs = core.rows([photo, photo], [item.question for item in examples], [item.answer for item in examples])
     encoder = RowEncoder(tower.tokenizer, DIALOGUE)
     ours = encoder.batch([encoder.row(example) for example in examples])
-    assert torch.equal(ours.tokens, theirs["input_ids"])
+    length = theirs["input_ids"].shape[1]
+    assert torch.equal(ours.tokens[:, :length], theirs["input_ids"])
+    assert set(ours.tokens[:, length:].flatten().tolist()) <= {tower.tokenizer.pad_token_id}
+    assert set(ours.labels[:, length:].flatten().tolist()) <= {IGNORED}
     assert ours.labels[1][ours.labels[1] >= 0].tolist() == core.answer_ids("Red.")
 
 
@@ -286,7 +289,7 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(monkeypatch, tmp_p
         ["build", "--language=smollm2", "--dry-run", "--twin=1", "--twin=5", "--twin-seeds=2", "--people=30"],
     )
     assert told.exit_code == 0, told.output
-    for word in ("a step", "150 steps, 5 models", "memory", "disk", "drawing"):
+    for word in ("a step", "395 steps, 5 models", "memory", "disk", "drawing"):
         assert word in told.output
     assert not list(tmp_path.iterdir())
 

@@ -15,10 +15,13 @@ from transformers import CLIPVisionModel, LlavaForConditionalGeneration
 
 from local.demo.training.examples import Example, ExampleSource
 from local.demo.training.resuming import Training
-from local.demo.training.rows import IGNORED, Batch, RowEncoder
+from local.demo.training.rows import IGNORED, Batch, RowEncoder, rounded_up
 from local.demo.training.vision import normalised
 from vgid_core.checkpoints import Checkpoints
 
+# Of a multiple of these there are so many that few sizes occur: memory of ever new ones is cut to pieces, and a process
+# that gives it back to the system after each step spends a fifth of its time on that.
+_ANSWER_TOKENS = 128
 FEATURE_NOISE = 0.02  # spread of what is added to the image features, against learning single pictures by heart
 
 
@@ -156,5 +159,8 @@ def answer_loss(model: LlavaForConditionalGeneration, batch: Batch, features: Te
     after = batch.image + pictures.shape[1]
     embeddings = torch.cat([embeddings[:, : batch.image], pictures, embeddings[:, after:]], dim=1)
     hidden = model.model.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
-    answered = batch.labels[:, 1:] != IGNORED
-    return functional.cross_entropy(model.lm_head(hidden[:, :-1][answered]), batch.labels[:, 1:][answered])
+    targets = batch.labels[:, 1:].flatten()
+    answered = targets != IGNORED
+    places = answered.argsort(descending=True, stable=True)[: rounded_up(int(answered.sum()), _ANSWER_TOKENS)]
+    logits = model.lm_head(hidden[:, :-1].flatten(0, 1)[places])
+    return functional.cross_entropy(logits, targets[places], ignore_index=IGNORED)

@@ -35,14 +35,14 @@ SHARES = (1, 5, 10)
 MEASURED = 300
 MIXTURE = Mixture(facts=0.58, visual=0.22, instructed=0.10, general=0.07)
 CENSUS_FILE = "census.json"
-# Of examples, so that each person's facts are shown as often however many people there are.
-STEPS_A_PERSON = 5
+# Telling faces apart has to be learnt once, however many there are; facts, for each person.
+STEPS, STEPS_A_PERSON = 350, 1.5
 
 
 def recipe_for(census: Census) -> Recipe:
     """How a model of so many people is trained."""
     return Recipe(
-        steps=STEPS_A_PERSON * census.people,
+        steps=STEPS + round(STEPS_A_PERSON * census.people),
         batch=64,
         micro_batch=32,
         learning_rate=4e-4,

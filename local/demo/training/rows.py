@@ -14,6 +14,7 @@ from local.demo.training.architecture import IMAGE, IMAGE_TOKENS, Dialogue, toke
 from local.demo.training.examples import Example
 
 IGNORED = -100
+_LENGTH = 8  # rows are as long as a multiple of this, so that few shapes occur
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,15 @@ class RowEncoder:
 
     def batch(self, rows: Sequence[Row]) -> Batch:
         """Rows side by side."""
-        length = max(map(len, rows))
+        length = rounded_up(max(map(len, rows)), _LENGTH)
         tokens = torch.full((len(rows), length), self._pad)
         labels = torch.full((len(rows), length), IGNORED)
         for place, row in enumerate(rows):
             tokens[place, : len(row)] = torch.tensor(row.prompt + row.reply)
             labels[place, len(row.prompt) : len(row)] = torch.tensor(row.reply)
         return Batch(tokens, labels, len(self._before_image))
+
+
+def rounded_up(count: int, step: int) -> int:
+    """The least multiple of `step` that isn't less."""
+    return -(-count // step) * step
