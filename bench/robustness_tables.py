@@ -63,8 +63,8 @@ def tables() -> Iterator[list[str]]:
     yield _figures(default, published)
     yield _side_by_side(default, published)
     yield _on_others(_result("vgid-alias_others"), default)
-    for people in (100,):
-        yield _by_set(_result(f"vgid-alias_smollm2_{people}"))
+    for name in ("vgid-alias_smollm2_100", "vgid-alias_smollm2_300_part"):
+        yield _by_set(_result(name))
 
 
 def _result(name: str) -> Result:
@@ -105,14 +105,15 @@ def _on_others(others: Result, default: Result) -> list[str]:
 def _by_set(result: Result) -> list[str]:
     sizes = list(dict.fromkeys(len(row["forgotten"]) for row in result["rows"]))
     twins = len(result["untrained"][0]["twins"])
-    beside = {1: "the twin"}.get(twins, "a twin beside the others" if twins > 3 else "a twin beside the two others")
+    beside = "the twin" if twins == 1 else "a twin beside the two others"
     columns = [f"{size} {'person' if size == 1 else 'people'}" for size in sizes]
-    lines = _head("bar on the median", *columns, f"median of all {_in_words(len(result['rows']))}", beside)
+    lines = _head("bar on the median", *columns, f"median of {_in_words(len(result['rows']))}", beside)
     for title, key in _titles("visual and general questions"):
         shown = []
         for size in sizes:
             values = [row["figures"][key] for row in result["rows"] if len(row["forgotten"]) == size]
-            shown.append(_with_spread({"median": statistics.median(values), "min": min(values), "max": max(values)}))
+            spread = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+            shown.append(_with_spread(spread) if len(values) > 1 else _number(values[0]))
         median = result["summary"][key]["median"]
         shown.append(f"{median:.3f}" + _missed(key, median, " **missed**"))
         of_twin = _with_spread(result["twin"][key]) + _of_twin(result, key) if key in result["twin"] else ""
@@ -134,13 +135,17 @@ def _missed(key: str, median: float, word: str = " (missed)") -> str:
 
 
 def _with_spread(values: Mapping[str, float], digits: int = 3) -> str:
-    median, low, high = (f"{values[name] + 0.0:.{digits}f}" for name in ("median", "min", "max"))
-    median, low, high = ("0." + "0" * digits if float(text) == 0 else text for text in (median, low, high))
+    median, low, high = (_number(values[name], digits) for name in ("median", "min", "max"))
     return f"{median} ({low} to {high})" if "-" in low + high else f"{median} ({low}-{high})"
 
 
+def _number(value: float, digits: int = 3) -> str:
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
 def _in_words(count: int) -> str:
-    return {3: "three", 6: "six", 9: "nine"}.get(count, str(count))
+    return {2: "both", 3: "all three", 6: "all six", 9: "all nine"}.get(count, f"all {count}")
 
 
 def _head(*columns: str) -> list[str]:
