@@ -11,13 +11,21 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 _START = -1  # stands before an answer's first token
 _TRIES = 8
 _LONGEST = 8  # telling tokens in a row of which the retain set is searched
 
+T = TypeVar("T")
 Place = tuple[int, int]
 Tokens = tuple[int, ...]
+
+
+def common_among(answers: Collection[Collection[T]], share: float) -> set[T]:
+    """What more than that share of the answers has, and more than one: tokens, or words."""
+    counts = Counter(part for answer in answers for part in set(answer))
+    return {part for part, count in counts.items() if count > max(1, share * len(answers))}
 
 
 @dataclass(frozen=True)
@@ -57,8 +65,7 @@ class Aliases:
 
         Common is what more than that share of them has, and more than one.
         """
-        counts = Counter(token for answer in kept for token in set(answer))
-        self._common = {token for token, count in counts.items() if count > max(1, common_share * len(kept))}
+        self._common = common_among(kept, common_share)
         self._numbers = frozenset(numbers)
         self._common -= self._numbers
         # Apart for words and for numbers, which are told by True.

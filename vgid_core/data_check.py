@@ -240,10 +240,10 @@ def _check_repeats(seen: _Seen, findings: _Findings) -> None:
     first: dict[tuple[str, str], tuple[int, str]] = {}
     files: dict[str, set[int]] = defaultdict(set)
     for index, pair in seen.pairs.items():
-        earlier, answer = first.setdefault((pair.image.digest, _plain(pair.question)), (index, _plain(pair.answer)))
+        earlier, answer = first.setdefault((pair.image.digest, plain(pair.question)), (index, plain(pair.answer)))
         if earlier != index:
             again = f"{seen.place(index)} and {seen.place(earlier)}"
-            if answer == _plain(pair.answer):
+            if answer == plain(pair.answer):
                 findings.add("warning", "duplicate", "same image, question and answer", again)
             else:
                 findings.add("warning", "conflict", "same image and question, different answers", again)
@@ -279,5 +279,6 @@ def _check_probe(forget: _Seen, probe: _Seen, findings: _Findings) -> None:
         findings.add("warning", "trained-probe", "image and question are those of a forget pair", probe.place(index))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """The same for texts that differ in capitals and spaces alone."""
     return " ".join(text.split()).casefold()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections import Counter
 from itertools import product
 from typing import TYPE_CHECKING
 
 from vgid_core import processes
+from vgid_core.aliases import common_among
 from vgid_core.base_model import adapter_off
 from vgid_core.config import EvaluationConfig
 from vgid_core.data import EncodedImage, Pair
+from vgid_core.data_check import plain
 from vgid_core.kept_beside import can_be_said, most_of
 from vgid_core.teaching import aliases_for
 
@@ -37,8 +38,8 @@ def visible_pairs(method: VgidAlias, run: Run) -> list[Pair]:
     most = most_of(run, method.visible_pairs)
     if not most or not method.visible_questions:
         return []
-    asked = {_plain(pair.question) for pair in run.forget}
-    questions = [question for question in method.visible_questions if _plain(question) not in asked]
+    asked = {plain(pair.question) for pair in run.forget}
+    questions = [question for question in method.visible_questions if plain(question) not in asked]
     if not questions:
         log.warning("visible_questions: the forget set asks them all, so nothing is kept of what they ask")
         return []
@@ -84,16 +85,10 @@ def _that_tell_nothing(method: VgidAlias, run: Run, pairs: Sequence[Pair]) -> li
 
 def _telling_words(answers: set[str], kept: set[str], common_share: float) -> set[str]:
     """Words of `answers` as `Aliases` has telling tokens: a word has other tokens where it begins an answer."""
-    counts = Counter(word for answer in kept for word in _words(answer))
-    most = max(1, common_share * len(kept))
+    common = common_among([_words(answer) for answer in kept], common_share)
     words = {word for answer in answers for word in _words(answer)}
-    return {word for word in words if counts[word] <= most or word.isdigit()}
+    return {word for word in words if word not in common or word.isdigit()}
 
 
 def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.casefold()))
-
-
-def _plain(question: str) -> str:
-    """The same for questions that differ in capitals, spaces and marks alone."""
-    return " ".join(re.findall(r"\w+", question.casefold()))
