@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 
 from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel, load_base
 from vgid_core.config import UnlearnConfig
-from vgid_core.data import PairSet
+from vgid_core.data import Pair, PairSet
 from vgid_core.distil import StepLoss, distil
 from vgid_core.errors import OutOfMemory
 from vgid_core.evaluate import evaluate
 from vgid_core.kept_tensors import KeptTensors
+from vgid_core.lessons import Updates
 from vgid_core.methods import Run
 from vgid_core.metric import Metric, knows_forget_set
 from vgid_core.paths import choose_path, telling_pairs
 from vgid_core.run import UnlearnSpec, measured_sets
+
+Found = TypeVar("Found")
 
 _PAIRS_ASKED = 24  # of each set
 _STEPS_TIMED = 5
@@ -57,7 +61,7 @@ class Duration:
     """Seconds. `step` is the median of `steps_timed` real steps, of which the whole run, `total`, has `steps`.
 
     times_shown: how often they show each forget pair, on average. evaluation: one of the two that a run makes.
-    preparation: what a method computes once: as it begins, and for each forget pair.
+    preparation: what a method computes once: as it begins, for each forget pair and for each retain pair.
     """
 
     loading: float
@@ -171,24 +175,41 @@ def _asked(
 
 
 def _prepared(base: BaseModel, path: AnswerPath, forget: PairSet, retain: PairSet, config: UnlearnConfig) -> float:
-    """Seconds of what the method computes once: as it begins, and for each forget pair that its batches hold.
+    """Seconds of what the method computes once: as it begins, for each forget pair and for each retain pair.
 
-    The latter are told from some of them.
+    The latter two are told from some of the pairs that its batches hold.
     """
     some = PairSet.of(forget.name, forget.pairs[:_PAIRS_ASKED])
-    begun: list[float] = []
-    taken = 0.0
-    for _ in range(2):  # the first finds nothing ready
-        called = time.monotonic()
-        updates = config.method.begin(Run(base, path, config.training, config.seed, some, retain))
-        started = time.monotonic()
-        begun.append(started - called)
-        updates(some.pairs, retain.pairs[:1])
-        if base.device.type == "cuda":
-            torch.cuda.synchronize(base.device)
-        taken = time.monotonic() - started
-    drawn = config.training.steps_for(len(forget), len(retain)) * config.training.forget_batch_size
-    return begun[0] + taken * min(len(forget), drawn) / len(some)
+    known, others = retain.pairs[:1], retain.pairs[1 : 1 + _PAIRS_ASKED]
+
+    run = Run(base, path, config.training, config.seed, some, retain)
+
+    def seconds(updates: Updates, coming: Sequence[Pair]) -> float:
+        run.coming[:] = coming
+        return _taken(base, lambda: updates(some.pairs, coming))[1]
+
+    updates, begun = _taken(base, lambda: config.method.begin(run))
+    finding_nothing = seconds(updates, known)
+    updates = config.method.begin(run)
+    taught = seconds(updates, known)
+    kept = seconds(updates, others) - seconds(updates, others) if others else 0.0
+    training = config.training
+    steps = training.steps_for(len(forget), len(retain))
+    return (
+        begun
+        + max(0.0, finding_nothing - taught)
+        + taught * min(len(forget), steps * training.forget_batch_size) / len(some)
+        + max(0.0, kept) * min(len(retain), steps * training.retain_batch_size) / max(1, len(others))
+    )
+
+
+def _taken(base: BaseModel, compute: Callable[[], Found]) -> tuple[Found, float]:
+    """What comes of it, and the seconds that it took."""
+    started = time.monotonic()
+    found = compute()
+    if base.device.type == "cuda":
+        torch.cuda.synchronize(base.device)
+    return found, time.monotonic() - started
 
 
 class _Steps:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from tests.vgid_core.tiny import pair_set
 from vgid_core import Pair, PairSet, UnlearnConfig, UnlearnSpec
@@ -15,6 +17,7 @@ from vgid_core.evaluate import generate_answers
 from vgid_core.lessons import Updates
 from vgid_core.methods import VgidAlias
 from vgid_core.methods.base import Run
+from vgid_core.packed_model import Exchange, PackedModel
 
 CONFIG = UnlearnConfig.model_validate(
     {
@@ -77,6 +80,28 @@ def test_what_a_method_makes_ready_as_it_begins_counts_once(
     monkeypatch.setattr(time, "monotonic", lambda: now() + slept)
     found = foretold(tiny_folder, tmp_path / "out", pair_set("forget", 18)).duration
     assert 1000 <= found.preparation < 1900
+    assert found.step < 900
+
+
+def test_what_the_base_says_to_pairs_that_are_kept_counts_once(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed, teacher = 0, PackedModel.states
+
+    def slow(model: PackedModel, exchanges: Sequence[Exchange], kept: bool = False) -> Tensor:
+        nonlocal passed
+        passed += len(exchanges) if kept else 0
+        return teacher(model, exchanges, kept)
+
+    monkeypatch.setattr(PackedModel, "states", slow)
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + 1000.0 * passed)
+    forget, retain = pair_set("forget", 8), pair_set("retain", 40, first_picture=20)
+    training = CONFIG.training.model_dump(exclude_none=True)
+    config = UnlearnConfig.model_validate({**CONFIG.model_dump(), "training": {**training, "steps": 6}})
+    found = estimate(UnlearnSpec(str(tiny_folder), "tiny", forget, retain, tmp_path / "out", config=config)).duration
+    kept, made_up = 6 * config.training.retain_batch_size, 6 * VgidAlias().made_up_pairs
+    assert found.preparation == pytest.approx(1000 * (kept + made_up), rel=0.05)
     assert found.step < 900
 
 
