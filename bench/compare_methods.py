@@ -3,7 +3,8 @@
     python -m bench.compare_methods [--resume] [--seeds 3] [--methods vgid,npo]
 
 Writes bench/results/compare_methods.json after every run, then docs/comparison.png and the table in docs/comparison.md.
-With --resume it goes on with the JSON: more seeds and new methods cost their own runs alone. One thread.
+With --resume it goes on with the JSON: more seeds and new methods cost their own runs alone; else it begins anew, in
+the old one's place. One thread.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ def main() -> None:
     data, base, twin = demo_data(), str(BASE), str(TWIN)
     terms = race.terms_of(plan, data, base, twin)
     about = {**race.about(plan), "machine": machine()}
-    record = Record.open(RESULTS / "compare_methods.json", terms, about, arguments.resume)
+    results = RESULTS / "compare_methods.json"
+    if not arguments.resume:
+        results.unlink(missing_ok=True)
+    record = Record.open(results, terms, about, arguments.resume)
     race.compare(plan, data, base, twin, record, _say)
     figure.draw(record, DOCS / "comparison.png")
     _put_into(DOCS / "comparison.md", table.markdown(record))

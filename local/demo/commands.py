@@ -84,7 +84,7 @@ def build(
         bool, typer.Option("--dry-run", help="smollm2: time a few steps, say what the build would take; write nothing.")
     ] = False,
 ) -> None:
-    """Build a demo model and its retain-only twin: tiny in some seven minutes, smollm2 in hours, on two cores.
+    """Build a demo model and its retain-only twin: tiny in some eight minutes, smollm2 in hours, on two cores.
 
     With smollm2, data sets are written beside the models, and a build that was interrupted goes on when run again.
     """

@@ -17,7 +17,7 @@ from vgid_core.errors import UnlearnError
 from vgid_core.methods import AnyMethod, Vgid
 from vgid_core.strict import Strict
 
-FORMAT = "vgid-comparison/2"
+FORMAT = "vgid-comparison/2"  # another number where rows don't mean what they meant
 Stage = Literal["reference", "trial", "run"]
 
 # What the config doesn't decide: rows have it of their own, or (targets) a comparison doesn't hear it.
@@ -84,6 +84,11 @@ class Row(Strict):
         return mine == others
 
 
+def _require_format(path: Path, written_as: str) -> None:
+    if written_as != FORMAT:
+        raise RecordUnusable(f"{path.name} is of format {written_as[:40]}, not {FORMAT}: start anew elsewhere")
+
+
 def require_new(path: Path, resume: bool) -> None:
     """Raises RecordUnusable for a record that is there without being asked for: before a model is read for terms."""
     if path.exists() and not resume:
@@ -111,6 +116,7 @@ class Record:
             return record
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
+            _require_format(path, str(found["format"]))
             then = Terms.model_validate(found["terms"])
             rows = [Row.model_validate(row) for row in found["rows"]]
         except (ValueError, KeyError, TypeError) as error:

@@ -203,6 +203,9 @@ def test_a_record_is_gone_on_with_on_the_same_terms_alone(tmp_path: Path) -> Non
     del written["terms"]["config"]["training"]["fp8"], written["rows"][0]["method"]["noise_draws"]
     path.write_text(json.dumps(written))
     assert Record.open(path, terms(), {}, resume=True).rows == record.rows
+    path.write_text(json.dumps(written | {"format": "vgid-comparison/1"}))
+    with pytest.raises(RecordUnusable, match="comparison/1"):
+        Record.open(path, terms(), {}, resume=True)
     path.write_text("{}")
     with pytest.raises(RecordUnusable, match="isn't a comparison"):
         Record.open(path, terms(), {}, resume=True)
