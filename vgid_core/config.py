@@ -121,7 +121,11 @@ class TrainingConfig(Strict):
 
 
 class EvaluationConfig(Strict):
-    """Greedy generation and teacher-forced likelihood over whole sets, or over an even sample of `max_pairs`."""
+    """Greedy generation and teacher-forced likelihood over whole sets, or over an even sample of `max_pairs`.
+
+    The sample holds one pair of each stretch of the set, drawn the same way every time. ROUGE-L compares words of any
+    script; where no spaces part them (Chinese, Japanese, Thai), letters.
+    """
 
     batch_size: int = Field(default=32, ge=1, le=256, description="pairs asked at once where rows aren't packed")
     max_new_tokens: int = Field(default=32, ge=1, le=1024, description="most tokens of a generated answer")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vgid_core.json_text import NotJson, parsed
+from vgid_core.spread import spread_over
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -166,11 +167,8 @@ class PairSet:
         return PairSet(self.name, left)
 
     def sample(self, limit: int) -> PairSet:
-        """At most `limit` pairs, spread evenly over the set, the same ones every time."""
-        count = len(self.pairs)
-        if count <= limit:
-            return self
-        return PairSet(self.name, tuple(self.pairs[i * count // limit] for i in range(limit)))
+        """At most `limit` pairs: `spread.spread_over` the set, the same ones every time."""
+        return self if len(self) <= limit else PairSet(self.name, tuple(spread_over(self.pairs, limit)))
 
     def __len__(self) -> int:
         return len(self.pairs)

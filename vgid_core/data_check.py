@@ -13,6 +13,7 @@ from vgid_core.config import EvaluationConfig
 from vgid_core.data import DataError, Pair
 from vgid_core.data_leaks import Sighting, leaks_into, repeats
 from vgid_core.readers import Reading
+from vgid_core.words import alike
 
 Level = Literal["error", "warning"]
 
@@ -240,10 +241,10 @@ def _check_repeats(seen: _Seen, findings: _Findings) -> None:
     first: dict[tuple[str, str], tuple[int, str]] = {}
     files: dict[str, set[int]] = defaultdict(set)
     for index, pair in seen.pairs.items():
-        earlier, answer = first.setdefault((pair.image.digest, plain(pair.question)), (index, plain(pair.answer)))
+        earlier, answer = first.setdefault((pair.image.digest, alike(pair.question)), (index, alike(pair.answer)))
         if earlier != index:
             again = f"{seen.place(index)} and {seen.place(earlier)}"
-            if answer == plain(pair.answer):
+            if answer == alike(pair.answer):
                 findings.add("warning", "duplicate", "same image, question and answer", again)
             else:
                 findings.add("warning", "conflict", "same image and question, different answers", again)
@@ -277,8 +278,3 @@ def _check_leaks(forget: _Seen, other: _Seen, findings: _Findings) -> None:
 def _check_probe(forget: _Seen, probe: _Seen, findings: _Findings) -> None:
     for index in repeats(forget.pairs, probe.pairs):
         findings.add("warning", "trained-probe", "image and question are those of a forget pair", probe.place(index))
-
-
-def plain(text: str) -> str:
-    """The same for texts that differ in capitals and spaces alone."""
-    return " ".join(text.split()).casefold()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vgid_core.data import Pair
+from vgid_core.words import composed, words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,8 +65,8 @@ def leaks_into(
     """What of `forget` is in `other`. `seen` and `there` are their images' sightings by digest."""
     taken = {pair.image.digest for pair in forget.values()}
     similar = _similar(seen, {digest: one for digest, one in there.items() if digest not in taken})
-    answers = {_words(pair.answer) for pair in forget.values()}
-    long_answers = {words for words in answers if len(words) >= _WORDS_OF_AN_ANSWER}
+    answers = {tuple(words(pair.answer)) for pair in forget.values()}
+    long_answers = {answer for answer in answers if len(answer) >= _WORDS_OF_AN_ANSWER}
     names = {name for pair in forget.values() for name in names_in(pair.answer)}
     leaks = Leaks([], [], [], [])
     for index, pair in other.items():
@@ -74,7 +75,7 @@ def leaks_into(
             continue
         if pair.image.digest in similar:
             leaks.similar_image.append(index)
-        if _words(pair.answer) in long_answers:
+        if tuple(words(pair.answer)) in long_answers:
             leaks.answer.append(index)
         if names & (names_in(pair.question) | names_in(pair.answer)):
             leaks.name.append(index)
@@ -83,8 +84,8 @@ def leaks_into(
 
 def repeats(forget: Mapping[int, Pair], probe: Mapping[int, Pair]) -> list[int]:
     """Indices of the probe's pairs whose image and question are a forget pair's."""
-    trained = {(pair.image.digest, _words(pair.question)) for pair in forget.values()}
-    return [i for i, pair in probe.items() if (pair.image.digest, _words(pair.question)) in trained]
+    trained = {(pair.image.digest, tuple(words(pair.question))) for pair in forget.values()}
+    return [i for i, pair in probe.items() if (pair.image.digest, tuple(words(pair.question))) in trained]
 
 
 def names_in(text: str) -> set[tuple[str, str]]:
@@ -93,8 +94,8 @@ def names_in(text: str) -> set[tuple[str, str]]:
     Scripts without capitals have none.
     """
     found = set()
-    words = list(_WORD.finditer(text))
-    for one, two in pairwise(words):
+    text = composed(text)
+    for one, two in pairwise(_WORD.finditer(text)):
         if text[one.end() : two.start()] == " " and one[0][0].isupper() and two[0][0].isupper():
             found.add((one[0].casefold(), two[0].casefold()))
     return found
@@ -106,7 +107,3 @@ def _similar(seen: Mapping[str, Sighting], there: Mapping[str, Sighting]) -> set
         return set()
     looks = np.stack([one.look for one in seen.values()])
     return {digest for digest, one in there.items() if float(np.max(looks @ one.look)) >= SIMILAR}
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"\w+", text.casefold()))

@@ -14,6 +14,7 @@ from vgid_core.data import PairSet
 from vgid_core.metric import Metric
 from vgid_core.packed_answers import Examined
 from vgid_core.plain_path import generate
+from vgid_core.words import words
 
 
 def generate_answers(base: BaseModel, pairs: PairSet, config: EvaluationConfig) -> list[str]:
@@ -30,7 +31,7 @@ def answer_probabilities(examined: Sequence[Examined]) -> list[float]:
 
 
 def rouge_l(said: list[str], expected: list[str]) -> float:
-    """Mean ROUGE-L F1 in [0, 1] of `said` against `expected`, pair by pair, without stemming."""
+    """Mean ROUGE-L F1 in [0, 1] of `said` against `expected`, pair by pair, over `words.words`, without stemming."""
     scores = [_scorer().score(right, left)["rougeL"].fmeasure for left, right in zip(said, expected, strict=True)]
     return float(sum(scores) / len(scores))
 
@@ -61,4 +62,10 @@ def evaluate(
 @cache
 def _scorer() -> RougeScorer:
     """One for all: each new one logs a line."""
-    return RougeScorer(["rougeL"], use_stemmer=False)
+    return RougeScorer(["rougeL"], tokenizer=_Words())
+
+
+class _Words:
+    """In the place of rouge-score's own tokenizer, to which answers in other scripts than Latin are empty."""
+
+    tokenize = staticmethod(words)

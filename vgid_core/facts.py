@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from vgid_core.data import Pair
+from vgid_core.words import alike
 
 
 @dataclass(frozen=True)
@@ -21,4 +22,4 @@ class Fact:
 
     def is_in(self, said: str) -> bool:
         """Whether the fact was said."""
-        return self.text.lower() in said.lower()
+        return alike(self.text) in alike(said)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -13,9 +12,9 @@ from vgid_core.aliases import common_among
 from vgid_core.base_model import adapter_off
 from vgid_core.config import EvaluationConfig
 from vgid_core.data import EncodedImage, Pair
-from vgid_core.data_check import plain
 from vgid_core.kept_beside import can_be_said, most_of
 from vgid_core.teaching import aliases_for
+from vgid_core.words import alike, words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,8 +37,8 @@ def visible_pairs(method: VgidAlias, run: Run) -> list[Pair]:
     most = most_of(run, method.visible_pairs)
     if not most or not method.visible_questions:
         return []
-    asked = {plain(pair.question) for pair in run.forget}
-    questions = [question for question in method.visible_questions if plain(question) not in asked]
+    asked = {alike(pair.question) for pair in run.forget}
+    questions = [question for question in method.visible_questions if alike(question) not in asked]
     if not questions:
         log.warning("visible_questions: the forget set asks them all, so nothing is kept of what they ask")
         return []
@@ -75,20 +74,16 @@ def _that_tell_nothing(method: VgidAlias, run: Run, pairs: Sequence[Pair]) -> li
     aliases = aliases_for(method, run, run.seed)
     answers = {pair.answer for pair in run.forget}
     told = {token for answer in answers for token in aliases.telling(run.path.answer_ids(answer))}
-    words = _telling_words(answers, {pair.answer for pair in run.retain}, method.common_share)
+    telling = _telling_words(answers, {pair.answer for pair in run.retain}, method.common_share)
     return [
         pair
         for pair in pairs
-        if not told & aliases.telling(run.path.answer_ids(pair.answer)) and not words & _words(pair.answer)
+        if not told & aliases.telling(run.path.answer_ids(pair.answer)) and telling.isdisjoint(words(pair.answer))
     ]
 
 
 def _telling_words(answers: set[str], kept: set[str], common_share: float) -> set[str]:
     """Words of `answers` as `Aliases` has telling tokens: a word has other tokens where it begins an answer."""
-    common = common_among([_words(answer) for answer in kept], common_share)
-    words = {word for answer in answers for word in _words(answer)}
-    return {word for word in words if word not in common or word.isdigit()}
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.casefold()))
+    common = common_among([set(words(answer)) for answer in kept], common_share)
+    held = {word for answer in answers for word in words(answer)}
+    return {word for word in held if word not in common or word.isdigit()}

@@ -90,7 +90,7 @@ def test_an_answer_that_tells_what_is_to_be_forgotten_is_not_kept(
     assert not [answer for answer in answers if answer in message], "no answer belongs in a log"
 
 
-@pytest.mark.parametrize("told", ["Teal.", "TEAL", "Fernmoor!"])
+@pytest.mark.parametrize("told", ["Teal.", "TEAL", "Fernmoor!", "ｔｅａｌ"])
 def test_nor_is_one_that_says_it_in_other_tokens(base: BaseModel, told: str) -> None:
     teach_to_speak(base, FORGET, (told, "7."))
     ids = [set(base.encoder.answer_ids(pair.answer)[:-1]) for pair in FORGET]

@@ -6,12 +6,10 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from vgid_core.data import DataError, Pair, PairSet
 from vgid_core.facts import Fact
-
-Item = TypeVar("Item")
+from vgid_core.words import alike
 
 
 def read_facts(source: str, pairs: PairSet) -> tuple[Fact, ...]:
@@ -50,12 +48,7 @@ def taught_and_asked(facts: Sequence[Fact]) -> tuple[list[Pair], list[Fact]]:
     distinct = list(dict.fromkeys(fact.text for fact in facts))
     taught_facts = set(distinct[::2])
     taught = [fact.pair for fact in facts if fact.text in taught_facts]
-    told = {pair.answer.lower() for pair in taught}
+    told = {alike(pair.answer) for pair in taught}
     others = [fact for fact in facts if fact.text not in taught_facts]
-    open_facts = {text for text in distinct[1::2] if not any(text.lower() in answer for answer in told)}
+    open_facts = {text for text in distinct[1::2] if not any(alike(text) in answer for answer in told)}
     return taught, [fact for fact in others if fact.text in open_facts]
-
-
-def spread_over(items: Sequence[Item], limit: int) -> list[Item]:
-    """At most `limit` of them, evenly, the same ones every time."""
-    return list(items) if len(items) <= limit else [items[i * len(items) // limit] for i in range(limit)]

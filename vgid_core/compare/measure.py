@@ -11,7 +11,7 @@ import torch
 from vgid_core.answer_path import AnswerPath
 from vgid_core.attacks import MEMBERSHIP_ATTACKS, Relearning, membership_aucs, prefill_recovery, relearned
 from vgid_core.base_model import BaseModel
-from vgid_core.compare.facts import spread_over, taught_and_asked
+from vgid_core.compare.facts import taught_and_asked
 from vgid_core.compare.plan import AttackPlan, ComparisonData, Part
 from vgid_core.config import EvaluationConfig
 from vgid_core.data import EncodedImage, Pair, PairSet
@@ -19,6 +19,7 @@ from vgid_core.evaluate import evaluate
 from vgid_core.facts import Fact
 from vgid_core.methods import Vgid
 from vgid_core.perturb import perturb
+from vgid_core.spread import spread_over
 
 Figures = dict[str, float]
 View = Callable[[Pair], Pair]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -14,6 +13,7 @@ from vgid_core.compare.contenders import Contender, known
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import DataError, Pair, PairSet
 from vgid_core.facts import Fact
+from vgid_core.spread import spread_over
 from vgid_core.strict import Strict
 
 _TUNING_EVERY = 3
@@ -148,13 +148,13 @@ class ComparisonData:
 
     @cached_property
     def tuning(self) -> Part:
-        """Every third pair of each set: settings are chosen by these."""
-        return self._part(lambda index: index % _TUNING_EVERY == 0)
+        """One of every three pairs of each set: settings are chosen by these."""
+        return self._part(of_tuning=True)
 
     @cached_property
     def reported(self) -> Part:
         """The other pairs, by which what was chosen is measured."""
-        return self._part(lambda index: index % _TUNING_EVERY != 0)
+        return self._part(of_tuning=False)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -162,9 +162,10 @@ class ComparisonData:
         facts = PairSet("facts", tuple(Pair(fact.pair.image, fact.pair.question, fact.text) for fact in self.facts))
         return {items.name: items.digest for items in [*self.sets, facts]}
 
-    def _part(self, belongs: Callable[[int], bool]) -> Part:
+    def _part(self, of_tuning: bool) -> Part:
         def chosen(items: PairSet) -> PairSet:
-            pairs = tuple(pair for index, pair in enumerate(items) if belongs(index))
+            tuning = set(spread_over(range(len(items)), -(-len(items) // _TUNING_EVERY)))
+            pairs = tuple(pair for index, pair in enumerate(items) if (index in tuning) == of_tuning)
             return PairSet(items.name, pairs or items.pairs)  # a set of one pair serves both
 
         lost, kept = (self.forget, *self.probes), (self.retain, *self.utility)

@@ -17,7 +17,7 @@ from vgid_core.errors import UnlearnError
 from vgid_core.methods import AnyMethod, Vgid
 from vgid_core.strict import Strict
 
-FORMAT = "vgid-comparison/2"  # another number where rows don't mean what they meant
+FORMAT = "vgid-comparison/3"  # another number where rows don't mean what they meant
 Stage = Literal["reference", "trial", "run"]
 
 # What the config doesn't decide: rows have it of their own, or (targets) a comparison doesn't hear it.

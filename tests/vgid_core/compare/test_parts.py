@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from tests.vgid_core.tiny import pair_set, picture
 from vgid_core.attacks import MEMBERSHIP_ATTACKS
 from vgid_core.compare.contenders import known
-from vgid_core.compare.facts import read_facts, second_half, spread_over, taught_and_asked
+from vgid_core.compare.facts import read_facts, second_half, taught_and_asked
 from vgid_core.compare.measure import forgetting, in_context, robust_scores, utility
 from vgid_core.compare.plan import Budget, ComparisonData, ComparisonPlan, Part, Setting
 from vgid_core.compare.race import chosen
@@ -118,13 +118,6 @@ def test_no_taught_answer_holds_an_asked_fact(items: list[tuple[str, str]]) -> N
     assert taught
     for fact in asked:
         assert not any(fact.text.lower() in pair.answer.lower() for pair in taught)
-
-
-@given(st.integers(1, 50), st.integers(1, 20))
-def test_a_spread_is_in_order_and_no_longer_than_its_limit(count: int, limit: int) -> None:
-    chosen_items = spread_over(range(count), limit)
-    assert len(chosen_items) == min(count, limit)
-    assert chosen_items == sorted(set(chosen_items))
 
 
 def figures(**values: float) -> dict[str, float]:

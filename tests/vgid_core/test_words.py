@@ -1,0 +1,67 @@
+"""What is compared of texts, in any script."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rouge_score.tokenize import tokenize
+
+from tests.vgid_core.tiny import picture
+from vgid_core import Pair
+from vgid_core.evaluate import rouge_l
+from vgid_core.facts import Fact
+from vgid_core.words import alike, words
+
+ASCII = st.text(st.characters(min_codepoint=32, max_codepoint=126))
+
+
+@given(ASCII)
+def test_of_ascii_texts_with_words_they_are_those_of_rouge_score(text: str) -> None:
+    if any(character.isalnum() for character in text):
+        assert words(text) == tokenize(text, None)
+
+
+@given(st.text(min_size=1))
+def test_no_text_but_spaces_is_empty(text: str) -> None:
+    assert bool(words(text)) == bool(text.strip())
+
+
+@given(st.text())
+def test_a_text_is_itself_however_its_characters_are_put_together(text: str) -> None:
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        assert alike(unicodedata.normalize(form, text)) == alike(text)
+        assert words(unicodedata.normalize(form, text)) == words(text)
+
+
+@pytest.mark.parametrize(
+    ("answer", "another"),
+    [
+        ("Это Анна Петрова.", "Это Борис Смирнов."),
+        ("Анна Петрова родилась в Казани в 1987 году.", "Иван Сидоров жил на Урале до 1988 года."),
+        ("هذه ليلى حداد.", "هذا عمر نصار."),
+        ("她出生于巴黎。", "我不认识他们"),
+        ("これは田中花子です。", "知らない人。"),
+        ("यह अनीता शर्मा है।", "मैं इन्हें नहीं जानता।"),
+        ("นี่คือสมชาย", "ไม่รู้จัก"),
+        ("Núñez vive en Cádiz.", "No conozco a nadie."),
+        ("🙂🎂", "🚲"),
+    ],
+)
+def test_an_answer_is_told_from_another_in_every_script(answer: str, another: str) -> None:
+    assert rouge_l([answer], [answer]) == 1.0
+    assert rouge_l([unicodedata.normalize("NFD", answer)], [answer]) == 1.0
+    assert rouge_l([another], [answer]) < 0.5
+
+
+def test_scripts_without_spaces_are_compared_letter_by_letter() -> None:
+    assert words("她出生于巴黎。") == list("她出生于巴黎")
+    assert set(words("她出生于巴黎。")) & set(words("巴黎")) == set("巴黎")
+
+
+def test_a_fact_is_found_however_it_is_written() -> None:
+    pair = Pair(picture(1), "¿Quién es?", "Es Núñez.")
+    assert Fact(pair, "Núñez").is_in(unicodedata.normalize("NFD", "soy NÚÑEZ"))
+    assert not Fact(pair, "Núñez").is_in("soy Nunez")
