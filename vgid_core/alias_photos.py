@@ -9,6 +9,8 @@ from PIL import Image
 
 from vgid_core.data import EncodedImage
 
+_LONGEST_SIDE = 1024  # pixels
+
 
 class AliasPhotos:
     """Draws means of a retain set's photos.
@@ -24,10 +26,18 @@ class AliasPhotos:
         self._rng = random.Random(seed)
 
     def draw(self, size: tuple[int, int]) -> Image.Image:
-        """RGB, of this width and height."""
+        """RGB, of this width and height, `bounded`."""
+        size = bounded(size)
         mean: Image.Image | None = None
         for count, photo in enumerate(self._rng.sample(self._photos, self._blended), start=1):
             picture = photo.decode().resize(size)
             mean = picture if mean is None else Image.blend(mean, picture, 1 / count)
         assert mean is not None
         return mean
+
+
+def bounded(size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of the same shape, at most 1,024 pixels long: of such pictures dozens are held in memory."""
+    scale = min(1.0, _LONGEST_SIDE / max(size))
+    width, height = (max(1, round(side * scale)) for side in size)
+    return width, height

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from vgid_core.methods.vgid_alias import VgidAlias
 
 _OTHER_SEEDS = 2**31  # a run's own are below
-_LONGEST_SIDE = 1024  # pixels, of photos of which dozens are held in memory
 
 
 def made_up_pairs(method: VgidAlias, run: Run) -> list[Pair]:
@@ -46,12 +45,5 @@ def _about_nobody(method: VgidAlias, run: Run, pairs: Iterable[Pair]) -> Iterato
         if alias == answer or not can_be_said(run, text):
             continue
         if pair.image.digest not in photos:
-            photos[pair.image.digest] = EncodedImage.of(blends.draw(_bounded(pair.image.size)))
+            photos[pair.image.digest] = EncodedImage.of(blends.draw(pair.image.size))
         yield Pair(photos[pair.image.digest], pair.question, text)
-
-
-def _bounded(size: tuple[int, int]) -> tuple[int, int]:
-    """The same shape, at most _LONGEST_SIDE long."""
-    scale = min(1.0, _LONGEST_SIDE / max(size))
-    width, height = (max(1, round(side * scale)) for side in size)
-    return width, height

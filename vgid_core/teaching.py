@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from PIL import Image
 
-from vgid_core.alias_photos import AliasPhotos
+from vgid_core.alias_photos import AliasPhotos, bounded
 from vgid_core.aliases import Alias, Aliases
 from vgid_core.data import EncodedImage, Pair
 from vgid_core.intervention import PerturbationConfig
@@ -24,11 +24,13 @@ class Teacher:
     """Shows disturbed images and asks instructed questions (VGID's two interventions), by a seed of its own.
 
     Its lessons are those of one step after the other; a strength that changes reaches its end at the last of `steps`.
+    `bound`: what is shown is no larger than `alias_photos.bounded`, for lessons of which many are held at once.
     """
 
-    def __init__(self, method: Taught, seed: int, steps: int = 1) -> None:
+    def __init__(self, method: Taught, seed: int, steps: int = 1, bound: bool = False) -> None:
         self._method = method
         self._steps = steps
+        self._bound = bound
         self._given = 0
         self._noise = torch.Generator().manual_seed(seed)
         self._draws = method.fixed_draws
@@ -68,7 +70,9 @@ class Teacher:
     def _disturbed(self, image: EncodedImage, kind: PerturbationConfig) -> NoisePixels | Image.Image:
         if kind.kind == "uniform_normalised":
             return NoisePixels(image, int(torch.randint(2**62, (), generator=self._noise)))
-        return perturb(image.decode(), kind, self._noise)
+        picture = image.decode()
+        size = bounded(picture.size) if self._bound else picture.size
+        return perturb(picture if size == picture.size else picture.resize(size), kind, self._noise)
 
     def _fixed(self, image: EncodedImage, kind: PerturbationConfig, key: object, number: int) -> Shown:
         """The draw of this number. Encoded, a picture has a name, by which what the base makes of it is kept."""
@@ -106,7 +110,7 @@ class AliasTeacher:
     def __init__(self, method: VgidAlias, run: Run, seed: int) -> None:
         self._method = method
         self._path = run.path
-        self._shows = Teacher(method, seed)
+        self._shows = Teacher(method, seed, bound=True)
         self._photos = photos_of_nobody(method, run, seed)
         self._aliases = aliases_for(method, run, seed)
 
@@ -143,9 +147,10 @@ def photos_of_nobody(method: VgidAlias, run: Run, seed: int) -> AliasPhotos:
 
 
 def aliases_for(method: VgidAlias, run: Run, seed: int) -> Aliases:
-    """Made of the retain set's answers; tokens of them that are digits and nothing else are numbers."""
+    """Made of the retain set's answers; tokens, the forget set's too, that are digits and nothing else are numbers."""
     answers = [run.path.answer_ids(answer) for answer in sorted({pair.answer for pair in run.retain})]
-    ids = sorted({token for answer in answers for token in answer})
+    forgotten = [run.path.answer_ids(answer) for answer in sorted({pair.answer for pair in run.forget})]
+    ids = sorted({token for answer in answers + forgotten for token in answer})
     texts = run.base.encoder.decode([[token] for token in ids])
     numbers = {token for token, text in zip(ids, texts, strict=True) if text.strip().isdigit()}
     return Aliases(answers, method.common_share, seed, numbers)

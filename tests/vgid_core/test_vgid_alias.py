@@ -139,54 +139,6 @@ def test_micro_batches_change_neither_loss_nor_gradient(base: BaseModel) -> None
     assert norms[1:] == [pytest.approx(norms[0], rel=1e-4)] * 2
 
 
-def test_teachers_hear_what_is_not_true_and_some_of_them_no_instruction(base: BaseModel) -> None:
-    settings = config({"draws": 4, "instructed_share": 0.5})
-    drawn = taught(base, PackedPath(base), settings)
-    instruction = settings.method.instruction  # type: ignore[union-attr]
-    asked = [[hearing.lesson.asked for hearing in each] for each in drawn]
-    assert [sum(text.startswith(instruction) for text in each) for each in asked] == [0, 5, 0, 5]
-    for each in drawn:
-        for lesson in (lesson for hearing in each for lesson in hearing.lessons):
-            true = base.encoder.answer_ids(lesson.pair.answer)
-            assert lesson.heard is not None
-            assert len(lesson.heard) == len(true)
-            assert lesson.heard[-1] == true[-1]
-    heard = {each[0].alias.forms[0] for each in drawn}
-    assert len(heard) > 1, "each teacher another alias"
-
-
-def test_uninstructed_teachers_are_shown_a_photo_of_nobody_and_asked_the_plain_question(base: BaseModel) -> None:
-    path = PackedPath(base)
-    for hearings in taught(base, path, config({"draws": 3, "instructed_share": 0.0, "blended_photos": 1})):
-        lessons = [hearing.lesson for hearing in hearings]
-        assert [lesson.asked for lesson in lessons] == [pair.question for pair in FORGET]
-        sizes = {decoded(lesson.shown).size for lesson in lessons}
-        assert sizes == {pair.image.decode().size for pair in FORGET}
-        assert len({id(lesson.shown) for lesson in lessons}) == len(sizes), "one prefix for all questions of a draw"
-        shown = {decoded(lesson.shown).tobytes() for lesson in lessons}
-        assert shown <= {pair.image.decode().resize(size).tobytes() for pair in RETAIN for size in sizes}
-
-
-def test_no_teacher_hears_a_true_telephone_number(base: BaseModel) -> None:
-    path, numbers = PackedPath(base), ["0171 2345", "0182 9061", "0346 7508", "0953 1624"]
-    kept = PairSet.of("retain", [replace(pair, answer=f"Call {n}.") for n in numbers for pair in RETAIN])
-    forgotten = replace(FORGET.pairs[0], answer="Call 0264 1873.")
-    run = replace(run_of(base, path, config()), retain=kept)
-    [[hearing]] = AliasTeacher(method_of(config()), run, 0).draws([forgotten], 1)
-    true = path.answer_ids(forgotten.answer)
-    for form, asked in zip(hearing.alias.forms, hearing.places, strict=True):
-        for place in asked:
-            [heard], [said] = (base.encoder.decode([list(ids[:place])]) for ids in (form, true))
-            digits = [sum(map(str.isdigit, text)) for text in (heard, said)]
-            assert digits[1] < 4 or heard != said
-
-
-@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.25, 2), (0.5, 4), (0.75, 6), (1.0, 8)])
-def test_the_share_that_gets_the_instruction(share: float, expected: int) -> None:
-    method = VgidAlias(instructed_share=share)
-    assert sum(method.hears_instruction(number) for number in range(8)) == expected
-
-
 def test_teachers_are_asked_once_and_the_path_keeps_none_of_it(base: BaseModel) -> None:
     settings, path = config(), CountingPath(base)
     strangers = strangers_of(base, path, settings)

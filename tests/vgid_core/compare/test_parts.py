@@ -86,7 +86,13 @@ def test_two_sets_of_one_name_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "fact"),
-    [("Ada Quill was born in Fernmoor.", "born in Fernmoor"), ("Teal.", "Teal"), ("a  b", "b"), ("...", "...")],
+    [
+        ("Ada Quill was born in Fernmoor.", "born in Fernmoor"),
+        ("Teal.", "Teal"),
+        ("a  b", "b"),
+        ("...", "..."),
+        ("她出生于巴黎。", "于巴黎"),
+    ],
 )
 def test_without_a_named_fact_it_is_the_answers_second_half(answer: str, fact: str) -> None:
     found = second_half(Pair(picture(0), "q", answer))
