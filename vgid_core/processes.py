@@ -83,7 +83,9 @@ def shard(layers: Sequence[nn.Module], device: torch.device) -> None:
     """
     mesh = init_device_mesh(device.type, (count(),))
     for layer in layers:
-        fully_shard(layer, mesh=mesh)
+        # Said outright: each layer is a root of its own, and of these FSDP would keep what it has gathered for the way
+        # forward, until the next way back.
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True)
 
 
 def _part() -> None:
