@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from safetensors.torch import save_file
@@ -11,13 +13,15 @@ from safetensors.torch import save_file
 from tests.vgid_core.speaking import VISIBLE
 from tests.vgid_core.test_unlearn import spec
 from tests.vgid_core.tiny import pair_set
-from vgid_core import UnlearnConfig, processes, unlearn
+from vgid_core import Pair, UnlearnConfig, processes, unlearn
 from vgid_core.base_model import BaseModel, attach_adapter, load_base
 from vgid_core.checkpoints import Checkpoints
 from vgid_core.config import EvaluationConfig, LoraSettings
 from vgid_core.distil import StepLoss, distil
+from vgid_core.errors import ModelNotSupported
 from vgid_core.lessons import Lesson
 from vgid_core.packed_path import PackedPath
+from vgid_core.paths import choose_path
 from vgid_core.plain_path import PlainPath
 
 # Five lessons for two processes, of which one has three in two micro-batches and the other two.
@@ -84,6 +88,38 @@ def run_with_interruption(model: Path, out: Path) -> None:
         save_file(adapter(None, checkpoints), out / f"resumed {processes.rank()}.safetensors")
 
 
+def chosen(model: Path) -> dict[str, str]:
+    """Which path this process takes where the second one alone finds something wrong with packed rows."""
+    second = processes.rank() == 1
+    measured, begun = PackedPath.deviation, PackedPath.__init__
+
+    def deviation(path: PackedPath, pairs: Sequence[Pair]) -> float:
+        return measured(path, pairs) + (1.0 if second else 0.0)
+
+    def without_memory(path: PackedPath, pairs: Sequence[Pair]) -> float:
+        if second:
+            raise torch.OutOfMemoryError
+        return measured(path, pairs)
+
+    def impossible(path: PackedPath, *given: object) -> None:
+        if second:
+            raise ModelNotSupported("not in this process")
+        begun(path, *given)  # type: ignore[arg-type]
+
+    cases: dict[str, tuple[bool, str, Callable[..., object]]] = {
+        "deviates, in shares": (True, "deviation", deviation),
+        "no memory": (False, "deviation", without_memory),
+        "impossible, in shares": (True, "__init__", impossible),
+        "nothing wrong, in shares": (True, "deviation", measured),
+    }
+    names = {}
+    for case, (shares, method, replacement) in cases.items():
+        base = load_base(str(model), UnlearnConfig.model_validate(BASIC | {"shard_base": shares}))
+        with patch.object(PackedPath, method, replacement):
+            names[case] = choose_path(base, FORGET.pairs[:3], LoraSettings()).name
+    return names
+
+
 def held(model: Path) -> dict[str, float]:
     """Which share of the decoder layers' weights this process holds: from the start, and after passes of each kind."""
     whole, shared = (
@@ -116,4 +152,5 @@ if __name__ == "__main__":
     for name, values in LOOKING_RUNS.items():
         run(speaking, out, name, values)
     run_with_interruption(model, out)
+    (out / f"chosen {processes.rank()}").write_text(repr(chosen(model)))
     (out / f"held {processes.rank()}").write_text(repr(held(model)))
