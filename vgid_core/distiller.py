@@ -54,18 +54,7 @@ class Distiller:
 
     def accumulate(self, update: Update) -> BatchLoss:
         """Adds the gradient of an update's loss, a micro-batch at a time: their number changes memory alone."""
-        losses = [[0.0] * len(term.parts) for term in update]
-        for term, sums in zip(update, losses, strict=True):
-            tokens = sum(len(self._path.answer_ids(lesson.pair.answer)) for lesson in term.lessons)
-            counts = [tokens if part.per == "token" else len(term.lessons) for part in term.parts]
-            for lessons, counted in self._micro_batches(term.lessons):
-                values = term.values(lessons)
-                means = [counted * value.sum() / count for value, count in zip(values, counts, strict=True)]
-                total = sum(part.weight * mean for part, mean in zip(term.parts, means, strict=True))
-                total.backward()  # type: ignore[union-attr]
-                for index, mean in enumerate(means):
-                    sums[index] += float(mean.detach())
-        return self._of_all_processes(losses)
+        return self._of_all_processes(self._of_own_lessons(update))
 
     def update(self, update: Update) -> BatchLoss:
         """One optimiser step. Raises TrainingDiverged before any weight is spoilt.
@@ -107,16 +96,34 @@ class Distiller:
             self._optimizer.zero_grad()
             largest = max((len(processes.share(term.lessons)[0]) for term in update), default=0)
             try:
-                return self.accumulate(update)
+                losses = self._of_own_lessons(update)
             except torch.OutOfMemoryError:
                 # Processes that pass through a shared base in step can't begin anew one by one.
                 if min(self.micro_batch_size, largest) <= 1 or self._in_step:
                     raise
+            else:
+                # Not to be tried again: a process that added up twice would be out of step with the others.
+                return self._of_all_processes(losses)
             # Outside of the handler: its frames hold the tensors that filled the memory.
             self.micro_batch_size = min(self.micro_batch_size, largest) // 2
             log.warning("out of memory: going on with micro-batches of %d", self.micro_batch_size)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+    def _of_own_lessons(self, update: Update) -> list[list[float]]:
+        """Adds what this process's share of the lessons gives of the gradient; returns what it gives of the losses."""
+        losses = [[0.0] * len(term.parts) for term in update]
+        for term, sums in zip(update, losses, strict=True):
+            tokens = sum(len(self._path.answer_ids(lesson.pair.answer)) for lesson in term.lessons)
+            counts = [tokens if part.per == "token" else len(term.lessons) for part in term.parts]
+            for lessons, counted in self._micro_batches(term.lessons):
+                values = term.values(lessons)
+                means = [counted * value.sum() / count for value, count in zip(values, counts, strict=True)]
+                total = sum(part.weight * mean for part, mean in zip(term.parts, means, strict=True))
+                total.backward()  # type: ignore[union-attr]
+                for index, mean in enumerate(means):
+                    sums[index] += float(mean.detach())
+        return losses
 
     def _micro_batches(self, lessons: Sequence[Lesson]) -> Iterator[tuple[Sequence[Lesson], float]]:
         """This process's lessons, a few at a time, each with how much it counts.

@@ -36,10 +36,13 @@ class Examined:
 
 
 @torch.no_grad()
-def examine(model: PackedModel, exchanges: Sequence[Exchange], most_tokens: int) -> list[Examined]:
+def examine(
+    model: PackedModel, exchanges: Sequence[Exchange], most_tokens: int, in_step: bool = False
+) -> list[Examined]:
     """Greedy answers of at most `most_tokens` tokens, and the likelihood of the expected ones, in the given order.
 
-    What doesn't fit the accelerator's memory at once is done in halves. Raises OutOfMemoryError when one is too much.
+    What doesn't fit the accelerator's memory at once is done in halves. Raises OutOfMemoryError when one is too much,
+    or when processes must make the same passes (`in_step`): none of them can begin anew alone.
     """
     found: dict[int, Examined] = {}
     waiting = list(_parts(model, exchanges))
@@ -48,7 +51,7 @@ def examine(model: PackedModel, exchanges: Sequence[Exchange], most_tokens: int)
         try:
             results = _examine_part(model, [exchanges[index] for index in part], most_tokens)
         except torch.OutOfMemoryError:
-            if len(part) == 1:
+            if len(part) == 1 or in_step:
                 raise
             waiting += [part[: len(part) // 2], part[len(part) // 2 :]]
         else:

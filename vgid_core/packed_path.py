@@ -97,7 +97,7 @@ class PackedPath:
 
     def examine(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[Examined]:
         """As `AnswerPath.examine`."""
-        return examine(self._model, _exchanges(pairs), config.max_new_tokens)
+        return examine(self._model, _exchanges(pairs), config.max_new_tokens, in_step=self._base.sharded)
 
     def deviation(self, pairs: Sequence[Pair]) -> float:
         """How far the packed base's logits are from the model's own, at the answer token where it is farthest.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 import torch
 
+from vgid_core import processes
 from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel
 from vgid_core.config import LoraSettings
@@ -17,6 +20,8 @@ from vgid_core.packed_path import PackedPath
 from vgid_core.plain_path import PlainPath
 
 log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
 
 # Of packed logits from the model's own, as `PackedPath.deviation` takes it: what rounding explains. In bfloat16 that is
 # 0.06 after 32 layers, where wrong masks or positions give more than 1 (tests/vgid_core/test_paths.py).
@@ -39,22 +44,27 @@ def choose_path(
     dropout, of which each question draws its own, also for the prefix it would share. `tolerance` is
     what rounding explains of a deviation (`PackedPath.deviation`), by default that of the base's own precision.
     `row_by_row` is a method's that needs whole rows: padding and all.
+
+    Processes that share a run all make this call, and what one of them finds wrong is wrong for all: they take the same
+    path. Only where a pass through a base that they share fails is the error raised, memory that runs out among others:
+    the rest may wait for this process in the midst of a layer, where nothing can be told them.
     """
     if lora.scope != "language" or lora.dropout > 0 or row_by_row:
         log.info("going row by row, as these settings need: a loss on whole rows, an adapted vision side or dropout")
         return PlainPath(base)
     for attempt in [compiler, None] if compiler else [None]:
         what = "compiled packed rows" if attempt else "packed rows"
-        try:
-            path = PackedPath(base, attempt)
-            deviation = path.deviation(pairs)
-            _try_backward(base, path, pairs)
-        except Exception as error:
-            log.warning("%s aren't possible with this model here: %s", what, type(error).__name__)
+        path = _if_possible_to_all(what, partial(PackedPath, base, attempt))
+        if path is None:
             continue
-        if deviation <= (_TOLERANCE[base.dtype] if tolerance is None else tolerance):
+        deviation = _if_possible_to_all(what, partial(_deviation, base, path, pairs), in_step=base.sharded)
+        if deviation is None:
+            continue
+        deviations = processes.of_all(deviation)
+        allowed = _TOLERANCE[base.dtype] if tolerance is None else tolerance
+        if all(each <= allowed for each in deviations):
             return path
-        log.warning("%s deviate by %.1e with this model", what, deviation)
+        log.warning("%s deviate by %.1e with this model", what, max(deviations))
     log.warning("going row by row")
     return PlainPath(base)
 
@@ -66,6 +76,29 @@ def telling_pairs(sets: Sequence[PairSet]) -> list[Pair]:
     longest = max(pairs, key=lambda pair: len(pair.question) + len(pair.answer))
     chosen = [*sets[0].pairs[:2], longest, *list(by_size.values())[:_SIZES_CHECKED]]
     return list(dict.fromkeys(chosen))
+
+
+def _if_possible_to_all(what: str, compute: Callable[[], Found], in_step: bool = False) -> Found | None:
+    """What comes of it; None where it fails in any process that shares the run. In step, an error is raised."""
+    found = None
+    try:
+        found = compute()
+    except Exception as error:
+        log.warning("%s aren't possible with this model here: %s", what, type(error).__name__)
+        if in_step:
+            raise
+    # Outside of the handler, whose frames hold tensors.
+    succeeded = processes.of_all(found is not None)
+    if found is not None and not all(succeeded):
+        log.warning("%s aren't possible in another process", what)
+    return found if all(succeeded) else None
+
+
+def _deviation(base: BaseModel, path: PackedPath, pairs: Sequence[Pair]) -> float:
+    """The path's, after which a pass back has been possible, too."""
+    deviation = path.deviation(pairs)
+    _try_backward(base, path, pairs)
+    return deviation
 
 
 def _try_backward(base: BaseModel, path: AnswerPath, pairs: Sequence[Pair]) -> None:

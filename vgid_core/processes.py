@@ -75,6 +75,15 @@ def from_first(value: Value) -> Value:
     return holder[0]
 
 
+def of_all(value: Value) -> list[Value]:
+    """What each process has as `value`, by rank. All of them wait for each other here."""
+    if count() == 1:
+        return [value]
+    values = [value] * count()
+    distributed.all_gather_object(values, value)
+    return values
+
+
 def shard(layers: Sequence[nn.Module], device: torch.device) -> None:
     """Leaves of each layer's weights a share to each process (FSDP, arXiv 2304.11277); a pass gathers them in turn.
 
@@ -83,7 +92,9 @@ def shard(layers: Sequence[nn.Module], device: torch.device) -> None:
     """
     mesh = init_device_mesh(device.type, (count(),))
     for layer in layers:
-        fully_shard(layer, mesh=mesh)
+        # Said outright: each layer is a root of its own, and of these FSDP would keep what it has gathered for the way
+        # forward, until the next way back.
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True)
 
 
 def _part() -> None:

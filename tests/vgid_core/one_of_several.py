@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from safetensors.torch import save_file
@@ -11,10 +13,16 @@ from safetensors.torch import save_file
 from tests.vgid_core.speaking import VISIBLE
 from tests.vgid_core.test_unlearn import spec
 from tests.vgid_core.tiny import pair_set
-from vgid_core import UnlearnConfig, processes, unlearn
-from vgid_core.base_model import load_base
+from vgid_core import Pair, UnlearnConfig, processes, unlearn
+from vgid_core.base_model import BaseModel, attach_adapter, load_base
 from vgid_core.checkpoints import Checkpoints
+from vgid_core.config import EvaluationConfig, LoraSettings
 from vgid_core.distil import StepLoss, distil
+from vgid_core.errors import ModelNotSupported
+from vgid_core.lessons import Lesson
+from vgid_core.packed_path import PackedPath
+from vgid_core.paths import choose_path
+from vgid_core.plain_path import PlainPath
 
 # Five lessons for two processes, of which one has three in two micro-batches and the other two.
 TRAINING = {"steps": 3, "forget_batch_size": 5, "retain_batch_size": 3, "micro_batch_size": 2, "learning_rate": 3e-3}
@@ -80,16 +88,60 @@ def run_with_interruption(model: Path, out: Path) -> None:
         save_file(adapter(None, checkpoints), out / f"resumed {processes.rank()}.safetensors")
 
 
-def held(model: Path) -> float:
-    """Which share of the decoder layers' weights this process holds."""
+def chosen(model: Path) -> dict[str, str]:
+    """Which path this process takes where the second one alone finds something wrong with packed rows."""
+    second = processes.rank() == 1
+    measured, begun = PackedPath.deviation, PackedPath.__init__
+
+    def deviation(path: PackedPath, pairs: Sequence[Pair]) -> float:
+        return measured(path, pairs) + (1.0 if second else 0.0)
+
+    def without_memory(path: PackedPath, pairs: Sequence[Pair]) -> float:
+        if second:
+            raise torch.OutOfMemoryError
+        return measured(path, pairs)
+
+    def impossible(path: PackedPath, *given: object) -> None:
+        if second:
+            raise ModelNotSupported("not in this process")
+        begun(path, *given)  # type: ignore[arg-type]
+
+    cases: dict[str, tuple[bool, str, Callable[..., object]]] = {
+        "deviates, in shares": (True, "deviation", deviation),
+        "no memory": (False, "deviation", without_memory),
+        "impossible, in shares": (True, "__init__", impossible),
+        "nothing wrong, in shares": (True, "deviation", measured),
+    }
+    names = {}
+    for case, (shares, method, replacement) in cases.items():
+        base = load_base(str(model), UnlearnConfig.model_validate(BASIC | {"shard_base": shares}))
+        with patch.object(PackedPath, method, replacement):
+            names[case] = choose_path(base, FORGET.pairs[:3], LoraSettings()).name
+    return names
+
+
+def held(model: Path) -> dict[str, float]:
+    """Which share of the decoder layers' weights this process holds: from the start, and after passes of each kind."""
     whole, shared = (
         load_base(str(model), UnlearnConfig.model_validate(BASIC | {"shard_base": shard})) for shard in (False, True)
     )
-    sizes = [
-        sum(getattr(p, "to_local", lambda p=p: p)().numel() for p in base.model.get_decoder().layers.parameters())
-        for base in (whole, shared)
-    ]
-    return sizes[1] / sizes[0]
+    all_of_them = frozen_numbers(whole)
+    shares = {"loaded": frozen_numbers(shared) / all_of_them}
+    attach_adapter(shared, LoraSettings())
+    for path in (PackedPath(shared), PlainPath(shared)):
+        path.examine(FORGET.pairs, EvaluationConfig(max_new_tokens=2))
+        shares[f"{path.name}, after an evaluation"] = frozen_numbers(shared) / all_of_them
+        loss = path.divergence([Lesson.retain(pair) for pair in FORGET])
+        shares[f"{path.name}, after the way forward"] = frozen_numbers(shared) / all_of_them
+        loss.sum().backward()  # type: ignore[no-untyped-call]
+        shares[f"{path.name}, after the way back"] = frozen_numbers(shared) / all_of_them
+    return shares
+
+
+def frozen_numbers(base: BaseModel) -> int:
+    """How many of the decoder layers' own numbers are in this process."""
+    frozen = (p for n, p in base.model.get_decoder().layers.named_parameters() if ".lora_" not in n)
+    return sum(getattr(p, "to_local", lambda p=p: p)().numel() for p in frozen)
 
 
 if __name__ == "__main__":
@@ -100,4 +152,5 @@ if __name__ == "__main__":
     for name, values in LOOKING_RUNS.items():
         run(speaking, out, name, values)
     run_with_interruption(model, out)
-    (out / f"held {processes.rank()}").write_text(str(held(model)))
+    (out / f"chosen {processes.rank()}").write_text(repr(chosen(model)))
+    (out / f"held {processes.rank()}").write_text(repr(held(model)))

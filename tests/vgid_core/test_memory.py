@@ -103,6 +103,22 @@ def test_memory_may_run_out_in_the_midst_of_an_update(tiny_folder: Path) -> None
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+def test_an_update_is_not_begun_anew_once_processes_have_added_up(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that added up twice would be out of step with the others."""
+    sums = []
+
+    def full(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("vgid_core.processes.add_up", sums.append)
+    monkeypatch.setattr("torch.nn.utils.get_total_norm", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        trained(base, PlainPath(base), config(micro_batch_size=4))
+    assert len(sums) == 1
+
+
 def test_a_pair_that_is_too_much_ends_the_run(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

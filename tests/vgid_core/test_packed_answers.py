@@ -1,6 +1,7 @@
 """Answers found by one packed pass with the expected answers as drafts are those of plain greedy generation."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,17 @@ def test_what_does_not_fit_the_memory_at_once_is_done_in_halves(
     monkeypatch.setattr(packed_answers, "_examine_part", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
     with pytest.raises(torch.OutOfMemoryError):
         PackedPath(base).examine(pairs, CONFIG)
+
+
+def test_a_process_that_shares_the_base_does_not_halve_alone(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = []
+
+    def full(model, exchanges, most_tokens):  # type: ignore[no-untyped-def]
+        parts.append(exchanges)
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(packed_answers, "_examine_part", full)
+    pairs = [Pair(photo(n), "Who is this?", "Ada Quill") for n in range(4)]
+    with pytest.raises(torch.OutOfMemoryError):
+        PackedPath(replace(base, sharded=True)).examine(pairs, CONFIG)
+    assert len(parts) == 1

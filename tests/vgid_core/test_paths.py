@@ -87,6 +87,23 @@ def test_the_accelerators_attention_gives_the_same(
     assert [answer.said for answer in ours] == [answer.said for answer in theirs]
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, TypeError])
+def test_a_process_that_fails_in_a_shared_base_does_not_go_on_alone(
+    tiny_folder: Path, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others wait in the midst of a layer; one that holds the whole base may take the other path."""
+    base = load_base(str(tiny_folder), CONFIG)
+    pairs = [Pair(photo(i), "Who?", "Ada") for i in range(2)]
+
+    def fail(path: PackedPath, pairs: object) -> float:
+        raise error
+
+    monkeypatch.setattr(PackedPath, "deviation", fail)
+    assert choose_path(base, pairs, LoraSettings()).name == "plain"
+    with pytest.raises(error):
+        choose_path(dataclasses.replace(base, sharded=True), pairs, LoraSettings())
+
+
 def test_attention_within_a_window_goes_row_by_row(tmp_path: Path) -> None:
     folder = save_tiny_qwen(tmp_path / "m")
     config = json.loads((folder / "config.json").read_text())

@@ -101,14 +101,25 @@ def test_processes_that_were_interrupted_go_on_to_the_same_adapter(by_two: Path)
     assert all(torch.equal(value, ranks[1][name]) for name, value in ranks[0].items()), "both hold the same adapter"
 
 
-def test_each_process_holds_its_share_of_the_base(by_two: Path) -> None:
-    assert [float((by_two / f"held {rank}").read_text()) for rank in (0, 1)] == pytest.approx([0.5, 0.5], abs=0.01)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_each_process_holds_its_share_of_the_base_whatever_has_passed(rank: int, by_two: Path) -> None:
+    held = literal_eval((by_two / f"held {rank}").read_text())
+    assert len(held) == 1 + 2 * 3
+    assert held == pytest.approx(dict.fromkeys(held, 0.5), abs=0.01)
+
+
+def test_all_processes_take_one_path(by_two: Path) -> None:
+    """Else they would pass through a shared base out of step, and one might say what another doesn't."""
+    first, second = (literal_eval((by_two / f"chosen {rank}").read_text()) for rank in (0, 1))
+    assert first == second
+    assert list(first.values()) == ["plain", "plain", "plain", "packed"]
 
 
 def test_a_process_alone_has_it_all(tiny_folder: Path) -> None:
     assert (processes.count(), processes.rank(), processes.is_first()) == (1, 0, True)
     assert processes.share([1, 2, 3]) == ([1, 2, 3], 3)
     assert processes.from_first("mine") == "mine"
+    assert processes.of_all("mine") == ["mine"]
     with pytest.raises(ModelNotLoadable, match="several processes"):
         load_base(str(tiny_folder), UnlearnConfig.model_validate(BASIC | {"shard_base": True}))
 
