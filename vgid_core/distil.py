@@ -198,7 +198,10 @@ def layer_compiler() -> Compiler:
 
 
 def _compiler(base: BaseModel, config: UnlearnConfig, forget: PairSet, retain: PairSet) -> Compiler | None:
-    """A compiler where the run is long enough to earn back the half minute that it takes."""
-    if base.device.type != "cuda" or config.training.gradient_checkpointing:
+    """A compiler where the run is long enough to earn back the half minute that it takes.
+
+    Not for layers that processes share: one that fails to compile in one of them would end the run.
+    """
+    if base.device.type != "cuda" or config.training.gradient_checkpointing or base.sharded:
         return None
     return layer_compiler() if run_passes(config, len(forget), len(retain)) >= PASSES_WORTH_COMPILING else None
