@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 _FORMAT = "vgid-checkpoint/2"
 _FILE = "checkpoint.safetensors"
-_HALF_WRITTEN = ".partial"
+# Around a name of chance. Nothing else may match: the folder can be one in which somebody keeps files of their own.
+_HALF_WRITTEN = (f"{_FILE}.", ".partial")
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ class Checkpoints:
         tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
         try:
             _delete_half_written(self._folder)
-            descriptor, name = tempfile.mkstemp(suffix=_HALF_WRITTEN, dir=self._folder)
+            prefix, suffix = _HALF_WRITTEN
+            descriptor, name = tempfile.mkstemp(suffix, prefix, self._folder)
             os.close(descriptor)
             save_file(tensors, name, metadata={"vgid": json.dumps(state)})
             _flush(Path(name))
@@ -124,7 +126,7 @@ class Checkpoints:
 
 
 def delete_checkpoint(folder: Path) -> None:
-    """Leaves nothing of a run in the folder, and no empty folder."""
+    """Leaves nothing of a run in the folder, and no empty folder. Files of others stay, and with them the folder."""
     _delete_half_written(folder)
     (folder / _FILE).unlink(missing_ok=True)
     with suppress(OSError):  # somebody else's files are in it
@@ -132,7 +134,7 @@ def delete_checkpoint(folder: Path) -> None:
 
 
 def _delete_half_written(folder: Path) -> None:
-    for file in folder.glob(f"*{_HALF_WRITTEN}"):
+    for file in folder.glob("*".join(_HALF_WRITTEN)):
         file.unlink(missing_ok=True)
 
 

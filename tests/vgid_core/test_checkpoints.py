@@ -17,7 +17,7 @@ from tests.vgid_core.test_unlearn import CONFIG, spec
 from tests.vgid_core.tiny import SENTENCES, pair_set, save_tiny_model
 from vgid_core import Phase, Progress, UnlearnConfig, UnlearnResult, unlearn
 from vgid_core.base_model import load_base
-from vgid_core.checkpoints import Checkpoint, Checkpoints
+from vgid_core.checkpoints import Checkpoint, Checkpoints, delete_checkpoint
 from vgid_core.config import TrainingConfig
 from vgid_core.distil import distil
 from vgid_core.errors import CheckpointUnusable, RunStopped
@@ -219,8 +219,20 @@ def test_what_is_half_written_never_takes_the_last_ones_place(tmp_path: Path, mo
     assert found is not None
     assert (found.step, found.schedule) == (1, {"last_epoch": 1})
     assert torch.equal(found.tensors["0.master"], torch.ones(4))
+    assert len(list((tmp_path / "c").iterdir())) == 2
     checkpoints.save(Checkpoint(3, 4, {}, [], {"0.master": torch.zeros(4)}))
     assert len(list((tmp_path / "c").iterdir())) == 1, "what was half written is gone"
+
+
+def test_other_peoples_files_stay_whatever_their_names(tmp_path: Path) -> None:
+    theirs = [tmp_path / name for name in ("thesis.partial", "checkpoint-7.partial", "checkpoint.safetensors.partial")]
+    for file in theirs:
+        file.write_text("mine")
+    checkpoints = Checkpoints(tmp_path, {"base": "b"}, 0)
+    checkpoints.save(Checkpoint(1, 4, {}, [], {"0.master": torch.zeros(4)}))
+    assert set(tmp_path.iterdir()) == {*theirs, tmp_path / "checkpoint.safetensors"}
+    delete_checkpoint(tmp_path)
+    assert set(tmp_path.iterdir()) == set(theirs)
 
 
 def test_a_run_without_checkpoints_for_so_long_leaves_one_at_its_end_alone(tiny_folder: Path, tmp_path: Path) -> None:
