@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vgid_core.base_model import BaseModel
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import PairSet
 from vgid_core.errors import CheckpointUnusable
@@ -143,11 +145,16 @@ def is_left(folder: Path) -> bool:
     return (folder / _FILE).is_file()
 
 
-def identity(base_digest: str, sets: Sequence[PairSet], config: UnlearnConfig) -> dict[str, str]:
-    """What must be the same for a run to go on: the digests of base and data, and the whole configuration's."""
+def identity(base: BaseModel, sets: Sequence[PairSet], config: UnlearnConfig) -> dict[str, str]:
+    """What must be the same for a run to go on: base, data and the whole configuration by digests, and how it is run.
+
+    That is the precision and the kind of device, which the configuration may leave open ("auto"), and vgid's version,
+    since another one may compute something else from the same settings.
+    """
     text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    how = {"dtype": str(base.dtype), "device": base.device.type, "vgid": version("vgid")}
     digests = {f"data.{items.name}": items.digest for items in sets}
-    return {"base": base_digest, "config": hashlib.sha256(text.encode()).hexdigest(), **digests}
+    return {"base": base.digest, "config": hashlib.sha256(text.encode()).hexdigest(), **how, **digests}
 
 
 def _flush(path: Path) -> None:

@@ -172,7 +172,7 @@ def _checkpoints(spec: UnlearnSpec, base: BaseModel, sets: list[PairSet], stop: 
     """Where the run leaves its checkpoints. Raises CheckpointUnusable when another run has left one there."""
     if spec.checkpoint is None:
         return None
-    run = identity(base.digest, sets, spec.config)
+    run = identity(base, sets, spec.config)
     checkpoints = Checkpoints(spec.checkpoint, run, spec.checkpoint_seconds, stop)
     checkpoints.require_own()
     return checkpoints

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -156,8 +159,10 @@ def test_a_checkpoint_holds_the_adapters_numbers_and_nothing_of_the_data(tiny_fo
     assert not any(text.encode() in everything for text in SENTENCES)
     assert b"PNG" not in everything
     digests = {"base", "config", *(f"data.{role}" for role in ("forget", "retain", "utility", "rephrased"))}
-    assert set(state["identity"]) == digests
-    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in state["identity"].values())
+    how = {"dtype": "torch.float32", "device": "cpu", "vgid": version("vgid")}
+    assert state["identity"].keys() == digests | how.keys()
+    assert {name: state["identity"][name] for name in how} == how
+    assert all(re.fullmatch("[0-9a-f]{64}", state["identity"][name]) for name in digests)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +191,25 @@ def test_another_bases_checkpoint_is_refused(tiny_folder: Path, tmp_path: Path) 
     other = save_tiny_model(tmp_path / "other", seed=1)
     with pytest.raises(CheckpointUnusable, match="base differ"):
         run(other, tmp_path / "out", config(), checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("what", "where", "other"),
+    [
+        ("device", "base_model.choose_device", lambda requested: torch.device("meta")),
+        ("dtype", "base_model.choose_dtype", lambda settings: torch.bfloat16),
+        ("vgid", "checkpoints.version", lambda package: "a later one"),
+    ],
+)
+def test_a_checkpoint_of_a_run_on_other_terms_is_refused(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, where: str, other: Callable[..., Any]
+) -> None:
+    """The same configuration leaves precision and device open, and another version of vgid may do something else."""
+    settings = config()
+    checkpoint = interrupted(tiny_folder, tmp_path, settings)
+    monkeypatch.setattr(f"vgid_core.{where}", other)
+    with pytest.raises(CheckpointUnusable, match=f"another run's: {what} differ"):
+        run(tiny_folder, tmp_path / "out", settings, checkpoint=checkpoint)
 
 
 @pytest.mark.parametrize("damage", ["cut", "no header", "other format"])
