@@ -101,12 +101,17 @@ class Checkpoints:
         return time.monotonic() - self._last >= self._seconds
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Replaces the last one. A disk that refuses it costs the run nothing but a line in the log."""
+        """Replaces the last one. A disk that refuses it costs the run nothing but a line in the log.
+
+        A folder that somebody deleted meanwhile is made again: a run may last longer than a temporary folder does.
+        """
         self._last = time.monotonic()
         progress = {name: value for name, value in vars(checkpoint).items() if name != "tensors"}
         state = {"format": _FORMAT, "identity": self._identity, "progress": progress}
         tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
         try:
+            # Without its parents: they would be open to others, and aren't this run's.
+            self._folder.mkdir(mode=0o700, exist_ok=True)
             _delete_half_written(self._folder)
             prefix, suffix = _HALF_WRITTEN
             descriptor, name = tempfile.mkstemp(suffix, prefix, self._folder)

@@ -259,6 +259,17 @@ def test_other_peoples_files_stay_whatever_their_names(tmp_path: Path) -> None:
     assert set(tmp_path.iterdir()) == set(theirs)
 
 
+def test_a_folder_that_somebody_deleted_is_made_again_for_this_account_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    checkpoints = Checkpoints(folder, {"base": "b"}, 0)
+    folder.rmdir()
+    checkpoints.save(Checkpoint(1, 4, {}, [], {"0.master": torch.zeros(4)}))
+    found = checkpoints.load()
+    assert found is not None
+    assert found.step == 1
+    assert folder.stat().st_mode & 0o077 == 0
+
+
 def test_a_run_without_checkpoints_for_so_long_leaves_one_at_its_end_alone(tiny_folder: Path, tmp_path: Path) -> None:
     base = load_base(str(tiny_folder), config())
     seen = []

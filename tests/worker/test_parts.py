@@ -32,6 +32,7 @@ from tests.conftest import SECRET_KEY
 from tests.waiting import eventually
 from tests.worker.bench import Ledger
 from vgid_core.base_model import BaseModel, load_base
+from vgid_core.checkpoints import Checkpoint, Checkpoints
 from worker.attempt import carry_out
 from worker.checkpoint_folder import checkpoint_folder, delete_checkpoint, delete_ended_checkpoints
 from worker.describe import describe
@@ -139,15 +140,33 @@ def test_a_checkpoint_goes_when_its_job_has_ended_and_no_sooner(
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert delete_ended_checkpoints(ledger.sessions) == []
-    waiting, cancelled, unknown = ledger.file(publish=False), ledger.file(publish=False), uuid4()
-    for job_id in (waiting, cancelled, unknown):
+    waiting, cancelled = ledger.file(publish=False), ledger.file(publish=False)
+    for job_id in (waiting, cancelled):
         checkpoint_folder(job_id).mkdir()
+    os.utime(checkpoint_folder(waiting), (0, 0))
     ledger.cancel(cancelled)
-    assert set(delete_ended_checkpoints(ledger.sessions)) == {cancelled, unknown}
-    assert [job_id for job_id in (waiting, cancelled, unknown) if checkpoint_folder(job_id).exists()] == [waiting]
+    assert delete_ended_checkpoints(ledger.sessions) == [cancelled]
+    assert [job_id for job_id in (waiting, cancelled) if checkpoint_folder(job_id).exists()] == [waiting]
     delete_checkpoint(waiting)
     delete_checkpoint(waiting)
     assert not checkpoint_folder(waiting).exists()
+
+
+def test_a_checkpoint_of_a_job_that_nobody_here_knows_goes_once_no_run_writes_into_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger
+):
+    """Staging and production may share a machine and an account; neither knows the other's jobs."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    theirs, forsaken, begun_again = uuid4(), uuid4(), uuid4()
+    runs = {job_id: Checkpoints(checkpoint_folder(job_id), {}, 0) for job_id in (theirs, forsaken, begun_again)}
+    checkpoint = Checkpoint(1, 4, {}, [], {"0.master": torch.zeros(4)})
+    for job_id, run in runs.items():
+        run.save(checkpoint)
+        if job_id != theirs:
+            os.utime(checkpoint_folder(job_id), (0, 0))
+    runs[begun_again].save(checkpoint)
+    assert delete_ended_checkpoints(ledger.sessions) == [forsaken]
+    assert [job_id for job_id in runs if checkpoint_folder(job_id).exists()] == [theirs, begun_again]
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
