@@ -191,6 +191,11 @@ def open_among(s: Session, job_ids: Sequence[UUID]) -> set[UUID]:
     return set(s.scalars(select(Job.id).where(Job.id.in_(job_ids), Job.state.in_(OPEN))))
 
 
+def ended_among(s: Session, job_ids: Sequence[UUID]) -> set[UUID]:
+    """Which of these are jobs that have ended. Those that this database doesn't know are neither open nor ended."""
+    return set(s.scalars(select(Job.id).where(Job.id.in_(job_ids), Job.state.in_(ENDED))))
+
+
 def mark_inputs_deleted(s: Session, job_id: UUID) -> None:
     """Records that the ended job's uploads are gone. The first time counts."""
     job = s.scalar(select(Job).where(Job.id == job_id, Job.inputs_deleted_at.is_(None)).with_for_update())

@@ -63,11 +63,12 @@ class BaseModel:
     sharded: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass
 class HostModel:
     """A base read into host memory, on no accelerator yet. `digest` names the bytes that were read.
 
-    `version` is what the source's files looked like meanwhile. A run adapts `model` in place: it serves one run.
+    `version` is what the source's files looked like meanwhile. A run moves `model` to its device and adapts it in
+    place: it serves one run, and stays there until nobody holds this or somebody calls `release`.
     """
 
     source: str
@@ -79,9 +80,18 @@ class HostModel:
     version: object = field(repr=False)
 
     def fits(self, source: str, config: UnlearnConfig) -> bool:
-        """Whether reading `source` now would give the same: same source and precision, files unchanged since."""
+        """Whether reading `source` now would give the same: same source and precision, files unchanged since.
+
+        Never so once it is released.
+        """
+        if self.model is None:
+            return False
         asked = (source, choose_dtype(config), config.base_weights)
         return asked == (self.source, self.dtype, self.weights) and self.version == _version_of(source)
+
+    def release(self) -> None:
+        """Lets go of the model, whoever else still holds this."""
+        self.model = None
 
 
 def choose_device(requested: str) -> torch.device:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vgid_core.base_model import BaseModel
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import PairSet
 from vgid_core.errors import CheckpointUnusable
@@ -31,7 +33,8 @@ log = logging.getLogger(__name__)
 
 _FORMAT = "vgid-checkpoint/2"
 _FILE = "checkpoint.safetensors"
-_HALF_WRITTEN = ".partial"
+# Around a name of chance. Nothing else may match: the folder can be one in which somebody keeps files of their own.
+_HALF_WRITTEN = (f"{_FILE}.", ".partial")
 
 
 @dataclass(frozen=True)
@@ -98,14 +101,20 @@ class Checkpoints:
         return time.monotonic() - self._last >= self._seconds
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Replaces the last one. A disk that refuses it costs the run nothing but a line in the log."""
+        """Replaces the last one. A disk that refuses it costs the run nothing but a line in the log.
+
+        A folder that somebody deleted meanwhile is made again: a run may last longer than a temporary folder does.
+        """
         self._last = time.monotonic()
         progress = {name: value for name, value in vars(checkpoint).items() if name != "tensors"}
         state = {"format": _FORMAT, "identity": self._identity, "progress": progress}
         tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
         try:
+            # Without its parents: they would be open to others, and aren't this run's.
+            self._folder.mkdir(mode=0o700, exist_ok=True)
             _delete_half_written(self._folder)
-            descriptor, name = tempfile.mkstemp(suffix=_HALF_WRITTEN, dir=self._folder)
+            prefix, suffix = _HALF_WRITTEN
+            descriptor, name = tempfile.mkstemp(suffix, prefix, self._folder)
             os.close(descriptor)
             save_file(tensors, name, metadata={"vgid": json.dumps(state)})
             _flush(Path(name))
@@ -124,7 +133,7 @@ class Checkpoints:
 
 
 def delete_checkpoint(folder: Path) -> None:
-    """Leaves nothing of a run in the folder, and no empty folder."""
+    """Leaves nothing of a run in the folder, and no empty folder. Files of others stay, and with them the folder."""
     _delete_half_written(folder)
     (folder / _FILE).unlink(missing_ok=True)
     with suppress(OSError):  # somebody else's files are in it
@@ -132,7 +141,7 @@ def delete_checkpoint(folder: Path) -> None:
 
 
 def _delete_half_written(folder: Path) -> None:
-    for file in folder.glob(f"*{_HALF_WRITTEN}"):
+    for file in folder.glob("*".join(_HALF_WRITTEN)):
         file.unlink(missing_ok=True)
 
 
@@ -141,11 +150,16 @@ def is_left(folder: Path) -> bool:
     return (folder / _FILE).is_file()
 
 
-def identity(base_digest: str, sets: Sequence[PairSet], config: UnlearnConfig) -> dict[str, str]:
-    """What must be the same for a run to go on: the digests of base and data, and the whole configuration's."""
+def identity(base: BaseModel, sets: Sequence[PairSet], config: UnlearnConfig) -> dict[str, str]:
+    """What must be the same for a run to go on: base, data and the whole configuration by digests, and how it is run.
+
+    That is the precision and the kind of device, which the configuration may leave open ("auto"), and vgid's version,
+    since another one may compute something else from the same settings.
+    """
     text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    how = {"dtype": str(base.dtype), "device": base.device.type, "vgid": version("vgid")}
     digests = {f"data.{items.name}": items.digest for items in sets}
-    return {"base": base_digest, "config": hashlib.sha256(text.encode()).hexdigest(), **digests}
+    return {"base": base.digest, "config": hashlib.sha256(text.encode()).hexdigest(), **how, **digests}
 
 
 def _flush(path: Path) -> None:

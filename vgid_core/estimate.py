@@ -16,10 +16,10 @@ from vgid_core.base_model import BaseModel, load_base
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import Pair, PairSet
 from vgid_core.distil import StepLoss, distil
-from vgid_core.errors import OutOfMemory
 from vgid_core.evaluate import evaluate
 from vgid_core.kept_tensors import KeptTensors
 from vgid_core.lessons import Updates
+from vgid_core.memory import within_memory
 from vgid_core.methods import Run
 from vgid_core.metric import Metric, knows_forget_set
 from vgid_core.paths import choose_path, telling_pairs
@@ -99,10 +99,8 @@ def estimate(spec: UnlearnSpec) -> Estimate:
 
     Raises what `run.unlearn` raises; OutOfMemory says that the run itself wouldn't fit.
     """
-    try:
-        return _estimate(spec)
-    except torch.OutOfMemoryError:
-        raise OutOfMemory("the run doesn't fit the accelerator; try a smaller micro-batch or a larger device") from None
+    told = "the run doesn't fit the accelerator; try a smaller micro-batch or a larger device"
+    return within_memory(lambda: _estimate(spec), told)
 
 
 def _estimate(spec: UnlearnSpec) -> Estimate:

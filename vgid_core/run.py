@@ -19,8 +19,8 @@ from vgid_core.config import UnlearnConfig
 from vgid_core.data import DataError, PairSet
 from vgid_core.distil import StepLoss, distil
 from vgid_core.early_stop import Watch
-from vgid_core.errors import OutOfMemory
 from vgid_core.evaluate import evaluate
+from vgid_core.memory import within_memory
 from vgid_core.metric import Metric, knows_forget_set
 from vgid_core.paths import choose_path, telling_pairs
 from vgid_core.progress import Phase, Progress, ProgressTracker
@@ -95,11 +95,8 @@ def unlearn(
     processes.join(on_cpu=spec.config.device == "cpu" or not torch.cuda.is_available())
     if not processes.is_first():
         on_step = on_metrics = None
-    try:
-        return _run(spec, on_step, on_metrics, base, stop)
-    except torch.OutOfMemoryError:
-        # Without the original: its frames would keep the tensors that filled the memory.
-        raise OutOfMemory("the accelerator ran out of memory; try a smaller micro-batch or a larger device") from None
+    told = "the accelerator ran out of memory; try a smaller micro-batch or a larger device"
+    return within_memory(lambda: _run(spec, on_step, on_metrics, base, stop), told)
 
 
 def _run(
@@ -175,7 +172,7 @@ def _checkpoints(spec: UnlearnSpec, base: BaseModel, sets: list[PairSet], stop: 
     """Where the run leaves its checkpoints. Raises CheckpointUnusable when another run has left one there."""
     if spec.checkpoint is None:
         return None
-    run = identity(base.digest, sets, spec.config)
+    run = identity(base, sets, spec.config)
     checkpoints = Checkpoints(spec.checkpoint, run, spec.checkpoint_seconds, stop)
     checkpoints.require_own()
     return checkpoints

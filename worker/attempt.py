@@ -81,13 +81,20 @@ class Attempt:
             raise TokenLost
         spec = self._spec(job, out)
         from vgid_core import unlearn
+        from vgid_core.memory import let_go
 
         try:
             return unlearn(spec, self._report, self._save_metrics, self._base)
         except CheckpointUnusable as error:  # the model's files are others by now, say
-            log.warning("job %s begins anew: %s", self._job_id, error)
+            # As a text: a record of the error itself would keep what the error keeps.
+            log.warning("job %s begins anew: %s", self._job_id, str(error))
             delete_checkpoint(self._job_id)
-            return unlearn(spec, self._report, self._save_metrics)
+        # Outside of the handler, whose frames hold the base on its device, where the one that was read ahead was moved
+        # in place: there needn't be room for two.
+        if self._base is not None:
+            self._base.release()
+        let_go()
+        return unlearn(spec, self._report, self._save_metrics)
 
     def _spec(self, job: Job, out: Path) -> UnlearnSpec:
         model = Catalog.load(self._settings.catalog).model(job.model)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +20,7 @@ from tests.vgid_core.test_unlearn import CONFIG, spec
 from tests.vgid_core.tiny import SENTENCES, pair_set, save_tiny_model
 from vgid_core import Phase, Progress, UnlearnConfig, UnlearnResult, unlearn
 from vgid_core.base_model import load_base
-from vgid_core.checkpoints import Checkpoint, Checkpoints
+from vgid_core.checkpoints import Checkpoint, Checkpoints, delete_checkpoint
 from vgid_core.config import TrainingConfig
 from vgid_core.distil import distil
 from vgid_core.errors import CheckpointUnusable, RunStopped
@@ -156,8 +159,10 @@ def test_a_checkpoint_holds_the_adapters_numbers_and_nothing_of_the_data(tiny_fo
     assert not any(text.encode() in everything for text in SENTENCES)
     assert b"PNG" not in everything
     digests = {"base", "config", *(f"data.{role}" for role in ("forget", "retain", "utility", "rephrased"))}
-    assert set(state["identity"]) == digests
-    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in state["identity"].values())
+    how = {"dtype": "torch.float32", "device": "cpu", "vgid": version("vgid")}
+    assert state["identity"].keys() == digests | how.keys()
+    assert {name: state["identity"][name] for name in how} == how
+    assert all(re.fullmatch("[0-9a-f]{64}", state["identity"][name]) for name in digests)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +191,25 @@ def test_another_bases_checkpoint_is_refused(tiny_folder: Path, tmp_path: Path) 
     other = save_tiny_model(tmp_path / "other", seed=1)
     with pytest.raises(CheckpointUnusable, match="base differ"):
         run(other, tmp_path / "out", config(), checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("what", "where", "other"),
+    [
+        ("device", "base_model.choose_device", lambda requested: torch.device("meta")),
+        ("dtype", "base_model.choose_dtype", lambda settings: torch.bfloat16),
+        ("vgid", "checkpoints.version", lambda package: "a later one"),
+    ],
+)
+def test_a_checkpoint_of_a_run_on_other_terms_is_refused(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, where: str, other: Callable[..., Any]
+) -> None:
+    """The same configuration leaves precision and device open, and another version of vgid may do something else."""
+    settings = config()
+    checkpoint = interrupted(tiny_folder, tmp_path, settings)
+    monkeypatch.setattr(f"vgid_core.{where}", other)
+    with pytest.raises(CheckpointUnusable, match=f"another run's: {what} differ"):
+        run(tiny_folder, tmp_path / "out", settings, checkpoint=checkpoint)
 
 
 @pytest.mark.parametrize("damage", ["cut", "no header", "other format"])
@@ -219,8 +243,31 @@ def test_what_is_half_written_never_takes_the_last_ones_place(tmp_path: Path, mo
     assert found is not None
     assert (found.step, found.schedule) == (1, {"last_epoch": 1})
     assert torch.equal(found.tensors["0.master"], torch.ones(4))
+    assert len(list((tmp_path / "c").iterdir())) == 2
     checkpoints.save(Checkpoint(3, 4, {}, [], {"0.master": torch.zeros(4)}))
     assert len(list((tmp_path / "c").iterdir())) == 1, "what was half written is gone"
+
+
+def test_other_peoples_files_stay_whatever_their_names(tmp_path: Path) -> None:
+    theirs = [tmp_path / name for name in ("thesis.partial", "checkpoint-7.partial", "checkpoint.safetensors.partial")]
+    for file in theirs:
+        file.write_text("mine")
+    checkpoints = Checkpoints(tmp_path, {"base": "b"}, 0)
+    checkpoints.save(Checkpoint(1, 4, {}, [], {"0.master": torch.zeros(4)}))
+    assert set(tmp_path.iterdir()) == {*theirs, tmp_path / "checkpoint.safetensors"}
+    delete_checkpoint(tmp_path)
+    assert set(tmp_path.iterdir()) == set(theirs)
+
+
+def test_a_folder_that_somebody_deleted_is_made_again_for_this_account_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    checkpoints = Checkpoints(folder, {"base": "b"}, 0)
+    folder.rmdir()
+    checkpoints.save(Checkpoint(1, 4, {}, [], {"0.master": torch.zeros(4)}))
+    found = checkpoints.load()
+    assert found is not None
+    assert found.step == 1
+    assert folder.stat().st_mode & 0o077 == 0
 
 
 def test_a_run_without_checkpoints_for_so_long_leaves_one_at_its_end_alone(tiny_folder: Path, tmp_path: Path) -> None:

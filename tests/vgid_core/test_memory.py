@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -16,10 +17,12 @@ from tests.vgid_core.tiny import pair_set
 from vgid_core import UnlearnConfig, unlearn
 from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import BaseModel, attach_adapter, load_base, require_trained
+from vgid_core.commands.measured import Questions, columns
 from vgid_core.config import LoraSettings
 from vgid_core.distil import distil
 from vgid_core.distiller import Distiller
 from vgid_core.errors import OutOfMemory
+from vgid_core.estimate import estimate
 from vgid_core.gradient_checkpointing import recomputed_layers
 from vgid_core.lessons import Lesson
 from vgid_core.methods import Run
@@ -129,6 +132,40 @@ def test_a_pair_that_is_too_much_ends_the_run(
     with pytest.raises(OutOfMemory):
         unlearn(spec(tiny_folder, tmp_path / "out", config=config()))
     assert not (tmp_path / "out").exists()
+
+
+def measured(model: Path, out: Path) -> None:
+    columns(str(model), None, None, Questions([FORGET, RETAIN]), config(), lambda doing: None, lambda said: None)
+
+
+@pytest.mark.parametrize(
+    ("module", "door"),
+    [
+        ("vgid_core.run", lambda model, out: unlearn(spec(model, out, config=config()))),
+        ("vgid_core.estimate", lambda model, out: estimate(spec(model, out, config=config()))),
+        ("vgid_core.commands.measured", measured),
+    ],
+    ids=["run", "dry run", "figures"],
+)
+def test_whoever_hears_that_memory_ran_out_doesnt_hold_on_to_what_filled_it(
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    door: Callable[[Path, Path], object],
+) -> None:
+    """Else there would be no memory for a second try, with smaller batches, say, where the error is dealt with."""
+    models = []
+
+    def full(base: BaseModel, *more: object) -> NoReturn:
+        models.append(weakref.ref(base.model))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(f"{module}.choose_path", full)
+    with pytest.raises(OutOfMemory) as caught:
+        door(tiny_folder, tmp_path / "out")
+    assert caught.value.__context__ is None
+    assert [model() for model in models] == [None]
 
 
 def test_the_manifest_says_what_size_it_came_to(

@@ -7,15 +7,18 @@ import logging
 import os
 import subprocess
 import sys
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
+from typing import Any
 from uuid import uuid4
 
 import pytest
+import torch
 from kombu.asynchronous import get_event_loop, set_event_loop
 
 from jobs import claims
@@ -28,6 +31,8 @@ from jobs.tables import Artifact
 from tests.conftest import SECRET_KEY
 from tests.waiting import eventually
 from tests.worker.bench import Ledger
+from vgid_core.base_model import BaseModel, load_base
+from vgid_core.checkpoints import Checkpoint, Checkpoints
 from worker.attempt import carry_out
 from worker.checkpoint_folder import checkpoint_folder, delete_checkpoint, delete_ended_checkpoints
 from worker.describe import describe
@@ -36,6 +41,7 @@ from worker.housekeeping import Housekeeper
 from worker.order import Order
 from worker.package import package
 from worker.pool import WakingPool
+from worker.readiness import get_ready
 from worker.supervise import Workshop
 from worker.work_folder import delete_abandoned, work_folder, work_root
 
@@ -134,19 +140,38 @@ def test_a_checkpoint_goes_when_its_job_has_ended_and_no_sooner(
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert delete_ended_checkpoints(ledger.sessions) == []
-    waiting, cancelled, unknown = ledger.file(publish=False), ledger.file(publish=False), uuid4()
-    for job_id in (waiting, cancelled, unknown):
+    waiting, cancelled = ledger.file(publish=False), ledger.file(publish=False)
+    for job_id in (waiting, cancelled):
         checkpoint_folder(job_id).mkdir()
+    os.utime(checkpoint_folder(waiting), (0, 0))
     ledger.cancel(cancelled)
-    assert set(delete_ended_checkpoints(ledger.sessions)) == {cancelled, unknown}
-    assert [job_id for job_id in (waiting, cancelled, unknown) if checkpoint_folder(job_id).exists()] == [waiting]
+    assert delete_ended_checkpoints(ledger.sessions) == [cancelled]
+    assert [job_id for job_id in (waiting, cancelled) if checkpoint_folder(job_id).exists()] == [waiting]
     delete_checkpoint(waiting)
     delete_checkpoint(waiting)
     assert not checkpoint_folder(waiting).exists()
 
 
+def test_a_checkpoint_of_a_job_that_nobody_here_knows_goes_once_no_run_writes_into_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger
+):
+    """Staging and production may share a machine and an account; neither knows the other's jobs."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    theirs, forsaken, begun_again = uuid4(), uuid4(), uuid4()
+    runs = {job_id: Checkpoints(checkpoint_folder(job_id), {}, 0) for job_id in (theirs, forsaken, begun_again)}
+    checkpoint = Checkpoint(1, 4, {}, [], {"0.master": torch.zeros(4)})
+    for job_id, run in runs.items():
+        run.save(checkpoint)
+        if job_id != theirs:
+            os.utime(checkpoint_folder(job_id), (0, 0))
+    runs[begun_again].save(checkpoint)
+    assert delete_ended_checkpoints(ledger.sessions) == [forsaken]
+    assert [job_id for job_id in runs if checkpoint_folder(job_id).exists()] == [theirs, begun_again]
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
 def test_an_attempt_that_cant_use_what_it_finds_begins_anew(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger, session_factory: SessionFactory
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger, session_factory: SessionFactory, warm: bool
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     # an attempt ends with its process, and leaves its connections to that
@@ -157,9 +182,22 @@ def test_an_attempt_that_cant_use_what_it_finds_begins_anew(
     checkpoint_folder(job_id).mkdir(mode=0o700)
     (checkpoint_folder(job_id) / "checkpoint.safetensors").write_bytes(b"half of another run's")
 
-    with work_folder() as folder:
-        assert carry_out(Order(job_id, claim.token, folder), ledger.settings, None) == 0
+    models: list[weakref.ref[torch.nn.Module]] = []
+    alive_at_each_load: list[int] = []
 
+    def load(*given: Any) -> BaseModel:
+        alive_at_each_load.append(sum(model() is not None for model in models))
+        base = load_base(*given)
+        models.append(weakref.ref(base.model))
+        return base
+
+    monkeypatch.setattr("vgid_core.run.load_base", load)
+    read_ahead = get_ready(ledger.settings, "tiny") if warm else None  # held to the end, as by the attempt's process
+    with work_folder() as folder:
+        assert carry_out(Order(job_id, claim.token, folder), ledger.settings, read_ahead) == 0
+
+    assert alive_at_each_load == [0, 0], "a device that has room for one base needn't have any for two"
+    assert (read_ahead is not None) == warm
     assert ledger.job(job_id).state is State.succeeded
     with ledger.sessions() as s:
         assert s.get(Artifact, job_id).manifest["resumed_after"] == 0

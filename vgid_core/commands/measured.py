@@ -7,17 +7,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vgid_core.base_model import BaseModel, load_base
 from vgid_core.commands.loading import put_on_with_warning
 from vgid_core.compare.measure import attacked_on
 from vgid_core.compare.plan import AttackPlan
 from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.data import PairSet
-from vgid_core.errors import OutOfMemory
 from vgid_core.evaluate import evaluate
 from vgid_core.facts import Fact
+from vgid_core.memory import within_memory
 from vgid_core.metric import Metric
 from vgid_core.paths import choose_path, telling_pairs
 
@@ -53,10 +51,8 @@ def columns(
 
     Raises UnlearnError and DataError as a run does.
     """
-    try:
-        return _columns(model, adapter, twin, asked, config, tell, warn)
-    except torch.OutOfMemoryError:
-        raise OutOfMemory("the accelerator ran out of memory; try a smaller evaluation.batch_size") from None
+    told = "the accelerator ran out of memory; try a smaller evaluation.batch_size"
+    return within_memory(lambda: _columns(model, adapter, twin, asked, config, tell, warn), told)
 
 
 def _columns(
