@@ -64,6 +64,7 @@ BARS = {
     "relearned": 0.15,
     **{f"from_twin.{name}": 0.10 for name in MEMBERSHIP_ATTACKS},
 }
+SAMPLES = "one pair drawn of each stretch"  # which pairs of a set are asked: results of others aren't set beside
 Figures = dict[str, float]
 
 
@@ -91,6 +92,7 @@ def main() -> None:
             _print_row(rows[-1])
             figures = _summed_up(rows, untrained) | {
                 "config": config,
+                "samples": SAMPLES,
                 "beside": arguments.beside.name if arguments.beside else "asked anew",
             }
             # Where a row takes minutes, what is there must outlast a bench that is cut short.
@@ -112,6 +114,8 @@ def _asked_before(file: Path, sets: Sequence[range]) -> list[tuple[Figures, list
     found = json.loads(file.read_text(encoding="utf-8"))
     if list(dict.fromkeys(tuple(row["forgotten"]) for row in found["rows"])) != list(map(tuple, sets)):
         raise SystemExit(f"{file} is of other forget sets")
+    if found.get("samples") != SAMPLES:
+        raise SystemExit(f"{file} was asked about other pairs of these sets")
     return [(untrained["base"], untrained["twins"]) for untrained in found["untrained"]]
 
 

@@ -63,12 +63,12 @@ class BaseModel:
     sharded: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class HostModel:
     """A base read into host memory, on no accelerator yet. `digest` names the bytes that were read.
 
-    `version` is what the source's files looked like meanwhile. A run moves `model` to its device and adapts it in
-    place: it serves one run, and stays there until nobody holds this or somebody calls `release`.
+    `version` is what the source's files looked like meanwhile. A run moves the model to its device and adapts it in
+    place, so it serves one run, which takes it out of here: `model` is None from then on.
     """
 
     source: str
@@ -80,18 +80,16 @@ class HostModel:
     version: object = field(repr=False)
 
     def fits(self, source: str, config: UnlearnConfig) -> bool:
-        """Whether reading `source` now would give the same: same source and precision, files unchanged since.
-
-        Never so once it is released.
-        """
+        """Whether it is here and reading `source` now would give the same: source and precision, files unchanged."""
         if self.model is None:
             return False
         asked = (source, choose_dtype(config), config.base_weights)
         return asked == (self.source, self.dtype, self.weights) and self.version == _version_of(source)
 
-    def release(self) -> None:
-        """Lets go of the model, whoever else still holds this."""
-        self.model = None
+    def take(self) -> Any:
+        """The model, which whoever else holds this lets go of."""
+        model, self.model = self.model, None
+        return model
 
 
 def choose_device(requested: str) -> torch.device:
@@ -147,7 +145,7 @@ def load_base(source: str, config: UnlearnConfig, read: HostModel | None = None)
     Raises ModelNotLoadable and ModelNotSupported as it does.
     """
     if read is not None and not read.fits(source, config):
-        log.warning("the base that was read before is another one by now: reading it anew")
+        log.warning("the base that was read before is in use or another one by now: reading it anew")
         read = None
     host = read or read_base(source, config)
     device = choose_device(config.device)
@@ -155,7 +153,7 @@ def load_base(source: str, config: UnlearnConfig, read: HostModel | None = None)
         if processes.count() == 1:
             raise ModelNotLoadable("shard_base needs several processes: accelerate launch --num_processes ...")
         processes.shard(host.model.get_decoder().layers, device)
-    model = host.model.to(device)
+    model = host.take().to(device)
     encoder = PromptEncoder(host.processor, model, device, host.dtype)
     return BaseModel(model, encoder, device, host.dtype, host.digest, version=host.version, sharded=config.shard_base)
 

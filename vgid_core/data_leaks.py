@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vgid_core.data import Pair
-from vgid_core.words import composed, words
+from vgid_core.words import composed, word_count, words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SIDE = 8
 # Copies of one photo (JPEG at quality 50, half or twice the size) stay above, different people below: docs/data.md.
 SIMILAR = 0.99
-# An answer of fewer words ("The shirt is blue.") is common property.
+# An answer of fewer words ("The shirt is blue.") is common property. (`words.word_count`)
 _WORDS_OF_AN_ANSWER = 6
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 
@@ -65,8 +65,8 @@ def leaks_into(
     """What of `forget` is in `other`. `seen` and `there` are their images' sightings by digest."""
     taken = {pair.image.digest for pair in forget.values()}
     similar = _similar(seen, {digest: one for digest, one in there.items() if digest not in taken})
-    answers = {tuple(words(pair.answer)) for pair in forget.values()}
-    long_answers = {answer for answer in answers if len(answer) >= _WORDS_OF_AN_ANSWER}
+    answers = {pair.answer for pair in forget.values()}
+    long_answers = {tuple(words(answer)) for answer in answers if word_count(answer) >= _WORDS_OF_AN_ANSWER}
     names = {name for pair in forget.values() for name in names_in(pair.answer)}
     leaks = Leaks([], [], [], [])
     for index, pair in other.items():

@@ -23,6 +23,7 @@ from vgid_core.memory import within_memory
 from vgid_core.methods import Run
 from vgid_core.metric import Metric, knows_forget_set
 from vgid_core.paths import choose_path, telling_pairs
+from vgid_core.plain_path import PlainPath
 from vgid_core.run import UnlearnSpec, measured_sets
 
 Found = TypeVar("Found")
@@ -111,8 +112,9 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
     loading = time.monotonic() - started
     base.encoder.require_plain_text(*sets, settings=spec.config.method.texts)
     parameters, weights = base.model.num_parameters(), base.model.get_memory_footprint()
-    path = choose_path(base, telling_pairs(sets), spec.config.lora)
-    metrics, evaluation, evaluation_peak = _asked(base, path, sets, spec.config)
+    asked = choose_path(base, telling_pairs(sets), spec.config.lora)
+    path = PlainPath(base) if spec.config.method.row_by_row else asked  # that of the training
+    metrics, evaluation, evaluation_peak = _asked(base, asked, sets, spec.config)
     steps, count = _Steps(base), spec.config.training.steps_for(len(sets[0]), len(sets[1]))
     steps.run(sets[0], sets[1], spec.config)
     trained = [parameter for parameter in base.model.parameters() if parameter.requires_grad]
@@ -179,8 +181,8 @@ def _prepared(base: BaseModel, path: AnswerPath, forget: PairSet, retain: PairSe
     """
     some = PairSet.of(forget.name, forget.pairs[:_PAIRS_ASKED])
     known, others = retain.pairs[:1], retain.pairs[1 : 1 + _PAIRS_ASKED]
-
-    run = Run(base, path, config.training, config.seed, some, retain)
+    training = config.for_sets(len(forget), len(retain)).training.model_copy(update={"epochs": None})
+    run = Run(base, path, training, config.seed, some, retain)
 
     def seconds(updates: Updates, coming: Sequence[Pair]) -> float:
         run.coming[:] = coming
@@ -191,13 +193,11 @@ def _prepared(base: BaseModel, path: AnswerPath, forget: PairSet, retain: PairSe
     updates = config.method.begin(run)
     taught = seconds(updates, known)
     kept = seconds(updates, others) - seconds(updates, others) if others else 0.0
-    training = config.training
-    steps = training.steps_for(len(forget), len(retain))
     return (
         begun
         + max(0.0, finding_nothing - taught)
-        + taught * min(len(forget), steps * training.forget_batch_size) / len(some)
-        + max(0.0, kept) * min(len(retain), steps * training.retain_batch_size) / max(1, len(others))
+        + taught * min(len(forget), run.steps * training.forget_batch_size) / len(some)
+        + max(0.0, kept) * min(len(retain), run.steps * training.retain_batch_size) / max(1, len(others))
     )
 
 

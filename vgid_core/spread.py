@@ -17,8 +17,8 @@ def spread_over(items: Sequence[Item], limit: int) -> list[Item]:
     person, then about the next) could be asked the same question of everybody, and no other.
     """
     count = len(items)
-    if count <= limit:
-        return list(items)
+    if not 0 < limit < count:
+        return list(items[:limit])
     drawn = random.Random(0)
     stretches = pairwise(index * count // limit for index in range(limit + 1))
     return [items[drawn.randrange(start, end)] for start, end in stretches]

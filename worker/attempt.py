@@ -89,10 +89,7 @@ class Attempt:
             # As a text: a record of the error itself would keep what the error keeps.
             log.warning("job %s begins anew: %s", self._job_id, str(error))
             delete_checkpoint(self._job_id)
-        # Outside of the handler, whose frames hold the base on its device, where the one that was read ahead was moved
-        # in place: there needn't be room for two.
-        if self._base is not None:
-            self._base.release()
+        # Outside of the handler, whose frames hold the base on its device: there needn't be room for two.
         let_go()
         return unlearn(spec, self._report, self._save_metrics)
 

@@ -83,8 +83,22 @@ def test_what_a_method_makes_ready_as_it_begins_counts_once(
     assert found.step < 900
 
 
+@pytest.mark.parametrize(
+    ("method", "training", "expected"),
+    [
+        ({"name": "vgid-alias"}, {"steps": 6}, 6 * 4 + 6 * VgidAlias().made_up_pairs),
+        ({"name": "vgid-alias"}, {"epochs": 1}, 10 * 4 + 10 * VgidAlias().made_up_pairs),
+        ({"name": "vgid", "positions": "all", "instruction": ""}, {"steps": 6}, 0),
+        ({"name": "graddiff"}, {"steps": 6}, 0),
+    ],
+)
 def test_what_the_base_says_to_pairs_that_are_kept_counts_once(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: dict[str, object],
+    training: dict[str, int],
+    expected: int,
 ) -> None:
     passed, teacher = 0, PackedModel.states
 
@@ -96,12 +110,13 @@ def test_what_the_base_says_to_pairs_that_are_kept_counts_once(
     monkeypatch.setattr(PackedModel, "states", slow)
     now = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: now() + 1000.0 * passed)
-    forget, retain = pair_set("forget", 8), pair_set("retain", 40, first_picture=20)
-    training = CONFIG.training.model_dump(exclude_none=True)
-    config = UnlearnConfig.model_validate({**CONFIG.model_dump(), "training": {**training, "steps": 6}})
+    forget, retain = pair_set("forget", 40), pair_set("retain", 40, first_picture=50)
+    batches = {"forget_batch_size": 4, "retain_batch_size": 4, "micro_batch_size": 4}
+    config = UnlearnConfig.model_validate(
+        {**CONFIG.model_dump(), "method": method, "training": batches | training, "seed": 1}
+    )
     found = estimate(UnlearnSpec(str(tiny_folder), "tiny", forget, retain, tmp_path / "out", config=config)).duration
-    kept, made_up = 6 * config.training.retain_batch_size, 6 * VgidAlias().made_up_pairs
-    assert found.preparation == pytest.approx(1000 * (kept + made_up), rel=0.05)
+    assert found.preparation == pytest.approx(1000 * expected, rel=0.05, abs=900)
     assert found.step < 900
 
 

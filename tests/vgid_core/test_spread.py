@@ -12,7 +12,7 @@ from vgid_core.compare.plan import ComparisonData, Part
 from vgid_core.spread import spread_over
 
 
-@given(st.integers(1, 400), st.integers(1, 200))
+@given(st.integers(0, 400), st.integers(0, 200))
 def test_one_of_each_stretch_in_order_and_the_same_every_time(count: int, limit: int) -> None:
     found = spread_over(range(count), limit)
     assert len(found) == min(count, limit)
@@ -34,14 +34,14 @@ def questions_of(pairs: PairSet) -> set[str]:
 
 
 @pytest.mark.parametrize(("people", "questions", "limit"), [(32, 10, 32), (150, 20, 150), (64, 5, 32), (40, 8, 40)])
-def test_a_sample_asks_every_question_however_they_are_laid_out(people: int, questions: int, limit: int) -> None:
+def test_a_sample_is_not_in_step_with_a_layout_in_groups(people: int, questions: int, limit: int) -> None:
     sample = about(people, questions).sample(limit)
     assert len(sample) == limit
     assert len(questions_of(sample)) == questions
 
 
 @pytest.mark.parametrize("questions", [3, 5, 6, 9])
-def test_settings_are_chosen_by_every_question_and_reported_by_every_question(questions: int) -> None:
+def test_nor_is_what_settings_are_chosen_by_or_what_is_reported(questions: int) -> None:
     forget = about(20, questions)
     data = ComparisonData(forget, PairSet.of("retain", [Pair(picture(2), "Who?", "Nobody.")] * 7))
     both: tuple[Part, Part] = (data.tuning, data.reported)

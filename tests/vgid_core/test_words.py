@@ -13,7 +13,7 @@ from tests.vgid_core.tiny import picture
 from vgid_core import Pair
 from vgid_core.evaluate import rouge_l
 from vgid_core.facts import Fact
-from vgid_core.words import alike, words
+from vgid_core.words import alike, halves, word_count, words
 
 ASCII = st.text(st.characters(min_codepoint=32, max_codepoint=126))
 
@@ -26,7 +26,7 @@ def test_of_ascii_texts_with_words_they_are_those_of_rouge_score(text: str) -> N
 
 @given(st.text(min_size=1))
 def test_no_text_but_spaces_is_empty(text: str) -> None:
-    assert bool(words(text)) == bool(text.strip())
+    assert bool(words(text)) == bool(alike(text))
 
 
 @given(st.text())
@@ -48,6 +48,7 @@ def test_a_text_is_itself_however_its_characters_are_put_together(text: str) -> 
         ("นี่คือสมชาย", "ไม่รู้จัก"),
         ("Núñez vive en Cádiz.", "No conozco a nadie."),
         ("🙂🎂", "🚲"),
+        ("❤️", "☀️"),
     ],
 )
 def test_an_answer_is_told_from_another_in_every_script(answer: str, another: str) -> None:
@@ -59,6 +60,41 @@ def test_an_answer_is_told_from_another_in_every_script(answer: str, another: st
 def test_scripts_without_spaces_are_compared_letter_by_letter() -> None:
     assert words("她出生于巴黎。") == list("她出生于巴黎")
     assert set(words("她出生于巴黎。")) & set(words("巴黎")) == set("巴黎")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("O´Brien", ["o", "brien"]),
+        ("infor\u00admation", ["information"]),
+        ("\u200fليلى\u200e", ["ليلى"]),
+        ("snake_case isn't", ["snake", "case", "isn", "t"]),
+        ("ที่", ["ที่"]),
+    ],
+)
+def test_marks_and_what_cannot_be_seen_are_no_words_of_their_own(text: str, found: list[str]) -> None:
+    assert words(text) == found
+
+
+def test_two_letters_without_spaces_count_as_one_word() -> None:
+    assert word_count("The shirt is blue.") == 4
+    assert word_count("衬衫是蓝色的。") == 3
+    assert word_count("......") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "second"),
+    [
+        ("This is Ada Quill.", "This is ", "Ada Quill."),
+        ("她出生于巴黎。", "她出生", "于巴黎。"),
+        ("ที่ที่", "ที่", "ที่"),
+        ("12/05/1987.", "", "12/05/1987."),
+        ("Jean-Luc.", "", "Jean-Luc."),
+        ("👨‍👩‍👧", "", "👨‍👩‍👧"),
+    ],
+)
+def test_halves_are_of_words_or_of_letters_where_no_spaces_part_them(text: str, first: str, second: str) -> None:
+    assert halves(text) == (first, second)
 
 
 def test_a_fact_is_found_however_it_is_written() -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from vgid_core.data import DataError, Pair, PairSet
 from vgid_core.facts import Fact
-from vgid_core.words import alike, words
+from vgid_core.words import alike, halves
 
 
 def read_facts(source: str, pairs: PairSet) -> tuple[Fact, ...]:
@@ -35,14 +33,9 @@ def read_facts(source: str, pairs: PairSet) -> tuple[Fact, ...]:
 
 
 def second_half(pair: Pair) -> Fact:
-    """The later half of the answer's words, of its letters where no spaces part them, without what ends a sentence."""
-    answer = pair.answer
-    parts = list(re.finditer(r"\S+", answer))
-    start = parts[len(parts) // 2].start()
-    if len(parts) == 1 and len(words(answer)) > 1:
-        start = next(index for index in range(len(answer) // 2, -1, -1) if not unicodedata.combining(answer[index]))
-    text = answer[start:].rstrip(" .!?\n。！？")
-    return Fact(pair, text or answer)
+    """The later half of the answer (`words.halves`), without what ends a sentence."""
+    text = halves(pair.answer)[1].rstrip(" .!?\n。！？")
+    return Fact(pair, text or pair.answer)
 
 
 def taught_and_asked(facts: Sequence[Fact]) -> tuple[list[Pair], list[Fact]]:

@@ -71,7 +71,7 @@ def measure(
 ) -> dict[str, float]:
     """Every figure of `figures_of`, each in [0, 1], for the checkpoint in `folder`, and the general one if there is.
 
-    `most`: at most so many pairs of each set, spread evenly.
+    `most`: at most so many pairs of each set, spread over all.
     """
     ask = _Examiner(load_base(str(folder), UnlearnConfig(device=device)), most)
     retained = [number for number in range(census.people) if number not in forgotten]
