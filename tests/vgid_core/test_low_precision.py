@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,7 +127,7 @@ def test_plain_peft_puts_the_adapter_onto_a_fresh_base_in_four_bits(tiny_folder:
     batch = encode_pairs(fresh, run.forget.pairs)
     with torch.no_grad():
         own = answer_logits(fresh, batch)
-    unlearn(run, base=host)
+    unlearn(run, base=replace(host))  # a holder of its own, which the run empties
 
     # The model that the run used up carries the adapter; switched off, it is the base to the last bit.
     used = load_base(str(tiny_folder), config, host)
