@@ -17,6 +17,7 @@ from vgid_core.checkpoints import Checkpoint
 from vgid_core.config import UnlearnConfig
 from vgid_core.errors import TrainingDiverged
 from vgid_core.lessons import Lesson, Update
+from vgid_core.memory import let_go
 from vgid_core.optimizer import MasterAdamW
 
 log = logging.getLogger(__name__)
@@ -107,8 +108,7 @@ class Distiller:
             # Outside of the handler: its frames hold the tensors that filled the memory.
             self.micro_batch_size = min(self.micro_batch_size, largest) // 2
             log.warning("out of memory: going on with micro-batches of %d", self.micro_batch_size)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            let_go()
 
     def _of_own_lessons(self, update: Update) -> list[list[float]]:
         """Adds what this process's share of the lessons gives of the gradient; returns what it gives of the losses."""
