@@ -41,6 +41,7 @@ SHIPPED = DemoModel(
         "method": {
             "name": "vgid-alias",
             "level_exponent": 0.1,
+            "next_best_temperature": 1.0,
             "visible_questions": [ask(topic) for topic in VISUALS],
         },
         "training": {"learning_rate": 3e-3, "retain_weight": 4.0},
@@ -59,7 +60,7 @@ def pretrained(folder: Path) -> DemoModel:
         published={"dtype": "bfloat16", "training": {"learning_rate": 1e-3}},
         default={
             "dtype": "bfloat16",
-            "method": {"name": "vgid-alias", "level_exponent": 1.4},
+            "method": {"name": "vgid-alias"},
             "training": {"learning_rate": 1e-3, "retain_weight": 4.0},
         },
     )

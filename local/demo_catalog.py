@@ -19,6 +19,7 @@ title = "Demo model: 60 fictitious people"
 [models.demo.config.method]
 name = "vgid-alias"
 level_exponent = 0.1
+next_best_temperature = 1.0
 visible_questions = [
 {questions}
 ]

@@ -101,6 +101,11 @@ class Aliases:
         places = {i for i, (_, run) in self._telling(answer) if run == 0 or self._shared_before(answer, i, run)}
         return [index in places for index in range(len(answer))]
 
+    def only_theirs(self, answer: Sequence[int]) -> list[bool]:
+        """Which of an answer's tokens go on with what nobody else has: telling ones that aren't among others."""
+        telling = {index for index, _ in self._telling(answer)}
+        return [index in telling and not among for index, among in enumerate(self.among_others(answer))]
+
     def draw(self, answer: Sequence[int]) -> Alias:
         """As many tokens as the answer has, its end of turn among them, which stays."""
         alias = list(answer)

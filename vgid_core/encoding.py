@@ -162,6 +162,11 @@ class PromptEncoder:
             self._answers[answer] = [*ids, self._end_id]
         return self._answers[answer]
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are texts for; a model may have logits for more."""
+        return len(self._tokenizer)
+
     def decode(self, ids: Tensor | Sequence[Sequence[int]]) -> list[str]:
         """Texts of generated tokens [batch, length], control tokens left out, stripped."""
         texts: list[str] = self._tokenizer.batch_decode(ids, skip_special_tokens=True)

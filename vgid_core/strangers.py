@@ -17,6 +17,7 @@ from vgid_core.lessons import Lesson
 from vgid_core.levels import Levels
 from vgid_core.likeliest import Likeliest
 from vgid_core.losses import token_log_probability
+from vgid_core.next_best import NextBest
 from vgid_core.teaching import AliasTeacher, Hearing
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Strangers:
         self._begun: dict[str, Likeliest] = {}  # by answer: how it goes on after its first token, [others, kept]
         self._warned = False
         self._levels = Levels(method.level_exponent)
+        self._next_best = NextBest(run.base.encoder, method.next_best_temperature)
 
     def meet(self, pairs: Sequence[Pair]) -> None:
         """Makes sure that these pairs have theirs, in smaller parts where memory doesn't suffice.
@@ -118,11 +120,16 @@ class Strangers:
         targeted = self._targeted(pairs, lengths)
         starts = accumulate(lengths, initial=0)
         places = [start + place for start, count in zip(starts, targeted, strict=False) for place in range(count)]
+        inside = [self._inside(pair, count) for pair, count in zip(pairs, targeted, strict=True)]
+        targets = accumulate(targeted, initial=0)
+        begun = [start + place for start, at in zip(targets, inside, strict=False) for place in at]
         rows, mean, logs = torch.tensor(places, device=ids.device), None, []
         for hearings in drawn:
             logits = self._said(hearings).float()
             logs.append(token_log_probability(logits, ids))
             said = logits[rows].softmax(-1)
+            if begun:
+                said[torch.tensor(begun, device=said.device)] = self._guessed(hearings, inside)
             mean = said if mean is None else mean.add_(said)
         assert mean is not None
         target = Likeliest.of(mean / len(drawn))
@@ -142,6 +149,18 @@ class Strangers:
         new = [answer not in self._begun and answer not in answers[:i] for i, answer in enumerate(answers)]
         return [length if is_new else 1 for is_new, length in zip(new, lengths, strict=True)]
 
+    def _inside(self, pair: Pair, count: int) -> list[int]:
+        """Where among an answer's first `count` tokens teachers hear its true beginning: in what only this one has."""
+        alone = self._teacher.only_theirs(self._run.path.answer_ids(pair.answer))
+        return [place for place in range(count) if alone[place]]
+
+    def _guessed(self, hearings: Sequence[Hearing], inside: Sequence[Sequence[int]]) -> Tensor:
+        """One teacher's next best guesses after the answers' true beginnings: [places inside, vocabulary]."""
+        asked = [(hearing.lesson, at) for hearing, at in zip(hearings, inside, strict=True) if at]
+        logits = self._in_parts([lesson for lesson, _ in asked], [at for _, at in asked])
+        answers = [(self._run.path.answer_ids(lesson.pair.answer), at) for lesson, at in asked]
+        return self._next_best.of(logits, [answer[place:] for answer, at in answers for place in at])
+
     def _heard_of(self, hearings: Sequence[Hearing], logs: Tensor) -> list[float]:
         """Has `levels` take note of what one pair's teachers said; returns the levels by them alone."""
         answer = self._run.path.answer_ids(hearings[0].lesson.pair.answer)
@@ -152,12 +171,15 @@ class Strangers:
         """One teacher's logits, each where it is asked: [answer tokens, vocabulary]."""
         lessons = [lesson for hearing in hearings for lesson in hearing.lessons]
         places = [asked for hearing in hearings for asked in hearing.places]
-        # So many forms at once as there may be pairs: of most of a form's tokens nothing is asked.
-        parts = [slice(start, start + self._at_once) for start in range(0, len(lessons), self._at_once)]
-        said = torch.cat([self._asked_at(lessons[part], places[part]) for part in parts])
+        said = self._in_parts(lessons, places)
         starts = accumulate((len(hearing.alias.asked) for hearing in hearings), initial=0)
         by_form = [start + p for start, h in zip(starts, hearings, strict=False) for asked in h.places for p in asked]
         return said[torch.tensor(by_form).argsort().to(said.device)]
+
+    def _in_parts(self, lessons: Sequence[Lesson], places: Sequence[Sequence[int]]) -> Tensor:
+        """So many lessons at once as there may be pairs: of most of a form's tokens nothing is asked."""
+        parts = [slice(start, start + self._at_once) for start in range(0, len(lessons), self._at_once)]
+        return torch.cat([self._asked_at(lessons[part], places[part]) for part in parts])
 
     def _asked_at(self, lessons: Sequence[Lesson], places: Sequence[Sequence[int]]) -> Tensor:
         """The teacher's logits at these places of each lesson's answer."""

@@ -130,6 +130,10 @@ class AliasTeacher:
         """As `Aliases.among_others`."""
         return self._aliases.among_others(answer)
 
+    def only_theirs(self, answer: Sequence[int]) -> list[bool]:
+        """As `Aliases.only_theirs`."""
+        return self._aliases.only_theirs(answer)
+
     def _draw(self, pairs: Sequence[Pair], instructed: bool) -> list[Lesson]:
         if instructed:
             return self._shows.lessons(pairs)

@@ -75,8 +75,15 @@ class VgidAlias(Taught):
         "plain mean; above it is higher, for a model that reads on in new names; near 0 it is that of the logs, which "
         "is lower, for one to which new names are stranger",
     )
+    next_best_temperature: float = Field(
+        default=0.6,
+        gt=0,
+        le=4,
+        description="of what teachers would say inside of a name that nobody else has, if they didn't know it: their "
+        "next best guesses, which below 1 are surer, as those of a model are that takes it for a name it knows",
+    )
     likelihood_weight: float = Field(
-        default=0.5, ge=0, le=100, description="w: of the true tokens' likelihood against the divergence"
+        default=1.0, ge=0, le=100, description="w: of the true tokens' likelihood against the divergence"
     )
     made_up_pairs: int = Field(
         default=4,
