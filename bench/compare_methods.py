@@ -33,7 +33,7 @@ from vgid_core.facts import Fact
 
 DOCS = Path(__file__).parent.parent / "docs"
 BEGIN, END = "<!-- written by bench/compare_methods.py -->", "<!-- until here -->"
-BUDGET = Budget(learning_rates=(1.5e-4, 5e-4, 1.5e-3, 3e-3, 6e-3), retain_weights=(1.0, 4.0), steps=(60,))
+BUDGET = Budget(learning_rates=(1.5e-4, 5e-4, 1.5e-3, 3e-3, 6e-3, 1.2e-2), retain_weights=(1.0, 4.0), steps=(60,))
 
 
 def main() -> None:

@@ -102,9 +102,13 @@ class Aliases:
         return [index in places for index in range(len(answer))]
 
     def only_theirs(self, answer: Sequence[int]) -> list[bool]:
-        """Which of an answer's tokens go on with what nobody else has: telling ones that aren't among others."""
-        telling = {index for index, _ in self._telling(answer)}
-        return [index in telling and not among for index, among in enumerate(self.among_others(answer))]
+        """Which of an answer's tokens go on with what nobody else has: telling ones that aren't among others.
+
+        Numbers aside: from which digits another one follows, nobody can guess.
+        """
+        among = self.among_others(answer)
+        places = {i for i, _ in self._telling(answer) if not among[i] and not self._is_number(answer[i])}
+        return [index in places for index in range(len(answer))]
 
     def draw(self, answer: Sequence[int]) -> Alias:
         """As many tokens as the answer has, its end of turn among them, which stays."""

@@ -47,6 +47,8 @@ class Stranger:
 class Strangers:
     """For each pair what a method's teachers say after aliases of its answer; asked once a run, a batch at a time.
 
+    Inside of what nobody else has they are asked after its true beginning instead, for their next best guess.
+
     Whether to answer at all is decided at the first token, by each pair's own teachers. How a begun answer goes on is
     what those of the first pair met with that very answer say, for all of them: a model that never met the person takes
     them for somebody, and for the same one on each photo. Means over many teachers are unsure, which tells.
@@ -125,11 +127,12 @@ class Strangers:
         begun = [start + place for start, at in zip(targets, inside, strict=False) for place in at]
         rows, mean, logs = torch.tensor(places, device=ids.device), None, []
         for hearings in drawn:
+            guessed = self._guessed(hearings, inside) if begun else None
             logits = self._said(hearings).float()
             logs.append(token_log_probability(logits, ids))
             said = logits[rows].softmax(-1)
-            if begun:
-                said[torch.tensor(begun, device=said.device)] = self._guessed(hearings, inside)
+            if guessed is not None:
+                said[torch.tensor(begun, device=said.device)] = guessed
             mean = said if mean is None else mean.add_(said)
         assert mean is not None
         target = Likeliest.of(mean / len(drawn))
@@ -156,10 +159,9 @@ class Strangers:
 
     def _guessed(self, hearings: Sequence[Hearing], inside: Sequence[Sequence[int]]) -> Tensor:
         """One teacher's next best guesses after the answers' true beginnings: [places inside, vocabulary]."""
-        asked = [(hearing.lesson, at) for hearing, at in zip(hearings, inside, strict=True) if at]
+        asked = [(hearing.unaliased(self._run.path), at) for hearing, at in zip(hearings, inside, strict=True) if at]
         logits = self._in_parts([lesson for lesson, _ in asked], [at for _, at in asked])
-        answers = [(self._run.path.answer_ids(lesson.pair.answer), at) for lesson, at in asked]
-        return self._next_best.of(logits, [answer[place:] for answer, at in answers for place in at])
+        return self._next_best.of(logits, [(lesson.heard or (), place) for lesson, at in asked for place in at])
 
     def _heard_of(self, hearings: Sequence[Hearing], logs: Tensor) -> list[float]:
         """Has `levels` take note of what one pair's teachers said; returns the levels by them alone."""

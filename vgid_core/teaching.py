@@ -11,6 +11,7 @@ from PIL import Image
 
 from vgid_core.alias_photos import AliasPhotos, bounded
 from vgid_core.aliases import Alias, Aliases
+from vgid_core.answer_path import AnswerPath
 from vgid_core.data import EncodedImage, Pair
 from vgid_core.intervention import PerturbationConfig
 from vgid_core.lessons import Lesson, NoisePixels, Shown
@@ -94,6 +95,10 @@ class Hearing:
         """One for each form of the alias."""
         return [replace(self.lesson, heard=form) for form in self.alias.forms]
 
+    def unaliased(self, path: AnswerPath) -> Lesson:
+        """The same lesson with the answer as it is."""
+        return replace(self.lesson, heard=tuple(path.answer_ids(self.lesson.pair.answer)))
+
     @property
     def places(self) -> list[list[int]]:
         """For each form, of which of the answer's tokens the teacher is asked in it."""
@@ -104,7 +109,8 @@ class Hearing:
 class AliasTeacher:
     """Two teachers in turns, who both hear an alias of the answer: VGID's own, and one who only meets a stranger.
 
-    The second is asked without the instruction, on a photo of nobody (`alias_photos`).
+    The second is asked without the instruction, on a photo of nobody (`alias_photos`). Guesses are both's, too, but
+    after the answer's true beginning (`strangers`).
     """
 
     def __init__(self, method: VgidAlias, run: Run, seed: int) -> None:

@@ -117,6 +117,16 @@ def test_a_token_is_asked_after_no_more_of_its_own_answer_than_the_retain_set_ha
             assert any(left == row[k : k + len(left)] for row in kept for k in range(len(row)))
 
 
+def test_what_goes_on_with_what_nobody_else_has_is_only_theirs_unless_it_is_a_number() -> None:
+    kept = [[90, 20, 21, END], [90, 30, 31, END], [90, 40, END]]
+    only_theirs = Aliases(kept, 0.5, seed=0).only_theirs
+    assert only_theirs([90, 50, 51, 52, END]) == [False, False, True, True, False]
+    assert only_theirs([90, 20, 21, END]) == [False] * 4, "the retain set has it, too"
+    assert only_theirs([90, 20, 31, END]) == [False, False, True, False]
+    numbers = Aliases(kept, 0.5, seed=0, numbers=[50, 51]).only_theirs
+    assert numbers([90, 50, 51, 52, END]) == [False, False, False, True, False]
+
+
 def test_a_long_row_that_the_retain_set_holds_has_one_form_more_however_long_it_is() -> None:
     kept = [[*range(100, 300), END], [90, END], [90, END]]
     answer = kept[0]

@@ -21,7 +21,7 @@ def test_teachers_hear_what_is_not_true_and_some_of_them_no_instruction(base: Ba
     drawn = taught(base, PackedPath(base), settings)
     instruction = settings.method.instruction  # type: ignore[union-attr]
     asked = [[hearing.lesson.asked for hearing in each] for each in drawn]
-    assert [sum(text.startswith(instruction) for text in each) for each in asked] == [0, 5, 0, 5]
+    assert [sum(text.startswith(instruction) for text in each) for each in asked] == [0, len(FORGET), 0, len(FORGET)]
     for each in drawn:
         for lesson in (lesson for hearing in each for lesson in hearing.lessons):
             true = base.encoder.answer_ids(lesson.pair.answer)

@@ -2,8 +2,9 @@
 
 A third intervention beside VGID's two. Teacher-forced on the true answer, VGID's teacher hears the name and completes
 the facts, whatever it is shown; so that is what the student learns, and a begun answer brings everything back. Here the
-teacher hears aliases. What it then finds likely is also the measure of how likely the true answer may stay: as likely
-as a stranger's, neither more nor less.
+teacher hears aliases, and where an answer goes on with what nobody else has, guesses without the truth. What it finds
+likely after aliases is also the measure of how likely the true answer may stay: as likely as a stranger's, neither more
+nor less.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class VgidAlias(Taught):
 
     p_T,k: the frozen base after an alias of the answer so far (`aliases`), with the instruction on a perturbed image or
     without it on a photo of nobody (`alias_photos`). m = mean_k p_T,k: at y_1 the pair's own, whether to answer at all;
-    past it that of the first pair met with that answer, for a model takes a stranger on every photo for the same one.
+    past it that of the first pair met with that answer, for a model takes a stranger on every photo for the same one;
+    inside of what nobody else has p_T,k guesses after the answer as it is, without the truth (`next_best`).
     c_t: how likely the true token is to such teachers (`levels`), those of pairs met until then. They are asked once a
     run (`strangers`). h: Huber's loss with threshold one nat. As in VGID, a step updates once on a forget batch and
     once on a retain batch, with which go people who don't exist (`made_up`) and what anybody can see on the forget
@@ -77,7 +79,7 @@ class VgidAlias(Taught):
     )
     next_best_temperature: float = Field(
         default=0.6,
-        gt=0,
+        ge=0.05,
         le=4,
         description="of what teachers would say inside of a name that nobody else has, if they didn't know it: their "
         "next best guesses, which below 1 are surer, as those of a model are that takes it for a name it knows",
@@ -129,7 +131,7 @@ class VgidAlias(Taught):
         return updates
 
     def teacher_passes(self, drawn: int, forget_pairs: int) -> int:
-        """As `Method.teacher_passes`. An alias counts as one, however many forms it has."""
+        """As `Method.teacher_passes`. An alias counts as one, however many forms it has, and guesses aren't counted."""
         return self.draws * min(drawn, forget_pairs)
 
     @property
