@@ -41,7 +41,8 @@ SHIPPED = DemoModel(
         "method": {
             "name": "vgid-alias",
             "level_exponent": 0.1,
-            "next_best_temperature": 1.0,
+            "guesses": False,
+            "likelihood_weight": 0.5,
             "visible_questions": [ask(topic) for topic in VISUALS],
         },
         "training": {"learning_rate": 3e-3, "retain_weight": 4.0},

@@ -19,7 +19,8 @@ title = "Demo model: 60 fictitious people"
 [models.demo.config.method]
 name = "vgid-alias"
 level_exponent = 0.1
-next_best_temperature = 1.0
+guesses = false
+likelihood_weight = 0.5
 visible_questions = [
 {questions}
 ]

@@ -67,7 +67,7 @@ class Strangers:
         self._begun: dict[str, Likeliest] = {}  # by answer: how it goes on after its first token, [others, kept]
         self._warned = False
         self._levels = Levels(method.level_exponent)
-        self._next_best = NextBest(run.base.encoder, method.next_best_temperature)
+        self._next_best = NextBest(run.base.encoder, method.next_best_temperature) if method.guesses else None
 
     def meet(self, pairs: Sequence[Pair]) -> None:
         """Makes sure that these pairs have theirs, in smaller parts where memory doesn't suffice.
@@ -154,11 +154,14 @@ class Strangers:
 
     def _inside(self, pair: Pair, count: int) -> list[int]:
         """Where among an answer's first `count` tokens teachers hear its true beginning: in what only this one has."""
+        if self._next_best is None:
+            return []
         alone = self._teacher.only_theirs(self._run.path.answer_ids(pair.answer))
         return [place for place in range(count) if alone[place]]
 
     def _guessed(self, hearings: Sequence[Hearing], inside: Sequence[Sequence[int]]) -> Tensor:
         """One teacher's next best guesses after the answers' true beginnings: [places inside, vocabulary]."""
+        assert self._next_best is not None
         asked = [(hearing.unaliased(self._run.path), at) for hearing, at in zip(hearings, inside, strict=True) if at]
         logits = self._in_parts([lesson for lesson, _ in asked], [at for _, at in asked])
         return self._next_best.of(logits, [(lesson.heard or (), place) for lesson, at in asked for place in at])

@@ -119,9 +119,11 @@ def aliases_of(base: BaseModel) -> Aliases:
     return Aliases(kept, 0.3, 0)
 
 
+@pytest.mark.parametrize("guess", [True, False])
 @both_paths
-def test_both_parts_of_the_loss(base: BaseModel, path: MakePath) -> None:
-    settings, made = config({"level_exponent": 0.6, "next_best_temperature": 0.7, "likelihood_weight": 0.5}), path(base)
+def test_both_parts_of_the_loss(base: BaseModel, path: MakePath, guess: bool) -> None:
+    own = {"level_exponent": 0.6, "guesses": guess, "next_best_temperature": 0.7, "likelihood_weight": 0.5}
+    settings, made = config(own), path(base)
     student = scrambled_adapter(base)
     divergence = likelihood = 0.0
     count, guessed_at, answers = 0, 0, [pair.answer for pair in FORGET]
@@ -138,7 +140,7 @@ def test_both_parts_of_the_loss(base: BaseModel, path: MakePath) -> None:
         heard = ((said, index), (said, first), (guessed, first))
         own, firsts, inside = (sum(each[i] for each in of) / 3 for of, i in heard)
         for t, token in enumerate(ids):
-            target = inside[t] if only_theirs(ids)[t] else firsts[t] if t else own[t]
+            target = inside[t] if guess and only_theirs(ids)[t] else firsts[t] if t else own[t]
             guessed_at += only_theirs(ids)[t]
             divergence += float(torch.special.xlogy(target, target / q[t]).sum())
             off = math.log(float(q[t, token])) - levels[index][t]

@@ -35,7 +35,7 @@ class VgidAlias(Taught):
     p_T,k: the frozen base after an alias of the answer so far (`aliases`), with the instruction on a perturbed image or
     without it on a photo of nobody (`alias_photos`). m = mean_k p_T,k: at y_1 the pair's own, whether to answer at all;
     past it that of the first pair met with that answer, for a model takes a stranger on every photo for the same one;
-    inside of what nobody else has p_T,k guesses after the answer as it is, without the truth (`next_best`).
+    inside of what nobody else has p_T,k guesses after the answer as it is, without the truth (`next_best`, `guesses`).
     c_t: how likely the true token is to such teachers (`levels`), those of pairs met until then. They are asked once a
     run (`strangers`). h: Huber's loss with threshold one nat. As in VGID, a step updates once on a forget batch and
     once on a retain batch, with which go people who don't exist (`made_up`) and what anybody can see on the forget
@@ -76,6 +76,11 @@ class VgidAlias(Taught):
         description="of the power mean of what teachers give to true tokens that nobody else's answer has: 1 is the "
         "plain mean; above it is higher, for a model that reads on in new names; near 0 it is that of the logs, which "
         "is lower, for one to which new names are stranger",
+    )
+    guesses: bool = Field(
+        default=True,
+        description="inside of a name that nobody else has, teachers hear its true beginning and say what they would "
+        "without the truth; else they hear an alias there, too, which suits a model that was trained from nothing",
     )
     next_best_temperature: float = Field(
         default=0.6,
