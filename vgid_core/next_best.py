@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from vgid_core.words import alike
+
 if TYPE_CHECKING:
     from vgid_core.encoding import PromptEncoder
 
 _BROKEN = "\ufffd"  # stands for bytes that are no whole character
-_LAST = "\U0010ffff"
+_LAST = "\U0010ffff"  # sorts behind every text that begins as the one before it
 _REPEATED = 2  # letters of what is to come, after some that were said already
 
 Place = tuple[Sequence[int], int]  # an answer's tokens, its end of turn among them, and which of them is asked for
@@ -56,10 +58,10 @@ class NextBest:
             [before, whole, own] = self._encoder.decode([answer[:place], answer, answer[place : place + 1]])
             # Half a character before reads otherwise once the other half is there.
             coming = whole.removeprefix(before) if whole.startswith(before) else own
-            alike = {answer[place], *self._beginnings_of(_plain(coming)), *self._longer_than(_plain(own))}
+            found = {answer[place], *self._beginnings_of(_plain(coming)), *self._longer_than(_plain(own))}
             if coming[:1].isalnum():
-                alike.update(self._repeating(_last_word(before), _first_word(coming)))
-            self._alike[key] = sorted(alike)
+                found.update(self._repeating(_last_word(before), _first_word(coming)))
+            self._alike[key] = sorted(found)
         return self._alike[key]
 
     def _beginnings_of(self, text: str, least: int = 1) -> Iterator[int]:
@@ -80,7 +82,8 @@ class NextBest:
 
 def _plain(text: str) -> str:
     """Without capitals, marks over letters, and what stands before the first letter or digit."""
-    bare = "".join(part for part in unicodedata.normalize("NFKD", text) if not unicodedata.combining(part)).casefold()
+    apart = unicodedata.normalize("NFKD", alike(text))
+    bare = "".join(part for part in apart if not unicodedata.combining(part))
     start = next((index for index, part in enumerate(bare) if part.isalnum() or part == _BROKEN), len(bare))
     return bare[start:]
 

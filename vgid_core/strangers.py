@@ -164,7 +164,8 @@ class Strangers:
         assert self._next_best is not None
         asked = [(hearing.unaliased(self._run.path), at) for hearing, at in zip(hearings, inside, strict=True) if at]
         logits = self._in_parts([lesson for lesson, _ in asked], [at for _, at in asked])
-        return self._next_best.of(logits, [(lesson.heard or (), place) for lesson, at in asked for place in at])
+        answers = [(self._run.path.answer_ids(lesson.pair.answer), at) for lesson, at in asked]
+        return self._next_best.of(logits, [(answer, place) for answer, at in answers for place in at])
 
     def _heard_of(self, hearings: Sequence[Hearing], logs: Tensor) -> list[float]:
         """Has `levels` take note of what one pair's teachers said; returns the levels by them alone."""
