@@ -1,7 +1,9 @@
 """What is left after unlearning, asked by somebody who wants it back: several forget sets and seeds, beside twins.
 
-    python -m bench.robustness [--method vgid-alias] [--sets 3 | --others] [--seeds 3] [--processes 2] [--beside JSON]
+    python -m bench.robustness [--method vgid-alias] [--sets 3 | --others] [--seeds 3] [--processes 2]
+        [--beside JSON | --resume JSON]
     python -m bench.robustness --pretrained FOLDER [--method vgid-alias] [--sets 3] [--seeds 3] [--processes 2]
+        [--resume JSON]
 
 Every forget set has three retain-only twins, models that never met these people: what they give away on average is
 the aim. Twins that aren't there are made first (four minutes each). FOLDER is one that `vgid demo-model build
@@ -13,7 +15,8 @@ bench/results/robustness_<method>.json (for other counts than three sets and see
 there, ..._unfinished.json), and fails when a median misses its bar. Each twin is held to the same bars beside the
 mean of the others: so well would training anew do. --others takes the people that no setting was chosen on;
 ..._others.json. --beside takes the figures of base and twins from an earlier result of the same sets instead of
-asking them anew: then no twins are made.
+asking them anew: then no twins are made. --resume goes on with a result that was cut short, or has fewer seeds or
+sets, of the same settings.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,7 +37,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.demo_models import SHIPPED, DemoModel, pretrained
-from bench.machine import save, spread
+from bench.machine import machine, save, spread
 from local.demo.data import DemoData, encode, everything_visible, general, make
 from local.demo.people import Person
 from local.demo.questions import FACTS, answer, ask
@@ -74,32 +78,18 @@ def main() -> None:
     quiet()
     model = SHIPPED if arguments.pretrained is None else pretrained(arguments.pretrained)
     sets = model.forget_sets[_CHOSEN_ON:] if arguments.others else model.forget_sets[: arguments.sets]
-    before = None if arguments.beside is None else _asked_before(arguments.beside, sets)
-    for forgotten in sets if before is None else ():
-        model.twins_of(forgotten)
     config = _config(model, arguments.method, 0).model_dump(mode="json")
+    earlier = _earlier(arguments.beside or arguments.resume, sets, config if arguments.resume else None)
+    beside = arguments.beside.name if arguments.beside else earlier.get("beside", "asked anew")
     seeds, name = list(range(arguments.seeds)), _name(arguments, model)
-    # All sets with a seed before the next one: a bench that is cut short has been everywhere.
-    work = [(model, tuple(forgotten), seed, arguments.method) for seed in seeds for forgotten in sets]
-    rows: list[dict[str, Any]] = []
-    with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
-        asked = pool.map(_untrained, [model] * len(sets), map(tuple, sets)) if before is None else before
-        trained = pool.map(_trained, *zip(*work, strict=True))
-        untrained = list(asked)  # meanwhile the first are trained
-        for row in trained:
-            base, beside = untrained[sets.index(range(row["forgotten"][0], row["forgotten"][-1] + 1))]
-            rows.append(row | {"figures": _beside(row["figures"], base, _mean(beside))})
-            _print_row(rows[-1])
-            figures = _summed_up(rows, untrained) | {
-                "config": config,
-                "samples": SAMPLES,
-                "beside": arguments.beside.name if arguments.beside else "asked anew",
-            }
-            # Where a row takes minutes, what is there must outlast a bench that is cut short.
-            unfinished = save(f"{name}_unfinished", figures, seed=seeds, runs=len(rows))
+    figures: dict[str, Any] = {}
+    for measured in _after_every_run(model, sets, arguments, earlier):
+        figures = measured | {"config": config, "samples": SAMPLES, "beside": beside}
+        # Where a row takes minutes, what is there must outlast a bench that is cut short.
+        unfinished = save(f"{name}_unfinished", figures, seed=seeds, runs=len(figures["rows"]))
     summary = figures["summary"]
     _print_summary(summary, figures["base"], figures["twin"])
-    print("written:", save(name, figures, seed=seeds, runs=len(rows)))
+    print("written:", save(name, figures, seed=seeds, runs=len(figures["rows"])))
     unfinished.unlink()
     missed = [
         f"{key} {summary[key]['median']:.3f} > {bar}" for key, bar in BARS.items() if summary[key]["median"] > bar
@@ -109,14 +99,48 @@ def main() -> None:
     print("every median is within its bar")
 
 
-def _asked_before(file: Path, sets: Sequence[range]) -> list[tuple[Figures, list[Figures]]]:
-    """Of the base and the twins of each set, as an earlier result has them."""
-    found = json.loads(file.read_text(encoding="utf-8"))
-    if list(dict.fromkeys(tuple(row["forgotten"]) for row in found["rows"])) != list(map(tuple, sets)):
+def _after_every_run(
+    model: DemoModel, sets: Sequence[range], arguments: argparse.Namespace, earlier: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """All that is measured so far, from the first run or, resumed, from all earlier ones on."""
+    untrained = [(one["base"], one["twins"]) for one in earlier.get("untrained", ())]
+    unasked = sets[len(untrained) :]
+    for forgotten in unasked:
+        model.twins_of(forgotten)
+    # All sets with a seed before the next one: a bench that is cut short has been everywhere.
+    work = [(tuple(forgotten), seed) for seed in range(arguments.seeds) for forgotten in sets]
+    kept = [row for row in earlier["rows"] if _which(row) in work] if arguments.resume else []
+    left = [which for which in work if which not in map(_which, kept)]
+    rows: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
+        asked = pool.map(_untrained, [model] * len(unasked), map(tuple, unasked))
+        trained = [pool.submit(_trained, model, *which, arguments.method) for which in left]
+        untrained.extend(asked)  # meanwhile the first are trained
+        for row in chain(kept, (run.result() for run in trained)):
+            base, twins = untrained[sets.index(range(row["forgotten"][0], row["forgotten"][-1] + 1))]
+            rows.append(row | {"figures": _beside(row["figures"], base, _mean(twins))})
+            _print_row(rows[-1])
+            yield _summed_up(rows, untrained)
+
+
+def _earlier(file: Path | None, sets: Sequence[range], config: dict[str, Any] | None) -> dict[str, Any]:
+    """A result of `sets`, or one to go on with: of some of them, measured with `config`. Of no file, nothing."""
+    if file is None:
+        return {}
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    of, wanted = {tuple(row["forgotten"]) for row in found["rows"]}, set(map(tuple, sets))
+    if of - wanted or (config is None and of != wanted):
         raise SystemExit(f"{file} is of other forget sets")
     if found.get("samples") != SAMPLES:
         raise SystemExit(f"{file} was asked about other pairs of these sets")
-    return [(untrained["base"], untrained["twins"]) for untrained in found["untrained"]]
+    if config is not None and found["config"] != config:
+        raise SystemExit(f"{file} was measured with other settings")
+    commit = found["machine"]["commit"]  # of rows that don't say theirs
+    return found | {"rows": [{"commit": commit, **row} for row in found["rows"]]}
+
+
+def _which(row: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
+    return tuple(row["forgotten"]), row["seed"]
 
 
 def _summed_up(rows: Sequence[dict[str, Any]], untrained: Sequence[tuple[Figures, list[Figures]]]) -> dict[str, Any]:
@@ -165,7 +189,8 @@ def _trained(model: DemoModel, forgotten: tuple[int, ...], seed: int, method: st
     distil(base, data.forget, data.retain, config)
     seconds = time.process_time() - started
     figures = _measured(base, config, data, forgotten, model.census)
-    return {"forgotten": list(forgotten), "seed": seed, "training_seconds": seconds, "figures": figures}
+    run = {"forgotten": list(forgotten), "seed": seed, "commit": machine()["commit"]}
+    return run | {"training_seconds": seconds, "figures": figures}
 
 
 def _untrained(model: DemoModel, forgotten: tuple[int, ...]) -> tuple[Figures, list[Figures]]:
@@ -252,7 +277,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--others", action="store_true", help="the sets that no setting was chosen on")
     parser.add_argument("--processes", type=int, default=2, help="of one thread each")
     parser.add_argument("--pretrained", type=Path, metavar="FOLDER", help="the second demo model, as it was built")
-    parser.add_argument("--beside", type=Path, metavar="JSON", help="an earlier result, whose base and twins count")
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument("--beside", type=Path, metavar="JSON", help="an earlier result, whose base and twins count")
+    earlier.add_argument("--resume", type=Path, metavar="JSON", help="an earlier result to go on with")
     arguments = parser.parse_args()
     if arguments.pretrained is not None and arguments.others:
         parser.error("--others are sets of the shipped model")
