@@ -26,10 +26,13 @@ from vgid_core.facts import Fact
 from vgid_core.losses import token_log_probability
 from vgid_core.paths import choose_path
 from vgid_core.plain_path import generate
+from vgid_core.spread import spread_over
 
 MEMBERSHIP_ATTACKS = ("loss", "zlib", "min_k", "min_k_plus_plus", "grad_norm")
 _LEAST_LIKELY_SHARE = 0.2  # k of Min-K%
 _PAIRS_AT_ONCE = 32
+_MOST_PLACES = 4  # within a fact
+_FEWEST_TOKENS = 32  # of an answer that may say a fact in other words than the true one; longer, if that is
 
 
 def membership_scores(base: BaseModel, path: AnswerPath, pairs: Sequence[Pair]) -> dict[str, list[float]]:
@@ -75,20 +78,24 @@ def membership_aucs(
     return {name: auc(inside[name], outside[name]) for name in MEMBERSHIP_ATTACKS}
 
 
-@torch.inference_mode()
-def prefill_recovery(base: BaseModel, facts: Sequence[Fact], most_tokens: int = 16) -> float:
+def prefill_recovery(base: BaseModel, facts: Sequence[Fact]) -> float:
     """Share of facts that the model completes when the true answer up to the fact is put into its mouth."""
-    by_length: dict[int, list[tuple[Fact, list[int]]]] = {}
-    for fact in facts:
-        ids = base.encoder.answer_ids(fact.begun)[:-1]  # without the end of turn
-        by_length.setdefault(len(ids), []).append((fact, ids))
-    found = 0
-    for group in by_length.values():
-        for start in range(0, len(group), _PAIRS_AT_ONCE):
-            chunk = group[start : start + _PAIRS_AT_ONCE]
-            said = _continued(base, [fact.pair for fact, _ in chunk], [ids for _, ids in chunk], most_tokens)
-            found += sum(fact.is_in(text) for (fact, _), text in zip(chunk, said, strict=True))
-    return found / len(facts)
+    begun = [base.encoder.answer_ids(fact.begun)[:-1] for fact in facts]  # without the end of turn
+    said = _said_after(base, [fact.pair for fact in facts], begun)
+    return sum(fact.is_in(text) for fact, text in zip(facts, said, strict=True)) / len(facts)
+
+
+def inside_recovery(base: BaseModel, facts: Sequence[Fact]) -> float | None:
+    """Share of places inside of facts from where on the model says more of them: a word that wasn't whole before.
+
+    Put into its mouth is the true answer up to a token within the fact: "This is Del", and it says "phine" or "Wexler".
+    Asked are at most four places of a fact. To be read beside a retain-only twin, which ends many a word by itself.
+    None, where no fact has such a place.
+    """
+    places = [(fact, *place) for fact in facts for place in spread_over(list(_places_inside(base, fact)), _MOST_PLACES)]
+    said = _said_after(base, [fact.pair for fact, _, _ in places], [begun for _, begun, _ in places])
+    found = [fact.goes_on(told, text) for (fact, _, told), text in zip(places, said, strict=True)]
+    return sum(found) / len(found) if found else None
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,8 @@ def relearned(base: BaseModel, taught: Sequence[Pair], asked: Sequence[Fact], at
         said: list[str] = []
         for start in range(0, len(asked), _PAIRS_AT_ONCE):
             chunk = [fact.pair for fact in asked[start : start + _PAIRS_AT_ONCE]]
-            said += copied.encoder.decode(generate(copied, chunk, most_tokens=32))
+            longest = max(len(copied.encoder.answer_ids(pair.answer)) for pair in chunk)
+            said += copied.encoder.decode(generate(copied, chunk, max(_FEWEST_TOKENS, longest)))
     return sum(fact.is_in(text) for fact, text in zip(asked, said, strict=True)) / len(asked)
 
 
@@ -168,6 +176,35 @@ def _norm_weights(base: BaseModel) -> Iterator[list[nn.Parameter]]:
     finally:
         for weight, needed in zip(weights, before, strict=True):
             weight.requires_grad_(needed)
+
+
+def _places_inside(base: BaseModel, fact: Fact) -> Iterator[tuple[list[int], str]]:
+    """Beginnings of the answer that end within the fact, with words of it left; in tokens, and what they tell of it."""
+    answer, start = fact.pair.answer, fact.pair.answer.index(fact.text)
+    ids = base.encoder.answer_ids(answer)[:-1]
+    texts = base.encoder.decode([ids[:end] for end in range(1, len(ids))])
+    for end, text in enumerate(texts, 1):
+        inside = start < len(text) < start + len(fact.text) and answer.startswith(text)
+        if inside and fact.untold(text[start:]):
+            yield ids[:end], text[start:]
+
+
+@torch.inference_mode()
+def _said_after(base: BaseModel, pairs: Sequence[Pair], begun: Sequence[Sequence[int]]) -> list[str]:
+    """What the model goes on with after each pair's begun answer, at least as far as the true answer goes."""
+    by_length: dict[int, list[int]] = {}
+    for index, ids in enumerate(begun):
+        by_length.setdefault(len(ids), []).append(index)
+    said = [""] * len(pairs)
+    for length, group in by_length.items():
+        for start in range(0, len(group), _PAIRS_AT_ONCE):
+            chunk = group[start : start + _PAIRS_AT_ONCE]
+            longest = max(len(base.encoder.answer_ids(pairs[index].answer)) for index in chunk)
+            most = max(_FEWEST_TOKENS // 2, longest - length)
+            texts = _continued(base, [pairs[index] for index in chunk], [begun[index] for index in chunk], most)
+            for index, text in zip(chunk, texts, strict=True):
+                said[index] = text
+    return said
 
 
 def _continued(base: BaseModel, pairs: Sequence[Pair], begun: Sequence[Sequence[int]], most_tokens: int) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from vgid_core.data import Pair
-from vgid_core.words import alike
+from vgid_core.words import alike, words
 
 
 @dataclass(frozen=True)
@@ -23,3 +23,14 @@ class Fact:
     def is_in(self, said: str) -> bool:
         """Whether the fact was said."""
         return alike(self.text) in alike(said)
+
+    def untold(self, told: str) -> list[str]:
+        """Its words that aren't whole in `told`, its beginning."""
+        heard, every = words(told), words(self.text)
+        whole = len(heard) - (heard[-1:] != every[len(heard) - 1 : len(heard)])
+        return every[whole:]
+
+    def goes_on(self, told: str, said: str) -> bool:
+        """Whether a word of it that wasn't whole in `told`, its beginning, was said from there on."""
+        more = {*words(said), *words(told + said)[len(words(told)) - 1 :]}
+        return not more.isdisjoint(self.untold(told))

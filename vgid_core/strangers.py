@@ -17,7 +17,7 @@ from vgid_core.lessons import Lesson
 from vgid_core.levels import Levels
 from vgid_core.likeliest import Likeliest
 from vgid_core.losses import token_log_probability
-from vgid_core.next_best import NextBest
+from vgid_core.next_best import NextBest, Untold
 from vgid_core.teaching import AliasTeacher, Hearing
 
 if TYPE_CHECKING:
@@ -67,7 +67,16 @@ class Strangers:
         self._begun: dict[str, Likeliest] = {}  # by answer: how it goes on after its first token, [others, kept]
         self._warned = False
         self._levels = Levels(method.level_exponent)
-        self._next_best = NextBest(run.base.encoder, method.next_best_temperature) if method.guesses else None
+        self._next_best = self._guesses() if method.guesses else None
+
+    def _guesses(self) -> NextBest:
+        ids = self._run.path.answer_ids
+        forgotten, kept = (
+            {token for answer in {pair.answer for pair in pairs} for token in ids(answer)}
+            for pairs in (self._run.forget, self._run.retain)
+        )
+        untold = Untold(self._teacher.telling, forgotten, kept)
+        return NextBest(self._run.base.encoder, self._method.next_best_temperature, untold)
 
     def meet(self, pairs: Sequence[Pair]) -> None:
         """Makes sure that these pairs have theirs, in smaller parts where memory doesn't suffice.

@@ -132,6 +132,10 @@ class AliasTeacher:
         """As `Aliases.choice`."""
         return self._aliases.choice
 
+    def telling(self, answer: Sequence[int]) -> set[int]:
+        """As `Aliases.telling`."""
+        return self._aliases.telling(answer)
+
     def among_others(self, answer: Sequence[int]) -> list[bool]:
         """As `Aliases.among_others`."""
         return self._aliases.among_others(answer)

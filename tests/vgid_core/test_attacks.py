@@ -93,10 +93,10 @@ def test_a_begun_answer_is_gone_on_with_by_the_model(base: BaseModel) -> None:
     numbers = {"Ada has 12 rings.": "12", "There are 900 buttons.": "900", "Bo sold 7.": "7"}
     teach_to_speak(base, seen, list(numbers))
     known = [Fact(pair, numbers[pair.answer]) for pair in taught_of(seen, list(numbers))]
-    assert prefill_recovery(base, known, most_tokens=16) == 1
+    assert prefill_recovery(base, known) == 1
     other = [Fact(replace(fact.pair, answer=fact.pair.answer.replace(fact.text, "55")), "55") for fact in known]
-    assert prefill_recovery(base, other, most_tokens=16) == 0
-    assert prefill_recovery(base, [*known, *other], most_tokens=16) == 0.5
+    assert prefill_recovery(base, other) == 0
+    assert prefill_recovery(base, [*known, *other]) == 0.5
 
 
 def test_relearning_brings_back_what_it_teaches_and_leaves_the_model_alone(base: BaseModel) -> None:

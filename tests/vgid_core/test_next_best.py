@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from vgid_core.base_model import BaseModel
 from vgid_core.encoding import PromptEncoder
-from vgid_core.next_best import NextBest
+from vgid_core.next_best import NextBest, Untold
+
+NOTHING_TELLS = Untold(lambda answer: ())
 
 
 class Pieces:
@@ -29,7 +31,9 @@ class Pieces:
     def alike(self, answer: Sequence[str], place: int) -> set[str]:
         """The pieces that are taken away at that place of an answer in pieces."""
         ids = [self._pieces.index(piece) for piece in answer]
-        return {self._pieces[token] for token in NextBest(cast(PromptEncoder, self), 1.0).alike(ids, place)}
+        return {
+            self._pieces[token] for token in NextBest(cast(PromptEncoder, self), 1.0, NOTHING_TELLS).alike(ids, place)
+        }
 
 
 @pytest.mark.parametrize(
@@ -73,7 +77,7 @@ def texts_of(base: BaseModel) -> list[str]:
 def test_no_token_of_a_real_vocabulary_is_left_that_says_the_truths_beginning(base: BaseModel, text: str) -> None:
     coming = base.encoder.answer_ids(text)
     said = base.encoder.decode([coming])[0].casefold()
-    alike = set(NextBest(base.encoder, 1.0).alike(coming, 0))
+    alike = NextBest(base.encoder, 1.0, NOTHING_TELLS).alike(coming, 0)
     assert alike >= {token for token, other in enumerate(texts_of(base)) if other and said.startswith(other.casefold())}
     assert coming[0] in alike
 
@@ -81,22 +85,22 @@ def test_no_token_of_a_real_vocabulary_is_left_that_says_the_truths_beginning(ba
 def test_half_a_character_stands_for_itself_alone(base: BaseModel) -> None:
     halves = [token for token, text in enumerate(texts_of(base)) if "\ufffd" in text]
     assert len(halves) > 1
-    assert NextBest(base.encoder, 1.0).alike(halves[:2], 1) == halves[1:2]
+    assert NextBest(base.encoder, 1.0, NOTHING_TELLS).alike(halves[:2], 1) == {halves[1]}
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
 def test_what_is_left_is_the_models_own_opinion_sharpened(base: BaseModel, temperature: float) -> None:
-    guess, answer = NextBest(base.encoder, temperature), base.encoder.answer_ids("This is Bor Quazwick.")
+    guess, answer = NextBest(base.encoder, temperature, NOTHING_TELLS), base.encoder.answer_ids("This is Bor Quazwick.")
     logits = torch.randn(1, base.encoder.vocabulary, generator=torch.Generator().manual_seed(0))
     [said] = guess.of(logits.clone(), [(answer, 2)])
-    gone = torch.tensor(guess.alike(answer, 2))
+    gone = torch.tensor(guess.untold(answer, 2))
     expected = (logits[0].softmax(-1).index_fill(0, gone, 0.0)) ** (1 / temperature)
     assert not said[gone].any()
     assert torch.allclose(said, expected / expected.sum(), atol=1e-6)
 
 
 def test_a_model_may_say_fewer_tokens_than_there_are_texts_for(base: BaseModel) -> None:
-    guess, answer = NextBest(base.encoder, 1.0), base.encoder.answer_ids("This is Bor Quazwick.")
+    guess, answer = NextBest(base.encoder, 1.0, NOTHING_TELLS), base.encoder.answer_ids("This is Bor Quazwick.")
     width = max(answer) + 1
     assert any(token >= width for token in guess.alike(answer, 2)) or width == base.encoder.vocabulary
     assert guess.of(torch.zeros(1, width), [(answer, 2)]).sum() == pytest.approx(1)

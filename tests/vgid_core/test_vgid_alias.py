@@ -26,7 +26,7 @@ from vgid_core.lessons import Lesson
 from vgid_core.likeliest import Likeliest
 from vgid_core.losses import token_kl_of_likeliest, token_log_probability
 from vgid_core.methods import Run, VgidAlias
-from vgid_core.next_best import NextBest
+from vgid_core.next_best import NextBest, Untold
 from vgid_core.packed_path import PackedPath
 from vgid_core.plain_path import decoded
 from vgid_core.strangers import Strangers
@@ -76,13 +76,17 @@ def probabilities(base: BaseModel, hearing: Hearing) -> torch.Tensor:
     return torch.softmax(torch.stack(rows).double(), 1)
 
 
-def guesses(base: BaseModel, hearing: Hearing, temperature: float) -> torch.Tensor:
-    """What the base says after an answer's true beginning, without the next token and all that say as much."""
-    lesson, alike = hearing.lesson, NextBest(base.encoder, 1.0).alike
+def guesses(base: BaseModel, hearing: Hearing, aliases: Aliases, temperature: float) -> torch.Tensor:
+    """What the base says after an answer's true beginning, without what no guess may say there."""
+    lesson = hearing.lesson
+    forgotten, kept = (
+        {token for pair in pairs for token in base.encoder.answer_ids(pair.answer)} for pairs in (FORGET, RETAIN)
+    )
+    untold = NextBest(base.encoder, 1.0, Untold(aliases.telling, forgotten, kept)).untold
     ids = base.encoder.answer_ids(lesson.pair.answer)
     logits = plain_logits(base, decoded(lesson.shown), lesson.asked, ids).double()
     for index in range(len(ids)):
-        logits[index, alike(ids, index)] = -torch.inf
+        logits[index, untold(ids, index)] = -torch.inf
     return torch.softmax(logits / temperature, 1)
 
 
@@ -127,11 +131,12 @@ def test_both_parts_of_the_loss(base: BaseModel, path: MakePath, guess: bool) ->
     student = scrambled_adapter(base)
     divergence = likelihood = 0.0
     count, guessed_at, answers = 0, 0, [pair.answer for pair in FORGET]
-    only_theirs = aliases_of(base).only_theirs
+    aliases = aliases_of(base)
+    only_theirs = aliases.only_theirs
     drawn = taught(base, made, settings)
     with student.disable_adapter():
         said = [[probabilities(base, hearing) for hearing in each] for each in drawn]
-        guessed = [[guesses(base, hearing, 0.7) for hearing in each] for each in drawn]
+        guessed = [[guesses(base, hearing, aliases, 0.7) for hearing in each] for each in drawn]
     levels = levels_of(base, drawn, said, 0.6)
     for index, pair in enumerate(FORGET):
         ids = base.encoder.answer_ids(pair.answer)

@@ -9,7 +9,14 @@ from dataclasses import replace
 import torch
 
 from vgid_core.answer_path import AnswerPath
-from vgid_core.attacks import MEMBERSHIP_ATTACKS, Relearning, membership_aucs, prefill_recovery, relearned
+from vgid_core.attacks import (
+    MEMBERSHIP_ATTACKS,
+    Relearning,
+    inside_recovery,
+    membership_aucs,
+    prefill_recovery,
+    relearned,
+)
 from vgid_core.base_model import BaseModel
 from vgid_core.compare.facts import taught_and_asked
 from vgid_core.compare.plan import AttackPlan, ComparisonData, Part
@@ -65,7 +72,8 @@ def attacked_on(
     seed: int,
     view: View = as_it_is,
 ) -> Figures:
-    """What the attacks get: `membership.<attack>` (AUC), `prefill` and `relearned` (shares of facts).
+    """What the attacks get: `membership.<attack>` (AUC), `prefill` and `relearned` (shares of facts), `prefill_inside`
+    (of places within them).
 
     An attack that the data doesn't allow for is left out. `view` is no defence against relearning: whoever trains the
     weights asks as they please.
@@ -80,6 +88,9 @@ def attacked_on(
     if begun:
         asked = [replace(fact, pair=view(fact.pair)) for fact in spread_over(begun, plan.pairs)]
         figures["prefill"] = prefill_recovery(base, asked)
+    asked = [replace(fact, pair=view(fact.pair)) for fact in spread_over(facts, plan.pairs)]
+    if (inside := inside_recovery(base, asked)) is not None:
+        figures["prefill_inside"] = inside
     taught, open_facts = taught_and_asked(facts)
     if taught and open_facts:
         attack = Relearning(
