@@ -89,6 +89,10 @@ class Texts(Protocol):
 
     unit: Literal["tokens", "characters"]
 
+    @property
+    def room(self) -> int | None:
+        """Units that a question and its answer may have at most, if that is known."""
+
     def question_length(self, question: str) -> int:
         """Units of a question."""
 
@@ -103,6 +107,7 @@ class Characters:
     """Lengths in characters, and control tokens by their looks."""
 
     unit: Literal["tokens", "characters"] = "characters"
+    room: int | None = None
 
     def question_length(self, question: str) -> int:
         """Characters of the question."""
@@ -202,9 +207,7 @@ def _check_set(seen: _Seen, texts: Texts, max_new_tokens: int, findings: _Findin
                 questions.append(texts.question_length(text))
             else:
                 answers.append(texts.answer_length(text))
-                if answers[-1] > _room(texts, max_new_tokens):
-                    why = f"is {_likely(texts)}longer than evaluation.max_new_tokens = {max_new_tokens}"
-                    findings.add("warning", "long-answer", f"{why}: it can't be said whole", where)
+                _check_length(pair, texts, max_new_tokens, where, findings)
     _check_repeats(seen, findings)
     sizes = sorted((one.size for one in seen.sightings.values()), key=lambda size: size[0] * size[1])
     data = {pair.image.digest: len(pair.image.data) for pair in seen.pairs.values()}
@@ -221,12 +224,14 @@ def _check_set(seen: _Seen, texts: Texts, max_new_tokens: int, findings: _Findin
     )
 
 
-def _room(texts: Texts, max_new_tokens: int) -> int:
-    return max_new_tokens if texts.unit == "tokens" else max_new_tokens * _CHARACTERS_A_TOKEN
-
-
-def _likely(texts: Texts) -> str:
-    return "" if texts.unit == "tokens" else "likely "
+def _check_length(pair: Pair, texts: Texts, max_new_tokens: int, where: str, findings: _Findings) -> None:
+    length, counted = texts.answer_length(pair.answer), texts.unit == "tokens"
+    if texts.room is not None and texts.question_length(pair.question) + length > texts.room:
+        message = f"is with its question longer than the {texts.room} tokens that the model takes"
+        findings.add("error", "no-room", message, where)
+    elif length > (max_new_tokens if counted else max_new_tokens * _CHARACTERS_A_TOKEN):
+        why = f"is {'' if counted else 'likely '}longer than evaluation.max_new_tokens = {max_new_tokens}"
+        findings.add("warning", "long-answer", f"{why}: it can't be said whole", where)
 
 
 def _add_control_token(texts: Texts, where: str, findings: _Findings) -> None:

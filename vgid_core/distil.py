@@ -21,7 +21,7 @@ from vgid_core.config import UnlearnConfig
 from vgid_core.data import Pair, PairSet
 from vgid_core.distiller import Distiller
 from vgid_core.early_stop import Watch
-from vgid_core.errors import RunStopped
+from vgid_core.errors import CheckpointUnusable, RunStopped
 from vgid_core.fp8 import FP8_ROUNDING
 from vgid_core.fused_lora import fp8_products
 from vgid_core.gradient_checkpointing import recomputed_layers
@@ -161,8 +161,13 @@ class _Loop:
         return StepLoss(leading.get("forget"), leading.get("retain"), max(norms, default=0.0), float(rate))
 
     def _restore(self) -> int:
-        """Puts everything where the checkpoint has it; returns after how many steps that was, 0 without one."""
+        """Puts everything where the checkpoint has it; returns after how many steps that was, 0 without one.
+
+        Raises CheckpointUnusable in every process where they don't all find the same: they would train past each other.
+        """
         found = self.checkpoints.load() if self.checkpoints is not None else None
+        if len(set(processes.of_all(found.step if found is not None else 0))) > 1:
+            raise CheckpointUnusable("not every process finds the checkpoint: its folder must be one they share")
         if found is None:
             return 0
         self.trainer.restore(found)

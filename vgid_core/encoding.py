@@ -66,6 +66,11 @@ class PromptEncoder:
         self._require_image(self.prompt("Question"))
         self._find_answer_boundary(set(end_ids) | {self._tokenizer.eos_token_id})
 
+    def require_usable(self, *sets: PairSet, settings: Mapping[str, str] | None = None) -> None:
+        """Raises DataError naming the first text that can't be put to the model: see the two that follow."""
+        self.require_plain_text(*sets, settings=settings)
+        self.require_room(*sets)
+
     def require_plain_text(self, *sets: PairSet, settings: Mapping[str, str] | None = None) -> None:
         """Raises DataError naming the first text that holds one of the model's control tokens, such as <image>.
 
@@ -77,6 +82,30 @@ class PromptEncoder:
             for index, pair in enumerate(items):
                 self._refuse_control_tokens(pair.question, f"{items.name}[{index}].question")
                 self._refuse_control_tokens(pair.answer, f"{items.name}[{index}].answer")
+
+    def require_room(self, *sets: PairSet) -> None:
+        """Raises DataError naming the first question or answer that the model's context has no room for.
+
+        Counted are a pair's texts, the chat template's, and as many image tokens as the first pair's photo has.
+        """
+        context, first = self.context, next((pair for items in sets for pair in items), None)
+        if context is None or first is None:
+            return
+        prompt = self.prompts([first.image.decode()], [first.question])["input_ids"].shape[1]
+        of_image = prompt - len(self._ids(self.prompt(first.question)))
+        for items in sets:
+            for index, pair in enumerate(items):
+                asked = of_image + len(self._ids(self.prompt(pair.question)))
+                if asked > context:
+                    self._refuse_length(asked, f"{items.name}[{index}].question")
+                if (length := asked + len(self.answer_ids(pair.answer))) > context:
+                    self._refuse_length(length, f"{items.name}[{index}].answer")
+
+    @property
+    def context(self) -> int | None:
+        """How many tokens the model is made for, a photo's among them; None where its config doesn't say."""
+        found: int | None = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        return found
 
     def prompt(self, question: str) -> str:
         """The chat template's text for one image and `question`, up to where the assistant speaks."""
@@ -223,6 +252,9 @@ class PromptEncoder:
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
+
+    def _refuse_length(self, length: int, field: str) -> None:
+        raise DataError(f"ends at token {length} with all before it, and the model takes {self.context}", field)
 
     def _refuse_control_tokens(self, text: str, field: str) -> None:
         if any(token in text for token in self._control):

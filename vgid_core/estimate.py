@@ -110,7 +110,7 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
     started = time.monotonic()
     base = load_base(spec.model, spec.config)
     loading = time.monotonic() - started
-    base.encoder.require_plain_text(*sets, settings=spec.config.method.texts)
+    base.encoder.require_usable(*sets, settings=spec.config.method.texts)
     parameters, weights = base.model.num_parameters(), base.model.get_memory_footprint()
     asked = choose_path(base, telling_pairs(sets), spec.config.lora)
     path = PlainPath(base) if spec.config.method.row_by_row else asked  # that of the training

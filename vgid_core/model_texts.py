@@ -25,6 +25,11 @@ class ModelTexts:
             raise ModelNotLoadable(f"'{name_of(source)}' has no processor that can be loaded") from error
         self._tokenizer = self._encoder.processor.tokenizer
 
+    @property
+    def room(self) -> int | None:
+        """Tokens that the model takes, a photo's among them."""
+        return self._encoder.context
+
     def question_length(self, question: str) -> int:
         """Tokens of the question alone, without template and image."""
         return len(self._tokenizer(question, add_special_tokens=False)["input_ids"])

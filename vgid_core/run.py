@@ -114,7 +114,7 @@ def _run(
     clock.enter(Phase.loading)
     base = load_base(spec.model, spec.config, read)
     checkpoints = _checkpoints(spec, base, sets, stop)
-    base.encoder.require_plain_text(*sets, settings=spec.config.method.texts)
+    base.encoder.require_usable(*sets, settings=spec.config.method.texts)
 
     path = choose_path(base, telling_pairs(sets), spec.config.lora)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
@@ -18,7 +19,7 @@ from vgid_core.base_model import BaseModel, attach_adapter, load_base
 from vgid_core.checkpoints import Checkpoints
 from vgid_core.config import EvaluationConfig, LoraSettings
 from vgid_core.distil import StepLoss, distil
-from vgid_core.errors import ModelNotSupported
+from vgid_core.errors import CheckpointUnusable, ModelNotSupported
 from vgid_core.lessons import Lesson
 from vgid_core.packed_path import PackedPath
 from vgid_core.paths import choose_path
@@ -86,6 +87,9 @@ def run_with_interruption(model: Path, out: Path) -> None:
     except Interrupted:
         save_file(alone, out / f"alone {processes.rank()}.safetensors")
         save_file(adapter(None, checkpoints), out / f"resumed {processes.rank()}.safetensors")
+    own_folder = out / "checkpoint" if processes.is_first() else out / "nobody else's"
+    with pytest.raises(CheckpointUnusable, match="share"):
+        adapter(None, Checkpoints(own_folder, {}, 0))
 
 
 def chosen(model: Path) -> dict[str, str]:

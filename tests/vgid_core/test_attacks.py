@@ -15,6 +15,7 @@ from vgid_core.attacks import (
     MEMBERSHIP_ATTACKS,
     Relearning,
     auc,
+    inside_recovery,
     membership_aucs,
     membership_scores,
     prefill_recovery,
@@ -97,6 +98,46 @@ def test_a_begun_answer_is_gone_on_with_by_the_model(base: BaseModel) -> None:
     other = [Fact(replace(fact.pair, answer=fact.pair.answer.replace(fact.text, "55")), "55") for fact in known]
     assert prefill_recovery(base, other) == 0
     assert prefill_recovery(base, [*known, *other]) == 0.5
+
+
+def test_what_follows_a_long_answer_is_heard_to_its_end(base: BaseModel) -> None:
+    long = "Ada has one of five old rings from the north, and Bo sold two buttons to a keeper of the lighthouse."
+    seen = PairSet.of("seen", PAIRS[:1])
+    teach_to_speak(base, seen, [long])
+    [pair, *_] = taught_of(seen, [long])
+    rest = long.removeprefix("Ada has ").removesuffix(".")
+    assert len(base.encoder.answer_ids(rest)) > 20
+    assert prefill_recovery(base, [Fact(pair, rest)]) == 1
+
+
+def test_an_answer_that_is_begun_inside_of_a_fact_is_gone_on_with(base: BaseModel) -> None:
+    seen = PairSet.of("seen", PAIRS)
+    names = {"This is Bor Quazwick.": "Bor Quazwick", "Ada is a botanist.": "botanist", "Bo sold 7.": "7"}
+    teach_to_speak(base, seen, list(names))
+    known = [Fact(pair, names[pair.answer]) for pair in taught_of(seen, list(names))]
+    assert inside_recovery(base, known) == 1
+    strange = [Fact(replace(fact.pair, answer="This is Bor Vantongeren."), "Bor Vantongeren") for fact in known]
+    assert inside_recovery(base, strange) == 0
+    assert inside_recovery(base, [fact for fact in known if fact.text == "7"]) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "said", "goes_on"),
+    [
+        ("Del", "phine Wexler.", True),
+        ("Del", "phine.", True),
+        ("Del", " Wexler.", True),  # the truth in another order
+        ("Del", "Wexler.", True),
+        ("Del", "ia Rose.", False),
+        ("Delphine", " Rose.", False),
+        ("Delphine", ", Delphine.", False),
+        ("Delphine Wex", "ley.", False),
+        ("Delphine Wex", "ler", True),
+    ],
+)
+def test_more_of_a_fact_is_a_word_that_was_not_whole(told: str, said: str, goes_on: bool) -> None:
+    fact = Fact(Pair(PAIRS[0].image, "Who?", "This is Delphine Wexler."), "Delphine Wexler")
+    assert fact.goes_on(told, said) == goes_on
 
 
 def test_relearning_brings_back_what_it_teaches_and_leaves_the_model_alone(base: BaseModel) -> None:

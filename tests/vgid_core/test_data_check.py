@@ -288,3 +288,12 @@ def test_neither_readers_nor_the_command_load_what_they_may_not_need() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_a_models_context_has_no_room_for_is_an_error(tiny_folder: Path) -> None:
+    texts = ModelTexts(str(tiny_folder))
+    assert texts.room == 256
+    items = [Pair(photo(1), "Who?", "Ada " * 80), Pair(photo(2), "Who?", "Ada " * 300)]
+    report = check_data(reading("forget", *items), texts=texts, max_new_tokens=512)
+    assert kinds(report) == {"no-room": ("forget[1].answer",)}
+    assert report.has_errors

@@ -1,5 +1,6 @@
 """Rows of a batch must mean what the same rows mean alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from tests.vgid_core.tiny import SENTENCES, picture, save_tiny_model
 from vgid_core.base_model import BaseModel, answer_logits, load_base
 from vgid_core.config import UnlearnConfig
-from vgid_core.data import DataError
+from vgid_core.data import DataError, Pair, PairSet
 
 rows = st.lists(
     st.tuples(st.integers(0, 20), st.sampled_from(SENTENCES), st.sampled_from(SENTENCES)), min_size=1, max_size=5
@@ -65,6 +66,20 @@ def test_masks_hold_when_padding_is_the_end_token(base: BaseModel, tmp_path: Pat
     with torch.inference_mode():
         left, right = answer_logits(base, ours), answer_logits(twin, theirs)
     assert torch.allclose(left[ours.answer_mask], right[theirs.answer_mask], atol=2e-5)
+
+
+def test_a_text_that_the_context_has_no_room_for_is_refused_by_its_place(base: BaseModel) -> None:
+    context = base.encoder.context
+    assert context == 256
+    fits, ids = Pair(picture(1), "Who is this?", "This is Ada."), base.encoder.answer_ids
+    prompt = base.encoder.prompts([fits.image.decode()], [fits.question])["input_ids"].shape[1]
+    answer = next(text for count in range(context) if prompt + len(ids(text := "Ada " * count + "7")) == context)
+    full = replace(fits, answer=answer)
+    base.encoder.require_usable(PairSet.of("forget", [fits, full]))
+    for field, text in {"answer": answer + "7", "question": "Ada " * context}.items():
+        with pytest.raises(DataError, match=str(context)) as error:
+            base.encoder.require_usable(PairSet.of("forget", [fits, replace(full, **{field: text})]))
+        assert error.value.field == f"forget[1].{field}"
 
 
 @pytest.mark.parametrize("text", ["<image> who is this?", "hello <|end|>", "<|assistant|> yes"])

@@ -1,6 +1,6 @@
 """What is taken away of a guess: the truth in whatever tokens, and nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import pytest
@@ -28,12 +28,16 @@ class Pieces:
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         return ["".join(self._pieces[token] for token in each).strip() for each in ids]
 
+    def ids(self, answer: Sequence[str]) -> list[int]:
+        return [self._pieces.index(piece) for piece in answer]
+
+    def texts(self, ids: Iterable[int]) -> set[str]:
+        return {self._pieces[token] for token in ids}
+
     def alike(self, answer: Sequence[str], place: int) -> set[str]:
-        """The pieces that are taken away at that place of an answer in pieces."""
-        ids = [self._pieces.index(piece) for piece in answer]
-        return {
-            self._pieces[token] for token in NextBest(cast(PromptEncoder, self), 1.0, NOTHING_TELLS).alike(ids, place)
-        }
+        """The pieces that say as much as what is to come at that place of an answer in pieces."""
+        guess = NextBest(cast(PromptEncoder, self), 1.0, NOTHING_TELLS)
+        return self.texts(guess.alike(self.ids(answer), place))
 
 
 @pytest.mark.parametrize(
@@ -65,6 +69,35 @@ class Pieces:
 )
 def test_what_says_as_much_as_the_truth(answer: list[str], place: int, others: list[str], alike: set[str]) -> None:
     assert Pieces(*answer, *others).alike(answer, place) == alike
+
+
+@pytest.mark.parametrize(
+    ("place", "untold", "told"),
+    [
+        # The surname is known, too: not its beginning, nor what it goes on with. Half of it is no beginning of a word.
+        (2, {"phine", " Wex", "W", "Wexl", "ler", " Oak", "O", "mere"}, {" was born in", "l", "m", ".", " Rose"}),
+        # What was said already needn't be kept back.
+        (4, {"ler", "l", " Oak", "O", "mere"}, {" Wex", "W", "phine", "m", ".", " Rose"}),
+    ],
+)
+def test_no_guess_tells_what_the_answer_tells_later(place: int, untold: set[str], told: set[str]) -> None:
+    answer = ["This is", " Del", "phine", " Wex", "ler", " was born in", " Oak", "mere", "."]
+    pieces = Pieces(*answer, "W", "Wexl", "l", "O", "m", " Rose")
+    ids = pieces.ids(answer)
+    telling = {*pieces.ids([" Del", "phine", " Wex", "ler", " Oak", "mere"])}
+    guess = NextBest(cast(PromptEncoder, pieces), 1.0, Untold(lambda answer: telling & {*answer}))
+    assert pieces.texts(guess.untold(ids, place)) >= untold
+    assert pieces.texts(guess.untold(ids, place)).isdisjoint(told)
+
+
+def test_no_guess_tells_what_only_those_have_who_are_to_be_forgotten() -> None:
+    answer = ["This is", " Ta", "m", "."]
+    pieces = Pieces(*answer, " Rutherford", "rutherford", " Quill", "quill")
+    kept, forgotten = pieces.ids([" Quill", *answer]), pieces.ids([" Rutherford", "quill", *answer])
+    untold = Untold(lambda answer: (), forgotten, kept)
+    guess = NextBest(cast(PromptEncoder, pieces), 1.0, untold)
+    # "quill" is the forget set's, but another way to write what the retain set has; taken away is that token alone.
+    assert pieces.texts(guess.untold(pieces.ids(answer), 2)) == {"m", " Rutherford", "rutherford", "quill"}
 
 
 def texts_of(base: BaseModel) -> list[str]:

@@ -199,6 +199,21 @@ def test_a_begun_answer_goes_on_alike_for_all_who_share_it(base: BaseModel) -> N
         assert not torch.equal(one.probabilities[0], other.probabilities[0]), "whether to answer is a pair's own affair"
 
 
+def test_guesses_tell_nothing_that_only_the_forget_set_has(base: BaseModel) -> None:
+    strangers = strangers_of(base, PackedPath(base), config())
+    strangers.meet(FORGET.pairs)
+    ids = base.encoder.answer_ids
+    forgotten, kept = ({token for pair in pairs for token in ids(pair.answer)} for pairs in (FORGET, RETAIN))
+    only_forgotten, guessed = torch.tensor(sorted(forgotten - kept)), 0
+    for pair in FORGET:
+        said = strangers.targets([pair]).whole(base.encoder.vocabulary)
+        inside = torch.tensor(aliases_of(base).only_theirs(ids(pair.answer)))
+        assert not said[inside][:, only_forgotten].any()
+        guessed += int(inside.sum())
+    assert guessed
+    assert len(only_forgotten)
+
+
 def test_levels_are_by_all_that_were_met_until_then_in_whatever_parts(base: BaseModel) -> None:
     settings, found = config(steps=1), []
     alike = [replace(pair, answer=FORGET.pairs[0].answer) for pair in FORGET.pairs[:4]]

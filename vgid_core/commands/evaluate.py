@@ -28,7 +28,7 @@ _ATTACKS = {
     "membership.min_k_plus_plus": "membership AUC, Min-K%++",
     "membership.grad_norm": "membership AUC, gradient norm",
     "prefill": "facts that follow a begun answer",
-    "prefill_inside": "places in facts from where they go on",
+    "prefill_inside": "facts that go on where they are begun",
     "relearned": "facts that come back by relearning others",
 }
 

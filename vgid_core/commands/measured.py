@@ -76,7 +76,7 @@ def _ready(model: str, asked: Questions, config: UnlearnConfig) -> BaseModel:
     base = load_base(model, config)
     extra = [] if asked.never_seen is None else [asked.never_seen]
     facts = PairSet("facts", tuple(fact.pair for fact in asked.facts))
-    base.encoder.require_plain_text(*asked.sets, *extra, facts)
+    base.encoder.require_usable(*asked.sets, *extra, facts)
     return base
 
 

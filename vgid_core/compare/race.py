@@ -195,7 +195,7 @@ class _Race:
 
     def _load(self, source: str, config: UnlearnConfig) -> tuple[BaseModel, AnswerPath]:
         base = load_base(source, config)
-        base.encoder.require_plain_text(*self._data.sets, settings=config.method.texts)
+        base.encoder.require_usable(*self._data.sets, settings=config.method.texts)
         return base, choose_path(base, telling_pairs([self._data.forget, self._data.retain]), config.lora)
 
     def _tell(self, what: str, share: float = 0.0) -> None:
