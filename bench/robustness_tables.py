@@ -22,6 +22,7 @@ _FIGURES = {
     "rephrased": ("rouge_l.rephrased", 3),
     "probability of the old answer, per token": ("answer_probability.forget", 3),
     "begun answers completed": ("prefill", 2),
+    "begun inside of facts, and gone on with": ("prefill_inside", 2),
     "relearned": ("relearned", 2),
     "membership: loss": ("membership.loss", 2),
     "membership: zlib": ("membership.zlib", 2),
@@ -42,6 +43,7 @@ _ASKED = {
     "fall of {utility}": "fall.utility",
     "fall of visual questions on the forgotten people's photos": "fall.own_photos",
     "begun answers completed": "prefill",
+    "begun inside of facts, gone on with more often than by the twins": "beyond_twin.prefill_inside",
     "relearned": "relearned",
     "distance from the twins: loss": "from_twin.loss",
     "zlib": "from_twin.zlib",
@@ -74,7 +76,8 @@ def _result(name: str) -> Result:
 
 def _figures(default: Result, published: Result) -> list[str]:
     lines = _head("", "base", "`vgid-alias`", "`vgid`, as published", "twins")
-    for title, (key, digits) in _FIGURES.items():
+    asked = {title: of for title, of in _FIGURES.items() if of[0] in default["summary"]}  # all but what came later
+    for title, (key, digits) in asked.items():
         own = _with_spread(default["summary"][key], digits)
         median, rest = own.split(" ", 1)
         shown = [f"{default['base'][key]['median']:.{digits}f}", f"**{median}** {rest}"]
@@ -85,7 +88,7 @@ def _figures(default: Result, published: Result) -> list[str]:
 
 def _side_by_side(default: Result, published: Result) -> list[str]:
     lines = _head("bar on the median", "`vgid-alias`", "", "`vgid`", "a twin beside the two others")
-    for title, key in _titles("visual questions"):
+    for title, key in _titles(default, "visual questions"):
         median, other = default["summary"][key]["median"], published["summary"][key]["median"]
         shown = [f"{median:.3f}", _missed(key, median, "**missed**"), f"{other:.3f}" + _missed(key, other)]
         lines.append(_row(title, *shown, _with_spread(default["twin"][key]) + _of_twin(default, key)))
@@ -95,7 +98,7 @@ def _side_by_side(default: Result, published: Result) -> list[str]:
 def _on_others(others: Result, default: Result) -> list[str]:
     columns = ("two other sets", "", "the three above", "their twins, each beside the two others")
     lines = _head("bar on the median", *columns)
-    for title, key in _titles("visual questions"):
+    for title, key in _titles(others, "visual questions"):
         own, above = others["summary"][key], default["summary"][key]["median"]
         shown = [_with_spread(own), _missed(key, own["median"], "**missed**"), f"{above:.3f}"]
         lines.append(_row(title, *shown, _with_spread(others["twin"][key]) + _of_twin(others, key)))
@@ -108,7 +111,7 @@ def _by_set(result: Result) -> list[str]:
     beside = "the twin" if twins == 1 else "a twin beside the two others"
     columns = [f"{size} {'person' if size == 1 else 'people'}" for size in sizes]
     lines = _head("bar on the median", *columns, f"median of {_in_words(len(result['rows']))}", beside)
-    for title, key in _titles("visual and general questions"):
+    for title, key in _titles(result, "visual and general questions"):
         shown = []
         for size in sizes:
             values = [row["figures"][key] for row in result["rows"] if len(row["forgotten"]) == size]
@@ -121,9 +124,11 @@ def _by_set(result: Result) -> list[str]:
     return lines
 
 
-def _titles(utility: str) -> Iterator[tuple[str, str]]:
+def _titles(result: Result, utility: str) -> Iterator[tuple[str, str]]:
+    """Of the bars that were there when this was measured."""
     for title, key in _ASKED.items():
-        yield f"{title.format(utility=utility)}: {BARS[key]}", key
+        if key in result["summary"]:
+            yield f"{title.format(utility=utility)}: {BARS[key]}", key
 
 
 def _of_twin(result: Result, key: str) -> str:
