@@ -135,6 +135,8 @@ def _earlier(file: Path | None, sets: Sequence[range], config: dict[str, Any] | 
         raise SystemExit(f"{file} is of other forget sets")
     if found.get("samples") != SAMPLES:
         raise SystemExit(f"{file} was asked about other pairs of these sets")
+    if unasked := BARS.keys() - found["rows"][0]["figures"].keys():
+        raise SystemExit(f"{file} was asked less than is asked now: not {', '.join(unasked)}")
     if config is not None and found["config"] != config:
         raise SystemExit(f"{file} was measured with other settings")
     commit = found["machine"]["commit"]  # of rows that don't say theirs
