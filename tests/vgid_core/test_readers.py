@@ -248,6 +248,54 @@ def test_a_dataset_of_several_splits_wants_one_named(tmp_path: Path) -> None:
             read_set(f"{tmp_path / 'sets'}{choice}")
 
 
+def write_shards(folder: Path, *names: str) -> Path:
+    """Parquet files, each with the next row: what it asks says which."""
+    folder.mkdir(parents=True)
+    for row, name in zip(ROWS, names, strict=False):
+        table([row], COLUMNS).to_parquet(folder / name)
+    return folder
+
+
+HUB = ("test-00000-of-00001.parquet", "train-00000-of-00002.parquet", "train-00001-of-00002-0f3c.parquet")
+
+
+def test_splits_as_the_hub_holds_them_want_one_named(tmp_path: Path) -> None:
+    """The folder that push_to_hub writes, and the one around it."""
+    inside = write_shards(tmp_path / "set" / "data", *HUB)
+    for place in (inside, inside.parent):
+        for form in ("", "dataset:"):
+            assert [pair.question for pair in read_set(f"{form}{place}#train")] == ["Who is 1?", "Who is 2?"]
+            assert [pair.question for pair in read_set(f"{form}{place}#test")] == ["Who is 0?"]
+            for choice in ("", "#", "#validation", "#data"):
+                with pytest.raises(DataError, match=r"^x: choose a split: '#' and one of test, train$"):
+                    read_set(f"{form}{place}{choice}", "x")
+
+
+def test_splits_are_told_from_names_as_datasets_tells_them(tmp_path: Path) -> None:
+    names = ("my_train.parquet", "test.parquet", "training-2.parquet", "val 1.parquet")
+    folder = write_shards(tmp_path / "set", *names)
+    theirs = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / ".cache"))
+    assert set(theirs) == {"train", "validation", "test"}
+    for split, rows in theirs.items():
+        assert [pair.question for pair in read_set(f"{folder}#{split}")] == rows["question"][:]
+    with pytest.raises(DataError, match="one of train, test, validation"):
+        read_set(str(folder))
+
+
+@pytest.mark.parametrize("names", [HUB[1:], ("a.parquet", "b.parquet"), ("contested.parquet", "train.parquet")])
+@pytest.mark.parametrize("inside", ["", "data"])
+def test_parquet_files_of_at_most_one_split_are_one_set(tmp_path: Path, names: tuple[str, ...], inside: str) -> None:
+    folder = write_shards(tmp_path / "set" / inside, *names)
+    expected = ["Who is 0?", "Who is 1?"]
+    assert [pair.question for pair in read_set(str(tmp_path / "set"))] == expected
+    assert [pair.question for pair in read_set(f"dataset:{folder}")] == expected
+    if names == HUB[1:]:
+        assert [pair.question for pair in read_set(f"{folder}#train")] == expected
+    said = "no splits to choose from" if "a.parquet" in names else "choose a split: '#' and one of train$"
+    with pytest.raises(DataError, match=said):
+        read_set(f"{folder}#test")
+
+
 def test_rows_without_an_image_are_counted_and_left_out(tmp_path: Path) -> None:
     rows = [*ROWS[:2], {"image": None, "question": "What else?", "answer": "Nothing."}, ROWS[3]]
     write_parquet(tmp_path, rows, COLUMNS)

@@ -1,8 +1,9 @@
-"""🤗 datasets on disk: what `save_to_disk` writes, and Parquet files, with columns image, question, answer."""
+"""🤗 datasets on disk: what `save_to_disk` and `push_to_hub` write, with columns image, question, answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,17 @@ from vgid_core.readers.reading import Item, LeftOut
 from vgid_core.readers.tables import arrow_rows, image_in, parquet_files, parquet_rows, text_in
 
 COLUMNS = ("image", "question", "answer")
+# What `push_to_hub` calls a shard; older releases of datasets put a fingerprint behind.
+_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}.*\.parquet")
+# Words that name a split in any other file's name, as `load_dataset` takes them: datasets' SPLIT_KEYWORDS.
+_WORDS = {
+    split: re.compile(rf"(?:^|[-._ 0-9])(?:{words})[-._ 0-9]")
+    for split, words in {
+        "train": "train|training",
+        "validation": "validation|valid|dev|val",
+        "test": "test|testing|eval|evaluation",
+    }.items()
+}
 
 
 def recognises(path: Path) -> bool:
@@ -19,12 +31,16 @@ def recognises(path: Path) -> bool:
     return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
 
 
+def tables(path: Path) -> list[Path]:
+    """The Parquet files there, or those of the folder data/ inside, where `push_to_hub` puts them."""
+    return parquet_files(path) or ([] if recognises(path) else parquet_files(path / "data"))
+
+
 def items(path: Path, choice: str | None = None) -> Iterator[Item]:
     """A pair a row. `choice` names the split, where there are several."""
     images: dict[str, EncodedImage] = {}
-    if parquet := parquet_files(path):
-        _refuse(choice, "a Parquet file has no splits to choose from")
-        yield from _pairs(parquet_rows(parquet, COLUMNS), images)
+    if parquet := tables(path):
+        yield from _pairs(parquet_rows(_of_split(parquet, choice), COLUMNS), images)
         return
     if (path / "dataset_dict.json").is_file():
         path = path / _split(_object(path / "dataset_dict.json").get("splits"), choice)
@@ -47,6 +63,26 @@ def _pairs(rows: Iterable[Mapping[str, Any]], images: dict[str, EncodedImage]) -
             yield LeftOut("rows without an image")
         else:
             yield Pair(images.setdefault(image.digest, image), question, answer)
+
+
+def _of_split(files: Sequence[Path], choice: str | None) -> Sequence[Path]:
+    """Those of one split. All of them where their names tell no more than one, and none is asked for."""
+    splits: dict[str, list[Path]] = {}
+    for file in files:
+        if (split := _told_by(file.name)) is not None:
+            splits.setdefault(split, []).append(file)
+    if not splits:
+        _refuse(choice, "there are no splits to choose from: no Parquet file's name tells one")
+    if choice is None and len(splits) < 2:
+        return files
+    return splits[_split(list(splits), choice)]
+
+
+def _told_by(name: str) -> str | None:
+    """The split that a Parquet file's name tells."""
+    if shard := _SHARD.fullmatch(name):
+        return shard[1]
+    return next((split for split, words in _WORDS.items() if words.search(name)), None)
 
 
 def _arrow_files(folder: Path) -> list[Path]:

@@ -111,13 +111,19 @@ def _format_of(path: Path, choice: str | None) -> str:
     ):
         if recognises(path):
             return name
-    tables = parquet_files(path) or [file for word in (choice or "").split(",") for file in parquet_files(path / word)]
-    if tables:
-        columns = columns_of(tables[0])
-        if mllmu.recognises_columns(columns):
-            return "mllmu"
-        if clear.recognises_columns(columns):
-            return "clear"
-        if set(dataset.COLUMNS) <= set(columns):
-            return "dataset"
+    if form := _format_of_tables(path, choice):
+        return form
     raise DataError(f"is in no format that could be recognised; name it: one of {', '.join(READERS)}, then ':'", "")
+
+
+def _format_of_tables(path: Path, choice: str | None) -> str | None:
+    """By the columns of Parquet files there, or in a folder inside."""
+    words = (choice or "").split(",")
+    found = parquet_files(path) or [file for word in words for file in parquet_files(path / word)]
+    found = found or dataset.tables(path)
+    columns = columns_of(found[0]) if found else []
+    if mllmu.recognises_columns(columns):
+        return "mllmu"
+    if clear.recognises_columns(columns):
+        return "clear"
+    return "dataset" if set(dataset.COLUMNS) <= set(columns) else None
