@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -205,7 +206,7 @@ def pair_of(record: Mapping[str, object], where: str, folder: Path, images: dict
 def image_at(reference: str, folder: Path, where: str) -> EncodedImage:
     """The image in the file of `folder` that `reference` names. Raises DataError, at `where`, if there is none."""
     try:
-        file = (folder / reference).resolve()
+        file = Path(os.path.realpath(folder / reference))  # Path.resolve raises where a link leads to itself
         inside = file.is_relative_to(folder.resolve())
         data = file.read_bytes() if inside and file.is_file() else None
     except OSError as error:  # a name longer than names may be, no right to read ...

@@ -41,6 +41,26 @@ def test_a_line_that_cannot_be_used_costs_that_line_alone(tmp_path: Path, form: 
 
 
 @pytest.mark.parametrize("form", ["x.jsonl", "metadata.jsonl"])
+def test_a_link_to_itself_costs_its_line_alone(tmp_path: Path, form: str) -> None:
+    (tmp_path / "0.jpg").write_bytes(jpeg(0))
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    rows = [{"image": name, "file_name": name, "question": "q", "answer": "a"} for name in ("loop.jpg", "0.jpg")]
+    (tmp_path / form).write_text("\n".join(map(json.dumps, rows)))
+    found = read(str(tmp_path / form if form == "x.jsonl" else tmp_path), "forget")
+    assert [str(item) for item in found.items if isinstance(item, DataError)] == ["forget[0].image: no such file"]
+    assert len(found.items) == 2
+    assert not found.left_out
+
+
+def test_fiubench_names_the_photo_that_is_a_link_to_itself(tmp_path: Path) -> None:
+    photo = write_fiubench(tmp_path / "dataset") / "SFHQ" / "00000001.jpg"
+    photo.unlink()
+    photo.symlink_to(photo)
+    with pytest.raises(DataError, match=r"^forget\[1\].image: no such file$"):
+        read_set(str(tmp_path / "dataset"), "forget")
+
+
+@pytest.mark.parametrize("form", ["x.jsonl", "metadata.jsonl"])
 def test_a_mark_of_the_byte_order_is_no_part_of_the_first_line(tmp_path: Path, form: str) -> None:
     (tmp_path / "0.jpg").write_bytes(jpeg(0))
     line = json.dumps({"image": "0.jpg", "file_name": "0.jpg", "question": "q", "answer": "a"})

@@ -14,6 +14,7 @@ out = "comparison"
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -225,7 +226,7 @@ def _absolute(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         found["compare"] = _absolute(found["compare"], folder)
     for key in _FOLDERS:
         if _possible(found.get(key)):
-            found[key] = str((folder / found[key]).resolve())
+            found[key] = os.path.realpath(folder / found[key])
     model = found.get("model")
     if _possible(model) and (folder / model).is_dir():
         found["model"] = str((folder / model).resolve())

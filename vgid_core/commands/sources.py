@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +24,8 @@ def resolved(source: str, folder: Path) -> str:
     """`source` with its path made absolute, seen from `folder`; a leading `format:` stays."""
     parts = _FORMATTED.fullmatch(source)
     if parts is None or exists(folder / source):
-        return str((folder / source).resolve())
-    return f"{parts['format']}:{(folder / parts['path']).resolve()}"
+        return os.path.realpath(folder / source)  # Path.resolve raises where a link leads to itself
+    return f"{parts['format']}:{os.path.realpath(folder / parts['path'])}"
 
 
 def read_pairs(source: str, name: str | None = None) -> PairSet:

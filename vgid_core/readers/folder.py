@@ -34,7 +34,8 @@ def items(path: Path) -> Iterator[Item]:
         except DataError as error:
             yield error
     named = {(path / reference).resolve() for reference in images}
-    unnamed = sum(file.suffix.lower() in _IMAGES and file.resolve() not in named for file in path.rglob("*"))
+    there = (file for file in path.rglob("*") if file.suffix.lower() in _IMAGES and file.is_file())
+    unnamed = sum(file.resolve() not in named for file in there)
     if unnamed:
         yield LeftOut("images that no row of the metadata names", unnamed)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.vgid_core.tiny import picture
+from vgid_core.commands.out_folder import written_whole
 from vgid_core.commands.run_file import RunFile, RunFileError, adapter_of, assignments, load_run, settings_of
 from vgid_core.commands.sources import read_pairs
 from vgid_core.data import DataError
@@ -139,6 +140,17 @@ def test_every_setting_that_a_method_lacks_is_named() -> None:
 def test_a_file_that_isnt_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunFileError, match=r"none\.toml can't be read"):
         load_run(tmp_path / "none.toml", {})
+
+
+def test_a_link_to_itself_is_found_when_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "run.toml").write_text("forget = 'loop'\nretain = 'jsonl:loop'\nout = 'loop'", encoding="utf-8")
+    run = load_run(tmp_path / "run.toml", {})
+    for source in (run.needed("forget"), run.needed("retain")):
+        with pytest.raises(DataError, match=r"^x: (no such file or folder|can't be read: )"):
+            read_pairs(source, "x")
+    with pytest.raises(RunFileError, match="loop can't be written"), written_whole(Path(run.needed("out"))):
+        pass
 
 
 def test_a_missing_key_says_how_to_give_it() -> None:
