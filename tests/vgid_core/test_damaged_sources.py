@@ -13,6 +13,7 @@ from vgid_core import DataError, PairSet
 from vgid_core.readers import read, read_set
 
 NOT_JSON = {"digits": "9" * 5000, "nested": "[" * 100_000}
+COLUMNS = {"image": datasets.Image(), "question": TEXT, "answer": TEXT}
 NO_NAMES = {"nul": r"a\u0000b.png", "half": r"\ud800.png", "long": "x" * 5000}
 
 
@@ -126,3 +127,15 @@ def test_a_source_that_no_file_can_be_called_is_refused(form: str, source: str) 
         DataError, match=r"^forget: (can't be read: file name too long|is no name that a file can have)$"
     ):
         read_set(form + source, "forget")
+
+
+@pytest.mark.parametrize("source", ["", "#train", "jsonl:", "dataset:#train"])
+def test_a_source_without_a_path_is_refused(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It isn't the present folder, which '.' names."""
+    write_parquet(tmp_path, [{"image": cell(jpeg(0)), "question": "q", "answer": "a"}], COLUMNS)
+    monkeypatch.chdir(tmp_path)
+    assert len(read_set(".", "forget")) == 1
+    with pytest.raises(DataError, match=r"^forget: names no file or folder; the present folder is '\.'$"):
+        read_set(source, "forget")
+    with pytest.raises(DataError, match=r"^source: names no file or folder"):
+        read_set(source)

@@ -238,6 +238,14 @@ def test_the_command_ends_with_one_on_errors_and_says_all_of_them(tmp_path: Path
         assert place in done.stdout
 
 
+@pytest.mark.parametrize("option", ["--retain", "--utility", "--probe"])
+def test_the_command_names_a_set_that_is_called_nothing(tmp_path: Path, option: str) -> None:
+    (forget,) = sets(tmp_path, pair_set("forget", 3))
+    done = run(forget, option, "" if option != "--probe" else "more=#")
+    assert done.exit_code == 1
+    assert "names no file or folder" in done.stdout
+
+
 def test_the_command_reads_other_formats_and_says_what_is_left_out(tmp_path: Path) -> None:
     done = run(f"mllmu:{write_mllmu(tmp_path)}#forget_5")
     assert done.exit_code == 0

@@ -58,8 +58,8 @@ def check(
             raise typer.Exit(2) from None
         report = check_data(
             _read(forget, "forget"),
-            _read(retain, "retain") if retain else None,
-            _read(utility, "utility") if utility else None,
+            _read(retain, "retain") if retain is not None else None,
+            _read(utility, "utility") if utility is not None else None,
             [_read(source, name) for name, source in probes.items()],
             texts,
             max_new_tokens,

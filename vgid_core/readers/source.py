@@ -35,7 +35,7 @@ READERS: dict[str, Reader] = {
     "dataset": dataset.items,
 }
 _PREFIXED = re.compile(r"([a-z][a-z0-9_-]+):")
-_FORMATTED = re.compile(rf"({'|'.join(READERS)}):(.+)", re.DOTALL)
+_FORMATTED = re.compile(rf"({'|'.join(READERS)}):(.*)", re.DOTALL)
 
 
 def read_set(source: str, name: str | None = None) -> PairSet:
@@ -57,6 +57,8 @@ def read(source: str, name: str | None = None) -> Reading:
     if not _possible(source):
         raise DataError("is no name that a file can have", name or "source")
     chosen, path, choice = _parts(source)
+    if path is None:
+        raise DataError("names no file or folder; the present folder is '.'", name or "source")
     name = name or path.stem
     if chosen is None and not exists(path) and (unknown := _PREFIXED.match(source)):
         raise DataError(f"knows no format {unknown[1]!r}; there are {', '.join(READERS)}", name)
@@ -73,14 +75,14 @@ def read(source: str, name: str | None = None) -> Reading:
         raise DataError(f"can't be read: {(error.strerror or 'unknown reason').lower()}", name) from None
 
 
-def _parts(source: str) -> tuple[str | None, Path, str | None]:
-    """Format, path and choice. What exists under the whole of a name is meant by it."""
+def _parts(source: str) -> tuple[str | None, Path | None, str | None]:
+    """Format, path (None: none is named) and choice. What exists under the whole of a name is meant by it."""
     matched = None if exists(Path(source)) else _FORMATTED.fullmatch(source)
     form, rest = matched.groups() if matched else (None, source)
-    if exists(Path(rest)) or "#" not in rest:
-        return form, Path(rest), None
-    path, _, choice = rest.rpartition("#")
-    return form, Path(path), choice
+    choice = None
+    if "#" in rest and not exists(Path(rest)):
+        rest, _, choice = rest.rpartition("#")
+    return form, Path(rest) if rest else None, choice  # Path("") would be the present folder
 
 
 def _possible(source: str) -> bool:
