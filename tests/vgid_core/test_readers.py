@@ -151,9 +151,10 @@ def test_mllmu_training_splits_have_questions_and_no_tasks(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("choice", ["", "#nonsense", "#people=forget_5", "#Test_Set,people=nobody", "#.."])
-def test_mllmu_says_what_can_be_chosen(tmp_path: Path, choice: str) -> None:
-    with pytest.raises(DataError, match="folder"):
-        read_set(f"mllmu:{write_mllmu(tmp_path)}{choice}")
+@pytest.mark.parametrize("form", ["", "mllmu:"])
+def test_mllmu_says_what_can_be_chosen(tmp_path: Path, form: str, choice: str) -> None:
+    with pytest.raises(DataError, match=r"choose a folder inside|nor a folder inside|there is no such folder"):
+        read_set(f"{form}{write_mllmu(tmp_path / 'mllmu')}{choice}")
 
 
 @pytest.mark.parametrize(
@@ -198,9 +199,16 @@ def test_clear_asks_what_a_photo_shows_and_leaves_out_what_has_none(tmp_path: Pa
 
 
 @pytest.mark.parametrize("choice", ["", "#forget99", "#forget05,real_faces", "#../clear/forget05"])
-def test_clear_says_what_can_be_chosen(tmp_path: Path, choice: str) -> None:
-    with pytest.raises(DataError, match="folder"):
-        read_set(f"clear:{write_clear(tmp_path / 'clear')}{choice}")
+@pytest.mark.parametrize("form", ["", "clear:"])
+def test_clear_says_what_can_be_chosen(tmp_path: Path, form: str, choice: str) -> None:
+    with pytest.raises(DataError, match=r"choose one inside with '#'|takes one folder inside"):
+        read_set(f"{form}{write_clear(tmp_path / 'clear')}{choice}")
+
+
+def test_a_folder_around_a_dataset_is_none_itself(tmp_path: Path) -> None:
+    write_shards(tmp_path / "inside", "a.parquet")
+    with pytest.raises(DataError, match="is in no format that could be recognised"):
+        read_set(str(tmp_path))
 
 
 @pytest.mark.parametrize("lines", [False, True])

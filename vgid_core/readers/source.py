@@ -119,13 +119,17 @@ def _format_of(path: Path, choice: str | None) -> str:
 
 
 def _format_of_tables(path: Path, choice: str | None) -> str | None:
-    """By the columns of Parquet files there, or in a folder inside."""
+    """By the columns of Parquet files there, or in a folder inside.
+
+    Where no folder of a benchmark was chosen, or one that isn't there, its own reader says what to choose.
+    """
     words = (choice or "").split(",")
     found = parquet_files(path) or [file for word in words for file in parquet_files(path / word)]
     found = found or dataset.tables(path)
-    columns = columns_of(found[0]) if found else []
+    tables = found or sorted(path.glob("*/*.parquet"))
+    columns = columns_of(tables[0]) if tables else []
     if mllmu.recognises_columns(columns):
         return "mllmu"
     if clear.recognises_columns(columns):
         return "clear"
-    return "dataset" if set(dataset.COLUMNS) <= set(columns) else None
+    return "dataset" if found and set(dataset.COLUMNS) <= set(columns) else None
