@@ -96,6 +96,13 @@ def test_a_folder_reads_no_file_outside_itself(tmp_path: Path) -> None:
         read_set(str(folder))
 
 
+@pytest.mark.parametrize("form", ["", "folder:"])
+def test_metadata_alone_is_read_with_its_folder(tmp_path: Path, form: str) -> None:
+    (tmp_path / "metadata.csv").write_text("file_name,question,answer\n0.jpg,a,b\n")
+    with pytest.raises(DataError, match=r"^forget: is a file: name the folder that holds it$"):
+        read_set(f"{form}{tmp_path / 'metadata.csv'}", "forget")
+
+
 def test_two_metadata_files_are_refused(tmp_path: Path) -> None:
     for name in ("metadata.csv", "metadata.jsonl"):
         (tmp_path / name).write_text("")
@@ -223,6 +230,12 @@ def test_fiubench_by_its_splits(tmp_path: Path, lines: bool) -> None:
     assert [pair.question for pair in read_set(f"{root}#forget1,paraphrased")] == ["ill?", "which?"]
     with pytest.raises(DataError, match="is none of forget1, forget5, forget10, retain5, retain"):
         read_set(f"{root}#forget20")
+
+
+@pytest.mark.parametrize("choice", ["", "#forget5"])
+def test_fiubench_names_its_file_that_is_not_there(tmp_path: Path, choice: str) -> None:
+    with pytest.raises(DataError, match=r"^forget: holds no full\.json$"):
+        read_set(f"fiubench:{tmp_path}{choice}", "forget")
 
 
 def test_fiubench_without_its_photos_names_who_lacks_one(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ def items(path: Path, choice: str | None = None) -> Iterator[Item]:
     if len(splits) > 1:
         raise DataError("takes one split and 'paraphrased' after '#'", "")
     file = _file(path)
+    if path.is_dir() and not file.is_file():
+        raise DataError(f"holds no {file.name}", "")
     everyone = _people(file)
     people = everyone[:PEOPLE]
     if splits:

@@ -15,12 +15,14 @@ _IMAGES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", "
 
 
 def recognises(path: Path) -> bool:
-    """A folder that holds one of the metadata files."""
-    return any((path / name).is_file() for name in _METADATA)
+    """A folder that holds one of the metadata files; also metadata.csv itself, for `items` to say what to name."""
+    return path.name == "metadata.csv" or any((path / name).is_file() for name in _METADATA)
 
 
 def items(path: Path) -> Iterator[Item]:
     """A pair a row: `file_name` (seen from the folder), `question`, `answer`; more columns are ignored."""
+    if path.is_file():
+        raise DataError("is a file: name the folder that holds it", "")
     found = [path / name for name in _METADATA if (path / name).is_file()]
     if len(found) != 1:
         raise DataError(f"needs one of {' or '.join(_METADATA)}, and holds {'both' if found else 'neither'}", "")
