@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from vgid_core.data import DataError, Pair, PairSet
 from vgid_core.facts import Fact
+from vgid_core.readers.source import jsonl_file
 from vgid_core.words import alike, halves
 
 
@@ -16,8 +16,8 @@ def read_facts(source: str, pairs: PairSet) -> tuple[Fact, ...]:
 
     Raises DataError naming the line whose fact isn't part of its answer.
     """
-    path = Path(source.removeprefix("jsonl:"))
-    if path.suffix != ".jsonl":
+    path = jsonl_file(source)
+    if path is None:
         return tuple(map(second_half, pairs))
     lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     facts = []

@@ -75,6 +75,14 @@ def read(source: str, name: str | None = None) -> Reading:
         raise DataError(f"can't be read: {(error.strerror or 'unknown reason').lower()}", name) from None
 
 
+def jsonl_file(source: str) -> Path | None:
+    """The file of a source that is read as JSONL; None for every other format."""
+    chosen, path, _ = _parts(source)
+    if path is None or not (chosen == "jsonl" or (chosen is None and jsonl.recognises(path))):
+        return None
+    return path
+
+
 def _parts(source: str) -> tuple[str | None, Path | None, str | None]:
     """Format, path (None: none is named) and choice. What exists under the whole of a name is meant by it."""
     matched = None if exists(Path(source)) else _FORMATTED.fullmatch(source)

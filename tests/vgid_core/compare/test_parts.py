@@ -109,7 +109,12 @@ def test_a_line_may_name_its_fact(tmp_path: Path) -> None:
     assert facts[1] == Fact(FORGET.pairs[1], "Fernmoor")
     assert facts[0] == second_half(FORGET.pairs[0])
     assert read_facts(f"jsonl:{tmp_path / 'forget.jsonl'}", FORGET) == facts
+    for name in ("forget.json", "forget"):
+        (tmp_path / name).write_bytes((tmp_path / "forget.jsonl").read_bytes())
+        assert read_facts(f"jsonl:{tmp_path / name}", FORGET) == facts
     assert read_facts(str(tmp_path), FORGET) == tuple(map(second_half, FORGET))
+    (tmp_path / "folder.jsonl").mkdir()
+    assert read_facts(f"folder:{tmp_path / 'folder.jsonl'}", FORGET) == tuple(map(second_half, FORGET))
     rows[2]["fact"] = "Fernmoor"
     (tmp_path / "forget.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(DataError, match=r"forget\[2\].fact"):
