@@ -36,7 +36,7 @@ def test_attacks_stand_beside_those_on_a_twin(done: Done, place: Place, twin: Pa
     pair_set("facts", 4).write_jsonl(facts)
     lines = [json.loads(line) for line in facts.read_text(encoding="utf-8").splitlines()]
     for line in lines:
-        line["fact"] = line["answer"].rstrip(".").rpartition(" ")[2]
+        line["fact"] = " ".join(line["answer"].rstrip(".").split()[-2:])
     facts.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     arguments = ["--twin", twin, "--attacks", "--never-seen", place.folder / "never.jsonl", "--facts", facts]
     result = invoke(evaluate, place.file, "--adapter", done.place.out, *arguments, "--json")
@@ -44,7 +44,7 @@ def test_attacks_stand_beside_those_on_a_twin(done: Done, place: Place, twin: Pa
     said = json.loads(result.stdout)
     assert list(said) == ["base", "adapter", "twin"]
     assert said["base"]["digest"] == said["adapter"]["digest"] != said["twin"]["digest"]
-    names = {f"membership.{attack}" for attack in MEMBERSHIP_ATTACKS} | {"prefill", "relearned"}
+    names = {f"membership.{attack}" for attack in MEMBERSHIP_ATTACKS} | {"prefill", "prefill_inside", "relearned"}
     for column in said.values():
         assert column["attacks"].keys() == names
         assert all(0 <= value <= 1 for value in column["attacks"].values())
