@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vgid_core.commands import options
 from vgid_core.commands.ending import ended_in_words, notices
 from vgid_core.commands.explain import readable
+from vgid_core.commands.flags import Setting
 from vgid_core.commands.out_folder import require_folder, require_no_adapter
 from vgid_core.commands.quiet import quiet
 from vgid_core.commands.run_file import RunFile, RunFileError, assignments, load_run, settings_of
@@ -102,13 +103,13 @@ def compare(
             raise KeyboardInterrupt(*how) from None
 
 
-def _require_heard(settings: Iterable[tuple[str, Any]]) -> None:
+def _require_heard(settings: Iterable[Setting]) -> None:
     """Raises RunFileError for a `--set` of what a comparison sets itself."""
-    for given, _ in settings:
-        key = "method.name" if given == "method" else given
+    for setting in settings:
+        key = "method.name" if setting.key == "method" else setting.key
         for unheard, why in {"method.name": f"{_ITS_OWN}: --methods", **_UNHEARD}.items():
             if f"{key}.".startswith(f"{unheard}."):
-                raise RunFileError(f"--set {given} {why}")
+                raise RunFileError(f"{setting.flag} {why}")
 
 
 def _plan(run: RunFile) -> ComparisonPlan:

@@ -17,14 +17,15 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, TypeGuard
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationError, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
 from vgid_core.commands.explain import readable
+from vgid_core.commands.flags import Setting, blamed, typed_in
 from vgid_core.commands.sources import resolved
 from vgid_core.compare.plan import Budget
 from vgid_core.config import UnlearnConfig
@@ -50,7 +51,14 @@ def _a_path(value: str) -> str:
     return value
 
 
+def _no_sets_own(name: str) -> str:
+    if name in ("forget", "retain", "utility"):
+        raise ValueError("is a reserved name")
+    return name
+
+
 _Path = Annotated[str, AfterValidator(_a_path)]
+_ProbeName = Annotated[_Name, AfterValidator(_no_sets_own)]
 
 
 class RunFileError(Exception):
@@ -86,7 +94,7 @@ class RunFile(Strict):
     utility: _Path | None = Field(
         default=None, description="pairs that are measured: what the model must still be able to do"
     )
-    probes: dict[_Name, _Path] = Field(
+    probes: dict[_ProbeName, _Path] = Field(
         default_factory=dict, description="more sets that are measured and never trained on, by name"
     )
     out: _Path | None = Field(default=None, description="the adapter's folder")
@@ -104,14 +112,6 @@ class RunFile(Strict):
     config: UnlearnConfig = Field(default=UnlearnConfig(), description="the settings of the run")
     compare: Comparison = Field(default=Comparison(), description="what `vgid compare` is told besides")
 
-    @field_validator("probes")
-    @classmethod
-    def _names_of_their_own(cls, value: dict[str, str]) -> dict[str, str]:
-        for name in ("forget", "retain", "utility"):
-            if name in value:
-                raise ValueError(f"'{name}' is a reserved name")
-        return value
-
     def needed(self, key: str) -> str:
         """The value of `key`, of the run or with a dot of `compare`. Raises RunFileError when there is none."""
         value: str | None = attrgetter(key)(self)
@@ -126,23 +126,25 @@ class RunFile(Strict):
         return self.model_name or name_of(self.needed("model"))
 
 
-def load_run(file: Path | None, flags: Mapping[str, Any], settings: Iterable[tuple[str, Any]] = ()) -> RunFile:
-    """The file with `flags` (None: not given) and then `settings` (dotted keys of the config) put over it.
+def load_run(file: Path | None, flags: Mapping[str, Any], settings: Sequence[Setting] = ()) -> RunFile:
+    """The file with `flags` (None: not given) and then `settings` put over it.
 
-    A flag that is a mapping is put over the file's table key by key. Raises RunFileError naming the key that is
-    unknown, missing or out of range.
+    A flag that is a mapping is put over the file's table key by key. Raises RunFileError naming the flag, or the file's
+    key, that is unknown, missing or out of range.
     """
+    given = _given(flags)
     values = {} if file is None else _absolute(settings_in(file), file.resolve().parent)
-    values = _over(values, _absolute(_given(flags), Path.cwd()))
-    for key, value in settings:
-        values = _with(values, f"config.{key}", value)
+    values = _over(values, _absolute(given, Path.cwd()))
+    for setting in settings:
+        values = _with(values, f"config.{setting.key}", setting.value)
+    typed = dict(typed_in(given)) | {f"config.{setting.key}": setting.flag for setting in settings}
     try:
         run = RunFile.model_validate(values)
     except ValidationError as error:
-        where = "" if file is None else f"{file}: "
-        raise RunFileError("\n".join(f"{where}{line}" for line in readable(error, RunFile, values))) from None
+        lines = readable(error, RunFile, values)
+        raise RunFileError("\n".join(blamed(line, file, typed) for line in lines)) from None
     for key in ("model", "twin"):
-        require_model(key, getattr(run, key))
+        require_model(typed.get(key, key), getattr(run, key))
     return run
 
 
@@ -169,13 +171,17 @@ def assignments(given: Iterable[str] | None, option: str) -> dict[str, str]:
     return {name: value for name, _, value in parts}
 
 
-def settings_of(named: Mapping[str, Any], given: Iterable[str] | None) -> list[tuple[str, Any]]:
+def settings_of(named: Mapping[str, Any], given: Iterable[str] | None) -> list[Setting]:
     """Settings of the flags: those with an option of their own (None: not given), then those behind `--set`.
 
-    Raises RunFileError for a `--set` without a value.
+    Such an option bears the last name of its key. Raises RunFileError for a `--set` without a value.
     """
-    own = [(key, value) for key, value in named.items() if value is not None]
-    return own + [(key, _value_of(text)) for key, text in assignments(given, "--set").items()]
+    own = [
+        Setting(key, value, f"--{key.rpartition('.')[2].replace('_', '-')}")
+        for key, value in named.items()
+        if value is not None
+    ]
+    return own + [Setting(key, _value_of(text), f"--set {key}") for key, text in assignments(given, "--set").items()]
 
 
 def _value_of(text: str) -> Any:

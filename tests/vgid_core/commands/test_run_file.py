@@ -52,14 +52,14 @@ def test_paths_start_at_the_file_and_those_of_flags_at_the_present_folder(
 
 
 def test_settings_override_the_file_and_leave_the_rest(file: Path) -> None:
-    run = load_run(file, {}, [("training.steps", 9), ("method.instruction", "Forget."), ("lora.rank", 4)])
+    run = load_run(file, {}, settings_of({"training.steps": 9}, ["method.instruction=Forget.", "lora.rank=4"]))
     training = run.config.training
     assert (training.steps, training.learning_rate, run.config.seed) == (9, 1e-4, 3)
     assert (run.config.method.instruction, run.config.lora.rank) == ("Forget.", 4)
 
 
 def test_a_methods_name_takes_the_place_of_its_settings_and_can_be_added_to(file: Path) -> None:
-    run = load_run(file, {}, [("method.noise_draws", 2), ("method", "vgid"), ("method.instruction", "")])
+    run = load_run(file, {}, settings_of({}, ["method.noise_draws=2", "method=vgid", "method.instruction="]))
     assert run.config.method.instruction == ""
     assert run.config.method.noise_draws is None
 
@@ -80,7 +80,7 @@ def test_a_methods_name_takes_the_place_of_its_settings_and_can_be_added_to(file
     ],
 )
 def test_a_value_is_what_json_makes_of_it_or_the_text_itself(text: str, value: Any) -> None:
-    assert settings_of({}, [f"key={text}"]) == [("key", value)]
+    assert settings_of({}, [f"key={text}"]) == [("key", value, "--set key")]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_value_is_what_json_makes_of_it_or_the_text_itself(text: str, value: A
         ("[config.training]\nsteps = 0", "config.training.steps: Input should be greater than or equal to 1"),
         ("[config]\ntraining = 3", "config.training: must be a table of settings"),
         ("[config.method.perturbation]\nkind = 'blur'\nstrength = 99.0", "config.method.perturbation: strength of"),
-        ("[probes]\nretain = 'x.jsonl'", "probes: 'retain' is a reserved name"),
+        ("[probes]\nretain = 'x.jsonl'", "probes.retain: is a reserved name"),
         ("[probes]\n'a b' = 'x.jsonl'", "probes.a b: String should match"),
         ("[config]\nmethod = 'vgid-allias'", "config.method: no method has this name; did you mean vgid-alias?"),
         ("[config.method]\nname = 'NPO2'", "config.method.name: no method has this name; did you mean npo?"),
@@ -128,13 +128,49 @@ def test_a_mistake_is_named_by_its_key(tmp_path: Path, text: str, said: str) -> 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("flags", "named", "given", "said"),
+    [
+        ({}, {"method": "nope"}, [], "--method: no method has this name."),
+        ({}, {"device": "tpu"}, [], "--device: device must be auto, cpu, cuda or cuda:N"),
+        ({}, {"training.learning_rate": 0.0}, [], "--learning-rate: Input should be greater than 0"),
+        ({}, {}, ["training.stepz=3"], "--set training.stepz: unknown key; did you mean steps?"),
+        ({}, {}, ['lora={"rnak": 3}'], "--set lora.rnak: unknown key; did you mean rank?"),
+        ({}, {"method": "vgid"}, ["method.draws=3"], "--set method.draws: is no setting of vgid"),
+        ({"probes": {"forget": "x.jsonl"}}, {}, [], "--probe forget: is a reserved name"),
+        ({"compare": {"kept": {"a b": "x.jsonl"}}}, {}, [], "--kept a b: String should match"),
+        ({"compare": {"seeds": 0}}, {}, [], "--seeds: Input should be greater than or equal to 1"),
+        ({"never_seen": ""}, {}, [], "--never-seen: is empty"),
+        ({"model": "no such folder"}, {}, [], "--model: no folder no such folder"),
+    ],
+)
+def test_what_a_flag_gave_is_named_by_the_flag(
+    file: Path, flags: dict[str, Any], named: dict[str, Any], given: list[str], said: str
+) -> None:
+    """Not by the run file, in which nobody would find it."""
+    with pytest.raises(RunFileError) as error:
+        load_run(file, flags, settings_of(named, given))
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)
+
+
+def test_mistakes_of_flags_and_of_the_file_are_told_apart(file: Path) -> None:
+    file.write_text(f"{FILE}warmup_stepz = 3\n", encoding="utf-8")
+    with pytest.raises(RunFileError) as error:
+        load_run(file, {}, settings_of({}, ["training.stepz=3"]))
+    assert {line.partition(": unknown key")[0] for line in str(error.value).split("\n")} == {
+        "--set training.stepz",
+        f"{file}: config.training.warmup_stepz",
+    }
+
+
 def test_every_setting_that_a_method_lacks_is_named() -> None:
     with pytest.raises(RunFileError) as error:
-        load_run(None, {}, [("method", "vgid"), ("method.draws", 4), ("method.noise_draw", 3), ("method.size", 3)])
+        load_run(None, {}, settings_of({"method": "vgid"}, ["method.draws=4", "method.noise_draw=3", "method.size=3"]))
     draws, noise_draw, size = str(error.value).split("\n")
-    assert draws.startswith("config.method.draws: is no setting of vgid, only of vgid-alias; vgid has ")
-    assert noise_draw == "config.method.noise_draw: unknown key; did you mean noise_draws?"
-    assert size.startswith("config.method.size: unknown key; known here: ")
+    assert draws.startswith("--set method.draws: is no setting of vgid, only of vgid-alias; vgid has ")
+    assert noise_draw == "--set method.noise_draw: unknown key; did you mean noise_draws?"
+    assert size.startswith("--set method.size: unknown key; known here: ")
 
 
 def test_a_file_that_isnt_there_is_named(tmp_path: Path) -> None:
