@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vgid_core.methods.known import METHODS
+from pydantic import ValidationError
+
+from vgid_core.methods.known import METHODS, error_at, others_settings, refused
 from vgid_core.methods.taught import IMPERATIVE
 
 # The paper (arXiv 2606.00105): both halves of the intervention, KL on answer tokens, both terms weighing the same. The
@@ -62,20 +64,34 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {"paper": _PAPER, "public-code": _PUB
 def start_from_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the preset that `values` name, changed by all else in them, table by table.
 
-    Raises ValueError for an unknown preset, and for a method other than the preset's. What is no method at all stays,
-    for whoever validates methods to refuse.
+    Raises ValidationError for an unknown preset, and for a method other than the preset's or its settings. What is no
+    method at all, or no method's setting, stays, for whoever validates methods to refuse.
     """
     name, given = values["preset"], {key: value for key, value in values.items() if key != "preset"}
     if not isinstance(name, str) or name not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}")
+        raise _refused(f"must be one of {', '.join(PRESETS)}")
     preset = PRESETS[name]
     method = given.get("method", {})
-    asked = method if isinstance(method, str) else method.get("name") if isinstance(method, Mapping) else None
-    if asked in list(METHODS) and asked != preset["method"]["name"]:
-        raise ValueError(f"preset '{name}' is the method '{preset['method']['name']}': leave out the one or the other")
     if isinstance(method, str):
-        given["method"] = {"name": method}
+        given["method"] = method = {"name": method}
+    if isinstance(method, Mapping):
+        _require_fitting(name, preset["method"]["name"], method)
     return _changed(preset, given)
+
+
+def _require_fitting(preset: str, own: str, method: Mapping[Any, Any]) -> None:
+    """Raises ValidationError for what belongs to another method than the preset's `own`."""
+    asked = method.get("name", own)
+    if asked in list(METHODS) and asked != own:
+        raise _refused(f"'{preset}' is the method '{own}', not '{asked}': leave out the one or the other")
+    lacking = others_settings(own, method) if asked == own else {}
+    if lacking:
+        told = f"'{preset}' is the method '{own}', which has no {', '.join(lacking)}"
+        raise _refused(f"{told}: leave these out of the method's settings, or leave out the preset")
+
+
+def _refused(message: str) -> ValidationError:
+    return refused([error_at(("preset",), "preset", message)], "preset")
 
 
 def _changed(base: Mapping[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:

@@ -135,6 +135,8 @@ def load_run(file: Path | None, flags: Mapping[str, Any], settings: Sequence[Set
     given = _given(flags)
     values = {} if file is None else _absolute(settings_in(file), file.resolve().parent)
     values = _over(values, _absolute(given, Path.cwd()))
+    if any(setting.key == "preset" for setting in settings):
+        values = _without_method(values)
     for setting in settings:
         values = _with(values, f"config.{setting.key}", setting.value)
     typed = dict(typed_in(given)) | {f"config.{setting.key}": setting.flag for setting in settings}
@@ -237,6 +239,14 @@ def _absolute(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if _possible(model) and (folder / model).is_dir():
         found["model"] = str((folder / model).resolve())
     return found
+
+
+def _without_method(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` as they are put under a preset that a flag names: it is a method, as --method is."""
+    config = values.get("config")
+    if not isinstance(config, Mapping):
+        return dict(values)
+    return {**values, "config": {key: value for key, value in config.items() if key != "method"}}
 
 
 def _with(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -27,11 +27,31 @@ def named(given: Any, otherwise: str) -> Any:
     values = {"name": given} if isinstance(given, str) else {"name": otherwise, **given}
     name = values["name"]
     if not isinstance(name, str) or name not in METHODS:
-        raise _refused([_error(() if isinstance(given, str) else ("name",), "unknown_method", _no_method(name))])
+        raise refused([error_at(() if isinstance(given, str) else ("name",), "unknown_method", _no_method(name))])
     errors = list(_unknown_settings(name, values))
     if errors:
-        raise _refused(errors)
+        raise refused(errors)
     return values
+
+
+def others_settings(name: str, given: Iterable[Any]) -> dict[str, list[str]]:
+    """Those of the keys that this method lacks and others have, each with the others' names."""
+    found = {
+        str(key): [other for other, method in METHODS.items() if key in method.model_fields]
+        for key in given
+        if key not in METHODS[name].model_fields
+    }
+    return {key: others for key, others in found.items() if others}
+
+
+def error_at(place: tuple[str, ...], kind: str, message: str) -> InitErrorDetails:
+    """One problem, for `refused`. The message must hold no braces: it is a template without anything to put in."""
+    return InitErrorDetails(type=PydanticCustomError(kind, message), loc=place, input=None)
+
+
+def refused(errors: list[InitErrorDetails], title: str = "method") -> ValidationError:
+    """The error to raise; it doesn't repeat what was given."""
+    return ValidationError.from_exception_data(title, errors, hide_input=True)
 
 
 def _no_method(name: object) -> str:
@@ -41,27 +61,20 @@ def _no_method(name: object) -> str:
 
 
 def _unknown_settings(name: str, values: Mapping[Any, Any]) -> Iterator[InitErrorDetails]:
-    """An error for each; the place has the method in it, as pydantic's own has the member of a union."""
+    """An error for each; the place has the method in it, as pydantic's own has the member of a union.
+
+    What the method has is said once, at the first of those that are another's.
+    """
+    lacking = others_settings(name, values)
     for key in values:
-        if key in METHODS[name].model_fields:
-            continue
-        others = [other for other, method in METHODS.items() if key in method.model_fields]
-        if others:
-            yield _error((name, str(key)), "another_methods_setting", _not_of(name, others))
-        else:
+        if key in lacking:
+            message = f"is no setting of {name}, only of {', '.join(lacking[key])}"
+            told = f"; {_has(name)}" if key == next(iter(lacking)) else ""
+            yield error_at((name, key), "another_methods_setting", message + told)
+        elif key not in METHODS[name].model_fields:
             yield InitErrorDetails(type="extra_forbidden", loc=(name, str(key)), input=None)
 
 
-def _not_of(name: str, others: list[str]) -> str:
+def _has(name: str) -> str:
     own = [field for field in METHODS[name].model_fields if field != "name"]
-    has = f"{name} has {', '.join(own)}" if own else f"{name} has no settings"
-    return f"is no setting of {name}, only of {', '.join(others)}; {has}"
-
-
-def _error(loc: tuple[str, ...], kind: str, message: str) -> InitErrorDetails:
-    # A template without anything to put in: no name of a method or setting has braces.
-    return InitErrorDetails(type=PydanticCustomError(kind, message), loc=loc, input=None)
-
-
-def _refused(errors: list[InitErrorDetails]) -> ValidationError:
-    return ValidationError.from_exception_data("method", errors, hide_input=True)
+    return f"{name} has {', '.join(own)}" if own else f"{name} has no settings"

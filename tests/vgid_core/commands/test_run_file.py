@@ -11,6 +11,7 @@ from tests.vgid_core.tiny import picture
 from vgid_core.commands.out_folder import written_whole
 from vgid_core.commands.run_file import RunFile, RunFileError, adapter_of, assignments, load_run, settings_of
 from vgid_core.commands.sources import read_pairs
+from vgid_core.config import UnlearnConfig
 from vgid_core.data import DataError
 
 FILE = """
@@ -64,6 +65,20 @@ def test_a_methods_name_takes_the_place_of_its_settings_and_can_be_added_to(file
     assert run.config.method.noise_draws is None
 
 
+def test_a_presets_name_takes_the_place_of_the_files_method_and_can_be_added_to(file: Path) -> None:
+    file.write_text(f"{FILE}[config.method]\nguesses = false\ninstruction = 'Never mind.'\n", encoding="utf-8")
+    run = load_run(file, {}, settings_of({}, ["method.noise_draws=2", "preset=paper"]))
+    paper = UnlearnConfig.preset("paper")
+    assert run.config.method == paper.method.model_copy(update={"noise_draws": 2})
+    assert (run.config.lora, run.config.training.forget_batch_size) == (paper.lora, 16)
+    assert run.config.training.steps == 7, "what else the file says still counts"
+
+
+def test_a_preset_of_another_method_than_the_flags_is_refused(file: Path) -> None:
+    with pytest.raises(RunFileError, match=r"^--set preset: 'paper' is the method 'vgid', not 'npo': leave out"):
+        load_run(file, {}, settings_of({"method": "npo"}, ["preset=paper"]))
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -103,7 +118,12 @@ def test_a_value_is_what_json_makes_of_it_or_the_text_itself(text: str, value: A
         ("[config.method]\nnoise_draws = 4", "config.method.noise_draws: is no setting of vgid-alias, only of vgid;"),
         ("[config.method]\nnoise_draws = 4", "vgid-alias has perturbation, instruction, subject_name, draws,"),
         ("[config.method]\nname = 'ga'\ninstruction = ''", "is no setting of ga, only of vgid-alias, vgid; ga has no"),
-        ("[config]\npreset = 'paper'\nmethod.draws = 4", "config.method.draws: is no setting of vgid, only of vgid-al"),
+        (
+            "[config]\npreset = 'paper'\nmethod.draws = 4\nmethod.guesses = false",
+            "config.preset: 'paper' is the method 'vgid', which has no draws, guesses: leave these out of the method's",
+        ),
+        ("[config]\npreset = 'papre'", "config.preset: must be one of paper, public-code"),
+        ("[config]\npreset = 'paper'\nmethod.drawn = 4", "config.method.drawn: unknown key; known here: "),
         ("[config.method]\nname = 'rmu'\nsize = 4", "config.method.size: unknown key; known here: name, coefficient,"),
         ("[config.method]\nname = 'npo'\ndraw = 4", "config.method.draw: unknown key; known here: name, inverse"),
         ("[config.method]\ninstruction = 'No {name}.'", "config.method: instruction with {name} and subject_name need"),
@@ -152,6 +172,17 @@ def test_what_a_flag_gave_is_named_by_the_flag(
         load_run(file, flags, settings_of(named, given))
     assert str(error.value).startswith(said)
     assert "\n" not in str(error.value)
+
+
+def test_what_a_method_has_is_said_once(file: Path) -> None:
+    file.write_text(f"{FILE}[config.method]\nname = 'vgid'\ndraws = 3\nguesses = false\n", encoding="utf-8")
+    with pytest.raises(RunFileError) as error:
+        load_run(file, {})
+    draws, guesses = str(error.value).split("\n")
+    assert (
+        draws.partition("; vgid has ")[0] == f"{file}: config.method.draws: is no setting of vgid, only of vgid-alias"
+    )
+    assert guesses == f"{file}: config.method.guesses: is no setting of vgid, only of vgid-alias"
 
 
 def test_mistakes_of_flags_and_of_the_file_are_told_apart(file: Path) -> None:
