@@ -26,6 +26,7 @@ from vgid_core.fused_lora import fuse_lora
 from vgid_core.model_name import name_of
 from vgid_core.model_support import adapter_pattern, supported_encoder
 from vgid_core.nf4 import keep_differentiable, nf4_arguments
+from vgid_core.not_loaded import not_loadable
 from vgid_core.tensor_cache import TensorCache
 
 log = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ def read_base(source: str, config: UnlearnConfig) -> HostModel:
         model.eval().requires_grad_(False)
         read = HostModel(source, dtype, config.base_weights, model, processor, digest, version)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelNotLoadable(f"'{name_of(source)}' can't be loaded: {type(error).__name__}") from error
+        raise not_loadable(source, error) from error
     if not read.fits(source, config):
         raise ModelNotLoadable(f"'{name_of(source)}' changed while it was read")
     return read

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from vgid_core.data import DataError, EncodedImage, Pair, PairSet
-from vgid_core.errors import ModelNotLoadable
-from vgid_core.model_name import name_of
 from vgid_core.model_support import supported_encoder
+from vgid_core.not_loaded import not_loadable
 
 
 class ModelTexts:
@@ -22,7 +21,7 @@ class ModelTexts:
         try:
             self._encoder = supported_encoder(source, "language")
         except (OSError, ValueError, KeyError) as error:
-            raise ModelNotLoadable(f"'{name_of(source)}' has no processor that can be loaded") from error
+            raise not_loadable(source, error, "it has no processor that can be read") from error
         self._tokenizer = self._encoder.processor.tokenizer
 
     @property

@@ -14,6 +14,8 @@ def quiet() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_InWords()])
     from transformers.utils import logging as transformers_logging
 
+    # Its own handler says once more, raw, what comes here as a warning.
+    logging.getLogger("huggingface_hub").handlers.clear()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,9 +20,10 @@ from vgid_core.compare.record import Record, Row, Terms
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import DataError
 from vgid_core.distil import StepLoss, distil
-from vgid_core.errors import ModelNotLoadable, UnlearnError
+from vgid_core.errors import UnlearnError
 from vgid_core.methods import Vgid
 from vgid_core.model_support import supported_encoder
+from vgid_core.not_loaded import not_loadable
 from vgid_core.paths import choose_path, telling_pairs
 
 log = logging.getLogger(__name__)
@@ -47,13 +47,14 @@ Watch = Callable[[Moment], None]
 def terms_of(plan: ComparisonPlan, data: ComparisonData, model: str, twin: str | None) -> Terms:
     """What the rows of this comparison hold for. A hub's models are downloaded for it.
 
-    Raises ModelNotSupported before that, and OSError or ModelNotLoadable for a model that isn't there.
+    Raises ModelNotSupported before that, ModelNotLoadable for a model that isn't there, and OSError for weights that
+    can't be read.
     """
     for source in [model] if twin is None else [model, twin]:
         try:
             supported_encoder(source, plan.config.lora.scope)
-        except (ValueError, KeyError) as error:
-            raise ModelNotLoadable(f"'{Path(source).name}' can't be loaded: {type(error).__name__}") from error
+        except (OSError, ValueError, KeyError) as error:
+            raise not_loadable(source, error) from error
     return Terms(
         data=data.digests,
         config=plan.config,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
+from transformers.utils import hub
 
 from tests.vgid_core.commands.conftest import Done, Place, invoke
 from tests.vgid_core.tiny import SENTENCES, picture
@@ -15,6 +20,7 @@ from vgid_core import Pair, PairSet
 from vgid_core.adapters import put_on
 from vgid_core.base_model import BaseModel
 from vgid_core.commands.chat import chat
+from vgid_core.commands.compare import compare
 from vgid_core.config import EvaluationConfig
 from vgid_core.evaluate import generate_answers
 
@@ -115,6 +121,56 @@ def test_a_question_with_half_a_character_is_named(done: Done, image: Path) -> N
     result = invoke(chat, done.place.file, "--image", image, "--ask", "caf\udce9?")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == "error: question: holds half a character (a lone surrogate)\n"
+
+
+HUB_ID = "nope/nope"
+
+
+def hub_answers(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """What a request for a model's files ends with, in the place of the hub."""
+
+    def hf_hub_download(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(hub, "hf_hub_download", hf_hub_download)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (LocalEntryNotFoundError("No connection."), "and the hub couldn't be reached"),
+        (
+            RepositoryNotFoundError.__new__(RepositoryNotFoundError),
+            "and the hub has no such model, or not for this account",
+        ),
+        (GatedRepoError.__new__(GatedRepoError), "its owners let only those have it who ask on the hub and log in"),
+    ],
+    ids=["no network", "no such model", "gated"],
+)
+@pytest.mark.parametrize("command", [chat, compare])
+def test_why_the_hub_gives_no_model_is_told_in_words(
+    place: Place, monkeypatch: pytest.MonkeyPatch, command: Callable[..., None], error: Exception, said: str
+) -> None:
+    hub_answers(monkeypatch, error)
+    asked = ["--out", place.folder / "out"] if command is compare else ["--ask", QUESTION]
+    result = invoke(command, place.file, "--model", HUB_ID, *asked)
+    assert result.exit_code == 1
+    [ended] = result.stderr.splitlines()
+    assert ended.startswith(f"error: '{HUB_ID}' can't be loaded: ")
+    assert said in ended
+
+
+def test_what_the_hubs_library_warns_of_is_told_once() -> None:
+    """In a process of its own: pytest listens to logs, too, and a command adds no second listener."""
+    code = (
+        "import logging\n"
+        "from vgid_core.commands.quiet import quiet\n"
+        "quiet()\n"
+        "for _ in range(2):\n"
+        "    logging.getLogger('huggingface_hub.utils._http').warning('Retrying')\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "warning: Retrying\n")
 
 
 def test_an_image_that_isnt_one_is_named_before_anything_is_loaded(done: Done) -> None:
