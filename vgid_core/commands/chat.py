@@ -13,7 +13,7 @@ from rich.console import Console
 from vgid_core.commands import options
 from vgid_core.commands.ending import ended_in_words, notices
 from vgid_core.commands.quiet import quiet
-from vgid_core.commands.run_file import adapter_of, load_run, settings_of
+from vgid_core.commands.run_file import RunFileError, adapter_of, load_run, settings_of
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import DataError, EncodedImage, require_whole
 
@@ -41,6 +41,8 @@ def chat(
         source, folder = run.needed("model"), adapter_of(run, adapter)
         picture = None if image is None else _picture(str(image))
         for question in ask or ():
+            if not question.strip():
+                raise RunFileError("--ask: the question is empty")
             require_whole(question, "question")
         quiet()
         talk = _begin(source, folder, run.config)

@@ -123,6 +123,13 @@ def test_a_question_with_half_a_character_is_named(done: Done, image: Path) -> N
     assert result.stderr == "error: question: holds half a character (a lone surrogate)\n"
 
 
+@pytest.mark.parametrize("question", ["", " \n"])
+def test_an_empty_question_is_refused(done: Done, image: Path, question: str) -> None:
+    result = invoke(chat, done.place.file, "--image", image, "--ask", QUESTION, "--ask", question)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "error: --ask: the question is empty\n"
+
+
 HUB_ID = "nope/nope"
 
 
