@@ -32,6 +32,8 @@ _UNHEARD = {
     "training.targets": "is nothing that a comparison hears: every run of a setting has all its steps",
 }
 
+_INSTEAD = "a comparison sets seed, learning rate, retain weight and steps itself, and ends no run early"
+
 _Grid = Annotated[str | None, typer.Option(metavar="A,B,...", help="To try for every method.", show_default=False)]
 Number = TypeVar("Number", int, float)
 
@@ -93,6 +95,8 @@ def compare(
         written = folder / "comparison.json"
         if resume and not written.is_file():
             raise RunFileError(f"--resume: {folder} holds no comparison to go on with")
+        if written.exists() and not resume:  # before a model is read
+            raise RunFileError(f"out: {written} is there already: --resume goes on with it, another --out starts anew")
         plan = _plan(run)
         try:
             _run(plan, _data(run), source, run.twin, folder, resume)
@@ -113,14 +117,14 @@ def _require_heard(settings: Iterable[Setting]) -> None:
 
 
 def _plan(run: RunFile) -> ComparisonPlan:
-    """What the run file and flags come to; what of the run file's settings doesn't count is said."""
+    """What the run file and flags come to; which settings, the file's or a preset's, don't count is said."""
     config = run.config
     methods = run.compare.methods or tuple(known())
     unheard = [key for key in _UNHEARD if _is_set(config, key)]
     if unheard:
-        notices().print(f"not heard: {', '.join(unheard)} of the run file; a comparison sets them itself", markup=False)
+        notices().print(f"ignored: {', '.join(unheard)}; {_INSTEAD}", markup=False)
     if _is_set(config, "method") and config.method.name not in methods:
-        notices().print(f"not heard: settings of {config.method.name}, which takes no part", markup=False)
+        notices().print(f"ignored: settings of {config.method.name}, which takes no part", markup=False)
     training = config.training.model_copy(update={"targets": None})
     values = {
         "methods": methods,
@@ -144,9 +148,8 @@ def _run(
 ) -> None:
     quiet()
     from vgid_core.compare import figure, race, table
-    from vgid_core.compare.record import Record, require_new
+    from vgid_core.compare.record import Record
 
-    require_new(out / "comparison.json", resume)
     record = Record.open(out / "comparison.json", race.terms_of(plan, data, model, twin), race.about(plan), resume)
     with _bars(Console(stderr=True)) as bars:
         overall, current = bars.add_task("models", total=None), bars.add_task("", total=1.0)

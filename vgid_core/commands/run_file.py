@@ -27,7 +27,7 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 from vgid_core.commands.explain import readable
 from vgid_core.commands.flags import Setting, blamed, typed_in
 from vgid_core.commands.sources import resolved
-from vgid_core.compare.plan import Budget
+from vgid_core.compare.plan import Budget, Methods
 from vgid_core.config import UnlearnConfig
 from vgid_core.json_text import NotJson, parsed
 from vgid_core.model_name import name_of
@@ -72,7 +72,7 @@ class Comparison(Budget):
     kept: dict[_Name, _Path] = Field(
         default_factory=dict, description="more sets that must stay known, measured and never trained on, by name"
     )
-    methods: tuple[str, ...] | None = Field(default=None, min_length=1, description="who takes part; else all")
+    methods: Methods | None = Field(default=None, min_length=1, description="who takes part; else all")
     seeds: int = Field(default=3, ge=1, le=20, description="runs of each method's chosen setting")
 
 

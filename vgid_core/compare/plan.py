@@ -5,18 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import Self
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from vgid_core.compare.contenders import Contender, known
-from vgid_core.config import UnlearnConfig
+from vgid_core.config import TrainingConfig, UnlearnConfig
 from vgid_core.data import DataError, Pair, PairSet
 from vgid_core.facts import Fact
 from vgid_core.spread import spread_over
 from vgid_core.strict import Strict
 
 _TUNING_EVERY = 3
+_OF_TRAINING = {"learning_rates": "learning_rate", "retain_weights": "retain_weight", "steps": "steps"}
+
+
+def _known_methods(names: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = sorted(set(names) - set(known()))
+    if unknown:
+        raise ValueError(f"no method is called {', '.join(unknown)}; there are {', '.join(known())}")
+    return tuple(dict.fromkeys(names))
+
+
+Methods = Annotated[tuple[str, ...], AfterValidator(_known_methods)]
 
 
 class Setting(Strict):
@@ -38,6 +49,16 @@ class Budget(Strict):
     )
     retain_weights: tuple[float, ...] = Field(default=(1.0, 4.0), min_length=1, description="tried with each of them")
     steps: tuple[int, ...] = Field(default=(60,), min_length=1, description="tried with each of them")
+
+    @field_validator("learning_rates", "retain_weights", "steps")
+    @classmethod
+    def _possible(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        for value in values:
+            try:
+                TrainingConfig.model_validate({_OF_TRAINING[str(info.field_name)]: value})
+            except ValidationError as error:  # a message of its own: pydantic would quote the whole of this one
+                raise ValueError(f"can't be {value}: {error.errors(include_url=False)[0]['msg']}") from None
+        return values
 
     @property
     def settings(self) -> list[Setting]:
@@ -62,7 +83,7 @@ class ComparisonPlan(Strict):
     Settings of its method are those of the contender by that name; the others have their defaults.
     """
 
-    methods: tuple[str, ...] = Field(default_factory=lambda: tuple(known()), min_length=1)
+    methods: Methods = Field(default_factory=lambda: tuple(known()), min_length=1)
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     tuning_seed: int = Field(default=100, ge=0, lt=2**31)
     budget: Budget = Budget()
@@ -75,25 +96,6 @@ class ComparisonPlan(Strict):
         if config.names_somebody:
             raise ValueError("a comparison writes down what each row was run with, but a subject's name nowhere")
         return config
-
-    @field_validator("methods")
-    @classmethod
-    def _known_methods(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = sorted(set(names) - set(known()))
-        if unknown:
-            raise ValueError(f"knows no {', '.join(unknown)}; there are {', '.join(known())}")
-        return tuple(dict.fromkeys(names))
-
-    @model_validator(mode="after")
-    def _settings_are_possible(self) -> Self:
-        for setting in self.budget.settings:
-            try:
-                self.config_for(self.contenders[0], setting, 0)
-            except ValidationError as error:  # a message of its own: pydantic would quote the whole of this one
-                problem = error.errors(include_url=False)[0]
-                key = ".".join(map(str, problem["loc"]))
-                raise ValueError(f"{key} can't be {problem['input']}: {problem['msg']}") from None
-        return self
 
     @property
     def contenders(self) -> list[Contender]:

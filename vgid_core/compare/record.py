@@ -89,12 +89,6 @@ def _require_format(path: Path, written_as: str) -> None:
         raise RecordUnusable(f"{path.name} is of format {written_as[:40]}, not {FORMAT}: start anew elsewhere")
 
 
-def require_new(path: Path, resume: bool) -> None:
-    """Raises RecordUnusable for a record that is there without being asked for: before a model is read for terms."""
-    if path.exists() and not resume:
-        raise RecordUnusable(f"{path.name} is there already: resume goes on with it, another folder starts anew")
-
-
 class Record:
     """Rows beside what they hold for: `terms`, which must be the same where one goes on with them.
 
@@ -110,7 +104,8 @@ class Record:
     @classmethod
     def open(cls, path: Path, terms: Terms, about: Mapping[str, Any], resume: bool) -> Self:
         """A new record, or with `resume` the one that is there. Raises RecordUnusable where that makes no sense."""
-        require_new(path, resume)
+        if path.exists() and not resume:
+            raise RecordUnusable(f"{path.name} is there already: resume goes on with it, another folder starts anew")
         record = cls(path, terms, about)
         if not path.exists():
             return record

@@ -54,7 +54,10 @@ def test_the_run_file_of_the_other_commands_serves(place: Place, heard: list[tup
     assert plan.config.training.forget_batch_size == 4
     assert [items.name for items in (*data.probes, *data.utility)] == ["rephrased", "others", "more"]
     assert (model, twin) == (str(place.model), None)
-    assert "not heard: training.learning_rate, training.steps of the run file" in begun.output.replace("\n", " ")
+    assert (
+        "ignored: training.learning_rate, training.steps; a comparison sets seed, learning rate"
+        in begun.output.replace("\n", " ")
+    )
     assert not place.out.exists()
 
 
@@ -91,7 +94,7 @@ def test_settings_of_the_file_that_do_not_count_are_said(
     place: Place, heard: list[tuple[Any, ...]], settings: str, key: str
 ) -> None:
     begun = begin(place, settings=f"[config]\n{settings}")
-    assert f"not heard: {key} of the run file" in begun.output
+    assert f"ignored: {key}; a comparison sets" in begun.output
     [(plan, *_)] = heard
     run = plan.config_for(plan.contenders[0], plan.budget.settings[0], 1)
     assert (run.seed, run.method.name, run.training.targets) == (1, "vgid-alias", None)
@@ -161,6 +164,7 @@ def test_the_record_holds_no_setting_that_no_row_was_run_with(place: Place) -> N
         ("[config]\ndevice = 'gpu'", "compared.toml: config.device: device must be auto, cpu, cuda or cuda:N"),
         ("[compare]\nseedz = 2", "compared.toml: compare.seedz: unknown key; did you mean seeds?"),
         ("[compare]\nseeds = 0", "compared.toml: compare.seeds: "),
+        ("[compare]\nlearning_rates = [0]", "compared.toml: compare.learning_rates: can't be 0.0: "),
         ("lora", "compared.toml isn't TOML"),
     ],
 )
@@ -174,8 +178,10 @@ def test_a_file_is_refused_in_words(place: Place, settings: str, said: str) -> N
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--methods", "npo,forget-it"], "error: methods: knows no forget-it; there are "),
-        (["--learning-rates", "5"], "error: training.learning_rate can't be 5.0: "),
+        (["--methods", "npo,forget-it"], "error: --methods: no method is called forget-it; there are "),
+        (["--learning-rates", "5"], "error: --learning-rates: can't be 5.0: "),
+        (["--retain-weights", "1,-1"], "error: --retain-weights: can't be -1.0: "),
+        (["--steps", "0"], "error: --steps: can't be 0: Input should be greater than or equal to 1"),
         (["--out", "FILE"], "is no folder"),
         (["--out", "FILE/inside"], "is no folder"),
         (["--twin", "no-such-twin"], "error: --twin: no folder /"),
@@ -235,5 +241,8 @@ def test_a_record_that_is_there_is_refused_before_a_model_is_read(
     (place.folder / "out" / "comparison.json").write_text("{}")
     monkeypatch.setattr(race, "terms_of", lambda *_: pytest.fail("a model was read"))
     refused = begin(place)
-    assert refused.exit_code == 1
-    assert "comparison.json is there already" in refused.output
+    assert refused.exit_code == 2
+    written = place.folder / "out" / "comparison.json"
+    assert refused.stderr == (
+        f"error: out: {written} is there already: --resume goes on with it, another --out starts anew\n"
+    )

@@ -153,7 +153,7 @@ def test_the_command_writes_table_record_and_figure(tiny_folder: Path, tmp_path:
     assert {"torch", "transformers", "peft"} <= set(written["versions"])
     assert [row["stage"] for row in written["rows"]] == ["reference", "trial", "run"]
     assert {"rouge_l.other", "rouge_l.looks"} <= set(written["rows"][-1]["figures"])
-    assert ended().exit_code == 1, "what is there is not overwritten"
+    assert ended().exit_code == 2, "what is there is not overwritten"
     assert ended("--resume").exit_code == 0
     assert ended("--resume", "--methods", "forget-it").exit_code == 2
     assert ended("--resume", "--steps", "two").exit_code == 2
