@@ -13,7 +13,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -31,7 +31,7 @@ from vgid_core.errors import CheckpointUnusable
 
 log = logging.getLogger(__name__)
 
-_FORMAT = "vgid-checkpoint/2"
+_FORMAT = "vgid-checkpoint/3"
 _FILE = "checkpoint.safetensors"
 # Around a name of chance. Nothing else may match: the folder can be one in which somebody keeps files of their own.
 _HALF_WRITTEN = (f"{_FILE}.", ".partial")
@@ -129,7 +129,8 @@ class Checkpoints:
         theirs = state["identity"]
         names = sorted(name for name in {*theirs, *self._identity} if theirs.get(name) != self._identity.get(name))
         if names:
-            raise CheckpointUnusable(f"the checkpoint is another run's: {', '.join(names)} differ")
+            told = [name for name in names if not any(name.startswith(f"{table}.") for table in names)]
+            raise CheckpointUnusable(f"the checkpoint is another run's, which differs in {', '.join(told)}")
 
 
 def delete_checkpoint(folder: Path) -> None:
@@ -145,21 +146,38 @@ def _delete_half_written(folder: Path) -> None:
         file.unlink(missing_ok=True)
 
 
+def checkpoint_file(folder: Path) -> Path:
+    """Where a run that leaves its checkpoints in `folder` writes them."""
+    return folder / _FILE
+
+
 def is_left(folder: Path) -> bool:
     """Whether a run has left a checkpoint in the folder."""
-    return (folder / _FILE).is_file()
+    return checkpoint_file(folder).is_file()
 
 
 def identity(base: BaseModel, sets: Sequence[PairSet], config: UnlearnConfig) -> dict[str, str]:
-    """What must be the same for a run to go on: base, data and the whole configuration by digests, and how it is run.
+    """What must be the same for a run to go on: base, data and each setting by digests, and how it is run.
 
-    That is the precision and the kind of device, which the configuration may leave open ("auto"), and vgid's version,
-    since another one may compute something else from the same settings.
+    The latter is the precision and the kind of device, which the configuration may leave open ("auto"), and vgid's
+    version, since another one may compute something else from the same settings.
     """
-    text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
     how = {"dtype": str(base.dtype), "device": base.device.type, "vgid": version("vgid")}
     digests = {f"data.{items.name}": items.digest for items in sets}
-    return {"base": base.digest, "config": hashlib.sha256(text.encode()).hexdigest(), **how, **digests}
+    return {"base": base.digest, **how, **digests, **dict(_by_key("config", config.model_dump(mode="json")))}
+
+
+def _by_key(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """A digest of each setting by its dotted key. That of a table is of its name, if it has one, as a method does.
+
+    So where a table is another one, or none, its own key differs, whatever differs inside.
+    """
+    is_table = isinstance(value, Mapping)
+    own = {"name": value.get("name")} if is_table else value
+    yield key, hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+    for name, inside in value.items() if is_table else ():
+        if name != "name":
+            yield from _by_key(f"{key}.{name}", inside)
 
 
 def _flush(path: Path) -> None:

@@ -158,7 +158,9 @@ def test_a_checkpoint_holds_the_adapters_numbers_and_nothing_of_the_data(tiny_fo
     everything = file.read_bytes()
     assert not any(text.encode() in everything for text in SENTENCES)
     assert b"PNG" not in everything
-    digests = {"base", "config", *(f"data.{role}" for role in ("forget", "retain", "utility", "rephrased"))}
+    digests = {"base", *(f"data.{role}" for role in ("forget", "retain", "utility", "rephrased"))}
+    digests |= {name for name in state["identity"] if name.startswith("config.")} | {"config"}
+    assert {"config.seed", "config.method.instruction", "config.training.learning_rate"} <= digests
     how = {"dtype": "torch.float32", "device": "cpu", "vgid": version("vgid")}
     assert state["identity"].keys() == digests | how.keys()
     assert {name: state["identity"][name] for name in how} == how
@@ -168,7 +170,10 @@ def test_a_checkpoint_holds_the_adapters_numbers_and_nothing_of_the_data(tiny_fo
 @pytest.mark.parametrize(
     ("what", "changes"),
     [
-        ("config", {"settings": config(seed=1)}),
+        ("config.seed", {"settings": config(seed=1)}),
+        ("config.lora.rank, config.seed", {"settings": config(seed=1, lora={"rank": 8})}),
+        ("config.method", {"settings": config(method="npo")}),
+        ("config.training.targets", {"settings": config(training=TRAINING | {"targets": {"forget_rouge_l": 0.1}})}),
         ("data.forget", {"forget": pair_set("whatever", 3)}),
         ("data.retain", {"retain": pair_set("whatever", 4, first_picture=30)}),
         ("data.utility", {"utility": None}),
@@ -180,7 +185,7 @@ def test_another_runs_checkpoint_is_refused_before_anything_is_measured(
     checkpoint = interrupted(tiny_folder, tmp_path, config())
     heard: list[Progress] = []
     other = {"config": changes.pop("settings", config()), "retain": RETAIN} | changes
-    with pytest.raises(CheckpointUnusable, match=f"another run's: {what} differ"):
+    with pytest.raises(CheckpointUnusable, match=f"another run's, which differs in {what}$"):
         unlearn(spec(tiny_folder, tmp_path / "out", checkpoint=checkpoint, **other), heard.append)
     assert {progress.phase for progress in heard} == {"loading"}
     assert list(checkpoint.iterdir()), "it is still there for the run that it is of"
@@ -189,7 +194,7 @@ def test_another_runs_checkpoint_is_refused_before_anything_is_measured(
 def test_another_bases_checkpoint_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
     checkpoint = interrupted(tiny_folder, tmp_path, config())
     other = save_tiny_model(tmp_path / "other", seed=1)
-    with pytest.raises(CheckpointUnusable, match="base differ"):
+    with pytest.raises(CheckpointUnusable, match=r"another run's, which differs in base$"):
         run(other, tmp_path / "out", config(), checkpoint=checkpoint)
 
 
@@ -208,7 +213,7 @@ def test_a_checkpoint_of_a_run_on_other_terms_is_refused(
     settings = config()
     checkpoint = interrupted(tiny_folder, tmp_path, settings)
     monkeypatch.setattr(f"vgid_core.{where}", other)
-    with pytest.raises(CheckpointUnusable, match=f"another run's: {what} differ"):
+    with pytest.raises(CheckpointUnusable, match=f"another run's, which differs in {what}$"):
         run(tiny_folder, tmp_path / "out", settings, checkpoint=checkpoint)
 
 

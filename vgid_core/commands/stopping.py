@@ -11,7 +11,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from vgid_core.errors import RunStopped
+from vgid_core.errors import CheckpointUnusable, RunStopped
 from vgid_core.progress import Phase, Progress
 
 
@@ -71,6 +71,20 @@ def written_down_first(checkpoint: Path | None, console: Console) -> Iterator[St
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def checkpoint_named(folder: Path | None) -> Iterator[None]:
+    """Has an error about a checkpoint name its file and a way out: the library names none, lest a service show it."""
+    try:
+        yield
+    except CheckpointUnusable as error:
+        if folder is None:
+            raise
+        from vgid_core.checkpoints import checkpoint_file
+
+        way_out = f"give another folder, or delete {checkpoint_file(folder)} to begin anew"
+        raise CheckpointUnusable(f"--checkpoint: {error}; {way_out}") from None
 
 
 def _is_left(checkpoint: Path) -> bool:

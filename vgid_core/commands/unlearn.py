@@ -18,7 +18,7 @@ from vgid_core.commands.out_folder import require_folder, require_free, written_
 from vgid_core.commands.quiet import quiet
 from vgid_core.commands.run_file import RunFile, assignments, load_run, settings_of
 from vgid_core.commands.sources import read_pairs
-from vgid_core.commands.stopping import written_down_first
+from vgid_core.commands.stopping import checkpoint_named, written_down_first
 from vgid_core.commands.tensorboard import events_in, require_tensorboard
 
 if TYPE_CHECKING:
@@ -147,10 +147,12 @@ def _carry_out(run: RunFile, sets: dict[str, Any], places: Places, as_json: bool
     from vgid_core.run import unlearn as run_unlearn
 
     if int(os.environ.get("RANK", "0")) > 0:  # one of several processes: the first one writes and reports
-        run_unlearn(_spec(run, sets, places.out, places.checkpoint))
+        with checkpoint_named(places.checkpoint):
+            run_unlearn(_spec(run, sets, places.out, places.checkpoint))
         return
     console = notices()
     with (
+        checkpoint_named(places.checkpoint),
         written_down_first(places.checkpoint, console) as stopping,
         written_whole(places.out) as folder,
         events_in(places.tensorboard) as events,

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -18,6 +19,7 @@ from tests.vgid_core.commands.conftest import Done, Place, invoke
 from tests.vgid_core.tiny import pair_set
 from vgid_core import Pair, PairSet
 from vgid_core.base_model import BaseModel
+from vgid_core.checkpoints import Checkpoint, Checkpoints
 from vgid_core.commands import live, tensorboard
 from vgid_core.commands.unlearn import unlearn
 from vgid_core.config import EvaluationConfig
@@ -373,6 +375,24 @@ def test_before_the_first_step_is_done_and_when_asked_twice_a_run_stops_at_once(
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == "Stopped."
     assert list((place.folder / "left").iterdir()) == []
+
+
+def test_a_checkpoint_that_cant_be_gone_on_with_is_told_with_its_file_and_a_way_out(place: Place) -> None:
+    left = place.folder / "left"
+    base, data = "b" * 64, {"0.master": torch.zeros(1)}
+    Checkpoints(left, {"base": base}, 0).save(Checkpoint(1, 4, {}, [], data))
+    file = left / "checkpoint.safetensors"
+    for problem in (
+        "the checkpoint is another run's, which differs in ",
+        "the checkpoint can't be read: SafetensorError",
+    ):
+        result = invoke(unlearn, place.file, "--checkpoint", left)
+        assert (result.exit_code, result.stdout) == (1, "")
+        told = result.stderr.splitlines()[-1]
+        assert told.startswith(f"error: --checkpoint: {problem}")
+        assert told.endswith(f"; give another folder, or delete {file} to begin anew")
+        assert "adapter" not in place.names()
+        file.write_bytes(file.read_bytes()[:-8])
 
 
 def test_anothers_checkpoint_is_no_reason_to_say_that_the_run_goes_on(
