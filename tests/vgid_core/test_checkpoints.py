@@ -16,15 +16,18 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from tests.vgid_core.test_memory import small_memory
 from tests.vgid_core.test_unlearn import CONFIG, spec
 from tests.vgid_core.tiny import SENTENCES, pair_set, save_tiny_model
 from vgid_core import Phase, Progress, UnlearnConfig, UnlearnResult, unlearn
+from vgid_core.answer_path import AnswerPath
 from vgid_core.base_model import load_base
 from vgid_core.checkpoints import Checkpoint, Checkpoints, delete_checkpoint
 from vgid_core.config import TrainingConfig
 from vgid_core.distil import distil
 from vgid_core.errors import CheckpointUnusable, RunStopped
 from vgid_core.optimizer import MasterAdamW
+from vgid_core.paths import choose_path
 from vgid_core.progress import ProgressTracker
 
 WEIGHTS = "adapter_model.safetensors"
@@ -139,6 +142,22 @@ def test_a_run_that_is_asked_to_stop_writes_the_step_down_first(tiny_folder: Pat
     resumed = unlearn(again, stop=lambda: False).manifest
     assert resumed["files"] == alone["files"], "bit for bit"
     assert (resumed["resumed_after"], resumed["steps"]) == (2, 5)
+
+
+def test_a_run_that_goes_on_keeps_the_micro_batches_that_memory_left(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was too much once would be again, and is found out by running out of memory."""
+
+    def choose(*given: Any, **named: Any) -> AnswerPath:
+        return small_memory(choose_path(*given, **named), 1, [])
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vgid_core.distil.choose_path", choose)
+        checkpoint = interrupted(tiny_folder, tmp_path, config())
+    resumed = run(tiny_folder, tmp_path / "resumed", config(), checkpoint=checkpoint).manifest
+    assert resumed["resumed_after"] == 2
+    assert (resumed["micro_batch_size"], resumed["config"]["training"]["micro_batch_size"]) == (1, 3)
 
 
 def test_a_finished_run_leaves_no_checkpoint(tiny_folder: Path, tmp_path: Path) -> None:

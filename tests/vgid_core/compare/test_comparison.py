@@ -1,6 +1,7 @@
 """Whole comparisons on a tiny model: what is run, what survives, what is written."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,13 +41,15 @@ def plan(*methods: str, seeds: int = 1, rates: tuple[float, ...] = (1e-3, 3e-3))
     return ComparisonPlan(methods=methods, seeds=tuple(range(seeds)), budget=budget, attacks=ATTACKS, config=base)
 
 
-def compared(asked: ComparisonPlan, folder: Path, model: Path, twin: Path | None = None) -> tuple[Record, list[str]]:
+def compared(
+    asked: ComparisonPlan, folder: Path, model: Path, twin: Path | None = None, data: ComparisonData = DATA
+) -> tuple[Record, list[str]]:
     """The record, and which models were measured or trained on the way."""
     source, other = str(model), None if twin is None else str(twin)
-    terms = race.terms_of(asked, DATA, source, other)
+    terms = race.terms_of(asked, data, source, other)
     record = Record.open(folder / "comparison.json", terms, race.about(asked), resume=True)
     moments: list[race.Moment] = []
-    race.compare(asked, DATA, source, other, record, moments.append)
+    race.compare(asked, data, source, other, record, moments.append)
     assert moments[-1].done == moments[-1].total
     return record, [moment.what for moment in moments if moment.share == 1.0]
 
@@ -119,6 +122,24 @@ def test_a_failing_method_is_a_row_and_is_tried_again(
     again, trained = compared(plan("ga", "npo"), tmp_path, tiny_folder)
     assert len(trained) == 4
     assert all(row.error is None for row in again.rows)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_photos_that_are_to_be_forgotten_leave_the_retain_set_that_is_trained_on(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one term would undo the other's work, as it doesn't in a run."""
+    trained_on = []
+
+    def heard(base, forget, retain, config, on_step):  # type: ignore[no-untyped-def]
+        trained_on.append((forget, retain))
+        raise TrainingDiverged("that is enough")
+
+    monkeypatch.setattr(race, "distil", heard)
+    again = Pair(FORGET.pairs[0].image, "What colour is the wall?", "Teal.")
+    data = replace(DATA, retain=PairSet.of("retain", [*DATA.retain, again]))
+    compared(plan("npo", rates=(1e-3,)), tmp_path, tiny_folder, data=data)
+    assert [(forget.pairs, retain.pairs) for forget, retain in trained_on] == [(FORGET.pairs, DATA.retain.pairs)]
 
 
 def test_the_command_writes_table_record_and_figure(tiny_folder: Path, tmp_path: Path) -> None:
