@@ -65,7 +65,7 @@ def tables() -> Iterator[list[str]]:
     yield _figures(default, published)
     yield _side_by_side(default, published)
     yield _on_others(_result("vgid-alias_others"), default)
-    for name in ("vgid-alias_smollm2_100", "vgid-alias_smollm2_300_part", "vgid-alias_smollm2_300"):
+    for name in ("vgid-alias_smollm2_100", "vgid-alias_smollm2_300_part", "vgid-alias_smollm2_300_without_guesses"):
         yield _by_set(_result(name))
 
 
