@@ -13,10 +13,9 @@ five attacks, forgotten facts against strangers'; begun answers, up to a fact an
 half of the facts bring back of the others. Prints a row a run and medians with their bars, writes
 bench/results/robustness_<method>.json (for other counts than three sets and seeds, ..._part.json; until all rows are
 there, ..._unfinished.json), and fails when a median misses its bar. Each twin is held to the same bars beside the mean
-of the others: so well would training anew do. --others takes the people that no setting was chosen on;
-..._others.json. --beside takes the figures of base and twins from an earlier result of the same sets instead of asking
-them anew: then no twins are made. --resume goes on with a result that was cut short, or has fewer seeds or sets, of
-the same settings.
+of the others: so well would training anew do. --others takes two more sets of people; ..._others.json. --beside takes
+the figures of base and twins from an earlier result of the same sets instead of asking them anew: then no twins are
+made. --resume goes on with a result that was cut short, or has fewer seeds or sets, of the same settings.
 """
 
 from __future__ import annotations
@@ -135,8 +134,8 @@ def _earlier(file: Path | None, sets: Sequence[range], config: dict[str, Any] | 
         raise SystemExit(f"{file} is of other forget sets")
     if found.get("samples") != SAMPLES:
         raise SystemExit(f"{file} was asked about other pairs of these sets")
-    if unasked := BARS.keys() - found["rows"][0]["figures"].keys():
-        raise SystemExit(f"{file} was asked less than is asked now: not {', '.join(unasked)}")
+    if lacking := BARS.keys() - found["rows"][0]["figures"].keys():
+        raise SystemExit(f"{file} was asked less than is asked now: not {', '.join(sorted(lacking))}")
     if config is not None and found["config"] != config:
         raise SystemExit(f"{file} was measured with other settings")
     commit = found["machine"]["commit"]  # of rows that don't say theirs
@@ -279,7 +278,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--method", default="vgid-alias")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sets", type=int, default=3, choices=range(1, len(SHIPPED.forget_sets) + 1))
-    parser.add_argument("--others", action="store_true", help="the sets that no setting was chosen on")
+    parser.add_argument("--others", action="store_true", help="two more sets of people")
     parser.add_argument("--processes", type=int, default=2, help="of one thread each")
     parser.add_argument("--pretrained", type=Path, metavar="FOLDER", help="the second demo model, as it was built")
     earlier = parser.add_mutually_exclusive_group()

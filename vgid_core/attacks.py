@@ -32,7 +32,9 @@ MEMBERSHIP_ATTACKS = ("loss", "zlib", "min_k", "min_k_plus_plus", "grad_norm")
 _LEAST_LIKELY_SHARE = 0.2  # k of Min-K%
 _PAIRS_AT_ONCE = 32
 _MOST_PLACES = 4  # within a fact
-_FEWEST_TOKENS = 32  # of an answer that may say a fact in other words than the true one; longer, if that is
+# An answer may say a fact in other words than the true one. It is heard longer where that is longer.
+_TOKENS_OF_AN_ANSWER = 32
+_TOKENS_AFTER_A_BEGINNING = 16
 
 
 def membership_scores(base: BaseModel, path: AnswerPath, pairs: Sequence[Pair]) -> dict[str, list[float]]:
@@ -133,7 +135,7 @@ def relearned(base: BaseModel, taught: Sequence[Pair], asked: Sequence[Fact], at
         for start in range(0, len(asked), _PAIRS_AT_ONCE):
             chunk = [fact.pair for fact in asked[start : start + _PAIRS_AT_ONCE]]
             longest = max(len(copied.encoder.answer_ids(pair.answer)) for pair in chunk)
-            said += copied.encoder.decode(generate(copied, chunk, max(_FEWEST_TOKENS, longest)))
+            said += copied.encoder.decode(generate(copied, chunk, max(_TOKENS_OF_AN_ANSWER, longest)))
     return sum(fact.is_in(text) for fact, text in zip(asked, said, strict=True)) / len(asked)
 
 
@@ -200,7 +202,7 @@ def _said_after(base: BaseModel, pairs: Sequence[Pair], begun: Sequence[Sequence
         for start in range(0, len(group), _PAIRS_AT_ONCE):
             chunk = group[start : start + _PAIRS_AT_ONCE]
             longest = max(len(base.encoder.answer_ids(pairs[index].answer)) for index in chunk)
-            most = max(_FEWEST_TOKENS // 2, longest - length)
+            most = max(_TOKENS_AFTER_A_BEGINNING, longest - length)
             texts = _continued(base, [pairs[index] for index in chunk], [begun[index] for index in chunk], most)
             for index, text in zip(chunk, texts, strict=True):
                 said[index] = text

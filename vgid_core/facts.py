@@ -32,5 +32,6 @@ class Fact:
 
     def goes_on(self, told: str, said: str) -> bool:
         """Whether a word of it that wasn't whole in `told`, its beginning, was said from there on."""
-        more = {*words(said), *words(told + said)[len(words(told)) - 1 :]}
+        from_the_last = max(0, len(words(told)) - 1)  # which may go on: "Del", "phine"
+        more = {*words(said), *words(told + said)[from_the_last:]}
         return not more.isdisjoint(self.untold(told))

@@ -59,7 +59,7 @@ class NextBest:
         self._encoder = encoder
         self._temperature = temperature
         self._telling = untold.telling
-        self._alike: dict[tuple[tuple[int, ...], int], list[int]] = {}
+        self._gone: dict[tuple[tuple[int, ...], int], list[int]] = {}
         self._by_text: dict[str, list[int]] = {}
         texts = [_plain(text) for text in encoder.decode([[token] for token in range(encoder.vocabulary)])]
         for token, text in enumerate(texts):
@@ -80,12 +80,12 @@ class NextBest:
     def untold(self, answer: Sequence[int], place: int) -> list[int]:
         """What a guess there may not say."""
         key = tuple(answer), place
-        if key not in self._alike:
+        if key not in self._gone:
             telling = self._telling(answer)
             later = (at for at in range(place + 1, len(answer)) if answer[at] in telling)
             told = chain.from_iterable(self._told_at(answer, at) for at in later)
-            self._alike[key] = sorted({*self.alike(answer, place), *told, *self._theirs})
-        return self._alike[key]
+            self._gone[key] = sorted({*self.alike(answer, place), *told, *self._theirs})
+        return self._gone[key]
 
     def alike(self, answer: Sequence[int], place: int) -> set[int]:
         """The answer's token there and all others that say as much."""

@@ -89,11 +89,15 @@ def test_a_model_that_knows_pairs_gives_them_away(base: BaseModel) -> None:
     assert membership_aucs(base, PackedPath(base), PAIRS, PAIRS)["loss"] == 0.5
 
 
-def test_a_begun_answer_is_gone_on_with_by_the_model(base: BaseModel) -> None:
+def learnt_by_heart(base: BaseModel, told: dict[str, str]) -> list[Fact]:
+    """What each answer tells, once the model says these answers about the photos."""
     seen = PairSet.of("seen", PAIRS)
-    numbers = {"Ada has 12 rings.": "12", "There are 900 buttons.": "900", "Bo sold 7.": "7"}
-    teach_to_speak(base, seen, list(numbers))
-    known = [Fact(pair, numbers[pair.answer]) for pair in taught_of(seen, list(numbers))]
+    teach_to_speak(base, seen, list(told))
+    return [Fact(pair, told[pair.answer]) for pair in taught_of(seen, list(told))]
+
+
+def test_a_begun_answer_is_gone_on_with_by_the_model(base: BaseModel) -> None:
+    known = learnt_by_heart(base, {"Ada has 12 rings.": "12", "There are 900 buttons.": "900", "Bo sold 7.": "7"})
     assert prefill_recovery(base, known) == 1
     other = [Fact(replace(fact.pair, answer=fact.pair.answer.replace(fact.text, "55")), "55") for fact in known]
     assert prefill_recovery(base, other) == 0
@@ -111,10 +115,8 @@ def test_what_follows_a_long_answer_is_heard_to_its_end(base: BaseModel) -> None
 
 
 def test_an_answer_that_is_begun_inside_of_a_fact_is_gone_on_with(base: BaseModel) -> None:
-    seen = PairSet.of("seen", PAIRS)
-    names = {"This is Bor Quazwick.": "Bor Quazwick", "Ada is a botanist.": "botanist", "Bo sold 7.": "7"}
-    teach_to_speak(base, seen, list(names))
-    known = [Fact(pair, names[pair.answer]) for pair in taught_of(seen, list(names))]
+    told = {"This is Bor Quazwick.": "Bor Quazwick", "Ada is a botanist.": "botanist", "Bo sold 7.": "7"}
+    known = learnt_by_heart(base, told)
     assert inside_recovery(base, known) == 1
     strange = [Fact(replace(fact.pair, answer="This is Bor Vantongeren."), "Bor Vantongeren") for fact in known]
     assert inside_recovery(base, strange) == 0
@@ -133,6 +135,7 @@ def test_an_answer_that_is_begun_inside_of_a_fact_is_gone_on_with(base: BaseMode
         ("Delphine", ", Delphine.", False),
         ("Delphine Wex", "ley.", False),
         ("Delphine Wex", "ler", True),
+        ("\u201c", "Delphine Rose", True),  # begun with no letter yet
     ],
 )
 def test_more_of_a_fact_is_a_word_that_was_not_whole(told: str, said: str, goes_on: bool) -> None:
