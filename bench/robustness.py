@@ -1,6 +1,6 @@
 """What is left after unlearning, asked by somebody who wants it back: several forget sets and seeds, beside twins.
 
-    python -m bench.robustness [--method vgid-alias] [--sets 3 | --others] [--seeds 3] [--processes 2]
+    python -m bench.robustness [--method vgid-alias] [--sets 3 | --others | --held-out] [--seeds 3] [--processes 2]
         [--beside JSON | --resume JSON]
     python -m bench.robustness --pretrained FOLDER [--method vgid-alias] [--sets 3] [--seeds 3] [--processes 2]
         [--resume JSON]
@@ -13,9 +13,10 @@ five attacks, forgotten facts against strangers'; begun answers, up to a fact an
 half of the facts bring back of the others. Prints a row a run and medians with their bars, writes
 bench/results/robustness_<method>.json (for other counts than three sets and seeds, ..._part.json; until all rows are
 there, ..._unfinished.json), and fails when a median misses its bar. Each twin is held to the same bars beside the mean
-of the others: so well would training anew do. --others takes two more sets of people; ..._others.json. --beside takes
-the figures of base and twins from an earlier result of the same sets instead of asking them anew: then no twins are
-made. --resume goes on with a result that was cut short, or has fewer seeds or sets, of the same settings.
+of the others: so well would training anew do. --others takes two more sets of people, ..._others.json, --held-out two
+by which nothing was decided, ..._held_out.json. --beside takes the figures of base and twins from an earlier result of
+the same sets instead of asking them anew: then no twins are made.
+--resume goes on with a result that was cut short, or has fewer seeds or sets, of the same settings.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ from vgid_core.evaluate import evaluate
 from vgid_core.facts import Fact
 from vgid_core.paths import choose_path, telling_pairs
 
-_CHOSEN_ON = 3  # of the forget sets
+_CHOSEN_ON = 3  # of the forget sets; more there are of the shipped model:
+_MORE = {"others": slice(3, 5), "held_out": slice(5, 7)}
 _OWN_PHOTO_QUESTIONS = 360  # at most: all about six people
 # Medians must not exceed these; membership is the distance from the twins' mean AUC. Inside of a fact a twin, too, ends
 # many a word: only what follows more often than that counts.
@@ -78,7 +80,7 @@ def main() -> None:
     arguments = _arguments()
     quiet()
     model = SHIPPED if arguments.pretrained is None else pretrained(arguments.pretrained)
-    sets = model.forget_sets[_CHOSEN_ON:] if arguments.others else model.forget_sets[: arguments.sets]
+    sets = model.forget_sets[_MORE[arguments.more]] if arguments.more else model.forget_sets[: arguments.sets]
     config = _config(model, arguments.method, 0).model_dump(mode="json")
     earlier = _earlier(arguments.beside or arguments.resume, sets, config if arguments.resume else None)
     beside = arguments.beside.name if arguments.beside else earlier.get("beside", "asked anew")
@@ -171,10 +173,10 @@ def _twins_beside_each_other(base: Figures, twins: Sequence[Figures]) -> list[Fi
 
 
 def _name(arguments: argparse.Namespace, model: DemoModel) -> str:
-    whole = arguments.seeds == 3 and (arguments.others or arguments.sets == _CHOSEN_ON)
+    whole = arguments.seeds == 3 and (arguments.more or arguments.sets == _CHOSEN_ON)
     of_model = "" if arguments.pretrained is None else f"_smollm2_{model.census.people}"
-    others = "_others" if arguments.others else ""
-    return f"robustness_{arguments.method}{of_model}{others}" + ("" if whole else "_part")
+    more = f"_{arguments.more}" if arguments.more else ""
+    return f"robustness_{arguments.method}{of_model}{more}" + ("" if whole else "_part")
 
 
 def _config(model: DemoModel, method: str, seed: int) -> UnlearnConfig:
@@ -277,16 +279,19 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", default="vgid-alias")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--sets", type=int, default=3, choices=range(1, len(SHIPPED.forget_sets) + 1))
-    parser.add_argument("--others", action="store_true", help="two more sets of people")
+    sets = parser.add_mutually_exclusive_group()
+    sets.add_argument("--sets", type=int, default=_CHOSEN_ON, choices=range(1, _CHOSEN_ON + 1))
+    for more, told in (("others", "two more sets of people"), ("held_out", "two by which nothing was decided")):
+        option = f"--{more.replace('_', '-')}"
+        sets.add_argument(option, dest="more", action="store_const", const=more, help=told)
     parser.add_argument("--processes", type=int, default=2, help="of one thread each")
     parser.add_argument("--pretrained", type=Path, metavar="FOLDER", help="the second demo model, as it was built")
     earlier = parser.add_mutually_exclusive_group()
     earlier.add_argument("--beside", type=Path, metavar="JSON", help="an earlier result, whose base and twins count")
     earlier.add_argument("--resume", type=Path, metavar="JSON", help="an earlier result to go on with")
     arguments = parser.parse_args()
-    if arguments.pretrained is not None and arguments.others:
-        parser.error("--others are sets of the shipped model")
+    if arguments.pretrained is not None and arguments.more:
+        parser.error("--others and --held-out are sets of the shipped model")
     return arguments
 
 
