@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 import torch
 from torch import Tensor
 
 Tokens = tuple[int, ...]
+
+_MOST = math.log(0.25)  # up to which a level is spread
 
 
 class Levels:
@@ -21,17 +24,31 @@ class Levels:
     other token it is the log of a power mean of probabilities, (mean_k p_k^e)^(1/e), which is higher: what nobody
     else's answer has is as likely as teachers find it who are sure of nobody.
 
+    Of one name a model that never met the person finds the rest likely, of another impossible, by what it read before.
+    A mean over many aliases is nearer to the middle, and then the forgotten are told by their least likely tokens,
+    which are likelier than strangers'. So levels of *guessed* tokens (what only one person's answers hold, where
+    teachers guess) are set apart from their mean by the factor `spread`. Which of them go up matters little; that they
+    lie as far apart as strangers' does. None goes above a quarter by that: it would be said.
+
     One alias is about one other person: only many of them together are about anybody. So after an alias, what all
     pairs' teachers said is taken together wherever their answers begin alike up to the token itself, as those about one
     person do. Before, a token is its own pair's affair, for what it is depends on the question.
     """
 
-    def __init__(self, exponent: float) -> None:
+    def __init__(self, exponent: float, spread: float = 1.0) -> None:
         self._exponent = exponent
+        self._spread = spread
         self._heard: dict[Tokens, _PowerMean] = {}  # by an answer's beginning: of its last token
+        self._guessed: set[Tokens] = set()  # beginnings, by their last tokens
+        self._centre = 0.0  # of the levels of these
 
     def hear(
-        self, answer: Sequence[int], logs: Tensor, among_others: Sequence[bool], replaced_before: Sequence[bool]
+        self,
+        answer: Sequence[int],
+        logs: Tensor,
+        among_others: Sequence[bool],
+        replaced_before: Sequence[bool],
+        guessed: Sequence[bool],
     ) -> list[float]:
         """Takes note of what teachers said of an answer's tokens: [teachers, answer tokens], log-probabilities.
 
@@ -45,12 +62,22 @@ class Levels:
                 begun = tuple(answer[: index + 1])
                 before = self._heard.get(begun)
                 self._heard[begun] = mean if before is None else before.with_(mean)
+                if guessed[index]:
+                    self._guessed.add(begun)
+        if self._guessed:
+            self._centre = fmean(self._heard[begun].log for begun in self._guessed)
         return [mean.log for mean in means]
 
     def of(self, answer: Sequence[int], alone: Sequence[float]) -> Tensor:
         """[answer tokens], float32, by all that was heard until now."""
-        together = [self._heard.get(tuple(answer[: index + 1])) for index in range(len(answer))]
-        return torch.tensor([own if mean is None else mean.log for own, mean in zip(alone, together, strict=True)])
+        return torch.tensor([self._of(tuple(answer[: index + 1]), own) for index, own in enumerate(alone)])
+
+    def _of(self, begun: Tokens, alone: float) -> float:
+        together = self._heard.get(begun)
+        level = alone if together is None else together.log
+        if begun not in self._guessed:
+            return level
+        return min(self._centre + self._spread * (level - self._centre), max(level, _MOST))
 
 
 @dataclass(frozen=True)

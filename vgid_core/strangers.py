@@ -66,7 +66,7 @@ class Strangers:
         self._known: dict[_Key, Stranger] = {}
         self._begun: dict[str, Likeliest] = {}  # by answer: how it goes on after its first token, [others, kept]
         self._warned = False
-        self._levels = Levels(method.level_exponent)
+        self._levels = Levels(method.level_exponent, method.level_spread)
         self._next_best = self._guesses() if method.guesses else None
 
     def _guesses(self) -> NextBest:
@@ -180,7 +180,9 @@ class Strangers:
         """Has `levels` take note of what one pair's teachers said; returns the levels by them alone."""
         answer = self._run.path.answer_ids(hearings[0].lesson.pair.answer)
         replaced = [any(each) for each in zip(*(h.alias.replaced_before(answer) for h in hearings), strict=True)]
-        return self._levels.hear(answer, logs, self._teacher.among_others(answer), replaced)
+        inside = self._inside(hearings[0].lesson.pair, len(answer))
+        guessed = [place in inside for place in range(len(answer))]
+        return self._levels.hear(answer, logs, self._teacher.among_others(answer), replaced, guessed)
 
     def _said(self, hearings: Sequence[Hearing]) -> Tensor:
         """One teacher's logits, each where it is asked: [answer tokens, vocabulary]."""

@@ -7,6 +7,8 @@ import torch
 
 from vgid_core.levels import Levels
 
+NOBODYS = [False] * 3
+
 
 def logs(*probabilities: list[float]) -> torch.Tensor:
     """A row for each teacher."""
@@ -23,14 +25,14 @@ def logs(*probabilities: list[float]) -> torch.Tensor:
 )
 def test_the_power_mean_of_probabilities_or_the_mean_of_logs(exponent: float, mean: float) -> None:
     said = logs([0.5, 0.5], [0.02, 0.02])
-    alone = Levels(exponent).hear([7, 8], said, [False, True], [False, False])
+    alone = Levels(exponent).hear([7, 8], said, [False, True], [False, False], NOBODYS[:2])
     assert alone == [pytest.approx(math.log(mean)), pytest.approx(math.log(0.1))]
 
 
 def test_pairs_whose_answers_begin_alike_are_taken_together_after_an_alias() -> None:
     levels = Levels(1.0)
-    alone = levels.hear([1, 2, 3], logs([0.4, 0.3, 0.2], [0.6, 0.1, 0.4]), [False] * 3, [False, True, True])
-    levels.hear([1, 2, 4], logs([0.4, 0.7, 0.8]), [False] * 3, [False, True, True])
+    alone = levels.hear([1, 2, 3], logs([0.4, 0.3, 0.2], [0.6, 0.1, 0.4]), [False] * 3, [False, True, True], NOBODYS)
+    levels.hear([1, 2, 4], logs([0.4, 0.7, 0.8]), [False] * 3, [False, True, True], NOBODYS)
     found = levels.of([1, 2, 3], alone).exp().tolist()
     assert found == [pytest.approx(0.5), pytest.approx((0.3 + 0.1 + 0.7) / 3), pytest.approx(0.3)]
 
@@ -40,20 +42,38 @@ def test_logs_are_taken_together_likewise_and_so_are_powers() -> None:
         together, at_once = Levels(exponent), Levels(exponent)
         one, other = logs([0.4, 0.3], [0.6, 0.1]), logs([0.2, 0.9])
         for part in (one, other):
-            together.hear([1, 2], part, among_others, [True, True])
-        expected = at_once.hear([1, 2], torch.cat([one, other]), among_others, [True, True])
+            together.hear([1, 2], part, among_others, [True, True], NOBODYS[:2])
+        expected = at_once.hear([1, 2], torch.cat([one, other]), among_others, [True, True], NOBODYS[:2])
         assert together.of([1, 2], [0.0, 0.0]).tolist() == [pytest.approx(value, rel=1e-5) for value in expected]
 
 
 def test_without_an_alias_before_it_a_token_is_its_own_pairs_affair() -> None:
     levels = Levels(1.0)
-    levels.hear([1, 2], logs([0.9, 0.9]), [False, False], [False, False])
-    alone = levels.hear([1, 2], logs([0.1, 0.1]), [False, False], [False, False])
+    levels.hear([1, 2], logs([0.9, 0.9]), [False, False], [False, False], NOBODYS[:2])
+    alone = levels.hear([1, 2], logs([0.1, 0.1]), [False, False], [False, False], NOBODYS[:2])
     assert levels.of([1, 2], alone).exp().tolist() == [pytest.approx(0.1)] * 2
 
 
 def test_what_one_teacher_finds_impossible_counts_as_nothing() -> None:
     levels = Levels(0.75)
     for _ in range(2):
-        levels.hear([1], torch.tensor([[-math.inf], [0.0]]), [False], [True])
+        levels.hear([1], torch.tensor([[-math.inf], [0.0]]), [False], [True], [False])
     assert levels.of([1], [0.0]).tolist() == [pytest.approx(math.log(0.5) / 0.75)]
+
+
+def test_levels_of_guessed_tokens_are_spread_around_their_mean() -> None:
+    levels, guessed = Levels(1.0, spread=1.5), [False, True, True]
+    alone = [
+        levels.hear([1, 2, 3], logs([0.5, 1e-3, 1e-4]), [False] * 3, [False, True, True], guessed),
+        levels.hear([1, 4, 5], logs([0.5, 1e-2, 1e-7]), [False] * 3, [False, True, True], guessed),
+    ]
+    found = torch.cat([levels.of(answer, own) for answer, own in zip(([1, 2, 3], [1, 4, 5]), alone, strict=True)])
+    tens = (found / math.log(10)).tolist()  # the mean of 3, 4, 2 and 7 is 4
+    assert tens == [pytest.approx(value) for value in (math.log10(0.5), -2.5, -4, math.log10(0.5), -1, -8.5)]
+
+
+@pytest.mark.parametrize(("likely", "at_most"), [(0.1, 0.25), (0.9, 0.9)])
+def test_nothing_is_spread_to_where_it_would_be_said(likely: float, at_most: float) -> None:
+    levels = Levels(1.0, spread=4.0)
+    alone = levels.hear([1, 2], logs([likely, 1e-9]), [False] * 2, [True, True], [True, True])
+    assert levels.of([1, 2], alone).exp().tolist()[0] == pytest.approx(at_most)

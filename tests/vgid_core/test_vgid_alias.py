@@ -91,7 +91,7 @@ def guesses(base: BaseModel, hearing: Hearing, aliases: Aliases, temperature: fl
 
 
 def levels_of(
-    base: BaseModel, drawn: list[list[Hearing]], said: list[list[torch.Tensor]], e: float
+    base: BaseModel, drawn: list[list[Hearing]], said: list[list[torch.Tensor]], e: float, spread: float
 ) -> list[list[float]]:
     """Each forget pair's, from all that teachers said of all of them: by definition, one token after the other."""
     heard: dict[tuple[int, ...], list[float]] = {}
@@ -114,8 +114,21 @@ def levels_of(
             return sum(map(math.log, values)) / len(values)
         return math.log((sum(value**e for value in values) / len(values)) ** (1 / e))
 
-    among_others = aliases_of(base).among_others
-    return [[level(index, t) for t in range(len(tokens))] for index, tokens in enumerate(ids)]
+    aliases = aliases_of(base)
+    among_others = aliases.among_others
+    alone = {
+        tuple(tokens[: t + 1]): level(index, t)
+        for index, tokens in enumerate(ids)
+        for t, only in enumerate(aliases.only_theirs(tokens))
+        if only and aliased(index, t)
+    }
+    centre = sum(alone.values()) / len(alone)
+
+    def apart(index: int, t: int) -> float:
+        found, begun = level(index, t), tuple(ids[index][: t + 1])
+        return min(centre + spread * (found - centre), max(found, math.log(0.25))) if begun in alone else found
+
+    return [[apart(index, t) for t in range(len(tokens))] for index, tokens in enumerate(ids)]
 
 
 def aliases_of(base: BaseModel) -> Aliases:
@@ -126,7 +139,8 @@ def aliases_of(base: BaseModel) -> Aliases:
 @pytest.mark.parametrize("guess", [True, False])
 @both_paths
 def test_both_parts_of_the_loss(base: BaseModel, path: MakePath, guess: bool) -> None:
-    own = {"level_exponent": 0.6, "guesses": guess, "next_best_temperature": 0.7, "likelihood_weight": 0.5}
+    own = {"level_exponent": 0.6, "level_spread": 1.7, "guesses": guess}
+    own |= {"next_best_temperature": 0.7, "likelihood_weight": 0.5}
     settings, made = config(own), path(base)
     student = scrambled_adapter(base)
     divergence = likelihood = 0.0
@@ -137,7 +151,7 @@ def test_both_parts_of_the_loss(base: BaseModel, path: MakePath, guess: bool) ->
     with student.disable_adapter():
         said = [[probabilities(base, hearing) for hearing in each] for each in drawn]
         guessed = [[guesses(base, hearing, aliases, 0.7) for hearing in each] for each in drawn]
-    levels = levels_of(base, drawn, said, 0.6)
+    levels = levels_of(base, drawn, said, 0.6, 1.7 if guess else 1.0)
     for index, pair in enumerate(FORGET):
         ids = base.encoder.answer_ids(pair.answer)
         q = torch.softmax(plain_logits(base, pair.image.decode(), pair.question, ids).double(), 1)

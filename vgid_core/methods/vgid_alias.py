@@ -70,12 +70,19 @@ class VgidAlias(Taught):
         "number never does",
     )
     level_exponent: float = Field(
-        default=1.0,
+        default=1.4,
         gt=0,
         le=8,
         description="of the power mean of what teachers give to true tokens that nobody else's answer has: 1 is the "
         "plain mean; above it is higher, for a model that reads on in new names; near 0 it is that of the logs, which "
         "is lower, for one to which new names are stranger",
+    )
+    level_spread: float = Field(
+        default=1.5,
+        ge=1,
+        le=4,
+        description="how far apart, where teachers guess, these levels are set from their mean: means over aliases are "
+        "nearer to it than a stranger's tokens are, which tells who was forgotten; 1 leaves them",
     )
     guesses: bool = Field(
         default=True,
