@@ -43,7 +43,7 @@ from local.demo.people import Person
 from local.demo.questions import FACTS, answer, ask
 from local.demo.world import Census, the_world
 from vgid_core import EncodedImage, Pair, PairSet, UnlearnConfig
-from vgid_core.attacks import MEMBERSHIP_ATTACKS
+from vgid_core.attacks import MEMBERSHIP_ATTACKS, OWN_MEMBERSHIP_ATTACKS
 from vgid_core.base_model import BaseModel, load_base
 from vgid_core.commands.quiet import quiet
 from vgid_core.compare.measure import attacked_on
@@ -247,7 +247,7 @@ def _beside(figures: Mapping[str, float], base: Mapping[str, float], twin: Mappi
     }
     distances = {
         f"from_twin.{name}": abs(figures[f"membership.{name}"] - twin[f"membership.{name}"])
-        for name in MEMBERSHIP_ATTACKS
+        for name in (*MEMBERSHIP_ATTACKS, *OWN_MEMBERSHIP_ATTACKS)
     }
     inside = {"beyond_twin.prefill_inside": figures["prefill_inside"] - twin["prefill_inside"]}
     return {**figures, **falls, **inside, **distances}

@@ -29,6 +29,8 @@ from vgid_core.plain_path import generate
 from vgid_core.spread import spread_over
 
 MEMBERSHIP_ATTACKS = ("loss", "zlib", "min_k", "min_k_plus_plus", "grad_norm")
+# Of this project's own: a mean over an answer can be right while its parts are not.
+OWN_MEMBERSHIP_ATTACKS = ("first_token", "entropy")
 _LEAST_LIKELY_SHARE = 0.2  # k of Min-K%
 _PAIRS_AT_ONCE = 32
 _MOST_PLACES = 4  # within a fact
@@ -45,21 +47,24 @@ def membership_scores(base: BaseModel, path: AnswerPath, pairs: Sequence[Pair]) 
     least likely 20 %. min_k_plus_plus (arXiv 2404.02936): the same, each token standardised by mean and deviation of
     the log-probabilities that the model expects there. grad_norm: less the norm of the loss's gradient with respect to
     the language tower's normalisation weights, which every family has and which cost no memory to speak of.
+    first_token: log-probability of the answer's first token alone. entropy: less the mean entropy of what the model
+    would say in each token's place, whatever the token is.
     """
-    scores: dict[str, list[float]] = {name: [] for name in MEMBERSHIP_ATTACKS}
+    scores: dict[str, list[float]] = {name: [] for name in (*MEMBERSHIP_ATTACKS, *OWN_MEMBERSHIP_ATTACKS)}
     for start in range(0, len(pairs), _PAIRS_AT_ONCE):
         chunk = pairs[start : start + _PAIRS_AT_ONCE]
         ids = [torch.tensor(path.answer_ids(pair.answer)) for pair in chunk]
         with torch.no_grad():
             logits = path.student_logits(chunk).float()
-            likelihood, standardised = _token_scores(logits, torch.cat(ids).to(logits.device))
-        lengths = [len(row) for row in ids]
-        by_pair = zip(chunk, torch.split(likelihood, lengths), torch.split(standardised, lengths), strict=True)
-        for pair, tokens, standard in by_pair:
+            told = _token_scores(logits, torch.cat(ids).to(logits.device))
+        by_pair = zip(*(torch.split(of_all, [len(row) for row in ids]) for of_all in told), strict=True)
+        for pair, (tokens, expected, deviation) in zip(chunk, by_pair, strict=True):
             scores["loss"].append(float(tokens.mean()))
             scores["zlib"].append(float(tokens.sum()) / len(zlib.compress(pair.answer.encode())))
             scores["min_k"].append(_mean_of_least(tokens))
-            scores["min_k_plus_plus"].append(_mean_of_least(standard))
+            scores["min_k_plus_plus"].append(_mean_of_least((tokens - expected) / deviation))
+            scores["first_token"].append(float(tokens[0]))
+            scores["entropy"].append(float(expected.mean()))
     with _norm_weights(base) as weights:
         for pair in pairs:
             scores["grad_norm"].append(-_gradient_norm(path, pair, weights))
@@ -77,7 +82,7 @@ def membership_aucs(
 ) -> dict[str, float]:
     """AUC of each attack: forgotten pairs against pairs of the same kind that the model was never trained on."""
     inside, outside = membership_scores(base, path, members), membership_scores(base, path, others)
-    return {name: auc(inside[name], outside[name]) for name in MEMBERSHIP_ATTACKS}
+    return {name: auc(inside[name], outside[name]) for name in inside}
 
 
 def prefill_recovery(base: BaseModel, facts: Sequence[Fact]) -> float:
@@ -139,14 +144,14 @@ def relearned(base: BaseModel, taught: Sequence[Pair], asked: Sequence[Fact], at
     return sum(fact.is_in(text) for fact, text in zip(asked, said, strict=True)) / len(asked)
 
 
-def _token_scores(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probability of each token, and how many deviations it lies above what the model expects; both [tokens]."""
+def _token_scores(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probability of each token, what the model expects there, and by how much that deviates; each [tokens]."""
     log_p = logits.log_softmax(-1)
     p = log_p.exp()
     mean = (p * log_p).sum(-1)
     deviation = ((p * log_p.square()).sum(-1) - mean.square()).clamp(min=1e-12).sqrt()
     likelihood = log_p.gather(-1, ids[:, None])[:, 0]
-    return likelihood, (likelihood - mean) / deviation
+    return likelihood, mean, deviation
 
 
 def _mean_of_least(values: Tensor) -> float:

@@ -13,6 +13,7 @@ from tests.vgid_core.test_methods import ByHand, MakePath, both_paths
 from tests.vgid_core.tiny import pair_set
 from vgid_core.attacks import (
     MEMBERSHIP_ATTACKS,
+    OWN_MEMBERSHIP_ATTACKS,
     Relearning,
     auc,
     inside_recovery,
@@ -38,21 +39,24 @@ def hand(base: BaseModel) -> ByHand:
 @both_paths
 def test_membership_scores(hand: ByHand, path: MakePath) -> None:
     found = membership_scores(hand.base, path(hand.base), PAIRS)
-    assert set(found) == set(MEMBERSHIP_ATTACKS)
+    assert set(found) == {*MEMBERSHIP_ATTACKS, *OWN_MEMBERSHIP_ATTACKS}
     for index, pair in enumerate(PAIRS):
         likely = hand.log_p(pair)
         least = max(1, round(0.2 * len(likely)))
-        standard = []
+        standard, surprise = [], []
         for row, token in zip(hand.logits(pair, True), hand.tokens(pair), strict=True):
             p = torch.softmax(row, 0)
             mean = float((p * p.log()).sum())
             deviation = math.sqrt(float((p * p.log().square()).sum()) - mean**2)
+            surprise.append(-mean)
             standard.append((float(p[token].log()) - mean) / deviation)
         expected = {
             "loss": sum(likely) / len(likely),
             "zlib": sum(likely) / len(zlib.compress(pair.answer.encode())),
             "min_k": sum(sorted(likely)[:least]) / least,
             "min_k_plus_plus": sum(sorted(standard)[:least]) / least,
+            "first_token": likely[0],
+            "entropy": -sum(surprise) / len(surprise),
         }
         for name, value in expected.items():
             assert found[name][index] == pytest.approx(value, rel=1e-3), name

@@ -27,6 +27,8 @@ _ATTACKS = {
     "membership.min_k": "membership AUC, Min-K%",
     "membership.min_k_plus_plus": "membership AUC, Min-K%++",
     "membership.grad_norm": "membership AUC, gradient norm",
+    "membership.first_token": "membership AUC, first token",
+    "membership.entropy": "membership AUC, entropy",
     "prefill": "facts that follow a begun answer",
     "prefill_inside": "facts that go on where they are begun",
     "relearned": "facts that come back by relearning others",
