@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -30,6 +31,8 @@ def not_loadable(source: str, error: Exception, otherwise: str | None = None) ->
 
     `otherwise` is said of a kind of error that tells nothing more; the kind's name, if not given.
     """
+    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+        return ModelNotLoadable(f"'{name_of(source)}' can't be loaded: the folder holds no config.json")
     kinds = list(_causes(error))
     reasons = (why for kind, why in _REASONS.items() if any(isinstance(cause, kind) for cause in kinds))
     return ModelNotLoadable(f"'{name_of(source)}' can't be loaded: {next(reasons, otherwise or type(error).__name__)}")

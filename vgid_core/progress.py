@@ -56,7 +56,7 @@ class ProgressTracker:
         self._entered = time.monotonic()
         self._durations: dict[Phase, float] = {}
         self._step = 0
-        self._inherited = 0.0  # share of the steps that an interrupted run had done
+        self._paced_from: tuple[float, float] | None = None  # a moment, and the share of the steps done by then
         self._losses: tuple[float | None, float | None] = (None, None)
         self._update: tuple[float | None, float | None] = (None, None)
 
@@ -80,8 +80,9 @@ class ProgressTracker:
         learning_rate: float | None = None,
     ) -> None:
         """Reports training step `step` (1-based) with its losses, and the norm and rate of its update."""
-        if self._step == 0:
-            self._inherited = (step - 1) / self._total_steps
+        if self._paced_from is None:
+            # What was prepared anew before the first step of a run that goes on isn't shared by the steps before it.
+            self._paced_from = (self._entered, 0.0) if step == 1 else (time.monotonic(), step / self._total_steps)
         self._step, self._losses = step, (loss_forget, loss_retain)
         self._update = (gradient_norm, learning_rate)
         self._report(step / self._total_steps)
@@ -97,12 +98,12 @@ class ProgressTracker:
         self._on_step(Progress(self._phase, *done, *self._losses, left, *self._update))
 
     def _seconds_left(self, share: float) -> float | None:
-        """Measured pace of this phase, plus a second evaluation as long as the first; None until there is a pace."""
-        elapsed = time.monotonic() - self._entered
+        """Measured pace of the steps, plus a second evaluation as long as the first; None until there is a pace."""
+        now = time.monotonic()
         baseline = self._durations.get(Phase.baseline)
-        done = share - self._inherited
-        if self._phase is Phase.distilling and done > 0 and baseline is not None:
-            return elapsed * (1 - share) / done + baseline
+        if self._phase is Phase.distilling and self._paced_from is not None and baseline is not None:
+            since, before = self._paced_from
+            return (now - since) * (1 - share) / (share - before) + baseline if share > before else None
         if self._phase is Phase.evaluating and baseline is not None:
-            return max(0.0, baseline - elapsed)
+            return max(0.0, baseline - (now - self._entered))
         return 0.0 if self._phase is Phase.packaging else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from vgid_core.memory import within_memory
 from vgid_core.metric import Metric, knows_forget_set
 from vgid_core.paths import choose_path, telling_pairs
 from vgid_core.progress import Phase, Progress, ProgressTracker
+
+log = logging.getLogger(__name__)
 
 Stage = Literal["before", "after"]
 OnStep = Callable[[Progress], None]
@@ -192,11 +195,13 @@ def measured_sets(spec: UnlearnSpec) -> tuple[list[PairSet], int]:
         if name in ("forget", "retain", "utility"):
             raise DataError("is a reserved name", f"probes.{name}")
         roles[name] = items
+    if dropped := len(spec.retain) - len(retain):
+        log.warning("retain: left out %d pairs with photos that are to be forgotten", dropped)
     targets = spec.config.training.targets
     for name in targets.most_lost if targets is not None else ():
         if name not in roles:
             raise DataError(f"is needed by training.targets.{name}_fall", name)
-    return [PairSet(name, items.pairs) for name, items in roles.items()], len(spec.retain) - len(retain)
+    return [PairSet(name, items.pairs) for name, items in roles.items()], dropped
 
 
 def _described(sets: list[PairSet], dropped: int) -> dict[str, dict[str, Any]]:

@@ -317,9 +317,14 @@ def test_the_time_that_is_left_counts_from_where_a_run_was_taken_up(monkeypatch:
     for phase, seconds in {Phase.baseline: 7.0, Phase.distilling: 4.0}.items():
         tracker.enter(phase)
         now[0] += seconds
-    for step in (81, 82):
+    for step in (81, 82, 83):
         tracker.step_done(step, 1.0, 1.0)
-    assert [progress.seconds_left for progress in heard[-2:]] == pytest.approx([4 * 19 + 7, 2 * 18 + 7])
+        now[0] += 2.0
+    assert [progress.seconds_left for progress in heard[-3:]] == [
+        None,
+        pytest.approx(2 * 18 + 7),
+        pytest.approx(2 * 17 + 7),
+    ]
 
 
 @settings(max_examples=20)

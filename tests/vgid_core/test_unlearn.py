@@ -117,11 +117,14 @@ def test_the_weights_are_safetensors_of_lora_matrices_alone(tiny_folder: Path, t
     assert all(".lora_A." in key or ".lora_B." in key for key in keys)
 
 
-def test_photos_to_forget_are_taken_out_of_the_retain_set(tiny_folder: Path, tmp_path: Path) -> None:
+def test_photos_to_forget_are_taken_out_of_the_retain_set(
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run = spec(tiny_folder, tmp_path / "out", retain=pair_set("retain", 6, first_picture=2))
     manifest = unlearn(run).manifest
     assert manifest["data"]["retain"]["pairs"] == 4
     assert manifest["data"]["retain"]["dropped_for_overlap_with_forget"] == 2
+    assert "retain: left out 2 pairs with photos that are to be forgotten" in caplog.messages
     with pytest.raises(DataError) as error:
         unlearn(spec(tiny_folder, tmp_path / "none", retain=run.forget))
     assert error.value.field == "retain"
@@ -156,7 +159,7 @@ def test_an_earlier_manifest_is_gone_before_another_adapter_lies_there(
 
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(ModelNotLoadable, match="'nothing' can't be loaded"):
+    with pytest.raises(ModelNotLoadable, match=r"'nothing' can't be loaded: the folder holds no config\.json"):
         load_base(str(tmp_path / "nothing"), CONFIG)
     if not torch.cuda.is_available():
         with pytest.raises(ModelNotLoadable, match="no CUDA device"):

@@ -19,7 +19,7 @@ from vgid_core.commands.flags import Setting
 from vgid_core.commands.out_folder import require_folder, require_no_adapter
 from vgid_core.commands.quiet import quiet
 from vgid_core.commands.run_file import RunFile, RunFileError, assignments, load_run, settings_of
-from vgid_core.commands.sources import read_for_attacks, read_pairs
+from vgid_core.commands.sources import read_for_attacks, read_of
 from vgid_core.compare.contenders import known
 from vgid_core.compare.plan import Budget, ComparisonData, ComparisonPlan
 
@@ -159,6 +159,7 @@ def _run(
             bars.update(current, completed=moment.share, description=moment.what)
 
         race.compare(plan, data, model, twin, record, watch)
+        bars.remove_task(current)
     (out / "comparison.md").write_text(table.markdown(record), encoding="utf-8")
     figure.draw(record, out / "comparison.png")
     # A pipe has no width of its own, and a narrow table is no table.
@@ -171,14 +172,14 @@ def _run(
 
 
 def _data(run: RunFile) -> ComparisonData:
-    forget = read_pairs(run.needed("forget"), "forget")
+    forget = read_of(run, "forget")
     never_seen, facts = read_for_attacks(run, forget)
-    kept = ([] if run.utility is None else [("utility", run.utility)]) + list(run.compare.kept.items())
+    kept = ([] if run.utility is None else ["utility"]) + [f"compare.kept.{name}" for name in run.compare.kept]
     return ComparisonData(
         forget=forget,
-        retain=read_pairs(run.needed("retain"), "retain"),
-        probes=tuple(read_pairs(source, name) for name, source in run.probes.items()),
-        utility=tuple(read_pairs(source, name) for name, source in kept),
+        retain=read_of(run, "retain"),
+        probes=tuple(read_of(run, f"probes.{name}") for name in run.probes),
+        utility=tuple(read_of(run, key) for key in kept),
         never_seen=never_seen,
         facts=facts,
     )

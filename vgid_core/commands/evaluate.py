@@ -14,7 +14,7 @@ from vgid_core.commands import options
 from vgid_core.commands.ending import ended_in_words, notices
 from vgid_core.commands.quiet import quiet
 from vgid_core.commands.run_file import RunFile, RunFileError, adapter_of, assignments, load_run, settings_of
-from vgid_core.commands.sources import read_for_attacks, read_pairs
+from vgid_core.commands.sources import read_for_attacks, read_of
 from vgid_core.data import PairSet
 from vgid_core.facts import Fact
 
@@ -32,6 +32,13 @@ _ATTACKS = {
     "prefill": "facts that follow a begun answer",
     "prefill_inside": "facts that go on where they are begun",
     "relearned": "facts that come back by relearning others",
+}
+
+_NEEDS = {
+    "membership.loss": "membership, which needs --never-seen",
+    "prefill": "begun answers, as all begin with their facts",
+    "prefill_inside": "facts that go on where they are begun, as none has several tokens",
+    "relearned": "relearning, which needs facts that others' answers don't hold",
 }
 
 
@@ -69,13 +76,13 @@ def evaluate(
 
 
 def _read(run: RunFile) -> list[PairSet]:
-    forget = read_pairs(run.needed("forget"), "forget")
+    forget = read_of(run, "forget")
     sets = [forget]
     if run.retain is not None:
-        sets.append(read_pairs(run.retain, "retain").without_images_of(forget))
+        sets.append(read_of(run, "retain").without_images_of(forget))
     if run.utility is not None:
-        sets.append(read_pairs(run.utility, "utility"))
-    return sets + [read_pairs(source, name) for name, source in run.probes.items()]
+        sets.append(read_of(run, "utility"))
+    return sets + [read_of(run, f"probes.{name}") for name in run.probes]
 
 
 def _measure(
@@ -107,6 +114,8 @@ def _show(found: Mapping[str, Column], as_json: bool) -> None:
     made = next(iter(found.values())).attacks
     if not made:
         return
+    for name in (name for name in _NEEDS if name not in made):
+        notices().print(f"not asked: {_NEEDS[name]}", markup=False)
     table = figures_table("attack", numbers=list(found))
     for name in made:
         table.add_row(_ATTACKS.get(name, name), *(f"{column.attacks[name]:.3f}" for column in found.values()))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+_MISSING = re.compile(r"([\w.]+): Field required")
 
 
 class Setting(NamedTuple):
@@ -35,4 +38,9 @@ def blamed(line: str, file: Path | None, typed: Mapping[str, str]) -> str:
     for key in sorted(typed, key=len, reverse=True):
         if line.startswith((f"{key}:", f"{key}.")):
             return typed[key] + line.removeprefix(key)
+    if missing := _MISSING.fullmatch(line):
+        table = f"{missing[1].rpartition('.')[0]}."
+        for key, flag in typed.items():
+            if key.startswith(table):
+                return f"{flag}: needs {missing[1]} beside it"
     return line if file is None else f"{file}: {line}"

@@ -22,7 +22,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, TypeGuard
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, ValidationError
 
 from vgid_core.commands.explain import readable
 from vgid_core.commands.flags import Setting, blamed, typed_in
@@ -112,6 +112,12 @@ class RunFile(Strict):
     config: UnlearnConfig = Field(default=UnlearnConfig(), description="the settings of the run")
     compare: Comparison = Field(default=Comparison(), description="what `vgid compare` is told besides")
 
+    _flags: dict[str, str] = PrivateAttr(default_factory=dict)  # by the key that they gave
+
+    def named(self, key: str) -> str:
+        """What messages call `key`: the flag that gave its value, if one did."""
+        return self._flags.get(key, key)
+
     def needed(self, key: str) -> str:
         """The value of `key`, of the run or with a dot of `compare`. Raises RunFileError when there is none."""
         value: str | None = attrgetter(key)(self)
@@ -145,8 +151,9 @@ def load_run(file: Path | None, flags: Mapping[str, Any], settings: Sequence[Set
     except ValidationError as error:
         lines = readable(error, RunFile, values)
         raise RunFileError("\n".join(blamed(line, file, typed) for line in lines)) from None
+    run._flags.update(typed)
     for key in ("model", "twin"):
-        require_model(typed.get(key, key), getattr(run, key))
+        require_model(run.named(key), getattr(run, key))
     return run
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,22 @@ def read_pairs(source: str, name: str | None = None) -> PairSet:
             seen.add(pair.image.digest)
             _require_picture(pairs, index)
     return pairs
+
+
+def read_of(run: RunFile, key: str) -> PairSet:
+    """The run's set of this key (`forget`, `probes.rephrased`), every picture decoded once.
+
+    Raises DataError naming the place; of a source that can't be read at all the flag or key, and the path.
+    """
+    table, _, name = key.rpartition(".")
+    source = attrgetter(table)(run)[name] if table else run.needed(key)
+    try:
+        return read_pairs(source, name)
+    except DataError as error:
+        if error.field != name:
+            raise
+        why = str(error).removeprefix(f"{name}: ")
+        raise DataError(f"{source}: {why}", run.named(key)) from error.__cause__
 
 
 def read_for_attacks(run: RunFile, forget: PairSet) -> tuple[PairSet | None, tuple[Fact, ...]]:

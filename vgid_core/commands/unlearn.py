@@ -17,7 +17,7 @@ from vgid_core.commands.live import RunView
 from vgid_core.commands.out_folder import require_folder, require_free, written_whole
 from vgid_core.commands.quiet import quiet
 from vgid_core.commands.run_file import RunFile, assignments, load_run, settings_of
-from vgid_core.commands.sources import read_pairs
+from vgid_core.commands.sources import read_of
 from vgid_core.commands.stopping import checkpoint_named, written_down_first
 from vgid_core.commands.tensorboard import events_in, require_tensorboard
 
@@ -98,10 +98,10 @@ def _read(run: RunFile) -> dict[str, Any]:
     """Every set, before anything heavy is loaded."""
     run.needed("model")
     return {
-        "forget": read_pairs(run.needed("forget"), "forget"),
-        "retain": read_pairs(run.needed("retain"), "retain"),
-        "utility": None if run.utility is None else read_pairs(run.utility, "utility"),
-        "probes": {name: read_pairs(source, name) for name, source in run.probes.items()},
+        "forget": read_of(run, "forget"),
+        "retain": read_of(run, "retain"),
+        "utility": None if run.utility is None else read_of(run, "utility"),
+        "probes": {name: read_of(run, f"probes.{name}") for name in run.probes},
     }
 
 
@@ -195,6 +195,8 @@ def _show(result: UnlearnResult, out: Path, as_json: bool) -> None:
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(metrics_table({"before": result.metrics_before, "after": result.metrics_after}))
-    console.print(f"{result.steps} steps, {sum(seconds.values()):.0f} s. The adapter is in {out}", markup=False)
+    ended = ", when the targets held" if result.stop_reason == "targets-held" else ""
+    took = f"{sum(seconds.values()):.0f} s"
+    console.print(f"{result.steps} steps{ended}, {took}. The adapter is in {out}", markup=False)
     if not result.knew:
         say_unknown(console, "The adapter is evidence of nothing.")

@@ -187,9 +187,9 @@ def test_a_file_is_refused_in_words(place: Place, settings: str, said: str) -> N
         (["--twin", "no-such-twin"], "error: --twin: no folder /"),
         (["--model", "nothing"], "error: --model: no folder nothing"),
         (["--kept", "no-such-file"], "error: --kept must look like NAME=VALUE"),
-        (["--kept", "looks=no-such-file"], "error: looks: no such file or folder"),
+        (["--kept", "looks=no-such-file"], "no-such-file: no such file or folder"),
         (["--resume"], "out holds no comparison to go on with"),
-        (["--probe", "photos=no-such-file"], "error: photos: no such file or folder"),
+        (["--probe", "photos=no-such-file"], "no-such-file: no such file or folder"),
     ],
 )
 def test_flags_are_refused_before_anything_is_measured(place: Place, flags: list[str], said: str) -> None:

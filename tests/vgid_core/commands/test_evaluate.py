@@ -66,6 +66,18 @@ def test_figures_for_people_are_a_table_and_the_forget_set_is_attacked_if_nothin
     assert heads == [["set", "figure", "base", "pairs"], ["attack", "base"]]
     assert "facts that follow a begun answer" in result.stdout
     assert "membership" not in result.stdout
+    assert "not asked: membership, which needs --never-seen" in result.stderr
+
+
+def test_an_attack_that_the_data_doesnt_allow_for_is_named(place: Place) -> None:
+    facts = place.folder / "facts.jsonl"
+    line = json.loads((place.folder / "forget.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    facts.write_text(json.dumps(line | {"fact": line["answer"].split()[0]}), encoding="utf-8")
+    result = invoke(evaluate, place.file, "--attacks", "--facts", facts, "--never-seen", place.folder / "retain.jsonl")
+    assert result.exit_code == 0, result.output
+    said = [line for line in result.stderr.splitlines() if line.startswith("not asked: ")]
+    assert [line.split()[2].rstrip(",") for line in said][-1] == "relearning"
+    assert "relearning" not in result.stdout
 
 
 def test_an_adapter_for_another_base_is_warned_about(done: Done, twin: Path) -> None:
