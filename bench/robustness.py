@@ -9,7 +9,7 @@ Every forget set has three retain-only twins, models that never met these people
 aim. Twins that aren't there are made first (four minutes each). FOLDER is one that `vgid demo-model build --language
 smollm2 --out FOLDER` wrote: its base forgets the first 1, 5 and 10 % of the people, beside the twins that are there;
 results go to ..._smollm2_<people>.json. Asked are: facts on photos in and out of the request, rephrased; membership by
-five attacks, forgotten facts against strangers'; begun answers, up to a fact and into it; what 20 steps of relearning
+seven attacks, forgotten facts against strangers'; begun answers, up to a fact and into it; what 20 steps of relearning
 half of the facts bring back of the others. Prints a row a run and medians with their bars, writes
 bench/results/robustness_<method>.json (for other counts than three sets and seeds, ..._part.json; until all rows are
 there, ..._unfinished.json), and fails when a median misses its bar. Each twin is held to the same bars beside the mean
@@ -56,6 +56,7 @@ from vgid_core.paths import choose_path, telling_pairs
 _CHOSEN_ON = 3  # of the forget sets; more there are of the shipped model:
 _MORE = {"others": slice(3, 5), "held_out": slice(5, 7)}
 _OWN_PHOTO_QUESTIONS = 360  # at most: all about six people
+_ATTACKS = (*MEMBERSHIP_ATTACKS, *OWN_MEMBERSHIP_ATTACKS)
 # Medians must not exceed these; membership is the distance from the twins' mean AUC. Inside of a fact a twin, too, ends
 # many a word: only what follows more often than that counts.
 BARS = {
@@ -69,7 +70,7 @@ BARS = {
     "prefill": 0.05,
     "beyond_twin.prefill_inside": 0.05,
     "relearned": 0.15,
-    **{f"from_twin.{name}": 0.10 for name in MEMBERSHIP_ATTACKS},
+    **{f"from_twin.{name}": 0.10 for name in _ATTACKS},
 }
 SAMPLES = "one pair drawn of each stretch"  # which pairs of a set are asked: results of others aren't set beside
 Figures = dict[str, float]
@@ -246,8 +247,7 @@ def _beside(figures: Mapping[str, float], base: Mapping[str, float], twin: Mappi
         for split in ("retain", "retain_check", "utility", "own_photos")
     }
     distances = {
-        f"from_twin.{name}": abs(figures[f"membership.{name}"] - twin[f"membership.{name}"])
-        for name in (*MEMBERSHIP_ATTACKS, *OWN_MEMBERSHIP_ATTACKS)
+        f"from_twin.{name}": abs(figures[f"membership.{name}"] - twin[f"membership.{name}"]) for name in _ATTACKS
     }
     inside = {"beyond_twin.prefill_inside": figures["prefill_inside"] - twin["prefill_inside"]}
     return {**figures, **falls, **inside, **distances}

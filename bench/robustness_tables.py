@@ -29,6 +29,8 @@ _FIGURES = {
     "membership: Min-K%": ("membership.min_k", 2),
     "membership: Min-K%++": ("membership.min_k_plus_plus", 2),
     "membership: gradient norm": ("membership.grad_norm", 2),
+    "membership: first token": ("membership.first_token", 2),
+    "membership: entropy": ("membership.entropy", 2),
     "everyone else, ROUGE-L": ("rouge_l.retain", 3),
     "their other photos": ("rouge_l.retain_check", 3),
     "visual questions": ("rouge_l.utility", 3),
@@ -50,6 +52,8 @@ _ASKED = {
     "Min-K%": "from_twin.min_k",
     "Min-K%++": "from_twin.min_k_plus_plus",
     "gradient norm": "from_twin.grad_norm",
+    "first token": "from_twin.first_token",
+    "entropy": "from_twin.entropy",
 }
 
 
@@ -65,7 +69,7 @@ def tables() -> Iterator[list[str]]:
     yield _figures(default, published)
     yield _side_by_side(default, published)
     yield _on_others(_result("vgid-alias_others"), default)
-    for name in ("vgid-alias_smollm2_100", "vgid-alias_smollm2_300_part", "vgid-alias_smollm2_300_without_guesses"):
+    for name in ("vgid-alias_smollm2_100", "vgid-alias_smollm2_300_without_spread", "vgid-alias_smollm2_300_without_guesses"):
         yield _by_set(_result(name))
 
 
