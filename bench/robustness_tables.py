@@ -69,8 +69,8 @@ def tables() -> Iterator[list[str]]:
     yield _figures(default, published)
     yield _side_by_side(default, published)
     yield _on_others(_result("vgid-alias_others"), default)
-    for name in ("vgid-alias_smollm2_100", "vgid-alias_smollm2_300_without_spread", "vgid-alias_smollm2_300_without_guesses"):
-        yield _by_set(_result(name))
+    for name in ("100", "300_without_spread", "300_without_guesses"):
+        yield _by_set(_result(f"vgid-alias_smollm2_{name}"))
 
 
 def _result(name: str) -> Result:
