@@ -69,7 +69,7 @@ def tables() -> Iterator[list[str]]:
     yield _figures(default, published)
     yield _side_by_side(default, published)
     yield _on_others(_result("vgid-alias_others"), default)
-    for name in ("100", "300_without_spread", "300_without_guesses"):
+    for name in ("100", "300_part", "300_without_spread", "300_without_guesses"):
         yield _by_set(_result(f"vgid-alias_smollm2_{name}"))
 
 
