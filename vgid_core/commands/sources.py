@@ -59,12 +59,12 @@ def read_of(run: RunFile, key: str) -> PairSet:
 def read_for_attacks(run: RunFile, forget: PairSet) -> tuple[PairSet | None, tuple[Fact, ...]]:
     """The run's never-seen set, if it has one, and the facts to ask for: its own, else those of its forget set.
 
-    Raises DataError naming the place.
+    Raises DataError as `read_of` does.
     """
-    never_seen = None if run.never_seen is None else read_pairs(run.never_seen, "never_seen")
+    never_seen = None if run.never_seen is None else read_of(run, "never_seen")
     if run.facts is None:
         return never_seen, read_facts(run.needed("forget"), forget)
-    return never_seen, read_facts(run.facts, read_pairs(run.facts, "facts"))
+    return never_seen, read_facts(run.facts, read_of(run, "facts"))
 
 
 def _require_picture(pairs: PairSet, index: int) -> None:

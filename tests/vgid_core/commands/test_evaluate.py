@@ -52,6 +52,15 @@ def test_attacks_stand_beside_those_on_a_twin(done: Done, place: Place, twin: Pa
     assert said["base"]["attacks"] != said["twin"]["attacks"]
 
 
+@pytest.mark.parametrize("option", ["--forget", "--never-seen", "--facts", "--utility", "--probe photos"])
+def test_a_source_that_isnt_there_is_named_by_its_flag_and_path(place: Place, option: str) -> None:
+    missing = place.folder / "nope.jsonl"
+    flag, _, name = option.partition(" ")
+    result = invoke(evaluate, place.file, "--attacks", flag, f"{name}={missing}" if name else missing)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: {option}: {missing}: no such file or folder\n"
+
+
 @pytest.mark.parametrize("option", ["--never-seen", "--facts"])
 def test_an_option_of_the_attacks_needs_them(place: Place, option: str) -> None:
     result = invoke(evaluate, place.file, option, place.folder / "forget.jsonl")
