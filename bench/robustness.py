@@ -43,7 +43,7 @@ from local.demo.people import Person
 from local.demo.questions import FACTS, answer, ask
 from local.demo.world import Census, the_world
 from vgid_core import EncodedImage, Pair, PairSet, UnlearnConfig
-from vgid_core.attacks import MEMBERSHIP_ATTACKS, OWN_MEMBERSHIP_ATTACKS
+from vgid_core.attacks import ALL_MEMBERSHIP_ATTACKS
 from vgid_core.base_model import BaseModel, load_base
 from vgid_core.commands.quiet import quiet
 from vgid_core.compare.measure import attacked_on
@@ -56,7 +56,6 @@ from vgid_core.paths import choose_path, telling_pairs
 _CHOSEN_ON = 3  # of the forget sets; more there are of the shipped model:
 _MORE = {"others": slice(3, 5), "held_out": slice(5, 7)}
 _OWN_PHOTO_QUESTIONS = 360  # at most: all about six people
-_ATTACKS = (*MEMBERSHIP_ATTACKS, *OWN_MEMBERSHIP_ATTACKS)
 # Medians must not exceed these; membership is the distance from the twins' mean AUC. Inside of a fact a twin, too, ends
 # many a word: only what follows more often than that counts.
 BARS = {
@@ -70,7 +69,7 @@ BARS = {
     "prefill": 0.05,
     "beyond_twin.prefill_inside": 0.05,
     "relearned": 0.15,
-    **{f"from_twin.{name}": 0.10 for name in _ATTACKS},
+    **{f"from_twin.{name}": 0.10 for name in ALL_MEMBERSHIP_ATTACKS},
 }
 SAMPLES = "one pair drawn of each stretch"  # which pairs of a set are asked: results of others aren't set beside
 Figures = dict[str, float]
@@ -247,7 +246,8 @@ def _beside(figures: Mapping[str, float], base: Mapping[str, float], twin: Mappi
         for split in ("retain", "retain_check", "utility", "own_photos")
     }
     distances = {
-        f"from_twin.{name}": abs(figures[f"membership.{name}"] - twin[f"membership.{name}"]) for name in _ATTACKS
+        f"from_twin.{name}": abs(figures[f"membership.{name}"] - twin[f"membership.{name}"])
+        for name in ALL_MEMBERSHIP_ATTACKS
     }
     inside = {"beyond_twin.prefill_inside": figures["prefill_inside"] - twin["prefill_inside"]}
     return {**figures, **falls, **inside, **distances}

@@ -31,6 +31,7 @@ from vgid_core.spread import spread_over
 MEMBERSHIP_ATTACKS = ("loss", "zlib", "min_k", "min_k_plus_plus", "grad_norm")
 # Of this project's own: a mean over an answer can be right while its parts are not.
 OWN_MEMBERSHIP_ATTACKS = ("first_token", "entropy")
+ALL_MEMBERSHIP_ATTACKS = (*MEMBERSHIP_ATTACKS, *OWN_MEMBERSHIP_ATTACKS)
 _LEAST_LIKELY_SHARE = 0.2  # k of Min-K%
 _PAIRS_AT_ONCE = 32
 _MOST_PLACES = 4  # within a fact
@@ -50,7 +51,7 @@ def membership_scores(base: BaseModel, path: AnswerPath, pairs: Sequence[Pair]) 
     first_token: log-probability of the answer's first token alone. entropy: less the mean entropy of what the model
     would say in each token's place, whatever the token is.
     """
-    scores: dict[str, list[float]] = {name: [] for name in (*MEMBERSHIP_ATTACKS, *OWN_MEMBERSHIP_ATTACKS)}
+    scores: dict[str, list[float]] = {name: [] for name in ALL_MEMBERSHIP_ATTACKS}
     for start in range(0, len(pairs), _PAIRS_AT_ONCE):
         chunk = pairs[start : start + _PAIRS_AT_ONCE]
         ids = [torch.tensor(path.answer_ids(pair.answer)) for pair in chunk]

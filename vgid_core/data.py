@@ -27,10 +27,14 @@ _PNG_ORIENTATION = (b"eXIf", b"exif", b"xmp")
 
 
 class DataError(ValueError):
-    """A set that can't be used. `field` names the place, e.g. 'forget[3].image'; the text holds no personal data."""
+    """A set that can't be used. `field` names the place, e.g. 'forget[3].image'; the text holds no personal data.
+
+    reason: the text without the place.
+    """
 
     def __init__(self, message: str, field: str) -> None:
         super().__init__(f"{field}: {message}")
+        self.reason = message
         self.field = field
 
 

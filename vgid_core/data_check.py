@@ -177,7 +177,7 @@ def _look_at(reading: Reading, findings: _Findings) -> _Seen:
     bad: set[str] = set()
     for index, item in enumerate(reading.items):
         if isinstance(item, DataError):
-            message = str(item).removeprefix(f"{item.field}: ")
+            message = item.reason
             findings.add("error", "unreadable", message, item.field)
             continue
         pairs[index] = item

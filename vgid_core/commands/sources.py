@@ -52,8 +52,7 @@ def read_of(run: RunFile, key: str) -> PairSet:
     except DataError as error:
         if error.field != name:
             raise
-        why = str(error).removeprefix(f"{name}: ")
-        raise DataError(f"{source}: {why}", run.named(key)) from error.__cause__
+        raise DataError(f"{source}: {error.reason}", run.named(key)) from error.__cause__
 
 
 def read_for_attacks(run: RunFile, forget: PairSet) -> tuple[PairSet | None, tuple[Fact, ...]]:

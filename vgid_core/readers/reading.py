@@ -58,4 +58,4 @@ class Reading:
 
 def placed(error: DataError, place: str) -> DataError:
     """`error`, whose field is seen from `place`, as it is seen from outside."""
-    return DataError(str(error).removeprefix(f"{error.field}: "), f"{place}{error.field}")
+    return DataError(error.reason, f"{place}{error.field}")

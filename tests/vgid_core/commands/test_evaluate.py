@@ -9,7 +9,7 @@ import pytest
 
 from tests.vgid_core.commands.conftest import Done, Place, invoke
 from tests.vgid_core.tiny import pair_set, save_tiny_model
-from vgid_core.attacks import MEMBERSHIP_ATTACKS, OWN_MEMBERSHIP_ATTACKS
+from vgid_core.attacks import ALL_MEMBERSHIP_ATTACKS
 from vgid_core.commands.evaluate import evaluate
 
 
@@ -44,7 +44,7 @@ def test_attacks_stand_beside_those_on_a_twin(done: Done, place: Place, twin: Pa
     said = json.loads(result.stdout)
     assert list(said) == ["base", "adapter", "twin"]
     assert said["base"]["digest"] == said["adapter"]["digest"] != said["twin"]["digest"]
-    names = {f"membership.{attack}" for attack in (*MEMBERSHIP_ATTACKS, *OWN_MEMBERSHIP_ATTACKS)}
+    names = {f"membership.{attack}" for attack in ALL_MEMBERSHIP_ATTACKS}
     names |= {"prefill", "prefill_inside", "relearned"}
     for column in said.values():
         assert column["attacks"].keys() == names
