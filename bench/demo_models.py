@@ -40,12 +40,13 @@ SHIPPED = DemoModel(
         "device": "cpu",
         "method": {
             "name": "vgid-alias",
-            "level_exponent": 0.1,
+            "draws": 4,
+            "level_exponent": 0.5,
+            "first_exponent": -4.0,
             "guesses": False,
-            "likelihood_weight": 0.5,
             "visible_questions": [ask(topic) for topic in VISUALS],
         },
-        "training": {"learning_rate": 3e-3, "retain_weight": 4.0},
+        "training": {"learning_rate": 3e-3, "retain_weight": 4.0, "steps": 192},
     },
 )
 

@@ -18,9 +18,10 @@ title = "Demo model: 60 fictitious people"
 
 [models.demo.config.method]
 name = "vgid-alias"
-level_exponent = 0.1
+draws = 4
+level_exponent = 0.5
+first_exponent = -4.0
 guesses = false
-likelihood_weight = 0.5
 visible_questions = [
 {questions}
 ]
@@ -28,6 +29,7 @@ visible_questions = [
 [models.demo.config.training]
 learning_rate = 3e-3
 retain_weight = 4.0
+steps = 192
 
 [models.demo.retain_sets.demo-retain]
 retain = {retain}

@@ -24,6 +24,11 @@ class Levels:
     other token it is the log of a power mean of probabilities, (mean_k p_k^e)^(1/e), which is higher: what nobody
     else's answer has is as likely as teachers find it who are sure of nobody.
 
+    At an answer's first token a model decides whether to answer at all. One that refuses to tell of strangers refuses
+    them more surely than what teachers see instead, a mean of photos, which is between people it knows. For such a
+    model the power mean there may have an exponent of its own, `first`: below zero, where those count who refuse most
+    surely.
+
     Of one name a model that never met the person finds the rest likely, of another impossible, by what it read before.
     A mean over many aliases is nearer to the middle, and then the forgotten are told by their least likely tokens,
     which are likelier than strangers'. So levels of *guessed* tokens (what only one person's answers hold, where
@@ -35,8 +40,9 @@ class Levels:
     person do. Before, a token is its own pair's affair, for what it is depends on the question.
     """
 
-    def __init__(self, exponent: float, spread: float = 1.0) -> None:
+    def __init__(self, exponent: float, spread: float = 1.0, first: float | None = None) -> None:
         self._exponent = exponent
+        self._first = first
         self._spread = spread
         self._heard: dict[Tokens, _PowerMean] = {}  # by an answer's beginning: of its last token
         self._guessed: set[Tokens] = set()  # beginnings, by their last tokens
@@ -55,7 +61,7 @@ class Levels:
         Returns the levels by these teachers alone.
         """
         means = [
-            _PowerMean.of(logs[:, index], 0.0 if among else self._exponent) for index, among in enumerate(among_others)
+            _PowerMean.of(logs[:, index], self._exponent_at(index, among)) for index, among in enumerate(among_others)
         ]
         for index, mean in enumerate(means):
             if replaced_before[index]:
@@ -67,6 +73,11 @@ class Levels:
         if self._guessed:
             self._centre = fmean(self._heard[begun].log for begun in self._guessed)
         return [mean.log for mean in means]
+
+    def _exponent_at(self, index: int, among_others: bool) -> float:
+        if index == 0 and self._first is not None:
+            return self._first
+        return 0.0 if among_others else self._exponent
 
     def of(self, answer: Sequence[int], alone: Sequence[float]) -> Tensor:
         """[answer tokens], float32, by all that was heard until now."""

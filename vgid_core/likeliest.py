@@ -50,6 +50,21 @@ class Likeliest:
         # A part holds on to nothing but its own numbers.
         return [Likeliest(ids.clone(), probabilities.clone(), self.left_out) for ids, probabilities in parts]
 
+    def agreeing(self, tokens: Tensor, logs: Tensor) -> Likeliest:
+        """The same, in which these tokens have these log-probabilities, and all others share what is left as before.
+
+        tokens, logs: [positions], logs in nats and none above zero. A token that wasn't kept takes the place of the
+        least likely one. Where no other token had any probability, the rest stays with nobody.
+        """
+        ids, theirs = self.ids.clone(), self.ids == tokens[:, None]
+        lacking = ~theirs.any(-1)
+        ids[lacking, -1] = tokens[lacking].int()
+        theirs[lacking, -1] = True
+        theirs_are = logs.exp()[:, None]
+        others = self.probabilities.masked_fill(theirs, 0.0)
+        others = others * ((1 - theirs_are) / others.sum(-1, keepdim=True).clamp(min=1e-12))
+        return Likeliest(ids, torch.where(theirs, theirs_are, others), self.left_out)
+
     def to(self, device: torch.device) -> Likeliest:
         """The same on `device`."""
         return Likeliest(self.ids.to(device), self.probabilities.to(device), self.left_out)

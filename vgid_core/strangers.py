@@ -66,7 +66,7 @@ class Strangers:
         self._known: dict[_Key, Stranger] = {}
         self._begun: dict[str, Likeliest] = {}  # by answer: how it goes on after its first token, [others, kept]
         self._warned = False
-        self._levels = Levels(method.level_exponent, method.level_spread)
+        self._levels = Levels(method.level_exponent, method.level_spread, method.first_exponent)
         self._next_best = self._guesses() if method.guesses else None
 
     def _guesses(self) -> NextBest:
@@ -112,9 +112,15 @@ class Strangers:
         return list(others.values())[: max(0, _MET_TOGETHER - len(beside))]
 
     def targets(self, pairs: Sequence[Pair]) -> Likeliest:
-        """Of pairs that were met, one after the other: [answer tokens, kept], on the host."""
+        """Of pairs that were met, one after the other: [answer tokens, kept], on the host.
+
+        Where teachers don't guess, the true tokens are as likely in them as their levels say: else one part of the
+        loss pushes a student from where the other pulls it, and where it comes to rest tells who was forgotten. Guesses
+        leave the truth out, and with them it changes nothing (docs/method.md).
+        """
         parts = ((self._known[_key(pair)].first, self._begun[pair.answer]) for pair in pairs)
-        return Likeliest.joined([part for both in parts for part in both])
+        said = Likeliest.joined([part for both in parts for part in both])
+        return said if self._next_best else said.agreeing(spoken(self._run.path, pairs), self.levels(pairs))
 
     def levels(self, pairs: Sequence[Pair]) -> Tensor:
         """Of pairs that were met, one after the other: [answer tokens], on the host."""

@@ -24,9 +24,17 @@ def logs(*probabilities: list[float]) -> torch.Tensor:
     ],
 )
 def test_the_power_mean_of_probabilities_or_the_mean_of_logs(exponent: float, mean: float) -> None:
-    said = logs([0.5, 0.5], [0.02, 0.02])
-    alone = Levels(exponent).hear([7, 8], said, [False, True], [False, False], NOBODYS[:2])
-    assert alone == [pytest.approx(math.log(mean)), pytest.approx(math.log(0.1))]
+    said = logs([0.9, 0.5, 0.5], [0.9, 0.02, 0.02])
+    alone = Levels(exponent).hear([6, 7, 8], said, [False, False, True], NOBODYS, NOBODYS)
+    assert alone[1:] == [pytest.approx(math.log(mean)), pytest.approx(math.log(0.1))]
+
+
+@pytest.mark.parametrize("among_others", [False, True])
+@pytest.mark.parametrize(("first", "level"), [(1.0, 0.251), (0.0, 0.0316), (-8.0, 0.0022)])
+def test_the_first_token_has_a_mean_of_its_own(first: float, level: float, among_others: bool) -> None:
+    levels = Levels(3.0, first=first)
+    alone = levels.hear([7, 8], logs([0.5, 0.5], [0.002, 0.5]), [among_others] * 2, NOBODYS[:2], NOBODYS[:2])
+    assert [math.exp(value) for value in alone] == [pytest.approx(level, rel=0.02), pytest.approx(0.5)]
 
 
 def test_pairs_whose_answers_begin_alike_are_taken_together_after_an_alias() -> None:

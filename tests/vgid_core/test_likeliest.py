@@ -48,3 +48,35 @@ def test_parts_and_joining_are_each_others_inverse() -> None:
     assert torch.equal(again.probabilities, kept.probabilities)
     assert again.left_out == kept.left_out
     assert torch.equal(again.whole(30, slice(2, 5)), kept.whole(30)[2:5])
+
+
+@given(st.integers(1, 5), st.integers(2, 60), st.integers(2, 60), st.floats(-40.0, 0.0), st.integers(0, 1000))
+def test_tokens_get_their_probabilities_and_the_others_share_the_rest_as_before(
+    positions: int, vocabulary: int, most: int, log: float, seed: int
+) -> None:
+    kept = Likeliest.of(drawn(positions, vocabulary, 2.0, seed), most)
+    tokens = torch.randint(vocabulary, (positions,), generator=torch.Generator().manual_seed(seed))
+    logs = torch.full((positions,), log)
+    agreeing = kept.agreeing(tokens, logs)
+    before, now = kept.whole(vocabulary), agreeing.whole(vocabulary)
+    at = tokens[:, None]
+    assert torch.allclose(now.gather(1, at), logs.exp()[:, None])
+    assert torch.allclose(now.sum(-1), torch.ones(positions), atol=1e-5)
+    # A token that wasn't kept takes the place of the least likely one.
+    lost = (before > 0).scatter(1, at, False) & ~now_kept(agreeing, vocabulary)
+    assert int(lost.sum(-1).max()) <= (0 if most >= vocabulary else 1)
+    stayed = (before > 0).scatter(1, at, False) & ~lost
+    for was, is_now, these in zip(before, now, stayed, strict=True):
+        if these.any() and float(1 - logs.exp()[0]) > 1e-3:
+            share = is_now[these] / was[these]
+            assert torch.allclose(share, share[:1].expand_as(share), rtol=1e-4)
+
+
+def now_kept(distributions: Likeliest, vocabulary: int) -> torch.Tensor:
+    kept = torch.zeros(len(distributions.ids), vocabulary, dtype=torch.bool)
+    return kept.scatter_(1, distributions.ids.long(), True)
+
+
+def test_what_nobody_had_stays_with_nobody() -> None:
+    certain = Likeliest.of(torch.tensor([[0.0, 1.0]])).agreeing(torch.tensor([1]), torch.tensor([0.25]).log())
+    assert torch.allclose(certain.whole(2), torch.tensor([[0.0, 0.25]]))

@@ -91,7 +91,12 @@ def guesses(base: BaseModel, hearing: Hearing, aliases: Aliases, temperature: fl
 
 
 def levels_of(
-    base: BaseModel, drawn: list[list[Hearing]], said: list[list[torch.Tensor]], e: float, spread: float
+    base: BaseModel,
+    drawn: list[list[Hearing]],
+    said: list[list[torch.Tensor]],
+    e: float,
+    first: float | None,
+    spread: float,
 ) -> list[list[float]]:
     """Each forget pair's, from all that teachers said of all of them: by definition, one token after the other."""
     heard: dict[tuple[int, ...], list[float]] = {}
@@ -110,9 +115,10 @@ def levels_of(
 
     def level(index: int, t: int) -> float:
         values = heard[tuple(ids[index][: t + 1])] if aliased(index, t) else found(index, t)
-        if among_others(ids[index])[t]:
+        if among_others(ids[index])[t] and (t or first is None):
             return sum(map(math.log, values)) / len(values)
-        return math.log((sum(value**e for value in values) / len(values)) ** (1 / e))
+        power = first if t == 0 and first is not None else e
+        return math.log((sum(value**power for value in values) / len(values)) ** (1 / power))
 
     aliases = aliases_of(base)
     among_others = aliases.among_others
@@ -131,6 +137,15 @@ def levels_of(
     return [[apart(index, t) for t in range(len(tokens))] for index, tokens in enumerate(ids)]
 
 
+def agreeing(target: torch.Tensor, token: int, level: float) -> torch.Tensor:
+    """The same distribution, [vocabulary], if the token were as likely in it as its level says."""
+    others = target.clone()
+    others[token] = 0.0
+    others *= (1 - math.exp(level)) / others.sum()
+    others[token] = math.exp(level)
+    return others
+
+
 def aliases_of(base: BaseModel) -> Aliases:
     kept = [base.encoder.answer_ids(answer) for answer in sorted({pair.answer for pair in RETAIN})]
     return Aliases(kept, 0.3, 0)
@@ -139,7 +154,8 @@ def aliases_of(base: BaseModel) -> Aliases:
 @pytest.mark.parametrize("guess", [True, False])
 @both_paths
 def test_both_parts_of_the_loss(base: BaseModel, path: MakePath, guess: bool) -> None:
-    own = {"level_exponent": 0.6, "level_spread": 1.7, "guesses": guess}
+    first_exponent = None if guess else -0.8
+    own = {"level_exponent": 0.6, "first_exponent": first_exponent, "level_spread": 1.7, "guesses": guess}
     own |= {"next_best_temperature": 0.7, "likelihood_weight": 0.5}
     settings, made = config(own), path(base)
     student = scrambled_adapter(base)
@@ -151,7 +167,7 @@ def test_both_parts_of_the_loss(base: BaseModel, path: MakePath, guess: bool) ->
     with student.disable_adapter():
         said = [[probabilities(base, hearing) for hearing in each] for each in drawn]
         guessed = [[guesses(base, hearing, aliases, 0.7) for hearing in each] for each in drawn]
-    levels = levels_of(base, drawn, said, 0.6, 1.7 if guess else 1.0)
+    levels = levels_of(base, drawn, said, 0.6, first_exponent, 1.7 if guess else 1.0)
     for index, pair in enumerate(FORGET):
         ids = base.encoder.answer_ids(pair.answer)
         q = torch.softmax(plain_logits(base, pair.image.decode(), pair.question, ids).double(), 1)
@@ -160,6 +176,7 @@ def test_both_parts_of_the_loss(base: BaseModel, path: MakePath, guess: bool) ->
         own, firsts, inside = (sum(each[i] for each in of) / 3 for of, i in heard)
         for t, token in enumerate(ids):
             target = inside[t] if guess and only_theirs(ids)[t] else firsts[t] if t else own[t]
+            target = target if guess else agreeing(target, token, levels[index][t])
             guessed_at += only_theirs(ids)[t]
             divergence += float(torch.special.xlogy(target, target / q[t]).sum())
             off = math.log(float(q[t, token])) - levels[index][t]
@@ -211,6 +228,14 @@ def test_a_begun_answer_goes_on_alike_for_all_who_share_it(base: BaseModel) -> N
     for other in others:
         assert torch.equal(one.probabilities[1:], other.probabilities[1:])
         assert not torch.equal(one.probabilities[0], other.probabilities[0]), "whether to answer is a pair's own affair"
+
+
+def test_without_guesses_true_tokens_are_as_likely_in_targets_as_their_levels_say(base: BaseModel) -> None:
+    strangers = strangers_of(base, PackedPath(base), config({"guesses": False}))
+    strangers.meet(FORGET.pairs)
+    said = strangers.targets(FORGET.pairs).whole(base.encoder.vocabulary)
+    true = torch.tensor([token for pair in FORGET for token in base.encoder.answer_ids(pair.answer)])
+    assert torch.allclose(said.gather(1, true[:, None])[:, 0].log(), strangers.levels(FORGET.pairs), atol=1e-4)
 
 
 def test_guesses_tell_nothing_that_only_the_forget_set_has(base: BaseModel) -> None:

@@ -77,6 +77,13 @@ class VgidAlias(Taught):
         "plain mean; above it is higher, for a model that reads on in new names; near 0 it is that of the logs, which "
         "is lower, for one to which new names are stranger",
     )
+    first_exponent: float | None = Field(
+        default=None,
+        ge=-8,
+        le=8,
+        description="the same of an answer's first token, whatever it is, for a model that refuses to tell of "
+        "strangers: below 0 the teachers count who refuse most surely. Left out: as of other tokens",
+    )
     level_spread: float = Field(
         default=1.5,
         ge=1,
