@@ -44,6 +44,7 @@ SHIPPED = DemoModel(
             "level_exponent": 0.5,
             "first_exponent": -4.0,
             "guesses": False,
+            "made_up_pairs": 8,
             "visible_questions": [ask(topic) for topic in VISUALS],
         },
         "training": {"learning_rate": 3e-3, "retain_weight": 4.0, "steps": 192},

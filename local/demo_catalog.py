@@ -22,6 +22,7 @@ draws = 4
 level_exponent = 0.5
 first_exponent = -4.0
 guesses = false
+made_up_pairs = 8
 visible_questions = [
 {questions}
 ]
