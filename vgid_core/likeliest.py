@@ -53,14 +53,14 @@ class Likeliest:
     def agreeing(self, tokens: Tensor, logs: Tensor) -> Likeliest:
         """The same, in which these tokens have these log-probabilities, and all others share what is left as before.
 
-        tokens, logs: [positions], logs in nats and none above zero. A token that wasn't kept takes the place of the
-        least likely one. Where no other token had any probability, the rest stays with nobody.
+        tokens, logs: [positions], in nats; what rounding left above zero counts as zero. A token that wasn't kept takes
+        the place of the least likely one. Where no other token had any probability, the rest stays with nobody.
         """
         ids, theirs = self.ids.clone(), self.ids == tokens[:, None]
         lacking = ~theirs.any(-1)
         ids[lacking, -1] = tokens[lacking].int()
         theirs[lacking, -1] = True
-        theirs_are = logs.exp()[:, None]
+        theirs_are = logs.exp().clamp(max=1.0)[:, None]
         others = self.probabilities.masked_fill(theirs, 0.0)
         others = others * ((1 - theirs_are) / others.sum(-1, keepdim=True).clamp(min=1e-12))
         return Likeliest(ids, torch.where(theirs, theirs_are, others), self.left_out)

@@ -77,6 +77,12 @@ def now_kept(distributions: Likeliest, vocabulary: int) -> torch.Tensor:
     return kept.scatter_(1, distributions.ids.long(), True)
 
 
+def test_rounding_makes_no_probability_negative() -> None:
+    kept = Likeliest.of(drawn(1, 40, 2.0, 0)).agreeing(torch.tensor([3]), torch.tensor([1e-6]))
+    assert float(kept.probabilities.min()) >= 0
+    assert float(kept.whole(40)[0, 3]) == 1
+
+
 def test_what_nobody_had_stays_with_nobody() -> None:
     certain = Likeliest.of(torch.tensor([[0.0, 1.0]])).agreeing(torch.tensor([1]), torch.tensor([0.25]).log())
     assert torch.allclose(certain.whole(2), torch.tensor([[0.0, 0.25]]))
