@@ -68,8 +68,8 @@ def tables() -> Iterator[list[str]]:
     default, published = _result("vgid-alias"), _result("vgid")
     yield _figures(default, published)
     yield _side_by_side(default, published)
-    yield _on_others(_result("vgid-alias_others"), default)
-    for name in ("100", "300_part", "300_without_spread", "300_without_guesses"):
+    yield _on_others(_result("vgid-alias_others"), _result("vgid-alias_two_teachers"))
+    for name in ("100", "300", "300_without_spread", "300_without_guesses"):
         yield _by_set(_result(f"vgid-alias_smollm2_{name}"))
 
 
@@ -100,7 +100,7 @@ def _side_by_side(default: Result, published: Result) -> list[str]:
 
 
 def _on_others(others: Result, default: Result) -> list[str]:
-    columns = ("two other sets", "", "the three above", "their twins, each beside the two others")
+    columns = ("two other sets", "", "the three above, by the same settings", "their twins, each beside the two others")
     lines = _head("bar on the median", *columns)
     for title, key in _titles(others, "visual questions"):
         own, above = others["summary"][key], default["summary"][key]["median"]

@@ -13,6 +13,8 @@ from torch import Tensor
 
 Tokens = tuple[int, ...]
 
+_IMPOSSIBLE = -1e3  # what counts as probability 0: below zero, an exponent would make a mean of it infinite
+_LEAST_EXPONENT = 1e-6  # nearer to zero a power mean is lost in rounding
 _MOST = math.log(0.25)  # up to which a level is spread
 
 
@@ -105,7 +107,8 @@ class _PowerMean:
     @classmethod
     def of(cls, logs: Tensor, exponent: float) -> _PowerMean:
         """Of probabilities whose logs these are."""
-        values = logs.double()
+        exponent = exponent if abs(exponent) > _LEAST_EXPONENT else 0.0
+        values = logs.double().clamp(min=_IMPOSSIBLE)
         return cls(exponent, float((exponent * values).logsumexp(0) if exponent else values.sum()), len(values))
 
     def with_(self, other: _PowerMean) -> _PowerMean:

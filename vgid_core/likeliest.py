@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_NEXT_TO_NOTHING = 1e-30  # a probability that float32 still holds, summed and scaled
 MOST_KEPT = 2048  # tokens: 0.6 MB for an answer of 36 tokens
 
 
@@ -54,16 +55,19 @@ class Likeliest:
         """The same, in which these tokens have these log-probabilities, and all others share what is left as before.
 
         tokens, logs: [positions], in nats; what rounding left above zero counts as zero. A token that wasn't kept takes
-        the place of the least likely one. Where no other token had any probability, the rest stays with nobody.
+        the place of the least likely one. Where no other token had any probability, they share evenly. What was left out
+        counts for more where the others were few, so `left_out` is what it may be at most.
         """
         ids, theirs = self.ids.clone(), self.ids == tokens[:, None]
         lacking = ~theirs.any(-1)
         ids[lacking, -1] = tokens[lacking].int()
         theirs[lacking, -1] = True
         theirs_are = logs.exp().clamp(max=1.0)[:, None]
-        others = self.probabilities.masked_fill(theirs, 0.0)
-        others = others * ((1 - theirs_are) / others.sum(-1, keepdim=True).clamp(min=1e-12))
-        return Likeliest(ids, torch.where(theirs, theirs_are, others), self.left_out)
+        others = self.probabilities.clamp(min=_NEXT_TO_NOTHING).masked_fill(theirs, 0.0)
+        mass, left = others.sum(-1, keepdim=True), 1 - theirs_are
+        dropped = self.left_out  # of the whole, at most; what was kept has been scaled up since
+        left_out = float((left * dropped / (mass * (1 - dropped) + dropped)).max()) if dropped else 0.0
+        return Likeliest(ids, torch.where(theirs, theirs_are, others * (left / mass)), left_out)
 
     def to(self, device: torch.device) -> Likeliest:
         """The same on `device`."""

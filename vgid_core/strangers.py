@@ -120,7 +120,11 @@ class Strangers:
         """
         parts = ((self._known[_key(pair)].first, self._begun[pair.answer]) for pair in pairs)
         said = Likeliest.joined([part for both in parts for part in both])
-        return said if self._next_best else said.agreeing(spoken(self._run.path, pairs), self.levels(pairs))
+        if self._next_best is not None:
+            return said
+        agreeing = said.agreeing(spoken(self._run.path, pairs), self.levels(pairs))
+        self._tell_if_rough(agreeing)
+        return agreeing
 
     def levels(self, pairs: Sequence[Pair]) -> Tensor:
         """Of pairs that were met, one after the other: [answer tokens], on the host."""

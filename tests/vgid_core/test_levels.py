@@ -37,6 +37,12 @@ def test_the_first_token_has_a_mean_of_its_own(first: float, level: float, among
     assert [math.exp(value) for value in alone] == [pytest.approx(level, rel=0.02), pytest.approx(0.5)]
 
 
+@pytest.mark.parametrize("first", [1e-17, -1e-17, -8.0])
+def test_no_exponent_and_no_impossible_token_gives_an_infinite_or_certain_level(first: float) -> None:
+    alone = Levels(1.0, first=first).hear([7], logs([0.5], [0.0]), [False], [False], [False])
+    assert -1001 < alone[0] < -100
+
+
 def test_pairs_whose_answers_begin_alike_are_taken_together_after_an_alias() -> None:
     levels = Levels(1.0)
     alone = levels.hear([1, 2, 3], logs([0.4, 0.3, 0.2], [0.6, 0.1, 0.4]), [False] * 3, [False, True, True], NOBODYS)

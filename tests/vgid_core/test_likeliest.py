@@ -1,5 +1,6 @@
 """Distributions by their likeliest tokens: what is dropped is what `left_out` says, and bounds what it can change."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,6 +84,17 @@ def test_rounding_makes_no_probability_negative() -> None:
     assert float(kept.whole(40)[0, 3]) == 1
 
 
-def test_what_nobody_had_stays_with_nobody() -> None:
-    certain = Likeliest.of(torch.tensor([[0.0, 1.0]])).agreeing(torch.tensor([1]), torch.tensor([0.25]).log())
-    assert torch.allclose(certain.whole(2), torch.tensor([[0.0, 0.25]]))
+@pytest.mark.parametrize("others", [0.0, 1e-38, 1e-17])
+def test_others_of_whom_nothing_is_left_share_evenly(others: float) -> None:
+    sure = Likeliest.of(torch.tensor([[others, 1.0, others]])).agreeing(torch.tensor([1]), torch.tensor([0.25]).log())
+    assert torch.allclose(sure.whole(3), torch.tensor([[0.375, 0.25, 0.375]]))
+
+
+def test_what_is_left_out_is_known_after_agreeing_too() -> None:
+    whole = torch.full((1, 5000), 0.01 / 4999)
+    whole[0, 7] = 0.99
+    log = torch.tensor([0.25]).log()
+    kept = Likeliest.of(whole).agreeing(torch.tensor([7]), log)
+    exact = Likeliest.of(whole, 5000).agreeing(torch.tensor([7]), log).whole(5000)
+    assert kept.left_out > 0.4
+    assert float((kept.whole(5000) - exact).abs().sum()) <= 2 * kept.left_out + 1e-3
