@@ -55,8 +55,8 @@ class Likeliest:
         """The same, in which these tokens have these log-probabilities, and all others share what is left as before.
 
         tokens, logs: [positions], in nats; what rounding left above zero counts as zero. A token that wasn't kept takes
-        the place of the least likely one. Where no other token had any probability, they share evenly. What was left out
-        counts for more where the others were few, so `left_out` is what it may be at most.
+        the place of the least likely one. Where no other token had any probability, they share evenly. What was left
+        out counts for more where the others were few, so `left_out` is what it may be at most.
         """
         ids, theirs = self.ids.clone(), self.ids == tokens[:, None]
         lacking = ~theirs.any(-1)
