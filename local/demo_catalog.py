@@ -30,6 +30,7 @@ visible_questions = [
 [models.demo.config.training]
 learning_rate = 3e-3
 retain_weight = 4.0
+# Six people's 240 pairs six times each. Of more pairs leave it out: then there are as many steps as they need.
 steps = 192
 
 [models.demo.retain_sets.demo-retain]

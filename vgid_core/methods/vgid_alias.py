@@ -36,10 +36,11 @@ class VgidAlias(Taught):
     without it on a photo of nobody (`alias_photos`). m = mean_k p_T,k: at y_1 the pair's own, whether to answer at all;
     past it that of the first pair met with that answer, for a model takes a stranger on every photo for the same one;
     inside of what nobody else has p_T,k guesses after the answer as it is, without the truth (`next_best`, `guesses`).
-    c_t: how likely the true token is to such teachers (`levels`), those of pairs met until then. They are asked once a
-    run (`strangers`). h: Huber's loss with threshold one nat. As in VGID, a step updates once on a forget batch and
-    once on a retain batch, with which go people who don't exist (`made_up`) and what anybody can see on the forget
-    set's photos (`visible`). Measured in docs/forgetting.md.
+    c_t: how likely the true token is to such teachers (`levels`), those of pairs met until then; where they don't
+    guess, m_t gives it exp c_t, and the rest to the others as before. They are asked once a run (`strangers`). h:
+    Huber's loss with threshold one nat. As in VGID, a step updates once on a forget batch and once on a retain batch,
+    with which go people who don't exist (`made_up`) and what anybody can see on the forget set's photos (`visible`).
+    Measured in docs/forgetting.md.
     """
 
     title = "VGID (arXiv 2606.00105) with aliases in the teacher's answer prefix and likelihoods at a stranger's level"
@@ -81,8 +82,9 @@ class VgidAlias(Taught):
         default=None,
         ge=-8,
         le=8,
-        description="the same of an answer's first token, whatever it is, for a model that refuses to tell of "
-        "strangers: below 0 the teachers count who refuse most surely. Left out: as of other tokens",
+        description="of that power mean for an answer's first token, of whichever kind, for a model that refuses to "
+        "tell of strangers: below 0 the level follows the teachers who find the true token least likely. Left out: by "
+        "the token's kind, as everywhere else",
     )
     level_spread: float = Field(
         default=1.5,
@@ -94,7 +96,8 @@ class VgidAlias(Taught):
     guesses: bool = Field(
         default=True,
         description="inside of a name that nobody else has, teachers hear its true beginning and say what they would "
-        "without the truth; else they hear an alias there, too, which suits a model that was trained from nothing",
+        "without the truth; else they hear an alias there, too, which suits a model that was trained from nothing, "
+        "targets are made to agree with levels, and level_spread and next_best_temperature do nothing",
     )
     next_best_temperature: float = Field(
         default=0.6,
