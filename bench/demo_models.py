@@ -10,9 +10,9 @@ from typing import Any
 
 from bench.twins import FORGET_SETS, twins_of
 from local.demo.paths import BASE
-from local.demo.questions import VISUALS, ask
 from local.demo.training.pretrained import SHARES, census_in, twins_in
 from local.demo.world import SIXTY, Census
+from local.demo_catalog import demo_settings
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,7 @@ SHIPPED = DemoModel(
     forget_sets=tuple(FORGET_SETS),
     twins_of=twins_of,
     published={"device": "cpu", "training": {"learning_rate": 3e-3}},
-    default={
-        "device": "cpu",
-        "method": {
-            "name": "vgid-alias",
-            "draws": 4,
-            "level_exponent": 0.5,
-            "first_exponent": -4.0,
-            "guesses": False,
-            "made_up_pairs": 8,
-            "visible_questions": [ask(topic) for topic in VISUALS],
-        },
-        "training": {"learning_rate": 3e-3, "retain_weight": 4.0, "steps": 192},
-    },
+    default={"device": "cpu", **demo_settings()},
 )
 
 

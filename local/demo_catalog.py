@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from pathlib import Path
+from typing import Any
 
 from local.demo.data import write
 from local.demo.paths import BASE
@@ -43,10 +46,19 @@ def ensure_catalog(home: Home) -> None:
     """Writes the demo's data and the catalog where there is none; leaves an edited one alone."""
     data = write(home.folder)
     if not home.catalog.exists():
-        text = _CATALOG.format(
-            checkpoint=json.dumps(str(BASE)),
-            questions="\n".join(f"    {json.dumps(ask(topic))}," for topic in VISUALS),
-            retain=json.dumps(str(data / "retain.jsonl")),
-            utility=json.dumps(str(data / "utility.jsonl")),
-        )
-        write_private(home.catalog, text)
+        write_private(home.catalog, _catalog(data))
+
+
+def demo_settings() -> dict[str, Any]:
+    """What the catalog sets for the demo model: method and training, as far as they aren't the code's defaults."""
+    config: dict[str, Any] = tomllib.loads(_catalog(Path()))["models"]["demo"]["config"]
+    return config
+
+
+def _catalog(data: Path) -> str:
+    return _CATALOG.format(
+        checkpoint=json.dumps(str(BASE)),
+        questions="\n".join(f"    {json.dumps(ask(topic))}," for topic in VISUALS),
+        retain=json.dumps(str(data / "retain.jsonl")),
+        utility=json.dumps(str(data / "utility.jsonl")),
+    )

@@ -177,8 +177,7 @@ def _look_at(reading: Reading, findings: _Findings) -> _Seen:
     bad: set[str] = set()
     for index, item in enumerate(reading.items):
         if isinstance(item, DataError):
-            message = item.reason
-            findings.add("error", "unreadable", message, item.field)
+            findings.add("error", "unreadable", item.reason, item.field)
             continue
         pairs[index] = item
         digest = item.image.digest

@@ -76,14 +76,14 @@ class Levels:
             self._centre = fmean(self._heard[begun].log for begun in self._guessed)
         return [mean.log for mean in means]
 
+    def of(self, answer: Sequence[int], alone: Sequence[float]) -> Tensor:
+        """[answer tokens], float32, by all that was heard until now."""
+        return torch.tensor([self._of(tuple(answer[: index + 1]), own) for index, own in enumerate(alone)])
+
     def _exponent_at(self, index: int, among_others: bool) -> float:
         if index == 0 and self._first is not None:
             return self._first
         return 0.0 if among_others else self._exponent
-
-    def of(self, answer: Sequence[int], alone: Sequence[float]) -> Tensor:
-        """[answer tokens], float32, by all that was heard until now."""
-        return torch.tensor([self._of(tuple(answer[: index + 1]), own) for index, own in enumerate(alone)])
 
     def _of(self, begun: Tokens, alone: float) -> float:
         together = self._heard.get(begun)

@@ -58,16 +58,16 @@ class Likeliest:
         the place of the least likely one. Where no other token had any probability, they share evenly. What was left
         out counts for more where the others were few, so `left_out` is what it may be at most.
         """
-        ids, theirs = self.ids.clone(), self.ids == tokens[:, None]
-        lacking = ~theirs.any(-1)
+        ids, stands = self.ids.clone(), self.ids == tokens[:, None]
+        lacking = ~stands.any(-1)
         ids[lacking, -1] = tokens[lacking].int()
-        theirs[lacking, -1] = True
-        theirs_are = logs.exp().clamp(max=1.0)[:, None]
-        others = self.probabilities.clamp(min=_NEXT_TO_NOTHING).masked_fill(theirs, 0.0)
-        mass, left = others.sum(-1, keepdim=True), 1 - theirs_are
+        stands[lacking, -1] = True
+        share = logs.exp().clamp(max=1.0)[:, None]
+        others = self.probabilities.clamp(min=_NEXT_TO_NOTHING).masked_fill(stands, 0.0)
+        mass = others.sum(-1, keepdim=True)
         dropped = self.left_out  # of the whole, at most; what was kept has been scaled up since
-        left_out = float((left * dropped / (mass * (1 - dropped) + dropped)).max()) if dropped else 0.0
-        return Likeliest(ids, torch.where(theirs, theirs_are, others * (left / mass)), left_out)
+        left_out = float(((1 - share) * dropped / (mass * (1 - dropped) + dropped)).max()) if dropped else 0.0
+        return Likeliest(ids, torch.where(stands, share, others * ((1 - share) / mass)), left_out)
 
     def to(self, device: torch.device) -> Likeliest:
         """The same on `device`."""
