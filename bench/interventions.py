@@ -17,8 +17,6 @@ from typing import Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torchvision.transforms.functional import to_pil_image
-from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from bench.machine import save
 from local.demo.data import DemoData, make
@@ -37,7 +35,7 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
     "blur": (1, 2, 4, 8, 16),
     "patch_shuffle": (2, 4, 8, 16, 32),
 }
-KINDS = ("uniform", "uniform_normalised", "gaussian", "diffusion", "blur", "patch_shuffle", "blank")
+KINDS = ("uniform", "gaussian", "diffusion", "blur", "patch_shuffle", "blank")
 _SIDE, _GAP, _LABEL, _MARGIN = 96, 10, 20, 14
 _INK, _QUIET, _PAPER = "#1f2328", "#656d76", "#ffffff"
 
@@ -85,9 +83,6 @@ def draw(target: Path) -> None:
 def _whole(portrait: Image.Image) -> Iterator[tuple[str, Image.Image]]:
     """The kinds that leave nothing of the image."""
     yield "uniform", perturb(portrait, PerturbationConfig(kind="uniform"), torch.Generator().manual_seed(1))
-    noise = torch.rand(3, _SIDE, _SIDE, generator=torch.Generator().manual_seed(1))
-    mean, spread = (torch.tensor(values).view(3, 1, 1) for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
-    yield "uniform_normalised", to_pil_image((mean + spread * noise).clamp(0, 1))
     yield "blank", perturb(portrait, PerturbationConfig(kind="blank"), torch.Generator())
 
 
@@ -104,13 +99,11 @@ def _runs() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "diffusion 100 to 800, no instruction", {"method": {"perturbation": rising, "instruction": ""}}
     yield "instruction, no noise", {"method": {"perturbation": {"kind": "none"}}}
     yield "preset paper", {"preset": "paper"}
-    yield "preset public-code", {"preset": "public-code"}
 
 
 def _measured(data: DemoData, values: dict[str, Any]) -> dict[str, Any]:
-    """ROUGE-L of each set, path and steps; at the demo's learning rate, but the public code at its own."""
-    if values.get("preset") != "public-code":
-        values = {"preset": "paper", **values, "training": {"steps": 60, "learning_rate": 3e-3}}
+    """ROUGE-L of each set, path and steps; at the demo's learning rate."""
+    values = {"preset": "paper", **values, "training": {"steps": 60, "learning_rate": 3e-3}}
     with tempfile.TemporaryDirectory() as folder:
         spec = UnlearnSpec(
             model=str(BASE),

@@ -1,4 +1,4 @@
-"""The order in which a run goes through a set: batches by image, or by epochs as a data loader has them."""
+"""The order in which a run goes through a set: batches by image."""
 
 from __future__ import annotations
 
@@ -23,14 +23,3 @@ def draw_batches(items: PairSet, size: int, rng: random.Random) -> Iterator[list
                 queue += rng.sample(pairs, len(pairs))
         yield queue[:size]
         queue = queue[size:]
-
-
-def draw_epochs(items: PairSet, size: int, rng: random.Random, steps: int) -> Iterator[list[Pair]]:
-    """Endless batches of an epoch after another, `steps` in each: pairs shuffled one by one, anew for each epoch.
-
-    The last batch of the set may hold fewer than `size`; a set with more batches than `steps` leaves pairs out.
-    """
-    while True:
-        order = rng.sample(items.pairs, len(items))
-        for start in range(0, steps * size, size):
-            yield order[start : start + size]

@@ -20,19 +20,15 @@ _MOST_STEPS = 5000
 
 
 class LoraSettings(Strict):
-    """The adapter. `scope` language keeps the vision tower untouched, so that servers such as vLLM can load it.
-
-    `language-names` is every linear layer that bears the name of one in the language tower, wherever it stands, as in
-    the authors' code: the queries, keys and values of a CLIP tower too.
-    """
+    """The adapter. `scope` language keeps the vision tower untouched, so that servers such as vLLM can load it."""
 
     rank: int = Field(default=4, ge=1, le=256, description="of the two matrices of each adapted layer")
     alpha: int = Field(default=4, ge=1, le=1024, description="the adapter's output is scaled by alpha / rank")
     dropout: float = Field(
         default=0.0, ge=0.0, lt=1.0, description="on the adapter's input while training; then rows aren't packed"
     )
-    scope: Literal["language", "language+vision", "language-names"] = Field(
-        default="language", description="which linear layers are adapted: see above"
+    scope: Literal["language", "language+vision"] = Field(
+        default="language", description="which linear layers are adapted: the language tower's, or the vision's too"
     )
 
 
@@ -59,26 +55,16 @@ class TrainingConfig(Strict):
     """The loop: each step is one forget batch and one retain batch, an optimiser update after each.
 
     Batch sizes count pairs; `micro_batch_size` bounds what is held in memory and doesn't change the mathematics. It is
-    halved where memory doesn't suffice after all; where several processes share the work, it is that of each. With
-    `epochs`, pairs are shuffled one by one and both sets begin anew with each epoch, which ends with the set that has
-    fewer batches; its last batch may be smaller.
+    halved where memory doesn't suffice after all; where several processes share the work, it is that of each.
     """
 
     steps: int | None = Field(
         default=None,
         ge=1,
         le=_MOST_STEPS,
-        description="how many; the learning rate's schedule ends with them. At most so many, where `epochs` are given. "
-        f"Left out: what the epochs have, or else as many as show each forget pair {_TIMES_SHOWN} times, at least "
-        f"{_FEWEST_STEPS}; never more than {_MOST_STEPS}",
-    )
-    epochs: int | None = Field(default=None, ge=1, le=100, description="at most so many passes over the smaller set")
-    schedule: Literal["per-step", "per-epoch"] = Field(
-        default="per-step",
-        description="of the learning rate. per-step: a line from 1 at the first step towards a tenth after the "
-        "last, times the warm-up's rise, so its highest is a little below 1, and in a run of few steps well below. "
-        "per-epoch: planned to reach zero after all batches of both sets, but moved on once an epoch alone, so nearly "
-        "constant, as in the authors' code",
+        description="how many; the learning rate rises over the first of them and falls towards a tenth at the last. "
+        f"Left out: as many as show each forget pair {_TIMES_SHOWN} times, at least {_FEWEST_STEPS} and at most "
+        f"{_MOST_STEPS}",
     )
     forget_batch_size: int = Field(default=8, ge=1, le=256, description="forget pairs a step")
     retain_batch_size: int = Field(default=12, ge=1, le=256, description="retain pairs a step")
@@ -102,20 +88,8 @@ class TrainingConfig(Strict):
         """Pairs that teachers are asked about at once: without gradients there is room for more."""
         return 2 * self.micro_batch_size
 
-    @model_validator(mode="after")
-    def _epochs_to_go_by(self) -> Self:
-        if self.schedule == "per-epoch" and self.epochs is None:
-            raise ValueError("training.schedule per-epoch needs training.epochs")
-        return self
-
-    def steps_per_epoch(self, forget_pairs: int, retain_pairs: int) -> int:
-        """Batches of the set that has fewer of them, a last, smaller one among them."""
-        return min(-(-forget_pairs // self.forget_batch_size), -(-retain_pairs // self.retain_batch_size))
-
-    def steps_for(self, forget_pairs: int, retain_pairs: int) -> int:
-        """How many steps a run on sets of these sizes has, unless its targets end it before."""
-        if self.epochs is not None:
-            return min(self.steps or _MOST_STEPS, self.epochs * self.steps_per_epoch(forget_pairs, retain_pairs))
+    def steps_for(self, forget_pairs: int) -> int:
+        """How many steps a run on so many forget pairs has, unless its targets end it before."""
         needed = -(-_TIMES_SHOWN * forget_pairs // self.forget_batch_size)
         return self.steps or min(max(_FEWEST_STEPS, needed), _MOST_STEPS)
 
@@ -166,9 +140,9 @@ class UnlearnConfig(Strict):
         """Whether it holds the name of whom it is to forget: then it is for one request alone, and written nowhere."""
         return getattr(self.method, "subject_name", None) is not None
 
-    def for_sets(self, forget_pairs: int, retain_pairs: int) -> Self:
-        """These settings with the number of steps that a run on sets of these sizes has."""
-        steps = self.training.steps_for(forget_pairs, retain_pairs)
+    def for_pairs(self, forget_pairs: int) -> Self:
+        """These settings with the number of steps that a run on so many forget pairs has."""
+        steps = self.training.steps_for(forget_pairs)
         return self.model_copy(update={"training": self.training.model_copy(update={"steps": steps})})
 
     @model_validator(mode="before")

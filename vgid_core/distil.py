@@ -15,7 +15,7 @@ from peft import PeftModel
 
 from vgid_core import processes
 from vgid_core.base_model import BaseModel, attach_adapter
-from vgid_core.batches import draw_batches, draw_epochs
+from vgid_core.batches import draw_batches
 from vgid_core.checkpoints import Checkpoints
 from vgid_core.config import UnlearnConfig
 from vgid_core.data import Pair, PairSet
@@ -94,9 +94,9 @@ def distil(
         with fp8_products(student, base.device) if config.training.fp8 else nullcontext(), layers:
             compiler = _compiler(base, config, forget, retain)
             rounding = FP8_ROUNDING if config.training.fp8 else None
-            pairs, by_row = telling_pairs([forget, retain]), config.method.row_by_row
-            path = choose_path(base, pairs, config.lora, compiler, rounding, by_row)
-            trainer = Distiller(path, student, config, learning_rate(config.training, forget, retain))
+            path = choose_path(base, telling_pairs([forget, retain]), config.lora, compiler, rounding)
+            steps = config.training.steps_for(len(forget))
+            trainer = Distiller(path, student, config, learning_rate(config.training, steps))
             student.train(config.lora.dropout > 0)
             given = Run(base, path, config.training, config.seed, forget, retain)
             loop = _Loop(trainer, config.method.begin(given), given, watch, checkpoints)
@@ -118,11 +118,8 @@ class _Loop:
     def run(self, on_step: StepCallback | None) -> tuple[int, int]:
         """How many steps an interrupted run had done, and how many are done now."""
         training, seed, forget, retain = self.given.training, self.given.seed, self.given.forget, self.given.retain
-        draw: Callable[[PairSet, int, random.Random], Iterator[list[Pair]]] = draw_batches
-        if training.epochs is not None:
-            draw = partial(draw_epochs, steps=training.steps_per_epoch(len(forget), len(retain)))
-        forget_batches = draw(forget, training.forget_batch_size, random.Random(seed))
-        retain_batches = self._announced(draw(retain, training.retain_batch_size, random.Random(seed + 1)))
+        forget_batches = draw_batches(forget, training.forget_batch_size, random.Random(seed))
+        retain_batches = self._announced(draw_batches(retain, training.retain_batch_size, random.Random(seed + 1)))
         done = begun = self._restore()
         for _ in range(begun):
             for update in self.updates(next(forget_batches), next(retain_batches)):

@@ -154,32 +154,6 @@ class PromptEncoder:
             inputs["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         return Batch(inputs, answer_ids, answer_mask)
 
-    def rows(
-        self,
-        images: Sequence[Image.Image],
-        questions: Sequence[str],
-        answers: Sequence[str | Sequence[int]],
-        length: int | None = None,
-    ) -> dict[str, Tensor]:
-        """Prompts with their answers from the first column on, then padding up to `length` columns or the longest row.
-
-        Model inputs, input_ids [batch, length] among them. Positions are left to the model, which counts columns.
-        Raises DataError as `prompts` does.
-        """
-        inputs = self.batch(images, questions, answers).inputs
-        inputs.pop("position_ids", None)
-        mask = inputs["attention_mask"]
-        width = int(mask.sum(-1).max()) if length is None else length
-        columns = torch.arange(width, device=mask.device)
-        padding = columns >= mask.sum(-1, keepdim=True)
-        places = (columns + mask.argmax(-1, keepdim=True)).clamp(max=mask.shape[1] - 1)
-        every = torch.arange(len(mask), device=mask.device)[:, None]
-        for name, value in inputs.items():
-            if value.shape[:2] == mask.shape and not name.startswith("pixel_"):
-                inputs[name] = value[every, places]
-                inputs[name][padding] = self._tokenizer.pad_token_id if name == "input_ids" else 0
-        return inputs
-
     def answer_ids(self, answer: str) -> list[int]:
         """The tokens the model is meant to say: `answer` as it follows the prompt, then its end of turn."""
         if answer not in self._answers:

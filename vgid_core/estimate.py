@@ -23,7 +23,6 @@ from vgid_core.memory import within_memory
 from vgid_core.methods import Run
 from vgid_core.metric import Metric, knows_forget_set
 from vgid_core.paths import choose_path, telling_pairs
-from vgid_core.plain_path import PlainPath
 from vgid_core.run import UnlearnSpec, measured_sets
 
 Found = TypeVar("Found")
@@ -106,16 +105,15 @@ def estimate(spec: UnlearnSpec) -> Estimate:
 
 def _estimate(spec: UnlearnSpec) -> Estimate:
     sets, _ = measured_sets(spec)
-    spec = replace(spec, config=spec.config.for_sets(len(sets[0]), len(sets[1])))
+    spec = replace(spec, config=spec.config.for_pairs(len(sets[0])))
     started = time.monotonic()
     base = load_base(spec.model, spec.config)
     loading = time.monotonic() - started
     base.encoder.require_usable(*sets, settings=spec.config.method.texts)
     parameters, weights = base.model.num_parameters(), base.model.get_memory_footprint()
-    asked = choose_path(base, telling_pairs(sets), spec.config.lora)
-    path = PlainPath(base) if spec.config.method.row_by_row else asked  # that of the training
-    metrics, evaluation, evaluation_peak = _asked(base, asked, sets, spec.config)
-    steps, count = _Steps(base), spec.config.training.steps_for(len(sets[0]), len(sets[1]))
+    path = choose_path(base, telling_pairs(sets), spec.config.lora)
+    metrics, evaluation, evaluation_peak = _asked(base, path, sets, spec.config)
+    steps, count = _Steps(base), spec.config.training.steps_for(len(sets[0]))
     steps.run(sets[0], sets[1], spec.config)
     trained = [parameter for parameter in base.model.parameters() if parameter.requires_grad]
     trainable = sum(parameter.numel() for parameter in trained)
@@ -181,7 +179,7 @@ def _prepared(base: BaseModel, path: AnswerPath, forget: PairSet, retain: PairSe
     """
     some = PairSet.of(forget.name, forget.pairs[:_PAIRS_ASKED])
     known, others = retain.pairs[:1], retain.pairs[1 : 1 + _PAIRS_ASKED]
-    training = config.for_sets(len(forget), len(retain)).training.model_copy(update={"epochs": None})
+    training = config.for_pairs(len(forget)).training
     run = Run(base, path, training, config.seed, some, retain)
 
     def seconds(updates: Updates, coming: Sequence[Pair]) -> float:
@@ -226,7 +224,7 @@ class _Steps:
 
     def run(self, forget: PairSet, retain: PairSet, config: UnlearnConfig) -> None:
         """Makes the steps: fewer of them where they are long."""
-        steps = min(config.training.steps_for(len(forget), len(retain)), _STEPS_TIMED)
+        steps = min(config.training.steps_for(len(forget)), _STEPS_TIMED)
         few = PairSet.of(forget.name, forget.pairs[: 2 * config.training.forget_batch_size])
         short = config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})
         with self._counting:

@@ -15,7 +15,6 @@ from vgid_core.base_model import BaseModel
 from vgid_core.data import EncodedImage
 from vgid_core.errors import ModelNotSupported
 from vgid_core.lessons import Shown
-from vgid_core.perturb import replace_pixels
 
 _AT_ONCE = 16  # images of one size through the vision tower
 # Fields of an output beside the features: what the tower made on the way to them.
@@ -92,7 +91,7 @@ class VisionSide:
     def _blocks(self, images: Sequence[Shown]) -> list[Tensor]:
         """By the whole processor, whose settings for images can differ from those of its image processor."""
         decoded = [image if isinstance(image, Image.Image) else image.decode() for image in images]
-        inputs = replace_pixels(self._base.encoder.prompts(decoded, ["?"] * len(images)), images)
+        inputs = self._base.encoder.prompts(decoded, ["?"] * len(images))
         output = self._inner.get_image_features(**{name: inputs[name] for name in inputs if name in self._taken})
         pooled = output.pooler_output
         others = {name: output[name] for name in output if name not in _ON_THE_WAY}

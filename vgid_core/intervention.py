@@ -9,9 +9,7 @@ from pydantic import Field, model_validator
 
 from vgid_core.strict import Strict
 
-PerturbationKind = Literal[
-    "uniform", "uniform_normalised", "gaussian", "diffusion", "blur", "patch_shuffle", "blank", "none"
-]
+PerturbationKind = Literal["uniform", "gaussian", "diffusion", "blur", "patch_shuffle", "blank", "none"]
 
 # What `strength` means for each kind, its range, and the value taken when none is given.
 STRENGTHS: dict[str, tuple[float, float, float]] = {
@@ -25,8 +23,7 @@ STRENGTHS: dict[str, tuple[float, float, float]] = {
 class PerturbationConfig(Strict):
     """How the teacher's image is disturbed, in image space before the processor normalises it.
 
-    One kind is not in image space: `uniform_normalised` puts U[0, 1) in the place of the processor's pixel values, as
-    the authors' code does. Strengths are required by no kind and allowed only where STRENGTHS names a range.
+    Strengths are required by no kind and allowed only where STRENGTHS names a range.
     """
 
     kind: PerturbationKind = Field(default="uniform", description="what is done to the image")

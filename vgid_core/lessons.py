@@ -16,24 +16,7 @@ Role = Literal["forget", "retain"]
 Per = Literal["token", "pair"]
 
 
-@dataclass(frozen=True, eq=False)
-class NoisePixels:
-    """An image in whose place the model sees U[0, 1) for each of its normalised pixel values, drawn by `seed`."""
-
-    image: EncodedImage
-    seed: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the image."""
-        return self.image.size
-
-    def decode(self) -> Image.Image:
-        """The image, for a processor to lay out what the noise then replaces."""
-        return self.image.decode()
-
-
-Shown: TypeAlias = "EncodedImage | NoisePixels | Image.Image"
+Shown: TypeAlias = "EncodedImage | Image.Image"
 
 
 @dataclass(frozen=True)

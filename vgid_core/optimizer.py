@@ -1,4 +1,4 @@
-"""The optimiser, its state for checkpoints, and the schedules of the learning rate."""
+"""The optimiser, its state for checkpoints, and the schedule of the learning rate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from vgid_core.config import TrainingConfig
-from vgid_core.data import PairSet
 from vgid_core.errors import CheckpointUnusable
 
 
@@ -65,15 +64,8 @@ class MasterAdamW:
                     parameter.copy_(master)
 
 
-def learning_rate(training: TrainingConfig, forget: PairSet, retain: PairSet) -> Callable[[int], float]:
-    """The learning rate's factor at each 0-based step, by the schedule asked for."""
-    if training.schedule == "per-epoch":
-        return _decay_by_epoch(training, len(forget), len(retain))
-    return warm_up_then_decay(training, training.steps_for(len(forget), len(retain)))
-
-
-def warm_up_then_decay(training: TrainingConfig, steps: int) -> Callable[[int], float]:
-    """Learning-rate factor of a 0-based step s of `steps`: min(1, (s + 1) / warm-up) * (1 - 0.9 s / steps).
+def learning_rate(training: TrainingConfig, steps: int) -> Callable[[int], float]:
+    """The learning rate's factor at a 0-based step s of `steps`: min(1, (s + 1) / warm-up) * (1 - 0.9 s / steps).
 
     As both begin at the first step, its highest is a little below 1, and in a run of few steps well below.
     """
@@ -82,21 +74,5 @@ def warm_up_then_decay(training: TrainingConfig, steps: int) -> Callable[[int], 
         up = (step + 1) / training.warmup_steps if training.warmup_steps else 1.0
         down = 1.0 - 0.9 * step / steps
         return min(1.0, up) * max(0.1, down)
-
-    return factor
-
-
-def _decay_by_epoch(training: TrainingConfig, forget_pairs: int, retain_pairs: int) -> Callable[[int], float]:
-    """Learning-rate factor of a 0-based step: linear to zero over all batches of both sets and all epochs, in theory.
-
-    It moves once an epoch, though, as in VGID's public code: by as many of those batches as epochs went by.
-    """
-    batches = -(-forget_pairs // training.forget_batch_size) + -(-retain_pairs // training.retain_batch_size)
-    planned = batches * (training.epochs or 1)
-    steps = training.steps_per_epoch(forget_pairs, retain_pairs)
-
-    def factor(step: int) -> float:
-        up = (step + 1) / training.warmup_steps if training.warmup_steps else 1.0
-        return min(1.0, up) * max(0, planned - step // steps) / planned
 
     return factor

@@ -22,7 +22,7 @@ def run_passes(config: UnlearnConfig, forget_pairs: int, retain_pairs: int) -> i
     method's own making count, also where it finds none to make.
     """
     training = config.training
-    steps = training.steps_for(forget_pairs, retain_pairs)
+    steps = training.steps_for(forget_pairs)
     forget = steps * training.forget_batch_size
     kept = training.retain_weight > 0 and not isinstance(config.method, GradientAscent)
     retain = steps * (training.retain_batch_size + config.method.kept_beside_batch) if kept else 0

@@ -35,7 +35,6 @@ def choose_path(
     lora: LoraSettings,
     compiler: Compiler | None = None,
     tolerance: float | None = None,
-    row_by_row: bool = False,
 ) -> AnswerPath:
     """The fastest path that gives the model's own logits on `pairs`: packed and compiled, packed, or plain.
 
@@ -43,14 +42,13 @@ def choose_path(
     vision side is adapted too, it is plain: the packed path keeps image features, which then change. So it is with
     dropout, of which each question draws its own, also for the prefix it would share. `tolerance` is
     what rounding explains of a deviation (`PackedPath.deviation`), by default that of the base's own precision.
-    `row_by_row` is a method's that needs whole rows: padding and all.
 
     Processes that share a run all make this call, and what one of them finds wrong is wrong for all: they take the same
     path. Only where a pass through a base that they share fails is the error raised, memory that runs out among others:
     the rest may wait for this process in the midst of a layer, where nothing can be told them.
     """
-    if lora.scope != "language" or lora.dropout > 0 or row_by_row:
-        log.info("going row by row, as these settings need: a loss on whole rows, an adapted vision side or dropout")
+    if lora.scope != "language" or lora.dropout > 0:
+        log.info("going row by row, as these settings need: an adapted vision side, or dropout")
         return PlainPath(base)
     for attempt in [compiler, None] if compiler else [None]:
         what = "compiled packed rows" if attempt else "packed rows"

@@ -2,30 +2,24 @@
 
 VGID (arXiv 2606.00105) replaces the image by noise; `diffusion` is the forward process at step t (arXiv 2006.11239),
 as in visual contrastive decoding (arXiv 2311.16922), whose code has a gentler schedule, on normalised pixels.
-`replace_pixels` is the one disturbance after normalisation, that of VGID's public code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
-from vgid_core.errors import ModelNotSupported
 from vgid_core.intervention import PerturbationConfig
-from vgid_core.lessons import NoisePixels, Shown
 
 _Perturbation = Callable[[Tensor, float, torch.Generator], Tensor]
 
 
 def perturb(image: Image.Image, config: PerturbationConfig, generator: torch.Generator) -> Image.Image:
-    """A disturbed copy of `image`, same size, RGB. Draws from `generator` (CPU) alone, so a seed fixes it.
-
-    Raises KeyError for `uniform_normalised`, which disturbs no image (see `replace_pixels`).
-    """
+    """A disturbed copy of `image`, same size, RGB. Draws from `generator` (CPU) alone, so a seed fixes it."""
     if config.kind == "none":
         return image
     strength = config.effective_strength or 0.0
@@ -35,45 +29,6 @@ def perturb(image: Image.Image, config: PerturbationConfig, generator: torch.Gen
     disturbed = _KINDS[config.kind](pixels, strength, generator)
     result: Image.Image = to_pil_image((disturbed.clamp(0, 1) * 255).round().to(torch.uint8))
     return result
-
-
-def draw_pixels(noise: NoisePixels, like: Tensor) -> Tensor:
-    """U[0, 1) in the shape and precision of an image's normalised pixel values, the same each time.
-
-    Of values in tiles [image, tiles, channels, height, width], a tile of zeros is padding, by which some models know
-    it, and stays.
-    """
-    drawn = torch.rand(like.shape, generator=torch.Generator().manual_seed(noise.seed)).to(like)
-    return drawn if like.ndim < 5 else drawn * (like != 0).flatten(-3).any(-1)[..., None, None, None]
-
-
-def replace_pixels(inputs: Mapping[str, Tensor], images: Sequence[Shown]) -> dict[str, Tensor]:
-    """A processor's output for `images` with U[0, 1) for pixel values where an image is `NoisePixels`.
-
-    Raises ModelNotSupported if the output doesn't tell which pixel values are whose.
-    """
-    if not any(isinstance(image, NoisePixels) for image in images):
-        return dict(inputs)
-    pixels = inputs["pixel_values"]
-    counts = _values_of_each(pixels, inputs.get("image_grid_thw"), images)
-    if counts is None:
-        raise ModelNotSupported("noise in normalised pixels needs images of one size with this model's processor")
-    parts = [
-        draw_pixels(image, part) if isinstance(image, NoisePixels) else part
-        for image, part in zip(images, torch.split(pixels, counts), strict=True)
-    ]
-    return {**inputs, "pixel_values": torch.cat(parts)}
-
-
-def _values_of_each(pixels: Tensor, grid: Tensor | None, images: Sequence[Shown]) -> list[int] | None:
-    """Rows of `pixels` that are each image's: one, as many patches as its grid has, or tiles by its size."""
-    if len(pixels) == len(images):
-        return [1] * len(images)
-    if grid is not None:
-        return [int(count) for count in grid.prod(-1)]
-    if len(pixels) % len(images) or len({image.size for image in images}) > 1:
-        return None
-    return [len(pixels) // len(images)] * len(images)
 
 
 def _uniform(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor:

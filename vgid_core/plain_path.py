@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +18,6 @@ from vgid_core.lessons import Lesson, Shown
 from vgid_core.likeliest import Likeliest
 from vgid_core.losses import token_kl, token_kl_of_likeliest, token_log_probability
 from vgid_core.packed_answers import Examined
-from vgid_core.perturb import replace_pixels
 
 
 class PlainPath:
@@ -96,8 +94,7 @@ class PlainPath:
         answers = [lesson.heard or self.answer_ids(lesson.pair.answer) for lesson in lessons]
         shown = [lesson.shown for lesson in lessons]
         images, questions = [decoded(image) for image in shown], [lesson.asked for lesson in lessons]
-        batch = self._encoder.batch(images, questions, answers)
-        return replace(batch, inputs=replace_pixels(batch.inputs, shown))
+        return self._encoder.batch(images, questions, answers)
 
     def examine(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[Examined]:
         """As `AnswerPath.examine`."""

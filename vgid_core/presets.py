@@ -1,4 +1,4 @@
-"""Named settings: VGID as the paper has it, and as the authors' code runs it."""
+"""Named settings to start from: VGID as the paper has it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ _PAPER: dict[str, Any] = {
         "name": "vgid",
         "perturbation": {"kind": "uniform"},
         "instruction": IMPERATIVE,
-        "positions": "answer",
-        "retain_loss": "kl",
     },
     "lora": {"rank": 16, "alpha": 16, "scope": "language"},
     "training": {
@@ -31,34 +29,7 @@ _PAPER: dict[str, Any] = {
     },
 }
 
-# github.com/JackChen-seu/VGID at 4275edc, baselines/Vgid.py, with its own defaults; docs/interventions.md goes through
-# the differences.
-_PUBLIC_CODE: dict[str, Any] = {
-    "method": {
-        "name": "vgid",
-        "perturbation": {"kind": "uniform_normalised"},
-        "instruction": "",
-        "positions": "all",
-        "retain_loss": "kl",
-    },
-    "lora": {"rank": 16, "alpha": 16, "dropout": 0.05, "scope": "language-names"},
-    "training": {
-        "epochs": 5,
-        "schedule": "per-epoch",
-        "warmup_steps": 0,
-        "forget_batch_size": 4,
-        "retain_batch_size": 4,
-        "micro_batch_size": 4,
-        "learning_rate": 5e-4,
-        "weight_decay": 0.0,
-        "forget_weight": 1.0,
-        "retain_weight": 1.0,
-        "gradient_clip": None,
-    },
-    "dtype": "float32",
-}
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {"paper": _PAPER, "public-code": _PUBLIC_CODE}
+PRESETS: Mapping[str, Mapping[str, Any]] = {"paper": _PAPER}
 
 
 def start_from_preset(values: Mapping[str, Any]) -> dict[str, Any]:

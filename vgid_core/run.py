@@ -110,8 +110,8 @@ def _run(
     stop: Stop | None,
 ) -> UnlearnResult:
     sets, dropped = measured_sets(spec)
-    spec = replace(spec, config=spec.config.for_sets(len(sets[0]), len(sets[1])))
-    tracker = ProgressTracker(spec.config.training.steps_for(len(sets[0]), len(sets[1])), on_step)
+    spec = replace(spec, config=spec.config.for_pairs(len(sets[0])))
+    tracker = ProgressTracker(spec.config.training.steps_for(len(sets[0])), on_step)
     clock = _Clock(tracker)
 
     clock.enter(Phase.loading)

@@ -14,7 +14,7 @@ from vgid_core.aliases import Alias, Aliases
 from vgid_core.answer_path import AnswerPath
 from vgid_core.data import EncodedImage, Pair
 from vgid_core.intervention import PerturbationConfig
-from vgid_core.lessons import Lesson, NoisePixels, Shown
+from vgid_core.lessons import Lesson, Shown
 from vgid_core.methods.base import Run
 from vgid_core.methods.taught import Taught
 from vgid_core.methods.vgid_alias import VgidAlias
@@ -42,17 +42,14 @@ class Teacher:
         """One a pair, in their order: the next step's.
 
         A batch has one disturbance for each image, and one for each size where nothing of the image is left in them:
-        then all questions of the batch share one prefix. Noise in place of pixel values is each pair's own, as in the
-        authors' code, unless its draws are fixed.
+        then all questions of the batch share one prefix.
         """
         kind = self._method.perturbation.at(self._next_step())
         number = 0 if self._draws is None else self._choice.randrange(self._draws)
         shown: dict[object, Shown] = {}
         lessons = []
-        for index, pair in enumerate(pairs):
+        for pair in pairs:
             key: object = pair.image.size if kind.replaces_image else pair.image.digest
-            if self._draws is None and kind.kind == "uniform_normalised":
-                key = index
             if key not in shown:
                 shown[key] = (
                     self._disturbed(pair.image, kind)
@@ -68,9 +65,7 @@ class Teacher:
         self._given += 1
         return progress
 
-    def _disturbed(self, image: EncodedImage, kind: PerturbationConfig) -> NoisePixels | Image.Image:
-        if kind.kind == "uniform_normalised":
-            return NoisePixels(image, int(torch.randint(2**62, (), generator=self._noise)))
+    def _disturbed(self, image: EncodedImage, kind: PerturbationConfig) -> Image.Image:
         picture = image.decode()
         size = bounded(picture.size) if self._bound else picture.size
         return perturb(picture if size == picture.size else picture.resize(size), kind, self._noise)
@@ -78,8 +73,7 @@ class Teacher:
     def _fixed(self, image: EncodedImage, kind: PerturbationConfig, key: object, number: int) -> Shown:
         """The draw of this number. Encoded, a picture has a name, by which what the base makes of it is kept."""
         if (key, number) not in self._fixed_draws:
-            drawn = self._disturbed(image, kind)
-            self._fixed_draws[key, number] = drawn if isinstance(drawn, NoisePixels) else EncodedImage.of(drawn)
+            self._fixed_draws[key, number] = EncodedImage.of(self._disturbed(image, kind))
         return self._fixed_draws[key, number]
 
 

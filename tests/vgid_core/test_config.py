@@ -48,27 +48,16 @@ def test_a_refused_method_isnt_repeated_as_it_may_be_somebodys_name() -> None:
 
 @pytest.mark.parametrize(("pairs", "steps"), [(1, 96), (256, 96), (257, 97), (400, 150), (1200, 450)])
 def test_steps_grow_with_the_forget_set_where_nobody_says_how_many(pairs: int, steps: int) -> None:
-    settings = UnlearnConfig().for_sets(pairs, 3000)
+    settings = UnlearnConfig().for_pairs(pairs)
     assert settings.training.steps == steps
-    assert settings.for_sets(pairs, 3000) == settings  # once told, they stay
+    assert settings.for_pairs(pairs) == settings  # once told, they stay
     assert UnlearnConfig.model_validate(settings.model_dump(mode="json")) == settings
 
 
-def test_steps_that_are_given_stay_and_epochs_go_before_the_sets_size() -> None:
-    def steps(**training: int) -> int:
-        return UnlearnConfig.model_validate({"training": training}).training.steps_for(400, 120)
-
-    assert steps(steps=7) == 7
-    assert steps(epochs=2) == 2 * 10  # the retain set has fewer batches: ten of twelve
-    assert steps(epochs=2, steps=7) == 7
-    assert steps(epochs=2, steps=70) == 2 * 10
-
-
 def test_no_set_is_so_large_that_a_runs_settings_couldnt_be_given_again() -> None:
-    for training in ({}, {"epochs": 100}):
-        settings = UnlearnConfig.model_validate({"training": training}).for_sets(100_000, 100_000)
-        assert settings.training.steps == 5000
-        assert UnlearnConfig.model_validate(settings.model_dump(mode="json")) == settings
+    settings = UnlearnConfig().for_pairs(100_000)
+    assert settings.training.steps == 5000
+    assert UnlearnConfig.model_validate(settings.model_dump(mode="json")) == settings
 
 
 def test_overrides_change_what_they_name_and_nothing_else() -> None:

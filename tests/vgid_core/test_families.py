@@ -25,8 +25,7 @@ from tests.vgid_core.tiny_qwen import save_tiny_qwen
 from vgid_core import HostModel, Pair, PairSet, Progress, UnlearnConfig, UnlearnResult, UnlearnSpec, unlearn
 from vgid_core.base_model import BaseModel, answer_logits, attach_adapter, load_base, read_base
 from vgid_core.config import LoraSettings
-from vgid_core.errors import ModelNotSupported
-from vgid_core.lessons import Lesson, NoisePixels
+from vgid_core.lessons import Lesson
 from vgid_core.model_check import generation_deviation
 from vgid_core.packed_path import PackedPath
 from vgid_core.plain_path import PlainPath, encode_pairs, generate
@@ -238,33 +237,6 @@ def test_rows_of_a_batch_are_what_they_are_alone(family: Family) -> None:
         together = path.student_logits(pairs)
         alone = torch.cat([path.student_logits([pair]) for pair in pairs])
     assert torch.allclose(together, alone, atol=2e-5)
-
-
-def test_rows_from_the_first_column_on_say_the_same(family: Family) -> None:
-    base = load_base(str(family.folder), CONFIG)
-    pairs = pairs_of(0, 6)
-    batch = encode_pairs(base, pairs)
-    texts = [pair.question for pair in pairs], [pair.answer for pair in pairs]
-    rows = base.encoder.rows([pair.image.decode() for pair in pairs], *texts)
-    with torch.no_grad():
-        own, found = answer_logits(base, batch), base.model(**rows, use_cache=False).logits
-    for index, pair in enumerate(pairs):
-        length, end = len(base.encoder.answer_ids(pair.answer)), int(rows["attention_mask"][index].sum())
-        assert torch.allclose(found[index, end - length - 1 : end - 1], own[index, :length], atol=2e-5)
-
-
-def test_noise_in_place_of_pixels_leaves_what_fills_up_a_batch_alone(family: Family) -> None:
-    """Tiles that only pad a batch stay empty; else an image's noise would depend on its neighbours."""
-    base = load_base(str(family.folder), CONFIG)
-    path = PlainPath(base)
-    lessons = [Lesson(pair, NoisePixels(pair.image, seed), pair.question) for seed, pair in enumerate(pairs_of(0, 6))]
-    alone = torch.cat([path.teacher_logits([lesson]) for lesson in lessons])
-    assert not torch.allclose(alone, path.teacher_logits([Lesson.retain(lesson.pair) for lesson in lessons]), atol=0.1)
-    if family.kind == "internvl":  # one list of tiles, which doesn't say whose they are
-        with pytest.raises(ModelNotSupported, match="images of one size"):
-            path.teacher_logits(lessons)
-    else:
-        assert torch.allclose(path.teacher_logits(lessons), alone, atol=2e-5)
 
 
 @pytest.mark.parametrize("family", PACKED, indirect=True)

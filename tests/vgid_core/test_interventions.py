@@ -14,22 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tests.vgid_core.test_families import FAMILIES, pairs_of
-from tests.vgid_core.test_packing import photo
 from tests.vgid_core.tiny import pair_set
 from vgid_core import UnlearnConfig, UnlearnSpec, unlearn
-from vgid_core.base_model import load_base
-from vgid_core.config import LoraSettings
-from vgid_core.errors import ModelNotSupported
 from vgid_core.intervention import STRENGTHS, PerturbationConfig
-from vgid_core.lessons import Lesson, NoisePixels
 from vgid_core.methods import Vgid
-from vgid_core.packed_path import PackedPath
-from vgid_core.paths import choose_path
-from vgid_core.perturb import draw_pixels, perturb, replace_pixels
-from vgid_core.plain_path import PlainPath
+from vgid_core.perturb import perturb
 from vgid_core.teaching import Teacher
-from vgid_core.vgid_terms import whole_row_term
 
 PAGE = Path(__file__).parents[2] / "docs" / "interventions.md"
 
@@ -100,8 +90,6 @@ def test_the_teacher_goes_through_the_strengths_step_by_step() -> None:
         {"instruction": "Forget {name}.", "subject_name": f"{NAME}\nand all"},
         {"instruction": "Forget {name}.", "subject_name": "**********"},
         {"instruction": "Forget {nmae}."},
-        {"positions": "all"},
-        {"positions": "all", "instruction": " "},
     ],
 )
 def test_an_intervention_that_makes_no_sense_is_refused_without_repeating_it(method: dict) -> None:
@@ -150,69 +138,6 @@ def test_a_name_reaches_the_teacher_and_nothing_that_is_written(
     assert manifest["config"]["method"]["subject_name"] == "**********"
     with pytest.raises(ValidationError, match="give the name again"):
         UnlearnConfig.model_validate(manifest["config"])
-
-
-def test_fixed_draws_of_noise_in_pixel_values_come_again() -> None:
-    method = Vgid.model_validate({"perturbation": {"kind": "uniform_normalised"}, "noise_draws": 2})
-    teacher = Teacher(method, seed=3)
-    seeds = {lesson.shown.seed for _ in range(20) for lesson in teacher.lessons(FORGET.pairs[:1])}
-    assert len(seeds) == 2
-
-
-def test_noise_replaces_the_right_images_values_in_any_layout() -> None:
-    image = FORGET.pairs[0].image
-    noise = [NoisePixels(image, 1), image, NoisePixels(image, 2)]
-    blocks = replace_pixels({"pixel_values": torch.full((3, 2, 4, 4), 9.0)}, noise)["pixel_values"]
-    assert torch.equal(blocks[:1], draw_pixels(noise[0], torch.ones(1, 2, 4, 4)))
-    assert (blocks[1] == 9).all()
-    grid = torch.tensor([[1, 2, 2], [1, 2, 3], [1, 1, 2]])
-    patches = replace_pixels({"pixel_values": torch.full((12, 5), 9.0), "image_grid_thw": grid}, noise)["pixel_values"]
-    assert torch.equal(patches[:4], draw_pixels(noise[0], torch.ones(4, 5)))
-    assert (patches[4:10] == 9).all()
-    assert torch.equal(patches[10:], draw_pixels(noise[2], torch.ones(2, 5)))
-    tiles = replace_pixels({"pixel_values": torch.full((6, 2, 4, 4), 9.0)}, noise)["pixel_values"]
-    assert (tiles[2:4] == 9).all()
-    assert not (tiles[[0, 1, 4, 5]] == 9).any()
-
-
-def test_tiles_that_are_padding_stay_it() -> None:
-    values = torch.full((1, 3, 2, 4, 4), 9.0)
-    values[0, 2] = 0
-    (noise,) = replace_pixels({"pixel_values": values}, [NoisePixels(FORGET.pairs[0].image, 1)])["pixel_values"]
-    assert (noise[:2] > 0).any()
-    assert (noise[2] == 0).all()
-
-
-def test_values_that_could_be_either_images_are_refused() -> None:
-    noise = [NoisePixels(photo(0), 1), NoisePixels(photo(1), 2)]
-    with pytest.raises(ModelNotSupported, match="images of one size"):
-        replace_pixels({"pixel_values": torch.zeros(4, 2, 4, 4)}, noise)
-
-
-@pytest.mark.parametrize("kind", ["llava_next", "qwen2_5_vl", "idefics3", "mllama"])
-def test_noise_and_whole_rows_hold_where_images_have_sizes_of_their_own(kind: str, tmp_path: Path) -> None:
-    base = load_base(str(FAMILIES[kind](tmp_path / "m")), UnlearnConfig(device="cpu"))
-    pairs = pairs_of(0, 4)
-    assert len({pair.image.size for pair in pairs}) > 1
-    images, questions = [pair.image.decode() for pair in pairs], [pair.question for pair in pairs]
-    lessons = [Lesson(pair, NoisePixels(pair.image, index), pair.question) for index, pair in enumerate(pairs)]
-    path = PlainPath(base)
-    with torch.no_grad():
-        rows = base.encoder.rows(images, questions, [pair.answer for pair in pairs])
-        logits, ends = base.model(**rows, use_cache=False).logits, rows["attention_mask"].sum(-1)
-        lengths = [len(path.answer_ids(pair.answer)) for pair in pairs]
-        answers = [row[end - n - 1 : end - 1] for row, end, n in zip(logits, ends, lengths, strict=True)]
-        assert torch.allclose(torch.cat(answers), path.student_logits(pairs), atol=1e-4)
-        noised = path.teacher_logits(lessons)
-        assert torch.allclose(noised, torch.cat([path.teacher_logits([lesson]) for lesson in lessons]), atol=1e-4)
-        assert not torch.allclose(noised, path.student_logits(pairs), atol=1e-2)
-        if choose_path(base, pairs, LoraSettings()).name == "packed":
-            assert torch.allclose(PackedPath(base).teacher_logits(lessons), noised, atol=1e-4)
-        term = whole_row_term(base, "forget", lessons, 1.0)
-        (together,) = term.values(lessons)
-        alone = torch.cat([term.values([lesson])[0] for lesson in lessons])
-    assert together.shape == (4,)
-    assert torch.allclose(together, alone, rtol=1e-4)
 
 
 def test_the_pages_settings_are_settings() -> None:

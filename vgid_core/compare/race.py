@@ -183,7 +183,7 @@ class _Race:
 
     def _train(self, base: BaseModel, config: UnlearnConfig, what: str) -> dict[str, Any]:
         retain = self._data.retain.without_images_of(self._data.forget)
-        steps = config.training.steps_for(len(self._data.forget), len(retain))
+        steps = config.training.steps_for(len(self._data.forget))
 
         def stepped(step: int, loss: StepLoss) -> None:
             self._tell(what, step / steps)

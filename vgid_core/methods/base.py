@@ -35,7 +35,7 @@ class Run:
     @property
     def steps(self) -> int:
         """How many there are, unless targets end them before."""
-        return self.training.steps_for(len(self.forget), len(self.retain))
+        return self.training.steps_for(len(self.forget))
 
 
 class Method(Strict):
@@ -47,11 +47,6 @@ class Method(Strict):
     title: ClassVar[str]
 
     name: str
-
-    @property
-    def row_by_row(self) -> bool:
-        """Whether its loss needs whole rows, which packed rows don't have."""
-        return False
 
     @property
     def texts(self) -> dict[str, str]:

@@ -8,10 +8,10 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from vgid_core.data import Pair
-from vgid_core.lessons import Lesson, Role, Term, Update, Updates
+from vgid_core.lessons import Term, Update, Updates
 from vgid_core.methods.base import Run
 from vgid_core.methods.taught import Taught
-from vgid_core.methods.terms import kept_lessons
+from vgid_core.methods.terms import kept
 
 
 class Vgid(Taught):
@@ -31,21 +31,9 @@ class Vgid(Taught):
         le=1024,
         description="fixed draws of the noise, whose teacher answers are kept; without it, a new one each time",
     )
-    positions: Literal["answer", "all"] = Field(
-        default="answer",
-        description="where both KL terms are taken. answer: at answer tokens, mean per token. all: summed over every "
-        "position of a padded row (image, prompt, answer, padding), mean per row, as in the authors' code; row by row",
-    )
-    retain_loss: Literal["kl", "ce+kl"] = Field(
-        default="kl", description="ce+kl adds the cross-entropy of the retain items themselves, mean per token"
-    )
 
     @model_validator(mode="after")
-    def _parts_fit_together(self) -> Self:
-        if self.positions == "all" and self.instruction:
-            raise ValueError(
-                "positions 'all' needs an empty instruction: teacher and student must have prompts of equal length"
-            )
+    def _draws_are_of_one_strength(self) -> Self:
         if self.noise_draws is not None and self.perturbation.changes:
             raise ValueError("noise_draws keeps disturbed images, so perturbation.final_strength can't change them")
         return self
@@ -59,30 +47,17 @@ class Vgid(Taught):
         """As `Method.teacher_passes`: one each time a pair is drawn, unless its teacher's answers repeat."""
         return drawn if self.fixed_draws is None else min(drawn, self.fixed_draws * min(drawn, forget_pairs))
 
-    @property
-    def row_by_row(self) -> bool:
-        """As `Method.row_by_row`."""
-        return self.positions == "all"
-
     def begin(self, run: Run) -> Updates:
         """One update on what the teacher says to the forget batch, then one that keeps the retain batch."""
         from vgid_core.teaching import Teacher
 
-        training = run.training
+        training, path = run.training, run.path
         teacher = Teacher(self, run.seed, run.steps)
 
         def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
-            made: list[Update] = [[self._term(run, "forget", teacher.lessons(forget), training.forget_weight)]]
+            made: list[Update] = [[Term.of("forget", teacher.lessons(forget), training.forget_weight, path.divergence)]]
             if training.retain_weight > 0:
-                made.append([self._term(run, "retain", kept_lessons(run, retain), training.retain_weight)])
+                made.append([kept(run, retain)])
             return made
 
         return updates
-
-    def _term(self, run: Run, role: Role, lessons: Sequence[Lesson], weight: float) -> Term:
-        from vgid_core.vgid_terms import answer_term, whole_row_term
-
-        cross_entropy = role == "retain" and self.retain_loss == "ce+kl"
-        if self.positions == "all":
-            return whole_row_term(run.base, role, lessons, weight, cross_entropy)
-        return answer_term(run.path, role, lessons, weight, cross_entropy)

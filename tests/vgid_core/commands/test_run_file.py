@@ -122,7 +122,7 @@ def test_a_value_is_what_json_makes_of_it_or_the_text_itself(text: str, value: A
             "[config]\npreset = 'paper'\nmethod.draws = 4\nmethod.guesses = false",
             "config.preset: 'paper' is the method 'vgid', which has no draws, guesses: leave these out of the method's",
         ),
-        ("[config]\npreset = 'papre'", "config.preset: must be one of paper, public-code"),
+        ("[config]\npreset = 'papre'", "config.preset: must be one of paper"),
         ("[config]\npreset = 'paper'\nmethod.drawn = 4", "config.method.drawn: unknown key; known here: "),
         ("[config.method]\nname = 'rmu'\nsize = 4", "config.method.size: unknown key; known here: name, coefficient,"),
         ("[config.method]\nname = 'npo'\ndraw = 4", "config.method.draw: unknown key; known here: name, inverse"),
