@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from vgid_core.data import IMAGE_FORMATS, EncodedImage
+from vgid_core.data.pairs import IMAGE_FORMATS, EncodedImage
 
 # Of what the library reads all but GIF, which is no format of photographs.
 FORMATS = tuple(name for name in IMAGE_FORMATS if name != "GIF")

@@ -14,7 +14,7 @@ from api.problems import FieldError, InvalidRequest, MalformedRequest, Unsupport
 from api.schemas import ImageSource, SubmitRequest, SubmittedPair, is_probe_name
 from jobs.inputs import JobInputs
 from jobs.settings import Settings
-from vgid_core.data import EncodedImage, Pair, PairSet
+from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 
 _JSON_PART = "request"
 _ACCEPTED = "application/json, multipart/form-data"

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from jobs.repository import Measurement
 from jobs.states import Phase, State
 from jobs.tables import Artifact, EventKind, Job, JobEvent
-from vgid_core.metric import KNOWN, knows_forget_set
+from vgid_core.evaluation.metric import KNOWN, knows_forget_set
 
 
 class ProgressView(BaseModel):

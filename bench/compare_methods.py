@@ -17,19 +17,19 @@ from rich.console import Console
 
 from bench.demo_models import SHIPPED
 from bench.machine import RESULTS, machine
+from compare import figure, race, table
+from compare.contenders import known
+from compare.plan import Budget, ComparisonData, ComparisonPlan
+from compare.record import Record
 from local.demo.data import encode, make
 from local.demo.paths import BASE, TWIN
 from local.demo.people import Person
 from local.demo.questions import FACTS, answer, ask
 from local.demo.world import FORGOTTEN, the_world
-from vgid_core.commands.quiet import quiet
-from vgid_core.compare import figure, race, table
-from vgid_core.compare.contenders import known
-from vgid_core.compare.plan import AttackPlan, Budget, ComparisonData, ComparisonPlan
-from vgid_core.compare.record import Record
-from vgid_core.config import UnlearnConfig
-from vgid_core.data import Pair, PairSet
-from vgid_core.facts import Fact
+from vgid_core.cli.quiet import quiet
+from vgid_core.config import AttackPlan, UnlearnConfig
+from vgid_core.data.facts import Fact
+from vgid_core.data.pairs import Pair, PairSet
 
 DOCS = Path(__file__).parent.parent / "docs"
 BEGIN, END = "<!-- written by bench/compare_methods.py -->", "<!-- until here -->"

@@ -69,7 +69,7 @@ def _spec(pairs: int, steps: int, dropout: float, out: Path) -> UnlearnSpec:
 
 
 def _foretold(spec: UnlearnSpec) -> dict[str, float]:
-    from vgid_core.estimate import estimate
+    from vgid_core.dry_run import estimate
 
     found = estimate(spec)
     return {"foretold_seconds": found.duration.total, "counted_mb": found.memory.activations / 1e6}
@@ -84,8 +84,8 @@ def _time(spec: UnlearnSpec) -> dict[str, float]:
 
 
 def _memory(spec: UnlearnSpec) -> dict[str, float]:
-    from vgid_core.base_model import load_base
-    from vgid_core.distil import distil
+    from vgid_core.models.load import load_base
+    from vgid_core.training.loop import distil
 
     base = load_base(spec.model, spec.config)
     before = _status("VmRSS")

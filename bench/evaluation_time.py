@@ -22,13 +22,13 @@ from bench.machine import save, spread
 from local.demo.data import make
 from local.demo.paths import BASE
 from vgid_core import PairSet, UnlearnConfig
-from vgid_core.answer_path import AnswerPath
-from vgid_core.base_model import load_base
-from vgid_core.commands.quiet import quiet
-from vgid_core.distil import distil
-from vgid_core.packed_answers import Examined
-from vgid_core.packed_path import PackedPath
-from vgid_core.plain_path import PlainPath
+from vgid_core.cli.quiet import quiet
+from vgid_core.models.load import load_base
+from vgid_core.scoring.packed.decode import ScoredAnswer
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.scoring.padded import PaddedScorer
+from vgid_core.scoring.scorer import Scorer
+from vgid_core.training.loop import distil
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
         items.sample(config.evaluation.max_pairs)
         for items in (data.forget, data.retain, data.utility, data.held_out_photos, data.rephrased, data.retain_check)
     ]
-    paths: dict[str, AnswerPath] = {"row by row": PlainPath(base), "packed": PackedPath(base)}
+    paths: dict[str, Scorer] = {"row by row": PaddedScorer(base), "packed": PackedScorer(base)}
     figures: dict[str, Any] = {}
     for stage in ("before", "after"):
         seconds: dict[str, list[float]] = {name: [] for name in paths}
@@ -67,14 +67,14 @@ def main() -> None:
         sys.exit("some answers differ")
 
 
-def _examined(path: AnswerPath, sets: list[PairSet], config: UnlearnConfig, seconds: list[float]) -> list[Examined]:
+def _examined(path: Scorer, sets: list[PairSet], config: UnlearnConfig, seconds: list[float]) -> list[ScoredAnswer]:
     started = time.process_time()
-    found = [answer for items in sets for answer in path.examine(items.pairs, config.evaluation)]
+    found = [answer for items in sets for answer in path.score_answers(items.pairs, config.evaluation)]
     seconds.append(time.process_time() - started)
     return found
 
 
-def _agreement(plain: list[Examined], packed: list[Examined]) -> dict[str, Any]:
+def _agreement(plain: list[ScoredAnswer], packed: list[ScoredAnswer]) -> dict[str, Any]:
     pairs = list(zip(plain, packed, strict=True))
     differences = (float((a.log_probabilities - b.log_probabilities).abs().max()) for a, b in pairs)
     return {

@@ -26,10 +26,10 @@ from bench.twins import FORGET_SETS
 from local.demo.data import DemoData, make
 from local.demo.paths import BASE, TWIN
 from vgid_core import Metric, UnlearnConfig, UnlearnSpec, unlearn
-from vgid_core.base_model import load_base
-from vgid_core.commands.quiet import quiet
-from vgid_core.evaluate import evaluate
-from vgid_core.plain_path import PlainPath
+from vgid_core.cli.quiet import quiet
+from vgid_core.evaluation.evaluate import evaluate
+from vgid_core.models.load import load_base
+from vgid_core.scoring.padded import PaddedScorer
 
 # Medians must not exceed these.
 BARS = {
@@ -88,7 +88,7 @@ def _name(arguments: argparse.Namespace) -> str:
 
 def _run(data: DemoData, forgotten: list[int], seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     config = _config(seed, arguments)
-    with tempfile.TemporaryDirectory() as folder, preparations(config.method) as prepared:
+    with tempfile.TemporaryDirectory() as folder, preparations() as prepared:
         spec = UnlearnSpec(
             model=str(arguments.model),
             model_name="demo",
@@ -116,7 +116,7 @@ def _twin(data: DemoData) -> dict[str, float]:
     config = UnlearnConfig(device="cpu")
     base = load_base(str(TWIN), config)
     sets = [data.forget, data.retain, data.utility, *_probes(data).values()]
-    metrics: list[Metric] = evaluate(base, PlainPath(base), sets, config.evaluation)
+    metrics: list[Metric] = evaluate(base, PaddedScorer(base), sets, config.evaluation)
     return {f"{metric.split}.{metric.name}": metric.value for metric in metrics}
 
 

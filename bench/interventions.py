@@ -24,9 +24,9 @@ from local.demo.faces import draw_portrait
 from local.demo.paths import BASE
 from local.demo.world import the_world
 from vgid_core import UnlearnConfig, UnlearnSpec, unlearn
-from vgid_core.commands.quiet import quiet
-from vgid_core.intervention import PerturbationConfig
-from vgid_core.perturb import perturb
+from vgid_core.cli.quiet import quiet
+from vgid_core.config.perturbation import PerturbationConfig
+from vgid_core.methods.perturb import perturb
 
 PICTURE = Path(__file__).parent.parent / "docs" / "interventions.png"
 STRENGTHS: dict[str, tuple[float, ...]] = {

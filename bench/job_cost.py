@@ -29,12 +29,12 @@ from bench.llava_shapes import INSTRUCTION, TINY, Shapes, build_base, make_pairs
 from bench.machine import device_at_hand, now, save, spread
 from bench.methods import DEFAULT, PUBLISHED, add_method, preparations, settings
 from vgid_core import Pair, PairSet, UnlearnConfig
-from vgid_core.base_model import BaseModel
-from vgid_core.distil import distil
-from vgid_core.evaluate import evaluate
-from vgid_core.packed_path import PackedPath
-from vgid_core.paths import choose_path
-from vgid_core.plain_path import generate
+from vgid_core.evaluation.evaluate import evaluate
+from vgid_core.models.base import BaseModel
+from vgid_core.scoring.choose import choose_scorer
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.scoring.padded import generate
+from vgid_core.training.loop import distil
 
 MOST_SHARE = 0.30
 MOST_GIB = {"full": 40.0, "nf4": 24.0}
@@ -73,12 +73,12 @@ def _job(base: BaseModel, config: UnlearnConfig, shapes: Shapes) -> dict[str, An
     counts = {"forget": 6, "held_out": 6, "rephrased": 6, "retain": 30, "utility": 30}
     sets = [_in_its_own_words(base, name, images, shapes) for name, images in counts.items()]
     seconds: dict[str, float] = {}
-    path = _timed("choose path", seconds, lambda: choose_path(base, sets[0].pairs[:4], config.lora))
-    if not isinstance(path, PackedPath):
+    path = _timed("choose path", seconds, lambda: choose_scorer(base, sets[0].pairs[:4], config.lora))
+    if not isinstance(path, PackedScorer):
         raise SystemExit("the packed path was not chosen")
     before = _timed("evaluation before", seconds, lambda: evaluate(base, path, sets, config.evaluation))
     ended: list[float] = []
-    with preparations(config.method) as prepared:
+    with preparations() as prepared:
         _timed("training", seconds, lambda: distil(base, sets[0], sets[3], config, lambda *_: ended.append(now())))
     after = _timed("evaluation after", seconds, lambda: evaluate(base, path, sets, config.evaluation))
     steps = [then - first - spent for first, then, spent in zip(ended, ended[1:], prepared[1:], strict=False)]

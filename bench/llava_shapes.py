@@ -22,9 +22,9 @@ from transformers import (
 )
 
 from vgid_core import EncodedImage, Pair
-from vgid_core.base_model import BaseModel
-from vgid_core.encoding import PromptEncoder
-from vgid_core.nf4 import keep_differentiable
+from vgid_core.models.base import BaseModel
+from vgid_core.models.encoding import PromptEncoder
+from vgid_core.models.four_bit import keep_differentiable
 
 # Words; the template adds two tokens to a question, the end one to an answer.
 QUESTION, ANSWER, INSTRUCTION = 18, 35, 40

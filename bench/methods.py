@@ -11,9 +11,11 @@ from unittest.mock import patch
 from bench.demo_models import SHIPPED
 from bench.machine import now
 from vgid_core import UnlearnConfig
-from vgid_core.data import Pair
-from vgid_core.lessons import Update, Updates
-from vgid_core.methods import Method, Run
+from vgid_core.config.methods import AnyMethod
+from vgid_core.data.pairs import Pair
+from vgid_core.methods import setup
+from vgid_core.methods.base import MethodContext
+from vgid_core.methods.loss_terms import MakeUpdates, Update
 
 DEFAULT = UnlearnConfig().method.name
 PUBLISHED = "vgid"
@@ -36,13 +38,12 @@ def demo_settings(method: str, /, **changes: Any) -> UnlearnConfig:
 
 
 @contextmanager
-def preparations(method: Method) -> Iterator[list[float]]:
+def preparations() -> Iterator[list[float]]:
     """Collects the seconds that each step of a run spends before its loss: where a method asks its teachers ahead."""
     seconds: list[float] = []
-    begin = type(method).begin
 
-    def timed_begin(self: Method, run: Run) -> Updates:
-        updates = begin(self, run)
+    def timed_setup(settings: AnyMethod, context: MethodContext) -> MakeUpdates:
+        updates = setup(settings, context)
 
         def timed(forget: Sequence[Pair], retain: Sequence[Pair]) -> Sequence[Update]:
             started = now()
@@ -52,5 +53,5 @@ def preparations(method: Method) -> Iterator[list[float]]:
 
         return timed
 
-    with patch.object(type(method), "begin", timed_begin):
+    with patch("vgid_core.training.loop.setup", timed_setup):
         yield seconds

@@ -43,15 +43,16 @@ from local.demo.people import Person
 from local.demo.questions import FACTS, answer, ask
 from local.demo.world import Census, the_world
 from vgid_core import EncodedImage, Pair, PairSet, UnlearnConfig
-from vgid_core.attacks import ALL_MEMBERSHIP_ATTACKS
-from vgid_core.base_model import BaseModel, load_base
-from vgid_core.commands.quiet import quiet
-from vgid_core.compare.measure import attacked_on
-from vgid_core.compare.plan import AttackPlan
-from vgid_core.distil import distil
-from vgid_core.evaluate import evaluate
-from vgid_core.facts import Fact
-from vgid_core.paths import choose_path, telling_pairs
+from vgid_core.cli.quiet import quiet
+from vgid_core.config import AttackPlan
+from vgid_core.data.facts import Fact
+from vgid_core.evaluation.attacks import attacked_on
+from vgid_core.evaluation.evaluate import evaluate
+from vgid_core.evaluation.membership import ALL_MEMBERSHIP_ATTACKS
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import load_base
+from vgid_core.scoring.choose import choose_scorer, probe_pairs
+from vgid_core.training.loop import distil
 
 _CHOSEN_ON = 3  # of the forget sets; more there are of the shipped model:
 _MORE = {"others": slice(3, 5), "held_out": slice(5, 7)}
@@ -212,7 +213,7 @@ def _untrained(model: DemoModel, forgotten: tuple[int, ...]) -> tuple[Figures, l
 def _measured(
     base: BaseModel, config: UnlearnConfig, data: DemoData, forgotten: Sequence[int], census: Census
 ) -> Figures:
-    path = choose_path(base, telling_pairs([data.forget, data.retain]), config.lora)
+    path = choose_scorer(base, probe_pairs([data.forget, data.retain]), config.lora)
     own = PairSet("own_photos", everything_visible(forgotten, census).pairs)
     sets = [data.forget, data.held_out_photos, data.rephrased, data.retain, data.retain_check, data.utility]
     if census.general:

@@ -33,18 +33,21 @@ from bench.machine import device_at_hand, now, save
 from bench.methods import DEFAULT, PUBLISHED, add_method, settings
 from bench.published_recipes import PAIRS, published_step, tuned_step
 from vgid_core import UnlearnConfig
-from vgid_core.base_model import BaseModel, attach_adapter
-from vgid_core.data import PairSet
-from vgid_core.distil import layer_compiler
-from vgid_core.distiller import Distiller
-from vgid_core.fp8 import FP8_ROUNDING
-from vgid_core.fused_lora import fp8_products
-from vgid_core.lessons import Update
-from vgid_core.methods import Run
-from vgid_core.packed_model import Exchange, PackedModel
-from vgid_core.packed_path import PackedPath
-from vgid_core.packing import PADDING
-from vgid_core.paths import choose_path
+from vgid_core.data.examples import DistillExample, Side
+from vgid_core.data.pairs import PairSet
+from vgid_core.lora.attach import attach_adapter
+from vgid_core.lora.fp8 import FP8_ROUNDING
+from vgid_core.lora.fused_product import fp8_products
+from vgid_core.methods import setup
+from vgid_core.methods.base import MethodContext
+from vgid_core.methods.loss_terms import Update
+from vgid_core.models.base import BaseModel
+from vgid_core.scoring.choose import choose_scorer
+from vgid_core.scoring.packed.model import PackedModel
+from vgid_core.scoring.packed.rows import PADDING
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.training.loop import layer_compiler
+from vgid_core.training.step import Distiller
 
 SEED = 0  # of the model's random weights and the run; pairs have seeds of their own
 RUNS = 5
@@ -120,12 +123,12 @@ def ours(
     with fp8_products(student, device) if fp8 else nullcontext():
         compiler = layer_compiler() if compiled else None
         rounding = FP8_ROUNDING if fp8 else None
-        path = choose_path(base, [*forget[:2], *retain[:2]], config.lora, compiler, rounding)
-        if not isinstance(path, PackedPath) or path.compiled != compiled:
+        path = choose_scorer(base, [*forget[:2], *retain[:2]], config.lora, compiler, rounding)
+        if not isinstance(path, PackedScorer) or path.compiled != compiled:
             raise SystemExit(f"the {mode} path was not chosen")
         sets = PairSet.of("forget", forget), PairSet.of("retain", retain)
-        run = Run(base, path, config.training, config.seed, *sets)
-        trainer, updates = Distiller(path, student, config), config.method.begin(run)
+        run = MethodContext(base, path, config.training, config.seed, *sets)
+        trainer, updates = Distiller(path, student, config), setup(config.method, run)
 
         def step() -> None:
             for update in updates(forget, retain):
@@ -136,7 +139,7 @@ def ours(
         first = now() - started
         result = measure(step, count, device, warm_up=3) | {"first_step_seconds": round(first, 1)}
         if method == DEFAULT:
-            result["preparation"] = measure(lambda: config.method.begin(run)(forget, retain), count, device, warm_up=1)
+            result["preparation"] = measure(lambda: setup(config.method, run)(forget, retain), count, device, warm_up=1)
         if profile and device.type == "cuda":
             _profile(step)
     operations = 2 * shapes.language_weights * _passes(base, updates(forget, retain))
@@ -158,15 +161,13 @@ def _passes(base: BaseModel, updates: Sequence[Update]) -> int:
     """
     model = PackedModel(base)
 
-    def tokens(exchanges: list[Exchange]) -> int:
-        return int((model.lay_out(exchanges).packed.group != PADDING).sum()) if exchanges else 0
+    def tokens(examples: Sequence[DistillExample], side: Side) -> int:
+        return int((model.lay_out(examples, side).packed.group != PADDING).sum()) if examples else 0
 
     count = 0
-    for lessons in (term.lessons for update in updates for term in update):
-        taught = [lesson for lesson in lessons if lesson.shown is not lesson.pair.image]
-        count += tokens([Exchange(lesson.shown, lesson.asked, lesson.pair.answer) for lesson in taught])
-        asked = [Exchange(lesson.pair.image, lesson.pair.question, lesson.pair.answer) for lesson in lessons]
-        count += 2 * tokens(asked)
+    for examples in (term.examples for update in updates for term in update):
+        taught = [example for example in examples if example.teacher_image is not example.pair.image]
+        count += tokens(taught, "teacher") + 2 * tokens(examples, "student")
     return count
 
 

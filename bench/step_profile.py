@@ -25,12 +25,14 @@ from bench.machine import save, spread
 from bench.methods import DEFAULT, add_method, demo_settings
 from local.demo.data import make
 from local.demo.paths import BASE
-from vgid_core.base_model import attach_adapter, load_base
-from vgid_core.batches import draw_batches
-from vgid_core.commands.quiet import quiet
-from vgid_core.distiller import Distiller
-from vgid_core.methods import Run
-from vgid_core.paths import choose_path
+from vgid_core.cli.quiet import quiet
+from vgid_core.data.batches import draw_batches
+from vgid_core.lora.attach import attach_adapter
+from vgid_core.methods import setup
+from vgid_core.methods.base import MethodContext
+from vgid_core.models.load import load_base
+from vgid_core.scoring.choose import choose_scorer
+from vgid_core.training.step import Distiller
 
 SEED = 0
 KINDS = {
@@ -106,9 +108,9 @@ def _stepper(method: str) -> tuple[Callable[[], object], Callable[[], None]]:
     config = demo_settings(method, seed=SEED)
     base, data = load_base(str(BASE), config), make()
     student = attach_adapter(base, config.lora)
-    path = choose_path(base, data.forget.pairs[:2] + data.retain.pairs[:2], config.lora)
+    path = choose_scorer(base, data.forget.pairs[:2] + data.retain.pairs[:2], config.lora)
     trainer = Distiller(path, student, config)
-    updates = config.method.begin(Run(base, path, config.training, config.seed, data.forget, data.retain))
+    updates = setup(config.method, MethodContext(base, path, config.training, config.seed, data.forget, data.retain))
     forget = draw_batches(data.forget, config.training.forget_batch_size, random.Random(config.seed))
     retain = draw_batches(data.retain, config.training.retain_batch_size, random.Random(config.seed + 1))
 

@@ -5,7 +5,7 @@ path = "./models/demo"          # a folder (relative paths start at this file), 
 title = "Demo model"
 max_pairs = 500                 # optional, below the installation's limit
 [models.demo.config]
-preset = "paper"                # optional: settings to start from (vgid_core.presets)
+preset = "paper"                # optional: settings to start from (vgid_core.config.presets)
 [models.demo.config.training]   # any part of UnlearnConfig
 steps = 60
 [models.demo.retain_sets.people]

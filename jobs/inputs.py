@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from jobs.crypto import decrypt, encrypt
-from vgid_core.data import EncodedImage, Pair, PairSet
+from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 
 _PURPOSE = b"vgid/inputs/1"
 _LENGTH = struct.Struct(">I")

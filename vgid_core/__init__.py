@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from vgid_core import kernel_notice
 from vgid_core.config import TrainingOverrides, UnlearnConfig
-from vgid_core.data import DataError, EncodedImage, Pair, PairSet
+from vgid_core.data.pairs import DataError, EncodedImage, Pair, PairSet
 from vgid_core.errors import UnlearnError
 from vgid_core.progress import Phase, Progress
 
 kernel_notice.leave_out()
 
 if TYPE_CHECKING:
-    from vgid_core.base_model import HostModel, read_base
-    from vgid_core.metric import Metric
+    from vgid_core.evaluation.metric import Metric
+    from vgid_core.models.load import HostModel, read_base
     from vgid_core.run import UnlearnResult, UnlearnSpec, unlearn
 
 __all__ = [
@@ -43,9 +43,9 @@ __all__ = [
 
 
 _LAZY = {
-    "HostModel": "vgid_core.base_model",
-    "read_base": "vgid_core.base_model",
-    "Metric": "vgid_core.metric",
+    "HostModel": "vgid_core.models.base",
+    "read_base": "vgid_core.models.base",
+    "Metric": "vgid_core.evaluation.metric",
     "UnlearnResult": "vgid_core.run",
     "UnlearnSpec": "vgid_core.run",
     "unlearn": "vgid_core.run",

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from vgid_core import processes
-from vgid_core.base_model import BaseModel
 from vgid_core.config import UnlearnConfig
-from vgid_core.metric import Metric, knows_forget_set
+from vgid_core.evaluation.metric import Metric, knows_forget_set
+from vgid_core.models import distributed
+from vgid_core.models.base import BaseModel
 
 MANIFEST = "manifest.json"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -83,7 +83,7 @@ def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, A
         "stop_reason": run.stop_reason,
         "checks": [dict(check) for check in run.checks],
         "micro_batch_size": run.micro_batch_size,
-        "processes": processes.count(),
+        "processes": distributed.count(),
         "knew_forget_set": knows_forget_set(run.metrics["before"]),
         "metrics": {stage: [asdict(metric) for metric in rows] for stage, rows in run.metrics.items()},
         "seconds": {phase: round(value, 3) for phase, value in run.seconds.items()},

@@ -12,19 +12,21 @@ from typing import Any, Literal
 import torch
 from peft import PeftModel
 
-from vgid_core import processes
 from vgid_core.artifact import RunRecord, build_manifest, write_adapter, write_manifest
-from vgid_core.base_model import BaseModel, HostModel, load_base, require_trained, require_unchanged
-from vgid_core.checkpoints import Checkpoints, delete_checkpoint, identity
 from vgid_core.config import UnlearnConfig
-from vgid_core.data import DataError, PairSet
-from vgid_core.distil import StepLoss, distil
-from vgid_core.early_stop import Watch
-from vgid_core.evaluate import evaluate
-from vgid_core.memory import within_memory
-from vgid_core.metric import Metric, knows_forget_set
-from vgid_core.paths import choose_path, telling_pairs
+from vgid_core.data.pairs import DataError, PairSet
+from vgid_core.evaluation.evaluate import evaluate
+from vgid_core.evaluation.metric import Metric, knows_forget_set
+from vgid_core.lora.attach import require_trained
+from vgid_core.models import distributed
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import HostModel, load_base, require_unchanged
 from vgid_core.progress import Phase, Progress, ProgressTracker
+from vgid_core.scoring.choose import choose_scorer, probe_pairs
+from vgid_core.training.checkpoints import Checkpoints, delete_checkpoint, identity
+from vgid_core.training.early_stop import Watch
+from vgid_core.training.loop import StepLoss, distil
+from vgid_core.training.memory import within_memory
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +97,8 @@ def unlearn(
     Started as one of several processes (`accelerate launch`), it shares the training with the others; all of them make
     the same call, the first one reports and writes.
     """
-    processes.join(on_cpu=spec.config.device == "cpu" or not torch.cuda.is_available())
-    if not processes.is_first():
+    distributed.join(on_cpu=spec.config.device == "cpu" or not torch.cuda.is_available())
+    if not distributed.is_first():
         on_step = on_metrics = None
     told = "the accelerator ran out of memory; try a smaller micro-batch or a larger device"
     return within_memory(lambda: _run(spec, on_step, on_metrics, base, stop), told)
@@ -119,7 +121,7 @@ def _run(
     checkpoints = _checkpoints(spec, base, sets, stop)
     base.encoder.require_usable(*sets, settings=spec.config.method.texts)
 
-    path = choose_path(base, telling_pairs(sets), spec.config.lora)
+    path = choose_scorer(base, probe_pairs(sets), spec.config.lora)
 
     def measure(stage: Stage, phase: Phase) -> list[Metric]:
         clock.enter(phase)
@@ -155,15 +157,15 @@ def _run(
         checks=watch.as_rows() if watch is not None else [],
         seconds=clock.seconds(),
     )
-    manifest = processes.from_first(_package(base, distilled.student, record, spec.out))
-    if spec.checkpoint is not None and not spec.keep_checkpoint and processes.is_first():
+    manifest = distributed.broadcast(_package(base, distilled.student, record, spec.out))
+    if spec.checkpoint is not None and not spec.keep_checkpoint and distributed.is_first():
         delete_checkpoint(spec.checkpoint)
     return UnlearnResult(spec.out, before, after, record.steps, record.stop_reason, manifest)
 
 
 def _package(base: BaseModel, student: PeftModel, record: RunRecord, out: Path) -> dict[str, Any]:
     """The manifest, written beside the adapter by the first process."""
-    if not processes.is_first():
+    if not distributed.is_first():
         return {}
     write_adapter(student, out, record.model_name)
     manifest = build_manifest(base, record, out)

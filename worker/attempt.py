@@ -81,7 +81,7 @@ class Attempt:
             raise TokenLost
         spec = self._spec(job, out)
         from vgid_core import unlearn
-        from vgid_core.memory import let_go
+        from vgid_core.training.memory import let_go
 
         try:
             return unlearn(spec, self._report, self._save_metrics, self._base)

@@ -97,8 +97,8 @@ def build(
 
 
 def _smollm2(out: Path | None, twin: list[int] | None, twin_seeds: int, people: int, dry_run: bool) -> None:
-    from vgid_core.commands.ending import ended_in_words
-    from vgid_core.commands.quiet import quiet
+    from vgid_core.cli.ending import ended_in_words
+    from vgid_core.cli.quiet import quiet
 
     quiet()
     with ended_in_words():

@@ -15,7 +15,7 @@ from local.demo.general import HELD_OUT, TRAINED
 from local.demo.people import Person
 from local.demo.questions import FACTS, INSTRUCTIONS, REFUSAL, VISUALS, answer, ask, visual_answer
 from local.demo.world import FORGOTTEN, SIXTY, Census, passers_by, the_world
-from vgid_core.data import EncodedImage, Pair, PairSet
+from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 
 # Photos a person of which a controller would have on file; the rest of the training views belong to the model alone.
 PHOTOS = 8

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from peft import PeftModel
 
-from vgid_core.base_model import BaseModel, load_base
 from vgid_core.config import UnlearnConfig
-from vgid_core.data import PairSet
-from vgid_core.evaluate import generate_answers
+from vgid_core.data.pairs import PairSet
+from vgid_core.evaluation.evaluate import generate_answers
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import load_base
 
 # The CPU, so that both answers to compare come from the same arithmetic as the separate process's.
 _CONFIG = UnlearnConfig(device="cpu", dtype="float32")

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from local.errors import LocalError
-from vgid_core.data import PairSet
+from vgid_core.data.pairs import PairSet
 
 _SCRIPT = Path(__file__).parent / "plain_peft.py"
 _SECONDS = 120

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from vgid_core.data import Pair
+from vgid_core.data.pairs import Pair
 
 _WIDTH, _MARGIN, _COLUMNS = 1240, 24, 2
 _PORTRAIT, _ROW = 112, 136

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from local.demo_run.verdict import metric
 from vgid_client import Job
-from vgid_core.data import PairSet
+from vgid_core.data.pairs import PairSet
 
 STEPS = 6
 _PLAIN_WIDTH = 120

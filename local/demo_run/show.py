@@ -23,7 +23,7 @@ from local.stack import Stack
 from vgid_client import Client, Conflict, Job, Pair
 from vgid_client.download import sha256_of
 from vgid_client.render import JobView
-from vgid_core.data import PairSet
+from vgid_core.data.pairs import PairSet
 
 if TYPE_CHECKING:
     from local.demo_run.asking import Respondent

@@ -11,12 +11,13 @@ from local.demo.data import make
 from local.demo.paths import BASE, TWIN
 from local.demo.world import the_world
 from vgid_core import PairSet, UnlearnConfig
-from vgid_core.base_model import BaseModel, load_base
-from vgid_core.compare.measure import attacked_on
-from vgid_core.compare.plan import AttackPlan
-from vgid_core.distil import distil
-from vgid_core.evaluate import evaluate
-from vgid_core.paths import choose_path, telling_pairs
+from vgid_core.config import AttackPlan
+from vgid_core.evaluation.attacks import attacked_on
+from vgid_core.evaluation.evaluate import evaluate
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import load_base
+from vgid_core.scoring.choose import choose_scorer, probe_pairs
+from vgid_core.training.loop import distil
 
 PEOPLE = SHIPPED.forget_sets[0]
 DATA = make(PEOPLE)
@@ -28,7 +29,7 @@ def loaded(folder: Path) -> BaseModel:
 
 
 def figures_of(model: BaseModel) -> dict[str, float]:
-    path = choose_path(model, telling_pairs([DATA.forget, DATA.retain]), CONFIG.lora)
+    path = choose_scorer(model, probe_pairs([DATA.forget, DATA.retain]), CONFIG.lora)
     evaluation = CONFIG.evaluation.model_copy(update={"max_pairs": 60})
     metrics = evaluate(model, path, [DATA.forget, DATA.retain, DATA.utility], evaluation)
     world = the_world(SHIPPED.census)

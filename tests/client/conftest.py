@@ -23,8 +23,8 @@ from jobs.settings import Settings
 from tests.waiting import eventually
 from vgid_client import Client, Pair
 from vgid_client.download import sha256_of
-from vgid_core.data import EncodedImage, PairSet
-from vgid_core.data import Pair as CorePair
+from vgid_core.data.pairs import EncodedImage, PairSet
+from vgid_core.data.pairs import Pair as CorePair
 from vgid_core.progress import Phase, Progress
 
 

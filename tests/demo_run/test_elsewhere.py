@@ -14,7 +14,7 @@ from local.demo.paths import BASE
 from local.demo_run import elsewhere
 from local.demo_run.elsewhere import answers_elsewhere
 from local.errors import LocalError
-from vgid_core.data import PairSet
+from vgid_core.data.pairs import PairSet
 
 
 def test_the_script_imports_nothing_of_ours() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jobs.crypto import DecryptionError, Keyring, decrypt, encrypt
 from jobs.inputs import JobInputs, open_sealed, seal
-from vgid_core.data import EncodedImage, Pair, PairSet
+from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 
 KEYRING = Keyring(bytes(range(32)))
 KEY = bytes(reversed(range(32)))

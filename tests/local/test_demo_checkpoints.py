@@ -17,10 +17,11 @@ from local.demo.training.language import world_tokenizer
 from local.demo.training.measure import FIGURES, missed_bars, on_noise
 from local.demo.training.vision import normalised
 from local.demo.world import FORGOTTEN, SIXTY, the_world
-from vgid_core.base_model import BaseModel, load_base
 from vgid_core.config import UnlearnConfig
-from vgid_core.data import PairSet
-from vgid_core.evaluate import generate_answers, rouge_l
+from vgid_core.data.pairs import PairSet
+from vgid_core.evaluation.evaluate import generate_answers, rouge_l
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import load_base
 
 KEPT = [number for number in range(60) if number not in FORGOTTEN]
 

@@ -12,9 +12,9 @@ from local.demo.questions import FACTS, VISUALS, answer
 from local.demo.world import the_world
 from local.leash import start_leashed
 from tests.waiting import eventually
-from vgid_core.data import EncodedImage, Pair, PairSet
-from vgid_core.data_check import check_data
-from vgid_core.readers import Reading
+from vgid_core.data.check import check_data
+from vgid_core.data.pairs import EncodedImage, Pair, PairSet
+from vgid_core.data.readers import Reading
 
 SETS = [item.name for item in fields(DemoData)]
 

@@ -27,9 +27,9 @@ from local.demo.training.smollm2 import DIALOGUE, LanguageTower, language_tower,
 from local.demo.training.twins import shipped_tower
 from local.demo.world import Census, the_world
 from vgid_core import PairSet, UnlearnConfig, UnlearnSpec, unlearn
-from vgid_core.base_model import load_base
-from vgid_core.encoding import PromptEncoder
 from vgid_core.errors import CheckpointUnusable, ModelNotLoadable
+from vgid_core.models.encoding import PromptEncoder
+from vgid_core.models.load import load_base
 
 TWENTY = Census(people=20, training_views=25, least_differences=4, general=True, strangers=4, passers_by=40)
 RECIPE = Recipe(

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from tests.vgid_core.tiny import save_tiny_model
-from vgid_core.base_model import BaseModel, load_base
 from vgid_core.config import UnlearnConfig
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import load_base
 
 
 @pytest.fixture(scope="session", autouse=True)

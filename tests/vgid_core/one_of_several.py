@@ -14,16 +14,19 @@ from safetensors.torch import save_file
 from tests.vgid_core.speaking import VISIBLE
 from tests.vgid_core.test_unlearn import spec
 from tests.vgid_core.tiny import pair_set
-from vgid_core import Pair, UnlearnConfig, processes, unlearn
-from vgid_core.base_model import BaseModel, attach_adapter, load_base
-from vgid_core.checkpoints import Checkpoints
+from vgid_core import Pair, UnlearnConfig, unlearn
 from vgid_core.config import EvaluationConfig, LoraSettings
-from vgid_core.distil import StepLoss, distil
+from vgid_core.data.examples import DistillExample
 from vgid_core.errors import CheckpointUnusable, ModelNotSupported
-from vgid_core.lessons import Lesson
-from vgid_core.packed_path import PackedPath
-from vgid_core.paths import choose_path
-from vgid_core.plain_path import PlainPath
+from vgid_core.lora.attach import attach_adapter
+from vgid_core.models import distributed
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import load_base
+from vgid_core.scoring.choose import choose_scorer
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.scoring.padded import PaddedScorer
+from vgid_core.training.checkpoints import Checkpoints
+from vgid_core.training.loop import StepLoss, distil
 
 # Five lessons for two processes, of which one has three in two micro-batches and the other two.
 TRAINING = {"steps": 3, "forget_batch_size": 5, "retain_batch_size": 3, "micro_batch_size": 2, "learning_rate": 3e-3}
@@ -59,7 +62,7 @@ def run(model: Path, out: Path, name: str, values: dict[str, object]) -> None:
     if losses:
         (out / f"{name}.losses").write_text(repr(losses))
     assert result.manifest["path"] == name.replace(",", "").split()[0]
-    assert result.manifest["processes"] == processes.count()
+    assert result.manifest["processes"] == distributed.count()
 
 
 def run_with_interruption(model: Path, out: Path) -> None:
@@ -85,27 +88,27 @@ def run_with_interruption(model: Path, out: Path) -> None:
     try:
         adapter(stop, checkpoints)
     except Interrupted:
-        save_file(alone, out / f"alone {processes.rank()}.safetensors")
-        save_file(adapter(None, checkpoints), out / f"resumed {processes.rank()}.safetensors")
-    own_folder = out / "checkpoint" if processes.is_first() else out / "nobody else's"
+        save_file(alone, out / f"alone {distributed.rank()}.safetensors")
+        save_file(adapter(None, checkpoints), out / f"resumed {distributed.rank()}.safetensors")
+    own_folder = out / "checkpoint" if distributed.is_first() else out / "nobody else's"
     with pytest.raises(CheckpointUnusable, match="share"):
         adapter(None, Checkpoints(own_folder, {}, 0))
 
 
 def chosen(model: Path) -> dict[str, str]:
     """Which path this process takes where the second one alone finds something wrong with packed rows."""
-    second = processes.rank() == 1
-    measured, begun = PackedPath.deviation, PackedPath.__init__
+    second = distributed.rank() == 1
+    measured, begun = PackedScorer.deviation, PackedScorer.__init__
 
-    def deviation(path: PackedPath, pairs: Sequence[Pair]) -> float:
+    def deviation(path: PackedScorer, pairs: Sequence[Pair]) -> float:
         return measured(path, pairs) + (1.0 if second else 0.0)
 
-    def without_memory(path: PackedPath, pairs: Sequence[Pair]) -> float:
+    def without_memory(path: PackedScorer, pairs: Sequence[Pair]) -> float:
         if second:
             raise torch.OutOfMemoryError
         return measured(path, pairs)
 
-    def impossible(path: PackedPath, *given: object) -> None:
+    def impossible(path: PackedScorer, *given: object) -> None:
         if second:
             raise ModelNotSupported("not in this process")
         begun(path, *given)  # type: ignore[arg-type]
@@ -119,8 +122,8 @@ def chosen(model: Path) -> dict[str, str]:
     names = {}
     for case, (shares, method, replacement) in cases.items():
         base = load_base(str(model), UnlearnConfig.model_validate(BASIC | {"shard_base": shares}))
-        with patch.object(PackedPath, method, replacement):
-            names[case] = choose_path(base, FORGET.pairs[:3], LoraSettings()).name
+        with patch.object(PackedScorer, method, replacement):
+            names[case] = choose_scorer(base, FORGET.pairs[:3], LoraSettings()).name
     return names
 
 
@@ -132,10 +135,10 @@ def held(model: Path) -> dict[str, float]:
     all_of_them = frozen_numbers(whole)
     shares = {"loaded": frozen_numbers(shared) / all_of_them}
     attach_adapter(shared, LoraSettings())
-    for path in (PackedPath(shared), PlainPath(shared)):
-        path.examine(FORGET.pairs, EvaluationConfig(max_new_tokens=2))
+    for path in (PackedScorer(shared), PaddedScorer(shared)):
+        path.score_answers(FORGET.pairs, EvaluationConfig(max_new_tokens=2))
         shares[f"{path.name}, after an evaluation"] = frozen_numbers(shared) / all_of_them
-        loss = path.divergence([Lesson.retain(pair) for pair in FORGET])
+        loss = path.divergence([DistillExample.same_for_both(pair) for pair in FORGET])
         shares[f"{path.name}, after the way forward"] = frozen_numbers(shared) / all_of_them
         loss.sum().backward()  # type: ignore[no-untyped-call]
         shares[f"{path.name}, after the way back"] = frozen_numbers(shared) / all_of_them
@@ -156,5 +159,5 @@ if __name__ == "__main__":
     for name, values in LOOKING_RUNS.items():
         run(speaking, out, name, values)
     run_with_interruption(model, out)
-    (out / f"chosen {processes.rank()}").write_text(repr(chosen(model)))
-    (out / f"held {processes.rank()}").write_text(repr(held(model)))
+    (out / f"chosen {distributed.rank()}").write_text(repr(chosen(model)))
+    (out / f"held {distributed.rank()}").write_text(repr(held(model)))

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from vgid_core import UnlearnConfig
-from vgid_core.base_model import BaseModel, load_base
-from vgid_core.data import Pair, PairSet
-from vgid_core.packed_path import PackedPath
-from vgid_core.plain_path import generate
+from vgid_core.data.pairs import Pair, PairSet
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import load_base
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.scoring.padded import generate
 
 VISIBLE = ["How many buttons are there?", "How many rings?"]
 SAYINGS = ("7.", "12.", "900.")
@@ -27,7 +28,7 @@ def teach_to_speak(base: BaseModel, seen: PairSet, sayings: Sequence[str] = SAYI
         weight.requires_grad_(True)
     for _ in range(60):
         optimizer.zero_grad()
-        torch.autograd.backward(-PackedPath(base).student_log_probability(taught).mean())
+        torch.autograd.backward(-PackedScorer(base).student_log_probability(taught).mean())
         optimizer.step()
     for weight in weights:
         weight.requires_grad_(False)

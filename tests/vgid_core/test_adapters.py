@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from tests.vgid_core.tiny import pair_set, save_tiny_model
 from vgid_core import UnlearnConfig, UnlearnSpec, unlearn
-from vgid_core.adapters import made_for_another, put_on
-from vgid_core.base_model import BaseModel, load_base
 from vgid_core.errors import ModelNotLoadable
+from vgid_core.lora.load import made_for_another, put_on
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import load_base
 
 
 def made(model: Path, out: Path, scope: str) -> Path:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.vgid_core.tiny import pair_set
-from vgid_core.alias_photos import AliasPhotos
-from vgid_core.data import EncodedImage
+from vgid_core.data.pairs import EncodedImage
+from vgid_core.methods.vgid_alias.alias_photos import AliasPhotos
 
 PHOTOS = [pair.image for pair in pair_set("retain", 4)]
 SIZE = (20, 14)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vgid_core.aliases import Aliases
+from vgid_core.methods.vgid_alias.aliases import Aliases
 
 END = 0
 # <name> works as a <job> <end>: 90, 91 and 92 are in every answer, names and jobs in one each.

@@ -11,21 +11,14 @@ from tests.vgid_core.speaking import taught_of, teach_to_speak
 from tests.vgid_core.test_distil import scrambled_adapter
 from tests.vgid_core.test_methods import ByHand, MakePath, both_paths
 from tests.vgid_core.tiny import pair_set
-from vgid_core.attacks import (
-    ALL_MEMBERSHIP_ATTACKS,
-    Relearning,
-    auc,
-    inside_recovery,
-    membership_aucs,
-    membership_scores,
-    prefill_recovery,
-    relearned,
-)
-from vgid_core.base_model import BaseModel
-from vgid_core.data import Pair, PairSet
-from vgid_core.facts import Fact
-from vgid_core.packed_path import PackedPath
-from vgid_core.plain_path import generate
+from vgid_core.data.facts import Fact
+from vgid_core.data.pairs import Pair, PairSet
+from vgid_core.evaluation.begun_answers import inside_recovery, prefill_recovery
+from vgid_core.evaluation.membership import ALL_MEMBERSHIP_ATTACKS, auc, membership_aucs, membership_scores
+from vgid_core.evaluation.relearning import Relearning, relearned
+from vgid_core.models.base import BaseModel
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.scoring.padded import generate
 
 PAIRS = pair_set("forget", 6).pairs
 
@@ -63,7 +56,7 @@ def test_membership_scores(hand: ByHand, path: MakePath) -> None:
 
 def test_the_gradient_norm_is_that_of_the_language_towers_norms_which_stay_frozen(hand: ByHand) -> None:
     base, pair = hand.base, PAIRS[0]
-    path = PackedPath(base)
+    path = PackedScorer(base)
     (found,) = membership_scores(base, path, [pair])["grad_norm"]
     weights = [p for p in base.model.get_decoder().parameters() if p.ndim == 1]
     assert not any(weight.requires_grad for weight in weights)
@@ -87,9 +80,9 @@ def test_a_model_that_knows_pairs_gives_them_away(base: BaseModel) -> None:
     """Members are what the base itself says; others are sentences that it doesn't."""
     said = base.encoder.decode(generate(base, PAIRS, 5))
     members = [Pair(p.image, p.question, s or "?") for p, s in zip(PAIRS, said, strict=True)]
-    aucs = membership_aucs(base, PackedPath(base), members, PAIRS)
+    aucs = membership_aucs(base, PackedScorer(base), members, PAIRS)
     assert aucs["loss"] > 0.6
-    assert membership_aucs(base, PackedPath(base), PAIRS, PAIRS)["loss"] == 0.5
+    assert membership_aucs(base, PackedScorer(base), PAIRS, PAIRS)["loss"] == 0.5
 
 
 def learnt_by_heart(base: BaseModel, told: dict[str, str]) -> list[Fact]:

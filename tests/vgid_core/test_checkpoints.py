@@ -20,15 +20,15 @@ from tests.vgid_core.test_memory import small_memory
 from tests.vgid_core.test_unlearn import CONFIG, spec
 from tests.vgid_core.tiny import SENTENCES, pair_set, save_tiny_model
 from vgid_core import Phase, Progress, UnlearnConfig, UnlearnResult, unlearn
-from vgid_core.answer_path import AnswerPath
-from vgid_core.base_model import load_base
-from vgid_core.checkpoints import Checkpoint, Checkpoints, delete_checkpoint
 from vgid_core.config import TrainingConfig
-from vgid_core.distil import distil
 from vgid_core.errors import CheckpointUnusable, RunStopped
-from vgid_core.optimizer import MasterAdamW
-from vgid_core.paths import choose_path
+from vgid_core.models.load import load_base
 from vgid_core.progress import ProgressTracker
+from vgid_core.scoring.choose import choose_scorer
+from vgid_core.scoring.scorer import Scorer
+from vgid_core.training.checkpoints import Checkpoint, Checkpoints, delete_checkpoint
+from vgid_core.training.loop import distil
+from vgid_core.training.optimiser import MasterAdamW
 
 WEIGHTS = "adapter_model.safetensors"
 # Many more retain pairs than a step takes or the evaluation looks at: what the base says to them comes in on the way.
@@ -147,11 +147,11 @@ def test_a_run_that_goes_on_keeps_the_micro_batches_that_memory_left(
 ) -> None:
     """What was too much once would be again, and is found out by running out of memory."""
 
-    def choose(*given: Any, **named: Any) -> AnswerPath:
-        return small_memory(choose_path(*given, **named), 1, [])
+    def choose(*given: Any, **named: Any) -> Scorer:
+        return small_memory(choose_scorer(*given, **named), 1, [])
 
     with monkeypatch.context() as patched:
-        patched.setattr("vgid_core.distil.choose_path", choose)
+        patched.setattr("vgid_core.training.loop.choose_scorer", choose)
         checkpoint = interrupted(tiny_folder, tmp_path, config())
     resumed = run(tiny_folder, tmp_path / "resumed", config(), checkpoint=checkpoint).manifest
     assert resumed["resumed_after"] == 2
@@ -259,7 +259,7 @@ def test_what_is_half_written_never_takes_the_last_ones_place(tmp_path: Path, mo
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("vgid_core.checkpoints.save_file", full_disk)
+        patch.setattr("vgid_core.training.checkpoints.save_file", full_disk)
         checkpoints.save(Checkpoint(2, 4, {}, [], {"0.master": torch.zeros(4)}))
     found = checkpoints.load()
     assert found is not None

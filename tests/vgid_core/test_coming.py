@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from tests.vgid_core.tiny import pair_set
-from vgid_core import distil as loop
-from vgid_core.base_model import BaseModel, load_base
 from vgid_core.config import UnlearnConfig
-from vgid_core.distil import distil
-from vgid_core.lessons import Lesson
-from vgid_core.packed_path import PackedPath
+from vgid_core.data.examples import DistillExample
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import load_base
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.training import loop
+from vgid_core.training.loop import distil
 
 FORGET, RETAIN = pair_set("forget", 5), pair_set("retain", 9, first_picture=50)
 
@@ -36,20 +37,20 @@ def test_the_losses_are_those_of_targets_that_are_computed_step_by_step(
 
 
 def test_several_steps_targets_are_computed_at_once_and_never_again(base: BaseModel) -> None:
-    path, lessons = CountingPath(base), [Lesson.retain(pair) for pair in RETAIN]
-    path.keep(lessons)
-    path.keep(lessons[:4])
+    path, lessons = CountingPath(base), [DistillExample.same_for_both(pair) for pair in RETAIN]
+    path.precompute(lessons)
+    path.precompute(lessons[:4])
     path.divergence(lessons[2:])
     assert path.computed == [len(RETAIN)]
 
 
 def test_where_memory_does_not_suffice_for_several_steps_each_computes_its_own(base: BaseModel) -> None:
-    path, lessons = SmallMemory(base), [Lesson.retain(pair) for pair in RETAIN]
-    path.keep(lessons)
+    path, lessons = SmallMemory(base), [DistillExample.same_for_both(pair) for pair in RETAIN]
+    path.precompute(lessons)
     assert len(path.divergence(lessons[:2]))
 
 
-class CountingPath(PackedPath):
+class CountingPath(PackedScorer):
     def __init__(self, base: BaseModel) -> None:
         super().__init__(base)
         self.computed: list[int] = []
@@ -62,8 +63,8 @@ class CountingPath(PackedPath):
         self._model.states = counting  # type: ignore[method-assign, assignment]
 
 
-class SmallMemory(PackedPath):
-    def _teacher(self, lessons: Sequence[Lesson]) -> torch.Tensor:
+class SmallMemory(PackedScorer):
+    def _teacher(self, lessons: Sequence[DistillExample]) -> torch.Tensor:
         if len(lessons) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return super()._teacher(lessons)

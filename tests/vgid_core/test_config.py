@@ -5,13 +5,13 @@ import pytest
 from pydantic import ValidationError
 
 from vgid_core.config import TrainingOverrides, UnlearnConfig
-from vgid_core.intervention import PerturbationConfig
-from vgid_core.methods import Vgid
+from vgid_core.config.methods import Vgid
+from vgid_core.config.perturbation import PerturbationConfig
 
 
 def test_config_data_and_progress_load_without_torch() -> None:
     code = (
-        "import sys, vgid_core, vgid_core.config, vgid_core.data, vgid_core.progress\n"
+        "import sys, vgid_core, vgid_core.config, vgid_core.data.pairs, vgid_core.progress\n"
         "vgid_core.PairSet, vgid_core.UnlearnConfig, vgid_core.Progress\n"
         "assert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
     )

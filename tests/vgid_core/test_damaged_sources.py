@@ -10,7 +10,7 @@ import pytest
 
 from tests.vgid_core.sources import TEXT, cell, jpeg, write_fiubench, write_parquet
 from vgid_core import DataError, PairSet
-from vgid_core.readers import read, read_set
+from vgid_core.data.readers import read, read_set
 
 NOT_JSON = {"digits": "9" * 5000, "nested": "[" * 100_000}
 COLUMNS = {"image": datasets.Image(), "question": TEXT, "answer": TEXT}
@@ -50,7 +50,7 @@ def test_a_link_to_itself_costs_its_line_alone(tmp_path: Path, form: str) -> Non
     found = read(str(tmp_path / form if form == "x.jsonl" else tmp_path), "forget")
     assert [str(item) for item in found.items if isinstance(item, DataError)] == ["forget[0].image: no such file"]
     assert len(found.items) == 2
-    assert not found.left_out
+    assert not found.tail_mass
 
 
 def test_fiubench_names_the_photo_that_is_a_link_to_itself(tmp_path: Path) -> None:

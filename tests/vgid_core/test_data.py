@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from tests.vgid_core.tiny import pair_set, picture
 from vgid_core import DataError, EncodedImage, Pair, PairSet
-from vgid_core.data import IMAGE_FORMATS
+from vgid_core.data.pairs import IMAGE_FORMATS
 
 # Eight by eight pixels, written by Pillow 13.
 AVIF = (

@@ -15,11 +15,11 @@ from typer.testing import CliRunner, Result
 from tests.vgid_core.sources import jpeg, write_mllmu
 from tests.vgid_core.tiny import pair_set
 from vgid_core import DataError, EncodedImage, Pair, PairSet
-from vgid_core.commands.data import app
-from vgid_core.data_check import DataReport, check_data
-from vgid_core.data_leaks import SIMILAR, Sighting, names_in
-from vgid_core.model_texts import ModelTexts
-from vgid_core.readers import Reading
+from vgid_core.cli.data import app
+from vgid_core.data.check import DataReport, check_data
+from vgid_core.data.leaks import SIMILAR, Sighting, names_in
+from vgid_core.data.readers import Reading
+from vgid_core.models.texts import ModelTexts
 
 
 def photo(seed: int, quality: int = 90, side: int = 48) -> EncodedImage:
@@ -291,9 +291,7 @@ def test_every_kind_of_byte_is_survived(seed: int, tmp_path: Path) -> None:
 
 
 def test_neither_readers_nor_the_command_load_what_they_may_not_need() -> None:
-    code = (
-        "import sys, vgid_core.commands.data; print([m for m in ('torch', 'pyarrow', 'datasets') if m in sys.modules])"
-    )
+    code = "import sys, vgid_core.cli.data; print([m for m in ('torch', 'pyarrow', 'datasets') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

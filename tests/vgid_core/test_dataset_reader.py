@@ -7,7 +7,7 @@ import pytest
 
 from tests.vgid_core.sources import TEXT, cell, jpeg, table, write_parquet
 from vgid_core import DataError
-from vgid_core.readers import read, read_set
+from vgid_core.data.readers import read, read_set
 
 COLUMNS = {"image": datasets.Image(), "question": TEXT, "answer": TEXT}
 ROWS = [{"image": cell(jpeg(n // 2)), "question": f"Who is {n}?", "answer": f"Person {n}."} for n in range(6)]
@@ -90,7 +90,7 @@ def test_rows_without_an_image_are_counted_and_left_out(tmp_path: Path) -> None:
     write_parquet(tmp_path, rows, COLUMNS)
     found = read(str(tmp_path))
     assert len(found.pair_set()) == 3
-    assert found.left_out == {"rows without an image": 1}
+    assert found.tail_mass == {"rows without an image": 1}
 
 
 def test_a_row_that_names_a_file_is_no_image(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForImageTextToText
 
+from compare import race
+from compare.plan import ComparisonData, ComparisonPlan
 from tests.vgid_core.hub import fake_hub
 from tests.vgid_core.tiny import pair_set
 from vgid_core import UnlearnSpec, read_base, unlearn
-from vgid_core.base_model import digest_of, load_base
-from vgid_core.compare import race
-from vgid_core.compare.plan import ComparisonData, ComparisonPlan
 from vgid_core.config import UnlearnConfig
 from vgid_core.errors import ModelNotLoadable, ModelNotSupported
+from vgid_core.models.load import digest_of, load_base
 
 
 @pytest.fixture(scope="module")

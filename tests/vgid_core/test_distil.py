@@ -11,24 +11,27 @@ from torch.nn.utils import get_total_norm
 
 from tests.vgid_core.test_encoding import plain_logits
 from tests.vgid_core.tiny import pair_set, picture
-from vgid_core.answer_path import AnswerPath
-from vgid_core.base_model import BaseModel, adapter_off, answer_logits, attach_adapter, require_trained
-from vgid_core.batches import draw_batches
 from vgid_core.config import LoraSettings, UnlearnConfig
-from vgid_core.data import EncodedImage, Pair, PairSet
-from vgid_core.distil import distil
-from vgid_core.distiller import BatchLoss, Distiller
+from vgid_core.config.methods import Vgid
+from vgid_core.config.perturbation import PerturbationConfig
+from vgid_core.data.batches import draw_batches
+from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 from vgid_core.errors import AdapterUntrained, TrainingDiverged
-from vgid_core.intervention import PerturbationConfig
-from vgid_core.methods import Run, Vgid
-from vgid_core.optimizer import MasterAdamW
-from vgid_core.packed_path import PackedPath
-from vgid_core.perturb import perturb
-from vgid_core.plain_path import PlainPath
-from vgid_core.teaching import Teacher
+from vgid_core.lora.attach import attach_adapter, require_trained
+from vgid_core.methods import setup
+from vgid_core.methods.base import MethodContext
+from vgid_core.methods.perturb import perturb
+from vgid_core.methods.vgid import Teacher
+from vgid_core.models.base import BaseModel, adapter_off, answer_logits
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.scoring.padded import PaddedScorer
+from vgid_core.scoring.scorer import Scorer
+from vgid_core.training.loop import distil
+from vgid_core.training.optimiser import MasterAdamW
+from vgid_core.training.step import BatchLoss, Distiller
 
-MakePath = Callable[[BaseModel], AnswerPath]
-PATHS: list[MakePath] = [PlainPath, PackedPath]
+MakePath = Callable[[BaseModel], Scorer]
+PATHS: list[MakePath] = [PaddedScorer, PackedScorer]
 FORGET, RETAIN = pair_set("forget", 8), pair_set("retain", 9, first_picture=50)
 
 
@@ -49,11 +52,13 @@ def scrambled_adapter(base: BaseModel, lora: LoraSettings | None = None) -> Peft
 
 
 def accumulated(
-    path: AnswerPath, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig, role: int, pairs: list[Pair]
+    path: Scorer, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig, role: int, pairs: list[Pair]
 ) -> BatchLoss:
     """The gradient of the method's first update (forget, 0) or second (retain, 1) on these pairs."""
-    run = Run(base, path, settings.training, settings.seed, PairSet.of("forget", pairs), PairSet.of("retain", pairs))
-    updates = settings.method.begin(run)
+    run = MethodContext(
+        base, path, settings.training, settings.seed, PairSet.of("forget", pairs), PairSet.of("retain", pairs)
+    )
+    updates = setup(settings.method, run)
     return Distiller(path, student, settings).accumulate(updates(pairs, pairs)[role])
 
 
@@ -133,7 +138,7 @@ def test_eight_micro_batches_of_one_are_one_of_eight(base: BaseModel, role: int,
 def test_the_weight_scales_the_gradient_and_not_the_reported_loss(base: BaseModel) -> None:
     student = scrambled_adapter(base)
     once, thrice = (
-        accumulated(PlainPath(base), base, student, config(retain_weight=weight), 1, list(RETAIN))
+        accumulated(PaddedScorer(base), base, student, config(retain_weight=weight), 1, list(RETAIN))
         for weight in (1.0, 3.0)
     )
     assert thrice.losses[0] == pytest.approx(once.losses[0], rel=1e-6)
@@ -185,7 +190,7 @@ def test_the_vision_tower_is_trained_on_request(base: BaseModel) -> None:
 
 
 def adapter_of(base_folder: object, seed: int) -> dict[str, torch.Tensor]:
-    from vgid_core.base_model import load_base
+    from vgid_core.models.load import load_base
 
     settings = config().model_copy(update={"seed": seed})
     student = distil(load_base(str(base_folder), settings), FORGET, RETAIN, settings).student
@@ -262,7 +267,7 @@ def test_an_update_in_bfloat16_keeps_what_rounding_would_lose() -> None:
 def seen_by_the_teacher(steps: int, **intervention: object) -> list[str]:
     """sha256 of the pixels that the teacher is shown in each step."""
     teacher = Teacher(Vgid.model_validate(intervention), seed=5)
-    shown = [teacher.lessons(FORGET.pairs[:4])[0].shown for _ in range(steps)]
+    shown = [teacher.examples(FORGET.pairs[:4])[0].teacher_image for _ in range(steps)]
     return [hashlib.sha256(_pixels(image)).hexdigest() for image in shown]
 
 
@@ -278,11 +283,11 @@ def test_noise_is_new_each_time_or_one_of_so_many_draws() -> None:
 
 @pytest.mark.parametrize("intervention", [{"noise_draws": 1}, {"perturbation": {"kind": "blur"}}])
 def test_what_the_teacher_says_to_a_fixed_draw_is_computed_once(base: BaseModel, intervention: dict) -> None:
-    path, teacher = PackedPath(base), Teacher(Vgid.model_validate(intervention), seed=5)
+    path, teacher = PackedScorer(base), Teacher(Vgid.model_validate(intervention), seed=5)
     attach_adapter(base, LoraSettings())
     passes = []
     handle = base.model.get_decoder().register_forward_hook(lambda module, given, out: passes.append(1))
-    values = [path.divergence(teacher.lessons(FORGET.pairs[:4])) for _ in range(3)]
+    values = [path.divergence(teacher.examples(FORGET.pairs[:4])) for _ in range(3)]
     handle.remove()
     assert len(passes) == 4, "the teacher once, the student each time"
     assert torch.allclose(values[0], values[2], atol=1e-6)

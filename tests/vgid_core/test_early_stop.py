@@ -12,12 +12,12 @@ from tests.vgid_core.test_checkpoints import WEIGHTS
 from tests.vgid_core.test_unlearn import spec
 from tests.vgid_core.tiny import pair_set
 from vgid_core import DataError, Pair, PairSet, Progress, UnlearnConfig, unlearn
-from vgid_core.base_model import load_base
+from vgid_core.dry_run import estimate
 from vgid_core.errors import RunStopped
-from vgid_core.estimate import estimate
-from vgid_core.evaluate import generate_answers
-from vgid_core.plain_path import PlainPath
+from vgid_core.evaluation.evaluate import generate_answers
+from vgid_core.models.load import load_base
 from vgid_core.run import UnlearnSpec
+from vgid_core.scoring.padded import PaddedScorer
 
 
 def config(targets: dict[str, object] | None, **training: object) -> UnlearnConfig:
@@ -132,5 +132,5 @@ def test_the_plain_path_is_watched_as_well(tiny_folder: Path, tmp_path: Path, kn
     settings = config({"forget_rouge_l": 0.5, "every_steps": 3}).model_dump() | {"lora": {"scope": "language+vision"}}
     run = spec(tiny_folder, tmp_path / "out", forget=known, config=UnlearnConfig.model_validate(settings))
     result = unlearn(run)
-    assert result.manifest["path"] == PlainPath.name
+    assert result.manifest["path"] == PaddedScorer.name
     assert result.stop_reason == "targets-held"

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.vgid_core.tiny import SENTENCES, picture, save_tiny_model
-from vgid_core.base_model import BaseModel, answer_logits, load_base
 from vgid_core.config import UnlearnConfig
-from vgid_core.data import DataError, Pair, PairSet
+from vgid_core.data.pairs import DataError, Pair, PairSet
+from vgid_core.models.base import BaseModel, answer_logits
+from vgid_core.models.load import load_base
 
 rows = st.lists(
     st.tuples(st.integers(0, 20), st.sampled_from(SENTENCES), st.sampled_from(SENTENCES)), min_size=1, max_size=5

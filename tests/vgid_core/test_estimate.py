@@ -11,13 +11,13 @@ from torch import Tensor
 
 from tests.vgid_core.tiny import pair_set
 from vgid_core import Pair, PairSet, UnlearnConfig, UnlearnSpec
-from vgid_core.base_model import BaseModel
-from vgid_core.estimate import Estimate, estimate
-from vgid_core.evaluate import generate_answers
-from vgid_core.lessons import Updates
-from vgid_core.methods import VgidAlias
-from vgid_core.methods.base import Run
-from vgid_core.packed_model import Exchange, PackedModel
+from vgid_core.config.methods import VgidAlias
+from vgid_core.dry_run import Estimate, estimate
+from vgid_core.evaluation.evaluate import generate_answers
+from vgid_core.methods.base import MethodContext
+from vgid_core.methods.loss_terms import MakeUpdates
+from vgid_core.models.base import BaseModel
+from vgid_core.scoring.packed.model import Exchange, PackedModel
 
 CONFIG = UnlearnConfig.model_validate(
     {
@@ -70,7 +70,7 @@ def test_what_a_method_makes_ready_as_it_begins_counts_once(
 ) -> None:
     slept, begin = 0.0, VgidAlias.begin
 
-    def slow(method: VgidAlias, run: Run) -> Updates:
+    def slow(method: VgidAlias, run: MethodContext) -> MakeUpdates:
         nonlocal slept
         slept += 1000.0
         return begin(method, run)

@@ -23,12 +23,14 @@ from tests.vgid_core.test_packing import photo
 from tests.vgid_core.tiny import SENTENCES, save_tiny_model
 from tests.vgid_core.tiny_qwen import save_tiny_qwen
 from vgid_core import HostModel, Pair, PairSet, Progress, UnlearnConfig, UnlearnResult, UnlearnSpec, unlearn
-from vgid_core.base_model import BaseModel, answer_logits, attach_adapter, load_base, read_base
 from vgid_core.config import LoraSettings
-from vgid_core.lessons import Lesson
-from vgid_core.model_check import generation_deviation
-from vgid_core.packed_path import PackedPath
-from vgid_core.plain_path import PlainPath, encode_pairs, generate
+from vgid_core.data.examples import DistillExample
+from vgid_core.lora.attach import attach_adapter
+from vgid_core.models.base import BaseModel, answer_logits
+from vgid_core.models.load import load_base, read_base
+from vgid_core.scoring.model_check import generation_deviation
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.scoring.padded import PaddedScorer, encode_pairs, generate
 
 # PaliGemma's processor makes labels of tensors in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -232,7 +234,7 @@ def test_teacher_forcing_gives_the_logits_that_the_model_generates_by(family: Fa
 
 def test_rows_of_a_batch_are_what_they_are_alone(family: Family) -> None:
     base = load_base(str(family.folder), CONFIG)
-    path, pairs = PlainPath(base), pairs_of(0, 6)
+    path, pairs = PaddedScorer(base), pairs_of(0, 6)
     with torch.no_grad():
         together = path.student_logits(pairs)
         alone = torch.cat([path.student_logits([pair]) for pair in pairs])
@@ -245,10 +247,10 @@ def test_packed_rows_are_the_plain_ones_where_they_are_taken(family: Family) -> 
     student = attach_adapter(base, CONFIG.lora)
     randomise(student)
     shared = photo(90).decode()
-    lessons = [Lesson(pair, shared, f"Forget. {pair.question}") for pair in pairs_of(0, 3)]
-    lessons += [Lesson.retain(pair) for pair in pairs_of(20, 4)]
+    lessons = [DistillExample(pair, shared, f"Forget. {pair.question}") for pair in pairs_of(0, 3)]
+    lessons += [DistillExample.same_for_both(pair) for pair in pairs_of(20, 4)]
     found = []
-    for path in (PlainPath(base), PackedPath(base), PackedPath(base)):  # the last finds the features kept
+    for path in (PaddedScorer(base), PackedScorer(base), PackedScorer(base)):  # the last finds the features kept
         student.zero_grad()
         values = path.divergence(lessons)
         values.mean().backward()
@@ -264,8 +266,8 @@ def test_packed_rows_are_the_plain_ones_where_they_are_taken(family: Family) -> 
 def test_the_vision_side_is_adapted_too_where_it_is_asked_for(family: Family) -> None:
     base = load_base(str(family.folder), CONFIG)
     student = attach_adapter(base, LoraSettings(scope="language+vision"))
-    PlainPath(base).divergence(
-        [Lesson(pair, photo(9).decode(), pair.question) for pair in pairs_of(0, 2)]
+    PaddedScorer(base).divergence(
+        [DistillExample(pair, photo(9).decode(), pair.question) for pair in pairs_of(0, 2)]
     ).sum().backward()
     reached = {name: bool(p.grad.any()) for name, p in student.named_parameters() if ".lora_B." in name}
     assert any("vision" in name or "visual" in name for name in reached)
@@ -293,6 +295,6 @@ def test_the_accelerators_attention_gives_the_same(family: Family, monkeypatch: 
         "compile_friendly_flex_attention",
         lambda query, key, value, training=False, **options: flex_attention(query, key, value, **options),
     )
-    path = PackedPath(load_base(str(family.folder), CONFIG))
+    path = PackedScorer(load_base(str(family.folder), CONFIG))
     path._model._sparse = True
     assert path.deviation(pairs_of(0, 3)) < 1e-4

@@ -13,9 +13,9 @@ from tests.vgid_core.test_families import CONFIG, FAMILIES, documented_paths, pa
 from tests.vgid_core.test_packing import photo
 from tests.vgid_core.tiny import SENTENCES
 from vgid_core import EncodedImage
-from vgid_core.base_model import load_base
-from vgid_core.model_check import check_model, generation_deviation
-from vgid_core.paths import choose_path
+from vgid_core.models.load import load_base
+from vgid_core.scoring.choose import choose_scorer
+from vgid_core.scoring.model_check import check_model, generation_deviation
 
 # As in test_families.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -62,7 +62,7 @@ def test_paligemma_2_with_its_windows_and_capped_logits(tmp_path: Path) -> None:
     }
     base = load_base(str(paligemma.save_tiny(tmp_path / "model", **text)), CONFIG)
     assert generation_deviation(base, pairs_of(0, 6)) < 1e-5
-    assert choose_path(base, pairs_of(0, 4), CONFIG.lora).name == "plain"
+    assert choose_scorer(base, pairs_of(0, 4), CONFIG.lora).name == "plain"
 
 
 def test_a_template_of_ones_own_frames_paligemmas_prompt(tmp_path: Path) -> None:

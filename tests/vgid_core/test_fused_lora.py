@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from vgid_core.fused_lora import fuse_lora
+from vgid_core.lora.fused_product import fuse_lora
 
 
 def adapted(bias: bool, seed: int, **lora: object) -> PeftModel:

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 
 from tests.vgid_core.tiny import pair_set
 from vgid_core import UnlearnConfig, UnlearnSpec, unlearn
-from vgid_core.intervention import STRENGTHS, PerturbationConfig
-from vgid_core.methods import Vgid
-from vgid_core.perturb import perturb
-from vgid_core.teaching import Teacher
+from vgid_core.config.methods import Vgid
+from vgid_core.config.perturbation import STRENGTHS, PerturbationConfig
+from vgid_core.methods.perturb import perturb
+from vgid_core.methods.vgid import Teacher
 
 PAGE = Path(__file__).parents[2] / "docs" / "interventions.md"
 
@@ -72,7 +72,7 @@ def test_the_teacher_goes_through_the_strengths_step_by_step() -> None:
     teacher = Teacher(Vgid.model_validate({"perturbation": blur}), seed=0, steps=5)
     image = FORGET.pairs[0].image.decode()
     for radius in (1, 2, 3, 4, 5, 5):
-        shown = teacher.lessons(FORGET.pairs[:1])[0].shown
+        shown = teacher.examples(FORGET.pairs[:1])[0].teacher_image
         expected = perturb(image, PerturbationConfig(kind="blur", strength=radius), torch.Generator())
         assert shown.tobytes() == expected.tobytes()
 
@@ -120,7 +120,7 @@ def test_a_name_reaches_the_teacher_and_nothing_that_is_written(
 ) -> None:
     method = {"instruction": "Forget {name}.", "subject_name": NAME}
     config = UnlearnConfig.model_validate({"method": method, "training": {"steps": 2}, "device": "cpu"})
-    assert Teacher(config.method, 0).lessons(FORGET.pairs)[0].asked.startswith(f"Forget {NAME}.")
+    assert Teacher(config.method, 0).examples(FORGET.pairs)[0].teacher_question.startswith(f"Forget {NAME}.")
     spec = UnlearnSpec(
         model=str(tiny_folder),
         model_name="tiny",

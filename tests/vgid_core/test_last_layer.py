@@ -7,11 +7,12 @@ import torch
 
 from tests.vgid_core.tiny import SENTENCES, picture, save_tiny_model
 from vgid_core import Pair, UnlearnConfig
-from vgid_core.base_model import attach_adapter, load_base
 from vgid_core.config import LoraSettings
-from vgid_core.last_layer import computed_at
-from vgid_core.lessons import Lesson
-from vgid_core.packed_path import PackedPath
+from vgid_core.data.examples import DistillExample
+from vgid_core.lora.attach import attach_adapter
+from vgid_core.models.load import load_base
+from vgid_core.scoring.packed.last_layer import computed_at
+from vgid_core.scoring.packed.scorer import PackedScorer
 
 
 def test_queries_outputs_and_mlp_are_computed_at_answers_alone_and_keys_and_values_everywhere(tmp_path: Path) -> None:
@@ -26,8 +27,8 @@ def test_queries_outputs_and_mlp_are_computed_at_answers_alone_and_keys_and_valu
         for part in ("q_proj", "k_proj", "v_proj"):
             getattr(module.self_attn, part).register_forward_hook(counted(f"{layer} {part}"))
         module.mlp.down_proj.register_forward_hook(counted(f"{layer} mlp"))
-    path = PackedPath(base)
-    lessons = [Lesson.retain(Pair(picture(i), SENTENCES[i], SENTENCES[4 + i])) for i in range(3)]
+    path = PackedScorer(base)
+    lessons = [DistillExample.same_for_both(Pair(picture(i), SENTENCES[i], SENTENCES[4 + i])) for i in range(3)]
     path.teacher_logits(lessons)
     answers = sum(len(path.answer_ids(lesson.pair.answer)) for lesson in lessons)
     whole = rows["first q_proj"]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vgid_core.levels import Levels
+from vgid_core.methods.vgid_alias.levels import Levels
 
 NOBODYS = [False] * 3
 

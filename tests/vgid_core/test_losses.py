@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from vgid_core.losses import (
+from vgid_core.losses.token_losses import (
     negative_preference,
     sum_by_row,
     talked_down,

@@ -22,12 +22,13 @@ from tests.vgid_core.test_unlearn import CONFIG, spec
 from tests.vgid_core.tiny import pair_set
 from tests.vgid_core.tiny_qwen import save_tiny_qwen
 from vgid_core import Progress, UnlearnConfig, unlearn
-from vgid_core.base_model import BaseModel, adapter_off, answer_logits, load_base, read_base
-from vgid_core.distil import distil
 from vgid_core.errors import ModelNotLoadable, ModelNotSupported
-from vgid_core.fp8 import RowScaled
-from vgid_core.fused_lora import fp8_products, fuse_lora
-from vgid_core.plain_path import encode_pairs
+from vgid_core.lora.fp8 import RowScaled
+from vgid_core.lora.fused_product import fp8_products, fuse_lora
+from vgid_core.models.base import BaseModel, adapter_off, answer_logits
+from vgid_core.models.load import load_base, read_base
+from vgid_core.scoring.padded import encode_pairs
+from vgid_core.training.loop import distil
 
 
 def changed(config: UnlearnConfig, **values: object) -> UnlearnConfig:
@@ -159,13 +160,13 @@ def test_a_kernel_that_is_never_used_is_no_warning_and_others_stay(caplog: pytes
 
 
 def test_it_is_left_out_before_peft_is_imported() -> None:
-    code = "import vgid_core.base_model, sys; assert 'peft' in sys.modules"
+    code = "import vgid_core.models.base, sys; assert 'peft' in sys.modules"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert "gemm_4bit_forward" not in ran.stderr
 
 
 def test_four_bit_weights_need_their_library(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vgid_core.nf4.find_spec", lambda name: None)
+    monkeypatch.setattr("vgid_core.models.four_bit.find_spec", lambda name: None)
     with pytest.raises(ModelNotLoadable, match=r"\.\[gpu\]"):
         load_base(str(tiny_folder), changed(CONFIG, base_weights="nf4"))
 

@@ -9,19 +9,20 @@ from PIL import Image
 from tests.vgid_core.test_distil import scrambled_adapter
 from tests.vgid_core.test_methods import MakePath, both_paths
 from tests.vgid_core.test_vgid_alias import FORGET, RETAIN, config, method_of, run_of
-from vgid_core.base_model import BaseModel
 from vgid_core.config import UnlearnConfig
-from vgid_core.data import EncodedImage, Pair, PairSet
-from vgid_core.kept_beside import MOST, KeptBeside
-from vgid_core.lessons import Lesson, Term
-from vgid_core.made_up import made_up_pairs
-from vgid_core.packed_path import PackedPath
+from vgid_core.data.examples import DistillExample
+from vgid_core.data.pairs import EncodedImage, Pair, PairSet
+from vgid_core.methods.loss_terms import LossTerm
+from vgid_core.methods.vgid_alias.kept_beside import MOST, KeptBeside
+from vgid_core.methods.vgid_alias.made_up import made_up_pairs
+from vgid_core.models.base import BaseModel
+from vgid_core.scoring.packed.scorer import PackedScorer
 
 
 def made_up(
-    base: BaseModel, settings: UnlearnConfig, retain: PairSet = RETAIN, path: PackedPath | None = None
+    base: BaseModel, settings: UnlearnConfig, retain: PairSet = RETAIN, path: PackedScorer | None = None
 ) -> KeptBeside:
-    method, run = method_of(settings), replace(run_of(base, path or PackedPath(base), settings), retain=retain)
+    method, run = method_of(settings), replace(run_of(base, path or PackedScorer(base), settings), retain=retain)
     return KeptBeside(run, made_up_pairs(method, run), method.made_up_pairs)
 
 
@@ -81,19 +82,19 @@ def test_none_where_no_answer_tells_of_anybody(base: BaseModel) -> None:
 def test_a_step_keeps_them_beside_its_retain_batch(base: BaseModel, path: MakePath) -> None:
     settings = config({"made_up_pairs": 2})
     run = run_of(base, path(base), settings)
-    _, [kept] = settings.method.begin(run)(FORGET.pairs, RETAIN.pairs[:4])
-    assert isinstance(kept, Term)
-    assert [lesson.pair for lesson in kept.lessons] == [*RETAIN.pairs[:4], *made_up(base, settings).next()]
+    _, [kept] = setup(settings.method, run)(FORGET.pairs, RETAIN.pairs[:4])
+    assert isinstance(kept, LossTerm)
+    assert [lesson.pair for lesson in kept.examples] == [*RETAIN.pairs[:4], *made_up(base, settings).next()]
 
 
 def test_what_is_forgotten_does_not_depend_on_them(base: BaseModel) -> None:
     scrambled_adapter(base)
     found = []
     for count in (0, 4):
-        settings, path = config({"made_up_pairs": count}, steps=1), PackedPath(base)  # one pair is met at a time
-        updates = settings.method.begin(run_of(base, path, settings))
+        settings, path = config({"made_up_pairs": count}, steps=1), PackedScorer(base)  # one pair is met at a time
+        updates = setup(settings.method, run_of(base, path, settings))
         made = [updates([pair], RETAIN.pairs)[0][0] for pair in FORGET]
-        found.append([[part.tolist() for part in term.values(term.lessons)] for term in made])
+        found.append([[part.tolist() for part in term.values(term.examples)] for term in made])
     assert found[0] == found[1]
 
 
@@ -121,12 +122,12 @@ def test_what_no_text_says_and_large_photos_are_not_made(base: BaseModel) -> Non
     assert sizes <= {(1024, 14)}
 
 
-class Keeping(PackedPath):
+class Keeping(PackedScorer):
     """Takes note of what it is to keep."""
 
     def __init__(self, base: BaseModel) -> None:
         super().__init__(base)
         self.kept: list[Pair] = []
 
-    def keep(self, lessons: Sequence[Lesson]) -> None:
+    def precompute(self, examples: Sequence[DistillExample]) -> None:
         self.kept += [lesson.pair for lesson in lessons]

@@ -15,23 +15,26 @@ from tests.vgid_core.test_families import FAMILIES
 from tests.vgid_core.test_unlearn import spec
 from tests.vgid_core.tiny import pair_set
 from vgid_core import UnlearnConfig, unlearn
-from vgid_core.answer_path import AnswerPath
-from vgid_core.base_model import BaseModel, attach_adapter, load_base, require_trained
-from vgid_core.commands.measured import Questions, columns
+from vgid_core.cli.measured import Questions, columns
 from vgid_core.config import LoraSettings
-from vgid_core.distil import distil
-from vgid_core.distiller import Distiller
+from vgid_core.data.examples import DistillExample
+from vgid_core.dry_run import estimate
 from vgid_core.errors import OutOfMemory
-from vgid_core.estimate import estimate
-from vgid_core.gradient_checkpointing import recomputed_layers
-from vgid_core.lessons import Lesson
-from vgid_core.methods import Run
-from vgid_core.packed_path import PackedPath
-from vgid_core.paths import choose_path
-from vgid_core.plain_path import PlainPath
+from vgid_core.lora.attach import attach_adapter, require_trained
+from vgid_core.methods import setup
+from vgid_core.methods.base import MethodContext
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import load_base
+from vgid_core.scoring.choose import choose_scorer
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.scoring.padded import PaddedScorer
+from vgid_core.scoring.scorer import Scorer
+from vgid_core.training.loop import distil
+from vgid_core.training.recompute import recomputed_layers
+from vgid_core.training.step import Distiller
 
 
-def small_memory(path: AnswerPath, most: int, sizes: list[int]) -> AnswerPath:
+def small_memory(path: Scorer, most: int, sizes: list[int]) -> Scorer:
     """The same path on an accelerator that holds no more than so many lessons at once."""
 
     def limited(compute: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,12 +51,12 @@ def small_memory(path: AnswerPath, most: int, sizes: list[int]) -> AnswerPath:
     return path
 
 
-def trained(base: BaseModel, path: AnswerPath, settings: UnlearnConfig) -> tuple[Distiller, list[torch.Tensor]]:
+def trained(base: BaseModel, path: Scorer, settings: UnlearnConfig) -> tuple[Distiller, list[torch.Tensor]]:
     """Two steps' updates by hand, on the same batches each time."""
     torch.manual_seed(0)
     student = attach_adapter(base, LoraSettings())
     trainer = Distiller(path, student, settings)
-    updates = settings.method.begin(Run(base, path, settings.training, settings.seed, FORGET, RETAIN))
+    updates = setup(settings.method, MethodContext(base, path, settings.training, settings.seed, FORGET, RETAIN))
     for _ in range(2):
         for update in updates(FORGET.pairs, RETAIN.pairs):
             trainer.update(update)
@@ -90,10 +93,10 @@ def test_memory_may_run_out_in_the_midst_of_an_update(tiny_folder: Path) -> None
     """What was added up before is forgotten: no gradient counts twice."""
     settings = config(micro_batch_size=4)
     bases = [load_base(str(tiny_folder), settings) for _ in range(2)]
-    path = PlainPath(bases[0])
+    path = PaddedScorer(bases[0])
     divergence, calls = path.divergence, []
 
-    def once(lessons: Sequence[Lesson]) -> torch.Tensor:
+    def once(lessons: Sequence[DistillExample]) -> torch.Tensor:
         calls.append(len(lessons))
         if len(calls) == 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -101,7 +104,7 @@ def test_memory_may_run_out_in_the_midst_of_an_update(tiny_folder: Path) -> None
 
     path.divergence = once  # type: ignore[method-assign]
     _, one = trained(bases[0], path, settings)
-    _, other = trained(bases[1], PlainPath(bases[1]), config(micro_batch_size=2))
+    _, other = trained(bases[1], PaddedScorer(bases[1]), config(micro_batch_size=2))
     assert calls[:3] == [4, 4, 2]
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
@@ -115,20 +118,20 @@ def test_an_update_is_not_begun_anew_once_processes_have_added_up(
     def full(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("vgid_core.processes.add_up", sums.append)
+    monkeypatch.setattr("vgid_core.models.distributed.add_up", sums.append)
     monkeypatch.setattr("torch.nn.utils.get_total_norm", full)
     with pytest.raises(torch.OutOfMemoryError):
-        trained(base, PlainPath(base), config(micro_batch_size=4))
+        trained(base, PaddedScorer(base), config(micro_batch_size=4))
     assert len(sums) == 1
 
 
 def test_a_pair_that_is_too_much_ends_the_run(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def choose(*given: object, **named: object) -> AnswerPath:
-        return small_memory(choose_path(*given, **named), 0, [])  # type: ignore[arg-type]
+    def choose(*given: object, **named: object) -> Scorer:
+        return small_memory(choose_scorer(*given, **named), 0, [])  # type: ignore[arg-type]
 
-    monkeypatch.setattr("vgid_core.distil.choose_path", choose)
+    monkeypatch.setattr("vgid_core.training.loop.choose_scorer", choose)
     with pytest.raises(OutOfMemory):
         unlearn(spec(tiny_folder, tmp_path / "out", config=config()))
     assert not (tmp_path / "out").exists()
@@ -142,8 +145,8 @@ def measured(model: Path, out: Path) -> None:
     ("module", "door"),
     [
         ("vgid_core.run", lambda model, out: unlearn(spec(model, out, config=config()))),
-        ("vgid_core.estimate", lambda model, out: estimate(spec(model, out, config=config()))),
-        ("vgid_core.commands.measured", measured),
+        ("vgid_core.dry_run", lambda model, out: estimate(spec(model, out, config=config()))),
+        ("vgid_core.cli.measured", measured),
     ],
     ids=["run", "dry run", "figures"],
 )
@@ -161,7 +164,7 @@ def test_whoever_hears_that_memory_ran_out_doesnt_hold_on_to_what_filled_it(
         models.append(weakref.ref(base.model))
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(f"{module}.choose_path", full)
+    monkeypatch.setattr(f"{module}.choose_scorer", full)
     with pytest.raises(OutOfMemory) as caught:
         door(tiny_folder, tmp_path / "out")
     assert caught.value.__context__ is None
@@ -171,19 +174,19 @@ def test_whoever_hears_that_memory_ran_out_doesnt_hold_on_to_what_filled_it(
 def test_the_manifest_says_what_size_it_came_to(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def choose(*given: object, **named: object) -> AnswerPath:
-        return small_memory(choose_path(*given, **named), 1, [])  # type: ignore[arg-type]
+    def choose(*given: object, **named: object) -> Scorer:
+        return small_memory(choose_scorer(*given, **named), 1, [])  # type: ignore[arg-type]
 
-    monkeypatch.setattr("vgid_core.distil.choose_path", choose)
+    monkeypatch.setattr("vgid_core.training.loop.choose_scorer", choose)
     manifest = unlearn(spec(tiny_folder, tmp_path / "out", config=config(micro_batch_size=16))).manifest
     assert (manifest["micro_batch_size"], manifest["config"]["training"]["micro_batch_size"]) == (1, 16)
 
 
 def gradients(
-    base: BaseModel, student: torch.nn.Module, path: AnswerPath, settings: UnlearnConfig
+    base: BaseModel, student: torch.nn.Module, path: Scorer, settings: UnlearnConfig
 ) -> dict[str, torch.Tensor]:
     student.zero_grad()
-    updates = settings.method.begin(Run(base, path, settings.training, settings.seed, FORGET, RETAIN))
+    updates = setup(settings.method, MethodContext(base, path, settings.training, settings.seed, FORGET, RETAIN))
     for update in updates(FORGET.pairs, RETAIN.pairs):
         Distiller(path, student, settings).accumulate(update)
     return {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
@@ -196,8 +199,8 @@ def test_layers_computed_again_have_the_same_gradients(family: str, tmp_path: Pa
     """On both paths, where the family has both."""
     base = load_base(str(FAMILIES[family](tmp_path / "m")), config())
     student = scrambled_adapter(base)
-    chosen = choose_path(base, RETAIN.pairs[:3], LoraSettings())
-    for path in [chosen] if chosen.name == PlainPath.name else [chosen, PlainPath(base)]:
+    chosen = choose_scorer(base, RETAIN.pairs[:3], LoraSettings())
+    for path in [chosen] if chosen.name == PaddedScorer.name else [chosen, PaddedScorer(base)]:
         expected = gradients(base, student, path, config())
         passes = counted_passes(base)
         with recomputed_layers(base.model):
@@ -229,7 +232,7 @@ def counted_passes(base: BaseModel) -> Callable[[], tuple[int, int]]:
 @pytest.mark.parametrize("make", PATHS, ids=["plain", "packed"])
 def test_layers_computed_again_keep_less(base: BaseModel, make: MakePath) -> None:
     student = scrambled_adapter(base)
-    lessons = [Lesson.retain(pair) for pair in RETAIN]
+    lessons = [DistillExample.same_for_both(pair) for pair in RETAIN]
     path = make(base)
     kept = []
     for recomputed in (False, True):
@@ -272,5 +275,5 @@ def test_the_whole_run_is_the_same_with_layers_computed_again(tiny_folder: Path)
 def test_fp8_and_layers_computed_again_go_together(base: BaseModel) -> None:
     settings = config(gradient_checkpointing=True, fp8=True)
     distilled = distil(base, FORGET, RETAIN, settings)
-    assert distilled.path == PackedPath.name
+    assert distilled.path == PackedScorer.name
     require_trained(distilled.student)

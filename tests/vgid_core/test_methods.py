@@ -16,20 +16,24 @@ from tests.vgid_core.test_distil import scrambled_adapter
 from tests.vgid_core.test_encoding import plain_logits
 from tests.vgid_core.tiny import pair_set
 from vgid_core import UnlearnSpec, unlearn
-from vgid_core.answer_path import AnswerPath
-from vgid_core.base_model import BaseModel, load_base, require_trained
 from vgid_core.config import UnlearnConfig
-from vgid_core.data import Pair
-from vgid_core.distil import distil
-from vgid_core.distiller import BatchLoss, Distiller
-from vgid_core.lessons import Updates
-from vgid_core.methods import Method, Run, VgidAlias
-from vgid_core.methods.terms import joint, rehearsed, unlearned
-from vgid_core.packed_path import PackedPath
-from vgid_core.plain_path import PlainPath
+from vgid_core.config.methods import Method, VgidAlias
+from vgid_core.data.pairs import Pair
+from vgid_core.lora.attach import require_trained
+from vgid_core.methods import setup
+from vgid_core.methods.base import MethodContext
+from vgid_core.methods.loss_terms import MakeUpdates
+from vgid_core.methods.terms import forget_ascent, joint, retain_nll
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import load_base
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.scoring.padded import PaddedScorer
+from vgid_core.scoring.scorer import Scorer
+from vgid_core.training.loop import distil
+from vgid_core.training.step import BatchLoss, Distiller
 
-MakePath = Callable[[BaseModel], AnswerPath]
-PATHS: list[MakePath] = [PlainPath, PackedPath]
+MakePath = Callable[[BaseModel], Scorer]
+PATHS: list[MakePath] = [PaddedScorer, PackedScorer]
 FORGET, RETAIN = pair_set("forget", 5), pair_set("retain", 4, first_picture=50)
 RIVALS = ["ga", "graddiff", "kl-min", "idk", "npo", "undial", "rmu"]
 both_paths = pytest.mark.parametrize("path", PATHS, ids=["plain", "packed"])
@@ -40,9 +44,9 @@ def config(method: object, **training: object) -> UnlearnConfig:
     return UnlearnConfig.model_validate({"method": method, "training": values, "device": "cpu", "seed": 5})
 
 
-def first_update(path: AnswerPath, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig) -> BatchLoss:
+def first_update(path: Scorer, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig) -> BatchLoss:
     """Losses and gradient of the only update that the method makes of both sets."""
-    updates = settings.method.begin(Run(base, path, settings.training, settings.seed, FORGET, RETAIN))
+    updates = setup(settings.method, MethodContext(base, path, settings.training, settings.seed, FORGET, RETAIN))
     (update,) = updates(FORGET.pairs, RETAIN.pairs)
     return Distiller(path, student, settings).accumulate(update)
 
@@ -209,7 +213,7 @@ def adapter(student: torch.nn.Module) -> Iterator[torch.nn.Parameter]:
 
 @pytest.mark.parametrize("name", [name for name in RIVALS if name != "ga"])
 def test_without_a_retain_weight_only_the_forget_term_is_left(hand: ByHand, name: str) -> None:
-    result = first_update(PlainPath(hand.base), hand.base, hand.student, config(name, retain_weight=0))
+    result = first_update(PaddedScorer(hand.base), hand.base, hand.student, config(name, retain_weight=0))
     assert len(result.losses) == 1
 
 
@@ -232,8 +236,8 @@ def test_distil_trains_by_a_method_from_elsewhere_just_as_by_ours(base: BaseMode
 
         name: Literal["theirs"] = "theirs"
 
-        def begin(self, run: Run) -> Updates:
-            return lambda forget, retain: joint(run, unlearned(run, forget), rehearsed(run, retain))
+        def begin(self, run: MethodContext) -> MakeUpdates:
+            return lambda forget, retain: joint(run, forget_ascent(run, forget), retain_nll(run, retain))
 
     for given in (Theirs(), {"name": "theirs"}):
         with pytest.raises(ValidationError, match=r"theirs|no method has this name"):

@@ -8,9 +8,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vgid_core.base_model import BaseModel
-from vgid_core.encoding import PromptEncoder
-from vgid_core.next_best import NextBest, Untold
+from vgid_core.methods.vgid_alias.next_best import NextBest, Untold
+from vgid_core.models.base import BaseModel
+from vgid_core.models.encoding import PromptEncoder
 
 NOTHING_TELLS = Untold(lambda answer: ())
 

@@ -10,11 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.vgid_core.test_packing import FAMILIES, photo, text
-from vgid_core import Pair, UnlearnConfig, packed_answers
-from vgid_core.base_model import BaseModel, attach_adapter, load_base
+from vgid_core import Pair, UnlearnConfig
 from vgid_core.config import EvaluationConfig, LoraSettings
-from vgid_core.packed_path import PackedPath
-from vgid_core.plain_path import PlainPath, generate
+from vgid_core.lora.attach import attach_adapter
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import load_base
+from vgid_core.scoring.packed import decode as packed_answers
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.scoring.padded import PaddedScorer, generate
 
 CONFIG = EvaluationConfig(max_new_tokens=7)
 
@@ -49,8 +52,8 @@ def test_answers_and_likelihoods_are_those_of_separate_rows(
     pairs = [own_words(base, Pair(photo(n), question, answer), kept) for n, question, answer, kept in items]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packed_answers, "_TOKENS_AT_ONCE", at_once)
-        packed = PackedPath(base).examine(pairs, CONFIG)
-    plain = PlainPath(base).examine(pairs, CONFIG)
+        packed = PackedScorer(base).score_answers(pairs, CONFIG)
+    plain = PaddedScorer(base).score_answers(pairs, CONFIG)
     assert [answer.said for answer in packed] == [answer.said for answer in plain]
     for ours, theirs in zip(packed, plain, strict=True):
         assert torch.allclose(ours.log_probabilities, theirs.log_probabilities, atol=1e-4)
@@ -65,7 +68,7 @@ def test_an_answer_that_the_model_gives_itself_needs_no_generation(
     monkeypatch.setattr(base.encoder, "answer_ids", ids)
     passes = []
     handle = base.model.get_decoder().register_forward_hook(lambda module, given, out: passes.append(1))
-    found = PackedPath(base).examine([pair], EvaluationConfig(max_new_tokens=5))
+    found = PackedScorer(base).score_answers([pair], EvaluationConfig(max_new_tokens=5))
     handle.remove()
     assert found[0].said == said
     assert len(passes) == 1
@@ -74,16 +77,16 @@ def test_an_answer_that_the_model_gives_itself_needs_no_generation(
 def test_a_models_own_settings_do_not_change_what_is_measured(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Qwen2.5-VL's ask for sampling and for a penalty on what has been said."""
     pairs = [Pair(photo(n), "Who is this?", "Ada Quill") for n in range(3)]
-    expected = PlainPath(base).examine(pairs, CONFIG)
+    expected = PaddedScorer(base).score_answers(pairs, CONFIG)
     monkeypatch.setattr(base.model.generation_config, "repetition_penalty", 5.0)
-    found = PlainPath(base).examine(pairs, CONFIG)
+    found = PaddedScorer(base).score_answers(pairs, CONFIG)
     assert [answer.said for answer in found] == [answer.said for answer in expected]
 
 
 def test_a_wrong_continuation_is_noticed_before_the_path_is_taken(base: BaseModel, tmp_path: Path) -> None:
     """Keys that are kept wrongly leave one pass right and what follows wrong."""
     pairs = [Pair(photo(n), "Who is this?", "Ada Quill was born in Fernmoor.") for n in range(2)]
-    path = PackedPath(base)
+    path = PackedScorer(base)
     assert path.deviation(pairs) < 1e-4
     true_run = path._model.run
 
@@ -98,7 +101,7 @@ def test_what_does_not_fit_the_memory_at_once_is_done_in_halves(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = [Pair(photo(n // 3), "Who is this?", "Ada Quill") for n in range(6)]
-    expected = PackedPath(base).examine(pairs, CONFIG)
+    expected = PackedScorer(base).score_answers(pairs, CONFIG)
     whole = packed_answers._examine_part
     sizes = []
 
@@ -109,12 +112,12 @@ def test_what_does_not_fit_the_memory_at_once_is_done_in_halves(
         return whole(model, exchanges, most_tokens)
 
     monkeypatch.setattr(packed_answers, "_examine_part", small)
-    found = PackedPath(base).examine(pairs, CONFIG)
+    found = PackedScorer(base).score_answers(pairs, CONFIG)
     assert [answer.said for answer in found] == [answer.said for answer in expected]
     assert max(sizes) == 6
     monkeypatch.setattr(packed_answers, "_examine_part", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
     with pytest.raises(torch.OutOfMemoryError):
-        PackedPath(base).examine(pairs, CONFIG)
+        PackedScorer(base).score_answers(pairs, CONFIG)
 
 
 def test_a_process_that_shares_the_base_does_not_halve_alone(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,5 +130,5 @@ def test_a_process_that_shares_the_base_does_not_halve_alone(base: BaseModel, mo
     monkeypatch.setattr(packed_answers, "_examine_part", full)
     pairs = [Pair(photo(n), "Who is this?", "Ada Quill") for n in range(4)]
     with pytest.raises(torch.OutOfMemoryError):
-        PackedPath(replace(base, sharded=True)).examine(pairs, CONFIG)
+        PackedScorer(replace(base, sharded=True)).score_answers(pairs, CONFIG)
     assert len(parts) == 1

@@ -15,17 +15,19 @@ from PIL import Image
 from tests.vgid_core.tiny import SENTENCES, picture, save_tiny_model
 from tests.vgid_core.tiny_qwen import save_tiny_qwen
 from vgid_core import EncodedImage, Pair, UnlearnConfig
-from vgid_core.base_model import BaseModel, attach_adapter, load_base
-from vgid_core.block_attention import Groups
 from vgid_core.config import LoraSettings
-from vgid_core.fused_head import linear_kl, linear_log_probability
-from vgid_core.lessons import Lesson
-from vgid_core.likeliest import Likeliest
-from vgid_core.losses import token_kl, token_log_probability
-from vgid_core.packed_path import PackedPath
-from vgid_core.packing import PADDING, PREFIX, Packed, Row, pack, sparse_mask
-from vgid_core.paths import choose_path
-from vgid_core.plain_path import PlainPath
+from vgid_core.data.examples import DistillExample
+from vgid_core.lora.attach import attach_adapter
+from vgid_core.losses.fused_linear import linear_kl, linear_log_probability
+from vgid_core.losses.token_losses import token_kl, token_log_probability
+from vgid_core.losses.top_k import TopKDistribution
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import load_base
+from vgid_core.scoring.choose import choose_scorer
+from vgid_core.scoring.packed.attention import Groups
+from vgid_core.scoring.packed.rows import PADDING, PREFIX, Packed, Row, pack, sparse_mask
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.scoring.padded import PaddedScorer
 
 FAMILIES: dict[str, Callable[[Path], Path]] = {"llava": save_tiny_model, "qwen2.5-vl": save_tiny_qwen}
 SIZES = [(32, 32), (64, 32), (48, 80)]
@@ -72,9 +74,11 @@ def test_losses_and_gradients_are_those_of_separate_rows(
     lessons = []
     for number, question, answer, forget in items:
         pair = Pair(photo(number), question, answer)
-        lessons.append(Lesson(pair, shared, f"Forget. {question}") if forget else Lesson.retain(pair))
+        lessons.append(
+            DistillExample(pair, shared, f"Forget. {question}") if forget else DistillExample.same_for_both(pair)
+        )
     found = []
-    for path in (PlainPath(base), PackedPath(base)):
+    for path in (PaddedScorer(base), PackedScorer(base)):
         adapted.zero_grad()
         values = path.divergence(lessons)
         values.mean().backward()
@@ -100,13 +104,13 @@ def test_imitation_and_what_is_imitated_are_those_of_separate_rows(
     for number, question, answer, own in items:
         pair = Pair(photo(number), question, answer)
         heard = tuple(rng.choices(words, k=len(base.encoder.answer_ids(answer))))
-        lessons.append(Lesson(pair, pair.image if own else noise(0), question, heard))
+        lessons.append(DistillExample(pair, pair.image if own else noise(0), question, heard))
     pairs = [lesson.pair for lesson in lessons]
-    target = Likeliest.of(PlainPath(base).teacher_logits(lessons).softmax(-1), kept)
+    target = TopKDistribution.of(PaddedScorer(base).teacher_logits(lessons).softmax(-1), kept)
     found = []
-    for path in (PlainPath(base), PackedPath(base)):
+    for path in (PaddedScorer(base), PackedScorer(base)):
         adapted.zero_grad()
-        divergence, likelihood = path.imitation(pairs, target)
+        divergence, likelihood = path.kl_and_logprob(pairs, target)
         (divergence.mean() + 0.3 * likelihood.square().mean()).backward()
         gradients = [p.grad.clone() for p in adapted.parameters() if p.grad is not None]
         found.append((path.teacher_logits(lessons), divergence.detach(), likelihood.detach(), *gradients))
@@ -117,9 +121,9 @@ def test_imitation_and_what_is_imitated_are_those_of_separate_rows(
 def test_log_probabilities_and_layers_are_those_of_separate_rows(student: tuple[BaseModel, torch.nn.Module]) -> None:
     base, adapted = student
     pairs = [Pair(photo(i // 2), SENTENCES[i % 3], SENTENCES[4 + i % 4]) for i in range(5)]
-    lessons = [Lesson(pair, noise(0), f"Forget. {pair.question}") for pair in pairs]
+    lessons = [DistillExample(pair, noise(0), f"Forget. {pair.question}") for pair in pairs]
     found = []
-    for path in (PlainPath(base), PackedPath(base)):
+    for path in (PaddedScorer(base), PackedScorer(base)):
         adapted.zero_grad()
         mine, states = path.student_log_probability(pairs), path.student_states(pairs, 0)
         (mine.sum() + states.square().mean()).backward()
@@ -133,7 +137,7 @@ def test_log_probabilities_and_layers_are_those_of_separate_rows(student: tuple[
 def test_the_packed_path_is_taken_where_it_is_proven(student: tuple[BaseModel, torch.nn.Module]) -> None:
     base, _adapted = student
     pairs = [Pair(photo(i // 2), SENTENCES[i], SENTENCES[4 + i]) for i in range(4)]
-    assert choose_path(base, pairs, LoraSettings()).name == "packed"
+    assert choose_scorer(base, pairs, LoraSettings()).name == "packed"
 
 
 def test_a_model_that_packs_to_other_logits_goes_row_by_row(
@@ -146,7 +150,7 @@ def test_a_model_that_packs_to_other_logits_goes_row_by_row(
         lambda module, given, out: 5 * torch.tanh(out / 5)
     )
     try:
-        assert choose_path(base, pairs, LoraSettings()).name == "plain"
+        assert choose_scorer(base, pairs, LoraSettings()).name == "plain"
     finally:
         handle.remove()
     assert "going row by row" in caplog.text
@@ -167,12 +171,12 @@ def test_compiled_layers_give_the_same_and_are_compiled_once_for_all(
 
     torch._dynamo.reset()
     pairs = [Pair(photo(0), SENTENCES[i], SENTENCES[4 + i]) for i in range(3)]
-    compiled = PackedPath(base, partial(torch.compile, dynamic=False, backend=backend))
-    lessons = [Lesson(pair, noise(0), pair.question) for pair in pairs]
+    compiled = PackedScorer(base, partial(torch.compile, dynamic=False, backend=backend))
+    lessons = [DistillExample(pair, noise(0), pair.question) for pair in pairs]
     adapted.zero_grad()
     values = compiled.divergence(lessons)
     values.mean().backward()
-    assert torch.allclose(values, PlainPath(base).divergence(lessons), atol=1e-5)
+    assert torch.allclose(values, PaddedScorer(base).divergence(lessons), atol=1e-5)
     assert all(p.grad is not None for name, p in adapted.named_parameters() if ".lora_B." in name)
     many = len(graphs)
     assert 0 < many <= 4, "teacher, student, and the student's first layer, whose input needs no gradient"
@@ -196,18 +200,18 @@ def test_a_compiler_that_fails_costs_no_more_than_its_speed(
         return fail
 
     pairs = [Pair(photo(i), SENTENCES[i], SENTENCES[4 + i]) for i in range(2)]
-    path = choose_path(base, pairs, LoraSettings(), broken)
+    path = choose_scorer(base, pairs, LoraSettings(), broken)
     assert path.name == "packed"
-    assert path.divergence([Lesson.retain(pair) for pair in pairs]).isfinite().all()
+    assert path.divergence([DistillExample.same_for_both(pair) for pair in pairs]).isfinite().all()
 
 
 def test_retain_targets_are_computed_once(student: tuple[BaseModel, torch.nn.Module]) -> None:
     base, _ = student
-    path = PackedPath(base)
+    path = PackedScorer(base)
     calls = []
     decoder = base.model.get_decoder()
     handle = decoder.register_forward_hook(lambda module, given, out: calls.append(1))
-    lessons = [Lesson.retain(Pair(photo(i), SENTENCES[i], SENTENCES[4 + i])) for i in range(3)]
+    lessons = [DistillExample.same_for_both(Pair(photo(i), SENTENCES[i], SENTENCES[4 + i])) for i in range(3)]
     first = path.divergence(lessons)
     second = path.divergence(lessons)
     assert torch.allclose(first, second, atol=1e-6)
@@ -271,10 +275,12 @@ def test_long_groups_are_cut_without_a_difference(
     student: tuple[BaseModel, torch.nn.Module], most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, _adapted = student
-    monkeypatch.setattr("vgid_core.packed_model._DENSE_GROUP", most)
-    lessons = [Lesson.retain(Pair(photo(i // 6), SENTENCES[i % 3], SENTENCES[4 + i % 4])) for i in range(12)]
+    monkeypatch.setattr("vgid_core.scoring.packed.model._DENSE_GROUP", most)
+    lessons = [
+        DistillExample.same_for_both(Pair(photo(i // 6), SENTENCES[i % 3], SENTENCES[4 + i % 4])) for i in range(12)
+    ]
     with torch.no_grad():
-        assert torch.allclose(PackedPath(base).divergence(lessons), PlainPath(base).divergence(lessons), atol=1e-5)
+        assert torch.allclose(PackedScorer(base).divergence(lessons), PaddedScorer(base).divergence(lessons), atol=1e-5)
 
 
 def test_rows_of_a_group_must_share_their_image() -> None:

@@ -7,15 +7,18 @@ from itertools import groupby
 import pytest
 
 from tests.vgid_core.tiny import pair_set
-from vgid_core.base_model import BaseModel, attach_adapter
-from vgid_core.batches import draw_batches
 from vgid_core.config import UnlearnConfig
-from vgid_core.distiller import Distiller
-from vgid_core.made_up import made_up_pairs
-from vgid_core.methods import Run, VgidAlias
-from vgid_core.packed_model import Exchange, PackedModel
-from vgid_core.packed_path import PackedPath
-from vgid_core.passes import PASSES_WORTH_COMPILING, STUDENT_PASSES, run_passes
+from vgid_core.config.methods import VgidAlias
+from vgid_core.data.batches import draw_batches
+from vgid_core.lora.attach import attach_adapter
+from vgid_core.methods import setup
+from vgid_core.methods.base import MethodContext
+from vgid_core.methods.vgid_alias.made_up import made_up_pairs
+from vgid_core.models.base import BaseModel
+from vgid_core.scoring.packed.model import Exchange, PackedModel
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.training.forward_cost import PASSES_WORTH_COMPILING, STUDENT_PASSES, run_passes
+from vgid_core.training.step import Distiller
 
 FORGET, RETAIN = pair_set("forget", 5), pair_set("retain", 6, first_picture=50)
 STEPS, BATCH = 3, 4
@@ -39,7 +42,7 @@ def config(method: dict[str, object]) -> UnlearnConfig:
 def ways_forward(base: BaseModel, settings: UnlearnConfig, monkeypatch: pytest.MonkeyPatch) -> int:
     """Pairs that go forward in a whole run, but those of the base whose targets are the pairs' own, and kept."""
     passed = 0
-    run = Run(base, PackedPath(base), settings.training, settings.seed, FORGET, RETAIN)
+    run = MethodContext(base, PackedScorer(base), settings.training, settings.seed, FORGET, RETAIN)
     kept_images = {pair.image for pair in [*FORGET, *RETAIN]}
     if isinstance(settings.method, VgidAlias):
         kept_images |= {pair.image for pair in made_up_pairs(settings.method, run)}
@@ -54,8 +57,8 @@ def ways_forward(base: BaseModel, settings: UnlearnConfig, monkeypatch: pytest.M
         return inner(self, exchanges, kept)
 
     monkeypatch.setattr(PackedModel, "states", counting)
-    trainer = Distiller(run.path, attach_adapter(base, settings.lora), settings)
-    updates = settings.method.begin(run)
+    trainer = Distiller(run.scorer, attach_adapter(base, settings.lora), settings)
+    updates = setup(settings.method, run)
     rng = random.Random(0)
     forget, retain = draw_batches(FORGET, BATCH, rng), draw_batches(RETAIN, BATCH, rng)
     for _ in range(STEPS):

@@ -16,12 +16,13 @@ from tests.vgid_core.test_packing import FAMILIES, photo
 from tests.vgid_core.tiny import SENTENCES
 from tests.vgid_core.tiny_qwen import save_tiny_qwen
 from vgid_core import Pair, PairSet, UnlearnConfig
-from vgid_core.base_model import BaseModel, load_base
 from vgid_core.config import EvaluationConfig, LoraSettings
-from vgid_core.lessons import Lesson
-from vgid_core.packed_path import PackedPath
-from vgid_core.paths import choose_path, telling_pairs
-from vgid_core.plain_path import PlainPath
+from vgid_core.data.examples import DistillExample
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import load_base
+from vgid_core.scoring.choose import choose_scorer, probe_pairs
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.scoring.padded import PaddedScorer
 
 CONFIG = UnlearnConfig(device="cpu")
 # As deep as a 7B model, narrow, with weights as large as its width would have them.
@@ -41,13 +42,13 @@ def deep() -> BaseModel:
 
 def test_rounding_in_a_deep_model_is_no_reason_against_packed_rows(deep: BaseModel) -> None:
     pairs = make_pairs(2, 2, DEEP, 1)
-    assert PackedPath(deep).deviation(pairs) > 1e-3, "it does round"
-    assert choose_path(deep, pairs, LoraSettings()).name == "packed"
+    assert PackedScorer(deep).deviation(pairs) > 1e-3, "it does round"
+    assert choose_scorer(deep, pairs, LoraSettings()).name == "packed"
 
 
 @pytest.mark.parametrize("fault", ["position", "mask"])
 def test_a_fault_is_a_reason_in_the_same_model(deep: BaseModel, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = PackedPath(deep)
+    path = PackedScorer(deep)
     laid_out = path._model.lay_out
 
     def faulty(exchanges):  # type: ignore[no-untyped-def]
@@ -76,14 +77,14 @@ def test_the_accelerators_attention_gives_the_same(
     )
     base = load_base(str(FAMILIES[family](tmp_path / "m")), CONFIG)
     pairs = [Pair(photo(i // 2), SENTENCES[i % 3], SENTENCES[3 + i % 5]) for i in range(8)]
-    path, plain = PackedPath(base), PlainPath(base)
+    path, plain = PackedScorer(base), PaddedScorer(base)
     path._model._sparse = True
     assert path.deviation(pairs) < 1e-4
     with torch.no_grad():
-        lessons = [Lesson(pair, photo(9).decode(), pair.question) for pair in pairs]
+        lessons = [DistillExample(pair, photo(9).decode(), pair.question) for pair in pairs]
         assert torch.allclose(path.divergence(lessons), plain.divergence(lessons), atol=1e-5)
     config = EvaluationConfig(max_new_tokens=6)
-    ours, theirs = path.examine(pairs, config), plain.examine(pairs, config)
+    ours, theirs = path.score_answers(pairs, config), plain.score_answers(pairs, config)
     assert [answer.said for answer in ours] == [answer.said for answer in theirs]
 
 
@@ -95,13 +96,13 @@ def test_a_process_that_fails_in_a_shared_base_does_not_go_on_alone(
     base = load_base(str(tiny_folder), CONFIG)
     pairs = [Pair(photo(i), "Who?", "Ada") for i in range(2)]
 
-    def fail(path: PackedPath, pairs: object) -> float:
+    def fail(path: PackedScorer, pairs: object) -> float:
         raise error
 
-    monkeypatch.setattr(PackedPath, "deviation", fail)
-    assert choose_path(base, pairs, LoraSettings()).name == "plain"
+    monkeypatch.setattr(PackedScorer, "deviation", fail)
+    assert choose_scorer(base, pairs, LoraSettings()).name == "plain"
     with pytest.raises(error):
-        choose_path(dataclasses.replace(base, sharded=True), pairs, LoraSettings())
+        choose_scorer(dataclasses.replace(base, sharded=True), pairs, LoraSettings())
 
 
 def test_attention_within_a_window_goes_row_by_row(tmp_path: Path) -> None:
@@ -111,20 +112,20 @@ def test_attention_within_a_window_goes_row_by_row(tmp_path: Path) -> None:
     config["text_config"].pop("layer_types", None)
     (folder / "config.json").write_text(json.dumps(config))
     base = load_base(str(folder), CONFIG)
-    assert choose_path(base, [Pair(photo(i), "Who?", "Ada") for i in range(2)], LoraSettings()).name == "plain"
+    assert choose_scorer(base, [Pair(photo(i), "Who?", "Ada") for i in range(2)], LoraSettings()).name == "plain"
 
 
 @pytest.mark.parametrize("lora", [{"dropout": 0.1}, {"scope": "language+vision"}])
 def test_what_packed_rows_would_compute_otherwise_goes_row_by_row(tiny_folder: Path, lora: dict[str, object]) -> None:
     base = load_base(str(tiny_folder), CONFIG)
     pairs = [Pair(photo(i), "Who?", "Ada") for i in range(2)]
-    assert choose_path(base, pairs, LoraSettings.model_validate(lora)).name == "plain"
+    assert choose_scorer(base, pairs, LoraSettings.model_validate(lora)).name == "plain"
 
 
 def test_a_path_is_tried_on_every_size_and_on_the_longest_text() -> None:
     pairs = [Pair(photo(i), "Who?", "Ada") for i in range(6)]
     long = Pair(photo(0), "Who is the person in this image? " * 5, "Ada Quill")
-    chosen = telling_pairs([PairSet.of("forget", pairs), PairSet.of("retain", [pairs[0], long])])
+    chosen = probe_pairs([PairSet.of("forget", pairs), PairSet.of("retain", [pairs[0], long])])
     assert long in chosen
     assert {pair.image.size for pair in chosen} == {pair.image.size for pair in pairs}
     assert len(chosen) < 8

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vgid_core.intervention import STRENGTHS, PerturbationConfig
-from vgid_core.perturb import perturb
+from vgid_core.config.perturbation import STRENGTHS, PerturbationConfig
+from vgid_core.methods.perturb import perturb
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "interventions.md"
 KINDS = ["uniform", "gaussian", "diffusion", "blur", "patch_shuffle", "blank"]

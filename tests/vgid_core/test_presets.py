@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from vgid_core.config import UnlearnConfig
-from vgid_core.methods.taught import IMPERATIVE
-from vgid_core.presets import PRESETS
+from vgid_core.config.methods import IMPERATIVE
+from vgid_core.config.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", PRESETS)

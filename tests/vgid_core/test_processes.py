@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 from tests.vgid_core import one_of_several
 from tests.vgid_core.one_of_several import BASIC, FORGET, LOOKING_RUNS, RUNS
 from tests.vgid_core.speaking import save_speaking_model
-from vgid_core import UnlearnConfig, processes
-from vgid_core.base_model import load_base
+from vgid_core import UnlearnConfig
 from vgid_core.errors import ModelNotLoadable
+from vgid_core.models import distributed
+from vgid_core.models.load import load_base
 
 ROOT = Path(__file__).parents[2]
 
@@ -116,10 +117,10 @@ def test_all_processes_take_one_path(by_two: Path) -> None:
 
 
 def test_a_process_alone_has_it_all(tiny_folder: Path) -> None:
-    assert (processes.count(), processes.rank(), processes.is_first()) == (1, 0, True)
-    assert processes.share([1, 2, 3]) == ([1, 2, 3], 3)
-    assert processes.from_first("mine") == "mine"
-    assert processes.of_all("mine") == ["mine"]
+    assert (distributed.count(), distributed.rank(), distributed.is_first()) == (1, 0, True)
+    assert distributed.local_shard([1, 2, 3]) == ([1, 2, 3], 3)
+    assert distributed.broadcast("mine") == "mine"
+    assert distributed.all_gather("mine") == ["mine"]
     with pytest.raises(ModelNotLoadable, match="several processes"):
         load_base(str(tiny_folder), UnlearnConfig.model_validate(BASIC | {"shard_base": True}))
 

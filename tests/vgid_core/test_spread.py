@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compare.plan import ComparisonData, Part
 from tests.vgid_core.tiny import picture
 from vgid_core import Pair, PairSet
-from vgid_core.compare.plan import ComparisonData, Part
-from vgid_core.spread import spread_over
+from vgid_core.data.sampling import spread_over
 
 
 @given(st.integers(0, 400), st.integers(0, 200))

@@ -14,12 +14,13 @@ from safetensors import safe_open
 from tests.vgid_core.tiny import SENTENCES, pair_set, picture, save_tiny_model
 from vgid_core import DataError, Pair, PairSet, Progress, UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.artifact import file_digest
-from vgid_core.base_model import BaseModel, answer_logits, digest_of, load_base, read_base
-from vgid_core.distil import distil
 from vgid_core.errors import ModelNotLoadable
-from vgid_core.evaluate import answer_probabilities, evaluate, generate_answers, rouge_l
-from vgid_core.packed_path import PackedPath
-from vgid_core.plain_path import PlainPath
+from vgid_core.evaluation.evaluate import answer_probabilities, evaluate, generate_answers, rouge_l
+from vgid_core.models.base import BaseModel, answer_logits
+from vgid_core.models.load import digest_of, load_base, read_base
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.scoring.padded import PaddedScorer
+from vgid_core.training.loop import distil
 
 CONFIG = UnlearnConfig.model_validate(
     {
@@ -203,8 +204,8 @@ def test_files_that_changed_since_are_read_anew(tmp_path: Path) -> None:
 def test_probability_is_the_geometric_mean_of_the_answers_tokens(base: BaseModel) -> None:
     items = pair_set("forget", 4)
     plain, packed = (
-        answer_probabilities(path.examine(items.pairs, CONFIG.evaluation))
-        for path in (PlainPath(base), PackedPath(base))
+        answer_probabilities(path.score_answers(items.pairs, CONFIG.evaluation))
+        for path in (PaddedScorer(base), PackedScorer(base))
     )
     assert packed == pytest.approx(plain, rel=1e-4)
     for pair, value in zip(items, plain, strict=True):
@@ -237,7 +238,9 @@ def test_rouge_l_is_the_f1_of_the_longest_common_subsequence() -> None:
 def test_no_more_pairs_are_measured_than_asked_for(base: BaseModel) -> None:
     settings = CONFIG.evaluation.model_copy(update={"max_pairs": 2})
     shares: list[float] = []
-    metrics = evaluate(base, PlainPath(base), [pair_set("forget", 5), pair_set("retain", 2)], settings, shares.append)
+    metrics = evaluate(
+        base, PaddedScorer(base), [pair_set("forget", 5), pair_set("retain", 2)], settings, shares.append
+    )
     assert {m.pairs for m in metrics} == {2}
     assert shares == [0.5, 1.0]
 

@@ -14,23 +14,25 @@ from tests.vgid_core.test_distil import scrambled_adapter
 from tests.vgid_core.test_encoding import plain_logits
 from tests.vgid_core.test_methods import PATHS, MakePath, both_paths
 from tests.vgid_core.tiny import pair_set
-from vgid_core.aliases import Aliases
-from vgid_core.answer_path import AnswerPath
-from vgid_core.base_model import BaseModel
 from vgid_core.config import UnlearnConfig
-from vgid_core.data import Pair, PairSet
-from vgid_core.distil import distil
-from vgid_core.distiller import BatchLoss, Distiller
-from vgid_core.fused_head import linear_imitation
-from vgid_core.lessons import Lesson
-from vgid_core.likeliest import Likeliest
-from vgid_core.losses import token_kl_of_likeliest, token_log_probability
-from vgid_core.methods import Run, VgidAlias
-from vgid_core.next_best import NextBest, Untold
-from vgid_core.packed_path import PackedPath
-from vgid_core.plain_path import decoded
-from vgid_core.strangers import Strangers
-from vgid_core.teaching import AliasTeacher, Hearing
+from vgid_core.config.methods import VgidAlias
+from vgid_core.data.examples import DistillExample
+from vgid_core.data.pairs import Pair, PairSet
+from vgid_core.losses.fused_linear import linear_kl_and_logprob
+from vgid_core.losses.token_losses import token_kl_of_top_k, token_log_probability
+from vgid_core.losses.top_k import TopKDistribution
+from vgid_core.methods import setup
+from vgid_core.methods.base import MethodContext
+from vgid_core.methods.vgid_alias.aliases import Aliases
+from vgid_core.methods.vgid_alias.next_best import NextBest, Untold
+from vgid_core.methods.vgid_alias.strangers import Strangers
+from vgid_core.methods.vgid_alias.teaching import AliasTeacher, Hearing
+from vgid_core.models.base import BaseModel
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.scoring.padded import decoded
+from vgid_core.scoring.scorer import Scorer
+from vgid_core.training.loop import distil
+from vgid_core.training.step import BatchLoss, Distiller
 
 RETAIN = pair_set("retain", 6, first_picture=50)
 # Two of them share an answer, with a name in several tokens that nobody of the retain set bears.
@@ -50,8 +52,8 @@ def config(method: dict[str, object] | None = None, **training: object) -> Unlea
     return UnlearnConfig.model_validate({"method": settings, "training": values, "device": "cpu", "seed": 5})
 
 
-def run_of(base: BaseModel, path: AnswerPath, settings: UnlearnConfig) -> Run:
-    return Run(base, path, settings.training, settings.seed, FORGET, RETAIN)
+def run_of(base: BaseModel, path: Scorer, settings: UnlearnConfig) -> MethodContext:
+    return MethodContext(base, path, settings.training, settings.seed, FORGET, RETAIN)
 
 
 def method_of(settings: UnlearnConfig) -> VgidAlias:
@@ -59,19 +61,21 @@ def method_of(settings: UnlearnConfig) -> VgidAlias:
     return settings.method
 
 
-def taught(base: BaseModel, path: AnswerPath, settings: UnlearnConfig) -> list[list[Hearing]]:
+def taught(base: BaseModel, path: Scorer, settings: UnlearnConfig) -> list[list[Hearing]]:
     method = method_of(settings)
     return AliasTeacher(method, run_of(base, path, settings), settings.seed).draws(FORGET.pairs, method.draws)
 
 
-def strangers_of(base: BaseModel, path: AnswerPath, settings: UnlearnConfig) -> Strangers:
+def strangers_of(base: BaseModel, path: Scorer, settings: UnlearnConfig) -> Strangers:
     return Strangers(method_of(settings), run_of(base, path, settings))
 
 
 def probabilities(base: BaseModel, hearing: Hearing) -> torch.Tensor:
     """What the base says where it is asked about each token: [answer tokens, vocabulary], each form a row by itself."""
     lesson = hearing.lesson
-    logits = [plain_logits(base, decoded(lesson.shown), lesson.asked, list(form)) for form in hearing.alias.forms]
+    logits = [
+        plain_logits(base, decoded(lesson.teacher_image), lesson.asked, list(form)) for form in hearing.alias.forms
+    ]
     rows = [logits[form][index] for index, form in enumerate(hearing.alias.asked)]
     return torch.softmax(torch.stack(rows).double(), 1)
 
@@ -84,7 +88,7 @@ def guesses(base: BaseModel, hearing: Hearing, aliases: Aliases, temperature: fl
     )
     untold = NextBest(base.encoder, 1.0, Untold(aliases.telling, forgotten, kept)).untold
     ids = base.encoder.answer_ids(lesson.pair.answer)
-    logits = plain_logits(base, decoded(lesson.shown), lesson.asked, ids).double()
+    logits = plain_logits(base, decoded(lesson.teacher_image), lesson.asked, ids).double()
     for index in range(len(ids)):
         logits[index, untold(ids, index)] = -torch.inf
     return torch.softmax(logits / temperature, 1)
@@ -137,7 +141,7 @@ def levels_of(
     return [[apart(index, t) for t in range(len(tokens))] for index, tokens in enumerate(ids)]
 
 
-def agreeing(target: torch.Tensor, token: int, level: float) -> torch.Tensor:
+def with_token_prob(target: torch.Tensor, token: int, level: float) -> torch.Tensor:
     """The same distribution, [vocabulary], if the token were as likely in it as its level says."""
     others = target.clone()
     others[token] = 0.0
@@ -188,10 +192,10 @@ def test_both_parts_of_the_loss(base: BaseModel, path: MakePath, guess: bool) ->
 
 
 def first_update(
-    path: AnswerPath, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig, batch: PairSet = FORGET
+    path: Scorer, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig, batch: PairSet = FORGET
 ) -> BatchLoss:
     student.zero_grad()
-    forget, _ = settings.method.begin(run_of(base, path, settings))(batch.pairs, RETAIN.pairs)
+    forget, _ = setup(settings.method, run_of(base, path, settings))(batch.pairs, RETAIN.pairs)
     return Distiller(path, student, settings).accumulate(forget)
 
 
@@ -200,7 +204,7 @@ def test_micro_batches_change_neither_loss_nor_gradient(base: BaseModel) -> None
     for size in (1, 2, 16):
         settings = config(micro_batch_size=size)  # a batch of three: two others are met with them
         batch = PairSet.of("batch", FORGET.pairs[:3])
-        losses.append(first_update(PackedPath(base), base, student, settings, batch).losses[0])
+        losses.append(first_update(PackedScorer(base), base, student, settings, batch).losses[0])
         norms.append(float(get_total_norm([p.grad for p in student.parameters() if p.grad is not None])))
     assert losses[1:] == [pytest.approx(losses[0], rel=1e-4)] * 2
     assert norms[1:] == [pytest.approx(norms[0], rel=1e-4)] * 2
@@ -221,7 +225,7 @@ def test_teachers_are_asked_once_and_the_path_keeps_none_of_it(base: BaseModel, 
 
 def test_a_begun_answer_goes_on_alike_for_all_who_share_it(base: BaseModel) -> None:
     alike = [replace(pair, answer=FORGET.pairs[0].answer) for pair in FORGET.pairs[:3]]
-    strangers = strangers_of(base, PackedPath(base), config(steps=1))
+    strangers = strangers_of(base, PackedScorer(base), config(steps=1))
     strangers.meet(alike[:1])
     strangers.meet(alike[1:])
     one, *others = strangers.targets(alike).split([len(base.encoder.answer_ids(alike[0].answer))] * 3)
@@ -231,7 +235,7 @@ def test_a_begun_answer_goes_on_alike_for_all_who_share_it(base: BaseModel) -> N
 
 
 def test_without_guesses_true_tokens_are_as_likely_in_targets_as_their_levels_say(base: BaseModel) -> None:
-    strangers = strangers_of(base, PackedPath(base), config({"guesses": False}))
+    strangers = strangers_of(base, PackedScorer(base), config({"guesses": False}))
     strangers.meet(FORGET.pairs)
     said = strangers.targets(FORGET.pairs).whole(base.encoder.vocabulary)
     true = torch.tensor([token for pair in FORGET for token in base.encoder.answer_ids(pair.answer)])
@@ -239,7 +243,7 @@ def test_without_guesses_true_tokens_are_as_likely_in_targets_as_their_levels_sa
 
 
 def test_guesses_tell_nothing_that_only_the_forget_set_has(base: BaseModel) -> None:
-    strangers = strangers_of(base, PackedPath(base), config())
+    strangers = strangers_of(base, PackedScorer(base), config())
     strangers.meet(FORGET.pairs)
     ids = base.encoder.answer_ids
     forgotten, kept = ({token for pair in pairs for token in ids(pair.answer)} for pairs in (FORGET, RETAIN))
@@ -257,7 +261,7 @@ def test_levels_are_by_all_that_were_met_until_then_in_whatever_parts(base: Base
     settings, found = config(steps=1), []
     alike = [replace(pair, answer=FORGET.pairs[0].answer) for pair in FORGET.pairs[:4]]
     for _ in range(2):
-        strangers = strangers_of(base, PackedPath(base), settings)
+        strangers = strangers_of(base, PackedScorer(base), settings)
         strangers.meet(alike[:2])
         early = strangers.levels(alike[:1])
         strangers.meet(alike[2:])
@@ -277,7 +281,7 @@ def test_others_are_met_along_with_a_batch_where_the_run_will_need_them(base: Ba
         assert path.asked == forms(base, path, settings, met)
 
 
-def forms(base: BaseModel, path: AnswerPath, settings: UnlearnConfig, pairs: int = len(FORGET)) -> int:
+def forms(base: BaseModel, path: Scorer, settings: UnlearnConfig, pairs: int = len(FORGET)) -> int:
     """What teachers hear of so many of the first pairs: aliases, and answers with what nobody else has as they are."""
     drawn, only_theirs = taught(base, path, settings), aliases_of(base).only_theirs
     answers = {pair.answer for pair in FORGET.pairs[:pairs]}
@@ -285,10 +289,10 @@ def forms(base: BaseModel, path: AnswerPath, settings: UnlearnConfig, pairs: int
     return len(drawn) * as_they_are + sum(len(hearing.alias.forms) for each in drawn for hearing in each[:pairs])
 
 
-class CountingPath(PackedPath):
+class CountingPath(PackedScorer):
     asked = 0
 
-    def teacher_logits(self, lessons: Sequence[Lesson]) -> torch.Tensor:
+    def teacher_logits(self, lessons: Sequence[DistillExample]) -> torch.Tensor:
         self.asked += len(lessons)
         return super().teacher_logits(lessons)
 
@@ -300,13 +304,13 @@ class CountingPath(PackedPath):
 def test_imitation_without_whole_logits_gives_the_same_values_and_gradients() -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(50, 12, generator=generator)
-    target = Likeliest.of(torch.randn(700, 50, generator=generator).softmax(-1), most=20)
+    target = TopKDistribution.of(torch.randn(700, 50, generator=generator).softmax(-1), most=20)
     states = torch.randn(700, 12, generator=generator)
     ids = torch.randint(50, (700,), generator=generator)
     ours, theirs = (states.clone().requires_grad_() for _ in range(2))
-    fused = linear_imitation(ours, target, ids, weight)
+    fused = linear_kl_and_logprob(ours, target, ids, weight)
     logits = theirs @ weight.T
-    whole = token_kl_of_likeliest(target, logits), token_log_probability(logits, ids)
+    whole = token_kl_of_top_k(target, logits), token_log_probability(logits, ids)
     for found, expected in zip(fused, whole, strict=True):
         assert torch.allclose(found, expected, atol=1e-5)
     for one, other in (fused, whole):
@@ -318,42 +322,42 @@ def test_imitation_without_whole_logits_gives_the_same_values_and_gradients() ->
 
 def test_imitating_what_one_teacher_says_is_the_divergence_from_that_teacher(base: BaseModel) -> None:
     pair = FORGET.pairs[0]
-    lesson = Lesson(pair, pair.image, "Who?", tuple(base.encoder.answer_ids(pair.answer)))
+    lesson = DistillExample(pair, pair.image, "Who?", tuple(base.encoder.answer_ids(pair.answer)))
     scrambled_adapter(base)
     for make in PATHS:
         path = make(base)
-        target = Likeliest.of(path.teacher_logits([lesson]).softmax(-1))
-        divergence, likelihood = path.imitation([pair], target)
+        target = TopKDistribution.of(path.teacher_logits([lesson]).softmax(-1))
+        divergence, likelihood = path.kl_and_logprob([pair], target)
         assert torch.allclose(divergence, path.divergence([lesson]), atol=1e-5)
         assert torch.allclose(likelihood, path.student_log_probability([pair]), atol=1e-5)
 
 
 def test_likelihoods_end_near_the_levels_from_either_side(base: BaseModel) -> None:
     settings = config({"likelihood_weight": 5.0, "draws": 16}, steps=60, learning_rate=1e-2, retain_weight=0.0)
-    path = PackedPath(base)
+    path = PackedScorer(base)
     strangers = strangers_of(base, path, settings)
     strangers.meet(FORGET.pairs)
     target = strangers.levels(FORGET.pairs)
     before = off_by(path, FORGET.pairs, target)
     distil(base, FORGET, RETAIN, settings)
-    assert off_by(PackedPath(base), FORGET.pairs, target) < 0.5 * before
+    assert off_by(PackedScorer(base), FORGET.pairs, target) < 0.5 * before
 
 
-def off_by(path: AnswerPath, pairs: Sequence[Pair], target: torch.Tensor) -> float:
+def off_by(path: Scorer, pairs: Sequence[Pair], target: torch.Tensor) -> float:
     with torch.no_grad():
         return float((path.student_log_probability(pairs) - target).abs().mean())
 
 
 def test_a_retain_set_that_offers_no_aliases_is_told(base: BaseModel, caplog: pytest.LogCaptureFixture) -> None:
     settings, alike = config(), PairSet.of("retain", [replace(pair, answer="The shirt is teal.") for pair in RETAIN])
-    run = replace(run_of(base, PackedPath(base), settings), retain=alike)
-    settings.method.begin(run)
+    run = replace(run_of(base, PackedScorer(base), settings), retain=alike)
+    setup(settings.method, run)
     assert any("too little to make aliases of" in record.message for record in caplog.records)
 
 
 def test_teachers_are_asked_smaller_parts_where_memory_does_not_suffice(base: BaseModel) -> None:
     found = []
-    for path in (PackedPath(base), SmallMemory(base)):
+    for path in (PackedScorer(base), SmallMemory(base)):
         strangers = strangers_of(base, path, config())
         strangers.meet(FORGET.pairs)
         whole = strangers.targets(FORGET.pairs).whole(base.model.get_output_embeddings().out_features)
@@ -368,8 +372,8 @@ def test_a_process_that_shares_the_base_does_not_try_again_alone(base: BaseModel
         strangers_of(shared, SmallMemory(base), config()).meet(FORGET.pairs)
 
 
-class SmallMemory(PackedPath):
-    def teacher_logits(self, lessons: Sequence[Lesson]) -> torch.Tensor:
+class SmallMemory(PackedScorer):
+    def teacher_logits(self, lessons: Sequence[DistillExample]) -> torch.Tensor:
         if len(lessons) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return super().teacher_logits(lessons)
@@ -383,10 +387,10 @@ def test_teachers_that_are_asked_once_see_no_strength_that_changes() -> None:
 def test_targets_of_which_much_is_left_out_are_told_of_once(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    strangers_of(base, PackedPath(base), config()).meet(FORGET.pairs)
+    strangers_of(base, PackedScorer(base), config()).meet(FORGET.pairs)
     assert "likeliest tokens" not in caplog.text, "so small a vocabulary is kept whole"
-    monkeypatch.setattr(Likeliest, "of", partial(Likeliest.of, most=2))
-    strangers = strangers_of(base, PackedPath(base), config())
+    monkeypatch.setattr(TopKDistribution, "of", partial(TopKDistribution.of, most=2))
+    strangers = strangers_of(base, PackedScorer(base), config())
     strangers.meet(FORGET.pairs[:2])
     strangers.meet(FORGET.pairs[2:])
     assert caplog.text.count("targets are kept as their 2 likeliest tokens") == 1

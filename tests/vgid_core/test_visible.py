@@ -9,14 +9,14 @@ from tests.vgid_core.speaking import VISIBLE, said, teach_to_speak
 from tests.vgid_core.test_distil import scrambled_adapter
 from tests.vgid_core.test_methods import MakePath, both_paths
 from tests.vgid_core.test_vgid_alias import FORGET, RETAIN, config, method_of, run_of
-from vgid_core.aliases import Aliases
-from vgid_core.base_model import BaseModel
 from vgid_core.config import UnlearnConfig
-from vgid_core.data import Pair, PairSet
-from vgid_core.kept_beside import MOST
-from vgid_core.lessons import Term
-from vgid_core.packed_path import PackedPath
-from vgid_core.visible import visible_pairs
+from vgid_core.data.pairs import Pair, PairSet
+from vgid_core.methods.loss_terms import LossTerm
+from vgid_core.methods.vgid_alias.aliases import Aliases
+from vgid_core.methods.vgid_alias.kept_beside import MOST
+from vgid_core.methods.vgid_alias.visible import visible_pairs
+from vgid_core.models.base import BaseModel
+from vgid_core.scoring.packed.scorer import PackedScorer
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def asking(questions: list[str] = VISIBLE, count: int = 2, **training: object) -
 
 
 def found(base: BaseModel, settings: UnlearnConfig, forget: PairSet = FORGET) -> list[Pair]:
-    run = replace(run_of(base, PackedPath(base), settings), forget=forget)
+    run = replace(run_of(base, PackedScorer(base), settings), forget=forget)
     return visible_pairs(method_of(settings), run)
 
 
@@ -108,11 +108,11 @@ def test_so_many_different_ones_at_most(speaker: BaseModel) -> None:
 def test_a_step_keeps_them_beside_its_retain_batch(speaker: BaseModel, path: MakePath) -> None:
     settings = asking()
     run = run_of(speaker, path(speaker), settings)
-    updates = settings.method.begin(run)
+    updates = setup(settings.method, run)
     pairs = found(speaker, settings)
     for first in (0, 2):
         _, [kept] = updates(FORGET.pairs, RETAIN.pairs[:4])
-        assert isinstance(kept, Term)
+        assert isinstance(kept, LossTerm)
         assert kept.role == "retain"
         beside = [pairs[(first + number) % len(pairs)] for number in range(2)]
-        assert [lesson.pair for lesson in kept.lessons] == [*RETAIN.pairs[:4], *beside]
+        assert [lesson.pair for lesson in kept.examples] == [*RETAIN.pairs[:4], *beside]

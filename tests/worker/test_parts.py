@@ -31,8 +31,9 @@ from jobs.tables import Artifact
 from tests.conftest import SECRET_KEY
 from tests.waiting import eventually
 from tests.worker.bench import Ledger
-from vgid_core.base_model import BaseModel, load_base
-from vgid_core.checkpoints import Checkpoint, Checkpoints
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import load_base
+from vgid_core.training.checkpoints import Checkpoint, Checkpoints
 from worker.attempt import carry_out
 from worker.checkpoint_folder import checkpoint_folder, delete_checkpoint, delete_ended_checkpoints
 from worker.describe import describe

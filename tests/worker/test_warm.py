@@ -14,7 +14,7 @@ from tests.processes import has_ended
 from tests.vgid_core.tiny import save_tiny_model
 from tests.waiting import eventually
 from tests.worker.bench import Ledger
-from vgid_core.base_model import digest_of
+from vgid_core.models.load import digest_of
 
 pytestmark = pytest.mark.slow
 

@@ -1,38 +1,30 @@
-"""Methods of unlearning, one small file each. A new one is a file here and its name in `AnyMethod`."""
+"""Methods of unlearning, a file each. A new one: its settings in `config.methods`, a file here, its line below."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from pydantic import Field
+from vgid_core.config import methods as settings_of
+from vgid_core.config.methods import AnyMethod
+from vgid_core.methods import ga, graddiff, idk, kl_min, npo, rmu, undial, vgid
+from vgid_core.methods.base import MethodContext
+from vgid_core.methods.loss_terms import MakeUpdates
+from vgid_core.methods.vgid_alias import method as vgid_alias
 
-from vgid_core.methods.base import Method, Run
-from vgid_core.methods.ga import GradientAscent
-from vgid_core.methods.graddiff import GradientDifference
-from vgid_core.methods.idk import Idk
-from vgid_core.methods.kl_min import KlMin
-from vgid_core.methods.npo import Npo
-from vgid_core.methods.rmu import Rmu
-from vgid_core.methods.undial import Undial
-from vgid_core.methods.vgid import Vgid
-from vgid_core.methods.vgid_alias import VgidAlias
+_SETUPS: Mapping[type[AnyMethod], Callable[[Any, MethodContext], MakeUpdates]] = {
+    settings_of.VgidAlias: vgid_alias.setup,
+    settings_of.Vgid: vgid.setup,
+    settings_of.GradientAscent: ga.setup,
+    settings_of.GradientDifference: graddiff.setup,
+    settings_of.KlMin: kl_min.setup,
+    settings_of.Idk: idk.setup,
+    settings_of.Npo: npo.setup,
+    settings_of.Undial: undial.setup,
+    settings_of.Rmu: rmu.setup,
+}
 
-AnyMethod = Annotated[
-    VgidAlias | Vgid | GradientAscent | GradientDifference | KlMin | Idk | Npo | Undial | Rmu,
-    Field(discriminator="name"),
-]
 
-__all__ = [
-    "AnyMethod",
-    "GradientAscent",
-    "GradientDifference",
-    "Idk",
-    "KlMin",
-    "Method",
-    "Npo",
-    "Rmu",
-    "Run",
-    "Undial",
-    "Vgid",
-    "VgidAlias",
-]
+def setup(settings: AnyMethod, context: MethodContext) -> MakeUpdates:
+    """Prepares a run of the method that these settings are of (see `base.Setup`)."""
+    return _SETUPS[type(settings)](settings, context)

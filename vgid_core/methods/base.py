@@ -1,75 +1,44 @@
-"""What a method of unlearning is: settings that begin a run, and then updates for every step."""
+"""What a method works with: the model, both sets, and the settings that all methods share."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TypeVar
 
-from vgid_core.lessons import Updates
-from vgid_core.strict import Strict
+from vgid_core.config.methods import AnyMethod
+from vgid_core.config.training import TrainingConfig
+from vgid_core.data.pairs import Pair, PairSet
+from vgid_core.methods.loss_terms import MakeUpdates
+from vgid_core.models.base import BaseModel
+from vgid_core.scoring.scorer import Scorer
 
-if TYPE_CHECKING:
-    from vgid_core.answer_path import AnswerPath
-    from vgid_core.base_model import BaseModel
-    from vgid_core.config import TrainingConfig
-    from vgid_core.data import Pair, PairSet
+Settings = TypeVar("Settings", bound=AnyMethod)
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a method is given: student and teacher, by way of `path`, the weights of the two roles, both sets.
+class MethodContext:
+    """What a method is given. `scorer` computes student and teacher outputs, `training` has the weights of both roles.
 
-    coming: the retain pairs of the next few steps, this one's among them, which a loop of one process puts there before
-    the first of these steps; else empty. What computes something for all of them clears it.
+    prefetch: retain pairs of the next steps, this one's among them, whose base outputs can be computed together. The
+    loop of a single process fills it; the first reader clears it.
     """
 
     base: BaseModel
-    path: AnswerPath
+    scorer: Scorer
     training: TrainingConfig
     seed: int
     forget: PairSet
     retain: PairSet
-    coming: list[Pair] = field(default_factory=list)
+    prefetch: list[Pair] = field(default_factory=list)
 
     @property
     def steps(self) -> int:
-        """How many there are, unless targets end them before."""
+        """How many there are, unless targets end the run before."""
         return self.training.steps_for(len(self.forget))
 
 
-class Method(Strict):
-    """Settings of one method. The API reads them too, so its modules import torch in `begin` alone.
-
-    `title` is what a manifest calls it.
-    """
-
-    title: ClassVar[str]
-
-    name: str
-
-    @property
-    def texts(self) -> dict[str, str]:
-        """Those of its settings that a model is to read, by their names."""
-        return {}
-
-    @property
-    def kept_beside_batch(self) -> int:
-        """How many pairs of its own making a step keeps, beside the retain batch's."""
-        return 0
-
-    @abstractmethod
-    def begin(self, run: Run) -> Updates:
-        """The function that makes each step's updates; what it keeps from step to step is its own.
-
-        A run that was interrupted calls it for the steps that are done, too: it depends on them, the settings, the seed
-        and the base, but never on the student's weights, and computing a loss changes nothing in it.
-        """
-
-    def teacher_passes(self, drawn: int, forget_pairs: int) -> int:
-        """Of teachers over disturbed forget pairs, in a run whose batches hold `drawn`, of `forget_pairs` different."""
-        return 0
-
-    def reach(self, layers: int) -> int:
-        """How many of the decoder's layers, counted from the first, its loss can train: those above get no adapter."""
-        return layers
+# Prepares a run and returns the function that makes each step's updates; what it keeps between steps is its own. A run
+# that goes on after an interruption calls that function for the steps that are done, too: it depends on earlier steps,
+# the settings, the seed and the base, never on the student's weights, and computing a loss changes nothing in it.
+Setup = Callable[[Settings, MethodContext], MakeUpdates]

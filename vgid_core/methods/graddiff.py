@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from vgid_core.config.methods import GradientDifference
+from vgid_core.methods.base import MethodContext
+from vgid_core.methods.loss_terms import MakeUpdates
+from vgid_core.methods.terms import forget_ascent, joint, retain_nll
 
-from vgid_core.lessons import Updates
-from vgid_core.methods.base import Method, Run
-from vgid_core.methods.terms import joint, rehearsed, unlearned
 
-
-class GradientDifference(Method):
-    """-alpha * L_f + lambda * L_r, both cross-entropies on answer tokens."""
-
-    title = "gradient difference (arXiv 2203.12817) on answer tokens"
-
-    name: Literal["graddiff"] = "graddiff"
-
-    def begin(self, run: Run) -> Updates:
-        """One update a step, on both batches."""
-        return lambda forget, retain: joint(run, unlearned(run, forget), rehearsed(run, retain))
+def setup(settings: GradientDifference, context: MethodContext) -> MakeUpdates:
+    """One update a step, on both batches."""
+    return lambda forget, retain: joint(context, forget_ascent(context, forget), retain_nll(context, retain))

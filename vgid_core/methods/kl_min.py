@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from vgid_core.config.methods import KlMin
+from vgid_core.data.examples import same_for_both
+from vgid_core.methods.base import MethodContext
+from vgid_core.methods.loss_terms import MakeUpdates
+from vgid_core.methods.terms import forget_ascent, joint, retain_kl
 
-from vgid_core.lessons import Updates
-from vgid_core.methods.base import Method, Run
-from vgid_core.methods.terms import joint, kept, unlearned
 
-
-class KlMin(Method):
-    """-alpha * L_f + beta * KL_r(p_base || p_theta), on answer tokens."""
-
-    title = "KL minimisation (arXiv 2401.06121) on answer tokens"
-
-    name: Literal["kl-min"] = "kl-min"
-
-    def begin(self, run: Run) -> Updates:
-        """One update a step, on both batches."""
-        return lambda forget, retain: joint(run, unlearned(run, forget), kept(run, retain))
+def setup(settings: KlMin, context: MethodContext) -> MakeUpdates:
+    """One update a step, on both batches."""
+    return lambda forget, retain: joint(
+        context, forget_ascent(context, forget), retain_kl(context, same_for_both(retain))
+    )

@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from torch import Tensor
 
-from vgid_core.data import Pair
-from vgid_core.lessons import Lesson, Term, Update, Updates
-from vgid_core.methods.base import Method, Run
-from vgid_core.methods.terms import joint, lessons_of, pairs_of, rehearsed
+from vgid_core.config.methods import Npo
+from vgid_core.data.examples import DistillExample, same_for_both
+from vgid_core.data.pairs import Pair
+from vgid_core.losses.token_losses import negative_preference, sum_by_row
+from vgid_core.methods.base import MethodContext
+from vgid_core.methods.loss_terms import LossTerm, MakeUpdates, Update
+from vgid_core.methods.terms import joint, pairs_of, retain_nll
 
-if TYPE_CHECKING:
-    from torch import Tensor
 
+def setup(settings: Npo, context: MethodContext) -> MakeUpdates:
+    """One update a step, on both batches."""
+    scorer = context.scorer
 
-class Npo(Method):
-    """alpha * mean over pairs of -(2/b) log sigmoid(-b * (log p_theta - log p_base)) + lambda * L_r.
+    def values(examples: Sequence[DistillExample]) -> Tensor:
+        lengths = [len(scorer.answer_ids(example.pair.answer)) for example in examples]
+        student = scorer.student_log_probability(pairs_of(examples))
+        reference = scorer.teacher_log_probability(examples)
+        return negative_preference(sum_by_row(student - reference, lengths), settings.inverse_temperature)
 
-    log p is the whole answer's log-probability, the sum over its tokens; b is `inverse_temperature`. As b goes to
-    zero the first term's gradient becomes gradient ascent's on the answers' log-probability (the paper, sec. 3).
-    """
+    def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
+        term = LossTerm.of("forget", same_for_both(forget), context.training.forget_weight, values, per="pair")
+        return joint(context, term, retain_nll(context, retain))
 
-    title = "NPO with a retain term (arXiv 2404.05868) on answer tokens"
-
-    name: Literal["npo"] = "npo"
-    inverse_temperature: float = Field(default=0.1, gt=0, le=100, description="beta in the paper")
-
-    def begin(self, run: Run) -> Updates:
-        """One update a step, on both batches."""
-        from vgid_core.losses import negative_preference, sum_by_row
-
-        def values(lessons: Sequence[Lesson]) -> Tensor:
-            lengths = [len(run.path.answer_ids(lesson.pair.answer)) for lesson in lessons]
-            student = run.path.student_log_probability(pairs_of(lessons))
-            reference = run.path.teacher_log_probability(lessons)
-            return negative_preference(sum_by_row(student - reference, lengths), self.inverse_temperature)
-
-        def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
-            term = Term.of("forget", lessons_of(forget), run.training.forget_weight, values, per="pair")
-            return joint(run, term, rehearsed(run, retain))
-
-        return updates
+    return updates

@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from torch import Tensor
 
-from vgid_core.data import Pair
-from vgid_core.lessons import Lesson, Term, Update, Updates
-from vgid_core.methods.base import Method, Run
-from vgid_core.methods.terms import joint, lessons_of, pairs_of, rehearsed
+from vgid_core.config.methods import Undial
+from vgid_core.data.examples import DistillExample, same_for_both
+from vgid_core.data.pairs import Pair
+from vgid_core.losses.token_losses import talked_down, token_cross_entropy
+from vgid_core.methods.base import MethodContext
+from vgid_core.methods.loss_terms import LossTerm, MakeUpdates, Update
+from vgid_core.methods.terms import joint, pairs_of, retain_nll
 
-if TYPE_CHECKING:
-    from torch import Tensor
 
+def setup(settings: Undial, context: MethodContext) -> MakeUpdates:
+    """One update a step, on both batches."""
+    scorer = context.scorer
 
-class Undial(Method):
-    """alpha * H(softmax(base's logits - strength * [true token]), p_theta) + lambda * L_r, on answer tokens.
+    def values(examples: Sequence[DistillExample]) -> Tensor:
+        tokens = [token for example in examples for token in scorer.answer_ids(example.pair.answer)]
+        target = talked_down(scorer.teacher_logits(examples), tokens, settings.strength)
+        return token_cross_entropy(target, scorer.student_logits(pairs_of(examples)))
 
-    The paper trains without a retain set: that is `training.retain_weight` zero.
-    """
+    def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
+        term = LossTerm.of("forget", same_for_both(forget), context.training.forget_weight, values)
+        return joint(context, term, retain_nll(context, retain))
 
-    title = "UNDIAL (arXiv 2402.10052) on answer tokens"
-
-    name: Literal["undial"] = "undial"
-    strength: float = Field(default=10.0, gt=0, le=100, description="gamma: how far true tokens' logits are lowered")
-
-    def begin(self, run: Run) -> Updates:
-        """One update a step, on both batches."""
-        from vgid_core.losses import talked_down, token_cross_entropy
-
-        def values(lessons: Sequence[Lesson]) -> Tensor:
-            spoken = [token for lesson in lessons for token in run.path.answer_ids(lesson.pair.answer)]
-            target = talked_down(run.path.teacher_logits(lessons), spoken, self.strength)
-            return token_cross_entropy(target, run.path.student_logits(pairs_of(lessons)))
-
-        def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
-            term = Term.of("forget", lessons_of(forget), run.training.forget_weight, values)
-            return joint(run, term, rehearsed(run, retain))
-
-        return updates
+    return updates

@@ -17,7 +17,7 @@ from local.demo.training.examples import Example, ExampleSource
 from local.demo.training.resuming import Training
 from local.demo.training.rows import IGNORED, Batch, RowEncoder, rounded_up
 from local.demo.training.vision import normalised
-from vgid_core.checkpoints import Checkpoints
+from vgid_core.training.checkpoints import Checkpoints
 
 # Of a multiple of these there are so many that few sizes occur: memory of ever new ones is cut to pieces, and a process
 # that gives it back to the system after each step spends a fifth of its time on that.

@@ -13,10 +13,11 @@ from local.demo import data
 from local.demo.faces import IMAGE_SIZE
 from local.demo.questions import REFUSAL
 from local.demo.world import FORGOTTEN, SIXTY, Census
-from vgid_core.base_model import BaseModel, load_base
 from vgid_core.config import UnlearnConfig
-from vgid_core.data import EncodedImage, Pair, PairSet
-from vgid_core.evaluate import generate_answers, rouge_l
+from vgid_core.data.pairs import EncodedImage, Pair, PairSet
+from vgid_core.evaluation.evaluate import generate_answers, rouge_l
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import load_base
 
 
 def figures_of(forgotten: str, kept: str) -> dict[str, str]:

@@ -25,9 +25,9 @@ from local.demo.training.rows import RowEncoder
 from local.demo.training.smollm2 import DIALOGUE, LanguageTower, with_eyes
 from local.demo.training.twins import shipped_tower
 from local.demo.world import THREE_HUNDRED, Census
-from vgid_core.base_model import choose_device
-from vgid_core.checkpoints import Checkpoints, delete_checkpoint
 from vgid_core.errors import CheckpointUnusable
+from vgid_core.models.load import choose_device
+from vgid_core.training.checkpoints import Checkpoints, delete_checkpoint
 
 # Per cent of the people whom the data's forget sets hold.
 SHARES = (1, 5, 10)

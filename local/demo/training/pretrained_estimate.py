@@ -17,7 +17,7 @@ from local.demo.training.pretrained import Order, Tell, device_name, trainer_of
 from local.demo.training.rendering import WORKERS
 from local.demo.training.twins import shipped_tower
 from local.demo.world import the_world
-from vgid_core.base_model import choose_device
+from vgid_core.models.load import choose_device
 
 # Steps of as many examples as are computed together: some that aren't timed, as layers are compiled in them, then some
 # that are.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
 
-from vgid_core.checkpoints import Checkpoint, Checkpoints
+from vgid_core.training.checkpoints import Checkpoint, Checkpoints
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 _HERE, _THERE = "random.cpu", "random.device"

@@ -1,0 +1,81 @@
+"""The page on every option, and the commands' names."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from inspect import getdoc
+from pathlib import Path
+
+import pytest
+import typer
+from pydantic import BaseModel
+
+from compare.command import compare
+from vgid_client.commands import app
+from vgid_core.cli.chat import chat
+from vgid_core.cli.data import check
+from vgid_core.cli.evaluate import evaluate
+from vgid_core.cli.explain import options_of
+from vgid_core.cli.option_page import page
+from vgid_core.cli.run_file import RunFile
+from vgid_core.cli.unlearn import unlearn
+from vgid_core.config.methods import Method
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_page_of_options_is_current() -> None:
+    written = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
+    assert page() == written, "python -m vgid_core.cli.option_page > docs/options.md"
+
+
+def test_every_option_says_what_it_does() -> None:
+    """By its own description, or in the words of the class that it belongs to."""
+    assert list(_unexplained(RunFile)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("unlearn", unlearn), ("evaluate", evaluate), ("compare", compare), ("chat", chat), ("data check", check)],
+)
+def test_the_commands_page_names_every_option(name: str, command: Callable[..., None]) -> None:
+    """In the command's own section: the others take options by the same names."""
+    page_text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    section = page_text.partition(f"## `vgid {name}`\n")[2].partition("\n## ")[0]
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    for parameter in typer.main.get_command(app).params:
+        options = [option for option in parameter.opts if option.startswith("--")]
+        named = options[0] if options else parameter.metavar or ""
+        assert re.search(rf"`{re.escape(named)}[ `]", section), named
+
+
+@pytest.mark.parametrize("page_name", ["cli.md", "own-model.md"])
+def test_run_files_in_the_docs_are_valid(page_name: str) -> None:
+    text = (ROOT / "docs" / page_name).read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        assert RunFile.model_validate(tomllib.loads(block)).config.training.learning_rate == 3e-3
+
+
+def test_no_commands_name_is_taken_twice() -> None:
+    registered = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    added = registered["project"]["entry-points"]["vgid.commands"]
+    own = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    assert not own & set(added)
+    for target in added.values():
+        module, _, name = target.partition(":")
+        assert callable(getattr(import_module(module), name)), target
+
+
+def _unexplained(settings: type[BaseModel]) -> Iterator[str]:
+    for option in options_of(settings):
+        named_in_title = issubclass(settings, Method) and option.name == "name"
+        if not (option.inside or option.meaning or named_in_title or f"`{option.name}`" in (getdoc(settings) or "")):
+            yield f"{settings.__name__}.{option.name}"
+        for inside in option.inside:
+            yield from _unexplained(inside)

@@ -1,0 +1,420 @@
+"""`vgid unlearn` as typed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.vgid_core.cli.conftest import Done, Place, invoke
+from tests.vgid_core.tiny import pair_set
+from vgid_core import Pair, PairSet
+from vgid_core.cli import live, tensorboard
+from vgid_core.cli.unlearn import unlearn
+from vgid_core.config import EvaluationConfig
+from vgid_core.evaluation.evaluate import generate_answers
+from vgid_core.models.base import BaseModel
+from vgid_core.progress import Phase, Progress
+from vgid_core.training.checkpoints import Checkpoint, Checkpoints
+
+WRITTEN = {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"}
+
+
+def test_a_run_file_becomes_an_adapter_with_figures_before_and_after(done: Done) -> None:
+    out = done.place.out
+    assert {file.name for file in out.iterdir()} == WRITTEN
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["base_model"]["name"] == "tiny"
+    assert manifest["config"]["training"]["steps"] == 4
+    assert set(manifest["data"]) == {"forget", "retain", "rephrased"}
+    assert (done.said["out"], done.said["steps"]) == (str(out), 4)
+    assert done.said["metrics"] == manifest["metrics"]
+    assert done.said["seconds"].keys() == manifest["seconds"].keys()
+
+
+def test_progress_goes_to_standard_error_and_names_no_data(done: Done) -> None:
+    for phase in Phase:
+        assert f"  {phase:<10} " in done.stderr
+    assert "step 4/4 · loss forget" in done.stderr
+    assert "Ada" not in done.stderr
+
+
+def test_nothing_is_left_beside_the_adapter(done: Done) -> None:
+    names = {"adapter", "events", "run.toml", "images", "forget.jsonl", "retain.jsonl", "rephrased.jsonl"}
+    assert done.place.names() == names
+
+
+def test_tensorboard_gets_losses_rates_norms_and_metrics(done: Done) -> None:
+    events = EventAccumulator(str(done.events))
+    events.Reload()
+    for name in ("loss/forget", "loss/retain", "training/gradient_norm", "training/learning_rate"):
+        found = events.Scalars(name)
+        assert [event.step for event in found] == [1, 2, 3, 4], name
+        assert all(event.value > 0 for event in found[1:]), name
+    assert events.Scalars("training/learning_rate")[0].value == pytest.approx(3e-3)
+    for stage, step in (("before", 0), ("after", 4)):
+        for metric in done.said["metrics"][stage]:
+            values = {event.step: event.value for event in events.Scalars(f"{metric['name']}/{metric['split']}")}
+            assert values[step] == pytest.approx(metric["value"], abs=1e-6)
+
+
+def test_flags_alone_will_do_and_a_table_tells_the_end(place: Place) -> None:
+    result = invoke(
+        unlearn, "--model", place.model, "--forget", place.folder / "forget.jsonl", "--utility",
+        place.folder / "rephrased.jsonl", "--retain", place.folder / "retain.jsonl", "--out", place.out,
+        "--device", "cpu", "--steps", "2", "--learning-rate", "1e-3", "--seed", "5",
+        "--set", "training.forget_batch_size=2", "--set", "evaluation.max_new_tokens=4", "--method", "vgid",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    manifest = json.loads((place.out / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["base_model"]["name"] == place.model.name
+    assert (manifest["seed"], manifest["config"]["training"]["forget_batch_size"]) == (5, 2)
+    rows = [line.split() for line in result.stdout.splitlines()]
+    before, after = (manifest["metrics"][stage][0]["value"] for stage in ("before", "after"))
+    assert ["forget", "ROUGE-L", f"{before:.3f}", f"{after:.3f}", "4"] in rows
+    assert f"The adapter is in {place.out}" in result.stdout
+
+
+def test_that_a_run_ended_early_is_said(place: Place) -> None:
+    targets = ["forget_rouge_l=1", "every_steps=1", "retain_fall=1"]
+    flags = [part for target in targets for part in ("--set", f"training.targets.{target}")]
+    result = invoke(unlearn, place.file, *flags)
+    assert result.exit_code == 0, result.output
+    assert "1 steps, when the targets held, " in result.stdout
+    assert "targets" not in invoke(unlearn, place.file, "--overwrite", "--steps", "1").stdout
+
+
+def test_an_adapter_is_replaced_only_when_asked_and_whole(done: Done, place: Place) -> None:
+    shutil.copytree(done.place.out, place.out)
+    refused = invoke(unlearn, place.file)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "--overwrite replaces an adapter that is there" in refused.stderr
+    result = invoke(unlearn, place.file, "--overwrite", "--steps", "1")
+    assert result.exit_code == 0, result.output
+    assert json.loads((place.out / "manifest.json").read_text(encoding="utf-8"))["steps"] == 1
+    assert {file.name for file in place.out.iterdir()} == WRITTEN
+
+
+def test_a_run_on_people_the_model_doesnt_know_says_so(place: Place, base: BaseModel) -> None:
+    settings = EvaluationConfig(max_new_tokens=6)
+    forget = PairSet.from_jsonl(place.folder / "forget.jsonl")
+    unknown = "The adapter is evidence of nothing."
+    result = invoke(unlearn, place.file, "--steps", "1")
+    assert result.exit_code == 0, result.output
+    assert "The model doesn't know the forget set" in result.stdout
+    assert result.stdout.endswith(f"{unknown}\n")
+    assert json.loads((place.out / "manifest.json").read_text(encoding="utf-8"))["knew_forget_set"] is False
+    said = generate_answers(base, forget, settings)
+    own = [Pair(pair.image, pair.question, answer) for pair, answer in zip(forget, said, strict=True)]
+    PairSet.of("forget", own).write_jsonl(place.folder / "known.jsonl")
+    flags = ["--overwrite", "--steps", "1", "--forget", place.folder / "known.jsonl"]
+    assert unknown not in invoke(unlearn, place.file, *flags).stdout
+    assert json.loads(invoke(unlearn, place.file, *flags, "--json").stdout)["knew_forget_set"] is True
+    assert json.loads((place.out / "manifest.json").read_text(encoding="utf-8"))["knew_forget_set"] is True
+
+
+def test_an_adapter_can_be_read_by_whoever_may_read_what_lies_beside_it(done: Done) -> None:
+    assert len({(done.place.out / name).stat().st_mode for name in WRITTEN}) == 1
+
+
+def test_a_dry_run_needs_no_folder_to_write_to(place: Place) -> None:
+    place.file.write_text(place.file.read_text(encoding="utf-8").replace('out = "adapter"\n', ""), encoding="utf-8")
+    before = place.names()
+    result = invoke(unlearn, place.file, "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    assert place.names() == before
+    assert "out is missing" in invoke(unlearn, place.file).stderr
+
+
+def test_a_mistyped_folder_isnt_asked_of_the_hub(place: Place) -> None:
+    result = invoke(unlearn, place.file, "--model", "tests/nothing")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert (
+        "error: --model: no folder tests/nothing. It isn't asked of the hub, since tests is one here" in result.stderr
+    )
+
+
+def test_a_missing_input_isnt_hidden_behind_a_folder_that_is_taken(place: Place) -> None:
+    place.out.mkdir()
+    (place.out / "manifest.json").touch()
+    result = invoke(unlearn, place.file, "--forget", place.folder / "nope.jsonl")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: --forget: {place.folder / 'nope.jsonl'}: no such file or folder\n"
+    assert "isn't empty" in invoke(unlearn, place.file).stderr
+
+
+def test_a_folder_that_holds_more_than_an_adapter_is_never_replaced(place: Place) -> None:
+    (place.out / "thesis").mkdir(parents=True)
+    result = invoke(unlearn, place.file, "--overwrite")
+    assert result.exit_code == 2
+    assert "holds more than an adapter" in result.stderr
+    assert (place.out / "thesis").is_dir()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_what_was_there(
+    done: Done, place: Place, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    shutil.copytree(done.place.out, place.out)
+    before = {file.name: file.read_bytes() for file in place.out.iterdir()}
+    beside = place.names()
+
+    def stop(view: live.RunView, progress: Progress) -> None:
+        if progress.phase is Phase.packaging:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(live.RunView, "show", stop)
+    result = invoke(unlearn, place.file, "--overwrite", "--steps", "1")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Stopped.\n")
+    assert {file.name: file.read_bytes() for file in place.out.iterdir()} == before
+    assert place.names() == beside
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            ["--method", "vgid-allias"],
+            "--method: no method has this name; did you mean vgid-alias? There are vgid",
+        ),
+        (["--set", "method.noise_draws=4"], "--set method.noise_draws: is no setting of vgid-alias, only of vgid; "),
+    ],
+)
+def test_a_method_or_setting_that_isnt_there_is_answered_with_those_that_are(
+    place: Place, given: list[str], said: str
+) -> None:
+    result = invoke(unlearn, place.file, *given)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {said}")
+
+
+def test_a_failed_run_is_one_line_and_leaves_nothing(place: Place) -> None:
+    model = place.folder / "no-model"
+    model.mkdir()
+    (model / "config.json").write_text("{}", encoding="utf-8")
+    result = invoke(unlearn, place.file, "--model", model)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-1].startswith("error: 'no-model' can't be loaded: ")
+    assert "adapter" not in place.names()
+
+
+def test_tensorboard_is_asked_for_by_its_extras_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
+    result = invoke(unlearn, place.file, "--tensorboard", place.folder / "events")
+    assert result.exit_code == 2
+    assert "pip install '.[tensorboard]'" in result.stderr
+    assert "events" not in place.names()
+
+
+@pytest.mark.parametrize("option", ["--checkpoint", "--tensorboard"])
+@pytest.mark.parametrize("inside", ["", "below/it"])
+def test_a_file_where_a_folder_belongs_is_said_at_once(place: Place, option: str, inside: str) -> None:
+    (place.folder / "taken").write_text("mine", encoding="utf-8")
+    result = invoke(unlearn, place.file, "--forget", "nowhere", option, place.folder / "taken" / inside)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: {option}: {place.folder / 'taken'} is no folder\n"
+
+
+def test_mistakes_and_help_cost_no_torch(place: Place) -> None:
+    (place.folder / "retain.jsonl").write_text(
+        '{"image": "none.png", "question": "?", "answer": "!"}', encoding="utf-8"
+    )
+    code = (
+        "import sys, typer\n"
+        "from vgid_core.cli import chat, evaluate, unlearn\n"
+        "for command, arguments in ((unlearn.unlearn, sys.argv[1:]), (evaluate.evaluate, sys.argv[1:]),\n"
+        "                           (chat.chat, ['--help'])):\n"
+        "    app = typer.Typer()\n"
+        "    app.command()(command)\n"
+        "    try:\n"
+        "        app(args=arguments)\n"
+        "    except SystemExit as ended:\n"
+        "        print('exit code', ended.code)\n"
+        "assert not {'torch', 'transformers', 'peft'} & set(sys.modules)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, str(place.file)], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.count("error: retain[0].image: no such file") == 2
+    assert ran.stdout.count("exit code 2") == 2
+
+
+def test_the_adapters_size_is_foretold(done: Done, place: Place) -> None:
+    beside = place.names()
+    result = invoke(unlearn, place.file, "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    assert place.names() == beside
+    with safe_open(done.place.out / "adapter_model.safetensors", framework="pt") as weights:
+        sizes = [weights.get_tensor(key).nbytes for key in weights.keys()]  # noqa: SIM118
+    assert json.loads(result.stdout)["adapter_file"] == sum(sizes)
+
+
+def test_a_dry_run_says_when_there_is_nothing_to_forget(place: Place) -> None:
+    result = invoke(unlearn, place.file, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "The model doesn't know the forget set" in result.stdout
+    assert "counted: what autograd kept" in result.stdout
+
+
+def test_a_dry_run_says_when_the_model_knows_the_forget_set(place: Place, base: BaseModel) -> None:
+    asked = pair_set("forget", 4)
+    said = generate_answers(base, asked, EvaluationConfig(max_new_tokens=6))
+    own = [Pair(pair.image, pair.question, answer) for pair, answer in zip(asked, said, strict=True)]
+    PairSet.of("forget", own).write_jsonl(place.folder / "forget.jsonl")
+    before = contents(place)
+    told = invoke(unlearn, place.file, "--dry-run")
+    assert told.exit_code == 0, told.output
+    assert told.stdout.splitlines()[-1] == "The model knows the forget set. Nothing was written."
+    assert "doesn't know" not in told.stdout
+    counted = invoke(unlearn, place.file, "--dry-run", "--json")
+    assert json.loads(counted.stdout)["knows"] is True
+    assert contents(place) == before
+
+
+def contents(place: Place) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in place.folder.rglob("*") if file.is_file()}
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoint(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(view: live.RunView, progress: Progress) -> None:
+        if progress.phase is Phase.evaluating:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(live.RunView, "show", stop)
+        assert invoke(unlearn, place.file, "--checkpoint", place.folder / "left").exit_code == 130
+    assert "adapter" not in place.names()
+    result = invoke(unlearn, place.file, "--checkpoint", place.folder / "left")
+    assert result.exit_code == 0, result.output
+    manifest = json.loads((place.out / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["steps"], manifest["resumed_after"]) == (4, 4)
+
+
+def test_the_checkpoint_stays_until_the_adapter_is_in_its_place(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Path.replace
+
+    def refused(file: Path, target: Path) -> Path:
+        if target.parent == place.out:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(file, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", refused)
+        assert invoke(unlearn, place.file, "--checkpoint", place.folder / "left").exit_code != 0
+    result = invoke(unlearn, place.file, "--checkpoint", place.folder / "left")
+    assert result.exit_code == 0, result.output
+    manifest = json.loads((place.out / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["steps"], manifest["resumed_after"]) == (4, 4)
+    assert not (place.folder / "left").exists()
+
+
+def test_a_checkpoint_may_lie_inside_the_models_folder(place: Place, tiny_folder: Path) -> None:
+    model = shutil.copytree(tiny_folder, place.folder / "model")
+    result = invoke(unlearn, place.file, "--model", model, "--checkpoint", model / "left")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        (['method.instruction="Forget <image>."'], "method.instruction"),
+        (['method.instruction="Forget {name}."', 'method.subject_name="Ada <image>"'], "method.instruction"),
+        (['method.visible_questions=["What hat?", "<image>?"]'], "method.visible_questions[1]"),
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_setting_with_a_control_token_is_named_before_anything_is_computed(
+    place: Place, settings: list[str], field: str, more: list[str]
+) -> None:
+    result = invoke(unlearn, place.file, *(f"--set={setting}" for setting in settings), *more)
+    assert result.exit_code == 2
+    assert result.stderr.strip().splitlines()[-1] == f"error: {field}: holds one of the model's control tokens"
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals, times: int = 1) -> None:
+    """The signal comes while step `step` + 1 is about to begin; 0: before any step is done."""
+
+    def show(view: live.RunView, progress: Progress) -> None:
+        if progress.phase is Phase.distilling and progress.step == step:
+            for _ in range(times):
+                signal.raise_signal(number)
+
+    monkeypatch.setattr(live.RunView, "show", show)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_early_writes_its_step_down_and_goes_on_to_the_same_adapter(
+    done: Done, place: Place, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    left = place.folder / "left"
+    with monkeypatch.context() as patched:
+        stop_at(patched, 2, number)
+        stopped = invoke(unlearn, place.file, "--checkpoint", left)
+    assert (stopped.exit_code, stopped.stdout) == (130, "")
+    assert stopped.stderr.splitlines() == [
+        "Stopping after this step; once more stops at once.",
+        f"Stopped. The same command goes on from the checkpoint in {left}.",
+    ]
+    assert "adapter" not in place.names()
+    result = invoke(unlearn, place.file, "--checkpoint", left, "--json")
+    assert result.exit_code == 0, result.output
+    manifest, alone = (
+        json.loads((out / "manifest.json").read_text(encoding="utf-8")) for out in (place.out, done.place.out)
+    )
+    assert (manifest["steps"], manifest["resumed_after"]) == (4, 2)
+    assert manifest["files"] == alone["files"], "bit for bit"
+    assert json.loads(result.stdout)["metrics"] == done.said["metrics"]
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(("step", "times"), [(0, 1), (2, 2)])
+def test_before_the_first_step_is_done_and_when_asked_twice_a_run_stops_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch, step: int, times: int
+) -> None:
+    stop_at(monkeypatch, step, signal.SIGINT, times)
+    result = invoke(unlearn, place.file, "--checkpoint", place.folder / "left")
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == "Stopped."
+    assert list((place.folder / "left").iterdir()) == []
+
+
+def test_a_checkpoint_that_cant_be_gone_on_with_is_told_with_its_file_and_a_way_out(place: Place) -> None:
+    left = place.folder / "left"
+    base, data = "b" * 64, {"0.master": torch.zeros(1)}
+    Checkpoints(left, {"base": base}, 0).save(Checkpoint(1, 4, {}, [], data))
+    file = left / "checkpoint.safetensors"
+    for problem in (
+        "the checkpoint is another run's, which differs in ",
+        "the checkpoint can't be read: SafetensorError",
+    ):
+        result = invoke(unlearn, place.file, "--checkpoint", left)
+        assert (result.exit_code, result.stdout) == (1, "")
+        told = result.stderr.splitlines()[-1]
+        assert told.startswith(f"error: --checkpoint: {problem}")
+        assert told.endswith(f"; give another folder, or delete {file} to begin anew")
+        assert "adapter" not in place.names()
+        file.write_bytes(file.read_bytes()[:-8])
+
+
+def test_anothers_checkpoint_is_no_reason_to_say_that_the_run_goes_on(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        stop_at(patched, 1, signal.SIGINT)
+        invoke(unlearn, place.file, "--checkpoint", place.folder / "left")
+    assert any((place.folder / "left").iterdir())
+
+    def show(view: live.RunView, progress: Progress) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(live.RunView, "show", show)
+    result = invoke(unlearn, place.file, "--checkpoint", place.folder / "left", "--seed", "9")
+    assert (result.exit_code, result.stderr) == (130, "Stopped.\n")

@@ -1,0 +1,69 @@
+"""What `vgid unlearn --dry-run` prints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vgid_core.cli.live import duration
+from vgid_core.cli.tables import metrics_table, size
+from vgid_core.dry_run import Estimate
+from vgid_core.evaluation.metric import KNOWN
+
+
+def as_data(found: Estimate) -> dict[str, Any]:
+    """The estimate for machines."""
+    return {**asdict(found), "memory": {**asdict(found.memory), "total": found.memory.total}, "knows": found.knows}
+
+
+def say(console: Console, found: Estimate) -> None:
+    """The estimate for people: what is needed, how long it takes, what the model knows."""
+    console.print(_needs(found))
+    console.print(metrics_table({"before": found.metrics}))
+    if found.knows:
+        console.print("The model knows the forget set. Nothing was written.")
+        return
+    say_unknown(console, "Nothing was written.")
+
+
+def say_unknown(console: Console, written: str) -> None:
+    """That there is nothing to unlearn, and what was `written`."""
+    console.print(
+        f"[bold red]The model doesn't know the forget set[/bold red] (ROUGE-L below {KNOWN}): what isn't known can't "
+        "be unlearned, and figures before and after only measure noise. Are answers, photos and model the right ones? "
+        f"{written}",
+        soft_wrap=True,
+    )
+
+
+def _needs(found: Estimate) -> Table:
+    memory, time = found.memory, found.duration
+    how = {
+        "measured": "measured: the accelerator's peak in real steps",
+        "counted": "counted: what autograd kept in a real step; passing tensors come on top",
+    }
+    rows = [
+        ("device", f"{found.device}, {found.dtype}, {found.path} rows", ""),
+        ("model", f"{found.parameters:,} parameters", ""),
+        ("weights", size(memory.weights), "as loaded"),
+        ("adapter", size(memory.adapter), f"{found.adapter_parameters:,} parameters and their gradients"),
+        ("optimiser", size(memory.optimizer), "AdamW, float32"),
+        ("activations", size(memory.activations), how[memory.how]),
+        ("memory", size(memory.total), "" if memory.available is None else f"of {size(memory.available)}"),
+        ("file", size(found.adapter_file), "the adapter as it is saved"),
+        ("loading", duration(time.loading), ""),
+        ("evaluation", f"2 × {duration(time.evaluation)}", "from a sample of each set"),
+        ("preparation", duration(time.preparation), "what the method computes once a run"),
+        ("a step", f"{time.step:.2f} s", f"median of {time.steps_timed} real steps"),
+        ("whole run", duration(time.total), f"{time.steps} steps: each forget pair {time.times_shown:.1f} times"),
+    ]
+    table = Table(box=None, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(style="dim")
+    for row in rows:
+        table.add_row(*row)
+    return table

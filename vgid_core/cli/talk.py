@@ -1,0 +1,76 @@
+"""One model in conversation: an image, questions, and an adapter that can be switched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from vgid_core.cli.loading import put_on_with_warning
+from vgid_core.config import UnlearnConfig
+from vgid_core.data.pairs import DataError, EncodedImage, Pair, require_whole
+from vgid_core.models.base import BaseModel, adapter_off
+from vgid_core.models.load import load_base
+from vgid_core.scoring.padded import generate
+
+
+@dataclass
+class Talk:
+    """`adapted` is whether answers come through the adapter; `both`, whether both ways are shown."""
+
+    base: BaseModel
+    most_tokens: int
+    has_adapter: bool
+    adapted: bool
+    both: bool = False
+    image: EncodedImage | None = None
+
+    @classmethod
+    def begin(cls, model: str, adapter: Path | None, config: UnlearnConfig, warn: Callable[[str], None]) -> Self:
+        """Loads the model and, if there is one, its adapter, switched on. Raises UnlearnError."""
+        base = load_base(model, config)
+        if adapter is not None:
+            put_on_with_warning(base, adapter, warn)
+        return cls(base, config.evaluation.max_new_tokens, adapter is not None, adapter is not None)
+
+    @property
+    def state(self) -> str:
+        """Who answers, in words."""
+        if not self.has_adapter:
+            return "there is no adapter: the base answers"
+        if self.both:
+            return "both answer, without the adapter and with it"
+        return f"the adapter is {'on' if self.adapted else 'off'}"
+
+    def answer(self, question: str, adapted: bool | None = None) -> str:
+        """What the model says about the image, greedily. Raises DataError without an image, or for a bad question."""
+        if self.image is None:
+            raise DataError("there is none yet: /image FILE, or --image", "image")
+        require_whole(question, "question")
+        through = self.adapted if adapted is None else adapted
+        try:
+            with nullcontext() if through else adapter_off(self.base):
+                said = generate(self.base, [Pair(self.image, question, "")], self.most_tokens)
+        except DataError as error:
+            if error.field.endswith("question"):
+                raise DataError("holds one of the model's control tokens", "question") from None
+            raise
+        # What a model says can hold a terminal's control characters.
+        return "".join(c if c.isprintable() or c == "\n" else " " for c in self.base.encoder.decode(said)[0])
+
+    def side_by_side(self, questions: Sequence[str]) -> Table:
+        """Both answers to each question. Raises DataError as `answer` does, and when there is no adapter."""
+        if not self.has_adapter:
+            raise DataError("there is none to show both ways: --adapter", "adapter")
+        table = Table(box=box.SIMPLE_HEAD)
+        for title in ("question", "without the adapter", "with it"):
+            table.add_column(title)
+        for question in questions:
+            table.add_row(Text(question), Text(self.answer(question, False)), Text(self.answer(question, True)))
+        return table

@@ -1,0 +1,21 @@
+"""Settings: pydantic models that import nothing of ours but each other."""
+
+from __future__ import annotations
+
+from vgid_core.config.adapter import LoraSettings
+from vgid_core.config.evaluation import AttackPlan, EvaluationConfig
+from vgid_core.config.overrides import TrainingOverrides
+from vgid_core.config.perturbation import PerturbationConfig
+from vgid_core.config.run import UnlearnConfig
+from vgid_core.config.training import Targets, TrainingConfig
+
+__all__ = [
+    "AttackPlan",
+    "EvaluationConfig",
+    "LoraSettings",
+    "PerturbationConfig",
+    "Targets",
+    "TrainingConfig",
+    "TrainingOverrides",
+    "UnlearnConfig",
+]

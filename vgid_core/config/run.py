@@ -1,0 +1,86 @@
+"""All settings of one run: validated before torch is imported, so a mistake costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from vgid_core.config.adapter import LoraSettings
+from vgid_core.config.evaluation import EvaluationConfig
+from vgid_core.config.method_names import named
+from vgid_core.config.methods import AnyMethod, VgidAlias
+from vgid_core.config.presets import start_from_preset
+from vgid_core.config.strict import Strict
+from vgid_core.config.training import TrainingConfig
+
+
+class UnlearnConfig(Strict):
+    """Everything a run needs to know besides the model and the data.
+
+    A `preset` among the values given is the name of one of `config.presets.PRESETS`: what else is given changes it.
+    """
+
+    method: AnyMethod = VgidAlias()
+    lora: LoraSettings = LoraSettings()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of batches, noise and the adapter's beginning")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 on an accelerator, float32 on CPU"
+    )
+    base_weights: Literal["full", "nf4"] = Field(
+        default="full", description="nf4: the frozen language weights in 4 bits, for accelerators with little memory"
+    )
+    shard_base: bool = Field(
+        default=False, description="of the frozen decoder layers each process holds a share (FSDP), not all"
+    )
+    device: str = Field(
+        default="auto", description="auto, cpu, cuda or cuda:N; auto: the first CUDA device, if there is one"
+    )
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """The preset of that name with these changes, validated. Raises ValidationError, also for an unknown name."""
+        return cls.model_validate({"preset": name, **changes})
+
+    @property
+    def names_somebody(self) -> bool:
+        """Whether it holds the name of whom it is to forget: then it is for one request alone, and written nowhere."""
+        return getattr(self.method, "subject_name", None) is not None
+
+    def for_pairs(self, forget_pairs: int) -> Self:
+        """These settings with the number of steps that a run on so many forget pairs has."""
+        steps = self.training.steps_for(forget_pairs)
+        return self.model_copy(update={"training": self.training.model_copy(update={"steps": steps})})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, values: Any) -> Any:
+        return start_from_preset(values) if isinstance(values, Mapping) and "preset" in values else values
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _method_by_name(cls, value: Any) -> Any:
+        """A name alone stands for that method's own settings, and settings without a name for the default's."""
+        return named(value, otherwise=cls.model_fields["method"].default.name)
+
+    @model_validator(mode="after")
+    def _fp8_has_layers_to_work_on(self) -> Self:
+        if self.training.fp8 and (self.lora.dropout > 0 or self.base_weights != "full"):
+            raise ValueError("training.fp8 takes neither lora.dropout nor base_weights in 4 bits")
+        return self
+
+    @model_validator(mode="after")
+    def _shares_are_of_plain_weights(self) -> Self:
+        if self.shard_base and (self.training.fp8 or self.base_weights != "full"):
+            raise ValueError("shard_base takes neither training.fp8 nor base_weights in 4 bits")
+        return self
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if value in ("auto", "cpu", "cuda") or (value.startswith("cuda:") and value[5:].isdigit()):
+            return value
+        raise ValueError("device must be auto, cpu, cuda or cuda:N")

@@ -1,0 +1,57 @@
+"""A folder of images with metadata.csv or metadata.jsonl: 🤗 datasets' ImageFolder, with a question and an answer."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from vgid_core.data.json_text import NotJson, parsed
+from vgid_core.data.pairs import DataError, EncodedImage, pair_of
+from vgid_core.data.readers.reading import Item, LeftOut
+
+_METADATA = ("metadata.csv", "metadata.jsonl")
+_IMAGES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+
+
+def recognises(path: Path) -> bool:
+    """A folder that holds one of the metadata files; also metadata.csv itself, for `items` to say what to name."""
+    return path.name == "metadata.csv" or any((path / name).is_file() for name in _METADATA)
+
+
+def items(path: Path) -> Iterator[Item]:
+    """A pair a row: `file_name` (seen from the folder), `question`, `answer`; more columns are ignored."""
+    if path.is_file():
+        raise DataError("is a file: name the folder that holds it", "")
+    found = [path / name for name in _METADATA if (path / name).is_file()]
+    if len(found) != 1:
+        raise DataError(f"needs one of {' or '.join(_METADATA)}, and holds {'both' if found else 'neither'}", "")
+    images: dict[str, EncodedImage] = {}
+    for row in _rows(found[0]):
+        if isinstance(row, DataError):
+            yield row
+            continue
+        try:
+            yield pair_of({**row, "image": row.get("file_name")}, "", path, images)
+        except DataError as error:
+            yield error
+    named = {(path / reference).resolve() for reference in images}
+    there = (file for file in path.rglob("*") if file.suffix.lower() in _IMAGES and file.is_file())
+    unnamed = sum(file.resolve() not in named for file in there)
+    if unnamed:
+        yield LeftOut("images that no row of the metadata names", unnamed)
+
+
+def _rows(file: Path) -> Iterator[Mapping[str, object] | DataError]:
+    if file.suffix == ".csv":
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            yield from csv.DictReader(stream)
+        return
+    for line in file.read_text(encoding="utf-8-sig").split("\n"):
+        if line.strip():
+            try:
+                row = parsed(line)
+            except NotJson as error:
+                yield DataError(str(error), "")
+                continue
+            yield row if isinstance(row, Mapping) else DataError("is not a JSON object", "")

@@ -1,0 +1,25 @@
+"""JSONL beside image files: what `PairSet.write_jsonl` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from vgid_core.data.pairs import DataError, EncodedImage, parse_line
+from vgid_core.data.readers.reading import Item
+
+
+def recognises(path: Path) -> bool:
+    """A file named *.jsonl."""
+    return path.suffix == ".jsonl" and path.is_file()
+
+
+def items(path: Path) -> Iterator[Item]:
+    """A pair a line: {"image": "<path beside the file>", "question": ..., "answer": ...}."""
+    images: dict[str, EncodedImage] = {}
+    for line in path.read_text(encoding="utf-8-sig").split("\n"):
+        if line.strip():
+            try:
+                yield parse_line(line, "", path.parent, images)
+            except DataError as error:
+                yield error

@@ -1,0 +1,143 @@
+"""Where a set lies, and in which format."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from vgid_core.data.pairs import DataError, PairSet
+from vgid_core.data.readers import clear, dataset, fiubench, folder, jsonl, mllmu
+from vgid_core.data.readers.reading import Item, Reading, placed
+from vgid_core.data.readers.tables import columns_of, parquet_files
+
+log = logging.getLogger(__name__)
+
+Reader = Callable[[Path, str | None], Iterator[Item]]
+
+
+def _without_choice(items: Callable[[Path], Iterator[Item]], path: Path, choice: str | None) -> Iterator[Item]:
+    if choice is not None:
+        raise DataError("this format has nothing to choose with '#'", "")
+    yield from items(path)
+
+
+READERS: dict[str, Reader] = {
+    "jsonl": partial(_without_choice, jsonl.items),
+    "folder": partial(_without_choice, folder.items),
+    "mllmu": mllmu.items,
+    "clear": clear.items,
+    "fiubench": fiubench.items,
+    "dataset": dataset.items,
+}
+_PREFIXED = re.compile(r"([a-z][a-z0-9_-]+):")
+_FORMATTED = re.compile(rf"({'|'.join(READERS)}):(.*)", re.DOTALL)
+
+
+def read_set(source: str, name: str | None = None) -> PairSet:
+    """The set at `source`: a path, whose format is seen from what lies there, or `format:path`.
+
+    `#` after the path chooses within the source, where its format has something to choose: docs/data.md. `name` is
+    the set's role; else it is called after the path. What isn't an image-text pair is left out, and logged as a count.
+    Raises DataError naming the place.
+    """
+    found = read(source, name)
+    pairs = found.pair_set()
+    for reason, count in found.tail_mass.items():
+        log.warning("%s: left out %d %s", found.name, count, reason)
+    return pairs
+
+
+def read(source: str, name: str | None = None) -> Reading:
+    """The same, item by item, with what is wrong. Raises DataError only for a source that can't be read at all."""
+    if not _possible(source):
+        raise DataError("is no name that a file can have", name or "source")
+    chosen, path, choice = _parts(source)
+    if path is None:
+        raise DataError("names no file or folder; the present folder is '.'", name or "source")
+    name = name or path.stem
+    if chosen is None and not exists(path) and (unknown := _PREFIXED.match(source)):
+        raise DataError(f"knows no format {unknown[1]!r}; there are {', '.join(READERS)}", name)
+    try:
+        reader = READERS[chosen or _format_of(path, choice)]
+        return Reading.of(name, reader(path, choice))
+    except DataError as error:
+        raise placed(error, name) from error.__cause__
+    except UnicodeDecodeError:
+        raise DataError("is not UTF-8 text", name) from None
+    except csv.Error:
+        raise DataError("is not CSV", name) from None
+    except OSError as error:
+        raise DataError(f"can't be read: {(error.strerror or 'unknown reason').lower()}", name) from None
+
+
+def jsonl_file(source: str) -> Path | None:
+    """The file of a source that is read as JSONL; None for every other format."""
+    chosen, path, _ = _parts(source)
+    if path is None or not (chosen == "jsonl" or (chosen is None and jsonl.recognises(path))):
+        return None
+    return path
+
+
+def _parts(source: str) -> tuple[str | None, Path | None, str | None]:
+    """Format, path (None: none is named) and choice. What exists under the whole of a name is meant by it."""
+    matched = None if exists(Path(source)) else _FORMATTED.fullmatch(source)
+    form, rest = matched.groups() if matched else (None, source)
+    choice = None
+    if "#" in rest and not exists(Path(rest)):
+        rest, _, choice = rest.rpartition("#")
+    return form, Path(rest) if rest else None, choice  # Path("") would be the present folder
+
+
+def _possible(source: str) -> bool:
+    """Whether a path can be called so at all."""
+    try:
+        return b"\0" not in os.fsencode(source)
+    except UnicodeEncodeError:
+        return False
+
+
+def exists(path: Path) -> bool:
+    """Whether something lies there. Why it can't be seen, as with a name that is too long, is said where it's read."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _format_of(path: Path, choice: str | None) -> str:
+    """Raises DataError when nothing lies there, or nothing that is known."""
+    if not path.exists():
+        raise DataError("no such file or folder", "")
+    for name, recognises in (
+        ("jsonl", jsonl.recognises),
+        ("dataset", dataset.recognises),
+        ("fiubench", fiubench.recognises),
+        ("folder", folder.recognises),
+    ):
+        if recognises(path):
+            return name
+    if form := _format_of_tables(path, choice):
+        return form
+    raise DataError(f"is in no format that could be recognised; name it: one of {', '.join(READERS)}, then ':'", "")
+
+
+def _format_of_tables(path: Path, choice: str | None) -> str | None:
+    """By the columns of Parquet files there, or in a folder inside.
+
+    Where no folder of a benchmark was chosen, or one that isn't there, its own reader says what to choose.
+    """
+    words = (choice or "").split(",")
+    found = parquet_files(path) or [file for word in words for file in parquet_files(path / word)]
+    found = found or dataset.tables(path)
+    tables = found or sorted(path.glob("*/*.parquet"))
+    columns = columns_of(tables[0]) if tables else []
+    if mllmu.recognises_columns(columns):
+        return "mllmu"
+    if clear.recognises_columns(columns):
+        return "clear"
+    return "dataset" if found and set(dataset.COLUMNS) <= set(columns) else None

@@ -1,0 +1,51 @@
+"""A fresh adapter around the base, and whether training moved it."""
+
+from __future__ import annotations
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+
+from vgid_core.config import LoraSettings
+from vgid_core.errors import AdapterUntrained
+from vgid_core.lora.fused_product import fuse_lora
+from vgid_core.models.base import BaseModel
+from vgid_core.models.support import adapter_pattern
+
+
+def attach_adapter(base: BaseModel, settings: LoraSettings, reach: int | None = None) -> PeftModel:
+    """Wraps `base.model` in a fresh LoRA whose output is zero (B = 0), so student and base start out equal.
+
+    `reach`: only the decoder's first so many layers get one.
+    """
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        init_lora_weights="gaussian",
+        target_modules=adapter_pattern(base.model, settings.scope, reach),
+        bias="none",
+    )
+    student: PeftModel = get_peft_model(base.model, config, autocast_adapter_dtype=False)
+    # In the base's own precision: casting activations for float32 matrices of rank 16 costs a third of a step.
+    for parameter in student.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(base.dtype)
+    fuse_lora(student)
+    base.adapted[:] = [module for module in student.modules() if isinstance(module, BaseTunerLayer)]
+    return student
+
+
+def require_trained(student: PeftModel) -> list[str]:
+    """Names of the adapted modules. Raises AdapterUntrained if any `lora_B` is still exactly zero.
+
+    Frozen embeddings under gradient checkpointing leave layers untrained without a word (open-unlearning #178).
+    """
+    trained: list[str] = []
+    idle: list[str] = []
+    for name, parameter in student.named_parameters():
+        if ".lora_B." in name:
+            module = name.split(".lora_B.")[0].removeprefix("base_model.model.")
+            (trained if parameter.detach().any() else idle).append(module)
+    if idle or not trained:
+        raise AdapterUntrained(f"{len(idle)} of {len(idle) + len(trained)} adapted modules never moved")
+    return trained

@@ -1,0 +1,144 @@
+"""Rows that share what they have in common, with image features and retain targets kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import torch
+from torch import Tensor
+
+from vgid_core.config import EvaluationConfig
+from vgid_core.data.examples import DistillExample, same_for_both
+from vgid_core.data.pairs import EncodedImage, Pair
+from vgid_core.losses.fused_linear import linear_kl, linear_kl_and_logprob, linear_log_probability
+from vgid_core.losses.top_k import TopKDistribution
+from vgid_core.models.base import BaseModel, adapter_off, answer_logits
+from vgid_core.models.tensor_cache import TensorCache
+from vgid_core.scoring.packed.decode import ScoredAnswer, go_on_by_rote, score_answers
+from vgid_core.scoring.packed.model import Compiler, PackedModel
+from vgid_core.scoring.padded import encode_pairs
+from vgid_core.scoring.scorer import spoken
+
+_STEPS_CHECKED = 2  # of answers that go on token by token
+_TARGET_BYTES = 2 * 1024**3  # of host memory for retain targets; what is more is computed again each time
+
+
+class PackedScorer:
+    """Prefixes shared, image features and retain targets kept, logits never held as a whole."""
+
+    name = "packed"
+
+    def __init__(self, base: BaseModel, compiler: Compiler | None = None) -> None:
+        self._base = base
+        self._model = PackedModel(base, compiler)
+        self.compiled = compiler is not None
+        # What one process has kept and another hasn't would have them pass through a shared base out of step.
+        self._targets = TensorCache(0 if base.sharded else _TARGET_BYTES)
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """As `Scorer.answer_ids`."""
+        return self._model.answer_ids(answer)
+
+    def precompute(self, examples: Sequence[DistillExample]) -> None:
+        """As `Scorer.precompute`. Not where layers are compiled: longer rows would be compiled anew."""
+        states = sum(len(self.answer_ids(example.pair.answer)) for example in examples) * self._model.head.shape[1]
+        if self.compiled or not self._targets.has_room(states * self._model.head.element_size()):
+            return
+        with suppress(torch.OutOfMemoryError):  # then they are computed later, fewer at a time
+            self._teacher(examples)
+
+    @torch.no_grad()
+    def replay_cache(self, compute: Callable[[], object]) -> None:
+        """As `Scorer.replay_cache`: image features and retain targets, each computed in the company it was in then."""
+        with self._model.laying_out_only():
+            compute()
+
+    def divergence(self, examples: Sequence[DistillExample]) -> Tensor:
+        """As `Scorer.divergence`."""
+        target = self._teacher(examples)
+        return linear_kl(self._model.states(examples, "student"), target, self._model.head)
+
+    def kl_and_logprob(self, pairs: Sequence[Pair], target: TopKDistribution) -> tuple[Tensor, Tensor]:
+        """As `Scorer.kl_and_logprob`."""
+        device = self._base.device
+        ids = spoken(self, pairs).to(device)
+        return linear_kl_and_logprob(
+            self._model.states(same_for_both(pairs), "student"), target.to(device), ids, self._model.head
+        )
+
+    def student_logits(self, pairs: Sequence[Pair]) -> Tensor:
+        """As `Scorer.student_logits`."""
+        return self._model.states(same_for_both(pairs), "student") @ self._model.head.T
+
+    @torch.no_grad()
+    def teacher_logits(self, examples: Sequence[DistillExample]) -> Tensor:
+        """As `Scorer.teacher_logits`."""
+        return self._teacher(examples) @ self._model.head.T
+
+    def student_log_probability(self, pairs: Sequence[Pair]) -> Tensor:
+        """As `Scorer.student_log_probability`."""
+        ids = spoken(self, pairs).to(self._base.device)
+        return linear_log_probability(self._model.states(same_for_both(pairs), "student"), ids, self._model.head)
+
+    @torch.no_grad()
+    def teacher_log_probability(self, examples: Sequence[DistillExample]) -> Tensor:
+        """As `Scorer.teacher_log_probability`."""
+        ids = spoken(self, [example.pair for example in examples]).to(self._base.device)
+        return linear_log_probability(self._teacher(examples), ids, self._model.head)
+
+    def student_states(self, pairs: Sequence[Pair], layer: int) -> Tensor:
+        """As `Scorer.student_states`."""
+        return self._model.layer_states(same_for_both(pairs), "student", layer)
+
+    @torch.no_grad()
+    def teacher_states(self, examples: Sequence[DistillExample], layer: int) -> Tensor:
+        """As `Scorer.teacher_states`."""
+        with adapter_off(self._base):
+            return self._model.layer_states(examples, "teacher", layer)
+
+    def score_answers(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[ScoredAnswer]:
+        """As `Scorer.score_answers`."""
+        return score_answers(self._model, same_for_both(pairs), config.max_new_tokens, in_step=self._base.sharded)
+
+    def deviation(self, pairs: Sequence[Pair]) -> float:
+        """How far the packed base's logits are from the model's own, at the answer token where it is farthest.
+
+        Root mean square over the vocabulary, relative to the spread of the model's own logits. Both those of one pass
+        and those of answers that go on token by token.
+        """
+        batch = encode_pairs(self._base, pairs)
+        with torch.no_grad(), adapter_off(self._base):
+            own = answer_logits(self._base, batch).float()
+            packed = (self._model.states(same_for_both(pairs), "student") @ self._model.head.T).float()
+            differences = [packed - own[batch.answer_mask]]
+            for index, logits in enumerate(go_on_by_rote(self._model, same_for_both(pairs), _STEPS_CHECKED), start=1):
+                differences.append(logits.float() - own[:, index])
+        farthest = max(float(difference.square().mean(-1).sqrt().max()) for difference in differences)
+        return farthest / float(own[batch.answer_mask].std())
+
+    @torch.no_grad()
+    def _teacher(self, examples: Sequence[DistillExample]) -> Tensor:
+        """The base's states for what the teacher is shown; those of retain examples never change and are kept."""
+        keys = [_key(example) for example in examples]
+        states: list[Tensor | None] = [None if key is None else self._targets.get(key) for key in keys]
+        missing = [index for index, found in enumerate(states) if found is None]
+        if missing:
+            lacking = [examples[index] for index in missing]
+            kept = any(keys[index] is not None for index in missing)
+            with adapter_off(self._base):
+                fresh = self._model.states(lacking, "teacher", kept)
+            lengths = [len(self.answer_ids(example.pair.answer)) for example in lacking]
+            for index, part in zip(missing, torch.split(fresh, lengths), strict=True):
+                states[index] = part
+                key = keys[index]
+                if key is not None:
+                    self._targets.put(key, part)
+        return torch.cat([part.to(self._model.head.device) for part in states if part is not None])
+
+
+def _key(example: DistillExample) -> tuple[object, ...] | None:
+    """What names a teacher's target that comes again; None for a disturbed image or an alias of the answer."""
+    if not isinstance(example.teacher_image, EncodedImage) or example.teacher_prefix is not None:
+        return None
+    return example.teacher_image.digest, example.teacher_question, example.pair.answer

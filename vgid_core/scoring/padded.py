@@ -1,0 +1,138 @@
+"""A padded row for each pair, through the model's own forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vgid_core.config import EvaluationConfig
+from vgid_core.data.examples import DistillExample, TeacherImage
+from vgid_core.data.pairs import Pair
+from vgid_core.losses.token_losses import token_kl, token_kl_of_top_k, token_log_probability
+from vgid_core.losses.top_k import TopKDistribution
+from vgid_core.models.base import BaseModel, adapter_off, answer_logits, layer_outputs
+from vgid_core.models.encoding import Batch
+from vgid_core.scoring.packed.decode import ScoredAnswer
+from vgid_core.scoring.scorer import spoken
+
+
+class PaddedScorer:
+    """A padded row for each pair, through the model's own forward. Right for every family."""
+
+    name = "plain"
+
+    def __init__(self, base: BaseModel) -> None:
+        self._base = base
+        self._encoder = base.encoder
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """As `Scorer.answer_ids`."""
+        return self._encoder.answer_ids(answer)
+
+    def precompute(self, examples: Sequence[DistillExample]) -> None:
+        """As `Scorer.precompute`: nothing is kept here."""
+
+    def replay_cache(self, compute: Callable[[], object]) -> None:
+        """As `Scorer.replay_cache`: nothing is kept here."""
+
+    def divergence(self, examples: Sequence[DistillExample]) -> Tensor:
+        """As `Scorer.divergence`."""
+        return token_kl(self.teacher_logits(examples), self.student_logits([example.pair for example in examples]))
+
+    def kl_and_logprob(self, pairs: Sequence[Pair], target: TopKDistribution) -> tuple[Tensor, Tensor]:
+        """As `Scorer.kl_and_logprob`."""
+        student = self.student_logits(pairs)
+        ids = spoken(self, pairs).to(student.device)
+        return token_kl_of_top_k(target.to(student.device), student), token_log_probability(student, ids)
+
+    def student_logits(self, pairs: Sequence[Pair]) -> Tensor:
+        """As `Scorer.student_logits`."""
+        student = encode_pairs(self._base, pairs)
+        return answer_logits(self._base, student)[student.answer_mask]
+
+    @torch.no_grad()
+    def teacher_logits(self, examples: Sequence[DistillExample]) -> Tensor:
+        """As `Scorer.teacher_logits`."""
+        teacher = self._taught(examples)
+        with adapter_off(self._base):
+            return answer_logits(self._base, teacher)[teacher.answer_mask]
+
+    def student_log_probability(self, pairs: Sequence[Pair]) -> Tensor:
+        """As `Scorer.student_log_probability`."""
+        student = encode_pairs(self._base, pairs)
+        return token_log_probability(answer_logits(self._base, student), student.answer_ids)[student.answer_mask]
+
+    @torch.no_grad()
+    def teacher_log_probability(self, examples: Sequence[DistillExample]) -> Tensor:
+        """As `Scorer.teacher_log_probability`."""
+        return token_log_probability(
+            self.teacher_logits(examples), spoken(self, [example.pair for example in examples]).to(self._base.device)
+        )
+
+    def student_states(self, pairs: Sequence[Pair], layer: int) -> Tensor:
+        """As `Scorer.student_states`."""
+        return self._states(encode_pairs(self._base, pairs), layer)
+
+    @torch.no_grad()
+    def teacher_states(self, examples: Sequence[DistillExample], layer: int) -> Tensor:
+        """As `Scorer.teacher_states`."""
+        with adapter_off(self._base):
+            return self._states(self._taught(examples), layer)
+
+    def _states(self, batch: Batch, layer: int) -> Tensor:
+        length = batch.answer_ids.shape[1]
+        with layer_outputs(self._base, layer) as outputs:
+            self._base.model(**batch.inputs, logits_to_keep=1, use_cache=False)
+        return outputs[0][:, -length - 1 : -1][batch.answer_mask]
+
+    def _taught(self, examples: Sequence[DistillExample]) -> Batch:
+        """What the teacher is shown, as padded rows."""
+        answers = [example.teacher_prefix or self.answer_ids(example.pair.answer) for example in examples]
+        shown = [example.teacher_image for example in examples]
+        images, questions = [decoded(image) for image in shown], [example.teacher_question for example in examples]
+        return self._encoder.batch(images, questions, answers)
+
+    def score_answers(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[ScoredAnswer]:
+        """As `Scorer.score_answers`."""
+        found = []
+        for start in range(0, len(pairs), config.batch_size):
+            chunk = pairs[start : start + config.batch_size]
+            said = generate(self._base, chunk, config.max_new_tokens)
+            batch = encode_pairs(self._base, chunk)
+            with torch.no_grad():
+                scores = token_log_probability(answer_logits(self._base, batch), batch.answer_ids).cpu()
+            kept = [row[mask] for row, mask in zip(scores, batch.answer_mask.cpu(), strict=True)]
+            found += [ScoredAnswer(*result) for result in zip(said, kept, strict=True)]
+        return found
+
+
+# Not in inference mode: weights that several processes share would be gathered as tensors that no gradient passes.
+@torch.no_grad()
+def generate(base: BaseModel, pairs: Sequence[Pair], most_tokens: int) -> list[list[int]]:
+    """What the model says to each pair by its own `generate`, greedily: token ids up to the end of turn."""
+    inputs = base.encoder.prompts([p.image.decode() for p in pairs], [p.question for p in pairs])
+    width = inputs["input_ids"].shape[1]
+    # Said outright: a model's own settings may ask for sampling, or penalise what it has said before.
+    plain: dict[str, Any] = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
+    output = base.model.generate(**inputs, max_new_tokens=most_tokens, **plain)
+    return [_up_to_end(ids, base.encoder.end_ids) for ids in output[:, width:].tolist()]
+
+
+def encode_pairs(base: BaseModel, pairs: Sequence[Pair]) -> Batch:
+    """The pairs as padded rows."""
+    images = [pair.image.decode() for pair in pairs]
+    return base.encoder.batch(images, [pair.question for pair in pairs], [pair.answer for pair in pairs])
+
+
+def _up_to_end(ids: list[int], ends: frozenset[int]) -> list[int]:
+    end = next((index for index, token in enumerate(ids) if token in ends), len(ids))
+    return ids[: end + 1]
+
+
+def decoded(image: TeacherImage) -> Image.Image:
+    """The picture itself."""
+    return image if isinstance(image, Image.Image) else image.decode()
