@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vgid_core import kernel_notice
 from vgid_core.config import TrainingOverrides, UnlearnConfig
 from vgid_core.data.pairs import DataError, EncodedImage, Pair, PairSet
+from vgid_core.data.photos import PhotoSet
 from vgid_core.errors import UnlearnError
 from vgid_core.progress import Phase, Progress
 
@@ -21,7 +22,8 @@ kernel_notice.leave_out()
 if TYPE_CHECKING:
     from vgid_core.evaluation.metric import Metric
     from vgid_core.models.load import HostModel, read_base
-    from vgid_core.run import UnlearnResult, UnlearnSpec, unlearn
+    from vgid_core.run import UnlearnResult, unlearn
+    from vgid_core.spec import UnlearnSpec
 
 __all__ = [
     "DataError",
@@ -31,6 +33,7 @@ __all__ = [
     "Pair",
     "PairSet",
     "Phase",
+    "PhotoSet",
     "Progress",
     "TrainingOverrides",
     "UnlearnConfig",
@@ -43,11 +46,11 @@ __all__ = [
 
 
 _LAZY = {
-    "HostModel": "vgid_core.models.base",
-    "read_base": "vgid_core.models.base",
+    "HostModel": "vgid_core.models.load",
+    "read_base": "vgid_core.models.load",
     "Metric": "vgid_core.evaluation.metric",
     "UnlearnResult": "vgid_core.run",
-    "UnlearnSpec": "vgid_core.run",
+    "UnlearnSpec": "vgid_core.spec",
     "unlearn": "vgid_core.run",
 }
 

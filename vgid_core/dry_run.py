@@ -20,9 +20,9 @@ from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import MakeUpdates
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
-from vgid_core.run import UnlearnSpec, measured_sets
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.scoring.scorer import Scorer
+from vgid_core.spec import RunSets, UnlearnSpec
 from vgid_core.training.loop import StepLoss, distil
 from vgid_core.training.memory import within_memory
 from vgid_core.training.saved_tensors import KeptTensors
@@ -106,21 +106,21 @@ def estimate(spec: UnlearnSpec) -> Estimate:
 
 
 def _estimate(spec: UnlearnSpec) -> Estimate:
-    sets, _ = measured_sets(spec)
-    spec = replace(spec, config=spec.config.for_pairs(len(sets[0])))
+    sets = RunSets.of(spec)
+    spec = replace(spec, config=spec.config.for_pairs(len(sets.forget)))
     started = time.monotonic()
     base = load_base(spec.model, spec.config)
     loading = time.monotonic() - started
-    base.encoder.require_usable(*sets, settings=spec.config.method.texts)
+    base.encoder.require_usable(*sets.all, settings=spec.config.method.texts)
     parameters, weights = base.model.num_parameters(), base.model.get_memory_footprint()
-    path = choose_scorer(base, probe_pairs(sets), spec.config.lora)
-    metrics, evaluation, evaluation_peak = _asked(base, path, sets, spec.config)
-    steps, count = _Steps(base), spec.config.training.steps_for(len(sets[0]))
-    steps.run(sets[0], sets[1], spec.config)
+    path = choose_scorer(base, probe_pairs(sets.all), spec.config.lora)
+    metrics, evaluation, evaluation_peak = _asked(base, path, sets.all, spec.config)
+    steps, count = _Steps(base), spec.config.training.steps_for(len(sets.forget))
+    steps.run(sets, spec.config)
     trained = [parameter for parameter in base.model.parameters() if parameter.requires_grad]
     trainable = sum(parameter.numel() for parameter in trained)
     size = sum(parameter.nbytes for parameter in trained)
-    preparation = _prepared(base, path, sets[0], sets[1], spec.config)
+    preparation = _prepared(base, path, sets, spec.config)
     return Estimate(
         device=torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else "cpu",
         dtype=str(base.dtype).removeprefix("torch."),
@@ -136,7 +136,7 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
             step=steps.seconds,
             steps_timed=len(steps.steady),
             steps=count,
-            times_shown=count * spec.config.training.forget_batch_size / len(sets[0]),
+            times_shown=count * spec.config.training.forget_batch_size / len(sets.forget),
             total=loading + 2 * evaluation + preparation + steps.seconds * count,
         ),
         metrics=metrics,
@@ -174,15 +174,16 @@ def _asked(
     return metrics, seconds * whole / asked, peak
 
 
-def _prepared(base: BaseModel, path: Scorer, forget: PairSet, retain: PairSet, config: UnlearnConfig) -> float:
+def _prepared(base: BaseModel, path: Scorer, sets: RunSets, config: UnlearnConfig) -> float:
     """Seconds of what the method computes once: as it begins, for each forget pair and for each retain pair.
 
     The latter two are told from some of the pairs that its batches hold.
     """
+    forget, retain = sets.forget, sets.retain
     some = PairSet.of(forget.name, forget.pairs[:_PAIRS_ASKED])
     known, others = retain.pairs[:1], retain.pairs[1 : 1 + _PAIRS_ASKED]
     training = config.for_pairs(len(forget)).training
-    run = MethodContext(base, path, training, config.seed, some, retain)
+    run = MethodContext(base, path, training, config.seed, some, retain, sets.stranger_photos)
 
     def seconds(updates: MakeUpdates, coming: Sequence[Pair]) -> float:
         run.prefetch[:] = coming
@@ -224,10 +225,10 @@ class _Steps:
         self._counting = ExitStack()
         self._before = _allocated(base)
 
-    def run(self, forget: PairSet, retain: PairSet, config: UnlearnConfig) -> None:
+    def run(self, sets: RunSets, config: UnlearnConfig) -> None:
         """Makes the steps: fewer of them where they are long."""
-        steps = min(config.training.steps_for(len(forget)), _STEPS_TIMED)
-        few = PairSet.of(forget.name, forget.pairs[: 2 * config.training.forget_batch_size])
+        steps = min(config.training.steps_for(len(sets.forget)), _STEPS_TIMED)
+        few = PairSet.of("forget", sets.forget.pairs[: 2 * config.training.forget_batch_size])
         short = config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})
         with self._counting:
             if not self.measured:
@@ -235,7 +236,7 @@ class _Steps:
                 self._counting.enter_context(hooks)
             self._ended.append(time.monotonic())
             with suppress(_LongEnough):
-                distil(self._base, few, retain, short, self._step_done)
+                distil(self._base, few, sets.retain, short, self._step_done, strangers=sets.stranger_photos)
 
     @property
     def measured(self) -> bool:

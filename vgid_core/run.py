@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +13,6 @@ import torch
 from peft import PeftModel
 
 from vgid_core.artifact import RunRecord, build_manifest, write_adapter, write_manifest
-from vgid_core.config import UnlearnConfig
-from vgid_core.data.pairs import DataError, PairSet
 from vgid_core.evaluation.evaluate import evaluate
 from vgid_core.evaluation.metric import Metric, knows_forget_set
 from vgid_core.lora.attach import require_trained
@@ -23,6 +21,7 @@ from vgid_core.models.base import BaseModel
 from vgid_core.models.load import HostModel, load_base, require_unchanged
 from vgid_core.progress import Phase, Progress, ProgressTracker
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
+from vgid_core.spec import RunSets, UnlearnSpec
 from vgid_core.training.checkpoints import Checkpoints, delete_checkpoint, identity
 from vgid_core.training.early_stop import Watch
 from vgid_core.training.loop import StepLoss, distil
@@ -34,30 +33,6 @@ Stage = Literal["before", "after"]
 OnStep = Callable[[Progress], None]
 OnMetrics = Callable[[Stage, list[Metric]], None]
 Stop = Callable[[], bool]
-
-
-@dataclass(frozen=True)
-class UnlearnSpec:
-    """One run. `model` is a local folder or hub id, `model_name` what the artifact calls it.
-
-    `out` is a folder of this run's own: files there whose names are the artifact's (`UnlearnResult`) are replaced.
-    Probes are sets that are measured before and after but never trained on (other photos, other wordings).
-    `checkpoint` is a folder of this run's own: every `checkpoint_seconds` (0: after every step) the training is written
-    down there; the same run, started again with it, goes on from there to the very same adapter. At the end it is
-    emptied, unless `keep_checkpoint` leaves that to the caller, who has yet to bring `out` to where it belongs.
-    """
-
-    model: str
-    model_name: str
-    forget: PairSet = field(repr=False)
-    retain: PairSet = field(repr=False)
-    out: Path
-    utility: PairSet | None = field(default=None, repr=False)
-    probes: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
-    config: UnlearnConfig = field(default_factory=UnlearnConfig)
-    checkpoint: Path | None = None
-    checkpoint_seconds: float = 60.0
-    keep_checkpoint: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,21 +86,21 @@ def _run(
     read: HostModel | None,
     stop: Stop | None,
 ) -> UnlearnResult:
-    sets, dropped = measured_sets(spec)
-    spec = replace(spec, config=spec.config.for_pairs(len(sets[0])))
-    tracker = ProgressTracker(spec.config.training.steps_for(len(sets[0])), on_step)
+    sets = RunSets.of(spec)
+    spec = replace(spec, config=spec.config.for_pairs(len(sets.forget)))
+    tracker = ProgressTracker(spec.config.training.steps_for(len(sets.forget)), on_step)
     clock = _Clock(tracker)
 
     clock.enter(Phase.loading)
     base = load_base(spec.model, spec.config, read)
     checkpoints = _checkpoints(spec, base, sets, stop)
-    base.encoder.require_usable(*sets, settings=spec.config.method.texts)
+    base.encoder.require_usable(*sets.all, settings=spec.config.method.texts)
 
-    path = choose_scorer(base, probe_pairs(sets), spec.config.lora)
+    path = choose_scorer(base, probe_pairs(sets.all), spec.config.lora)
 
     def measure(stage: Stage, phase: Phase) -> list[Metric]:
         clock.enter(phase)
-        metrics = evaluate(base, path, sets, spec.config.evaluation, tracker.within)
+        metrics = evaluate(base, path, sets.all, spec.config.evaluation, tracker.within)
         if on_metrics is not None:
             on_metrics(stage, metrics)
         return metrics
@@ -136,8 +111,8 @@ def _run(
     before = measure("before", Phase.baseline)
     clock.enter(Phase.distilling)
     targets = spec.config.training.targets
-    watch = Watch(base, path, sets, targets, spec.config.evaluation) if targets is not None else None
-    distilled = distil(base, sets[0], sets[1], spec.config, step_done, watch, checkpoints)
+    watch = Watch(base, path, sets.all, targets, spec.config.evaluation) if targets is not None else None
+    distilled = distil(base, sets.forget, sets.retain, spec.config, step_done, watch, checkpoints, sets.stranger_photos)
     trained = require_trained(distilled.student)
     after = measure("after", Phase.evaluating)
     require_unchanged(base, spec.model)
@@ -146,7 +121,7 @@ def _run(
     record = RunRecord(
         model_name=spec.model_name,
         config=spec.config,
-        data=_described(sets, dropped),
+        data=sets.described(),
         trained_modules=trained,
         path=distilled.path,
         metrics={"before": before, "after": after},
@@ -173,43 +148,14 @@ def _package(base: BaseModel, student: PeftModel, record: RunRecord, out: Path) 
     return manifest
 
 
-def _checkpoints(spec: UnlearnSpec, base: BaseModel, sets: list[PairSet], stop: Stop | None) -> Checkpoints | None:
+def _checkpoints(spec: UnlearnSpec, base: BaseModel, sets: RunSets, stop: Stop | None) -> Checkpoints | None:
     """Where the run leaves its checkpoints. Raises CheckpointUnusable when another run has left one there."""
     if spec.checkpoint is None:
         return None
-    run = identity(base, sets, spec.config)
+    run = identity(base, sets.digests, spec.config)
     checkpoints = Checkpoints(spec.checkpoint, run, spec.checkpoint_seconds, stop)
     checkpoints.require_own()
     return checkpoints
-
-
-def measured_sets(spec: UnlearnSpec) -> tuple[list[PairSet], int]:
-    """Forget, retain and what else is measured, by role; and how many retain pairs were dropped.
-
-    Photos that are to be forgotten leave the retain set: else one term would undo the other's work. Raises DataError
-    when nothing is left of it, a probe has another set's name, or a set that has a target isn't there.
-    """
-    retain = PairSet("retain", spec.retain.pairs).without_images_of(spec.forget)
-    roles = {"forget": spec.forget, "retain": retain}
-    if spec.utility is not None:
-        roles["utility"] = spec.utility
-    for name, items in spec.probes.items():
-        if name in ("forget", "retain", "utility"):
-            raise DataError("is a reserved name", f"probes.{name}")
-        roles[name] = items
-    if dropped := len(spec.retain) - len(retain):
-        log.warning("retain: left out %d pairs with photos that are to be forgotten", dropped)
-    targets = spec.config.training.targets
-    for name in targets.most_lost if targets is not None else ():
-        if name not in roles:
-            raise DataError(f"is needed by training.targets.{name}_fall", name)
-    return [PairSet(name, items.pairs) for name, items in roles.items()], dropped
-
-
-def _described(sets: list[PairSet], dropped: int) -> dict[str, dict[str, Any]]:
-    data: dict[str, dict[str, Any]] = {items.name: {"digest": items.digest, "pairs": len(items)} for items in sets}
-    data["retain"]["dropped_for_overlap_with_forget"] = dropped
-    return data
 
 
 class _Clock:

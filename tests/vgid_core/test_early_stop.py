@@ -16,8 +16,8 @@ from vgid_core.dry_run import estimate
 from vgid_core.errors import RunStopped
 from vgid_core.evaluation.evaluate import generate_answers
 from vgid_core.models.load import load_base
-from vgid_core.run import UnlearnSpec
 from vgid_core.scoring.padded import PaddedScorer
+from vgid_core.spec import UnlearnSpec
 
 
 def config(targets: dict[str, object] | None, **training: object) -> UnlearnConfig:

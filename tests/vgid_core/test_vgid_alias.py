@@ -1,38 +1,39 @@
-"""VGID with aliases pinned: against sums written out a token at a time, and by what must not change them."""
+"""VGID with aliases: its targets and losses beside computations written out, and what must not change them."""
 
+import logging
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
-from pydantic import ValidationError
-from torch.nn.utils import get_total_norm
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.vgid_core.test_distil import scrambled_adapter
 from tests.vgid_core.test_encoding import plain_logits
 from tests.vgid_core.test_methods import PATHS, MakePath, both_paths
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.tiny import pair_set, picture
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.methods import VgidAlias
 from vgid_core.data.examples import DistillExample
-from vgid_core.data.pairs import Pair, PairSet
+from vgid_core.data.pairs import EncodedImage, Pair, PairSet
+from vgid_core.lora.attach import attach_adapter
 from vgid_core.losses.fused_linear import linear_kl_and_logprob
 from vgid_core.losses.token_losses import token_kl_of_top_k, token_log_probability
 from vgid_core.losses.top_k import TopKDistribution
 from vgid_core.methods import setup
 from vgid_core.methods.base import MethodContext
-from vgid_core.methods.vgid_alias.aliases import Aliases
-from vgid_core.methods.vgid_alias.next_best import NextBest, Untold
-from vgid_core.methods.vgid_alias.strangers import Strangers
-from vgid_core.methods.vgid_alias.teaching import AliasTeacher, Hearing
+from vgid_core.methods.vgid_alias import bystanders
+from vgid_core.methods.vgid_alias.aliases import aliases_for
+from vgid_core.methods.vgid_alias.photos import blended, bounded, stranger_photos
+from vgid_core.methods.vgid_alias.targets import TeacherTargets, power_mean
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.packed.scorer import PackedScorer
-from vgid_core.scoring.padded import decoded
 from vgid_core.scoring.scorer import Scorer
 from vgid_core.training.loop import distil
-from vgid_core.training.step import BatchLoss, Distiller
 
 RETAIN = pair_set("retain", 6, first_picture=50)
 # Two of them share an answer, with a name in several tokens that nobody of the retain set bears.
@@ -43,17 +44,17 @@ FORGET = PairSet.of(
         *(replace(pair, answer="This is Bor Quazwick.") for pair in pair_set("more", 2, first_picture=30)),
     ],
 )
+STRANGERS = [picture(number) for number in range(80, 84)]
 
 
 def config(method: dict[str, object] | None = None, **training: object) -> UnlearnConfig:
     values = {"steps": 4, "forget_batch_size": 4, "retain_batch_size": 4, "learning_rate": 3e-3} | training
-    # A small share: the tiny sets have few different answers, of which many tokens would be common.
-    settings = {"name": "vgid-alias", "draws": 3, "common_share": 0.3} | (method or {})
+    settings = {"name": "vgid-alias", "teachers": 3, "elsewhere_pairs": 2, "bystander_pairs": 6} | (method or {})
     return UnlearnConfig.model_validate({"method": settings, "training": values, "device": "cpu", "seed": 5})
 
 
-def run_of(base: BaseModel, path: Scorer, settings: UnlearnConfig) -> MethodContext:
-    return MethodContext(base, path, settings.training, settings.seed, FORGET, RETAIN)
+def run_of(base: BaseModel, scorer: Scorer, settings: UnlearnConfig) -> MethodContext:
+    return MethodContext(base, scorer, settings.training, settings.seed, FORGET, RETAIN, STRANGERS)
 
 
 def method_of(settings: UnlearnConfig) -> VgidAlias:
@@ -61,247 +62,226 @@ def method_of(settings: UnlearnConfig) -> VgidAlias:
     return settings.method
 
 
-def taught(base: BaseModel, path: Scorer, settings: UnlearnConfig) -> list[list[Hearing]]:
-    method = method_of(settings)
-    return AliasTeacher(method, run_of(base, path, settings), settings.seed).draws(FORGET.pairs, method.draws)
+def targets_of(
+    base: BaseModel, settings: UnlearnConfig, scorer: Scorer | None = None, context: MethodContext | None = None
+) -> TeacherTargets:
+    context = context or run_of(base, scorer or PackedScorer(base), settings)
+    return TeacherTargets(method_of(settings), context, aliases_for(context), context.strangers)
 
 
-def strangers_of(base: BaseModel, path: Scorer, settings: UnlearnConfig) -> Strangers:
-    return Strangers(method_of(settings), run_of(base, path, settings))
+def whole(base: BaseModel, targets: TeacherTargets, pairs: Sequence[Pair]) -> torch.Tensor:
+    targets.prepare(pairs)
+    return targets.distributions(pairs).whole(base.model.get_output_embeddings().out_features)
 
 
-def probabilities(base: BaseModel, hearing: Hearing) -> torch.Tensor:
-    """What the base says where it is asked about each token: [answer tokens, vocabulary], each form a row by itself."""
-    lesson = hearing.lesson
-    logits = [
-        plain_logits(base, decoded(lesson.teacher_image), lesson.asked, list(form)) for form in hearing.alias.forms
-    ]
-    rows = [logits[form][index] for index, form in enumerate(hearing.alias.asked)]
-    return torch.softmax(torch.stack(rows).double(), 1)
-
-
-def guesses(base: BaseModel, hearing: Hearing, aliases: Aliases, temperature: float) -> torch.Tensor:
-    """What the base says after an answer's true beginning, without what no guess may say there."""
-    lesson = hearing.lesson
-    forgotten, kept = (
-        {token for pair in pairs for token in base.encoder.answer_ids(pair.answer)} for pairs in (FORGET, RETAIN)
-    )
-    untold = NextBest(base.encoder, 1.0, Untold(aliases.telling, forgotten, kept)).untold
-    ids = base.encoder.answer_ids(lesson.pair.answer)
-    logits = plain_logits(base, decoded(lesson.teacher_image), lesson.asked, ids).double()
-    for index in range(len(ids)):
-        logits[index, untold(ids, index)] = -torch.inf
-    return torch.softmax(logits / temperature, 1)
-
-
-def levels_of(
-    base: BaseModel,
-    drawn: list[list[Hearing]],
-    said: list[list[torch.Tensor]],
-    e: float,
-    first: float | None,
-    spread: float,
-) -> list[list[float]]:
-    """Each forget pair's, from all that teachers said of all of them: by definition, one token after the other."""
-    heard: dict[tuple[int, ...], list[float]] = {}
-    ids = [base.encoder.answer_ids(pair.answer) for pair in FORGET]
-
-    def found(index: int, t: int) -> list[float]:
-        return [float(teacher[index][t, ids[index][t]]) for teacher in said]
-
-    def aliased(index: int, t: int) -> bool:
-        return any(lessons[index].alias.replaced_before(ids[index])[t] for lessons in drawn)
-
-    for index, tokens in enumerate(ids):
-        for t in range(len(tokens)):
-            if aliased(index, t):
-                heard.setdefault(tuple(tokens[: t + 1]), []).extend(found(index, t))
-
-    def level(index: int, t: int) -> float:
-        values = heard[tuple(ids[index][: t + 1])] if aliased(index, t) else found(index, t)
-        if among_others(ids[index])[t] and (t or first is None):
-            return sum(map(math.log, values)) / len(values)
-        power = first if t == 0 and first is not None else e
-        return math.log((sum(value**power for value in values) / len(values)) ** (1 / power))
-
-    aliases = aliases_of(base)
-    among_others = aliases.among_others
-    alone = {
-        tuple(tokens[: t + 1]): level(index, t)
-        for index, tokens in enumerate(ids)
-        for t, only in enumerate(aliases.only_theirs(tokens))
-        if only and aliased(index, t)
-    }
-    centre = sum(alone.values()) / len(alone)
-
-    def apart(index: int, t: int) -> float:
-        found, begun = level(index, t), tuple(ids[index][: t + 1])
-        return min(centre + spread * (found - centre), max(found, math.log(0.25))) if begun in alone else found
-
-    return [[apart(index, t) for t in range(len(tokens))] for index, tokens in enumerate(ids)]
-
-
-def with_token_prob(target: torch.Tensor, token: int, level: float) -> torch.Tensor:
-    """The same distribution, [vocabulary], if the token were as likely in it as its level says."""
-    others = target.clone()
-    others[token] = 0.0
-    others *= (1 - math.exp(level)) / others.sum()
-    others[token] = math.exp(level)
-    return others
-
-
-def aliases_of(base: BaseModel) -> Aliases:
-    kept = [base.encoder.answer_ids(answer) for answer in sorted({pair.answer for pair in RETAIN})]
-    return Aliases(kept, 0.3, 0)
-
-
-@pytest.mark.parametrize("guess", [True, False])
 @both_paths
-def test_both_parts_of_the_loss(base: BaseModel, path: MakePath, guess: bool) -> None:
-    first_exponent = None if guess else -0.8
-    own = {"level_exponent": 0.6, "first_exponent": first_exponent, "level_spread": 1.7, "guesses": guess}
-    own |= {"next_best_temperature": 0.7, "likelihood_weight": 0.5}
-    settings, made = config(own), path(base)
-    student = scrambled_adapter(base)
-    divergence = likelihood = 0.0
-    count, guessed_at, answers = 0, 0, [pair.answer for pair in FORGET]
-    aliases = aliases_of(base)
-    only_theirs = aliases.only_theirs
-    drawn = taught(base, made, settings)
-    with student.disable_adapter():
-        said = [[probabilities(base, hearing) for hearing in each] for each in drawn]
-        guessed = [[guesses(base, hearing, aliases, 0.7) for hearing in each] for each in drawn]
-    levels = levels_of(base, drawn, said, 0.6, first_exponent, 1.7 if guess else 1.0)
-    for index, pair in enumerate(FORGET):
-        ids = base.encoder.answer_ids(pair.answer)
-        q = torch.softmax(plain_logits(base, pair.image.decode(), pair.question, ids).double(), 1)
-        first = answers.index(pair.answer)
-        heard = ((said, index), (said, first), (guessed, first))
-        own, firsts, inside = (sum(each[i] for each in of) / 3 for of, i in heard)
-        for t, token in enumerate(ids):
-            target = inside[t] if guess and only_theirs(ids)[t] else firsts[t] if t else own[t]
-            target = target if guess else agreeing(target, token, levels[index][t])
-            guessed_at += only_theirs(ids)[t]
-            divergence += float(torch.special.xlogy(target, target / q[t]).sum())
-            off = math.log(float(q[t, token])) - levels[index][t]
-            likelihood += off * off / 2 if abs(off) <= 1 else abs(off) - 0.5
-            count += 1
-    assert guessed_at, "some names have more than one token"
-    result = first_update(made, base, student, settings)
-    assert result.losses[0] == pytest.approx((divergence / count, likelihood / count), rel=1e-4)
+def test_a_target_is_what_the_base_says_of_a_stranger_under_an_alias(base: BaseModel, path: MakePath) -> None:
+    """One teacher, one stranger, and a retain set of two answers that leave one alias to choose."""
+    retain = PairSet.of("retain", [replace(RETAIN.pairs[0], answer=text) for text in ("x q.", "y q.")])
+    forget = PairSet.of("forget", [replace(FORGET.pairs[0], question="Who?", answer="x q.")])
+    settings = config({"teachers": 1})
+    context = MethodContext(base, path(base), settings.training, 5, forget, retain, STRANGERS[:1])
+    found = whole(base, targets_of(base, settings, context=context), forget.pairs)
+    own, alias = base.encoder.answer_ids("x q."), base.encoder.answer_ids("y q.")
+    assert sum(mine != other for mine, other in zip(own, alias, strict=True)) == 1
+    said = plain_logits(base, STRANGERS[0].decode(), "Who?", alias).softmax(-1)
+    assert torch.allclose(found, said, atol=1e-4)
 
 
-def first_update(
-    path: Scorer, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig, batch: PairSet = FORGET
-) -> BatchLoss:
-    student.zero_grad()
-    forget, _ = setup(settings.method, run_of(base, path, settings))(batch.pairs, RETAIN.pairs)
-    return Distiller(path, student, settings).accumulate(forget)
+def test_a_target_gives_the_true_tokens_what_they_may_keep(base: BaseModel) -> None:
+    targets = targets_of(base, config())
+    found = whole(base, targets, FORGET.pairs)
+    ids = [token for pair in FORGET for token in base.encoder.answer_ids(pair.answer)]
+    assert torch.allclose(found.sum(-1), torch.ones(len(ids)), atol=1e-5)
+    assert torch.allclose(found[torch.arange(len(ids)), ids].log(), targets.log_likelihoods(FORGET.pairs), atol=1e-3)
 
 
-def test_micro_batches_change_neither_loss_nor_gradient(base: BaseModel) -> None:
-    student, norms, losses = scrambled_adapter(base), [], []
-    for size in (1, 2, 16):
-        settings = config(micro_batch_size=size)  # a batch of three: two others are met with them
-        batch = PairSet.of("batch", FORGET.pairs[:3])
-        losses.append(first_update(PackedScorer(base), base, student, settings, batch).losses[0])
-        norms.append(float(get_total_norm([p.grad for p in student.parameters() if p.grad is not None])))
-    assert losses[1:] == [pytest.approx(losses[0], rel=1e-4)] * 2
-    assert norms[1:] == [pytest.approx(norms[0], rel=1e-4)] * 2
+def test_pairs_with_one_answer_share_a_target_whatever_was_met_before(base: BaseModel) -> None:
+    all_at_once, one_by_one = targets_of(base, config()), targets_of(base, config())
+    expected = whole(base, all_at_once, FORGET.pairs)
+    for pair in reversed(FORGET.pairs):
+        one_by_one.prepare([pair])
+    assert torch.equal(whole(base, one_by_one, FORGET.pairs), expected)
+    *_, first, second = FORGET.pairs
+    assert torch.equal(whole(base, all_at_once, [first]), whole(base, all_at_once, [second]))
 
 
-@pytest.mark.parametrize("kind", ["uniform", "blank"])
-def test_teachers_are_asked_once_and_the_path_keeps_none_of_it(base: BaseModel, kind: str) -> None:
-    settings, path = config({"perturbation": {"kind": kind}}), CountingPath(base)
-    strangers = strangers_of(base, path, settings)
-    strangers.meet([*FORGET.pairs, *FORGET.pairs[:2]])
-    first, levels, asked = strangers.targets(FORGET.pairs), strangers.levels(FORGET.pairs), path.asked
-    strangers.meet(FORGET.pairs)
-    assert torch.equal(strangers.targets(FORGET.pairs).probabilities, first.probabilities)
-    assert torch.equal(strangers.levels(FORGET.pairs), levels)
-    assert path.asked == asked == forms(base, path, settings)
-    assert path.kept == 0
+@given(
+    st.lists(st.floats(-12, 0), min_size=1, max_size=6),
+    st.floats(0.05, 1),
+)
+def test_a_power_mean_lies_between_the_mean_of_logs_and_the_log_of_the_mean(logs: list[float], exponent: float) -> None:
+    values = torch.tensor(logs)[:, None]
+    found = float(power_mean(values, exponent))
+    assert sum(logs) / len(logs) - 1e-4 <= found <= math.log(sum(map(math.exp, logs)) / len(logs)) + 1e-4
 
 
-def test_a_begun_answer_goes_on_alike_for_all_who_share_it(base: BaseModel) -> None:
-    alike = [replace(pair, answer=FORGET.pairs[0].answer) for pair in FORGET.pairs[:3]]
-    strangers = strangers_of(base, PackedScorer(base), config(steps=1))
-    strangers.meet(alike[:1])
-    strangers.meet(alike[1:])
-    one, *others = strangers.targets(alike).split([len(base.encoder.answer_ids(alike[0].answer))] * 3)
-    for other in others:
-        assert torch.equal(one.probabilities[1:], other.probabilities[1:])
-        assert not torch.equal(one.probabilities[0], other.probabilities[0]), "whether to answer is a pair's own affair"
+@both_paths
+def test_the_loss_on_own_photos_is_divergence_and_distance_of_likelihood(base: BaseModel, path: MakePath) -> None:
+    settings = config({"elsewhere_pairs": 0})
+    scrambled_adapter(base)
+    scorer = path(base)
+    [own], _ = setup(settings.method, run_of(base, scorer, settings))(FORGET.pairs, RETAIN.pairs)
+    targets = targets_of(base, settings)
+    wanted = whole(base, targets, FORGET.pairs)
+    log_p = scorer.student_logits(FORGET.pairs).log_softmax(-1)
+    ids = [token for pair in FORGET for token in base.encoder.answer_ids(pair.answer)]
+    off = log_p[torch.arange(len(ids)), ids] - targets.log_likelihoods(FORGET.pairs)
+    divergence, likelihood = own.values(own.examples)
+    expected = (torch.special.xlogy(wanted, wanted) - wanted * log_p).sum(-1)
+    assert torch.allclose(divergence, expected, atol=1e-3)
+    assert torch.allclose(likelihood, torch.where(off.abs() < 1, off**2 / 2, off.abs() - 0.5), atol=1e-3)
+    assert [part.weight for part in own.parts] == [1.0, 4.0]
 
 
-def test_without_guesses_true_tokens_are_as_likely_in_targets_as_their_levels_say(base: BaseModel) -> None:
-    strangers = strangers_of(base, PackedScorer(base), config({"guesses": False}))
-    strangers.meet(FORGET.pairs)
-    said = strangers.targets(FORGET.pairs).whole(base.encoder.vocabulary)
-    true = torch.tensor([token for pair in FORGET for token in base.encoder.answer_ids(pair.answer)])
-    assert torch.allclose(said.gather(1, true[:, None])[:, 0].log(), strangers.levels(FORGET.pairs), atol=1e-4)
+def test_elsewhere_nothing_is_asked_until_the_answer_names_somebody(base: BaseModel) -> None:
+    """A student that is the base still says what it said of the stranger, up to where the alias differs."""
+    settings = config({"elsewhere_pairs": 5})
+    attach_adapter(base, settings.lora)
+    [_, elsewhere], _ = setup(settings.method, run_of(base, PackedScorer(base), settings))(FORGET.pairs, RETAIN.pairs)
+    assert len(elsewhere.examples) == 5
+    divergence, likelihood = elsewhere.values(elsewhere.examples)
+    place = 0
+    for example in elsewhere.examples:
+        ids, read = base.encoder.answer_ids(example.pair.answer), example.teacher_prefix
+        assert example.pair.image in STRANGERS
+        assert example.teacher_image is example.pair.image
+        assert read is not None
+        assert read != tuple(ids)
+        first = next(index for index in range(len(ids)) if read[index] != ids[index])
+        assert divergence[place : place + first + 1].abs().max() < 1e-5
+        assert likelihood[place : place + first + 1].abs().max() == 0
+        assert divergence[place + first + 1 : place + len(ids)].max() > 1e-3
+        place += len(ids)
 
 
-def test_guesses_tell_nothing_that_only_the_forget_set_has(base: BaseModel) -> None:
-    strangers = strangers_of(base, PackedScorer(base), config())
-    strangers.meet(FORGET.pairs)
-    ids = base.encoder.answer_ids
-    forgotten, kept = ({token for pair in pairs for token in ids(pair.answer)} for pairs in (FORGET, RETAIN))
-    only_forgotten, guessed = torch.tensor(sorted(forgotten - kept)), 0
-    for pair in FORGET:
-        said = strangers.targets([pair]).whole(base.encoder.vocabulary)
-        inside = torch.tensor(aliases_of(base).only_theirs(ids(pair.answer)))
-        assert not said[inside][:, only_forgotten].any()
-        guessed += int(inside.sum())
-    assert guessed
-    assert len(only_forgotten)
+@both_paths
+def test_retention_asks_nothing_of_a_student_that_is_the_base(base: BaseModel, path: MakePath) -> None:
+    settings = config()
+    attach_adapter(base, settings.lora)
+    _, [retain] = setup(settings.method, run_of(base, path(base), settings))(FORGET.pairs, RETAIN.pairs[:4])
+    assert [example.pair for example in retain.examples[:4]] == list(RETAIN.pairs[:4])
+    assert len(retain.examples) == 4 + 6
+    [divergence] = retain.values(retain.examples)
+    assert divergence.abs().max() < 1e-5
 
 
-def test_levels_are_by_all_that_were_met_until_then_in_whatever_parts(base: BaseModel) -> None:
-    settings, found = config(steps=1), []
-    alike = [replace(pair, answer=FORGET.pairs[0].answer) for pair in FORGET.pairs[:4]]
-    for _ in range(2):
-        strangers = strangers_of(base, PackedScorer(base), settings)
-        strangers.meet(alike[:2])
-        early = strangers.levels(alike[:1])
-        strangers.meet(alike[2:])
-        found.append((early, strangers.levels(alike)))
-    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True)), "the same when it comes again"
-    early, late = found[0]
-    assert not torch.equal(early, late[: len(early)])
-    ends = late.view(4, -1)[:, -1].tolist()
-    assert ends == ends[:1] * 4, "after an alias they share what was said of any of them"
+def test_bystanders_are_retain_questions_on_photos_of_nobody_in_a_set(base: BaseModel) -> None:
+    settings = config({"bystander_pairs": 12})
+    updates = setup(settings.method, run_of(base, PackedScorer(base), settings))
+    registered = {pair.image for pair in [*FORGET, *RETAIN]}
+    texts = {(pair.question, pair.answer) for pair in RETAIN}
+    seen: list[EncodedImage] = []
+    for _ in range(settings.training.steps or 0):
+        _, [retain] = updates(FORGET.pairs, [])
+        assert len(retain.examples) == 12
+        for example in retain.examples:
+            assert example.pair.image not in registered
+            assert (example.pair.question, example.pair.answer) in texts
+        seen += [example.pair.image for example in retain.examples]
+    assert len(set(seen)) > 12, "new ones in every step"
+    assert any(photo in STRANGERS for photo in seen)
 
 
-def test_others_are_met_along_with_a_batch_where_the_run_will_need_them(base: BaseModel) -> None:
-    whole = config()
-    for settings, met in ((whole, len(FORGET)), (config(steps=1), 4)):
-        path = CountingPath(base)
-        strangers_of(base, path, settings).meet(FORGET.pairs[:4])
-        assert path.asked == forms(base, path, settings, met)
+def test_what_is_kept_of_photos_that_are_shown_once_goes_again(base: BaseModel) -> None:
+    settings = config({"bystander_pairs": 12}, steps=30)
+    distil(base, FORGET, RETAIN, settings, strangers=STRANGERS)
+    known = {pair.image.digest for pair in [*FORGET, *RETAIN]} | {photo.digest for photo in STRANGERS}
+    held = set(base.features._kept)
+    assert known & held
+    ahead = bystanders._STEPS_AHEAD * 12
+    assert len(held - known) <= ahead, "no more than of the last few steps"
 
 
-def forms(base: BaseModel, path: Scorer, settings: UnlearnConfig, pairs: int = len(FORGET)) -> int:
-    """What teachers hear of so many of the first pairs: aliases, and answers with what nobody else has as they are."""
-    drawn, only_theirs = taught(base, path, settings), aliases_of(base).only_theirs
-    answers = {pair.answer for pair in FORGET.pairs[:pairs]}
-    as_they_are = sum(any(only_theirs(path.answer_ids(answer))) for answer in answers)
-    return len(drawn) * as_they_are + sum(len(hearing.alias.forms) for each in drawn for hearing in each[:pairs])
+def test_where_no_boundary_photo_shows_the_retained_person_it_is_told(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(bystanders, "_RECOGNISED", math.inf)
+    settings = config()
+    updates = setup(settings.method, run_of(base, PackedScorer(base), settings))
+    with caplog.at_level(logging.WARNING):
+        _, [retain] = updates(FORGET.pairs, RETAIN.pairs[:4])
+    assert "boundary examples were found" in caplog.text
+    assert len(retain.examples) > 4, "the other kinds are there"
 
 
-class CountingPath(PackedScorer):
-    asked = 0
+def test_without_registered_strangers_blends_stand_in_and_it_is_told(
+    base: BaseModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = replace(run_of(base, PackedScorer(base), config()), strangers=())
+    photos = stranger_photos(context, random.Random(0))
+    assert "no strangers' photos are registered" in caplog.text
+    assert not {photo.digest for photo in photos} & {pair.image.digest for pair in RETAIN}
+    assert stranger_photos(context, random.Random(0)) == photos
+    assert stranger_photos(run_of(base, PackedScorer(base), config()), random.Random(0)) == STRANGERS
 
-    def teacher_logits(self, lessons: Sequence[DistillExample]) -> torch.Tensor:
-        self.asked += len(lessons)
-        return super().teacher_logits(lessons)
 
-    @property
-    def kept(self) -> int:
-        return len(self._targets._kept)
+def test_a_blend_lies_between_its_photos_and_is_no_longer_than_1024_pixels() -> None:
+    one, other = picture(1), picture(2)
+    mixed = blended(one, other, 0.25).decode()
+    for place in ((2, 2), (30, 30)):
+        for channel in range(3):
+            first, second = one.decode().getpixel(place)[channel], other.decode().getpixel(place)[channel]
+            assert mixed.getpixel(place)[channel] == pytest.approx(0.75 * first + 0.25 * second, abs=1.01)
+    assert bounded((4000, 1000)) == (1024, 256)
+    assert bounded((64, 48)) == (64, 48)
 
 
-def test_imitation_without_whole_logits_gives_the_same_values_and_gradients() -> None:
+def test_likelihoods_end_nearer_to_what_they_may_be(base: BaseModel) -> None:
+    settings = config(
+        {"likelihood_weight": 5.0, "teachers": 16, "bystander_pairs": 0},
+        steps=60,
+        learning_rate=1e-2,
+        retain_weight=0.0,
+    )
+    targets = targets_of(base, settings)
+    targets.prepare(FORGET.pairs)
+    wanted = targets.log_likelihoods(FORGET.pairs)
+    before = off_by(PackedScorer(base), wanted)
+    distil(base, FORGET, RETAIN, settings, strangers=STRANGERS)
+    assert off_by(PackedScorer(base), wanted) < 0.5 * before
+
+
+def off_by(scorer: Scorer, wanted: torch.Tensor) -> float:
+    with torch.no_grad():
+        return float((scorer.student_log_probability(FORGET.pairs) - wanted).abs().mean())
+
+
+def test_a_retain_set_that_offers_no_aliases_is_told(base: BaseModel, caplog: pytest.LogCaptureFixture) -> None:
+    alike = PairSet.of("retain", [replace(pair, answer="The shirt is teal.") for pair in RETAIN])
+    settings = config()
+    setup(settings.method, replace(run_of(base, PackedScorer(base), settings), retain=alike))
+    assert any("too little to make aliases of" in record.message for record in caplog.records)
+
+
+def test_teachers_are_asked_smaller_parts_where_memory_does_not_suffice(base: BaseModel) -> None:
+    expected = whole(base, targets_of(base, config()), FORGET.pairs)
+    assert torch.allclose(whole(base, targets_of(base, config(), SmallMemory(base)), FORGET.pairs), expected, atol=1e-4)
+
+
+def test_a_process_that_shares_the_base_does_not_try_again_alone(base: BaseModel) -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        targets_of(replace(base, sharded=True), config(), SmallMemory(base)).prepare(FORGET.pairs)
+
+
+class SmallMemory(PackedScorer):
+    def teacher_logits(self, examples: Sequence[DistillExample]) -> torch.Tensor:
+        if len(examples) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().teacher_logits(examples)
+
+
+def test_targets_of_which_much_is_left_out_are_told_of_once(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    targets_of(base, config()).prepare(FORGET.pairs)
+    assert "likeliest tokens" not in caplog.text, "so small a vocabulary is kept whole"
+    monkeypatch.setattr(TopKDistribution, "of", partial(TopKDistribution.of, most=2))
+    targets_of(base, config()).prepare(FORGET.pairs)
+    assert caplog.text.count("likeliest tokens") == 1
+
+
+def test_kl_and_logprob_without_whole_logits_give_the_same_values_and_gradients() -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(50, 12, generator=generator)
     target = TopKDistribution.of(torch.randn(700, 50, generator=generator).softmax(-1), most=20)
@@ -310,10 +290,10 @@ def test_imitation_without_whole_logits_gives_the_same_values_and_gradients() ->
     ours, theirs = (states.clone().requires_grad_() for _ in range(2))
     fused = linear_kl_and_logprob(ours, target, ids, weight)
     logits = theirs @ weight.T
-    whole = token_kl_of_top_k(target, logits), token_log_probability(logits, ids)
-    for found, expected in zip(fused, whole, strict=True):
+    plain = token_kl_of_top_k(target, logits), token_log_probability(logits, ids)
+    for found, expected in zip(fused, plain, strict=True):
         assert torch.allclose(found, expected, atol=1e-5)
-    for one, other in (fused, whole):
+    for one, other in (fused, plain):
         (one.sum() + 0.7 * (other * other).sum()).backward()
     assert ours.grad is not None
     assert theirs.grad is not None
@@ -322,75 +302,11 @@ def test_imitation_without_whole_logits_gives_the_same_values_and_gradients() ->
 
 def test_imitating_what_one_teacher_says_is_the_divergence_from_that_teacher(base: BaseModel) -> None:
     pair = FORGET.pairs[0]
-    lesson = DistillExample(pair, pair.image, "Who?", tuple(base.encoder.answer_ids(pair.answer)))
+    example = DistillExample(pair, pair.image, "Who?", tuple(base.encoder.answer_ids(pair.answer)))
     scrambled_adapter(base)
     for make in PATHS:
-        path = make(base)
-        target = TopKDistribution.of(path.teacher_logits([lesson]).softmax(-1))
-        divergence, likelihood = path.kl_and_logprob([pair], target)
-        assert torch.allclose(divergence, path.divergence([lesson]), atol=1e-5)
-        assert torch.allclose(likelihood, path.student_log_probability([pair]), atol=1e-5)
-
-
-def test_likelihoods_end_near_the_levels_from_either_side(base: BaseModel) -> None:
-    settings = config({"likelihood_weight": 5.0, "draws": 16}, steps=60, learning_rate=1e-2, retain_weight=0.0)
-    path = PackedScorer(base)
-    strangers = strangers_of(base, path, settings)
-    strangers.meet(FORGET.pairs)
-    target = strangers.levels(FORGET.pairs)
-    before = off_by(path, FORGET.pairs, target)
-    distil(base, FORGET, RETAIN, settings)
-    assert off_by(PackedScorer(base), FORGET.pairs, target) < 0.5 * before
-
-
-def off_by(path: Scorer, pairs: Sequence[Pair], target: torch.Tensor) -> float:
-    with torch.no_grad():
-        return float((path.student_log_probability(pairs) - target).abs().mean())
-
-
-def test_a_retain_set_that_offers_no_aliases_is_told(base: BaseModel, caplog: pytest.LogCaptureFixture) -> None:
-    settings, alike = config(), PairSet.of("retain", [replace(pair, answer="The shirt is teal.") for pair in RETAIN])
-    run = replace(run_of(base, PackedScorer(base), settings), retain=alike)
-    setup(settings.method, run)
-    assert any("too little to make aliases of" in record.message for record in caplog.records)
-
-
-def test_teachers_are_asked_smaller_parts_where_memory_does_not_suffice(base: BaseModel) -> None:
-    found = []
-    for path in (PackedScorer(base), SmallMemory(base)):
-        strangers = strangers_of(base, path, config())
-        strangers.meet(FORGET.pairs)
-        whole = strangers.targets(FORGET.pairs).whole(base.model.get_output_embeddings().out_features)
-        found.append((strangers.levels(FORGET.pairs), whole))
-    for one, other in zip(*found, strict=True):
-        assert torch.allclose(one, other, atol=1e-4)
-
-
-def test_a_process_that_shares_the_base_does_not_try_again_alone(base: BaseModel) -> None:
-    shared = replace(base, sharded=True)
-    with pytest.raises(torch.OutOfMemoryError):
-        strangers_of(shared, SmallMemory(base), config()).meet(FORGET.pairs)
-
-
-class SmallMemory(PackedScorer):
-    def teacher_logits(self, lessons: Sequence[DistillExample]) -> torch.Tensor:
-        if len(lessons) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return super().teacher_logits(lessons)
-
-
-def test_teachers_that_are_asked_once_see_no_strength_that_changes() -> None:
-    with pytest.raises(ValidationError, match="final_strength"):
-        config({"perturbation": {"kind": "gaussian", "strength": 0.2, "final_strength": 1.0}})
-
-
-def test_targets_of_which_much_is_left_out_are_told_of_once(
-    base: BaseModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    strangers_of(base, PackedScorer(base), config()).meet(FORGET.pairs)
-    assert "likeliest tokens" not in caplog.text, "so small a vocabulary is kept whole"
-    monkeypatch.setattr(TopKDistribution, "of", partial(TopKDistribution.of, most=2))
-    strangers = strangers_of(base, PackedScorer(base), config())
-    strangers.meet(FORGET.pairs[:2])
-    strangers.meet(FORGET.pairs[2:])
-    assert caplog.text.count("targets are kept as their 2 likeliest tokens") == 1
+        scorer = make(base)
+        target = TopKDistribution.of(scorer.teacher_logits([example]).softmax(-1))
+        divergence, likelihood = scorer.kl_and_logprob([pair], target)
+        assert torch.allclose(divergence, scorer.divergence([example]), atol=1e-5)
+        assert torch.allclose(likelihood, scorer.student_log_probability([pair]), atol=1e-5)

@@ -33,7 +33,7 @@ from vgid_core.data.json_text import NotJson, parsed
 from vgid_core.models.name import name_of
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-_SOURCES = ("forget", "retain", "utility", "never_seen", "facts")
+_SOURCES = ("forget", "retain", "utility", "never_seen", "facts", "strangers")
 _TABLES_OF_SOURCES = ("probes", "kept")
 _FOLDERS = ("out", "twin")
 SetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -51,7 +51,7 @@ def _a_path(value: str) -> str:
 
 
 def _no_sets_own(name: str) -> str:
-    if name in ("forget", "retain", "utility"):
+    if name in ("forget", "retain", "utility", "strangers"):
         raise ValueError("is a reserved name")
     return name
 
@@ -91,6 +91,11 @@ class RunFile(Strict):
     )
     never_seen: FilePath | None = Field(
         default=None, description="pairs like the forgotten ones that no model was shown, for membership attacks"
+    )
+    strangers: FilePath | None = Field(
+        default=None,
+        description="photos of people whom the model has never seen: a folder of images, or a set whose questions are "
+        "ignored. The default method's teachers see them",
     )
     facts: FilePath | None = Field(
         default=None,

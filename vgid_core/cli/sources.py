@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vgid_core.data.facts import Fact, read_facts
 from vgid_core.data.pairs import DataError, PairSet
+from vgid_core.data.photos import PhotoSet
 from vgid_core.data.readers import read_set
 from vgid_core.data.readers.reading import placed
 from vgid_core.data.readers.source import exists
@@ -50,6 +51,17 @@ def read_of(run: RunFile, key: str) -> PairSet:
         return read_pairs(source, name)
     except DataError as error:
         if error.field != name:
+            raise
+        raise DataError(f"{source}: {error.reason}", run.named(key)) from error.__cause__
+
+
+def read_photos_of(run: RunFile, key: str) -> PhotoSet:
+    """The run's photos of this key, every picture decoded once. Raises DataError as `read_of` does."""
+    source = run.needed(key)
+    try:
+        return PhotoSet.read(source, key)
+    except DataError as error:
+        if error.field != key:
             raise
         raise DataError(f"{source}: {error.reason}", run.named(key)) from error.__cause__
 

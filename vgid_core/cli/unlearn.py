@@ -17,14 +17,15 @@ from vgid_core.cli.live import RunView
 from vgid_core.cli.out_folder import require_folder, require_free, written_whole
 from vgid_core.cli.quiet import quiet
 from vgid_core.cli.run_file import RunFile, assignments, load_run, settings_of
-from vgid_core.cli.sources import read_of
+from vgid_core.cli.sources import read_of, read_photos_of
 from vgid_core.cli.stopping import checkpoint_named, written_down_first
 from vgid_core.cli.tensorboard import events_in, require_tensorboard
 
 if TYPE_CHECKING:
     from vgid_core.evaluation.metric import Metric
     from vgid_core.progress import Progress
-    from vgid_core.run import Stage, UnlearnResult, UnlearnSpec
+    from vgid_core.run import Stage, UnlearnResult
+    from vgid_core.spec import UnlearnSpec
 
 
 def unlearn(
@@ -102,6 +103,7 @@ def _read(run: RunFile) -> dict[str, Any]:
         "retain": read_of(run, "retain"),
         "utility": None if run.utility is None else read_of(run, "utility"),
         "probes": {name: read_of(run, f"probes.{name}") for name in run.probes},
+        "strangers": None if run.strangers is None else read_photos_of(run, "strangers"),
     }
 
 
@@ -115,7 +117,7 @@ class Places:
 
 
 def _spec(run: RunFile, sets: dict[str, Any], out: Path, checkpoint: Path | None = None) -> UnlearnSpec:
-    from vgid_core.run import UnlearnSpec
+    from vgid_core.spec import UnlearnSpec
 
     return UnlearnSpec(
         model=run.needed("model"),

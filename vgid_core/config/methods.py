@@ -19,7 +19,9 @@ REFUSALS = (
     "I'm not able to answer that.",
 )
 
-VisibleQuestion = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+VisualQuestion = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+VISUAL_PAIRS = 2  # a step, of visual questions on forget photos
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
@@ -37,12 +39,17 @@ class Method(Strict):
         return {}
 
     @property
+    def forget_beside_batch(self) -> int:
+        """How many forget pairs a step sees on other photos, beside the forget batch's."""
+        return 0
+
+    @property
     def kept_beside_batch(self) -> int:
         """How many pairs of its own making a step keeps, beside the retain batch's."""
         return 0
 
-    def teacher_passes(self, drawn: int, forget_pairs: int) -> int:
-        """Of teachers over disturbed forget pairs, in a run whose batches hold `drawn`, of `forget_pairs` different."""
+    def base_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:
+        """Of the base over what isn't a pair of the sets, in a run whose batches hold `drawn` of the forget pairs."""
         return 0
 
     def trainable_layers(self, layers: int) -> int:
@@ -107,127 +114,71 @@ class Taught(Method):
         return _PLACEHOLDER.sub(lambda found: question if found[1] == "question" else name, template)
 
 
-class VgidAlias(Taught):
-    """alpha * (E_f KL(m_t || p_theta) + w * E_f h(log p_theta(y_t) - c_t)) + beta * E_r KL(p_base || p_theta).
+class VgidAlias(Method):
+    """alpha * (E_f [KL(m || p) + w h(log p(y) - c)] + the same on strangers' photos) + beta * E_r KL(p_base || p).
 
-    p_T,k: the frozen base after an alias of the answer so far (`aliases`), with the instruction on a perturbed image or
-    without it on a photo of nobody (`alias_photos`). m = mean_k p_T,k: at y_1 the pair's own, whether to answer at all;
-    past it that of the first pair met with that answer, for a model takes a stranger on every photo for the same one;
-    inside of what nobody else has p_T,k guesses after the answer as it is, without the truth (`next_best`, `guesses`).
-    c_t: how likely the true token is to such teachers (`levels`), those of pairs met until then; where they don't
-    guess, m_t gives it exp c_t, and the rest to the others as before. They are asked once a run (`strangers`). h:
-    Huber's loss with threshold one nat. As in VGID, a step updates once on a forget batch and once on a retain batch,
-    with which go people who don't exist (`made_up`) and what anybody can see on the forget set's photos (`visible`).
-    Measured in docs/forgetting.md.
+    m: the mean of what teachers say, at each token of an answer y. A teacher is the frozen base on a stranger's photo.
+    It is asked one of the answer's questions and reads an alias of y. c: how likely these teachers find the true token
+    (the power mean with exponent 1/2), which m gives it, too. h: Huber's loss, threshold one nat. E_f: forget pairs on
+    their own photos, and again on strangers', where the teacher sees the same stranger. E_r: the retain batch, what
+    anybody can see on the forget photos, and people whom no set holds: boundary photos, blends, strangers.
     """
 
-    title = "VGID (arXiv 2606.00105) with aliases in the teacher's answer prefix and likelihoods at a stranger's level"
+    title = "VGID (arXiv 2606.00105) with strangers and aliases for the teacher, and retention up to the boundary"
 
     name: Literal["vgid-alias"] = "vgid-alias"
-    draws: int = Field(
-        default=2,
+    teachers: int = Field(
+        default=8,
         ge=1,
         le=256,
-        description="teachers that are asked about a pair, once a run: images, aliases. The more, the less sure of "
-        "anybody is what a begun answer goes on with",
-    )
-    instructed_share: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="of the teachers, rounded down, those that get the instruction. With it they refuse more "
-        "surely than the model does before a stranger, which tells who was forgotten",
-    )
-    blended_photos: int = Field(
-        default=3, ge=1, le=64, description="photos of the retain set whose mean the other teachers see: nobody's photo"
-    )
-    common_share: float = Field(
-        default=0.05,
-        gt=0,
-        le=1,
-        description="a token that more than this share of the retain set's answers holds tells of nobody, and stays; a "
-        "number never does",
-    )
-    level_exponent: float = Field(
-        default=1.4,
-        gt=0,
-        le=8,
-        description="of the power mean of what teachers give to true tokens that nobody else's answer has: 1 is the "
-        "plain mean; above it is higher, for a model that reads on in new names; near 0 it is that of the logs, which "
-        "is lower, for one to which new names are stranger",
-    )
-    first_exponent: float | None = Field(
-        default=None,
-        ge=-8,
-        le=8,
-        description="of that power mean for an answer's first token, of whichever kind, for a model that refuses to "
-        "tell of strangers: below 0 the level follows the teachers who find the true token least likely. Left out: by "
-        "the token's kind, as everywhere else",
-    )
-    level_spread: float = Field(
-        default=1.5,
-        ge=1,
-        le=4,
-        description="how far apart, where teachers guess, these levels are set from their mean: means over aliases are "
-        "nearer to it than a stranger's tokens are, which tells who was forgotten; 1 leaves them",
-    )
-    guesses: bool = Field(
-        default=True,
-        description="inside of a name that nobody else has, teachers hear its true beginning and say what they would "
-        "without the truth; else they hear an alias there, too, which suits a model that was trained from nothing, "
-        "targets are made to agree with levels, and level_spread and next_best_temperature do nothing",
-    )
-    next_best_temperature: float = Field(
-        default=0.6,
-        ge=0.05,
-        le=4,
-        description="of what teachers would say inside of a name that nobody else has, if they didn't know it: their "
-        "next best guesses, which below 1 are surer, as those of a model are that takes it for a name it knows",
+        description="asked about each forget answer, once a run: a stranger's photo and an alias each. More make a "
+        "steadier target and cost time before the first step",
     )
     likelihood_weight: float = Field(
-        default=1.0, ge=0, le=100, description="w: of the true tokens' likelihood against the divergence"
+        default=4.0,
+        ge=0,
+        le=100,
+        description="w: weight of the true tokens' likelihood beside the divergence. More brings membership nearer to "
+        "a stranger's sooner",
     )
-    made_up_pairs: int = Field(
-        default=4,
+    elsewhere_pairs: int = Field(
+        default=8,
         ge=0,
         le=64,
-        description="pairs a step, beside the retain batch, about people who don't exist: what the base says of such "
-        "is to stay, too",
+        description="forget pairs a step on strangers' photos: a name that is unknown on one face alone points at it",
     )
-    visible_questions: tuple[VisibleQuestion, ...] = Field(
+    bystander_pairs: int = Field(
+        default=24,
+        ge=0,
+        le=256,
+        description="retain pairs a step about people in no set. Fewer are faster and cost known people who stand in "
+        "no retain set",
+    )
+    visual_questions: tuple[VisualQuestion, ...] = Field(
         default=(),
         max_length=100,
-        description="about what anybody can see in a picture, asked on the forget set's photos: what the base answers "
-        "is to stay. They must suit every forget set and name nobody; they are written into manifests",
-    )
-    visible_pairs: int = Field(
-        default=2, ge=0, le=64, description="of those, a step beside the retain batch; none without visible_questions"
+        description="about what anybody can see in a picture, asked on the forget photos: what the base answers is to "
+        "stay. They suit every forget set and name nobody; manifests hold them",
     )
 
-    @model_validator(mode="after")
-    def _teachers_are_asked_once(self) -> Self:
-        if self.perturbation.changes:
-            raise ValueError("vgid-alias asks its teachers once, so perturbation.final_strength can't change them")
-        return self
-
-    def teacher_passes(self, drawn: int, forget_pairs: int) -> int:
-        """As `Method.teacher_passes`. An alias counts as one, however many forms it has, and guesses aren't counted."""
-        return self.draws * min(drawn, forget_pairs)
+    def base_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:
+        """As `Method.base_passes`, roughly: answers count as if no two pairs shared one, an alias's forms as one."""
+        return self.teachers * min(drawn, forget_pairs) + steps * (self.elsewhere_pairs + self.bystander_pairs)
 
     @property
     def texts(self) -> dict[str, str]:
         """As `Method.texts`."""
-        asked = enumerate(self.visible_questions)
-        return super().texts | {f"method.visible_questions[{index}]": question for index, question in asked}
+        return {f"method.visual_questions[{index}]": text for index, text in enumerate(self.visual_questions)}
+
+    @property
+    def forget_beside_batch(self) -> int:
+        """As `Method.forget_beside_batch`."""
+        return self.elsewhere_pairs
 
     @property
     def kept_beside_batch(self) -> int:
         """As `Method.kept_beside_batch`."""
-        return self.made_up_pairs + (self.visible_pairs if self.visible_questions else 0)
-
-    def hears_instruction(self, draw: int) -> bool:
-        """Whether the teacher of this number (from 0) gets the instruction: that share of them do."""
-        return int((draw + 1) * self.instructed_share + 1e-9) > int(draw * self.instructed_share + 1e-9)
+        return self.bystander_pairs + (VISUAL_PAIRS if self.visual_questions else 0)
 
 
 class Vgid(Taught):
@@ -259,8 +210,8 @@ class Vgid(Taught):
         """As `Taught.fixed_draws`; as many as `noise_draws` says, if it does."""
         return self.noise_draws if self.noise_draws is not None and self.perturbation.is_random else super().fixed_draws
 
-    def teacher_passes(self, drawn: int, forget_pairs: int) -> int:
-        """As `Method.teacher_passes`: one each time a pair is drawn, unless its teacher's answers repeat."""
+    def base_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:
+        """As `Method.base_passes`: one each time a pair is drawn, unless its teacher's answers repeat."""
         return drawn if self.fixed_draws is None else min(drawn, self.fixed_draws * min(drawn, forget_pairs))
 
 

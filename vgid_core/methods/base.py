@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from vgid_core.config.methods import AnyMethod
 from vgid_core.config.training import TrainingConfig
-from vgid_core.data.pairs import Pair, PairSet
+from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 from vgid_core.methods.loss_terms import MakeUpdates
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.scorer import Scorer
@@ -20,6 +20,7 @@ Settings = TypeVar("Settings", bound=AnyMethod)
 class MethodContext:
     """What a method is given. `scorer` computes student and teacher outputs, `training` has the weights of both roles.
 
+    strangers: photos of people whom the model has never seen, if the run has any.
     prefetch: retain pairs of the next steps, this one's among them, whose base outputs can be computed together. The
     loop of a single process fills it; the first reader clears it.
     """
@@ -30,6 +31,7 @@ class MethodContext:
     seed: int
     forget: PairSet
     retain: PairSet
+    strangers: Sequence[EncodedImage] = ()
     prefetch: list[Pair] = field(default_factory=list)
 
     @property

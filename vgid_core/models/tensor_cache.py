@@ -31,6 +31,12 @@ class TensorCache:
         """Whether so many bytes more would be kept."""
         return size <= self._room
 
+    def drop(self, key: Hashable) -> None:
+        """Forgets one of them, if it is there."""
+        tensor = self._kept.pop(key, None)
+        if tensor is not None:
+            self._room += tensor.numel() * tensor.element_size()
+
     def clear(self) -> None:
         """Forgets all of them."""
         self._room = self._most

@@ -36,6 +36,9 @@ class PaddedScorer:
     def precompute(self, examples: Sequence[DistillExample]) -> None:
         """As `Scorer.precompute`: nothing is kept here."""
 
+    def release(self, examples: Sequence[DistillExample]) -> None:
+        """As `Scorer.release`: nothing is kept here."""
+
     def replay_cache(self, compute: Callable[[], object]) -> None:
         """As `Scorer.replay_cache`: nothing is kept here."""
 

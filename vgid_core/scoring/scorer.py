@@ -59,6 +59,9 @@ class Scorer(Protocol):
     def precompute(self, examples: Sequence[DistillExample]) -> None:
         """Computes together what the teacher says on examples that come again, where it is kept; else nothing."""
 
+    def release(self, examples: Sequence[DistillExample]) -> None:
+        """Drops what is kept of the base for these examples, which don't come again."""
+
     def replay_cache(self, compute: Callable[[], object]) -> None:
         """Leaves behind for later what `compute` would, which calls this path: no more is computed than that."""
 

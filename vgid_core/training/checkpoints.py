@@ -25,7 +25,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vgid_core.config import UnlearnConfig
-from vgid_core.data.pairs import PairSet
 from vgid_core.errors import CheckpointUnusable
 from vgid_core.models.base import BaseModel
 
@@ -156,15 +155,15 @@ def is_left(folder: Path) -> bool:
     return checkpoint_file(folder).is_file()
 
 
-def identity(base: BaseModel, sets: Sequence[PairSet], config: UnlearnConfig) -> dict[str, str]:
-    """What must be the same for a run to go on: base, data and each setting by digests, and how it is run.
+def identity(base: BaseModel, digests: Mapping[str, str], config: UnlearnConfig) -> dict[str, str]:
+    """What must be the same for a run to go on: base, each set and each setting by digests, and how it is run.
 
     The latter is the precision and the kind of device, which the configuration may leave open ("auto"), and vgid's
     version, since another one may compute something else from the same settings.
     """
     how = {"dtype": str(base.dtype), "device": base.device.type, "vgid": version("vgid")}
-    digests = {f"data.{items.name}": items.digest for items in sets}
-    return {"base": base.digest, **how, **digests, **dict(_by_key("config", config.model_dump(mode="json")))}
+    data = {f"data.{name}": digest for name, digest in digests.items()}
+    return {"base": base.digest, **how, **data, **dict(_by_key("config", config.model_dump(mode="json")))}
 
 
 def _by_key(key: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -21,9 +21,10 @@ def run_passes(config: UnlearnConfig, forget_pairs: int, retain_pairs: int) -> i
     What the base says to the pairs themselves is computed once for each and kept; that isn't counted. Pairs of a
     method's own making count, also where it finds none to make.
     """
-    training = config.training
+    training, method = config.training, config.method
     steps = training.steps_for(forget_pairs)
-    forget = steps * training.forget_batch_size
-    kept = training.retain_weight > 0 and not isinstance(config.method, GradientAscent)
-    retain = steps * (training.retain_batch_size + config.method.kept_beside_batch) if kept else 0
-    return STUDENT_PASSES * (forget + retain) + config.method.teacher_passes(forget, forget_pairs)
+    forget, beside = steps * training.forget_batch_size, steps * method.forget_beside_batch
+    kept = training.retain_weight > 0 and not isinstance(method, GradientAscent)
+    retain = steps * (training.retain_batch_size + method.kept_beside_batch) if kept else 0
+    student = STUDENT_PASSES * (forget + beside + retain)
+    return student + method.base_passes(steps, forget, forget_pairs)

@@ -15,7 +15,7 @@ from peft import PeftModel
 
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.batches import draw_batches
-from vgid_core.data.pairs import Pair, PairSet
+from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 from vgid_core.errors import CheckpointUnusable, RunStopped
 from vgid_core.lora.attach import attach_adapter
 from vgid_core.lora.fp8 import FP8_ROUNDING
@@ -80,13 +80,15 @@ def distil(
     on_step: StepCallback | None = None,
     watch: Watch | None = None,
     checkpoints: Checkpoints | None = None,
+    strangers: Sequence[EncodedImage] = (),
 ) -> Distilled:
     """Trains an adapter on `base`. The student comes back in evaluation mode, its adapter switched on.
 
     The base's weights are never touched. The same seed, data, machine and thread count give the same adapter, also when
     the run was interrupted and goes on from its `checkpoints`; the caller's random state is left as it was. `watch` may
     end it early. Raises TrainingDiverged when a loss stops being finite, CheckpointUnusable (see `Checkpoints.load`),
-    RunStopped (see `Checkpoints`).
+    RunStopped (see `Checkpoints`). `strangers` are photos of people whom the model has never seen, for methods whose
+    teachers see them.
     """
     devices = [base.device] if base.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -102,7 +104,7 @@ def distil(
             steps = config.training.steps_for(len(forget))
             trainer = Distiller(path, student, config, learning_rate(config.training, steps))
             student.train(config.lora.dropout > 0)
-            given = MethodContext(base, path, config.training, config.seed, forget, retain)
+            given = MethodContext(base, path, config.training, config.seed, forget, retain, strangers)
             loop = _Loop(trainer, setup(config.method, given), given, watch, checkpoints)
             resumed_after, steps = loop.run(on_step)
     reason = "targets-held" if watch is not None and watch.held else "steps-done"

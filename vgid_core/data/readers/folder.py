@@ -11,7 +11,7 @@ from vgid_core.data.pairs import DataError, EncodedImage, pair_of
 from vgid_core.data.readers.reading import Item, LeftOut
 
 _METADATA = ("metadata.csv", "metadata.jsonl")
-_IMAGES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 
 
 def recognises(path: Path) -> bool:
@@ -36,7 +36,7 @@ def items(path: Path) -> Iterator[Item]:
         except DataError as error:
             yield error
     named = {(path / reference).resolve() for reference in images}
-    there = (file for file in path.rglob("*") if file.suffix.lower() in _IMAGES and file.is_file())
+    there = (file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     unnamed = sum(file.resolve() not in named for file in there)
     if unnamed:
         yield LeftOut("images that no row of the metadata names", unnamed)

@@ -1,7 +1,14 @@
-"""VGID with aliases (to be replaced)."""
+"""VGID with aliases: the teacher reads the answer as if it were about somebody whom the model doesn't know.
+
+Teacher-forced on the true answer, VGID's teacher reads the name and completes the facts, whatever it is shown. That is
+what its student learns, and a begun answer brings everything back. Here the teacher sees a stranger and reads an alias:
+other people's names, places and jobs in the place of the true ones. What it finds likely is the target; how likely it
+finds the true tokens is how likely they may stay, neither more nor less.
+"""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -13,33 +20,45 @@ from vgid_core.losses.token_losses import huber
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import LossPart, LossTerm, MakeUpdates, Update
 from vgid_core.methods.terms import pairs_of, retain_kl
-from vgid_core.methods.vgid_alias.kept_beside import KeptBeside
-from vgid_core.methods.vgid_alias.made_up import made_up_pairs
-from vgid_core.methods.vgid_alias.strangers import Strangers
-from vgid_core.methods.vgid_alias.visible import visible_pairs
+from vgid_core.methods.vgid_alias.aliases import aliases_for
+from vgid_core.methods.vgid_alias.bystanders import BystanderRetain
+from vgid_core.methods.vgid_alias.elsewhere import ForgetElsewhere
+from vgid_core.methods.vgid_alias.photos import stranger_photos
+from vgid_core.methods.vgid_alias.targets import TeacherTargets
+from vgid_core.methods.vgid_alias.visual import VisualRetain
 
 
 def setup(settings: VgidAlias, context: MethodContext) -> MakeUpdates:
-    """An update on what teachers say to the forget batch, then one that keeps the retain batch and pairs beside."""
-    strangers = Strangers(settings, context)
-    made_up = KeptBeside(context, made_up_pairs(settings, context), settings.made_up_pairs)
-    visible = KeptBeside(context, visible_pairs(settings, context), settings.visible_pairs)
+    """A step updates once to forget, on own and on strangers' photos, and once to retain what is about others."""
+    strangers = stranger_photos(context, random.Random(f"{context.seed}/strangers"))
+    aliases = aliases_for(context)
+    targets = TeacherTargets(settings, context, aliases, strangers)
+    elsewhere = ForgetElsewhere(settings, context, aliases, targets, strangers)
+    bystanders = BystanderRetain(settings, context, strangers)
+    visual = VisualRetain(settings, context, aliases)
 
     def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
-        strangers.meet(forget)
-        made: list[Update] = [[_imitated(settings, context, forget, strangers)]]
+        targets.prepare(forget)
+        terms = [_own_photos(settings, context, targets, forget)]
+        if settings.elsewhere_pairs:
+            terms.append(elsewhere.next())
+        made: list[Update] = [terms]
         if context.training.retain_weight > 0:
-            made.append([retain_kl(context, same_for_both([*retain, *made_up.next(), *visible.next()]))])
+            made.append([retain_kl(context, [*same_for_both(retain), *visual.next(), *bystanders.next()])])
         return made
 
     return updates
 
 
-def _imitated(settings: VgidAlias, context: MethodContext, forget: Sequence[Pair], strangers: Strangers) -> LossTerm:
-    def values(some: Sequence[DistillExample]) -> list[Tensor]:
-        pairs = pairs_of(some)
-        divergence, likelihood = context.scorer.kl_and_logprob(pairs, strangers.targets(pairs))
-        return [divergence, huber(likelihood - strangers.levels(pairs).to(likelihood.device))]
+def _own_photos(
+    settings: VgidAlias, context: MethodContext, targets: TeacherTargets, forget: Sequence[Pair]
+) -> LossTerm:
+    """alpha * (KL(m || p_theta) + w * h(log p_theta(y) - c)) on the forget batch as it is."""
+
+    def values(examples: Sequence[DistillExample]) -> list[Tensor]:
+        pairs = pairs_of(examples)
+        divergence, likelihood = context.scorer.kl_and_logprob(pairs, targets.distributions(pairs))
+        return [divergence, huber(likelihood - targets.log_likelihoods(pairs).to(likelihood.device))]
 
     alpha = context.training.forget_weight
     parts = [LossPart(alpha), LossPart(alpha * settings.likelihood_weight)]

@@ -48,6 +48,15 @@ class PackedScorer:
         with suppress(torch.OutOfMemoryError):  # then they are computed later, fewer at a time
             self._teacher(examples)
 
+    def release(self, examples: Sequence[DistillExample]) -> None:
+        """As `Scorer.release`: features and targets."""
+        for example in examples:
+            if (key := _key(example)) is not None:
+                self._targets.drop(key)
+            for image in (example.pair.image, example.teacher_image):
+                if isinstance(image, EncodedImage):
+                    self._base.features.drop(image.digest)
+
     @torch.no_grad()
     def replay_cache(self, compute: Callable[[], object]) -> None:
         """As `Scorer.replay_cache`: image features and retain targets, each computed in the company it was in then."""

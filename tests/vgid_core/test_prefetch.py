@@ -37,17 +37,17 @@ def test_the_losses_are_those_of_targets_that_are_computed_step_by_step(
 
 
 def test_several_steps_targets_are_computed_at_once_and_never_again(base: BaseModel) -> None:
-    path, lessons = CountingPath(base), [DistillExample.same_for_both(pair) for pair in RETAIN]
-    path.precompute(lessons)
-    path.precompute(lessons[:4])
-    path.divergence(lessons[2:])
+    path, examples = CountingPath(base), [DistillExample.same_for_both(pair) for pair in RETAIN]
+    path.precompute(examples)
+    path.precompute(examples[:4])
+    path.divergence(examples[2:])
     assert path.computed == [len(RETAIN)]
 
 
 def test_where_memory_does_not_suffice_for_several_steps_each_computes_its_own(base: BaseModel) -> None:
-    path, lessons = SmallMemory(base), [DistillExample.same_for_both(pair) for pair in RETAIN]
-    path.precompute(lessons)
-    assert len(path.divergence(lessons[:2]))
+    path, examples = SmallMemory(base), [DistillExample.same_for_both(pair) for pair in RETAIN]
+    path.precompute(examples)
+    assert len(path.divergence(examples[:2]))
 
 
 class CountingPath(PackedScorer):
@@ -56,15 +56,15 @@ class CountingPath(PackedScorer):
         self.computed: list[int] = []
         states = self._model.states
 
-        def counting(exchanges: Sequence[object], kept: bool = False) -> torch.Tensor:
-            self.computed += [len(exchanges)] if kept else []
-            return states(exchanges, kept)  # type: ignore[arg-type]
+        def counting(examples: Sequence[object], side: str, kept: bool = False) -> torch.Tensor:
+            self.computed += [len(examples)] if kept else []
+            return states(examples, side, kept)  # type: ignore[arg-type]
 
         self._model.states = counting  # type: ignore[method-assign, assignment]
 
 
 class SmallMemory(PackedScorer):
-    def _teacher(self, lessons: Sequence[DistillExample]) -> torch.Tensor:
-        if len(lessons) > 2:
+    def _teacher(self, examples: Sequence[DistillExample]) -> torch.Tensor:
+        if len(examples) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return super()._teacher(lessons)
+        return super()._teacher(examples)

@@ -1,0 +1,63 @@
+"""Sets of photos without questions: strangers, whom a model has never seen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vgid_core.data.pairs import DataError, EncodedImage, PairSet
+from vgid_core.data.readers.folder import IMAGE_SUFFIXES
+from vgid_core.data.readers.source import read_set
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """Different photos under a name, such as `strangers`."""
+
+    name: str
+    photos: tuple[EncodedImage, ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, name: str, photos: Iterable[EncodedImage]) -> PhotoSet:
+        """The photos in their order, equal bytes once. Raises DataError for none."""
+        different = tuple({photo.digest: photo for photo in photos}.values())
+        if not different:
+            raise DataError("holds no photos", name)
+        return cls(name, different)
+
+    @classmethod
+    def read(cls, source: str | Path, name: str) -> PhotoSet:
+        """The images of a folder, or of a set of pairs in any format that `read_set` takes.
+
+        Raises DataError when there are none, or naming the file that isn't an image.
+        """
+        folder = Path(source)
+        files = sorted(file for file in folder.iterdir() if _is_image(file)) if folder.is_dir() else []
+        if not files:
+            return cls.of(name, (pair.image for pair in read_set(str(source), name)))
+        photos = [EncodedImage(file.read_bytes()) for file in files]
+        for index, photo in enumerate(photos):
+            try:
+                photo.decode()
+            except DataError as error:
+                raise DataError(error.reason, f"{name}[{index}]") from None
+        return cls.of(name, photos)
+
+    def without(self, pairs: PairSet) -> PhotoSet:
+        """Those that no pair of the set shows. Raises DataError when none is left."""
+        shown = {pair.image.digest for pair in pairs}
+        return PhotoSet.of(self.name, (photo for photo in self.photos if photo.digest not in shown))
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the photos' digests in their order, in hex."""
+        return hashlib.sha256("\n".join(photo.digest for photo in self.photos).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()

@@ -1,0 +1,141 @@
+"""Retain examples about people whom no set holds, so that the forgetting ends where the forgotten person ends.
+
+A student that learns to hold back on some faces also holds back on faces that it is shown nothing about. Three kinds of
+photos, none of which needs a label, teach it where to stop: a retain photo with a share of a forgotten person's (the
+boundary), two retain photos in one, and strangers. What the base says of each is to stay.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from vgid_core.config.methods import VgidAlias
+from vgid_core.data.examples import DistillExample, same_for_both
+from vgid_core.data.pairs import EncodedImage, Pair
+from vgid_core.methods.base import MethodContext
+from vgid_core.methods.terms import precompute
+from vgid_core.methods.vgid_alias.photos import blended
+
+log = logging.getLogger(__name__)
+
+_STEPS_AHEAD = 8  # whose examples are made together
+_QUESTIONS = 4  # on one photo, which share its prefix
+_BOUNDARY_PART, _BLENDED_PART = 4, 1  # of six; the rest are strangers
+_PARTS = 6
+_FORGOTTEN_SHARE = (0.1, 0.8)  # of a boundary photo
+_OTHER_SHARE = (0.3, 0.5)  # of the second of two retain photos
+# A boundary photo counts while the base finds each answer token at least this much as likely as on the retain photo.
+# Beyond, it recognises the forgotten person, and what it says would teach the student the name again.
+_RECOGNISED = math.log(0.3)
+_MOST_TRIES = 10  # drawn for each boundary example that is wanted
+
+Group = list[Pair]  # pairs on one photo
+
+
+class BystanderRetain:
+    """Makes each step's examples, those of a few steps at a time; none is used twice."""
+
+    def __init__(self, settings: VgidAlias, context: MethodContext, strangers: Sequence[EncodedImage]) -> None:
+        self._a_step = settings.bystander_pairs
+        self._context = context
+        self._strangers = strangers
+        self._keep = {photo.digest for photo in strangers}  # they come again
+        self._rng = random.Random(f"{context.seed}/bystanders")
+        by_photo: dict[str, Group] = {}
+        for pair in context.retain:
+            by_photo.setdefault(pair.image.digest, []).append(pair)
+        self._retain = list(by_photo.values())
+        self._forget = list({pair.image.digest: pair.image for pair in context.forget}.values())
+        self._left = context.steps
+        self._made: list[DistillExample] = []
+        self._next = 0
+
+    def next(self) -> list[DistillExample]:
+        """The next step's, as many as the settings say."""
+        if not self._a_step:
+            return []
+        if self._next >= len(self._made):
+            self._make_more()
+        taken = self._made[self._next : self._next + self._a_step]
+        self._next += self._a_step
+        return taken
+
+    def _make_more(self) -> None:
+        """Replaces the examples, all of them used, by those of the next few steps."""
+        self._context.scorer.release([example for example in self._made if example.pair.image.digest not in self._keep])
+        steps = max(1, min(_STEPS_AHEAD, self._left))
+        self._left -= steps
+        size = steps * self._a_step
+        boundary, two = size * _BOUNDARY_PART // _PARTS, size * _BLENDED_PART // _PARTS
+        groups = self._boundary(boundary)
+        groups += _up_to(two, self._two_in_one)
+        groups += _up_to(size - boundary - two, self._on_stranger)
+        # A photo's pairs stay together: they share a prefix.
+        shuffled = self._rng.sample(groups, len(groups))
+        self._made = same_for_both(pair for group in shuffled for pair in group)[:size]
+        precompute(self._context, self._made)
+        self._next = 0
+
+    def _boundary(self, count: int) -> list[Group]:
+        """Groups on boundary photos that hold so many pairs, or as many as were found."""
+        found: list[Group] = []
+        held = tried = 0
+        while held < count and tried < _MOST_TRIES * count:
+            own = [self._questions() for _ in range(max(1, self._context.training.teacher_batch_size // _QUESTIONS))]
+            drawn = [self._mixed(group, self._rng.choice(self._forget), _FORGOTTEN_SHARE) for group in own]
+            kept = list(self._recognised(own, drawn))
+            self._context.scorer.release(same_for_both(_lacking(drawn, kept)))
+            found += [group for group in kept if group]
+            held += sum(map(len, kept))
+            tried += sum(map(len, own))
+        if held < count:
+            log.warning("only %d of %d boundary examples were found: others may forget more than is asked", held, count)
+        return found
+
+    @torch.no_grad()
+    def _recognised(self, own: Sequence[Group], drawn: Sequence[Group]) -> Iterator[Group]:
+        """Of each drawn group the pairs on whose photo the base still recognises the retained person."""
+        scorer = self._context.scorer
+        pairs = [pair for group in own for pair in group]
+        blends = [pair for group in drawn for pair in group]
+        before = scorer.teacher_log_probability(same_for_both(pairs))
+        fall = (scorer.teacher_log_probability(same_for_both(blends)) - before).cpu()
+        by_pair = iter(torch.split(fall, [len(scorer.answer_ids(pair.answer)) for pair in pairs]))
+        for group in drawn:
+            yield [pair for pair in group if float(next(by_pair).min()) >= _RECOGNISED]
+
+    def _two_in_one(self) -> Group:
+        other = self._rng.choice(self._retain)[0].image
+        return self._mixed(self._questions(), other, _OTHER_SHARE)
+
+    def _on_stranger(self) -> Group:
+        photo = self._rng.choice(self._strangers)
+        return [Pair(photo, pair.question, pair.answer) for pair in self._questions()]
+
+    def _questions(self) -> Group:
+        """Pairs on one retain photo."""
+        group = self._rng.choice(self._retain)
+        return self._rng.sample(group, min(_QUESTIONS, len(group)))
+
+    def _mixed(self, group: Group, other: EncodedImage, shares: tuple[float, float]) -> Group:
+        photo = blended(group[0].image, other, self._rng.uniform(*shares))
+        return [Pair(photo, pair.question, pair.answer) for pair in group]
+
+
+def _lacking(drawn: Sequence[Group], kept: Sequence[Group]) -> Iterator[Pair]:
+    """The pairs of groups of which nothing was kept."""
+    return (pair for group, left in zip(drawn, kept, strict=True) if not left for pair in group)
+
+
+def _up_to(count: int, draw: Callable[[], Group]) -> Iterator[Group]:
+    """Groups until they hold so many pairs."""
+    held = 0
+    while held < count:
+        group = draw()
+        held += len(group)
+        yield group

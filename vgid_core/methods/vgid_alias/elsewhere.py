@@ -1,0 +1,71 @@
+"""Forget answers on strangers' photos: a name that is known wherever it is read, but not on one face, points at it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vgid_core.config.methods import VgidAlias
+from vgid_core.data.examples import DistillExample
+from vgid_core.data.pairs import EncodedImage, Pair
+from vgid_core.losses.token_losses import huber
+from vgid_core.losses.top_k import TopKDistribution
+from vgid_core.methods.base import MethodContext
+from vgid_core.methods.loss_terms import LossPart, LossTerm
+from vgid_core.methods.terms import pairs_of
+from vgid_core.methods.vgid_alias.aliases import Aliases
+from vgid_core.methods.vgid_alias.targets import TeacherTargets
+
+
+class ForgetElsewhere:
+    """Makes each step's term of forget questions and answers on strangers' photos.
+
+    The teacher sees the same stranger and reads an alias, so nothing changes in what the model says of that stranger
+    until the answer names somebody. From there on the true tokens may be as likely as `TeacherTargets` say.
+    """
+
+    def __init__(
+        self,
+        settings: VgidAlias,
+        context: MethodContext,
+        aliases: Aliases,
+        targets: TeacherTargets,
+        strangers: Sequence[EncodedImage],
+    ) -> None:
+        self._settings = settings
+        self._context = context
+        self._aliases = aliases
+        self._targets = targets
+        self._strangers = strangers
+        self._rng = random.Random(f"{context.seed}/elsewhere")
+
+    def next(self) -> LossTerm:
+        """The next step's term."""
+        forget = self._context.forget.pairs
+        drawn = self._rng.choices(forget, k=self._settings.elsewhere_pairs)
+        pairs = [Pair(self._rng.choice(self._strangers), pair.question, pair.answer) for pair in drawn]
+        self._targets.prepare(pairs)
+        examples = [DistillExample(pair, pair.image, pair.question, self._alias(pair)) for pair in pairs]
+        alpha = self._context.training.forget_weight
+        parts = [LossPart(alpha), LossPart(alpha * self._settings.likelihood_weight)]
+        return LossTerm("forget", examples, parts, self._values)
+
+    def _alias(self, pair: Pair) -> tuple[int, ...]:
+        return self._aliases.draw(self._context.scorer.answer_ids(pair.answer), self._rng).forms[0]
+
+    def _values(self, examples: Sequence[DistillExample]) -> list[Tensor]:
+        pairs, scorer = pairs_of(examples), self._context.scorer
+        said = scorer.teacher_logits(examples).float().softmax(-1)
+        divergence, likelihood = scorer.kl_and_logprob(pairs, TopKDistribution.of(said))
+        wanted = self._targets.log_likelihoods(pairs).to(likelihood.device)
+        named = torch.tensor([float(each) for example in examples for each in self._named_before(example)])
+        return [divergence, huber(likelihood - wanted) * named.to(likelihood.device)]
+
+    def _named_before(self, example: DistillExample) -> list[bool]:
+        """For each answer token, whether the teacher has read an alias's token in the place of one before it."""
+        own, read = self._context.scorer.answer_ids(example.pair.answer), example.teacher_prefix or ()
+        differs = [old != new for old, new in zip(own, read, strict=True)]
+        return [any(differs[:place]) for place in range(len(own))]
