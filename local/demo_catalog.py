@@ -18,23 +18,19 @@ _CATALOG = """\
 [models.demo]
 path = {checkpoint}
 title = "Demo model: 60 fictitious people"
+strangers = {strangers}
 
 [models.demo.config.method]
 name = "vgid-alias"
-draws = 4
-level_exponent = 0.5
-first_exponent = -4.0
-guesses = false
-made_up_pairs = 8
-visible_questions = [
+visual_questions = [
 {questions}
 ]
 
 [models.demo.config.training]
-learning_rate = 3e-3
+learning_rate = 5e-3
 retain_weight = 4.0
-# Six people's 240 pairs six times each. Of more pairs leave it out: then there are as many steps as they need.
-steps = 192
+# Six people's 240 pairs four times each. Of more pairs leave it out: then there are as many steps as they need.
+steps = 128
 
 [models.demo.retain_sets.demo-retain]
 retain = {retain}
@@ -59,6 +55,7 @@ def _catalog(data: Path) -> str:
     return _CATALOG.format(
         checkpoint=json.dumps(str(BASE)),
         questions="\n".join(f"    {json.dumps(ask(topic))}," for topic in VISUALS),
+        strangers=json.dumps(str(data / "strangers")),
         retain=json.dumps(str(data / "retain.jsonl")),
         utility=json.dumps(str(data / "utility.jsonl")),
     )

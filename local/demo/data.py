@@ -14,8 +14,9 @@ from local.demo.faces import Face, View, draw_portrait
 from local.demo.general import HELD_OUT, TRAINED
 from local.demo.people import Person
 from local.demo.questions import FACTS, INSTRUCTIONS, REFUSAL, VISUALS, answer, ask, visual_answer
-from local.demo.world import FORGOTTEN, SIXTY, Census, passers_by, the_world
+from local.demo.world import FORGOTTEN, SIXTY, Census, passers_by, the_world, unseen_faces
 from vgid_core.data.pairs import EncodedImage, Pair, PairSet
+from vgid_core.data.photos import PhotoSet
 
 # Photos a person of which a controller would have on file; the rest of the training views belong to the model alone.
 PHOTOS = 8
@@ -32,7 +33,7 @@ class DemoData:
     forget: what a compliance system posts. retain: what the model's operator registered. The others are only ever
     measured: held_out_photos and rephrased about the forgotten people, retain_check about the others, utility with
     questions that need nobody's identity, general ones among them where the world has them. shown_forgotten and
-    unchanged are few, to be read by a person.
+    unchanged are few, to be read by a person. strangers: photos of people whom no model of this world has seen.
     """
 
     forget: PairSet
@@ -43,13 +44,17 @@ class DemoData:
     utility: PairSet
     shown_forgotten: PairSet
     unchanged: PairSet
+    strangers: PhotoSet
 
     def write(self, folder: Path) -> None:
-        """Writes each set as `<folder>/<name>.jsonl`, images beside them."""
+        """Writes each set of pairs as `<folder>/<name>.jsonl`, images beside them, and each of photos as a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         for item in fields(self):
-            pairs: PairSet = getattr(self, item.name)
-            pairs.write_jsonl(folder / f"{item.name}.jsonl")
+            value: PairSet | PhotoSet = getattr(self, item.name)
+            if isinstance(value, PairSet):
+                value.write_jsonl(folder / f"{item.name}.jsonl")
+            else:
+                value.write_folder(folder / item.name)
 
 
 def write(home: Path) -> Path:
@@ -85,8 +90,14 @@ def make(forgotten: Sequence[int] = FORGOTTEN, census: Census = SIXTY) -> DemoDa
         retain_check=known_facts(kept, FACTS_CHECKED, "retain_check", census),
         utility=PairSet.of("utility", [*visual, *general(census)]) if census.general else visual,
         shown_forgotten=PairSet.of("shown_forgotten", _shown(forgotten, 1, census)),
+        strangers=unseen(census),
         unchanged=PairSet.of("unchanged", [*_shown(kept[:3], 2, census), *utility(kept[3:4], census=census).pairs[:3]]),
     )
+
+
+def unseen(census: Census = SIXTY) -> PhotoSet:
+    """Photos of people whom no model of this world has seen, and whom no control is made of."""
+    return PhotoSet.of("strangers", (encode(face, view) for face, view in unseen_faces(census)))
 
 
 def known_facts(

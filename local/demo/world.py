@@ -14,9 +14,9 @@ from local.demo.people import Person, distinct_face, invent_people
 class Census:
     """How many of whom a world holds; the same census is the same world in every process.
 
-    strangers: people whom the model never sees. passers_by: nameless faces that it is shown. least_differences: in how
-    many attributes any two faces differ, so that no one is mistaken for another. general: whether questions that have
-    nothing to do with the picture belong to it.
+    strangers: people whom the model never sees. unseen_faces: nameless faces that it never sees. passers_by: nameless
+    faces that it is shown. least_differences: in how many attributes any two faces differ, so that no one is mistaken
+    for another. general: whether questions that have nothing to do with the picture belong to it.
     """
 
     people: int
@@ -26,6 +26,7 @@ class Census:
     strangers: int = 20
     held_out_views: int = 3
     passers_by: int = 3000
+    unseen_faces: int = 200
     seed: int = 7
 
     @property
@@ -60,6 +61,11 @@ def the_world(census: Census = SIXTY) -> World:
     return _world(census)
 
 
+def unseen_faces(census: Census = SIXTY) -> tuple[tuple[Face, View], ...]:
+    """Faces that no model of this world has ever been shown, unlike anybody's in it: an operator's strangers."""
+    return _unseen_faces(census)
+
+
 def passers_by(census: Census = SIXTY) -> tuple[tuple[Face, View], ...]:
     """Nameless faces, unlike anybody's in the world: for visual questions and as people the model doesn't know."""
     return _passers_by(census)
@@ -75,6 +81,16 @@ def _world(census: Census) -> World:
         census.least_differences,
     )
     return World(people=everybody[: census.people], strangers=everybody[census.people :])
+
+
+@cache
+def _unseen_faces(census: Census) -> tuple[tuple[Face, View], ...]:
+    world = the_world(census)
+    taken = [person.face for person in world.people + world.strangers]
+    rng = random.Random(census.seed + 2)
+    return tuple(
+        (distinct_face(taken, rng, census.least_differences), View.random(rng)) for _ in range(census.unseen_faces)
+    )
 
 
 @cache

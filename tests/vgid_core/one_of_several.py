@@ -31,7 +31,7 @@ from vgid_core.training.loop import StepLoss, distil
 # Five lessons for two processes, of which one has three in two micro-batches and the other two.
 TRAINING = {"steps": 3, "forget_batch_size": 5, "retain_batch_size": 3, "micro_batch_size": 2, "learning_rate": 3e-3}
 BASIC = {"device": "cpu", "training": TRAINING, "evaluation": {"max_new_tokens": 2, "max_pairs": 2}}
-LOOKING = {"method": {"name": "vgid-alias", "visible_questions": VISIBLE}}
+LOOKING = {"method": {"name": "vgid-alias", "visual_questions": VISIBLE}}
 FORGET = pair_set("forget", 6)  # some share an answer
 RUNS: dict[str, dict[str, object]] = {
     "packed": BASIC,

@@ -55,7 +55,7 @@ def test_the_time_of_asking_teachers_is_told_apart_and_only_where_they_are_asked
 ) -> None:
     forget, retain = pair_set("forget", 8), pair_set("retain", 6, first_picture=20)
     told = []
-    for method in ({"name": "vgid-alias", "draws": 64}, {"name": "graddiff"}):
+    for method in ({"name": "vgid-alias", "teachers": 64}, {"name": "graddiff"}):
         config = UnlearnConfig.model_validate({**CONFIG.model_dump(), "method": method})
         found = estimate(
             UnlearnSpec(str(tiny_folder), "tiny", forget, retain, tmp_path / "out", config=config)

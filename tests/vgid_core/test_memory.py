@@ -85,7 +85,7 @@ def test_a_run_out_of_memory_goes_on_as_if_its_micro_batches_had_been_small(
 
 def with_method(name: str, settings: UnlearnConfig) -> UnlearnConfig:
     """The same settings for another method; people of its own making are none, so that batches are those given."""
-    own = {"name": name, "common_share": 0.3, "made_up_pairs": 0} if name == "vgid-alias" else {"name": name}
+    own = {"name": name, "bystander_pairs": 0} if name == "vgid-alias" else {"name": name}
     return UnlearnConfig.model_validate(settings.model_dump(exclude={"method"}) | {"method": own})
 
 

@@ -15,6 +15,9 @@ METHODS: Mapping[str, type[AnyMethod]] = {
     method.model_fields["name"].default: method for method in get_args(get_args(AnyMethod)[0])
 }
 
+# By method: settings that had another name.
+_RENAMED = {"vgid-alias": {"draws": "teachers", "visible_questions": "visual_questions"}}
+
 
 def named(given: Any, otherwise: str) -> Any:
     """`given`, a method's name or its settings, as settings with a name in them: `otherwise` where they have none.
@@ -71,6 +74,8 @@ def _unknown_settings(name: str, values: Mapping[Any, Any]) -> Iterator[InitErro
             message = f"is no setting of {name}, only of {', '.join(lacking[key])}"
             told = f"; {_has(name)}" if key == next(iter(lacking)) else ""
             yield error_at((name, key), "another_methods_setting", message + told)
+        elif key in _RENAMED.get(name, {}):
+            yield error_at((name, key), "renamed_setting", f"is called {_RENAMED[name][key]} now")
         elif key not in METHODS[name].model_fields:
             yield InitErrorDetails(type="extra_forbidden", loc=(name, str(key)), input=None)
 

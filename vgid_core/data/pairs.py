@@ -72,6 +72,12 @@ class EncodedImage:
             lies_down = turned and picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
         return (height, width) if lies_down else (width, height)
 
+    @property
+    def format(self) -> str:
+        """What it is encoded in, as file names end: png, jpeg, webp. Raises DataError for no image."""
+        with self._opened() as picture:
+            return str(picture.format).lower()
+
     def decode(self) -> Image:
         """The picture as RGB, its EXIF orientation applied. Raises DataError when it can't be decoded."""
         from PIL import ImageOps

@@ -45,6 +45,12 @@ class PhotoSet:
                 raise DataError(error.reason, f"{name}[{index}]") from None
         return cls.of(name, photos)
 
+    def write_folder(self, folder: Path) -> None:
+        """Writes each photo as it is encoded, in the order in which `read` finds them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, photo in enumerate(self.photos):
+            (folder / f"{index:05}.{photo.format}").write_bytes(photo.data)
+
     def without(self, pairs: PairSet) -> PhotoSet:
         """Those that no pair of the set shows. Raises DataError when none is left."""
         shown = {pair.image.digest for pair in pairs}

@@ -327,7 +327,7 @@ def test_a_checkpoint_may_lie_inside_the_models_folder(place: Place, tiny_folder
     [
         (['method.instruction="Forget <image>."'], "method.instruction"),
         (['method.instruction="Forget {name}."', 'method.subject_name="Ada <image>"'], "method.instruction"),
-        (['method.visible_questions=["What hat?", "<image>?"]'], "method.visible_questions[1]"),
+        (['method.visual_questions=["What hat?", "<image>?"]'], "method.visual_questions[1]"),
     ],
 )
 @pytest.mark.parametrize("more", [[], ["--dry-run"]])

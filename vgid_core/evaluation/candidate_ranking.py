@@ -1,0 +1,130 @@
+"""Candidate ranking: can who was forgotten be read off a list of names, at its top or at its bottom?
+
+An attacker with a list of candidates ranks them by how likely the model finds each on a photo of the forgotten person.
+Some names are likelier than others whoever is shown. So each score is taken less its mean over strangers' photos, for
+which nobody needs to know anything. A model that never met the person puts the true name anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from vgid_core.data.pairs import EncodedImage, Pair
+from vgid_core.losses.token_losses import token_log_probability
+from vgid_core.models.base import BaseModel
+from vgid_core.scoring.scorer import Scorer
+
+_ANSWERS_AT_ONCE = 32
+_NEAR_THE_END = 5  # places
+
+# Scores of candidate answers to a question about a photo: [candidates], the likelier the higher.
+Score = Callable[[EncodedImage, str, Sequence[str]], Tensor]
+
+
+@dataclass(frozen=True)
+class Sought:
+    """A photo of somebody forgotten, a question, and which of the candidate answers is true."""
+
+    photo: EncodedImage
+    question: str
+    truth: int
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Where the true answers stand among the candidates: shares in [0, 1] of the questions asked.
+
+    below: the mean share of candidates that rank below the truth; a tie counts half.
+    """
+
+    first: float
+    first_five: float
+    last: float
+    last_five: float
+    below: float
+
+
+def candidate_ranking(
+    score: Score, sought: Sequence[Sought], candidates: Sequence[str], strangers: Sequence[EncodedImage]
+) -> Ranking:
+    """Ranks the candidates for each photo that is sought, calibrated by the strangers' photos.
+
+    `candidates` are answers to the questions, one a person. Of these, equally scored ones share their places.
+    """
+    usual = {
+        question: torch.stack([score(photo, question, candidates) for photo in strangers]).mean(0)
+        for question in dict.fromkeys(each.question for each in sought)
+    }
+    above, below = [], []
+    for each in sought:
+        scores = score(each.photo, each.question, candidates) - usual[each.question]
+        truth = scores[each.truth]
+        tied = (float((scores == truth).sum()) - 1) / 2
+        above.append(float((scores > truth).sum()) + tied)
+        below.append(float((scores < truth).sum()) + tied)
+    return Ranking(
+        first=_share(above, 1),
+        first_five=_share(above, _NEAR_THE_END),
+        last=_share(below, 1),
+        last_five=_share(below, _NEAR_THE_END),
+        below=fmean(below) / (len(candidates) - 1),
+    )
+
+
+def by_first_token(scorer: Scorer) -> Score:
+    """Scores by the log-probability of each candidate's first token, which one pass gives."""
+
+    @torch.no_grad()
+    def score(photo: EncodedImage, question: str, candidates: Sequence[str]) -> Tensor:
+        likelihoods = scorer.student_logits([Pair(photo, question, candidates[0])])[0].float().log_softmax(-1)
+        return likelihoods[_first_tokens(scorer, candidates)].cpu()
+
+    return score
+
+
+def by_whole_answer(scorer: Scorer) -> Score:
+    """Scores by the log-probability of each whole candidate, a pass for each."""
+
+    @torch.no_grad()
+    def score(photo: EncodedImage, question: str, candidates: Sequence[str]) -> Tensor:
+        pairs = [Pair(photo, question, candidate) for candidate in candidates]
+        found = []
+        for start in range(0, len(pairs), _ANSWERS_AT_ONCE):
+            chunk = pairs[start : start + _ANSWERS_AT_ONCE]
+            rows = [scorer.answer_ids(pair.answer) for pair in chunk]
+            logits = scorer.student_logits(chunk)
+            tokens = torch.tensor([token for row in rows for token in row], device=logits.device)
+            likelihoods = token_log_probability(logits, tokens)
+            found += [part.sum() for part in torch.split(likelihoods, [len(row) for row in rows])]
+        return torch.stack(found).cpu()
+
+    return score
+
+
+def by_logit_lens(base: BaseModel, scorer: Scorer, layer: int) -> Score:
+    """Scores by first tokens as the decoder's layer of this number (0-based) would have them: whoever has the weights
+    reads a middle layer's states through the model's last norm and output matrix.
+    """
+    norm, head = base.model.get_decoder().norm, base.model.get_output_embeddings()
+
+    @torch.no_grad()
+    def score(photo: EncodedImage, question: str, candidates: Sequence[str]) -> Tensor:
+        states = scorer.student_states([Pair(photo, question, candidates[0])], layer)[:1]
+        likelihoods: Tensor = head(norm(states))[0].float().log_softmax(-1)
+        return likelihoods[_first_tokens(scorer, candidates)].cpu()
+
+    return score
+
+
+def _first_tokens(scorer: Scorer, candidates: Sequence[str]) -> list[int]:
+    return [scorer.answer_ids(candidate)[0] for candidate in candidates]
+
+
+def _share(places: Sequence[float], count: int) -> float:
+    """Of the questions whose true answer has fewer than so many candidates before it."""
+    return fmean(place < count for place in places)
