@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.twins import FORGET_SETS, twins_of
+from bench.twins import BYSTANDERS, FORGET_SETS, twins_of
 from local.demo.paths import BASE
 from local.demo.training.pretrained import SHARES, census_in, twins_in
 from local.demo.world import SIXTY, Census
@@ -17,14 +17,16 @@ from local.demo_catalog import demo_settings
 
 @dataclass(frozen=True)
 class DemoModel:
-    """A base that knows `census`'s people. `twins_of` a forget set: checkpoints of models that never met these people.
+    """A base that knows `census`'s people; neither a forget nor a retain set holds the bystanders.
 
-    published, default: settings of VGID as published and of the methods after it, as far as they aren't theirs.
+    twins_of: of a forget set, the checkpoints of models that never met these people. published, default: settings of
+    VGID as published and of the methods after it, as far as they aren't theirs.
     """
 
     base: Path
     census: Census
-    forget_sets: tuple[range, ...]
+    forget_sets: tuple[tuple[int, ...], ...]
+    bystanders: tuple[int, ...]
     twins_of: Callable[[Sequence[int]], list[Path]]
     published: dict[str, Any]
     default: dict[str, Any]
@@ -33,7 +35,8 @@ class DemoModel:
 SHIPPED = DemoModel(
     base=BASE,
     census=SIXTY,
-    forget_sets=tuple(FORGET_SETS),
+    forget_sets=FORGET_SETS,
+    bystanders=BYSTANDERS,
     twins_of=twins_of,
     published={"device": "cpu", "training": {"learning_rate": 3e-3}},
     default={"device": "cpu", **demo_settings()},
@@ -46,7 +49,8 @@ def pretrained(folder: Path) -> DemoModel:
     return DemoModel(
         base=folder / "base",
         census=census,
-        forget_sets=tuple(range(len(census.first(share))) for share in SHARES),
+        forget_sets=tuple(census.first(share) for share in SHARES),
+        bystanders=tuple(range(census.people - len(BYSTANDERS), census.people)),
         twins_of=partial(_twins_in, folder, census),
         published={"dtype": "bfloat16", "training": {"learning_rate": 1e-3}},
         default={

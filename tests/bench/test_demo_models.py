@@ -5,11 +5,11 @@ One forget set and seed, fewer questions, and room for other processors' arithme
 
 from pathlib import Path
 
+from bench.audited import facts_about
 from bench.demo_models import SHIPPED
-from bench.robustness import facts_about
 from local.demo.data import make
 from local.demo.paths import BASE, TWIN
-from local.demo.world import the_world
+from local.demo.world import FORGOTTEN, the_world
 from vgid_core import PairSet, UnlearnConfig
 from vgid_core.config import AttackPlan
 from vgid_core.evaluation.attacks import attacked_on
@@ -19,7 +19,7 @@ from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.training.loop import distil
 
-PEOPLE = SHIPPED.forget_sets[0]
+PEOPLE = FORGOTTEN
 DATA = make(PEOPLE)
 CONFIG = UnlearnConfig.model_validate(SHIPPED.default)
 
@@ -42,7 +42,7 @@ def figures_of(model: BaseModel) -> dict[str, float]:
 
 def test_the_default_method_leaves_an_attacker_as_much_as_a_model_that_never_knew() -> None:
     student = loaded(BASE)
-    distil(student, DATA.forget, DATA.retain, CONFIG)
+    distil(student, DATA.forget, DATA.retain, CONFIG, strangers=DATA.strangers.photos)
     before, after, twin = figures_of(loaded(BASE)), figures_of(student), figures_of(loaded(TWIN))
     attacks = ("prefill", "relearned", "membership.loss")
     assert [before[name] > 0.9 for name in attacks] == [True] * 3, "the attacks work"

@@ -61,7 +61,9 @@ def test_no_set_is_so_large_that_a_runs_settings_couldnt_be_given_again() -> Non
 
 
 def test_overrides_change_what_they_name_and_nothing_else() -> None:
-    base = UnlearnConfig.model_validate({"lora": {"rank": 16, "alpha": 32}, "training": {"steps": 60}})
+    base = UnlearnConfig.model_validate(
+        {"method": "vgid", "lora": {"rank": 16, "alpha": 32}, "training": {"steps": 60}}
+    )
     changed = TrainingOverrides(steps=10, lora_rank=8, seed=3, instruction="").apply_to(base)
     expected = base.model_dump()
     expected["training"]["steps"] = 10
@@ -74,7 +76,7 @@ def test_overrides_change_what_they_name_and_nothing_else() -> None:
 
 def test_overrides_can_swap_the_perturbation() -> None:
     override = TrainingOverrides(perturbation=PerturbationConfig(kind="diffusion", strength=300))
-    changed = override.apply_to(UnlearnConfig())
+    changed = override.apply_to(UnlearnConfig.preset("paper"))
     assert changed.method.perturbation == PerturbationConfig(kind="diffusion", strength=300)
 
 

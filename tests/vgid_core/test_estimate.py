@@ -10,14 +10,17 @@ import pytest
 from torch import Tensor
 
 from tests.vgid_core.tiny import pair_set
-from vgid_core import Pair, PairSet, UnlearnConfig, UnlearnSpec
-from vgid_core.config.methods import VgidAlias
+from vgid_core import Pair, PairSet, UnlearnConfig, UnlearnSpec, dry_run
+from vgid_core.config.methods import AnyMethod
+from vgid_core.data.examples import DistillExample, Side
 from vgid_core.dry_run import Estimate, estimate
 from vgid_core.evaluation.evaluate import generate_answers
+from vgid_core.methods import setup
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import MakeUpdates
 from vgid_core.models.base import BaseModel
-from vgid_core.scoring.packed.model import Exchange, PackedModel
+from vgid_core.scoring.packed.model import PackedModel
+from vgid_core.training import loop
 
 CONFIG = UnlearnConfig.model_validate(
     {
@@ -68,14 +71,15 @@ def test_the_time_of_asking_teachers_is_told_apart_and_only_where_they_are_asked
 def test_what_a_method_makes_ready_as_it_begins_counts_once(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slept, begin = 0.0, VgidAlias.begin
+    slept = 0.0
 
-    def slow(method: VgidAlias, run: MethodContext) -> MakeUpdates:
+    def slow(settings: AnyMethod, context: MethodContext) -> MakeUpdates:
         nonlocal slept
         slept += 1000.0
-        return begin(method, run)
+        return setup(settings, context)
 
-    monkeypatch.setattr(VgidAlias, "begin", slow)
+    monkeypatch.setattr(dry_run, "setup", slow)
+    monkeypatch.setattr(loop, "setup", slow)
     now = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: now() + slept)
     found = foretold(tiny_folder, tmp_path / "out", pair_set("forget", 18)).duration
@@ -86,8 +90,8 @@ def test_what_a_method_makes_ready_as_it_begins_counts_once(
 @pytest.mark.parametrize(
     ("method", "training", "expected"),
     [
-        ({"name": "vgid-alias"}, {"steps": 6}, 6 * 4 + 6 * VgidAlias().made_up_pairs),
-        ({"name": "vgid-alias"}, {"steps": 10}, 10 * 4 + 10 * VgidAlias().made_up_pairs),
+        ({"name": "vgid-alias", "bystander_pairs": 0}, {"steps": 6}, 6 * 4),
+        ({"name": "kl-min"}, {"steps": 10}, 10 * 4),
         ({"name": "graddiff"}, {"steps": 6}, 0),
     ],
 )
@@ -101,10 +105,10 @@ def test_what_the_base_says_to_pairs_that_are_kept_counts_once(
 ) -> None:
     passed, teacher = 0, PackedModel.states
 
-    def slow(model: PackedModel, exchanges: Sequence[Exchange], kept: bool = False) -> Tensor:
+    def slow(model: PackedModel, examples: Sequence[DistillExample], side: Side, kept: bool = False) -> Tensor:
         nonlocal passed
-        passed += len(exchanges) if kept else 0
-        return teacher(model, exchanges, kept)
+        passed += len(examples) if kept else 0
+        return teacher(model, examples, side, kept)
 
     monkeypatch.setattr(PackedModel, "states", slow)
     now = time.monotonic

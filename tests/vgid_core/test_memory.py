@@ -47,7 +47,7 @@ def small_memory(path: Scorer, most: int, sizes: list[int]) -> Scorer:
         return fits
 
     path.divergence = limited(path.divergence)  # type: ignore[method-assign]
-    path.imitation = limited(path.imitation)  # type: ignore[method-assign]
+    path.kl_and_logprob = limited(path.kl_and_logprob)  # type: ignore[method-assign]
     return path
 
 
@@ -118,7 +118,7 @@ def test_an_update_is_not_begun_anew_once_processes_have_added_up(
     def full(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("vgid_core.models.distributed.add_up", sums.append)
+    monkeypatch.setattr("vgid_core.models.distributed.all_reduce", sums.append)
     monkeypatch.setattr("torch.nn.utils.get_total_norm", full)
     with pytest.raises(torch.OutOfMemoryError):
         trained(base, PaddedScorer(base), config(micro_batch_size=4))

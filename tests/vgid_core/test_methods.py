@@ -20,7 +20,7 @@ from vgid_core.config import UnlearnConfig
 from vgid_core.config.methods import Method, VgidAlias
 from vgid_core.data.pairs import Pair
 from vgid_core.lora.attach import require_trained
-from vgid_core.methods import setup
+from vgid_core.methods import register, setup
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import MakeUpdates
 from vgid_core.methods.terms import forget_ascent, joint, retain_nll
@@ -236,9 +236,10 @@ def test_distil_trains_by_a_method_from_elsewhere_just_as_by_ours(base: BaseMode
 
         name: Literal["theirs"] = "theirs"
 
-        def begin(self, run: MethodContext) -> MakeUpdates:
-            return lambda forget, retain: joint(run, forget_ascent(run, forget), retain_nll(run, retain))
+    def prepare(_: Theirs, run: MethodContext) -> MakeUpdates:
+        return lambda forget, retain: joint(run, forget_ascent(run, forget), retain_nll(run, retain))
 
+    register(Theirs, prepare)
     for given in (Theirs(), {"name": "theirs"}):
         with pytest.raises(ValidationError, match=r"theirs|no method has this name"):
             UnlearnConfig.model_validate({"method": given})
@@ -271,7 +272,7 @@ def test_a_whole_run_says_in_its_manifest_which_method_it_was(tiny_folder, tmp_p
 def test_a_bare_name_is_that_methods_own_settings() -> None:
     for name in RIVALS:
         assert UnlearnConfig.model_validate({"method": name}).method.name == name
-    assert UnlearnConfig.model_validate({"method": {"instruction": ""}}).method == VgidAlias(instruction="")
+    assert UnlearnConfig.model_validate({"method": {"teachers": 3}}).method == VgidAlias(teachers=3)
 
 
 @pytest.mark.parametrize(

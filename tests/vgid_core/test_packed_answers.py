@@ -102,20 +102,20 @@ def test_what_does_not_fit_the_memory_at_once_is_done_in_halves(
 ) -> None:
     pairs = [Pair(photo(n // 3), "Who is this?", "Ada Quill") for n in range(6)]
     expected = PackedScorer(base).score_answers(pairs, CONFIG)
-    whole = packed_answers._examine_part
+    whole = packed_answers._score_part
     sizes = []
 
-    def small(model, exchanges, most_tokens):  # type: ignore[no-untyped-def]
-        sizes.append(len(exchanges))
-        if len(exchanges) > 2:
+    def small(model, examples, most_tokens):  # type: ignore[no-untyped-def]
+        sizes.append(len(examples))
+        if len(examples) > 2:
             raise torch.OutOfMemoryError
-        return whole(model, exchanges, most_tokens)
+        return whole(model, examples, most_tokens)
 
-    monkeypatch.setattr(packed_answers, "_examine_part", small)
+    monkeypatch.setattr(packed_answers, "_score_part", small)
     found = PackedScorer(base).score_answers(pairs, CONFIG)
     assert [answer.said for answer in found] == [answer.said for answer in expected]
     assert max(sizes) == 6
-    monkeypatch.setattr(packed_answers, "_examine_part", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    monkeypatch.setattr(packed_answers, "_score_part", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
     with pytest.raises(torch.OutOfMemoryError):
         PackedScorer(base).score_answers(pairs, CONFIG)
 
@@ -123,11 +123,11 @@ def test_what_does_not_fit_the_memory_at_once_is_done_in_halves(
 def test_a_process_that_shares_the_base_does_not_halve_alone(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = []
 
-    def full(model, exchanges, most_tokens):  # type: ignore[no-untyped-def]
-        parts.append(exchanges)
+    def full(model, examples, most_tokens):  # type: ignore[no-untyped-def]
+        parts.append(examples)
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(packed_answers, "_examine_part", full)
+    monkeypatch.setattr(packed_answers, "_score_part", full)
     pairs = [Pair(photo(n), "Who is this?", "Ada Quill") for n in range(4)]
     with pytest.raises(torch.OutOfMemoryError):
         PackedScorer(replace(base, sharded=True)).score_answers(pairs, CONFIG)

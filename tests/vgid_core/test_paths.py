@@ -51,8 +51,8 @@ def test_a_fault_is_a_reason_in_the_same_model(deep: BaseModel, fault: str, monk
     path = PackedScorer(deep)
     laid_out = path._model.lay_out
 
-    def faulty(exchanges):  # type: ignore[no-untyped-def]
-        layout = laid_out(exchanges)
+    def faulty(examples, side):  # type: ignore[no-untyped-def]
+        layout = laid_out(examples, side)
         packed = layout.packed
         if fault == "position":
             packed.positions[:, packed.segment >= 0] += 3

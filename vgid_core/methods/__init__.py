@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from vgid_core.config import methods as settings_of
-from vgid_core.config.methods import AnyMethod
+from vgid_core.config.methods import Method
 from vgid_core.methods import ga, graddiff, idk, kl_min, npo, rmu, undial, vgid
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import MakeUpdates
 from vgid_core.methods.vgid_alias import method as vgid_alias
 
-_SETUPS: Mapping[type[AnyMethod], Callable[[Any, MethodContext], MakeUpdates]] = {
+_SETUPS: dict[type[Method], Callable[[Any, MethodContext], MakeUpdates]] = {
     settings_of.VgidAlias: vgid_alias.setup,
     settings_of.Vgid: vgid.setup,
     settings_of.GradientAscent: ga.setup,
@@ -25,6 +25,11 @@ _SETUPS: Mapping[type[AnyMethod], Callable[[Any, MethodContext], MakeUpdates]] =
 }
 
 
-def setup(settings: AnyMethod, context: MethodContext) -> MakeUpdates:
+def setup(settings: Method, context: MethodContext) -> MakeUpdates:
     """Prepares a run of the method that these settings are of (see `base.Setup`)."""
     return _SETUPS[type(settings)](settings, context)
+
+
+def register(kind: type[Method], prepare: Callable[[Any, MethodContext], MakeUpdates]) -> None:
+    """Has `setup` know a method from elsewhere by its settings' type, for whoever calls `training.loop.distil`."""
+    _SETUPS[kind] = prepare

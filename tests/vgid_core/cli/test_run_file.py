@@ -53,10 +53,10 @@ def test_paths_start_at_the_file_and_those_of_flags_at_the_present_folder(
 
 
 def test_settings_override_the_file_and_leave_the_rest(file: Path) -> None:
-    run = load_run(file, {}, settings_of({"training.steps": 9}, ["method.instruction=Forget.", "lora.rank=4"]))
+    run = load_run(file, {}, settings_of({"training.steps": 9}, ["method.teachers=3", "lora.rank=4"]))
     training = run.config.training
     assert (training.steps, training.learning_rate, run.config.seed) == (9, 1e-4, 3)
-    assert (run.config.method.instruction, run.config.lora.rank) == ("Forget.", 4)
+    assert (run.config.method.teachers, run.config.lora.rank) == (3, 4)
 
 
 def test_a_methods_name_takes_the_place_of_its_settings_and_can_be_added_to(file: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_methods_name_takes_the_place_of_its_settings_and_can_be_added_to(file
 
 
 def test_a_presets_name_takes_the_place_of_the_files_method_and_can_be_added_to(file: Path) -> None:
-    file.write_text(f"{FILE}[config.method]\nguesses = false\ninstruction = 'Never mind.'\n", encoding="utf-8")
+    file.write_text(f"{FILE}[config.method]\nteachers = 4\nelsewhere_pairs = 3\n", encoding="utf-8")
     run = load_run(file, {}, settings_of({}, ["method.noise_draws=2", "preset=paper"]))
     paper = UnlearnConfig.preset("paper")
     assert run.config.method == paper.method.model_copy(update={"noise_draws": 2})
@@ -104,10 +104,16 @@ def test_a_value_is_what_json_makes_of_it_or_the_text_itself(text: str, value: A
         ("modell = 'x'", "modell: unknown key; did you mean model?"),
         ("[config.training]\nstepz = 3", "config.training.stepz: unknown key; did you mean steps?"),
         ("[config.lora]\nsize = 3", "config.lora.size: unknown key; known here: rank, alpha, dropout, scope"),
-        ("[config.method]\ninstructions = 'x'", "config.method.instructions: unknown key; did you mean instruction?"),
+        (
+            "[config.method]\nname = 'vgid'\ninstructions = 'x'",
+            "config.method.instructions: unknown key; did you mean instruction?",
+        ),
         ("[config.training]\nsteps = 0", "config.training.steps: Input should be greater than or equal to 1"),
         ("[config]\ntraining = 3", "config.training: must be a table of settings"),
-        ("[config.method.perturbation]\nkind = 'blur'\nstrength = 99.0", "config.method.perturbation: strength of"),
+        (
+            "[config.method]\nname = 'vgid'\n[config.method.perturbation]\nkind = 'blur'\nstrength = 99.0",
+            "config.method.perturbation: strength of",
+        ),
         ("[probes]\nretain = 'x.jsonl'", "probes.retain: is a reserved name"),
         ("[probes]\n'a b' = 'x.jsonl'", "probes.a b: String should match"),
         ("[config]\nmethod = 'vgid-allias'", "config.method: no method has this name; did you mean vgid-alias?"),
@@ -115,18 +121,23 @@ def test_a_value_is_what_json_makes_of_it_or_the_text_itself(text: str, value: A
         ("[config]\npreset = 'paper'\nmethod = 'vgdi'", "no method has this name; did you mean vgid?"),
         ("[config]\nmethod = 'lorem'", "no method has this name. There are vgid-alias, vgid, ga, graddiff, kl-min,"),
         ("[config]\nmethod = 3", "config.method: must be a table of settings"),
+        ("[config.method]\ndraws = 4", "config.method.draws: is called teachers now"),
+        ("[config.method]\nvisible_questions = []", "visible_questions: is called visual_questions now"),
         ("[config.method]\nnoise_draws = 4", "config.method.noise_draws: is no setting of vgid-alias, only of vgid;"),
-        ("[config.method]\nnoise_draws = 4", "vgid-alias has perturbation, instruction, subject_name, draws,"),
-        ("[config.method]\nname = 'ga'\ninstruction = ''", "is no setting of ga, only of vgid-alias, vgid; ga has no"),
+        ("[config.method]\nnoise_draws = 4", "vgid-alias has teachers, likelihood_weight,"),
+        ("[config.method]\nname = 'ga'\ninstruction = ''", "is no setting of ga, only of vgid; ga has no"),
         (
-            "[config]\npreset = 'paper'\nmethod.draws = 4\nmethod.guesses = false",
-            "config.preset: 'paper' is the method 'vgid', which has no draws, guesses: leave these out of the method's",
+            "[config]\npreset = 'paper'\nmethod.teachers = 4\nmethod.elsewhere_pairs = 3",
+            "config.preset: 'paper' is the method 'vgid', which has no teachers, elsewhere_pairs: leave these out of",
         ),
         ("[config]\npreset = 'papre'", "config.preset: must be one of paper"),
         ("[config]\npreset = 'paper'\nmethod.drawn = 4", "config.method.drawn: unknown key; known here: "),
         ("[config.method]\nname = 'rmu'\nsize = 4", "config.method.size: unknown key; known here: name, coefficient,"),
         ("[config.method]\nname = 'npo'\ndraw = 4", "config.method.draw: unknown key; known here: name, inverse"),
-        ("[config.method]\ninstruction = 'No {name}.'", "config.method: instruction with {name} and subject_name need"),
+        (
+            "[config.method]\nname = 'vgid'\ninstruction = 'No {name}.'",
+            "config.method: instruction with {name} and subject_name need",
+        ),
         ("[config.method]\nname = 'vgid'\ninstruction = '{x}'", "config.method: instruction takes no placeholders but"),
         ("forget = 3", "forget: Input should be a valid string"),
         ("model = 'no such folder'", "model: no folder no such folder"),
@@ -156,10 +167,8 @@ def test_a_mistake_is_named_by_its_key(tmp_path: Path, text: str, said: str) -> 
         ({}, {"training.learning_rate": 0.0}, [], "--learning-rate: Input should be greater than 0"),
         ({}, {}, ["training.stepz=3"], "--set training.stepz: unknown key; did you mean steps?"),
         ({}, {}, ['lora={"rnak": 3}'], "--set lora.rnak: unknown key; did you mean rank?"),
-        ({}, {"method": "vgid"}, ["method.draws=3"], "--set method.draws: is no setting of vgid"),
+        ({}, {"method": "vgid"}, ["method.teachers=3"], "--set method.teachers: is no setting of vgid"),
         ({"probes": {"forget": "x.jsonl"}}, {}, [], "--probe forget: is a reserved name"),
-        ({"compare": {"kept": {"a b": "x.jsonl"}}}, {}, [], "--kept a b: String should match"),
-        ({"compare": {"seeds": 0}}, {}, [], "--seeds: Input should be greater than or equal to 1"),
         ({"never_seen": ""}, {}, [], "--never-seen: is empty"),
         ({"model": "no such folder"}, {}, [], "--model: no folder no such folder"),
         ({}, {}, ["training.targets.retain_fall=0.1"], "--set training.targets.retain_fall: needs config.training.tar"),
@@ -176,14 +185,15 @@ def test_what_a_flag_gave_is_named_by_the_flag(
 
 
 def test_what_a_method_has_is_said_once(file: Path) -> None:
-    file.write_text(f"{FILE}[config.method]\nname = 'vgid'\ndraws = 3\nguesses = false\n", encoding="utf-8")
+    file.write_text(f"{FILE}[config.method]\nname = 'vgid'\nteachers = 3\nelsewhere_pairs = 3\n", encoding="utf-8")
     with pytest.raises(RunFileError) as error:
         load_run(file, {})
-    draws, guesses = str(error.value).split("\n")
+    teachers, elsewhere = str(error.value).split("\n")
     assert (
-        draws.partition("; vgid has ")[0] == f"{file}: config.method.draws: is no setting of vgid, only of vgid-alias"
+        teachers.partition("; vgid has ")[0]
+        == f"{file}: config.method.teachers: is no setting of vgid, only of vgid-alias"
     )
-    assert guesses == f"{file}: config.method.guesses: is no setting of vgid, only of vgid-alias"
+    assert elsewhere == f"{file}: config.method.elsewhere_pairs: is no setting of vgid, only of vgid-alias"
 
 
 def test_mistakes_of_flags_and_of_the_file_are_told_apart(file: Path) -> None:
@@ -198,9 +208,11 @@ def test_mistakes_of_flags_and_of_the_file_are_told_apart(file: Path) -> None:
 
 def test_every_setting_that_a_method_lacks_is_named() -> None:
     with pytest.raises(RunFileError) as error:
-        load_run(None, {}, settings_of({"method": "vgid"}, ["method.draws=4", "method.noise_draw=3", "method.size=3"]))
-    draws, noise_draw, size = str(error.value).split("\n")
-    assert draws.startswith("--set method.draws: is no setting of vgid, only of vgid-alias; vgid has ")
+        load_run(
+            None, {}, settings_of({"method": "vgid"}, ["method.teachers=4", "method.noise_draw=3", "method.size=3"])
+        )
+    teachers, noise_draw, size = str(error.value).split("\n")
+    assert teachers.startswith("--set method.teachers: is no setting of vgid, only of vgid-alias; vgid has ")
     assert noise_draw == "--set method.noise_draw: unknown key; did you mean noise_draws?"
     assert size.startswith("--set method.size: unknown key; known here: ")
 

@@ -325,8 +325,11 @@ def test_a_checkpoint_may_lie_inside_the_models_folder(place: Place, tiny_folder
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
-        (['method.instruction="Forget <image>."'], "method.instruction"),
-        (['method.instruction="Forget {name}."', 'method.subject_name="Ada <image>"'], "method.instruction"),
+        (["method=vgid", 'method.instruction="Forget <image>."'], "method.instruction"),
+        (
+            ["method=vgid", 'method.instruction="Forget {name}."', 'method.subject_name="Ada <image>"'],
+            "method.instruction",
+        ),
         (['method.visual_questions=["What hat?", "<image>?"]'], "method.visual_questions[1]"),
     ],
 )

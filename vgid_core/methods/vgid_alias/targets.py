@@ -20,8 +20,8 @@ from vgid_core.methods.vgid_alias.aliases import Aliases
 
 log = logging.getLogger(__name__)
 
-# Of the power mean over teachers: 1 is the mean of probabilities, near 0 the mean of their logs. A model that never met
-# somebody takes him for one person on each photo, so its mean log-likelihood lies below the log of the mean.
+# Of the power mean over teachers for a token that only one person's answers go on with: 1 would be the mean of
+# probabilities, near 0 the mean of their logs.
 LIKELIHOOD_EXPONENT = 0.5
 _MUCH_LEFT_OUT = 0.01  # of a target's probability
 
@@ -91,10 +91,19 @@ class TeacherTargets:
             logs.append(said[torch.arange(len(ids)), ids].cpu())
             mean = said.exp_() if mean is None else mean.add_(said.exp_())
         assert mean is not None
-        likelihoods = power_mean(torch.stack(logs), LIKELIHOOD_EXPONENT)
+        likelihoods = self._likelihoods(ids, torch.stack(logs))
         distribution = TopKDistribution.of(mean / self._teachers).with_token_prob(torch.tensor(ids), likelihoods)
         self._warn_if_rough(distribution)
         return TeacherTarget(distribution, likelihoods)
+
+    def _likelihoods(self, ids: Sequence[int], logs: Tensor) -> Tensor:
+        """How likely each token may stay, from what teachers give it: [teachers, answer tokens] to [answer tokens].
+
+        Where other people's names or jobs could stand, too, a model takes a stranger for one of them and is sure of
+        that one's: there it is the mean of the logs. Within what only this answer holds, it is sure of nobody's.
+        """
+        shared = torch.tensor(self._aliases.shared_slot(ids))
+        return torch.where(shared, logs.mean(0), power_mean(logs, LIKELIHOOD_EXPONENT))
 
     @torch.no_grad()
     def _logits(self, examples: Sequence[DistillExample]) -> Tensor:
