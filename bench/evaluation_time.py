@@ -51,7 +51,7 @@ def main() -> None:
         for _ in range(runs):
             if stage == "before":
                 base.features.clear()  # later rounds of a job find what the first has kept
-            found = {name: _examined(path, sets, config, seconds[name]) for name, path in paths.items()}
+            found = {name: _examined(scorer, sets, config, seconds[name]) for name, scorer in paths.items()}
         figures[stage] = {name: spread(values) for name, values in seconds.items()}
         figures[stage] |= _agreement(*found.values())
         print(stage, figures[stage], flush=True)
@@ -67,9 +67,9 @@ def main() -> None:
         sys.exit("some answers differ")
 
 
-def _examined(path: Scorer, sets: list[PairSet], config: UnlearnConfig, seconds: list[float]) -> list[ScoredAnswer]:
+def _examined(scorer: Scorer, sets: list[PairSet], config: UnlearnConfig, seconds: list[float]) -> list[ScoredAnswer]:
     started = time.process_time()
-    found = [answer for items in sets for answer in path.score_answers(items.pairs, config.evaluation)]
+    found = [answer for items in sets for answer in scorer.score_answers(items.pairs, config.evaluation)]
     seconds.append(time.process_time() - started)
     return found
 

@@ -102,7 +102,7 @@ def _runs() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _measured(data: DemoData, values: dict[str, Any]) -> dict[str, Any]:
-    """ROUGE-L of each set, path and steps; at the demo's learning rate."""
+    """ROUGE-L of each set, scorer and steps; at the demo's learning rate."""
     values = {"preset": "paper", **values, "training": {"steps": 60, "learning_rate": 3e-3}}
     with tempfile.TemporaryDirectory() as folder:
         spec = UnlearnSpec(
@@ -116,7 +116,7 @@ def _measured(data: DemoData, values: dict[str, Any]) -> dict[str, Any]:
             config=UnlearnConfig.model_validate({**values, "device": "cpu"}),
         )
         result = unlearn(spec)
-    row: dict[str, Any] = {"path": result.manifest["path"], "steps": result.steps}
+    row: dict[str, Any] = {"scorer": result.manifest["scorer"], "steps": result.steps}
     for stage, metrics in (("before", result.metrics_before), ("after", result.metrics_after)):
         row |= {f"{m.split}.{stage}": round(m.value, 3) for m in metrics if m.name == "rouge_l"}
     return row

@@ -73,14 +73,14 @@ def _job(base: BaseModel, config: UnlearnConfig, shapes: Shapes) -> dict[str, An
     counts = {"forget": 6, "held_out": 6, "rephrased": 6, "retain": 30, "utility": 30}
     sets = [_in_its_own_words(base, name, images, shapes) for name, images in counts.items()]
     seconds: dict[str, float] = {}
-    path = _timed("choose path", seconds, lambda: choose_scorer(base, sets[0].pairs[:4], config.lora))
-    if not isinstance(path, PackedScorer):
-        raise SystemExit("the packed path was not chosen")
-    before = _timed("evaluation before", seconds, lambda: evaluate(base, path, sets, config.evaluation))
+    scorer = _timed("choose scorer", seconds, lambda: choose_scorer(base, sets[0].pairs[:4], config.lora))
+    if not isinstance(scorer, PackedScorer):
+        raise SystemExit("the packed scorer was not chosen")
+    before = _timed("evaluation before", seconds, lambda: evaluate(base, scorer, sets, config.evaluation))
     ended: list[float] = []
     with preparations() as prepared:
         _timed("training", seconds, lambda: distil(base, sets[0], sets[3], config, lambda *_: ended.append(now())))
-    after = _timed("evaluation after", seconds, lambda: evaluate(base, path, sets, config.evaluation))
+    after = _timed("evaluation after", seconds, lambda: evaluate(base, scorer, sets, config.evaluation))
     steps = [then - first - spent for first, then, spent in zip(ended, ended[1:], prepared[1:], strict=False)]
     return {
         "seconds": seconds,

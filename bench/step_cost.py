@@ -1,11 +1,11 @@
-"""What a training pair costs: the published recipe, a well-tuned baseline, and this project's path, in one run.
+"""What a training pair costs: the published recipe, a well-tuned baseline, and this project's scorer, in one run.
 
     python -m bench.step_cost [--method vgid|vgid-alias] [--tiny] [--modes packed,compiled] [--images 4] [--questions 5]
 
 One pair = one forget question and one retain question, forward, backward and update, at LLaVA-1.5-7B's shapes (576
 image tokens, 36 answer tokens, 5 questions an image, LoRA r=16 on the language side, random weights). Medians of 5
 steps after warm-up, in which image features and retain targets are filled, as they are after a job's first pass. Also
-measures the machine's bf16 matrix throughput, and the time that it needs for the path's own products alone. Prints as
+measures the machine's bf16 matrix throughput, and the time that it needs for the scorer's own products alone. Prints as
 it goes, writes bench/results/step_cost_<method>.json.
 
 The published recipe and the bars belong to VGID as published (the default here): on an accelerator, it exits 1 when it
@@ -111,7 +111,7 @@ def ours(
     method: str = PUBLISHED,
     profile: bool = False,
 ) -> dict[str, Any]:
-    """vgid_core's normal path on `images` photos with so many questions each, forget and retain."""
+    """vgid_core's normal scorer on `images` photos with so many questions each, forget and retain."""
     compiled, fp8 = OURS[mode]
     base = build_base(shapes, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     if mode == "nf4":
@@ -123,12 +123,12 @@ def ours(
     with fp8_products(student, device) if fp8 else nullcontext():
         compiler = layer_compiler() if compiled else None
         rounding = FP8_ROUNDING if fp8 else None
-        path = choose_scorer(base, [*forget[:2], *retain[:2]], config.lora, compiler, rounding)
-        if not isinstance(path, PackedScorer) or path.compiled != compiled:
-            raise SystemExit(f"the {mode} path was not chosen")
+        scorer = choose_scorer(base, [*forget[:2], *retain[:2]], config.lora, compiler, rounding)
+        if not isinstance(scorer, PackedScorer) or scorer.compiled != compiled:
+            raise SystemExit(f"the {mode} scorer was not chosen")
         sets = PairSet.of("forget", forget), PairSet.of("retain", retain)
-        run = MethodContext(base, path, config.training, config.seed, *sets)
-        trainer, updates = Distiller(path, student, config), setup(config.method, run)
+        run = MethodContext(base, scorer, config.training, config.seed, *sets)
+        trainer, updates = Distiller(scorer, student, config), setup(config.method, run)
 
         def step() -> None:
             for update in updates(forget, retain):

@@ -108,9 +108,9 @@ def _stepper(method: str) -> tuple[Callable[[], object], Callable[[], None]]:
     config = demo_settings(method, seed=SEED)
     base, data = load_base(str(BASE), config), make()
     student = attach_adapter(base, config.lora)
-    path = choose_scorer(base, data.forget.pairs[:2] + data.retain.pairs[:2], config.lora)
-    trainer = Distiller(path, student, config)
-    updates = setup(config.method, MethodContext(base, path, config.training, config.seed, data.forget, data.retain))
+    scorer = choose_scorer(base, data.forget.pairs[:2] + data.retain.pairs[:2], config.lora)
+    trainer = Distiller(scorer, student, config)
+    updates = setup(config.method, MethodContext(base, scorer, config.training, config.seed, data.forget, data.retain))
     forget = draw_batches(data.forget, config.training.forget_batch_size, random.Random(config.seed))
     retain = draw_batches(data.retain, config.training.retain_batch_size, random.Random(config.seed + 1))
 

@@ -34,18 +34,18 @@ def in_context(method: Vgid, seed: int) -> View:
     return view
 
 
-def answers(base: BaseModel, path: Scorer, part: Part, config: EvaluationConfig, view: View = as_it_is) -> Figures:
+def answers(base: BaseModel, scorer: Scorer, part: Part, config: EvaluationConfig, view: View = as_it_is) -> Figures:
     """ROUGE-L and answer probability of every set, as `rouge_l.<set>` and `answer_probability.<set>`."""
     samples = [items.sample(config.max_pairs) for items in (*part.lost, *part.kept)]
     sets = [PairSet(items.name, tuple(map(view, items))) for items in samples]
-    return {f"{metric.name}.{metric.split}": metric.value for metric in evaluate(base, path, sets, config)}
+    return {f"{metric.name}.{metric.split}": metric.value for metric in evaluate(base, scorer, sets, config)}
 
 
 def attacked(
-    base: BaseModel, path: Scorer, data: ComparisonData, plan: AttackPlan, seed: int, view: View = as_it_is
+    base: BaseModel, scorer: Scorer, data: ComparisonData, plan: AttackPlan, seed: int, view: View = as_it_is
 ) -> Figures:
     """What the attacks get on a comparison's data: see `attacked_on`."""
-    return attacked_on(base, path, data.reported.lost[0], data.never_seen, data.facts, plan, seed, view)
+    return attacked_on(base, scorer, data.reported.lost[0], data.never_seen, data.facts, plan, seed, view)
 
 
 def forgetting(figures: Mapping[str, float], part: Part) -> float:

@@ -138,13 +138,13 @@ class _Race:
         self._tell(name)
         found = self._record.found(row)
         if found is None:
-            base, path = self._load(source, self._plan.config)
+            base, scorer = self._load(source, self._plan.config)
             evaluation = self._plan.config.evaluation
-            tuning = measure.answers(base, path, self._data.tuning, evaluation)
+            tuning = measure.answers(base, scorer, self._data.tuning, evaluation)
             figures = {f"{_TUNING}{key}": value for key, value in tuning.items()}
-            figures |= measure.answers(base, path, self._data.reported, evaluation)
-            figures |= measure.attacked(base, path, self._data, self._plan.attacks, self._plan.seeds[0])
-            found = row.model_copy(update={"figures": figures, "path": path.name})
+            figures |= measure.answers(base, scorer, self._data.reported, evaluation)
+            figures |= measure.attacked(base, scorer, self._data, self._plan.attacks, self._plan.seeds[0])
+            found = row.model_copy(update={"figures": figures, "scorer": scorer.name})
         self._done += 1
         return found
 
@@ -163,17 +163,17 @@ class _Race:
 
     def _measured(self, contender: Contender, row: Row, what: str) -> dict[str, Any]:
         config = self._plan.config_for(contender, row.setting, row.seed or 0)
-        base, path = self._load(self._model, config)
-        trained: dict[str, Any] = {"path": path.name}
+        base, scorer = self._load(self._model, config)
+        trained: dict[str, Any] = {"scorer": scorer.name}
         view: measure.View = as_it_is
         if contender.trained:
             trained = self._train(base, config, what)
         elif isinstance(contender.method, Vgid):
             view = measure.in_context(contender.method, config.seed)
         part = self._data.tuning if row.stage == "trial" else self._data.reported
-        figures = measure.answers(base, path, part, config.evaluation, view)
+        figures = measure.answers(base, scorer, part, config.evaluation, view)
         if row.stage == "run":
-            figures |= measure.attacked(base, path, self._data, self._plan.attacks, config.seed, view)
+            figures |= measure.attacked(base, scorer, self._data, self._plan.attacks, config.seed, view)
         scores = self._scores(figures, part, _TUNING if row.stage == "trial" else "")
         return {"figures": figures, "scores": scores, **trained}
 
@@ -195,7 +195,7 @@ class _Race:
         distilled = distil(base, self._data.forget, retain, config, stepped)
         seconds = time.perf_counter() - started
         require_trained(distilled.student)
-        return {"seconds": seconds, "path": distilled.path}
+        return {"seconds": seconds, "scorer": distilled.scorer}
 
     def _load(self, source: str, config: UnlearnConfig) -> tuple[BaseModel, Scorer]:
         base = load_base(source, config)

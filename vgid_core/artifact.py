@@ -47,7 +47,7 @@ def write_adapter(student: PeftModel, folder: Path, model_name: str) -> None:
 class RunRecord:
     """What a run tells its manifest.
 
-    data: digest and count of each set by name. path: how the loss was computed (packed or plain). metrics: by stage,
+    data: digest and count of each set by name. scorer: how the loss was computed (packed or padded). metrics: by stage,
     before and after. seconds: by phase, of the process that ended the run. steps: all of them, of which `resumed_after`
     were an interrupted run's. micro_batch_size: the one at the end. checks: of the targets for an early end.
     """
@@ -56,7 +56,7 @@ class RunRecord:
     config: UnlearnConfig
     data: Mapping[str, Mapping[str, Any]]
     trained_modules: Sequence[str]
-    path: str
+    scorer: str
     metrics: Mapping[str, Sequence[Metric]]
     stop_reason: str
     steps: int
@@ -77,7 +77,7 @@ def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, A
         "seed": run.config.seed,
         "data": {name: dict(entry) for name, entry in run.data.items()},
         "trained_modules": list(run.trained_modules),
-        "path": run.path,
+        "scorer": run.scorer,
         "steps": run.steps,
         "resumed_after": run.resumed_after,
         "stop_reason": run.stop_reason,

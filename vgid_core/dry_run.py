@@ -78,11 +78,11 @@ class Duration:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What `estimate` found. `adapter_file` is the size of what is saved; `path` as in `vgid_core.scoring.choose`."""
+    """What `estimate` found. `adapter_file` is the size of what is saved; `scorer` as in `vgid_core.scoring.choose`."""
 
     device: str
     dtype: str
-    path: str
+    scorer: str
     parameters: int
     adapter_parameters: int
     adapter_file: int
@@ -113,18 +113,18 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
     loading = time.monotonic() - started
     base.encoder.require_usable(*sets.all, settings=spec.config.method.texts)
     parameters, weights = base.model.num_parameters(), base.model.get_memory_footprint()
-    path = choose_scorer(base, probe_pairs(sets.all), spec.config.lora)
-    metrics, evaluation, evaluation_peak = _asked(base, path, sets.all, spec.config)
+    scorer = choose_scorer(base, probe_pairs(sets.all), spec.config.lora)
+    metrics, evaluation, evaluation_peak = _asked(base, scorer, sets.all, spec.config)
     steps, count = _Steps(base), spec.config.training.steps_for(len(sets.forget))
     steps.run(sets, spec.config)
     trained = [parameter for parameter in base.model.parameters() if parameter.requires_grad]
     trainable = sum(parameter.numel() for parameter in trained)
     size = sum(parameter.nbytes for parameter in trained)
-    preparation = _prepared(base, path, sets, spec.config)
+    preparation = _prepared(base, scorer, sets, spec.config)
     return Estimate(
         device=torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else "cpu",
         dtype=str(base.dtype).removeprefix("torch."),
-        path=path.name,
+        scorer=scorer.name,
         parameters=parameters,
         adapter_parameters=trainable,
         adapter_file=size,
@@ -160,21 +160,21 @@ def _memory(
 
 
 def _asked(
-    base: BaseModel, path: Scorer, sets: list[PairSet], config: UnlearnConfig
+    base: BaseModel, scorer: Scorer, sets: list[PairSet], config: UnlearnConfig
 ) -> tuple[list[Metric], float, int | None]:
     """Figures of a sample of every set; the seconds that all of it would take; the peak on an accelerator."""
     whole = sum(min(len(items), config.evaluation.max_pairs) for items in sets)
     settings = config.evaluation.model_copy(update={"max_pairs": min(config.evaluation.max_pairs, _PAIRS_ASKED)})
     before = _allocated(base)
     started = time.monotonic()
-    metrics = evaluate(base, path, sets, settings)
+    metrics = evaluate(base, scorer, sets, settings)
     seconds = time.monotonic() - started
     asked = sum(metric.pairs for metric in metrics if metric.name == "rouge_l")
     peak = None if before is None else torch.cuda.max_memory_allocated(base.device) - before
     return metrics, seconds * whole / asked, peak
 
 
-def _prepared(base: BaseModel, path: Scorer, sets: RunSets, config: UnlearnConfig) -> float:
+def _prepared(base: BaseModel, scorer: Scorer, sets: RunSets, config: UnlearnConfig) -> float:
     """Seconds of what the method computes once: as it begins, for each forget pair and for each retain pair.
 
     The latter two are told from some of the pairs that its batches hold.
@@ -183,7 +183,7 @@ def _prepared(base: BaseModel, path: Scorer, sets: RunSets, config: UnlearnConfi
     some = PairSet.of(forget.name, forget.pairs[:_PAIRS_ASKED])
     known, others = retain.pairs[:1], retain.pairs[1 : 1 + _PAIRS_ASKED]
     training = config.for_pairs(len(forget)).training
-    run = MethodContext(base, path, training, config.seed, some, retain, sets.stranger_photos)
+    run = MethodContext(base, scorer, training, config.seed, some, retain, sets.stranger_photos)
 
     def seconds(updates: MakeUpdates, coming: Sequence[Pair]) -> float:
         run.prefetch[:] = coming

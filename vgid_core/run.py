@@ -96,11 +96,11 @@ def _run(
     checkpoints = _checkpoints(spec, base, sets, stop)
     base.encoder.require_usable(*sets.all, settings=spec.config.method.texts)
 
-    path = choose_scorer(base, probe_pairs(sets.all), spec.config.lora)
+    scorer = choose_scorer(base, probe_pairs(sets.all), spec.config.lora)
 
     def measure(stage: Stage, phase: Phase) -> list[Metric]:
         clock.enter(phase)
-        metrics = evaluate(base, path, sets.all, spec.config.evaluation, tracker.within)
+        metrics = evaluate(base, scorer, sets.all, spec.config.evaluation, tracker.within)
         if on_metrics is not None:
             on_metrics(stage, metrics)
         return metrics
@@ -111,7 +111,7 @@ def _run(
     before = measure("before", Phase.baseline)
     clock.enter(Phase.distilling)
     targets = spec.config.training.targets
-    watch = Watch(base, path, sets.all, targets, spec.config.evaluation) if targets is not None else None
+    watch = Watch(base, scorer, sets.all, targets, spec.config.evaluation) if targets is not None else None
     distilled = distil(base, sets.forget, sets.retain, spec.config, step_done, watch, checkpoints, sets.stranger_photos)
     trained = require_trained(distilled.student)
     after = measure("after", Phase.evaluating)
@@ -123,7 +123,7 @@ def _run(
         config=spec.config,
         data=sets.described(),
         trained_modules=trained,
-        path=distilled.path,
+        scorer=distilled.scorer,
         metrics={"before": before, "after": after},
         stop_reason=distilled.stop_reason,
         steps=distilled.steps,

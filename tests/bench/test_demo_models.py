@@ -29,14 +29,14 @@ def loaded(folder: Path) -> BaseModel:
 
 
 def figures_of(model: BaseModel) -> dict[str, float]:
-    path = choose_scorer(model, probe_pairs([DATA.forget, DATA.retain]), CONFIG.lora)
+    scorer = choose_scorer(model, probe_pairs([DATA.forget, DATA.retain]), CONFIG.lora)
     evaluation = CONFIG.evaluation.model_copy(update={"max_pairs": 60})
-    metrics = evaluate(model, path, [DATA.forget, DATA.retain, DATA.utility], evaluation)
+    metrics = evaluate(model, scorer, [DATA.forget, DATA.retain, DATA.utility], evaluation)
     world = the_world(SHIPPED.census)
     people = [world.people[number] for number in PEOPLE]
     members = PairSet.of("members", (fact.pair for fact in facts_about(people, held_out=True)))
     strangers = PairSet.of("strangers", (fact.pair for fact in facts_about(world.strangers, held_out=True)))
-    found = attacked_on(model, path, members, strangers, list(facts_about(people)), AttackPlan(pairs=30), seed=0)
+    found = attacked_on(model, scorer, members, strangers, list(facts_about(people)), AttackPlan(pairs=30), seed=0)
     return found | {f"{metric.name}.{metric.split}": metric.value for metric in metrics}
 
 

@@ -61,7 +61,7 @@ def run(model: Path, out: Path, name: str, values: dict[str, object]) -> None:
     )
     if losses:
         (out / f"{name}.losses").write_text(repr(losses))
-    assert result.manifest["path"] == name.replace(",", "").split()[0]
+    assert result.manifest["scorer"] == name.replace(",", "").split()[0]
     assert result.manifest["processes"] == distributed.count()
 
 
@@ -96,22 +96,22 @@ def run_with_interruption(model: Path, out: Path) -> None:
 
 
 def chosen(model: Path) -> dict[str, str]:
-    """Which path this process takes where the second one alone finds something wrong with packed rows."""
+    """Which scorer this process takes where the second one alone finds something wrong with packed rows."""
     second = distributed.rank() == 1
     measured, begun = PackedScorer.deviation, PackedScorer.__init__
 
-    def deviation(path: PackedScorer, pairs: Sequence[Pair]) -> float:
-        return measured(path, pairs) + (1.0 if second else 0.0)
+    def deviation(scorer: PackedScorer, pairs: Sequence[Pair]) -> float:
+        return measured(scorer, pairs) + (1.0 if second else 0.0)
 
-    def without_memory(path: PackedScorer, pairs: Sequence[Pair]) -> float:
+    def without_memory(scorer: PackedScorer, pairs: Sequence[Pair]) -> float:
         if second:
             raise torch.OutOfMemoryError
-        return measured(path, pairs)
+        return measured(scorer, pairs)
 
-    def impossible(path: PackedScorer, *given: object) -> None:
+    def impossible(scorer: PackedScorer, *given: object) -> None:
         if second:
             raise ModelNotSupported("not in this process")
-        begun(path, *given)  # type: ignore[arg-type]
+        begun(scorer, *given)  # type: ignore[arg-type]
 
     cases: dict[str, tuple[bool, str, Callable[..., object]]] = {
         "deviates, in shares": (True, "deviation", deviation),
@@ -135,13 +135,13 @@ def held(model: Path) -> dict[str, float]:
     all_of_them = frozen_numbers(whole)
     shares = {"loaded": frozen_numbers(shared) / all_of_them}
     attach_adapter(shared, LoraSettings())
-    for path in (PackedScorer(shared), PaddedScorer(shared)):
-        path.score_answers(FORGET.pairs, EvaluationConfig(max_new_tokens=2))
-        shares[f"{path.name}, after an evaluation"] = frozen_numbers(shared) / all_of_them
-        loss = path.divergence([DistillExample.same_for_both(pair) for pair in FORGET])
-        shares[f"{path.name}, after the way forward"] = frozen_numbers(shared) / all_of_them
+    for scorer in (PackedScorer(shared), PaddedScorer(shared)):
+        scorer.score_answers(FORGET.pairs, EvaluationConfig(max_new_tokens=2))
+        shares[f"{scorer.name}, after an evaluation"] = frozen_numbers(shared) / all_of_them
+        loss = scorer.divergence([DistillExample.same_for_both(pair) for pair in FORGET])
+        shares[f"{scorer.name}, after the way forward"] = frozen_numbers(shared) / all_of_them
         loss.sum().backward()  # type: ignore[no-untyped-call]
-        shares[f"{path.name}, after the way back"] = frozen_numbers(shared) / all_of_them
+        shares[f"{scorer.name}, after the way back"] = frozen_numbers(shared) / all_of_them
     return shares
 
 

@@ -52,14 +52,14 @@ def scrambled_adapter(base: BaseModel, lora: LoraSettings | None = None) -> Peft
 
 
 def accumulated(
-    path: Scorer, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig, role: int, pairs: list[Pair]
+    scorer: Scorer, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig, role: int, pairs: list[Pair]
 ) -> BatchLoss:
     """The gradient of the method's first update (forget, 0) or second (retain, 1) on these pairs."""
     run = MethodContext(
-        base, path, settings.training, settings.seed, PairSet.of("forget", pairs), PairSet.of("retain", pairs)
+        base, scorer, settings.training, settings.seed, PairSet.of("forget", pairs), PairSet.of("retain", pairs)
     )
     updates = setup(settings.method, run)
-    return Distiller(path, student, settings).accumulate(updates(pairs, pairs)[role])
+    return Distiller(scorer, student, settings).accumulate(updates(pairs, pairs)[role])
 
 
 def by_hand(student: torch.nn.Module, base: BaseModel, pairs: list[Pair], teach: object) -> float:
@@ -79,15 +79,15 @@ def by_hand(student: torch.nn.Module, base: BaseModel, pairs: list[Pair], teach:
 
 
 @pytest.mark.parametrize("kind", ["uniform", "gaussian", "blank"])
-@pytest.mark.parametrize("path", PATHS, ids=["plain", "packed"])
-def test_forget_loss_equals_the_paper_written_out(base: BaseModel, kind: str, path: MakePath) -> None:
+@pytest.mark.parametrize("scorer", PATHS, ids=["padded", "packed"])
+def test_forget_loss_equals_the_paper_written_out(base: BaseModel, kind: str, scorer: MakePath) -> None:
     settings = config()
     settings = settings.model_copy(
         update={"method": Vgid(perturbation=PerturbationConfig.model_validate({"kind": kind}))}
     )
     student = scrambled_adapter(base)
     pairs = list(FORGET)
-    result = accumulated(path(base), base, student, settings, 0, pairs)
+    result = accumulated(scorer(base), base, student, settings, 0, pairs)
     noise = torch.Generator().manual_seed(settings.seed)
     kind_of_noise = settings.method.perturbation
     shared = perturb(pairs[0].image.decode(), kind_of_noise, noise) if kind in ("uniform", "blank") else None
@@ -100,33 +100,33 @@ def test_forget_loss_equals_the_paper_written_out(base: BaseModel, kind: str, pa
     assert result.losses[0][0] > 0.01
 
 
-@pytest.mark.parametrize("path", PATHS, ids=["plain", "packed"])
-def test_retain_loss_equals_the_paper_written_out(base: BaseModel, path: MakePath) -> None:
+@pytest.mark.parametrize("scorer", PATHS, ids=["padded", "packed"])
+def test_retain_loss_equals_the_paper_written_out(base: BaseModel, scorer: MakePath) -> None:
     student = scrambled_adapter(base)
-    result = accumulated(path(base), base, student, config(), 1, list(RETAIN))
+    result = accumulated(scorer(base), base, student, config(), 1, list(RETAIN))
     expected = by_hand(student, base, list(RETAIN), lambda pair: (pair.image.decode(), pair.question))
     assert result.losses[0][0] == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("path", PATHS, ids=["plain", "packed"])
-def test_an_untrained_student_without_intervention_has_no_loss(base: BaseModel, path: MakePath) -> None:
+@pytest.mark.parametrize("scorer", PATHS, ids=["padded", "packed"])
+def test_an_untrained_student_without_intervention_has_no_loss(base: BaseModel, scorer: MakePath) -> None:
     """Teacher and student prompts have equal length here, so any misalignment would show as a loss."""
     quiet = Vgid(perturbation=PerturbationConfig(kind="none"), instruction="")
     student = attach_adapter(base, LoraSettings())
     settings = config().model_copy(update={"method": quiet})
-    result = accumulated(path(base), base, student, settings, 0, list(FORGET))
+    result = accumulated(scorer(base), base, student, settings, 0, list(FORGET))
     assert result.losses[0][0] == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("path", PATHS, ids=["plain", "packed"])
+@pytest.mark.parametrize("scorer", PATHS, ids=["padded", "packed"])
 @pytest.mark.parametrize("role", [0, 1], ids=["forget", "retain"])
-def test_eight_micro_batches_of_one_are_one_of_eight(base: BaseModel, role: int, path: MakePath) -> None:
+def test_eight_micro_batches_of_one_are_one_of_eight(base: BaseModel, role: int, scorer: MakePath) -> None:
     student = scrambled_adapter(base)
     results, gradients = [], []
     for size in (8, 3, 1):
         student.zero_grad()
         settings = config(micro_batch_size=size, forget_weight=1.7, retain_weight=1.7)
-        results.append(accumulated(path(base), base, student, settings, role, list(FORGET)))
+        results.append(accumulated(scorer(base), base, student, settings, role, list(FORGET)))
         gradients.append([p.grad.clone() for p in student.parameters() if p.grad is not None])
     for other, gradient in zip(results[1:], gradients[1:], strict=True):
         assert other.losses[0] == pytest.approx(results[0].losses[0], rel=1e-5)
@@ -183,7 +183,7 @@ def test_the_vision_tower_is_trained_on_request(base: BaseModel) -> None:
     settings = config().model_copy(update={"lora": LoraSettings(scope="language+vision")})
     distilled = distil(base, FORGET, RETAIN, settings)
     modules = require_trained(distilled.student)
-    assert distilled.path == "plain"
+    assert distilled.scorer == "padded"
     for part in ("vision_tower", "multi_modal_projector", "language_model"):
         assert any(part in name for name in modules)
     assert not any("lm_head" in name for name in modules)
@@ -283,11 +283,11 @@ def test_noise_is_new_each_time_or_one_of_so_many_draws() -> None:
 
 @pytest.mark.parametrize("intervention", [{"noise_draws": 1}, {"perturbation": {"kind": "blur"}}])
 def test_what_the_teacher_says_to_a_fixed_draw_is_computed_once(base: BaseModel, intervention: dict) -> None:
-    path, teacher = PackedScorer(base), Teacher(Vgid.model_validate(intervention), seed=5)
+    scorer, teacher = PackedScorer(base), Teacher(Vgid.model_validate(intervention), seed=5)
     attach_adapter(base, LoraSettings())
     passes = []
     handle = base.model.get_decoder().register_forward_hook(lambda module, given, out: passes.append(1))
-    values = [path.divergence(teacher.examples(FORGET.pairs[:4])) for _ in range(3)]
+    values = [scorer.divergence(teacher.examples(FORGET.pairs[:4])) for _ in range(3)]
     handle.remove()
     assert len(passes) == 4, "the teacher once, the student each time"
     assert torch.allclose(values[0], values[2], atol=1e-6)

@@ -67,12 +67,12 @@ CONFIG = UnlearnConfig.model_validate(
 
 
 def documented_paths() -> dict[str, str]:
-    """From the table in the docs: path by type."""
+    """From the table in the docs: scorer by type."""
     rows = re.findall(r"^\| [^|]+ \| `(\w+)` \| (\w+) \|", DOCUMENTED.read_text(encoding="utf-8"), re.MULTILINE)
     return dict(rows)
 
 
-PACKED = [kind for kind, path in documented_paths().items() if path == "packed"]
+PACKED = [kind for kind, scorer in documented_paths().items() if scorer == "packed"]
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def test_from_loading_to_an_adapter_that_plain_peft_loads(family: Family, tmp_pa
 
     assert len(losses) == 6
     assert losses[-1] < 0.9 * losses[0]
-    assert result.manifest["path"] == documented_paths()[family.kind]
+    assert result.manifest["scorer"] == documented_paths()[family.kind]
     require_other_likelihoods(result)
 
     with torch.no_grad():
@@ -169,7 +169,7 @@ def test_the_default_method_forgets_on_every_family(family: Family, tmp_path: Pa
 
     assert len(losses) == settings.training.steps
     assert losses[-1] < 0.95 * losses[0], "what teachers say is learnt, not unlearnt"
-    assert result.manifest["path"] == documented_paths()[family.kind]
+    assert result.manifest["scorer"] == documented_paths()[family.kind]
     matrices = load_file(tmp_path / "out" / "adapter_model.safetensors")
     assert all(bool(matrix.any()) for name, matrix in matrices.items() if ".lora_B." in name)
 
@@ -234,10 +234,10 @@ def test_teacher_forcing_gives_the_logits_that_the_model_generates_by(family: Fa
 
 def test_rows_of_a_batch_are_what_they_are_alone(family: Family) -> None:
     base = load_base(str(family.folder), CONFIG)
-    path, pairs = PaddedScorer(base), pairs_of(0, 6)
+    scorer, pairs = PaddedScorer(base), pairs_of(0, 6)
     with torch.no_grad():
-        together = path.student_logits(pairs)
-        alone = torch.cat([path.student_logits([pair]) for pair in pairs])
+        together = scorer.student_logits(pairs)
+        alone = torch.cat([scorer.student_logits([pair]) for pair in pairs])
     assert torch.allclose(together, alone, atol=2e-5)
 
 
@@ -250,9 +250,9 @@ def test_packed_rows_are_the_plain_ones_where_they_are_taken(family: Family) -> 
     lessons = [DistillExample(pair, shared, f"Forget. {pair.question}") for pair in pairs_of(0, 3)]
     lessons += [DistillExample.same_for_both(pair) for pair in pairs_of(20, 4)]
     found = []
-    for path in (PaddedScorer(base), PackedScorer(base), PackedScorer(base)):  # the last finds the features kept
+    for scorer in (PaddedScorer(base), PackedScorer(base), PackedScorer(base)):  # the last finds the features kept
         student.zero_grad()
-        values = path.divergence(lessons)
+        values = scorer.divergence(lessons)
         values.mean().backward()
         found.append((values.detach(), [p.grad.clone() for p in student.parameters() if p.grad is not None]))
     (plain, plain_gradients), *others = found
@@ -295,6 +295,6 @@ def test_the_accelerators_attention_gives_the_same(family: Family, monkeypatch: 
         "compile_friendly_flex_attention",
         lambda query, key, value, training=False, **options: flex_attention(query, key, value, **options),
     )
-    path = PackedScorer(load_base(str(family.folder), CONFIG))
-    path._model._sparse = True
-    assert path.deviation(pairs_of(0, 3)) < 1e-4
+    scorer = PackedScorer(load_base(str(family.folder), CONFIG))
+    scorer._model._sparse = True
+    assert scorer.deviation(pairs_of(0, 3)) < 1e-4

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 def test_a_model_can_be_checked_before_a_run(tmp_path: Path) -> None:
     report = check_model(str(FAMILIES["mllama"](tmp_path / "model")), CONFIG)
-    assert report.path == documented_paths()["mllama"]
+    assert report.scorer == documented_paths()["mllama"]
     assert report.deviation < 1e-4
     assert report.adapted == 3 * 7
     assert "<|image|>Who is this?" in report.prompt
@@ -62,7 +62,7 @@ def test_paligemma_2_with_its_windows_and_capped_logits(tmp_path: Path) -> None:
     }
     base = load_base(str(paligemma.save_tiny(tmp_path / "model", **text)), CONFIG)
     assert generation_deviation(base, pairs_of(0, 6)) < 1e-5
-    assert choose_scorer(base, pairs_of(0, 4), CONFIG.lora).name == "plain"
+    assert choose_scorer(base, pairs_of(0, 4), CONFIG.lora).name == "padded"
 
 
 def test_a_template_of_ones_own_frames_paligemmas_prompt(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_run_in_fp8_learns_and_leaves_the_base_as_it_was(base: BaseModel) -> N
         before = answer_logits(base, batch)
     losses: list[float] = []
     distilled = distil(base, forget, retain, config, lambda step, loss: losses.append(loss.forget))
-    assert distilled.path == "packed"
+    assert distilled.scorer == "packed"
     assert losses[-1] < 0.85 * losses[0]
     with torch.no_grad(), adapter_off(base):
         assert torch.equal(answer_logits(base, batch), before)
@@ -116,7 +116,7 @@ def test_a_job_on_four_bit_weights_learns(tiny_folder: Path, tmp_path: Path) -> 
     losses = [p.loss_forget for p in heard if p.loss_forget is not None]
     assert losses[-1] < losses[0]
     manifest = json.loads((run.out / "manifest.json").read_text())
-    assert manifest["path"] == "packed"
+    assert manifest["scorer"] == "packed"
     assert manifest["config"]["base_weights"] == "nf4"
     assert result.metrics_before != result.metrics_after
 

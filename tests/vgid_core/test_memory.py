@@ -34,8 +34,8 @@ from vgid_core.training.recompute import recomputed_layers
 from vgid_core.training.step import Distiller
 
 
-def small_memory(path: Scorer, most: int, sizes: list[int]) -> Scorer:
-    """The same path on an accelerator that holds no more than so many lessons at once."""
+def small_memory(scorer: Scorer, most: int, sizes: list[int]) -> Scorer:
+    """The same scorer on an accelerator that holds no more than so many lessons at once."""
 
     def limited(compute: Callable[..., Any]) -> Callable[..., Any]:
         def fits(items: Sequence[object], *more: object) -> Any:
@@ -46,17 +46,17 @@ def small_memory(path: Scorer, most: int, sizes: list[int]) -> Scorer:
 
         return fits
 
-    path.divergence = limited(path.divergence)  # type: ignore[method-assign]
-    path.kl_and_logprob = limited(path.kl_and_logprob)  # type: ignore[method-assign]
-    return path
+    scorer.divergence = limited(scorer.divergence)  # type: ignore[method-assign]
+    scorer.kl_and_logprob = limited(scorer.kl_and_logprob)  # type: ignore[method-assign]
+    return scorer
 
 
-def trained(base: BaseModel, path: Scorer, settings: UnlearnConfig) -> tuple[Distiller, list[torch.Tensor]]:
+def trained(base: BaseModel, scorer: Scorer, settings: UnlearnConfig) -> tuple[Distiller, list[torch.Tensor]]:
     """Two steps' updates by hand, on the same batches each time."""
     torch.manual_seed(0)
     student = attach_adapter(base, LoraSettings())
-    trainer = Distiller(path, student, settings)
-    updates = setup(settings.method, MethodContext(base, path, settings.training, settings.seed, FORGET, RETAIN))
+    trainer = Distiller(scorer, student, settings)
+    updates = setup(settings.method, MethodContext(base, scorer, settings.training, settings.seed, FORGET, RETAIN))
     for _ in range(2):
         for update in updates(FORGET.pairs, RETAIN.pairs):
             trainer.update(update)
@@ -64,7 +64,7 @@ def trained(base: BaseModel, path: Scorer, settings: UnlearnConfig) -> tuple[Dis
 
 
 @pytest.mark.parametrize("method", ["vgid", "vgid-alias"])
-@pytest.mark.parametrize("make", PATHS, ids=["plain", "packed"])
+@pytest.mark.parametrize("make", PATHS, ids=["padded", "packed"])
 def test_a_run_out_of_memory_goes_on_as_if_its_micro_batches_had_been_small(
     tiny_folder: Path, make: MakePath, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -93,8 +93,8 @@ def test_memory_may_run_out_in_the_midst_of_an_update(tiny_folder: Path) -> None
     """What was added up before is forgotten: no gradient counts twice."""
     settings = config(micro_batch_size=4)
     bases = [load_base(str(tiny_folder), settings) for _ in range(2)]
-    path = PaddedScorer(bases[0])
-    divergence, calls = path.divergence, []
+    scorer = PaddedScorer(bases[0])
+    divergence, calls = scorer.divergence, []
 
     def once(lessons: Sequence[DistillExample]) -> torch.Tensor:
         calls.append(len(lessons))
@@ -102,8 +102,8 @@ def test_memory_may_run_out_in_the_midst_of_an_update(tiny_folder: Path) -> None
             raise torch.OutOfMemoryError("CUDA out of memory")
         return divergence(lessons)
 
-    path.divergence = once  # type: ignore[method-assign]
-    _, one = trained(bases[0], path, settings)
+    scorer.divergence = once  # type: ignore[method-assign]
+    _, one = trained(bases[0], scorer, settings)
     _, other = trained(bases[1], PaddedScorer(bases[1]), config(micro_batch_size=2))
     assert calls[:3] == [4, 4, 2]
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
@@ -183,12 +183,12 @@ def test_the_manifest_says_what_size_it_came_to(
 
 
 def gradients(
-    base: BaseModel, student: torch.nn.Module, path: Scorer, settings: UnlearnConfig
+    base: BaseModel, student: torch.nn.Module, scorer: Scorer, settings: UnlearnConfig
 ) -> dict[str, torch.Tensor]:
     student.zero_grad()
-    updates = setup(settings.method, MethodContext(base, path, settings.training, settings.seed, FORGET, RETAIN))
+    updates = setup(settings.method, MethodContext(base, scorer, settings.training, settings.seed, FORGET, RETAIN))
     for update in updates(FORGET.pairs, RETAIN.pairs):
-        Distiller(path, student, settings).accumulate(update)
+        Distiller(scorer, student, settings).accumulate(update)
     return {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
 
 
@@ -200,11 +200,11 @@ def test_layers_computed_again_have_the_same_gradients(family: str, tmp_path: Pa
     base = load_base(str(FAMILIES[family](tmp_path / "m")), config())
     student = scrambled_adapter(base)
     chosen = choose_scorer(base, RETAIN.pairs[:3], LoraSettings())
-    for path in [chosen] if chosen.name == PaddedScorer.name else [chosen, PaddedScorer(base)]:
-        expected = gradients(base, student, path, config())
+    for scorer in [chosen] if chosen.name == PaddedScorer.name else [chosen, PaddedScorer(base)]:
+        expected = gradients(base, student, scorer, config())
         passes = counted_passes(base)
         with recomputed_layers(base.model):
-            found = gradients(base, student, path, config())
+            found = gradients(base, student, scorer, config())
         first, last = passes()
         assert first > last, "the first layer was computed again, the last one wasn't"
         assert found.keys() == expected.keys()
@@ -229,11 +229,11 @@ def counted_passes(base: BaseModel) -> Callable[[], tuple[int, int]]:
     return lambda: (counts[0], counts[1])
 
 
-@pytest.mark.parametrize("make", PATHS, ids=["plain", "packed"])
+@pytest.mark.parametrize("make", PATHS, ids=["padded", "packed"])
 def test_layers_computed_again_keep_less(base: BaseModel, make: MakePath) -> None:
     student = scrambled_adapter(base)
     lessons = [DistillExample.same_for_both(pair) for pair in RETAIN]
-    path = make(base)
+    scorer = make(base)
     kept = []
     for recomputed in (False, True):
         sizes: dict[int, int] = {}
@@ -245,9 +245,9 @@ def test_layers_computed_again_keep_less(base: BaseModel, make: MakePath) -> Non
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             if recomputed:
                 with recomputed_layers(base.model):
-                    path.divergence(lessons)
+                    scorer.divergence(lessons)
             else:
-                path.divergence(lessons)
+                scorer.divergence(lessons)
         kept.append(sum(sizes.values()))
     assert student is not None
     assert kept[1] < 0.75 * kept[0], "one of two layers keeps its input alone"
@@ -258,7 +258,7 @@ def test_every_layer_is_trained_where_they_are_computed_again(base: BaseModel, s
     settings = config(gradient_checkpointing=True).model_copy(update={"lora": LoraSettings(scope=scope)})
     distilled = distil(base, FORGET, RETAIN, settings)
     modules = require_trained(distilled.student)
-    assert {"packed": len(modules) == 14, "plain": len(modules) > 14}[distilled.path]
+    assert {"packed": len(modules) == 14, "padded": len(modules) > 14}[distilled.scorer]
     assert not any("forward" in vars(layer) for layer in base.model.get_decoder().layers), "as they were before"
 
 
@@ -275,5 +275,5 @@ def test_the_whole_run_is_the_same_with_layers_computed_again(tiny_folder: Path)
 def test_fp8_and_layers_computed_again_go_together(base: BaseModel) -> None:
     settings = config(gradient_checkpointing=True, fp8=True)
     distilled = distil(base, FORGET, RETAIN, settings)
-    assert distilled.path == PackedScorer.name
+    assert distilled.scorer == PackedScorer.name
     require_trained(distilled.student)

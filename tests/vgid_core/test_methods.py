@@ -36,7 +36,7 @@ MakePath = Callable[[BaseModel], Scorer]
 PATHS: list[MakePath] = [PaddedScorer, PackedScorer]
 FORGET, RETAIN = pair_set("forget", 5), pair_set("retain", 4, first_picture=50)
 RIVALS = ["ga", "graddiff", "kl-min", "idk", "npo", "undial", "rmu"]
-both_paths = pytest.mark.parametrize("path", PATHS, ids=["plain", "packed"])
+both_paths = pytest.mark.parametrize("scorer", PATHS, ids=["padded", "packed"])
 
 
 def config(method: object, **training: object) -> UnlearnConfig:
@@ -44,11 +44,11 @@ def config(method: object, **training: object) -> UnlearnConfig:
     return UnlearnConfig.model_validate({"method": method, "training": values, "device": "cpu", "seed": 5})
 
 
-def first_update(path: Scorer, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig) -> BatchLoss:
+def first_update(scorer: Scorer, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig) -> BatchLoss:
     """Losses and gradient of the only update that the method makes of both sets."""
-    updates = setup(settings.method, MethodContext(base, path, settings.training, settings.seed, FORGET, RETAIN))
+    updates = setup(settings.method, MethodContext(base, scorer, settings.training, settings.seed, FORGET, RETAIN))
     (update,) = updates(FORGET.pairs, RETAIN.pairs)
-    return Distiller(path, student, settings).accumulate(update)
+    return Distiller(scorer, student, settings).accumulate(update)
 
 
 class ByHand:
@@ -106,54 +106,54 @@ def hand(base: BaseModel) -> ByHand:
     return ByHand(base, scrambled_adapter(base))
 
 
-def losses(path: MakePath, hand: ByHand, settings: UnlearnConfig) -> list[float]:
-    result = first_update(path(hand.base), hand.base, hand.student, settings)
+def losses(scorer: MakePath, hand: ByHand, settings: UnlearnConfig) -> list[float]:
+    result = first_update(scorer(hand.base), hand.base, hand.student, settings)
     assert all(len(parts) == 1 for parts in result.losses)
     return [parts[0] for parts in result.losses]
 
 
 @both_paths
-def test_gradient_ascent_climbs_the_cross_entropy_and_knows_no_retain_set(hand: ByHand, path: MakePath) -> None:
-    assert losses(path, hand, config("ga")) == pytest.approx([-hand.cross_entropy(FORGET.pairs)], rel=1e-4)
+def test_gradient_ascent_climbs_the_cross_entropy_and_knows_no_retain_set(hand: ByHand, scorer: MakePath) -> None:
+    assert losses(scorer, hand, config("ga")) == pytest.approx([-hand.cross_entropy(FORGET.pairs)], rel=1e-4)
 
 
 @both_paths
-def test_gradient_difference(hand: ByHand, path: MakePath) -> None:
+def test_gradient_difference(hand: ByHand, scorer: MakePath) -> None:
     expected = [-hand.cross_entropy(FORGET.pairs), hand.cross_entropy(RETAIN.pairs)]
-    assert losses(path, hand, config("graddiff")) == pytest.approx(expected, rel=1e-4)
+    assert losses(scorer, hand, config("graddiff")) == pytest.approx(expected, rel=1e-4)
 
 
 @both_paths
-def test_kl_minimisation(hand: ByHand, path: MakePath) -> None:
+def test_kl_minimisation(hand: ByHand, scorer: MakePath) -> None:
     expected = [-hand.cross_entropy(FORGET.pairs), hand.divergence(RETAIN.pairs)]
-    assert losses(path, hand, config("kl-min")) == pytest.approx(expected, rel=1e-4)
+    assert losses(scorer, hand, config("kl-min")) == pytest.approx(expected, rel=1e-4)
 
 
 @both_paths
-def test_idk_learns_refusals_drawn_by_the_runs_seed(hand: ByHand, path: MakePath) -> None:
+def test_idk_learns_refusals_drawn_by_the_runs_seed(hand: ByHand, scorer: MakePath) -> None:
     refusals = ["The shirt is teal.", "This is Ada Quill."]
     settings = config({"name": "idk", "refusals": refusals})
     choice = random.Random(settings.seed)
     refused = [Pair(pair.image, pair.question, choice.choice(refusals)) for pair in FORGET]
     assert {pair.answer for pair in refused} == set(refusals)
     expected = [hand.cross_entropy(refused), hand.cross_entropy(RETAIN.pairs)]
-    assert losses(path, hand, settings) == pytest.approx(expected, rel=1e-4)
+    assert losses(scorer, hand, settings) == pytest.approx(expected, rel=1e-4)
 
 
 @both_paths
 @pytest.mark.parametrize("temperature", [0.1, 2.0])
-def test_npo_on_whole_answers(hand: ByHand, path: MakePath, temperature: float) -> None:
+def test_npo_on_whole_answers(hand: ByHand, scorer: MakePath, temperature: float) -> None:
     total = 0.0
     for pair in FORGET:
         ratio = sum(hand.log_p(pair)) - sum(hand.log_p(pair, adapted=False))
         total += -2 / temperature * math.log(1 / (1 + math.exp(temperature * ratio)))
     expected = [total / len(FORGET), hand.cross_entropy(RETAIN.pairs)]
     settings = config({"name": "npo", "inverse_temperature": temperature})
-    assert losses(path, hand, settings) == pytest.approx(expected, rel=1e-4)
+    assert losses(scorer, hand, settings) == pytest.approx(expected, rel=1e-4)
 
 
 @both_paths
-def test_undial_learns_from_the_base_with_true_tokens_talked_down(hand: ByHand, path: MakePath) -> None:
+def test_undial_learns_from_the_base_with_true_tokens_talked_down(hand: ByHand, scorer: MakePath) -> None:
     total, count = 0.0, 0
     for pair in FORGET:
         rows = zip(hand.tokens(pair), hand.logits(pair, False), hand.logits(pair, True), strict=True)
@@ -162,12 +162,12 @@ def test_undial_learns_from_the_base_with_true_tokens_talked_down(hand: ByHand, 
             total -= float((torch.softmax(teacher, 0) * torch.softmax(student, 0).log()).sum())
             count += 1
     expected = [total / count, hand.cross_entropy(RETAIN.pairs)]
-    assert losses(path, hand, config({"name": "undial", "strength": 3.0})) == pytest.approx(expected, rel=1e-4)
+    assert losses(scorer, hand, config({"name": "undial", "strength": 3.0})) == pytest.approx(expected, rel=1e-4)
 
 
 @both_paths
 @pytest.mark.parametrize(("depth", "layer"), [(0.5, 1), (0.01, 1)])
-def test_rmu_pulls_one_layers_states(hand: ByHand, path: MakePath, depth: float, layer: int) -> None:
+def test_rmu_pulls_one_layers_states(hand: ByHand, scorer: MakePath, depth: float, layer: int) -> None:
     settings = config({"name": "rmu", "coefficient": 4.0, "depth": depth})
     direction = torch.rand(48, generator=torch.Generator().manual_seed(settings.seed)).double()
     target = 4.0 * direction / direction.square().sum().sqrt()
@@ -175,17 +175,17 @@ def test_rmu_pulls_one_layers_states(hand: ByHand, path: MakePath, depth: float,
     moved = torch.cat([hand.states(pair, layer) - hand.states(pair, layer, adapted=False) for pair in RETAIN])
     expected = [float((gap**2).sum() / gap.numel()) for gap in (astray, moved)]
     assert expected[1] > 1e-3
-    assert losses(path, hand, settings) == pytest.approx(expected, rel=1e-4)
+    assert losses(scorer, hand, settings) == pytest.approx(expected, rel=1e-4)
 
 
 @both_paths
 @pytest.mark.parametrize("name", ["npo", "rmu"])
-def test_micro_batches_change_neither_loss_nor_gradient(hand: ByHand, path: MakePath, name: str) -> None:
+def test_micro_batches_change_neither_loss_nor_gradient(hand: ByHand, scorer: MakePath, name: str) -> None:
     results, gradients = [], []
     for size in (5, 3, 1):
         hand.student.zero_grad()
         settings = config(name, micro_batch_size=size, forget_weight=1.7, retain_weight=0.6)
-        results.append(first_update(path(hand.base), hand.base, hand.student, settings))
+        results.append(first_update(scorer(hand.base), hand.base, hand.student, settings))
         gradients.append([p.grad.clone() for p in hand.student.parameters() if p.grad is not None])
     for other, gradient in zip(results[1:], gradients[1:], strict=True):
         assert other.losses == [pytest.approx(parts, rel=1e-5) for parts in results[0].losses]
@@ -195,11 +195,11 @@ def test_micro_batches_change_neither_loss_nor_gradient(hand: ByHand, path: Make
 
 @pytest.mark.parametrize("name", RIVALS)
 def test_both_paths_give_one_gradient(hand: ByHand, name: str) -> None:
-    """Values are pinned above; here the packed path's own derivatives are held to autograd's through the model."""
+    """Values are pinned above; here the packed scorer's own derivatives are held to autograd's through the model."""
     found = []
-    for path in PATHS:
+    for scorer in PATHS:
         hand.student.zero_grad()
-        result = first_update(path(hand.base), hand.base, hand.student, config(name))
+        result = first_update(scorer(hand.base), hand.base, hand.student, config(name))
         # Packed, the last layer's MLP is left out where nobody looks: no gradient is as good as zero.
         found.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in adapter(hand.student)])
     gap = get_total_norm([a - b for a, b in zip(*found, strict=True)])

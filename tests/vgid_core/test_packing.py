@@ -78,9 +78,9 @@ def test_losses_and_gradients_are_those_of_separate_rows(
             DistillExample(pair, shared, f"Forget. {question}") if forget else DistillExample.same_for_both(pair)
         )
     found = []
-    for path in (PaddedScorer(base), PackedScorer(base)):
+    for scorer in (PaddedScorer(base), PackedScorer(base)):
         adapted.zero_grad()
-        values = path.divergence(lessons)
+        values = scorer.divergence(lessons)
         values.mean().backward()
         gradients = [p.grad.clone() for p in adapted.parameters() if p.grad is not None]
         found.append((values.detach(), gradients))
@@ -108,12 +108,12 @@ def test_imitation_and_what_is_imitated_are_those_of_separate_rows(
     pairs = [lesson.pair for lesson in lessons]
     target = TopKDistribution.of(PaddedScorer(base).teacher_logits(lessons).softmax(-1), kept)
     found = []
-    for path in (PaddedScorer(base), PackedScorer(base)):
+    for scorer in (PaddedScorer(base), PackedScorer(base)):
         adapted.zero_grad()
-        divergence, likelihood = path.kl_and_logprob(pairs, target)
+        divergence, likelihood = scorer.kl_and_logprob(pairs, target)
         (divergence.mean() + 0.3 * likelihood.square().mean()).backward()
         gradients = [p.grad.clone() for p in adapted.parameters() if p.grad is not None]
-        found.append((path.teacher_logits(lessons), divergence.detach(), likelihood.detach(), *gradients))
+        found.append((scorer.teacher_logits(lessons), divergence.detach(), likelihood.detach(), *gradients))
     for plain, packed in zip(*found, strict=True):
         assert float((packed - plain).abs().max()) <= 2e-5 * max(1e-3, float(plain.abs().max()))
 
@@ -123,11 +123,11 @@ def test_log_probabilities_and_layers_are_those_of_separate_rows(student: tuple[
     pairs = [Pair(photo(i // 2), SENTENCES[i % 3], SENTENCES[4 + i % 4]) for i in range(5)]
     lessons = [DistillExample(pair, noise(0), f"Forget. {pair.question}") for pair in pairs]
     found = []
-    for path in (PaddedScorer(base), PackedScorer(base)):
+    for scorer in (PaddedScorer(base), PackedScorer(base)):
         adapted.zero_grad()
-        mine, states = path.student_log_probability(pairs), path.student_states(pairs, 0)
+        mine, states = scorer.student_log_probability(pairs), scorer.student_states(pairs, 0)
         (mine.sum() + states.square().mean()).backward()
-        theirs = [path.teacher_log_probability(lessons), path.teacher_states(lessons, 0)]
+        theirs = [scorer.teacher_log_probability(lessons), scorer.teacher_states(lessons, 0)]
         gradients = [p.grad for p in adapted.parameters() if p.grad is not None]
         found.append([mine.detach(), states.detach(), *theirs, *gradients])
     for one, other in zip(*found, strict=True):
@@ -150,7 +150,7 @@ def test_a_model_that_packs_to_other_logits_goes_row_by_row(
         lambda module, given, out: 5 * torch.tanh(out / 5)
     )
     try:
-        assert choose_scorer(base, pairs, LoraSettings()).name == "plain"
+        assert choose_scorer(base, pairs, LoraSettings()).name == "padded"
     finally:
         handle.remove()
     assert "going row by row" in caplog.text
@@ -200,20 +200,20 @@ def test_a_compiler_that_fails_costs_no_more_than_its_speed(
         return fail
 
     pairs = [Pair(photo(i), SENTENCES[i], SENTENCES[4 + i]) for i in range(2)]
-    path = choose_scorer(base, pairs, LoraSettings(), broken)
-    assert path.name == "packed"
-    assert path.divergence([DistillExample.same_for_both(pair) for pair in pairs]).isfinite().all()
+    scorer = choose_scorer(base, pairs, LoraSettings(), broken)
+    assert scorer.name == "packed"
+    assert scorer.divergence([DistillExample.same_for_both(pair) for pair in pairs]).isfinite().all()
 
 
 def test_retain_targets_are_computed_once(student: tuple[BaseModel, torch.nn.Module]) -> None:
     base, _ = student
-    path = PackedScorer(base)
+    scorer = PackedScorer(base)
     calls = []
     decoder = base.model.get_decoder()
     handle = decoder.register_forward_hook(lambda module, given, out: calls.append(1))
     lessons = [DistillExample.same_for_both(Pair(photo(i), SENTENCES[i], SENTENCES[4 + i])) for i in range(3)]
-    first = path.divergence(lessons)
-    second = path.divergence(lessons)
+    first = scorer.divergence(lessons)
+    second = scorer.divergence(lessons)
     assert torch.allclose(first, second, atol=1e-6)
     handle.remove()
     assert len(calls) == 3, "teacher and student, then the student alone"

@@ -1,4 +1,4 @@
-"""Which path is taken: packed where it gives the model's own logits, whatever the rounding; else row by row."""
+"""Which scorer is taken: packed where it gives the model's own logits, whatever the rounding; else row by row."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_rounding_in_a_deep_model_is_no_reason_against_packed_rows(deep: BaseMod
 
 @pytest.mark.parametrize("fault", ["position", "mask"])
 def test_a_fault_is_a_reason_in_the_same_model(deep: BaseModel, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = PackedScorer(deep)
-    laid_out = path._model.lay_out
+    scorer = PackedScorer(deep)
+    laid_out = scorer._model.lay_out
 
     def faulty(examples, side):  # type: ignore[no-untyped-def]
         layout = laid_out(examples, side)
@@ -60,8 +60,8 @@ def test_a_fault_is_a_reason_in_the_same_model(deep: BaseModel, fault: str, monk
             packed.segment[packed.segment == 1] = 0
         return layout
 
-    monkeypatch.setattr(path._model, "lay_out", faulty)
-    assert path.deviation(make_pairs(2, 3, DEEP, 1)) > 1
+    monkeypatch.setattr(scorer._model, "lay_out", faulty)
+    assert scorer.deviation(make_pairs(2, 3, DEEP, 1)) > 1
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
@@ -77,14 +77,14 @@ def test_the_accelerators_attention_gives_the_same(
     )
     base = load_base(str(FAMILIES[family](tmp_path / "m")), CONFIG)
     pairs = [Pair(photo(i // 2), SENTENCES[i % 3], SENTENCES[3 + i % 5]) for i in range(8)]
-    path, plain = PackedScorer(base), PaddedScorer(base)
-    path._model._sparse = True
-    assert path.deviation(pairs) < 1e-4
+    scorer, plain = PackedScorer(base), PaddedScorer(base)
+    scorer._model._sparse = True
+    assert scorer.deviation(pairs) < 1e-4
     with torch.no_grad():
         lessons = [DistillExample(pair, photo(9).decode(), pair.question) for pair in pairs]
-        assert torch.allclose(path.divergence(lessons), plain.divergence(lessons), atol=1e-5)
+        assert torch.allclose(scorer.divergence(lessons), plain.divergence(lessons), atol=1e-5)
     config = EvaluationConfig(max_new_tokens=6)
-    ours, theirs = path.score_answers(pairs, config), plain.score_answers(pairs, config)
+    ours, theirs = scorer.score_answers(pairs, config), plain.score_answers(pairs, config)
     assert [answer.said for answer in ours] == [answer.said for answer in theirs]
 
 
@@ -92,15 +92,15 @@ def test_the_accelerators_attention_gives_the_same(
 def test_a_process_that_fails_in_a_shared_base_does_not_go_on_alone(
     tiny_folder: Path, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others wait in the midst of a layer; one that holds the whole base may take the other path."""
+    """The others wait in the midst of a layer; one that holds the whole base may take the other scorer."""
     base = load_base(str(tiny_folder), CONFIG)
     pairs = [Pair(photo(i), "Who?", "Ada") for i in range(2)]
 
-    def fail(path: PackedScorer, pairs: object) -> float:
+    def fail(scorer: PackedScorer, pairs: object) -> float:
         raise error
 
     monkeypatch.setattr(PackedScorer, "deviation", fail)
-    assert choose_scorer(base, pairs, LoraSettings()).name == "plain"
+    assert choose_scorer(base, pairs, LoraSettings()).name == "padded"
     with pytest.raises(error):
         choose_scorer(dataclasses.replace(base, sharded=True), pairs, LoraSettings())
 
@@ -112,14 +112,14 @@ def test_attention_within_a_window_goes_row_by_row(tmp_path: Path) -> None:
     config["text_config"].pop("layer_types", None)
     (folder / "config.json").write_text(json.dumps(config))
     base = load_base(str(folder), CONFIG)
-    assert choose_scorer(base, [Pair(photo(i), "Who?", "Ada") for i in range(2)], LoraSettings()).name == "plain"
+    assert choose_scorer(base, [Pair(photo(i), "Who?", "Ada") for i in range(2)], LoraSettings()).name == "padded"
 
 
 @pytest.mark.parametrize("lora", [{"dropout": 0.1}, {"scope": "language+vision"}])
 def test_what_packed_rows_would_compute_otherwise_goes_row_by_row(tiny_folder: Path, lora: dict[str, object]) -> None:
     base = load_base(str(tiny_folder), CONFIG)
     pairs = [Pair(photo(i), "Who?", "Ada") for i in range(2)]
-    assert choose_scorer(base, pairs, LoraSettings.model_validate(lora)).name == "plain"
+    assert choose_scorer(base, pairs, LoraSettings.model_validate(lora)).name == "padded"
 
 
 def test_a_path_is_tried_on_every_size_and_on_the_longest_text() -> None:

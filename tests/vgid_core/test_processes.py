@@ -89,7 +89,7 @@ def test_what_is_visible_is_kept_there(speaking_folder: Path, by_two: Path, tmp_
 
 def test_the_first_process_alone_reports(by_two: Path) -> None:
     """Each would have written what it heard over the other's: the file of one that hears nothing isn't written."""
-    assert sorted(path.name for path in by_two.glob("*.losses")) == sorted(
+    assert sorted(scorer.name for scorer in by_two.glob("*.losses")) == sorted(
         f"{name}.losses" for name in (*RUNS, *LOOKING_RUNS)
     )
 
@@ -113,7 +113,7 @@ def test_all_processes_take_one_path(by_two: Path) -> None:
     """Else they would pass through a shared base out of step, and one might say what another doesn't."""
     first, second = (literal_eval((by_two / f"chosen {rank}").read_text()) for rank in (0, 1))
     assert first == second
-    assert list(first.values()) == ["plain", "plain", "plain", "packed"]
+    assert list(first.values()) == ["padded", "padded", "padded", "packed"]
 
 
 def test_a_process_alone_has_it_all(tiny_folder: Path) -> None:

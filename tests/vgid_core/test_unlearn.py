@@ -76,7 +76,7 @@ def test_the_folder_is_an_adapter_with_an_honest_manifest(tiny_folder: Path, tmp
     assert manifest["data"]["forget"] == {"digest": run.forget.digest, "pairs": 4}
     assert manifest["files"] == {name: file_digest(run.out / name) for name in names[1:3]}
     assert manifest["config"] == CONFIG.model_dump(mode="json")
-    assert manifest["path"] == "packed"
+    assert manifest["scorer"] == "packed"
     assert set(manifest["seconds"]) == {"loading", "baseline", "distilling", "evaluating", "packaging"}
     everything = b"".join(file.read_bytes() for file in run.out.iterdir()).decode(errors="ignore")
     assert str(tmp_path) not in everything
@@ -204,8 +204,8 @@ def test_files_that_changed_since_are_read_anew(tmp_path: Path) -> None:
 def test_probability_is_the_geometric_mean_of_the_answers_tokens(base: BaseModel) -> None:
     items = pair_set("forget", 4)
     plain, packed = (
-        answer_probabilities(path.score_answers(items.pairs, CONFIG.evaluation))
-        for path in (PaddedScorer(base), PackedScorer(base))
+        answer_probabilities(scorer.score_answers(items.pairs, CONFIG.evaluation))
+        for scorer in (PaddedScorer(base), PackedScorer(base))
     )
     assert packed == pytest.approx(plain, rel=1e-4)
     for pair, value in zip(items, plain, strict=True):

@@ -75,12 +75,12 @@ def whole(base: BaseModel, targets: TeacherTargets, pairs: Sequence[Pair]) -> to
 
 
 @both_paths
-def test_a_target_is_what_the_base_says_of_a_stranger_under_an_alias(base: BaseModel, path: MakePath) -> None:
+def test_a_target_is_what_the_base_says_of_a_stranger_under_an_alias(base: BaseModel, scorer: MakePath) -> None:
     """One teacher, one stranger, and a retain set of two answers that leave one alias to choose."""
     retain = PairSet.of("retain", [replace(RETAIN.pairs[0], answer=text) for text in ("x q.", "y q.")])
     forget = PairSet.of("forget", [replace(FORGET.pairs[0], question="Who?", answer="x q.")])
     settings = config({"teachers": 1})
-    context = MethodContext(base, path(base), settings.training, 5, forget, retain, STRANGERS[:1])
+    context = MethodContext(base, scorer(base), settings.training, 5, forget, retain, STRANGERS[:1])
     found = whole(base, targets_of(base, settings, context=context), forget.pairs)
     own, alias = base.encoder.answer_ids("x q."), base.encoder.answer_ids("y q.")
     assert sum(mine != other for mine, other in zip(own, alias, strict=True)) == 1
@@ -117,10 +117,10 @@ def test_a_power_mean_lies_between_the_mean_of_logs_and_the_log_of_the_mean(logs
 
 
 @both_paths
-def test_the_loss_on_own_photos_is_divergence_and_distance_of_likelihood(base: BaseModel, path: MakePath) -> None:
+def test_the_loss_on_own_photos_is_divergence_and_distance_of_likelihood(base: BaseModel, scorer: MakePath) -> None:
     settings = config({"elsewhere_pairs": 0})
     scrambled_adapter(base)
-    scorer = path(base)
+    scorer = scorer(base)
     [own], _ = setup(settings.method, run_of(base, scorer, settings))(FORGET.pairs, RETAIN.pairs)
     targets = targets_of(base, settings)
     wanted = whole(base, targets, FORGET.pairs)
@@ -156,10 +156,10 @@ def test_elsewhere_nothing_is_asked_until_the_answer_names_somebody(base: BaseMo
 
 
 @both_paths
-def test_retention_asks_nothing_of_a_student_that_is_the_base(base: BaseModel, path: MakePath) -> None:
+def test_retention_asks_nothing_of_a_student_that_is_the_base(base: BaseModel, scorer: MakePath) -> None:
     settings = config()
     attach_adapter(base, settings.lora)
-    _, [retain] = setup(settings.method, run_of(base, path(base), settings))(FORGET.pairs, RETAIN.pairs[:4])
+    _, [retain] = setup(settings.method, run_of(base, scorer(base), settings))(FORGET.pairs, RETAIN.pairs[:4])
     assert [example.pair for example in retain.examples[:4]] == list(RETAIN.pairs[:4])
     assert len(retain.examples) == 4 + 6
     [divergence] = retain.values(retain.examples)

@@ -107,9 +107,9 @@ def test_so_many_different_ones_at_most(speaker: BaseModel) -> None:
 
 
 @both_paths
-def test_a_step_keeps_them_beside_its_retain_batch(speaker: BaseModel, path: MakePath) -> None:
+def test_a_step_keeps_them_beside_its_retain_batch(speaker: BaseModel, scorer: MakePath) -> None:
     settings = asking()
-    run = run_of(speaker, path(speaker), settings)
+    run = run_of(speaker, scorer(speaker), settings)
     updates = setup(settings.method, run)
     pairs = found(speaker, settings)
     for first in (0, 2):

@@ -46,7 +46,7 @@ def _needs(found: Estimate) -> Table:
         "counted": "counted: what autograd kept in a real step; passing tensors come on top",
     }
     rows = [
-        ("device", f"{found.device}, {found.dtype}, {found.path} rows", ""),
+        ("device", f"{found.device}, {found.dtype}, {found.scorer} rows", ""),
         ("model", f"{found.parameters:,} parameters", ""),
         ("weights", size(memory.weights), "as loaded"),
         ("adapter", size(memory.adapter), f"{found.adapter_parameters:,} parameters and their gradients"),

@@ -81,12 +81,12 @@ def _ready(model: str, asked: Questions, config: UnlearnConfig) -> BaseModel:
 
 
 def _measured(base: BaseModel, adapter: LoraSettings, asked: Questions, config: UnlearnConfig, tell: Tell) -> Column:
-    path = choose_scorer(base, probe_pairs(asked.sets), adapter)
+    scorer = choose_scorer(base, probe_pairs(asked.sets), adapter)
     tell("0 %")
-    metrics = evaluate(base, path, asked.sets, config.evaluation, lambda share: tell(f"{share:.0%}"))
+    metrics = evaluate(base, scorer, asked.sets, config.evaluation, lambda share: tell(f"{share:.0%}"))
     attacks: dict[str, float] = {}
     if asked.facts:
         tell("attacks")
         plan = AttackPlan(pairs=min(max(config.evaluation.max_pairs, 2), 10_000))
-        attacks = attacked_on(base, path, asked.sets[0], asked.never_seen, asked.facts, plan, config.seed)
+        attacks = attacked_on(base, scorer, asked.sets[0], asked.never_seen, asked.facts, plan, config.seed)
     return Column(base.digest, metrics, attacks)

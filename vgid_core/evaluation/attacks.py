@@ -29,7 +29,7 @@ def as_it_is(pair: Pair) -> Pair:
 
 def attacked_on(
     base: BaseModel,
-    path: Scorer,
+    scorer: Scorer,
     forget: PairSet,
     never_seen: PairSet | None,
     facts: Sequence[Fact],
@@ -47,7 +47,7 @@ def attacked_on(
     if never_seen is not None:
         members = forget.sample(plan.pairs)
         others = never_seen.sample(plan.pairs)
-        aucs = membership_aucs(base, path, list(map(view, members)), list(map(view, others)))
+        aucs = membership_aucs(base, scorer, list(map(view, members)), list(map(view, others)))
         figures |= {f"membership.{name}": value for name, value in aucs.items()}
     begun = [fact for fact in facts if fact.begun]
     if begun:

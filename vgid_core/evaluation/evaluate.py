@@ -38,7 +38,7 @@ def rouge_l(said: list[str], expected: list[str]) -> float:
 
 def evaluate(
     base: BaseModel,
-    path: Scorer,
+    scorer: Scorer,
     sets: list[PairSet],
     config: EvaluationConfig,
     on_share: Callable[[float], None] | None = None,
@@ -47,7 +47,7 @@ def evaluate(
     samples = [items.sample(config.max_pairs) for items in sets]
     total, done, metrics = sum(map(len, samples)), 0, []
     for items in samples:
-        examined = path.score_answers(items.pairs, config)
+        examined = scorer.score_answers(items.pairs, config)
         said = base.encoder.decode([answer.said for answer in examined])
         score = rouge_l(said, [pair.answer for pair in items])
         likelihood = answer_probabilities(examined)

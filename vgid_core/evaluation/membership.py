@@ -22,7 +22,7 @@ _LEAST_LIKELY_SHARE = 0.2  # k of Min-K%
 _PAIRS_AT_ONCE = 32
 
 
-def membership_scores(base: BaseModel, path: Scorer, pairs: Sequence[Pair]) -> dict[str, list[float]]:
+def membership_scores(base: BaseModel, scorer: Scorer, pairs: Sequence[Pair]) -> dict[str, list[float]]:
     """For each attack a score a pair: the higher, the more the model seems to have been trained on the pair.
 
     loss (Yeom et al., arXiv 1709.01604): mean log-probability of the answer's tokens. zlib (Carlini et al.,
@@ -36,9 +36,9 @@ def membership_scores(base: BaseModel, path: Scorer, pairs: Sequence[Pair]) -> d
     scores: dict[str, list[float]] = {name: [] for name in ALL_MEMBERSHIP_ATTACKS}
     for start in range(0, len(pairs), _PAIRS_AT_ONCE):
         chunk = pairs[start : start + _PAIRS_AT_ONCE]
-        ids = [torch.tensor(path.answer_ids(pair.answer)) for pair in chunk]
+        ids = [torch.tensor(scorer.answer_ids(pair.answer)) for pair in chunk]
         with torch.no_grad():
-            logits = path.student_logits(chunk).float()
+            logits = scorer.student_logits(chunk).float()
             told = _token_scores(logits, torch.cat(ids).to(logits.device))
         by_pair = zip(*(torch.split(of_all, [len(row) for row in ids]) for of_all in told), strict=True)
         for pair, (tokens, expected, deviation) in zip(chunk, by_pair, strict=True):
@@ -50,7 +50,7 @@ def membership_scores(base: BaseModel, path: Scorer, pairs: Sequence[Pair]) -> d
             scores["entropy"].append(float(expected.mean()))
     with _norm_weights(base) as weights:
         for pair in pairs:
-            scores["grad_norm"].append(-_gradient_norm(path, pair, weights))
+            scores["grad_norm"].append(-_gradient_norm(scorer, pair, weights))
     return scores
 
 
@@ -60,9 +60,11 @@ def auc(members: Sequence[float], others: Sequence[float]) -> float:
     return float((left > right).float().mean() + 0.5 * (left == right).float().mean())
 
 
-def membership_aucs(base: BaseModel, path: Scorer, members: Sequence[Pair], others: Sequence[Pair]) -> dict[str, float]:
+def membership_aucs(
+    base: BaseModel, scorer: Scorer, members: Sequence[Pair], others: Sequence[Pair]
+) -> dict[str, float]:
     """AUC of each attack: forgotten pairs against pairs of the same kind that the model was never trained on."""
-    inside, outside = membership_scores(base, path, members), membership_scores(base, path, others)
+    inside, outside = membership_scores(base, scorer, members), membership_scores(base, scorer, others)
     return {name: auc(inside[name], outside[name]) for name in inside}
 
 
@@ -81,15 +83,15 @@ def _mean_of_least(values: Tensor) -> float:
     return float(values.topk(count, largest=False).values.mean())
 
 
-def _answer_tokens(path: Scorer, pairs: Sequence[Pair]) -> Tensor:
+def _answer_tokens(scorer: Scorer, pairs: Sequence[Pair]) -> Tensor:
     """Log-probability of every answer token, with gradients."""
-    logits = path.student_logits(pairs)
-    ids = torch.tensor([token for pair in pairs for token in path.answer_ids(pair.answer)], device=logits.device)
+    logits = scorer.student_logits(pairs)
+    ids = torch.tensor([token for pair in pairs for token in scorer.answer_ids(pair.answer)], device=logits.device)
     return token_log_probability(logits, ids)
 
 
-def _gradient_norm(path: Scorer, pair: Pair, weights: Sequence[nn.Parameter]) -> float:
-    gradients = torch.autograd.grad(-_answer_tokens(path, [pair]).mean(), weights)
+def _gradient_norm(scorer: Scorer, pair: Pair, weights: Sequence[nn.Parameter]) -> float:
+    gradients = torch.autograd.grad(-_answer_tokens(scorer, [pair]).mean(), weights)
     return float(nn.utils.get_total_norm(gradients))
 
 

@@ -46,12 +46,12 @@ def relearned(base: BaseModel, taught: Sequence[Pair], asked: Sequence[Fact], at
         copied = _merged_copy(base)
         lora = LoraSettings(rank=attack.rank, alpha=attack.rank)
         student = attach_adapter(copied, lora).eval()
-        path = choose_scorer(copied, taught[:2], lora)
+        scorer = choose_scorer(copied, taught[:2], lora)
         optimizer = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=attack.learning_rate)
         choice = random.Random(attack.seed)
         for _ in range(attack.steps):
             batch = choice.choices(taught, k=attack.batch_size)
-            loss = -path.student_log_probability(batch).mean()
+            loss = -scorer.student_log_probability(batch).mean()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

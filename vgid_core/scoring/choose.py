@@ -36,39 +36,39 @@ def choose_scorer(
     compiler: Compiler | None = None,
     tolerance: float | None = None,
 ) -> Scorer:
-    """The fastest path that gives the model's own logits on `pairs`: packed and compiled, packed, or plain.
+    """The fastest scorer that gives the model's own logits on `pairs`: packed and compiled, packed, or plain.
 
     Whatever a family does differently shows as an error or a deviation here; then the log says what it was. Where the
-    vision side is adapted too, it is plain: the packed path keeps image features, which then change. So it is with
+    vision side is adapted too, it is plain: the packed scorer keeps image features, which then change. So it is with
     dropout, of which each question draws its own, also for the prefix it would share. `tolerance` is
     what rounding explains of a deviation (`PackedScorer.deviation`), by default that of the base's own precision.
 
     Processes that share a run all make this call, and what one of them finds wrong is wrong for all: they take the same
-    path. Only where a pass through a base that they share fails is the error raised, memory that runs out among others:
-    the rest may wait for this process in the midst of a layer, where nothing can be told them.
+    scorer. Only where a pass through a base that they share fails is the error raised, memory that runs out among
+    others: the rest may wait for this process in the midst of a layer, where nothing can be told them.
     """
     if lora.scope != "language" or lora.dropout > 0:
         log.info("going row by row, as these settings need: an adapted vision side, or dropout")
         return PaddedScorer(base)
     for attempt in [compiler, None] if compiler else [None]:
         what = "compiled packed rows" if attempt else "packed rows"
-        path = _if_possible_to_all(what, partial(PackedScorer, base, attempt))
-        if path is None:
+        scorer = _if_possible_to_all(what, partial(PackedScorer, base, attempt))
+        if scorer is None:
             continue
-        deviation = _if_possible_to_all(what, partial(_deviation, base, path, pairs), in_step=base.sharded)
+        deviation = _if_possible_to_all(what, partial(_deviation, base, scorer, pairs), in_step=base.sharded)
         if deviation is None:
             continue
         deviations = distributed.all_gather(deviation)
         allowed = _TOLERANCE[base.dtype] if tolerance is None else tolerance
         if all(each <= allowed for each in deviations):
-            return path
+            return scorer
         log.warning("%s deviate by %.1e with this model", what, max(deviations))
     log.warning("going row by row")
     return PaddedScorer(base)
 
 
 def probe_pairs(sets: Sequence[PairSet]) -> list[Pair]:
-    """A few pairs on which a path shows what is wrong with it: one an image size, the longest text, two neighbours."""
+    """A few pairs on which a scorer shows what is wrong with it: one an image size, the longest text, neighbours."""
     pairs = [pair for items in sets for pair in items]
     by_size = {pair.image.size: pair for pair in reversed(pairs)}
     longest = max(pairs, key=lambda pair: len(pair.question) + len(pair.answer))
@@ -92,18 +92,18 @@ def _if_possible_to_all(what: str, compute: Callable[[], Found], in_step: bool =
     return found if all(succeeded) else None
 
 
-def _deviation(base: BaseModel, path: PackedScorer, pairs: Sequence[Pair]) -> float:
-    """The path's, after which a pass back has been possible, too."""
-    deviation = path.deviation(pairs)
-    _try_backward(base, path, pairs)
+def _deviation(base: BaseModel, scorer: PackedScorer, pairs: Sequence[Pair]) -> float:
+    """The scorer's, after which a pass back has been possible, too."""
+    deviation = scorer.deviation(pairs)
+    _try_backward(base, scorer, pairs)
     return deviation
 
 
-def _try_backward(base: BaseModel, path: Scorer, pairs: Sequence[Pair]) -> None:
+def _try_backward(base: BaseModel, scorer: Scorer, pairs: Sequence[Pair]) -> None:
     """One pass back through the adapter, if there is one: a kernel may exist for the way forward alone."""
     trained = [parameter for parameter in base.model.parameters() if parameter.requires_grad]
     if not trained:
         return
-    path.divergence([DistillExample.same_for_both(pair) for pair in pairs]).sum().backward()  # type: ignore[no-untyped-call]
+    scorer.divergence([DistillExample.same_for_both(pair) for pair in pairs]).sum().backward()  # type: ignore[no-untyped-call]
     for parameter in trained:
         parameter.grad = None

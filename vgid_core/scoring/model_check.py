@@ -1,4 +1,4 @@
-"""How one model at hand would be worked on: whether it can be, by which path, and what it is shown (docs/models.md)."""
+"""How one model at hand would be worked on: whether, by which scorer, and what it is shown (docs/models.md)."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _QUESTIONS = ["Who is this?", "What is the person in this image wearing today?"]
 class ModelReport:
     """What `check_model` found.
 
-    path: packed or plain (see `scoring.choose`), on photos of three sizes. deviation: of logits by teacher forcing
+    scorer: packed or plain (see `scoring.choose`), on photos of three sizes. deviation: of logits by teacher forcing
     from those that the model generates by, relative to their spread. adapted: how many linear layers an adapter covers.
     prompt: a question as the model gets it.
     """
 
-    path: str
+    scorer: str
     deviation: float
     adapted: int
     prompt: str
 
 
 def check_model(source: str, config: UnlearnConfig | None = None) -> ModelReport:
-    """Loads a local folder or hub id and tries it on generated pictures; a run would go by the same path.
+    """Loads a local folder or hub id and tries it on generated pictures; a run would go by the same scorer.
 
     Raises ModelNotSupported before any weights are read, or when the model generates by other logits than those that
     would be trained; ModelNotLoadable as `read_base` does.
@@ -57,8 +57,8 @@ def check_model(source: str, config: UnlearnConfig | None = None) -> ModelReport
         raise ModelNotSupported(f"teacher forcing deviates from the model's own generation by {deviation:.1e}")
     student = attach_adapter(base, config.lora)
     adapted = sum(isinstance(module, BaseTunerLayer) for module in student.modules())
-    path = choose_scorer(base, pairs, config.lora)
-    return ModelReport(path.name, deviation, adapted, base.encoder.prompt(_QUESTIONS[0]))
+    scorer = choose_scorer(base, pairs, config.lora)
+    return ModelReport(scorer.name, deviation, adapted, base.encoder.prompt(_QUESTIONS[0]))
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from vgid_core.scoring.scorer import spoken
 class PaddedScorer:
     """A padded row for each pair, through the model's own forward. Right for every family."""
 
-    name = "plain"
+    name = "padded"
 
     def __init__(self, base: BaseModel) -> None:
         self._base = base

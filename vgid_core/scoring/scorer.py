@@ -63,9 +63,9 @@ class Scorer(Protocol):
         """Drops what is kept of the base for these examples, which don't come again."""
 
     def replay_cache(self, compute: Callable[[], object]) -> None:
-        """Leaves behind for later what `compute` would, which calls this path: no more is computed than that."""
+        """Leaves behind for later what `compute` would, which calls this scorer: no more is computed than that."""
 
 
-def spoken(path: Scorer, pairs: Sequence[Pair]) -> Tensor:
+def spoken(scorer: Scorer, pairs: Sequence[Pair]) -> Tensor:
     """The tokens that the student is to say: [answer tokens], on the host."""
-    return torch.tensor([token for pair in pairs for token in path.answer_ids(pair.answer)])
+    return torch.tensor([token for pair in pairs for token in scorer.answer_ids(pair.answer)])

@@ -35,10 +35,10 @@ class Watch:
     """
 
     def __init__(
-        self, base: BaseModel, path: Scorer, sets: Sequence[PairSet], targets: Targets, config: EvaluationConfig
+        self, base: BaseModel, scorer: Scorer, sets: Sequence[PairSet], targets: Targets, config: EvaluationConfig
     ) -> None:
         """`sets` are picked by their roles: forget, and those that the targets name."""
-        self._base, self._path, self._targets = base, path, targets
+        self._base, self._scorer, self._targets = base, scorer, targets
         by_role = {items.name: items for items in sets}
         self._sets = [by_role[name] for name in ("forget", *targets.most_lost)]
         self._config = config.model_copy(update={"max_pairs": targets.pairs})
@@ -76,7 +76,7 @@ class Watch:
         training = self._base.model.training
         self._base.model.eval()
         try:
-            metrics = evaluate(self._base, self._path, list(self._sets), self._config)
+            metrics = evaluate(self._base, self._scorer, list(self._sets), self._config)
         finally:
             self._base.model.train(training)
         return {metric.split: metric.value for metric in metrics if metric.name == "rouge_l"}

@@ -42,14 +42,14 @@ _STEPS_SEEN = 4  # whose retain targets are computed together
 
 @dataclass(frozen=True)
 class Distilled:
-    """A trained student, and by which path its loss was computed: packed or plain (see `vgid_core.scoring.choose`).
+    """A trained student, and by which scorer its loss was computed: packed or plain (see `vgid_core.scoring.choose`).
 
     steps: how many it was trained for, of which `resumed_after` were an interrupted run's. micro_batch_size: the one at
     the end. stop_reason: "steps-done" or "targets-held".
     """
 
     student: PeftModel
-    path: str
+    scorer: str
     steps: int
     stop_reason: str
     micro_batch_size: int
@@ -100,15 +100,15 @@ def distil(
         with fp8_products(student, base.device) if config.training.fp8 else nullcontext(), layers:
             compiler = _compiler(base, config, forget, retain)
             rounding = FP8_ROUNDING if config.training.fp8 else None
-            path = choose_scorer(base, probe_pairs([forget, retain]), config.lora, compiler, rounding)
+            scorer = choose_scorer(base, probe_pairs([forget, retain]), config.lora, compiler, rounding)
             steps = config.training.steps_for(len(forget))
-            trainer = Distiller(path, student, config, learning_rate(config.training, steps))
+            trainer = Distiller(scorer, student, config, learning_rate(config.training, steps))
             student.train(config.lora.dropout > 0)
-            given = MethodContext(base, path, config.training, config.seed, forget, retain, strangers)
+            given = MethodContext(base, scorer, config.training, config.seed, forget, retain, strangers)
             loop = _Loop(trainer, setup(config.method, given), given, watch, checkpoints)
             resumed_after, steps = loop.run(on_step)
     reason = "targets-held" if watch is not None and watch.held else "steps-done"
-    return Distilled(student.eval(), path.name, steps, reason, trainer.micro_batch_size, resumed_after)
+    return Distilled(student.eval(), scorer.name, steps, reason, trainer.micro_batch_size, resumed_after)
 
 
 @dataclass(frozen=True)

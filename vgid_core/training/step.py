@@ -40,13 +40,13 @@ class Distiller:
 
     def __init__(
         self,
-        path: Scorer,
+        scorer: Scorer,
         student: PeftModel,
         config: UnlearnConfig,
         rate: Callable[[int], float] | None = None,
     ) -> None:
         """`rate` is the learning rate's factor at each 0-based step; always 1, if not given."""
-        self._path = path
+        self._scorer = scorer
         self._training = config.training
         self._in_step = config.shard_base
         self._parameters = [p for p in student.parameters() if p.requires_grad]
@@ -75,10 +75,10 @@ class Distiller:
         return result
 
     def recall(self, update: Update) -> None:
-        """Leaves behind what computing an update would have left for later ones: what the path keeps of the base."""
+        """Leaves behind what computing an update would have left for later ones: what the scorer keeps of the base."""
         for term in update:
             for examples, _ in self._micro_batches(term.examples):
-                self._path.replay_cache(partial(term.values, examples))
+                self._scorer.replay_cache(partial(term.values, examples))
 
     def checkpoint(self, step: int, checks: Sequence[Mapping[str, object]]) -> Checkpoint:
         """What `restore` needs to go on after this step."""
@@ -115,7 +115,7 @@ class Distiller:
         """Adds what this process's share of the examples gives of the gradient; returns what it gives of the losses."""
         losses = [[0.0] * len(term.parts) for term in update]
         for term, sums in zip(update, losses, strict=True):
-            tokens = sum(len(self._path.answer_ids(example.pair.answer)) for example in term.examples)
+            tokens = sum(len(self._scorer.answer_ids(example.pair.answer)) for example in term.examples)
             counts = [tokens if part.per == "token" else len(term.examples) for part in term.parts]
             for examples, counted in self._micro_batches(term.examples):
                 values = term.values(examples)
