@@ -26,7 +26,7 @@ from local.demo.paths import BASE, TWIN
 from local.demo.people import Person
 from local.demo.questions import FACTS, answer, ask
 from local.demo.world import FORGOTTEN, the_world
-from vgid_core.cli.quiet import quiet
+from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.config import AttackPlan, UnlearnConfig
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import Pair, PairSet
@@ -40,7 +40,7 @@ def main() -> None:
     """Runs what is missing and shows everything."""
     arguments = _arguments()
     torch.set_num_threads(1)
-    quiet()
+    set_up_logs()
     plan = ComparisonPlan(
         methods=tuple(arguments.methods.split(",")),
         seeds=tuple(range(arguments.seeds)),

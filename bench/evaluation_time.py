@@ -22,7 +22,7 @@ from bench.machine import save, spread
 from local.demo.data import make
 from local.demo.paths import BASE
 from vgid_core import PairSet, UnlearnConfig
-from vgid_core.cli.quiet import quiet
+from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.models.load import load_base
 from vgid_core.scoring.packed.decode import ScoredAnswer
 from vgid_core.scoring.packed.scorer import PackedScorer
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     runs = parser.parse_args().runs
     torch.set_num_threads(1)
-    quiet()
+    set_up_logs()
     config = UnlearnConfig.preset("paper", device="cpu", training={"steps": 60, "learning_rate": 3e-3})
     base, data = load_base(str(BASE), config), make()
     sets = [

@@ -26,7 +26,7 @@ from bench.twins import FORGET_SETS
 from local.demo.data import DemoData, make
 from local.demo.paths import BASE, TWIN
 from vgid_core import Metric, UnlearnConfig, UnlearnSpec, unlearn
-from vgid_core.cli.quiet import quiet
+from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.evaluation.evaluate import evaluate
 from vgid_core.models.load import load_base
 from vgid_core.scoring.padded import PaddedScorer
@@ -48,7 +48,7 @@ def main() -> None:
     """Runs every combination, prints and saves."""
     arguments = _arguments()
     torch.set_num_threads(1)
-    quiet()
+    set_up_logs()
     rows = []
     for forgotten in FORGET_SETS[: arguments.sets]:
         data = make(list(forgotten))

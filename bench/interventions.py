@@ -24,7 +24,7 @@ from local.demo.faces import draw_portrait
 from local.demo.paths import BASE
 from local.demo.world import the_world
 from vgid_core import UnlearnConfig, UnlearnSpec, unlearn
-from vgid_core.cli.quiet import quiet
+from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.config.perturbation import PerturbationConfig
 from vgid_core.methods.perturb import perturb
 
@@ -48,7 +48,7 @@ def main() -> None:
     print("written:", PICTURE)
     if parser.parse_args().measure:
         torch.set_num_threads(1)
-        quiet()
+        set_up_logs()
         data, rows = make(), []
         for name, values in _runs():
             rows.append({"name": name, **_measured(data, values)})

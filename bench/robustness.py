@@ -30,7 +30,7 @@ from bench.demo_models import SHIPPED, DemoModel, pretrained
 from bench.machine import save, spread
 from bench.twins import FIFTEEN
 from vgid_core import UnlearnConfig
-from vgid_core.cli.quiet import quiet
+from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.models.load import load_base
 from vgid_core.training.loop import distil
 
@@ -54,7 +54,7 @@ FIFTEENS_FALL = 0.03
 def main() -> None:
     """Runs every combination, prints and saves."""
     arguments = _arguments()
-    quiet()
+    set_up_logs()
     model = SHIPPED if arguments.pretrained is None else pretrained(arguments.pretrained)
     sets = [FIFTEEN] if arguments.fifteen else list(model.forget_sets[: arguments.sets])
     config = _config(model, arguments.method, 0).model_dump(mode="json")

@@ -25,14 +25,14 @@ from bench.machine import save, spread
 from bench.methods import DEFAULT, add_method, demo_settings
 from local.demo.data import make
 from local.demo.paths import BASE
-from vgid_core.cli.quiet import quiet
+from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.data.batches import draw_batches
 from vgid_core.lora.attach import attach_adapter
 from vgid_core.methods import setup
 from vgid_core.methods.base import MethodContext
 from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer
-from vgid_core.training.step import Distiller
+from vgid_core.training.step import StepRunner
 
 SEED = 0
 KINDS = {
@@ -50,7 +50,7 @@ def main() -> None:
     """Times and profiles the steps, run after run."""
     arguments = _arguments()
     torch.set_num_threads(1)
-    quiet()
+    set_up_logs()
     prepare, step = _stepper(arguments.method)
     preparation = _seconds(prepare, 1)
     for _ in range(3):
@@ -109,7 +109,7 @@ def _stepper(method: str) -> tuple[Callable[[], object], Callable[[], None]]:
     base, data = load_base(str(BASE), config), make()
     student = attach_adapter(base, config.lora)
     scorer = choose_scorer(base, data.forget.pairs[:2] + data.retain.pairs[:2], config.lora)
-    trainer = Distiller(scorer, student, config)
+    trainer = StepRunner(scorer, student, config)
     updates = setup(config.method, MethodContext(base, scorer, config.training, config.seed, data.forget, data.retain))
     forget = draw_batches(data.forget, config.training.forget_batch_size, random.Random(config.seed))
     retain = draw_batches(data.retain, config.training.retain_batch_size, random.Random(config.seed + 1))

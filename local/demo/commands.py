@@ -97,10 +97,10 @@ def build(
 
 
 def _smollm2(out: Path | None, twin: list[int] | None, twin_seeds: int, people: int, dry_run: bool) -> None:
-    from vgid_core.cli.ending import ended_in_words
-    from vgid_core.cli.quiet import quiet
+    from vgid_core.cli.exit_codes import ended_in_words
+    from vgid_core.cli.log_setup import set_up_logs
 
-    quiet()
+    set_up_logs()
     with ended_in_words():
         from local.demo.training.pretrained import Order
         from local.demo.training.smollm2 import read_smollm2

@@ -28,7 +28,7 @@ from vgid_core.scoring.padded import PaddedScorer
 from vgid_core.scoring.scorer import Scorer
 from vgid_core.training.loop import distil
 from vgid_core.training.optimiser import MasterAdamW
-from vgid_core.training.step import BatchLoss, Distiller
+from vgid_core.training.step import BatchLoss, StepRunner
 
 MakePath = Callable[[BaseModel], Scorer]
 PATHS: list[MakePath] = [PaddedScorer, PackedScorer]
@@ -59,7 +59,7 @@ def accumulated(
         base, scorer, settings.training, settings.seed, PairSet.of("forget", pairs), PairSet.of("retain", pairs)
     )
     updates = setup(settings.method, run)
-    return Distiller(scorer, student, settings).accumulate(updates(pairs, pairs)[role])
+    return StepRunner(scorer, student, settings).accumulate(updates(pairs, pairs)[role])
 
 
 def by_hand(student: torch.nn.Module, base: BaseModel, pairs: list[Pair], teach: object) -> float:

@@ -15,7 +15,7 @@ from tests.vgid_core.test_families import FAMILIES
 from tests.vgid_core.test_unlearn import spec
 from tests.vgid_core.tiny import pair_set
 from vgid_core import UnlearnConfig, unlearn
-from vgid_core.cli.measured import Questions, columns
+from vgid_core.cli.eval_report import Questions, columns
 from vgid_core.config import LoraSettings
 from vgid_core.data.examples import DistillExample
 from vgid_core.dry_run import estimate
@@ -31,7 +31,7 @@ from vgid_core.scoring.padded import PaddedScorer
 from vgid_core.scoring.scorer import Scorer
 from vgid_core.training.loop import distil
 from vgid_core.training.recompute import recomputed_layers
-from vgid_core.training.step import Distiller
+from vgid_core.training.step import StepRunner
 
 
 def small_memory(scorer: Scorer, most: int, sizes: list[int]) -> Scorer:
@@ -51,11 +51,11 @@ def small_memory(scorer: Scorer, most: int, sizes: list[int]) -> Scorer:
     return scorer
 
 
-def trained(base: BaseModel, scorer: Scorer, settings: UnlearnConfig) -> tuple[Distiller, list[torch.Tensor]]:
+def trained(base: BaseModel, scorer: Scorer, settings: UnlearnConfig) -> tuple[StepRunner, list[torch.Tensor]]:
     """Two steps' updates by hand, on the same batches each time."""
     torch.manual_seed(0)
     student = attach_adapter(base, LoraSettings())
-    trainer = Distiller(scorer, student, settings)
+    trainer = StepRunner(scorer, student, settings)
     updates = setup(settings.method, MethodContext(base, scorer, settings.training, settings.seed, FORGET, RETAIN))
     for _ in range(2):
         for update in updates(FORGET.pairs, RETAIN.pairs):
@@ -146,7 +146,7 @@ def measured(model: Path, out: Path) -> None:
     [
         ("vgid_core.run", lambda model, out: unlearn(spec(model, out, config=config()))),
         ("vgid_core.dry_run", lambda model, out: estimate(spec(model, out, config=config()))),
-        ("vgid_core.cli.measured", measured),
+        ("vgid_core.cli.eval_report", measured),
     ],
     ids=["run", "dry run", "figures"],
 )
@@ -188,7 +188,7 @@ def gradients(
     student.zero_grad()
     updates = setup(settings.method, MethodContext(base, scorer, settings.training, settings.seed, FORGET, RETAIN))
     for update in updates(FORGET.pairs, RETAIN.pairs):
-        Distiller(scorer, student, settings).accumulate(update)
+        StepRunner(scorer, student, settings).accumulate(update)
     return {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
 
 

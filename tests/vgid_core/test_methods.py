@@ -30,7 +30,7 @@ from vgid_core.scoring.packed.scorer import PackedScorer
 from vgid_core.scoring.padded import PaddedScorer
 from vgid_core.scoring.scorer import Scorer
 from vgid_core.training.loop import distil
-from vgid_core.training.step import BatchLoss, Distiller
+from vgid_core.training.step import BatchLoss, StepRunner
 
 MakePath = Callable[[BaseModel], Scorer]
 PATHS: list[MakePath] = [PaddedScorer, PackedScorer]
@@ -48,7 +48,7 @@ def first_update(scorer: Scorer, base: BaseModel, student: torch.nn.Module, sett
     """Losses and gradient of the only update that the method makes of both sets."""
     updates = setup(settings.method, MethodContext(base, scorer, settings.training, settings.seed, FORGET, RETAIN))
     (update,) = updates(FORGET.pairs, RETAIN.pairs)
-    return Distiller(scorer, student, settings).accumulate(update)
+    return StepRunner(scorer, student, settings).accumulate(update)
 
 
 class ByHand:

@@ -17,7 +17,7 @@ from vgid_core.models.base import BaseModel
 from vgid_core.scoring.packed.model import PackedModel
 from vgid_core.scoring.packed.scorer import PackedScorer
 from vgid_core.training.forward_cost import STUDENT_PASSES, run_passes
-from vgid_core.training.step import Distiller
+from vgid_core.training.step import StepRunner
 
 FORGET, RETAIN = pair_set("forget", 5), pair_set("retain", 6, first_picture=50)
 STEPS, BATCH = 3, 4
@@ -49,7 +49,7 @@ def ways_forward(base: BaseModel, settings: UnlearnConfig, monkeypatch: pytest.M
         return inner(self, examples, side, kept)
 
     monkeypatch.setattr(PackedModel, "states", counting)
-    trainer = Distiller(run.scorer, attach_adapter(base, settings.lora), settings)
+    trainer = StepRunner(run.scorer, attach_adapter(base, settings.lora), settings)
     updates = setup(settings.method, run)
     rng = random.Random(0)
     forget, retain = draw_batches(FORGET, BATCH, rng), draw_batches(RETAIN, BATCH, rng)

@@ -12,7 +12,7 @@ from rouge_score.tokenize import tokenize
 from tests.vgid_core.tiny import picture
 from vgid_core import Pair
 from vgid_core.data.facts import Fact
-from vgid_core.data.text import alike, halves, word_count, words
+from vgid_core.data.text_normalization import alike, halves, word_count, words
 from vgid_core.evaluation.evaluate import rouge_l
 
 ASCII = st.text(st.characters(min_codepoint=32, max_codepoint=126))

@@ -11,14 +11,14 @@ import typer
 from rich.console import Console
 
 from vgid_core.cli import options
-from vgid_core.cli.ending import ended_in_words, notices
-from vgid_core.cli.quiet import quiet
+from vgid_core.cli.exit_codes import ended_in_words, notices
+from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.cli.run_file import RunFileError, adapter_of, load_run, settings_of
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.pairs import DataError, EncodedImage, require_whole
 
 if TYPE_CHECKING:
-    from vgid_core.cli.talk import Talk
+    from vgid_core.cli.chat_session import Talk
 
 
 def chat(
@@ -44,7 +44,7 @@ def chat(
             if not question.strip():
                 raise RunFileError("--ask: the question is empty")
             require_whole(question, "question")
-        quiet()
+        set_up_logs()
         talk = _begin(source, folder, run.config)
         talk.image = picture
         talk.both = both
@@ -55,7 +55,7 @@ def chat(
 
 
 def _begin(source: str, adapter: Path | None, config: UnlearnConfig) -> Talk:
-    from vgid_core.cli.talk import Talk
+    from vgid_core.cli.chat_session import Talk
 
     console = notices()
     with console.status("loading"):

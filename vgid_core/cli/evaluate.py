@@ -11,15 +11,15 @@ import typer
 from rich.console import Console
 
 from vgid_core.cli import options
-from vgid_core.cli.ending import ended_in_words, notices
-from vgid_core.cli.quiet import quiet
+from vgid_core.cli.exit_codes import ended_in_words, notices
+from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.cli.run_file import RunFile, RunFileError, adapter_of, assignments, load_run, settings_of
 from vgid_core.cli.sources import read_for_attacks, read_of
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import PairSet
 
 if TYPE_CHECKING:
-    from vgid_core.cli.measured import Column
+    from vgid_core.cli.eval_report import Column
 
 _ATTACKS = {
     "membership.loss": "membership AUC, loss",
@@ -92,8 +92,8 @@ def _measure(
     sets: list[PairSet],
     against: tuple[PairSet | None, Sequence[Fact]],
 ) -> dict[str, Column]:
-    quiet()
-    from vgid_core.cli.measured import Questions, columns
+    set_up_logs()
+    from vgid_core.cli.eval_report import Questions, columns
 
     never_seen, facts = against
     asked = Questions(sets, never_seen, facts)

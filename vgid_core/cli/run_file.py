@@ -24,7 +24,7 @@ from typing import Annotated, Any, TypeGuard, TypeVar
 
 from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, ValidationError
 
-from vgid_core.cli.explain import readable
+from vgid_core.cli.config_errors import readable
 from vgid_core.cli.flags import Setting, blamed, typed_in
 from vgid_core.cli.sources import resolved
 from vgid_core.config import UnlearnConfig

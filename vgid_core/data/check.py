@@ -13,7 +13,7 @@ from vgid_core.config import EvaluationConfig
 from vgid_core.data.leaks import Sighting, leaks_into, repeats
 from vgid_core.data.pairs import DataError, Pair
 from vgid_core.data.readers import Reading
-from vgid_core.data.text import alike
+from vgid_core.data.text_normalization import alike
 
 Level = Literal["error", "warning"]
 

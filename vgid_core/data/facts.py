@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from vgid_core.data.pairs import DataError, Pair, PairSet
 from vgid_core.data.readers.source import jsonl_file
-from vgid_core.data.text import alike, halves, words
+from vgid_core.data.text_normalization import alike, halves, words
 
 
 @dataclass(frozen=True)

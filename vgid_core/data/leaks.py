@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vgid_core.data.pairs import Pair
-from vgid_core.data.text import composed, word_count, words
+from vgid_core.data.text_normalization import composed, word_count, words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

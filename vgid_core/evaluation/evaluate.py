@@ -9,7 +9,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from vgid_core.config import EvaluationConfig
 from vgid_core.data.pairs import PairSet
-from vgid_core.data.text import words
+from vgid_core.data.text_normalization import words
 from vgid_core.evaluation.metric import Metric
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.packed.decode import ScoredAnswer

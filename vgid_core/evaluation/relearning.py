@@ -13,7 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from vgid_core.config import LoraSettings
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import Pair
-from vgid_core.data.text import alike
+from vgid_core.data.text_normalization import alike
 from vgid_core.lora.attach import attach_adapter
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.choose import choose_scorer

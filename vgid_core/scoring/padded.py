@@ -17,7 +17,7 @@ from vgid_core.losses.top_k import TopKDistribution
 from vgid_core.models.base import BaseModel, adapter_off, answer_logits, layer_outputs
 from vgid_core.models.encoding import Batch
 from vgid_core.scoring.packed.decode import ScoredAnswer
-from vgid_core.scoring.scorer import spoken
+from vgid_core.scoring.scorer import answer_tokens
 
 
 class PaddedScorer:
@@ -49,7 +49,7 @@ class PaddedScorer:
     def kl_and_logprob(self, pairs: Sequence[Pair], target: TopKDistribution) -> tuple[Tensor, Tensor]:
         """As `Scorer.kl_and_logprob`."""
         student = self.student_logits(pairs)
-        ids = spoken(self, pairs).to(student.device)
+        ids = answer_tokens(self, pairs).to(student.device)
         return token_kl_of_top_k(target.to(student.device), student), token_log_probability(student, ids)
 
     def student_logits(self, pairs: Sequence[Pair]) -> Tensor:
@@ -73,7 +73,8 @@ class PaddedScorer:
     def teacher_log_probability(self, examples: Sequence[DistillExample]) -> Tensor:
         """As `Scorer.teacher_log_probability`."""
         return token_log_probability(
-            self.teacher_logits(examples), spoken(self, [example.pair for example in examples]).to(self._base.device)
+            self.teacher_logits(examples),
+            answer_tokens(self, [example.pair for example in examples]).to(self._base.device),
         )
 
     def student_states(self, pairs: Sequence[Pair], layer: int) -> Tensor:

@@ -66,6 +66,6 @@ class Scorer(Protocol):
         """Leaves behind for later what `compute` would, which calls this scorer: no more is computed than that."""
 
 
-def spoken(scorer: Scorer, pairs: Sequence[Pair]) -> Tensor:
+def answer_tokens(scorer: Scorer, pairs: Sequence[Pair]) -> Tensor:
     """The tokens that the student is to say: [answer tokens], on the host."""
     return torch.tensor([token for pair in pairs for token in scorer.answer_ids(pair.answer)])

@@ -32,7 +32,7 @@ from vgid_core.training.early_stop import Watch
 from vgid_core.training.forward_cost import PASSES_WORTH_COMPILING, run_passes
 from vgid_core.training.optimiser import learning_rate
 from vgid_core.training.recompute import recomputed_layers
-from vgid_core.training.step import Distiller
+from vgid_core.training.step import StepRunner
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def distil(
             rounding = FP8_ROUNDING if config.training.fp8 else None
             scorer = choose_scorer(base, probe_pairs([forget, retain]), config.lora, compiler, rounding)
             steps = config.training.steps_for(len(forget))
-            trainer = Distiller(scorer, student, config, learning_rate(config.training, steps))
+            trainer = StepRunner(scorer, student, config, learning_rate(config.training, steps))
             student.train(config.lora.dropout > 0)
             given = MethodContext(base, scorer, config.training, config.seed, forget, retain, strangers)
             loop = _Loop(trainer, setup(config.method, given), given, watch, checkpoints)
@@ -115,7 +115,7 @@ def distil(
 class _Loop:
     """Step after step, from where an interrupted run stood to the last one or to where the targets hold."""
 
-    trainer: Distiller
+    trainer: StepRunner
     updates: MakeUpdates
     given: MethodContext
     watch: Watch | None

@@ -35,7 +35,7 @@ class BatchLoss:
     gradient_norm: float
 
 
-class Distiller:
+class StepRunner:
     """A step's loss over micro-batches, and the optimiser. Where processes share a run, each computes its share."""
 
     def __init__(

@@ -11,7 +11,7 @@ from vgid_core.config import EvaluationConfig
 from vgid_core.config.methods import VISUAL_PAIRS, VgidAlias
 from vgid_core.data.examples import DistillExample, same_for_both
 from vgid_core.data.pairs import DataError, EncodedImage, Pair
-from vgid_core.data.text import alike, words
+from vgid_core.data.text_normalization import alike, words
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.terms import precompute
 from vgid_core.methods.vgid_alias.aliases import COMMON_SHARE, Aliases, common_among

@@ -18,7 +18,7 @@ from vgid_core.models.tensor_cache import TensorCache
 from vgid_core.scoring.packed.decode import ScoredAnswer, go_on_by_rote, score_answers
 from vgid_core.scoring.packed.model import Compiler, PackedModel
 from vgid_core.scoring.padded import encode_pairs
-from vgid_core.scoring.scorer import spoken
+from vgid_core.scoring.scorer import answer_tokens
 
 _STEPS_CHECKED = 2  # of answers that go on token by token
 _TARGET_BYTES = 2 * 1024**3  # of host memory for retain targets; what is more is computed again each time
@@ -71,7 +71,7 @@ class PackedScorer:
     def kl_and_logprob(self, pairs: Sequence[Pair], target: TopKDistribution) -> tuple[Tensor, Tensor]:
         """As `Scorer.kl_and_logprob`."""
         device = self._base.device
-        ids = spoken(self, pairs).to(device)
+        ids = answer_tokens(self, pairs).to(device)
         return linear_kl_and_logprob(
             self._model.states(same_for_both(pairs), "student"), target.to(device), ids, self._model.head
         )
@@ -87,13 +87,13 @@ class PackedScorer:
 
     def student_log_probability(self, pairs: Sequence[Pair]) -> Tensor:
         """As `Scorer.student_log_probability`."""
-        ids = spoken(self, pairs).to(self._base.device)
+        ids = answer_tokens(self, pairs).to(self._base.device)
         return linear_log_probability(self._model.states(same_for_both(pairs), "student"), ids, self._model.head)
 
     @torch.no_grad()
     def teacher_log_probability(self, examples: Sequence[DistillExample]) -> Tensor:
         """As `Scorer.teacher_log_probability`."""
-        ids = spoken(self, [example.pair for example in examples]).to(self._base.device)
+        ids = answer_tokens(self, [example.pair for example in examples]).to(self._base.device)
         return linear_log_probability(self._teacher(examples), ids, self._model.head)
 
     def student_states(self, pairs: Sequence[Pair], layer: int) -> Tensor:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import warnings
 
-from vgid_core.cli.ending import notices
+from vgid_core.cli.exit_codes import notices
 
 
-def quiet() -> None:
+def set_up_logs() -> None:
     """Call it before what imports torch: some of them speak while they are imported."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_InWords()])
