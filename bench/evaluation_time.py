@@ -24,10 +24,9 @@ from local.demo.paths import BASE
 from vgid_core import PairSet, UnlearnConfig
 from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.models.load import load_base
-from vgid_core.scoring.packed.decode import ScoredAnswer
 from vgid_core.scoring.packed.scorer import PackedScorer
 from vgid_core.scoring.padded import PaddedScorer
-from vgid_core.scoring.scorer import Scorer
+from vgid_core.scoring.scorer import ScoredAnswer, Scorer
 from vgid_core.training.loop import distil
 
 

@@ -17,11 +17,11 @@ from peft import PeftModel
 
 from vgid_core.config import UnlearnConfig
 from vgid_core.evaluation.metric import Metric, knows_forget_set
+from vgid_core.lora.load import ADAPTER_FILES
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
 
 MANIFEST = "manifest.json"
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 MANIFEST_FORMAT = "vgid-manifest/1"
 _PACKAGES = ("vgid", "torch", "transformers", "peft", "safetensors", "tokenizers")
 

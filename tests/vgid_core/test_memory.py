@@ -15,7 +15,7 @@ from tests.vgid_core.test_families import FAMILIES
 from tests.vgid_core.test_unlearn import spec
 from tests.vgid_core.tiny import pair_set
 from vgid_core import UnlearnConfig, unlearn
-from vgid_core.cli.eval_report import Questions, columns
+from vgid_core.cli.reports.eval_report import Questions, columns
 from vgid_core.config import LoraSettings
 from vgid_core.data.examples import DistillExample
 from vgid_core.dry_run import estimate
@@ -146,7 +146,7 @@ def measured(model: Path, out: Path) -> None:
     [
         ("vgid_core.run", lambda model, out: unlearn(spec(model, out, config=config()))),
         ("vgid_core.dry_run", lambda model, out: estimate(spec(model, out, config=config()))),
-        ("vgid_core.cli.eval_report", measured),
+        ("vgid_core.cli.reports.eval_report", measured),
     ],
     ids=["run", "dry run", "figures"],
 )

@@ -18,7 +18,7 @@ from vgid_core.config import UnlearnConfig
 from vgid_core.data.pairs import DataError, EncodedImage, require_whole
 
 if TYPE_CHECKING:
-    from vgid_core.cli.chat_session import Talk
+    from vgid_core.cli.reports.chat_session import Talk
 
 
 def chat(
@@ -55,7 +55,7 @@ def chat(
 
 
 def _begin(source: str, adapter: Path | None, config: UnlearnConfig) -> Talk:
-    from vgid_core.cli.chat_session import Talk
+    from vgid_core.cli.reports.chat_session import Talk
 
     console = notices()
     with console.status("loading"):

@@ -19,7 +19,7 @@ from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import PairSet
 
 if TYPE_CHECKING:
-    from vgid_core.cli.eval_report import Column
+    from vgid_core.cli.reports.eval_report import Column
 
 _ATTACKS = {
     "membership.loss": "membership AUC, loss",
@@ -93,7 +93,7 @@ def _measure(
     against: tuple[PairSet | None, Sequence[Fact]],
 ) -> dict[str, Column]:
     set_up_logs()
-    from vgid_core.cli.eval_report import Questions, columns
+    from vgid_core.cli.reports.eval_report import Questions, columns
 
     never_seen, facts = against
     asked = Questions(sets, never_seen, facts)
@@ -103,7 +103,7 @@ def _measure(
 
 
 def _show(found: Mapping[str, Column], as_json: bool) -> None:
-    from vgid_core.cli.tables import figures_table, metrics_table
+    from vgid_core.cli.reports.tables import figures_table, metrics_table
 
     if as_json:
         data: dict[str, Any] = {title: column.as_data() for title, column in found.items()}

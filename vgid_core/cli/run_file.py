@@ -14,38 +14,29 @@ out = "comparison"
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, TypeGuard, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, ValidationError
 
-from vgid_core.cli.config_errors import readable
 from vgid_core.cli.flags import Setting, blamed, typed_in
-from vgid_core.cli.sources import resolved
+from vgid_core.cli.paths import absolute, possible
+from vgid_core.cli.reports.config_errors import readable
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.strict import Strict
 from vgid_core.data.json_text import NotJson, parsed
 from vgid_core.models.name import name_of
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-_SOURCES = ("forget", "retain", "utility", "never_seen", "facts", "strangers")
-_TABLES_OF_SOURCES = ("probes", "kept")
-_FOLDERS = ("out", "twin")
 SetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
-def _possible(path: object) -> TypeGuard[str]:
-    """Whether it can be looked for; the empty one would be the folder that paths start at."""
-    return isinstance(path, str) and path != "" and "\0" not in path
-
-
 def _a_path(value: str) -> str:
-    if not _possible(value):
+    if not possible(value):
         raise ValueError("holds a NUL character" if value else "is empty")
     return value
 
@@ -142,8 +133,8 @@ def load_run_as(
     key, that is unknown, missing or out of range.
     """
     given = _given(flags)
-    values = {} if file is None else _absolute(settings_in(file), file.resolve().parent)
-    values = _over(values, _absolute(given, Path.cwd()))
+    values = {} if file is None else absolute(settings_in(file), file.resolve().parent)
+    values = _over(values, absolute(given, Path.cwd()))
     if any(setting.key == "preset" for setting in settings):
         values = _without_method(values)
     for setting in settings:
@@ -226,28 +217,6 @@ def _over(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
     for key, value in given.items():
         below = found.get(key)
         found[key] = _over(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return found
-
-
-def _absolute(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """`values` with every path in it made absolute; what can't be one stays, for validation to refuse."""
-    found = dict(values)
-    for key in _SOURCES:
-        if _possible(found.get(key)):
-            found[key] = resolved(found[key], folder)
-    for key in _TABLES_OF_SOURCES:
-        if isinstance(found.get(key), Mapping):
-            found[key] = {
-                name: resolved(source, folder) if _possible(source) else source for name, source in found[key].items()
-            }
-    if isinstance(found.get("compare"), Mapping):
-        found["compare"] = _absolute(found["compare"], folder)
-    for key in _FOLDERS:
-        if _possible(found.get(key)):
-            found[key] = os.path.realpath(folder / found[key])
-    model = found.get("model")
-    if _possible(model) and (folder / model).is_dir():
-        found["model"] = str((folder / model).resolve())
     return found
 
 

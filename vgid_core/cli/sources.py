@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
 from operator import attrgetter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vgid_core.data.facts import Fact, read_facts
@@ -13,20 +10,9 @@ from vgid_core.data.pairs import DataError, PairSet
 from vgid_core.data.photos import PhotoSet
 from vgid_core.data.readers import read_set
 from vgid_core.data.readers.reading import placed
-from vgid_core.data.readers.source import exists
 
 if TYPE_CHECKING:
     from vgid_core.cli.run_file import RunFile
-
-_FORMATTED = re.compile(r"(?P<format>[a-z][a-z0-9_-]+):(?P<path>.+)", re.DOTALL)
-
-
-def resolved(source: str, folder: Path) -> str:
-    """`source` with its path made absolute, seen from `folder`; a leading `format:` stays."""
-    parts = _FORMATTED.fullmatch(source)
-    if parts is None or exists(folder / source):
-        return os.path.realpath(folder / source)  # Path.resolve raises where a link leads to itself
-    return f"{parts['format']}:{os.path.realpath(folder / parts['path'])}"
 
 
 def read_pairs(source: str, name: str | None = None) -> PairSet:

@@ -16,10 +16,10 @@ from vgid_core.cli.exit_codes import ended_in_words, notices
 from vgid_core.cli.interrupts import checkpoint_named, written_down_first
 from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.cli.out_folder import require_folder, require_free, written_whole
-from vgid_core.cli.progress_bar import RunView
+from vgid_core.cli.reports.progress_bar import RunView
+from vgid_core.cli.reports.tensorboard import events_in, require_tensorboard
 from vgid_core.cli.run_file import RunFile, assignments, load_run, settings_of
 from vgid_core.cli.sources import read_of, read_photos_of
-from vgid_core.cli.tensorboard import events_in, require_tensorboard
 
 if TYPE_CHECKING:
     from vgid_core.evaluation.metric import Metric
@@ -132,7 +132,7 @@ def _spec(run: RunFile, sets: dict[str, Any], out: Path, checkpoint: Path | None
 
 def _foretell(run: RunFile, sets: dict[str, Any], out: Path, as_json: bool) -> None:
     set_up_logs()
-    from vgid_core.cli.dry_run_report import as_data, say
+    from vgid_core.cli.reports.dry_run_report import as_data, say
     from vgid_core.dry_run import estimate
 
     with notices().status("measuring"):
@@ -179,8 +179,8 @@ def _carry_out(run: RunFile, sets: dict[str, Any], places: Places, as_json: bool
 
 
 def _show(result: UnlearnResult, out: Path, as_json: bool) -> None:
-    from vgid_core.cli.dry_run_report import say_unknown
-    from vgid_core.cli.tables import metrics_table
+    from vgid_core.cli.reports.dry_run_report import say_unknown
+    from vgid_core.cli.reports.tables import metrics_table
 
     seconds = result.manifest["seconds"]
     if as_json:

@@ -12,9 +12,8 @@ from vgid_core.data.pairs import PairSet
 from vgid_core.data.text_normalization import words
 from vgid_core.evaluation.metric import Metric
 from vgid_core.models.base import BaseModel
-from vgid_core.scoring.packed.decode import ScoredAnswer
 from vgid_core.scoring.padded import generate
-from vgid_core.scoring.scorer import Scorer
+from vgid_core.scoring.scorer import ScoredAnswer, Scorer
 
 
 def generate_answers(base: BaseModel, pairs: PairSet, config: EvaluationConfig) -> list[str]:

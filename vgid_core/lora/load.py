@@ -9,11 +9,12 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 
-from vgid_core.artifact import ADAPTER_FILES
 from vgid_core.config import LoraSettings
 from vgid_core.data.json_text import parsed
 from vgid_core.errors import ModelNotLoadable
 from vgid_core.models.base import BaseModel
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def put_on(base: BaseModel, folder: Path) -> LoraSettings:

@@ -16,8 +16,7 @@ from vgid_core.losses.token_losses import token_kl, token_kl_of_top_k, token_log
 from vgid_core.losses.top_k import TopKDistribution
 from vgid_core.models.base import BaseModel, adapter_off, answer_logits, layer_outputs
 from vgid_core.models.encoding import Batch
-from vgid_core.scoring.packed.decode import ScoredAnswer
-from vgid_core.scoring.scorer import answer_tokens
+from vgid_core.scoring.scorer import ScoredAnswer, answer_tokens
 
 
 class PaddedScorer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -12,7 +13,17 @@ from vgid_core.config import EvaluationConfig
 from vgid_core.data.examples import DistillExample
 from vgid_core.data.pairs import Pair
 from vgid_core.losses.top_k import TopKDistribution
-from vgid_core.scoring.packed.decode import ScoredAnswer
+
+
+@dataclass(frozen=True)
+class ScoredAnswer:
+    """What the model says to one question, and how likely it finds the expected answer.
+
+    said: token ids, the end of turn included if it came. log_probabilities: nats, [answer tokens], on the host.
+    """
+
+    said: list[int]
+    log_probabilities: Tensor
 
 
 class Scorer(Protocol):

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from tests.waiting import eventually
-from vgid_core.cli.progress_bar import RunView
+from vgid_core.cli.reports.progress_bar import RunView
 from vgid_core.progress import Phase, Progress
 
 WIDTH = 80

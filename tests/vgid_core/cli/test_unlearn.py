@@ -18,8 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.vgid_core.cli.conftest import Done, Place, invoke
 from tests.vgid_core.tiny import pair_set
 from vgid_core import Pair, PairSet
-from vgid_core.cli import progress_bar as live
-from vgid_core.cli import tensorboard
+from vgid_core.cli.reports import progress_bar as live
+from vgid_core.cli.reports import tensorboard
 from vgid_core.cli.unlearn import unlearn
 from vgid_core.config import EvaluationConfig
 from vgid_core.evaluation.evaluate import generate_answers

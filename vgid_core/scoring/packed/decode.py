@@ -9,7 +9,6 @@ the answers are those of plain greedy generation.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,20 +19,10 @@ from vgid_core.data.examples import DistillExample
 from vgid_core.losses.fused_linear import HEAD_CHUNK
 from vgid_core.losses.token_losses import token_log_probability
 from vgid_core.scoring.packed.model import Layout, PackedModel, identity
+from vgid_core.scoring.scorer import ScoredAnswer
 
 # Packed tokens in one pass: 8 GiB of keys and values at LLaVA-1.5-7B's shapes in bf16.
 _TOKENS_AT_ONCE = 16_384
-
-
-@dataclass(frozen=True)
-class ScoredAnswer:
-    """What the model says to one question, and how likely it finds the expected answer.
-
-    said: token ids, the end of turn included if it came. log_probabilities: nats, [answer tokens], on the host.
-    """
-
-    said: list[int]
-    log_probabilities: Tensor
 
 
 @torch.no_grad()

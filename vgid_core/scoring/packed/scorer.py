@@ -15,10 +15,10 @@ from vgid_core.losses.fused_linear import linear_kl, linear_kl_and_logprob, line
 from vgid_core.losses.top_k import TopKDistribution
 from vgid_core.models.base import BaseModel, adapter_off, answer_logits
 from vgid_core.models.tensor_cache import TensorCache
-from vgid_core.scoring.packed.decode import ScoredAnswer, go_on_by_rote, score_answers
+from vgid_core.scoring.packed.decode import go_on_by_rote, score_answers
 from vgid_core.scoring.packed.model import Compiler, PackedModel
 from vgid_core.scoring.padded import encode_pairs
-from vgid_core.scoring.scorer import answer_tokens
+from vgid_core.scoring.scorer import ScoredAnswer, answer_tokens
 
 _STEPS_CHECKED = 2  # of answers that go on token by token
 _TARGET_BYTES = 2 * 1024**3  # of host memory for retain targets; what is more is computed again each time
