@@ -106,13 +106,9 @@ def test_pairs_with_one_answer_share_a_target_whatever_was_met_before(base: Base
     assert torch.equal(whole(base, all_at_once, [first]), whole(base, all_at_once, [second]))
 
 
-@given(
-    st.lists(st.floats(-12, 0), min_size=1, max_size=6),
-    st.floats(0.05, 1),
-)
+@given(st.lists(st.floats(-12, 0), min_size=1, max_size=6), st.floats(0.05, 1))
 def test_a_power_mean_lies_between_the_mean_of_logs_and_the_log_of_the_mean(logs: list[float], exponent: float) -> None:
-    values = torch.tensor(logs)[:, None]
-    found = float(power_mean(values, exponent))
+    found = float(power_mean(torch.tensor(logs)[:, None], exponent))
     assert sum(logs) / len(logs) - 1e-4 <= found <= math.log(sum(map(math.exp, logs)) / len(logs)) + 1e-4
 
 

@@ -101,14 +101,6 @@ class Aliases:
         """Those of an answer's tokens that identify somebody."""
         return {answer[index] for index, _ in self._places(answer)}
 
-    def shared_slot(self, answer: Sequence[int]) -> list[bool]:
-        """Which tokens stand where other people's could: identifying ones that begin something, or go on as others' do.
-
-        Not what goes on with what nobody else has, such as the rest of a name.
-        """
-        places = {i for i, (_, run) in self._places(answer) if run == 0 or self._shared_before(answer, i, run)}
-        return [index in places for index in range(len(answer))]
-
     def draw(self, answer: Sequence[int], rng: random.Random) -> Alias:
         """As many tokens as the answer has, its end of turn among them, which stays."""
         alias = list(answer)

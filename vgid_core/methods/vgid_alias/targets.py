@@ -20,9 +20,10 @@ from vgid_core.methods.vgid_alias.aliases import Aliases
 
 log = logging.getLogger(__name__)
 
-# Of the power mean over teachers for a token that only one person's answers go on with: 1 would be the mean of
-# probabilities, near 0 the mean of their logs.
-LIKELIHOOD_EXPONENT = 0.5
+# Of the power mean over teachers that says how likely a true token may stay: 1 would be the mean of probabilities, near
+# 0 the mean of their logs. A model that never met somebody takes him for one known person at a time, so on average it
+# finds his name less likely than the mean of probabilities says.
+LIKELIHOOD_EXPONENT = 0.2
 _MUCH_LEFT_OUT = 0.01  # of a target's probability
 
 
@@ -81,29 +82,19 @@ class TeacherTargets:
         rng = random.Random(f"{self._context.seed}/{answer}")
         ids = self._context.scorer.answer_ids(answer)
         questions = self._questions[answer]
-        mean, logs = None, []
+        examples: list[DistillExample] = []
+        rows: list[list[int]] = []  # for each teacher, which example is asked about each token
         for number in range(self._teachers):
             alias = self._aliases.draw(ids, rng)
             photo, question = rng.choice(self._strangers), questions[number % len(questions)]
+            rows.append([len(examples) + form for form in alias.form_of])
             pair = Pair(photo, question, answer)
-            examples = [DistillExample(pair, photo, question, form) for form in alias.forms]
-            said = self._logits(examples)[torch.tensor(alias.form_of), torch.arange(len(ids))].float().log_softmax(-1)
-            logs.append(said[torch.arange(len(ids)), ids].cpu())
-            mean = said.exp_() if mean is None else mean.add_(said.exp_())
-        assert mean is not None
-        likelihoods = self._likelihoods(ids, torch.stack(logs))
-        distribution = TopKDistribution.of(mean / self._teachers).with_token_prob(torch.tensor(ids), likelihoods)
-        self._warn_if_rough(distribution)
-        return TeacherTarget(distribution, likelihoods)
-
-    def _likelihoods(self, ids: Sequence[int], logs: Tensor) -> Tensor:
-        """How likely each token may stay, from what teachers give it: [teachers, answer tokens] to [answer tokens].
-
-        Where other people's names or jobs could stand, too, a model takes a stranger for one of them and is sure of
-        that one's: there it is the mean of the logs. Within what only this answer holds, it is sure of nobody's.
-        """
-        shared = torch.tensor(self._aliases.shared_slot(ids))
-        return torch.where(shared, logs.mean(0), power_mean(logs, LIKELIHOOD_EXPONENT))
+            examples += [DistillExample(pair, photo, question, form) for form in alias.forms]
+        said = self._logits(examples)[torch.tensor(rows), torch.arange(len(ids))].float().log_softmax(-1)
+        likelihoods = power_mean(said[:, torch.arange(len(ids)), ids].cpu(), LIKELIHOOD_EXPONENT)
+        mean = TopKDistribution.of(said.exp_().mean(0)).with_token_prob(torch.tensor(ids), likelihoods)
+        self._warn_if_rough(mean)
+        return TeacherTarget(mean, likelihoods)
 
     @torch.no_grad()
     def _logits(self, examples: Sequence[DistillExample]) -> Tensor:
