@@ -19,9 +19,9 @@ from api.problems import (
     Unauthenticated,
     UnsupportedMediaType,
 )
-from api.reading import whole_job
+from api.routes.jobs import whole_job
 from api.services import CallerNeeded
-from api.submission import accept
+from api.submit_service import accept
 from api.views import JobView, job_path
 
 router = APIRouter(tags=["jobs"])

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from api.intake import Submission, read_submission
 from api.problems import FieldError, IdempotencyKeyReused, InvalidRequest, RequestInFlight
+from api.request_parsing import Submission, parse_submission
 from api.schemas import SubmitRequest
 from api.services import Services
 from jobs import repository
@@ -31,7 +31,7 @@ def accept(
 
     Raises a Problem when the request is refused; then nothing is stored.
     """
-    submission = read_submission(content_type, body, services.settings)
+    submission = parse_submission(content_type, body, services.settings)
     request_hash = services.keyring.keyed_hash("request", submission.canonical)
     with services.sessions() as s:
         # before anything is asked of the catalog: what was accepted once stays accepted, whatever has left it since
