@@ -1,7 +1,4 @@
-"""The HTTP service.
-
-Run it with `uvicorn --http api.zero_copy:ZeroCopyProtocol --factory api.main:create_app_from_environment`.
-"""
+"""The HTTP service. Run it with `uvicorn --factory api.main:create_app_from_environment`."""
 
 from __future__ import annotations
 

@@ -37,10 +37,11 @@ class RequestContext:
         current = given if _ACCEPTABLE_ID.fullmatch(given) else uuid4().hex
         scope.setdefault("state", {})["request_id"] = current
         token = request_id.set(current)
-        status = 0
+        status, complete = 0, False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, complete
+            complete = message["type"] == "http.response.body" and not message.get("more_body", False)
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
@@ -53,13 +54,15 @@ class RequestContext:
         try:
             await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
-            status = 499  # nobody is left to answer; the number is nginx's
+            pass
         except Exception as error:
             log.error("request crashed", exc_info=error)
             if status == 0:
                 await problem_response(InternalError(), current)(scope, receive, send_with_id)
+            status, complete = 500, True
         finally:
-            _log_request(scope, status, time.perf_counter() - began)
+            # where the answer isn't whole nobody was left to take it; the number is nginx's
+            _log_request(scope, status if complete else 499, time.perf_counter() - began)
             request_id.reset(token)
 
 
