@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import select
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, InvalidatePoolError
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, sessionmaker
 
 if TYPE_CHECKING:
@@ -41,10 +39,10 @@ def make_engine(settings: Settings) -> Engine:
         # an overflow's connections would be closed as soon as they come back, and opened again for the next request
         pool_size=POOL_SIZE,
         max_overflow=0,
+        pool_pre_ping=True,
         hide_parameters=True,  # statement parameters in an error message could be personal data
         connect_args={"connect_timeout": 5, "application_name": "vgid"},
     )
-    event.listen(engine, "checkout", _refuse_closed)
     silence = f"SET idle_in_transaction_session_timeout = {round(settings.lease_seconds * 1000)}"
 
     @event.listens_for(engine, "connect")
@@ -67,15 +65,3 @@ def reading_engine(engine: Engine) -> Engine:
     The isolation is that of any other session here: under READ COMMITTED every statement sees its own snapshot anyway.
     """
     return engine.execution_options(isolation_level="AUTOCOMMIT")
-
-
-def _refuse_closed(connection: psycopg.Connection[Any], record: object, proxy: object) -> None:
-    """Has the pool renewed when the server has hung up on an idle connection.
-
-    Such a connection has something to read: the end of the stream. To look costs nothing, where the usual ping
-    (`pool_pre_ping`) asks the server and waits for its answer each time.
-    """
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    if poll.poll(0):
-        raise InvalidatePoolError
