@@ -17,7 +17,7 @@ from bench.machine import spread
 from bench.serving.load import download, request
 from bench.serving.stack import BenchStack, Server, nginx
 from jobs import claims, repository
-from jobs.repository import NewJob
+from jobs.tables import Job
 
 _MEGABYTE = 1_000_000
 # an adapter of a small model; one of a 7B model at rank 16 in float32
@@ -67,8 +67,9 @@ def _compared(
 def succeeded_job(stack: BenchStack, size: int) -> tuple[UUID, str]:
     """A job that has gone the whole way with an artifact of about so many bytes: its id, the artifact's sha256."""
     job_id = uuid4()
-    new = NewJob(
+    job = Job(
         id=job_id,
+        client_id=stack.client_id,
         model="bench",
         config={},
         forget_pairs=24,
@@ -85,7 +86,7 @@ def succeeded_job(stack: BenchStack, size: int) -> tuple[UUID, str]:
         sha256, stored = stack.blobs.put_artifact(path)
     files = [{"name": "adapter_model.safetensors", "sha256": hashlib.sha256(weights).hexdigest(), "size": size}]
     with stack.sessions.begin() as s:
-        repository.submit(s, stack.client_id, new)
+        repository.submit(s, job)
         s.flush()
         claimed = claims.claim(s, job_id, "bench", 30)
         assert claimed is not None
