@@ -97,7 +97,7 @@ class Download:
 
 
 class _InLargeChunks(FileResponse):
-    chunk_size = _CHUNK_BYTES  # every chunk costs a hop to a thread and back
+    chunk_size = _CHUNK_BYTES  # with its own 64 kB, twice the processor time goes into hops to a thread and back
 
 
 class _Whole(_InLargeChunks):

@@ -29,7 +29,6 @@ async def server_sent_events(caller: Caller, job_id: UUID, after: int) -> AsyncI
     client then comes back with Last-Event-ID.
     """
     spoke = time.monotonic()
-    yield KEEPALIVE_COMMENT  # the head goes out with it, long before there may be an event
     while not caller.services.closing.is_set():
         ended, events = await anyio.to_thread.run_sync(_poll, caller, job_id, after)
         for event in events:
