@@ -8,7 +8,7 @@ from uuid import UUID
 
 import anyio
 import anyio.to_thread
-from starlette.requests import Request
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from api.problems import NotFound, Unauthenticated
 from api.services import Caller
@@ -22,23 +22,23 @@ HEARTBEAT_SECONDS = 15.0
 MOST_EVENTS = 500
 
 
-async def server_sent_events(request: Request, caller: Caller, job_id: UUID, after: int) -> AsyncIterator[bytes]:
+async def server_sent_events(caller: Caller, job_id: UUID, after: int) -> AsyncIterator[bytes]:
     """Every event with an id above `after`, as it is written, until the job has ended and all of them are sent.
 
-    No database connection is held between two polls. Ends early when the client leaves, its key is revoked or the
-    process is closing; the client then comes back with Last-Event-ID.
+    No database connection is held between two polls. Ends early when the key is revoked or the process is closing; the
+    client then comes back with Last-Event-ID.
     """
     spoke = time.monotonic()
-    yield b": connected\n\n"
-    while not caller.services.closing.is_set() and not await request.is_disconnected():
+    while not caller.services.closing.is_set():
         ended, events = await anyio.to_thread.run_sync(_poll, caller, job_id, after)
         for event in events:
-            yield _frame(event)
+            document = EventView.model_validate(event).model_dump_json()
+            yield format_sse_event(data_str=document, event=event.kind, id=str(event.id))
             after, spoke = event.id, time.monotonic()
         if ended and not events:
             return
         if time.monotonic() - spoke >= HEARTBEAT_SECONDS:
-            yield b": still here\n\n"
+            yield KEEPALIVE_COMMENT
             spoke = time.monotonic()
         if not events:
             await anyio.sleep(POLL_SECONDS)
@@ -51,8 +51,3 @@ def _poll(caller: Caller, job_id: UUID, after: int) -> tuple[bool, Sequence[JobE
             return own.job.state in ENDED, repository.events_after(own.session, job_id, after, MOST_EVENTS)
     except (Unauthenticated, NotFound):
         return True, []
-
-
-def _frame(event: JobEvent) -> bytes:
-    document = EventView.of(event).model_dump_json()
-    return f"id: {event.id}\nevent: {event.kind}\ndata: {document}\n\n".encode()

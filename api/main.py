@@ -1,7 +1,4 @@
-"""The HTTP service.
-
-Run it with `uvicorn --http api.zero_copy:ZeroCopyProtocol --factory api.main:create_app_from_environment`.
-"""
+"""The HTTP service. Run it with `uvicorn --factory api.main:create_app_from_environment`."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from api.documentation import openapi_of, problems
 from api.logs import configure_logging
-from api.middleware import BodyLimit, RequestContext
+from api.middleware import RequestContext
 from api.problems import Unauthenticated, install_problem_handler
 from api.routes import artifacts, events, health, jobs, models, submit
 from api.services import CallerNeeded, Services, caller_of
@@ -44,7 +41,6 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.services = services
-    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     app.add_middleware(RequestContext)
     install_problem_handler(app)
     app.include_router(health.router)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.problems import FieldError
 from api.services import Services
 from jobs.queue import QueueUnavailable
-from migrations import alembic_config
+from migrations.runner import alembic_config
 
 
 def faults(services: Services) -> list[FieldError]:

@@ -1,25 +1,33 @@
-"""What a client gets to see of a job, built from the ledger's rows."""
+"""What a client gets to see of a job, read from the ledger's rows.
+
+A column that is shown under its own name is named in its view and nowhere else.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 from urllib.parse import quote
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.repository import Measurement
 from jobs.states import Phase, State
-from jobs.tables import Artifact, EventKind, Job, JobEvent
+from jobs.tables import Artifact, EventKind, Job
 from vgid_core.evaluation.metric import KNOWN, knows_forget_set
 
 
-class ProgressView(BaseModel):
+class _View(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class ProgressView(_View):
     """How far the current attempt is."""
 
-    fraction: float = Field(description="of the whole run, 0 to 1")
+    fraction: float = Field(validation_alias="progress", description="of the whole run, 0 to 1")
     step: int = Field(description="within the phase")
     total_steps: int
     loss_forget: float | None = Field(description="nats per answer token")
@@ -27,7 +35,7 @@ class ProgressView(BaseModel):
     estimated_finish_at: datetime | None
 
 
-class DataView(BaseModel):
+class DataView(_View):
     """Which data a job was given, as counts of pairs."""
 
     forget_pairs: int
@@ -36,14 +44,14 @@ class DataView(BaseModel):
     probes: dict[str, int]
 
 
-class ErrorView(BaseModel):
+class ErrorView(_View):
     """Why a job failed."""
 
-    type: str = Field(description="a stable slug, for example `poison`")
-    detail: str | None
+    type: str = Field(validation_alias="error_type", description="a stable slug, for example `poison`")
+    detail: str | None = Field(validation_alias="error_detail")
 
 
-class MetricView(BaseModel):
+class MetricView(_View):
     """One figure of one set, before and after; null until it is measured."""
 
     split: str = Field(description="forget, retain, utility, or a probe's name")
@@ -53,7 +61,7 @@ class MetricView(BaseModel):
     pairs: int
 
 
-class ArtifactFileView(BaseModel):
+class ArtifactFileView(_View):
     """One file of the adapter."""
 
     name: str
@@ -62,7 +70,7 @@ class ArtifactFileView(BaseModel):
     url: str
 
 
-class ArtifactView(BaseModel):
+class ArtifactView(_View):
     """The adapter as a zip that PEFT loads after unpacking."""
 
     sha256: str = Field(description="of the zip, in hex; its ETag too")
@@ -71,7 +79,7 @@ class ArtifactView(BaseModel):
     files: list[ArtifactFileView]
 
 
-class LinksView(BaseModel):
+class LinksView(_View):
     """Where the job's parts are, as paths on this service."""
 
     self: str
@@ -81,7 +89,7 @@ class LinksView(BaseModel):
     cancel: str
 
 
-class JobSummary(BaseModel):
+class JobSummary(_View):
     """A job as it stands in a list."""
 
     id: UUID
@@ -90,10 +98,12 @@ class JobSummary(BaseModel):
     progress: ProgressView
     model: str
     external_id: str | None
-    subject_reference_hash: str | None = Field(description="keyed hash of what was sent as subject_reference")
+    subject_reference_hash: str | None = Field(
+        validation_alias="subject_hash", description="keyed hash of what was sent as subject_reference"
+    )
     legal_basis: str | None
     due_at: datetime | None
-    metadata: dict[str, str]
+    metadata: dict[str, str] = Field(validation_alias="job_metadata")
     attempt: int = Field(description="how many attempts have begun")
     max_attempts: int
     cancel_requested: bool
@@ -109,7 +119,7 @@ class JobSummary(BaseModel):
     @classmethod
     def of(cls, job: Job, max_attempts: int) -> Self:
         """The view of `job`."""
-        return cls.model_validate(_summary(job, max_attempts))
+        return cls.model_validate(_Shown(job, max_attempts))
 
 
 class JobView(JobSummary):
@@ -128,23 +138,17 @@ class JobView(JobSummary):
         cls, job: Job, max_attempts: int, metrics: Sequence[Measurement] = (), artifact: Artifact | None = None
     ) -> JobView:
         """The view of `job` with its measurements and its artifact."""
-        values = _summary(job, max_attempts)
-        values["config"] = job.config
-        values["metrics"] = metric_views(metrics) or None
-        before = [row for row in metrics if row.stage == "before"]
-        values["knew_forget_set"] = knows_forget_set(before) if before else None
-        values["artifact"] = None if artifact is None else _artifact_view(artifact)
-        return cls.model_validate(values)
+        return cls.model_validate(_Shown(job, max_attempts, metrics, artifact))
 
 
-class JobList(BaseModel):
+class JobList(_View):
     """A page of jobs, newest first."""
 
     jobs: list[JobSummary]
     next_cursor: str | None = Field(description="for the next page; null on the last one")
 
 
-class EventView(BaseModel):
+class EventView(_View):
     """One line of a job's history. Ids grow; an attempt that was given up stays in the history."""
 
     id: int
@@ -152,19 +156,14 @@ class EventView(BaseModel):
     kind: EventKind
     data: dict[str, Any]
 
-    @classmethod
-    def of(cls, event: JobEvent) -> EventView:
-        """The view of `event`."""
-        return cls(id=event.id, at=event.at, kind=event.kind, data=event.data)
 
-
-class EventList(BaseModel):
+class EventList(_View):
     """A part of a job's history, oldest first."""
 
     events: list[EventView]
 
 
-class MetricList(BaseModel):
+class MetricList(_View):
     """What has been measured so far."""
 
     metrics: list[MetricView]
@@ -190,33 +189,49 @@ def _artifact_view(artifact: Artifact) -> ArtifactView:
     return ArtifactView(sha256=artifact.sha256, size_bytes=artifact.size_bytes, url=url, files=files)
 
 
-def _summary(job: Job, max_attempts: int) -> dict[str, Any]:
-    path = job_path(job.id)
-    same = ("id", "state", "phase", "model", "external_id", "legal_basis", "due_at", "attempt", "created_at",
-            "started_at", "finished_at", "inputs_deleted_at", "stop_reason")  # fmt: skip
-    return {
-        **{name: getattr(job, name) for name in same},
-        "progress": {
-            "fraction": job.progress,
-            "step": job.step,
-            "total_steps": job.total_steps,
-            "loss_forget": job.loss_forget,
-            "loss_retain": job.loss_retain,
-            "estimated_finish_at": job.estimated_finish_at,
-        },
-        "subject_reference_hash": job.subject_hash,
-        "metadata": job.job_metadata,
-        "max_attempts": max_attempts,
-        "cancel_requested": job.cancel_requested_at is not None,
-        "data": {
-            "forget_pairs": job.forget_pairs,
-            "retain_pairs": job.retain_pairs,
-            "retain_set": job.retain_set,
-            "probes": job.probes,
-        },
-        "error": None if job.error_type is None else {"type": job.error_type, "detail": job.error_detail},
-        "links": {
-            "self": path,
-            **{part: f"{path}/{part}" for part in ("events", "metrics", "artifact", "cancel")},
-        },
-    }
+@dataclass(frozen=True)
+class _Shown:
+    """A job's row as its views read it: what isn't derived here is the column of the same name."""
+
+    job: Job
+    max_attempts: int
+    measured: Sequence[Measurement] = ()
+    stored: Artifact | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.job, name)
+
+    @property
+    def progress(self) -> Job:
+        return self.job
+
+    @property
+    def data(self) -> Job:
+        return self.job
+
+    @property
+    def error(self) -> Job | None:
+        return None if self.job.error_type is None else self.job
+
+    @property
+    def cancel_requested(self) -> bool:
+        return self.job.cancel_requested_at is not None
+
+    @property
+    def metrics(self) -> list[MetricView] | None:
+        return metric_views(self.measured) or None
+
+    @property
+    def knew_forget_set(self) -> bool | None:
+        before = [row for row in self.measured if row.stage == "before"]
+        return knows_forget_set(before) if before else None
+
+    @property
+    def artifact(self) -> ArtifactView | None:
+        return None if self.stored is None else _artifact_view(self.stored)
+
+    @property
+    def links(self) -> LinksView:
+        path = job_path(self.job.id)
+        parts = {part: f"{path}/{part}" for part in ("events", "metrics", "artifact", "cancel")}
+        return LinksView(self=path, **parts)

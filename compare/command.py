@@ -16,11 +16,11 @@ from compare.contenders import known
 from compare.plan import Budget, ComparisonData, ComparisonPlan
 from compare.run_file import ComparisonRunFile
 from vgid_core.cli import options
+from vgid_core.cli.config_errors import readable
 from vgid_core.cli.exit_codes import ended_in_words, notices
 from vgid_core.cli.flags import Setting
 from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.cli.out_folder import require_folder, require_no_adapter
-from vgid_core.cli.reports.config_errors import readable
 from vgid_core.cli.run_file import RunFileError, assignments, load_run_as, settings_of
 from vgid_core.cli.sources import read_for_attacks, read_of
 

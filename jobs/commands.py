@@ -1,4 +1,4 @@
-"""The operator's commands: `vgid keys` and `vgid database`. They talk to the database that VGID_DATABASE_URL names."""
+"""`vgid keys`: the API keys in the database that VGID_DATABASE_URL names."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
-import migrations
 from jobs import access
 from jobs.database import make_engine, session_factory
 from jobs.settings import Settings, get_settings
 
 keys = typer.Typer(no_args_is_help=True, help="API keys: create, list and revoke.")
-database = typer.Typer(no_args_is_help=True, help="The database's tables.")
 
 _NOT_CONFIGURED = 2
 
@@ -57,21 +55,8 @@ def revoke(prefix: Annotated[str, typer.Argument(help="The key's prefix, as `vgi
     typer.echo(f"revoked {prefix}")
 
 
-@database.callback()
-def _database() -> None:
-    """Keeps `upgrade` a subcommand although it is the only one."""
-
-
-@database.command()
-def upgrade() -> None:
-    """Create the tables, or bring them up to date. Safe to run at every start."""
-    settings = _settings()
-    with _database_errors():
-        migrations.upgrade(settings.database_url)
-    typer.echo("the database is up to date")
-
-
-def _settings() -> Settings:
+def settings_or_exit() -> Settings:
+    """The settings. Ends the command with a line for each that is missing or wrong."""
     try:
         return get_settings()
     except ValidationError as error:
@@ -83,16 +68,16 @@ def _settings() -> Settings:
 
 @contextmanager
 def _session() -> Iterator[Session]:
-    engine = make_engine(_settings())
+    engine = make_engine(settings_or_exit())
     try:
-        with _database_errors(), session_factory(engine).begin() as s:
+        with database_errors(), session_factory(engine).begin() as s:
             yield s
     finally:
         engine.dispose()
 
 
 @contextmanager
-def _database_errors() -> Iterator[None]:
+def database_errors() -> Iterator[None]:
     """Says in one line what would otherwise be a traceback."""
     try:
         yield

@@ -6,9 +6,8 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, func, select, tuple_
@@ -45,30 +44,6 @@ class JobEnded(Exception):
         self.state = state
 
 
-@dataclass(frozen=True)
-class NewJob:
-    """A validated request. Its inputs are stored under `id` already, encrypted with the key that is wrapped here.
-
-    `config` is the resolved UnlearnConfig as JSON; `request_hash` the keyed hash of the canonical request.
-    """
-
-    id: UUID
-    model: str
-    config: dict[str, Any]
-    forget_pairs: int
-    retain_pairs: int | None
-    retain_set: str | None
-    probes: dict[str, int]
-    request_hash: str
-    wrapped_data_key: bytes
-    external_id: str | None = None
-    subject_hash: str | None = None
-    legal_basis: str | None = None
-    due_at: datetime | None = None
-    job_metadata: dict[str, str] | None = None
-    idempotency_key: str | None = None
-
-
 class Measurement(NamedTuple):
     """One measured number of a job."""
 
@@ -91,31 +66,14 @@ def find_by_idempotency_key(s: Session, client_id: UUID, key: str) -> Job | None
     return s.scalar(select(Job).where(Job.client_id == client_id, Job.idempotency_key == key))
 
 
-def submit(s: Session, client_id: UUID, new: NewJob) -> Job:
-    """The queued job. Publish its id after the commit; if that is lost, the reaper does it later."""
-    job = Job(
-        id=new.id,
-        client_id=client_id,
-        state=State.queued,
-        model=new.model,
-        config=new.config,
-        forget_pairs=new.forget_pairs,
-        retain_pairs=new.retain_pairs,
-        retain_set=new.retain_set,
-        probes=new.probes,
-        request_hash=new.request_hash,
-        wrapped_data_key=new.wrapped_data_key,
-        external_id=new.external_id,
-        subject_hash=new.subject_hash,
-        legal_basis=new.legal_basis,
-        due_at=new.due_at,
-        job_metadata=new.job_metadata or {},
-        idempotency_key=new.idempotency_key,
-    )
+def submit(s: Session, job: Job) -> None:
+    """Files a queued job whose inputs are stored under its id already, encrypted with the key that it wraps.
+
+    Publish the id after the commit; if that is lost, the reaper does it later.
+    """
     s.add(job)
     s.flush()
     moves.add_event(s, job.id, "state", {"state": State.queued.value, "attempt": 0})
-    return job
 
 
 def get_job(s: Session, client_id: UUID, job_id: UUID) -> Job | None:

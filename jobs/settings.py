@@ -10,14 +10,28 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from jobs.database import normalised_url
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 SECRET_KEY_BYTES = 32
 # Known to everyone who reads this file: convenient on a developer's machine, refused in production.
 DEVELOPMENT_SECRET_KEY = base64.b64encode(b"vgid development key, not secret").decode()
 # Random bytes practically never repeat this much; a key with fewer different bytes was typed by hand.
 _FEWEST_DIFFERENT_BYTES = 12
+
+
+_DRIVER = "postgresql+psycopg"
+
+
+def normalised_url(database_url: str) -> str:
+    """`database_url` with the psycopg 3 driver named. Raises ValueError unless it is a Postgres URL."""
+    try:
+        url = make_url(database_url)
+    except ArgumentError:
+        raise ValueError("isn't a database URL such as postgresql://user:password@host/name") from None
+    if url.drivername not in ("postgres", "postgresql", _DRIVER):
+        raise ValueError("must start with postgresql:// (no other database is supported)")
+    return url.set(drivername=_DRIVER).render_as_string(hide_password=False)
 
 
 class Settings(BaseSettings):

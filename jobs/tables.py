@@ -154,7 +154,7 @@ class Job(Base):
 
     # The request, without its images and texts.
     model: Mapped[str]
-    config: Mapped[dict[str, Any]]
+    config: Mapped[dict[str, Any]]  # the resolved UnlearnConfig as JSON
     retain_set: Mapped[str | None]
     forget_pairs: Mapped[int]
     retain_pairs: Mapped[int | None]
@@ -163,9 +163,9 @@ class Job(Base):
     subject_hash: Mapped[str | None] = mapped_column(String(64))
     legal_basis: Mapped[str | None]
     due_at: Mapped[datetime | None]
-    job_metadata: Mapped[dict[str, str]]
+    job_metadata: Mapped[dict[str, str]] = mapped_column(default=dict)
     idempotency_key: Mapped[str | None]
-    request_hash: Mapped[str] = mapped_column(String(64))
+    request_hash: Mapped[str] = mapped_column(String(64))  # keyed, of the canonical request
 
     # The claim.
     attempt: Mapped[int] = mapped_column(default=0)

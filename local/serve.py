@@ -20,7 +20,6 @@ def main() -> None:
     config = uvicorn.Config(
         "api.main:create_app_from_environment",
         factory=True,
-        http="api.zero_copy:ZeroCopyProtocol",
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     uvicorn.Server(config).run(sockets=[listening])

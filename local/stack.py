@@ -24,7 +24,7 @@ from local.postgres import EmbeddedPostgres
 from local.program import Keeper, Program, Service
 from local.redis import EmbeddedRedis
 from local.register import Register
-from migrations import upgrade
+from migrations.runner import upgrade
 
 _READY_SECONDS = 60.0
 _FIRST_PORT = 8000

@@ -12,12 +12,12 @@ import redis
 from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
-import migrations
 from jobs.database import SessionFactory, make_engine
 from jobs.database import session_factory as make_session_factory
 from jobs.settings import Settings
 from local.postgres import EmbeddedPostgres
 from local.redis import EmbeddedRedis
+from migrations.runner import upgrade
 
 # The same examples every time: a suite that others run mustn't find its failures by luck. Time is no property.
 hypothesis_settings.register_profile("vgid", deadline=None, derandomize=True)
@@ -35,7 +35,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
         server.start()
         with server.connect() as connection:
             connection.execute(f"CREATE DATABASE {_TEMPLATE}")
-        migrations.upgrade(server.url_of(_TEMPLATE))
+        upgrade(server.url_of(_TEMPLATE))
         yield server
     finally:
         server.destroy()

@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 from urllib.parse import quote
 
 from vgid_client.download import download
 from vgid_client.errors import Conflict, UnexpectedReply
 from vgid_client.following import EventFeed
 from vgid_client.models import Event, Job, JobPage, Metric, Model, parsed
-from vgid_client.submission import Pair, multipart_of
+from vgid_client.submission import Pair, RequestFields, multipart_of
 from vgid_client.transport import PAUSES, Transport, json_of
 
 _IN_FLIGHT = "urn:vgid:problem:idempotency-in-flight"
@@ -53,34 +52,18 @@ class Client:
         forget: Iterable[Pair],
         *,
         retain: Iterable[Pair] | None = None,
-        retain_set: str | None = None,
         probes: Mapping[str, Iterable[Pair]] | None = None,
-        training: Mapping[str, Any] | None = None,
-        external_id: str | None = None,
-        subject_reference: str | None = None,
-        legal_basis: str | None = None,
-        due_at: datetime | None = None,
-        metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        **fields: Unpack[RequestFields],
     ) -> Job:
         """Sends a forget request and returns the queued job.
 
         Without `idempotency_key` one is made up, so that repeating the request after a cut connection is safe either
         way; with one, the same call made twice returns the same job. `probes` are only evaluated, never trained on.
         """
-        fields = {
-            "model": model,
-            "retain_set": retain_set,
-            "training": dict(training) if training else None,
-            "external_id": external_id,
-            "subject_reference": subject_reference,
-            "legal_basis": legal_basis,
-            "due_at": due_at.isoformat() if due_at else None,
-            "metadata": dict(metadata) if metadata else None,
-        }
+        request = {"model": model} | {name: value for name, value in fields.items() if value is not None}
         sets = {"forget": forget} if retain is None else {"forget": forget, "retain": retain}
-        given = {name: value for name, value in fields.items() if value is not None}
-        parts = multipart_of(given, sets, probes or {})
+        parts = multipart_of(request, sets, probes or {})
         return self._post_once(parts, idempotency_key or str(uuid.uuid4()))
 
     def get(self, job_id: str) -> Job:

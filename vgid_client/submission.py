@@ -6,13 +6,28 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+
+from pydantic_core import to_json
 
 from vgid_client.errors import DataFileError
 
 # A part of a multipart body as httpx takes it: its name, and (file name, content, media type).
 Part = tuple[str, tuple[str | None, bytes, str]]
+
+
+class RequestFields(TypedDict, total=False):
+    """What a request may say besides its pairs. None is as good as left out."""
+
+    retain_set: str | None
+    training: Mapping[str, Any] | None
+    external_id: str | None
+    subject_reference: str | None
+    legal_basis: str | None
+    due_at: datetime | None
+    metadata: Mapping[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -49,7 +64,7 @@ def multipart_of(
     # Apart from `sets`: whatever a probe is called, it can't take the place of what is to be forgotten.
     if probes:
         body["probes"] = _references(probes, images)
-    document = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    document = to_json(body, fallback=dict)
     parts: list[Part] = [("request", (None, document, "application/json"))]
     parts += [(name, (name, data, "application/octet-stream")) for name, data in images.items()]
     return parts

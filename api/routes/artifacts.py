@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -14,7 +12,7 @@ from starlette.responses import Response
 from api.documentation import problems
 from api.downloads import Download
 from api.problems import ArtifactUnavailable, NotFound, RangeNotSatisfiable, Unauthenticated
-from api.services import CallerNeeded, Services, StoredArtifact
+from api.services import CallerNeeded
 
 router = APIRouter(prefix="/unlearn-jobs/{job_id}/artifact", tags=["artifacts"])
 
@@ -42,14 +40,8 @@ def _documented(media_type: str) -> dict[str, Any]:
 def get_artifact(request: Request, caller: CallerNeeded, job_id: UUID) -> Response:
     """A zip that PEFT loads after unpacking. Takes Range, If-Range, If-None-Match and HEAD."""
     artifact = caller.own_artifact(job_id)
-    download = Download(
-        name=f"vgid-{job_id}.zip",
-        media_type=_ZIP,
-        sha256=artifact.sha256,
-        size=artifact.size_bytes,
-        open=lambda: caller.services.blobs.path_of_artifact(artifact.sha256).open("rb", buffering=0),
-    )
-    return download.response_to(request)
+    download = Download(f"vgid-{job_id}.zip", _ZIP, artifact.sha256, artifact.size_bytes)
+    return download.of_file(request, caller.services.blobs.path_of_artifact(artifact.sha256))
 
 
 @router.head("/files/{name}", include_in_schema=False)
@@ -60,20 +52,5 @@ def get_file(request: Request, caller: CallerNeeded, job_id: UUID, name: str) ->
     file = next((file for file in artifact.files if file["name"] == name), None)
     if file is None:
         raise NotFound("The artifact has no such file.")
-    download = Download(
-        name=file["name"],
-        media_type=_MEDIA_TYPES.get(Path(file["name"]).suffix, _BINARY),
-        sha256=file["sha256"],
-        size=file["size"],
-        open=_member(caller.services, artifact, file["name"]),
-    )
-    return download.response_to(request)
-
-
-def _member(services: Services, artifact: StoredArtifact, name: str) -> Callable[[], IO[bytes]]:
-    def open_member() -> IO[bytes]:
-        # the member keeps the zip's file open until it is closed itself
-        with zipfile.ZipFile(services.blobs.path_of_artifact(artifact.sha256)) as archive:
-            return archive.open(name)
-
-    return open_member
+    download = Download(name, _MEDIA_TYPES.get(Path(name).suffix, _BINARY), file["sha256"], file["size"])
+    return download.of_member(request, caller.services.blobs.path_of_artifact(artifact.sha256))

@@ -7,7 +7,8 @@ from uuid import UUID
 
 import anyio.to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
-from starlette.responses import JSONResponse, StreamingResponse
+from fastapi.sse import EventSourceResponse
+from starlette.responses import JSONResponse
 
 from api.documentation import problems
 from api.events import MOST_EVENTS, server_sent_events
@@ -19,10 +20,10 @@ from jobs import repository
 
 router = APIRouter(prefix="/unlearn-jobs", tags=["jobs"])
 
-_STREAM = "text/event-stream"
+_STREAM = EventSourceResponse.media_type
 _EXAMPLE = (
-    "id: 7\nevent: phase\n"
-    'data: {"id":7,"at":"2031-04-01T09:30:00Z","kind":"phase","data":{"phase":"distilling","attempt":1}}\n\n'
+    "event: phase\n"
+    'data: {"id":7,"at":"2031-04-01T09:30:00Z","kind":"phase","data":{"phase":"distilling","attempt":1}}\nid: 7\n\n'
 )
 
 
@@ -52,12 +53,12 @@ async def get_events(
     document = await anyio.to_thread.run_sync(_page, caller, job_id, after)
     if not wants_stream:
         return JSONResponse(document.model_dump(mode="json"))
-    stream = server_sent_events(request, caller, job_id, after)
+    stream = server_sent_events(caller, job_id, after)
     # proxies that buffer would hold events back until the job has ended
-    return StreamingResponse(stream, media_type=_STREAM, headers={"X-Accel-Buffering": "no"})
+    return EventSourceResponse(stream, headers={"X-Accel-Buffering": "no"})
 
 
 def _page(caller: Caller, job_id: UUID, after: int) -> EventList:
     with caller.reading_job(job_id) as own:
         events = repository.events_after(own.session, job_id, after, MOST_EVENTS)
-    return EventList(events=[EventView.of(event) for event in events])
+    return EventList(events=[EventView.model_validate(event) for event in events])

@@ -10,9 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from api.documentation import problems
 from api.problems import FieldError, InvalidRequest, JobAlreadyEnded, NotFound, Unauthenticated
-from api.reading import whole_job
 from api.schemas import ListQuery, Reference
-from api.services import CallerNeeded, Services
+from api.services import Caller, CallerNeeded, Services
 from api.views import JobList, JobSummary, JobView, MetricList, metric_views
 from jobs import repository
 from jobs.ending import delete_inputs
@@ -87,6 +86,13 @@ def cancel(caller: CallerNeeded, job_id: UUID, response: Response) -> JobView:
     else:
         response.status_code = 202
     return whole_job(caller, job_id)
+
+
+def whole_job(caller: Caller, job_id: UUID) -> JobView:
+    """The job with its measurements and its artifact. Raises Unauthenticated or NotFound."""
+    with caller.reading_job(job_id) as own:
+        metrics = repository.metrics_of(own.session, job_id)
+    return JobView.whole(own.job, caller.services.settings.max_attempts, metrics, own.artifact)
 
 
 def _subject_hash(services: Services, header: str) -> str:

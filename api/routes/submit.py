@@ -19,9 +19,9 @@ from api.problems import (
     Unauthenticated,
     UnsupportedMediaType,
 )
-from api.reading import whole_job
+from api.routes.jobs import whole_job
 from api.services import CallerNeeded
-from api.submission import accept
+from api.submit_service import accept
 from api.views import JobView, job_path
 
 router = APIRouter(tags=["jobs"])
@@ -71,7 +71,7 @@ async def submit(
         raise InvalidRequest.of([error])
     services, client_id = caller.services, await anyio.to_thread.run_sync(caller.client_id)
     content_type = request.headers.get("content-type", "")
-    body = await request.body()
+    body = await _body(request, services.settings.max_body_bytes)
     job, replayed = await anyio.to_thread.run_sync(
         accept, services, client_id, idempotency_key, content_type, body, limiter=services.submissions
     )
@@ -82,3 +82,19 @@ async def submit(
         return JobView.whole(job, services.settings.max_attempts)
     response.headers["Idempotency-Replayed"] = "true"
     return await anyio.to_thread.run_sync(whole_job, caller, job.id)
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """The body, of at most `most` bytes. Raises BodyTooLarge as soon as more are announced or have come.
+
+    The framework's own limit (`max_body_size`) answers with plain text, and before the key is judged.
+    """
+    refusal = BodyTooLarge(f"The body may have at most {most} bytes.")
+    if int(request.headers.get("content-length", "0")) > most:
+        raise refusal
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise refusal
+    return bytes(body)

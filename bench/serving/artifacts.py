@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import zipfile
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
@@ -17,7 +18,7 @@ from bench.machine import spread
 from bench.serving.load import download, request
 from bench.serving.stack import BenchStack, Server, nginx
 from jobs import claims, repository
-from jobs.repository import NewJob
+from jobs.tables import Job
 
 _MEGABYTE = 1_000_000
 # an adapter of a small model; one of a 7B model at rank 16 in float32
@@ -26,7 +27,7 @@ CONNECTIONS = (1, 4)
 
 
 def download_rates(stack: BenchStack, runs: int, seconds: float) -> dict[str, Any]:
-    """What both do, by size and number of connections, and the ratio of their MB a second in each run."""
+    """What both do, by size and number of connections."""
     sizes: dict[str, Any] = {}
     with nginx(stack.settings.blob_dir / "artifacts") as other:
         for size in SIZES:
@@ -45,30 +46,26 @@ def _compared(
     sources: Mapping[str, tuple[Server, bytes]], connections: int, runs: int, seconds: float
 ) -> dict[str, Any]:
     """The sources by turns, so that whatever else the machine does falls on all of them."""
-    rates: dict[str, list[float]] = {who: [] for who in sources}
-    costs: dict[str, list[float]] = {who: [] for who in sources}
+    seen: dict[str, list[float]] = defaultdict(list)
     for _ in range(runs):
         for who, (server, wanted) in sources.items():
             process = psutil.Process(server.process)
             before = process.cpu_times()
             found = download(server.port, wanted, connections, seconds)
             after = process.cpu_times()
-            rates[who].append(found["megabytes_per_second"])
             used = after.user + after.system - before.user - before.system
-            costs[who].append(1000 * used / found["downloads"])
-    figures = {f"{who}_megabytes_per_second": spread(seen) for who, seen in rates.items()}
-    figures |= {f"{who}_processor_milliseconds_each": spread(seen) for who, seen in costs.items()}
-    if "nginx" in rates:
-        pairs = zip(rates["service"], rates["nginx"], strict=True)
-        figures["download_to_nginx"] = spread([service / other for service, other in pairs])
-    return figures
+            seen[f"{who}_megabytes_per_second"].append(found["megabytes_per_second"])
+            seen[f"{who}_milliseconds_each"].append(found["milliseconds_each"])
+            seen[f"{who}_processor_milliseconds_each"].append(1000 * used / found["downloads"])
+    return {name: spread(figures) for name, figures in seen.items()}
 
 
 def succeeded_job(stack: BenchStack, size: int) -> tuple[UUID, str]:
     """A job that has gone the whole way with an artifact of about so many bytes: its id, the artifact's sha256."""
     job_id = uuid4()
-    new = NewJob(
+    job = Job(
         id=job_id,
+        client_id=stack.client_id,
         model="bench",
         config={},
         forget_pairs=24,
@@ -85,7 +82,7 @@ def succeeded_job(stack: BenchStack, size: int) -> tuple[UUID, str]:
         sha256, stored = stack.blobs.put_artifact(path)
     files = [{"name": "adapter_model.safetensors", "sha256": hashlib.sha256(weights).hexdigest(), "size": size}]
     with stack.sessions.begin() as s:
-        repository.submit(s, stack.client_id, new)
+        repository.submit(s, job)
         s.flush()
         claimed = claims.claim(s, job_id, "bench", 30)
         assert claimed is not None

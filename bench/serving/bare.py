@@ -10,54 +10,28 @@ from __future__ import annotations
 
 import argparse
 import socket
-from datetime import datetime
-from typing import Any
+from typing import Any, get_args, get_type_hints
 from uuid import UUID
 
 import uvicorn
 from fastapi import FastAPI, HTTPException
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict, create_model
 
 from jobs.database import make_engine, session_factory
 from jobs.settings import get_settings
-from jobs.states import Phase, State
 from jobs.tables import Job
 
-
-class JobRow(BaseModel):
-    """The row's columns, but for those that no client sees."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: UUID
-    state: State
-    phase: Phase | None
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    model: str
-    config: dict[str, Any]
-    retain_set: str | None
-    forget_pairs: int
-    retain_pairs: int | None
-    probes: dict[str, int]
-    external_id: str | None
-    subject_hash: str | None
-    legal_basis: str | None
-    due_at: datetime | None
-    job_metadata: dict[str, str]
-    attempt: int
-    cancel_requested_at: datetime | None
-    step: int
-    total_steps: int
-    progress: float
-    loss_forget: float | None
-    loss_retain: float | None
-    estimated_finish_at: datetime | None
-    inputs_deleted_at: datetime | None
-    error_type: str | None
-    error_detail: str | None
-    stop_reason: str | None
+# the row's columns, but for those that no client sees
+_HIDDEN = {
+    "client_id", "idempotency_key", "request_hash", "wrapped_data_key", "attempt_token", "worker", "lease_expires_at",
+    "published_at", "updated_at", "last_progress_at",
+}  # fmt: skip
+_SHOWN: dict[str, Any] = {
+    name: get_args(hint)[0]  # of Mapped[...]
+    for name, hint in get_type_hints(Job).items()
+    if name in Job.__table__.columns and name not in _HIDDEN
+}
+JobRow = create_model("JobRow", __config__=ConfigDict(from_attributes=True), **_SHOWN)
 
 
 def create_app() -> FastAPI:
@@ -65,8 +39,8 @@ def create_app() -> FastAPI:
     sessions = session_factory(make_engine(get_settings()))
     app = FastAPI()
 
-    @app.get("/jobs/{job_id}")
-    def get_job(job_id: UUID) -> JobRow:
+    @app.get("/jobs/{job_id}", response_model=JobRow)
+    def get_job(job_id: UUID) -> Any:
         with sessions() as s:
             job = s.get(Job, job_id)
         if job is None:

@@ -29,7 +29,7 @@ from local.leash import start_leashed, stop
 from local.postgres import EmbeddedPostgres
 from local.program import Program
 from local.redis import EmbeddedRedis, free_port
-from migrations import upgrade
+from migrations.runner import upgrade
 
 _START_SECONDS = 60.0
 _CATALOG = """

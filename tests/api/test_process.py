@@ -39,8 +39,7 @@ class Process:
             "database_url": settings.database_url,
         }
         environment = {f"VGID_{name.upper()}": str(value) for name, value in values.items()}
-        command = [sys.executable, "-m", "uvicorn", "--http", "api.zero_copy:ZeroCopyProtocol"]
-        command += ["--factory", "api.main:create_app_from_environment"]
+        command = [sys.executable, "-m", "uvicorn", "--factory", "api.main:create_app_from_environment"]
         with self.log_file.open("wb") as log:
             self.child = subprocess.Popen(
                 [*command, "--port", str(port)], env={**os.environ, **environment}, stdout=log, stderr=log

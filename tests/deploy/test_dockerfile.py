@@ -89,9 +89,8 @@ def test_its_python_is_one_that_the_project_supports() -> None:
 def test_the_default_command_names_what_exists() -> None:
     command = json.loads(dict(stages()[1])["CMD"])
     assert command[0] == "uvicorn"
-    for target in ("--http", "--factory"):
-        module, _, name = command[command.index(target) + 1].partition(":")
-        assert callable(getattr(importlib.import_module(module), name))
+    module, _, name = command[command.index("--factory") + 1].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
 
 
 @pytest.mark.parametrize("name", [".env", ".git", ".venv", ".vgid"])

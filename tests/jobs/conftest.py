@@ -13,7 +13,6 @@ from jobs.blobs import FileBlobStore
 from jobs.crypto import Keyring
 from jobs.database import SessionFactory
 from jobs.queue import JobQueue
-from jobs.repository import NewJob
 from jobs.settings import Settings
 from jobs.tables import Job
 
@@ -31,13 +30,16 @@ class Ledger:
             return access.create_client(s, f"client {uuid4().hex}").id
 
     def submit(self, client_id: UUID | None = None, **fields: object) -> UUID:
+        job = self.new_job(client_id=client_id or self.client_id, **fields)
         with self.sessions.begin() as s:
-            return repository.submit(s, client_id or self.client_id, self.new_job(**fields)).id
+            repository.submit(s, job)
+        return job.id
 
-    def new_job(self, **fields: object) -> NewJob:
+    def new_job(self, **fields: object) -> Job:
         job_id = uuid4()
         values: dict[str, object] = {
             "id": job_id,
+            "client_id": self.client_id,
             "model": "demo",
             "config": {"seed": 0},
             "forget_pairs": 3,
@@ -47,7 +49,7 @@ class Ledger:
             "request_hash": self.keyring.keyed_hash("request", b"{}"),
             "wrapped_data_key": self.keyring.new_data_key(job_id)[1],
         }
-        return NewJob(**{**values, **fields})  # type: ignore[arg-type]
+        return Job(**{**values, **fields})
 
     def job(self, job_id: UUID) -> Job:
         with self.sessions.begin() as s:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from jobs import access, commands
 from jobs.database import SessionFactory
 from jobs.settings import Settings, get_settings
+from migrations.commands import database
 
 RUNNER = CliRunner()
 
@@ -55,7 +56,7 @@ def test_a_client_needs_a_name() -> None:
 @pytest.mark.usefixtures("environment")
 def test_the_database_is_upgraded_as_often_as_one_likes() -> None:
     for _ in range(2):
-        result = RUNNER.invoke(commands.database, ["upgrade"])
+        result = RUNNER.invoke(database, ["upgrade"])
         assert (result.exit_code, result.stdout) == (0, "the database is up to date\n")
 
 
@@ -71,6 +72,6 @@ def test_missing_settings_are_named(environment: pytest.MonkeyPatch) -> None:
 
 def test_a_silent_database_is_one_line(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("VGID_DATABASE_URL", "postgresql://vgid:hunter2@127.0.0.1:1/vgid")
-    for app, arguments in ((commands.keys, ["list"]), (commands.database, ["upgrade"])):
+    for app, arguments in ((commands.keys, ["list"]), (database, ["upgrade"])):
         result = RUNNER.invoke(app, arguments)
         assert (result.exit_code, result.stderr) == (1, "the database named by VGID_DATABASE_URL doesn't answer\n")

@@ -31,7 +31,8 @@ def test_a_submitted_job_waits_with_everything_it_was_given(ledger: Ledger) -> N
 
 def test_what_a_call_returns_can_be_read_after_its_transaction(ledger: Ledger) -> None:
     with ledger.sessions.begin() as s:
-        job = repository.submit(s, ledger.client_id, ledger.new_job())
+        job = ledger.new_job()
+        repository.submit(s, job)
     assert job.created_at == job.published_at == job.updated_at
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job.id, "worker", 30)
@@ -56,7 +57,9 @@ def test_another_clients_job_does_not_exist(ledger: Ledger) -> None:
 
 def test_pages_cover_every_job_once_newest_first(ledger: Ledger) -> None:
     with ledger.sessions.begin() as s:  # one transaction: all share one created_at, so the id must break the tie
-        tied = [repository.submit(s, ledger.client_id, ledger.new_job()).id for _ in range(4)]
+        tied = [ledger.new_job() for _ in range(4)]
+        for job in tied:
+            repository.submit(s, job)
     later = [ledger.submit() for _ in range(3)]
     seen, cursor = [], None
     for _ in range(10):
@@ -66,7 +69,7 @@ def test_pages_cover_every_job_once_newest_first(ledger: Ledger) -> None:
         ledger.submit()  # jobs that arrive meanwhile don't shift the pages
         if cursor is None:
             break
-    assert seen == [*reversed(later), *sorted(tied, reverse=True)]
+    assert seen == [*reversed(later), *sorted((job.id for job in tied), reverse=True)]
 
 
 def test_a_last_page_that_is_full_has_no_successor(ledger: Ledger) -> None:
@@ -172,7 +175,7 @@ def test_one_of_many_simultaneous_submissions_holds_the_idempotency_key(ledger: 
             locked = repository.try_idempotency_lock(s, ledger.client_id, "k")
             done.wait()
             if locked:
-                repository.submit(s, ledger.client_id, ledger.new_job(idempotency_key="k"))
+                repository.submit(s, ledger.new_job(idempotency_key="k"))
             return locked
 
     with ThreadPoolExecutor(8) as pool:

@@ -12,10 +12,10 @@ import pytest
 from alembic import command
 from sqlalchemy import create_engine, text
 
-from jobs.database import normalised_url
+from jobs.settings import normalised_url
 from jobs.tables import Base
 from local.postgres import EmbeddedPostgres
-from migrations import alembic_config, upgrade
+from migrations.runner import alembic_config, upgrade
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_migrations_and_tables_give_the_same_database(database_url: str, empty_d
 
 def test_several_processes_may_upgrade_at_once(empty_database: Callable[[], str]) -> None:
     url = empty_database()
-    script = "import sys, migrations; migrations.upgrade(sys.argv[1])"
+    script = "import sys; from migrations.runner import upgrade; upgrade(sys.argv[1])"
     arguments = [sys.executable, "-W", "error", "-c", script, url]
     with ThreadPoolExecutor(3) as pool:
         runs = list(pool.map(lambda _: subprocess.run(arguments, timeout=60).returncode, range(3)))

@@ -20,7 +20,6 @@ from jobs.crypto import Keyring
 from jobs.database import SessionFactory
 from jobs.inputs import JobInputs, seal
 from jobs.queue import JobQueue
-from jobs.repository import NewJob
 from jobs.settings import Settings
 from jobs.states import Phase, State
 from jobs.tables import Job
@@ -67,9 +66,9 @@ class Ledger:
         with self.sessions.begin() as s:
             repository.submit(
                 s,
-                self.client_id,
-                NewJob(
+                Job(
                     id=job_id,
+                    client_id=self.client_id,
                     model="tiny",
                     config=config.model_dump(mode="json"),
                     forget_pairs=4,

@@ -11,7 +11,7 @@ from inspect import getdoc
 
 from pydantic import BaseModel
 
-from vgid_core.cli.reports.config_errors import Option, options_of
+from vgid_core.cli.config_errors import Option, options_of
 from vgid_core.cli.run_file import RunFile
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.methods import Method

@@ -23,9 +23,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, ValidationError
 
+from vgid_core.cli.config_errors import readable
 from vgid_core.cli.flags import Setting, blamed, typed_in
 from vgid_core.cli.paths import absolute, possible
-from vgid_core.cli.reports.config_errors import readable
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.strict import Strict
 from vgid_core.data.json_text import NotJson, parsed

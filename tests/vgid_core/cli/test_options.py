@@ -16,10 +16,10 @@ from pydantic import BaseModel
 from compare.command import compare
 from vgid_client.commands import app
 from vgid_core.cli.chat import chat
+from vgid_core.cli.config_errors import options_of
 from vgid_core.cli.data import check
 from vgid_core.cli.evaluate import evaluate
 from vgid_core.cli.option_page import page
-from vgid_core.cli.reports.config_errors import options_of
 from vgid_core.cli.run_file import RunFile
 from vgid_core.cli.unlearn import unlearn
 from vgid_core.config.methods import Method

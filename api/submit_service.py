@@ -9,19 +9,23 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from api.intake import Submission, read_submission
 from api.problems import FieldError, IdempotencyKeyReused, InvalidRequest, RequestInFlight
+from api.request_parsing import Submission, parse_submission
 from api.schemas import SubmitRequest
 from api.services import Services
 from jobs import repository
 from jobs.catalog import Catalog, ModelEntry
 from jobs.inputs import JobInputs, seal
 from jobs.queue import QueueUnavailable
-from jobs.repository import NewJob
 from jobs.tables import Job
 from vgid_core.config import TrainingOverrides, UnlearnConfig
 
 log = logging.getLogger(__name__)
+
+# What a job doesn't keep as it was sent; all else goes to the column of the same name.
+_NOT_AS_SENT = {
+    "model", "forget", "retain", "retain_set", "probes", "training", "subject_reference", "metadata",
+}  # fmt: skip
 
 
 def accept(
@@ -31,7 +35,7 @@ def accept(
 
     Raises a Problem when the request is refused; then nothing is stored.
     """
-    submission = read_submission(content_type, body, services.settings)
+    submission = parse_submission(content_type, body, services.settings)
     request_hash = services.keyring.keyed_hash("request", submission.canonical)
     with services.sessions() as s:
         # before anything is asked of the catalog: what was accepted once stays accepted, whatever has left it since
@@ -67,11 +71,11 @@ def _filed(
     """
     job_id = uuid4()
     data_key, wrapped_data_key = services.keyring.new_data_key(job_id)
-    new = _new_job(services, submission, job_id, wrapped_data_key, request_hash, idempotency_key)
+    job = _new_job(services, client_id, submission, job_id, wrapped_data_key, request_hash, idempotency_key)
     sealed = seal(submission.inputs, data_key)
     try:
         services.blobs.put_inputs(job_id, sealed)
-        job = repository.submit(s, client_id, new)
+        repository.submit(s, job)
         s.flush()  # whatever the database has against it comes out here, and the commit is only a commit
     except BaseException:
         services.blobs.delete_inputs(job_id)
@@ -81,31 +85,31 @@ def _filed(
 
 def _new_job(
     services: Services,
+    client_id: UUID,
     submission: Submission,
     job_id: UUID,
     wrapped_data_key: bytes,
     request_hash: str,
     idempotency_key: str | None,
-) -> NewJob:
+) -> Job:
     request, inputs = submission.request, submission.inputs
     entry = _model(services.catalog, request, inputs)
     reference = request.subject_reference
-    return NewJob(
+    return Job(
         id=job_id,
+        client_id=client_id,
         model=entry.name,
         config=_config(entry, request).model_dump(mode="json"),
         forget_pairs=len(inputs.forget),
         retain_pairs=None if inputs.retain is None else len(inputs.retain),
         retain_set=_retain_set(entry, request),
         probes={name: len(pairs) for name, pairs in inputs.probes.items()},
+        subject_hash=None if reference is None else services.subject_hash(reference),
+        job_metadata=request.metadata,
         request_hash=request_hash,
         wrapped_data_key=wrapped_data_key,
-        external_id=request.external_id,
-        subject_hash=None if reference is None else services.subject_hash(reference),
-        legal_basis=request.legal_basis,
-        due_at=request.due_at,
-        job_metadata=dict(request.metadata),
         idempotency_key=idempotency_key,
+        **request.model_dump(exclude=_NOT_AS_SENT),
     )
 
 

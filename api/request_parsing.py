@@ -30,7 +30,7 @@ class Submission:
     canonical: str = field(repr=False)
 
 
-def read_submission(content_type: str, body: bytes, settings: Settings) -> Submission:
+def parse_submission(content_type: str, body: bytes, settings: Settings) -> Submission:
     """Everything about a submission that can be judged without knowing the models.
 
     Raises MalformedRequest, UnsupportedMediaType, or InvalidRequest with every fault that was found.
