@@ -39,7 +39,7 @@ class DataView(BaseModel):
 class ErrorView(BaseModel):
     """Why a job failed."""
 
-    type: str = Field(description="a stable slug, for example `poison`")
+    type: str = Field(description="a stable slug, for example `attempts-exhausted`")
     detail: str | None
 
 
