@@ -28,7 +28,7 @@ _PR_SET_PDEATHSIG = 1
 
 def main(arguments: Sequence[str]) -> NoReturn:
     """Gets ready, waits for the job, runs it and ends this process."""
-    _die_with(int(arguments[0]))
+    _die_with_parent(int(arguments[0]))
     specs: SimpleQueue[AttemptSpec] = SimpleQueue()
     Thread(target=_listen, args=(specs,), name="parent", daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s attempt %(process)d %(message)s")
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     os._exit(status)  # all is written down; taking torch apart in order would keep the next job waiting for a second
 
 
-def _die_with(parent: int) -> None:
+def _die_with_parent(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:  # it died before the line above
