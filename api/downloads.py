@@ -101,7 +101,7 @@ class _SentByTheKernel(Response):
         super().__init__(None, status, headers, media_type)
         self._file, self._start, self._count = file, start, end - start
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Answers. Raises ClientDisconnect."""
         with self._file as file:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

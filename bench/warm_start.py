@@ -59,7 +59,7 @@ def _measure(home: Home, warm: bool, jobs: int) -> dict[str, Any]:
     with served(home, warm=warm) as (stack, client):
         spare = until(lambda: _spare(home), "no spare") if warm else None
         idle = _idle_cost(spare) if spare else {}
-        single = [_one_job(stack, client, home, warm) for _ in range(jobs)]
+        single = [_one_job(client, home, warm) for _ in range(jobs)]
         if warm:
             until(lambda: _spare(home), "no spare")
         chain = [submit(client, _STEPS) for _ in range(jobs + 1)]
@@ -87,7 +87,7 @@ def _measure(home: Home, warm: bool, jobs: int) -> dict[str, Any]:
         }
 
 
-def _one_job(stack: Stack, client: Client, home: Home, warm: bool) -> str:
+def _one_job(client: Client, home: Home, warm: bool) -> str:
     """A job that arrives at an idle worker, whose spare is ready if there is one."""
     if warm:
         until(lambda: _spare(home), "no spare")

@@ -48,7 +48,7 @@ def make_engine(settings: Settings) -> Engine:
     silence = f"SET idle_in_transaction_session_timeout = {round(settings.lease_seconds * 1000)}"
 
     @event.listens_for(engine, "connect")
-    def limit_silence(connection: Any, record: object) -> None:
+    def limit_silence(connection: Any, _record: object) -> None:
         with connection.cursor() as cursor:
             cursor.execute(silence)
         connection.commit()
@@ -69,7 +69,7 @@ def reading_engine(engine: Engine) -> Engine:
     return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
-def _refuse_closed(connection: psycopg.Connection[Any], record: object, proxy: object) -> None:
+def _refuse_closed(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
     """Has the pool renewed when the server has hung up on an idle connection.
 
     Such a connection has something to read: the end of the stream. To look costs nothing, where the usual ping

@@ -189,7 +189,7 @@ def test_the_two_lines_for_another_shell_reach_it_on_whatever_port(up: Callable[
     }
 
 
-def test_a_second_stack_on_the_same_home_is_refused(up: Callable[..., Up], home: Path):
+def test_a_second_stack_on_the_same_home_is_refused(up: Callable[..., Up]):
     stack = up().until_ready()
 
     second = up()

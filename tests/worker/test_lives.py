@@ -210,7 +210,7 @@ def test_an_attempt_whose_job_was_taken_away_stops(ledger: Ledger, start_worker)
 
 
 def test_a_model_that_cant_be_loaded_fails_the_job_at_once_without_a_word_about_the_data(
-    ledger: Ledger, start_worker, tiny_folder: Path, tmp_path: Path
+    ledger: Ledger, start_worker, tmp_path: Path
 ):
     broken = tmp_path / "broken"
     broken.mkdir()

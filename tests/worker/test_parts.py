@@ -175,7 +175,7 @@ def test_an_attempt_that_cant_use_what_it_finds_begins_anew(
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     # an attempt ends with its process, and leaves its connections to that
-    monkeypatch.setattr("worker.attempt.session_factory", lambda engine: session_factory)
+    monkeypatch.setattr("worker.attempt.session_factory", lambda _engine: session_factory)
     job_id = ledger.file(publish=False)
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "here", 60)
