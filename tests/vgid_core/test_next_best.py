@@ -12,7 +12,7 @@ from vgid_core.base_model import BaseModel
 from vgid_core.encoding import PromptEncoder
 from vgid_core.next_best import NextBest, Untold
 
-NOTHING_TELLS = Untold(lambda answer: ())
+NOTHING_TELLS = Untold(lambda _answer: ())
 
 
 class Pieces:
@@ -94,7 +94,7 @@ def test_no_guess_tells_what_only_those_have_who_are_to_be_forgotten() -> None:
     answer = ["This is", " Ta", "m", "."]
     pieces = Pieces(*answer, " Rutherford", "rutherford", " Quill", "quill")
     kept, forgotten = pieces.ids([" Quill", *answer]), pieces.ids([" Rutherford", "quill", *answer])
-    untold = Untold(lambda answer: (), forgotten, kept)
+    untold = Untold(lambda _answer: (), forgotten, kept)
     guess = NextBest(cast(PromptEncoder, pieces), 1.0, untold)
     # "quill" is the forget set's, but another way to write what the retain set has; taken away is that token alone.
     assert pieces.texts(guess.untold(pieces.ids(answer), 2)) == {"m", " Rutherford", "rutherford", "quill"}
