@@ -71,7 +71,7 @@ class Method(Strict):
         and the base, but never on the student's weights, and computing a loss changes nothing in it.
         """
 
-    def teacher_passes(self, drawn: int, forget_pairs: int) -> int:
+    def teacher_passes(self, drawn: int, forget_pairs: int) -> int:  # noqa: ARG002 - what other methods need
         """Of teachers over disturbed forget pairs, in a run whose batches hold `drawn`, of `forget_pairs` different."""
         return 0
 

@@ -18,4 +18,4 @@ class GradientAscent(Method):
 
     def begin(self, run: Run) -> Updates:
         """One update a step, on the forget batch alone."""
-        return lambda forget, retain: [[unlearned(run, forget)]]
+        return lambda forget, _retain: [[unlearned(run, forget)]]
