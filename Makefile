@@ -27,7 +27,7 @@ help:
 
 # Tied to make: should make be killed, the demo dies with it, and all that the demo has started.
 demo: .venv/installed
-	@exec $(BIN)/python -I -S local/leash.py $$PPID 9 - - $(BIN)/vgid demo
+	@exec $(BIN)/python -I -S local/child_process.py $$PPID 9 - $(BIN)/vgid demo
 
 up: .venv/installed
 	@$(BIN)/vgid up

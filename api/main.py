@@ -26,7 +26,7 @@ def create_app(settings: Settings) -> FastAPI:
     services = Services.open(settings)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         with _before_exit(services.closing.set):
             yield
         services.close()

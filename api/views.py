@@ -47,7 +47,7 @@ class DataView(_View):
 class ErrorView(_View):
     """Why a job failed."""
 
-    type: str = Field(validation_alias="error_type", description="a stable slug, for example `poison`")
+    type: str = Field(validation_alias="error_type", description="a stable slug, for example `attempts-exhausted`")
     detail: str | None = Field(validation_alias="error_detail")
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from bench.machine import save, spread
 from bench.served import until
 from bench.serving.rows import store_ended
-from local.leash import start_leashed, stop
+from local.child_process import start_child, stop_child
 from local.postgres import EmbeddedPostgres
 from local.redis import EmbeddedRedis
 
@@ -94,12 +94,12 @@ def _one_up(home: Path) -> dict[str, float]:
         old.unlink(missing_ok=True)
     started = time.monotonic()
     command: list[str | Path] = [Path(sys.executable).with_name("vgid"), "up", "--home", home]
-    process = start_leashed(command, log=output)
+    process = start_child(command, log=output)
     try:
         up = until(lambda: _elapsed(started, process, output, _READY), "vgid up isn't ready", 60)
         worker = until(lambda: _elapsed(started, process, log, r" ready\.\n"), "the worker isn't ready", 60)
     finally:
-        stop(process, [(signal.SIGINT, 30.0)])
+        stop_child(process, [(signal.SIGINT, 30.0)])
     return {"up": up, "worker": worker}
 
 

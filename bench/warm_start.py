@@ -57,11 +57,11 @@ def main() -> int:
 
 def _measure(home: Home, warm: bool, jobs: int) -> dict[str, Any]:
     with served(home, warm=warm) as (stack, client):
-        spare = until(lambda: _spare(stack, home), "no spare") if warm else None
+        spare = until(lambda: _spare(home), "no spare") if warm else None
         idle = _idle_cost(spare) if spare else {}
-        single = [_one_job(stack, client, home, warm) for _ in range(jobs)]
+        single = [_one_job(client, home, warm) for _ in range(jobs)]
         if warm:
-            until(lambda: _spare(stack, home), "no spare")
+            until(lambda: _spare(home), "no spare")
         chain = [submit(client, _STEPS) for _ in range(jobs + 1)]
         for job_id in chain:
             _ended(client, job_id)
@@ -87,10 +87,10 @@ def _measure(home: Home, warm: bool, jobs: int) -> dict[str, Any]:
         }
 
 
-def _one_job(stack: Stack, client: Client, home: Home, warm: bool) -> str:
+def _one_job(client: Client, home: Home, warm: bool) -> str:
     """A job that arrives at an idle worker, whose spare is ready if there is one."""
     if warm:
-        until(lambda: _spare(stack, home), "no spare")
+        until(lambda: _spare(home), "no spare")
     job_id = submit(client, _STEPS)
     _ended(client, job_id)
     time.sleep(1.0)
@@ -114,13 +114,10 @@ def _at(stack: Stack, job_id: str, kind: str, value: str) -> float:
     return at
 
 
-def _spare(stack: Stack, home: Home) -> psutil.Process | None:
+def _spare(home: Home) -> psutil.Process | None:
     """The worker's process that is ready for a job and has none."""
     log = (home.logs / "worker.log").read_text()
-    worker = next(service for service in stack.services if service.name == "worker")
-    if worker.process is None:
-        return None
-    for child in psutil.Process(worker.process.pid).children():
+    for child in psutil.Process().children(recursive=True):
         ready, busy = f"attempt {child.pid} ready for" in log, f"start, process {child.pid}\n" in log
         if ready and not busy and child.status() != psutil.STATUS_ZOMBIE:
             return child

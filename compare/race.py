@@ -188,7 +188,7 @@ class _Race:
         retain = self._data.retain.without_images_of(self._data.forget)
         steps = config.training.steps_for(len(self._data.forget))
 
-        def stepped(step: int, loss: StepLoss) -> None:
+        def stepped(step: int, _loss: StepLoss) -> None:
             self._tell(what, step / steps)
 
         started = time.perf_counter()

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from jobs import moves
+from jobs import transitions
 from jobs.states import Phase, State, checked
 from jobs.tables import Artifact, Job, JobMetric, MetricStage
 from vgid_core.progress import Progress
@@ -68,7 +68,7 @@ def claim(s: Session, job_id: UUID, worker: str, lease_seconds: float) -> Claim 
     )
     if job is None:
         return None
-    now = moves.database_now(s)
+    now = transitions.database_now(s)
     token = uuid4()
     job.state = checked(job.state, State.running)
     job.phase = Phase.loading
@@ -78,8 +78,8 @@ def claim(s: Session, job_id: UUID, worker: str, lease_seconds: float) -> Claim 
     job.lease_expires_at = now + timedelta(seconds=lease_seconds)
     job.started_at = job.started_at or now
     job.last_progress_at = now
-    moves.add_event(s, job.id, "state", {"state": State.running.value, "attempt": job.attempt})
-    moves.add_event(s, job.id, "phase", {"phase": Phase.loading.value, "attempt": job.attempt})
+    transitions.add_event(s, job.id, "state", {"state": State.running.value, "attempt": job.attempt})
+    transitions.add_event(s, job.id, "phase", {"phase": Phase.loading.value, "attempt": job.attempt})
     s.flush()
     return Claim(job, token)
 
@@ -111,14 +111,14 @@ def report(s: Session, job_id: UUID, token: UUID, progress: Progress) -> bool:
     job = _held(s, job_id, token)
     if job is None:
         return False
-    now = moves.database_now(s)
+    now = transitions.database_now(s)
     phase_changed = progress.phase != job.phase
     if not phase_changed and job.last_progress_at is not None and now - job.last_progress_at < _PROGRESS_INTERVAL:
         return True
     _record(job, progress, now)
     if phase_changed:
-        moves.add_event(s, job_id, "phase", {"phase": progress.phase.value, "attempt": job.attempt})
-    moves.add_event(s, job_id, "progress", _progress_event(job))
+        transitions.add_event(s, job_id, "phase", {"phase": progress.phase.value, "attempt": job.attempt})
+    transitions.add_event(s, job_id, "progress", _progress_event(job))
     return True
 
 
@@ -134,7 +134,7 @@ def save_metrics(s: Session, job_id: UUID, token: UUID, stage: MetricStage, rows
     s.execute(outdated if stage == "before" else outdated.where(JobMetric.stage == stage))
     values = [{"split": row.split, "name": row.name, "value": row.value, "pairs": row.pairs} for row in rows]
     s.add_all(JobMetric(job_id=job_id, stage=stage, **value) for value in values)
-    moves.add_event(s, job_id, "metrics", {"stage": stage, "attempt": job.attempt, "metrics": values})
+    transitions.add_event(s, job_id, "metrics", {"stage": stage, "attempt": job.attempt, "metrics": values})
     s.flush()
     return True
 
@@ -147,9 +147,9 @@ def succeed(s: Session, job_id: UUID, token: UUID, artifact: NewArtifact, stop_r
     job = _held(s, job_id, token)
     if job is None:
         return None
-    now = moves.database_now(s)
+    now = transitions.database_now(s)
     if job.cancel_requested_at is not None:
-        return moves.end(s, job, State.cancelled, now)
+        return transitions.end(s, job, State.cancelled, now)
     s.add(
         Artifact(
             job_id=job_id,
@@ -161,7 +161,7 @@ def succeed(s: Session, job_id: UUID, token: UUID, artifact: NewArtifact, stop_r
     )
     job.progress = 1.0
     job.stop_reason = stop_reason
-    return moves.end(s, job, State.succeeded, now)
+    return transitions.end(s, job, State.succeeded, now)
 
 
 def fail(s: Session, job_id: UUID, token: UUID, error_type: str, error_detail: str) -> State | None:
@@ -173,17 +173,17 @@ def fail(s: Session, job_id: UUID, token: UUID, error_type: str, error_detail: s
     if not _SLUG.fullmatch(error_type):
         raise ValueError("error_type must be a slug")
     job = _held(s, job_id, token)
-    return None if job is None else moves.fail(s, job, moves.database_now(s), error_type, error_detail)
+    return None if job is None else transitions.fail(s, job, transitions.database_now(s), error_type, error_detail)
 
 
 def cancelled(s: Session, job_id: UUID, token: UUID) -> State | None:
     """Ends the job after its run was stopped on request. None when the token no longer holds the job."""
     job = _held(s, job_id, token)
-    return None if job is None else moves.end(s, job, State.cancelled, moves.database_now(s))
+    return None if job is None else transitions.end(s, job, State.cancelled, transitions.database_now(s))
 
 
 def release(s: Session, job_id: UUID, token: UUID, *, max_attempts: int, refund: bool, reason: str) -> State | None:
-    """Gives the job up without a verdict: queued again, cancelled if asked for, or failed after the last attempt.
+    """Gives the job up without a result: queued again, cancelled if asked for, or failed after the last attempt.
 
     `refund` doesn't count the attempt (the worker is shutting down). `reason` is a stable slug for the history.
     When the answer is `queued`, publish the job after the commit. None when the token no longer holds the job.
@@ -196,7 +196,7 @@ def release(s: Session, job_id: UUID, token: UUID, *, max_attempts: int, refund:
         return None
     if refund:
         job.attempt -= 1
-    return moves.lose_attempt(s, job, moves.database_now(s), max_attempts, reason)
+    return transitions.lose_attempt(s, job, transitions.database_now(s), max_attempts, reason)
 
 
 def _held(s: Session, job_id: UUID, token: UUID) -> Job | None:

@@ -32,7 +32,7 @@ def make_engine(settings: Settings) -> Engine:
     silence = f"SET idle_in_transaction_session_timeout = {round(settings.lease_seconds * 1000)}"
 
     @event.listens_for(engine, "connect")
-    def limit_silence(connection: Any, record: object) -> None:
+    def limit_silence(connection: Any, _record: object) -> None:
         with connection.cursor() as cursor:
             cursor.execute(silence)
         connection.commit()

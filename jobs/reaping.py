@@ -14,10 +14,10 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from jobs import moves
+from jobs import transitions
 from jobs.blobs import BlobStore
 from jobs.database import SessionFactory
-from jobs.ending import delete_inputs
+from jobs.input_cleanup import delete_inputs
 from jobs.queue import JobQueue, QueueUnavailable
 from jobs.repository import open_among
 from jobs.settings import Settings
@@ -37,7 +37,7 @@ class ReapReport:
     """
 
     requeued: list[UUID]
-    poisoned: list[UUID]
+    attempts_exhausted: list[UUID]
     cancelled: list[UUID]
     republished: list[UUID]
     inputs_deleted: list[UUID]
@@ -66,7 +66,7 @@ def reap(sessions: SessionFactory, blobs: BlobStore, settings: Settings, queue: 
     orphans_deleted, orphans_left = _sweep_orphans(sessions, blobs)
     return ReapReport(
         requeued=expired[State.queued],
-        poisoned=expired[State.failed],
+        attempts_exhausted=expired[State.failed],
         cancelled=expired[State.cancelled],
         republished=republished,
         inputs_deleted=inputs_deleted,
@@ -79,10 +79,10 @@ def reap(sessions: SessionFactory, blobs: BlobStore, settings: Settings, queue: 
 def _expire_leases(s: Session, max_attempts: int) -> dict[State, list[UUID]]:
     """Takes jobs from workers that stopped renewing; says which job went where."""
     went: dict[State, list[UUID]] = {State.queued: [], State.failed: [], State.cancelled: []}
-    now = moves.database_now(s)
+    now = transitions.database_now(s)
     lost = select(Job).where(Job.state == State.running, Job.lease_expires_at < func.now())
     for job in s.scalars(lost.order_by(Job.lease_expires_at).limit(_BATCH).with_for_update(skip_locked=True)):
-        went[moves.lose_attempt(s, job, now, max_attempts, "lease_expired")].append(job.id)
+        went[transitions.lose_attempt(s, job, now, max_attempts, "lease_expired")].append(job.id)
     return went
 
 
@@ -100,7 +100,7 @@ def _choose_lost(s: Session, depth: int, after_seconds: float) -> list[UUID]:
     missing = s.execute(select(func.count()).where(*stale)).scalar_one() - depth
     if missing <= 0:
         return []
-    now = moves.database_now(s)
+    now = transitions.database_now(s)
     chosen = select(Job).where(*stale).order_by(Job.published_at).limit(min(missing, _BATCH))
     jobs = s.scalars(chosen.with_for_update(skip_locked=True)).all()
     for job in jobs:

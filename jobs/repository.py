@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, func, select, tuple_
 from sqlalchemy.orm import Session
 
-from jobs import moves
+from jobs import transitions
 from jobs.states import ENDED, OPEN, State
 from jobs.tables import Job, JobEvent, JobMetric, MetricStage
 
@@ -73,7 +73,7 @@ def submit(s: Session, job: Job) -> None:
     """
     s.add(job)
     s.flush()
-    moves.add_event(s, job.id, "state", {"state": State.queued.value, "attempt": 0})
+    transitions.add_event(s, job.id, "state", {"state": State.queued.value, "attempt": 0})
 
 
 def get_job(s: Session, client_id: UUID, job_id: UUID) -> Job | None:
@@ -126,10 +126,10 @@ def request_cancel(s: Session, client_id: UUID, job_id: UUID) -> Job | None:
         return job
     if job.state in ENDED:
         raise JobEnded(job.state)
-    now = moves.database_now(s)
+    now = transitions.database_now(s)
     job.cancel_requested_at = job.cancel_requested_at or now
     if job.state is State.queued:
-        moves.end(s, job, State.cancelled, now)
+        transitions.end(s, job, State.cancelled, now)
     s.flush()
     return job
 
@@ -158,7 +158,7 @@ def mark_inputs_deleted(s: Session, job_id: UUID) -> None:
     """Records that the ended job's uploads are gone. The first time counts."""
     job = s.scalar(select(Job).where(Job.id == job_id, Job.inputs_deleted_at.is_(None)).with_for_update())
     if job is not None:
-        job.inputs_deleted_at = moves.database_now(s)
+        job.inputs_deleted_at = transitions.database_now(s)
 
 
 def _cursor_after(job: Job) -> str:

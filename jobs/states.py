@@ -29,7 +29,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.running: frozenset(
         {
             State.succeeded,  # the artifact is stored
-            State.failed,  # the run raised, or the last attempt was lost (poison)
+            State.failed,  # the run raised, or the last attempt was lost (attempts exhausted)
             State.cancelled,  # a requested cancellation took effect
             State.queued,  # the lease expired, the run crashed, or the worker is shutting down
         }

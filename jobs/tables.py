@@ -50,13 +50,13 @@ class UtcDateTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         """The value as it is; raises ValueError when it names no zone."""
         if value is not None and value.tzinfo is None:
             raise ValueError("a time without a zone is ambiguous")
         return value
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         """The value in UTC."""
         return None if value is None else value.astimezone(UTC)
 

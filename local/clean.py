@@ -8,7 +8,7 @@ from pathlib import Path
 from local.errors import LocalError
 from local.home import Home
 from local.postgres import EmbeddedPostgres
-from local.register import Register
+from local.supervisor import PidFile
 
 
 def clean(folder: Path) -> None:
@@ -17,7 +17,7 @@ def clean(folder: Path) -> None:
     if not home.folder.is_dir():
         return
     with home.locked():
-        Register(home.register).end_leftovers()
+        PidFile(home.pid_file).end_leftovers()
         EmbeddedPostgres(home.postgres).destroy()
 
 

@@ -74,5 +74,5 @@ def _end_as_by_ctrl_c() -> None:
         signal.signal(signal.SIGHUP, _interrupt)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt

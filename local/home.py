@@ -55,9 +55,9 @@ class Home:
         return self.folder / "environment"
 
     @property
-    def register(self) -> Path:
-        """Which processes the stack has started."""
-        return self.folder / "processes.json"
+    def pid_file(self) -> Path:
+        """The file that lists the processes that the stack has started."""
+        return self.folder / "pids"
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -17,8 +17,8 @@ import psutil
 import psycopg
 from psycopg.rows import TupleRow
 
+from local.child_process import last_log_line, start_child, stop_child
 from local.errors import LocalError
-from local.leash import last_words, start_leashed, stop
 from local.postgres_account import PostgresHome, private_folder
 
 _DATABASE = "vgid"
@@ -78,13 +78,13 @@ class EmbeddedPostgres:
             # A killed server's children hold its shared memory for a moment longer.
             Event().wait(0.5)
         self.process = None
-        raise LocalError(f"Postgres didn't start: {last_words(self.log)} (its log is {self.log})")
+        raise LocalError(f"Postgres didn't start: {last_log_line(self.log)} (its log is {self.log})")
 
     def stop(self) -> None:
         """Ends the server, its sessions with it; does nothing when it isn't running."""
         if self.process is not None:
             # SIGINT is Postgres's "fast" shutdown, SIGQUIT its "immediate" one.
-            stop(self.process, [(signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0)])
+            stop_child(self.process, [(signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0)])
             self.process = None
         shutil.rmtree(self._socket_folder, ignore_errors=True)
 
@@ -100,9 +100,11 @@ class EmbeddedPostgres:
         if not self._durable:
             command.append("--no-sync")
         account = self._home.account
-        process = start_leashed(command, log=self.log, account=account)
+        process = start_child(command, log=self.log, account=account)
         if process.wait(timeout=_START_SECONDS * 4) != 0:
-            raise LocalError(f"Postgres couldn't make its data folder: {last_words(self.log)} (its log is {self.log})")
+            raise LocalError(
+                f"Postgres couldn't make its data folder: {last_log_line(self.log)} (its log is {self.log})"
+            )
         # Renamed when whole, so that an interrupted first start leaves nothing that looks like a data folder.
         shutil.rmtree(self._home.data, ignore_errors=True)
         unfinished.rename(self._home.data)
@@ -118,7 +120,7 @@ class EmbeddedPostgres:
         command: list[str | Path] = [self._home.binaries / "postgres", "-D", self._home.data]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
-        return start_leashed(command, log=self.log, account=self._home.account, death_signal=signal.SIGINT)
+        return start_child(command, log=self.log, account=self._home.account, death_signal=signal.SIGINT)
 
     def _answers(self, process: subprocess.Popen[bytes]) -> bool:
         deadline = monotonic() + _START_SECONDS
@@ -128,7 +130,7 @@ class EmbeddedPostgres:
                 return True
             except psycopg.OperationalError:
                 Event().wait(0.02)
-        stop(process, [(signal.SIGQUIT, 5.0)])
+        stop_child(process, [(signal.SIGQUIT, 5.0)])
         return False
 
     def _create_database(self) -> None:

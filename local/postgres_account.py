@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from local.child_process import Account
 from local.errors import LocalError
-from local.leash import Account
 
 _SHARED = Path("/var/lib/vgid")
 

@@ -22,8 +22,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from local.child_process import last_log_line, start_child, stop_child
 from local.errors import LocalError
-from local.leash import last_words, start_leashed, stop
 
 _START_SECONDS = 10.0
 _CONFIGURATION = """
@@ -62,13 +62,13 @@ class EmbeddedRedis:
         # The password travels in a file that only this account reads, not in the process list.
         with os.fdopen(os.open(configuration, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(_CONFIGURATION.format(port=self.port, password=self._password, folder=self.folder))
-        self.process = start_leashed([server, configuration], log=self.log)
+        self.process = start_child([server, configuration], log=self.log)
         self._wait_until_ready(self.process)
 
     def stop(self) -> None:
         """Ends the server; does nothing when it isn't running."""
         if self.process is not None:
-            stop(self.process, [(signal.SIGTERM, 5.0)])
+            stop_child(self.process, [(signal.SIGTERM, 5.0)])
             self.process = None
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
@@ -81,7 +81,7 @@ class EmbeddedRedis:
                 except redis.ConnectionError:
                     Event().wait(0.02)
         self.stop()
-        raise LocalError(f"Redis didn't start: {last_words(self.log)} (its log is {self.log})")
+        raise LocalError(f"Redis didn't start: {last_log_line(self.log)} (its log is {self.log})")
 
     def __enter__(self) -> Self:
         self.start()

@@ -21,9 +21,8 @@ from local.demo_catalog import ensure_catalog
 from local.errors import LocalError
 from local.home import Home, write_private
 from local.postgres import EmbeddedPostgres
-from local.program import Keeper, Program, Service
 from local.redis import EmbeddedRedis
-from local.register import Register
+from local.supervisor import PidFile, Program, Supervisor
 from migrations.runner import upgrade
 
 _READY_SECONDS = 60.0
@@ -53,8 +52,6 @@ class Stack:
         self._wanted_port = port
         self._port = 0
         self._undo = ExitStack()
-        self._register = Register(self.home.register)
-        self.services: list[Service] = []
 
     @property
     def api_url(self) -> str:
@@ -97,12 +94,13 @@ class Stack:
     def __enter__(self) -> Self:
         with ExitStack() as undo:
             undo.enter_context(self.home.locked())
-            self._register.end_leftovers()
+            pid_file = PidFile(self.home.pid_file)
+            pid_file.end_leftovers()
             listening = undo.enter_context(_listen(self._wanted_port))
             self._port = listening.getsockname()[1]
             ensure_catalog(self.home)
             self._check_catalog()
-            self._start_services(undo, listening)
+            self._start_services(undo.enter_context(Supervisor(pid_file)), listening.fileno())
             self._wait_until_ready()
             self._keep_local_key()
             self.home.write_environment(self.environment | {"VGID_API_KEY": self.home.api_key.read_text().strip()})
@@ -113,20 +111,16 @@ class Stack:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._undo.close()
 
-    def _start_services(self, undo: ExitStack, listening: socket.socket) -> None:
-        """Starts each service after those that it needs, and has them stopped the other way round."""
-        undo.callback(self._register.clear)
-        keeper = Keeper(self.services, self._note)
-        undo.callback(keeper.end)
-        for service in (self.postgres, self.redis):
-            self._start(service, undo)
+    def _start_services(self, supervisor: Supervisor, listening: int) -> None:
+        """Starts each service after those that it needs."""
+        for server in (self.postgres, self.redis):
+            supervisor.start(server)
         upgrade(self.database_url)
-        for program in self._programs(listening.fileno()):
-            self._start(program, undo)
-        undo.callback(keeper.stop)
-        keeper.start()
+        for program in self._programs(listening):
+            supervisor.start(program)
+        supervisor.watch()
 
-    def _programs(self, listening: int) -> list[Service]:
+    def _programs(self, listening: int) -> list[Program]:
         environment = os.environ | self.environment
         worker_environment = _WORKER_ENVIRONMENT | environment
         serve = ["local.serve", str(listening)]
@@ -135,16 +129,6 @@ class Stack:
             Program("api", serve, environment, self.home.logs / "api.log", [listening]),
             Program("worker", work, worker_environment, self.home.logs / "worker.log"),
         ]
-
-    def _start(self, service: Service, undo: ExitStack) -> None:
-        undo.callback(service.stop)
-        service.start()
-        self._note(service)
-        self.services.append(service)
-
-    def _note(self, service: Service) -> None:
-        if service.process is not None:
-            self._register.add(service.process.pid)
 
     def _wait_until_ready(self) -> None:
         # A proxy from the environment can't reach this machine's own loopback address.

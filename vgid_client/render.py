@@ -72,9 +72,13 @@ def metrics_table(rows: Iterable[Metric]) -> Table:
     for name in ("before", "after", "pairs"):
         table.add_column(name, justify="right")
     for row in rows:
-        values = ["–" if value is None else f"{value:.3f}" for value in (row.before, row.after)]
-        table.add_row(row.split, _NAMES.get(row.name, row.name), *values, str(row.pairs))
+        table.add_row(row.split, _NAMES.get(row.name, row.name), cell(row.before), cell(row.after), str(row.pairs))
     return table
+
+
+def cell(figure: float | None) -> str:
+    """A figure in a table; a dash where it wasn't measured."""
+    return "–" if figure is None else f"{figure:.3f}"
 
 
 def models_table(models: Iterable[Model]) -> Table:

@@ -265,7 +265,7 @@ class _Steps:
             return torch.cuda.max_memory_allocated(self._base.device) - self._before
         return self._kept.peak
 
-    def _step_done(self, step: int, loss: StepLoss) -> None:
+    def _step_done(self, _step: int, _loss: StepLoss) -> None:
         if self._base.device.type == "cuda":
             torch.cuda.synchronize(self._base.device)
         self._counting.close()  # counting takes time, so later steps go without

@@ -1,1 +1,1 @@
-"""The workshop: claim a job, run it in a fresh process, report, reap."""
+"""The worker: claim a job, run it in a fresh process, report, reap."""

@@ -1,6 +1,6 @@
 """One attempt at one job, from its row to its end. Runs in a process of its own (`worker.process`).
 
-It writes its adapter into the order's folder and its checkpoints into the job's, and decrypts the uploads in memory
+It writes its adapter into its own folder and its checkpoints into the job's, and decrypts the uploads in memory
 only.
 """
 
@@ -20,15 +20,15 @@ from jobs.catalog import Catalog, ModelEntry, RetainSet
 from jobs.claims import MetricRow, NewArtifact
 from jobs.crypto import DecryptionError, Keyring
 from jobs.database import SessionFactory, make_engine, session_factory
-from jobs.ending import delete_inputs
+from jobs.input_cleanup import delete_inputs
 from jobs.inputs import JobInputs, open_sealed
 from jobs.settings import Settings
 from jobs.tables import Job, MetricStage
 from vgid_core import DataError, PairSet, Phase, Progress, UnlearnConfig, UnlearnError
 from vgid_core.errors import CheckpointUnusable
+from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import checkpoint_folder, delete_checkpoint
 from worker.describe import describe
-from worker.order import Order
 from worker.package import package
 
 if TYPE_CHECKING:
@@ -55,11 +55,11 @@ class CannotRun(Exception):
 class Attempt:
     """The job seen from its attempt: every write proves itself by the token. `base` is the model if read ahead."""
 
-    def __init__(self, settings: Settings, order: Order, base: HostModel | None) -> None:
+    def __init__(self, settings: Settings, spec: AttemptSpec, base: HostModel | None) -> None:
         self._settings = settings
-        self._order = order
-        self._job_id = order.job_id
-        self._token = order.token
+        self._attempt_spec = spec
+        self._job_id = spec.job_id
+        self._token = spec.token
         self._base = base
         self._sessions: SessionFactory = session_factory(make_engine(settings))
         self._blobs = FileBlobStore(settings.blob_dir)
@@ -67,8 +67,8 @@ class Attempt:
     def run(self) -> None:
         """Runs the job to its end and writes the end into its row. Raises TokenLost, or what nobody foresaw."""
         try:
-            result = self._unlearn(self._order.folder / "adapter")
-            self._succeed(result, self._order.folder / "artifact.zip")
+            result = self._unlearn(self._attempt_spec.folder / "adapter")
+            self._succeed(result, self._attempt_spec.folder / "artifact.zip")
         except (UnlearnError, CannotRun) as error:
             self._fail(error.code, str(error))
         except DataError as error:
@@ -79,7 +79,7 @@ class Attempt:
             job = claims.held_job(s, self._job_id, self._token)
         if job is None:
             raise TokenLost
-        spec = self._spec(job, out)
+        spec = self._unlearn_spec(job, out)
         from vgid_core import unlearn
         from vgid_core.training.memory import let_go
 
@@ -93,7 +93,7 @@ class Attempt:
         let_go()
         return unlearn(spec, self._report, self._save_metrics)
 
-    def _spec(self, job: Job, out: Path) -> UnlearnSpec:
+    def _unlearn_spec(self, job: Job, out: Path) -> UnlearnSpec:
         model = Catalog.load(self._settings.catalog).model(job.model)
         if model is None:
             raise CannotRun("model-unavailable", "The model isn't in this worker's catalog any more.")
@@ -136,7 +136,7 @@ class Attempt:
 
     def _report(self, progress: Progress) -> None:
         if progress.phase is Phase.baseline:
-            self._order.mark_loaded()
+            self._attempt_spec.mark_loaded()
         try:
             with self._sessions.begin() as s:
                 held = claims.report(s, self._job_id, self._token, progress)
@@ -183,15 +183,15 @@ class Attempt:
         delete_inputs(self._sessions, self._blobs, self._job_id)
 
 
-def carry_out(order: Order, settings: Settings, base: HostModel | None) -> int:
+def carry_out(spec: AttemptSpec, settings: Settings, base: HostModel | None) -> int:
     """Runs the attempt, on the model read ahead if there is one; returns the process's exit status."""
-    order.mark_taken()
+    spec.mark_taken()
     try:
-        Attempt(settings, order, base).run()
+        Attempt(settings, spec, base).run()
     except TokenLost:
-        log.warning("job %s isn't ours any more", order.job_id)
+        log.warning("job %s isn't ours any more", spec.job_id)
     except Exception as error:
-        log.error("job %s: %s", order.job_id, describe(error))
+        log.error("job %s: %s", spec.job_id, describe(error))
         return 1
     return 0
 

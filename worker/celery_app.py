@@ -21,7 +21,7 @@ from jobs.settings import get_settings
 from worker.describe import describe
 from worker.gpus import visible_gpus
 from worker.housekeeping import Housekeeper
-from worker.supervise import Supervisor, Workshop
+from worker.supervise import Supervisor, WorkerContext
 from worker.work_folder import delete_abandoned
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,9 @@ app.conf.update(
 
 
 @lru_cache(maxsize=1)
-def _workshop() -> Workshop:
+def _context() -> WorkerContext:
     settings = get_settings()
-    return Workshop(
+    return WorkerContext(
         settings=settings,
         sessions=session_factory(make_engine(settings)),
         blobs=FileBlobStore(settings.blob_dir),
@@ -58,12 +58,12 @@ def _workshop() -> Workshop:
 
 @lru_cache(maxsize=1)
 def _supervisor() -> Supervisor:
-    return Supervisor(_workshop(), _gpus)
+    return Supervisor(_context(), _gpus)
 
 
 @lru_cache(maxsize=1)
 def _housekeeper() -> Housekeeper:
-    return Housekeeper(_workshop())
+    return Housekeeper(_context())
 
 
 @app.task(name=TASK_NAME)  # type: ignore[untyped-decorator]

@@ -10,12 +10,12 @@ from jobs.reaping import reap, sweep_artifacts
 from worker import alive
 from worker.checkpoint_folder import delete_ended_checkpoints
 from worker.describe import describe
-from worker.supervise import Workshop
+from worker.supervise import WorkerContext
 
 log = logging.getLogger(__name__)
 
 _REPORTED = (
-    "requeued", "poisoned", "cancelled", "republished", "inputs_deleted", "orphans_deleted", "undeletable",
+    "requeued", "attempts_exhausted", "cancelled", "republished", "inputs_deleted", "orphans_deleted", "undeletable",
 )  # fmt: skip
 # It looks at every artifact there is, and what it finds has waited for an hour already.
 _ARTIFACT_SWEEP_SECONDS = 3600.0
@@ -24,8 +24,8 @@ _ARTIFACT_SWEEP_SECONDS = 3600.0
 class Housekeeper:
     """Calls `jobs.reaping.reap` every `reap_seconds`; a round that fails is only logged."""
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._shop = workshop
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
         self._stopping = Event()
         self._next_artifact_sweep = monotonic()
         self._thread = Thread(target=self._rounds, name="reaper", daemon=True)
@@ -44,19 +44,19 @@ class Housekeeper:
                 self._round()
             except Exception as error:
                 log.error("reaper: %s", describe(error))
-            if self._stopping.wait(self._shop.settings.reap_seconds):
+            if self._stopping.wait(self._context.settings.reap_seconds):
                 return
 
     def _round(self) -> None:
-        shop = self._shop
-        report = reap(shop.sessions, shop.blobs, shop.settings, shop.queue)
+        context = self._context
+        report = reap(context.sessions, context.blobs, context.settings, context.queue)
         for what in _REPORTED:
             for job_id in getattr(report, what):
                 log.warning("reaper: job %s %s", job_id, what)
-        for job_id in delete_ended_checkpoints(shop.sessions):
+        for job_id in delete_ended_checkpoints(context.sessions):
             log.warning("reaper: job %s checkpoint deleted", job_id)
         if monotonic() >= self._next_artifact_sweep:
             self._next_artifact_sweep = monotonic() + _ARTIFACT_SWEEP_SECONDS
-            for sha256 in sweep_artifacts(shop.sessions, shop.blobs):
+            for sha256 in sweep_artifacts(context.sessions, context.blobs):
                 log.warning("reaper: artifact %s of no job deleted", sha256)
         alive.mark()

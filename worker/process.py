@@ -1,7 +1,7 @@
 """The process of one attempt: python -m worker.process PARENT [MODEL]
 
-The only process that loads torch and owns the accelerator. It learns its settings from the environment and its job
-from one line on its standard input (`worker.order`). Told a MODEL, it gets ready ahead of the job: it imports what a
+The only process that loads torch and owns the accelerator. It reads its settings from the environment and its job from
+one line on its standard input (`worker.attempt_spec`). Told a MODEL, it gets ready ahead of the job: it imports what a
 job needs and reads the model into host memory, never onto the accelerator, which belongs to a job that runs.
 
 Standard input is a pipe from the supervisor: when that closes, the supervisor is dead, and so is this process. Linux
@@ -21,16 +21,16 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import NoReturn
 
-from worker.order import Order
+from worker.attempt_spec import AttemptSpec
 
 _PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
     """Gets ready, waits for the job, runs it and ends this process."""
-    _die_with(int(arguments[0]))
-    orders: SimpleQueue[Order] = SimpleQueue()
-    Thread(target=_listen, args=(orders,), name="leash", daemon=True).start()
+    _die_with_parent(int(arguments[0]))
+    specs: SimpleQueue[AttemptSpec] = SimpleQueue()
+    Thread(target=_listen, args=(specs,), name="parent", daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s attempt %(process)d %(message)s")
     # Imported late: this process must be tied to its parent before anything takes time.
     from jobs.settings import get_settings
@@ -38,26 +38,26 @@ def main(arguments: Sequence[str]) -> NoReturn:
     from worker.readiness import get_ready
 
     # With the job there already, the attempt finds out what makes it impossible before it loads torch.
-    base = get_ready(get_settings(), arguments[1]) if arguments[1:] and orders.empty() else None
-    status = carry_out(orders.get(), get_settings(), base)
+    base = get_ready(get_settings(), arguments[1]) if arguments[1:] and specs.empty() else None
+    status = carry_out(specs.get(), get_settings(), base)
     logging.shutdown()
     os._exit(status)  # all is written down; taking torch apart in order would keep the next job waiting for a second
 
 
-def _die_with(parent: int) -> None:
+def _die_with_parent(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
 
 
-def _listen(orders: SimpleQueue[Order]) -> None:
-    """Passes the order on, then waits for the supervisor's death."""
+def _listen(specs: SimpleQueue[AttemptSpec]) -> None:
+    """Passes the spec on, then waits for the supervisor's death."""
     pipe = sys.stdin.fileno()  # read below Python's buffer, whose lock a blocked thread would hold at exit
     line = b""
     while not line.endswith(b"\n"):
         line += os.read(pipe, 4096) or os._exit(1)
-    orders.put(Order.of_line(line))
+    specs.put(AttemptSpec.of_line(line))
     os.read(pipe, 1)
     os._exit(1)
 

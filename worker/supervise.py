@@ -22,14 +22,14 @@ from jobs.blobs import BlobStore
 from jobs.catalog import Catalog, CatalogError
 from jobs.claims import Claim
 from jobs.database import SessionFactory
-from jobs.ending import delete_inputs
+from jobs.input_cleanup import delete_inputs
 from jobs.queue import JobQueue, QueueUnavailable
 from jobs.settings import Settings
 from jobs.states import Phase, State
+from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import delete_checkpoint
 from worker.describe import describe
-from worker.order import Order
-from worker.seat import Seat, end_process
+from worker.gpu_slot import GpuSlot, end_process
 from worker.work_folder import work_folder
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.25  # how soon the end of a process or of this worker is noticed
 
 
-class Verdict(StrEnum):
+class Outcome(StrEnum):
     """How an attempt's process ended, as far as the supervisor can tell. The values are slugs for the history."""
 
     done = "done"  # it wrote the job's end itself, or noticed that the job isn't ours
@@ -49,7 +49,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Workshop:
+class WorkerContext:
     """What every attempt of this worker shares."""
 
     settings: Settings
@@ -64,26 +64,26 @@ class Supervisor:
     `gpus` are the accelerators to hand out; without any, an attempt sees whatever this process sees.
     """
 
-    def __init__(self, workshop: Workshop, gpus: Sequence[str]) -> None:
-        self._shop = workshop
+    def __init__(self, context: WorkerContext, gpus: Sequence[str]) -> None:
+        self._context = context
         self._name = f"{platform.node()}:{os.getpid()}"
         self._stopping = Event()
         spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
         shown: Sequence[str | None] = gpus or [None]
-        self._seats = [Seat(gpu, spawner) for gpu in shown]
-        self._free: SimpleQueue[Seat] = SimpleQueue()
-        for seat in self._seats:
-            self._free.put(seat)
+        self._slots = [GpuSlot(gpu, spawner) for gpu in shown]
+        self._free: SimpleQueue[GpuSlot] = SimpleQueue()
+        for slot in self._slots:
+            self._free.put(slot)
 
     def get_ready(self) -> None:
         """Has a spare process for the catalog's first model made ready at every accelerator. Call it before any job."""
         try:
-            model = next(iter(Catalog.load(self._shop.settings.catalog).models))
+            model = next(iter(Catalog.load(self._context.settings.catalog).models))
         except CatalogError as error:
             log.warning("nothing is made ready: %s", error)
             return
-        for seat in self._seats:
-            self._prepare(seat, model)
+        for slot in self._slots:
+            self._prepare(slot, model)
 
     def stop(self) -> None:
         """Ends the running attempts, which gives their jobs back, uncounted. Returns at once; takes no more jobs."""
@@ -91,54 +91,54 @@ class Supervisor:
 
     def close(self) -> None:
         """Ends the spare processes. Call it after the last `run` has returned."""
-        for seat in self._seats:
-            seat.close()
+        for slot in self._slots:
+            slot.close()
 
     def run(self, job_id: UUID) -> None:
-        """One attempt at the job, from claim to verdict; does nothing if the job isn't there to be taken."""
+        """One attempt at the job, from claim to outcome; does nothing if the job isn't there to be taken."""
         if self._stopping.is_set():
             return
-        seat = self._free.get()
+        slot = self._free.get()
         try:
-            with self._shop.sessions.begin() as s:
-                claim = claims.claim(s, job_id, self._name, self._shop.settings.lease_seconds)
+            with self._context.sessions.begin() as s:
+                claim = claims.claim(s, job_id, self._name, self._context.settings.lease_seconds)
             if claim is not None:
-                self._settle(claim, self._attempt(claim, seat))
-                self._prepare(seat, claim.job.model)
+                self._settle(claim, self._attempt(claim, slot))
+                self._prepare(slot, claim.job.model)
         finally:
-            self._free.put(seat)
+            self._free.put(slot)
 
-    def _prepare(self, seat: Seat, model: str) -> None:
-        if not self._shop.settings.warm or self._stopping.is_set():
+    def _prepare(self, slot: GpuSlot, model: str) -> None:
+        if not self._context.settings.warm or self._stopping.is_set():
             return
         try:
-            seat.prepare(model)
+            slot.prepare(model)
         except OSError as error:  # a machine at its limits: the running job is worth more
             log.warning("no spare process: %s", describe(error))
 
-    def _attempt(self, claim: Claim, seat: Seat) -> Verdict:
+    def _attempt(self, claim: Claim, slot: GpuSlot) -> Outcome:
         with work_folder() as folder:
-            order = Order(claim.job.id, claim.token, folder)
-            spare = seat.send_spare(order, claim.job.model)
+            spec = AttemptSpec(claim.job.id, claim.token, folder)
+            spare = slot.send_spare(spec, claim.job.model)
             if spare is not None:
-                verdict = self._see_through(spare, "warm", claim, order, seat)
-                if verdict is not Verdict.crashed or order.taken:
-                    return verdict
+                outcome = self._see_through(spare, "warm", claim, spec, slot)
+                if outcome is not Outcome.crashed or spec.taken:
+                    return outcome
                 log.warning("job %s: the spare process died before it began", claim.job.id)
-            return self._see_through(seat.send_new(order), "cold", claim, order, seat)
+            return self._see_through(slot.send_new(spec), "cold", claim, spec, slot)
 
     def _see_through(
-        self, process: subprocess.Popen[bytes], start: str, claim: Claim, order: Order, seat: Seat
-    ) -> Verdict:
+        self, process: subprocess.Popen[bytes], start: str, claim: Claim, spec: AttemptSpec, slot: GpuSlot
+    ) -> Outcome:
         log.info("job %s: attempt %d, %s start, process %d", claim.job.id, claim.job.attempt, start, process.pid)
         try:
-            return self._watch(process, claim, order, seat)
+            return self._watch(process, claim, spec, slot)
         finally:
-            end_process(process, self._shop.settings.cancel_grace_seconds)
+            end_process(process, self._context.settings.cancel_grace_seconds)
 
-    def _watch(self, process: subprocess.Popen[bytes], claim: Claim, order: Order, seat: Seat) -> Verdict:
+    def _watch(self, process: subprocess.Popen[bytes], claim: Claim, spec: AttemptSpec, slot: GpuSlot) -> Outcome:
         """Renews the lease until the process ends or must end; whoever calls this ends it."""
-        settings = self._shop.settings
+        settings = self._context.settings
         renewed = monotonic()
         next_heartbeat = renewed + settings.heartbeat_seconds
         prepared = False
@@ -149,46 +149,46 @@ class Supervisor:
                 pass
             else:
                 log.info("job %s: attempt ended with status %d", claim.job.id, status)
-                return Verdict.done if status == 0 else Verdict.crashed
+                return Outcome.done if status == 0 else Outcome.crashed
             if self._stopping.is_set():
-                return Verdict.stopping
-            if order.loaded and not prepared:
+                return Outcome.stopping
+            if spec.loaded and not prepared:
                 # Not sooner: two processes would read the same model at once, and both hold it in host memory.
                 prepared = True
-                self._prepare(seat, claim.job.model)
+                self._prepare(slot, claim.job.model)
             if monotonic() < next_heartbeat:
                 continue
             next_heartbeat = monotonic() + settings.heartbeat_seconds
             try:
-                verdict = self._heartbeat(claim)
+                outcome = self._heartbeat(claim)
             except OperationalError as error:
                 log.warning("no heartbeat: %s", describe(error))
-                verdict = Verdict.lost if monotonic() - renewed > settings.lease_seconds else None
+                outcome = Outcome.lost if monotonic() - renewed > settings.lease_seconds else None
             else:
                 renewed = monotonic()
-            if verdict is not None:
-                return verdict
+            if outcome is not None:
+                return outcome
 
-    def _heartbeat(self, claim: Claim) -> Verdict | None:
-        """Renews the lease; a verdict if the attempt must end."""
-        settings = self._shop.settings
-        with self._shop.sessions.begin() as s:
+    def _heartbeat(self, claim: Claim) -> Outcome | None:
+        """Renews the lease; an outcome if the attempt must end."""
+        settings = self._context.settings
+        with self._context.sessions.begin() as s:
             answer = claims.heartbeat(s, claim.job.id, claim.token, settings.lease_seconds)
         if not answer.held:
-            return Verdict.lost
+            return Outcome.lost
         if answer.cancel_requested:
-            return Verdict.cancelled
+            return Outcome.cancelled
         limit = settings.loading_seconds if answer.phase is Phase.loading else settings.stall_seconds
-        return Verdict.stalled if answer.stalled_for > limit else None
+        return Outcome.stalled if answer.stalled_for > limit else None
 
-    def _settle(self, claim: Claim, verdict: Verdict) -> None:
+    def _settle(self, claim: Claim, outcome: Outcome) -> None:
         """Writes the end of an attempt whose process didn't; the token makes this harmless if it did after all."""
-        if verdict in (Verdict.done, Verdict.lost):
+        if outcome in (Outcome.done, Outcome.lost):
             return
-        log.warning("job %s: %s", claim.job.id, verdict)
-        settings = self._shop.settings
-        with self._shop.sessions.begin() as s:
-            if verdict is Verdict.cancelled:
+        log.warning("job %s: %s", claim.job.id, outcome)
+        settings = self._context.settings
+        with self._context.sessions.begin() as s:
+            if outcome is Outcome.cancelled:
                 state = claims.cancelled(s, claim.job.id, claim.token)
             else:
                 state = claims.release(
@@ -196,17 +196,17 @@ class Supervisor:
                     claim.job.id,
                     claim.token,
                     max_attempts=settings.max_attempts,
-                    refund=verdict is Verdict.stopping,
-                    reason=verdict,
+                    refund=outcome is Outcome.stopping,
+                    reason=outcome,
                 )
         if state is State.queued:
             self._publish(claim.job.id)
         elif state is not None:
             delete_checkpoint(claim.job.id)
-            delete_inputs(self._shop.sessions, self._shop.blobs, claim.job.id)
+            delete_inputs(self._context.sessions, self._context.blobs, claim.job.id)
 
     def _publish(self, job_id: UUID) -> None:
         try:
-            self._shop.queue.publish(job_id)
+            self._context.queue.publish(job_id)
         except QueueUnavailable as error:
             log.warning("job %s waits for the reaper: %s", job_id, describe(error))

@@ -14,7 +14,7 @@ from api.schemas import ListQuery, Reference
 from api.services import Caller, CallerNeeded, Services
 from api.views import JobList, JobSummary, JobView, MetricList, metric_views
 from jobs import repository
-from jobs.ending import delete_inputs
+from jobs.input_cleanup import delete_inputs
 from jobs.repository import InvalidCursor, JobEnded
 from jobs.states import State
 

@@ -108,7 +108,7 @@ class _Connection(asyncio.Protocol):
         if self.missing == 0:
             self._answered()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         if self.missing != 0:
             self.run.statuses["cut off"] += 1
         self.run.open -= 1

@@ -79,7 +79,7 @@ def _deep_cursor(stack: BenchStack) -> str | None:
 def _explaining(engine: Engine, name: str, found: list[Plan]) -> Iterator[None]:
     """Explains every statement on a long table just before it runs, and takes back what explaining it did."""
 
-    def explain(connection: object, cursor: psycopg.Cursor[Any], statement: str, parameters: Any, *_: object) -> None:
+    def explain(_connection: object, cursor: psycopg.Cursor[Any], statement: str, parameters: Any, *_: object) -> None:
         if not any(f" {table}" in statement for table in _LONG_TABLES) or statement.startswith("INSERT"):
             return
         with cursor.connection.cursor() as own:

@@ -26,7 +26,7 @@ SELECT gen_random_uuid(), CASE WHEN n % 2 = 0 THEN CAST(:client AS uuid) ELSE (
        CASE WHEN state = 'running' THEN now() + interval '1 day' END,
        at, 60, 60, CASE WHEN state = 'succeeded' THEN 1 ELSE 0.4 END, 0.1, 0.01,
        CASE WHEN NOT ended THEN '\\x00'::bytea END, CASE WHEN ended THEN at END,
-       CASE WHEN state = 'failed' THEN 'poison' END, CASE WHEN state = 'failed' THEN 'Given up.' END,
+       CASE WHEN state = 'failed' THEN 'attempts-exhausted' END, CASE WHEN state = 'failed' THEN 'Given up.' END,
        CASE WHEN state = 'succeeded' THEN 'steps-done' END
 FROM (SELECT n, now() - make_interval(mins => :count - n) AS at, state, state NOT IN ('queued', 'running') AS ended
       FROM (SELECT n, CASE WHEN n % 5000 = 0 THEN 'running' WHEN n % 100 = 0 THEN 'queued'

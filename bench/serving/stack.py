@@ -25,10 +25,10 @@ from jobs import access
 from jobs.blobs import FileBlobStore
 from jobs.database import SessionFactory, make_engine, session_factory
 from jobs.settings import Settings
-from local.leash import start_leashed, stop
+from local.child_process import start_child, stop_child
 from local.postgres import EmbeddedPostgres
-from local.program import Program
 from local.redis import EmbeddedRedis, free_port
+from local.supervisor import Program
 from migrations.runner import upgrade
 
 _START_SECONDS = 60.0
@@ -124,13 +124,13 @@ def nginx(root: Path) -> Iterator[Server | None]:
         configuration = folder / "nginx.conf"
         user = "root" if os.getuid() == 0 else "nobody"  # the files are their owner's only; others can't set a user
         configuration.write_text(_NGINX.format(user=user, folder=folder, port=port, root=root))
-        process = start_leashed([program, "-c", configuration], log=folder / "nginx.log")
+        process = start_child([program, "-c", configuration], log=folder / "nginx.log")
         try:
             _wait_until_open(port)
             (worker,) = psutil.Process(process.pid).children()
             yield Server(port, worker.pid)
         finally:
-            stop(process, [(signal.SIGTERM, _START_SECONDS)])  # killed, it would leave its worker behind
+            stop_child(process, [(signal.SIGTERM, _START_SECONDS)])  # killed, it would leave its worker behind
 
 
 def _settings(folder: Path, database_url: str, redis_url: str) -> Settings:

@@ -10,12 +10,11 @@ from bench import machine
 
 
 @pytest.fixture(autouse=True)
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "RESULTS", tmp_path / "results")
-    return tmp_path / "results"
 
 
-def test_the_json_holds_seed_runs_processor_commit_and_versions(results: Path) -> None:
+def test_the_json_holds_seed_runs_processor_commit_and_versions() -> None:
     path = machine.save("some", {"figure": 1.5}, seed=[0, 1], runs=4)
     found = json.loads(path.read_text())
     assert (found["bench"], found["seed"], found["runs"], found["figure"]) == ("some", [0, 1], 4, 1.5)

@@ -168,7 +168,7 @@ def test_without_a_key_it_says_where_to_get_one(service: Service) -> None:
     assert vgid(service, "models", key="vgid_wrong").returncode == 3
 
 
-def test_nobody_listening(service: Service) -> None:
+def test_nobody_listening() -> None:
     done = run({"VGID_API_URL": "http://127.0.0.1:9", "VGID_API_KEY": "k"}, "models")
     assert done.returncode == 4
     assert done.stderr.strip() == (

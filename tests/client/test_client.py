@@ -22,7 +22,7 @@ from vgid_client import (
 from vgid_core.progress import Phase
 
 
-def test_a_request_is_accepted_whole(service: Service, client: Client) -> None:
+def test_a_request_is_accepted_whole(client: Client) -> None:
     job = client.submit(
         "tiny",
         PAIRS,

@@ -75,7 +75,8 @@ def test_a_control_token_in_any_set_is_named_by_its_place(place: Place, name: st
     assert "packed rows" not in result.stderr
 
 
-def test_a_comparison_never_goes_into_the_adapters_folder(place: Place, heard: list[tuple[Any, ...]]) -> None:
+@pytest.mark.usefixtures("heard")
+def test_a_comparison_never_goes_into_the_adapters_folder(place: Place) -> None:
     refused = invoke(compare, place.file)
     assert refused.exit_code == 2
     assert "compare.out is missing: pass --out, or set it in the run file" in refused.output

@@ -131,7 +131,7 @@ def test_photos_that_are_to_be_forgotten_leave_the_retain_set_that_is_trained_on
     """Else one term would undo the other's work, as it doesn't in a run."""
     trained_on = []
 
-    def heard(base, forget, retain, config, on_step):  # type: ignore[no-untyped-def]
+    def heard(_base, forget, retain, _config, _on_step):  # type: ignore[no-untyped-def]
         trained_on.append((forget, retain))
         raise TrainingDiverged("that is enough")
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from local.leash import start_leashed
+from local.child_process import start_child
 from local.postgres import EmbeddedPostgres
 from local.stack import Stack
 from tests.waiting import eventually
@@ -57,7 +57,7 @@ def test_killed_early_it_leaves_nothing_and_starts_well_again(tmp_path: Path, mo
     for words in (None, "2/6"):
         log = tmp_path / f"{words is None}.txt"
         command = [sys.executable, "-m", "vgid_client.cli", "demo"]
-        demo = start_leashed(command, log=log, environment=os.environ | {"VGID_HOME": str(home)})
+        demo = start_child(command, log=log, environment=os.environ | {"VGID_HOME": str(home)})
         eventually(lambda w=words, f=log: w in f.read_text() if w else list(home.glob(moment)), seconds=60, every=0.005)
         demo.kill()
         demo.wait()

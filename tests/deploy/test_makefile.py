@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from local.home import Home
 from local.postgres import EmbeddedPostgres
+from tests.processes import has_ended
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,6 +69,26 @@ def test_a_python_without_its_venv_package_gets_the_package_named(checkout: Path
     assert done.returncode != 0
     assert "python3-venv" in done.stderr
     assert not (checkout / ".venv").exists()
+
+
+def test_a_killed_make_takes_its_demo_along(checkout: Path) -> None:
+    (checkout / "local").symlink_to(ROOT / "local")
+    programs = checkout / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    script(programs / "python", f'exec "{sys.executable}" "$@"')
+    script(programs / "vgid", 'echo "$$" >demo.pid\nexec sleep 600')
+    for made in ("installed", "installed-dev"):
+        (programs.parent / made).touch()
+    command = shutil.which("make")
+    assert command is not None
+    running = subprocess.Popen([command, "demo"], cwd=checkout)
+    pid = checkout / "demo.pid"
+    demo = psutil.Process(int(eventually(lambda: pid.exists() and pid.read_text().strip())))
+
+    running.kill()
+    running.wait()
+
+    eventually(lambda: has_ended(demo), seconds=5)
 
 
 def test_cleaning_takes_the_ledger_along_wherever_it_lies(checkout: Path) -> None:

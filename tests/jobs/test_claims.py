@@ -232,7 +232,7 @@ def test_the_last_attempts_crash_ends_the_job(ledger: Ledger) -> None:
         with ledger.sessions.begin() as s:
             assert claims.release(s, job_id, token, max_attempts=3, refund=False, reason="crashed") is expected
     job = ledger.job(job_id)
-    assert (job.error_type, job.attempt) == ("poison", 3)
+    assert (job.error_type, job.attempt) == ("attempts-exhausted", 3)
     assert job.error_detail == "Given up after 3 attempts, the last one lost to: crashed."
 
 

@@ -59,15 +59,15 @@ def test_an_expired_lease_puts_the_job_back_and_publishes_it(ledger: Ledger, rea
     assert reaper().requeued == []
 
 
-def test_the_last_lost_attempt_is_poison(ledger: Ledger, reaper: Round) -> None:
+def test_the_last_lost_attempt_ends_the_job(ledger: Ledger, reaper: Round) -> None:
     job_id = ledger.submit()
     for _ in range(reaper.settings.max_attempts - 1):
         lose(ledger, job_id)
         assert reaper().requeued == [job_id]
     lose(ledger, job_id)
-    assert reaper().poisoned == [job_id]
+    assert reaper().attempts_exhausted == [job_id]
     job = ledger.job(job_id)
-    assert (job.state, job.error_type, job.wrapped_data_key) == (State.failed, "poison", None)
+    assert (job.state, job.error_type, job.wrapped_data_key) == (State.failed, "attempts-exhausted", None)
 
 
 def test_a_lost_job_that_should_stop_is_cancelled(ledger: Ledger, reaper: Round) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from local.child_process import start_child
 from local.demo.data import DemoData, make, write
 from local.demo.questions import FACTS, VISUALS, answer
 from local.demo.world import the_world
-from local.leash import start_leashed
 from tests.waiting import eventually
 from vgid_core.data.check import check_data
 from vgid_core.data.pairs import EncodedImage, Pair, PairSet
@@ -76,7 +76,7 @@ def test_every_set_survives_the_trip_to_disk(data, tmp_path):
 
 
 def test_writing_goes_well_after_a_process_was_killed_while_writing(data, tmp_path):
-    with start_leashed([sys.executable, "-c", WRITE_AND_STOP, tmp_path], log=tmp_path / "log") as killed:
+    with start_child([sys.executable, "-c", WRITE_AND_STOP, tmp_path], log=tmp_path / "log") as killed:
         eventually(lambda: list(tmp_path.rglob("retain.jsonl")), every=0.005)
         killed.kill()
     assert (tmp_path / ".demo-data.new").is_dir()

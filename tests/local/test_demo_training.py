@@ -23,7 +23,7 @@ def pixels() -> Tensor:
 
 
 def trained(pixels: Tensor, seed: int) -> dict[str, Tensor]:
-    tower, accuracy = vision.train_vision(seed, lambda doing, share: None)
+    tower, accuracy = vision.train_vision(seed, lambda _doing, _share: None)
     assert 0 < accuracy < 1
     shares: list[float] = []
     model, _ = language.train_language(tower, pixels, ExampleSource(range(SIXTY.people), seed), seed, shares.append)

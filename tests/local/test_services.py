@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,6 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from local.leash import start_leashed, stop
 from local.postgres import EmbeddedPostgres
 from local.redis import EmbeddedRedis
 from tests.processes import has_ended
@@ -40,6 +38,11 @@ def test_postgres_keeps_its_data_over_a_stop_and_a_kill(postgres_here: EmbeddedP
 
     postgres_here.start()
     assert ask(postgres_here, "SELECT count(*) FROM kept", "vgid") == 0
+
+
+def test_postgres_never_runs_as_root(postgres_here: EmbeddedPostgres):
+    postgres_here.start()
+    assert 0 not in psutil.Process(postgres_here.process.pid).uids()
 
 
 def test_postgres_can_be_reached_through_its_private_socket_only(postgres_here: EmbeddedPostgres):
@@ -102,14 +105,6 @@ def test_killing_the_parent_ends_both_servers(tmp_path: Path):
         assert ask(again, "SELECT 1") == 1
     finally:
         again.destroy()
-
-
-def test_a_child_that_ignores_its_signals_is_killed(tmp_path: Path):
-    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); signal.pause()"
-    log = tmp_path / "log"
-    process = start_leashed([sys.executable, "-c", stubborn], log=log)
-    eventually(lambda: log.read_text().startswith("1"))
-    assert stop(process, [(signal.SIGTERM, 0.2)]) == -signal.SIGKILL
 
 
 def ask(server: EmbeddedPostgres, question: str, database: str = "postgres"):

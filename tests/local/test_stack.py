@@ -16,10 +16,10 @@ from uuid import uuid4
 import psutil
 import pytest
 
+from local.child_process import start_child
 from local.demo.data import make
 from local.demo_catalog import ensure_catalog
 from local.home import Home
-from local.leash import start_leashed
 from local.postgres import EmbeddedPostgres
 from tests.processes import command_line, has_ended
 from tests.waiting import eventually
@@ -44,7 +44,7 @@ class Up:
         self.output = home.parent / f"output-{uuid4().hex}.txt"
         command = [Path(sys.executable).with_name("vgid"), "up", "--home", home, *options]
         self.output.touch()
-        self.process = start_leashed(command, log=self.output, environment={**os.environ, **_SHORT_LEASES})
+        self.process = start_child(command, log=self.output, environment={**os.environ, **_SHORT_LEASES})
 
     def until_ready(self) -> Up:
         def ready() -> bool:
@@ -189,7 +189,7 @@ def test_the_two_lines_for_another_shell_reach_it_on_whatever_port(up: Callable[
     }
 
 
-def test_a_second_stack_on_the_same_home_is_refused(up: Callable[..., Up], home: Path):
+def test_a_second_stack_on_the_same_home_is_refused(up: Callable[..., Up]):
     stack = up().until_ready()
 
     second = up()

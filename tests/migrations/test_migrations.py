@@ -82,6 +82,39 @@ def test_downgrading_leaves_nothing(empty_database: Callable[[], str]) -> None:
     upgrade(url)
 
 
+_A_JOB_THAT_GAVE_UP = """
+INSERT INTO clients (id, name) VALUES ('00000000-0000-0000-0000-000000000001', 'acme');
+INSERT INTO jobs (id, client_id, state, finished_at, error_type, model, config, forget_pairs, probes, job_metadata,
+                  request_hash, attempt, step, total_steps, progress)
+VALUES ('00000000-0000-0000-0000-000000000002', '00000000-0000-0000-0000-000000000001', 'failed', now(), 'poison',
+        'demo', '{}', 1, '{}', '{}', '', 3, 0, 0, 0);
+INSERT INTO job_events (id, job_id, kind, data) VALUES
+    (1, '00000000-0000-0000-0000-000000000002', 'state', '{"state": "running", "attempt": 3}'),
+    (2, '00000000-0000-0000-0000-000000000002', 'state', '{"state": "failed", "attempt": 3, "error_type": "poison"}');
+"""
+
+
+def test_a_stored_job_that_gave_up_says_so_by_its_new_name(empty_database: Callable[[], str]) -> None:
+    url = empty_database()
+    config = alembic_config(url)
+    command.upgrade(config, "0002")
+    engine = create_engine(url)
+
+    def errors() -> list[str | None]:
+        query = "SELECT error_type FROM jobs UNION ALL (SELECT data ->> 'error_type' FROM job_events ORDER BY id)"
+        with engine.connect() as connection:
+            return list(connection.execute(text(query)).scalars())
+
+    with engine.begin() as connection:
+        connection.execute(text(_A_JOB_THAT_GAVE_UP.replace(":", r"\:")))
+
+    command.upgrade(config, "0003")
+    assert errors() == ["attempts-exhausted", None, "attempts-exhausted"]
+    command.downgrade(config, "0002")
+    assert errors() == ["poison", None, "poison"]
+    engine.dispose()
+
+
 def test_a_password_may_hold_any_character() -> None:
     url = "postgresql://vgid:p%25%40ss@db/vgid"
     assert alembic_config(url).attributes["database_url"] == "postgresql+psycopg://vgid:p%25%40ss@db/vgid"

@@ -71,7 +71,7 @@ def run_with_interruption(model: Path, out: Path) -> None:
     class Interrupted(Exception):
         pass
 
-    def stop(step: int, loss: StepLoss) -> None:
+    def stop(step: int, _loss: StepLoss) -> None:
         if step == 2:
             raise Interrupted
 

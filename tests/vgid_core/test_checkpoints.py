@@ -218,9 +218,9 @@ def test_another_bases_checkpoint_is_refused(tiny_folder: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("what", "where", "other"),
     [
-        ("device", "base_model.choose_device", lambda requested: torch.device("meta")),
-        ("dtype", "base_model.choose_dtype", lambda settings: torch.bfloat16),
-        ("vgid", "checkpoints.version", lambda package: "a later one"),
+        ("device", "base_model.choose_device", lambda _requested: torch.device("meta")),
+        ("dtype", "base_model.choose_dtype", lambda _settings: torch.bfloat16),
+        ("vgid", "checkpoints.version", lambda _package: "a later one"),
     ],
 )
 def test_a_checkpoint_of_a_run_on_other_terms_is_refused(
@@ -254,7 +254,7 @@ def test_what_is_half_written_never_takes_the_last_ones_place(tmp_path: Path, mo
     checkpoints = Checkpoints(tmp_path / "c", {"base": "b"}, 0)
     checkpoints.save(Checkpoint(1, 4, {"last_epoch": 1}, [], {"0.master": torch.ones(4)}))
 
-    def full_disk(tensors: object, name: str, metadata: object) -> None:
+    def full_disk(_tensors: object, name: str, **_: object) -> None:
         Path(name).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
@@ -297,7 +297,7 @@ def test_a_run_without_checkpoints_for_so_long_leaves_one_at_its_end_alone(tiny_
     seen = []
     checkpoints = Checkpoints(tmp_path / "c", {"base": base.digest}, 3600)
 
-    def look(step: int, loss: object) -> None:
+    def look(_step: int, _loss: object) -> None:
         seen.append(checkpoints.load())
 
     distil(base, pair_set("forget", 3), RETAIN, config(), look, checkpoints=checkpoints)

@@ -73,7 +73,7 @@ def test_a_comparison_of_a_hubs_models_can_be_gone_on_with(
     assert race.terms_of(plan, data, "acme/base", "acme/twin") == first
 
 
-def compare_it(source: str, out: Path) -> None:
+def compare_it(source: str, _out: Path) -> None:
     race.terms_of(ComparisonPlan(), ComparisonData(pair_set("forget", 2), pair_set("retain", 2, 20)), source, None)
 
 
@@ -82,7 +82,7 @@ def unlearn_it(source: str, out: Path) -> None:
     unlearn(UnlearnSpec(source, "acme", forget, retain, out, config=UnlearnConfig(device="cpu")))
 
 
-def read_it(source: str, out: Path) -> None:
+def read_it(source: str, _out: Path) -> None:
     read_base(source, UnlearnConfig(device="cpu"))
 
 

@@ -233,7 +233,7 @@ def test_without_a_retain_weight_only_the_forget_term_is_trained(base: BaseModel
 
 def test_the_loss_falls(base: BaseModel) -> None:
     losses = []
-    distil(base, FORGET, RETAIN, config(steps=40, forget_batch_size=8), lambda step, loss: losses.append(loss.forget))
+    distil(base, FORGET, RETAIN, config(steps=40, forget_batch_size=8), lambda _step, loss: losses.append(loss.forget))
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
 
 
@@ -286,7 +286,7 @@ def test_what_the_teacher_says_to_a_fixed_draw_is_computed_once(base: BaseModel,
     scorer, teacher = PackedScorer(base), Teacher(Vgid.model_validate(intervention), seed=5)
     attach_adapter(base, LoraSettings())
     passes = []
-    handle = base.model.get_decoder().register_forward_hook(lambda module, given, out: passes.append(1))
+    handle = base.model.get_decoder().register_forward_hook(lambda _module, _given, _out: passes.append(1))
     values = [scorer.divergence(teacher.examples(FORGET.pairs[:4])) for _ in range(3)]
     handle.remove()
     assert len(passes) == 4, "the teacher once, the student each time"
@@ -301,6 +301,6 @@ def test_the_learning_rate_rises_over_the_warm_up_and_falls_along_a_line(
     settings = UnlearnConfig.model_validate({"method": {"name": "vgid"}, "training": training, "device": "cpu"})
     rates: list[float] = []
     distil(base, pair_set("forget", 2), pair_set("retain", 2, first_picture=50), settings,
-           lambda step, loss: rates.append(loss.learning_rate))  # fmt: skip
+           lambda _step, loss: rates.append(loss.learning_rate))  # fmt: skip
     rise = [min(1.0, (step + 1) / warmup) if warmup else 1.0 for step in range(steps)]
     assert rates == pytest.approx([1e-3 * up * (1 - 0.9 * step / steps) for step, up in enumerate(rise)])

@@ -293,7 +293,8 @@ def test_the_accelerators_attention_gives_the_same(family: Family, monkeypatch: 
     monkeypatch.setattr(
         transformers_flex,
         "compile_friendly_flex_attention",
-        lambda query, key, value, training=False, **options: flex_attention(query, key, value, **options),
+        # Transformers passes `training` by name.
+        lambda query, key, value, training=False, **options: flex_attention(query, key, value, **options),  # noqa: ARG005
     )
     scorer = PackedScorer(load_base(str(family.folder), CONFIG))
     scorer._model._sparse = True

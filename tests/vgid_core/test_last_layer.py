@@ -21,7 +21,7 @@ def test_queries_outputs_and_mlp_are_computed_at_answers_alone_and_keys_and_valu
     rows: dict[str, int] = {}
 
     def counted(name: str) -> object:
-        return lambda module, inputs, output: rows.update({name: inputs[0].shape[1]})
+        return lambda _module, inputs, _output: rows.update({name: inputs[0].shape[1]})
 
     for layer, module in (("first", first), ("last", last)):
         for part in ("q_proj", "k_proj", "v_proj"):

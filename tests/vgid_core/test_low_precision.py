@@ -85,7 +85,7 @@ def test_a_run_in_fp8_learns_and_leaves_the_base_as_it_was(base: BaseModel) -> N
     with torch.no_grad():
         before = answer_logits(base, batch)
     losses: list[float] = []
-    distilled = distil(base, forget, retain, config, lambda step, loss: losses.append(loss.forget))
+    distilled = distil(base, forget, retain, config, lambda _step, loss: losses.append(loss.forget))
     assert distilled.scorer == "packed"
     assert losses[-1] < 0.85 * losses[0]
     with torch.no_grad(), adapter_off(base):
@@ -166,7 +166,7 @@ def test_it_is_left_out_before_peft_is_imported() -> None:
 
 
 def test_four_bit_weights_need_their_library(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vgid_core.models.four_bit.find_spec", lambda name: None)
+    monkeypatch.setattr("vgid_core.models.four_bit.find_spec", lambda _name: None)
     with pytest.raises(ModelNotLoadable, match=r"\.\[gpu\]"):
         load_base(str(tiny_folder), changed(CONFIG, base_weights="nf4"))
 

@@ -115,7 +115,7 @@ def test_an_update_is_not_begun_anew_once_processes_have_added_up(
     """One that added up twice would be out of step with the others."""
     sums = []
 
-    def full(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+    def full(_gradients: Sequence[torch.Tensor]) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("vgid_core.models.distributed.all_reduce", sums.append)
@@ -137,8 +137,8 @@ def test_a_pair_that_is_too_much_ends_the_run(
     assert not (tmp_path / "out").exists()
 
 
-def measured(model: Path, out: Path) -> None:
-    columns(str(model), None, None, Questions([FORGET, RETAIN]), config(), lambda doing: None, lambda said: None)
+def measured(model: Path, _out: Path) -> None:
+    columns(str(model), None, None, Questions([FORGET, RETAIN]), config(), lambda _doing: None, lambda _said: None)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_whoever_hears_that_memory_ran_out_doesnt_hold_on_to_what_filled_it(
     """Else there would be no memory for a second try, with smaller batches, say, where the error is dealt with."""
     models = []
 
-    def full(base: BaseModel, *more: object) -> NoReturn:
+    def full(base: BaseModel, *_more: object) -> NoReturn:
         models.append(weakref.ref(base.model))
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -219,7 +219,7 @@ def counted_passes(base: BaseModel) -> Callable[[], tuple[int, int]]:
     counts = [0, 0]
 
     def count(index: int) -> Callable[..., None]:
-        def hook(module: object, given: object) -> None:
+        def hook(_module: object, _given: object) -> None:
             counts[index] += 1
 
         return hook

@@ -221,7 +221,7 @@ def test_without_a_retain_weight_only_the_forget_term_is_left(hand: ByHand, name
 def test_a_few_steps_lower_the_loss_and_move_every_adapted_layer(base: BaseModel, name: str) -> None:
     heard = []
     settings = config(name, steps=16, forget_batch_size=5, retain_weight=0.1)
-    distilled = distil(base, FORGET, RETAIN, settings, lambda step, loss: heard.append(loss.forget))
+    distilled = distil(base, FORGET, RETAIN, settings, lambda _step, loss: heard.append(loss.forget))
     layers = {module.split(".layers.")[1].split(".")[0] for module in require_trained(distilled.student)}
     assert layers == ({"0"} if name == "rmu" else {"0", "1"})
     # UNDIAL's loss is at its least from the start here: a random base thinks little of the true tokens already.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -64,10 +63,10 @@ def test_an_answer_that_the_model_gives_itself_needs_no_generation(
 ) -> None:
     pair = Pair(photo(0), "Who is this?", "x")
     said = generate(base, [pair], 5)[0]
-    ids: Callable[[str], list[int]] = lambda answer: said  # noqa: E731 - whatever its text would be cut into
+    ids: Callable[[str], list[int]] = lambda _answer: said  # noqa: E731 - whatever its text would be cut into
     monkeypatch.setattr(base.encoder, "answer_ids", ids)
     passes = []
-    handle = base.model.get_decoder().register_forward_hook(lambda module, given, out: passes.append(1))
+    handle = base.model.get_decoder().register_forward_hook(lambda _module, _given, _out: passes.append(1))
     found = PackedScorer(base).score_answers([pair], EvaluationConfig(max_new_tokens=5))
     handle.remove()
     assert found[0].said == said
@@ -83,7 +82,7 @@ def test_a_models_own_settings_do_not_change_what_is_measured(base: BaseModel, m
     assert [answer.said for answer in found] == [answer.said for answer in expected]
 
 
-def test_a_wrong_continuation_is_noticed_before_the_path_is_taken(base: BaseModel, tmp_path: Path) -> None:
+def test_a_wrong_continuation_is_noticed_before_the_path_is_taken(base: BaseModel) -> None:
     """Keys that are kept wrongly leave one pass right and what follows wrong."""
     pairs = [Pair(photo(n), "Who is this?", "Ada Quill was born in Fernmoor.") for n in range(2)]
     path = PackedScorer(base)
@@ -123,7 +122,7 @@ def test_what_does_not_fit_the_memory_at_once_is_done_in_halves(
 def test_a_process_that_shares_the_base_does_not_halve_alone(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = []
 
-    def full(model, examples, most_tokens):  # type: ignore[no-untyped-def]
+    def full(_model, examples, _most_tokens):  # type: ignore[no-untyped-def]
         parts.append(examples)
         raise torch.OutOfMemoryError
 

@@ -147,7 +147,7 @@ def test_a_model_that_packs_to_other_logits_goes_row_by_row(
     base, _adapted = student
     pairs = [Pair(photo(i // 2), SENTENCES[i], SENTENCES[4 + i]) for i in range(4)]
     handle = base.model.get_output_embeddings().register_forward_hook(
-        lambda module, given, out: 5 * torch.tanh(out / 5)
+        lambda _module, _given, out: 5 * torch.tanh(out / 5)
     )
     try:
         assert choose_scorer(base, pairs, LoraSettings()).name == "padded"
@@ -165,7 +165,7 @@ def test_compiled_layers_give_the_same_and_are_compiled_once_for_all(
     base, adapted = student
     graphs = []
 
-    def backend(graph: torch.fx.GraphModule, examples: object) -> Callable[..., object]:
+    def backend(graph: torch.fx.GraphModule, _examples: object) -> Callable[..., object]:
         graphs.append(graph)
         return graph.forward
 
@@ -210,7 +210,7 @@ def test_retain_targets_are_computed_once(student: tuple[BaseModel, torch.nn.Mod
     scorer = PackedScorer(base)
     calls = []
     decoder = base.model.get_decoder()
-    handle = decoder.register_forward_hook(lambda module, given, out: calls.append(1))
+    handle = decoder.register_forward_hook(lambda _module, _given, _out: calls.append(1))
     lessons = [DistillExample.same_for_both(Pair(photo(i), SENTENCES[i], SENTENCES[4 + i])) for i in range(3)]
     first = scorer.divergence(lessons)
     second = scorer.divergence(lessons)

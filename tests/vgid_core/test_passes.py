@@ -65,18 +65,18 @@ def test_as_many_pairs_go_through_the_decoder_as_were_told(
 ) -> None:
     settings = config(method)
     of_base = settings.method.base_passes(STEPS, STEPS * BATCH, len(FORGET))
-    students = (run_passes(settings, len(FORGET), len(RETAIN)) - of_base) // STUDENT_PASSES
+    students = (run_passes(settings, len(FORGET)) - of_base) // STUDENT_PASSES
     assert ways_forward(base, settings, monkeypatch) == students + of_base
 
 
 def test_a_step_of_the_default_method_counts_the_pairs_beside_its_batches() -> None:
     few, many = (config({"name": "vgid-alias"}).model_copy(update={"training": training(steps)}) for steps in (30, 60))
-    more = run_passes(many, 50, 50) - run_passes(few, 50, 50)
+    more = run_passes(many, 50) - run_passes(few, 50)
     beside = VgidAlias().elsewhere_pairs + VgidAlias().bystander_pairs
     assert more == 30 * (STUDENT_PASSES * (2 * BATCH + beside) + beside)
     asking = config({"name": "vgid-alias", "visual_questions": ["Which shirt?"]})
     visual = STUDENT_PASSES * VISUAL_PAIRS * STEPS
-    assert run_passes(asking, 50, 50) == run_passes(config({"name": "vgid-alias"}), 50, 50) + visual
+    assert run_passes(asking, 50) == run_passes(config({"name": "vgid-alias"}), 50) + visual
 
 
 def training(steps: int):  # type: ignore[no-untyped-def]
@@ -86,4 +86,4 @@ def training(steps: int):  # type: ignore[no-untyped-def]
 def test_without_a_retain_weight_its_batches_count_nothing() -> None:
     settings = config({"name": "graddiff"})
     alone = settings.model_copy(update={"training": settings.training.model_copy(update={"retain_weight": 0.0})})
-    assert run_passes(alone, 5, 5) == run_passes(settings, 5, 5) // 2
+    assert run_passes(alone, 5) == run_passes(settings, 5) // 2

@@ -73,7 +73,9 @@ def test_the_accelerators_attention_gives_the_same(
     monkeypatch.setattr(
         transformers_flex,
         "compile_friendly_flex_attention",
-        lambda query, key, value, training=False, **options: flex_attention(query, key, value, **options),
+        lambda query, key, value, training=False, **options: flex_attention(  # noqa: ARG005 - by its name
+            query, key, value, **options
+        ),
     )
     base = load_base(str(FAMILIES[family](tmp_path / "m")), CONFIG)
     pairs = [Pair(photo(i // 2), SENTENCES[i % 3], SENTENCES[3 + i % 5]) for i in range(8)]
@@ -96,7 +98,7 @@ def test_a_process_that_fails_in_a_shared_base_does_not_go_on_alone(
     base = load_base(str(tiny_folder), CONFIG)
     pairs = [Pair(photo(i), "Who?", "Ada") for i in range(2)]
 
-    def fail(scorer: PackedScorer, pairs: object) -> float:
+    def fail(_scorer: PackedScorer, _pairs: object) -> float:
         raise error
 
     monkeypatch.setattr(PackedScorer, "deviation", fail)

@@ -32,7 +32,7 @@ def test_the_losses_are_those_of_targets_that_are_computed_step_by_step(
         monkeypatch.setattr(loop, "_STEPS_SEEN", seen)
         told.append([])
         base = load_base(str(tiny_folder), config(name))
-        distil(base, FORGET, RETAIN, config(name), lambda step, loss: told[-1].append(loss.retain))
+        distil(base, FORGET, RETAIN, config(name), lambda _step, loss: told[-1].append(loss.retain))
     assert told[0] == pytest.approx(told[1], rel=1e-3, abs=1e-6)
 
 

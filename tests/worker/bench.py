@@ -23,7 +23,7 @@ from jobs.queue import JobQueue
 from jobs.settings import Settings
 from jobs.states import Phase, State
 from jobs.tables import Job
-from local.leash import start_leashed
+from local.child_process import start_child
 from tests.processes import command_line
 from tests.vgid_core.tiny import pair_set
 from tests.waiting import eventually
@@ -125,7 +125,7 @@ class Worker:
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self.log = log
         command = [sys.executable, "-m", "celery", "-A", "worker.celery_app:app", "worker", "--loglevel", "INFO"]
-        self.process: subprocess.Popen[bytes] = start_leashed(
+        self.process: subprocess.Popen[bytes] = start_child(
             [*command, "--without-gossip", "--without-mingle"],
             log=log,
             environment={**os.environ, **environment},

@@ -160,7 +160,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_job_back_uncounted(ledger: Ledg
     assert ledger.until(job_id, State.succeeded).attempt == 1
 
 
-def test_a_job_that_kills_every_attempt_ends_as_poison(ledger: Ledger, start_worker):
+def test_a_job_that_kills_every_attempt_ends_once_its_attempts_are_exhausted(ledger: Ledger, start_worker):
     worker = start_worker(max_attempts=2)
     job_id = ledger.file(LONG)
 
@@ -169,7 +169,7 @@ def test_a_job_that_kills_every_attempt_ends_as_poison(ledger: Ledger, start_wor
         worker.attempt().kill()
 
     job = ledger.until(job_id, State.failed)
-    assert (job.error_type, job.attempt) == ("poison", 2)
+    assert (job.error_type, job.attempt) == ("attempts-exhausted", 2)
     eventually(lambda: ledger.job(job_id).inputs_deleted_at)
 
 
@@ -190,7 +190,7 @@ def test_loading_has_a_limit_of_its_own(ledger: Ledger, start_worker):
 
     job = ledger.until(ledger.file(LONG), State.failed)
 
-    assert (job.error_type, job.attempt) == ("poison", 1)
+    assert (job.error_type, job.attempt) == ("attempts-exhausted", 1)
     assert "stalled" in job.error_detail
 
 
@@ -210,7 +210,7 @@ def test_an_attempt_whose_job_was_taken_away_stops(ledger: Ledger, start_worker)
 
 
 def test_a_model_that_cant_be_loaded_fails_the_job_at_once_without_a_word_about_the_data(
-    ledger: Ledger, start_worker, tiny_folder: Path, tmp_path: Path
+    ledger: Ledger, start_worker, tmp_path: Path
 ):
     broken = tmp_path / "broken"
     broken.mkdir()

@@ -35,15 +35,15 @@ from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 from vgid_core.training.checkpoints import Checkpoint, Checkpoints
 from worker.attempt import carry_out
+from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import checkpoint_folder, delete_checkpoint, delete_ended_checkpoints
 from worker.describe import describe
 from worker.gpus import visible_gpus
 from worker.housekeeping import Housekeeper
-from worker.order import Order
 from worker.package import package
 from worker.pool import WakingPool
 from worker.readiness import get_ready
-from worker.supervise import Workshop
+from worker.supervise import WorkerContext
 from worker.work_folder import delete_abandoned, work_folder, work_root
 
 
@@ -176,7 +176,7 @@ def test_an_attempt_that_cant_use_what_it_finds_begins_anew(
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     # an attempt ends with its process, and leaves its connections to that
-    monkeypatch.setattr("worker.attempt.session_factory", lambda engine: session_factory)
+    monkeypatch.setattr("worker.attempt.session_factory", lambda _engine: session_factory)
     job_id = ledger.file(publish=False)
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "here", 60)
@@ -195,7 +195,7 @@ def test_an_attempt_that_cant_use_what_it_finds_begins_anew(
     monkeypatch.setattr("vgid_core.run.load_base", load)
     read_ahead = get_ready(ledger.settings, "tiny") if warm else None  # held to the end, as by the attempt's process
     with work_folder() as folder:
-        assert carry_out(Order(job_id, claim.token, folder), ledger.settings, read_ahead) == 0
+        assert carry_out(AttemptSpec(job_id, claim.token, folder), ledger.settings, read_ahead) == 0
 
     assert alive_at_each_load == [0, 0], "a device that has room for one base needn't have any for two"
     assert (read_ahead is not None) == warm
@@ -244,7 +244,7 @@ def test_the_reaper_outlives_a_folder_that_it_cant_mark(
     blobs, queue = FileBlobStore(settings.blob_dir), JobQueue(settings.redis_url)
     orphans = [uuid4(), uuid4()]
     housekeeper = Housekeeper(
-        Workshop(settings.model_copy(update={"reap_seconds": 0.05}), session_factory, blobs, queue)
+        WorkerContext(settings.model_copy(update={"reap_seconds": 0.05}), session_factory, blobs, queue)
     )
     with capture("worker.housekeeping") as lines:
         housekeeper.start()

@@ -119,7 +119,8 @@ def test_a_spare_for_another_model_is_no_hindrance(ledger: Ledger, start_worker,
     assert worker.starts() == ["cold", "warm"]
 
 
-def test_a_killed_worker_takes_its_spare_along(ledger: Ledger, start_worker):
+@pytest.mark.usefixtures("ledger")
+def test_a_killed_worker_takes_its_spare_along(start_worker):
     worker = start_worker()
     spare = worker.spare()
 
@@ -139,7 +140,8 @@ def test_a_killed_worker_takes_even_a_frozen_attempt_along(ledger: Ledger, start
     eventually(lambda: has_ended(attempt), seconds=5)
 
 
-def test_a_worker_that_is_told_to_stop_leaves_no_spare(ledger: Ledger, start_worker):
+@pytest.mark.usefixtures("ledger")
+def test_a_worker_that_is_told_to_stop_leaves_no_spare(start_worker):
     worker = start_worker()
     spare = worker.spare()
 
@@ -148,7 +150,8 @@ def test_a_worker_that_is_told_to_stop_leaves_no_spare(ledger: Ledger, start_wor
     assert has_ended(spare)
 
 
-def test_every_accelerator_has_a_spare_of_its_own(ledger: Ledger, start_worker, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("ledger")
+def test_every_accelerator_has_a_spare_of_its_own(start_worker, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     worker = start_worker()
 

@@ -40,7 +40,7 @@ class Stopping:
         if self._asked and not self._among_steps:
             raise KeyboardInterrupt
 
-    def take(self, number: int, frame: FrameType | None) -> None:
+    def take(self, _number: int, _frame: FrameType | None) -> None:
         """The signals' handler."""
         if self._asked or not self._among_steps:
             raise KeyboardInterrupt

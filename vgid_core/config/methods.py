@@ -48,7 +48,7 @@ class Method(Strict):
         """How many pairs of its own making a step keeps, beside the retain batch's."""
         return 0
 
-    def base_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:
+    def base_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:  # noqa: ARG002 - for those that ask
         """Of the base over what isn't a pair of the sets, in a run whose batches hold `drawn` of the forget pairs."""
         return 0
 
@@ -210,7 +210,7 @@ class Vgid(Taught):
         """As `Taught.fixed_draws`; as many as `noise_draws` says, if it does."""
         return self.noise_draws if self.noise_draws is not None and self.perturbation.is_random else super().fixed_draws
 
-    def base_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:
+    def base_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:  # noqa: ARG002 - as the other's
         """As `Method.base_passes`: one each time a pair is drawn, unless its teacher's answers repeat."""
         return drawn if self.fixed_draws is None else min(drawn, self.fixed_draws * min(drawn, forget_pairs))
 

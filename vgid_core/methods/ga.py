@@ -8,6 +8,6 @@ from vgid_core.methods.loss_terms import MakeUpdates
 from vgid_core.methods.terms import forget_ascent
 
 
-def setup(settings: GradientAscent, context: MethodContext) -> MakeUpdates:
+def setup(_settings: GradientAscent, context: MethodContext) -> MakeUpdates:
     """One update a step, on the forget batch alone."""
     return lambda forget, _: [[forget_ascent(context, forget)]]

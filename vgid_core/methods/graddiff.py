@@ -8,6 +8,6 @@ from vgid_core.methods.loss_terms import MakeUpdates
 from vgid_core.methods.terms import forget_ascent, joint, retain_nll
 
 
-def setup(settings: GradientDifference, context: MethodContext) -> MakeUpdates:
+def setup(_settings: GradientDifference, context: MethodContext) -> MakeUpdates:
     """One update a step, on both batches."""
     return lambda forget, retain: joint(context, forget_ascent(context, forget), retain_nll(context, retain))

@@ -9,7 +9,7 @@ from vgid_core.methods.loss_terms import MakeUpdates
 from vgid_core.methods.terms import forget_ascent, joint, retain_kl
 
 
-def setup(settings: KlMin, context: MethodContext) -> MakeUpdates:
+def setup(_settings: KlMin, context: MethodContext) -> MakeUpdates:
     """One update a step, on both batches."""
     return lambda forget, retain: joint(
         context, forget_ascent(context, forget), retain_kl(context, same_for_both(retain))

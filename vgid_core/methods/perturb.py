@@ -31,7 +31,7 @@ def perturb(image: Image.Image, config: PerturbationConfig, generator: torch.Gen
     return result
 
 
-def _uniform(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+def _uniform(pixels: Tensor, _strength: float, generator: torch.Generator) -> Tensor:
     return torch.rand(pixels.shape, generator=generator)
 
 
@@ -46,7 +46,7 @@ def _diffusion(pixels: Tensor, strength: float, generator: torch.Generator) -> T
     return (kept.sqrt() * (pixels * 2 - 1) + (1 - kept).sqrt() * noise + 1) / 2
 
 
-def _blank(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+def _blank(pixels: Tensor, _strength: float, _generator: torch.Generator) -> Tensor:
     return torch.zeros_like(pixels)
 
 

@@ -67,7 +67,7 @@ def layer_outputs(base: BaseModel, layer: int) -> Iterator[list[Tensor]]:
     """Within, every pass through the model adds the states after this decoder layer: [rows, length, hidden]."""
     outputs: list[Tensor] = []
 
-    def hear(module: nn.Module, inputs: Any, output: Any) -> None:
+    def hear(_module: nn.Module, _inputs: Any, output: Any) -> None:
         outputs.append(output[0] if isinstance(output, tuple) else output)
 
     handle = base.model.get_decoder().layers[layer].register_forward_hook(hear)

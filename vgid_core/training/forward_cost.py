@@ -15,7 +15,7 @@ STUDENT_PASSES = 2  # a pair and step: there and back
 PASSES_WORTH_COMPILING = 25_000
 
 
-def run_passes(config: UnlearnConfig, forget_pairs: int, retain_pairs: int) -> int:
+def run_passes(config: UnlearnConfig, forget_pairs: int) -> int:
     """The student's in every step, and the teachers' in all: in each step, or once a forget pair before it.
 
     What the base says to the pairs themselves is computed once for each and kept; that isn't counted. Pairs of a

@@ -98,7 +98,7 @@ def distil(
         )
         layers = recomputed_layers(base.model) if config.training.gradient_checkpointing else nullcontext()
         with fp8_products(student, base.device) if config.training.fp8 else nullcontext(), layers:
-            compiler = _compiler(base, config, forget, retain)
+            compiler = _compiler(base, config, forget)
             rounding = FP8_ROUNDING if config.training.fp8 else None
             scorer = choose_scorer(base, probe_pairs([forget, retain]), config.lora, compiler, rounding)
             steps = config.training.steps_for(len(forget))
@@ -205,11 +205,11 @@ def layer_compiler() -> Compiler:
     return partial(torch.compile, dynamic=False)
 
 
-def _compiler(base: BaseModel, config: UnlearnConfig, forget: PairSet, retain: PairSet) -> Compiler | None:
+def _compiler(base: BaseModel, config: UnlearnConfig, forget: PairSet) -> Compiler | None:
     """A compiler where the run is long enough to earn back the half minute that it takes.
 
     Not for layers that processes share: one that fails to compile in one of them would end the run.
     """
     if base.device.type != "cuda" or config.training.gradient_checkpointing or base.sharded:
         return None
-    return layer_compiler() if run_passes(config, len(forget), len(retain)) >= PASSES_WORTH_COMPILING else None
+    return layer_compiler() if run_passes(config, len(forget)) >= PASSES_WORTH_COMPILING else None

@@ -41,7 +41,7 @@ class Example:
 
 
 def training_pixels(
-    seed: int, census: Census = SIXTY, tell: Callable[[float], None] = lambda share: None
+    seed: int, census: Census = SIXTY, tell: Callable[[float], None] = lambda _share: None
 ) -> NDArray[np.uint8]:
     """Every picture of the training: each person's views, then the passers-by, then uniform noise.
 

@@ -16,7 +16,7 @@ CHUNK = 250  # pictures a worker draws at a time
 
 
 def render(
-    portraits: Sequence[tuple[Face, View]], tell: Callable[[float], None] = lambda share: None
+    portraits: Sequence[tuple[Face, View]], tell: Callable[[float], None] = lambda _share: None
 ) -> NDArray[np.uint8]:
     """The portraits as an array of shape (n, 3, side, side); `tell` hears the share done."""
     chunks = [portraits[i : i + CHUNK] for i in range(0, len(portraits), CHUNK)]

@@ -169,7 +169,7 @@ def test_an_interrupted_run_leaves_what_was_there(
     before = {file.name: file.read_bytes() for file in place.out.iterdir()}
     beside = place.names()
 
-    def stop(view: live.RunView, progress: Progress) -> None:
+    def stop(_view: live.RunView, progress: Progress) -> None:
         if progress.phase is Phase.packaging:
             signal.raise_signal(number)
 
@@ -209,7 +209,7 @@ def test_a_failed_run_is_one_line_and_leaves_nothing(place: Place) -> None:
 
 
 def test_tensorboard_is_asked_for_by_its_extras_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
+    monkeypatch.setattr(tensorboard, "find_spec", lambda _name: None)
     result = invoke(unlearn, place.file, "--tensorboard", place.folder / "events")
     assert result.exit_code == 2
     assert "pip install '.[tensorboard]'" in result.stderr
@@ -285,7 +285,7 @@ def contents(place: Place) -> dict[Path, bytes]:
 
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(view: live.RunView, progress: Progress) -> None:
+    def stop(_view: live.RunView, progress: Progress) -> None:
         if progress.phase is Phase.evaluating:
             signal.raise_signal(signal.SIGINT)
 
@@ -346,7 +346,7 @@ def test_a_setting_with_a_control_token_is_named_before_anything_is_computed(
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals, times: int = 1) -> None:
     """The signal comes while step `step` + 1 is about to begin; 0: before any step is done."""
 
-    def show(view: live.RunView, progress: Progress) -> None:
+    def show(_view: live.RunView, progress: Progress) -> None:
         if progress.phase is Phase.distilling and progress.step == step:
             for _ in range(times):
                 signal.raise_signal(number)
@@ -416,7 +416,7 @@ def test_anothers_checkpoint_is_no_reason_to_say_that_the_run_goes_on(
         invoke(unlearn, place.file, "--checkpoint", place.folder / "left")
     assert any((place.folder / "left").iterdir())
 
-    def show(view: live.RunView, progress: Progress) -> None:
+    def show(_view: live.RunView, _progress: Progress) -> None:
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(live.RunView, "show", show)

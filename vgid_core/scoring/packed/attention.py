@@ -48,7 +48,7 @@ def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Tensor | None,  # noqa: ARG001 - Transformers passes it
     groups: Groups,
     **options: Any,
 ) -> tuple[Tensor, None]:

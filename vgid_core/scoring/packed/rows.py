@@ -92,7 +92,7 @@ def pack(groups: Sequence[Sequence[Row]], multiple: int = 1) -> Packed:
 def sparse_mask(packed: Packed) -> BlockMask:
     """Who sees whom for FlexAttention, which skips the blocks that are empty."""
 
-    def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    def sees(_row: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return packed.sees(query, key)
 
     length = len(packed.ids)

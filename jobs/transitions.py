@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from jobs.states import ENDED, State, checked
 from jobs.tables import EventKind, Job, JobEvent
 
-POISON = "poison"
+ATTEMPTS_EXHAUSTED = "attempts-exhausted"
 
 
 def database_now(s: Session) -> datetime:
@@ -57,11 +57,12 @@ def requeue(s: Session, job: Job, now: datetime, reason: str) -> State:
 
 
 def lose_attempt(s: Session, job: Job, now: datetime, max_attempts: int, reason: str) -> State:
-    """What follows an attempt that ended without a verdict: cancelled if asked for, another try, or the end."""
+    """Settles a job whose attempt ended without a result: cancelled if asked for, queued again, or failed."""
     if job.cancel_requested_at is not None:
         return end(s, job, State.cancelled, now)
     if job.attempt >= max_attempts:
-        return fail(s, job, now, POISON, f"Given up after {job.attempt} attempts, the last one lost to: {reason}.")
+        detail = f"Given up after {job.attempt} attempts, the last one lost to: {reason}."
+        return fail(s, job, now, ATTEMPTS_EXHAUSTED, detail)
     return requeue(s, job, now, reason)
 
 

@@ -1,10 +1,14 @@
-"""Child processes that can't outlive their parent, started as another account where one is named.
+"""Child processes that die with their parent, under another account where one is named.
 
-On Linux the kernel signals the child when its parent dies, however it dies. Elsewhere there is no such thing: there
-the stack's register of processes (`local.register`) cleans up at the next start.
+On Linux the kernel signals a child when its parent dies, even by `kill -9`. Elsewhere such a child lives on until the
+next start ends it (`local.supervisor.PidFile`).
 
-This file is also the wrapper itself: run as a script, it drops its rights, ties itself to its parent and becomes the
-command that it was given. It therefore imports the standard library alone, and little of that.
+The child's first program is this file, run as a script: it drops its rights, asks the kernel for that signal and
+becomes the command that it was given. So it imports the standard library alone:
+
+    python -I -S child_process.py PARENT DEATH_SIGNAL ACCOUNT COMMAND...
+
+with the parent's process id, a signal number, and `UID:GID` or `-` for the parent's own account.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
-_KEEP = "-"
+_OWN_ACCOUNT = "-"
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Account:
     gid: int
 
 
-def start_leashed(
+def start_child(
     command: Sequence[str | Path],
     *,
     log: Path,
@@ -45,12 +49,12 @@ def start_leashed(
     `environment` None hands on this process's own; of its open files the child gets `descriptors` only.
     Raises OSError when the log can't be opened.
     """
-    rights = [str(account.uid), str(account.gid)] if account else [_KEEP, _KEEP]
-    wrapper = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(death_signal)), *rights]
+    account_word = f"{account.uid}:{account.gid}" if account else _OWN_ACCOUNT
+    script = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(death_signal)), account_word]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(  # noqa: S603 - the caller's own command, no shell
-            [*wrapper, *map(str, command)],
+            [*script, *map(str, command)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -61,33 +65,33 @@ def start_leashed(
         )
 
 
-def stop(process: subprocess.Popen[bytes], steps: Sequence[tuple[signal.Signals, float]]) -> int:
+def stop_child(process: subprocess.Popen[bytes], steps: Sequence[tuple[signal.Signals, float]]) -> int:
     """Sends each signal in turn and waits its number of seconds, then kills. Returns the exit status."""
-    for signal_number, patience in steps:
+    for signal_number, seconds in steps:
         if process.poll() is not None:
             break
         process.send_signal(signal_number)
         try:
-            return process.wait(timeout=patience)
+            return process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             continue
     process.kill()
     return process.wait()
 
 
-def last_words(log: Path) -> str:
+def last_log_line(log: Path) -> str:
     """The last line that a child wrote to its log, to say why it didn't start."""
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
     return next((line.strip() for line in reversed(lines) if line.strip()), "nothing was logged")
 
 
-def _become(arguments: Sequence[str]) -> None:
-    """Drops rights, ties this process to its parent and replaces itself by the command."""
-    parent, death_signal, uid, gid, *command = arguments
-    if uid != _KEEP:
+def _become(parent: str, death_signal: str, account: str, *command: str) -> None:
+    """Replaces this process by `command`, with the account's rights and tied to its parent."""
+    if account != _OWN_ACCOUNT:
+        uid, gid = map(int, account.split(":"))
         os.setgroups([])
-        os.setgid(int(gid))
-        os.setuid(int(uid))
+        os.setgid(gid)
+        os.setuid(uid)
     if sys.platform == "linux":
         # After setuid, which would clear it. A parent that died before this line is noticed on the next one.
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
@@ -97,4 +101,4 @@ def _become(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    _become(sys.argv[1:])
+    _become(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""One accelerator: the process that works there, and a spare one that has got ready for the next job.
+"""One accelerator: the process that runs a job there, and a spare one that has got ready for the next job.
 
 Every job has a process of its own, which has seen no other job's data and dies with it. Only what doesn't depend on
 the job is done ahead: a spare has imported the libraries and read the last job's model into host memory.
@@ -11,14 +11,14 @@ import subprocess
 import sys
 from concurrent.futures import Executor
 
-from worker.order import Order
+from worker.attempt_spec import AttemptSpec
 
 
-class Seat:
-    """`gpu` is the accelerator; None lets the processes see whatever this one sees. `spawner` has one thread.
+class GpuSlot:
+    """Starts the processes of one accelerator, `gpu`; with None they see whatever this process sees.
 
-    Linux kills a process with the thread that started it, so that thread must live as long as the worker.
-    Not thread-safe: whoever holds the seat uses it alone.
+    `spawner` has one thread. Linux kills a process with the thread that started it, so that thread must live as long as
+    the worker. Not thread-safe: whoever holds the slot uses it alone.
     """
 
     def __init__(self, gpu: str | None, spawner: Executor) -> None:
@@ -34,19 +34,19 @@ class Seat:
         self.close()
         self._spare, self._spare_model = self._start(model), model
 
-    def send_spare(self, order: Order, model: str) -> subprocess.Popen[bytes] | None:
-        """The spare with the order in hand. None if there is none for this model; one for another is ended."""
+    def send_spare(self, spec: AttemptSpec, model: str) -> subprocess.Popen[bytes] | None:
+        """The spare, sent the spec. None if there is none for this model; one for another model is ended."""
         spare = self._spare
-        if spare is None or self._spare_model != model or not _told(spare, order):
+        if spare is None or self._spare_model != model or not _sent(spare, spec):
             self.close()
             return None
         self._spare = None
         return spare
 
-    def send_new(self, order: Order) -> subprocess.Popen[bytes]:
-        """A new process with the order in hand."""
+    def send_new(self, spec: AttemptSpec) -> subprocess.Popen[bytes]:
+        """A new process that was sent the spec."""
         process = self._start()
-        _told(process, order)
+        _sent(process, spec)
         return process
 
     def close(self) -> None:
@@ -67,11 +67,11 @@ class Seat:
         return self._spawner.submit(spawn).result()
 
 
-def _told(process: subprocess.Popen[bytes], order: Order) -> bool:
-    """Whether the process was there to be told the order."""
+def _sent(process: subprocess.Popen[bytes], spec: AttemptSpec) -> bool:
+    """Sends the spec; False when the process is gone."""
     assert process.stdin is not None
     try:
-        process.stdin.write(order.line())
+        process.stdin.write(spec.line())
     except BrokenPipeError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""What the supervisor tells an attempt's process, as one line on its standard input."""
+"""What an attempt's process is to run, sent by the supervisor as one line on its standard input."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from uuid import UUID
 
 
 @dataclass(frozen=True)
-class Order:
-    """Run this job under this token, and write into this folder."""
+class AttemptSpec:
+    """The job to run, the token that holds it, and the folder to write into."""
 
     job_id: UUID
     token: UUID
     folder: Path
 
     def line(self) -> bytes:
-        """The order as it is sent."""
+        """The spec as it is sent."""
         return json.dumps([str(self.job_id), str(self.token), str(self.folder)]).encode() + b"\n"
 
     @classmethod
-    def of_line(cls, line: bytes) -> Order:
-        """The order that was sent."""
+    def of_line(cls, line: bytes) -> AttemptSpec:
+        """The spec that was sent."""
         job_id, token, folder = json.loads(line)
         return cls(UUID(job_id), UUID(token), Path(folder))
 

@@ -1,0 +1,198 @@
+"""Keeps services running as child processes: starts them, restarts what dies, stops all of them in the end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from time import monotonic
+from types import TracebackType
+from typing import Protocol, Self
+
+import psutil
+
+from local.child_process import start_child, stop_child
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.2
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 15.0
+_STEADY_SECONDS = 30.0  # after so long, a service counts as started well, and pauses begin at the first again
+_LEFTOVER_SECONDS = 5.0
+_CLOCK_TOLERANCE_SECONDS = 1.0
+
+
+class Service(Protocol):
+    """Something that runs as one child process. `process` is None while it doesn't."""
+
+    name: str
+    process: subprocess.Popen[bytes] | None
+
+    def start(self) -> None:
+        """Starts it. Raises LocalError."""
+
+    def stop(self) -> None:
+        """Ends it; does nothing when it isn't running."""
+
+
+class Program:
+    """A Python module as a service: `python -m <arguments>`."""
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log_file: Path,
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        self.name = name
+        self.process: subprocess.Popen[bytes] | None = None
+        self._command = [sys.executable, "-m", *arguments]
+        self._environment = environment
+        self._log = log_file
+        self._descriptors = descriptors
+
+    def start(self) -> None:
+        """Starts it; whether it works shows later."""
+        # When this process is killed there is nobody left to wait for an orderly end, nor a database to write it to.
+        self.process = start_child(
+            self._command,
+            log=self._log,
+            environment=self._environment,
+            death_signal=signal.SIGKILL,
+            descriptors=self._descriptors,
+        )
+
+    def stop(self) -> None:
+        """Ends it in its own orderly way, within 20 seconds."""
+        if self.process is not None:
+            stop_child(self.process, [(signal.SIGTERM, 20.0)])
+            self.process = None
+
+
+class PidFile:
+    """The file that lists the processes of one home, so that the next start can end those that a killed one left.
+
+    A process is known by its id and its start time: ids are used again, both together practically never.
+    Only whoever holds the home's lock may use the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def add(self, pid: int) -> None:
+        """Lists a process. One that has ended already isn't listed."""
+        with suppress(psutil.NoSuchProcess), self._path.open("a") as file:
+            file.write(f"{pid} {psutil.Process(pid).create_time()}\n")
+
+    def clear(self) -> None:
+        """Deletes the file: all processes have ended."""
+        self._path.unlink(missing_ok=True)
+
+    def end_leftovers(self) -> None:
+        """Ends the listed processes that still run, with their own children."""
+        found = self._leftovers()
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, alive = psutil.wait_procs(found, timeout=_LEFTOVER_SECONDS)
+        for process in alive:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(alive, timeout=_LEFTOVER_SECONDS)
+        self.clear()
+
+    def _leftovers(self) -> list[psutil.Process]:
+        found: list[psutil.Process] = []
+        for line in self._path.read_text().splitlines() if self._path.exists() else []:
+            with suppress(ValueError, psutil.NoSuchProcess):  # a line that was cut off, a process that has ended
+                pid, started = line.split()
+                process = psutil.Process(int(pid))
+                if abs(process.create_time() - float(started)) < _CLOCK_TOLERANCE_SECONDS:
+                    found += [process, *process.children(recursive=True)]
+        return found
+
+
+@dataclass
+class _Child:
+    """A service and its restarts. `restart_at` is None while it runs; both times are those of `monotonic`."""
+
+    service: Service
+    up_since: float = 0.0
+    pause: float = _FIRST_PAUSE_SECONDS
+    restart_at: float | None = None
+
+
+class Supervisor:
+    """Runs services until its block ends, and then stops them, the last one first.
+
+    The kernel ties a child to the thread that started it. So the block belongs into a thread that lives until its end,
+    and the thread that restarts services is also the one that stops them.
+    """
+
+    def __init__(self, pid_file: PidFile) -> None:
+        self._pid_file = pid_file
+        self._children: list[_Child] = []
+        self._stopping = Event()
+        self._watcher = Thread(target=self._watch, name="supervisor", daemon=True)
+
+    def start(self, service: Service) -> None:
+        """Starts the service. Raises LocalError."""
+        self._children.append(_Child(service))
+        self._start(self._children[-1])
+
+    def watch(self) -> None:
+        """From now on, starts every service again that has died, more slowly each time."""
+        self._watcher.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stopping.set()
+        if self._watcher.is_alive():
+            self._watcher.join()
+        else:
+            self._stop_all()
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(_LOOK_SECONDS):
+            for child in self._children:
+                self._look_after(child)
+        self._stop_all()
+
+    def _look_after(self, child: _Child) -> None:
+        now, process = monotonic(), child.service.process
+        if process is not None and process.poll() is None:
+            if now - child.up_since > _STEADY_SECONDS:
+                child.pause = _FIRST_PAUSE_SECONDS
+        elif child.restart_at is None:
+            log.warning("%s ended; starting it again in %.1f s", child.service.name, child.pause)
+            child.restart_at = now + child.pause
+            child.pause = min(2 * child.pause, _LONGEST_PAUSE_SECONDS)
+        elif now >= child.restart_at:
+            child.restart_at = None
+            try:
+                self._start(child)
+            except Exception as error:  # whatever it is, the others still need this thread, and it may pass
+                log.error("%s: %s", child.service.name, error)
+
+    def _start(self, child: _Child) -> None:
+        child.service.start()
+        child.up_since = monotonic()
+        if child.service.process is not None:
+            self._pid_file.add(child.service.process.pid)
+
+    def _stop_all(self) -> None:
+        with ExitStack() as stops:  # which calls each of them, whatever the others raise
+            stops.callback(self._pid_file.clear)
+            for child in self._children:
+                stops.callback(child.service.stop)

@@ -1,0 +1,138 @@
+"""Services are started again when they die and stopped in the end; the next start ends what a killed one left."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from local.child_process import start_child, stop_child
+from local.errors import LocalError
+from local.supervisor import PidFile, Supervisor
+from tests.waiting import eventually
+
+_WAIT = [sys.executable, "-c", "import signal; signal.pause()"]
+
+
+class Waiter:
+    """A service that waits for its end and notes what happens to it. Fails to start as often as it is told."""
+
+    def __init__(self, name: str, folder: Path, notes: list[str]) -> None:
+        self.name = name
+        self.process: subprocess.Popen[bytes] | None = None
+        self.failures = 0
+        self._log = folder / f"{name}.log"
+        self._notes = notes
+
+    def start(self) -> None:
+        self._notes.append(f"start {self.name}")
+        self.process = None
+        if self.failures:
+            self.failures -= 1
+            raise LocalError("not now")
+        self.process = start_child(_WAIT, log=self._log)
+
+    def stop(self) -> None:
+        self._notes.append(f"stop {self.name}")
+        if self.process is not None:
+            stop_child(self.process, [])
+            self.process = None
+
+
+@pytest.fixture
+def notes() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def first(tmp_path: Path, notes: list[str]) -> Waiter:
+    return Waiter("first", tmp_path, notes)
+
+
+@pytest.fixture
+def second(tmp_path: Path, notes: list[str]) -> Waiter:
+    return Waiter("second", tmp_path, notes)
+
+
+@pytest.fixture
+def bystander(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = start_child(_WAIT, log=tmp_path / "log")
+    yield process
+    stop_child(process, [])
+
+
+def test_a_service_that_dies_is_started_again_even_if_that_fails_at_first(tmp_path: Path, first: Waiter):
+    with Supervisor(PidFile(tmp_path / "pids")) as supervisor:
+        supervisor.start(first)
+        killed = first.process
+        supervisor.watch()
+        first.failures = 1
+
+        killed.kill()
+
+        again = eventually(lambda: first.process if first.process is not killed else None)
+        assert psutil.pid_exists(again.pid)
+    assert again.poll() is not None
+
+
+def test_the_last_service_is_stopped_first_and_no_process_is_left(
+    tmp_path: Path, first: Waiter, second: Waiter, notes: list[str]
+):
+    with Supervisor(PidFile(tmp_path / "pids")) as supervisor:
+        for service in (first, second):
+            supervisor.start(service)
+        supervisor.watch()
+        pids = [service.process.pid for service in (first, second)]
+        assert all(psutil.pid_exists(pid) for pid in pids)
+
+    assert notes == ["start first", "start second", "stop second", "stop first"]
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not (tmp_path / "pids").exists()
+
+
+def test_a_service_that_cant_start_leaves_none_of_the_others_running(tmp_path: Path, first: Waiter, second: Waiter):
+    pids: list[int] = []
+
+    def start_both() -> None:
+        with Supervisor(PidFile(tmp_path / "pids")) as supervisor:
+            supervisor.start(first)
+            pids.append(first.process.pid)
+            supervisor.start(second)
+
+    second.failures = 1
+    with pytest.raises(LocalError):
+        start_both()
+    assert not psutil.pid_exists(pids[0])
+
+
+def test_a_process_that_was_listed_is_ended(tmp_path: Path, bystander: subprocess.Popen[bytes]):
+    PidFile(tmp_path / "pids").add(bystander.pid)
+
+    PidFile(tmp_path / "pids").end_leftovers()
+
+    assert not psutil.pid_exists(bystander.pid)
+    assert not (tmp_path / "pids").exists()
+
+
+def test_another_process_that_got_the_same_id_is_left_alone(tmp_path: Path, bystander: subprocess.Popen[bytes]):
+    started = psutil.Process(bystander.pid).create_time()
+    (tmp_path / "pids").write_text(f"{bystander.pid} {started - 60}\n")
+
+    PidFile(tmp_path / "pids").end_leftovers()
+
+    assert bystander.poll() is None
+
+
+def test_a_file_that_was_cut_off_is_no_obstacle(tmp_path: Path, bystander: subprocess.Popen[bytes]):
+    pids = PidFile(tmp_path / "pids")
+    pids.add(bystander.pid)
+    with (tmp_path / "pids").open("a") as file:
+        file.write("12")
+
+    pids.end_leftovers()
+
+    assert not psutil.pid_exists(bystander.pid)
