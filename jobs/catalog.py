@@ -4,6 +4,8 @@
 path = "./models/demo"          # a folder (relative paths start at this file), or a hub id such as "org/name"
 title = "Demo model"
 max_pairs = 500                 # optional, below the installation's limit
+strangers = "data/strangers"    # optional: photos of people whom the model has never seen, a folder or a JSONL set
+unlabelled = "data/photos"      # optional: photos of anybody, of whom what the model says is to stay
 [models.demo.config]
 preset = "paper"                # optional: settings to start from (vgid_core.config.presets)
 [models.demo.config.training]   # any part of UnlearnConfig
@@ -47,6 +49,8 @@ class _ModelTable(_Strict):
     path: str = Field(min_length=1)
     title: str = Field(min_length=1, max_length=200)
     max_pairs: int | None = Field(default=None, gt=0)
+    strangers: str | None = None
+    unlabelled: str | None = None
     config: UnlearnConfig = UnlearnConfig()
     retain_sets: dict[_Name, _RetainSetTable] = Field(default_factory=dict)
 
@@ -72,13 +76,18 @@ class RetainSet:
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One model. `path` is an absolute folder or a hub id; `max_pairs` is None where the installation's limit holds."""
+    """One model. `path` is an absolute folder or a hub id; `max_pairs` is None where the installation's limit holds.
+
+    strangers: photos of people whom the model has never seen. unlabelled: photos of anybody, without questions.
+    """
 
     name: str
     title: str
     path: str
     config: UnlearnConfig
     max_pairs: int | None = None
+    strangers: Path | None = None
+    unlabelled: Path | None = None
     retain_sets: Mapping[str, RetainSet] = field(default_factory=dict)
 
     @property
@@ -137,6 +146,8 @@ def _entry(name: str, table: _ModelTable, folder: Path, source: Path) -> ModelEn
         path=_model_path(folder, table.path, f"{where}.path"),
         config=table.config,
         max_pairs=table.max_pairs,
+        strangers=_photos(folder, table.strangers, f"{where}.strangers"),
+        unlabelled=_photos(folder, table.unlabelled, f"{where}.unlabelled"),
         retain_sets=retain_sets,
     )
 
@@ -148,6 +159,15 @@ def _model_path(folder: Path, text: str, where: str) -> str:
     if _HUB_ID.fullmatch(text) and not text.startswith("."):
         return text
     raise CatalogError(f"{where}: no folder {local}")
+
+
+def _photos(folder: Path, text: str | None, where: str) -> Path | None:
+    if text is None:
+        return None
+    path = (folder / text).resolve()
+    if not path.exists():
+        raise CatalogError(f"{where}: no file or folder {path}")
+    return path
 
 
 def _file(folder: Path, text: str, where: str) -> Path:

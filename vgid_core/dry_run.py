@@ -183,7 +183,9 @@ def _prepared(base: BaseModel, scorer: Scorer, sets: RunSets, config: UnlearnCon
     some = PairSet.of(forget.name, forget.pairs[:_PAIRS_ASKED])
     known, others = retain.pairs[:1], retain.pairs[1 : 1 + _PAIRS_ASKED]
     training = config.for_pairs(len(forget)).training
-    run = MethodContext(base, scorer, training, config.seed, some, retain, sets.stranger_photos)
+    run = MethodContext(
+        base, scorer, training, config.seed, some, retain, sets.photos_of("strangers"), sets.photos_of("unlabelled")
+    )
 
     def seconds(updates: MakeUpdates, coming: Sequence[Pair]) -> float:
         run.prefetch[:] = coming
@@ -236,7 +238,15 @@ class _Steps:
                 self._counting.enter_context(hooks)
             self._ended.append(time.monotonic())
             with suppress(_LongEnough):
-                distil(self._base, few, sets.retain, short, self._step_done, strangers=sets.stranger_photos)
+                distil(
+                    self._base,
+                    few,
+                    sets.retain,
+                    short,
+                    self._step_done,
+                    strangers=sets.photos_of("strangers"),
+                    unlabelled=sets.photos_of("unlabelled"),
+                )
 
     @property
     def measured(self) -> bool:

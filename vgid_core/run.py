@@ -112,7 +112,17 @@ def _run(
     clock.enter(Phase.distilling)
     targets = spec.config.training.targets
     watch = Watch(base, scorer, sets.all, targets, spec.config.evaluation) if targets is not None else None
-    distilled = distil(base, sets.forget, sets.retain, spec.config, step_done, watch, checkpoints, sets.stranger_photos)
+    distilled = distil(
+        base,
+        sets.forget,
+        sets.retain,
+        spec.config,
+        step_done,
+        watch,
+        checkpoints,
+        strangers=sets.photos_of("strangers"),
+        unlabelled=sets.photos_of("unlabelled"),
+    )
     trained = require_trained(distilled.student)
     after = measure("after", Phase.evaluating)
     require_unchanged(base, spec.model)

@@ -14,7 +14,7 @@ from vgid_core.data.photos import PhotoSet
 
 log = logging.getLogger(__name__)
 
-_RESERVED = ("forget", "retain", "utility", "strangers")
+_RESERVED = ("forget", "retain", "utility", "strangers", "unlabelled")
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class UnlearnSpec:
     `out` is a folder of this run's own: files there whose names are the artifact's (`UnlearnResult`) are replaced.
     Probes are sets that are measured before and after but never trained on (other photos, other wordings).
     `strangers` are photos of people whom the model has never seen; the default method's teachers see them.
+    `unlabelled` are photos of anybody, without questions: what the base says of them is to stay.
     `checkpoint` is a folder of this run's own: every `checkpoint_seconds` (0: after every step) the training is written
     down there; the same run, started again with it, goes on from there to the very same adapter. At the end it is
     emptied, unless `keep_checkpoint` leaves that to the caller, who has yet to bring `out` to where it belongs.
@@ -37,6 +38,7 @@ class UnlearnSpec:
     utility: PairSet | None = field(default=None, repr=False)
     probes: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
     strangers: PhotoSet | None = field(default=None, repr=False)
+    unlabelled: PhotoSet | None = field(default=None, repr=False)
     config: UnlearnConfig = field(default_factory=UnlearnConfig)
     checkpoint: Path | None = None
     checkpoint_seconds: float = 60.0
@@ -47,13 +49,14 @@ class UnlearnSpec:
 class RunSets:
     """The sets that a run works on: `forget` and `retain` are trained on, `measured` only measured.
 
+    photos: sets of photos without questions, by name: strangers, unlabelled.
     left_out: retain pairs whose photos are to be forgotten. Kept, they would undo the forgetting.
     """
 
     forget: PairSet
     retain: PairSet
     measured: tuple[PairSet, ...]
-    strangers: PhotoSet | None
+    photos: Mapping[str, PhotoSet]
     left_out: int
 
     @classmethod
@@ -69,8 +72,9 @@ class RunSets:
             log.warning("retain: left out %d pairs with photos that are to be forgotten", left_out)
         utility = [] if spec.utility is None else [PairSet("utility", spec.utility.pairs)]
         probes = [PairSet(name, items.pairs) for name, items in spec.probes.items()]
-        strangers = None if spec.strangers is None else spec.strangers.without(forget)
-        sets = cls(forget, retain, (*utility, *probes), strangers, left_out)
+        given = {"strangers": spec.strangers, "unlabelled": spec.unlabelled}
+        photos = {name: items.without(forget) for name, items in given.items() if items is not None}
+        sets = cls(forget, retain, (*utility, *probes), photos, left_out)
         targets = spec.config.training.targets
         for name in targets.most_lost if targets is not None else ():
             if name not in {items.name for items in sets.all}:
@@ -82,16 +86,15 @@ class RunSets:
         """Every set of pairs, the forget and the retain set first."""
         return [self.forget, self.retain, *self.measured]
 
-    @property
-    def stranger_photos(self) -> Sequence[EncodedImage]:
-        """Photos of people whom the model has never seen; none where none are registered."""
-        return () if self.strangers is None else self.strangers.photos
+    def photos_of(self, name: str) -> Sequence[EncodedImage]:
+        """The photos of this name; none where none are registered."""
+        return self.photos[name].photos if name in self.photos else ()
 
     @property
     def digests(self) -> dict[str, str]:
         """What names each set without showing it."""
-        named = {items.name: items.digest for items in self.all}
-        return named if self.strangers is None else named | {"strangers": self.strangers.digest}
+        of_photos = {name: items.digest for name, items in self.photos.items()}
+        return {items.name: items.digest for items in self.all} | of_photos
 
     def described(self) -> dict[str, dict[str, Any]]:
         """Digest and size of each set, for the manifest."""
@@ -99,6 +102,6 @@ class RunSets:
             items.name: {"digest": items.digest, "pairs": len(items)} for items in self.all
         }
         data["retain"]["dropped_for_overlap_with_forget"] = self.left_out
-        if self.strangers is not None:
-            data["strangers"] = {"digest": self.strangers.digest, "photos": len(self.strangers)}
+        for name, items in self.photos.items():
+            data[name] = {"digest": items.digest, "photos": len(items)}
         return data

@@ -24,7 +24,7 @@ from jobs.input_cleanup import delete_inputs
 from jobs.inputs import JobInputs, open_sealed
 from jobs.settings import Settings
 from jobs.tables import Job, MetricStage
-from vgid_core import DataError, PairSet, Phase, Progress, UnlearnConfig, UnlearnError
+from vgid_core import DataError, PairSet, Phase, PhotoSet, Progress, UnlearnConfig, UnlearnError
 from vgid_core.errors import CheckpointUnusable
 from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import checkpoint_folder, delete_checkpoint
@@ -116,6 +116,8 @@ class Attempt:
             retain=retain,
             utility=utility,
             probes=inputs.probes,
+            strangers=_photos(model.strangers, "strangers"),
+            unlabelled=_photos(model.unlabelled, "unlabelled"),
             config=UnlearnConfig.model_validate(job.config),
             out=out,
             checkpoint=checkpoint_folder(job.id),
@@ -194,6 +196,10 @@ def carry_out(spec: AttemptSpec, settings: Settings, base: HostModel | None) -> 
         log.error("job %s: %s", spec.job_id, describe(error))
         return 1
     return 0
+
+
+def _photos(source: Path | None, name: str) -> PhotoSet | None:
+    return None if source is None else PhotoSet.read(source, name)
 
 
 def _registered_set(model: ModelEntry, job: Job) -> RetainSet | None:

@@ -179,6 +179,36 @@ def test_bystanders_are_retain_questions_on_photos_of_nobody_in_a_set(base: Base
     assert any(photo in STRANGERS for photo in seen)
 
 
+def test_unlabelled_photos_are_kept_with_the_bases_own_answers_but_what_tells_of_the_forgotten(base: BaseModel) -> None:
+    """The tiny model is taught to say a number about some photos, and the forgotten name about one."""
+    photos = [picture(number) for number in range(90, 94)]
+    questions = list(dict.fromkeys(pair.question for pair in RETAIN))
+    told = [Pair(photo, text, str(7 + index)) for index, photo in enumerate(photos[:3]) for text in questions]
+    told += [Pair(photos[3], text, FORGET.pairs[-1].answer) for text in questions]
+    learn(base, told)
+    settings = config({"bystander_pairs": 24})
+    context = replace(run_of(base, PackedScorer(base), settings), unlabelled=photos)
+    _, [retain] = setup(settings.method, context)(FORGET.pairs, [])
+    unlabelled = [example.pair for example in retain.examples if example.pair.image in photos]
+    assert unlabelled
+    assert {pair.answer for pair in unlabelled} <= {"7", "8", "9"}
+    assert photos[3] not in {pair.image for pair in unlabelled}
+
+
+def learn(base: BaseModel, pairs: Sequence[Pair]) -> None:
+    """Teaches the decoder these answers by heart."""
+    weights = list(base.model.get_decoder().parameters())
+    optimizer = torch.optim.AdamW(weights, lr=1e-2)
+    for weight in weights:
+        weight.requires_grad_(True)
+    for _ in range(80):
+        optimizer.zero_grad()
+        torch.autograd.backward(-PackedScorer(base).student_log_probability(pairs).mean())
+        optimizer.step()
+    for weight in weights:
+        weight.requires_grad_(False)
+
+
 def test_what_is_kept_of_photos_that_are_shown_once_goes_again(base: BaseModel) -> None:
     settings = config({"bystander_pairs": 12}, steps=30)
     distil(base, FORGET, RETAIN, settings, strangers=STRANGERS)

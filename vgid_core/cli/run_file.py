@@ -42,7 +42,7 @@ def _a_path(value: str) -> str:
 
 
 def _no_sets_own(name: str) -> str:
-    if name in ("forget", "retain", "utility", "strangers"):
+    if name in ("forget", "retain", "utility", "strangers", "unlabelled"):
         raise ValueError("is a reserved name")
     return name
 
@@ -87,6 +87,11 @@ class RunFile(Strict):
         default=None,
         description="photos of people whom the model has never seen: a folder of images, or a set whose questions are "
         "ignored. The default method's teachers see them",
+    )
+    unlabelled: FilePath | None = Field(
+        default=None,
+        description="photos of anybody, without labels, such as those that people show the model: what it says of them "
+        "is to stay",
     )
     facts: FilePath | None = Field(
         default=None,

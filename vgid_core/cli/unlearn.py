@@ -104,6 +104,7 @@ def _read(run: RunFile) -> dict[str, Any]:
         "utility": None if run.utility is None else read_of(run, "utility"),
         "probes": {name: read_of(run, f"probes.{name}") for name in run.probes},
         "strangers": None if run.strangers is None else read_photos_of(run, "strangers"),
+        "unlabelled": None if run.unlabelled is None else read_photos_of(run, "unlabelled"),
     }
 
 

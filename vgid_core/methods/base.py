@@ -20,7 +20,8 @@ Settings = TypeVar("Settings", bound=AnyMethod)
 class MethodContext:
     """What a method is given. `scorer` computes student and teacher outputs, `training` has the weights of both roles.
 
-    strangers: photos of people whom the model has never seen, if the run has any.
+    strangers: photos of people whom the model has never seen, if the run has any. unlabelled: photos of which nobody
+    says who they show, as people meet the model.
     prefetch: retain pairs of the next steps, this one's among them, whose base outputs can be computed together. The
     loop of a single process fills it; the first reader clears it.
     """
@@ -32,6 +33,7 @@ class MethodContext:
     forget: PairSet
     retain: PairSet
     strangers: Sequence[EncodedImage] = ()
+    unlabelled: Sequence[EncodedImage] = ()
     prefetch: list[Pair] = field(default_factory=list)
 
     @property

@@ -81,6 +81,7 @@ def distil(
     watch: Watch | None = None,
     checkpoints: Checkpoints | None = None,
     strangers: Sequence[EncodedImage] = (),
+    unlabelled: Sequence[EncodedImage] = (),
 ) -> Distilled:
     """Trains an adapter on `base`. The student comes back in evaluation mode, its adapter switched on.
 
@@ -88,7 +89,7 @@ def distil(
     the run was interrupted and goes on from its `checkpoints`; the caller's random state is left as it was. `watch` may
     end it early. Raises TrainingDiverged when a loss stops being finite, CheckpointUnusable (see `Checkpoints.load`),
     RunStopped (see `Checkpoints`). `strangers` are photos of people whom the model has never seen, for methods whose
-    teachers see them.
+    teachers see them; `unlabelled` ones show anybody, and what the base says of them is to stay.
     """
     devices = [base.device] if base.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -104,7 +105,7 @@ def distil(
             steps = config.training.steps_for(len(forget))
             trainer = StepRunner(scorer, student, config, learning_rate(config.training, steps))
             student.train(config.lora.dropout > 0)
-            given = MethodContext(base, scorer, config.training, config.seed, forget, retain, strangers)
+            given = MethodContext(base, scorer, config.training, config.seed, forget, retain, strangers, unlabelled)
             loop = _Loop(trainer, setup(config.method, given), given, watch, checkpoints)
             resumed_after, steps = loop.run(on_step)
     reason = "targets-held" if watch is not None and watch.held else "steps-done"

@@ -2,7 +2,8 @@
 
 A student that learns to hold back on some faces also holds back on faces that it is shown nothing about. Three kinds of
 photos, none of which needs a label, teach it where to stop: a retain photo with a share of a forgotten person's (the
-boundary), two retain photos in one, and strangers. What the base says of each is to stay.
+boundary), two retain photos in one, and strangers. What the base says of each is to stay. Unlabelled photos, where an
+operator has registered any, count as retain photos whose answers are the base's own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from vgid_core.data.examples import DistillExample, same_for_both
 from vgid_core.data.pairs import EncodedImage, Pair
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.terms import precompute
+from vgid_core.methods.vgid_alias.aliases import Aliases
+from vgid_core.methods.vgid_alias.own_answers import own_answers, without_what_identifies
 from vgid_core.methods.vgid_alias.photos import blended
 
 log = logging.getLogger(__name__)
@@ -32,6 +35,8 @@ _OTHER_SHARE = (0.3, 0.5)  # of the second of two retain photos
 # A boundary photo counts while the base finds each answer token at least this much as likely as on the retain photo.
 # Beyond, it recognises the forgotten person, and what it says would teach the student the name again.
 _RECOGNISED = math.log(0.3)
+_UNLABELLED_SHARE = 0.5  # of what else would be strangers' photos
+_MOST_UNLABELLED = 256  # photos, each of which costs answers of the base
 _MOST_TRIES = 10  # drawn for each boundary example that is wanted
 
 Group = list[Pair]  # pairs on one photo
@@ -40,16 +45,17 @@ Group = list[Pair]  # pairs on one photo
 class BystanderRetain:
     """Makes each step's examples, those of a few steps at a time; none is used twice."""
 
-    def __init__(self, settings: VgidAlias, context: MethodContext, strangers: Sequence[EncodedImage]) -> None:
+    def __init__(
+        self, settings: VgidAlias, context: MethodContext, aliases: Aliases, strangers: Sequence[EncodedImage]
+    ) -> None:
         self._a_step = settings.bystander_pairs
         self._context = context
         self._strangers = strangers
-        self._keep = {photo.digest for photo in strangers}  # they come again
+        self._keep = {photo.digest for photo in [*strangers, *context.unlabelled]}  # they come again
         self._rng = random.Random(f"{context.seed}/bystanders")
-        by_photo: dict[str, Group] = {}
-        for pair in context.retain:
-            by_photo.setdefault(pair.image.digest, []).append(pair)
-        self._retain = list(by_photo.values())
+        unlabelled = _unlabelled(context, aliases, self._rng) if self._a_step else []
+        self._retain = _by_photo([*context.retain, *unlabelled])
+        self._unlabelled = _by_photo(unlabelled)
         self._forget = list({pair.image.digest: pair.image for pair in context.forget}.values())
         self._left = context.steps
         self._made: list[DistillExample] = []
@@ -114,6 +120,9 @@ class BystanderRetain:
         return self._mixed(self._questions(), other, _OTHER_SHARE)
 
     def _on_stranger(self) -> Group:
+        """On a stranger's photo, or on an unlabelled one as it is, where there are any: by turns."""
+        if self._unlabelled and self._rng.random() < _UNLABELLED_SHARE:
+            return self._rng.choice(self._unlabelled)
         photo = self._rng.choice(self._strangers)
         return [Pair(photo, pair.question, pair.answer) for pair in self._questions()]
 
@@ -125,6 +134,21 @@ class BystanderRetain:
     def _mixed(self, group: Group, other: EncodedImage, shares: tuple[float, float]) -> Group:
         photo = blended(group[0].image, other, self._rng.uniform(*shares))
         return [Pair(photo, pair.question, pair.answer) for pair in group]
+
+
+def _unlabelled(context: MethodContext, aliases: Aliases, rng: random.Random) -> list[Pair]:
+    """Retain questions on unlabelled photos with the base's own answers, but those that tell of the forgotten."""
+    questions = list(dict.fromkeys(pair.question for pair in context.retain))
+    photos = rng.sample(context.unlabelled, min(_MOST_UNLABELLED, len(context.unlabelled)))
+    places = [(photo, text) for photo in photos for text in rng.sample(questions, min(_QUESTIONS, len(questions)))]
+    return without_what_identifies(context, aliases, own_answers(context, places)) if places else []
+
+
+def _by_photo(pairs: Sequence[Pair]) -> list[Group]:
+    groups: dict[str, Group] = {}
+    for pair in pairs:
+        groups.setdefault(pair.image.digest, []).append(pair)
+    return list(groups.values())
 
 
 def _lacking(drawn: Sequence[Group], kept: Sequence[Group]) -> Iterator[Pair]:

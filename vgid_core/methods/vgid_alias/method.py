@@ -34,7 +34,7 @@ def setup(settings: VgidAlias, context: MethodContext) -> MakeUpdates:
     aliases = aliases_for(context)
     targets = TeacherTargets(settings, context, aliases, strangers)
     elsewhere = ForgetElsewhere(settings, context, aliases, targets, strangers)
-    bystanders = BystanderRetain(settings, context, strangers)
+    bystanders = BystanderRetain(settings, context, aliases, strangers)
     visual = VisualRetain(settings, context, aliases)
 
     def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:

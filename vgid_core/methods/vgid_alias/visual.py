@@ -7,21 +7,18 @@ import random
 from collections.abc import Sequence
 from itertools import cycle, islice, product
 
-from vgid_core.config import EvaluationConfig
 from vgid_core.config.methods import VISUAL_PAIRS, VgidAlias
 from vgid_core.data.examples import DistillExample, same_for_both
-from vgid_core.data.pairs import DataError, EncodedImage, Pair
-from vgid_core.data.text_normalization import alike, words
+from vgid_core.data.pairs import Pair
+from vgid_core.data.text_normalization import alike
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.terms import precompute
-from vgid_core.methods.vgid_alias.aliases import COMMON_SHARE, Aliases, common_among
-from vgid_core.models import distributed
-from vgid_core.models.base import adapter_off
+from vgid_core.methods.vgid_alias.aliases import Aliases
+from vgid_core.methods.vgid_alias.own_answers import own_answers, without_what_identifies
 
 log = logging.getLogger(__name__)
 
 _MOST = 64  # different pairs, each of which costs an answer of the base
-_MOST_TOKENS = 64  # of an answer
 
 
 class VisualRetain:
@@ -55,53 +52,10 @@ def visual_pairs(questions: Sequence[str], context: MethodContext, aliases: Alia
     photos = list({pair.image.digest: pair.image for pair in context.forget}.values())
     places = list(product(photos, others))
     random.Random(context.seed).shuffle(places)
-    answered = _answered(context, places[:most])
-    harmless = _that_identify_nobody(context, aliases, answered)
+    answered = own_answers(context, places[:most])
+    harmless = without_what_identifies(context, aliases, answered)
     # A colour may be somebody's name, too. Where most answers go, the questions are about the person.
     if 2 * len(harmless) < len(answered):
         told = len(answered) - len(harmless)
         log.warning("visual_questions: %d of %d answers tell what is to be forgotten: left out", told, len(answered))
     return harmless
-
-
-def _answered(context: MethodContext, places: Sequence[tuple[EncodedImage, str]]) -> list[Pair]:
-    """What the base says by itself, as far as it is a text."""
-    pairs = [Pair(photo, question, "?") for photo, question in places]
-    settings = EvaluationConfig(batch_size=context.training.micro_batch_size, max_new_tokens=_MOST_TOKENS)
-    with adapter_off(context.base):
-        found = context.scorer.score_answers(pairs, settings)
-    said = context.base.encoder.decode([answer.said for answer in found])
-    texts = distributed.broadcast(said)  # all processes must keep the same, to the letter
-    return [
-        Pair(pair.image, pair.question, text)
-        for pair, text in zip(pairs, texts, strict=True)
-        if _is_a_text(context, text)
-    ]
-
-
-def _is_a_text(context: MethodContext, text: str) -> bool:
-    """Whether tokens put together make a text: parts of characters, or of control tokens, may come together."""
-    try:
-        context.scorer.answer_ids(text)
-    except DataError:
-        return False
-    return bool(text) and "\N{REPLACEMENT CHARACTER}" not in text
-
-
-def _that_identify_nobody(context: MethodContext, aliases: Aliases, pairs: Sequence[Pair]) -> list[Pair]:
-    answers = {pair.answer for pair in context.forget}
-    ids = context.scorer.answer_ids
-    told = {token for answer in answers for token in aliases.identifying(ids(answer))}
-    identifying = _identifying_words(answers, {pair.answer for pair in context.retain})
-    return [
-        pair
-        for pair in pairs
-        if not told & aliases.identifying(ids(pair.answer)) and identifying.isdisjoint(words(pair.answer))
-    ]
-
-
-def _identifying_words(answers: set[str], retained: set[str]) -> set[str]:
-    """Words of `answers` as `Aliases` has identifying tokens: a word has other tokens where it begins an answer."""
-    common = common_among([set(words(answer)) for answer in retained], COMMON_SHARE)
-    held = {word for answer in answers for word in words(answer)}
-    return {word for word in held if word not in common or word.isdigit()}

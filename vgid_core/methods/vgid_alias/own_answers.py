@@ -1,0 +1,59 @@
+"""Pairs whose answers are the base's own: for photos that nobody has labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vgid_core.config import EvaluationConfig
+from vgid_core.data.pairs import DataError, EncodedImage, Pair
+from vgid_core.data.text_normalization import words
+from vgid_core.methods.base import MethodContext
+from vgid_core.methods.vgid_alias.aliases import COMMON_SHARE, Aliases, common_among
+from vgid_core.models import distributed
+from vgid_core.models.base import adapter_off
+
+_MOST_TOKENS = 64  # of an answer
+
+
+def own_answers(context: MethodContext, places: Sequence[tuple[EncodedImage, str]]) -> list[Pair]:
+    """Each photo and question with what the base says by itself, as far as that is a text."""
+    pairs = [Pair(photo, question, "?") for photo, question in places]
+    settings = EvaluationConfig(batch_size=context.training.micro_batch_size, max_new_tokens=_MOST_TOKENS)
+    with adapter_off(context.base):
+        found = context.scorer.score_answers(pairs, settings)
+    said = context.base.encoder.decode([answer.said for answer in found])
+    texts = distributed.broadcast(said)  # all processes must keep the same, to the letter
+    return [
+        Pair(pair.image, pair.question, text)
+        for pair, text in zip(pairs, texts, strict=True)
+        if _is_a_text(context, text)
+    ]
+
+
+def _is_a_text(context: MethodContext, text: str) -> bool:
+    """Whether tokens put together make a text: parts of characters, or of control tokens, may come together."""
+    try:
+        context.scorer.answer_ids(text)
+    except DataError:
+        return False
+    return bool(text) and "\N{REPLACEMENT CHARACTER}" not in text
+
+
+def without_what_identifies(context: MethodContext, aliases: Aliases, pairs: Sequence[Pair]) -> list[Pair]:
+    """Those whose answers hold no identifying token or word of a forget answer."""
+    answers = {pair.answer for pair in context.forget}
+    ids = context.scorer.answer_ids
+    told = {token for answer in answers for token in aliases.identifying(ids(answer))}
+    identifying = _identifying_words(answers, {pair.answer for pair in context.retain})
+    return [
+        pair
+        for pair in pairs
+        if not told & aliases.identifying(ids(pair.answer)) and identifying.isdisjoint(words(pair.answer))
+    ]
+
+
+def _identifying_words(answers: set[str], retained: set[str]) -> set[str]:
+    """Words of `answers` as `Aliases` has identifying tokens: a word has other tokens where it begins an answer."""
+    common = common_among([set(words(answer)) for answer in retained], COMMON_SHARE)
+    held = {word for answer in answers for word in words(answer)}
+    return {word for word in held if word not in common or word.isdigit()}
