@@ -19,6 +19,8 @@ CATALOG = """
 [models.demo]
 path = "model"
 title = "Demo model"
+[models.demo.config]
+method = "vgid"
 [models.demo.config.training]
 steps = 60
 [models.demo.retain_sets.demo-retain]

@@ -154,11 +154,11 @@ def test_a_setting_that_the_models_method_lacks_is_named_by_its_field(service: S
     )
     (error,) = problem(response, 422, "invalid-request", "training.instruction")["errors"]
     assert error["pointer"] == "#/training/instruction"
-    assert error["detail"] == "is no setting of npo, only of vgid-alias, vgid; npo has inverse_temperature"
+    assert error["detail"] == "is no setting of npo, only of vgid; npo has inverse_temperature"
     assert SECRET not in response.text
     changing = {"perturbation": {"kind": "diffusion", "strength": 100, "final_strength": 900}}
     response = http.post("/unlearn-jobs", json=body(model="rich", retain_set="people", training=changing))
-    problem(response, 422, "invalid-request", "training")
+    problem(response, 422, "invalid-request", "training.perturbation")
 
 
 def test_a_flood_of_faults_is_cut_short(http: httpx.Client) -> None:

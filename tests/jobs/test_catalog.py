@@ -106,3 +106,13 @@ def test_an_empty_or_missing_catalog_is_refused(tmp_path: Path) -> None:
         load(tmp_path, "")
     with pytest.raises(CatalogError, match="can't be read"):
         Catalog.load(tmp_path / "nowhere.toml")
+
+
+def test_photos_may_be_a_folder_or_a_file_and_must_be_there(tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "crowd.jsonl").touch()
+    registered = GOOD.replace("max_pairs = 500", 'strangers = "faces"\nunlabelled = "crowd.jsonl"')
+    demo = load(tmp_path, registered).models["demo"]
+    assert (demo.strangers, demo.unlabelled) == (tmp_path / "faces", tmp_path / "crowd.jsonl")
+    with pytest.raises(CatalogError, match=r"models\.demo\.strangers: no file or folder"):
+        load(tmp_path, registered.replace('"faces"', '"nobody"'))
