@@ -1,11 +1,11 @@
-"""docs/problems.md is the reference that clients program against: it lists every problem there is, and no other."""
+"""docs/reference/problems.md is the reference that clients program against: it lists every problem there is, and no other."""
 
 import re
 from pathlib import Path
 
 from api.problems import Problem
 
-PAGE = Path(__file__).parents[2] / "docs" / "problems.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "problems.md"
 
 
 def subclasses(kind: type[Problem]) -> set[type[Problem]]:

@@ -21,7 +21,7 @@ from vgid_core.config.perturbation import STRENGTHS, PerturbationConfig
 from vgid_core.methods.perturb import perturb
 from vgid_core.methods.vgid import Teacher
 
-PAGE = Path(__file__).parents[2] / "docs" / "interventions.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "interventions.md"
 
 FORGET = pair_set("forget", 3)
 NAME = "Zenobia Quillfeather"

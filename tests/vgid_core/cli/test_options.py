@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_the_page_of_options_is_current() -> None:
-    written = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
-    assert page() == written, "python -m vgid_core.cli.option_page > docs/options.md"
+    written = (ROOT / "docs" / "reference" / "options.md").read_text(encoding="utf-8")
+    assert page() == written, "python -m vgid_core.cli.option_page > docs/reference/options.md"
 
 
 def test_every_option_says_what_it_does() -> None:
@@ -43,7 +43,7 @@ def test_every_option_says_what_it_does() -> None:
 )
 def test_the_commands_page_names_every_option(name: str, command: Callable[..., None]) -> None:
     """In the command's own section: the others take options by the same names."""
-    page_text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    page_text = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
     section = page_text.partition(f"## `vgid {name}`\n")[2].partition("\n## ")[0]
     app = typer.Typer(add_completion=False)
     app.command()(command)
