@@ -127,7 +127,7 @@ def test_the_loss_on_own_photos_is_divergence_and_distance_of_likelihood(base: B
     expected = (torch.special.xlogy(wanted, wanted) - wanted * log_p).sum(-1)
     assert torch.allclose(divergence, expected, atol=1e-3)
     assert torch.allclose(likelihood, torch.where(off.abs() < 1, off**2 / 2, off.abs() - 0.5), atol=1e-3)
-    assert [part.weight for part in own.parts] == [1.0, 4.0]
+    assert [part.weight for part in own.parts] == [1.0, VgidAlias().likelihood_weight]
 
 
 def test_elsewhere_nothing_is_asked_until_the_answer_names_somebody(base: BaseModel) -> None:
