@@ -1,6 +1,7 @@
 # make demo   install into .venv (first run only) and watch a model forget six people
 # make up     the same stack, to stay: API, worker, Postgres and Redis on this machine
-# make test   every check: lint, types, imports, tests
+# make test   every check: lint, types, imports, docs, tests
+# make docs   the documentation as a site, in site/
 #
 # Needs Python 3.11+ and a package registry. `make PYTHON=/path/to/python ...` picks the interpreter.
 # On Linux the registry's default torch brings CUDA along (some GB). Without a GPU, a smaller one will do:
@@ -8,7 +9,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint clean
+.PHONY: help demo up test lint docs clean
 
 PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$candidate >/dev/null 2>&1 || continue; \
@@ -41,11 +42,16 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+	@site=$$(mktemp -d) && $(BIN)/mkdocs build --strict --quiet --site-dir "$$site"; checked=$$?; rm -rf "$$site"; exit $$checked
+
+docs: .venv/installed-dev
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
 
 # As root the ledger lies apart, where Postgres's own account can enter; the program that knows where goes last.
 clean:
 	@test ! -x $(BIN)/python -o ! -d .vgid || $(BIN)/python -m local.clean .vgid
-	rm -rf .venv .vgid .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .vgid site .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "vgid needs Python 3.11 or newer: install it, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
