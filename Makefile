@@ -16,6 +16,8 @@ PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 pyth
 	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
 	echo $$candidate; break; done)
 BIN := .venv/bin
+# Its theme would announce its successor at every run.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Somebody who was killed while making .venv has left one without pip.
 WHOLE = $(BIN)/python -c 'import pip' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv
@@ -42,10 +44,10 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
-	@site=$$(mktemp -d) && $(BIN)/mkdocs build --strict --quiet --site-dir "$$site"; checked=$$?; rm -rf "$$site"; exit $$checked
+	@site=$$(mktemp -d) && $(MKDOCS) build --strict --quiet --site-dir "$$site"; checked=$$?; rm -rf "$$site"; exit $$checked
 
 docs: .venv/installed-dev
-	$(BIN)/mkdocs build --strict --quiet
+	$(MKDOCS) build --strict --quiet
 	@echo "site/index.html"
 
 # As root the ledger lies apart, where Postgres's own account can enter; the program that knows where goes last.

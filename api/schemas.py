@@ -134,7 +134,7 @@ def is_probe_name(name: str) -> bool:
 
 
 class Training(TrainingOverrides):
-    """What a request changes of a model's own settings."""
+    """What a request changes of a model's own settings. `instruction` and `perturbation` are of the method `vgid`."""
 
     @field_validator("instruction")
     @classmethod

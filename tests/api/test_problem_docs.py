@@ -1,4 +1,4 @@
-"""docs/reference/problems.md is the reference that clients program against: it lists every problem there is, and no other."""
+"""docs/reference/problems.md, which clients program against, lists every problem there is, and no other."""
 
 import re
 from pathlib import Path
