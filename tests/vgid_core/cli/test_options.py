@@ -53,15 +53,6 @@ def test_the_commands_page_names_every_option(name: str, command: Callable[..., 
         assert re.search(rf"`{re.escape(named)}[ `]", section), named
 
 
-@pytest.mark.parametrize("page_name", ["cli.md", "own-model.md"])
-def test_run_files_in_the_docs_are_valid(page_name: str) -> None:
-    text = (ROOT / "docs" / page_name).read_text(encoding="utf-8")
-    blocks = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
-    assert blocks
-    for block in blocks:
-        assert RunFile.model_validate(tomllib.loads(block)).config.training.learning_rate == 3e-3
-
-
 def test_no_commands_name_is_taken_twice() -> None:
     registered = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     added = registered["project"]["entry-points"]["vgid.commands"]
