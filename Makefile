@@ -1,6 +1,7 @@
 # make demo   install into .venv (first run only) and watch a model forget six people
 # make up     the same stack, to stay: API, worker, Postgres and Redis on this machine
-# make test   every check: lint, types, imports, docs, tests
+# make check  lint, types, contracts, docs and the fast tests: a minute
+# make test   every check: lint, types, contracts, docs, all tests
 # make docs   the documentation as a site, in site/
 #
 # Needs Python 3.11+ and a package registry. `make PYTHON=/path/to/python ...` picks the interpreter.
@@ -9,7 +10,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint docs clean
+.PHONY: help demo up check test lint docs clean
 
 PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$candidate >/dev/null 2>&1 || continue; \
@@ -18,6 +19,8 @@ PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 pyth
 BIN := .venv/bin
 # Its theme would announce its successor at every run.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
+# Tests that need no service and no training.
+FAST := tests/vgid_core/cli/test_run_file.py tests/vgid_core/test_config.py tests/jobs/test_settings.py
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Somebody who was killed while making .venv has left one without pip.
 WHOLE = $(BIN)/python -c 'import pip' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv
@@ -35,8 +38,14 @@ demo: .venv/installed
 up: .venv/installed
 	@$(BIN)/vgid up
 
+# A worker a core, of one thread each: a file's tests stay together, since they share what they have started.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --dist loadfile
+
 test: lint
-	$(BIN)/pytest
+	$(PYTEST)
+
+check: lint
+	$(PYTEST) -m "not slow" $(FAST)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check
