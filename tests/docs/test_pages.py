@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from bench.evaluation_page import filled
 from bench.robustness import BARS
 from jobs.catalog import _ModelTable as CatalogEntry
 from jobs.settings import Settings
@@ -46,6 +47,11 @@ def test_figures_stand_between_marks(page: str) -> None:
 def test_evaluation_lists_every_bar() -> None:
     listed = re.findall(r"^\|.*\| `([\w.]+)` \| ([\d.]+) \|$", text_of("docs/evaluation.md"), re.MULTILINE)
     assert {key: float(bar) for key, bar in listed} == BARS
+
+
+def test_evaluations_tables_are_those_of_the_results() -> None:
+    page = text_of("docs/evaluation.md")
+    assert filled(page) == page, "python -m bench.evaluation_page"
 
 
 def test_the_services_settings_are_listed_with_their_defaults() -> None:
