@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +17,8 @@ from torch.nn.attention.flex_attention import flex_attention
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.integrations import flex_attention as transformers_flex
 
-from tests.vgid_core.families import gemma3, idefics3, internvl, llava_next, mllama, paligemma, qwen3_vl, smolvlm
-from tests.vgid_core.test_packing import photo
-from tests.vgid_core.tiny import SENTENCES, save_tiny_model
-from tests.vgid_core.tiny_qwen import save_tiny_qwen
+from tests.vgid_core.families.registry import CONFIG, FAMILIES, PACKED, documented_scorers, pairs_of
+from tests.vgid_core.two_families import photo
 from vgid_core import HostModel, Pair, PairSet, Progress, UnlearnConfig, UnlearnResult, UnlearnSpec, unlearn
 from vgid_core.config import LoraSettings
 from vgid_core.data.examples import DistillExample
@@ -35,45 +32,6 @@ from vgid_core.scoring.padded import PaddedScorer, encode_pairs, generate
 # PaliGemma's processor makes labels of tensors in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
-# By the name that transformers gives the type.
-FAMILIES: dict[str, Callable[[Path], Path]] = {
-    "llava": save_tiny_model,
-    "llava_next": llava_next.save_tiny,
-    "qwen2_5_vl": save_tiny_qwen,
-    "qwen3_vl": qwen3_vl.save_tiny,
-    "gemma3": gemma3.save_tiny,
-    "idefics3": idefics3.save_tiny,
-    "smolvlm": smolvlm.save_tiny,
-    "internvl": internvl.save_tiny,
-    "paligemma": paligemma.save_tiny,
-    "mllama": mllama.save_tiny,
-}
-DOCUMENTED = Path(__file__).parents[2] / "docs" / "models.md"
-CONFIG = UnlearnConfig.model_validate(
-    {
-        "device": "cpu",
-        "method": {"name": "vgid", "noise_draws": 1},  # the same disturbed images at every step: losses compare
-        "training": {
-            "steps": 6,
-            "forget_batch_size": 4,
-            "retain_batch_size": 2,
-            "learning_rate": 1e-2,
-            "warmup_steps": 0,
-        },
-        "lora": {"rank": 16, "alpha": 16},
-        "evaluation": {"max_new_tokens": 6},
-    }
-)
-
-
-def documented_paths() -> dict[str, str]:
-    """From the table in the docs: scorer by type."""
-    rows = re.findall(r"^\| [^|]+ \| `(\w+)` \| (\w+) \|", DOCUMENTED.read_text(encoding="utf-8"), re.MULTILINE)
-    return dict(rows)
-
-
-PACKED = [kind for kind, scorer in documented_paths().items() if scorer == "packed"]
-
 
 @dataclass(frozen=True)
 class Family:
@@ -86,11 +44,6 @@ class Family:
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
     return Family(request.param, FAMILIES[request.param](tmp_path_factory.mktemp(request.param) / "model"))
-
-
-def pairs_of(first: int, count: int) -> list[Pair]:
-    """Two questions a photo, photos of three sizes, answers of four lengths."""
-    return [Pair(photo(first + i // 2), SENTENCES[i % 3], SENTENCES[4 + i % 4]) for i in range(count)]
 
 
 def randomise(student: nn.Module) -> None:
@@ -127,7 +80,7 @@ def test_from_loading_to_an_adapter_that_plain_peft_loads(family: Family, tmp_pa
 
     assert len(losses) == 6
     assert losses[-1] < 0.9 * losses[0]
-    assert result.manifest["scorer"] == documented_paths()[family.kind]
+    assert result.manifest["scorer"] == documented_scorers()[family.kind]
     require_other_likelihoods(result)
 
     with torch.no_grad():
@@ -169,7 +122,7 @@ def test_the_default_method_forgets_on_every_family(family: Family, tmp_path: Pa
 
     assert len(losses) == settings.training.steps
     assert losses[-1] < 0.95 * losses[0], "what teachers say is learnt, not unlearnt"
-    assert result.manifest["scorer"] == documented_paths()[family.kind]
+    assert result.manifest["scorer"] == documented_scorers()[family.kind]
     matrices = load_file(tmp_path / "out" / "adapter_model.safetensors")
     assert all(bool(matrix.any()) for name, matrix in matrices.items() if ".lora_B." in name)
 
@@ -283,7 +236,7 @@ def test_bfloat16_pixels_and_weights_go_together(family: Family) -> None:
 
 
 def test_every_family_of_the_docs_is_tested_and_the_other_way_round() -> None:
-    assert documented_paths().keys() == FAMILIES.keys()
+    assert documented_scorers().keys() == FAMILIES.keys()
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")

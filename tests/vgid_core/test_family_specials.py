@@ -9,9 +9,9 @@ import torch
 from transformers import AutoProcessor
 
 from tests.vgid_core.families import paligemma
-from tests.vgid_core.test_families import CONFIG, FAMILIES, documented_paths, pairs_of
-from tests.vgid_core.test_packing import photo
+from tests.vgid_core.families.registry import CONFIG, FAMILIES, documented_scorers, pairs_of
 from tests.vgid_core.tiny import SENTENCES
+from tests.vgid_core.two_families import photo
 from vgid_core import EncodedImage
 from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 def test_a_model_can_be_checked_before_a_run(tmp_path: Path) -> None:
     report = check_model(str(FAMILIES["mllama"](tmp_path / "model")), CONFIG)
-    assert report.scorer == documented_paths()["mllama"]
+    assert report.scorer == documented_scorers()["mllama"]
     assert report.deviation < 1e-4
     assert report.adapted == 3 * 7
     assert "<|image|>Who is this?" in report.prompt

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 Found = TypeVar("Found")
 
 # Of packed logits from the model's own, as `PackedScorer.deviation` takes it: what rounding explains. In bfloat16 it is
-# 0.06 after 32 layers, where wrong masks or positions give more than 1 (tests/vgid_core/test_paths.py).
+# 0.06 after 32 layers, where wrong masks or positions give more than 1 (tests/vgid_core/scoring/test_choose.py).
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.15}
 _SIZES_CHECKED = 4
 
