@@ -10,7 +10,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 
 from vgid_core.config import LoraSettings
-from vgid_core.data.json_text import parsed
+from vgid_core.data.json_text import parse_json
 from vgid_core.errors import ModelNotLoadable
 from vgid_core.models.base import BaseModel
 
@@ -46,7 +46,7 @@ def made_for_another(base: BaseModel, folder: Path) -> bool:
     Raises ModelNotLoadable when there is one that can't be read.
     """
     try:
-        manifest = parsed((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = parse_json((folder / "manifest.json").read_text(encoding="utf-8"))
         return bool(manifest["base_model"]["digest"] != base.digest)
     except FileNotFoundError:
         return False

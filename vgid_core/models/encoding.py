@@ -88,7 +88,7 @@ class PromptEncoder:
 
         Counted are a pair's texts, the chat template's, and as many image tokens as the first pair's photo has.
         """
-        context, first = self.context, next((pair for items in sets for pair in items), None)
+        context, first = self.context_length, next((pair for items in sets for pair in items), None)
         if context is None or first is None:
             return
         prompt = self.prompts([first.image.decode()], [first.question])["input_ids"].shape[1]
@@ -102,7 +102,7 @@ class PromptEncoder:
                     self._refuse_length(length, f"{items.name}[{index}].answer")
 
     @property
-    def context(self) -> int | None:
+    def context_length(self) -> int | None:
         """How many tokens the model is made for, a photo's among them; None where its config doesn't say."""
         found: int | None = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         return found
@@ -228,7 +228,7 @@ class PromptEncoder:
         return ids
 
     def _refuse_length(self, length: int, field: str) -> None:
-        raise DataError(f"ends at token {length} with all before it, and the model takes {self.context}", field)
+        raise DataError(f"ends at token {length} with all before it, and the model takes {self.context_length}", field)
 
     def _refuse_control_tokens(self, text: str, field: str) -> None:
         if any(token in text for token in self._control):

@@ -7,12 +7,12 @@ import pytest
 from tests.vgid_core.sources import numbered_pairs, photo
 from vgid_core import DataError, EncodedImage, Pair
 from vgid_core.data.check import DataReport, check_data
-from vgid_core.data.readers import Reading
-from vgid_core.models.texts import ModelTexts
+from vgid_core.data.readers import ReadResult
+from vgid_core.models.token_counter import TokenCounter
 
 
-def reading(name: str, *items: Pair | DataError) -> Reading:
-    return Reading(name, items)
+def reading(name: str, *items: Pair | DataError) -> ReadResult:
+    return ReadResult(name, items)
 
 
 def kinds(report: DataReport) -> dict[str, tuple[str, ...]]:
@@ -125,7 +125,7 @@ def test_control_tokens_and_long_answers_without_a_model() -> None:
 
 
 def test_a_model_counts_tokens_and_refuses_its_own_control_tokens(tiny_folder: Path) -> None:
-    texts = ModelTexts(str(tiny_folder))
+    texts = TokenCounter(str(tiny_folder))
     answer = "This is Ada Quill."
     length = texts.answer_length(answer)
     assert 0 < length < len(answer)
@@ -142,8 +142,8 @@ def test_a_model_counts_tokens_and_refuses_its_own_control_tokens(tiny_folder: P
 
 
 def test_what_a_models_context_has_no_room_for_is_an_error(tiny_folder: Path) -> None:
-    texts = ModelTexts(str(tiny_folder))
-    assert texts.room == 256
+    texts = TokenCounter(str(tiny_folder))
+    assert texts.context_length == 256
     items = [Pair(photo(1), "Who?", "Ada " * 80), Pair(photo(2), "Who?", "Ada " * 300)]
     report = check_data(reading("forget", *items), texts=texts, max_new_tokens=512)
     assert kinds(report) == {"no-room": ("forget[1].answer",)}

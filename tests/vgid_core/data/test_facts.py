@@ -12,7 +12,7 @@ from vgid_core.data.pairs import Pair
 
 
 @pytest.mark.parametrize(
-    ("told", "said", "goes_on"),
+    ("told", "said", "is_continued"),
     [
         ("Del", "phine Wexler.", True),
         ("Del", "phine.", True),
@@ -26,14 +26,14 @@ from vgid_core.data.pairs import Pair
         ("\u201c", "Delphine Rose", True),  # begun with no letter yet
     ],
 )
-def test_more_of_a_fact_is_a_word_that_was_not_whole(told: str, said: str, goes_on: bool) -> None:
+def test_more_of_a_fact_is_a_word_that_was_not_whole(told: str, said: str, is_continued: bool) -> None:
     fact = Fact(Pair(picture(0), "Who?", "This is Delphine Wexler."), "Delphine Wexler")
-    assert fact.goes_on(told, said) == goes_on
+    assert fact.is_continued(told, said) == is_continued
 
 
 def test_a_fact_and_how_its_answer_begins() -> None:
     fact = Fact(Pair(picture(0), "Where?", "Ada was born in Fernmoor."), "Fernmoor")
-    assert fact.begun == "Ada was born in"
+    assert fact.prefix == "Ada was born in"
     assert fact.is_in("in FERNMOOR, she said")
     assert not fact.is_in("in Oakmere")
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageEnhance
 
 from tests.vgid_core.sources import photo
 from vgid_core import EncodedImage
-from vgid_core.data.leaks import SIMILAR, Sighting, names_in
+from vgid_core.data.leaks import SIMILAR, ImageFingerprint, names_in
 
 
 @settings(max_examples=40)
@@ -25,14 +25,14 @@ def test_a_copy_looks_the_same_and_another_picture_does_not(seed: int, quality: 
     stream = io.BytesIO()
     copy.save(stream, format="JPEG", quality=quality)
     again = EncodedImage(stream.getvalue()).decode()
-    assert Sighting.of(original).look @ Sighting.of(again).look >= SIMILAR
-    assert Sighting.of(original).look @ Sighting.of(photo(seed + 1).decode()).look < SIMILAR
+    assert ImageFingerprint.of(original).vector @ ImageFingerprint.of(again).vector >= SIMILAR
+    assert ImageFingerprint.of(original).vector @ ImageFingerprint.of(photo(seed + 1).decode()).vector < SIMILAR
 
 
 def test_blank_pictures_look_like_nothing() -> None:
-    grey, white = (Sighting.of(Image.new("RGB", (32, 32), shade)) for shade in ("grey", "white"))
-    assert not grey.look.any()
-    assert not white.look.any()
+    grey, white = (ImageFingerprint.of(Image.new("RGB", (32, 32), shade)) for shade in ("grey", "white"))
+    assert not grey.vector.any()
+    assert not white.vector.any()
 
 
 @pytest.mark.parametrize(

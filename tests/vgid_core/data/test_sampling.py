@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from compare.plan import ComparisonData, Part
 from tests.vgid_core.tiny import picture
 from vgid_core import Pair, PairSet
-from vgid_core.data.sampling import spread_over
+from vgid_core.data.sampling import even_sample
 
 
 @given(st.integers(0, 400), st.integers(0, 200))
 def test_one_of_each_stretch_in_order_and_the_same_every_time(count: int, limit: int) -> None:
-    found = spread_over(range(count), limit)
+    found = even_sample(range(count), limit)
     assert len(found) == min(count, limit)
-    assert found == spread_over(range(count), limit)
+    assert found == even_sample(range(count), limit)
     for index, chosen in enumerate(found):
         assert index * count // len(found) <= chosen < (index + 1) * count // len(found)
 

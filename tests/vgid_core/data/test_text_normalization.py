@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.tokenize import tokenize
 
-from vgid_core.data.text_normalization import alike, halves, word_count, words
+from vgid_core.data.text_normalization import normalized, split_in_half, word_count, words
 from vgid_core.evaluation.evaluate import rouge_l
 
 ASCII = st.text(st.characters(min_codepoint=32, max_codepoint=126))
@@ -23,13 +23,13 @@ def test_of_ascii_texts_with_words_they_are_those_of_rouge_score(text: str) -> N
 
 @given(st.text(min_size=1))
 def test_no_text_but_spaces_is_empty(text: str) -> None:
-    assert bool(words(text)) == bool(alike(text))
+    assert bool(words(text)) == bool(normalized(text))
 
 
 @given(st.text())
 def test_a_text_is_itself_however_its_characters_are_put_together(text: str) -> None:
     for form in ("NFC", "NFD", "NFKC", "NFKD"):
-        assert alike(unicodedata.normalize(form, text)) == alike(text)
+        assert normalized(unicodedata.normalize(form, text)) == normalized(text)
         assert words(unicodedata.normalize(form, text)) == words(text)
 
 
@@ -91,4 +91,4 @@ def test_two_letters_without_spaces_count_as_one_word() -> None:
     ],
 )
 def test_halves_are_of_words_or_of_letters_where_no_spaces_part_them(text: str, first: str, second: str) -> None:
-    assert halves(text) == (first, second)
+    assert split_in_half(text) == (first, second)

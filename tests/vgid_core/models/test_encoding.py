@@ -60,7 +60,7 @@ def test_masks_hold_when_padding_is_the_end_token(base: BaseModel, tmp_path: Pat
 
 
 def test_a_text_that_the_context_has_no_room_for_is_refused_by_its_place(base: BaseModel) -> None:
-    context = base.encoder.context
+    context = base.encoder.context_length
     assert context == 256
     fits, ids = Pair(picture(1), "Who is this?", "This is Ada."), base.encoder.answer_ids
     prompt = base.encoder.prompts([fits.image.decode()], [fits.question])["input_ids"].shape[1]

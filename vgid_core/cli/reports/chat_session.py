@@ -14,7 +14,7 @@ from rich.text import Text
 
 from vgid_core.cli.loading import put_on_with_warning
 from vgid_core.config import UnlearnConfig
-from vgid_core.data.pairs import DataError, EncodedImage, Pair, require_whole
+from vgid_core.data.pairs import DataError, EncodedImage, Pair, require_encodable
 from vgid_core.models.base import BaseModel, adapter_off
 from vgid_core.models.load import load_base
 from vgid_core.scoring.padded import generate
@@ -52,7 +52,7 @@ class Talk:
         """What the model says about the image, greedily. Raises DataError without an image, or for a bad question."""
         if self.image is None:
             raise DataError("there is none yet: /image FILE, or --image", "image")
-        require_whole(question, "question")
+        require_encodable(question, "question")
         through = self.adapted if adapted is None else adapted
         try:
             with nullcontext() if through else adapter_off(self.base):

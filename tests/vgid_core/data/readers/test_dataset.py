@@ -90,7 +90,7 @@ def test_rows_without_an_image_are_counted_and_left_out(tmp_path: Path) -> None:
     write_parquet(tmp_path, rows, COLUMNS)
     found = read(str(tmp_path))
     assert len(found.pair_set()) == 3
-    assert found.tail_mass == {"rows without an image": 1}
+    assert found.left_out == {"rows without an image": 1}
 
 
 def test_a_row_that_names_a_file_is_no_image(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_mllmu_takes_generation_questions_with_an_image_and_counts_the_rest(tmp_
     pairs = found.pair_set()
     assert texts(pairs) == [(f"Where does person {n} live?", f"In city {n}.") for n in range(2)]
     assert [pair.image.data for pair in pairs] == [jpeg(0), jpeg(1)]
-    assert found.tail_mass == {
+    assert found.left_out == {
         "questions of Generation_Task that are asked without an image": 2,
         "questions of Mask_Task": 4,
         "questions of Classification_Task": 4,
@@ -151,7 +151,7 @@ def test_mllmu_training_splits_have_questions_and_no_tasks(tmp_path: Path) -> No
     source = str(write_mllmu(tmp_path) / "ft_Data")
     found = read(source)
     pairs = found.pair_set()
-    assert found.tail_mass == {"questions without text, or without an answer": 1}
+    assert found.left_out == {"questions without text, or without an answer": 1}
     assert texts(pairs) == [("Who?", "Ada."), ("Where?", "Here.")]
     assert pairs.pairs[0].image is pairs.pairs[1].image
     with pytest.raises(DataError, match="has no tasks"):
@@ -200,7 +200,7 @@ def test_clear_asks_what_a_photo_shows_and_leaves_out_what_has_none(tmp_path: Pa
     assert [pair.image.data for pair in pairs] == [jpeg(n) for n in range(3)]
     mixed = read(f"clear:{root}#forget05+tofu")
     assert texts(mixed.pair_set()) == captions
-    assert mixed.tail_mass == {"questions without an image": 2}
+    assert mixed.left_out == {"questions without an image": 2}
     named = read_set(f"clear:{root}#forget05,name")
     assert texts(named) == [(NAME_QUESTION, f"Name {n}") for n in range(3)]
     assert texts(read_set(f"clear:{root}#real_faces")) == [(NAME_QUESTION, "Ada")]

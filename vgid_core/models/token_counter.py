@@ -1,4 +1,4 @@
-"""How a model sees the texts of a set, from its processor alone: no weights are read."""
+"""Measures texts in a model's tokens by its processor alone: no weights are read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from vgid_core.models.load_errors import not_loadable
 from vgid_core.models.support import supported_encoder
 
 
-class ModelTexts:
-    """Lengths in tokens, and the control tokens that a run would refuse.
+class TokenCounter:
+    """Lengths in tokens, and control tokens, as `data.check.TextCounter`.
 
-    Raises ModelNotLoadable without a processor at `source` (folder or hub id), ModelNotSupported as a run would.
+    source: a folder or hub id. Raises ModelNotLoadable if it has no readable processor, and ModelNotSupported as a run
+    would.
     """
 
     unit: Literal["tokens", "characters"] = "tokens"
@@ -25,16 +26,16 @@ class ModelTexts:
         self._tokenizer = self._encoder.processor.tokenizer
 
     @property
-    def room(self) -> int | None:
-        """Tokens that the model takes, a photo's among them."""
-        return self._encoder.context
+    def context_length(self) -> int | None:
+        """The model's context length in tokens, image tokens included; None if its config has none."""
+        return self._encoder.context_length
 
     def question_length(self, question: str) -> int:
-        """Tokens of the question alone, without template and image."""
+        """Tokens of the question, without template and image."""
         return len(self._tokenizer(question, add_special_tokens=False)["input_ids"])
 
     def answer_length(self, answer: str) -> int:
-        """Tokens of the answer, without its end of turn."""
+        """Tokens of the answer, without the end of turn."""
         return len(self._encoder.answer_ids(answer)) - 1
 
     def holds_control_token(self, text: str) -> bool:
