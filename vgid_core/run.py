@@ -72,8 +72,8 @@ def unlearn(
     Started as one of several processes (`accelerate launch`), it shares the training with the others; all of them make
     the same call, the first one reports and writes.
     """
-    distributed.join(on_cpu=spec.config.device == "cpu" or not torch.cuda.is_available())
-    if not distributed.is_first():
+    distributed.init_processes(on_cpu=spec.config.device == "cpu" or not torch.cuda.is_available())
+    if not distributed.is_main():
         on_step = on_metrics = None
     told = "the accelerator ran out of memory; try a smaller micro-batch or a larger device"
     return within_memory(lambda: _run(spec, on_step, on_metrics, base, stop), told)
@@ -143,14 +143,14 @@ def _run(
         seconds=clock.seconds(),
     )
     manifest = distributed.broadcast(_package(base, distilled.student, record, spec.out))
-    if spec.checkpoint is not None and not spec.keep_checkpoint and distributed.is_first():
+    if spec.checkpoint is not None and not spec.keep_checkpoint and distributed.is_main():
         delete_checkpoint(spec.checkpoint)
     return UnlearnResult(spec.out, before, after, record.steps, record.stop_reason, manifest)
 
 
 def _package(base: BaseModel, student: PeftModel, record: RunRecord, out: Path) -> dict[str, Any]:
     """The manifest, written beside the adapter by the first process."""
-    if not distributed.is_first():
+    if not distributed.is_main():
         return {}
     write_adapter(student, out, record.model_name)
     manifest = build_manifest(base, record, out)

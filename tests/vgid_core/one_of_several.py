@@ -62,7 +62,7 @@ def run(model: Path, out: Path, name: str, values: dict[str, object]) -> None:
     if losses:
         (out / f"{name}.losses").write_text(repr(losses))
     assert result.manifest["scorer"] == name.replace(",", "").split()[0]
-    assert result.manifest["processes"] == distributed.count()
+    assert result.manifest["processes"] == distributed.world_size()
 
 
 def run_with_interruption(model: Path, out: Path) -> None:
@@ -90,7 +90,7 @@ def run_with_interruption(model: Path, out: Path) -> None:
     except Interrupted:
         save_file(alone, out / f"alone {distributed.rank()}.safetensors")
         save_file(adapter(None, checkpoints), out / f"resumed {distributed.rank()}.safetensors")
-    own_folder = out / "checkpoint" if distributed.is_first() else out / "nobody else's"
+    own_folder = out / "checkpoint" if distributed.is_main() else out / "nobody else's"
     with pytest.raises(CheckpointUnusable, match="share"):
         adapter(None, Checkpoints(own_folder, {}, 0))
 

@@ -35,13 +35,13 @@ def test_answers_that_would_see_themselves_are_noticed(tmp_path: Path, monkeypat
     inputs = base.encoder.batch([photo(0).decode()], [SENTENCES[0]], [SENTENCES[4]])
     width = inputs.answer_ids.shape[1]
     assert inputs.inputs["token_type_ids"][0].tolist()[-width - 1 :] == [0] + [1] * width
-    going_on = base.encoder._going_on
+    extend = base.encoder._extend
 
     def as_prompt(given: dict[str, torch.Tensor], length: int) -> dict[str, torch.Tensor]:
-        grown = going_on(given, length)
+        grown = extend(given, length)
         return {**grown, "token_type_ids": torch.zeros_like(grown["token_type_ids"])}
 
-    monkeypatch.setattr(base.encoder, "_going_on", as_prompt)
+    monkeypatch.setattr(base.encoder, "_extend", as_prompt)
     assert generation_deviation(base, pairs_of(0, 2)) > 0.1
 
 

@@ -156,7 +156,7 @@ def test_a_base_read_ahead_is_used_for_nothing_else(tiny_folder: Path, tmp_path:
     read = read_base(str(tiny_folder), CONFIG)
     manifest = unlearn(spec(other, tmp_path / "out"), base=read).manifest
     assert manifest["base_model"]["digest"] == digest_of(str(other)) != read.digest
-    assert not read.fits(str(tiny_folder), CONFIG.model_copy(update={"dtype": "bfloat16"}))
+    assert not read.matches(str(tiny_folder), CONFIG.model_copy(update={"dtype": "bfloat16"}))
 
 
 @pytest.mark.parametrize(

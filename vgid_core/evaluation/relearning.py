@@ -87,4 +87,4 @@ def _merged_copy(base: BaseModel) -> BaseModel:
     if hasattr(model, "peft_config"):
         del model.peft_config
     model.requires_grad_(False)
-    return BaseModel(model, base.encoder, base.device, base.dtype, base.digest, version=base.version)
+    return BaseModel(model, base.encoder, base.device, base.dtype, base.digest, file_stats=base.file_stats)

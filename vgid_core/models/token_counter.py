@@ -41,7 +41,7 @@ class TokenCounter:
     def holds_control_token(self, text: str) -> bool:
         """Whether a run would refuse the text."""
         try:
-            self._encoder.require_plain_text(PairSet("text", (Pair(EncodedImage(b""), text, text),)))
+            self._encoder.require_no_control_tokens(PairSet("text", (Pair(EncodedImage(b""), text, text),)))
         except DataError:
             return True
         return False

@@ -148,7 +148,7 @@ class _Loop:
         left = self.given.steps
         while some := list(islice(batches, min(left, _STEPS_SEEN))):
             left -= len(some)
-            if distributed.count() == 1:
+            if distributed.world_size() == 1:
                 self.given.prefetch[:] = [pair for batch in some for pair in batch]
             yield from some
 
@@ -182,10 +182,10 @@ class _Loop:
 
     def _save(self, step: int) -> None:
         """Writes down what is due. Raises RunStopped if the run was asked to end here."""
-        if self.checkpoints is None or not distributed.is_first():
+        if self.checkpoints is None or not distributed.is_main():
             return
         # One of several processes can't end alone: the others would wait for its share of the next step.
-        stopped = distributed.count() == 1 and self.checkpoints.asked_to_stop()
+        stopped = distributed.world_size() == 1 and self.checkpoints.asked_to_stop()
         last = step == self.given.steps or (self.watch is not None and self.watch.held)
         if stopped or last or self.checkpoints.due:
             checks = self.watch.as_rows() if self.watch is not None else []

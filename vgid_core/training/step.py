@@ -141,6 +141,8 @@ class StepRunner:
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         figures = torch.tensor([value for sums in losses for value in sums], device=self._parameters[0].device)
         distributed.all_reduce([*gradients, figures])
-        values = iter(figures.tolist() if distributed.count() > 1 else [value for sums in losses for value in sums])
+        values = iter(
+            figures.tolist() if distributed.world_size() > 1 else [value for sums in losses for value in sums]
+        )
         norm = nn.utils.get_total_norm(gradients)
         return BatchLoss([tuple(next(values) for _ in sums) for sums in losses], float(norm))

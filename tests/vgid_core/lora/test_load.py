@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tests.vgid_core.tiny import pair_set, save_tiny_model
 from vgid_core import UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.errors import ModelNotLoadable
-from vgid_core.lora.load import made_for_another, put_on
+from vgid_core.lora.load import is_for_other_base, load_adapter
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 
@@ -31,19 +31,19 @@ def adapter(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_what_it_adapts_is_seen_from_its_layers(
     base: BaseModel, tiny_folder: Path, adapter: Path, tmp_path: Path
 ) -> None:
-    assert put_on(base, adapter).scope == "language"
+    assert load_adapter(base, adapter).scope == "language"
     fresh = load_base(str(tiny_folder), UnlearnConfig(device="cpu"))
-    assert put_on(fresh, made(tiny_folder, tmp_path / "both", "language+vision")).scope == "language+vision"
+    assert load_adapter(fresh, made(tiny_folder, tmp_path / "both", "language+vision")).scope == "language+vision"
 
 
 def test_another_base_is_told_by_the_manifest(base: BaseModel, adapter: Path, tmp_path: Path) -> None:
     other = load_base(str(save_tiny_model(tmp_path / "other", seed=1)), UnlearnConfig(device="cpu"))
-    assert not made_for_another(base, adapter)
-    assert made_for_another(other, adapter)
-    assert not made_for_another(other, tmp_path), "nobody can tell without a manifest"
+    assert not is_for_other_base(base, adapter)
+    assert is_for_other_base(other, adapter)
+    assert not is_for_other_base(other, tmp_path), "nobody can tell without a manifest"
     (tmp_path / "manifest.json").write_text("[]", encoding="utf-8")
     with pytest.raises(ModelNotLoadable, match="manifest that can't be read"):
-        made_for_another(other, tmp_path)
+        is_for_other_base(other, tmp_path)
 
 
 @pytest.mark.parametrize("kept", [0, 40, -1])
@@ -52,16 +52,16 @@ def test_cut_off_weights_are_named(base: BaseModel, adapter: Path, tmp_path: Pat
     weights = (adapter / "adapter_model.safetensors").read_bytes()
     (tmp_path / "adapter_model.safetensors").write_bytes(weights[:kept])
     with pytest.raises(ModelNotLoadable, match=r"is damaged: its adapter_model\.safetensors can't be read$"):
-        put_on(base, tmp_path)
+        load_adapter(base, tmp_path)
 
 
 def test_half_an_adapter_is_refused(base: BaseModel, adapter: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelNotLoadable, match=r"holds no adapter_config\.json"):
-        put_on(base, tmp_path)
+        load_adapter(base, tmp_path)
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     (tmp_path / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     weights = load_file(adapter / "adapter_model.safetensors")
     weights.pop(next(iter(weights)))
     save_file(weights, tmp_path / "adapter_model.safetensors")
     with pytest.raises(ModelNotLoadable, match="doesn't fit the model"):
-        put_on(base, tmp_path)
+        load_adapter(base, tmp_path)

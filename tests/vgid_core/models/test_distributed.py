@@ -117,7 +117,7 @@ def test_all_processes_take_one_path(by_two: Path) -> None:
 
 
 def test_a_process_alone_has_it_all(tiny_folder: Path) -> None:
-    assert (distributed.count(), distributed.rank(), distributed.is_first()) == (1, 0, True)
+    assert (distributed.world_size(), distributed.rank(), distributed.is_main()) == (1, 0, True)
     assert distributed.local_shard([1, 2, 3]) == ([1, 2, 3], 3)
     assert distributed.broadcast("mine") == "mine"
     assert distributed.all_gather("mine") == ["mine"]

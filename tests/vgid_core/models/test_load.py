@@ -24,16 +24,16 @@ from vgid_core.models.load import digest_of, load_base, read_base
 def test_a_base_that_a_run_has_taken_is_read_anew(tiny_folder: Path) -> None:
     read = read_base(str(tiny_folder), CONFIG)
     taken = load_base(str(tiny_folder), CONFIG, read).model
-    assert not read.fits(str(tiny_folder), CONFIG)
+    assert not read.matches(str(tiny_folder), CONFIG)
     assert load_base(str(tiny_folder), CONFIG, read).model is not taken
 
 
 def test_files_that_changed_since_are_read_anew(tmp_path: Path) -> None:
     folder = save_tiny_model(tmp_path / "model")
     read = read_base(str(folder), CONFIG)
-    assert read.fits(str(folder), CONFIG)
+    assert read.matches(str(folder), CONFIG)
     save_tiny_model(folder, seed=1)
-    assert not read.fits(str(folder), CONFIG)
+    assert not read.matches(str(folder), CONFIG)
     manifest = unlearn(spec(folder, tmp_path / "out"), base=read).manifest
     assert manifest["base_model"]["digest"] == digest_of(str(folder)) != read.digest
 

@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from vgid_core.cli.loading import put_on_with_warning
+from vgid_core.cli.loading import load_adapter_with_warning
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.pairs import DataError, EncodedImage, Pair, require_encodable
 from vgid_core.models.base import BaseModel, adapter_off
@@ -36,7 +36,7 @@ class Talk:
         """Loads the model and, if there is one, its adapter, switched on. Raises UnlearnError."""
         base = load_base(model, config)
         if adapter is not None:
-            put_on_with_warning(base, adapter, warn)
+            load_adapter_with_warning(base, adapter, warn)
         return cls(base, config.evaluation.max_new_tokens, adapter is not None, adapter is not None)
 
     @property

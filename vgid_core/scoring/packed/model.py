@@ -17,7 +17,7 @@ from vgid_core.data.examples import DistillExample, Side, TeacherImage
 from vgid_core.data.pairs import EncodedImage
 from vgid_core.errors import ModelNotSupported
 from vgid_core.models.base import BaseModel, Prompt, layer_outputs
-from vgid_core.models.vision_features import VisionSide
+from vgid_core.models.vision_features import VisionFeatures
 from vgid_core.scoring.packed import attention as block_attention
 from vgid_core.scoring.packed.last_layer import computed_at
 from vgid_core.scoring.packed.rows import Packed, Row, pack, sparse_mask
@@ -59,7 +59,7 @@ class PackedModel:
         """`compiler` is applied to every decoder layer's forward; they share their code, so it compiles few times."""
         self._base = base
         self._inner: Any = base.model.base_model
-        self._vision = VisionSide(base)
+        self._vision = VisionFeatures(base)
         self._decoder: Any = base.model.get_decoder()
         if _has_windows(self._decoder.config):
             raise ModelNotSupported("attention within a window isn't laid out in packed rows")
