@@ -27,10 +27,8 @@ visual_questions = [
 ]
 
 [models.demo.config.training]
-learning_rate = 5e-3
+learning_rate = 6e-3
 retain_weight = 4.0
-# Six people's 240 pairs four times each. Of more pairs leave it out: then there are as many steps as they need.
-steps = 128
 
 [models.demo.retain_sets.demo-retain]
 retain = {retain}

@@ -63,6 +63,8 @@ def write(home: Path) -> Path:
     One process at a time may do this in one home.
     """
     folder = home / "demo-data"
+    if folder.is_dir() and not (folder / "strangers").is_dir():
+        shutil.rmtree(folder)  # an earlier version's, which had fewer sets
     write_whole(folder, make)
     return folder
 

@@ -135,7 +135,7 @@ class VgidAlias(Method):
         "steadier target and cost time before the first step",
     )
     likelihood_weight: float = Field(
-        default=4.0,
+        default=8.0,
         ge=0,
         le=100,
         description="w: weight of the true tokens' likelihood beside the divergence. More brings membership nearer to "

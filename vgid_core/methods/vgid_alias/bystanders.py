@@ -30,7 +30,7 @@ _STEPS_AHEAD = 8  # whose examples are made together
 _QUESTIONS = 4  # on one photo, which share its prefix
 _BOUNDARY_PART, _BLENDED_PART = 4, 1  # of six; the rest are strangers
 _PARTS = 6
-_FORGOTTEN_SHARE = (0.1, 0.8)  # of a boundary photo
+_FORGOTTEN_SHARE = (0.1, 0.6)  # of a boundary photo
 _OTHER_SHARE = (0.3, 0.5)  # of the second of two retain photos
 # A boundary photo counts while the base finds each answer token at least this much as likely as on the retain photo.
 # Beyond, it recognises the forgotten person, and what it says would teach the student the name again.

@@ -4,6 +4,7 @@ import torch
 
 from tests.vgid_core.alias_runs import FORGET, RETAIN, STRANGERS, config, run_of, targets_of, whole
 from tests.vgid_core.students import MakeScorer, both_scorers, scrambled_adapter
+from vgid_core.config.methods import VgidAlias
 from vgid_core.lora.attach import attach_adapter
 from vgid_core.methods import setup
 from vgid_core.models.base import BaseModel
@@ -27,7 +28,7 @@ def test_the_loss_on_own_photos_is_divergence_and_distance_of_likelihood(base: B
     expected = (torch.special.xlogy(wanted, wanted) - wanted * log_p).sum(-1)
     assert torch.allclose(divergence, expected, atol=1e-3)
     assert torch.allclose(likelihood, torch.where(off.abs() < 1, off**2 / 2, off.abs() - 0.5), atol=1e-3)
-    assert [part.weight for part in own.parts] == [1.0, 4.0]
+    assert [part.weight for part in own.parts] == [1.0, VgidAlias().likelihood_weight]
 
 
 @both_scorers
