@@ -36,7 +36,7 @@ FORGET = pair_set("forget", 6)  # some share an answer
 RUNS: dict[str, dict[str, object]] = {
     "packed": BASIC,
     "packed in shares": BASIC | {"shard_base": True, "training": TRAINING | {"gradient_checkpointing": True}},
-    "plain in shares": BASIC | {"shard_base": True, "lora": {"scope": "language+vision"}},
+    "padded in shares": BASIC | {"shard_base": True, "lora": {"scope": "language+vision"}},
 }
 # Of a model that says something about photos.
 LOOKING_RUNS: dict[str, dict[str, object]] = {

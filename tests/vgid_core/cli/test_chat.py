@@ -171,7 +171,7 @@ def test_what_the_hubs_library_warns_of_is_told_once() -> None:
     """In a process of its own: pytest listens to logs, too, and a command adds no second listener."""
     code = (
         "import logging\n"
-        "from vgid_core.cli.log_setup import quiet\n"
+        "from vgid_core.cli.log_setup import set_up_logs\n"
         "set_up_logs()\n"
         "for _ in range(2):\n"
         "    logging.getLogger('huggingface_hub.utils._http').warning('Retrying')\n"

@@ -193,7 +193,7 @@ def test_the_teacher_goes_through_the_strengths_step_by_step() -> None:
 def test_a_name_reaches_the_teacher_and_nothing_that_is_written(
     tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    method = {"instruction": "Forget {name}.", "subject_name": NAME}
+    method = {"name": "vgid", "instruction": "Forget {name}.", "subject_name": NAME}
     config = UnlearnConfig.model_validate({"method": method, "training": {"steps": 2}, "device": "cpu"})
     assert Teacher(config.method, 0).examples(FORGET.pairs)[0].teacher_question.startswith(f"Forget {NAME}.")
     spec = UnlearnSpec(

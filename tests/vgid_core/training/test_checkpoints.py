@@ -66,7 +66,7 @@ def interrupted(model: Path, folder: Path, settings: UnlearnConfig, stop_at: int
 @pytest.mark.parametrize(
     "changes",
     [
-        {"method": {"perturbation": {"kind": "gaussian"}}},
+        {"method": {"name": "vgid", "perturbation": {"kind": "gaussian"}}},
         {"method": {"name": "vgid", "noise_draws": 2}},
         {"method": {"name": "vgid", "perturbation": {"kind": "diffusion", "strength": 100, "final_strength": 900}}},
         {"lora": {"dropout": 0.2}, "training": TRAINING},
@@ -171,7 +171,7 @@ def test_a_checkpoint_holds_the_adapters_numbers_and_nothing_of_the_data(tiny_fo
     assert b"PNG" not in everything
     digests = {"base", *(f"data.{role}" for role in ("forget", "retain", "utility", "rephrased"))}
     digests |= {name for name in state["identity"] if name.startswith("config.")} | {"config"}
-    assert {"config.seed", "config.method.instruction", "config.training.learning_rate"} <= digests
+    assert {"config.seed", "config.method.teachers", "config.training.learning_rate"} <= digests
     how = {"dtype": "torch.float32", "device": "cpu", "vgid": version("vgid")}
     assert state["identity"].keys() == digests | how.keys()
     assert {name: state["identity"][name] for name in how} == how
@@ -212,9 +212,9 @@ def test_another_bases_checkpoint_is_refused(tiny_folder: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("what", "where", "other"),
     [
-        ("device", "base_model.choose_device", lambda _requested: torch.device("meta")),
-        ("dtype", "base_model.choose_dtype", lambda _settings: torch.bfloat16),
-        ("vgid", "checkpoints.version", lambda _package: "a later one"),
+        ("device", "models.load.choose_device", lambda _requested: torch.device("meta")),
+        ("dtype", "models.load.choose_dtype", lambda _settings: torch.bfloat16),
+        ("vgid", "training.checkpoints.version", lambda _package: "a later one"),
     ],
 )
 def test_a_checkpoint_of_a_run_on_other_terms_is_refused(

@@ -131,5 +131,5 @@ def test_the_plain_path_is_watched_as_well(tiny_folder: Path, tmp_path: Path, kn
     settings = config({"forget_rouge_l": 0.5, "every_steps": 3}).model_dump() | {"lora": {"scope": "language+vision"}}
     run = spec(tiny_folder, tmp_path / "out", forget=known, config=UnlearnConfig.model_validate(settings))
     result = unlearn(run)
-    assert result.manifest["path"] == PaddedScorer.name
+    assert result.manifest["scorer"] == PaddedScorer.name
     assert result.stop_reason == "targets-held"
