@@ -50,6 +50,6 @@ def targets_of(
     return TeacherTargets(method_of(settings), context, aliases_for(context), context.strangers)
 
 
-def whole(base: BaseModel, targets: TeacherTargets, pairs: Sequence[Pair]) -> torch.Tensor:
+def dense_targets(base: BaseModel, targets: TeacherTargets, pairs: Sequence[Pair]) -> torch.Tensor:
     targets.prepare(pairs)
-    return targets.distributions(pairs).whole(base.model.get_output_embeddings().out_features)
+    return targets.distributions(pairs).dense(base.model.get_output_embeddings().out_features)

@@ -1,4 +1,4 @@
-"""A scorer whose accelerator holds few examples."""
+"""A scorer on an accelerator with little memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vgid_core.scoring.scorer import Scorer
 
 
 def small_memory(scorer: Scorer, most: int, sizes: list[int]) -> Scorer:
-    """The same scorer on an accelerator that holds no more than so many lessons at once."""
+    """The same scorer, out of memory for more than `most` examples. Appends the size of each call to `sizes`."""
 
     def limited(compute: Callable[..., Any]) -> Callable[..., Any]:
         def fits(items: Sequence[object], *more: object) -> Any:

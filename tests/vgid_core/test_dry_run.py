@@ -105,10 +105,10 @@ def test_what_the_base_says_to_pairs_that_are_kept_counts_once(
 ) -> None:
     passed, teacher = 0, PackedModel.states
 
-    def slow(model: PackedModel, examples: Sequence[DistillExample], side: Side, kept: bool = False) -> Tensor:
+    def slow(model: PackedModel, examples: Sequence[DistillExample], side: Side, cacheable: bool = False) -> Tensor:
         nonlocal passed
-        passed += len(examples) if kept else 0
-        return teacher(model, examples, side, kept)
+        passed += len(examples) if cacheable else 0
+        return teacher(model, examples, side, cacheable)
 
     monkeypatch.setattr(PackedModel, "states", slow)
     now = time.monotonic

@@ -200,12 +200,12 @@ def test_packed_rows_are_the_plain_ones_where_they_are_taken(family: Family) -> 
     student = attach_adapter(base, CONFIG.lora)
     randomise(student)
     shared = photo(90).decode()
-    lessons = [DistillExample(pair, shared, f"Forget. {pair.question}") for pair in pairs_of(0, 3)]
-    lessons += [DistillExample.same_for_both(pair) for pair in pairs_of(20, 4)]
+    examples = [DistillExample(pair, shared, f"Forget. {pair.question}") for pair in pairs_of(0, 3)]
+    examples += [DistillExample.same_for_both(pair) for pair in pairs_of(20, 4)]
     found = []
     for scorer in (PaddedScorer(base), PackedScorer(base), PackedScorer(base)):  # the last finds the features kept
         student.zero_grad()
-        values = scorer.divergence(lessons)
+        values = scorer.divergence(examples)
         values.mean().backward()
         found.append((values.detach(), [p.grad.clone() for p in student.parameters() if p.grad is not None]))
     (plain, plain_gradients), *others = found
@@ -241,7 +241,7 @@ def test_every_family_of_the_docs_is_tested_and_the_other_way_round() -> None:
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
 @pytest.mark.parametrize("family", PACKED, indirect=True)
-def test_the_accelerators_attention_gives_the_same(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flex_attention_gives_the_same(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     """FlexAttention on padded rows, uncompiled: a CPU can do that much."""
     monkeypatch.setattr(
         transformers_flex,
@@ -250,5 +250,5 @@ def test_the_accelerators_attention_gives_the_same(family: Family, monkeypatch: 
         lambda query, key, value, training=False, **options: flex_attention(query, key, value, **options),  # noqa: ARG005
     )
     scorer = PackedScorer(load_base(str(family.folder), CONFIG))
-    scorer._model._sparse = True
+    scorer._model._flex = True
     assert scorer.deviation(pairs_of(0, 3)) < 1e-4

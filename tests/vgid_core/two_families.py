@@ -15,7 +15,7 @@ SIZES = [(32, 32), (64, 32), (48, 80)]
 
 
 def photo(number: int) -> EncodedImage:
-    """Photos come in three sizes: dynamic resolution gives them different numbers of tokens."""
+    """A photo in one of three sizes, which dynamic resolution turns into different numbers of tokens."""
     stream = io.BytesIO()
     picture(number).decode().resize(SIZES[number % 3]).save(stream, format="PNG")
     return EncodedImage(stream.getvalue())

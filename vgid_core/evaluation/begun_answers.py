@@ -66,10 +66,10 @@ def _said_after(base: BaseModel, pairs: Sequence[Pair], begun: Sequence[Sequence
     return said
 
 
-def _continued(base: BaseModel, pairs: Sequence[Pair], begun: Sequence[Sequence[int]], most_tokens: int) -> list[str]:
+def _continued(base: BaseModel, pairs: Sequence[Pair], begun: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
     """What the model says after answers that are begun with equally many tokens."""
     batch = base.encoder.batch([p.image.decode() for p in pairs], [p.question for p in pairs], begun)
     inputs = {name: value for name, value in batch.inputs.items() if name != "position_ids"}
     plain: dict[str, Any] = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
-    output = base.model.generate(**inputs, max_new_tokens=most_tokens, **plain)
+    output = base.model.generate(**inputs, max_new_tokens=max_tokens, **plain)
     return base.encoder.decode(output[:, inputs["input_ids"].shape[1] :])

@@ -9,10 +9,10 @@ from vgid_core.losses.token_losses import token_kl, token_kl_of_top_k, token_log
 from vgid_core.losses.top_k import TopKDistribution
 
 
-def test_kl_and_logprob_without_whole_logits_give_the_same_values_and_gradients() -> None:
+def test_linear_kl_and_logprob_are_head_and_losses_in_turn() -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(50, 12, generator=generator)
-    target = TopKDistribution.of(torch.randn(700, 50, generator=generator).softmax(-1), most=20)
+    target = TopKDistribution.from_probabilities(torch.randn(700, 50, generator=generator).softmax(-1), k=20)
     states = torch.randn(700, 12, generator=generator)
     ids = torch.randint(50, (700,), generator=generator)
     ours, theirs = (states.clone().requires_grad_() for _ in range(2))
@@ -30,7 +30,7 @@ def test_kl_and_logprob_without_whole_logits_give_the_same_values_and_gradients(
 
 @settings(max_examples=15)
 @given(st.integers(1, 1100), st.integers(0, 99))
-def test_head_and_divergence_in_one_are_the_two_in_turn(tokens: int, seed: int) -> None:
+def test_linear_kl_is_head_and_kl_in_turn(tokens: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(37, 8, generator=generator)
     teacher = torch.randn(tokens, 8, generator=generator)
@@ -47,7 +47,7 @@ def test_head_and_divergence_in_one_are_the_two_in_turn(tokens: int, seed: int) 
 
 @settings(max_examples=15)
 @given(st.integers(1, 1100), st.integers(0, 99))
-def test_head_and_log_probability_in_one_are_the_two_in_turn(tokens: int, seed: int) -> None:
+def test_linear_log_probability_is_head_and_log_probability_in_turn(tokens: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(37, 8, generator=generator)
     ids = torch.randint(37, (tokens,), generator=generator)

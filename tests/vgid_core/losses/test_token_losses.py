@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from vgid_core.losses.token_losses import (
+    lower_logits,
     negative_preference,
-    sum_by_row,
-    talked_down,
+    segment_sums,
     token_cross_entropy,
     token_kl,
     token_log_probability,
@@ -53,7 +53,7 @@ def test_cross_entropy_to_a_soft_target() -> None:
     assert token_cross_entropy(target, target).item() > 0
 
 
-def test_negative_preference_nears_ascent_where_little_is_gone_and_ends_where_all_is() -> None:
+def test_negative_preference_nears_ascent_for_small_and_zero_for_large_drops() -> None:
     ratio = torch.tensor([0.0, -200.0], requires_grad=True)
     loss = negative_preference(ratio, 0.1)
     assert loss.tolist() == pytest.approx([20 * math.log(2), 0.0], abs=1e-6)
@@ -62,8 +62,8 @@ def test_negative_preference_nears_ascent_where_little_is_gone_and_ends_where_al
     assert ratio.grad.tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
 
 
-def test_sums_by_row_and_tokens_talked_down() -> None:
-    assert sum_by_row(torch.arange(6.0), [1, 3, 2]).tolist() == [0, 6, 9]
+def test_segment_sums_and_lowered_logits() -> None:
+    assert segment_sums(torch.arange(6.0), [1, 3, 2]).tolist() == [0, 6, 9]
     logits = torch.zeros(2, 3, dtype=torch.bfloat16)
-    assert talked_down(logits, [2, 0], 4.0).tolist() == [[0, 0, -4], [-4, 0, 0]]
+    assert lower_logits(logits, [2, 0], 4.0).tolist() == [[0, 0, -4], [-4, 0, 0]]
     assert not logits.any(), "the base's own logits stay as they are"

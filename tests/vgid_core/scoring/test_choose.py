@@ -1,4 +1,4 @@
-"""Which scorer is taken: packed where it gives the model's own logits, whatever the rounding; else row by row."""
+"""Which scorer is chosen: packed if it gives the model's own logits up to rounding, else padded."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from vgid_core.scoring.packed.scorer import PackedScorer
 from vgid_core.scoring.padded import PaddedScorer
 
 
-def test_the_packed_path_is_taken_where_it_is_proven(student: tuple[BaseModel, torch.nn.Module]) -> None:
+def test_packed_rows_are_chosen_where_they_give_the_models_logits(student: tuple[BaseModel, torch.nn.Module]) -> None:
     base, _adapted = student
     pairs = [Pair(photo(i // 2), SENTENCES[i], SENTENCES[4 + i]) for i in range(4)]
     assert choose_scorer(base, pairs, LoraSettings()).name == "packed"
 
 
-def test_a_model_that_packs_to_other_logits_goes_row_by_row(
+def test_padded_rows_are_chosen_where_packed_logits_differ(
     student: tuple[BaseModel, torch.nn.Module], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A head that does more than one product, as soft-capped ones do, is noticed by computation."""
+    """A head with more than one product, such as soft-capped logits."""
     base, _adapted = student
     pairs = [Pair(photo(i // 2), SENTENCES[i], SENTENCES[4 + i]) for i in range(4)]
     handle = base.model.get_output_embeddings().register_forward_hook(
@@ -45,11 +45,11 @@ def test_a_model_that_packs_to_other_logits_goes_row_by_row(
         assert choose_scorer(base, pairs, LoraSettings()).name == "padded"
     finally:
         handle.remove()
-    assert "going row by row" in caplog.text
+    assert "using padded rows" in caplog.text
 
 
 @pytest.mark.parametrize("fails_with_gradients_only", [False, True])
-def test_a_compiler_that_fails_costs_no_more_than_its_speed(
+def test_where_compiling_fails_packed_rows_stay_uncompiled(
     student: tuple[BaseModel, torch.nn.Module], fails_with_gradients_only: bool
 ) -> None:
     base, _adapted = student
@@ -84,14 +84,16 @@ def deep() -> BaseModel:
     return dataclasses.replace(base, dtype=torch.bfloat16)
 
 
-def test_rounding_in_a_deep_model_is_no_reason_against_packed_rows(deep: BaseModel) -> None:
+def test_rounding_in_a_deep_model_does_not_rule_out_packed_rows(deep: BaseModel) -> None:
     pairs = make_pairs(2, 2, DEEP, 1)
     assert PackedScorer(deep).deviation(pairs) > 1e-3, "it does round"
     assert choose_scorer(deep, pairs, LoraSettings()).name == "packed"
 
 
 @pytest.mark.parametrize("fault", ["position", "mask"])
-def test_a_fault_is_a_reason_in_the_same_model(deep: BaseModel, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_positions_or_masks_deviate_more_than_rounding(
+    deep: BaseModel, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scorer = PackedScorer(deep)
     laid_out = scorer._model.lay_out
 
@@ -110,10 +112,8 @@ def test_a_fault_is_a_reason_in_the_same_model(deep: BaseModel, fault: str, monk
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_accelerators_attention_gives_the_same(
-    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """FlexAttention on padded rows, and answers that go on over its cache, uncompiled: a CPU can do that much."""
+def test_flex_attention_gives_the_same(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FlexAttention over packed rows padded to a multiple, and decoding over its cache; uncompiled, as on a CPU."""
     monkeypatch.setattr(
         transformers_flex,
         "compile_friendly_flex_attention",
@@ -124,21 +124,21 @@ def test_the_accelerators_attention_gives_the_same(
     base = load_base(str(FAMILIES[family](tmp_path / "m")), CONFIG)
     pairs = [Pair(photo(i // 2), SENTENCES[i % 3], SENTENCES[3 + i % 5]) for i in range(8)]
     scorer, plain = PackedScorer(base), PaddedScorer(base)
-    scorer._model._sparse = True
+    scorer._model._flex = True
     assert scorer.deviation(pairs) < 1e-4
     with torch.no_grad():
-        lessons = [DistillExample(pair, photo(9).decode(), pair.question) for pair in pairs]
-        assert torch.allclose(scorer.divergence(lessons), plain.divergence(lessons), atol=1e-5)
+        examples = [DistillExample(pair, photo(9).decode(), pair.question) for pair in pairs]
+        assert torch.allclose(scorer.divergence(examples), plain.divergence(examples), atol=1e-5)
     config = EvaluationConfig(max_new_tokens=6)
     ours, theirs = scorer.score_answers(pairs, config), plain.score_answers(pairs, config)
-    assert [answer.said for answer in ours] == [answer.said for answer in theirs]
+    assert [answer.generated_ids for answer in ours] == [answer.generated_ids for answer in theirs]
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, TypeError])
-def test_a_process_that_fails_in_a_shared_base_does_not_go_on_alone(
+def test_with_a_sharded_base_an_error_in_one_process_is_raised(
     tiny_folder: Path, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others wait in the midst of a layer; one that holds the whole base may take the other scorer."""
+    """Other processes may be waiting within a layer. With a whole base in each, the padded scorer is chosen instead."""
     base = load_base(str(tiny_folder), CONFIG)
     pairs = [Pair(photo(i), "Who?", "Ada") for i in range(2)]
 
@@ -151,7 +151,7 @@ def test_a_process_that_fails_in_a_shared_base_does_not_go_on_alone(
         choose_scorer(dataclasses.replace(base, sharded=True), pairs, LoraSettings())
 
 
-def test_attention_within_a_window_goes_row_by_row(tmp_path: Path) -> None:
+def test_sliding_window_attention_takes_padded_rows(tmp_path: Path) -> None:
     folder = save_tiny_qwen(tmp_path / "m")
     config = json.loads((folder / "config.json").read_text())
     config["text_config"].update(use_sliding_window=True, sliding_window=60, max_window_layers=0)
@@ -162,13 +162,13 @@ def test_attention_within_a_window_goes_row_by_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lora", [{"dropout": 0.1}, {"scope": "language+vision"}])
-def test_what_packed_rows_would_compute_otherwise_goes_row_by_row(tiny_folder: Path, lora: dict[str, object]) -> None:
+def test_dropout_and_an_adapted_vision_tower_take_padded_rows(tiny_folder: Path, lora: dict[str, object]) -> None:
     base = load_base(str(tiny_folder), CONFIG)
     pairs = [Pair(photo(i), "Who?", "Ada") for i in range(2)]
     assert choose_scorer(base, pairs, LoraSettings.model_validate(lora)).name == "padded"
 
 
-def test_a_path_is_tried_on_every_size_and_on_the_longest_text() -> None:
+def test_probe_pairs_have_every_image_size_and_the_longest_text() -> None:
     pairs = [Pair(photo(i), "Who?", "Ada") for i in range(6)]
     long = Pair(photo(0), "Who is the person in this image? " * 5, "Ada Quill")
     chosen = probe_pairs([PairSet.of("forget", pairs), PairSet.of("retain", [pairs[0], long])])

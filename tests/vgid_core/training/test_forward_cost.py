@@ -37,16 +37,16 @@ def config(method: dict[str, object]) -> UnlearnConfig:
 
 
 def ways_forward(base: BaseModel, settings: UnlearnConfig, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Pairs that go forward in a whole run, but those of the base whose targets are the pairs' own, and kept."""
+    """Pairs that go forward in a whole run, without cached passes of the base over the pairs themselves."""
     passed = 0
     run = MethodContext(base, PackedScorer(base), settings.training, settings.seed, FORGET, RETAIN)
     inner = PackedModel.states
 
-    def counting(self: PackedModel, examples: Sequence[DistillExample], side: Side, kept: bool = False) -> object:
+    def counting(self: PackedModel, examples: Sequence[DistillExample], side: Side, cacheable: bool = False) -> object:
         nonlocal passed
-        own = kept and all(example.teacher_image is example.pair.image for example in examples)
+        own = cacheable and all(example.teacher_image is example.pair.image for example in examples)
         passed += 0 if own else len(examples)
-        return inner(self, examples, side, kept)
+        return inner(self, examples, side, cacheable)
 
     monkeypatch.setattr(PackedModel, "states", counting)
     trainer = StepRunner(run.scorer, attach_adapter(base, settings.lora), settings)

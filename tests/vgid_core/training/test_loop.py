@@ -83,17 +83,17 @@ def test_the_losses_are_those_of_targets_that_are_computed_step_by_step(
 
 
 def test_several_steps_targets_are_computed_at_once_and_never_again(base: BaseModel) -> None:
-    path, examples = CountingScorer(base), [DistillExample.same_for_both(pair) for pair in RETAIN_OF_9]
-    path.precompute(examples)
-    path.precompute(examples[:4])
-    path.divergence(examples[2:])
-    assert path.computed == [len(RETAIN_OF_9)]
+    scorer, examples = CountingScorer(base), [DistillExample.same_for_both(pair) for pair in RETAIN_OF_9]
+    scorer.precompute(examples)
+    scorer.precompute(examples[:4])
+    scorer.divergence(examples[2:])
+    assert scorer.computed == [len(RETAIN_OF_9)]
 
 
 def test_where_memory_does_not_suffice_for_several_steps_each_computes_its_own(base: BaseModel) -> None:
-    path, examples = SmallMemory(base), [DistillExample.same_for_both(pair) for pair in RETAIN_OF_9]
-    path.precompute(examples)
-    assert len(path.divergence(examples[:2]))
+    scorer, examples = SmallMemory(base), [DistillExample.same_for_both(pair) for pair in RETAIN_OF_9]
+    scorer.precompute(examples)
+    assert len(scorer.divergence(examples[:2]))
 
 
 class CountingScorer(PackedScorer):
@@ -102,15 +102,15 @@ class CountingScorer(PackedScorer):
         self.computed: list[int] = []
         states = self._model.states
 
-        def counting(examples: Sequence[object], side: str, kept: bool = False) -> torch.Tensor:
-            self.computed += [len(examples)] if kept else []
-            return states(examples, side, kept)  # type: ignore[arg-type]
+        def counting(examples: Sequence[object], side: str, cacheable: bool = False) -> torch.Tensor:
+            self.computed += [len(examples)] if cacheable else []
+            return states(examples, side, cacheable)  # type: ignore[arg-type]
 
         self._model.states = counting  # type: ignore[method-assign, assignment]
 
 
 class SmallMemory(PackedScorer):
-    def _teacher(self, examples: Sequence[DistillExample]) -> torch.Tensor:
+    def _teacher_states(self, examples: Sequence[DistillExample]) -> torch.Tensor:
         if len(examples) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return super()._teacher(examples)
+        return super()._teacher_states(examples)

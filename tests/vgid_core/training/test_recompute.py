@@ -78,7 +78,7 @@ def counted_passes(base: BaseModel) -> Callable[[], tuple[int, int]]:
 @pytest.mark.parametrize("make", SCORERS, ids=["padded", "packed"])
 def test_layers_computed_again_keep_less(base: BaseModel, make: MakeScorer) -> None:
     student = scrambled_adapter(base)
-    lessons = [DistillExample.same_for_both(pair) for pair in RETAIN]
+    examples = [DistillExample.same_for_both(pair) for pair in RETAIN]
     scorer = make(base)
     kept = []
     for recomputed in (False, True):
@@ -91,9 +91,9 @@ def test_layers_computed_again_keep_less(base: BaseModel, make: MakeScorer) -> N
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             if recomputed:
                 with recomputed_layers(base.model):
-                    scorer.divergence(lessons)
+                    scorer.divergence(examples)
             else:
-                scorer.divergence(lessons)
+                scorer.divergence(examples)
         kept.append(sum(sizes.values()))
     assert student is not None
     assert kept[1] < 0.75 * kept[0], "one of two layers keeps its input alone"

@@ -76,11 +76,11 @@ def test_memory_may_run_out_in_the_midst_of_an_update(tiny_folder: Path) -> None
     scorer = PaddedScorer(bases[0])
     divergence, calls = scorer.divergence, []
 
-    def once(lessons: Sequence[DistillExample]) -> torch.Tensor:
-        calls.append(len(lessons))
+    def once(examples: Sequence[DistillExample]) -> torch.Tensor:
+        calls.append(len(examples))
         if len(calls) == 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return divergence(lessons)
+        return divergence(examples)
 
     scorer.divergence = once  # type: ignore[method-assign]
     _, one = trained(bases[0], scorer, settings)

@@ -25,7 +25,7 @@ class Talk:
     """`adapted` is whether answers come through the adapter; `both`, whether both ways are shown."""
 
     base: BaseModel
-    most_tokens: int
+    max_tokens: int
     has_adapter: bool
     adapted: bool
     both: bool = False
@@ -56,7 +56,7 @@ class Talk:
         through = self.adapted if adapted is None else adapted
         try:
             with nullcontext() if through else adapter_off(self.base):
-                said = generate(self.base, [Pair(self.image, question, "")], self.most_tokens)
+                said = generate(self.base, [Pair(self.image, question, "")], self.max_tokens)
         except DataError as error:
             if error.field.endswith("question"):
                 raise DataError("holds one of the model's control tokens", "question") from None

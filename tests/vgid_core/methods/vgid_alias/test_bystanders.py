@@ -69,7 +69,7 @@ def test_what_is_kept_of_photos_that_are_shown_once_goes_again(base: BaseModel) 
     settings = config({"bystander_pairs": 12}, steps=30)
     distil(base, FORGET, RETAIN, settings, strangers=STRANGERS)
     known = {pair.image.digest for pair in [*FORGET, *RETAIN]} | {photo.digest for photo in STRANGERS}
-    held = set(base.features._kept)
+    held = set(base.features._tensors)
     assert known & held
     ahead = bystanders._STEPS_AHEAD * 12
     assert len(held - known) <= ahead, "no more than of the last few steps"

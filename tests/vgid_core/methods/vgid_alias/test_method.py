@@ -2,7 +2,7 @@
 
 import torch
 
-from tests.vgid_core.alias_runs import FORGET, RETAIN, STRANGERS, config, run_of, targets_of, whole
+from tests.vgid_core.alias_runs import FORGET, RETAIN, STRANGERS, config, dense_targets, run_of, targets_of
 from tests.vgid_core.students import MakeScorer, both_scorers, scrambled_adapter
 from vgid_core.config.methods import VgidAlias
 from vgid_core.lora.attach import attach_adapter
@@ -20,7 +20,7 @@ def test_the_loss_on_own_photos_is_divergence_and_distance_of_likelihood(base: B
     scorer = scorer(base)
     [own], _ = setup(settings.method, run_of(base, scorer, settings))(FORGET.pairs, RETAIN.pairs)
     targets = targets_of(base, settings)
-    wanted = whole(base, targets, FORGET.pairs)
+    wanted = dense_targets(base, targets, FORGET.pairs)
     log_p = scorer.student_logits(FORGET.pairs).log_softmax(-1)
     ids = [token for pair in FORGET for token in base.encoder.answer_ids(pair.answer)]
     off = log_p[torch.arange(len(ids)), ids] - targets.log_likelihoods(FORGET.pairs)

@@ -1,4 +1,4 @@
-"""Answers found by one packed pass with the expected answers as drafts are those of plain greedy generation."""
+"""Answers decoded with the expected answers as drafts are those of plain greedy generation."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ CONFIG = EvaluationConfig(max_new_tokens=7)
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    """A base with an adapter that changes what it says, of each family."""
+    """A base of each family, with an adapter that changes its answers."""
     folder = FAMILIES[request.param](tmp_path_factory.mktemp("model") / "m")
     model = load_base(str(folder), UnlearnConfig(device="cpu"))
     generator = torch.Generator().manual_seed(5)
@@ -34,10 +34,10 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return model
 
 
-def own_words(base: BaseModel, pair: Pair, kept: int) -> Pair:
-    """The pair with the first `kept` words of what the model itself says as its answer, then the pair's own."""
-    said = base.encoder.decode(generate(base, [pair], CONFIG.max_new_tokens))[0].split()[:kept]
-    return Pair(pair.image, pair.question, " ".join([*said, pair.answer]))
+def prefixed_with_own_words(base: BaseModel, pair: Pair, count: int) -> Pair:
+    """The pair, its answer prefixed with the first `count` words of the model's own answer: a partly accepted draft."""
+    own = base.encoder.decode(generate(base, [pair], CONFIG.max_new_tokens))[0].split()[:count]
+    return Pair(pair.image, pair.question, " ".join([*own, pair.answer]))
 
 
 item = st.tuples(st.integers(0, 3), text, text, st.integers(0, 3))
@@ -48,85 +48,83 @@ item = st.tuples(st.integers(0, 3), text, text, st.integers(0, 3))
 def test_answers_and_likelihoods_are_those_of_separate_rows(
     base: BaseModel, items: list[tuple[int, str, str, int]], at_once: int
 ) -> None:
-    pairs = [own_words(base, Pair(photo(n), question, answer), kept) for n, question, answer, kept in items]
+    pairs = [
+        prefixed_with_own_words(base, Pair(photo(n), question, answer), kept) for n, question, answer, kept in items
+    ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packed_answers, "_TOKENS_AT_ONCE", at_once)
+        patch.setattr(packed_answers, "_MAX_PASS_TOKENS", at_once)
         packed = PackedScorer(base).score_answers(pairs, CONFIG)
     plain = PaddedScorer(base).score_answers(pairs, CONFIG)
-    assert [answer.said for answer in packed] == [answer.said for answer in plain]
+    assert [answer.generated_ids for answer in packed] == [answer.generated_ids for answer in plain]
     for ours, theirs in zip(packed, plain, strict=True):
         assert torch.allclose(ours.log_probabilities, theirs.log_probabilities, atol=1e-4)
 
 
-def test_an_answer_that_the_model_gives_itself_needs_no_generation(
-    base: BaseModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_accepted_draft_takes_one_pass(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = Pair(photo(0), "Who is this?", "x")
-    said = generate(base, [pair], 5)[0]
-    ids: Callable[[str], list[int]] = lambda _answer: said  # noqa: E731 - whatever its text would be cut into
+    generated = generate(base, [pair], 5)[0]
+    ids: Callable[[str], list[int]] = lambda _answer: generated  # noqa: E731 - the text could tokenize otherwise
     monkeypatch.setattr(base.encoder, "answer_ids", ids)
     passes = []
     handle = base.model.get_decoder().register_forward_hook(lambda _module, _given, _out: passes.append(1))
     found = PackedScorer(base).score_answers([pair], EvaluationConfig(max_new_tokens=5))
     handle.remove()
-    assert found[0].said == said
+    assert found[0].generated_ids == generated
     assert len(passes) == 1
 
 
-def test_a_models_own_settings_do_not_change_what_is_measured(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Qwen2.5-VL's ask for sampling and for a penalty on what has been said."""
+def test_the_models_generation_config_is_ignored(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Qwen2.5-VL's has sampling and a repetition penalty."""
     pairs = [Pair(photo(n), "Who is this?", "Ada Quill") for n in range(3)]
     expected = PaddedScorer(base).score_answers(pairs, CONFIG)
     monkeypatch.setattr(base.model.generation_config, "repetition_penalty", 5.0)
     found = PaddedScorer(base).score_answers(pairs, CONFIG)
-    assert [answer.said for answer in found] == [answer.said for answer in expected]
+    assert [answer.generated_ids for answer in found] == [answer.generated_ids for answer in expected]
 
 
-def test_a_wrong_continuation_is_noticed_before_the_path_is_taken(base: BaseModel) -> None:
-    """Keys that are kept wrongly leave one pass right and what follows wrong."""
+def test_the_deviation_reveals_wrong_token_by_token_decoding(base: BaseModel) -> None:
+    """Wrong positions of cached keys leave one pass right and what follows wrong."""
     pairs = [Pair(photo(n), "Who is this?", "Ada Quill was born in Fernmoor.") for n in range(2)]
-    path = PackedScorer(base)
-    assert path.deviation(pairs) < 1e-4
-    true_run = path._model.run
+    scorer = PackedScorer(base)
+    assert scorer.deviation(pairs) < 1e-4
+    true_run = scorer._model.run
 
     def shifted(ids, positions, mask, **inputs):  # type: ignore[no-untyped-def]
         return true_run(ids, positions + (ids.shape[1] < 10), mask, **inputs)
 
-    path._model.run = shifted  # type: ignore[method-assign]
-    assert path.deviation(pairs) > 1e-3
+    scorer._model.run = shifted  # type: ignore[method-assign]
+    assert scorer.deviation(pairs) > 1e-3
 
 
-def test_what_does_not_fit_the_memory_at_once_is_done_in_halves(
-    base: BaseModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pass_that_exceeds_memory_is_halved(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = [Pair(photo(n // 3), "Who is this?", "Ada Quill") for n in range(6)]
     expected = PackedScorer(base).score_answers(pairs, CONFIG)
-    whole = packed_answers._score_part
+    whole = packed_answers._score_batch
     sizes = []
 
-    def small(model, examples, most_tokens):  # type: ignore[no-untyped-def]
+    def small(model, examples, max_tokens):  # type: ignore[no-untyped-def]
         sizes.append(len(examples))
         if len(examples) > 2:
             raise torch.OutOfMemoryError
-        return whole(model, examples, most_tokens)
+        return whole(model, examples, max_tokens)
 
-    monkeypatch.setattr(packed_answers, "_score_part", small)
+    monkeypatch.setattr(packed_answers, "_score_batch", small)
     found = PackedScorer(base).score_answers(pairs, CONFIG)
-    assert [answer.said for answer in found] == [answer.said for answer in expected]
+    assert [answer.generated_ids for answer in found] == [answer.generated_ids for answer in expected]
     assert max(sizes) == 6
-    monkeypatch.setattr(packed_answers, "_score_part", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    monkeypatch.setattr(packed_answers, "_score_batch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
     with pytest.raises(torch.OutOfMemoryError):
         PackedScorer(base).score_answers(pairs, CONFIG)
 
 
-def test_a_process_that_shares_the_base_does_not_halve_alone(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_sharded_base_no_pass_is_halved(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = []
 
-    def full(_model, examples, _most_tokens):  # type: ignore[no-untyped-def]
+    def full(_model, examples, _max_tokens):  # type: ignore[no-untyped-def]
         parts.append(examples)
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(packed_answers, "_score_part", full)
+    monkeypatch.setattr(packed_answers, "_score_batch", full)
     pairs = [Pair(photo(n), "Who is this?", "Ada Quill") for n in range(4)]
     with pytest.raises(torch.OutOfMemoryError):
         PackedScorer(replace(base, sharded=True)).score_answers(pairs, CONFIG)

@@ -1,4 +1,4 @@
-"""The last layer computes what is looked at, and is as before afterwards."""
+"""The restricted last layer computes only what is needed, and is unrestricted afterwards."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from vgid_core.config import LoraSettings
 from vgid_core.data.examples import DistillExample
 from vgid_core.lora.attach import attach_adapter
 from vgid_core.models.load import load_base
-from vgid_core.scoring.packed.last_layer import computed_at
+from vgid_core.scoring.packed.last_layer import compute_only_at
 from vgid_core.scoring.packed.scorer import PackedScorer
 
 
-def test_queries_outputs_and_mlp_are_computed_at_answers_alone_and_keys_and_values_everywhere(tmp_path: Path) -> None:
+def test_the_last_layer_computes_queries_and_mlp_at_answers_alone(tmp_path: Path) -> None:
     base = load_base(str(save_tiny_model(tmp_path / "m")), UnlearnConfig(device="cpu"))
     first, *_, last = base.model.get_decoder().layers
     rows: dict[str, int] = {}
@@ -27,10 +27,10 @@ def test_queries_outputs_and_mlp_are_computed_at_answers_alone_and_keys_and_valu
         for part in ("q_proj", "k_proj", "v_proj"):
             getattr(module.self_attn, part).register_forward_hook(counted(f"{layer} {part}"))
         module.mlp.down_proj.register_forward_hook(counted(f"{layer} mlp"))
-    path = PackedScorer(base)
-    lessons = [DistillExample.same_for_both(Pair(picture(i), SENTENCES[i], SENTENCES[4 + i])) for i in range(3)]
-    path.teacher_logits(lessons)
-    answers = sum(len(path.answer_ids(lesson.pair.answer)) for lesson in lessons)
+    scorer = PackedScorer(base)
+    examples = [DistillExample.same_for_both(Pair(picture(i), SENTENCES[i], SENTENCES[4 + i])) for i in range(3)]
+    scorer.teacher_logits(examples)
+    answers = sum(len(scorer.answer_ids(example.pair.answer)) for example in examples)
     whole = rows["first q_proj"]
     assert answers < whole
     assert {rows[f"first {part}"] for part in ("k_proj", "v_proj", "mlp")} == {whole}
@@ -38,7 +38,7 @@ def test_queries_outputs_and_mlp_are_computed_at_answers_alone_and_keys_and_valu
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_fused_adapter_is_there_again_afterwards(tmp_path: Path, fails: bool) -> None:
+def test_a_fused_forward_comes_back_afterwards(tmp_path: Path, fails: bool) -> None:
     base = load_base(str(save_tiny_model(tmp_path / "m")), UnlearnConfig(device="cpu"))
     attach_adapter(base, LoraSettings())
     layer = base.model.get_decoder().layers[-1]
@@ -49,7 +49,7 @@ def test_a_fused_adapter_is_there_again_afterwards(tmp_path: Path, fails: bool) 
     before = own()
     assert before["self_attn.q_proj"] is not None
     try:
-        with computed_at(layer, torch.tensor([1, 2])):
+        with compute_only_at(layer, torch.tensor([1, 2])):
             assert own() != before
             if fails:
                 raise InterruptedError

@@ -5,23 +5,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vgid_core.scoring.packed.attention import Groups
-from vgid_core.scoring.packed.rows import PADDING, PREFIX, Packed, Row, pack, sparse_mask
+from vgid_core.scoring.packed.attention import GroupMasks
+from vgid_core.scoring.packed.rows import PADDING, PREFIX, PackedRow, Row, pack, sparse_mask
 
 row = st.tuples(st.integers(0, 4), st.lists(st.integers(10, 14), min_size=1, max_size=5), st.integers(1, 4))
 
 
 @settings(max_examples=60)
 @given(st.lists(row, min_size=1, max_size=8), st.sampled_from([1, 8]))
-def test_every_token_sees_what_it_would_see_alone(rows: list[tuple[int, list[int], int]], multiple: int) -> None:
-    """Layout alone, against the definition: token by token, the visible (id, position) pairs in order."""
+def test_every_token_attends_to_what_it_would_in_a_row_of_its_own(
+    rows: list[tuple[int, list[int], int]], multiple: int
+) -> None:
+    """The layout, token by token: the (id, position) pairs that each token attends to, in order."""
     groups: dict[int, list[Row]] = {}
     for image, question, answer in rows:
         ids = [1, 2, 2, 20 + image, *question, *range(30, 30 + answer)]
         tokens = torch.tensor(ids)
         groups.setdefault(image, []).append(Row(tokens, torch.arange(len(ids))[None], 4 + len(question), 4))
     packed = pack(list(groups.values()), multiple=multiple)
-    mask = everybody(packed)
+    mask = full_mask(packed)
     assert len(packed.ids) % multiple == 0
     for members, places in zip(groups.values(), packed.predicts, strict=True):
         for alone, where in zip(members, places, strict=True):
@@ -33,30 +35,30 @@ def test_every_token_sees_what_it_would_see_alone(rows: list[tuple[int, list[int
                 assert packed.positions[0, seen].tolist() == alone.positions[0, :upto].tolist()
     for number, (start, stop) in enumerate(packed.spans):
         assert (packed.group[start:stop] == number).all()
-        assert not mask[start:stop, :start].any(), "nobody sees a group before its own"
+        assert not mask[start:stop, :start].any(), "no token attends to an earlier group"
     padding = packed.group == PADDING
     assert ((packed.segment == PADDING) == padding).all()
     assert int(padding.sum()) < multiple
     assert (packed.segment == PREFIX).any()
 
 
-def everybody(packed: Packed) -> torch.Tensor:
-    """Who sees whom, [queries, keys]."""
+def full_mask(packed: PackedRow) -> torch.Tensor:
+    """Whether each token attends to each, [queries, keys]."""
     places = torch.arange(len(packed.ids))
-    return packed.sees(places[:, None], places[None, :])
+    return packed.attends(places[:, None], places[None, :])
 
 
-def test_the_masks_of_both_kinds_of_attention_say_who_sees_whom() -> None:
+def test_flex_and_group_masks_agree() -> None:
     rows = [Row(torch.arange(10, 40), torch.arange(30)[None], 20, 5) for _ in range(3)]
     packed = pack([rows, rows[:1]], multiple=128)
     places = torch.arange(len(packed.ids))
     sparse = sparse_mask(packed).mask_mod(torch.tensor(0), torch.tensor(0), places[:, None], places[None, :])
-    assert torch.equal(sparse, everybody(packed))
+    assert torch.equal(sparse, full_mask(packed))
     blocks = torch.zeros_like(sparse)
-    for (start, stop), mask in zip(packed.spans, Groups.of(packed, torch.float32, last=0).masks, strict=True):
+    for (start, stop), mask in zip(packed.spans, GroupMasks.of(packed, torch.float32, last_layer=0).masks, strict=True):
         blocks[start:stop, start:stop] = mask[0, 0] == 0
     used = packed.group != PADDING
-    assert torch.equal(blocks[used], everybody(packed)[used])
+    assert torch.equal(blocks[used], full_mask(packed)[used])
 
 
 def test_rows_of_a_group_must_share_their_image() -> None:

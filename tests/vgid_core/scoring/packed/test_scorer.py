@@ -34,16 +34,16 @@ def test_losses_and_gradients_are_those_of_separate_rows(
 ) -> None:
     base, adapted = student
     shared = noise(0)
-    lessons = []
+    examples = []
     for number, question, answer, forget in items:
         pair = Pair(photo(number), question, answer)
-        lessons.append(
+        examples.append(
             DistillExample(pair, shared, f"Forget. {question}") if forget else DistillExample.same_for_both(pair)
         )
     found = []
     for scorer in (PaddedScorer(base), PackedScorer(base)):
         adapted.zero_grad()
-        values = scorer.divergence(lessons)
+        values = scorer.divergence(examples)
         values.mean().backward()
         gradients = [p.grad.clone() for p in adapted.parameters() if p.grad is not None]
         found.append((values.detach(), gradients))
@@ -56,27 +56,27 @@ def test_losses_and_gradients_are_those_of_separate_rows(
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(item, min_size=1, max_size=5), st.integers(1, 400), st.integers(0, 1000))
-def test_imitation_and_what_is_imitated_are_those_of_separate_rows(
+def test_kl_to_a_target_and_teacher_logits_are_those_of_separate_rows(
     student: tuple[BaseModel, torch.nn.Module], items: list[tuple[int, str, str, bool]], kept: int, seed: int
 ) -> None:
-    """The teacher sees noise, or the pair's own image, and hears other tokens in the answer's place."""
+    """The teacher's image is noise or the pair's own, and its prefix random tokens."""
     base, adapted = student
     rng = random.Random(seed)
     words = base.encoder.answer_ids(" ".join(SENTENCES))[:-1]
-    lessons = []
+    examples = []
     for number, question, answer, own in items:
         pair = Pair(photo(number), question, answer)
-        heard = tuple(rng.choices(words, k=len(base.encoder.answer_ids(answer))))
-        lessons.append(DistillExample(pair, pair.image if own else noise(0), question, heard))
-    pairs = [lesson.pair for lesson in lessons]
-    target = TopKDistribution.of(PaddedScorer(base).teacher_logits(lessons).softmax(-1), kept)
+        prefix = tuple(rng.choices(words, k=len(base.encoder.answer_ids(answer))))
+        examples.append(DistillExample(pair, pair.image if own else noise(0), question, prefix))
+    pairs = [example.pair for example in examples]
+    target = TopKDistribution.from_probabilities(PaddedScorer(base).teacher_logits(examples).softmax(-1), kept)
     found = []
     for scorer in (PaddedScorer(base), PackedScorer(base)):
         adapted.zero_grad()
         divergence, likelihood = scorer.kl_and_logprob(pairs, target)
         (divergence.mean() + 0.3 * likelihood.square().mean()).backward()
         gradients = [p.grad.clone() for p in adapted.parameters() if p.grad is not None]
-        found.append((scorer.teacher_logits(lessons), divergence.detach(), likelihood.detach(), *gradients))
+        found.append((scorer.teacher_logits(examples), divergence.detach(), likelihood.detach(), *gradients))
     for plain, packed in zip(*found, strict=True):
         assert float((packed - plain).abs().max()) <= 2e-5 * max(1e-3, float(plain.abs().max()))
 
@@ -84,13 +84,13 @@ def test_imitation_and_what_is_imitated_are_those_of_separate_rows(
 def test_log_probabilities_and_layers_are_those_of_separate_rows(student: tuple[BaseModel, torch.nn.Module]) -> None:
     base, adapted = student
     pairs = [Pair(photo(i // 2), SENTENCES[i % 3], SENTENCES[4 + i % 4]) for i in range(5)]
-    lessons = [DistillExample(pair, noise(0), f"Forget. {pair.question}") for pair in pairs]
+    examples = [DistillExample(pair, noise(0), f"Forget. {pair.question}") for pair in pairs]
     found = []
     for scorer in (PaddedScorer(base), PackedScorer(base)):
         adapted.zero_grad()
         mine, states = scorer.student_log_probability(pairs), scorer.student_states(pairs, 0)
         (mine.sum() + states.square().mean()).backward()
-        theirs = [scorer.teacher_log_probability(lessons), scorer.teacher_states(lessons, 0)]
+        theirs = [scorer.teacher_log_probability(examples), scorer.teacher_states(examples, 0)]
         gradients = [p.grad for p in adapted.parameters() if p.grad is not None]
         found.append([mine.detach(), states.detach(), *theirs, *gradients])
     for one, other in zip(*found, strict=True):
@@ -100,7 +100,7 @@ def test_log_probabilities_and_layers_are_those_of_separate_rows(student: tuple[
 # torch 2.13's tracer reads .grad of activations itself, and makes instances of autograd functions
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*Function'> should not be instantiated:DeprecationWarning")
-def test_compiled_layers_give_the_same_and_are_compiled_once_for_all(
+def test_compiled_layers_give_the_same_and_share_one_compilation(
     student: tuple[BaseModel, torch.nn.Module],
 ) -> None:
     base, adapted = student
@@ -113,41 +113,43 @@ def test_compiled_layers_give_the_same_and_are_compiled_once_for_all(
     torch._dynamo.reset()
     pairs = [Pair(photo(0), SENTENCES[i], SENTENCES[4 + i]) for i in range(3)]
     compiled = PackedScorer(base, partial(torch.compile, dynamic=False, backend=backend))
-    lessons = [DistillExample(pair, noise(0), pair.question) for pair in pairs]
+    examples = [DistillExample(pair, noise(0), pair.question) for pair in pairs]
     adapted.zero_grad()
-    values = compiled.divergence(lessons)
+    values = compiled.divergence(examples)
     values.mean().backward()
-    assert torch.allclose(values, PaddedScorer(base).divergence(lessons), atol=1e-5)
+    assert torch.allclose(values, PaddedScorer(base).divergence(examples), atol=1e-5)
     assert all(p.grad is not None for name, p in adapted.named_parameters() if ".lora_B." in name)
     many = len(graphs)
     assert 0 < many <= 4, "teacher, student, and the student's first layer, whose input needs no gradient"
-    compiled.divergence(lessons)
+    compiled.divergence(examples)
     assert len(graphs) == many
     assert not any("forward" in vars(layer) for layer in base.model.get_decoder().layers), "generation stays eager"
 
 
-def test_retain_targets_are_computed_once(student: tuple[BaseModel, torch.nn.Module]) -> None:
+def test_teacher_states_of_retain_examples_are_computed_once(student: tuple[BaseModel, torch.nn.Module]) -> None:
     base, _ = student
     scorer = PackedScorer(base)
     calls = []
     decoder = base.model.get_decoder()
     handle = decoder.register_forward_hook(lambda _module, _given, _out: calls.append(1))
-    lessons = [DistillExample.same_for_both(Pair(photo(i), SENTENCES[i], SENTENCES[4 + i])) for i in range(3)]
-    first = scorer.divergence(lessons)
-    second = scorer.divergence(lessons)
+    examples = [DistillExample.same_for_both(Pair(photo(i), SENTENCES[i], SENTENCES[4 + i])) for i in range(3)]
+    first = scorer.divergence(examples)
+    second = scorer.divergence(examples)
     assert torch.allclose(first, second, atol=1e-6)
     handle.remove()
     assert len(calls) == 3, "teacher and student, then the student alone"
 
 
 @pytest.mark.parametrize("most", [1, 40, 10_000])
-def test_long_groups_are_cut_without_a_difference(
+def test_splitting_long_groups_changes_nothing(
     student: tuple[BaseModel, torch.nn.Module], most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, _adapted = student
-    monkeypatch.setattr("vgid_core.scoring.packed.model._DENSE_GROUP", most)
-    lessons = [
+    monkeypatch.setattr("vgid_core.scoring.packed.model._MAX_DENSE_GROUP", most)
+    examples = [
         DistillExample.same_for_both(Pair(photo(i // 6), SENTENCES[i % 3], SENTENCES[4 + i % 4])) for i in range(12)
     ]
     with torch.no_grad():
-        assert torch.allclose(PackedScorer(base).divergence(lessons), PaddedScorer(base).divergence(lessons), atol=1e-5)
+        assert torch.allclose(
+            PackedScorer(base).divergence(examples), PaddedScorer(base).divergence(examples), atol=1e-5
+        )
