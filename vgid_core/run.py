@@ -23,7 +23,7 @@ from vgid_core.progress import Phase, Progress, ProgressTracker
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.spec import RunSets, UnlearnSpec
 from vgid_core.training.checkpoints import Checkpoints, delete_checkpoint, identity
-from vgid_core.training.early_stop import Watch
+from vgid_core.training.early_stop import EarlyStopping
 from vgid_core.training.loop import StepLoss, distil
 from vgid_core.training.memory import within_memory
 
@@ -111,14 +111,16 @@ def _run(
     before = measure("before", Phase.baseline)
     clock.enter(Phase.distilling)
     targets = spec.config.training.targets
-    watch = Watch(base, scorer, sets.all, targets, spec.config.evaluation) if targets is not None else None
+    early_stopping = (
+        EarlyStopping(base, scorer, sets.all, targets, spec.config.evaluation) if targets is not None else None
+    )
     distilled = distil(
         base,
         sets.forget,
         sets.retain,
         spec.config,
         step_done,
-        watch,
+        early_stopping,
         checkpoints,
         strangers=sets.photos_of("strangers"),
         unlabelled=sets.photos_of("unlabelled"),
@@ -139,7 +141,7 @@ def _run(
         steps=distilled.steps,
         resumed_after=distilled.resumed_after,
         micro_batch_size=distilled.micro_batch_size,
-        checks=watch.as_rows() if watch is not None else [],
+        checks=early_stopping.as_rows() if early_stopping is not None else [],
         seconds=clock.seconds(),
     )
     manifest = distributed.broadcast(_package(base, distilled.student, record, spec.out))

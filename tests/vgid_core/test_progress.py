@@ -8,7 +8,7 @@ from vgid_core import Phase, Progress
 from vgid_core.progress import ProgressTracker
 
 
-def test_the_time_that_is_left_counts_from_where_a_run_was_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_left_counts_from_where_a_run_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("vgid_core.progress.time.monotonic", lambda: now[0])
     heard: list[Progress] = []

@@ -29,7 +29,7 @@ from vgid_core.models.load import load_base
 from vgid_core.scoring.padded import PaddedScorer
 from vgid_core.scoring.scorer import Scorer
 from vgid_core.training.loop import distil
-from vgid_core.training.step import BatchLoss, StepRunner
+from vgid_core.training.step import UpdateLosses, UpdateRunner
 
 FORGET, RETAIN = pair_set("forget", 5), pair_set("retain", 4, first_picture=50)
 RIVALS = ["ga", "graddiff", "kl-min", "idk", "npo", "undial", "rmu"]
@@ -40,11 +40,11 @@ def config(method: object, **training: object) -> UnlearnConfig:
     return UnlearnConfig.model_validate({"method": method, "training": values, "device": "cpu", "seed": 5})
 
 
-def first_update(scorer: Scorer, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig) -> BatchLoss:
+def first_update(scorer: Scorer, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig) -> UpdateLosses:
     """Losses and gradient of the only update that the method makes of both sets."""
     updates = setup(settings.method, MethodContext(base, scorer, settings.training, settings.seed, FORGET, RETAIN))
     (update,) = updates(FORGET.pairs, RETAIN.pairs)
-    return StepRunner(scorer, student, settings).accumulate(update)
+    return UpdateRunner(scorer, student, settings).accumulate(update)
 
 
 @pytest.fixture

@@ -31,18 +31,18 @@ from vgid_core.scoring.packed.scorer import PackedScorer
 from vgid_core.scoring.padded import PaddedScorer
 from vgid_core.scoring.scorer import Scorer
 from vgid_core.training.loop import distil
-from vgid_core.training.step import BatchLoss, StepRunner
+from vgid_core.training.step import UpdateLosses, UpdateRunner
 
 
 def accumulated(
     scorer: Scorer, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig, role: int, pairs: list[Pair]
-) -> BatchLoss:
+) -> UpdateLosses:
     """The gradient of the method's first update (forget, 0) or second (retain, 1) on these pairs."""
     run = MethodContext(
         base, scorer, settings.training, settings.seed, PairSet.of("forget", pairs), PairSet.of("retain", pairs)
     )
     updates = setup(settings.method, run)
-    return StepRunner(scorer, student, settings).accumulate(updates(pairs, pairs)[role])
+    return UpdateRunner(scorer, student, settings).accumulate(updates(pairs, pairs)[role])
 
 
 def by_hand(student: torch.nn.Module, base: BaseModel, pairs: list[Pair], teach: object) -> float:

@@ -1,4 +1,4 @@
-"""A run that is interrupted and goes on ends with the very same adapter; what it leaves meanwhile is nobody's data."""
+"""Checkpoints: an interrupted run resumes to the very same adapter, and its checkpoint holds nothing of the data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vgid_core.scoring.scorer import Scorer
 from vgid_core.training.checkpoints import Checkpoint, Checkpoints, delete_checkpoint
 from vgid_core.training.loop import distil
 
-# Many more retain pairs than a step takes or the evaluation looks at: what the base says to them comes in on the way.
+# More retain pairs than a step or the evaluation uses, so that their teacher states are computed in several steps.
 RETAIN = pair_set("retain", 17, first_picture=20)
 TRAINING = {
     "steps": 5,
@@ -49,15 +49,15 @@ def config(**changes: object) -> UnlearnConfig:
 def run(
     model: Path, out: Path, settings: UnlearnConfig, stop_at: int | None = None, **changes: object
 ) -> UnlearnResult:
-    def heard(progress: Progress) -> None:
+    def on_step(progress: Progress) -> None:
         if progress.step == stop_at:
             raise Interrupted
 
-    return unlearn(spec(model, out, config=settings, checkpoint_seconds=0, **({"retain": RETAIN} | changes)), heard)
+    return unlearn(spec(model, out, config=settings, checkpoint_seconds=0, **({"retain": RETAIN} | changes)), on_step)
 
 
 def interrupted(model: Path, folder: Path, settings: UnlearnConfig, stop_at: int = 3, **changes: object) -> Path:
-    """The checkpoint of a run that was stopped in this step, and so has left one after the step before."""
+    """The checkpoint of a run that was interrupted in this step: it is of the step before."""
     with pytest.raises(Interrupted):
         run(model, folder / "never", settings, stop_at, checkpoint=folder / "checkpoint", **changes)
     return folder / "checkpoint"
@@ -79,10 +79,10 @@ def interrupted(model: Path, folder: Path, settings: UnlearnConfig, stop_at: int
         "changing strength",
         "dropout",
         "NPO in bfloat16",
-        "4 bits, layers computed again",
+        "4 bits, recomputed layers",
     ],
 )
-def test_an_interrupted_run_goes_on_to_the_same_adapter(
+def test_an_interrupted_run_resumes_to_the_same_adapter(
     tiny_folder: Path, tmp_path: Path, changes: dict[str, object]
 ) -> None:
     settings = config(**changes)
@@ -95,8 +95,8 @@ def test_an_interrupted_run_goes_on_to_the_same_adapter(
     assert alone["resumed_after"] == 0
 
 
-def test_what_was_said_first_to_an_answer_is_the_same_in_a_run_that_goes_on(tiny_folder: Path, tmp_path: Path) -> None:
-    """Pairs that share an answer are met in several steps: their targets depend on which of them came first."""
+def test_pairs_that_share_an_answer_have_the_same_target_in_a_resumed_run(tiny_folder: Path, tmp_path: Path) -> None:
+    """Such pairs come up in several steps, and the first of them computes the target."""
     forget = pair_set("forget", 10)
     assert len({pair.answer for pair in forget}) < len(forget)
     alone = run(tiny_folder, tmp_path / "alone", config(), forget=forget).manifest
@@ -106,7 +106,7 @@ def test_what_was_said_first_to_an_answer_is_the_same_in_a_run_that_goes_on(tiny
     assert resumed["resumed_after"] == 2
 
 
-def test_a_run_may_be_interrupted_again_and_at_its_end(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_run_can_be_interrupted_again_and_at_its_end(tiny_folder: Path, tmp_path: Path) -> None:
     alone = run(tiny_folder, tmp_path / "alone", config()).manifest
     checkpoint = interrupted(tiny_folder, tmp_path, config(), stop_at=2)
     interrupted(tiny_folder, tmp_path, config(), stop_at=4)
@@ -122,10 +122,10 @@ def test_a_run_may_be_interrupted_again_and_at_its_end(tiny_folder: Path, tmp_pa
         unlearn(again, at_the_end)
     resumed = run(tiny_folder, tmp_path / "resumed", config(), checkpoint=checkpoint).manifest
     assert resumed["files"] == alone["files"]
-    assert resumed["resumed_after"] == 5, "the last step is always written down"
+    assert resumed["resumed_after"] == 5, "the last step is always saved"
 
 
-def test_a_run_that_is_asked_to_stop_writes_the_step_down_first(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_saves_its_step_first(tiny_folder: Path, tmp_path: Path) -> None:
     alone = run(tiny_folder, tmp_path / "alone", config()).manifest
     changes = {"config": config(), "retain": RETAIN, "checkpoint": tmp_path / "c", "checkpoint_seconds": 3600}
     again, answers = spec(tiny_folder, tmp_path / "x", **changes), iter([False, True])
@@ -136,10 +136,10 @@ def test_a_run_that_is_asked_to_stop_writes_the_step_down_first(tiny_folder: Pat
     assert (resumed["resumed_after"], resumed["steps"]) == (2, 5)
 
 
-def test_a_run_that_goes_on_keeps_the_micro_batches_that_memory_left(
+def test_a_resumed_run_keeps_the_micro_batch_size(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was too much once would be again, and is found out by running out of memory."""
+    """A larger size would run out of memory again."""
 
     def choose(*given: Any, **named: Any) -> Scorer:
         return small_memory(choose_scorer(*given, **named), 1, [])
@@ -157,7 +157,7 @@ def test_a_finished_run_leaves_no_checkpoint(tiny_folder: Path, tmp_path: Path) 
     assert list((tmp_path / "a").iterdir()) == []
 
 
-def test_a_checkpoint_holds_the_adapters_numbers_and_nothing_of_the_data(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_holds_the_adapter_and_nothing_of_the_data(tiny_folder: Path, tmp_path: Path) -> None:
     folder = interrupted(tiny_folder, tmp_path, config())
     (file,) = folder.iterdir()
     assert folder.stat().st_mode & 0o077 == 0
@@ -194,12 +194,12 @@ def test_another_runs_checkpoint_is_refused_before_anything_is_measured(
     tiny_folder: Path, tmp_path: Path, what: str, changes: dict[str, object]
 ) -> None:
     checkpoint = interrupted(tiny_folder, tmp_path, config())
-    heard: list[Progress] = []
+    reports: list[Progress] = []
     other = {"config": changes.pop("settings", config()), "retain": RETAIN} | changes
     with pytest.raises(CheckpointUnusable, match=f"another run's, which differs in {what}$"):
-        unlearn(spec(tiny_folder, tmp_path / "out", checkpoint=checkpoint, **other), heard.append)
-    assert {progress.phase for progress in heard} == {"loading"}
-    assert list(checkpoint.iterdir()), "it is still there for the run that it is of"
+        unlearn(spec(tiny_folder, tmp_path / "out", checkpoint=checkpoint, **other), reports.append)
+    assert {progress.phase for progress in reports} == {"loading"}
+    assert list(checkpoint.iterdir()), "its own run can still resume from it"
 
 
 def test_another_bases_checkpoint_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
@@ -217,10 +217,10 @@ def test_another_bases_checkpoint_is_refused(tiny_folder: Path, tmp_path: Path) 
         ("vgid", "training.checkpoints.version", lambda _package: "a later one"),
     ],
 )
-def test_a_checkpoint_of_a_run_on_other_terms_is_refused(
+def test_a_checkpoint_from_another_environment_is_refused(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, where: str, other: Callable[..., Any]
 ) -> None:
-    """The same configuration leaves precision and device open, and another version of vgid may do something else."""
+    """Settings can leave precision and device open, and another version of vgid can compute something else."""
     settings = config()
     checkpoint = interrupted(tiny_folder, tmp_path, settings)
     monkeypatch.setattr(f"vgid_core.{where}", other)
@@ -239,12 +239,12 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: str) -> None:
     else:
         metadata = {"vgid": json.dumps({"format": "vgid-checkpoint/0"})} if damage == "other format" else None
         save_file({"0.master": torch.zeros(4)}, file, metadata=metadata)
-    for look in (checkpoints.load, checkpoints.require_own):
+    for read in (checkpoints.load, checkpoints.require_own):
         with pytest.raises(CheckpointUnusable):
-            look()
+            read()
 
 
-def test_what_is_half_written_never_takes_the_last_ones_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partial_file_never_replaces_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = Checkpoints(tmp_path / "c", {"base": "b"}, 0)
     checkpoints.save(Checkpoint(1, 4, {"last_epoch": 1}, [], {"0.master": torch.ones(4)}))
 
@@ -261,10 +261,10 @@ def test_what_is_half_written_never_takes_the_last_ones_place(tmp_path: Path, mo
     assert torch.equal(found.tensors["0.master"], torch.ones(4))
     assert len(list((tmp_path / "c").iterdir())) == 2
     checkpoints.save(Checkpoint(3, 4, {}, [], {"0.master": torch.zeros(4)}))
-    assert len(list((tmp_path / "c").iterdir())) == 1, "what was half written is gone"
+    assert len(list((tmp_path / "c").iterdir())) == 1, "the partial file is gone"
 
 
-def test_other_peoples_files_stay_whatever_their_names(tmp_path: Path) -> None:
+def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
     theirs = [tmp_path / name for name in ("thesis.partial", "checkpoint-7.partial", "checkpoint.safetensors.partial")]
     for file in theirs:
         file.write_text("mine")
@@ -275,7 +275,7 @@ def test_other_peoples_files_stay_whatever_their_names(tmp_path: Path) -> None:
     assert set(tmp_path.iterdir()) == set(theirs)
 
 
-def test_a_folder_that_somebody_deleted_is_made_again_for_this_account_alone(tmp_path: Path) -> None:
+def test_a_deleted_folder_is_recreated_for_this_account_alone(tmp_path: Path) -> None:
     folder = tmp_path / "c"
     checkpoints = Checkpoints(folder, {"base": "b"}, 0)
     folder.rmdir()
@@ -286,16 +286,16 @@ def test_a_folder_that_somebody_deleted_is_made_again_for_this_account_alone(tmp
     assert folder.stat().st_mode & 0o077 == 0
 
 
-def test_a_run_without_checkpoints_for_so_long_leaves_one_at_its_end_alone(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_run_shorter_than_the_interval_leaves_one_checkpoint_at_its_end(tiny_folder: Path, tmp_path: Path) -> None:
     base = load_base(str(tiny_folder), config())
-    seen = []
+    found = []
     checkpoints = Checkpoints(tmp_path / "c", {"base": base.digest}, 3600)
 
-    def look(_step: int, _loss: object) -> None:
-        seen.append(checkpoints.load())
+    def on_step(_step: int, _loss: object) -> None:
+        found.append(checkpoints.load())
 
-    distil(base, pair_set("forget", 3), RETAIN, config(), look, checkpoints=checkpoints)
-    assert seen == [None] * 5
+    distil(base, pair_set("forget", 3), RETAIN, config(), on_step, checkpoints=checkpoints)
+    assert found == [None] * 5
     last = checkpoints.load()
     assert last is not None
     assert last.step == 5

@@ -1,4 +1,4 @@
-"""A run ends as soon as its targets hold, says so, and is otherwise what it would have been."""
+"""Early stopping: a run ends as soon as its targets hold, and is otherwise unchanged."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def config(targets: dict[str, object] | None, **training: object) -> UnlearnConf
     )
 
 
-def as_answered(tiny_folder: Path, asked: PairSet) -> PairSet:
-    """The pairs with what the base says for their answers: its ROUGE-L on them is 1."""
+def with_the_bases_answers(tiny_folder: Path, pairs: PairSet) -> PairSet:
+    """The pairs with the base's own answers, so that its ROUGE-L on them is 1."""
     settings = config(None)
-    said = generate_answers(load_base(str(tiny_folder), settings), asked, settings.evaluation)
-    return PairSet.of(asked.name, [Pair(p.image, p.question, s) for p, s in zip(asked, said, strict=True)])
+    answers = generate_answers(load_base(str(tiny_folder), settings), pairs, settings.evaluation)
+    return PairSet.of(pairs.name, [Pair(p.image, p.question, a) for p, a in zip(pairs, answers, strict=True)])
 
 
 @pytest.mark.parametrize("begin", [unlearn, estimate])
@@ -49,13 +49,13 @@ def test_a_target_for_a_set_that_isnt_there_is_refused_before_the_model_is_read(
 
 @pytest.fixture
 def known(tiny_folder: Path) -> PairSet:
-    return as_answered(tiny_folder, pair_set("forget", 4))
+    return with_the_bases_answers(tiny_folder, pair_set("forget", 4))
 
 
 def test_a_run_ends_when_its_targets_hold(tiny_folder: Path, tmp_path: Path, known: PairSet) -> None:
     targets = {"forget_rouge_l": 0.25, "retain_fall": 1.0, "utility_fall": 1.0, "every_steps": 2, "pairs": 3}
-    heard: list[Progress] = []
-    result = unlearn(spec(tiny_folder, tmp_path / "out", forget=known, config=config(targets)), heard.append)
+    reports: list[Progress] = []
+    result = unlearn(spec(tiny_folder, tmp_path / "out", forget=known, config=config(targets)), reports.append)
     assert result.metrics_before[0].value == 1
     checks = result.manifest["checks"]
     assert result.stop_reason == result.manifest["stop_reason"] == "targets-held"
@@ -65,33 +65,35 @@ def test_a_run_ends_when_its_targets_hold(tiny_folder: Path, tmp_path: Path, kno
     assert all((check["rouge_l"]["forget"] <= 0.25) == check["held"] for check in checks)
     assert set(checks[0]["rouge_l"]) == {"forget", "retain", "utility"}
     assert sum(check["seconds"] for check in checks) <= result.manifest["seconds"]["distilling"]
-    assert max(progress.step for progress in heard) == result.steps
+    assert max(progress.step for progress in reports) == result.steps
 
 
-def test_looking_changes_nothing_but_the_end(tiny_folder: Path, tmp_path: Path, known: PairSet) -> None:
-    """Both with dropout, whose training mode a look must leave and come back to."""
+def test_checks_change_nothing_else(tiny_folder: Path, tmp_path: Path, known: PairSet) -> None:
+    """Both with dropout: a check must leave training mode and return to it."""
     never = {"forget_rouge_l": 0.0, "retain_fall": 0.0, "every_steps": 1, "pairs": 2}
     runs = []
     for name, targets in {"without": None, "with": never}.items():
         settings = config(targets, steps=3, learning_rate=1e-5).model_dump() | {"lora": {"dropout": 0.3}}
         run = spec(tiny_folder, tmp_path / name, forget=known, config=UnlearnConfig.model_validate(settings))
         runs.append(unlearn(run).manifest)
-    without, looked = runs
-    assert without["files"][WEIGHTS] == looked["files"][WEIGHTS]
-    assert looked["stop_reason"] == without["stop_reason"] == "steps-done"
-    assert (len(looked["checks"]), without["checks"]) == (3, [])
+    without, checked = runs
+    assert without["files"][WEIGHTS] == checked["files"][WEIGHTS]
+    assert checked["stop_reason"] == without["stop_reason"] == "steps-done"
+    assert (len(checked["checks"]), without["checks"]) == (3, [])
 
 
-def test_a_fall_that_is_too_deep_keeps_a_run_going(tiny_folder: Path, tmp_path: Path, known: PairSet) -> None:
-    """Nothing holds the retain set: what the base says to it is lost with the rest."""
-    retain = as_answered(tiny_folder, pair_set("retain", 4, first_picture=80))
+def test_a_retain_fall_above_its_target_keeps_the_run_going(tiny_folder: Path, tmp_path: Path, known: PairSet) -> None:
+    """Without a retain term, the base's answers on the retain set are lost, too."""
+    retain = with_the_bases_answers(tiny_folder, pair_set("retain", 4, first_picture=80))
     settings = config({"forget_rouge_l": 1.0, "retain_fall": 0.0, "every_steps": 4}, retain_weight=0)
     result = unlearn(spec(tiny_folder, tmp_path / "out", forget=known, retain=retain, config=settings))
     assert result.manifest["checks"][0]["rouge_l"]["retain"] < 1
     assert not result.manifest["checks"][0]["held"]
 
 
-def test_what_held_before_an_interruption_holds_after_it(tiny_folder: Path, tmp_path: Path, known: PairSet) -> None:
+def test_targets_that_held_before_an_interruption_hold_after_it(
+    tiny_folder: Path, tmp_path: Path, known: PairSet
+) -> None:
     class Interrupted(Exception):
         pass
 
@@ -108,7 +110,7 @@ def test_what_held_before_an_interruption_holds_after_it(tiny_folder: Path, tmp_
     assert len(manifest["checks"]) == 1
 
 
-def test_a_run_that_is_asked_to_stop_at_a_check_has_made_it(tiny_folder: Path, tmp_path: Path, known: PairSet) -> None:
+def test_a_run_stopped_at_a_check_has_made_it(tiny_folder: Path, tmp_path: Path, known: PairSet) -> None:
     never = config(
         {"forget_rouge_l": 0.0, "retain_fall": 0.0, "every_steps": 1, "pairs": 2}, steps=3, learning_rate=1e-5
     )
@@ -127,7 +129,7 @@ def test_a_target_needs_its_set(tiny_folder: Path, tmp_path: Path) -> None:
     assert error.value.field == "utility"
 
 
-def test_the_plain_path_is_watched_as_well(tiny_folder: Path, tmp_path: Path, known: PairSet) -> None:
+def test_padded_rows_stop_early_too(tiny_folder: Path, tmp_path: Path, known: PairSet) -> None:
     settings = config({"forget_rouge_l": 0.5, "every_steps": 3}).model_dump() | {"lora": {"scope": "language+vision"}}
     run = spec(tiny_folder, tmp_path / "out", forget=known, config=UnlearnConfig.model_validate(settings))
     result = unlearn(run)

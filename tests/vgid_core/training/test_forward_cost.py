@@ -16,8 +16,8 @@ from vgid_core.methods.base import MethodContext
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.packed.model import PackedModel
 from vgid_core.scoring.packed.scorer import PackedScorer
-from vgid_core.training.forward_cost import STUDENT_PASSES, run_passes
-from vgid_core.training.step import StepRunner
+from vgid_core.training.forward_cost import STUDENT_PASSES, forward_passes
+from vgid_core.training.step import UpdateRunner
 
 FORGET, RETAIN = pair_set("forget", 5), pair_set("retain", 6, first_picture=50)
 STEPS, BATCH = 3, 4
@@ -36,7 +36,7 @@ def config(method: dict[str, object]) -> UnlearnConfig:
     return UnlearnConfig.model_validate({"method": method, "training": training, "device": "cpu"})
 
 
-def ways_forward(base: BaseModel, settings: UnlearnConfig, monkeypatch: pytest.MonkeyPatch) -> int:
+def counted_forward_passes(base: BaseModel, settings: UnlearnConfig, monkeypatch: pytest.MonkeyPatch) -> int:
     """Pairs that go forward in a whole run, without cached passes of the base over the pairs themselves."""
     passed = 0
     run = MethodContext(base, PackedScorer(base), settings.training, settings.seed, FORGET, RETAIN)
@@ -49,41 +49,41 @@ def ways_forward(base: BaseModel, settings: UnlearnConfig, monkeypatch: pytest.M
         return inner(self, examples, side, cacheable)
 
     monkeypatch.setattr(PackedModel, "states", counting)
-    trainer = StepRunner(run.scorer, attach_adapter(base, settings.lora), settings)
+    runner = UpdateRunner(run.scorer, attach_adapter(base, settings.lora), settings)
     updates = setup(settings.method, run)
     rng = random.Random(0)
     forget, retain = draw_batches(FORGET, BATCH, rng), draw_batches(RETAIN, BATCH, rng)
     for _ in range(STEPS):
         for update in updates(next(forget), next(retain)):
-            trainer.update(update)
+            runner.update(update)
     return passed
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-def test_as_many_pairs_go_through_the_decoder_as_were_told(
+def test_forward_passes_are_those_of_a_run(
     base: BaseModel, method: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = config(method)
-    of_base = settings.method.base_passes(STEPS, STEPS * BATCH, len(FORGET))
-    students = (run_passes(settings, len(FORGET)) - of_base) // STUDENT_PASSES
-    assert ways_forward(base, settings, monkeypatch) == students + of_base
+    teacher = settings.method.teacher_passes(STEPS, STEPS * BATCH, len(FORGET))
+    student = (forward_passes(settings, len(FORGET)) - teacher) // STUDENT_PASSES
+    assert counted_forward_passes(base, settings, monkeypatch) == student + teacher
 
 
-def test_a_step_of_the_default_method_counts_the_pairs_beside_its_batches() -> None:
+def test_the_default_methods_extra_pairs_count() -> None:
     few, many = (config({"name": "vgid-alias"}).model_copy(update={"training": training(steps)}) for steps in (30, 60))
-    more = run_passes(many, 50) - run_passes(few, 50)
-    beside = VgidAlias().elsewhere_pairs + VgidAlias().bystander_pairs
-    assert more == 30 * (STUDENT_PASSES * (2 * BATCH + beside) + beside)
-    asking = config({"name": "vgid-alias", "visual_questions": ["Which shirt?"]})
+    more = forward_passes(many, 50) - forward_passes(few, 50)
+    extra = VgidAlias().elsewhere_pairs + VgidAlias().bystander_pairs
+    assert more == 30 * (STUDENT_PASSES * (2 * BATCH + extra) + extra)
+    with_visual = config({"name": "vgid-alias", "visual_questions": ["Which shirt?"]})
     visual = STUDENT_PASSES * VISUAL_PAIRS * STEPS
-    assert run_passes(asking, 50) == run_passes(config({"name": "vgid-alias"}), 50) + visual
+    assert forward_passes(with_visual, 50) == forward_passes(config({"name": "vgid-alias"}), 50) + visual
 
 
 def training(steps: int):  # type: ignore[no-untyped-def]
     return config({"name": "vgid"}).training.model_copy(update={"steps": steps})
 
 
-def test_without_a_retain_weight_its_batches_count_nothing() -> None:
+def test_without_a_retain_weight_retain_batches_count_nothing() -> None:
     settings = config({"name": "graddiff"})
     alone = settings.model_copy(update={"training": settings.training.model_copy(update={"retain_weight": 0.0})})
-    assert run_passes(alone, 5) == run_passes(settings, 5) // 2
+    assert forward_passes(alone, 5) == forward_passes(settings, 5) // 2

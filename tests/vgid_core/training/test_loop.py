@@ -70,19 +70,17 @@ def method_config(name: str) -> UnlearnConfig:
 
 
 @pytest.mark.parametrize("name", ["vgid", "vgid-alias", "kl-min"])
-def test_the_losses_are_those_of_targets_that_are_computed_step_by_step(
-    tiny_folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[list[float | None]] = []
-    for seen in (1, 4):
-        monkeypatch.setattr(loop, "_STEPS_SEEN", seen)
-        told.append([])
+def test_prefetching_changes_no_loss(tiny_folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses: list[list[float | None]] = []
+    for steps in (1, 4):
+        monkeypatch.setattr(loop, "_PREFETCHED_STEPS", steps)
+        losses.append([])
         base = load_base(str(tiny_folder), method_config(name))
-        distil(base, FORGET_OF_5, RETAIN_OF_9, method_config(name), lambda _step, loss: told[-1].append(loss.retain))
-    assert told[0] == pytest.approx(told[1], rel=1e-3, abs=1e-6)
+        distil(base, FORGET_OF_5, RETAIN_OF_9, method_config(name), lambda _step, loss: losses[-1].append(loss.retain))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3, abs=1e-6)
 
 
-def test_several_steps_targets_are_computed_at_once_and_never_again(base: BaseModel) -> None:
+def test_precomputed_teacher_states_are_not_computed_again(base: BaseModel) -> None:
     scorer, examples = CountingScorer(base), [DistillExample.same_for_both(pair) for pair in RETAIN_OF_9]
     scorer.precompute(examples)
     scorer.precompute(examples[:4])
@@ -90,7 +88,7 @@ def test_several_steps_targets_are_computed_at_once_and_never_again(base: BaseMo
     assert scorer.computed == [len(RETAIN_OF_9)]
 
 
-def test_where_memory_does_not_suffice_for_several_steps_each_computes_its_own(base: BaseModel) -> None:
+def test_precompute_goes_on_where_memory_runs_out(base: BaseModel) -> None:
     scorer, examples = SmallMemory(base), [DistillExample.same_for_both(pair) for pair in RETAIN_OF_9]
     scorer.precompute(examples)
     assert len(scorer.divergence(examples[:2]))

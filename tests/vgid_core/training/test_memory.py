@@ -22,7 +22,7 @@ from vgid_core.scoring.choose import choose_scorer
 from vgid_core.scoring.scorer import Scorer
 
 
-def test_a_pair_that_is_too_much_ends_the_run(
+def test_a_run_ends_where_one_pair_exceeds_memory(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def choose(*given: object, **named: object) -> Scorer:
@@ -39,7 +39,7 @@ def measured(model: Path, _out: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "door"),
+    ("module", "call"),
     [
         ("vgid_core.run", lambda model, out: unlearn(spec(model, out, config=vgid_config()))),
         ("vgid_core.dry_run", lambda model, out: estimate(spec(model, out, config=vgid_config()))),
@@ -47,14 +47,14 @@ def measured(model: Path, _out: Path) -> None:
     ],
     ids=["run", "dry run", "figures"],
 )
-def test_whoever_hears_that_memory_ran_out_doesnt_hold_on_to_what_filled_it(
+def test_the_out_of_memory_error_keeps_no_tensors_alive(
     tiny_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     module: str,
-    door: Callable[[Path, Path], object],
+    call: Callable[[Path, Path], object],
 ) -> None:
-    """Else there would be no memory for a second try, with smaller batches, say, where the error is dealt with."""
+    """Otherwise the process would have no memory for another try with smaller batches."""
     models = []
 
     def full(base: BaseModel, *_more: object) -> NoReturn:
@@ -63,12 +63,12 @@ def test_whoever_hears_that_memory_ran_out_doesnt_hold_on_to_what_filled_it(
 
     monkeypatch.setattr(f"{module}.choose_scorer", full)
     with pytest.raises(OutOfMemory) as caught:
-        door(tiny_folder, tmp_path / "out")
+        call(tiny_folder, tmp_path / "out")
     assert caught.value.__context__ is None
     assert [model() for model in models] == [None]
 
 
-def test_the_manifest_says_what_size_it_came_to(
+def test_the_manifest_has_the_final_micro_batch_size(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def choose(*given: object, **named: object) -> Scorer:

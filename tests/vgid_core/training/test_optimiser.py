@@ -17,7 +17,7 @@ from vgid_core.training.loop import distil
 from vgid_core.training.optimiser import MasterAdamW
 
 
-def test_an_update_in_bfloat16_keeps_what_rounding_would_lose() -> None:
+def test_bfloat16_parameters_keep_small_updates() -> None:
     parameter = torch.nn.Parameter(torch.full((4,), 1.0, dtype=torch.bfloat16))
     optimizer = MasterAdamW([parameter], vgid_config(learning_rate=1e-4, weight_decay=0.0).training)
     for _ in range(100):
@@ -28,9 +28,7 @@ def test_an_update_in_bfloat16_keeps_what_rounding_would_lose() -> None:
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(6, 5), (8, 2), (3, 0)])
-def test_the_learning_rate_rises_over_the_warm_up_and_falls_along_a_line(
-    base: BaseModel, steps: int, warmup: int
-) -> None:
+def test_the_learning_rate_warms_up_and_decays_linearly(base: BaseModel, steps: int, warmup: int) -> None:
     training = {"steps": steps, "warmup_steps": warmup, "learning_rate": 1e-3, "forget_batch_size": 2}
     settings = UnlearnConfig.model_validate({"method": {"name": "vgid"}, "training": training, "device": "cpu"})
     rates: list[float] = []
@@ -46,7 +44,7 @@ def test_the_learning_rate_rises_over_the_warm_up_and_falls_along_a_line(
     st.lists(st.sampled_from([torch.float32, torch.bfloat16]), min_size=1, max_size=3),
     st.integers(0, 3),
 )
-def test_the_optimisers_state_is_all_there_is_to_it(seed: int, dtypes: list[torch.dtype], steps: int) -> None:
+def test_the_optimisers_state_is_complete(seed: int, dtypes: list[torch.dtype], steps: int) -> None:
     training = TrainingConfig(weight_decay=0.1, learning_rate=0.01)
     generator = torch.Generator().manual_seed(seed)
 

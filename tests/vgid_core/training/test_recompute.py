@@ -25,7 +25,7 @@ from vgid_core.scoring.padded import PaddedScorer
 from vgid_core.scoring.scorer import Scorer
 from vgid_core.training.loop import distil
 from vgid_core.training.recompute import recomputed_layers
-from vgid_core.training.step import StepRunner
+from vgid_core.training.step import UpdateRunner
 
 
 def gradients(
@@ -34,25 +34,25 @@ def gradients(
     student.zero_grad()
     updates = setup(settings.method, MethodContext(base, scorer, settings.training, settings.seed, FORGET, RETAIN))
     for update in updates(FORGET.pairs, RETAIN.pairs):
-        StepRunner(scorer, student, settings).accumulate(update)
+        UpdateRunner(scorer, student, settings).accumulate(update)
     return {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
 
 
 # PaliGemma's processor makes labels of tensors in a way that NumPy 2 warns of.
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_layers_computed_again_have_the_same_gradients(family: str, tmp_path: Path) -> None:
-    """On both paths, where the family has both."""
+def test_recomputed_layers_have_the_same_gradients(family: str, tmp_path: Path) -> None:
+    """With both scorers, if the family has both."""
     base = load_base(str(FAMILIES[family](tmp_path / "m")), vgid_config())
     student = scrambled_adapter(base)
     chosen = choose_scorer(base, RETAIN.pairs[:3], LoraSettings())
     for scorer in [chosen] if chosen.name == PaddedScorer.name else [chosen, PaddedScorer(base)]:
         expected = gradients(base, student, scorer, vgid_config())
-        passes = counted_passes(base)
+        passes = count_mlp_calls(base)
         with recomputed_layers(base.model):
             found = gradients(base, student, scorer, vgid_config())
         first, last = passes()
-        assert first > last, "the first layer was computed again, the last one wasn't"
+        assert first > last, "the first layer was recomputed, the last one wasn't"
         assert found.keys() == expected.keys()
         assert len(found) == sum(p.requires_grad for p in student.parameters())
         for name, gradient in found.items():
@@ -60,8 +60,8 @@ def test_layers_computed_again_have_the_same_gradients(family: str, tmp_path: Pa
         assert all(bool(gradient.any()) for name, gradient in found.items() if ".lora_B." in name)
 
 
-def counted_passes(base: BaseModel) -> Callable[[], tuple[int, int]]:
-    """How often the first and the last decoder layer's MLP are begun from now on."""
+def count_mlp_calls(base: BaseModel) -> Callable[[], tuple[int, int]]:
+    """Counts calls of the first and the last decoder layer's MLP from now on."""
     counts = [0, 0]
 
     def count(index: int) -> Callable[..., None]:
@@ -76,7 +76,7 @@ def counted_passes(base: BaseModel) -> Callable[[], tuple[int, int]]:
 
 
 @pytest.mark.parametrize("make", SCORERS, ids=["padded", "packed"])
-def test_layers_computed_again_keep_less(base: BaseModel, make: MakeScorer) -> None:
+def test_recomputed_layers_save_fewer_tensors(base: BaseModel, make: MakeScorer) -> None:
     student = scrambled_adapter(base)
     examples = [DistillExample.same_for_both(pair) for pair in RETAIN]
     scorer = make(base)
@@ -100,7 +100,7 @@ def test_layers_computed_again_keep_less(base: BaseModel, make: MakeScorer) -> N
 
 
 @pytest.mark.parametrize("scope", ["language", "language+vision"])
-def test_every_layer_is_trained_where_they_are_computed_again(base: BaseModel, scope: str) -> None:
+def test_every_recomputed_layer_is_trained(base: BaseModel, scope: str) -> None:
     settings = vgid_config(gradient_checkpointing=True).model_copy(update={"lora": LoraSettings(scope=scope)})
     distilled = distil(base, FORGET, RETAIN, settings)
     modules = require_trained(distilled.student)
@@ -108,7 +108,7 @@ def test_every_layer_is_trained_where_they_are_computed_again(base: BaseModel, s
     assert not any("forward" in vars(layer) for layer in base.model.get_decoder().layers), "as they were before"
 
 
-def test_the_whole_run_is_the_same_with_layers_computed_again(tiny_folder: Path) -> None:
+def test_a_whole_run_is_the_same_with_recomputed_layers(tiny_folder: Path) -> None:
     adapters = []
     for recomputed in (False, True):
         settings = vgid_config(gradient_checkpointing=recomputed)
@@ -118,7 +118,7 @@ def test_the_whole_run_is_the_same_with_layers_computed_again(tiny_folder: Path)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*adapters, strict=True))
 
 
-def test_fp8_and_layers_computed_again_go_together(base: BaseModel) -> None:
+def test_fp8_and_recomputed_layers_go_together(base: BaseModel) -> None:
     settings = vgid_config(gradient_checkpointing=True, fp8=True)
     distilled = distil(base, FORGET, RETAIN, settings)
     assert distilled.scorer == PackedScorer.name
