@@ -78,7 +78,7 @@ def _agreement(plain: list[ScoredAnswer], packed: list[ScoredAnswer]) -> dict[st
     differences = (float((a.log_probabilities - b.log_probabilities).abs().max()) for a, b in pairs)
     return {
         "answers": len(pairs),
-        "same": sum(a.said == b.said for a, b in pairs),
+        "same": sum(a.generated_ids == b.generated_ids for a, b in pairs),
         "largest_log_probability_difference": max(differences),
     }
 

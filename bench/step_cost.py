@@ -47,7 +47,7 @@ from vgid_core.scoring.packed.model import PackedModel
 from vgid_core.scoring.packed.rows import PADDING
 from vgid_core.scoring.packed.scorer import PackedScorer
 from vgid_core.training.loop import layer_compiler
-from vgid_core.training.step import StepRunner
+from vgid_core.training.step import UpdateRunner
 
 SEED = 0  # of the model's random weights and the run; pairs have seeds of their own
 RUNS = 5
@@ -128,11 +128,11 @@ def ours(
             raise SystemExit(f"the {mode} scorer was not chosen")
         sets = PairSet.of("forget", forget), PairSet.of("retain", retain)
         run = MethodContext(base, scorer, config.training, config.seed, *sets)
-        trainer, updates = StepRunner(scorer, student, config), setup(config.method, run)
+        runner, updates = UpdateRunner(scorer, student, config), setup(config.method, run)
 
         def step() -> None:
             for update in updates(forget, retain):
-                trainer.update(update)
+                runner.update(update)
 
         started = now()
         step()

@@ -32,7 +32,7 @@ from vgid_core.methods import setup
 from vgid_core.methods.base import MethodContext
 from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer
-from vgid_core.training.step import StepRunner
+from vgid_core.training.step import UpdateRunner
 
 SEED = 0
 KINDS = {
@@ -109,14 +109,14 @@ def _stepper(method: str) -> tuple[Callable[[], object], Callable[[], None]]:
     base, data = load_base(str(BASE), config), make()
     student = attach_adapter(base, config.lora)
     scorer = choose_scorer(base, data.forget.pairs[:2] + data.retain.pairs[:2], config.lora)
-    trainer = StepRunner(scorer, student, config)
+    runner = UpdateRunner(scorer, student, config)
     updates = setup(config.method, MethodContext(base, scorer, config.training, config.seed, data.forget, data.retain))
     forget = draw_batches(data.forget, config.training.forget_batch_size, random.Random(config.seed))
     retain = draw_batches(data.retain, config.training.retain_batch_size, random.Random(config.seed + 1))
 
     def step() -> None:
         for update in updates(next(forget), next(retain)):
-            trainer.update(update)
+            runner.update(update)
 
     return lambda: updates(data.forget.pairs, next(retain)), step
 

@@ -14,7 +14,7 @@ from vgid_core.config import AttackPlan, TrainingConfig, UnlearnConfig
 from vgid_core.config.strict import Strict
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import DataError, Pair, PairSet
-from vgid_core.data.sampling import spread_over
+from vgid_core.data.sampling import even_sample
 
 _TUNING_EVERY = 3
 _OF_TRAINING = {"learning_rates": "learning_rate", "retain_weights": "retain_weight", "steps": "steps"}
@@ -156,7 +156,7 @@ class ComparisonData:
 
     def _part(self, of_tuning: bool) -> Part:
         def chosen(items: PairSet) -> PairSet:
-            tuning = set(spread_over(range(len(items)), -(-len(items) // _TUNING_EVERY)))
+            tuning = set(even_sample(range(len(items)), -(-len(items) // _TUNING_EVERY)))
             pairs = tuple(pair for index, pair in enumerate(items) if (index in tuning) == of_tuning)
             return PairSet(items.name, pairs or items.pairs)  # a set of one pair serves both
 

@@ -83,7 +83,7 @@ def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, A
         "stop_reason": run.stop_reason,
         "checks": [dict(check) for check in run.checks],
         "micro_batch_size": run.micro_batch_size,
-        "processes": distributed.count(),
+        "processes": distributed.world_size(),
         "knew_forget_set": knows_forget_set(run.metrics["before"]),
         "metrics": {stage: [asdict(metric) for metric in rows] for stage, rows in run.metrics.items()},
         "seconds": {phase: round(value, 3) for phase, value in run.seconds.items()},

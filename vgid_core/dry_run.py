@@ -25,7 +25,7 @@ from vgid_core.scoring.scorer import Scorer
 from vgid_core.spec import RunSets, UnlearnSpec
 from vgid_core.training.loop import StepLoss, distil
 from vgid_core.training.memory import within_memory
-from vgid_core.training.saved_tensors import KeptTensors
+from vgid_core.training.saved_tensors import SavedTensorCounter
 
 Found = TypeVar("Found")
 
@@ -223,7 +223,7 @@ class _Steps:
     def __init__(self, base: BaseModel) -> None:
         self._base = base
         self._ended: list[float] = []
-        self._kept = KeptTensors(base)
+        self._kept = SavedTensorCounter(base)
         self._counting = ExitStack()
         self._before = _allocated(base)
 

@@ -23,7 +23,7 @@ from vgid_core.progress import Phase, Progress, ProgressTracker
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.spec import RunSets, UnlearnSpec
 from vgid_core.training.checkpoints import Checkpoints, delete_checkpoint, identity
-from vgid_core.training.early_stop import Watch
+from vgid_core.training.early_stop import EarlyStopping
 from vgid_core.training.loop import StepLoss, distil
 from vgid_core.training.memory import within_memory
 
@@ -72,8 +72,8 @@ def unlearn(
     Started as one of several processes (`accelerate launch`), it shares the training with the others; all of them make
     the same call, the first one reports and writes.
     """
-    distributed.join(on_cpu=spec.config.device == "cpu" or not torch.cuda.is_available())
-    if not distributed.is_first():
+    distributed.init_processes(on_cpu=spec.config.device == "cpu" or not torch.cuda.is_available())
+    if not distributed.is_main():
         on_step = on_metrics = None
     told = "the accelerator ran out of memory; try a smaller micro-batch or a larger device"
     return within_memory(lambda: _run(spec, on_step, on_metrics, base, stop), told)
@@ -111,14 +111,16 @@ def _run(
     before = measure("before", Phase.baseline)
     clock.enter(Phase.distilling)
     targets = spec.config.training.targets
-    watch = Watch(base, scorer, sets.all, targets, spec.config.evaluation) if targets is not None else None
+    early_stopping = (
+        EarlyStopping(base, scorer, sets.all, targets, spec.config.evaluation) if targets is not None else None
+    )
     distilled = distil(
         base,
         sets.forget,
         sets.retain,
         spec.config,
         step_done,
-        watch,
+        early_stopping,
         checkpoints,
         strangers=sets.photos_of("strangers"),
         unlabelled=sets.photos_of("unlabelled"),
@@ -139,18 +141,18 @@ def _run(
         steps=distilled.steps,
         resumed_after=distilled.resumed_after,
         micro_batch_size=distilled.micro_batch_size,
-        checks=watch.as_rows() if watch is not None else [],
+        checks=early_stopping.as_rows() if early_stopping is not None else [],
         seconds=clock.seconds(),
     )
     manifest = distributed.broadcast(_package(base, distilled.student, record, spec.out))
-    if spec.checkpoint is not None and not spec.keep_checkpoint and distributed.is_first():
+    if spec.checkpoint is not None and not spec.keep_checkpoint and distributed.is_main():
         delete_checkpoint(spec.checkpoint)
     return UnlearnResult(spec.out, before, after, record.steps, record.stop_reason, manifest)
 
 
 def _package(base: BaseModel, student: PeftModel, record: RunRecord, out: Path) -> dict[str, Any]:
     """The manifest, written beside the adapter by the first process."""
-    if not distributed.is_first():
+    if not distributed.is_main():
         return {}
     write_adapter(student, out, record.model_name)
     manifest = build_manifest(base, record, out)

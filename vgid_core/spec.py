@@ -76,7 +76,7 @@ class RunSets:
         photos = {name: items.without(forget) for name, items in given.items() if items is not None}
         sets = cls(forget, retain, (*utility, *probes), photos, left_out)
         targets = spec.config.training.targets
-        for name in targets.most_lost if targets is not None else ():
+        for name in targets.max_falls if targets is not None else ():
             if name not in {items.name for items in sets.all}:
                 raise DataError(f"is needed by training.targets.{name}_fall", name)
         return sets

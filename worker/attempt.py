@@ -81,7 +81,7 @@ class Attempt:
             raise TokenLost
         spec = self._unlearn_spec(job, out)
         from vgid_core import unlearn
-        from vgid_core.training.memory import let_go
+        from vgid_core.training.memory import free_memory
 
         try:
             return unlearn(spec, self._report, self._save_metrics, self._base)
@@ -90,7 +90,7 @@ class Attempt:
             log.warning("job %s begins anew: %s", self._job_id, str(error))
             delete_checkpoint(self._job_id)
         # Outside of the handler, whose frames hold the base on its device: there needn't be room for two.
-        let_go()
+        free_memory()
         return unlearn(spec, self._report, self._save_metrics)
 
     def _unlearn_spec(self, job: Job, out: Path) -> UnlearnSpec:

@@ -16,7 +16,7 @@ from tests.waiting import eventually
 from vgid_core.data.check import check_data
 from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 from vgid_core.data.photos import PhotoSet
-from vgid_core.data.readers import Reading
+from vgid_core.data.readers import ReadResult
 
 SETS = [item.name for item in fields(DemoData) if item.name != "strangers"]
 
@@ -124,7 +124,7 @@ def check_folder(folder: Path, data: DemoData) -> None:
 
 
 def test_the_check_finds_nothing_in_these_sets(data):
-    sets = {name: Reading(name, getattr(data, name).pairs) for name in SETS}
+    sets = {name: ReadResult(name, getattr(data, name).pairs) for name in SETS}
     probes = [sets["held_out_photos"], sets["rephrased"], sets["retain_check"]]
     assert check_data(sets["forget"], sets["retain"], sets["utility"], probes).findings == ()
 
@@ -140,7 +140,7 @@ def test_the_check_finds_a_copy_of_every_forgotten_photo(data, scale, quality):
 
     photos = list({pair.image.digest: pair for pair in data.forget}.values())
     copies = [copied(pair) for pair in photos]
-    report = check_data(Reading("forget", data.forget.pairs), Reading("retain", (*data.retain.pairs, *copies)))
+    report = check_data(ReadResult("forget", data.forget.pairs), ReadResult("retain", (*data.retain.pairs, *copies)))
     first = len(data.retain)
     found = {finding.kind: finding.places for finding in report.findings}
     assert found == {"similar-image": tuple(f"retain[{first + n}]" for n in range(len(photos)))}

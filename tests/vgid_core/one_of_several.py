@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.vgid_core.runs import spec
 from tests.vgid_core.speaking import VISIBLE
-from tests.vgid_core.test_unlearn import spec
 from tests.vgid_core.tiny import pair_set
 from vgid_core import Pair, UnlearnConfig, unlearn
 from vgid_core.config import EvaluationConfig, LoraSettings
@@ -36,7 +36,7 @@ FORGET = pair_set("forget", 6)  # some share an answer
 RUNS: dict[str, dict[str, object]] = {
     "packed": BASIC,
     "packed in shares": BASIC | {"shard_base": True, "training": TRAINING | {"gradient_checkpointing": True}},
-    "plain in shares": BASIC | {"shard_base": True, "lora": {"scope": "language+vision"}},
+    "padded in shares": BASIC | {"shard_base": True, "lora": {"scope": "language+vision"}},
 }
 # Of a model that says something about photos.
 LOOKING_RUNS: dict[str, dict[str, object]] = {
@@ -62,7 +62,7 @@ def run(model: Path, out: Path, name: str, values: dict[str, object]) -> None:
     if losses:
         (out / f"{name}.losses").write_text(repr(losses))
     assert result.manifest["scorer"] == name.replace(",", "").split()[0]
-    assert result.manifest["processes"] == distributed.count()
+    assert result.manifest["processes"] == distributed.world_size()
 
 
 def run_with_interruption(model: Path, out: Path) -> None:
@@ -90,7 +90,7 @@ def run_with_interruption(model: Path, out: Path) -> None:
     except Interrupted:
         save_file(alone, out / f"alone {distributed.rank()}.safetensors")
         save_file(adapter(None, checkpoints), out / f"resumed {distributed.rank()}.safetensors")
-    own_folder = out / "checkpoint" if distributed.is_first() else out / "nobody else's"
+    own_folder = out / "checkpoint" if distributed.is_main() else out / "nobody else's"
     with pytest.raises(CheckpointUnusable, match="share"):
         adapter(None, Checkpoints(own_folder, {}, 0))
 

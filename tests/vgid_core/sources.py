@@ -12,6 +12,8 @@ from typing import Any
 import datasets
 from PIL import Image
 
+from vgid_core import EncodedImage, Pair
+
 datasets.disable_progress_bars()
 
 TEXT = datasets.Value("string")
@@ -116,3 +118,11 @@ def write_fiubench(root: Path, lines: bool = False) -> Path:
     splits = {"forget1": ["00000000"], "forget5": ["00000001"], "forget10": [], "retain5": ["00000002"]}
     (root / "split.json").write_text(json.dumps(splits))
     return root
+
+
+def photo(seed: int, quality: int = 90, side: int = 48) -> EncodedImage:
+    return EncodedImage(jpeg(seed, quality, side))
+
+
+def numbered_pairs(count: int, first: int = 0) -> list[Pair]:
+    return [Pair(photo(first + n), f"Question {n}?", f"answer number {n}") for n in range(count)]

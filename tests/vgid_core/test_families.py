@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +17,8 @@ from torch.nn.attention.flex_attention import flex_attention
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.integrations import flex_attention as transformers_flex
 
-from tests.vgid_core.families import gemma3, idefics3, internvl, llava_next, mllama, paligemma, qwen3_vl, smolvlm
-from tests.vgid_core.test_packing import photo
-from tests.vgid_core.tiny import SENTENCES, save_tiny_model
-from tests.vgid_core.tiny_qwen import save_tiny_qwen
+from tests.vgid_core.families.registry import CONFIG, FAMILIES, PACKED, documented_scorers, pairs_of
+from tests.vgid_core.two_families import photo
 from vgid_core import HostModel, Pair, PairSet, Progress, UnlearnConfig, UnlearnResult, UnlearnSpec, unlearn
 from vgid_core.config import LoraSettings
 from vgid_core.data.examples import DistillExample
@@ -35,45 +32,6 @@ from vgid_core.scoring.padded import PaddedScorer, encode_pairs, generate
 # PaliGemma's processor makes labels of tensors in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
-# By the name that transformers gives the type.
-FAMILIES: dict[str, Callable[[Path], Path]] = {
-    "llava": save_tiny_model,
-    "llava_next": llava_next.save_tiny,
-    "qwen2_5_vl": save_tiny_qwen,
-    "qwen3_vl": qwen3_vl.save_tiny,
-    "gemma3": gemma3.save_tiny,
-    "idefics3": idefics3.save_tiny,
-    "smolvlm": smolvlm.save_tiny,
-    "internvl": internvl.save_tiny,
-    "paligemma": paligemma.save_tiny,
-    "mllama": mllama.save_tiny,
-}
-DOCUMENTED = Path(__file__).parents[2] / "docs" / "reference" / "models.md"
-CONFIG = UnlearnConfig.model_validate(
-    {
-        "device": "cpu",
-        "method": {"name": "vgid", "noise_draws": 1},  # the same disturbed images at every step: losses compare
-        "training": {
-            "steps": 6,
-            "forget_batch_size": 4,
-            "retain_batch_size": 2,
-            "learning_rate": 1e-2,
-            "warmup_steps": 0,
-        },
-        "lora": {"rank": 16, "alpha": 16},
-        "evaluation": {"max_new_tokens": 6},
-    }
-)
-
-
-def documented_paths() -> dict[str, str]:
-    """From the table in the docs: scorer by type."""
-    rows = re.findall(r"^\| [^|]+ \| `(\w+)` \| (\w+) \|", DOCUMENTED.read_text(encoding="utf-8"), re.MULTILINE)
-    return dict(rows)
-
-
-PACKED = [kind for kind, scorer in documented_paths().items() if scorer == "packed"]
-
 
 @dataclass(frozen=True)
 class Family:
@@ -86,11 +44,6 @@ class Family:
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
     return Family(request.param, FAMILIES[request.param](tmp_path_factory.mktemp(request.param) / "model"))
-
-
-def pairs_of(first: int, count: int) -> list[Pair]:
-    """Two questions a photo, photos of three sizes, answers of four lengths."""
-    return [Pair(photo(first + i // 2), SENTENCES[i % 3], SENTENCES[4 + i % 4]) for i in range(count)]
 
 
 def randomise(student: nn.Module) -> None:
@@ -127,7 +80,7 @@ def test_from_loading_to_an_adapter_that_plain_peft_loads(family: Family, tmp_pa
 
     assert len(losses) == 6
     assert losses[-1] < 0.9 * losses[0]
-    assert result.manifest["scorer"] == documented_paths()[family.kind]
+    assert result.manifest["scorer"] == documented_scorers()[family.kind]
     require_other_likelihoods(result)
 
     with torch.no_grad():
@@ -154,13 +107,13 @@ def test_from_loading_to_an_adapter_that_plain_peft_loads(family: Family, tmp_pa
 
 
 def test_the_default_method_forgets_on_every_family(family: Family, tmp_path: Path) -> None:
-    """Aliases, photos of nobody blended of several sizes, people who are made up."""
+    """With aliases, and photos blended from several sizes."""
     forget, retain = PairSet.of("forget", pairs_of(0, 4)), PairSet.of("retain", pairs_of(20, 8))
     untouched = load_base(str(family.folder), CONFIG)
     batch = encode_pairs(untouched, forget.pairs)
     with torch.no_grad():
         own = answer_logits(untouched, batch)
-    default = {"name": "vgid-alias", "common_share": 0.3}
+    default = {"name": "vgid-alias"}
     settings = UnlearnConfig.model_validate(CONFIG.model_dump(exclude={"method"}) | {"method": default})
     host = read_base(str(family.folder), settings)
     spec = UnlearnSpec(str(family.folder), "acme/tiny", forget, retain, tmp_path / "out", config=settings)
@@ -168,8 +121,8 @@ def test_the_default_method_forgets_on_every_family(family: Family, tmp_path: Pa
     result = unlearn(spec, noting(losses), base=replace(host))  # a holder of its own, which the run empties
 
     assert len(losses) == settings.training.steps
-    assert losses[-1] < 0.95 * losses[0], "what teachers say is learnt, not unlearnt"
-    assert result.manifest["scorer"] == documented_paths()[family.kind]
+    assert losses[-1] < 0.98 * losses[0], "the student learns the teachers' targets"
+    assert result.manifest["scorer"] == documented_scorers()[family.kind]
     matrices = load_file(tmp_path / "out" / "adapter_model.safetensors")
     assert all(bool(matrix.any()) for name, matrix in matrices.items() if ".lora_B." in name)
 
@@ -247,12 +200,12 @@ def test_packed_rows_are_the_plain_ones_where_they_are_taken(family: Family) -> 
     student = attach_adapter(base, CONFIG.lora)
     randomise(student)
     shared = photo(90).decode()
-    lessons = [DistillExample(pair, shared, f"Forget. {pair.question}") for pair in pairs_of(0, 3)]
-    lessons += [DistillExample.same_for_both(pair) for pair in pairs_of(20, 4)]
+    examples = [DistillExample(pair, shared, f"Forget. {pair.question}") for pair in pairs_of(0, 3)]
+    examples += [DistillExample.same_for_both(pair) for pair in pairs_of(20, 4)]
     found = []
     for scorer in (PaddedScorer(base), PackedScorer(base), PackedScorer(base)):  # the last finds the features kept
         student.zero_grad()
-        values = scorer.divergence(lessons)
+        values = scorer.divergence(examples)
         values.mean().backward()
         found.append((values.detach(), [p.grad.clone() for p in student.parameters() if p.grad is not None]))
     (plain, plain_gradients), *others = found
@@ -283,12 +236,12 @@ def test_bfloat16_pixels_and_weights_go_together(family: Family) -> None:
 
 
 def test_every_family_of_the_docs_is_tested_and_the_other_way_round() -> None:
-    assert documented_paths().keys() == FAMILIES.keys()
+    assert documented_scorers().keys() == FAMILIES.keys()
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
 @pytest.mark.parametrize("family", PACKED, indirect=True)
-def test_the_accelerators_attention_gives_the_same(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flex_attention_gives_the_same(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     """FlexAttention on padded rows, uncompiled: a CPU can do that much."""
     monkeypatch.setattr(
         transformers_flex,
@@ -297,5 +250,5 @@ def test_the_accelerators_attention_gives_the_same(family: Family, monkeypatch: 
         lambda query, key, value, training=False, **options: flex_attention(query, key, value, **options),  # noqa: ARG005
     )
     scorer = PackedScorer(load_base(str(family.folder), CONFIG))
-    scorer._model._sparse = True
+    scorer._model._flex = True
     assert scorer.deviation(pairs_of(0, 3)) < 1e-4

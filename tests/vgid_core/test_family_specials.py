@@ -9,9 +9,9 @@ import torch
 from transformers import AutoProcessor
 
 from tests.vgid_core.families import paligemma
-from tests.vgid_core.test_families import CONFIG, FAMILIES, documented_paths, pairs_of
-from tests.vgid_core.test_packing import photo
+from tests.vgid_core.families.registry import CONFIG, FAMILIES, documented_scorers, pairs_of
 from tests.vgid_core.tiny import SENTENCES
+from tests.vgid_core.two_families import photo
 from vgid_core import EncodedImage
 from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 def test_a_model_can_be_checked_before_a_run(tmp_path: Path) -> None:
     report = check_model(str(FAMILIES["mllama"](tmp_path / "model")), CONFIG)
-    assert report.scorer == documented_paths()["mllama"]
+    assert report.scorer == documented_scorers()["mllama"]
     assert report.deviation < 1e-4
     assert report.adapted == 3 * 7
     assert "<|image|>Who is this?" in report.prompt
@@ -35,13 +35,13 @@ def test_answers_that_would_see_themselves_are_noticed(tmp_path: Path, monkeypat
     inputs = base.encoder.batch([photo(0).decode()], [SENTENCES[0]], [SENTENCES[4]])
     width = inputs.answer_ids.shape[1]
     assert inputs.inputs["token_type_ids"][0].tolist()[-width - 1 :] == [0] + [1] * width
-    going_on = base.encoder._going_on
+    extend = base.encoder._extend
 
     def as_prompt(given: dict[str, torch.Tensor], length: int) -> dict[str, torch.Tensor]:
-        grown = going_on(given, length)
+        grown = extend(given, length)
         return {**grown, "token_type_ids": torch.zeros_like(grown["token_type_ids"])}
 
-    monkeypatch.setattr(base.encoder, "_going_on", as_prompt)
+    monkeypatch.setattr(base.encoder, "_extend", as_prompt)
     assert generation_deviation(base, pairs_of(0, 2)) > 0.1
 
 

@@ -15,7 +15,7 @@ from vgid_core.cli.exit_codes import ended_in_words, notices
 from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.cli.run_file import RunFileError, adapter_of, load_run, settings_of
 from vgid_core.config import UnlearnConfig
-from vgid_core.data.pairs import DataError, EncodedImage, require_whole
+from vgid_core.data.pairs import DataError, EncodedImage, require_encodable
 
 if TYPE_CHECKING:
     from vgid_core.cli.reports.chat_session import Talk
@@ -43,7 +43,7 @@ def chat(
         for question in ask or ():
             if not question.strip():
                 raise RunFileError("--ask: the question is empty")
-            require_whole(question, "question")
+            require_encodable(question, "question")
         set_up_logs()
         talk = _begin(source, folder, run.config)
         talk.image = picture

@@ -15,9 +15,9 @@ from rich.text import Text
 
 from vgid_core.cli.run_file import RunFileError, require_model
 from vgid_core.config import EvaluationConfig
-from vgid_core.data.check import DataReport, Finding, Lengths, SetSummary, Texts, check_data
+from vgid_core.data.check import DataReport, Finding, Lengths, SetSummary, TextCounter, check_data
 from vgid_core.data.pairs import DataError
-from vgid_core.data.readers import Reading, read
+from vgid_core.data.readers import ReadResult, read
 from vgid_core.errors import UnlearnError
 
 app = typer.Typer(
@@ -72,20 +72,20 @@ def check(
         raise typer.Exit(1)
 
 
-def _read(source: str, name: str) -> Reading:
+def _read(source: str, name: str) -> ReadResult:
     """A source that can't be read at all is one more finding."""
     try:
         return read(source, name)
     except DataError as error:
-        return Reading(name, (error,))
+        return ReadResult(name, (error,))
 
 
-def _texts_of(model: str | None) -> Texts | None:
+def _texts_of(model: str | None) -> TextCounter | None:
     if model is None:
         return None
-    from vgid_core.models.texts import ModelTexts  # torch takes seconds to load
+    from vgid_core.models.token_counter import TokenCounter  # torch takes seconds to load
 
-    return ModelTexts(model)
+    return TokenCounter(model)
 
 
 def _probes(given: list[str] | None) -> dict[str, str]:
@@ -101,7 +101,7 @@ def _probes(given: list[str] | None) -> dict[str, str]:
 def _print(report: DataReport, console: Console) -> None:
     console.print(_sets_table(report))
     for one in report.sets:
-        for reason, count in one.tail_mass.items():
+        for reason, count in one.left_out.items():
             console.print(f"{one.name}: left out {count} {reason}", markup=False, soft_wrap=True)
     if report.findings:
         console.print(_findings_table(report.findings))

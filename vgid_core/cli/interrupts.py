@@ -89,7 +89,7 @@ def checkpoint_named(folder: Path | None) -> Iterator[None]:
 
 def _is_left(checkpoint: Path) -> bool:
     from vgid_core.training.checkpoints import (
-        is_left,  # loads torch, which a run has loaded before anything could be left
+        has_checkpoint,  # loads torch, which a run has loaded before anything could be left
     )
 
-    return is_left(checkpoint)
+    return has_checkpoint(checkpoint)

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vgid_core.config import LoraSettings
-from vgid_core.lora.load import made_for_another, put_on
+from vgid_core.lora.load import is_for_other_base, load_adapter
 from vgid_core.models.base import BaseModel
 
 
-def put_on_with_warning(base: BaseModel, folder: Path, warn: Callable[[str], None]) -> LoraSettings:
-    """As `adapters.put_on`; `warn` hears of it when the adapter was made for another base."""
-    if made_for_another(base, folder):
+def load_adapter_with_warning(base: BaseModel, folder: Path, warn: Callable[[str], None]) -> LoraSettings:
+    """As `adapters.load_adapter`; `warn` hears of it when the adapter was made for another base."""
+    if is_for_other_base(base, folder):
         warn(
             "[bold yellow]warning:[/bold yellow] this adapter was made for another base than this one (its manifest "
             "names another digest): what follows says little about either"
         )
-    return put_on(base, folder)
+    return load_adapter(base, folder)

@@ -28,7 +28,7 @@ from vgid_core.cli.flags import Setting, blamed, typed_in
 from vgid_core.cli.paths import absolute, possible
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.strict import Strict
-from vgid_core.data.json_text import NotJson, parsed
+from vgid_core.data.json_text import NotJson, parse_json
 from vgid_core.models.name import name_of
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -195,7 +195,7 @@ def settings_of(named: Mapping[str, Any], given: Iterable[str] | None) -> list[S
 def _value_of(text: str) -> Any:
     """A number, list, object, true, false or null as JSON writes it, anything else as the string it is."""
     try:
-        return parsed(text)
+        return parse_json(text)
     except NotJson:
         return text
 

@@ -9,7 +9,7 @@ from vgid_core.data.facts import Fact, read_facts
 from vgid_core.data.pairs import DataError, PairSet
 from vgid_core.data.photos import PhotoSet
 from vgid_core.data.readers import read_set
-from vgid_core.data.readers.reading import placed
+from vgid_core.data.readers.reading import prefixed
 
 if TYPE_CHECKING:
     from vgid_core.cli.run_file import RunFile
@@ -67,4 +67,4 @@ def _require_picture(pairs: PairSet, index: int) -> None:
     try:
         pairs.pairs[index].image.decode()
     except DataError as error:
-        raise placed(error, f"{pairs.name}[{index}].") from None
+        raise prefixed(error, f"{pairs.name}[{index}].") from None

@@ -39,16 +39,16 @@ class Method(Strict):
         return {}
 
     @property
-    def forget_beside_batch(self) -> int:
+    def extra_forget_pairs(self) -> int:
         """How many forget pairs a step sees on other photos, beside the forget batch's."""
         return 0
 
     @property
-    def kept_beside_batch(self) -> int:
+    def extra_retain_pairs(self) -> int:
         """How many pairs of its own making a step keeps, beside the retain batch's."""
         return 0
 
-    def base_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:  # noqa: ARG002 - for those that ask
+    def teacher_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:  # noqa: ARG002 - for those that ask
         """Of the base over what isn't a pair of the sets, in a run whose batches hold `drawn` of the forget pairs."""
         return 0
 
@@ -161,8 +161,8 @@ class VgidAlias(Method):
         "stay. They suit every forget set and name nobody; manifests hold them",
     )
 
-    def base_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:
-        """As `Method.base_passes`, roughly: answers count as if no two pairs shared one, an alias's forms as one."""
+    def teacher_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:
+        """As `Method.teacher_passes`, roughly: answers count as if no two pairs shared one, an alias's forms as one."""
         return self.teachers * min(drawn, forget_pairs) + steps * (self.elsewhere_pairs + self.bystander_pairs)
 
     @property
@@ -171,13 +171,13 @@ class VgidAlias(Method):
         return {f"method.visual_questions[{index}]": text for index, text in enumerate(self.visual_questions)}
 
     @property
-    def forget_beside_batch(self) -> int:
-        """As `Method.forget_beside_batch`."""
+    def extra_forget_pairs(self) -> int:
+        """As `Method.extra_forget_pairs`."""
         return self.elsewhere_pairs
 
     @property
-    def kept_beside_batch(self) -> int:
-        """As `Method.kept_beside_batch`."""
+    def extra_retain_pairs(self) -> int:
+        """As `Method.extra_retain_pairs`."""
         return self.bystander_pairs + (VISUAL_PAIRS if self.visual_questions else 0)
 
 
@@ -210,8 +210,8 @@ class Vgid(Taught):
         """As `Taught.fixed_draws`; as many as `noise_draws` says, if it does."""
         return self.noise_draws if self.noise_draws is not None and self.perturbation.is_random else super().fixed_draws
 
-    def base_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:  # noqa: ARG002 - as the other's
-        """As `Method.base_passes`: one each time a pair is drawn, unless its teacher's answers repeat."""
+    def teacher_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:  # noqa: ARG002 - as the other's
+        """As `Method.teacher_passes`: one each time a pair is drawn, unless its teacher's answers repeat."""
         return drawn if self.fixed_draws is None else min(drawn, self.fixed_draws * min(drawn, forget_pairs))
 
 

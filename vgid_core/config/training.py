@@ -25,7 +25,7 @@ class Targets(Strict):
     pairs: int = Field(default=32, ge=1, le=1000, description="pairs measured of each set")
 
     @property
-    def most_lost(self) -> dict[str, float]:
+    def max_falls(self) -> dict[str, float]:
         """The fall that is allowed to each set that has one, by the set's role."""
         falls = {"retain": self.retain_fall, "utility": self.utility_fall}
         return {role: most for role, most in falls.items() if most is not None}

@@ -1,4 +1,4 @@
-"""The order in which a run goes through a set: batches by image."""
+"""Batches of pairs, grouped by image."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from vgid_core.data.pairs import Pair, PairSet
 
 
 def draw_batches(items: PairSet, size: int, rng: random.Random) -> Iterator[list[Pair]]:
-    """Endless batches of `size` pairs: passes over the set, each pair once a pass.
+    """Yields batches of `size` pairs without end. Each epoch holds each pair once.
 
-    Images are shuffled, and the questions of each, but an image's questions stay together: they share a prefix.
+    Each epoch shuffles the images, and the questions of each image. Questions on one image stay together: packed rows
+    compute their shared prefix once.
     """
     images: dict[str, list[Pair]] = {}
     for pair in items:

@@ -1,4 +1,4 @@
-"""What is wrong, or doubtful, about the sets of a run before it costs anything. No finding says what a pair holds."""
+"""Checks of a run's sets before it starts: errors and warnings by place. No finding repeats what a pair holds."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from statistics import median
 from typing import Any, Literal, Protocol
 
 from vgid_core.config import EvaluationConfig
-from vgid_core.data.leaks import Sighting, leaks_into, repeats
+from vgid_core.data.leaks import ImageFingerprint, find_leaks, repeated_questions
 from vgid_core.data.pairs import DataError, Pair
-from vgid_core.data.readers import Reading
-from vgid_core.data.text_normalization import alike
+from vgid_core.data.readers import ReadResult
+from vgid_core.data.text_normalization import normalized
 
 Level = Literal["error", "warning"]
 
-# What chat templates write between turns and for images, in the families that there are.
-_LIKE_CONTROL = re.compile(
+# Control tokens of the chat templates of the supported families.
+_CONTROL_LIKE = re.compile(
     r"<\|[^<>|]*\|>|</?s>|<[a-z]+_of_[a-z]+>|<(?:fake_)?image[^<>]*>|<img>|\[/?INST\]|\[IMG\]", re.IGNORECASE
 )
-_CHARACTERS_A_TOKEN = 4
+_CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of problem. `places` are where, e.g. 'forget[3].image'.
+    """One kind of problem and where it occurs.
 
-    An error keeps a run from starting, or from meaning anything; a warning is to be looked at.
+    level: an error makes a run impossible or meaningless; a warning needs a look. places: such as 'forget[3].image'.
     """
 
     level: Level
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Smallest, median and largest length of a set's texts."""
+    """Smallest, median and largest length of some texts."""
 
     smallest: int
     median: float
@@ -47,13 +47,17 @@ class Lengths:
 
     @classmethod
     def of(cls, values: Sequence[int]) -> Lengths | None:
-        """None without values."""
+        """Summarises the values; None if there are none."""
         return cls(min(values), median(values), max(values)) if values else None
 
 
 @dataclass(frozen=True)
 class SetSummary:
-    """Counts of one set. `images` and `image_bytes` are of different images, sizes are width and height in pixels."""
+    """Counts of one set.
+
+    images, image_bytes: of distinct images. smallest_image, largest_image: width and height in pixels. left_out: items
+    of the source that are no pairs, counted by reason.
+    """
 
     name: str
     pairs: int
@@ -63,12 +67,12 @@ class SetSummary:
     largest_image: tuple[int, int] | None
     questions: Lengths | None
     answers: Lengths | None
-    tail_mass: Mapping[str, int]
+    left_out: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class DataReport:
-    """What was found. Lengths are in `unit`; `sets` are in the order forget, retain, utility, probes."""
+    """Summaries and findings. Lengths are in `unit`; sets stand in the order forget, retain, utility, probes."""
 
     unit: Literal["tokens", "characters"]
     sets: tuple[SetSummary, ...]
@@ -76,66 +80,68 @@ class DataReport:
 
     @property
     def has_errors(self) -> bool:
-        """Whether a finding is an error."""
+        """Whether any finding is an error."""
         return any(finding.level == "error" for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
-        """The report as JSON's types."""
+        """The report in JSON types."""
         return {"ok": not self.has_errors, **asdict(self)}
 
 
-class Texts(Protocol):
-    """How a model sees a text. `characters` stands in where no model is given."""
+class TextCounter(Protocol):
+    """Measures texts as a model would. `CharacterCounter` stands in where no model is given."""
 
     unit: Literal["tokens", "characters"]
 
     @property
-    def room(self) -> int | None:
-        """Units that a question and its answer may have at most, if that is known."""
+    def context_length(self) -> int | None:
+        """The most units that a question and its answer may have together; None if unknown."""
 
     def question_length(self, question: str) -> int:
-        """Units of a question."""
+        """The question's length in units."""
 
     def answer_length(self, answer: str) -> int:
-        """Units that a model has to say for an answer."""
+        """The answer's length in units."""
 
     def holds_control_token(self, text: str) -> bool:
-        """Whether the text can't go into a chat template as it is."""
+        """Whether the text holds a control token, so that a run would refuse it."""
 
 
-class Characters:
-    """Lengths in characters, and control tokens by their looks."""
+class CharacterCounter:
+    """Measures texts without a model: lengths in characters, control tokens by pattern."""
 
     unit: Literal["tokens", "characters"] = "characters"
-    room: int | None = None
+    context_length: int | None = None
 
     def question_length(self, question: str) -> int:
-        """Characters of the question."""
+        """The question's length in characters."""
         return len(question)
 
     def answer_length(self, answer: str) -> int:
-        """Characters of the answer."""
+        """The answer's length in characters."""
         return len(answer)
 
     def holds_control_token(self, text: str) -> bool:
-        """Whether something in the text looks like a control token."""
-        return _LIKE_CONTROL.search(text) is not None
+        """Whether the text matches the pattern of a control token."""
+        return _CONTROL_LIKE.search(text) is not None
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """A set with what was seen of its images: `sightings` by digest, of those that could be decoded."""
+class _LoadedSet:
+    """A set's readable pairs by index, and the fingerprints of its decodable images by digest."""
 
-    reading: Reading
+    source: ReadResult
     pairs: dict[int, Pair]
-    sightings: dict[str, Sighting]
+    fingerprints: dict[str, ImageFingerprint]
 
     def place(self, index: int, part: str = "") -> str:
-        return f"{self.reading.name}[{index}]{part}"
+        return f"{self.source.name}[{index}]{part}"
 
 
 @dataclass
-class _Findings:
+class _FindingCollector:
+    """Groups places by level, kind and message."""
+
     found: dict[tuple[Level, str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, level: Level, kind: str, message: str, *places: str) -> None:
@@ -147,57 +153,58 @@ class _Findings:
 
 
 def check_data(
-    forget: Reading,
-    retain: Reading | None = None,
-    utility: Reading | None = None,
-    probes: Sequence[Reading] = (),
-    texts: Texts | None = None,
+    forget: ReadResult,
+    retain: ReadResult | None = None,
+    utility: ReadResult | None = None,
+    probes: Sequence[ReadResult] = (),
+    texts: TextCounter | None = None,
     max_new_tokens: int = EvaluationConfig().max_new_tokens,
 ) -> DataReport:
-    """Looks at every pair of every set, and at what the others share with the forget set. Changes nothing.
+    """Checks every pair of every set, and what the other sets share with the forget set.
 
-    `texts` is how the model sees a text (`vgid_core.models.texts.ModelTexts`); without it, lengths are in characters.
-    `max_new_tokens` is the evaluation's: a longer answer can't be said whole.
+    texts: a model's `TokenCounter`; without it, lengths are in characters. max_new_tokens: the evaluation's, which cuts
+    off longer answers.
     """
-    texts = texts or Characters()
-    findings = _Findings()
-    others = [reading for reading in (retain, utility) if reading is not None]
-    seen = [_look_at(reading, findings) for reading in (forget, *others, *probes)]
-    summaries = [_check_set(one, texts, max_new_tokens, findings) for one in seen]
-    for other in seen[1 : 1 + len(others)]:
-        _check_leaks(seen[0], other, findings)
-    for probe in seen[1 + len(others) :]:
-        _check_probe(seen[0], probe, findings)
+    texts = texts or CharacterCounter()
+    findings = _FindingCollector()
+    others = [source for source in (retain, utility) if source is not None]
+    loaded = [_load(source, findings) for source in (forget, *others, *probes)]
+    summaries = [_check_set(one, texts, max_new_tokens, findings) for one in loaded]
+    for other in loaded[1 : 1 + len(others)]:
+        _check_leaks(loaded[0], other, findings)
+    for probe in loaded[1 + len(others) :]:
+        _check_probe(loaded[0], probe, findings)
     return DataReport(texts.unit, tuple(summaries), findings.sorted())
 
 
-def _look_at(reading: Reading, findings: _Findings) -> _Seen:
+def _load(source: ReadResult, findings: _FindingCollector) -> _LoadedSet:
+    """Decodes each image once; adds a finding for every item or image that can't be used."""
     pairs: dict[int, Pair] = {}
-    sightings: dict[str, Sighting] = {}
+    fingerprints: dict[str, ImageFingerprint] = {}
     bad: set[str] = set()
-    for index, item in enumerate(reading.items):
+    for index, item in enumerate(source.items):
         if isinstance(item, DataError):
             findings.add("error", "unreadable", item.reason, item.field)
             continue
         pairs[index] = item
         digest = item.image.digest
-        if digest not in sightings and digest not in bad:
+        if digest not in fingerprints and digest not in bad:
             try:
-                sightings[digest] = Sighting.of(item.image.decode())
+                fingerprints[digest] = ImageFingerprint.of(item.image.decode())
             except DataError:
                 bad.add(digest)
         if digest in bad:
-            findings.add("error", "image", "is no readable image", f"{reading.name}[{index}].image")
-    if not reading.items:
-        findings.add("error", "no-pairs", "holds no pairs", reading.name)
-    return _Seen(reading, pairs, sightings)
+            findings.add("error", "image", "is no readable image", f"{source.name}[{index}].image")
+    if not source.items:
+        findings.add("error", "no-pairs", "holds no pairs", source.name)
+    return _LoadedSet(source, pairs, fingerprints)
 
 
-def _check_set(seen: _Seen, texts: Texts, max_new_tokens: int, findings: _Findings) -> SetSummary:
+def _check_set(loaded: _LoadedSet, texts: TextCounter, max_new_tokens: int, findings: _FindingCollector) -> SetSummary:
     questions, answers = [], []
-    for index, pair in seen.pairs.items():
+    for index, pair in loaded.pairs.items():
         for part, text in (("question", pair.question), ("answer", pair.answer)):
-            where = seen.place(index, f".{part}")
+            where = loaded.place(index, f".{part}")
             if not text.strip():
                 findings.add("error", "empty", "holds no text", where)
             elif texts.holds_control_token(text):
@@ -207,63 +214,66 @@ def _check_set(seen: _Seen, texts: Texts, max_new_tokens: int, findings: _Findin
             else:
                 answers.append(texts.answer_length(text))
                 _check_length(pair, texts, max_new_tokens, where, findings)
-    _check_repeats(seen, findings)
-    sizes = sorted((one.size for one in seen.sightings.values()), key=lambda size: size[0] * size[1])
-    data = {pair.image.digest: len(pair.image.data) for pair in seen.pairs.values()}
+    _check_repeats(loaded, findings)
+    sizes = sorted((one.size for one in loaded.fingerprints.values()), key=lambda size: size[0] * size[1])
+    data = {pair.image.digest: len(pair.image.data) for pair in loaded.pairs.values()}
     return SetSummary(
-        name=seen.reading.name,
-        pairs=len(seen.pairs),
+        name=loaded.source.name,
+        pairs=len(loaded.pairs),
         images=len(data),
         image_bytes=sum(data.values()),
         smallest_image=sizes[0] if sizes else None,
         largest_image=sizes[-1] if sizes else None,
         questions=Lengths.of(questions),
         answers=Lengths.of(answers),
-        tail_mass=seen.reading.tail_mass,
+        left_out=loaded.source.left_out,
     )
 
 
-def _check_length(pair: Pair, texts: Texts, max_new_tokens: int, where: str, findings: _Findings) -> None:
-    length, counted = texts.answer_length(pair.answer), texts.unit == "tokens"
-    if texts.room is not None and texts.question_length(pair.question) + length > texts.room:
-        message = f"is with its question longer than the {texts.room} tokens that the model takes"
+def _check_length(pair: Pair, texts: TextCounter, max_new_tokens: int, where: str, findings: _FindingCollector) -> None:
+    length, in_tokens = texts.answer_length(pair.answer), texts.unit == "tokens"
+    limit = texts.context_length
+    if limit is not None and texts.question_length(pair.question) + length > limit:
+        message = f"is with its question longer than the {limit} tokens that the model takes"
         findings.add("error", "no-room", message, where)
-    elif length > (max_new_tokens if counted else max_new_tokens * _CHARACTERS_A_TOKEN):
-        why = f"is {'' if counted else 'likely '}longer than evaluation.max_new_tokens = {max_new_tokens}"
+    elif length > (max_new_tokens if in_tokens else max_new_tokens * _CHARACTERS_PER_TOKEN):
+        why = f"is {'' if in_tokens else 'likely '}longer than evaluation.max_new_tokens = {max_new_tokens}"
         findings.add("warning", "long-answer", f"{why}: it can't be said whole", where)
 
 
-def _add_control_token(texts: Texts, where: str, findings: _Findings) -> None:
+def _add_control_token(texts: TextCounter, where: str, findings: _FindingCollector) -> None:
     if texts.unit == "tokens":
         findings.add("error", "control-token", "holds one of the model's control tokens", where)
     else:
         findings.add("warning", "control-token", "holds what looks like a model's control token", where)
 
 
-def _check_repeats(seen: _Seen, findings: _Findings) -> None:
-    """Within one set: pairs twice, one question with two answers, one image under two names."""
+def _check_repeats(loaded: _LoadedSet, findings: _FindingCollector) -> None:
+    """Finds, within one set, repeated pairs, questions with two answers, and images under two file names."""
     first: dict[tuple[str, str], tuple[int, str]] = {}
     files: dict[str, set[int]] = defaultdict(set)
-    for index, pair in seen.pairs.items():
-        earlier, answer = first.setdefault((pair.image.digest, alike(pair.question)), (index, alike(pair.answer)))
+    for index, pair in loaded.pairs.items():
+        earlier, answer = first.setdefault(
+            (pair.image.digest, normalized(pair.question)), (index, normalized(pair.answer))
+        )
         if earlier != index:
-            again = f"{seen.place(index)} and {seen.place(earlier)}"
-            if answer == alike(pair.answer):
+            again = f"{loaded.place(index)} and {loaded.place(earlier)}"
+            if answer == normalized(pair.answer):
                 findings.add("warning", "duplicate", "same image, question and answer", again)
             else:
                 findings.add("warning", "conflict", "same image and question, different answers", again)
-        # Readers hold a file once: two objects with the same bytes are two files.
+        # Readers hold one object a file, so two objects with the same bytes are two files.
         names = files[pair.image.digest]
         if names and id(pair.image) not in names:
             message = "a file with the same bytes as an earlier one"
-            findings.add("warning", "same-image", message, seen.place(index, ".image"))
+            findings.add("warning", "same-image", message, loaded.place(index, ".image"))
         names.add(id(pair.image))
 
 
-def _check_leaks(forget: _Seen, other: _Seen, findings: _Findings) -> None:
-    """What `other`, which must stay, shares with what is to be forgotten."""
-    role = other.reading.name
-    found = leaks_into(forget.pairs, forget.sightings, other.pairs, other.sightings)
+def _check_leaks(forget: _LoadedSet, other: _LoadedSet, findings: _FindingCollector) -> None:
+    """Finds what `other`, whose answers must stay, shares with the forget set."""
+    role = other.source.name
+    found = find_leaks(forget.pairs, forget.fingerprints, other.pairs, other.fingerprints)
     left = len(other.pairs) - len(found.same_image)
     if role == "retain" and other.pairs and not left:
         findings.add("error", "leaked-image", "shows only images that are to be forgotten", role)
@@ -279,6 +289,6 @@ def _check_leaks(forget: _Seen, other: _Seen, findings: _Findings) -> None:
             findings.add("warning", kind, message, other.place(index))
 
 
-def _check_probe(forget: _Seen, probe: _Seen, findings: _Findings) -> None:
-    for index in repeats(forget.pairs, probe.pairs):
+def _check_probe(forget: _LoadedSet, probe: _LoadedSet, findings: _FindingCollector) -> None:
+    for index in repeated_questions(forget.pairs, probe.pairs):
         findings.add("warning", "trained-probe", "image and question are those of a forget pair", probe.place(index))

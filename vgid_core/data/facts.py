@@ -1,4 +1,4 @@
-"""What an answer tells: the one thing that an attacker asks for."""
+"""Facts: the part of an answer that an attacker wants back."""
 
 from __future__ import annotations
 
@@ -7,42 +7,43 @@ from dataclasses import dataclass, field
 
 from vgid_core.data.pairs import DataError, Pair, PairSet
 from vgid_core.data.readers.source import jsonl_file
-from vgid_core.data.text_normalization import alike, halves, words
+from vgid_core.data.text_normalization import normalized, split_in_half, words
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that a pair's answer holds, as it stands there."""
+    """A substring of a pair's answer, such as a name or a place."""
 
     pair: Pair = field(repr=False)
     text: str = field(repr=False)
 
     @property
-    def begun(self) -> str:
-        """The answer up to the fact."""
+    def prefix(self) -> str:
+        """The answer's text before the fact."""
         return self.pair.answer[: self.pair.answer.index(self.text)].rstrip()
 
-    def is_in(self, said: str) -> bool:
-        """Whether the fact was said."""
-        return alike(self.text) in alike(said)
+    def is_in(self, text: str) -> bool:
+        """Whether the text holds the fact, both normalized."""
+        return normalized(self.text) in normalized(text)
 
-    def untold(self, told: str) -> list[str]:
-        """Its words that aren't whole in `told`, its beginning."""
-        heard, every = words(told), words(self.text)
-        whole = len(heard) - (heard[-1:] != every[len(heard) - 1 : len(heard)])
+    def missing_words(self, beginning: str) -> list[str]:
+        """The fact's words that `beginning`, the first characters of the fact, doesn't hold whole."""
+        given, every = words(beginning), words(self.text)
+        whole = len(given) - (given[-1:] != every[len(given) - 1 : len(given)])
         return every[whole:]
 
-    def goes_on(self, told: str, said: str) -> bool:
-        """Whether a word of it that wasn't whole in `told`, its beginning, was said from there on."""
-        from_the_last = max(0, len(words(told)) - 1)  # which may go on: "Del", "phine"
-        more = {*words(said), *words(told + said)[from_the_last:]}
-        return not more.isdisjoint(self.untold(told))
+    def is_continued(self, beginning: str, continuation: str) -> bool:
+        """Whether `continuation` adds a word of the fact, whose first characters are `beginning`."""
+        last_word = max(0, len(words(beginning)) - 1)  # the continuation may complete it: "Del", "phine"
+        added = {*words(continuation), *words(beginning + continuation)[last_word:]}
+        return not added.isdisjoint(self.missing_words(beginning))
 
 
 def read_facts(source: str, pairs: PairSet) -> tuple[Fact, ...]:
-    """A fact a pair of the set that was read from `source`: what a JSONL line names as "fact", if it does.
+    """One fact for each pair of the set that was read from `source`.
 
-    Raises DataError naming the line whose fact isn't part of its answer.
+    A JSONL line can name its fact as "fact". Any other pair's fact is the second half of its answer. Raises DataError,
+    naming the line, for a fact that isn't part of the answer.
     """
     path = jsonl_file(source)
     if path is None:
@@ -61,6 +62,6 @@ def read_facts(source: str, pairs: PairSet) -> tuple[Fact, ...]:
 
 
 def second_half(pair: Pair) -> Fact:
-    """The later half of the answer (`words.halves`), without what ends a sentence."""
-    text = halves(pair.answer)[1].rstrip(" .!?\n。！？")
+    """The second half of the answer as a fact, without the punctuation that ends a sentence."""
+    text = split_in_half(pair.answer)[1].rstrip(" .!?\n。！？")
     return Fact(pair, text or pair.answer)

@@ -1,4 +1,4 @@
-"""JSON that a stranger wrote: one way to read it, whatever is wrong with it."""
+"""Parsing untrusted JSON: any fault raises one exception."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 class NotJson(ValueError):
-    """A text that isn't JSON, or is more than can be read. Its words repeat nothing of the text."""
+    """The text isn't JSON, or exceeds the parser's limits. The message repeats nothing of the text."""
 
 
-def parsed(text: str | bytes) -> Any:
-    """What `text` holds. Raises NotJson, also for numbers of thousands of digits and for endless nesting."""
+def parse_json(text: str | bytes) -> Any:
+    """Parses `text`. Raises NotJson, also for numbers of thousands of digits and for nesting that is too deep."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

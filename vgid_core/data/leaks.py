@@ -1,4 +1,4 @@
-"""What two sets share: images, nearly the same images, answers and names."""
+"""Leaks between two sets: identical images, near-duplicate images, answers and names."""
 
 from __future__ import annotations
 
@@ -11,48 +11,49 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vgid_core.data.pairs import Pair
-from vgid_core.data.text_normalization import composed, word_count, words
+from vgid_core.data.text_normalization import nfkc, word_count, words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-_SIDE = 8
-# Copies of one photo (JPEG at quality 50, half or twice the size) stay above, different people below
-# (docs/reference/data.md).
+_SIDE = 8  # of a fingerprint, in fields
+# Correlation of two fingerprints. Copies of one photo (JPEG at quality 50, half or twice the size) lie above it, photos
+# of different people below (docs/reference/data.md).
 SIMILAR = 0.99
-# An answer of fewer words ("The shirt is blue.") is common property. (`words.word_count`)
-_WORDS_OF_AN_ANSWER = 6
+# Shorter answers, such as "The shirt is blue.", are shared by chance. Counted by `word_count`.
+_MIN_ANSWER_WORDS = 6
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """What is kept of an image that was decoded once: its size, and a fingerprint of how it looks.
+class ImageFingerprint:
+    """Size in pixels and a perceptual fingerprint of a decoded image.
 
-    `look` [64] is the grey image in 8 x 8 fields, less its mean, of length one; zeros where nothing can be seen. The
-    product of two is their correlation, so brightness and contrast don't count, short of what they clip.
+    vector: [64], float32: the grey image scaled to 8 x 8 fields, less its mean, normalised to length one. All zeros for
+    an image of one colour. The dot product of two vectors is their correlation, which ignores brightness and contrast
+    except where these clip.
     """
 
     size: tuple[int, int]
-    look: NDArray[np.float32] = field(repr=False)
+    vector: NDArray[np.float32] = field(repr=False)
 
     @classmethod
-    def of(cls, picture: Image) -> Sighting:
-        """`picture`'s, at any size."""
+    def of(cls, picture: Image) -> ImageFingerprint:
+        """The fingerprint of a picture of any size."""
         from PIL import Image as pil
 
         small = picture.convert("L").resize((_SIDE, _SIDE), pil.Resampling.BOX)
         fields = np.asarray(small, dtype=np.float32).reshape(-1)
         fields = fields - fields.mean()
         length = float(np.linalg.norm(fields))
-        # Less than one grey level of spread is rounding, not a picture.
+        # A spread of less than one grey level is rounding.
         return cls(picture.size, fields / length if length > _SIDE else np.zeros_like(fields))
 
 
 @dataclass(frozen=True)
 class Leaks:
-    """Indices of the other set's pairs, by what they share with the forget set."""
+    """Indices of pairs of another set, by what they share with the forget set."""
 
     same_image: list[int]
     similar_image: list[int]
@@ -60,14 +61,20 @@ class Leaks:
     name: list[int]
 
 
-def leaks_into(
-    forget: Mapping[int, Pair], seen: Mapping[str, Sighting], other: Mapping[int, Pair], there: Mapping[str, Sighting]
+def find_leaks(
+    forget: Mapping[int, Pair],
+    forget_prints: Mapping[str, ImageFingerprint],
+    other: Mapping[int, Pair],
+    other_prints: Mapping[str, ImageFingerprint],
 ) -> Leaks:
-    """What of `forget` is in `other`. `seen` and `there` are their images' sightings by digest."""
+    """Finds what the set `other` shares with the set `forget`.
+
+    Both sets map index to pair. Their fingerprints map image digest to fingerprint.
+    """
     taken = {pair.image.digest for pair in forget.values()}
-    similar = _similar(seen, {digest: one for digest, one in there.items() if digest not in taken})
+    similar = _similar(forget_prints, {digest: one for digest, one in other_prints.items() if digest not in taken})
     answers = {pair.answer for pair in forget.values()}
-    long_answers = {tuple(words(answer)) for answer in answers if word_count(answer) >= _WORDS_OF_AN_ANSWER}
+    long_answers = {tuple(words(answer)) for answer in answers if word_count(answer) >= _MIN_ANSWER_WORDS}
     names = {name for pair in forget.values() for name in names_in(pair.answer)}
     leaks = Leaks([], [], [], [])
     for index, pair in other.items():
@@ -83,28 +90,28 @@ def leaks_into(
     return leaks
 
 
-def repeats(forget: Mapping[int, Pair], probe: Mapping[int, Pair]) -> list[int]:
-    """Indices of the probe's pairs whose image and question are a forget pair's."""
+def repeated_questions(forget: Mapping[int, Pair], probe: Mapping[int, Pair]) -> list[int]:
+    """Indices of the probe's pairs whose image and question stand in the forget set, too."""
     trained = {(pair.image.digest, tuple(words(pair.question))) for pair in forget.values()}
     return [i for i, pair in probe.items() if (pair.image.digest, tuple(words(pair.question))) in trained]
 
 
 def names_in(text: str) -> set[tuple[str, str]]:
-    """Every two capitalised words with nothing but a space between: names of people, and of much else.
+    """Pairs of capitalised words with one space between them: names of people, and some other phrases.
 
-    Scripts without capitals have none.
+    A script without capitals yields none.
     """
     found = set()
-    text = composed(text)
+    text = nfkc(text)
     for one, two in pairwise(_WORD.finditer(text)):
         if text[one.end() : two.start()] == " " and one[0][0].isupper() and two[0][0].isupper():
             found.add((one[0].casefold(), two[0].casefold()))
     return found
 
 
-def _similar(seen: Mapping[str, Sighting], there: Mapping[str, Sighting]) -> set[str]:
-    """Digests of `there` that look like one of `seen`."""
-    if not seen or not there:
+def _similar(reference: Mapping[str, ImageFingerprint], candidates: Mapping[str, ImageFingerprint]) -> set[str]:
+    """Digests of the candidates that are near-duplicates of a reference image."""
+    if not reference or not candidates:
         return set()
-    looks = np.stack([one.look for one in seen.values()])
-    return {digest for digest, one in there.items() if float(np.max(looks @ one.look)) >= SIMILAR}
+    vectors = np.stack([one.vector for one in reference.values()])
+    return {digest for digest, one in candidates.items() if float(np.max(vectors @ one.vector)) >= SIMILAR}

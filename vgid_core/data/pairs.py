@@ -13,23 +13,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vgid_core.data.json_text import NotJson, parsed
-from vgid_core.data.sampling import spread_over
+from vgid_core.data.json_text import NotJson, parse_json
+from vgid_core.data.sampling import even_sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# What photographs come in. Pillow knows some forty formats more: sets have no use for them, and few people look after
-# their decoders.
+# Pillow has some forty decoders more. Sets don't need them, and hardly anybody maintains them: each is a risk.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-# Without one of these a PNG says nothing of its orientation, and to ask Pillow for it decodes the whole picture.
+# A PNG without any of these has no orientation. Asking Pillow for it would decode the whole picture.
 _PNG_ORIENTATION = (b"eXIf", b"exif", b"xmp")
 
 
 class DataError(ValueError):
-    """A set that can't be used. `field` names the place, e.g. 'forget[3].image'; the text holds no personal data.
+    """A set that can't be used. The message holds no personal data.
 
-    reason: the text without the place.
+    field: the place, such as 'forget[3].image'. reason: the message without the place.
     """
 
     def __init__(self, message: str, field: str) -> None:
@@ -40,13 +39,13 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image as its encoded bytes, in one of IMAGE_FORMATS; equal bytes are one image."""
+    """An image as encoded bytes in one of IMAGE_FORMATS. Images with equal bytes are equal."""
 
     data: bytes = field(repr=False)
 
     @classmethod
     def of(cls, picture: Image) -> EncodedImage:
-        """`picture` as PNG, which keeps every pixel."""
+        """Encodes `picture` as PNG, which is lossless."""
         stream = io.BytesIO()
         picture.save(stream, format="PNG")
         return cls(stream.getvalue())
@@ -58,28 +57,29 @@ class EncodedImage:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """Width and height of what `decode` gives, from the header where it tells. Raises DataError for no image.
+        """Width and height of the decoded picture, in pixels, orientation applied.
 
-        A header can be whole where the rest is damaged: only `decode` finds that.
+        Reads the header alone where that suffices, so a file that is damaged further on passes; `decode` finds that.
+        Raises DataError for bytes that are no image.
         """
         from PIL import ExifTags
 
         with self._opened() as picture:
-            if picture.format == "TIFF":  # some versions of Pillow turn its size while they open it
+            if picture.format == "TIFF":  # some versions of Pillow apply its orientation on opening, others don't
                 return self.decode().size
             width, height = picture.size
-            turned = picture.format != "PNG" or any(mark in self.data for mark in _PNG_ORIENTATION)
-            lies_down = turned and picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-        return (height, width) if lies_down else (width, height)
+            may_be_rotated = picture.format != "PNG" or any(mark in self.data for mark in _PNG_ORIENTATION)
+            is_rotated = may_be_rotated and picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        return (height, width) if is_rotated else (width, height)
 
     @property
     def format(self) -> str:
-        """What it is encoded in, as file names end: png, jpeg, webp. Raises DataError for no image."""
+        """Its format in lower case, such as png, jpeg or webp. Raises DataError for bytes that are no image."""
         with self._opened() as picture:
             return str(picture.format).lower()
 
     def decode(self) -> Image:
-        """The picture as RGB, its EXIF orientation applied. Raises DataError when it can't be decoded."""
+        """The picture in RGB with its EXIF orientation applied. Raises DataError if it can't be decoded."""
         from PIL import ImageOps
 
         with self._opened() as picture:
@@ -87,21 +87,21 @@ class EncodedImage:
 
     @contextmanager
     def _opened(self) -> Iterator[Image]:
-        """Raises DataError for what goes wrong where an image, or what its file says of it, is damaged."""
+        """The file opened by Pillow. Any fault of an image or its metadata becomes a DataError."""
         from PIL import Image as pil
 
         try:
             with pil.open(io.BytesIO(self.data), formats=IMAGE_FORMATS) as picture:
                 yield picture
-        except MemoryError:  # may be this machine's fault
+        except MemoryError:  # can be the machine's fault, not the file's
             raise
-        except Exception as error:  # decoders meet hostile bytes with any exception there is
+        except Exception as error:  # decoders raise any type of exception on damaged or hostile bytes
             raise DataError("not a readable image (PNG, JPEG, WebP, BMP, TIFF or GIF)", "image") from error
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One item (I, q, y): an image, a question about it and the answer the model gives today."""
+    """One example (I, q, y): an image, a question about it, and the answer that the model gives before unlearning."""
 
     image: EncodedImage
     question: str = field(repr=False)
@@ -110,14 +110,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairSet:
-    """A named list of pairs. `name` is its role (forget, retain, utility, or a probe's own name)."""
+    """A named sequence of pairs. name: the set's role (forget, retain, utility), or a probe's own name."""
 
     name: str
     pairs: tuple[Pair, ...] = field(repr=False)
 
     @classmethod
     def of(cls, name: str, pairs: Iterable[Pair]) -> PairSet:
-        """A set from any iterable. Raises DataError for an empty set, and for an empty or broken text."""
+        """Validates the pairs. Raises DataError for an empty set, an empty text, or one that isn't valid Unicode."""
         items = tuple(pairs)
         if not items:
             raise DataError("holds no pairs", name)
@@ -126,15 +126,15 @@ class PairSet:
                 text, where = getattr(pair, part), f"{name}[{index}].{part}"
                 if not text.strip():
                     raise DataError("is empty", where)
-                require_whole(text, where)
+                require_encodable(text, where)
         return cls(name, items)
 
     @classmethod
     def from_jsonl(cls, path: str | Path, name: str | None = None) -> PairSet:
-        """Reads one object a line: {"image": "<path beside the file>", "question": ..., "answer": ...}.
+        """Reads JSONL, one object a line: {"image": "<path beside the file>", "question": ..., "answer": ...}.
 
-        Images named twice are held once. Raises DataError naming the line, or the set for a file that isn't UTF-8;
-        FileNotFoundError where there is none.
+        An image that several lines name is held once. Raises DataError naming the line, or the set if the file isn't
+        UTF-8, and FileNotFoundError if it doesn't exist.
         """
         source = Path(path)
         name = name or source.stem
@@ -150,7 +150,7 @@ class PairSet:
         return cls.of(name, pairs)
 
     def write_jsonl(self, path: str | Path) -> None:
-        """Writes the set as `from_jsonl` reads it; images go to a folder `images/` beside the file, named by digest."""
+        """Writes the set as `from_jsonl` reads it. Images go to `images/` beside the file, named by digest."""
         target = Path(path)
         folder = target.parent / "images"
         folder.mkdir(parents=True, exist_ok=True)
@@ -165,12 +165,12 @@ class PairSet:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over the canonical JSON of (image digest, question, answer), in order: names the data without it."""
+        """sha256, in hex, over the JSON list of (image digest, question, answer): names the data without showing it."""
         rows = [[p.image.digest, p.question, p.answer] for p in self.pairs]
         return hashlib.sha256(json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
 
     def without_images_of(self, other: PairSet) -> PairSet:
-        """This set less the pairs whose exact image bytes occur in `other`. Raises DataError when nothing is left."""
+        """This set without the pairs whose image occurs in `other`, byte for byte. Raises DataError if none is left."""
         taken = {pair.image.digest for pair in other.pairs}
         left = tuple(p for p in self.pairs if p.image.digest not in taken)
         if not left:
@@ -178,8 +178,8 @@ class PairSet:
         return PairSet(self.name, left)
 
     def sample(self, limit: int) -> PairSet:
-        """At most `limit` pairs: `spread.spread_over` the set, the same ones every time."""
-        return self if len(self) <= limit else PairSet(self.name, tuple(spread_over(self.pairs, limit)))
+        """At most `limit` pairs, by `even_sample`: the same ones every time."""
+        return self if len(self) <= limit else PairSet(self.name, tuple(even_sample(self.pairs, limit)))
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -189,40 +189,40 @@ class PairSet:
 
 
 def parse_line(line: str, where: str, folder: Path, images: dict[str, EncodedImage]) -> Pair:
-    """One line of a set's JSONL. `images` holds what was read before; `where` is the line's place in errors.
+    """Parses one line of a set's JSONL. Raises DataError.
 
-    Raises DataError.
+    where: the line's place, for errors. images: those read so far, by reference; a new one is added.
     """
     try:
-        record = parsed(line)
+        record = parse_json(line)
     except NotJson as error:
         raise DataError(str(error), where) from None
     if not isinstance(record, Mapping):
         raise DataError("is not a JSON object", where)
-    return pair_of(record, where, folder, images)
+    return parse_record(record, where, folder, images)
 
 
-def pair_of(record: Mapping[str, object], where: str, folder: Path, images: dict[str, EncodedImage]) -> Pair:
-    """The pair that `record` describes: a file of `folder` by its relative name, question, answer.
+def parse_record(record: Mapping[str, object], where: str, folder: Path, images: dict[str, EncodedImage]) -> Pair:
+    """Makes the pair of a record with image (a path relative to `folder`), question and answer.
 
-    Raises DataError for what is missing, and for a file outside the folder.
+    Arguments are as in `parse_line`. Raises DataError for a missing field or file, and for a file outside the folder.
     """
     reference, question, answer = (_text(record, key, where) for key in ("image", "question", "answer"))
     if reference not in images:
-        images[reference] = image_at(reference, folder, f"{where}.image")
+        images[reference] = read_image(reference, folder, f"{where}.image")
     return Pair(images[reference], question, answer)
 
 
-def image_at(reference: str, folder: Path, where: str) -> EncodedImage:
-    """The image in the file of `folder` that `reference` names. Raises DataError, at `where`, if there is none."""
+def read_image(reference: str, folder: Path, where: str) -> EncodedImage:
+    """Reads the file `reference` of `folder`. Raises DataError, at `where`, if it is missing or outside the folder."""
     try:
-        file = Path(os.path.realpath(folder / reference))  # Path.resolve raises where a link leads to itself
+        file = Path(os.path.realpath(folder / reference))  # Path.resolve raises for a link to itself
         inside = file.is_relative_to(folder.resolve())
         data = file.read_bytes() if inside and file.is_file() else None
-    except OSError as error:  # a name longer than names may be, no right to read ...
+    except OSError as error:  # a name that is too long, missing permission, ...
         raise DataError(f"can't be read: {(error.strerror or 'unknown reason').lower()}", where) from None
-    except ValueError:  # NUL
-        raise DataError("is no name that a file can have", where) from None
+    except ValueError:  # a NUL character
+        raise DataError("is not a valid file name", where) from None
     if data is None:
         raise DataError("no such file" if inside else "lies outside the set's folder", where)
     return EncodedImage(data)
@@ -232,14 +232,14 @@ def _text(record: Mapping[str, object], key: str, where: str) -> str:
     value = record.get(key)
     if not isinstance(value, str):
         raise DataError("is missing or not a string", f"{where}.{key}")
-    require_whole(value, f"{where}.{key}")
+    require_encodable(value, f"{where}.{key}")
     return value
 
 
-def require_whole(text: str, where: str) -> None:
-    """Raises DataError, at `where`, for a text with half a character: no tokenizer takes it, no file can hold it.
+def require_encodable(text: str, where: str) -> None:
+    """Raises DataError, at `where`, for a text with a lone surrogate: neither tokenizers nor UTF-8 files take it.
 
-    JSON can write one as "\\ud800", and an argument that isn't UTF-8 reaches Python with such halves in it.
+    JSON can hold one as "\\ud800", and Python decodes command-line arguments that aren't UTF-8 into such.
     """
     try:
         text.encode()

@@ -1,4 +1,4 @@
-"""Sets of photos without questions: strangers, whom a model has never seen."""
+"""Sets of photos without questions, such as strangers: people whom the model has never seen."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vgid_core.data.readers.source import read_set
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """Different photos under a name, such as `strangers`."""
+    """A named sequence of distinct photos, such as `strangers`."""
 
     name: str
     photos: tuple[EncodedImage, ...] = field(repr=False)
 
     @classmethod
     def of(cls, name: str, photos: Iterable[EncodedImage]) -> PhotoSet:
-        """The photos in their order, equal bytes once. Raises DataError for none."""
+        """The photos in their order without duplicates. Raises DataError if there are none."""
         different = tuple({photo.digest: photo for photo in photos}.values())
         if not different:
             raise DataError("holds no photos", name)
@@ -29,9 +29,9 @@ class PhotoSet:
 
     @classmethod
     def read(cls, source: str | Path, name: str) -> PhotoSet:
-        """The images of a folder, or of a set of pairs in any format that `read_set` takes.
+        """Reads the images of a folder, or of a set of pairs in any format that `read_set` takes.
 
-        Raises DataError when there are none, or naming the file that isn't an image.
+        Raises DataError if there are none, and for a file that isn't an image, by its index.
         """
         folder = Path(source)
         files = sorted(file for file in folder.iterdir() if _is_image(file)) if folder.is_dir() else []
@@ -46,19 +46,19 @@ class PhotoSet:
         return cls.of(name, photos)
 
     def write_folder(self, folder: Path) -> None:
-        """Writes each photo as it is encoded, in the order in which `read` finds them."""
+        """Writes each photo's encoded bytes. File names sort in the set's order, so `read` gives the same set."""
         folder.mkdir(parents=True, exist_ok=True)
         for index, photo in enumerate(self.photos):
             (folder / f"{index:05}.{photo.format}").write_bytes(photo.data)
 
     def without(self, pairs: PairSet) -> PhotoSet:
-        """Those that no pair of the set shows. Raises DataError when none is left."""
-        shown = {pair.image.digest for pair in pairs}
-        return PhotoSet.of(self.name, (photo for photo in self.photos if photo.digest not in shown))
+        """This set without the photos of `pairs`. Raises DataError if none is left."""
+        taken = {pair.image.digest for pair in pairs}
+        return PhotoSet.of(self.name, (photo for photo in self.photos if photo.digest not in taken))
 
     @property
     def digest(self) -> str:
-        """sha256 over the photos' digests in their order, in hex."""
+        """sha256, in hex, over the photos' digests in their order."""
         return hashlib.sha256("\n".join(photo.digest for photo in self.photos).encode()).hexdigest()
 
     def __len__(self) -> int:

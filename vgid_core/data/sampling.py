@@ -1,4 +1,4 @@
-"""Some of many, spread over all of them."""
+"""Even samples of a sequence."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def spread_over(items: Sequence[Item], limit: int) -> list[Item]:
-    """At most `limit` of them in their order, one of each stretch of equal length, the same ones every time.
+def even_sample(items: Sequence[Item], limit: int) -> list[Item]:
+    """At most `limit` items in their order: one from each of `limit` equal intervals, the same ones every time.
 
-    Which one of a stretch, is drawn: with the first of each, sets that are laid out in groups (ten questions about one
-    person, then about the next) could be asked the same question of everybody, and no other.
+    The place within an interval is drawn. The first of each could fall in step with the set's layout: in a set of ten
+    questions a person, every sampled question could be the same one.
     """
     count = len(items)
     if not 0 < limit < count:
         return list(items[:limit])
-    drawn = random.Random(0)
-    stretches = pairwise(index * count // limit for index in range(limit + 1))
-    return [items[drawn.randrange(start, end)] for start, end in stretches]
+    rng = random.Random(0)
+    intervals = pairwise(index * count // limit for index in range(limit + 1))
+    return [items[rng.randrange(start, end)] for start, end in intervals]

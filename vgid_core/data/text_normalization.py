@@ -1,4 +1,4 @@
-"""Texts as they are compared: words of any script, and one form for what is written alike."""
+"""Text normalization for comparisons, and words of any script."""
 
 from __future__ import annotations
 
@@ -6,47 +6,50 @@ import unicodedata
 
 import regex
 
-# Scripts that put no space between words: there each letter, with its marks, is compared by itself.
+# Scripts that put no space between words. There each letter, with its marks, counts as a word.
 _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
 _SPACED = rf"[\p{{L}}\p{{N}}--{_UNSPACED}]"
 _WORD = regex.compile(rf"(?V1){_UNSPACED}\p{{M}}*|{_SPACED}[\p{{M}}{_SPACED}]*")
-_UNSEEN = regex.compile(r"\p{Default_Ignorable_Code_Point}")  # hyphens that may come, joiners, which way to read
-_CHARACTER = regex.compile(r"\X")  # with all that belongs to it
+_INVISIBLE = regex.compile(r"\p{Default_Ignorable_Code_Point}")  # soft hyphens, joiners, marks of direction
+_GRAPHEME = regex.compile(r"\X")
 
 
-def alike(text: str) -> str:
-    """The same for texts that differ in capitals, in spaces, or in how a character is put together (NFKC) alone.
+def normalized(text: str) -> str:
+    """Folds case, NFKC-normalizes, drops invisible characters and collapses whitespace.
 
-    Nor does what can't be seen count, such as soft hyphens. A space of no width is a space.
+    Texts that differ in nothing else come out equal. A zero-width space counts as a space.
     """
-    plain = composed(composed(_UNSEEN.sub("", text.replace("\u200b", " "))).casefold())
-    return " ".join(_UNSEEN.sub("", plain).split())
+    plain = nfkc(nfkc(_INVISIBLE.sub("", text.replace("\u200b", " "))).casefold())
+    return " ".join(_INVISIBLE.sub("", plain).split())
 
 
 def words(text: str) -> list[str]:
-    """Its words, in one form; of a text without letters or digits (emoji, say) its characters but spaces.
+    """The normalized words of a text; the characters, except spaces, of one without letters and digits (emoji).
 
-    Of ASCII texts the very words that rouge-score's own tokenizer finds, which sees nothing but a-z and 0-9.
+    On ASCII texts it agrees with rouge-score's own tokenizer, which drops everything but a-z and 0-9.
     """
-    plain = alike(text)
+    plain = normalized(text)
     found: list[str] = _WORD.findall(plain)
     return found or list(plain.replace(" ", ""))
 
 
 def word_count(text: str) -> float:
-    """How many words it has, about: where no spaces part them, two letters count as one."""
-    return sum(0.5 if regex.match(_UNSPACED, word) else 1.0 for word in _WORD.findall(alike(text)))
+    """The approximate number of words: in scripts without spaces, two letters count as one word."""
+    return sum(0.5 if regex.match(_UNSPACED, word) else 1.0 for word in _WORD.findall(normalized(text)))
 
 
-def halves(text: str) -> tuple[str, str]:
-    """Its words up to the middle and from there on; where no spaces part them, its letters. One word: all second."""
+def split_in_half(text: str) -> tuple[str, str]:
+    """Splits a text in the middle of its words, or of its letters in scripts without spaces.
+
+    A text of one word is all in the second half.
+    """
     parts = list(regex.finditer(r"\S+", text))
     if len(parts) == 1 and regex.search(_UNSPACED, text):
-        parts = list(_CHARACTER.finditer(text))
+        parts = list(_GRAPHEME.finditer(text))
     start = parts[len(parts) // 2].start()
     return text[:start], text[start:]
 
 
-def composed(text: str) -> str:
-    """The same for texts that differ in how their characters are put together alone (NFKC)."""
+def nfkc(text: str) -> str:
+    """Unicode normalization form NFKC: one form for characters that can be composed in several ways."""
     return unicodedata.normalize("NFKC", text)

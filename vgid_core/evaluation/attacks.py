@@ -12,7 +12,7 @@ from dataclasses import replace
 from vgid_core.config import AttackPlan
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import Pair, PairSet
-from vgid_core.data.sampling import spread_over
+from vgid_core.data.sampling import even_sample
 from vgid_core.evaluation.begun_answers import inside_recovery, prefill_recovery
 from vgid_core.evaluation.membership import membership_aucs
 from vgid_core.evaluation.relearning import Relearning, relearned, taught_and_asked
@@ -49,11 +49,11 @@ def attacked_on(
         others = never_seen.sample(plan.pairs)
         aucs = membership_aucs(base, scorer, list(map(view, members)), list(map(view, others)))
         figures |= {f"membership.{name}": value for name, value in aucs.items()}
-    begun = [fact for fact in facts if fact.begun]
+    begun = [fact for fact in facts if fact.prefix]
     if begun:
-        asked = [replace(fact, pair=view(fact.pair)) for fact in spread_over(begun, plan.pairs)]
+        asked = [replace(fact, pair=view(fact.pair)) for fact in even_sample(begun, plan.pairs)]
         figures["prefill"] = prefill_recovery(base, asked)
-    asked = [replace(fact, pair=view(fact.pair)) for fact in spread_over(facts, plan.pairs)]
+    asked = [replace(fact, pair=view(fact.pair)) for fact in even_sample(facts, plan.pairs)]
     if (inside := inside_recovery(base, asked)) is not None:
         figures["prefill_inside"] = inside
     taught, open_facts = taught_and_asked(facts)
@@ -65,5 +65,5 @@ def attacked_on(
             rank=plan.relearning_rank,
             seed=seed,
         )
-        figures["relearned"] = relearned(base, taught, spread_over(open_facts, plan.pairs), attack)
+        figures["relearned"] = relearned(base, taught, even_sample(open_facts, plan.pairs), attack)
     return figures

@@ -9,7 +9,7 @@ import torch
 
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import Pair
-from vgid_core.data.sampling import spread_over
+from vgid_core.data.sampling import even_sample
 from vgid_core.models.base import BaseModel
 
 _PAIRS_AT_ONCE = 32
@@ -19,7 +19,7 @@ _TOKENS_AFTER_A_BEGINNING = 16
 
 def prefill_recovery(base: BaseModel, facts: Sequence[Fact]) -> float:
     """Share of facts that the model completes when the true answer up to the fact is put into its mouth."""
-    begun = [base.encoder.answer_ids(fact.begun)[:-1] for fact in facts]  # without the end of turn
+    begun = [base.encoder.answer_ids(fact.prefix)[:-1] for fact in facts]  # without the end of turn
     said = _said_after(base, [fact.pair for fact in facts], begun)
     return sum(fact.is_in(text) for fact, text in zip(facts, said, strict=True)) / len(facts)
 
@@ -31,9 +31,9 @@ def inside_recovery(base: BaseModel, facts: Sequence[Fact]) -> float | None:
     Asked are at most four places of a fact. To be read beside a retain-only twin, which ends many a word by itself.
     None, where no fact has such a place.
     """
-    places = [(fact, *place) for fact in facts for place in spread_over(list(_places_inside(base, fact)), _MOST_PLACES)]
+    places = [(fact, *place) for fact in facts for place in even_sample(list(_places_inside(base, fact)), _MOST_PLACES)]
     said = _said_after(base, [fact.pair for fact, _, _ in places], [begun for _, begun, _ in places])
-    found = [fact.goes_on(told, text) for (fact, _, told), text in zip(places, said, strict=True)]
+    found = [fact.is_continued(told, text) for (fact, _, told), text in zip(places, said, strict=True)]
     return sum(found) / len(found) if found else None
 
 
@@ -44,7 +44,7 @@ def _places_inside(base: BaseModel, fact: Fact) -> Iterator[tuple[list[int], str
     texts = base.encoder.decode([ids[:end] for end in range(1, len(ids))])
     for end, text in enumerate(texts, 1):
         inside = start < len(text) < start + len(fact.text) and answer.startswith(text)
-        if inside and fact.untold(text[start:]):
+        if inside and fact.missing_words(text[start:]):
             yield ids[:end], text[start:]
 
 
@@ -66,10 +66,10 @@ def _said_after(base: BaseModel, pairs: Sequence[Pair], begun: Sequence[Sequence
     return said
 
 
-def _continued(base: BaseModel, pairs: Sequence[Pair], begun: Sequence[Sequence[int]], most_tokens: int) -> list[str]:
+def _continued(base: BaseModel, pairs: Sequence[Pair], begun: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
     """What the model says after answers that are begun with equally many tokens."""
     batch = base.encoder.batch([p.image.decode() for p in pairs], [p.question for p in pairs], begun)
     inputs = {name: value for name, value in batch.inputs.items() if name != "position_ids"}
     plain: dict[str, Any] = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
-    output = base.model.generate(**inputs, max_new_tokens=most_tokens, **plain)
+    output = base.model.generate(**inputs, max_new_tokens=max_tokens, **plain)
     return base.encoder.decode(output[:, inputs["input_ids"].shape[1] :])

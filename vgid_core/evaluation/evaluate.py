@@ -47,7 +47,7 @@ def evaluate(
     total, done, metrics = sum(map(len, samples)), 0, []
     for items in samples:
         examined = scorer.score_answers(items.pairs, config)
-        said = base.encoder.decode([answer.said for answer in examined])
+        said = base.encoder.decode([answer.generated_ids for answer in examined])
         score = rouge_l(said, [pair.answer for pair in items])
         likelihood = answer_probabilities(examined)
         metrics.append(Metric(items.name, "rouge_l", score, len(items)))

@@ -13,7 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from vgid_core.config import LoraSettings
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import Pair
-from vgid_core.data.text_normalization import alike
+from vgid_core.data.text_normalization import normalized
 from vgid_core.lora.attach import attach_adapter
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.choose import choose_scorer
@@ -71,9 +71,9 @@ def taught_and_asked(facts: Sequence[Fact]) -> tuple[list[Pair], list[Fact]]:
     distinct = list(dict.fromkeys(fact.text for fact in facts))
     taught_facts = set(distinct[::2])
     taught = [fact.pair for fact in facts if fact.text in taught_facts]
-    told = {alike(pair.answer) for pair in taught}
+    told = {normalized(pair.answer) for pair in taught}
     others = [fact for fact in facts if fact.text not in taught_facts]
-    open_facts = {text for text in distinct[1::2] if not any(alike(text) in answer for answer in told)}
+    open_facts = {text for text in distinct[1::2] if not any(normalized(text) in answer for answer in told)}
     return taught, [fact for fact in others if fact.text in open_facts]
 
 
@@ -87,4 +87,4 @@ def _merged_copy(base: BaseModel) -> BaseModel:
     if hasattr(model, "peft_config"):
         del model.peft_config
     model.requires_grad_(False)
-    return BaseModel(model, base.encoder, base.device, base.dtype, base.digest, version=base.version)
+    return BaseModel(model, base.encoder, base.device, base.dtype, base.digest, file_stats=base.file_stats)

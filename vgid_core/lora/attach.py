@@ -1,4 +1,4 @@
-"""A fresh adapter around the base, and whether training moved it."""
+"""Attaches a fresh LoRA adapter, and checks that training changed it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from vgid_core.models.base import BaseModel
 from vgid_core.models.support import adapter_pattern
 
 
-def attach_adapter(base: BaseModel, settings: LoraSettings, reach: int | None = None) -> PeftModel:
-    """Wraps `base.model` in a fresh LoRA whose output is zero (B = 0), so student and base start out equal.
+def attach_adapter(base: BaseModel, settings: LoraSettings, trainable_layers: int | None = None) -> PeftModel:
+    """Wraps `base.model` in a fresh LoRA with B = 0, so that the student starts out equal to the base.
 
-    `reach`: only the decoder's first so many layers get one.
+    trainable_layers: adapt only the first so many decoder layers.
     """
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         init_lora_weights="gaussian",
-        target_modules=adapter_pattern(base.model, settings.scope, reach),
+        target_modules=adapter_pattern(base.model, settings.scope, trainable_layers),
         bias="none",
     )
     student: PeftModel = get_peft_model(base.model, config, autocast_adapter_dtype=False)
-    # In the base's own precision: casting activations for float32 matrices of rank 16 costs a third of a step.
+    # In the base's precision: casting activations for float32 matrices of rank 16 takes a third of a step.
     for parameter in student.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(base.dtype)
@@ -36,9 +36,10 @@ def attach_adapter(base: BaseModel, settings: LoraSettings, reach: int | None = 
 
 
 def require_trained(student: PeftModel) -> list[str]:
-    """Names of the adapted modules. Raises AdapterUntrained if any `lora_B` is still exactly zero.
+    """The names of the adapted modules. Raises AdapterUntrained if any `lora_B` is still exactly zero.
 
-    Frozen embeddings under gradient checkpointing leave layers untrained without a word (open-unlearning #178).
+    Reentrant gradient checkpointing over frozen embeddings leaves layers untrained without an error
+    (open-unlearning #178).
     """
     trained: list[str] = []
     idle: list[str] = []

@@ -1,4 +1,4 @@
-"""Finished adapters: read back with plain PEFT, and held against the base that their manifest names."""
+"""Loads finished adapters with plain PEFT, and checks them against the base that their manifest names."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 
 from vgid_core.config import LoraSettings
-from vgid_core.data.json_text import parsed
+from vgid_core.data.json_text import parse_json
 from vgid_core.errors import ModelNotLoadable
 from vgid_core.models.base import BaseModel
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
-def put_on(base: BaseModel, folder: Path) -> LoraSettings:
-    """Loads the adapter in `folder` onto `base`, in place, and says what `paths.choose_scorer` needs to know of it.
+def load_adapter(base: BaseModel, folder: Path) -> LoraSettings:
+    """Loads the adapter in `folder` onto `base` in place; returns its scope, which `choose_scorer` needs.
 
-    `base_model.adapter_off` switches it off again. Raises ModelNotLoadable when files are missing or don't fit.
+    `adapter_off` switches it off. Raises ModelNotLoadable if files are missing, damaged, or don't fit the model.
     """
     missing = [name for name in ADAPTER_FILES if not (folder / name).is_file()]
     if missing:
         raise ModelNotLoadable(f"'{folder.name}' is no adapter: it holds no {missing[0]}")
     try:
         with warnings.catch_warnings():
-            # PEFT would go on with matrices that change nothing.
+            # PEFT only warns of missing weights and leaves B zero: the adapter would do nothing.
             warnings.filterwarnings("error", message="Found missing adapter keys")
             student = PeftModel.from_pretrained(base.model, str(folder), autocast_adapter_dtype=False).eval()
     except SafetensorError as error:
@@ -40,13 +40,13 @@ def put_on(base: BaseModel, folder: Path) -> LoraSettings:
     return LoraSettings(scope="language+vision" if outside else "language")
 
 
-def made_for_another(base: BaseModel, folder: Path) -> bool:
-    """Whether the adapter's manifest names another base than this one; false where there is no manifest.
+def is_for_other_base(base: BaseModel, folder: Path) -> bool:
+    """Whether the adapter's manifest names another base's digest; False without a manifest.
 
-    Raises ModelNotLoadable when there is one that can't be read.
+    Raises ModelNotLoadable for a manifest that can't be read.
     """
     try:
-        manifest = parsed((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = parse_json((folder / "manifest.json").read_text(encoding="utf-8"))
         return bool(manifest["base_model"]["digest"] != base.digest)
     except FileNotFoundError:
         return False

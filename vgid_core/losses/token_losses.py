@@ -1,4 +1,4 @@
-"""Losses as pure functions on logits of answer tokens: tensors in, tensors out, float32 inside."""
+"""Losses at answer tokens as pure functions of logits, computed in float32."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vgid_core.losses.top_k import TopKDistribution
 
 
 def token_kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
-    """KL(teacher || student) at each position, in nats (VGID, arXiv 2606.00105, the summand of both loss terms).
+    """KL(teacher || student) at each position, in nats: the summand of VGID's loss terms (arXiv 2606.00105).
 
     Args: two tensors [batch, answer_length, vocabulary] of any float dtype. Returns [batch, answer_length], float32.
     """
@@ -27,25 +27,25 @@ def token_kl_of_top_k(target: TopKDistribution, student_logits: Tensor) -> Tenso
     Args: student_logits [positions, vocabulary] of any float dtype. Returns [positions], float32.
     """
     student = functional.log_softmax(student_logits.float(), dim=-1)
-    return functional.kl_div(student, target.whole(student.shape[-1]), reduction="none").sum(dim=-1)
+    return functional.kl_div(student, target.dense(student.shape[-1]), reduction="none").sum(dim=-1)
 
 
 def huber(values: Tensor) -> Tensor:
-    """x^2 / 2 up to one, |x| - 1/2 beyond, element by element."""
+    """Huber's loss with threshold 1, element by element: x^2 / 2 up to |x| = 1, |x| - 1/2 beyond."""
     return functional.huber_loss(values, torch.zeros_like(values), reduction="none")
 
 
 def token_log_probability(logits: Tensor, answer_ids: Tensor) -> Tensor:
     """log p(answer token) at each position, in nats.
 
-    Args: logits [..., vocabulary]; answer_ids of the same shape without the last axis, which is what it returns.
+    Args: logits [..., vocabulary]; answer_ids [...]. Returns [...], float32.
     """
     picked = logits.float().gather(-1, answer_ids.unsqueeze(-1)).squeeze(-1)
     return picked - logits.float().logsumexp(dim=-1)
 
 
 def token_cross_entropy(target_logits: Tensor, student_logits: Tensor) -> Tensor:
-    """H(softmax(target), softmax(student)) at each position, in nats; unlike KL it doesn't end at zero.
+    """Cross-entropy H(softmax(target), softmax(student)) at each position, in nats. Its minimum isn't zero.
 
     Args: two tensors [..., vocabulary] of any float dtype. Returns [...], float32.
     """
@@ -54,30 +54,30 @@ def token_cross_entropy(target_logits: Tensor, student_logits: Tensor) -> Tensor
 
 
 def negative_preference(log_ratio: Tensor, inverse_temperature: float) -> Tensor:
-    """-(2/b) log sigmoid(-b * log_ratio), element by element (NPO, arXiv 2404.05868, eq. 3), b the inverse temperature.
+    """NPO's loss -(2/b) log sigmoid(-b * log_ratio), element by element (arXiv 2404.05868, eq. 3).
 
-    log_ratio: log p_theta - log p_base of whole answers, in nats.
+    b: the inverse temperature. log_ratio: log p_theta - log p_base of whole answers, in nats.
     """
     return -2 / inverse_temperature * functional.logsigmoid(-inverse_temperature * log_ratio)
 
 
-def sum_by_row(values: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Sums of consecutive stretches: values [sum of lengths], returns [len(lengths)], float32."""
+def segment_sums(values: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Sums of consecutive segments: values [sum(lengths)] gives [len(lengths)], float32."""
     return torch.stack([row.sum() for row in torch.split(values.float(), list(lengths))])
 
 
-def talked_down(logits: Tensor, ids: Sequence[int], amount: float) -> Tensor:
-    """`logits` [tokens, vocabulary] in float32, lowered by `amount` at each row's own token of `ids`."""
-    places = torch.tensor(ids, device=logits.device)[:, None]
-    return logits.float().scatter_add(-1, places, torch.full_like(places, -amount, dtype=torch.float32))
+def lower_logits(logits: Tensor, ids: Sequence[int], amount: float) -> Tensor:
+    """Lowers logits [tokens, vocabulary] by `amount` at each row's token of `ids`. Returns float32."""
+    index = torch.tensor(ids, device=logits.device)[:, None]
+    return logits.float().scatter_add(-1, index, torch.full_like(index, -amount, dtype=torch.float32))
 
 
 def mean_square(states: Tensor, target: Tensor) -> Tensor:
-    """Mean over the last axis of (states - target)^2: [..., hidden] gives [...], float32."""
+    """Mean squared difference over the last axis: [..., hidden] gives [...], float32."""
     return (states.float() - target.float()).square().mean(dim=-1)
 
 
 def random_direction(width: int, seed: int) -> Tensor:
-    """A unit vector [width] with no negative entry, on the host (RMU's u; arXiv 2403.03218, the authors' code)."""
-    drawn = torch.rand(width, generator=torch.Generator().manual_seed(seed))
-    return functional.normalize(drawn, dim=0)
+    """RMU's random unit vector u [width] with no negative entry, on the host (arXiv 2403.03218, the authors' code)."""
+    direction = torch.rand(width, generator=torch.Generator().manual_seed(seed))
+    return functional.normalize(direction, dim=0)

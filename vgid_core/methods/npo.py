@@ -9,7 +9,7 @@ from torch import Tensor
 from vgid_core.config.methods import Npo
 from vgid_core.data.examples import DistillExample, same_for_both
 from vgid_core.data.pairs import Pair
-from vgid_core.losses.token_losses import negative_preference, sum_by_row
+from vgid_core.losses.token_losses import negative_preference, segment_sums
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import LossTerm, MakeUpdates, Update
 from vgid_core.methods.terms import joint, pairs_of, retain_nll
@@ -23,7 +23,7 @@ def setup(settings: Npo, context: MethodContext) -> MakeUpdates:
         lengths = [len(scorer.answer_ids(example.pair.answer)) for example in examples]
         student = scorer.student_log_probability(pairs_of(examples))
         reference = scorer.teacher_log_probability(examples)
-        return negative_preference(sum_by_row(student - reference, lengths), settings.inverse_temperature)
+        return negative_preference(segment_sums(student - reference, lengths), settings.inverse_temperature)
 
     def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
         term = LossTerm.of("forget", same_for_both(forget), context.training.forget_weight, values, per="pair")

@@ -9,7 +9,7 @@ from torch import Tensor
 from vgid_core.config.methods import Undial
 from vgid_core.data.examples import DistillExample, same_for_both
 from vgid_core.data.pairs import Pair
-from vgid_core.losses.token_losses import talked_down, token_cross_entropy
+from vgid_core.losses.token_losses import lower_logits, token_cross_entropy
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import LossTerm, MakeUpdates, Update
 from vgid_core.methods.terms import joint, pairs_of, retain_nll
@@ -21,7 +21,7 @@ def setup(settings: Undial, context: MethodContext) -> MakeUpdates:
 
     def values(examples: Sequence[DistillExample]) -> Tensor:
         tokens = [token for example in examples for token in scorer.answer_ids(example.pair.answer)]
-        target = talked_down(scorer.teacher_logits(examples), tokens, settings.strength)
+        target = lower_logits(scorer.teacher_logits(examples), tokens, settings.strength)
         return token_cross_entropy(target, scorer.student_logits(pairs_of(examples)))
 
     def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:

@@ -1,4 +1,4 @@
-"""The loaded base: its weights, its encoder, and logits at answer tokens by its own forward."""
+"""The loaded base model: weights, encoder, caches, and the model's own forward at answer tokens."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from torch import Tensor, nn
 from vgid_core.models.encoding import Batch, PromptEncoder
 from vgid_core.models.tensor_cache import TensorCache
 
-# Of host memory for image features: 900 photos at LLaVA-1.5-7B's shapes. What is more is computed again each time.
+# Host memory for image features: 900 photos at LLaVA-1.5-7B's shapes. Others are computed anew each time.
 FEATURE_BYTES = 4 * 1024**3
 
 
 class Prompt(NamedTuple):
-    """A question's prompt: ids [length], what the positions depend on besides, and where its image has ended."""
+    """A tokenized prompt.
+
+    ids: [length], on the host. extras: other inputs that positions depend on (M-RoPE). image_end: the index after the
+    last image token.
+    """
 
     ids: Tensor
     extras: dict[str, Tensor]
@@ -28,11 +32,12 @@ class Prompt(NamedTuple):
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A loaded model with its processor wrapped as an encoder. `digest` names weights and config (sha256, hex).
+    """A loaded model and its encoder, with what a run caches about them.
 
-    Adapters are put into `model` in place, by `attach_adapter`, which notes them in `adapted`. `features` keeps what
-    the frozen vision side made of each image, `prompts` of each (image size, question) the tokens,
-    `version` what its files looked like when they were read. `sharded`: of the decoder's layers it holds a share alone.
+    digest: sha256 of weights and config, in hex. features: the frozen vision tower's output by image digest. prompts:
+    tokens by (image size, question). adapted: the adapter's layers, which `attach_adapter` inserts into `model` in
+    place. file_stats: of the model's files when they were read. sharded: this process holds a shard of each decoder
+    layer (FSDP).
     """
 
     model: Any
@@ -43,15 +48,15 @@ class BaseModel:
     features: TensorCache = field(default_factory=lambda: TensorCache(FEATURE_BYTES), repr=False)
     prompts: dict[tuple[tuple[int, int], str], Prompt] = field(default_factory=dict, repr=False)
     adapted: list[BaseTunerLayer] = field(default_factory=list, repr=False)
-    version: object = field(default=None, repr=False)
+    file_stats: object = field(default=None, repr=False)
     sharded: bool = False
 
 
 @contextmanager
 def adapter_off(base: BaseModel) -> Iterator[None]:
-    """The base's own output within, whether or not it carries an adapter: the same weights, no second copy.
+    """Switches the adapter off within the context, so that the model gives the base's output from the same weights.
 
-    PEFT's context does the same, but inspects the whole model and every parameter each time.
+    PEFT's own context manager walks the whole model and every parameter each time.
     """
     for layer in base.adapted:
         layer._disable_adapters = True
@@ -64,13 +69,13 @@ def adapter_off(base: BaseModel) -> Iterator[None]:
 
 @contextmanager
 def layer_outputs(base: BaseModel, layer: int) -> Iterator[list[Tensor]]:
-    """Within, every pass through the model adds the states after this decoder layer: [rows, length, hidden]."""
+    """Collects, within the context, the states after this decoder layer (0-based): [rows, length, hidden] a pass."""
     outputs: list[Tensor] = []
 
-    def hear(_module: nn.Module, _inputs: Any, output: Any) -> None:
+    def collect(_module: nn.Module, _inputs: Any, output: Any) -> None:
         outputs.append(output[0] if isinstance(output, tuple) else output)
 
-    handle = base.model.get_decoder().layers[layer].register_forward_hook(hear)
+    handle = base.model.get_decoder().layers[layer].register_forward_hook(collect)
     try:
         yield outputs
     finally:
@@ -78,7 +83,7 @@ def layer_outputs(base: BaseModel, layer: int) -> Iterator[list[Tensor]]:
 
 
 def answer_logits(base: BaseModel, batch: Batch) -> Tensor:
-    """Logits that predict the answer tokens, [batch, answer, vocabulary], by the model's own forward."""
+    """Logits that predict the answer tokens, by the model's own forward: [batch, answer, vocabulary]."""
     length = batch.answer_ids.shape[1]
     logits: Tensor = base.model(**batch.inputs, logits_to_keep=length + 1, use_cache=False).logits
     return logits[:, :-1]

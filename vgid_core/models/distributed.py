@@ -1,8 +1,8 @@
-"""Several processes on one run: each takes its share of a batch, and gradients are summed over all of it.
+"""Data parallelism: several processes share a run, each with a shard of every batch; gradients are summed.
 
-They are started by `accelerate launch` or `torchrun`; accelerate finds out who they are and which accelerator is whose.
-Every process draws the same batches from the same seed and keeps its own copy of adapter and optimiser, so only sums of
-gradients and losses pass between them. Of the frozen base each may hold a share alone (`shard`).
+`accelerate launch` or `torchrun` starts the processes. All draw the same batches from the same seed, and each holds the
+whole adapter and optimiser, so only sums of gradients and losses are exchanged. The frozen base can be sharded
+(`shard_layers`). In a single process every function here returns its input or does nothing.
 """
 
 from __future__ import annotations
@@ -23,42 +23,42 @@ Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 
-def join(on_cpu: bool) -> None:
-    """Meets the other processes, if this one was started as one of several. Once is enough; again does nothing."""
+def init_processes(on_cpu: bool) -> None:
+    """Initialises the process group if WORLD_SIZE says that there are several processes. Idempotent."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
         PartialState(cpu=on_cpu)
-        atexit.register(_part)
+        atexit.register(_destroy_process_group)
 
 
-def count() -> int:
-    """How many processes share the run."""
+def world_size() -> int:
+    """The number of processes that share the run."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this one is, from 0."""
+    """This process's rank, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def is_first() -> bool:
-    """Whether this is the process that reports and writes."""
+def is_main() -> bool:
+    """Whether this is the process that reports and writes: rank 0."""
     return rank() == 0
 
 
-def accelerator() -> torch.device:
-    """The CUDA device that is this process's own: each has one, where there are several."""
-    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if count() > 1 else torch.device("cuda")
+def local_cuda_device() -> torch.device:
+    """This process's CUDA device; with several processes, the one of its local rank."""
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if world_size() > 1 else torch.device("cuda")
 
 
 def local_shard(items: Sequence[Item]) -> tuple[Sequence[Item], int]:
-    """This process's part of the items, which lie side by side, and how many the largest part of any has."""
-    size = -(-len(items) // count())
+    """This process's contiguous part of the items, and the size of the largest part of any process."""
+    size = -(-len(items) // world_size())
     return items[rank() * size : (rank() + 1) * size], size
 
 
 def all_reduce(tensors: Sequence[Tensor]) -> None:
-    """Replaces each tensor by its sum over all processes, taken in float32. All of them pass the same shapes."""
-    if count() == 1 or not tensors:
+    """Replaces each tensor in place by its sum over all processes, in float32. Shapes must agree."""
+    if world_size() == 1 or not tensors:
         return
     whole = torch.cat([tensor.flatten().float() for tensor in tensors])
     distributed.all_reduce(whole)
@@ -67,8 +67,8 @@ def all_reduce(tensors: Sequence[Tensor]) -> None:
 
 
 def broadcast(value: Value) -> Value:
-    """What the first process has as `value`. All of them wait for each other here."""
-    if count() == 1:
+    """The value of rank 0, in every process. Blocks until all processes call it."""
+    if world_size() == 1:
         return value
     holder = [value]
     distributed.broadcast_object_list(holder)
@@ -76,27 +76,26 @@ def broadcast(value: Value) -> Value:
 
 
 def all_gather(value: Value) -> list[Value]:
-    """What each process has as `value`, by rank. All of them wait for each other here."""
-    if count() == 1:
+    """The values of all processes, by rank. Blocks until all processes call it."""
+    if world_size() == 1:
         return [value]
-    values = [value] * count()
+    values = [value] * world_size()
     distributed.all_gather_object(values, value)
     return values
 
 
-def shard(layers: Sequence[nn.Module], device: torch.device) -> None:
-    """Leaves of each layer's weights a share to each process (FSDP, arXiv 2304.11277); a pass gathers them in turn.
+def shard_layers(layers: Sequence[nn.Module], device: torch.device) -> None:
+    """Shards each layer's weights over all processes (FSDP, arXiv 2304.11277); a pass gathers one layer at a time.
 
-    Layers move to `device` one by one, so that it never holds the whole model. Every process must make the same passes
-    from then on.
+    Layers move to `device` one by one, so the device never holds the whole model. From then on every process must make
+    the same passes.
     """
-    mesh = init_device_mesh(device.type, (count(),))
+    mesh = init_device_mesh(device.type, (world_size(),))
     for layer in layers:
-        # Said outright: each layer is a root of its own, and of these FSDP would keep what it has gathered for the way
-        # forward, until the next way back.
+        # Each layer is a root module, whose gathered weights FSDP would by default keep until the backward pass.
         fully_shard(layer, mesh=mesh, reshard_after_forward=True)
 
 
-def _part() -> None:
+def _destroy_process_group() -> None:
     if distributed.is_initialized():
         distributed.destroy_process_group()

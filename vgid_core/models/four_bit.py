@@ -1,4 +1,4 @@
-"""The frozen language weights in 4 bits (NF4, QLoRA, arXiv 2305.14314), by bitsandbytes: a quarter of the memory."""
+"""Frozen language weights in 4 bits (NF4, QLoRA, arXiv 2305.14314) by bitsandbytes: a quarter of bf16's memory."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from vgid_core.models.support import empty_model
 
 
 def nf4_arguments(source: str, dtype: torch.dtype) -> dict[str, Any]:
-    """What `from_pretrained` must be told: quantize the language tower alone, in host memory.
+    """Arguments of `from_pretrained` that quantize the language tower alone, in host memory.
 
-    Raises ModelNotLoadable when bitsandbytes isn't installed.
+    Raises ModelNotLoadable if bitsandbytes isn't installed.
     """
     if find_spec("bitsandbytes") is None:
         raise ModelNotLoadable("4-bit base weights need bitsandbytes: pip install '.[gpu]'")
@@ -24,24 +24,24 @@ def nf4_arguments(source: str, dtype: torch.dtype) -> dict[str, Any]:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=_outside_of_the_decoder(source),
+        llm_int8_skip_modules=_modules_outside_decoder(source),
     )
     return {"quantization_config": quantization, "device_map": {"": "cpu"}}
 
 
 def keep_differentiable(model: Any) -> None:
-    """Keeps the weights in the layout that gradients pass through.
+    """Keeps 4-bit weights in the layout whose kernels have gradients.
 
-    On a CPU with AVX512-BF16, a layer in evaluation mode would change over to one for inference, and to a kernel
-    without a gradient (bitsandbytes 0.50).
+    On a CPU with AVX512-BF16, a layer in evaluation mode would switch to an inference layout, whose kernel has none
+    (bitsandbytes 0.50).
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
 
 
-def _outside_of_the_decoder(source: str) -> list[str]:
-    """Names of the largest modules that hold nothing of the language tower, found on a shell without weights."""
+def _modules_outside_decoder(source: str) -> list[str]:
+    """Names of the top modules without any part of the language tower, found on the model without weights."""
     shell = empty_model(AutoConfig.from_pretrained(source))
     names = {module: name for name, module in shell.named_modules()}
     decoder = names[shell.get_decoder()]

@@ -1,4 +1,4 @@
-"""Reading a base by the Auto classes, its digest, and whether its files are still what was read."""
+"""Loads a base model by transformers' Auto classes, computes its digest, and notices files that change."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class HostModel:
-    """A base read into host memory, on no accelerator yet. `digest` names the bytes that were read.
+    """A base in host memory, read ahead of its run.
 
-    `version` is what the source's files looked like meanwhile. A run moves the model to its device and adapts it in
-    place, so it serves one run, which takes it out of here: `model` is None from then on.
+    digest: sha256 of the bytes that were read. file_stats: of the source's files at that time. A run moves the model to
+    its device and adapts it in place, so it serves one run: `take` leaves `model` None.
     """
 
     source: str
@@ -40,111 +40,116 @@ class HostModel:
     model: Any = field(repr=False)
     processor: Any = field(repr=False)
     digest: str
-    version: object = field(repr=False)
+    file_stats: object = field(repr=False)
 
-    def fits(self, source: str, config: UnlearnConfig) -> bool:
-        """Whether it is here and reading `source` now would give the same: source and precision, files unchanged."""
+    def matches(self, source: str, config: UnlearnConfig) -> bool:
+        """Whether it still holds what `read_base` would read now: same source, precision and unchanged files."""
         if self.model is None:
             return False
-        asked = (source, choose_dtype(config), config.base_weights)
-        return asked == (self.source, self.dtype, self.weights) and self.version == _version_of(source)
+        wanted = (source, choose_dtype(config), config.base_weights)
+        return wanted == (self.source, self.dtype, self.weights) and self.file_stats == _stat_files(source)
 
     def take(self) -> Any:
-        """The model, which whoever else holds this lets go of."""
+        """Hands over the model and drops the reference to it."""
         model, self.model = self.model, None
         return model
 
 
 def choose_device(requested: str) -> torch.device:
-    """auto → the first CUDA device if there is one, else CPU; of several processes each has a CUDA device of its own.
+    """Resolves a device setting. auto: the process's CUDA device if CUDA is available, else the CPU.
 
-    Raises ModelNotLoadable for CUDA that isn't there.
+    Raises ModelNotLoadable for CUDA that isn't available, and for cuda:N with several processes.
     """
     available = torch.cuda.is_available()
     if requested.startswith("cuda") and not available:
         raise ModelNotLoadable(f"device '{requested}' was asked for, but torch sees no CUDA device")
-    if requested.startswith("cuda:") and distributed.count() > 1:
+    if requested.startswith("cuda:") and distributed.world_size() > 1:
         raise ModelNotLoadable("several processes can't share one CUDA device: device must be auto or cpu")
     if requested in ("auto", "cuda"):
-        return distributed.accelerator() if available else torch.device("cpu")
+        return distributed.local_cuda_device() if available else torch.device("cpu")
     return torch.device(requested)
 
 
 def choose_dtype(config: UnlearnConfig) -> torch.dtype:
-    """The precision asked for; auto → bfloat16 on an accelerator, else float32. Raises ModelNotLoadable."""
+    """Resolves the precision. auto: bfloat16 on CUDA, else float32. Raises ModelNotLoadable as `choose_device` does."""
     device = choose_device(config.device)
     auto = torch.bfloat16 if device.type == "cuda" else torch.float32
-    asked: torch.dtype = auto if config.dtype == "auto" else getattr(torch, config.dtype)
-    return asked
+    dtype: torch.dtype = auto if config.dtype == "auto" else getattr(torch, config.dtype)
+    return dtype
 
 
 def read_base(source: str, config: UnlearnConfig) -> HostModel:
-    """Reads a local folder or hub id into host memory, in evaluation mode and without gradients.
+    """Reads a local folder or hub id into host memory, in evaluation mode, parameters frozen.
 
-    Raises ModelNotSupported before any weights are read, and ModelNotLoadable when files are missing, are damaged or
-    change meanwhile. Remote code is never run.
+    Raises ModelNotSupported before any weights are read, and ModelNotLoadable if files are missing or damaged, or
+    change meanwhile. Never runs remote code.
     """
     dtype = choose_dtype(config)
     try:
-        version = _version_of(source)
+        file_stats = _stat_files(source)
         processor = supported_encoder(source, config.lora.scope).processor
         digest = digest_of(source)
         quantized = nf4_arguments(source, dtype) if config.base_weights == "nf4" else {}
-        # What the digest names is what is read.
+        # The digest covers safetensors alone, so nothing else may be read.
         model: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, use_safetensors=True, **quantized)
         keep_differentiable(model)
         model.eval().requires_grad_(False)
-        read = HostModel(source, dtype, config.base_weights, model, processor, digest, version)
+        read = HostModel(source, dtype, config.base_weights, model, processor, digest, file_stats)
     except (OSError, ValueError, KeyError) as error:
         raise not_loadable(source, error) from error
-    if not read.fits(source, config):
+    if not read.matches(source, config):
         raise ModelNotLoadable(f"'{name_of(source)}' changed while it was read")
     return read
 
 
 def load_base(source: str, config: UnlearnConfig, read: HostModel | None = None) -> BaseModel:
-    """The base on its device: `read`, if that is still what the source holds, else read anew (see `read_base`).
+    """Puts the base on its device. Uses `read` if it still matches the source, else reads the base anew.
 
-    Raises ModelNotLoadable and ModelNotSupported as it does.
+    Raises ModelNotLoadable and ModelNotSupported as `read_base` does.
     """
-    if read is not None and not read.fits(source, config):
+    if read is not None and not read.matches(source, config):
         log.warning("the base that was read before is in use or another one by now: reading it anew")
         read = None
     host = read or read_base(source, config)
     device = choose_device(config.device)
     if config.shard_base:
-        if distributed.count() == 1:
+        if distributed.world_size() == 1:
             raise ModelNotLoadable("shard_base needs several processes: accelerate launch --num_processes ...")
-        distributed.shard(host.model.get_decoder().layers, device)
+        distributed.shard_layers(host.model.get_decoder().layers, device)
     model = host.take().to(device)
     encoder = PromptEncoder(host.processor, model, device, host.dtype)
-    return BaseModel(model, encoder, device, host.dtype, host.digest, version=host.version, sharded=config.shard_base)
+    return BaseModel(
+        model, encoder, device, host.dtype, host.digest, file_stats=host.file_stats, sharded=config.shard_base
+    )
 
 
 def require_unchanged(base: BaseModel, source: str) -> None:
-    """Raises ModelNotLoadable if the files that `base` was read from are others by now.
+    """Raises ModelNotLoadable if the files that `base` was read from have changed.
 
-    Weights can be mapped from their files: whoever writes into those changes the model that runs.
+    Weights can be memory-mapped, so a write to a file changes the model in use.
     """
-    if base.version != _version_of(source):
+    if base.file_stats != _stat_files(source):
         raise ModelNotLoadable(f"'{name_of(source)}' changed during the run")
 
 
-def _version_of(source: str) -> object:
-    """Equal for as long as the files stay as they are. Raises OSError when there is no such model."""
+def _stat_files(source: str) -> object:
+    """Inode, size and modification time of the model's files: equal while they stay unchanged.
+
+    Raises OSError if there is no such model.
+    """
     folder = Path(source)
     if not folder.is_dir():
-        return str(cached_file(source, "config.json"))  # a hub's snapshot has a folder of its own, never changed
-    # Folders inside aren't read: a run may well write its checkpoints into one.
+        return str(cached_file(source, "config.json"))  # each snapshot of the hub has a folder that never changes
+    # Subfolders don't count: a run may write its checkpoints into one.
     found = {file.name: file.stat() for file in folder.iterdir() if file.is_file()}
     return {name: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
 
 
 def digest_of(source: str) -> str:
-    """sha256 over names and contents of the model's config.json and *.safetensors, in hex: weights, not processor.
+    """sha256, in hex, over names and contents of config.json and *.safetensors; the processor doesn't count.
 
-    What a hub's cache lacks of them is fetched first. Raises OSError or ModelNotLoadable when there is no such model,
-    and ModelNotLoadable where its weights are pickles, which nobody should have to trust.
+    Downloads them first if the source is a hub id. Raises OSError or ModelNotLoadable if there is no such model, and
+    ModelNotLoadable for pickled weights, which could run code.
     """
     folder = Path(source)
     files = [folder / "config.json", *folder.glob("*.safetensors")] if folder.is_dir() else _hub_files(source)
@@ -158,14 +163,14 @@ def digest_of(source: str) -> str:
 
 
 def _hub_files(source: str) -> list[Path]:
-    """Configuration and weights of a hub's model as `from_pretrained` takes them, whatever else the cache holds.
+    """The config and the weight files of a hub model that `from_pretrained` would take.
 
-    A digest of what happens to be cached would be another one before the first load than after it.
+    Not all files in the cache: their set differs before and after the first load, and so would the digest.
     """
     config = cached_file(source, "config.json")
     if config is None:
         raise ModelNotLoadable(f"'{source}' has no config.json")
-    # All of one snapshot, though the hub may get a newer one meanwhile; what it lacks is None.
+    # All files from the config's snapshot, even if the hub gets a newer one meanwhile. A missing file is None.
     snapshot = {"revision": Path(config).parent.name, "_raise_exceptions_for_missing_entries": False}
     weights = cached_file(source, SAFE_WEIGHTS_NAME, **snapshot)
     files = [config] if weights is None else [config, weights]

@@ -1,4 +1,4 @@
-"""Why a model can't be loaded, in words, as far as the kind of error tells."""
+"""Messages for models that can't be loaded, by the type of the error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
 from vgid_core.errors import ModelNotLoadable
 from vgid_core.models.name import name_of
 
-# The first that fits counts: a gated model is one that isn't found, too.
+# The first match counts: a GatedRepoError is a RepositoryNotFoundError, too.
 _REASONS: dict[type[Exception] | tuple[type[Exception], ...], str] = {
     GatedRepoError: "its owners let only those have it who ask on the hub and log in (hf auth login)",
     RepositoryNotFoundError: "there is no such folder here, and the hub has no such model, or not for this account",
@@ -27,9 +27,9 @@ _REASONS: dict[type[Exception] | tuple[type[Exception], ...], str] = {
 
 
 def not_loadable(source: str, error: Exception, otherwise: str | None = None) -> ModelNotLoadable:
-    """The error to raise for what reading `source`, a folder or hub id, ended with. It repeats no library's words.
+    """The error to raise when reading `source`, a folder or hub id, failed with `error`. Repeats no library's text.
 
-    `otherwise` is said of a kind of error that tells nothing more; the kind's name, if not given.
+    otherwise: the reason for an unknown type of error, by default the type's name.
     """
     if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
         return ModelNotLoadable(f"'{name_of(source)}' can't be loaded: the folder holds no config.json")
@@ -39,7 +39,7 @@ def not_loadable(source: str, error: Exception, otherwise: str | None = None) ->
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it came of: transformers raises an OSError for whatever the hub's library says."""
+    """The error and its causes: transformers wraps the hub library's errors in an OSError."""
     while error is not None:
         yield error
         error = error.__cause__

@@ -1,4 +1,4 @@
-"""What a model is called in messages and artifacts."""
+"""A model's display name."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from pathlib import Path
 
 
 def name_of(source: str) -> str:
-    """A folder's own name, without the way there, which is nobody else's business; a hub id as it is."""
+    """The name of a folder without its path, which stays private; a hub id unchanged."""
     return Path(source).name if Path(source).is_absolute() or Path(source).is_dir() else source

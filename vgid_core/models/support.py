@@ -1,6 +1,6 @@
-"""Whether a model can be worked on: decided by its config and processor alone, before any weights are read.
+"""Checks whether a model is supported by its config and processor alone, before any weights are read.
 
-No family is named here. What counts is what the processor returns and what the model takes.
+No family is named here: what counts are the processor's outputs and the arguments of the model's forward.
 """
 
 from __future__ import annotations
@@ -25,14 +25,12 @@ from vgid_core.models.encoding import PromptEncoder
 
 
 def supported_encoder(source: str, scope: str) -> PromptEncoder:
-    """Processor and texts of a local folder or hub id whose model can be worked on with an adapter of this scope.
+    """The encoder of a local folder or hub id whose model supports an adapter of this scope.
 
-    What it makes of images is for a model without weights (`empty_model`).
-
-    Reads, and of a hub downloads, config and processor only. Raises ModelNotSupported for a model type that is unknown
-    or none for images and text, an encoder-decoder, a processor without chat template, a language tower that can't be
-    told apart; ModelNotLoadable when a package is missing that the model needs; OSError and ValueError for files that
-    are missing or damaged.
+    Reads (from a hub: downloads) config and processor alone; the encoder's model has no weights (`empty_model`). Raises
+    ModelNotSupported for a model type that is unknown, takes no images or is an encoder-decoder, for a processor
+    without chat template, and for a language tower that isn't a module of its own; ModelNotLoadable for a missing
+    package; OSError and ValueError for missing or damaged files.
     """
     config = _supported_config(source)
     try:
@@ -48,17 +46,17 @@ def supported_encoder(source: str, scope: str) -> PromptEncoder:
 
 
 def empty_model(config: PreTrainedConfig) -> Any:
-    """The model's modules without weights, which takes a fraction of a second and no memory."""
+    """The model's modules on the meta device: without weights, in a fraction of a second."""
     with torch.device("meta"):
         return AutoModelForImageTextToText.from_config(config)  # type: ignore[no-untyped-call]
 
 
-def adapter_pattern(model: Any, scope: str, reach: int | None = None) -> str:
-    """A regular expression over module names: every linear layer of the language tower, with vision if in scope.
+def adapter_pattern(model: Any, scope: str, trainable_layers: int | None = None) -> str:
+    """A regular expression over the names of the modules to adapt: all linear layers of the scope's towers.
 
-    `reach` leaves out the decoder's layers from that number on. Vision layers above the one whose states the language
-    tower gets are left out, too: they could never be trained. Raises ModelNotSupported when the language tower can't be
-    told from the rest.
+    trainable_layers: adapt only the first so many decoder layers. Vision layers above the one whose states the language
+    tower reads are excluded, since no gradient reaches them. Raises ModelNotSupported if the language tower isn't a
+    module of its own.
     """
     decoder = model.get_decoder()
     names = {id(module): name for name, module in model.named_modules()}
@@ -70,24 +68,24 @@ def adapter_pattern(model: Any, scope: str, reach: int | None = None) -> str:
     for name, module in (model if scope == "language+vision" else decoder).named_modules():
         if isinstance(module, nn.Linear) and module is not head:
             parts = name.split(".")
-            # A number alone, as in a Sequential, is also the name of layers.
+            # In a Sequential the name is a number, which is also the name of layers.
             leaves.add(".".join(parts[-2:] if parts[-1].isdigit() else parts[-1:]))
     choice = "|".join(re.escape(leaf) for leaf in sorted(leaves))
-    tail_mass = [names[id(layer)] for layer in decoder.layers[reach:]] if reach is not None else []
+    excluded = [names[id(layer)] for layer in decoder.layers[trainable_layers:]] if trainable_layers is not None else []
     if scope != "language":
-        tail_mass += _unread_layers(model, prefix)
+        excluded += _unused_vision_layers(model, prefix)
     inside = f"{re.escape(prefix)}\\." if scope == "language" else ""
-    except_for = "".join(rf"(?!{re.escape(name)}\.)" for name in tail_mass)
+    except_for = "".join(rf"(?!{re.escape(name)}\.)" for name in excluded)
     return rf"{except_for}{inside}(?:.*\.)?(?:{choice})"
 
 
-def _unread_layers(model: Any, decoder: str) -> list[str]:
-    """Names of vision layers whose states nobody reads, where the config says which are read (LLaVA's does)."""
+def _unused_vision_layers(model: Any, decoder: str) -> list[str]:
+    """Names of vision layers above the last one that is read, if the config names that one (LLaVA's does)."""
     read = getattr(model.config, "vision_feature_layer", None)
     depth = getattr(getattr(model.config, "vision_config", None), "num_hidden_layers", None)
     if read is None or depth is None:
         return []
-    # Counted as hidden states are: 0 is what enters the first layer, -1 what leaves the last.
+    # Indices into hidden states: 0 is the first layer's input, -1 the last layer's output.
     last = max(layer if layer >= 0 else depth + 1 + layer for layer in ([read] if isinstance(read, int) else read))
     return [
         f"{name}.{index}"

@@ -1,4 +1,4 @@
-"""Tensors that come again, kept in the host's memory up to a limit."""
+"""A cache of tensors in host memory with a size limit."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from torch import Tensor
 
 
 class TensorCache:
-    """Keeps the first tensors it is given until `most_bytes` are full; an accelerator's own memory is left alone."""
+    """Holds the first tensors it is given, up to `max_bytes`. Evicts nothing: later tensors aren't stored."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most = self._room = most_bytes
-        self._kept: dict[Hashable, Tensor] = {}
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = self._free_bytes = max_bytes
+        self._tensors: dict[Hashable, Tensor] = {}
 
     def get(self, key: Hashable) -> Tensor | None:
-        """The tensor, in the host's memory, or None."""
-        return self._kept.get(key)
+        """The cached tensor, on the host, or None."""
+        return self._tensors.get(key)
 
     def put(self, key: Hashable, tensor: Tensor) -> None:
-        """Keeps a copy, if there is room for it."""
+        """Stores a detached copy on the host if it fits."""
         size = tensor.numel() * tensor.element_size()
-        if key not in self._kept and size <= self._room:
-            self._room -= size
-            kept = tensor.detach()
-            # Pinned, a tensor comes back to its accelerator without anybody waiting for it.
-            self._kept[key] = kept.cpu().pin_memory() if kept.is_cuda else kept.cpu().clone()
+        if key not in self._tensors and size <= self._free_bytes:
+            self._free_bytes -= size
+            stored = tensor.detach()
+            # Pinned memory can be copied back to the accelerator asynchronously.
+            self._tensors[key] = stored.cpu().pin_memory() if stored.is_cuda else stored.cpu().clone()
 
     def has_room(self, size: int) -> bool:
-        """Whether so many bytes more would be kept."""
-        return size <= self._room
+        """Whether `size` bytes more would fit."""
+        return size <= self._free_bytes
 
     def drop(self, key: Hashable) -> None:
-        """Forgets one of them, if it is there."""
-        tensor = self._kept.pop(key, None)
+        """Removes a tensor if it is stored."""
+        tensor = self._tensors.pop(key, None)
         if tensor is not None:
-            self._room += tensor.numel() * tensor.element_size()
+            self._free_bytes += tensor.numel() * tensor.element_size()
 
     def clear(self) -> None:
-        """Forgets all of them."""
-        self._room = self._most
-        self._kept = {}
+        """Removes all tensors."""
+        self._free_bytes = self._max_bytes
+        self._tensors = {}

@@ -1,4 +1,4 @@
-"""Two ways to the same losses: packed rows where that is proven equal on the model at hand, else row by row."""
+"""Chooses the scorer: packed rows if they give the model's own logits on probe pairs, else padded rows."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from vgid_core.scoring.scorer import Scorer
 
 log = logging.getLogger(__name__)
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
-# Of packed logits from the model's own, as `PackedScorer.deviation` takes it: what rounding explains. In bfloat16 it is
-# 0.06 after 32 layers, where wrong masks or positions give more than 1 (tests/vgid_core/test_paths.py).
+# Bounds of `PackedScorer.deviation` that rounding explains. In bfloat16 it is 0.06 after 32 layers; wrong masks or
+# positions give more than 1 (tests/vgid_core/scoring/test_choose.py).
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.15}
-_SIZES_CHECKED = 4
+_PROBED_SIZES = 4
 
 
 def choose_scorer(
@@ -36,26 +36,26 @@ def choose_scorer(
     compiler: Compiler | None = None,
     tolerance: float | None = None,
 ) -> Scorer:
-    """The fastest scorer that gives the model's own logits on `pairs`: packed and compiled, packed, or plain.
+    """The fastest scorer that gives the model's own logits on `pairs`: packed and compiled, packed, or padded.
 
-    Whatever a family does differently shows as an error or a deviation here; then the log says what it was. Where the
-    vision side is adapted too, it is plain: the packed scorer keeps image features, which then change. So it is with
-    dropout, of which each question draws its own, also for the prefix it would share. `tolerance` is
-    what rounding explains of a deviation (`PackedScorer.deviation`), by default that of the base's own precision.
+    An error or a deviation shows that packed rows don't suit the model; it is logged. The scorer is padded if the
+    vision tower is adapted, since packed rows cache its features, and with dropout, since packed questions share one
+    prefix and would share its dropout mask.
 
-    Processes that share a run all make this call, and what one of them finds wrong is wrong for all: they take the same
-    scorer. Only where a pass through a base that they share fails is the error raised, memory that runs out among
-    others: the rest may wait for this process in the midst of a layer, where nothing can be told them.
+    tolerance: the bound for `PackedScorer.deviation`, by default that of the base's precision.
+
+    All processes of a run must make this call, and all get the same scorer: a fault in one counts for all. With a
+    sharded base, an error during a pass is raised: other processes may be waiting inside the pass and can't be told.
     """
     if lora.scope != "language" or lora.dropout > 0:
-        log.info("going row by row, as these settings need: an adapted vision side, or dropout")
+        log.info("padded rows: these settings adapt the vision tower or use dropout")
         return PaddedScorer(base)
     for attempt in [compiler, None] if compiler else [None]:
         what = "compiled packed rows" if attempt else "packed rows"
-        scorer = _if_possible_to_all(what, partial(PackedScorer, base, attempt))
+        scorer = _on_all_processes(what, partial(PackedScorer, base, attempt))
         if scorer is None:
             continue
-        deviation = _if_possible_to_all(what, partial(_deviation, base, scorer, pairs), in_step=base.sharded)
+        deviation = _on_all_processes(what, partial(_deviation, base, scorer, pairs), lockstep=base.sharded)
         if deviation is None:
             continue
         deviations = distributed.all_gather(deviation)
@@ -63,44 +63,44 @@ def choose_scorer(
         if all(each <= allowed for each in deviations):
             return scorer
         log.warning("%s deviate by %.1e with this model", what, max(deviations))
-    log.warning("going row by row")
+    log.warning("using padded rows")
     return PaddedScorer(base)
 
 
 def probe_pairs(sets: Sequence[PairSet]) -> list[Pair]:
-    """A few pairs on which a scorer shows what is wrong with it: one an image size, the longest text, neighbours."""
+    """A few pairs that expose a wrong scorer: several image sizes, the longest text, and two neighbours in the set."""
     pairs = [pair for items in sets for pair in items]
     by_size = {pair.image.size: pair for pair in reversed(pairs)}
     longest = max(pairs, key=lambda pair: len(pair.question) + len(pair.answer))
-    chosen = [*sets[0].pairs[:2], longest, *list(by_size.values())[:_SIZES_CHECKED]]
+    chosen = [*sets[0].pairs[:2], longest, *list(by_size.values())[:_PROBED_SIZES]]
     return list(dict.fromkeys(chosen))
 
 
-def _if_possible_to_all(what: str, compute: Callable[[], Found], in_step: bool = False) -> Found | None:
-    """What comes of it; None where it fails in any process that shares the run. In step, an error is raised."""
-    found = None
+def _on_all_processes(what: str, compute: Callable[[], Result], lockstep: bool = False) -> Result | None:
+    """The result of `compute`; None if it fails in any process. lockstep: raise the error instead."""
+    result = None
     try:
-        found = compute()
+        result = compute()
     except Exception as error:
         log.warning("%s aren't possible with this model here: %s", what, type(error).__name__)
-        if in_step:
+        if lockstep:
             raise
-    # Outside of the handler, whose frames hold tensors.
-    succeeded = distributed.all_gather(found is not None)
-    if found is not None and not all(succeeded):
+    # Outside of the handler: its traceback keeps the frames' tensors alive.
+    succeeded = distributed.all_gather(result is not None)
+    if result is not None and not all(succeeded):
         log.warning("%s aren't possible in another process", what)
-    return found if all(succeeded) else None
+    return result if all(succeeded) else None
 
 
 def _deviation(base: BaseModel, scorer: PackedScorer, pairs: Sequence[Pair]) -> float:
-    """The scorer's, after which a pass back has been possible, too."""
+    """The scorer's deviation. Raises what a backward pass raises."""
     deviation = scorer.deviation(pairs)
     _try_backward(base, scorer, pairs)
     return deviation
 
 
 def _try_backward(base: BaseModel, scorer: Scorer, pairs: Sequence[Pair]) -> None:
-    """One pass back through the adapter, if there is one: a kernel may exist for the way forward alone."""
+    """One backward pass through the adapter, if there is one: a kernel can lack a gradient."""
     trained = [parameter for parameter in base.model.parameters() if parameter.requires_grad]
     if not trained:
         return

@@ -1,4 +1,4 @@
-"""How one model at hand would be worked on: whether, by which scorer, what it is shown (docs/reference/models.md)."""
+"""Checks one model: whether it is supported, by which scorer, and with which prompt (docs/reference/models.md)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from vgid_core.models.base import BaseModel, answer_logits
 from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer
 
-# Of the spread of the logits. Wrong token types, masks or positions give tenths and more.
-_ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 0.15}
+# Bounds of the deviation, relative to the logits' standard deviation. Wrong token types, masks or positions give 0.1
+# and more.
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15}
 _TOKENS = 4
 _SIZES = [(336, 336), (640, 480), (300, 600)]
 _QUESTIONS = ["Who is this?", "What is the person in this image wearing today?"]
@@ -26,11 +27,11 @@ _QUESTIONS = ["Who is this?", "What is the person in this image wearing today?"]
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What `check_model` found.
+    """The result of `check_model`.
 
-    scorer: packed or plain (see `scoring.choose`), on photos of three sizes. deviation: of logits by teacher forcing
-    from those that the model generates by, relative to their spread. adapted: how many linear layers an adapter covers.
-    prompt: a question as the model gets it.
+    scorer: packed or padded, chosen on photos of three sizes. deviation: of teacher-forced logits from the logits of
+    generation, relative to their standard deviation. adapted: the number of linear layers that an adapter covers.
+    prompt: an example question in the chat template.
     """
 
     scorer: str
@@ -40,10 +41,10 @@ class ModelReport:
 
 
 def check_model(source: str, config: UnlearnConfig | None = None) -> ModelReport:
-    """Loads a local folder or hub id and tries it on generated pictures; a run would go by the same scorer.
+    """Loads a local folder or hub id and tests it on generated pictures. A run would choose the same scorer.
 
-    Raises ModelNotSupported before any weights are read, or when the model generates by other logits than those that
-    would be trained; ModelNotLoadable as `read_base` does.
+    Raises ModelNotSupported, if possible before any weights are read, else when teacher-forced logits deviate from the
+    logits of generation; ModelNotLoadable as `read_base` does.
     """
     config = config or UnlearnConfig()
     base = load_base(source, config)
@@ -53,7 +54,7 @@ def check_model(source: str, config: UnlearnConfig | None = None) -> ModelReport
         for question in _QUESTIONS
     ]
     deviation = generation_deviation(base, pairs)
-    if deviation > _ROUNDING[base.dtype]:
+    if deviation > _TOLERANCE[base.dtype]:
         raise ModelNotSupported(f"teacher forcing deviates from the model's own generation by {deviation:.1e}")
     student = attach_adapter(base, config.lora)
     adapted = sum(isinstance(module, BaseTunerLayer) for module in student.modules())
@@ -63,10 +64,10 @@ def check_model(source: str, config: UnlearnConfig | None = None) -> ModelReport
 
 @torch.no_grad()
 def generation_deviation(base: BaseModel, pairs: Sequence[Pair]) -> float:
-    """How far teacher-forced logits are from those that the model generates by, at the token where it is farthest.
+    """The largest deviation of teacher-forced logits from the logits of generation, over the tokens.
 
-    The model says a few tokens to each pair; the same tokens are then given as answers, in padded rows. Root mean
-    square over the vocabulary, relative to the spread of the model's own logits.
+    The model generates a few tokens for each pair; the same tokens are then scored as answers in padded rows. The
+    deviation of a token is the root mean square over the vocabulary, relative to the standard deviation of all logits.
     """
     images, questions = [pair.image.decode() for pair in pairs], [pair.question for pair in pairs]
     inputs = base.encoder.prompts(images, questions)
@@ -79,10 +80,10 @@ def generation_deviation(base: BaseModel, pairs: Sequence[Pair]) -> float:
         min_new_tokens=_TOKENS,
         max_new_tokens=_TOKENS,
         output_logits=True,
-        suppress_tokens=None if image is None else [image],  # said, it would ask for an image that isn't there
+        suppress_tokens=None if image is None else [image],  # a generated image token would need an image
         return_dict_in_generate=True,
     )
-    said = generated.sequences[:, inputs["input_ids"].shape[1] :].tolist()
+    generated_ids = generated.sequences[:, inputs["input_ids"].shape[1] :].tolist()
     own = torch.stack(generated.logits, dim=1).float()
-    forced = answer_logits(base, base.encoder.batch(images, questions, said)).float()
+    forced = answer_logits(base, base.encoder.batch(images, questions, generated_ids)).float()
     return float((forced - own).square().mean(-1).sqrt().max() / own.std())

@@ -1,4 +1,4 @@
-"""A padded row for each pair, through the model's own forward."""
+"""The padded scorer: one padded row a pair, through the model's own forward. Correct for every family."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vgid_core.scoring.scorer import ScoredAnswer, answer_tokens
 
 
 class PaddedScorer:
-    """A padded row for each pair, through the model's own forward. Right for every family."""
+    """Scores padded rows through the model's own forward. Caches nothing."""
 
     name = "padded"
 
@@ -33,13 +33,13 @@ class PaddedScorer:
         return self._encoder.answer_ids(answer)
 
     def precompute(self, examples: Sequence[DistillExample]) -> None:
-        """As `Scorer.precompute`: nothing is kept here."""
+        """As `Scorer.precompute`: does nothing, since there is no cache."""
 
     def release(self, examples: Sequence[DistillExample]) -> None:
-        """As `Scorer.release`: nothing is kept here."""
+        """As `Scorer.release`: does nothing."""
 
     def replay_cache(self, compute: Callable[[], object]) -> None:
-        """As `Scorer.replay_cache`: nothing is kept here."""
+        """As `Scorer.replay_cache`: does nothing."""
 
     def divergence(self, examples: Sequence[DistillExample]) -> Tensor:
         """As `Scorer.divergence`."""
@@ -59,7 +59,7 @@ class PaddedScorer:
     @torch.no_grad()
     def teacher_logits(self, examples: Sequence[DistillExample]) -> Tensor:
         """As `Scorer.teacher_logits`."""
-        teacher = self._taught(examples)
+        teacher = self._teacher_batch(examples)
         with adapter_off(self._base):
             return answer_logits(self._base, teacher)[teacher.answer_mask]
 
@@ -84,7 +84,7 @@ class PaddedScorer:
     def teacher_states(self, examples: Sequence[DistillExample], layer: int) -> Tensor:
         """As `Scorer.teacher_states`."""
         with adapter_off(self._base):
-            return self._states(self._taught(examples), layer)
+            return self._states(self._teacher_batch(examples), layer)
 
     def _states(self, batch: Batch, layer: int) -> Tensor:
         length = batch.answer_ids.shape[1]
@@ -92,11 +92,11 @@ class PaddedScorer:
             self._base.model(**batch.inputs, logits_to_keep=1, use_cache=False)
         return outputs[0][:, -length - 1 : -1][batch.answer_mask]
 
-    def _taught(self, examples: Sequence[DistillExample]) -> Batch:
-        """What the teacher is shown, as padded rows."""
+    def _teacher_batch(self, examples: Sequence[DistillExample]) -> Batch:
+        """The teacher's inputs as padded rows."""
         answers = [example.teacher_prefix or self.answer_ids(example.pair.answer) for example in examples]
-        shown = [example.teacher_image for example in examples]
-        images, questions = [decoded(image) for image in shown], [example.teacher_question for example in examples]
+        images = [decode_image(example.teacher_image) for example in examples]
+        questions = [example.teacher_question for example in examples]
         return self._encoder.batch(images, questions, answers)
 
     def score_answers(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[ScoredAnswer]:
@@ -104,38 +104,38 @@ class PaddedScorer:
         found = []
         for start in range(0, len(pairs), config.batch_size):
             chunk = pairs[start : start + config.batch_size]
-            said = generate(self._base, chunk, config.max_new_tokens)
+            generated = generate(self._base, chunk, config.max_new_tokens)
             batch = encode_pairs(self._base, chunk)
             with torch.no_grad():
                 scores = token_log_probability(answer_logits(self._base, batch), batch.answer_ids).cpu()
-            kept = [row[mask] for row, mask in zip(scores, batch.answer_mask.cpu(), strict=True)]
-            found += [ScoredAnswer(*result) for result in zip(said, kept, strict=True)]
+            unpadded = [row[mask] for row, mask in zip(scores, batch.answer_mask.cpu(), strict=True)]
+            found += [ScoredAnswer(*result) for result in zip(generated, unpadded, strict=True)]
         return found
 
 
-# Not in inference mode: weights that several processes share would be gathered as tensors that no gradient passes.
+# no_grad, not inference_mode: FSDP would gather sharded weights as inference tensors, which later can't have gradients.
 @torch.no_grad()
-def generate(base: BaseModel, pairs: Sequence[Pair], most_tokens: int) -> list[list[int]]:
-    """What the model says to each pair by its own `generate`, greedily: token ids up to the end of turn."""
+def generate(base: BaseModel, pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:
+    """Greedy answers to the pairs' questions by the model's own `generate`: token ids up to the end of turn."""
     inputs = base.encoder.prompts([p.image.decode() for p in pairs], [p.question for p in pairs])
     width = inputs["input_ids"].shape[1]
-    # Said outright: a model's own settings may ask for sampling, or penalise what it has said before.
-    plain: dict[str, Any] = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
-    output = base.model.generate(**inputs, max_new_tokens=most_tokens, **plain)
-    return [_up_to_end(ids, base.encoder.end_ids) for ids in output[:, width:].tolist()]
+    # Explicit, since a model's generation config can ask for sampling or a repetition penalty.
+    greedy: dict[str, Any] = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
+    output = base.model.generate(**inputs, max_new_tokens=max_tokens, **greedy)
+    return [_truncate_at_end(ids, base.encoder.end_ids) for ids in output[:, width:].tolist()]
 
 
 def encode_pairs(base: BaseModel, pairs: Sequence[Pair]) -> Batch:
-    """The pairs as padded rows."""
+    """Encodes the pairs as padded rows."""
     images = [pair.image.decode() for pair in pairs]
     return base.encoder.batch(images, [pair.question for pair in pairs], [pair.answer for pair in pairs])
 
 
-def _up_to_end(ids: list[int], ends: frozenset[int]) -> list[int]:
+def _truncate_at_end(ids: list[int], ends: frozenset[int]) -> list[int]:
     end = next((index for index, token in enumerate(ids) if token in ends), len(ids))
     return ids[: end + 1]
 
 
-def decoded(image: TeacherImage) -> Image.Image:
-    """The picture itself."""
+def decode_image(image: TeacherImage) -> Image.Image:
+    """The picture of a teacher image, which can be encoded or decoded."""
     return image if isinstance(image, Image.Image) else image.decode()

@@ -1,4 +1,4 @@
-"""What the losses of all methods are made of, whichever way it is computed."""
+"""The interface of scorers: outputs of student and teacher at answer tokens, from which methods make their losses."""
 
 from __future__ import annotations
 
@@ -17,66 +17,72 @@ from vgid_core.losses.top_k import TopKDistribution
 
 @dataclass(frozen=True)
 class ScoredAnswer:
-    """What the model says to one question, and how likely it finds the expected answer.
+    """The model's greedy answer to one question, and the likelihood of the expected answer.
 
-    said: token ids, the end of turn included if it came. log_probabilities: nats, [answer tokens], on the host.
+    generated_ids: token ids, with the end of turn if it was reached. log_probabilities: those of the expected answer's
+    tokens, [answer tokens], in nats, on the host.
     """
 
-    said: list[int]
+    generated_ids: list[int]
     log_probabilities: Tensor
 
 
 class Scorer(Protocol):
-    """A way to compute what losses are made of, at the answer tokens of all pairs or examples, in their order."""
+    """Computes student and teacher outputs at answer tokens.
+
+    The student is the adapted model on the pair; the teacher is the base on the example's teacher inputs. Results hold
+    the answer tokens of all pairs or examples one after another ("answer tokens" below), in the order given, with the
+    end of turn. Student outputs have gradients, teacher outputs don't.
+    """
 
     name: str
 
     def divergence(self, examples: Sequence[DistillExample]) -> Tensor:
-        """KL in nats at every answer token of all examples, in their order: [answer tokens], float32."""
+        """KL(teacher || student) at each answer token, in nats: [answer tokens], float32."""
 
     def kl_and_logprob(self, pairs: Sequence[Pair], target: TopKDistribution) -> tuple[Tensor, Tensor]:
-        """KL(target || student) and the student's log p, in nats, at every answer token of all pairs.
+        """KL(target || student) and the student's log p of each answer token, in nats: both [answer tokens], float32.
 
-        Args: target, for each of these tokens one. Both [answer tokens], float32.
+        target: one distribution for each answer token.
         """
 
     def student_logits(self, pairs: Sequence[Pair]) -> Tensor:
-        """The adapted model's, with gradients, at every answer token of all pairs: [answer tokens, vocabulary]."""
+        """The student's logits at each answer token: [answer tokens, vocabulary]."""
 
     def teacher_logits(self, examples: Sequence[DistillExample]) -> Tensor:
-        """The base's on what the teacher is shown, without gradients: [answer tokens, vocabulary]."""
+        """The teacher's logits at each answer token: [answer tokens, vocabulary]."""
 
     def student_log_probability(self, pairs: Sequence[Pair]) -> Tensor:
-        """The adapted model's log p of every answer token, in nats, with gradients: [answer tokens], float32."""
+        """The student's log p of each answer token, in nats: [answer tokens], float32."""
 
     def teacher_log_probability(self, examples: Sequence[DistillExample]) -> Tensor:
-        """The base's log p of every answer token on what the teacher is shown, without gradients: [answer tokens]."""
+        """The teacher's log p of each answer token, in nats: [answer tokens], float32."""
 
     def student_states(self, pairs: Sequence[Pair], layer: int) -> Tensor:
-        """The adapted model's states after a decoder layer (0-based), with gradients: [answer tokens, hidden].
+        """The student's hidden states after a decoder layer (0-based), where an answer token is predicted.
 
-        At each place that predicts an answer token.
+        Returns [answer tokens, hidden].
         """
 
     def teacher_states(self, examples: Sequence[DistillExample], layer: int) -> Tensor:
-        """The base's states on what the teacher is shown, without gradients, as in `student_states`."""
+        """The teacher's hidden states, as in `student_states`."""
 
     def score_answers(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[ScoredAnswer]:
-        """What the model says to each pair's question, greedily, and how likely it finds the pair's answer."""
+        """The model's greedy answer to each pair's question, and the likelihood of the pair's own answer."""
 
     def answer_ids(self, answer: str) -> list[int]:
-        """Tokens of the answer, its end of turn among them."""
+        """Token ids of the answer with its end of turn."""
 
     def precompute(self, examples: Sequence[DistillExample]) -> None:
-        """Computes together what the teacher says on examples that come again, where it is kept; else nothing."""
+        """Computes and caches the teacher's outputs on these examples in one pass, if the scorer caches them."""
 
     def release(self, examples: Sequence[DistillExample]) -> None:
-        """Drops what is kept of the base for these examples, which don't come again."""
+        """Drops what is cached for these examples, which won't be used again."""
 
     def replay_cache(self, compute: Callable[[], object]) -> None:
-        """Leaves behind for later what `compute` would, which calls this scorer: no more is computed than that."""
+        """Fills the caches as `compute`, a function that calls this scorer, would. Computes nothing else."""
 
 
 def answer_tokens(scorer: Scorer, pairs: Sequence[Pair]) -> Tensor:
-    """The tokens that the student is to say: [answer tokens], on the host."""
+    """The token ids of all pairs' answers: [answer tokens], on the host."""
     return torch.tensor([token for pair in pairs for token in scorer.answer_ids(pair.answer)])

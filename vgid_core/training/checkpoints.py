@@ -1,8 +1,8 @@
-"""What an interrupted run leaves behind, so that the next one goes on from there to the very same adapter.
+"""Checkpoints, from which an interrupted run resumes to the very same adapter.
 
-One safetensors file holds the adapter's float32 masters and the optimiser's moments, and in its header a JSON text:
-the step, the schedule, and what the run was. Random states aren't in it: batches and a method's own draws are made
-again from the seed, step by step, which takes no training. No image and no text of the data is in it.
+A checkpoint is one safetensors file: the adapter's float32 master weights, the optimiser's moments, and a JSON header
+with the step, the schedule and the run's identity. It holds no random state, since batches and a method's draws are
+replayed from the seed without training. It holds no image and no text of the data.
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ log = logging.getLogger(__name__)
 
 _FORMAT = "vgid-checkpoint/3"
 _FILE = "checkpoint.safetensors"
-# Around a name of chance. Nothing else may match: the folder can be one in which somebody keeps files of their own.
-_HALF_WRITTEN = (f"{_FILE}.", ".partial")
+# Prefix and suffix of a temporary file's name. No other file may match: users can keep their own files in the folder.
+_PARTIAL = (f"{_FILE}.", ".partial")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a run stood after `step` steps. `tensors` are `MasterAdamW.state`; `schedule` that of the learning rate.
+    """The state of a run after `step` steps.
 
-    checks: what `early_stop.Watch` has seen so far.
+    schedule: state of the learning-rate schedule. checks: the early-stopping checks so far. tensors:
+    `MasterAdamW.state`.
     """
 
     step: int
@@ -51,17 +52,17 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoint of one run in a folder of its own, replaced at once or not at all.
+    """Reads and writes the checkpoint of one run in a folder. Each save replaces the last one atomically.
 
-    `identity` says what the run is, by name; a checkpoint with another one is refused. `seconds` is how long a run goes
-    on before its next checkpoint; with 0, each step leaves one. `stop` says after a step whether the run is to end with
-    it (RunStopped) once it is written down.
+    identity: digests that name the run; a checkpoint with another identity is refused. seconds: the time between
+    checkpoints; with 0 each step saves one. stop: called after each step; if true, the run saves a checkpoint and ends
+    with RunStopped.
     """
 
     def __init__(
         self, folder: Path, identity: Mapping[str, str], seconds: float, stop: Callable[[], bool] | None = None
     ) -> None:
-        """Makes the folder, for this account alone, if it isn't there."""
+        """Creates the folder, readable by this account alone, if it doesn't exist."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._identity = dict(identity)
@@ -70,11 +71,11 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def require_own(self) -> None:
-        """Raises CheckpointUnusable when what is there is another run's or damaged."""
+        """Raises CheckpointUnusable if the folder's checkpoint is damaged or another run's."""
         self._read(with_tensors=False)
 
     def load(self) -> Checkpoint | None:
-        """The last one, if there is any. Raises as `require_own` does."""
+        """The last checkpoint, or None. Raises CheckpointUnusable as `require_own` does."""
         return self._read(with_tensors=True)
 
     def _read(self, with_tensors: bool) -> Checkpoint | None:
@@ -90,29 +91,29 @@ class Checkpoints:
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise CheckpointUnusable(f"the checkpoint can't be read: {type(error).__name__}") from error
 
-    def asked_to_stop(self) -> bool:
-        """Whether the run is to end with the step that was just done."""
+    def stop_requested(self) -> bool:
+        """Whether the run is to end after this step."""
         return self._stop is not None and self._stop()
 
     @property
     def due(self) -> bool:
-        """Whether enough time has passed for another one."""
+        """Whether it is time for the next checkpoint."""
         return time.monotonic() - self._last >= self._seconds
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Replaces the last one. A disk that refuses it costs the run nothing but a line in the log.
+        """Replaces the last checkpoint. If the disk fails, logs a warning and lets the run go on.
 
-        A folder that somebody deleted meanwhile is made again: a run may last longer than a temporary folder does.
+        Recreates the folder if it was deleted: temporary folders can be cleaned up during a long run.
         """
         self._last = time.monotonic()
         progress = {name: value for name, value in vars(checkpoint).items() if name != "tensors"}
         state = {"format": _FORMAT, "identity": self._identity, "progress": progress}
         tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
         try:
-            # Without its parents: they would be open to others, and aren't this run's.
+            # Not its parents, which mode= wouldn't protect from other accounts.
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            _delete_half_written(self._folder)
-            prefix, suffix = _HALF_WRITTEN
+            _delete_partial(self._folder)
+            prefix, suffix = _PARTIAL
             descriptor, name = tempfile.mkstemp(suffix, prefix, self._folder)
             os.close(descriptor)
             save_file(tensors, name, metadata={"vgid": json.dumps(state)})
@@ -128,59 +129,59 @@ class Checkpoints:
         theirs = state["identity"]
         names = sorted(name for name in {*theirs, *self._identity} if theirs.get(name) != self._identity.get(name))
         if names:
-            told = [name for name in names if not any(name.startswith(f"{table}.") for table in names)]
-            raise CheckpointUnusable(f"the checkpoint is another run's, which differs in {', '.join(told)}")
+            outermost = [name for name in names if not any(name.startswith(f"{table}.") for table in names)]
+            raise CheckpointUnusable(f"the checkpoint is another run's, which differs in {', '.join(outermost)}")
 
 
 def delete_checkpoint(folder: Path) -> None:
-    """Leaves nothing of a run in the folder, and no empty folder. Files of others stay, and with them the folder."""
-    _delete_half_written(folder)
+    """Deletes the run's files, and the folder if it is then empty."""
+    _delete_partial(folder)
     (folder / _FILE).unlink(missing_ok=True)
-    with suppress(OSError):  # somebody else's files are in it
+    with suppress(OSError):  # it holds other files
         folder.rmdir()
 
 
-def _delete_half_written(folder: Path) -> None:
-    for file in folder.glob("*".join(_HALF_WRITTEN)):
+def _delete_partial(folder: Path) -> None:
+    for file in folder.glob("*".join(_PARTIAL)):
         file.unlink(missing_ok=True)
 
 
 def checkpoint_file(folder: Path) -> Path:
-    """Where a run that leaves its checkpoints in `folder` writes them."""
+    """The file of a run's checkpoint in `folder`."""
     return folder / _FILE
 
 
-def is_left(folder: Path) -> bool:
-    """Whether a run has left a checkpoint in the folder."""
+def has_checkpoint(folder: Path) -> bool:
+    """Whether the folder holds a checkpoint."""
     return checkpoint_file(folder).is_file()
 
 
 def identity(base: BaseModel, digests: Mapping[str, str], config: UnlearnConfig) -> dict[str, str]:
-    """What must be the same for a run to go on: base, each set and each setting by digests, and how it is run.
+    """What must be the same for a run to resume: digests of the base, of each set and of each setting; the environment.
 
-    The latter is the precision and the kind of device, which the configuration may leave open ("auto"), and vgid's
-    version, since another one may compute something else from the same settings.
+    The environment is the precision and the type of device, which settings can leave open ("auto"), and vgid's version.
     """
-    how = {"dtype": str(base.dtype), "device": base.device.type, "vgid": version("vgid")}
+    environment = {"dtype": str(base.dtype), "device": base.device.type, "vgid": version("vgid")}
     data = {f"data.{name}": digest for name, digest in digests.items()}
-    return {"base": base.digest, **how, **data, **dict(_by_key("config", config.model_dump(mode="json")))}
+    settings = dict(_setting_digests("config", config.model_dump(mode="json")))
+    return {"base": base.digest, **environment, **data, **settings}
 
 
-def _by_key(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    """A digest of each setting by its dotted key. That of a table is of its name, if it has one, as a method does.
+def _setting_digests(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Digests of all settings by dotted key. A table's own digest is of its `name`, such as a method's.
 
-    So where a table is another one, or none, its own key differs, whatever differs inside.
+    So if a table is replaced or missing, its own key differs, whatever its settings are.
     """
     is_table = isinstance(value, Mapping)
     own = {"name": value.get("name")} if is_table else value
     yield key, hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
     for name, inside in value.items() if is_table else ():
         if name != "name":
-            yield from _by_key(f"{key}.{name}", inside)
+            yield from _setting_digests(f"{key}.{name}", inside)
 
 
 def _flush(path: Path) -> None:
-    """Has the disk keep what was written, also where the power fails."""
+    """Flushes a file or folder to disk, so that it survives a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

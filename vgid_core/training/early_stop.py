@@ -1,4 +1,4 @@
-"""The end of a run before its last step: small measurements on the way, until the targets hold."""
+"""Early stopping: measures the student every few steps, until the targets hold."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Check:
-    """One measurement after `step` steps: ROUGE-L by set, whether all targets held, and what it cost."""
+class TargetCheck:
+    """One measurement after `step` steps: ROUGE-L by set, whether all targets held, and the seconds it took."""
 
     step: int
     rouge_l: Mapping[str, float]
@@ -28,49 +28,50 @@ class Check:
     seconds: float
 
 
-class Watch:
+class EarlyStopping:
     """Measures a student every few steps on the same even sample of each set that has a target.
 
-    Falls are counted from what the base says to that sample, measured when this is made: before there is an adapter.
+    Falls are relative to the base on the same samples. The base is measured on construction, so there must be no
+    adapter yet.
     """
 
     def __init__(
         self, base: BaseModel, scorer: Scorer, sets: Sequence[PairSet], targets: Targets, config: EvaluationConfig
     ) -> None:
-        """`sets` are picked by their roles: forget, and those that the targets name."""
+        """sets: by role; those of the forget set and of each set with a target are used."""
         self._base, self._scorer, self._targets = base, scorer, targets
         by_role = {items.name: items for items in sets}
-        self._sets = [by_role[name] for name in ("forget", *targets.most_lost)]
+        self._sets = [by_role[name] for name in ("forget", *targets.max_falls)]
         self._config = config.model_copy(update={"max_pairs": targets.pairs})
         self._before = self._rouge_l()
-        self.checks: list[Check] = []
+        self.checks: list[TargetCheck] = []
 
     @property
     def held(self) -> bool:
-        """Whether the targets held when last looked at."""
+        """Whether the targets held at the last check."""
         return bool(self.checks) and self.checks[-1].held
 
-    def after(self, step: int) -> None:
-        """Looks at the student, if this is a step to do so."""
+    def check(self, step: int) -> None:
+        """Measures the student if a check is due after this step."""
         if step % self._targets.every_steps:
             return
         start = time.monotonic()
         found = self._rouge_l()
-        held = distributed.broadcast(self._hold(found))
-        self.checks.append(Check(step, found, held, round(time.monotonic() - start, 3)))
+        held = distributed.broadcast(self._targets_hold(found))
+        self.checks.append(TargetCheck(step, found, held, round(time.monotonic() - start, 3)))
         log.info("step %d: targets %s", step, "hold" if held else "don't hold yet")
 
     def as_rows(self) -> list[dict[str, Any]]:
-        """The checks so far, as JSON takes them."""
+        """The checks so far in JSON types."""
         return [asdict(check) for check in self.checks]
 
     def restore(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Takes over the checks of a run that was interrupted."""
-        self.checks = [Check(**row) for row in rows]
+        """Takes over the checks of an interrupted run."""
+        self.checks = [TargetCheck(**row) for row in rows]
 
-    def _hold(self, found: Mapping[str, float]) -> bool:
-        kept = all(self._before[name] - found[name] <= most for name, most in self._targets.most_lost.items())
-        return kept and found["forget"] <= self._targets.forget_rouge_l
+    def _targets_hold(self, found: Mapping[str, float]) -> bool:
+        retained = all(self._before[name] - found[name] <= fall for name, fall in self._targets.max_falls.items())
+        return retained and found["forget"] <= self._targets.forget_rouge_l
 
     def _rouge_l(self) -> dict[str, float]:
         training = self._base.model.training

@@ -1,6 +1,6 @@
-"""How much work a run is, told before it: how often a pair goes through the decoder, one way.
+"""The cost of a run, known before it: the number of decoder passes over a pair.
 
-A frozen weight has no gradient, so a way back costs what a way forward does.
+The backward pass counts as one more pass: frozen weights get no gradient, so it costs as much as the forward pass.
 """
 
 from __future__ import annotations
@@ -8,23 +8,23 @@ from __future__ import annotations
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.methods import GradientAscent
 
-STUDENT_PASSES = 2  # a pair and step: there and back
+STUDENT_PASSES = 2  # forward and backward, for each pair and step
 
-# Compiling takes 25 to 43 s. It saves 9 ms a pair of VGID's as published, which is five passes (the student's over a
-# forget and a retain pair, the teacher's over the former), at LLaVA-1.5-7B's shapes on one H100.
-PASSES_WORTH_COMPILING = 25_000
+# Compiling takes 25 to 43 s. With VGID as published it saves 9 ms a forget pair and its retain pair, which take five
+# passes (the student's over both, the teacher's over the former), at LLaVA-1.5-7B's shapes on one H100.
+MIN_PASSES_TO_COMPILE = 25_000
 
 
-def run_passes(config: UnlearnConfig, forget_pairs: int) -> int:
-    """The student's in every step, and the teachers' in all: in each step, or once a forget pair before it.
+def forward_passes(config: UnlearnConfig, forget_pairs: int) -> int:
+    """The number of decoder passes over a pair in a whole run: the student's in each step and the teachers' in all.
 
-    What the base says to the pairs themselves is computed once for each and kept; that isn't counted. Pairs of a
-    method's own making count, also where it finds none to make.
+    Passes of the base over the pairs themselves don't count: they are computed once and cached. Extra pairs that a
+    method adds count even if it finds none.
     """
     training, method = config.training, config.method
     steps = training.steps_for(forget_pairs)
-    forget, beside = steps * training.forget_batch_size, steps * method.forget_beside_batch
-    kept = training.retain_weight > 0 and not isinstance(method, GradientAscent)
-    retain = steps * (training.retain_batch_size + method.kept_beside_batch) if kept else 0
-    student = STUDENT_PASSES * (forget + beside + retain)
-    return student + method.base_passes(steps, forget, forget_pairs)
+    forget, extra_forget = steps * training.forget_batch_size, steps * method.extra_forget_pairs
+    has_retain_term = training.retain_weight > 0 and not isinstance(method, GradientAscent)
+    retain = steps * (training.retain_batch_size + method.extra_retain_pairs) if has_retain_term else 0
+    student = STUDENT_PASSES * (forget + extra_forget + retain)
+    return student + method.teacher_passes(steps, forget, forget_pairs)

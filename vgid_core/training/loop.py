@@ -1,4 +1,4 @@
-"""The distillation: a student with LoRA is updated as a method says, step by step (`vgid_core.methods`)."""
+"""The training loop: distils a method's targets into a LoRA student, step by step."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from vgid_core.models.base import BaseModel
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.scoring.packed.model import Compiler
 from vgid_core.training.checkpoints import Checkpoints
-from vgid_core.training.early_stop import Watch
-from vgid_core.training.forward_cost import PASSES_WORTH_COMPILING, run_passes
-from vgid_core.training.optimiser import learning_rate
+from vgid_core.training.early_stop import EarlyStopping
+from vgid_core.training.forward_cost import MIN_PASSES_TO_COMPILE, forward_passes
+from vgid_core.training.optimiser import learning_rate_factor
 from vgid_core.training.recompute import recomputed_layers
-from vgid_core.training.step import StepRunner
+from vgid_core.training.step import UpdateRunner
 
 log = logging.getLogger(__name__)
 
-_MOST_COMPILATIONS = 64
-_STEPS_SEEN = 4  # whose retain targets are computed together
+_MAX_COMPILATIONS = 64
+_PREFETCHED_STEPS = 4
 
 
 @dataclass(frozen=True)
-class Distilled:
-    """A trained student, and by which scorer its loss was computed: packed or plain (see `vgid_core.scoring.choose`).
+class DistillResult:
+    """A trained student and how it was trained.
 
-    steps: how many it was trained for, of which `resumed_after` were an interrupted run's. micro_batch_size: the one at
-    the end. stop_reason: "steps-done" or "targets-held".
+    scorer: packed or padded. steps: in all, of which an interrupted run did `resumed_after`. stop_reason: "steps-done"
+    or "targets-held". micro_batch_size: the one at the end, which can be smaller than configured.
     """
 
     student: PeftModel
@@ -58,9 +58,9 @@ class Distilled:
 
 @dataclass(frozen=True)
 class StepLoss:
-    """What a step's leading losses were: the first part of the first term of each role, None where it has no term.
+    """A step's main losses: the first part of the first term of each role; None if the role has no term.
 
-    gradient_norm: the largest of the step's updates, before clipping. learning_rate: the one that the step was made at.
+    gradient_norm: the largest of the step's updates, before clipping. learning_rate: of this step.
     """
 
     forget: float | None
@@ -78,18 +78,21 @@ def distil(
     retain: PairSet,
     config: UnlearnConfig,
     on_step: StepCallback | None = None,
-    watch: Watch | None = None,
+    early_stopping: EarlyStopping | None = None,
     checkpoints: Checkpoints | None = None,
     strangers: Sequence[EncodedImage] = (),
     unlabelled: Sequence[EncodedImage] = (),
-) -> Distilled:
-    """Trains an adapter on `base`. The student comes back in evaluation mode, its adapter switched on.
+) -> DistillResult:
+    """Trains an adapter on `base`; returns the student in evaluation mode with its adapter on.
 
-    The base's weights are never touched. The same seed, data, machine and thread count give the same adapter, also when
-    the run was interrupted and goes on from its `checkpoints`; the caller's random state is left as it was. `watch` may
-    end it early. Raises TrainingDiverged when a loss stops being finite, CheckpointUnusable (see `Checkpoints.load`),
-    RunStopped (see `Checkpoints`). `strangers` are photos of people whom the model has never seen, for methods whose
-    teachers see them; `unlabelled` ones show anybody, and what the base says of them is to stay.
+    The base's weights stay unchanged, and so does the caller's random state. The same seed, data, machine and thread
+    count give the same adapter, bit for bit, also if the run was interrupted and resumes from `checkpoints`.
+
+    strangers: photos of people whom the model has never seen. unlabelled: photos of anybody, on which the base's
+    answers are to stay. Some methods use neither.
+
+    Raises TrainingDiverged if a loss isn't finite, CheckpointUnusable (see `Checkpoints.load`), and RunStopped (see
+    `Checkpoints`).
     """
     devices = [base.device] if base.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -97,120 +100,122 @@ def distil(
         student = attach_adapter(
             base, config.lora, config.method.trainable_layers(len(base.model.get_decoder().layers))
         )
-        layers = recomputed_layers(base.model) if config.training.gradient_checkpointing else nullcontext()
-        with fp8_products(student, base.device) if config.training.fp8 else nullcontext(), layers:
+        recompute = recomputed_layers(base.model) if config.training.gradient_checkpointing else nullcontext()
+        with fp8_products(student, base.device) if config.training.fp8 else nullcontext(), recompute:
             compiler = _compiler(base, config, forget)
-            rounding = FP8_ROUNDING if config.training.fp8 else None
-            scorer = choose_scorer(base, probe_pairs([forget, retain]), config.lora, compiler, rounding)
+            tolerance = FP8_ROUNDING if config.training.fp8 else None
+            scorer = choose_scorer(base, probe_pairs([forget, retain]), config.lora, compiler, tolerance)
             steps = config.training.steps_for(len(forget))
-            trainer = StepRunner(scorer, student, config, learning_rate(config.training, steps))
+            runner = UpdateRunner(scorer, student, config, learning_rate_factor(config.training, steps))
             student.train(config.lora.dropout > 0)
-            given = MethodContext(base, scorer, config.training, config.seed, forget, retain, strangers, unlabelled)
-            loop = _Loop(trainer, setup(config.method, given), given, watch, checkpoints)
+            context = MethodContext(base, scorer, config.training, config.seed, forget, retain, strangers, unlabelled)
+            loop = _Loop(runner, setup(config.method, context), context, early_stopping, checkpoints)
             resumed_after, steps = loop.run(on_step)
-    reason = "targets-held" if watch is not None and watch.held else "steps-done"
-    return Distilled(student.eval(), scorer.name, steps, reason, trainer.micro_batch_size, resumed_after)
+    reason = "targets-held" if early_stopping is not None and early_stopping.held else "steps-done"
+    return DistillResult(student.eval(), scorer.name, steps, reason, runner.micro_batch_size, resumed_after)
 
 
 @dataclass(frozen=True)
 class _Loop:
-    """Step after step, from where an interrupted run stood to the last one or to where the targets hold."""
+    """Runs steps from an interrupted run's checkpoint, or from the first, to the last step or to early stopping."""
 
-    trainer: StepRunner
+    runner: UpdateRunner
     updates: MakeUpdates
-    given: MethodContext
-    watch: Watch | None
+    context: MethodContext
+    early_stopping: EarlyStopping | None
     checkpoints: Checkpoints | None
 
     def run(self, on_step: StepCallback | None) -> tuple[int, int]:
-        """How many steps an interrupted run had done, and how many are done now."""
-        training, seed, forget, retain = self.given.training, self.given.seed, self.given.forget, self.given.retain
-        forget_batches = draw_batches(forget, training.forget_batch_size, random.Random(seed))
-        retain_batches = self._announced(draw_batches(retain, training.retain_batch_size, random.Random(seed + 1)))
-        done = begun = self._restore()
-        for _ in range(begun):
+        """Returns how many steps an interrupted run had done, and how many are done now."""
+        context, training, seed = self.context, self.context.training, self.context.seed
+        forget_batches = draw_batches(context.forget, training.forget_batch_size, random.Random(seed))
+        retain_batches = self._with_prefetch(
+            draw_batches(context.retain, training.retain_batch_size, random.Random(seed + 1))
+        )
+        done = resumed_after = self._restore()
+        for _ in range(resumed_after):
             for update in self.updates(next(forget_batches), next(retain_batches)):
-                self.trainer.recall(update)
-        while done < self.given.steps and not (self.watch and self.watch.held):
+                self.runner.replay_cache(update)
+        while done < context.steps and not (self.early_stopping and self.early_stopping.held):
             done += 1
-            # Dropout's alone: batches and a method's noise have generators of their own.
+            # For dropout alone: batches and a method's noise have generators of their own.
             torch.manual_seed(step_seed(seed, done))
             loss = self._step(next(forget_batches), next(retain_batches))
             if on_step is not None:
                 on_step(done, loss)
-            if self.watch is not None:
-                self.watch.after(done)
+            if self.early_stopping is not None:
+                self.early_stopping.check(done)
             self._save(done)
-        return begun, done
+        return resumed_after, done
 
-    def _announced(self, batches: Iterator[list[Pair]]) -> Iterator[list[Pair]]:
-        """The same batches; in a run of one process, whose they all are, some of them are seen in `coming` before."""
-        left = self.given.steps
-        while some := list(islice(batches, min(left, _STEPS_SEEN))):
-            left -= len(some)
-            if distributed.count() == 1:
-                self.given.prefetch[:] = [pair for batch in some for pair in batch]
-            yield from some
+    def _with_prefetch(self, batches: Iterator[list[Pair]]) -> Iterator[list[Pair]]:
+        """The same batches. With a single process, puts the next steps' pairs into the context's `prefetch` first."""
+        left = self.context.steps
+        while upcoming := list(islice(batches, min(left, _PREFETCHED_STEPS))):
+            left -= len(upcoming)
+            if distributed.world_size() == 1:
+                self.context.prefetch[:] = [pair for batch in upcoming for pair in batch]
+            yield from upcoming
 
     def _step(self, forget: Sequence[Pair], retain: Sequence[Pair]) -> StepLoss:
-        leading: dict[Role, float] = {}
+        main_losses: dict[Role, float] = {}
         norms: list[float] = []
-        [rate] = self.trainer.schedule.get_last_lr()
+        [rate] = self.runner.schedule.get_last_lr()
         for update in self.updates(forget, retain):
-            result = self.trainer.update(update)
+            result = self.runner.update(update)
             norms.append(result.gradient_norm)
             for term, losses in zip(update, result.losses, strict=True):
-                leading.setdefault(term.role, losses[0])
-        self.trainer.schedule.step()
-        return StepLoss(leading.get("forget"), leading.get("retain"), max(norms, default=0.0), float(rate))
+                main_losses.setdefault(term.role, losses[0])
+        self.runner.schedule.step()
+        return StepLoss(main_losses.get("forget"), main_losses.get("retain"), max(norms, default=0.0), float(rate))
 
     def _restore(self) -> int:
-        """Puts everything where the checkpoint has it; returns after how many steps that was, 0 without one.
+        """Restores the checkpoint's state. Returns its number of steps, 0 without a checkpoint.
 
-        Raises CheckpointUnusable in every process where they don't all find the same: they would train past each other.
+        Raises CheckpointUnusable in all processes unless all find the same checkpoint.
         """
         found = self.checkpoints.load() if self.checkpoints is not None else None
         if len(set(distributed.all_gather(found.step if found is not None else 0))) > 1:
             raise CheckpointUnusable("not every process finds the checkpoint: its folder must be one they share")
         if found is None:
             return 0
-        self.trainer.restore(found)
-        if self.watch is not None:
-            self.watch.restore(found.checks)
-        log.info("going on after step %d", found.step)
+        self.runner.restore(found)
+        if self.early_stopping is not None:
+            self.early_stopping.restore(found.checks)
+        log.info("resuming after step %d", found.step)
         return found.step
 
     def _save(self, step: int) -> None:
-        """Writes down what is due. Raises RunStopped if the run was asked to end here."""
-        if self.checkpoints is None or not distributed.is_first():
+        """Saves a checkpoint if one is due. Raises RunStopped if a stop is requested."""
+        if self.checkpoints is None or not distributed.is_main():
             return
-        # One of several processes can't end alone: the others would wait for its share of the next step.
-        stopped = distributed.count() == 1 and self.checkpoints.asked_to_stop()
-        last = step == self.given.steps or (self.watch is not None and self.watch.held)
+        # One of several processes can't stop alone: the others would wait for it in the next step.
+        stopped = distributed.world_size() == 1 and self.checkpoints.stop_requested()
+        last = step == self.context.steps or (self.early_stopping is not None and self.early_stopping.held)
         if stopped or last or self.checkpoints.due:
-            checks = self.watch.as_rows() if self.watch is not None else []
-            self.checkpoints.save(self.trainer.checkpoint(step, checks))
+            checks = self.early_stopping.as_rows() if self.early_stopping is not None else []
+            self.checkpoints.save(self.runner.checkpoint(step, checks))
         if stopped:
             raise RunStopped(f"stopped after step {step}, as asked")
 
 
 def step_seed(seed: int, step: int) -> int:
-    """What dropout draws from in each step and process, whatever was drawn in the steps before."""
+    """The seed of dropout in this step and process. It doesn't depend on earlier steps, so runs can resume."""
     return random.Random(f"{seed}/{step}/{distributed.rank()}").getrandbits(63)
 
 
 def layer_compiler() -> Compiler:
-    """torch.compile for decoder layers, which all share one compilation for each shape and each way through them."""
-    # At torch's own limit of 8, the rest of a run would go on uncompiled.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_COMPILATIONS)
+    """torch.compile for decoder layers, which share one compilation for each shape and direction."""
+    # Beyond torch's default limit of 8 recompilations, layers would run uncompiled.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MAX_COMPILATIONS)
     return partial(torch.compile, dynamic=False)
 
 
 def _compiler(base: BaseModel, config: UnlearnConfig, forget: PairSet) -> Compiler | None:
-    """A compiler where the run is long enough to earn back the half minute that it takes.
+    """A compiler, if the run is on CUDA and long enough to earn back the half minute that compiling takes.
 
-    Not for layers that processes share: one that fails to compile in one of them would end the run.
+    None with a sharded base, where a compilation that fails in one process would end the run.
     """
     if base.device.type != "cuda" or config.training.gradient_checkpointing or base.sharded:
         return None
-    return layer_compiler() if run_passes(config, len(forget)) >= PASSES_WORTH_COMPILING else None
+    return layer_compiler() if forward_passes(config, len(forget)) >= MIN_PASSES_TO_COMPILE else None

@@ -1,4 +1,4 @@
-"""What a run that fails holds on to is let go of, so that there is memory for whatever comes next."""
+"""Out-of-memory errors that keep no tensors alive, so that the process can go on."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from vgid_core.errors import OutOfMemory
 Result = TypeVar("Result")
 
 
-def within_memory(run: Callable[[], Result], told: str) -> Result:
-    """What `run` returns; where the accelerator's memory runs out, OutOfMemory with this text is raised instead.
+def within_memory(run: Callable[[], Result], message: str) -> Result:
+    """Returns what `run` returns. Raises OutOfMemory(message) if it runs out of the accelerator's memory.
 
-    Neither that error nor anything else here keeps what filled the memory.
+    The error holds no reference to the tensors that filled the memory.
     """
     with suppress(torch.OutOfMemoryError):
         return run()
-    # Outside of any handler: torch's error would be this one's context, and with it the frames that hold the tensors,
-    # which `from None` hides and doesn't drop.
-    let_go()
-    raise OutOfMemory(told)
+    # Raised outside of any handler. Inside, torch's error would be its context, whose traceback keeps the frames and
+    # their tensors alive; `from None` only hides it.
+    free_memory()
+    raise OutOfMemory(message)
 
 
-def let_go() -> None:
-    """Frees what nothing refers to any more: cycles of objects, which models are full of, then the device's memory."""
+def free_memory() -> None:
+    """Collects reference cycles, which models are full of, and returns cached memory to the device."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""The optimiser, its state for checkpoints, and the schedule of the learning rate."""
+"""The optimiser with its state for checkpoints, and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vgid_core.errors import CheckpointUnusable
 
 
 class MasterAdamW:
-    """AdamW on float32 copies of the parameters: a bfloat16 weight would round most small updates away."""
+    """AdamW on float32 master copies of the parameters: in bfloat16 most updates would round to nothing."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], training: TrainingConfig) -> None:
         self._parameters = list(parameters)
@@ -25,12 +25,12 @@ class MasterAdamW:
         )
 
     def zero_grad(self) -> None:
-        """Forgets the gradients."""
+        """Clears the parameters' gradients."""
         for parameter in self._parameters:
             parameter.grad = None
 
     def step(self) -> None:
-        """Updates the masters by the parameters' gradients, then the parameters."""
+        """Updates the masters by the parameters' gradients, and copies them to the parameters."""
         for master, parameter in zip(self._masters, self._parameters, strict=True):
             if master is not parameter:
                 master.grad = None if parameter.grad is None else parameter.grad.float()
@@ -41,13 +41,13 @@ class MasterAdamW:
                     parameter.copy_(master)
 
     def state(self) -> dict[str, Tensor]:
-        """Masters and moments by name, as they are: not copies."""
+        """Master weights and moments by name. These are the tensors themselves, not copies."""
         moments = self.inner.state_dict()["state"]
         named = {f"{index}.{name}": value for index, values in moments.items() for name, value in values.items()}
         return {f"{index}.master": master.detach() for index, master in enumerate(self._masters)} | named
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over what `state` gave, parameters included. Raises CheckpointUnusable when it isn't of these."""
+        """Restores a `state`, parameters included. Raises CheckpointUnusable if the shapes are another adapter's."""
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in state.items():
             index, name = key.split(".")
@@ -64,15 +64,15 @@ class MasterAdamW:
                     parameter.copy_(master)
 
 
-def learning_rate(training: TrainingConfig, steps: int) -> Callable[[int], float]:
-    """The learning rate's factor at a 0-based step s of `steps`: min(1, (s + 1) / warm-up) * (1 - 0.9 s / steps).
+def learning_rate_factor(training: TrainingConfig, steps: int) -> Callable[[int], float]:
+    """The schedule's factor at step s (0-based) of `steps`: min(1, (s + 1) / warm-up) * (1 - 0.9 s / steps).
 
-    As both begin at the first step, its highest is a little below 1, and in a run of few steps well below.
+    Warm-up and decay both start at the first step, so the factor's maximum is below 1, in short runs well below.
     """
 
     def factor(step: int) -> float:
-        up = (step + 1) / training.warmup_steps if training.warmup_steps else 1.0
-        down = 1.0 - 0.9 * step / steps
-        return min(1.0, up) * max(0.1, down)
+        warmup = (step + 1) / training.warmup_steps if training.warmup_steps else 1.0
+        decay = 1.0 - 0.9 * step / steps
+        return min(1.0, warmup) * max(0.1, decay)
 
     return factor

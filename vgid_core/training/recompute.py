@@ -1,4 +1,4 @@
-"""Layers that keep nothing but their input, and are computed again on the way back (arXiv 1604.06174)."""
+"""Gradient checkpointing (arXiv 1604.06174): layers keep their input alone and are recomputed in the backward pass."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 @contextmanager
 def recomputed_layers(model: Any) -> Iterator[None]:
-    """Within, every layer of `model` but the decoder's last one is computed again on the way back.
+    """Within the context, each layer of `model` is recomputed in the backward pass, except the decoder's last.
 
-    The last one's turn comes at once, so there is nothing to save. Transformers' own switch does nothing outside of
-    training mode, which the student is in with dropout alone, and PEFT's needs inputs that carry gradients, without
-    which layers stay untrained (open-unlearning #178): the non-reentrant kind used here doesn't.
+    Recomputing the last layer would save nothing, since its backward pass comes first. Transformers' own switch works
+    in training mode alone, which the student is in only with dropout. PEFT's is reentrant: it needs inputs with
+    gradients, without which layers stay untrained (open-unlearning #178).
     """
     decoder = model.get_decoder()
     found: list[Any] = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
@@ -34,7 +34,7 @@ def recomputed_layers(model: Any) -> Iterator[None]:
 
 def _recomputed(forward: Callable[..., Any], config: Any) -> Callable[..., Any]:
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        # Packed rows choose their attention for one pass; the way back comes after it.
+        # Packed rows set the attention implementation for one pass alone. The recomputation needs the same one.
         return nullcontext(), _attention(config, config._attn_implementation)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:

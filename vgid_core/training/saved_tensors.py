@@ -1,4 +1,4 @@
-"""What autograd keeps for the way back, counted where no accelerator's allocator says it."""
+"""Counts the memory of autograd's saved tensors, for devices whose allocator doesn't report it."""
 
 from __future__ import annotations
 
@@ -9,47 +9,50 @@ from torch import Tensor
 from vgid_core.models.base import BaseModel
 
 
-class KeptTensors:
-    """Counts the bytes of tensors that autograd keeps for the way back, as long as it keeps them."""
+class SavedTensorCounter:
+    """Counts the bytes of the tensors that autograd saves for the backward pass, weights excluded.
+
+    `pack` and `unpack` are the hooks of torch.autograd.graph.saved_tensors_hooks. peak: the most bytes so far.
+    """
 
     def __init__(self, base: BaseModel) -> None:
         self.peak = 0
         self._bytes = 0
-        self._holders: dict[int, int] = {}
+        self._references: dict[int, int] = {}
         self._weights = {parameter.untyped_storage().data_ptr() for parameter in base.model.parameters()}
 
     def pack(self, tensor: Tensor) -> Any:
-        """What autograd keeps in the tensor's place."""
+        """The pack hook: counts the tensor's storage once, and returns what autograd stores."""
         storage = tensor.untyped_storage()
-        place = storage.data_ptr()
-        if place in self._weights or (tensor.is_leaf and tensor.requires_grad):
+        address = storage.data_ptr()
+        if address in self._weights or (tensor.is_leaf and tensor.requires_grad):
             return tensor
-        if place not in self._holders:
+        if address not in self._references:
             self._bytes += storage.nbytes()
             self.peak = max(self.peak, self._bytes)
-        self._holders[place] = self._holders.get(place, 0) + 1
-        return _Kept(tensor, self)
+        self._references[address] = self._references.get(address, 0) + 1
+        return _SavedTensor(tensor, self)
 
     @staticmethod
-    def unpack(kept: Any) -> Tensor:
-        """The tensor again."""
-        tensor: Tensor = kept.tensor if isinstance(kept, _Kept) else kept
+    def unpack(saved: Any) -> Tensor:
+        """The unpack hook: returns the tensor."""
+        tensor: Tensor = saved.tensor if isinstance(saved, _SavedTensor) else saved
         return tensor
 
     def release(self, tensor: Tensor) -> None:
-        """Autograd has dropped one of its holds on the tensor."""
+        """Called when autograd drops one of its references to the tensor."""
         storage = tensor.untyped_storage()
-        place = storage.data_ptr()
-        self._holders[place] -= 1
-        if not self._holders[place]:
-            del self._holders[place]
+        address = storage.data_ptr()
+        self._references[address] -= 1
+        if not self._references[address]:
+            del self._references[address]
             self._bytes -= storage.nbytes()
 
 
-class _Kept:
-    def __init__(self, tensor: Tensor, ledger: KeptTensors) -> None:
+class _SavedTensor:
+    def __init__(self, tensor: Tensor, counter: SavedTensorCounter) -> None:
         self.tensor = tensor
-        self._ledger = ledger
+        self._counter = counter
 
     def __del__(self) -> None:
-        self._ledger.release(self.tensor)
+        self._counter.release(self.tensor)

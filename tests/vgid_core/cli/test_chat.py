@@ -21,7 +21,7 @@ from vgid_core import Pair, PairSet
 from vgid_core.cli.chat import chat
 from vgid_core.config import EvaluationConfig
 from vgid_core.evaluation.evaluate import generate_answers
-from vgid_core.lora.load import put_on
+from vgid_core.lora.load import load_adapter
 from vgid_core.models.base import BaseModel
 
 QUESTION = SENTENCES[0]
@@ -40,7 +40,7 @@ def answers(base: BaseModel, done: Done) -> tuple[str, str]:
     """What the base says to QUESTION, and what it says with the run's adapter."""
     asked = PairSet("asked", (Pair(picture(0), QUESTION, "-"),))
     [plain] = generate_answers(base, asked, MOST)
-    put_on(base, done.place.out)
+    load_adapter(base, done.place.out)
     [adapted] = generate_answers(base, asked, MOST)
     shown = ["".join(c if c.isprintable() else " " for c in said) for said in (plain, adapted)]
     assert shown[0] != shown[1]
@@ -171,7 +171,7 @@ def test_what_the_hubs_library_warns_of_is_told_once() -> None:
     """In a process of its own: pytest listens to logs, too, and a command adds no second listener."""
     code = (
         "import logging\n"
-        "from vgid_core.cli.log_setup import quiet\n"
+        "from vgid_core.cli.log_setup import set_up_logs\n"
         "set_up_logs()\n"
         "for _ in range(2):\n"
         "    logging.getLogger('huggingface_hub.utils._http').warning('Retrying')\n"

@@ -12,9 +12,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from vgid_core.cli.loading import put_on_with_warning
+from vgid_core.cli.loading import load_adapter_with_warning
 from vgid_core.config import UnlearnConfig
-from vgid_core.data.pairs import DataError, EncodedImage, Pair, require_whole
+from vgid_core.data.pairs import DataError, EncodedImage, Pair, require_encodable
 from vgid_core.models.base import BaseModel, adapter_off
 from vgid_core.models.load import load_base
 from vgid_core.scoring.padded import generate
@@ -25,7 +25,7 @@ class Talk:
     """`adapted` is whether answers come through the adapter; `both`, whether both ways are shown."""
 
     base: BaseModel
-    most_tokens: int
+    max_tokens: int
     has_adapter: bool
     adapted: bool
     both: bool = False
@@ -36,7 +36,7 @@ class Talk:
         """Loads the model and, if there is one, its adapter, switched on. Raises UnlearnError."""
         base = load_base(model, config)
         if adapter is not None:
-            put_on_with_warning(base, adapter, warn)
+            load_adapter_with_warning(base, adapter, warn)
         return cls(base, config.evaluation.max_new_tokens, adapter is not None, adapter is not None)
 
     @property
@@ -52,11 +52,11 @@ class Talk:
         """What the model says about the image, greedily. Raises DataError without an image, or for a bad question."""
         if self.image is None:
             raise DataError("there is none yet: /image FILE, or --image", "image")
-        require_whole(question, "question")
+        require_encodable(question, "question")
         through = self.adapted if adapted is None else adapted
         try:
             with nullcontext() if through else adapter_off(self.base):
-                said = generate(self.base, [Pair(self.image, question, "")], self.most_tokens)
+                said = generate(self.base, [Pair(self.image, question, "")], self.max_tokens)
         except DataError as error:
             if error.field.endswith("question"):
                 raise DataError("holds one of the model's control tokens", "question") from None

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vgid_core.cli.loading import put_on_with_warning
+from vgid_core.cli.loading import load_adapter_with_warning
 from vgid_core.config import AttackPlan, LoraSettings, UnlearnConfig
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import PairSet
@@ -62,7 +62,7 @@ def _columns(
     base = _ready(model, asked, config)
     found = {"base": _measured(base, LoraSettings(), asked, config, lambda doing: tell(f"base: {doing}"))}
     if adapter is not None:
-        settings = put_on_with_warning(base, adapter, warn)
+        settings = load_adapter_with_warning(base, adapter, warn)
         found["adapter"] = _measured(base, settings, asked, config, lambda doing: tell(f"adapter: {doing}"))
     del base  # before the twin takes its place on the device
     if twin is not None:

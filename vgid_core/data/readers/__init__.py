@@ -1,6 +1,6 @@
-"""Sets of pairs from the formats they lie in: `read_set` is the one door, a format is one small file."""
+"""Readers of dataset formats. `read_set` reads any of them; each format is a module."""
 
-from vgid_core.data.readers.reading import Reading
+from vgid_core.data.readers.reading import ReadResult
 from vgid_core.data.readers.source import read, read_set
 
-__all__ = ["Reading", "read", "read_set"]
+__all__ = ["ReadResult", "read", "read_set"]

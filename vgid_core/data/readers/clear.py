@@ -1,7 +1,7 @@
-"""CLEAR (arXiv 2410.18057): photos of made-up people with a caption and a name; beside them, questions without photos.
+"""CLEAR (arXiv 2410.18057): photos of fictitious people with captions and names, and questions without photos.
 
-The columns are those of the dataset card (huggingface.co/datasets/therem/CLEAR); which are asked for, and how, is in
-`mm/dataset.py` and `config/mm/eval.yaml` of somvy/multimodal_unlearning.
+Columns are those of the dataset card (huggingface.co/datasets/therem/CLEAR). Questions follow `mm/dataset.py` and
+`config/mm/eval.yaml` of somvy/multimodal_unlearning.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _COLUMNS = ("image", "caption", "name", "question", "answer")
 
 
 def recognises_columns(columns: list[str]) -> bool:
-    """Photos with captions."""
+    """Whether the table has photos with captions."""
     return "image" in columns and "caption" in columns
 
 
 def items(path: Path, choice: str | None = None) -> Iterator[Item]:
-    """A pair a photo: its caption, or the person's name. Rows with an own question and answer keep these.
+    """Yields one pair for each photo, about its caption or the person's name; a row's own question comes first.
 
-    `choice` is a list with commas: a folder inside `path`; `name`, to ask for the name.
+    choice: comma-separated: a folder inside `path`; `name`, to ask for the name instead of the caption.
     """
     words = choice.split(",") if choice else []
     ask_name = "name" in words

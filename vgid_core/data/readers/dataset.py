@@ -1,4 +1,4 @@
-"""🤗 datasets on disk: what `save_to_disk` and `push_to_hub` write, with columns image, question, answer."""
+"""🤗 datasets on disk, as `save_to_disk` and `push_to_hub` write them, with columns image, question, answer."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vgid_core.data.json_text import parsed
+from vgid_core.data.json_text import parse_json
 from vgid_core.data.pairs import DataError, EncodedImage, Pair
 from vgid_core.data.readers.reading import Item, LeftOut
 from vgid_core.data.readers.tables import arrow_rows, image_in, parquet_files, parquet_rows, text_in
 
 COLUMNS = ("image", "question", "answer")
-# What `push_to_hub` calls a shard; older releases of datasets put a fingerprint behind.
+# A shard's name by `push_to_hub`; older releases append a fingerprint.
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}.*\.parquet")
-# Words that name a split in any other file's name, as `load_dataset` takes them: datasets' SPLIT_KEYWORDS.
-_WORDS = {
+# Words by which `load_dataset` finds the split in any other file's name (SPLIT_KEYWORDS of datasets).
+_SPLIT_WORDS = {
     split: re.compile(rf"(?:^|[-._ 0-9])(?:{words})[-._ 0-9]")
     for split, words in {
         "train": "train|training",
@@ -27,31 +27,31 @@ _WORDS = {
 
 
 def recognises(path: Path) -> bool:
-    """A folder of `Dataset.save_to_disk` or `DatasetDict.save_to_disk`."""
+    """Whether it is a folder of `Dataset.save_to_disk` or `DatasetDict.save_to_disk`."""
     return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
 
 
 def tables(path: Path) -> list[Path]:
-    """The Parquet files there, or those of the folder data/ inside, where `push_to_hub` puts them."""
+    """The Parquet files of `path`, or of its folder data/, where `push_to_hub` puts them."""
     return parquet_files(path) or ([] if recognises(path) else parquet_files(path / "data"))
 
 
 def items(path: Path, choice: str | None = None) -> Iterator[Item]:
-    """A pair a row. `choice` names the split, where there are several."""
+    """Yields one pair for each row. choice: the split, where there are several."""
     images: dict[str, EncodedImage] = {}
     if parquet := tables(path):
         yield from _pairs(parquet_rows(_of_split(parquet, choice), COLUMNS), images)
         return
     if (path / "dataset_dict.json").is_file():
-        path = path / _split(_object(path / "dataset_dict.json").get("splits"), choice)
+        path = path / _choose_split(_read_object(path / "dataset_dict.json").get("splits"), choice)
     else:
-        _refuse(choice, "holds one split, and none can be chosen")
+        _refuse_choice(choice, "holds one split, and none can be chosen")
     for file in _arrow_files(path):
         yield from _pairs(arrow_rows(file), images)
 
 
 def _pairs(rows: Iterable[Mapping[str, Any]], images: dict[str, EncodedImage]) -> Iterator[Item]:
-    """Rows about one photo hold its bytes each time; here they share them."""
+    """Pairs whose equal photos share one object: each row holds the bytes anew."""
     for row in rows:
         try:
             image = image_in(row.get("image"))
@@ -66,27 +66,27 @@ def _pairs(rows: Iterable[Mapping[str, Any]], images: dict[str, EncodedImage]) -
 
 
 def _of_split(files: Sequence[Path], choice: str | None) -> Sequence[Path]:
-    """Those of one split. All of them where their names tell no more than one, and none is asked for."""
+    """The files of the chosen split; all files if their names hold at most one split and none is chosen."""
     splits: dict[str, list[Path]] = {}
     for file in files:
-        if (split := _told_by(file.name)) is not None:
+        if (split := _split_in_name(file.name)) is not None:
             splits.setdefault(split, []).append(file)
     if not splits:
-        _refuse(choice, "there are no splits to choose from: no Parquet file's name tells one")
+        _refuse_choice(choice, "there are no splits to choose from: no Parquet file's name tells one")
     if choice is None and len(splits) < 2:
         return files
-    return splits[_split(list(splits), choice)]
+    return splits[_choose_split(list(splits), choice)]
 
 
-def _told_by(name: str) -> str | None:
-    """The split that a Parquet file's name tells."""
+def _split_in_name(name: str) -> str | None:
+    """The split that a Parquet file's name holds, if any."""
     if shard := _SHARD.fullmatch(name):
         return shard[1]
-    return next((split for split, words in _WORDS.items() if words.search(name)), None)
+    return next((split for split, words in _SPLIT_WORDS.items() if words.search(name)), None)
 
 
 def _arrow_files(folder: Path) -> list[Path]:
-    state = _object(folder / "state.json")
+    state = _read_object(folder / "state.json")
     if state.get("_indices_data_files"):
         raise DataError("was saved with an index over its rows by an old version of datasets: save it anew", "")
     try:
@@ -98,7 +98,7 @@ def _arrow_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _split(splits: object, choice: str | None) -> str:
+def _choose_split(splits: object, choice: str | None) -> str:
     names = [str(name) for name in splits] if isinstance(splits, list) else []
     chosen = choice or (names[0] if len(names) == 1 else None)
     if chosen is None or chosen not in names or Path(chosen).name != chosen:
@@ -106,9 +106,9 @@ def _split(splits: object, choice: str | None) -> str:
     return chosen
 
 
-def _object(file: Path) -> Mapping[str, Any]:
+def _read_object(file: Path) -> Mapping[str, Any]:
     try:
-        value = parsed(file.read_text(encoding="utf-8-sig"))
+        value = parse_json(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         value = None
     if not isinstance(value, Mapping):
@@ -116,6 +116,6 @@ def _object(file: Path) -> Mapping[str, Any]:
     return value
 
 
-def _refuse(choice: str | None, why: str) -> None:
+def _refuse_choice(choice: str | None, why: str) -> None:
     if choice is not None:
         raise DataError(why, "")

@@ -1,6 +1,6 @@
-"""FIUBench (arXiv 2411.03554): full.json, a person an object with one photo and twenty questions, beside split.json.
+"""FIUBench (arXiv 2411.03554): full.json, one object a person with one photo and twenty questions, and split.json.
 
-The fields are those that `data_module.py` of SaFoLab-WISC/FIUBench reads.
+Fields are those that `data_module.py` of SaFoLab-WISC/FIUBench reads.
 """
 
 from __future__ import annotations
@@ -9,30 +9,30 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vgid_core.data.json_text import NotJson, parsed
-from vgid_core.data.pairs import DataError, EncodedImage, Pair, image_at
+from vgid_core.data.json_text import NotJson, parse_json
+from vgid_core.data.pairs import DataError, EncodedImage, Pair, read_image
 from vgid_core.data.readers.reading import Item
 from vgid_core.data.readers.tables import records_in, text_in
 
-# The authors use the first 400 people of their file.
+# The authors use the first 400 people of the file.
 PEOPLE = 400
 _FORGET = ("forget1", "forget5", "forget10")
 
 
 def recognises(path: Path) -> bool:
-    """The file full.json, or a folder that holds it beside split.json."""
+    """Whether it is full.json, or its folder, beside split.json."""
     file = _file(path)
     return file.name == "full.json" and file.is_file() and (file.parent / "split.json").is_file()
 
 
 def items(path: Path, choice: str | None = None) -> Iterator[Item]:
-    """A pair a question, of all 400 people or of those that `choice` names.
+    """Yields one pair for each question, about all 400 people or those of the chosen split.
 
-    `choice` is a list with commas: a split of split.json, or `retain` for who is in none of its forget splits;
+    choice: comma-separated: a split of split.json, or `retain` for everybody in none of its forget splits;
     `paraphrased`, for the other wordings of each question.
     """
-    words = choice.split(",") if choice else []
-    splits = [word for word in words if word != "paraphrased"]
+    options = choice.split(",") if choice else []
+    splits = [option for option in options if option != "paraphrased"]
     if len(splits) > 1:
         raise DataError("takes one split and 'paraphrased' after '#'", "")
     file = _file(path)
@@ -44,7 +44,7 @@ def items(path: Path, choice: str | None = None) -> Iterator[Item]:
         known = {one for person in everyone if isinstance(one := person.get("unique_id"), str | int)}
         people = _of_split(people, splits[0], file.parent / "split.json", known)
     for person in people:
-        yield from _asked(person, file.parent, "paraphrased" in words)
+        yield from _pairs(person, file.parent, "paraphrased" in options)
 
 
 def _file(path: Path) -> Path:
@@ -52,14 +52,14 @@ def _file(path: Path) -> Path:
 
 
 def _people(file: Path) -> list[Any]:
-    """The file as one JSON list, or as an object a line: the authors' code takes both."""
+    """Reads one JSON list, or one object a line: the authors' code takes both."""
     text = file.read_text(encoding="utf-8-sig")
     try:
-        value = parsed(text)
+        value = parse_json(text)
         people = value if isinstance(value, list) else [value]
     except NotJson:
         try:
-            people = [parsed(line) for line in text.split("\n") if line.strip()]
+            people = [parse_json(line) for line in text.split("\n") if line.strip()]
         except NotJson:
             raise DataError("is neither a JSON list nor a JSON object a line", "") from None
     if not all(isinstance(person, Mapping) for person in people):
@@ -69,7 +69,7 @@ def _people(file: Path) -> list[Any]:
 
 def _of_split(people: list[Any], split: str, file: Path, known: set[str | int]) -> list[Any]:
     try:
-        splits = parsed(file.read_text(encoding="utf-8-sig"))
+        splits = parse_json(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         splits = None
     if not isinstance(splits, Mapping):
@@ -86,16 +86,16 @@ def _of_split(people: list[Any], split: str, file: Path, known: set[str | int]) 
 
 
 def _ids(splits: Mapping[str, Any], name: str, known: set[str | int]) -> set[str | int]:
-    """Whom a split names. Somebody whom nobody is could be one to be forgotten, written in another way."""
+    """The ids of a split. Raises DataError for unknown ids: they could be people to forget, written differently."""
     ids = splits[name]
     if not isinstance(ids, list) or not all(isinstance(one, str | int) for one in ids):
         raise DataError(f"split.json's '{name}' is no list of ids", "")
-    if strange := sum(one not in known for one in ids):
-        raise DataError(f"split.json's '{name}' has {strange} of {len(ids)} ids that nobody has", "")
+    if unknown := sum(one not in known for one in ids):
+        raise DataError(f"split.json's '{name}' has {unknown} of {len(ids)} ids that nobody has", "")
     return set(ids)
 
 
-def _asked(person: Mapping[str, Any], folder: Path, paraphrased: bool) -> Iterator[Item]:
+def _pairs(person: Mapping[str, Any], folder: Path, paraphrased: bool) -> Iterator[Item]:
     try:
         photo, records = _photo(person, folder), records_in(person.get("qa_list"), ".question")
     except DataError as error:
@@ -113,15 +113,15 @@ def _asked(person: Mapping[str, Any], folder: Path, paraphrased: bool) -> Iterat
 
 
 def _photo(person: Mapping[str, Any], folder: Path) -> EncodedImage:
-    """The photo by the longest ending of its path that lies in the data's folder.
+    """The photo at the longest suffix of its path that exists in the data's folder.
 
-    Paths start where the authors run their code, a folder or more above the data.
+    The authors' paths start some folders above the data.
     """
     parts = PurePosixPath(text_in(person, "image_path", "image")).parts
     for start in range(len(parts)):
         try:
-            return image_at(str(PurePosixPath(*parts[start:])), folder, ".image")
+            return read_image(str(PurePosixPath(*parts[start:])), folder, ".image")
         except DataError as error:
-            if start == len(parts) - 1:  # the file's name alone: nothing shorter is left
+            if start == len(parts) - 1:  # the bare file name, the shortest suffix
                 raise error from None
     raise DataError("no such file", ".image")

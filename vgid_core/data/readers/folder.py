@@ -1,4 +1,4 @@
-"""A folder of images with metadata.csv or metadata.jsonl: 🤗 datasets' ImageFolder, with a question and an answer."""
+"""A folder of images with metadata.csv or metadata.jsonl, as 🤗 datasets' ImageFolder: columns question and answer."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from vgid_core.data.json_text import NotJson, parsed
-from vgid_core.data.pairs import DataError, EncodedImage, pair_of
+from vgid_core.data.json_text import NotJson, parse_json
+from vgid_core.data.pairs import DataError, EncodedImage, parse_record
 from vgid_core.data.readers.reading import Item, LeftOut
 
 _METADATA = ("metadata.csv", "metadata.jsonl")
@@ -15,12 +15,12 @@ IMAGE_SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".t
 
 
 def recognises(path: Path) -> bool:
-    """A folder that holds one of the metadata files; also metadata.csv itself, for `items` to say what to name."""
+    """Whether a folder holds metadata; also true of metadata.csv itself, so that `items` names the mistake."""
     return path.name == "metadata.csv" or any((path / name).is_file() for name in _METADATA)
 
 
 def items(path: Path) -> Iterator[Item]:
-    """A pair a row: `file_name` (seen from the folder), `question`, `answer`; more columns are ignored."""
+    """Yields one pair for each row: `file_name` (relative to the folder), `question`, `answer`; others are ignored."""
     if path.is_file():
         raise DataError("is a file: name the folder that holds it", "")
     found = [path / name for name in _METADATA if (path / name).is_file()]
@@ -32,14 +32,14 @@ def items(path: Path) -> Iterator[Item]:
             yield row
             continue
         try:
-            yield pair_of({**row, "image": row.get("file_name")}, "", path, images)
+            yield parse_record({**row, "image": row.get("file_name")}, "", path, images)
         except DataError as error:
             yield error
-    named = {(path / reference).resolve() for reference in images}
-    there = (file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-    unnamed = sum(file.resolve() not in named for file in there)
-    if unnamed:
-        yield LeftOut("images that no row of the metadata names", unnamed)
+    listed = {(path / reference).resolve() for reference in images}
+    files = (file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    unlisted = sum(file.resolve() not in listed for file in files)
+    if unlisted:
+        yield LeftOut("images that no row of the metadata names", unlisted)
 
 
 def _rows(file: Path) -> Iterator[Mapping[str, object] | DataError]:
@@ -50,7 +50,7 @@ def _rows(file: Path) -> Iterator[Mapping[str, object] | DataError]:
     for line in file.read_text(encoding="utf-8-sig").split("\n"):
         if line.strip():
             try:
-                row = parsed(line)
+                row = parse_json(line)
             except NotJson as error:
                 yield DataError(str(error), "")
                 continue

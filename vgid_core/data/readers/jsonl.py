@@ -1,4 +1,4 @@
-"""JSONL beside image files: what `PairSet.write_jsonl` writes."""
+"""JSONL beside image files, as `PairSet.write_jsonl` writes it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from vgid_core.data.readers.reading import Item
 
 
 def recognises(path: Path) -> bool:
-    """A file named *.jsonl."""
+    """Whether it is a file named *.jsonl."""
     return path.suffix == ".jsonl" and path.is_file()
 
 
 def items(path: Path) -> Iterator[Item]:
-    """A pair a line: {"image": "<path beside the file>", "question": ..., "answer": ...}."""
+    """Yields one pair for each line: {"image": "<path beside the file>", "question": ..., "answer": ...}."""
     images: dict[str, EncodedImage] = {}
     for line in path.read_text(encoding="utf-8-sig").split("\n"):
         if line.strip():

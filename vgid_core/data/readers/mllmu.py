@@ -1,6 +1,6 @@
-"""MLLMU-Bench (arXiv 2410.22108): a person a row, with one or more photos and questions of several tasks.
+"""MLLMU-Bench (arXiv 2410.22108): one row a person, with one or more photos and questions of several tasks.
 
-The columns are those of the dataset card (huggingface.co/datasets/MLLMMU/MLLMU-Bench) and of `eval.py` and
+Columns are those of the dataset card (huggingface.co/datasets/MLLMMU/MLLMU-Bench), and of `eval.py` and
 `data_process/data_preprocess.py` in franciscoliu/MLLMU-Bench.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from vgid_core.data.json_text import NotJson, parsed
+from vgid_core.data.json_text import NotJson, parse_json
 from vgid_core.data.pairs import DataError, EncodedImage, Pair
 from vgid_core.data.readers.reading import Item, LeftOut
 from vgid_core.data.readers.tables import columns_of, image_in, parquet_files, parquet_rows, records_in, text_in
@@ -29,21 +29,21 @@ _PICK = "\nSay only the letter of the right answer."
 
 
 def recognises_columns(columns: list[str]) -> bool:
-    """The benchmark's own tables, and those of its training splits."""
+    """Whether the table is one of the benchmark's, or of its training splits."""
     return _COLUMNS["generation"] in columns or (_TRAINING in columns and "image" in columns)
 
 
 def items(path: Path, choice: str | None = None) -> Iterator[Item]:
-    """Pairs of one task, `generation` unless `choice` says otherwise; of the training splits, every question.
+    """Yields the pairs of one task, by default `generation`; of a training split, every question.
 
-    `choice` is a list with commas: a task; a folder inside `path`; people=<folder>, for the people of that folder
-    only, as the benchmark pairs Test_Set with a forget set.
+    choice: comma-separated: a task; a folder inside `path`; people=<folder>, for the people of that folder alone, as
+    the benchmark combines Test_Set with a forget set.
     """
-    task, config, people = _chosen(path, choice)
+    task, config, people = _parse_choice(path, choice)
     files = parquet_files(path / config if config else path)
     if not files:
         raise DataError("holds no Parquet file: choose a folder inside with '#', such as #forget_5", "")
-    known = None if people is None else _people(_beside(path, config, people))
+    known = None if people is None else _people(_sibling(path, config, people))
     training = _TRAINING in columns_of(files[0])
     if training and task is not None:
         raise DataError(f"a training split has no tasks, so '#{task}' can't be chosen", "")
@@ -51,12 +51,13 @@ def items(path: Path, choice: str | None = None) -> Iterator[Item]:
         if known is not None and not (isinstance(row.get("ID"), str | int) and row["ID"] in known):
             continue
         try:
-            yield from _trained(row) if training else _asked(row, task or "generation")
+            yield from _training_pairs(row) if training else _task_pairs(row, task or "generation")
         except DataError as error:
             yield error
 
 
-def _chosen(path: Path, choice: str | None) -> tuple[Task | None, str | None, str | None]:
+def _parse_choice(path: Path, choice: str | None) -> tuple[Task | None, str | None, str | None]:
+    """Task, folder inside and people's folder."""
     task: Task | None = None
     config = people = None
     for word in (choice or "").split(",") if choice else []:
@@ -71,20 +72,21 @@ def _chosen(path: Path, choice: str | None) -> tuple[Task | None, str | None, st
     return task, config, people
 
 
-def _beside(path: Path, config: str | None, people: str) -> Path:
+def _sibling(path: Path, config: str | None, people: str) -> Path:
     root = path if config else path.parent if path.is_dir() else path.parent.parent
     return root / people
 
 
 def _people(folder: Path) -> set[str]:
+    """Ids of the people of a folder's tables."""
     files = parquet_files(folder)
     if not files:
         raise DataError(f"people={folder.name}: there is no such folder with Parquet files", "")
     return {row["ID"] for row in parquet_rows(files, ["ID"]) if isinstance(row.get("ID"), str | int)}
 
 
-def _asked(row: Mapping[str, Any], task: Task) -> Iterator[Item]:
-    """A row of the benchmark: the task's questions about each photo; the rest is counted."""
+def _task_pairs(row: Mapping[str, Any], task: Task) -> Iterator[Item]:
+    """Yields the task's questions on each photo of a row; counts all else as left out."""
     photos = yield from _photos(row)
     for other, column in _COLUMNS.items():
         if other != task:
@@ -102,7 +104,7 @@ def _asked(row: Mapping[str, Any], task: Task) -> Iterator[Item]:
 
 
 def _questions(row: Mapping[str, Any], task: Task) -> Iterator[tuple[bool, Mapping[str, Any]]]:
-    """Each question of a task, and whether it is asked with an image."""
+    """The questions of a task, each with whether it is asked with an image."""
     cell = row.get(_COLUMNS[task])
     if task == "classification":
         for kind in ("Image_Textual_Questions", "Pure_Text_Questions"):
@@ -133,17 +135,17 @@ def _options(record: Mapping[str, Any]) -> list[str]:
     return [f"{letter}: {text}" for letter, text in options.items() if text is not None]
 
 
-def _trained(row: Mapping[str, Any]) -> Iterator[Item]:
-    """A row of ft_Data or of the published training splits: `metadata` is JSON of questions and answers."""
+def _training_pairs(row: Mapping[str, Any]) -> Iterator[Item]:
+    """Yields the pairs of a row of ft_Data or a training split, whose `metadata` is JSON of questions and answers."""
     try:
-        records = records_in(parsed(text_in(row, _TRAINING, "question")))
+        records = records_in(parse_json(text_in(row, _TRAINING, "question")))
     except (DataError, NotJson):
         yield DataError(f"'{_TRAINING}' is no JSON list of objects", "")
         return
     photos = yield from _photos(row)
     for record in records:
         question, answer = record.get("Question"), record.get("Answer")
-        if not question or not answer:  # the authors skip these, too
+        if not question or not answer:  # the authors' code skips these, too
             yield LeftOut("questions without text, or without an answer")
             continue
         for photo in photos:
@@ -151,9 +153,9 @@ def _trained(row: Mapping[str, Any]) -> Iterator[Item]:
 
 
 def _photos(row: Mapping[str, Any]) -> Generator[Item, None, list[EncodedImage]]:
-    """Returns the row's photos; what can't be used is yielded."""
-    several = row.get("images")
-    cells = several if isinstance(several, list) and several else [row.get("image")]
+    """Returns the row's photos; yields what can't be used."""
+    images = row.get("images")
+    cells = images if isinstance(images, list) and images else [row.get("image")]
     photos: list[EncodedImage] = []
     for cell in cells:
         try:

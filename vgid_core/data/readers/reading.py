@@ -1,4 +1,4 @@
-"""What reading a source gives: pairs, what is wrong with others, and how many items were left out."""
+"""The result of reading a source: pairs, errors by item, and counts of items left out."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from vgid_core.data.pairs import DataError, Pair, PairSet
 
 @dataclass(frozen=True)
 class LeftOut:
-    """`count` items that aren't image-text pairs of the set. `reason` names them, without what they say."""
+    """Items of a source that aren't pairs of the set. reason: what they are, without their content."""
 
     reason: str
     count: int = 1
 
 
-# What a reader yields. An error's field is seen from its item: ".image", or "" for the whole of it.
+# What a reader yields. An error's field is relative to the item: ".image", or "" for the whole item.
 Item = Pair | DataError | LeftOut
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A source, item by item: the pair or what is wrong with it. An item's index is its index in the set.
+class ReadResult:
+    """The items of a source in their order, each a pair or its error.
 
-    `tail_mass` counts the items that were left out, by reason.
+    items: indices are those of the set. left_out: counts of other items, by reason.
     """
 
     name: str
     items: tuple[Pair | DataError, ...] = field(repr=False)
-    tail_mass: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, found: Iterable[Item]) -> Reading:
-        """Collects what a reader yields; errors get their place in the set called `name`."""
+    def of(cls, name: str, found: Iterable[Item]) -> ReadResult:
+        """Collects what a reader yields. Errors get their place in the set, such as 'forget[3].image'."""
         items: list[Pair | DataError] = []
-        tail_mass: Counter[str] = Counter()
+        left_out: Counter[str] = Counter()
         for item in found:
             if isinstance(item, LeftOut):
-                tail_mass[item.reason] += item.count
+                left_out[item.reason] += item.count
             elif isinstance(item, DataError):
-                items.append(placed(item, f"{name}[{len(items)}]"))
+                items.append(prefixed(item, f"{name}[{len(items)}]"))
             else:
                 items.append(item)
-        return cls(name, tuple(items), dict(tail_mass))
+        return cls(name, tuple(items), dict(left_out))
 
     def pair_set(self) -> PairSet:
-        """The set. Raises the first DataError, and one for an empty set, question or answer."""
+        """The set of all pairs. Raises the first item's DataError, and one for an empty set, question or answer."""
         pairs: list[Pair] = []
         for item in self.items:
             if isinstance(item, DataError):
@@ -56,6 +56,6 @@ class Reading:
         return PairSet.of(self.name, pairs)
 
 
-def placed(error: DataError, place: str) -> DataError:
-    """`error`, whose field is seen from `place`, as it is seen from outside."""
+def prefixed(error: DataError, place: str) -> DataError:
+    """The error with `place` before its relative field."""
     return DataError(error.reason, f"{place}{error.field}")

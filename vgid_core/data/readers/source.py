@@ -1,4 +1,4 @@
-"""Where a set lies, and in which format."""
+"""Reads a set from a path, whose format is detected or given as `format:path`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vgid_core.data.pairs import DataError, PairSet
 from vgid_core.data.readers import clear, dataset, fiubench, folder, jsonl, mllmu
-from vgid_core.data.readers.reading import Item, Reading, placed
+from vgid_core.data.readers.reading import Item, ReadResult, prefixed
 from vgid_core.data.readers.tables import columns_of, parquet_files
 
 log = logging.getLogger(__name__)
@@ -39,24 +39,24 @@ _FORMATTED = re.compile(rf"({'|'.join(READERS)}):(.*)", re.DOTALL)
 
 
 def read_set(source: str, name: str | None = None) -> PairSet:
-    """The set at `source`: a path, whose format is seen from what lies there, or `format:path`.
+    """Reads the set at `source`: a path, whose format is detected, or `format:path`.
 
-    `#` after the path chooses within the source, where its format has something to choose (docs/reference/data.md).
-    `name` is the set's role; else it is called after the path. What isn't an image-text pair is left out, and logged as
-    a count. Raises DataError naming the place.
+    `#` and a choice after the path selects a part, such as a split, in formats that have parts (docs/reference/data.md). name:
+    the set's role, by default the path's stem. Items that aren't image-text pairs are left out and logged as counts.
+    Raises DataError naming the place.
     """
     found = read(source, name)
     pairs = found.pair_set()
-    for reason, count in found.tail_mass.items():
+    for reason, count in found.left_out.items():
         log.warning("%s: left out %d %s", found.name, count, reason)
     return pairs
 
 
-def read(source: str, name: str | None = None) -> Reading:
-    """The same, item by item, with what is wrong. Raises DataError only for a source that can't be read at all."""
-    if not _possible(source):
-        raise DataError("is no name that a file can have", name or "source")
-    chosen, path, choice = _parts(source)
+def read(source: str, name: str | None = None) -> ReadResult:
+    """Reads `source` as `read_set` does, item by item. Raises DataError only if nothing can be read at all."""
+    if not _is_valid_path(source):
+        raise DataError("is not a valid file name", name or "source")
+    chosen, path, choice = _split_source(source)
     if path is None:
         raise DataError("names no file or folder; the present folder is '.'", name or "source")
     name = name or path.stem
@@ -64,9 +64,9 @@ def read(source: str, name: str | None = None) -> Reading:
         raise DataError(f"knows no format {unknown[1]!r}; there are {', '.join(READERS)}", name)
     try:
         reader = READERS[chosen or _format_of(path, choice)]
-        return Reading.of(name, reader(path, choice))
+        return ReadResult.of(name, reader(path, choice))
     except DataError as error:
-        raise placed(error, name) from error.__cause__
+        raise prefixed(error, name) from error.__cause__
     except UnicodeDecodeError:
         raise DataError("is not UTF-8 text", name) from None
     except csv.Error:
@@ -76,25 +76,25 @@ def read(source: str, name: str | None = None) -> Reading:
 
 
 def jsonl_file(source: str) -> Path | None:
-    """The file of a source that is read as JSONL; None for every other format."""
-    chosen, path, _ = _parts(source)
+    """The file of a source that is read as JSONL; None for any other format."""
+    chosen, path, _ = _split_source(source)
     if path is None or not (chosen == "jsonl" or (chosen is None and jsonl.recognises(path))):
         return None
     return path
 
 
-def _parts(source: str) -> tuple[str | None, Path | None, str | None]:
-    """Format, path (None: none is named) and choice. What exists under the whole of a name is meant by it."""
+def _split_source(source: str) -> tuple[str | None, Path | None, str | None]:
+    """Format, path (None if empty) and choice. A path that exists as written is taken whole, even with ':' or '#'."""
     matched = None if exists(Path(source)) else _FORMATTED.fullmatch(source)
     form, rest = matched.groups() if matched else (None, source)
     choice = None
     if "#" in rest and not exists(Path(rest)):
         rest, _, choice = rest.rpartition("#")
-    return form, Path(rest) if rest else None, choice  # Path("") would be the present folder
+    return form, Path(rest) if rest else None, choice  # Path("") would be the working folder
 
 
-def _possible(source: str) -> bool:
-    """Whether a path can be called so at all."""
+def _is_valid_path(source: str) -> bool:
+    """Whether a file can have this name at all."""
     try:
         return b"\0" not in os.fsencode(source)
     except UnicodeEncodeError:
@@ -102,7 +102,7 @@ def _possible(source: str) -> bool:
 
 
 def exists(path: Path) -> bool:
-    """Whether something lies there. Why it can't be seen, as with a name that is too long, is said where it's read."""
+    """Whether the path exists. False where that can't be told, as with a name that is too long: reading it says why."""
     try:
         return path.exists()
     except OSError:
@@ -110,7 +110,7 @@ def exists(path: Path) -> bool:
 
 
 def _format_of(path: Path, choice: str | None) -> str:
-    """Raises DataError when nothing lies there, or nothing that is known."""
+    """Detects the format. Raises DataError if the path doesn't exist or its format is unknown."""
     if not path.exists():
         raise DataError("no such file or folder", "")
     for name, recognises in (
@@ -127,12 +127,12 @@ def _format_of(path: Path, choice: str | None) -> str:
 
 
 def _format_of_tables(path: Path, choice: str | None) -> str | None:
-    """By the columns of Parquet files there, or in a folder inside.
+    """Detects the format by the columns of the Parquet files in `path`, or in a folder inside.
 
-    Where no folder of a benchmark was chosen, or one that isn't there, its own reader says what to choose.
+    A benchmark is recognised even if none of its folders is chosen: its reader then says what to choose.
     """
-    words = (choice or "").split(",")
-    found = parquet_files(path) or [file for word in words for file in parquet_files(path / word)]
+    folders = (choice or "").split(",")
+    found = parquet_files(path) or [file for folder in folders for file in parquet_files(path / folder)]
     found = found or dataset.tables(path)
     tables = found or sorted(path.glob("*/*.parquet"))
     columns = columns_of(tables[0]) if tables else []

@@ -59,7 +59,7 @@ class ForgetElsewhere:
     def _values(self, examples: Sequence[DistillExample]) -> list[Tensor]:
         pairs, scorer = pairs_of(examples), self._context.scorer
         said = scorer.teacher_logits(examples).float().softmax(-1)
-        divergence, likelihood = scorer.kl_and_logprob(pairs, TopKDistribution.of(said))
+        divergence, likelihood = scorer.kl_and_logprob(pairs, TopKDistribution.from_probabilities(said))
         wanted = self._targets.log_likelihoods(pairs).to(likelihood.device)
         named = torch.tensor([float(each) for example in examples for each in self._named_before(example)])
         return [divergence, huber(likelihood - wanted) * named.to(likelihood.device)]

@@ -21,7 +21,7 @@ def own_answers(context: MethodContext, places: Sequence[tuple[EncodedImage, str
     settings = EvaluationConfig(batch_size=context.training.micro_batch_size, max_new_tokens=_MOST_TOKENS)
     with adapter_off(context.base):
         found = context.scorer.score_answers(pairs, settings)
-    said = context.base.encoder.decode([answer.said for answer in found])
+    said = context.base.encoder.decode([answer.generated_ids for answer in found])
     texts = distributed.broadcast(said)  # all processes must keep the same, to the letter
     return [
         Pair(pair.image, pair.question, text)

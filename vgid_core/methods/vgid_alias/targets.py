@@ -72,7 +72,7 @@ class TeacherTargets:
 
     def distributions(self, pairs: Sequence[Pair]) -> TopKDistribution:
         """The prepared pairs' targets, one after the other: [answer tokens, kept], on the host."""
-        return TopKDistribution.joined([self._found[pair.answer].distribution for pair in pairs])
+        return TopKDistribution.concat([self._found[pair.answer].distribution for pair in pairs])
 
     def log_likelihoods(self, pairs: Sequence[Pair]) -> Tensor:
         """How likely the prepared pairs' true tokens may stay: [answer tokens], in nats, on the host."""
@@ -92,7 +92,7 @@ class TeacherTargets:
             examples += [DistillExample(pair, photo, question, form) for form in alias.forms]
         said = self._logits(examples)[torch.tensor(rows), torch.arange(len(ids))].float().log_softmax(-1)
         likelihoods = power_mean(said[:, torch.arange(len(ids)), ids].cpu(), LIKELIHOOD_EXPONENT)
-        mean = TopKDistribution.of(said.exp_().mean(0)).with_token_prob(torch.tensor(ids), likelihoods)
+        mean = TopKDistribution.from_probabilities(said.exp_().mean(0)).with_token_prob(torch.tensor(ids), likelihoods)
         self._warn_if_rough(mean)
         return TeacherTarget(mean, likelihoods)
 

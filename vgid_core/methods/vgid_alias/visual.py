@@ -10,7 +10,7 @@ from itertools import cycle, islice, product
 from vgid_core.config.methods import VISUAL_PAIRS, VgidAlias
 from vgid_core.data.examples import DistillExample, same_for_both
 from vgid_core.data.pairs import Pair
-from vgid_core.data.text_normalization import alike
+from vgid_core.data.text_normalization import normalized
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.terms import precompute
 from vgid_core.methods.vgid_alias.aliases import Aliases
@@ -44,8 +44,8 @@ def visual_pairs(questions: Sequence[str], context: MethodContext, aliases: Alia
     """
     if not most or not questions:
         return []
-    asked = {alike(pair.question) for pair in context.forget}
-    others = [question for question in questions if alike(question) not in asked]
+    asked = {normalized(pair.question) for pair in context.forget}
+    others = [question for question in questions if normalized(question) not in asked]
     if not others:
         log.warning("visual_questions: the forget set asks them all, so nothing is kept of what they ask")
         return []

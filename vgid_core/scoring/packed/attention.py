@@ -1,4 +1,7 @@
-"""Attention within each group of a packed row, for processors on which FlexAttention is slow: none crosses groups."""
+"""Attention of a packed row group by group, for devices on which FlexAttention is slow: no token attends across groups.
+
+Registered with Transformers under NAME; the model is called with `groups=GroupMasks(...)`.
+"""
 
 from __future__ import annotations
 
@@ -11,36 +14,37 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from vgid_core.scoring.packed.rows import Packed
+from vgid_core.scoring.packed.rows import PackedRow
 
 NAME = "vgid_groups"
 
 
 @dataclass(frozen=True)
-class Groups:
-    """How the groups of a row attend. The groups are all there is of it, one after the other: it has no padding.
+class GroupMasks:
+    """Attention masks of the groups of a packed row without padding.
 
-    masks: for each group what is added to its scores, [1, 1, length, length]: 0 or -inf.
-    asked: for each group, which of its places ask anything in the layer of this number, `last`; what attention puts out
-    for the others is zero there. None where all of them do.
+    masks: one additive mask a group, [1, 1, length, length]: 0 or -inf. last_layer: the index of the decoder's last
+    layer. queried: for each group, the indices within it whose attention output the last layer needs; it is zero
+    elsewhere. None: everywhere.
     """
 
     masks: list[Tensor]
-    last: int
-    asked: list[Tensor] | None = None
+    last_layer: int
+    queried: list[Tensor] | None = None
 
     @classmethod
-    def of(cls, packed: Packed, dtype: torch.dtype, last: int, asked: Tensor | None = None) -> Groups:
-        """Those of a row. `asked`: places in the row, each once."""
+    def of(cls, packed: PackedRow, dtype: torch.dtype, last_layer: int, queried: Tensor | None = None) -> GroupMasks:
+        """The masks of a row. queried: indices into the row, without duplicates."""
         masks = []
         for start, stop in packed.spans:
-            places = torch.arange(start, stop, device=packed.ids.device)
-            sees = packed.sees(places[:, None], places[None, :])
-            mask = torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, float("-inf"))
+            indices = torch.arange(start, stop, device=packed.ids.device)
+            attends = packed.attends(indices[:, None], indices[None, :])
+            mask = torch.zeros(attends.shape, dtype=dtype, device=attends.device).masked_fill_(~attends, float("-inf"))
             masks.append(mask[None, None])
-        if asked is None:
-            return cls(masks, last)
-        return cls(masks, last, [asked[(asked >= start) & (asked < stop)] - start for start, stop in packed.spans])
+        if queried is None:
+            return cls(masks, last_layer)
+        by_group = [queried[(queried >= start) & (queried < stop)] - start for start, stop in packed.spans]
+        return cls(masks, last_layer, by_group)
 
 
 def _attend(
@@ -49,28 +53,28 @@ def _attend(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,  # noqa: ARG001 - Transformers passes it
-    groups: Groups,
+    groups: GroupMasks,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """What Transformers calls in place of its own attention: query, key, value [1, heads, length, width]."""
+    """Transformers' attention interface: query, key, value [1, heads, length, width] give [1, length, heads, width]."""
     lengths = [mask.shape[-1] for mask in groups.masks]
-    # split, not sliced: the gradient is then one concatenation, and not a row of zeros for each group
+    # torch.split, not slices: its gradient is one concatenation instead of a full row of zeros for each group.
     queries, keys, values = (torch.split(states, lengths, dim=2) for states in (query, key, value))
-    asked = groups.asked if module.layer_idx == groups.last else None
-    if asked is None:
-        return _attended(module, queries, keys, values, groups.masks, options), None
-    some = [states[:, :, own] for states, own in zip(queries, asked, strict=True)]
-    masks = [mask[:, :, own] for mask, own in zip(groups.masks, asked, strict=True)]
-    attended = _attended(module, some, keys, values, masks, options)
-    places = torch.cat([own + start for own, start in zip(asked, accumulate([0, *lengths[:-1]]), strict=True)])
-    return attended.new_zeros(1, sum(lengths), *attended.shape[2:]).index_copy(1, places, attended), None
+    queried = groups.queried if module.layer_idx == groups.last_layer else None
+    if queried is None:
+        return _attend_by_group(module, queries, keys, values, groups.masks, options), None
+    some = [states[:, :, own] for states, own in zip(queries, queried, strict=True)]
+    masks = [mask[:, :, own] for mask, own in zip(groups.masks, queried, strict=True)]
+    attended = _attend_by_group(module, some, keys, values, masks, options)
+    indices = torch.cat([own + start for own, start in zip(queried, accumulate([0, *lengths[:-1]]), strict=True)])
+    return attended.new_zeros(1, sum(lengths), *attended.shape[2:]).index_copy(1, indices, attended), None
 
 
-def _attended(
+def _attend_by_group(
     module: Any, queries: Any, keys: Any, values: Any, masks: list[Tensor], options: dict[str, Any]
 ) -> Tensor:
-    each = zip(queries, keys, values, masks, strict=True)
-    return torch.cat([sdpa_attention_forward(module, *states, **options)[0] for states in each], dim=1)
+    groups = zip(queries, keys, values, masks, strict=True)
+    return torch.cat([sdpa_attention_forward(module, *states, **options)[0] for states in groups], dim=1)
 
 
 AttentionInterface.register(NAME, _attend)

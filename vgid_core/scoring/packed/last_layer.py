@@ -1,4 +1,4 @@
-"""The decoder's last layer at a few places alone: of what it computes elsewhere, only keys and values are looked at."""
+"""Restricts the decoder's last layer to the positions whose outputs are needed; elsewhere only keys and values are."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def computed_at(layer: nn.Module, places: Tensor) -> Iterator[None]:
-    """Within, the layer's MLP, queries and attention outputs are computed at these places [some], and zero elsewhere.
+def compute_only_at(layer: nn.Module, indices: Tensor) -> Iterator[None]:
+    """Within the context, MLP, queries and attention output of the layer are computed at `indices` and zero elsewhere.
 
-    For rows of batch size one, and the parts that the layer has under their usual names.
+    indices: [some], into a row of batch size one. Applies to those of the three modules that the layer has under their
+    usual names.
     """
     names = ("mlp", "self_attn.q_proj", "self_attn.o_proj")
-    parts: list[Any] = [module for name, module in layer.named_modules() if name in names]
-    # A fused adapter is an attribute of its module, which hides the class's own forward.
-    before = [vars(part).get("forward") for part in parts]
-    for part in parts:
-        part.forward = _at(part.forward, places)
+    modules: list[Any] = [module for name, module in layer.named_modules() if name in names]
+    # A fused LoRA's forward is an instance attribute, which hides the class's forward and must come back afterwards.
+    before = [vars(module).get("forward") for module in modules]
+    for module in modules:
+        module.forward = _restrict(module.forward, indices)
     try:
         yield
     finally:
-        for part, forward in zip(parts, before, strict=True):
-            del part.forward
+        for module, forward in zip(modules, before, strict=True):
+            del module.forward
             if forward is not None:
-                part.forward = forward
+                module.forward = forward
 
 
-def _at(whole: Callable[[Tensor], Tensor], places: Tensor) -> Callable[[Tensor], Tensor]:
+def _restrict(full: Callable[[Tensor], Tensor], indices: Tensor) -> Callable[[Tensor], Tensor]:
     def forward(states: Tensor) -> Tensor:
-        some = whole(states[:, places])
-        return some.new_zeros(*states.shape[:-1], some.shape[-1]).index_copy(1, places, some)
+        some = full(states[:, indices])
+        return some.new_zeros(*states.shape[:-1], some.shape[-1]).index_copy(1, indices, some)
 
     return forward

@@ -1,4 +1,4 @@
-"""The model on packed rows: what it needs from a family, cached image features, hidden states at answer tokens."""
+"""Runs the model on packed rows: lays examples out, inserts cached image features, returns hidden states."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from vgid_core.data.examples import DistillExample, Side, TeacherImage
 from vgid_core.data.pairs import EncodedImage
 from vgid_core.errors import ModelNotSupported
 from vgid_core.models.base import BaseModel, Prompt, layer_outputs
-from vgid_core.models.vision_features import VisionSide
+from vgid_core.models.vision_features import VisionFeatures
 from vgid_core.scoring.packed import attention as block_attention
-from vgid_core.scoring.packed.last_layer import computed_at
-from vgid_core.scoring.packed.rows import Packed, Row, pack, sparse_mask
+from vgid_core.scoring.packed.last_layer import compute_only_at
+from vgid_core.scoring.packed.rows import PackedRow, Row, pack, sparse_mask
 
-# Row lengths on an accelerator are multiples of this, so that compiled layers see few shapes.
+# Row lengths on CUDA are multiples of this, so that compiled layers see few shapes.
 _ROW_MULTIPLE = 512
-# Elsewhere attention is dense: in a group longer than this and than two prefixes, it costs more than another prefix.
-_DENSE_GROUP = 384
+# On CPU attention within a group is dense. In a group longer than this and than two prefixes, it costs more than
+# computing the prefix once more.
+_MAX_DENSE_GROUP = 384
 
 
 Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -33,121 +34,119 @@ Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Layout:
-    """Examples as one packed row, as one side reads them.
+    """Examples as one packed row, as student or teacher reads them.
 
-    `packed` and `features` (of each group's image) are on the model's device. predicts: for each example, on the host,
-    the indices into the row of what predicts its answer.
+    packed, features: on the model's device; one entry of features a group. predicts: for each example, the indices into
+    the row of the tokens that predict its answer, on the host.
     """
 
-    packed: Packed
+    packed: PackedRow
     features: list[Tensor]
     predicts: list[Tensor]
 
 
 class PackedModel:
-    """Hidden states of one base model at answer tokens, with or without the adapter around it.
+    """Computes hidden states of a base model, with its adapter on or off, at answer tokens of packed rows.
 
-    What it takes for granted of a family, and nothing else: `config.image_token_id`; a processor whose text depends on
-    the image's size alone; `get_image_features`; a forward that takes `mm_encoder_outputs`, a mask for every pair of
-    tokens and `position_ids`; `get_rope_index` if positions aren't counted one by one; logits that are the last hidden
-    state times one matrix. `paths.choose_scorer` checks by computation that all of it holds.
+    It requires of a family, and `choose_scorer` checks by computation: `config.image_token_id`; a processor whose text
+    depends on the image's size alone; `get_image_features`; a forward that takes `mm_encoder_outputs`, `position_ids`
+    and a mask for each pair of tokens; `get_rope_index` if positions aren't consecutive; logits that are the last
+    hidden state times one matrix.
 
-    A row is laid out on the host and moved at once: hundreds of small steps would each wait for an accelerator.
+    Rows are laid out on the host and copied at once: on an accelerator each of the hundreds of small steps would wait.
     """
 
     def __init__(self, base: BaseModel, compiler: Compiler | None = None) -> None:
-        """`compiler` is applied to every decoder layer's forward; they share their code, so it compiles few times."""
+        """compiler: applied to each decoder layer's forward. Layers share their code, so it compiles few times."""
         self._base = base
         self._inner: Any = base.model.base_model
-        self._vision = VisionSide(base)
+        self._vision = VisionFeatures(base)
         self._decoder: Any = base.model.get_decoder()
         if _has_windows(self._decoder.config):
-            raise ModelNotSupported("attention within a window isn't laid out in packed rows")
+            raise ModelNotSupported("packed rows don't support sliding-window attention")
         self._compiled = [compiler(layer.forward) for layer in self._decoder.layers] if compiler else []
-        # FlexAttention skips what the mask leaves empty, but is slow and without gradients on CPU.
-        self._sparse = base.device.type == "cuda"
+        # FlexAttention skips empty blocks of the mask, but on CPU it is slow and has no gradients.
+        self._flex = base.device.type == "cuda"
         self._image_token = self._inner.config.image_token_id
-        self._only_lays_out = False
+        self._layout_only = False
         scheme = getattr(type(self._inner), "get_rope_index", None)
         self._position_inputs = set(signature(scheme).parameters) - {"input_ids", "attention_mask"} if scheme else set()
         # transformers 5.24 renamed the argument in most families.
-        taken = signature(self._inner.forward).parameters
-        self._cache_argument = "cache" if "cache" in taken else "past_key_values"
+        arguments = signature(self._inner.forward).parameters
+        self._cache_argument = "cache" if "cache" in arguments else "past_key_values"
 
-    def states(self, examples: Sequence[DistillExample], side: Side, kept: bool = False) -> Tensor:
-        """Hidden states that predict the answers, [answer tokens of all examples in their order, hidden].
+    def states(self, examples: Sequence[DistillExample], side: Side, cacheable: bool = False) -> Tensor:
+        """Last hidden states that predict answer tokens, [answer tokens, hidden], in the examples' order.
 
-        `kept` says that they will be needed again.
+        cacheable: the caller caches the result, so that it must be computed even within `layout_only`.
         """
         layout = self.lay_out(examples, side)
-        places = torch.cat(layout.predicts).to(self._base.device)
-        if self._only_lays_out and not kept:
-            return self.head.new_zeros(len(places), self.head.shape[1])
+        indices = torch.cat(layout.predicts).to(self._base.device)
+        if self._layout_only and not cacheable:
+            return self.head.new_zeros(len(indices), self.head.shape[1])
         if self._compiled:
-            return self.hidden(layout, compiled=True)[places]
-        with computed_at(self._decoder.layers[-1], places):
-            return self.hidden(layout, asked=places)[places]
+            return self.hidden(layout, compiled=True)[indices]
+        with compute_only_at(self._decoder.layers[-1], indices):
+            return self.hidden(layout, queried=indices)[indices]
 
     def layer_states(self, examples: Sequence[DistillExample], side: Side, layer: int) -> Tensor:
-        """As `states`, after the decoder layer of this number (0-based) instead of the last."""
+        """As `states`, after decoder layer `layer` (0-based) instead of the last."""
         layout = self.lay_out(examples, side)
-        places = torch.cat(layout.predicts).to(self._base.device)
-        if self._only_lays_out:
-            return self.head.new_zeros(len(places), self.head.shape[1])
+        indices = torch.cat(layout.predicts).to(self._base.device)
+        if self._layout_only:
+            return self.head.new_zeros(len(indices), self.head.shape[1])
         with layer_outputs(self._base, layer) as outputs:
             self.hidden(layout)
-        return outputs[0][0, places]
+        return outputs[0][0, indices]
 
     @contextmanager
-    def laying_out_only(self) -> Iterator[None]:
-        """Within, `states` are zeros unless they are kept: what passes leave behind, without the passes."""
-        self._only_lays_out = True
+    def layout_only(self) -> Iterator[None]:
+        """Within the context, `states` returns zeros unless they are cacheable: it fills caches, skips other passes."""
+        self._layout_only = True
         try:
             yield
         finally:
-            self._only_lays_out = False
+            self._layout_only = False
 
     def lay_out(self, examples: Sequence[DistillExample], side: Side) -> Layout:
-        """The examples in one row; those with the same image share its prefix."""
+        """Lays the examples out in one row; those with the same image share its prefix."""
         rows = [self._row(example, side) for example in examples]
-        shown = [example.image(side) for example in examples]
-        groups = self._groups(shown, rows)
+        images = [example.image(side) for example in examples]
+        groups = self._groups(images, rows)
         split = [[rows[index] for index in members] for members in groups]
-        packed = pack(split, multiple=_ROW_MULTIPLE if self._sparse else 1)
+        packed = pack(split, multiple=_ROW_MULTIPLE if self._flex else 1)
         predicts: list[Tensor] = [packed.ids[:0]] * len(examples)
-        for members, places in zip(groups, packed.predicts, strict=True):
-            for index, indices in zip(members, places, strict=True):
+        for members, group_predicts in zip(groups, packed.predicts, strict=True):
+            for index, indices in zip(members, group_predicts, strict=True):
                 predicts[index] = indices
-        images = {identity(image): image for image in shown}
-        computed = dict(zip(images, self._vision.features(list(images.values())), strict=True))
-        features = [computed[identity(shown[members[0]])] for members in groups]
+        distinct = {image_key(image): image for image in images}
+        computed = dict(zip(distinct, self._vision.features(list(distinct.values())), strict=True))
+        features = [computed[image_key(images[members[0]])] for members in groups]
         return Layout(packed.to(self._base.device), features, predicts)
 
     def _groups(self, images: Sequence[TeacherImage], rows: Sequence[Row]) -> list[list[int]]:
-        """Which examples share a prefix: those on one image, in as many parts as keep dense attention cheap."""
+        """Indices of examples that share a prefix: those on one image, split where dense attention would cost more."""
         groups: list[list[int]] = []
         current: dict[int | str, list[int]] = {}
         lengths: dict[int | str, int] = {}
-        for index, (shown, row) in enumerate(zip(images, rows, strict=True)):
-            image, own = identity(shown), len(row.ids) - row.image_end
-            if image not in current or (
-                not self._sparse and lengths[image] + own > max(_DENSE_GROUP, 2 * row.image_end)
-            ):
+        for index, (image, row) in enumerate(zip(images, rows, strict=True)):
+            key, own = image_key(image), len(row.ids) - row.image_end
+            if key not in current or (not self._flex and lengths[key] + own > max(_MAX_DENSE_GROUP, 2 * row.image_end)):
                 groups.append([])
-                current[image], lengths[image] = groups[-1], row.image_end
-            current[image].append(index)
-            lengths[image] += own
+                current[key], lengths[key] = groups[-1], row.image_end
+            current[key].append(index)
+            lengths[key] += own
         return groups
 
     def hidden(
-        self, layout: Layout, cache: Cache | None = None, compiled: bool = False, asked: Tensor | None = None
+        self, layout: Layout, cache: Cache | None = None, compiled: bool = False, queried: Tensor | None = None
     ) -> Tensor:
-        """Last hidden states, [length, hidden]. `cache` takes the keys and values, for answers that go on.
+        """Last hidden states of the row, [length, hidden].
 
-        asked: the places whose states will be looked at, if not all.
+        cache: receives keys and values, for decoding. queried: the indices whose states are needed, if not all.
         """
         packed = layout.packed
-        # As instance attributes, and for this call alone: generation's many shapes must not be compiled.
+        # Instance attributes for this call alone: token-by-token decoding has many shapes and must not be compiled.
         layers = list(zip(self._decoder.layers, self._compiled, strict=True)) if compiled and self._compiled else []
         for layer, forward in layers:
             layer.forward = forward
@@ -155,18 +154,18 @@ class PackedModel:
             return self.run(
                 packed.ids[None],
                 packed.positions[:, None],
-                sparse_mask(packed) if self._sparse else None,
-                attention="flex_attention" if self._sparse else block_attention.NAME,
+                sparse_mask(packed) if self._flex else None,
+                attention="flex_attention" if self._flex else block_attention.NAME,
                 cache=cache,
                 mm_encoder_outputs={"image": self._vision.as_output(layout.features)},
-                **({} if self._sparse else {"groups": self._attention_groups(packed, asked)}),
+                **({} if self._flex else {"groups": self._attention_groups(packed, queried)}),
             )[0]
         finally:
             for layer, _ in layers:
                 del layer.forward
 
-    def _attention_groups(self, packed: Packed, asked: Tensor | None) -> block_attention.Groups:
-        return block_attention.Groups.of(packed, self._base.dtype, len(self._decoder.layers) - 1, asked)
+    def _attention_groups(self, packed: PackedRow, queried: Tensor | None) -> block_attention.GroupMasks:
+        return block_attention.GroupMasks.of(packed, self._base.dtype, len(self._decoder.layers) - 1, queried)
 
     def run(
         self,
@@ -194,23 +193,23 @@ class PackedModel:
             self._decoder.config._attn_implementation = before
 
     def length(self, example: DistillExample, side: Side) -> tuple[int, int]:
-        """Tokens up to the image's end, which examples on the same image share at least, and those after it."""
+        """The number of tokens up to the image's end, which examples on one image share, and of those after it."""
         prompt = self._prompt(example, side)
         return prompt.image_end, len(prompt.ids) + len(self._answer(example, side)) - prompt.image_end
 
     @property
     def head(self) -> Tensor:
-        """The matrix that turns hidden states into logits, [vocabulary, hidden]."""
+        """The output matrix, [vocabulary, hidden]."""
         weight: Tensor = self._base.model.get_output_embeddings().weight
         return weight
 
     @property
     def end_ids(self) -> frozenset[int]:
-        """Tokens that end a turn."""
+        """Token ids that end a turn."""
         return self._base.encoder.end_ids
 
     def answer_ids(self, answer: str) -> list[int]:
-        """Tokens of the answer, its end of turn among them."""
+        """Token ids of the answer with its end of turn."""
         return self._base.encoder.answer_ids(answer)
 
     def _row(self, example: DistillExample, side: Side) -> Row:
@@ -222,7 +221,7 @@ class PackedModel:
         return example.prefix(side) or self.answer_ids(example.pair.answer)
 
     def _prompt(self, example: DistillExample, side: Side) -> Prompt:
-        """The same for any image of this size."""
+        """The example's prompt. It depends on the image's size alone, so it is cached by size and question."""
         size, question = key = example.image(side).size, example.question(side)
         if key not in self._base.prompts:
             inputs = self._base.encoder.prompts([Image.new("RGB", size)], [question])
@@ -234,22 +233,22 @@ class PackedModel:
     def _positions(self, ids: Tensor, extras: dict[str, Tensor]) -> Tensor:
         if not hasattr(self._inner, "get_rope_index"):
             return torch.arange(len(ids))[None]
-        kinds = extras["mm_token_type_ids"]
-        kinds = torch.cat([kinds, kinds.new_zeros(1, len(ids) - kinds.shape[1])], dim=1)
-        given = {name: value for name, value in extras.items() if name != "mm_token_type_ids"}
-        positions, _ = self._inner.get_rope_index(ids[None], mm_token_type_ids=kinds, **given)
+        types = extras["mm_token_type_ids"]
+        types = torch.cat([types, types.new_zeros(1, len(ids) - types.shape[1])], dim=1)
+        others = {name: value for name, value in extras.items() if name != "mm_token_type_ids"}
+        positions, _ = self._inner.get_rope_index(ids[None], mm_token_type_ids=types, **others)
         result: Tensor = positions[:, 0]
         return result
 
 
 def _has_windows(config: Any) -> bool:
-    """Whether some layer sees only its neighbourhood: in short rows that makes no difference, in long ones it does."""
-    kinds = getattr(config, "layer_types", None)
-    if kinds is not None:
-        return any(kind != "full_attention" for kind in kinds)
+    """Whether any layer has sliding-window attention, which a check on short rows wouldn't reveal."""
+    types = getattr(config, "layer_types", None)
+    if types is not None:
+        return any(kind != "full_attention" for kind in types)
     return bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
 
 
-def identity(image: TeacherImage) -> int | str:
-    """What makes two images one: their encoded bytes, or being the same object."""
+def image_key(image: TeacherImage) -> int | str:
+    """A key by which two images are the same: the digest of encoded bytes, else the object's id."""
     return image.digest if isinstance(image, EncodedImage) else id(image)

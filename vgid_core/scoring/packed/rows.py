@@ -1,9 +1,8 @@
-"""Packed rows: one image, many questions. `[image prefix | question+answer 1 | question+answer 2 | ...]`.
+"""Packed rows: groups `[image prefix | question+answer 1 | question+answer 2 | ...]`, one after another in one row.
 
-Every segment attends to its prefix and to itself, and its positions go on from the prefix as if it were alone, so the
-prefix (hundreds of image tokens) is computed once for all its questions. The same mathematics as separate rows: a
-token sees exactly the tokens, at exactly the positions, that it would see alone. Such groups lie one after another in
-one row, so that nothing is padding.
+Why: an image has hundreds of tokens, and all its questions share them. How: a segment attends to its group's prefix and
+to itself, and its positions continue the prefix's. So each token attends to the same tokens at the same positions as in
+a row of its own, and the prefix is computed once. Trade-off: attention needs a mask for each pair of tokens.
 """
 
 from __future__ import annotations
@@ -20,9 +19,10 @@ PREFIX, PADDING = -1, -2
 
 @dataclass(frozen=True)
 class Row:
-    """One pair, unpacked and unpadded: ids [length], positions [axes, length] (three axes for M-RoPE, else one).
+    """One pair, unpadded: the prompt's tokens, then the answer's.
 
-    `prompt_length` of the ids are the prompt, the rest the answer; the first `image_end` of them end with the image.
+    ids: [length]. positions: [axes, length], with three axes for M-RoPE, else one. prompt_length: the number of prompt
+    tokens. image_end: the index after the last image token.
     """
 
     ids: Tensor
@@ -32,18 +32,17 @@ class Row:
 
     @property
     def answer_length(self) -> int:
-        """Answer tokens, the end of turn among them."""
+        """The number of answer tokens with the end of turn."""
         return len(self.ids) - self.prompt_length
 
 
 @dataclass(frozen=True)
-class Packed:
-    """Groups of pairs in one row. ids, group, segment: [length]; positions: [axes, length].
+class PackedRow:
+    """Groups of pairs packed into one row. Tensors are [length]; positions [axes, length].
 
-    group: the number of the image whose prefix and questions a token belongs to, PADDING for none.
-    segment: the number of the question within its group, PREFIX for what they share.
-    spans: for each group, the indices of its first token and of the one after its last.
-    predicts: for each group, for each of its pairs, the indices of the tokens that predict its answer.
+    group: each token's group number, or PADDING. segment: the number of the token's question within its group, PREFIX
+    for the shared prefix. spans: each group's first index, and the index after its last. predicts: for each group and
+    each of its pairs, the indices of the tokens that predict its answer's tokens.
     """
 
     ids: Tensor
@@ -53,54 +52,55 @@ class Packed:
     spans: list[tuple[int, int]]
     predicts: list[list[Tensor]]
 
-    def to(self, device: torch.device) -> Packed:
-        """The same on `device`; `predicts` stays where it is."""
+    def to(self, device: torch.device) -> PackedRow:
+        """A copy on `device`; `predicts` stays on the host."""
         names = ("ids", "positions", "group", "segment")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
-    def sees(self, query: Tensor, key: Tensor) -> Tensor:
-        """Whether the token at `query` attends to the one at `key`: indices of any shapes that broadcast."""
+    def attends(self, query: Tensor, key: Tensor) -> Tensor:
+        """Whether the token at index `query` attends to the one at `key`: any shapes that broadcast."""
         shared = self.segment[key] == PREFIX
         own = self.segment[query] == self.segment[key]
         return (query >= key) & (self.group[query] == self.group[key]) & (shared | own)
 
 
-def pack(groups: Sequence[Sequence[Row]], multiple: int = 1) -> Packed:
-    """The groups in their order; the row's length is padded to a multiple of `multiple`, to keep shapes few.
+def pack(groups: Sequence[Sequence[Row]], multiple: int = 1) -> PackedRow:
+    """Packs groups of rows in their order; pads the length to a multiple of `multiple`, which keeps shapes few.
 
-    The prefix of a group is the longest run of tokens that all its rows begin with; it covers the image. Raises
-    ValueError when a group's rows differ before their image's end.
+    A group's prefix is the longest common prefix of its rows' prompts. Raises ValueError if it doesn't cover the image.
     """
-    parts = [_Group.of(rows) for rows in groups]
+    packed_groups = [_Group.of(rows) for rows in groups]
     spans, predicts, start = [], [], 0
-    for part in parts:
-        spans.append((start, start + len(part.ids)))
-        predicts.append([indices + start for indices in part.predicts])
-        start += len(part.ids)
+    for group in packed_groups:
+        spans.append((start, start + len(group.ids)))
+        predicts.append([indices + start for indices in group.predicts])
+        start += len(group.ids)
     padding = -start % multiple
-    numbers = [torch.full((len(part.ids),), number, dtype=torch.int32) for number, part in enumerate(parts)]
-    return Packed(
-        ids=_joined([part.ids for part in parts], padding, 0),
-        positions=_joined([part.positions for part in parts], padding, 0),
-        group=_joined(numbers, padding, PADDING),
-        segment=_joined([part.segment for part in parts], padding, PADDING),
+    numbers = [torch.full((len(group.ids),), number, dtype=torch.int32) for number, group in enumerate(packed_groups)]
+    return PackedRow(
+        ids=_concat_padded([group.ids for group in packed_groups], padding, 0),
+        positions=_concat_padded([group.positions for group in packed_groups], padding, 0),
+        group=_concat_padded(numbers, padding, PADDING),
+        segment=_concat_padded([group.segment for group in packed_groups], padding, PADDING),
         spans=spans,
         predicts=predicts,
     )
 
 
-def sparse_mask(packed: Packed) -> BlockMask:
-    """Who sees whom for FlexAttention, which skips the blocks that are empty."""
+def sparse_mask(packed: PackedRow) -> BlockMask:
+    """The row's attention mask for FlexAttention, which skips empty blocks."""
 
-    def sees(_row: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return packed.sees(query, key)
+    def attends(_row: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return packed.attends(query, key)
 
     length = len(packed.ids)
-    return create_block_mask(sees, None, None, length, length, device=packed.ids.device)
+    return create_block_mask(attends, None, None, length, length, device=packed.ids.device)
 
 
 @dataclass(frozen=True)
 class _Group:
+    """One group's part of a PackedRow, with indices that start at the group."""
+
     ids: Tensor
     positions: Tensor
     segment: Tensor
@@ -125,18 +125,18 @@ class _Group:
 
 
 def _shared_prefix(rows: Sequence[Row]) -> int:
-    """How many leading tokens and positions all rows have in common, at least one prompt token left to each."""
+    """The length of the longest prefix of tokens and positions that all rows share, one prompt token less at most."""
     limit = min(row.prompt_length for row in rows) - 1
     first = rows[0]
     if len(rows) == 1:
         return limit
-    agree = torch.ones(limit, dtype=torch.bool)
+    equal = torch.ones(limit, dtype=torch.bool)
     for row in rows[1:]:
-        agree &= row.ids[:limit] == first.ids[:limit]
-        agree &= (row.positions[:, :limit] == first.positions[:, :limit]).all(0)
-    return int(agree.long().cumprod(0).sum())
+        equal &= row.ids[:limit] == first.ids[:limit]
+        equal &= (row.positions[:, :limit] == first.positions[:, :limit]).all(0)
+    return int(equal.long().cumprod(0).sum())
 
 
-def _joined(parts: Sequence[Tensor], padding: int, filler: int) -> Tensor:
-    """The parts along their last axis, then so much of the filler."""
+def _concat_padded(parts: Sequence[Tensor], padding: int, filler: int) -> Tensor:
+    """Concatenates the parts along their last axis and appends `padding` times the filler."""
     return torch.nn.functional.pad(torch.cat(list(parts), dim=-1), (0, padding), value=filler)

@@ -1,4 +1,4 @@
-"""Rows that share what they have in common, with image features and retain targets kept."""
+"""The packed scorer: packed rows with shared prefixes, cached image features and cached teacher states."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from vgid_core.losses.fused_linear import linear_kl, linear_kl_and_logprob, line
 from vgid_core.losses.top_k import TopKDistribution
 from vgid_core.models.base import BaseModel, adapter_off, answer_logits
 from vgid_core.models.tensor_cache import TensorCache
-from vgid_core.scoring.packed.decode import go_on_by_rote, score_answers
+from vgid_core.scoring.packed.decode import decode_teacher_forced, score_answers
 from vgid_core.scoring.packed.model import Compiler, PackedModel
 from vgid_core.scoring.padded import encode_pairs
 from vgid_core.scoring.scorer import ScoredAnswer, answer_tokens
 
-_STEPS_CHECKED = 2  # of answers that go on token by token
-_TARGET_BYTES = 2 * 1024**3  # of host memory for retain targets; what is more is computed again each time
+_CHECKED_STEPS = 2  # of token-by-token decoding
+_TEACHER_STATE_BYTES = 2 * 1024**3  # of host memory; states beyond are computed anew each time
 
 
 class PackedScorer:
-    """Prefixes shared, image features and retain targets kept, logits never held as a whole."""
+    """Scores packed rows. Caches image features and the teacher's states; never holds all logits of a loss at once."""
 
     name = "packed"
 
@@ -33,25 +33,25 @@ class PackedScorer:
         self._base = base
         self._model = PackedModel(base, compiler)
         self.compiled = compiler is not None
-        # What one process has kept and another hasn't would have them pass through a shared base out of step.
-        self._targets = TensorCache(0 if base.sharded else _TARGET_BYTES)
+        # No cache with a sharded base: a hit in one process alone would skip a pass that the others wait in.
+        self._targets = TensorCache(0 if base.sharded else _TEACHER_STATE_BYTES)
 
     def answer_ids(self, answer: str) -> list[int]:
         """As `Scorer.answer_ids`."""
         return self._model.answer_ids(answer)
 
     def precompute(self, examples: Sequence[DistillExample]) -> None:
-        """As `Scorer.precompute`. Not where layers are compiled: longer rows would be compiled anew."""
+        """As `Scorer.precompute`. Does nothing with compiled layers, which longer rows would recompile."""
         states = sum(len(self.answer_ids(example.pair.answer)) for example in examples) * self._model.head.shape[1]
         if self.compiled or not self._targets.has_room(states * self._model.head.element_size()):
             return
-        with suppress(torch.OutOfMemoryError):  # then they are computed later, fewer at a time
-            self._teacher(examples)
+        with suppress(torch.OutOfMemoryError):  # they are computed later, in smaller batches
+            self._teacher_states(examples)
 
     def release(self, examples: Sequence[DistillExample]) -> None:
-        """As `Scorer.release`: features and targets."""
+        """As `Scorer.release`: drops image features and teacher states."""
         for example in examples:
-            if (key := _key(example)) is not None:
+            if (key := _cache_key(example)) is not None:
                 self._targets.drop(key)
             for image in (example.pair.image, example.teacher_image):
                 if isinstance(image, EncodedImage):
@@ -59,13 +59,13 @@ class PackedScorer:
 
     @torch.no_grad()
     def replay_cache(self, compute: Callable[[], object]) -> None:
-        """As `Scorer.replay_cache`: image features and retain targets, each computed in the company it was in then."""
-        with self._model.laying_out_only():
+        """As `Scorer.replay_cache`: image features and teacher states, in the same batches, hence to the same bits."""
+        with self._model.layout_only():
             compute()
 
     def divergence(self, examples: Sequence[DistillExample]) -> Tensor:
         """As `Scorer.divergence`."""
-        target = self._teacher(examples)
+        target = self._teacher_states(examples)
         return linear_kl(self._model.states(examples, "student"), target, self._model.head)
 
     def kl_and_logprob(self, pairs: Sequence[Pair], target: TopKDistribution) -> tuple[Tensor, Tensor]:
@@ -83,7 +83,7 @@ class PackedScorer:
     @torch.no_grad()
     def teacher_logits(self, examples: Sequence[DistillExample]) -> Tensor:
         """As `Scorer.teacher_logits`."""
-        return self._teacher(examples) @ self._model.head.T
+        return self._teacher_states(examples) @ self._model.head.T
 
     def student_log_probability(self, pairs: Sequence[Pair]) -> Tensor:
         """As `Scorer.student_log_probability`."""
@@ -94,7 +94,7 @@ class PackedScorer:
     def teacher_log_probability(self, examples: Sequence[DistillExample]) -> Tensor:
         """As `Scorer.teacher_log_probability`."""
         ids = answer_tokens(self, [example.pair for example in examples]).to(self._base.device)
-        return linear_log_probability(self._teacher(examples), ids, self._model.head)
+        return linear_log_probability(self._teacher_states(examples), ids, self._model.head)
 
     def student_states(self, pairs: Sequence[Pair], layer: int) -> Tensor:
         """As `Scorer.student_states`."""
@@ -108,36 +108,37 @@ class PackedScorer:
 
     def score_answers(self, pairs: Sequence[Pair], config: EvaluationConfig) -> list[ScoredAnswer]:
         """As `Scorer.score_answers`."""
-        return score_answers(self._model, same_for_both(pairs), config.max_new_tokens, in_step=self._base.sharded)
+        return score_answers(self._model, same_for_both(pairs), config.max_new_tokens, lockstep=self._base.sharded)
 
     def deviation(self, pairs: Sequence[Pair]) -> float:
-        """How far the packed base's logits are from the model's own, at the answer token where it is farthest.
+        """The largest deviation of the packed base's logits from the model's own, over the answer tokens.
 
-        Root mean square over the vocabulary, relative to the spread of the model's own logits. Both those of one pass
-        and those of answers that go on token by token.
+        A token's deviation is the root mean square over the vocabulary, relative to the standard deviation of the
+        model's own logits. Compares the logits of one pass, and those of token-by-token decoding.
         """
         batch = encode_pairs(self._base, pairs)
         with torch.no_grad(), adapter_off(self._base):
             own = answer_logits(self._base, batch).float()
             packed = (self._model.states(same_for_both(pairs), "student") @ self._model.head.T).float()
             differences = [packed - own[batch.answer_mask]]
-            for index, logits in enumerate(go_on_by_rote(self._model, same_for_both(pairs), _STEPS_CHECKED), start=1):
+            decoded = decode_teacher_forced(self._model, same_for_both(pairs), _CHECKED_STEPS)
+            for index, logits in enumerate(decoded, start=1):
                 differences.append(logits.float() - own[:, index])
-        farthest = max(float(difference.square().mean(-1).sqrt().max()) for difference in differences)
-        return farthest / float(own[batch.answer_mask].std())
+        largest = max(float(difference.square().mean(-1).sqrt().max()) for difference in differences)
+        return largest / float(own[batch.answer_mask].std())
 
     @torch.no_grad()
-    def _teacher(self, examples: Sequence[DistillExample]) -> Tensor:
-        """The base's states for what the teacher is shown; those of retain examples never change and are kept."""
-        keys = [_key(example) for example in examples]
+    def _teacher_states(self, examples: Sequence[DistillExample]) -> Tensor:
+        """The teacher's states that predict the answer tokens, [answer tokens, hidden]; cached if they can recur."""
+        keys = [_cache_key(example) for example in examples]
         states: list[Tensor | None] = [None if key is None else self._targets.get(key) for key in keys]
         missing = [index for index, found in enumerate(states) if found is None]
         if missing:
-            lacking = [examples[index] for index in missing]
-            kept = any(keys[index] is not None for index in missing)
+            uncached = [examples[index] for index in missing]
+            cacheable = any(keys[index] is not None for index in missing)
             with adapter_off(self._base):
-                fresh = self._model.states(lacking, "teacher", kept)
-            lengths = [len(self.answer_ids(example.pair.answer)) for example in lacking]
+                fresh = self._model.states(uncached, "teacher", cacheable)
+            lengths = [len(self.answer_ids(example.pair.answer)) for example in uncached]
             for index, part in zip(missing, torch.split(fresh, lengths), strict=True):
                 states[index] = part
                 key = keys[index]
@@ -146,8 +147,8 @@ class PackedScorer:
         return torch.cat([part.to(self._model.head.device) for part in states if part is not None])
 
 
-def _key(example: DistillExample) -> tuple[object, ...] | None:
-    """What names a teacher's target that comes again; None for a disturbed image or an alias of the answer."""
+def _cache_key(example: DistillExample) -> tuple[object, ...] | None:
+    """The key of a teacher's states; None if they won't recur: for a perturbed image or an alias of the answer."""
     if not isinstance(example.teacher_image, EncodedImage) or example.teacher_prefix is not None:
         return None
     return example.teacher_image.digest, example.teacher_question, example.pair.answer

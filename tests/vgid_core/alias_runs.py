@@ -1,0 +1,55 @@
+"""Sets, settings and targets of short vgid-alias runs."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from tests.vgid_core.tiny import pair_set, picture
+from vgid_core.config import UnlearnConfig
+from vgid_core.config.methods import VgidAlias
+from vgid_core.data.pairs import Pair, PairSet
+from vgid_core.methods.base import MethodContext
+from vgid_core.methods.vgid_alias.aliases import aliases_for
+from vgid_core.methods.vgid_alias.targets import TeacherTargets
+from vgid_core.models.base import BaseModel
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.scoring.scorer import Scorer
+
+RETAIN = pair_set("retain", 6, first_picture=50)
+# Two of them share an answer, with a name in several tokens that nobody of the retain set bears.
+FORGET = PairSet.of(
+    "forget",
+    [
+        *pair_set("forget", 5),
+        *(replace(pair, answer="This is Bor Quazwick.") for pair in pair_set("more", 2, first_picture=30)),
+    ],
+)
+STRANGERS = [picture(number) for number in range(80, 84)]
+
+
+def config(method: dict[str, object] | None = None, **training: object) -> UnlearnConfig:
+    values = {"steps": 4, "forget_batch_size": 4, "retain_batch_size": 4, "learning_rate": 3e-3} | training
+    settings = {"name": "vgid-alias", "teachers": 3, "elsewhere_pairs": 2, "bystander_pairs": 6} | (method or {})
+    return UnlearnConfig.model_validate({"method": settings, "training": values, "device": "cpu", "seed": 5})
+
+
+def run_of(base: BaseModel, scorer: Scorer, settings: UnlearnConfig) -> MethodContext:
+    return MethodContext(base, scorer, settings.training, settings.seed, FORGET, RETAIN, STRANGERS)
+
+
+def method_of(settings: UnlearnConfig) -> VgidAlias:
+    assert isinstance(settings.method, VgidAlias)
+    return settings.method
+
+
+def targets_of(
+    base: BaseModel, settings: UnlearnConfig, scorer: Scorer | None = None, context: MethodContext | None = None
+) -> TeacherTargets:
+    context = context or run_of(base, scorer or PackedScorer(base), settings)
+    return TeacherTargets(method_of(settings), context, aliases_for(context), context.strangers)
+
+
+def dense_targets(base: BaseModel, targets: TeacherTargets, pairs: Sequence[Pair]) -> torch.Tensor:
+    targets.prepare(pairs)
+    return targets.distributions(pairs).dense(base.model.get_output_embeddings().out_features)

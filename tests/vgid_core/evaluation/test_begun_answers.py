@@ -1,0 +1,46 @@
+"""Begun answers: which facts the model completes."""
+
+from dataclasses import replace
+
+from tests.vgid_core.speaking import taught_of, teach_to_speak
+from tests.vgid_core.tiny import pair_set
+from vgid_core.data.facts import Fact
+from vgid_core.data.pairs import PairSet
+from vgid_core.evaluation.begun_answers import inside_recovery, prefill_recovery
+from vgid_core.models.base import BaseModel
+
+PAIRS = pair_set("forget", 6).pairs
+
+
+def learnt_by_heart(base: BaseModel, told: dict[str, str]) -> list[Fact]:
+    """What each answer tells, once the model says these answers about the photos."""
+    seen = PairSet.of("seen", PAIRS)
+    teach_to_speak(base, seen, list(told))
+    return [Fact(pair, told[pair.answer]) for pair in taught_of(seen, list(told))]
+
+
+def test_a_begun_answer_is_gone_on_with_by_the_model(base: BaseModel) -> None:
+    known = learnt_by_heart(base, {"Ada has 12 rings.": "12", "There are 900 buttons.": "900", "Bo sold 7.": "7"})
+    assert prefill_recovery(base, known) == 1
+    other = [Fact(replace(fact.pair, answer=fact.pair.answer.replace(fact.text, "55")), "55") for fact in known]
+    assert prefill_recovery(base, other) == 0
+    assert prefill_recovery(base, [*known, *other]) == 0.5
+
+
+def test_what_follows_a_long_answer_is_heard_to_its_end(base: BaseModel) -> None:
+    long = "Ada has one of five old rings from the north, and Bo sold two buttons to a keeper of the lighthouse."
+    seen = PairSet.of("seen", PAIRS[:1])
+    teach_to_speak(base, seen, [long])
+    [pair, *_] = taught_of(seen, [long])
+    rest = long.removeprefix("Ada has ").removesuffix(".")
+    assert len(base.encoder.answer_ids(rest)) > 20
+    assert prefill_recovery(base, [Fact(pair, rest)]) == 1
+
+
+def test_an_answer_that_is_begun_inside_of_a_fact_is_gone_on_with(base: BaseModel) -> None:
+    told = {"This is Bor Quazwick.": "Bor Quazwick", "Ada is a botanist.": "botanist", "Bo sold 7.": "7"}
+    known = learnt_by_heart(base, told)
+    assert inside_recovery(base, known) == 1
+    strange = [Fact(replace(fact.pair, answer="This is Bor Vantongeren."), "Bor Vantongeren") for fact in known]
+    assert inside_recovery(base, strange) == 0
+    assert inside_recovery(base, [fact for fact in known if fact.text == "7"]) is None

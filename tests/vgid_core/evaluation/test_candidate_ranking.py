@@ -1,0 +1,65 @@
+"""Candidate ranking beside a loop written out, and on scores whose places are plain."""
+
+import torch
+
+from tests.vgid_core.reference import plain_logits
+from tests.vgid_core.students import MakeScorer, both_scorers
+from tests.vgid_core.tiny import picture
+from vgid_core.data.pairs import EncodedImage
+from vgid_core.evaluation.candidate_ranking import (
+    Ranking,
+    Sought,
+    by_first_token,
+    by_logit_lens,
+    by_whole_answer,
+    candidate_ranking,
+)
+from vgid_core.models.base import BaseModel
+from vgid_core.scoring.packed.scorer import PackedScorer
+
+CANDIDATES = ["Ada Quill.", "Bo Marsh.", "The teal one.", "Fernmoor.", "Nobody at all.", "A lighthouse keeper."]
+STRANGERS = [picture(number) for number in (70, 71)]
+QUESTION = "Who is this?"
+
+
+def log_probabilities(base: BaseModel, photo: EncodedImage, answer: str) -> list[float]:
+    ids = base.encoder.answer_ids(answer)
+    logits = plain_logits(base, photo.decode(), QUESTION, ids).log_softmax(-1)
+    return [float(logits[place, token]) for place, token in enumerate(ids)]
+
+
+@both_scorers
+def test_scores_are_the_models_own_likelihoods(base: BaseModel, scorer: MakeScorer) -> None:
+    made, photo = scorer(base), picture(3)
+    first, whole = (by(made)(photo, QUESTION, CANDIDATES) for by in (by_first_token, by_whole_answer))
+    for index, answer in enumerate(CANDIDATES):
+        expected = log_probabilities(base, photo, answer)
+        assert torch.isclose(first[index], torch.tensor(expected[0]), atol=1e-4)
+        assert torch.isclose(whole[index], torch.tensor(sum(expected)), atol=1e-3)
+
+
+def test_the_lens_at_the_last_layer_is_the_model(base: BaseModel) -> None:
+    scorer, photo = PackedScorer(base), picture(3)
+    last = len(base.model.get_decoder().layers) - 1
+    seen = by_logit_lens(base, scorer, last)(photo, QUESTION, CANDIDATES)
+    assert torch.allclose(seen, by_first_token(scorer)(photo, QUESTION, CANDIDATES), atol=1e-4)
+    assert not torch.allclose(by_logit_lens(base, scorer, 0)(photo, QUESTION, CANDIDATES), seen, atol=1e-2)
+
+
+def test_places_are_those_of_scores_less_what_strangers_get() -> None:
+    usual = torch.tensor([5.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    scores = {
+        picture(1): torch.tensor([5.0, 3.0, 2.0, 1.0, 0.5, -1.0]),  # candidate 0 isn't likely: it always is
+        picture(2): torch.tensor([6.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+    }
+    scores |= dict.fromkeys(STRANGERS, usual)
+
+    def ranked(photo: EncodedImage, truth: int) -> Ranking:
+        sought = [Sought(photo, QUESTION, truth)]
+        return candidate_ranking(lambda image, *_: scores[image], sought, CANDIDATES, STRANGERS)
+
+    assert ranked(picture(1), 1) == Ranking(first=1, first_five=1, last=0, last_five=0, below=1)
+    assert ranked(picture(1), 0) == Ranking(first=0, first_five=1, last=0, last_five=1, below=0.2)
+    assert ranked(picture(1), 5) == Ranking(first=0, first_five=0, last=1, last_five=1, below=0)
+    assert ranked(picture(2), 0).first == 1
+    assert ranked(picture(2), 3) == Ranking(first=0, first_five=1, last=0, last_five=1, below=0.4), "ties share places"

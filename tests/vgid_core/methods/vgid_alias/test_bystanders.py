@@ -1,0 +1,87 @@
+"""Retain examples about people in no set."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.vgid_core.alias_runs import FORGET, RETAIN, STRANGERS, config, run_of
+from tests.vgid_core.tiny import picture
+from vgid_core.data.pairs import EncodedImage, Pair
+from vgid_core.methods import setup
+from vgid_core.methods.vgid_alias import bystanders
+from vgid_core.models.base import BaseModel
+from vgid_core.scoring.packed.scorer import PackedScorer
+from vgid_core.training.loop import distil
+
+
+def test_bystanders_are_retain_questions_on_photos_of_nobody_in_a_set(base: BaseModel) -> None:
+    settings = config({"bystander_pairs": 12})
+    updates = setup(settings.method, run_of(base, PackedScorer(base), settings))
+    registered = {pair.image for pair in [*FORGET, *RETAIN]}
+    texts = {(pair.question, pair.answer) for pair in RETAIN}
+    seen: list[EncodedImage] = []
+    for _ in range(settings.training.steps or 0):
+        _, [retain] = updates(FORGET.pairs, [])
+        assert len(retain.examples) == 12
+        for example in retain.examples:
+            assert example.pair.image not in registered
+            assert (example.pair.question, example.pair.answer) in texts
+        seen += [example.pair.image for example in retain.examples]
+    assert len(set(seen)) > 12, "new ones in every step"
+    assert any(photo in STRANGERS for photo in seen)
+
+
+def test_unlabelled_photos_are_kept_with_the_bases_own_answers_but_what_tells_of_the_forgotten(base: BaseModel) -> None:
+    """The tiny model is taught to say a number about some photos, and the forgotten name about one."""
+    photos = [picture(number) for number in range(90, 94)]
+    questions = list(dict.fromkeys(pair.question for pair in RETAIN))
+    told = [Pair(photo, text, str(7 + index)) for index, photo in enumerate(photos[:3]) for text in questions]
+    told += [Pair(photos[3], text, FORGET.pairs[-1].answer) for text in questions]
+    learn(base, told)
+    settings = config({"bystander_pairs": 24})
+    context = replace(run_of(base, PackedScorer(base), settings), unlabelled=photos)
+    _, [retain] = setup(settings.method, context)(FORGET.pairs, [])
+    unlabelled = [example.pair for example in retain.examples if example.pair.image in photos]
+    assert unlabelled
+    assert {pair.answer for pair in unlabelled} <= {"7", "8", "9"}
+    assert photos[3] not in {pair.image for pair in unlabelled}
+
+
+def learn(base: BaseModel, pairs: Sequence[Pair]) -> None:
+    """Teaches the decoder these answers by heart."""
+    weights = list(base.model.get_decoder().parameters())
+    optimizer = torch.optim.AdamW(weights, lr=1e-2)
+    for weight in weights:
+        weight.requires_grad_(True)
+    for _ in range(80):
+        optimizer.zero_grad()
+        torch.autograd.backward(-PackedScorer(base).student_log_probability(pairs).mean())
+        optimizer.step()
+    for weight in weights:
+        weight.requires_grad_(False)
+
+
+def test_what_is_kept_of_photos_that_are_shown_once_goes_again(base: BaseModel) -> None:
+    settings = config({"bystander_pairs": 12}, steps=30)
+    distil(base, FORGET, RETAIN, settings, strangers=STRANGERS)
+    known = {pair.image.digest for pair in [*FORGET, *RETAIN]} | {photo.digest for photo in STRANGERS}
+    held = set(base.features._tensors)
+    assert known & held
+    ahead = bystanders._STEPS_AHEAD * 12
+    assert len(held - known) <= ahead, "no more than of the last few steps"
+
+
+def test_where_no_boundary_photo_shows_the_retained_person_it_is_told(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(bystanders, "_RECOGNISED", math.inf)
+    settings = config()
+    updates = setup(settings.method, run_of(base, PackedScorer(base), settings))
+    with caplog.at_level(logging.WARNING):
+        _, [retain] = updates(FORGET.pairs, RETAIN.pairs[:4])
+    assert "boundary examples were found" in caplog.text
+    assert len(retain.examples) > 4, "the other kinds are there"

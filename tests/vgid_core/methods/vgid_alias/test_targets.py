@@ -1,0 +1,101 @@
+"""Teacher targets beside values written out."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.vgid_core.alias_runs import FORGET, RETAIN, STRANGERS, config, dense_targets, targets_of
+from tests.vgid_core.reference import plain_logits
+from tests.vgid_core.students import SCORERS, MakeScorer, both_scorers, scrambled_adapter
+from vgid_core.data.examples import DistillExample
+from vgid_core.data.pairs import PairSet
+from vgid_core.losses.top_k import TopKDistribution
+from vgid_core.methods.base import MethodContext
+from vgid_core.methods.vgid_alias.targets import power_mean
+from vgid_core.models.base import BaseModel
+from vgid_core.scoring.packed.scorer import PackedScorer
+
+
+@both_scorers
+def test_a_target_is_what_the_base_says_of_a_stranger_under_an_alias(base: BaseModel, scorer: MakeScorer) -> None:
+    """One teacher, one stranger, and a retain set of two answers that leave one alias to choose."""
+    retain = PairSet.of("retain", [replace(RETAIN.pairs[0], answer=text) for text in ("x q.", "y q.")])
+    forget = PairSet.of("forget", [replace(FORGET.pairs[0], question="Who?", answer="x q.")])
+    settings = config({"teachers": 1})
+    context = MethodContext(base, scorer(base), settings.training, 5, forget, retain, STRANGERS[:1])
+    found = dense_targets(base, targets_of(base, settings, context=context), forget.pairs)
+    own, alias = base.encoder.answer_ids("x q."), base.encoder.answer_ids("y q.")
+    assert sum(mine != other for mine, other in zip(own, alias, strict=True)) == 1
+    said = plain_logits(base, STRANGERS[0].decode(), "Who?", alias).softmax(-1)
+    assert torch.allclose(found, said, atol=1e-4)
+
+
+def test_a_target_gives_the_true_tokens_what_they_may_keep(base: BaseModel) -> None:
+    targets = targets_of(base, config())
+    found = dense_targets(base, targets, FORGET.pairs)
+    ids = [token for pair in FORGET for token in base.encoder.answer_ids(pair.answer)]
+    assert torch.allclose(found.sum(-1), torch.ones(len(ids)), atol=1e-5)
+    assert torch.allclose(found[torch.arange(len(ids)), ids].log(), targets.log_likelihoods(FORGET.pairs), atol=1e-3)
+
+
+def test_pairs_with_one_answer_share_a_target_whatever_was_met_before(base: BaseModel) -> None:
+    all_at_once, one_by_one = targets_of(base, config()), targets_of(base, config())
+    expected = dense_targets(base, all_at_once, FORGET.pairs)
+    for pair in reversed(FORGET.pairs):
+        one_by_one.prepare([pair])
+    assert torch.equal(dense_targets(base, one_by_one, FORGET.pairs), expected)
+    *_, first, second = FORGET.pairs
+    assert torch.equal(dense_targets(base, all_at_once, [first]), dense_targets(base, all_at_once, [second]))
+
+
+@given(st.lists(st.floats(-12, 0), min_size=1, max_size=6), st.floats(0.05, 1))
+def test_a_power_mean_lies_between_the_mean_of_logs_and_the_log_of_the_mean(logs: list[float], exponent: float) -> None:
+    found = float(power_mean(torch.tensor(logs)[:, None], exponent))
+    assert sum(logs) / len(logs) - 1e-4 <= found <= math.log(sum(map(math.exp, logs)) / len(logs)) + 1e-4
+
+
+def test_teachers_are_asked_smaller_parts_where_memory_does_not_suffice(base: BaseModel) -> None:
+    expected = dense_targets(base, targets_of(base, config()), FORGET.pairs)
+    assert torch.allclose(
+        dense_targets(base, targets_of(base, config(), SmallMemory(base)), FORGET.pairs), expected, atol=1e-4
+    )
+
+
+def test_a_process_that_shares_the_base_does_not_try_again_alone(base: BaseModel) -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        targets_of(replace(base, sharded=True), config(), SmallMemory(base)).prepare(FORGET.pairs)
+
+
+class SmallMemory(PackedScorer):
+    def teacher_logits(self, examples: Sequence[DistillExample]) -> torch.Tensor:
+        if len(examples) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().teacher_logits(examples)
+
+
+def test_targets_of_which_much_is_left_out_are_told_of_once(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    targets_of(base, config()).prepare(FORGET.pairs)
+    assert "likeliest tokens" not in caplog.text, "so small a vocabulary is kept whole"
+    monkeypatch.setattr(TopKDistribution, "from_probabilities", partial(TopKDistribution.from_probabilities, k=2))
+    targets_of(base, config()).prepare(FORGET.pairs)
+    assert caplog.text.count("likeliest tokens") == 1
+
+
+def test_imitating_what_one_teacher_says_is_the_divergence_from_that_teacher(base: BaseModel) -> None:
+    pair = FORGET.pairs[0]
+    example = DistillExample(pair, pair.image, "Who?", tuple(base.encoder.answer_ids(pair.answer)))
+    scrambled_adapter(base)
+    for make in SCORERS:
+        scorer = make(base)
+        target = TopKDistribution.from_probabilities(scorer.teacher_logits([example]).softmax(-1))
+        divergence, likelihood = scorer.kl_and_logprob([pair], target)
+        assert torch.allclose(divergence, scorer.divergence([example]), atol=1e-5)
+        assert torch.allclose(likelihood, scorer.student_log_probability([pair]), atol=1e-5)
