@@ -12,8 +12,8 @@ from api.images import ImageLimits, ImageRefused, check_image, from_base64
 from api.multipart import parse_multipart
 from api.problems import FieldError, InvalidRequest, MalformedRequest, UnsupportedMediaType, body_errors
 from api.schemas import ImageSource, SubmitRequest, SubmittedPair, is_probe_name
-from jobs.inputs import JobInputs
 from jobs.settings import Settings
+from jobs.storage.inputs import JobInputs
 from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 
 _JSON_PART = "request"

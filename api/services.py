@@ -17,12 +17,12 @@ from sqlalchemy.orm import Session
 
 from api.problems import ArtifactUnavailable, NotFound, Unauthenticated
 from jobs.access import artifact_of_secret, client_of_secret, job_of_secret
-from jobs.blobs import BlobStore, FileBlobStore
 from jobs.catalog import Catalog
-from jobs.crypto import Keyring
 from jobs.database import SessionFactory, make_engine, reading_engine, session_factory
 from jobs.queue import JobQueue
 from jobs.settings import Settings
+from jobs.storage.blobs import BlobStore, FileBlobStore
+from jobs.storage.crypto import Keyring
 from jobs.tables import Artifact, Job
 
 # A submission can take some hundred MB while its images are decoded; more of them at once wait their turn.

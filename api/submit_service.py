@@ -15,8 +15,8 @@ from api.schemas import SubmitRequest
 from api.services import Services
 from jobs import repository
 from jobs.catalog import Catalog, ModelEntry
-from jobs.inputs import JobInputs, seal
 from jobs.queue import QueueUnavailable
+from jobs.storage.inputs import JobInputs, seal
 from jobs.tables import Job
 from vgid_core.config import TrainingOverrides, UnlearnConfig
 

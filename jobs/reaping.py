@@ -15,13 +15,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from jobs import transitions
-from jobs.blobs import BlobStore
 from jobs.database import SessionFactory
-from jobs.input_cleanup import delete_inputs
 from jobs.queue import JobQueue, QueueUnavailable
 from jobs.repository import open_among
 from jobs.settings import Settings
 from jobs.states import State
+from jobs.storage.blobs import BlobStore
+from jobs.storage.input_cleanup import delete_inputs
 from jobs.tables import Artifact, Job
 
 _BATCH = 500

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy.exc import OperationalError
 
 from jobs import claims
-from jobs.blobs import BlobMissing, FileBlobStore
 from jobs.catalog import Catalog, ModelEntry, RetainSet
 from jobs.claims import MetricRow, NewArtifact
-from jobs.crypto import DecryptionError, Keyring
 from jobs.database import SessionFactory, make_engine, session_factory
-from jobs.input_cleanup import delete_inputs
-from jobs.inputs import JobInputs, open_sealed
 from jobs.settings import Settings
+from jobs.storage.blobs import BlobMissing, FileBlobStore
+from jobs.storage.crypto import DecryptionError, Keyring
+from jobs.storage.input_cleanup import delete_inputs
+from jobs.storage.inputs import JobInputs, open_sealed
 from jobs.tables import Job, MetricStage
 from vgid_core import DataError, PairSet, Phase, PhotoSet, Progress, UnlearnConfig, UnlearnError
 from vgid_core.errors import CheckpointUnusable

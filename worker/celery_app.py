@@ -14,10 +14,10 @@ from uuid import UUID
 from celery import Celery
 from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
-from jobs.blobs import FileBlobStore
 from jobs.database import make_engine, session_factory
 from jobs.queue import QUEUE_NAME, TASK_NAME, JobQueue
 from jobs.settings import get_settings
+from jobs.storage.blobs import FileBlobStore
 from worker.describe import describe
 from worker.gpus import visible_gpus
 from worker.housekeeping import Housekeeper

@@ -18,14 +18,14 @@ from uuid import UUID
 from sqlalchemy.exc import OperationalError
 
 from jobs import claims
-from jobs.blobs import BlobStore
 from jobs.catalog import Catalog, CatalogError
 from jobs.claims import Claim
 from jobs.database import SessionFactory
-from jobs.input_cleanup import delete_inputs
 from jobs.queue import JobQueue, QueueUnavailable
 from jobs.settings import Settings
 from jobs.states import Phase, State
+from jobs.storage.blobs import BlobStore
+from jobs.storage.input_cleanup import delete_inputs
 from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import delete_checkpoint
 from worker.describe import describe

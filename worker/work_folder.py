@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jobs.folder_lock import locked
+from jobs.storage.folder_lock import locked
 
 _LOCK = ".in-use"
 _PREFIX = "attempt-"

@@ -14,9 +14,9 @@ from api.schemas import ListQuery, Reference
 from api.services import Caller, CallerNeeded, Services
 from api.views import JobList, JobSummary, JobView, MetricList, metric_views
 from jobs import repository
-from jobs.input_cleanup import delete_inputs
 from jobs.repository import InvalidCursor, JobEnded
 from jobs.states import State
+from jobs.storage.input_cleanup import delete_inputs
 
 router = APIRouter(prefix="/unlearn-jobs", tags=["jobs"])
 

@@ -22,9 +22,9 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from jobs import access
-from jobs.blobs import FileBlobStore
 from jobs.database import SessionFactory, make_engine, session_factory
 from jobs.settings import Settings
+from jobs.storage.blobs import FileBlobStore
 from local.child_process import start_child, stop_child
 from local.postgres import EmbeddedPostgres
 from local.redis import EmbeddedRedis, free_port

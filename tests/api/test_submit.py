@@ -11,8 +11,8 @@ from uuid import UUID
 import httpx
 import pytest
 
-from jobs.crypto import Keyring
-from jobs.inputs import JobInputs, open_sealed
+from jobs.storage.crypto import Keyring
+from jobs.storage.inputs import JobInputs, open_sealed
 from jobs.tables import Job
 from tests.api.conftest import Serve
 from tests.api.service import Service, body, inline, pair, png, problem

@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from api.main import create_app
 from jobs import access, claims
-from jobs.blobs import FileBlobStore
 from jobs.settings import Settings
+from jobs.storage.blobs import FileBlobStore
 from tests.waiting import eventually
 from vgid_client import Client, Pair
 from vgid_client.download import sha256_of

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import text
 
 from jobs import access, repository
-from jobs.blobs import FileBlobStore
-from jobs.crypto import Keyring
 from jobs.database import SessionFactory
 from jobs.queue import JobQueue
 from jobs.settings import Settings
+from jobs.storage.blobs import FileBlobStore
+from jobs.storage.crypto import Keyring
 from jobs.tables import Job
 
 

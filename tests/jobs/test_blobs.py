@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from jobs.blobs import BlobMissing, FileBlobStore
+from jobs.storage.blobs import BlobMissing, FileBlobStore
 
 
 def test_inputs_are_read_back_until_deleted(blobs: FileBlobStore) -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.crypto import DecryptionError, Keyring, decrypt, encrypt
-from jobs.inputs import JobInputs, open_sealed, seal
+from jobs.storage.crypto import DecryptionError, Keyring, decrypt, encrypt
+from jobs.storage.inputs import JobInputs, open_sealed, seal
 from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 
 KEYRING = Keyring(bytes(range(32)))

@@ -21,12 +21,12 @@ from hypothesis.stateful import (
 from sqlalchemy import inspect
 
 from jobs import claims, repository
-from jobs.blobs import FileBlobStore
 from jobs.queue import JobQueue
 from jobs.reaping import reap
 from jobs.repository import JobEnded
 from jobs.settings import Settings
 from jobs.states import ENDED, OPEN, TRANSITIONS, IllegalTransition, Phase, State, checked
+from jobs.storage.blobs import FileBlobStore
 from jobs.tables import Job
 from tests.jobs.conftest import Ledger
 from vgid_core.progress import Progress

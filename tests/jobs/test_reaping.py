@@ -12,11 +12,11 @@ import pytest
 import redis
 
 from jobs import claims, repository
-from jobs.blobs import BlobMissing, FileBlobStore
 from jobs.queue import JobQueue
 from jobs.reaping import ReapReport, reap, sweep_artifacts
 from jobs.settings import Settings
 from jobs.states import State
+from jobs.storage.blobs import BlobMissing, FileBlobStore
 from tests.jobs.conftest import Ledger
 
 

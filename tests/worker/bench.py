@@ -15,13 +15,13 @@ from uuid import UUID, uuid4
 import psutil
 
 from jobs import access, repository
-from jobs.blobs import FileBlobStore
-from jobs.crypto import Keyring
 from jobs.database import SessionFactory
-from jobs.inputs import JobInputs, seal
 from jobs.queue import JobQueue
 from jobs.settings import Settings
 from jobs.states import Phase, State
+from jobs.storage.blobs import FileBlobStore
+from jobs.storage.crypto import Keyring
+from jobs.storage.inputs import JobInputs, seal
 from jobs.tables import Job
 from local.child_process import start_child
 from tests.processes import command_line

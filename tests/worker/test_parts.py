@@ -22,11 +22,11 @@ import torch
 from kombu.asynchronous import get_event_loop, set_event_loop
 
 from jobs import claims
-from jobs.blobs import FileBlobStore
 from jobs.database import SessionFactory
 from jobs.queue import JobQueue
 from jobs.settings import Settings
 from jobs.states import State
+from jobs.storage.blobs import FileBlobStore
 from jobs.tables import Artifact
 from tests.conftest import SECRET_KEY
 from tests.waiting import eventually

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any
 
-from jobs.crypto import decrypt, encrypt
+from jobs.storage.crypto import decrypt, encrypt
 from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 
 _PURPOSE = b"vgid/inputs/1"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from jobs.blobs import BlobStore
 from jobs.database import SessionFactory
 from jobs.repository import mark_inputs_deleted
+from jobs.storage.blobs import BlobStore
 
 
 def delete_inputs(sessions: SessionFactory, blobs: BlobStore, job_id: UUID) -> None:
