@@ -148,7 +148,7 @@ class Stack:
         engine = make_engine(self._settings())
         try:
             with session_factory(engine)() as s:
-                known = path.exists() and access.client_of_secret(s, path.read_text().strip()) is not None
+                known = path.exists() and access.authenticate(s, path.read_text().strip()) is not None
         finally:
             engine.dispose()
         if not known:

@@ -232,10 +232,10 @@ def test_a_key_opens_its_client_until_revoked(ledger: Ledger) -> None:
     assert secret.startswith(key.prefix)
     assert secret not in (key.secret_hash, key.prefix)
     with ledger.sessions.begin() as s:
-        assert access.client_of_secret(s, secret) == client.id
+        assert access.authenticate(s, secret) == client.id
         for wrong in ("", secret[:-1], key.prefix, key.secret_hash, f"vgid_{uuid4().hex}"):
-            assert access.client_of_secret(s, wrong) is None
+            assert access.authenticate(s, wrong) is None
         assert access.revoke_key(s, key.prefix)
         assert not access.revoke_key(s, key.prefix)
-        assert access.client_of_secret(s, secret) is None
-        assert access.client_of_secret(s, second) is not None
+        assert access.authenticate(s, secret) is None
+        assert access.authenticate(s, second) is not None

@@ -1,4 +1,4 @@
-"""From the bytes of a submission to checked pairs of images and texts, the same whatever the encoding."""
+"""Parses the body of a forget request, JSON or multipart, into checked pairs of images and texts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from api.images import ImageLimits, ImageRefused, check_image, from_base64
-from api.multipart import parse_multipart
+from api.forget_requests.images import ImageLimits, ImageRefused, check_image, decode_base64
+from api.forget_requests.multipart import parse_multipart
 from api.problems import FieldError, InvalidRequest, MalformedRequest, UnsupportedMediaType, body_errors
 from api.schemas import ImageSource, SubmitRequest, SubmittedPair, is_probe_name
 from jobs.settings import Settings
@@ -17,23 +17,26 @@ from jobs.storage.inputs import JobInputs
 from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 
 _JSON_PART = "request"
-_ACCEPTED = "application/json, multipart/form-data"
+_ACCEPTED_TYPES = "application/json, multipart/form-data"
 Loc = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
-class Submission:
-    """A request as sent, its images in memory. `canonical` is equal for equal content, however it was encoded."""
+class ParsedRequest:
+    """A forget request with its images in memory.
+
+    canonical: equal for two requests with the same content, whatever their encoding. It is hashed for idempotency.
+    """
 
     request: SubmitRequest
     inputs: JobInputs = field(repr=False)
     canonical: str = field(repr=False)
 
 
-def parse_submission(content_type: str, body: bytes, settings: Settings) -> Submission:
-    """Everything about a submission that can be judged without knowing the models.
+def parse_request(content_type: str, body: bytes, settings: Settings) -> ParsedRequest:
+    """Parses the body and checks all that can be checked without the catalog.
 
-    Raises MalformedRequest, UnsupportedMediaType, or InvalidRequest with every fault that was found.
+    Raises MalformedRequest, UnsupportedMediaType, or InvalidRequest with every fault found.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "application/json":
@@ -41,15 +44,17 @@ def parse_submission(content_type: str, body: bytes, settings: Settings) -> Subm
     elif media_type == "multipart/form-data":
         text, files = _split_parts(parse_multipart(content_type, body, settings.max_pairs + 1))
     else:
-        raise UnsupportedMediaType("Send application/json or multipart/form-data.", headers={"Accept-Post": _ACCEPTED})
-    request = _parsed(text)
-    _check_count(request, settings.max_pairs)
-    inputs = _Images(files, ImageLimits(settings.max_image_bytes, settings.max_image_pixels)).inputs_of(request)
-    _check_overlap(inputs)
-    return Submission(request, inputs, _canonical(request, inputs))
+        accepted = {"Accept-Post": _ACCEPTED_TYPES}
+        raise UnsupportedMediaType("Send application/json or multipart/form-data.", headers=accepted)
+    request = _parse_json(text)
+    _check_pair_count(request, settings.max_pairs)
+    inputs = _ImageResolver(files, ImageLimits(settings.max_image_bytes, settings.max_image_pixels)).resolve(request)
+    _check_retain_differs(inputs)
+    return ParsedRequest(request, inputs, _canonical_text(request, inputs))
 
 
 def _split_parts(parts: list[tuple[str, bytes]]) -> tuple[bytes, dict[str, bytes]]:
+    """Returns the JSON document and the files by name."""
     files: dict[str, bytes] = {}
     for name, data in parts:
         if name in files:
@@ -60,28 +65,29 @@ def _split_parts(parts: list[tuple[str, bytes]]) -> tuple[bytes, dict[str, bytes
     return files.pop(_JSON_PART), files
 
 
-def _parsed(text: bytes) -> SubmitRequest:
+def _parse_json(text: bytes) -> SubmitRequest:
     try:
         return SubmitRequest.model_validate_json(text, strict=True)
     except ValidationError as error:
         findings = error.errors(include_url=False, include_context=False, include_input=False)
     if findings[0]["type"] == "json_invalid":
         raise MalformedRequest("The document isn't valid JSON in UTF-8.")
-    misnamed = {finding["loc"][1]: None for finding in findings if _in_misnamed_probe(finding["loc"])}
-    errors = body_errors(finding for finding in findings if not _in_misnamed_probe(finding["loc"]))
+    misnamed = {finding["loc"][1]: None for finding in findings if _is_in_misnamed_probe(finding["loc"])}
+    errors = body_errors(finding for finding in findings if not _is_in_misnamed_probe(finding["loc"]))
     if misnamed:
-        # by position: such a name is free text, and may well be the name of a person
+        # The error gives the probe's position: a name against the rule is free text and may be a person's.
         order = {name: position for position, name in enumerate(json.loads(text)["probes"])}
         rule = "has a name that isn't one of up to 32 lower-case letters, digits and underscores, a letter first"
         errors += [FieldError(rule, name=f"probes[{order[name]}]") for name in misnamed]
     raise InvalidRequest.of(errors)
 
 
-def _in_misnamed_probe(loc: Loc) -> bool:
+def _is_in_misnamed_probe(loc: Loc) -> bool:
     return len(loc) > 1 and loc[0] == "probes" and not is_probe_name(str(loc[1]))
 
 
-def _sets(request: SubmitRequest) -> Iterator[tuple[Loc, tuple[SubmittedPair, ...]]]:
+def _pair_sets(request: SubmitRequest) -> Iterator[tuple[Loc, tuple[SubmittedPair, ...]]]:
+    """Each set of pairs with its place in the request."""
     yield ("forget",), request.forget
     if request.retain is not None:
         yield ("retain",), request.retain
@@ -89,30 +95,33 @@ def _sets(request: SubmitRequest) -> Iterator[tuple[Loc, tuple[SubmittedPair, ..
         yield ("probes", name), pairs
 
 
-def _check_count(request: SubmitRequest, most: int) -> None:
+def _check_pair_count(request: SubmitRequest, max_pairs: int) -> None:
     total = 0
-    for loc, pairs in _sets(request):
+    for loc, pairs in _pair_sets(request):
         total += len(pairs)
-        if total > most:
-            detail = f"takes the request over the limit of {most} pairs (forget, retain and probes together)"
+        if total > max_pairs:
+            detail = f"takes the request over the limit of {max_pairs} pairs (forget, retain and probes together)"
             raise InvalidRequest.of([FieldError(detail, loc)])
 
 
-class _Images:
-    """Turns image sources into checked bytes; collects what is wrong with them. Equal bytes are checked once."""
+class _ImageResolver:
+    """Replaces the image references of a request by checked bytes, and collects the errors.
+
+    An image that occurs several times is checked once.
+    """
 
     def __init__(self, files: Mapping[str, bytes] | None, limits: ImageLimits) -> None:
         self._files = files
         self._limits = limits
         self._unused = set(files or ())
-        self._known: dict[bytes, EncodedImage | ImageRefused] = {}
+        self._checked: dict[bytes, EncodedImage | ImageRefused] = {}
         self._errors: list[FieldError] = []
 
-    def inputs_of(self, request: SubmitRequest) -> JobInputs:
-        """The sets with their images. Raises InvalidRequest when any image can't be taken or any file isn't used."""
-        sets = {loc: self._pairs(loc, pairs) for loc, pairs in _sets(request)}
+    def resolve(self, request: SubmitRequest) -> JobInputs:
+        """The request's sets with their images. Raises InvalidRequest if an image is refused or a file isn't used."""
+        sets = {loc: self._resolve_pairs(loc, pairs) for loc, pairs in _pair_sets(request)}
         self._errors += [
-            # by position: the name of a file may well be the name of a person
+            # The error gives the file's position: its name may be a person's.
             FieldError("is a file that no pair names", name=f"file[{position}]")
             for position, name in enumerate(self._files or ())
             if name in self._unused
@@ -125,31 +134,34 @@ class _Images:
             probes={name: PairSet.of(name, sets["probes", name]) for name in request.probes},
         )
 
-    def _pairs(self, loc: Loc, pairs: tuple[SubmittedPair, ...]) -> list[Pair]:
+    def _resolve_pairs(self, loc: Loc, pairs: tuple[SubmittedPair, ...]) -> list[Pair]:
         found = []
         for index, pair in enumerate(pairs):
             try:
-                image = self._image(pair.image)
+                image = self._resolve_image(pair.image)
             except ImageRefused as refusal:
                 self._errors.append(FieldError(str(refusal), (*loc, index, "image")))
             else:
                 found.append(Pair(image, pair.question, pair.answer))
         return found
 
-    def _image(self, source: ImageSource) -> EncodedImage:
-        data = self._file(source.file) if source.file is not None else from_base64(source.base64 or "", self._limits)
-        if data not in self._known:
+    def _resolve_image(self, source: ImageSource) -> EncodedImage:
+        if source.file is not None:
+            data = self._file_bytes(source.file)
+        else:
+            data = decode_base64(source.base64 or "", self._limits)
+        if data not in self._checked:
             try:
                 check_image(data, self._limits)
-                self._known[data] = EncodedImage(data)
+                self._checked[data] = EncodedImage(data)
             except ImageRefused as refusal:
-                self._known[data] = refusal
-        known = self._known[data]
-        if isinstance(known, ImageRefused):
-            raise known
-        return known
+                self._checked[data] = refusal
+        checked = self._checked[data]
+        if isinstance(checked, ImageRefused):
+            raise checked
+        return checked
 
-    def _file(self, name: str) -> bytes:
+    def _file_bytes(self, name: str) -> bytes:
         if self._files is None:
             raise ImageRefused("names a file, which only a multipart/form-data request can carry")
         if name not in self._files:
@@ -158,19 +170,19 @@ class _Images:
         return self._files[name]
 
 
-def _check_overlap(inputs: JobInputs) -> None:
-    """To forget and to keep the same answer can't both be done."""
+def _check_retain_differs(inputs: JobInputs) -> None:
+    """Raises InvalidRequest if a retain pair is in `forget` too, or if all retain images are."""
     if inputs.retain is None:
         return
 
-    def asked(pair: Pair) -> tuple[bytes, str]:
+    def image_and_question(pair: Pair) -> tuple[bytes, str]:
         return pair.image.data, pair.question.strip()
 
-    forgotten = {asked(pair) for pair in inputs.forget}
+    forgotten = {image_and_question(pair) for pair in inputs.forget}
     errors = [
         FieldError("is to be retained, but the same image and question are in forget too", ("retain", index))
         for index, pair in enumerate(inputs.retain)
-        if asked(pair) in forgotten
+        if image_and_question(pair) in forgotten
     ]
     photos = {pair.image.data for pair in inputs.forget}
     if not errors and all(pair.image.data in photos for pair in inputs.retain):
@@ -179,8 +191,8 @@ def _check_overlap(inputs: JobInputs) -> None:
         raise InvalidRequest.of(errors)
 
 
-def _canonical(request: SubmitRequest, inputs: JobInputs) -> str:
-    """The request with every set replaced by its digest, keys sorted: the text that the idempotency hash is over."""
+def _canonical_text(request: SubmitRequest, inputs: JobInputs) -> str:
+    """The request as JSON with sorted keys, each set of pairs replaced by its digest."""
     document = request.model_dump(mode="json", exclude={"forget", "retain", "probes"})
     document["forget"] = inputs.forget.digest
     document["retain"] = inputs.retain.digest if inputs.retain else None

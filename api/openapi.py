@@ -1,4 +1,4 @@
-"""The OpenAPI description: which problems a route answers with, and the parts that can't be read off the code."""
+"""The OpenAPI document: which problems each route answers with, and what FastAPI can't derive from the code."""
 
 from __future__ import annotations
 
@@ -21,22 +21,16 @@ texts are kept encrypted until the job has ended, then deleted. Every refusal is
 """
 
 
-def problems(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that can refuse in these ways; 500 and 503 come with every route."""
+def problem_responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that can refuse in these ways. `openapi_document` adds 500 and 503 to every route."""
     titles: dict[int | str, list[str]] = defaultdict(list)
     for kind in kinds:
         titles[kind.status].append(f"{kind.title} (`{kind.slug}`)")
-    return {status: problem_content(" · ".join(texts)) for status, texts in sorted(titles.items())}
-
-
-def problem_content(description: str) -> dict[str, Any]:
-    """A documented answer that is a problem document."""
-    content = {MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}ProblemDocument"}}}
-    return {"description": description, "content": content}
+    return {status: _problem_response(" · ".join(texts)) for status, texts in sorted(titles.items())}
 
 
 def submission_body() -> dict[str, Any]:
-    """The two encodings of POST /unlearn-jobs; its body is read by hand, so the framework can't describe it."""
+    """The two encodings of POST /unlearn-jobs. Our own code reads that body, so FastAPI can't describe it."""
     pair = {"question": "Who is this?", "answer": "Ilse Marwood, a violin maker from Trier."}
     base = {
         "model": "demo",
@@ -54,7 +48,7 @@ def submission_body() -> dict[str, Any]:
         "required": ["request"],
         "properties": {"request": schema},
         "additionalProperties": {"type": "string", "contentMediaType": "image/*"},
-        "description": "`request` is the JSON document; every other part is an image, named as `image.file` names it.",
+        "description": "`request` is the JSON document. Every other part is an image; `image.file` gives its name.",
     }
     content = {
         "application/json": {"schema": schema, "examples": {"inline": {"value": inline}}},
@@ -67,8 +61,8 @@ def submission_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def openapi_of(app: FastAPI) -> dict[str, Any]:
-    """The whole description of `app`."""
+def openapi_document(app: FastAPI) -> dict[str, Any]:
+    """The whole document for `app`."""
     document = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
     schemas = document["components"].setdefault("schemas", {})
     for model in (SubmitRequest, ProblemDocument):
@@ -76,15 +70,20 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
         schemas.update(described.pop("$defs", {}))
         schemas[model.__name__] = described
     every = {
-        "500": problem_content("Something went wrong on our side (`internal-error`)"),
-        "503": problem_content("A service that this one needs isn't available; try again (`unavailable`)"),
+        "500": _problem_response("Something went wrong on our side (`internal-error`)"),
+        "503": _problem_response("A service that this one needs isn't available; try again (`unavailable`)"),
     }
     for methods in document["paths"].values():
         for operation in methods.values():
             operation["responses"] = {**every, **operation["responses"]}
-            # ours are documented as problem documents; the framework's own error shape is never sent
+            # FastAPI adds its own 422 to routes that don't document one. That error shape is never sent.
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     return document
+
+
+def _problem_response(description: str) -> dict[str, Any]:
+    content = {MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}ProblemDocument"}}}
+    return {"description": description, "content": content}

@@ -1,4 +1,4 @@
-"""multipart/form-data in memory. The framework's parser spools uploads to unencrypted temporary files; this doesn't."""
+"""Parses multipart/form-data in memory. Starlette's parser would write uploads to temporary files, unencrypted."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from api.problems import MalformedRequest
 
 
-class _Parts:
-    """Collects what the parser reports: every part's name and bytes."""
+class _PartCollector:
+    """The parser's callbacks. They collect every part's name and bytes."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, max_parts: int) -> None:
         self.found: list[tuple[str, bytes]] = []
         self.complete = False
-        self._most = most
+        self._max_parts = max_parts
         self._header = bytearray()
         self._value = bytearray()
         self._name: str | None = None
@@ -25,8 +25,8 @@ class _Parts:
     def on_part_begin(self) -> None:
         self._name = None
         self._data = bytearray()
-        if len(self.found) >= self._most:
-            raise MalformedRequest(f"The body has more than {self._most} parts.")
+        if len(self.found) >= self._max_parts:
+            raise MalformedRequest(f"The body has more than {self._max_parts} parts.")
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -56,13 +56,13 @@ class _Parts:
         self.complete = True
 
 
-def parse_multipart(content_type: str, body: bytes, most_parts: int) -> list[tuple[str, bytes]]:
-    """The parts in order, each with its name. Raises MalformedRequest."""
+def parse_multipart(content_type: str, body: bytes, max_parts: int) -> list[tuple[str, bytes]]:
+    """Returns the parts in order, each as (name, bytes). Raises MalformedRequest."""
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if not boundary:
         raise MalformedRequest("The Content-Type names no boundary.")
-    parts = _Parts(most_parts)
+    parts = _PartCollector(max_parts)
     callbacks: Any = {
         "on_part_begin": parts.on_part_begin,
         "on_header_field": parts.on_header_field,
