@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 from jobs.database import SessionFactory
-from jobs.repository import ended_among, open_among
+from jobs.repository import select_ended, select_open
 from worker.work_folder import work_root
 
 _PREFIX = "checkpoint-"
@@ -38,7 +38,7 @@ def delete_ended_checkpoints(sessions: SessionFactory) -> list[UUID]:
     if not found:
         return []
     with sessions.begin() as s:
-        ended, going_on = ended_among(s, found), open_among(s, found)
+        ended, going_on = select_ended(s, found), select_open(s, found)
     gone = [job_id for job_id in found if job_id in ended or (job_id not in going_on and _is_forsaken(job_id))]
     for job_id in gone:
         delete_checkpoint(job_id)

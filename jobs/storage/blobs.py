@@ -1,4 +1,4 @@
-"""Files that outlive a request: encrypted inputs until their job ends, artifacts for as long as they are wanted."""
+"""Blobs: the encrypted inputs of jobs, kept until their job ends, and the artifacts of succeeded jobs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class BlobMissing(Exception):
-    """There is no such blob: deleted already, or never written."""
+    """There is no such blob. It was deleted, or never written."""
 
 
 class BlobStore(Protocol):
-    """Where the blobs are. A returned write is durable; a crash leaves a blob whole or absent, never in part."""
+    """A place for blobs. A write is durable once it returns. A crash leaves a blob whole or absent, never in part."""
 
     def put_inputs(self, job_id: UUID, sealed: bytes) -> None:
         """Stores a job's encrypted inputs."""
@@ -33,32 +33,35 @@ class BlobStore(Protocol):
         """A job's encrypted inputs. Raises BlobMissing."""
 
     def delete_inputs(self, job_id: UUID) -> None:
-        """Deletes a job's inputs; does nothing when they are gone."""
+        """Deletes a job's inputs. Does nothing when they are gone."""
 
     def inputs_older_than(self, seconds: float) -> list[UUID]:
-        """The jobs whose inputs were written at least so long ago."""
+        """The jobs whose inputs were written at least `seconds` ago."""
 
     def put_artifact(self, source: Path) -> tuple[str, int]:
-        """Stores a copy of the file under the sha256 of its bytes: (sha256 in hex, size in bytes).
+        """Stores a copy of the file under the sha256 of its bytes. Returns sha256 (hex) and size (bytes).
 
-        Stored already, it counts as written now.
+        If it is stored already, it counts as written now.
         """
 
     def artifacts_older_than(self, seconds: float) -> list[str]:
-        """The sha256 of the artifacts that were put, for the last time, at least so long ago."""
+        """The sha256 of each artifact that was last stored at least `seconds` ago."""
 
     def delete_artifact(self, sha256: str, *, older_than: float) -> bool:
-        """Deletes an artifact unless it was put within the last `older_than` seconds; whether it did."""
+        """Deletes an artifact that was last stored at least `older_than` seconds ago. Returns whether it did."""
 
     def path_of_artifact(self, sha256: str) -> Path:
         """A local file with the artifact's bytes. Raises BlobMissing."""
 
     def delete_unfinished(self, older_than: float) -> None:
-        """Deletes what writes that crashed at least `older_than` seconds ago left behind."""
+        """Deletes the partial files of writes that crashed at least `older_than` seconds ago."""
 
 
 class FileBlobStore:
-    """A BlobStore in one folder, readable by its owner only: inputs/<job>/request.bin, artifacts/ab/<sha256>.zip."""
+    """A BlobStore in one folder that its owner alone can read.
+
+    Inputs are inputs/<job>/request.bin, artifacts are artifacts/ab/<sha256>.zip.
+    """
 
     def __init__(self, root: Path) -> None:
         self._inputs = root / "inputs"
@@ -69,7 +72,7 @@ class FileBlobStore:
 
     def put_inputs(self, job_id: UUID, sealed: bytes) -> None:
         """Stores a job's encrypted inputs."""
-        self._place(lambda file: _write(file, sealed), self._input_file(job_id))
+        self._write_atomically(lambda file: _write(file, sealed), self._input_file(job_id))
 
     def read_inputs(self, job_id: UUID) -> bytes:
         """A job's encrypted inputs. Raises BlobMissing."""
@@ -79,7 +82,7 @@ class FileBlobStore:
             raise BlobMissing(f"job {job_id} has no inputs") from None
 
     def delete_inputs(self, job_id: UUID) -> None:
-        """Deletes a job's inputs; does nothing when they are gone."""
+        """Deletes a job's inputs. Does nothing when they are gone."""
         folder = self._input_file(job_id).parent
         try:
             shutil.rmtree(folder)
@@ -88,25 +91,25 @@ class FileBlobStore:
         _sync_folder(folder.parent)
 
     def inputs_older_than(self, seconds: float) -> list[UUID]:
-        """The jobs whose inputs were written at least so long ago."""
+        """The jobs whose inputs were written at least `seconds` ago."""
         return [UUID(file.parent.name) for file in _older_than(self._inputs.glob("*/request.bin"), seconds)]
 
     def put_artifact(self, source: Path) -> tuple[str, int]:
-        """Stores a copy of the file under the sha256 of its bytes: (sha256 in hex, size in bytes)."""
+        """Stores a copy of the file under the sha256 of its bytes. Returns sha256 (hex) and size (bytes)."""
         with source.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             target = self._artifact_file(sha256)
-            if not _refreshed(target):
+            if not _touch_if_stored(target):
                 file.seek(0)
-                self._place(lambda copy: shutil.copyfileobj(file, copy, _CHUNK_BYTES), target)
+                self._write_atomically(lambda copy: shutil.copyfileobj(file, copy, _CHUNK_BYTES), target)
         return sha256, target.stat().st_size
 
     def artifacts_older_than(self, seconds: float) -> list[str]:
-        """The sha256 of the artifacts that were put, for the last time, at least so long ago."""
+        """The sha256 of each artifact that was last stored at least `seconds` ago."""
         return [file.stem for file in _older_than(self._artifacts.glob("*/*.zip"), seconds)]
 
     def delete_artifact(self, sha256: str, *, older_than: float) -> bool:
-        """Deletes an artifact unless it was put within the last `older_than` seconds; whether it did."""
+        """Deletes an artifact that was last stored at least `older_than` seconds ago. Returns whether it did."""
         target = self._artifact_file(sha256)
         _make_folder(target.parent)
         with locked(target.parent):
@@ -123,7 +126,7 @@ class FileBlobStore:
         return path
 
     def delete_unfinished(self, older_than: float) -> None:
-        """Deletes what writes that crashed at least `older_than` seconds ago left behind."""
+        """Deletes the partial files of writes that crashed at least `older_than` seconds ago."""
         for file in _older_than(self._unfinished.iterdir(), older_than):
             file.unlink(missing_ok=True)
 
@@ -135,8 +138,8 @@ class FileBlobStore:
             raise ValueError("not a sha256 in hex")
         return self._artifacts / sha256[:2] / f"{sha256}.zip"
 
-    def _place(self, write: Callable[[BinaryIO], None], target: Path) -> None:
-        """Writes beside the tree, makes the bytes durable, then moves the file to its place in one step."""
+    def _write_atomically(self, write: Callable[[BinaryIO], None], target: Path) -> None:
+        """Writes a temporary file, makes its bytes durable, then renames it to `target`."""
         temporary = self._unfinished / secrets.token_hex(16)
         try:
             with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -155,8 +158,8 @@ def _write(file: BinaryIO, data: bytes) -> None:
     file.write(data)
 
 
-def _refreshed(artifact: Path) -> bool:
-    """Makes a stored artifact as young as a new one; False if there is none. Never in the middle of a deletion."""
+def _touch_if_stored(artifact: Path) -> bool:
+    """Sets the artifact's time to now, under the lock that deletion takes. False if it isn't stored."""
     _make_folder(artifact.parent)
     with locked(artifact.parent):
         if not artifact.exists():
@@ -172,7 +175,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` durable; a file's own fsync doesn't."""
+    """Makes the file names in `folder` durable. A file's own fsync doesn't."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -187,6 +190,6 @@ def _older_than(paths: Iterable[Path], seconds: float) -> list[Path]:
         try:
             if path.stat().st_mtime <= limit:
                 found.append(path)
-        except FileNotFoundError:  # deleted meanwhile by whoever owns it
+        except FileNotFoundError:  # its owner has just deleted it
             continue
     return found

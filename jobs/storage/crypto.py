@@ -1,4 +1,4 @@
-"""Keys. Every job has its own data key; forgetting that key makes what it encrypted unreadable for good."""
+"""Encryption. Every job has a data key of its own. Once that key is dropped, the job's uploads are unreadable."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _NONCE_BYTES = 12
 
 
 class DecryptionError(Exception):
-    """The bytes were altered, or belong to another key or another job."""
+    """The bytes were altered, or were encrypted with another key or for another job."""
 
 
 def encrypt(key: bytes, plain: bytes, bound_to: bytes = b"") -> bytes:
-    """AES-256-GCM under a fresh nonce, which comes first. `bound_to` must be given again to decrypt."""
+    """Encrypts with AES-256-GCM and puts the fresh nonce in front. Decrypting needs the same `bound_to`."""
     nonce = secrets.token_bytes(_NONCE_BYTES)
     return nonce + AESGCM(key).encrypt(nonce, plain, bound_to)
 
 
 def decrypt(key: bytes, sealed: bytes, bound_to: bytes = b"") -> bytes:
-    """What `encrypt` was given. Raises DecryptionError."""
+    """Decrypts what `encrypt` returned. Raises DecryptionError."""
     try:
         return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound_to)
     except (InvalidTag, ValueError):
@@ -35,23 +35,23 @@ def decrypt(key: bytes, sealed: bytes, bound_to: bytes = b"") -> bytes:
 
 
 class Keyring:
-    """Everything derived from the installation's secret key (32 bytes)."""
+    """The keys that are derived from the installation's secret key (32 bytes)."""
 
     def __init__(self, secret_key: bytes) -> None:
-        self._wrapping_key = _derived(secret_key, b"vgid/wrap-data-keys")
-        self._hashing_key = _derived(secret_key, b"vgid/keyed-hashes")
+        self._wrapping_key = _derive(secret_key, b"vgid/wrap-data-keys")
+        self._hashing_key = _derive(secret_key, b"vgid/keyed-hashes")
 
     def new_data_key(self, job_id: UUID) -> tuple[bytes, bytes]:
-        """A fresh key for one job: (the key itself, the wrapped form that the job's row keeps until its end)."""
+        """Makes a key for one job. Returns the key and its wrapped form, which the job's row holds until the end."""
         data_key = secrets.token_bytes(_KEY_BYTES)
         return data_key, encrypt(self._wrapping_key, data_key, job_id.bytes)
 
     def unwrap(self, wrapped_data_key: bytes, job_id: UUID) -> bytes:
-        """The job's data key. Raises DecryptionError for another job's key or another installation's secret."""
+        """Unwraps the job's data key. Raises DecryptionError for another job's key or another installation's secret."""
         return decrypt(self._wrapping_key, wrapped_data_key, job_id.bytes)
 
     def keyed_hash(self, purpose: str, value: str | bytes) -> str:
-        """HMAC-SHA256 in hex: can be compared by us, can't be guessed back by whoever reads the database alone.
+        """HMAC-SHA256 of the value, in hex. Who reads the database alone can't guess the value from it.
 
         Equal values give different hashes for different purposes.
         """
@@ -60,5 +60,5 @@ class Keyring:
         return hmac.digest(self._hashing_key, len(label).to_bytes(2, "big") + label + data, hashlib.sha256).hex()
 
 
-def _derived(secret_key: bytes, use: bytes) -> bytes:
+def _derive(secret_key: bytes, use: bytes) -> bytes:
     return HKDF(algorithm=hashes.SHA256(), length=_KEY_BYTES, salt=None, info=use).derive(secret_key)

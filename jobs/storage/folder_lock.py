@@ -1,4 +1,4 @@
-"""One lock for all processes that share a folder: the folder itself, freed by the kernel however its holder ends."""
+"""A lock on a folder, for all processes that share it. The kernel frees it however its holder ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Waits until no other process holds `folder`, and holds it."""
+    """Waits until no other process holds `folder`, then holds it until the block ends."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

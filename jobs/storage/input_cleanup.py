@@ -1,4 +1,4 @@
-"""What follows the end of a job, after the commit that ended it."""
+"""Deletes a job's uploads, after the commit that ended the job."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from jobs.storage.blobs import BlobStore
 
 
 def delete_inputs(sessions: SessionFactory, blobs: BlobStore, job_id: UUID) -> None:
-    """Deletes what was uploaded for the job and records that; interrupted in between, the reaper does it again.
+    """Deletes the job's uploads and records that. If a crash interrupts it, the reaper does it again. Raises OSError.
 
-    The data key went with the commit, so that the file is unreadable already. Raises OSError.
+    The commit has dropped the data key, so the uploads are unreadable already.
     """
     blobs.delete_inputs(job_id)
     with sessions.begin() as s:

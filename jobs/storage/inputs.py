@@ -1,7 +1,7 @@
-"""What a client uploads, as one encrypted file a job. Decrypted it exists in memory only.
+"""A job's uploaded sets as one encrypted file. They are decrypted in memory only.
 
-Layout before encryption: 4 bytes big-endian length of the header, the header as JSON, then every distinct image
-once, back to back. The header lists the images' sizes and, per set, [image index, question, answer].
+Layout before encryption: the header's length (4 bytes, big-endian), the header (JSON), then every distinct image once.
+The header holds the images' sizes and, for each set, a list of [image index, question, answer].
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class JobInputs:
 
 
 def seal(inputs: JobInputs, data_key: bytes) -> bytes:
-    """`inputs` encrypted with the job's data key."""
+    """Encrypts `inputs` with the job's data key."""
     images: dict[EncodedImage, int] = {}
 
     def rows(pairs: PairSet) -> list[list[Any]]:
@@ -48,7 +48,7 @@ def seal(inputs: JobInputs, data_key: bytes) -> bytes:
 
 
 def open_sealed(sealed: bytes, data_key: bytes) -> JobInputs:
-    """The sets that `seal` was given. Raises crypto.DecryptionError when the bytes were altered or the key is wrong."""
+    """Decrypts what `seal` returned. Raises DecryptionError when the bytes were altered or the key is wrong."""
     plain = decrypt(data_key, sealed, _PURPOSE)
     (size,) = _LENGTH.unpack_from(plain)
     start = _LENGTH.size + size

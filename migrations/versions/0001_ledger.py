@@ -1,4 +1,4 @@
-"""The ledger: clients and their keys, jobs with their history and numbers, artifacts."""
+"""Creates the ledger: clients and their keys, jobs with their history and metrics, artifacts."""
 
 from __future__ import annotations
 

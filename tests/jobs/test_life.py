@@ -25,7 +25,7 @@ from jobs.queue import JobQueue
 from jobs.reaping import reap
 from jobs.repository import JobEnded
 from jobs.settings import Settings
-from jobs.states import ENDED, OPEN, TRANSITIONS, IllegalTransition, Phase, State, checked
+from jobs.states import ENDED, OPEN, TRANSITIONS, IllegalTransition, Phase, State, check_transition
 from jobs.storage.blobs import FileBlobStore
 from jobs.tables import Job
 from tests.jobs.conftest import Ledger
@@ -43,10 +43,10 @@ ARTIFACT = claims.NewArtifact("a" * 64, 12, [], {})
 @given(st.sampled_from(State), st.sampled_from(State))
 def test_every_step_is_either_in_the_table_or_raises(current: State, new: State) -> None:
     if new in TRANSITIONS[current]:
-        assert checked(current, new) is new
+        assert check_transition(current, new) is new
     else:
         with pytest.raises(IllegalTransition) as caught:
-            checked(current, new)
+            check_transition(current, new)
         assert (caught.value.current, caught.value.new) == (current, new)
 
 
