@@ -131,7 +131,7 @@ def test_a_killed_stack_leaves_no_process_and_the_next_one_ends_its_job(up: Call
         job = submit_short_job(client)
         eventually(lambda: client.get(job.id).phase == "distilling", seconds=60)
     family = stack.descendants()
-    assert any("worker.process" in command_line(process) for process in family)
+    assert any("worker.attempt.process" in command_line(process) for process in family)
 
     stack.process.kill()
     stack.process.wait()

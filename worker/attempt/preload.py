@@ -1,4 +1,4 @@
-"""What a process can do for a job before it knows the job: everything that depends on the model alone."""
+"""Does ahead of a job what depends on its model alone: imports and reading the weights into host memory."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def get_ready(settings: Settings, model: str) -> HostModel | None:
+def preload(settings: Settings, model: str) -> HostModel | None:
     """Imports what a job needs and reads the catalog's `model` into host memory.
 
-    None where that fails: the job will meet the same error, and report it.
+    Returns None where that fails. The job will meet the same error and report it.
     """
     started = monotonic()
     try:

@@ -1,4 +1,4 @@
-"""The artifact as one file: a zip whose bytes depend on its members' names and bytes alone."""
+"""Packs the artifact into one zip, whose bytes depend on the members' names and bytes alone."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  # zip knows no earlier time
+_FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
 _UNIX = 3
 _CHUNK_BYTES = 1024 * 1024
 
 
-def package(folder: Path, target: Path) -> list[dict[str, Any]]:
-    """Writes the files of `folder` into `target`, by name, uncompressed (weights don't compress, and can be ranged).
+def write_artifact_zip(folder: Path, target: Path) -> list[dict[str, Any]]:
+    """Writes the files of `folder` into the zip `target`, by name. Returns {name, sha256, size} of each, size in bytes.
 
-    Returns {name, sha256, size in bytes} of each.
+    The members are stored uncompressed: weights hardly compress, and the service can then send ranges of a member.
     """
     listing = []
     with ZipFile(target, "x", compression=ZIP_STORED) as archive:
         for file in sorted(path for path in folder.iterdir() if path.is_file()):
             size = file.stat().st_size
-            entry = ZipInfo(file.name, date_time=_EARLIEST)
+            entry = ZipInfo(file.name, date_time=_FIXED_TIME)
             entry.create_system = _UNIX
             entry.external_attr = 0o644 << 16
-            entry.file_size = size  # known beforehand, so that the format (zip64 or not) follows from it
+            entry.file_size = size  # set before writing, because it decides between zip and zip64
             with file.open("rb") as source, archive.open(entry, "w") as member:
                 shutil.copyfileobj(source, member, _CHUNK_BYTES)
             with file.open("rb") as source:

@@ -1,7 +1,6 @@
-"""One attempt at one job, from its row to its end. Runs in a process of its own (`worker.process`).
+"""Runs one attempt at a job: reads the job's row, unlearns, stores the artifact, and writes how the attempt ended.
 
-It writes its adapter into its own folder and its checkpoints into the job's, and decrypts the uploads in memory
-only.
+The adapter goes to the attempt's own work folder, checkpoints to the job's folder. Uploads are decrypted in memory.
 """
 
 from __future__ import annotations
@@ -26,26 +25,26 @@ from jobs.storage.inputs import JobInputs, open_sealed
 from jobs.tables import Job, MetricStage
 from vgid_core import DataError, PairSet, Phase, PhotoSet, Progress, UnlearnConfig, UnlearnError
 from vgid_core.errors import CheckpointUnusable
+from worker.attempt.artifact_zip import write_artifact_zip
 from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import checkpoint_folder, delete_checkpoint
 from worker.describe import describe
-from worker.package import package
 
 if TYPE_CHECKING:
     from vgid_core import HostModel, Metric, UnlearnResult, UnlearnSpec
 
 log = logging.getLogger(__name__)
 
-_PATIENCE_SECONDS = 60.0
+_RETRY_SECONDS = 60.0
 Result = TypeVar("Result")
 
 
 class TokenLost(Exception):
-    """The job was taken from this attempt; nothing that it does counts any more."""
+    """The job was taken from this attempt, which can't write any more."""
 
 
-class CannotRun(Exception):
-    """The job can't be run here, now or at another attempt. `code` is a slug, the text free of personal data."""
+class JobNotRunnable(Exception):
+    """No attempt can run the job here. `code` is a slug. The message holds no personal data."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -53,11 +52,14 @@ class CannotRun(Exception):
 
 
 class Attempt:
-    """The job seen from its attempt: every write proves itself by the token. `base` is the model if read ahead."""
+    """One attempt at a job. Every write to the job's row carries the attempt's token.
+
+    base: the preloaded model, if the process had one.
+    """
 
     def __init__(self, settings: Settings, spec: AttemptSpec, base: HostModel | None) -> None:
         self._settings = settings
-        self._attempt_spec = spec
+        self._spec = spec
         self._job_id = spec.job_id
         self._token = spec.token
         self._base = base
@@ -65,11 +67,11 @@ class Attempt:
         self._blobs = FileBlobStore(settings.blob_dir)
 
     def run(self) -> None:
-        """Runs the job to its end and writes the end into its row. Raises TokenLost, or what nobody foresaw."""
+        """Runs the job and writes how it ended into its row. Raises TokenLost, or an unexpected error."""
         try:
-            result = self._unlearn(self._attempt_spec.folder / "adapter")
-            self._succeed(result, self._attempt_spec.folder / "artifact.zip")
-        except (UnlearnError, CannotRun) as error:
+            result = self._unlearn(self._spec.folder / "adapter")
+            self._succeed(result, self._spec.folder / "artifact.zip")
+        except (UnlearnError, JobNotRunnable) as error:
             self._fail(error.code, str(error))
         except DataError as error:
             self._fail("data-unusable", str(error))
@@ -85,28 +87,28 @@ class Attempt:
 
         try:
             return unlearn(spec, self._report, self._save_metrics, self._base)
-        except CheckpointUnusable as error:  # the model's files are others by now, say
-            # As a text: a record of the error itself would keep what the error keeps.
-            log.warning("job %s begins anew: %s", self._job_id, str(error))
+        except CheckpointUnusable as error:  # for example, the model's files have changed
+            # The text is logged, because a log record of the error itself would keep its frames alive.
+            log.warning("job %s starts over: %s", self._job_id, str(error))
             delete_checkpoint(self._job_id)
-        # Outside of the handler, whose frames hold the base on its device: there needn't be room for two.
+        # Outside of the handler: the error's frames hold the base on its device, which may have no room for two.
         let_go()
         return unlearn(spec, self._report, self._save_metrics)
 
     def _unlearn_spec(self, job: Job, out: Path) -> UnlearnSpec:
         model = Catalog.load(self._settings.catalog).model(job.model)
         if model is None:
-            raise CannotRun("model-unavailable", "The model isn't in this worker's catalog any more.")
-        inputs, registered = self._inputs(job), _registered_set(model, job)
+            raise JobNotRunnable("model-unavailable", "The model isn't in this worker's catalog any more.")
+        inputs, registered = self._read_inputs(job), _registered_retain_set(model, job)
         retain = inputs.retain
         if retain is None and registered is not None:
             retain = PairSet.from_jsonl(registered.retain, "retain")
         if retain is None:
-            raise CannotRun("retain-set-unavailable", "The job has no retain set.")
+            raise JobNotRunnable("retain-set-unavailable", "The job has no retain set.")
         utility = None
         if registered is not None and registered.utility is not None:
             utility = PairSet.from_jsonl(registered.utility, "utility")
-        # Imported late: whatever makes the job impossible is found out before torch takes its seconds to load.
+        # Imported late: the checks above fail before torch takes its seconds to load.
         from vgid_core import UnlearnSpec
 
         return UnlearnSpec(
@@ -116,33 +118,33 @@ class Attempt:
             retain=retain,
             utility=utility,
             probes=inputs.probes,
-            strangers=_photos(model.strangers, "strangers"),
-            unlabelled=_photos(model.unlabelled, "unlabelled"),
+            strangers=_read_photos(model.strangers, "strangers"),
+            unlabelled=_read_photos(model.unlabelled, "unlabelled"),
             config=UnlearnConfig.model_validate(job.config),
             out=out,
             checkpoint=checkpoint_folder(job.id),
             checkpoint_seconds=self._settings.checkpoint_seconds,
-            keep_checkpoint=True,  # until the artifact is stored
+            keep_checkpoint=True,  # `_end` deletes it, once the artifact is stored
         )
 
-    def _inputs(self, job: Job) -> JobInputs:
+    def _read_inputs(self, job: Job) -> JobInputs:
         if job.wrapped_data_key is None:
             raise TokenLost
         try:
             key = Keyring(self._settings.secret_key_bytes).unwrap(job.wrapped_data_key, job.id)
             return open_sealed(self._blobs.read_inputs(job.id), key)
         except BlobMissing:
-            raise CannotRun("inputs-missing", "The uploaded images and texts aren't there any more.") from None
+            raise JobNotRunnable("inputs-missing", "The uploaded images and texts aren't there any more.") from None
         except DecryptionError:
-            raise CannotRun("inputs-unreadable", "The uploaded images and texts can't be decrypted.") from None
+            raise JobNotRunnable("inputs-unreadable", "The uploaded images and texts can't be decrypted.") from None
 
     def _report(self, progress: Progress) -> None:
         if progress.phase is Phase.baseline:
-            self._attempt_spec.mark_loaded()
+            self._spec.mark_loaded()
         try:
             with self._sessions.begin() as s:
                 held = claims.report(s, self._job_id, self._token, progress)
-        except OperationalError as error:  # the next report says it again, and the lease decides about longer silences
+        except OperationalError as error:  # the next report repeats it, and after a long outage the lease expires
             log.warning("progress not recorded: %s", describe(error))
             return
         if not held:
@@ -155,11 +157,11 @@ class Attempt:
             with self._sessions.begin() as s:
                 return claims.save_metrics(s, self._job_id, self._token, stage, rows)
 
-        if not _persistently(save):
+        if not _retry(save):
             raise TokenLost
 
     def _succeed(self, result: UnlearnResult, archive: Path) -> None:
-        files = package(result.folder, archive)
+        files = write_artifact_zip(result.folder, archive)
         sha256, size = self._blobs.put_artifact(archive)
         artifact = NewArtifact(sha256=sha256, size_bytes=size, files=files, manifest=result.manifest)
 
@@ -179,42 +181,45 @@ class Attempt:
         self._end(fail)
 
     def _end(self, write: Callable[[], bool]) -> None:
-        if not _persistently(write):
+        if not _retry(write):
             raise TokenLost
         delete_checkpoint(self._job_id)
         delete_inputs(self._sessions, self._blobs, self._job_id)
 
 
-def carry_out(spec: AttemptSpec, settings: Settings, base: HostModel | None) -> int:
-    """Runs the attempt, on the model read ahead if there is one; returns the process's exit status."""
-    spec.mark_taken()
+def run_attempt(spec: AttemptSpec, settings: Settings, base: HostModel | None) -> int:
+    """Runs the attempt, with the preloaded model if there is one. Returns the process's exit status."""
+    spec.mark_started()
     try:
         Attempt(settings, spec, base).run()
     except TokenLost:
-        log.warning("job %s isn't ours any more", spec.job_id)
+        log.warning("job %s was taken from this attempt", spec.job_id)
     except Exception as error:
         log.error("job %s: %s", spec.job_id, describe(error))
         return 1
     return 0
 
 
-def _photos(source: Path | None, name: str) -> PhotoSet | None:
+def _read_photos(source: Path | None, name: str) -> PhotoSet | None:
     return None if source is None else PhotoSet.read(source, name)
 
 
-def _registered_set(model: ModelEntry, job: Job) -> RetainSet | None:
-    """The model's set that the job names, else its only one: a job with pairs of its own is measured on utility too."""
+def _registered_retain_set(model: ModelEntry, job: Job) -> RetainSet | None:
+    """The model's retain set that the job names, else the model's only one, else None.
+
+    A job with retain pairs of its own gets the set too, for its utility pairs.
+    """
     name = job.retain_set or model.default_retain_set
     if name is None:
         return None
     if name not in model.retain_sets:
-        raise CannotRun("retain-set-unavailable", "The retain set isn't in this worker's catalog any more.")
+        raise JobNotRunnable("retain-set-unavailable", "The retain set isn't in this worker's catalog any more.")
     return model.retain_sets[name]
 
 
-def _persistently(write: Callable[[], Result]) -> Result:
-    """The result of `write`, tried again while the database is away, as long as the work in hand is worth it."""
-    deadline = monotonic() + _PATIENCE_SECONDS
+def _retry(write: Callable[[], Result]) -> Result:
+    """Calls `write` and returns its result. While the database is away, calls it again for a minute."""
+    deadline = monotonic() + _RETRY_SECONDS
     while True:
         try:
             return write()

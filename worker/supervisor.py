@@ -1,4 +1,4 @@
-"""From an id to a finished attempt: claim the job, run it in a fresh process, watch it, write down how it went."""
+"""From a message to the end of an attempt: claims the job, runs it in a process, watches it, records how it ended."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ from worker.work_folder import work_folder
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.25  # how soon the end of a process or of this worker is noticed
+_POLL_SECONDS = 0.25  # how soon the end of a process, or an order to stop, is noticed
 
 
 class Outcome(StrEnum):
     """How an attempt's process ended, as far as the supervisor can tell. The values are slugs for the history."""
 
-    done = "done"  # it wrote the job's end itself, or noticed that the job isn't ours
+    done = "done"  # the process has recorded the attempt's end itself, or has lost the job
     crashed = "crashed"
     stalled = "stalled"
     cancelled = "cancelled"
-    lost = "lost"  # the job was taken from us
+    lost = "lost"  # the job was taken from this worker
     stopping = "worker_stopping"
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What every attempt of this worker shares."""
+    """What all attempts of this worker share."""
 
     settings: Settings
     sessions: SessionFactory
@@ -59,9 +59,9 @@ class WorkerContext:
 
 
 class Supervisor:
-    """Runs jobs, one per thread that calls `run`, each in its own process and on its own accelerator.
+    """Runs jobs: each in a process of its own, on an accelerator of its own, in the thread that calls `run`.
 
-    `gpus` are the accelerators to hand out; without any, an attempt sees whatever this process sees.
+    gpus: the accelerators to use. If there are none, attempts see whatever this process sees.
     """
 
     def __init__(self, context: WorkerContext, gpus: Sequence[str]) -> None:
@@ -69,24 +69,24 @@ class Supervisor:
         self._name = f"{platform.node()}:{os.getpid()}"
         self._stopping = Event()
         spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
-        shown: Sequence[str | None] = gpus or [None]
-        self._slots = [GpuSlot(gpu, spawner) for gpu in shown]
+        accelerators: Sequence[str | None] = gpus or [None]
+        self._slots = [GpuSlot(gpu, spawner) for gpu in accelerators]
         self._free: SimpleQueue[GpuSlot] = SimpleQueue()
         for slot in self._slots:
             self._free.put(slot)
 
-    def get_ready(self) -> None:
-        """Has a spare process for the catalog's first model made ready at every accelerator. Call it before any job."""
+    def start_spares(self) -> None:
+        """Starts a spare process for the catalog's first model at every accelerator. Call it before any job."""
         try:
             model = next(iter(Catalog.load(self._context.settings.catalog).models))
         except CatalogError as error:
-            log.warning("nothing is made ready: %s", error)
+            log.warning("no spare processes: %s", error)
             return
         for slot in self._slots:
-            self._prepare(slot, model)
+            self._start_spare(slot, model)
 
     def stop(self) -> None:
-        """Ends the running attempts, which gives their jobs back, uncounted. Returns at once; takes no more jobs."""
+        """Takes no more jobs, and ends the running attempts without counting them. Returns at once."""
         self._stopping.set()
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ class Supervisor:
             slot.close()
 
     def run(self, job_id: UUID) -> None:
-        """One attempt at the job, from claim to outcome; does nothing if the job isn't there to be taken."""
+        """Runs one attempt at the job, from the claim to the recorded outcome. Does nothing if it can't be claimed."""
         if self._stopping.is_set():
             return
         slot = self._free.get()
@@ -103,33 +103,34 @@ class Supervisor:
             with self._context.sessions.begin() as s:
                 claim = claims.claim(s, job_id, self._name, self._context.settings.lease_seconds)
             if claim is not None:
-                self._settle(claim, self._attempt(claim, slot))
-                self._prepare(slot, claim.job.model)
+                self._record_outcome(claim, self._run_attempt(claim, slot))
+                self._start_spare(slot, claim.job.model)
         finally:
             self._free.put(slot)
 
-    def _prepare(self, slot: GpuSlot, model: str) -> None:
+    def _start_spare(self, slot: GpuSlot, model: str) -> None:
         if not self._context.settings.warm or self._stopping.is_set():
             return
         try:
-            slot.prepare(model)
-        except OSError as error:  # a machine at its limits: the running job is worth more
+            slot.start_spare(model)
+        except OSError as error:  # the machine is at its limits, and jobs do without a spare
             log.warning("no spare process: %s", describe(error))
 
-    def _attempt(self, claim: Claim, slot: GpuSlot) -> Outcome:
+    def _run_attempt(self, claim: Claim, slot: GpuSlot) -> Outcome:
         with work_folder() as folder:
             spec = AttemptSpec(claim.job.id, claim.token, folder)
-            spare = slot.send_spare(spec, claim.job.model)
+            spare = slot.use_spare(spec, claim.job.model)
             if spare is not None:
-                outcome = self._see_through(spare, "warm", claim, spec, slot)
-                if outcome is not Outcome.crashed or spec.taken:
+                outcome = self._run_process(spare, "warm", claim, spec, slot)
+                if outcome is not Outcome.crashed or spec.started:
                     return outcome
                 log.warning("job %s: the spare process died before it began", claim.job.id)
-            return self._see_through(slot.send_new(spec), "cold", claim, spec, slot)
+            return self._run_process(slot.start_new(spec), "cold", claim, spec, slot)
 
-    def _see_through(
+    def _run_process(
         self, process: subprocess.Popen[bytes], start: str, claim: Claim, spec: AttemptSpec, slot: GpuSlot
     ) -> Outcome:
+        """Watches the process, and ends it in any case. `start` is "warm" or "cold"."""
         log.info("job %s: attempt %d, %s start, process %d", claim.job.id, claim.job.attempt, start, process.pid)
         try:
             return self._watch(process, claim, spec, slot)
@@ -137,14 +138,14 @@ class Supervisor:
             end_process(process, self._context.settings.cancel_grace_seconds)
 
     def _watch(self, process: subprocess.Popen[bytes], claim: Claim, spec: AttemptSpec, slot: GpuSlot) -> Outcome:
-        """Renews the lease until the process ends or must end; whoever calls this ends it."""
+        """Renews the lease until the process has ended, or until the caller must end it."""
         settings = self._context.settings
         renewed = monotonic()
         next_heartbeat = renewed + settings.heartbeat_seconds
-        prepared = False
+        spare_started = False
         while True:
             try:
-                status = process.wait(timeout=_LOOK_SECONDS)
+                status = process.wait(timeout=_POLL_SECONDS)
             except subprocess.TimeoutExpired:
                 pass
             else:
@@ -152,10 +153,10 @@ class Supervisor:
                 return Outcome.done if status == 0 else Outcome.crashed
             if self._stopping.is_set():
                 return Outcome.stopping
-            if spec.loaded and not prepared:
-                # Not sooner: two processes would read the same model at once, and both hold it in host memory.
-                prepared = True
-                self._prepare(slot, claim.job.model)
+            if spec.loaded and not spare_started:
+                # Not sooner: two processes would read the same model at once, and both would hold it in host memory.
+                spare_started = True
+                self._start_spare(slot, claim.job.model)
             if monotonic() < next_heartbeat:
                 continue
             next_heartbeat = monotonic() + settings.heartbeat_seconds
@@ -170,7 +171,7 @@ class Supervisor:
                 return outcome
 
     def _heartbeat(self, claim: Claim) -> Outcome | None:
-        """Renews the lease; an outcome if the attempt must end."""
+        """Renews the lease. Returns an outcome if the attempt must end, else None."""
         settings = self._context.settings
         with self._context.sessions.begin() as s:
             answer = claims.heartbeat(s, claim.job.id, claim.token, settings.lease_seconds)
@@ -181,8 +182,8 @@ class Supervisor:
         limit = settings.loading_seconds if answer.phase is Phase.loading else settings.stall_seconds
         return Outcome.stalled if answer.stalled_for > limit else None
 
-    def _settle(self, claim: Claim, outcome: Outcome) -> None:
-        """Writes the end of an attempt whose process didn't; the token makes this harmless if it did after all."""
+    def _record_outcome(self, claim: Claim, outcome: Outcome) -> None:
+        """Records the attempt's end where its process didn't. If it did after all, the stale token changes nothing."""
         if outcome in (Outcome.done, Outcome.lost):
             return
         log.warning("job %s: %s", claim.job.id, outcome)
@@ -209,4 +210,4 @@ class Supervisor:
         try:
             self._context.queue.publish(job_id)
         except QueueUnavailable as error:
-            log.warning("job %s waits for the reaper: %s", job_id, describe(error))
+            log.warning("job %s is queued but not published: %s", job_id, describe(error))

@@ -1,4 +1,4 @@
-"""A real worker process and a ledger to file jobs in, for tests that kill one and read the other."""
+"""A real worker process and its ledger, for tests that submit jobs and kill processes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SECRET_ANSWER = "This is Bo Marsh"  # part of an answer in every uploaded set
 
 @dataclass
 class Ledger:
-    """What the API would do, without the API."""
+    """Submits and reads jobs as the API does, without the API."""
 
     settings: Settings
     sessions: SessionFactory
@@ -48,8 +48,8 @@ class Ledger:
         with self.sessions.begin() as s:
             self.client_id = access.create_client(s, "acme").id
 
-    def file(self, steps: int = 4, *, publish: bool = True, **training: Any) -> UUID:
-        """A job of so many steps, uploaded, committed and (unless told otherwise) published."""
+    def submit(self, steps: int = 4, *, publish: bool = True, **training: Any) -> UUID:
+        """Submits a job of so many steps. `publish` False leaves its message out."""
         job_id = uuid4()
         inputs = JobInputs(forget=pair_set("forget", 4, FORGET_PICTURE), retain=pair_set("retain", 4, RETAIN_PICTURE))
         batch = {"forget_batch_size": 2, "retain_batch_size": 2, "micro_batch_size": 2, "warmup_steps": 0}
@@ -100,14 +100,14 @@ class Ledger:
         return [event.data[event.kind] for event in events if event.kind in ("state", "phase")]
 
     def until_training(self, job_id: UUID, attempt: int = 1) -> None:
-        """Waits until the attempt is in the middle of its steps."""
+        """Waits until this attempt has made its first steps."""
         eventually(
             lambda: (job := self.job(job_id)).attempt == attempt and job.phase is Phase.distilling and job.step > 0,
             seconds=120,
         )
 
     def until(self, job_id: UUID, state: State, seconds: float = 120) -> Job:
-        """Waits for the state. Fails at once when the job ends in another one."""
+        """Waits for the state. Fails at once if the job ends in another one."""
 
         def there() -> Job | None:
             job = self.job(job_id)
@@ -133,42 +133,42 @@ class Worker:
         )
 
     def attempt(self) -> psutil.Process:
-        """The one attempt's process, once it runs."""
+        """The process of the running attempt, once there is one."""
         return eventually(lambda: next(iter(self.attempts()), None))
 
     def attempts(self) -> list[psutil.Process]:
-        """Those that were given a job."""
-        given = self._given_a_job()
-        return [child for child in self._processes() if child.pid in given]
+        """The processes that have a job."""
+        busy = self._pids_with_a_job()
+        return [child for child in self._processes() if child.pid in busy]
 
     def spare(self) -> psutil.Process:
-        """The process that waits for a job, once it is ready."""
+        """The spare process, once it is ready for a job."""
         return eventually(lambda: next((child for child in self.spares() if self._is_ready(child)), None), seconds=60)
 
     def spares(self) -> list[psutil.Process]:
-        """Those that wait for a job or get ready for one."""
-        given = self._given_a_job()
-        return [child for child in self._processes() if child.pid not in given]
+        """The processes that have no job, ready or not."""
+        busy = self._pids_with_a_job()
+        return [child for child in self._processes() if child.pid not in busy]
 
     def starts(self) -> list[str]:
-        """How each attempt so far was started: warm or cold."""
+        """How each attempt so far was started, "warm" or "cold"."""
         return re.findall(r"attempt \d+, (warm|cold) start", self.log.read_text())
 
     def _is_ready(self, spare: psutil.Process) -> bool:
         return f"attempt {spare.pid} ready for" in self.log.read_text()
 
-    def _given_a_job(self) -> set[int]:
+    def _pids_with_a_job(self) -> set[int]:
         return {int(pid) for pid in re.findall(r"start, process (\d+)", self.log.read_text())}
 
     def _processes(self) -> list[psutil.Process]:
         children = psutil.Process(self.process.pid).children()
-        return [child for child in children if "worker.process" in command_line(child).split()]
+        return [child for child in children if "worker.attempt.process" in command_line(child).split()]
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
 
     def terminate(self) -> int:
-        """An orderly shutdown; the exit status."""
+        """Shuts the worker down in order. Returns the exit status."""
         self.process.terminate()
         return self.process.wait(timeout=30)
