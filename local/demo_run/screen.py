@@ -11,7 +11,7 @@ from rich.table import Table
 
 from local.demo_run.verdict import metric
 from vgid_client import Job
-from vgid_client.render import cell
+from vgid_client.render import format_figure
 from vgid_core.data.pairs import PairSet
 
 STEPS = 6
@@ -68,7 +68,7 @@ class Screen:
             if score is None or likelihood is None:
                 continue
             values = (score.before, score.after, likelihood.before, likelihood.after)
-            table.add_row(title, *map(cell, values), str(score.pairs))
+            table.add_row(title, *map(format_figure, values), str(score.pairs))
         self.console.print(table)
 
     def caveat(self) -> None:

@@ -22,7 +22,7 @@ from local.errors import LocalError
 from local.stack import Stack
 from vgid_client import Client, Conflict, Job, Pair
 from vgid_client.download import sha256_of
-from vgid_client.render import JobView
+from vgid_client.render import JobDisplay
 from vgid_core.data.pairs import PairSet
 
 if TYPE_CHECKING:
@@ -93,9 +93,9 @@ class _Demo:
         )
         self._screen.say(f"{len(data.forget)} image-text pairs; 202 Accepted: job {job.id}")
         began = monotonic()
-        with JobView(self._screen.console) as view:
+        with JobDisplay(self._screen.console) as display:
             for job in client.follow(submitted.id, patience=_PATIENCE):
-                view.show(job)
+                display.show(job)
         if job.state != "succeeded":
             raise LocalError(" ".join(complaints(job, [], [])))
         self._screen.say(f"succeeded in {monotonic() - began:.0f} s ({job.stop_reason})")

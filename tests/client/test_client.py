@@ -104,7 +104,7 @@ def test_nobody_listening_is_unreachable(service: Service) -> None:
 
 def test_models_with_their_retain_sets(client: Client) -> None:
     (model,) = client.models()
-    assert (model.name, model.title, model.retain_set_names) == ("tiny", "Tiny", ("all",))
+    assert (model.name, model.title, model.retain_sets) == ("tiny", "Tiny", ("all",))
 
 
 def test_jobs_come_in_pages(client: Client) -> None:
