@@ -61,7 +61,7 @@ def test_a_model_may_start_from_a_preset(tmp_path: Path) -> None:
 
 
 def test_a_models_settings_name_nobody(tmp_path: Path) -> None:
-    method = '[models.demo.config.method]\ninstruction = "Forget {name}."\nsubject_name = "Zenobia"\n'
+    method = '[models.demo.config.method]\nname = "vgid"\ninstruction = "Forget {name}."\nsubject_name = "Zenobia"\n'
     with pytest.raises(CatalogError, match=r"models\.demo\.config: .*is one person's") as refused:
         load(tmp_path, GOOD.replace("[models.demo.config.training]", f"{method}[models.demo.config.training]"))
     assert "Zenobia" not in str(refused.value)
