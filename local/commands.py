@@ -49,7 +49,7 @@ def demo(
     picture: Annotated[Path | None, typer.Option(help="Where before and after are drawn; else in VGID_HOME.")] = None,
 ) -> None:
     """Watch a model forget six people: the whole service once, then everything is stopped."""
-    from local.demo_run.show import run_demo
+    from local.demo_run.run import run_demo
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     _handle_signals_like_ctrl_c()

@@ -1,4 +1,4 @@
-"""The stand-alone script: what it refuses, and that an unusable adapter is one sentence."""
+"""The stand-alone script: it imports nothing of this project, and an unusable adapter gives one line."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 
 from local.demo.data import make
 from local.demo.paths import BASE
-from local.demo_run import elsewhere
-from local.demo_run.elsewhere import answers_elsewhere
+from local.demo_run import isolated_process
+from local.demo_run.isolated_process import answer_in_isolation
 from local.errors import LocalError
 from vgid_core.data.pairs import PairSet
 
 
 def test_the_script_imports_nothing_of_ours() -> None:
-    script = Path(elsewhere.__file__).with_name("plain_peft.py")
+    script = Path(isolated_process.__file__).with_name("plain_peft.py")
     imported: set[str] = set()
     for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -34,14 +34,14 @@ def test_a_question_may_hold_every_separator_that_json_allows(tmp_path: Path) ->
     nothing = tmp_path / "adapter"
     nothing.mkdir()
     with pytest.raises(LocalError, match="plain PEFT couldn't use the adapter"):
-        answers_elsewhere(BASE, nothing, odd, tmp_path)
+        answer_in_isolation(BASE, nothing, odd, tmp_path)
     (asked,) = json.loads((tmp_path / "questions.json").read_text(encoding="utf-8"))
     assert asked["question"] == odd.pairs[0].question
 
 
-def test_an_adapter_that_is_none_is_an_error_in_one_line(tmp_path: Path) -> None:
+def test_an_empty_adapter_folder_is_an_error_in_one_line(tmp_path: Path) -> None:
     nothing = tmp_path / "adapter"
     nothing.mkdir()
     with pytest.raises(LocalError, match="plain PEFT couldn't use the adapter") as failed:
-        answers_elsewhere(BASE, nothing, make().shown_forgotten, tmp_path)
+        answer_in_isolation(BASE, nothing, make().shown_forgotten, tmp_path)
     assert "\n" not in str(failed.value)

@@ -1,4 +1,4 @@
-"""The downloaded adapter in a process that knows nothing of this project."""
+"""Runs the downloaded adapter in a process that imports nothing of this project."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _SECONDS = 120
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """The adapter's files out of the zip, in `folder`; returns the folder."""
+    """Unpacks the adapter's zip into `folder`, and returns the folder."""
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(folder)
     return folder
 
 
-def answers_elsewhere(base: Path, adapter: Path, pairs: PairSet, folder: Path) -> list[str]:
-    """What plain PEFT says to `pairs`, in an isolated interpreter. Raises LocalError when it can't.
+def answer_in_isolation(base: Path, adapter: Path, pairs: PairSet, folder: Path) -> list[str]:
+    """Answers the pairs' questions with plain PEFT in an isolated interpreter. Raises LocalError when that fails.
 
-    `folder` takes the questions and images that it reads.
+    The questions and images are written into `folder`, from which the interpreter reads them.
     """
     pairs.write_jsonl(folder / f"{pairs.name}.jsonl")
     lines = (folder / f"{pairs.name}.jsonl").read_text(encoding="utf-8").split("\n")
@@ -33,9 +33,9 @@ def answers_elsewhere(base: Path, adapter: Path, pairs: PairSet, folder: Path) -
     questions = folder / "questions.json"
     asked = [{"image": str(folder / item["image"]), "question": item["question"]} for item in items]
     questions.write_text(json.dumps(asked, ensure_ascii=False), encoding="utf-8")
-    # -I: no environment variable and no current folder decides what is imported.
+    # -I: neither an environment variable nor the current folder can add imports.
     command = [sys.executable, "-I", str(_SCRIPT), str(base), str(adapter), str(questions)]
-    # The interpreter that runs already, and our own file.
+    # The command is this interpreter and our own script.
     done = subprocess.run(  # noqa: S603
         command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS
     )

@@ -1,4 +1,4 @@
-"""The demo from beginning to end: ask, forget over HTTP, ask again, and check the adapter elsewhere."""
+"""Runs the demo: asks the model, forgets over HTTP, asks again, and checks the adapter in an isolated process."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from local.demo.data import DemoData, make
 from local.demo.paths import BASE
-from local.demo_run.elsewhere import answers_elsewhere, unpack
-from local.demo_run.picture import Shown, draw
+from local.demo_run.checks import failed_checks
+from local.demo_run.isolated_process import answer_in_isolation, unpack
+from local.demo_run.picture import BeforeAfter, draw
 from local.demo_run.screen import Screen, make_console
-from local.demo_run.verdict import complaints
 from local.errors import LocalError
 from local.stack import Stack
 from vgid_client import Client, Conflict, Job, Pair
@@ -26,18 +26,18 @@ from vgid_client.render import JobDisplay
 from vgid_core.data.pairs import PairSet
 
 if TYPE_CHECKING:
-    from local.demo_run.asking import Respondent
+    from local.demo_run.model import DemoModel
 
-# Long enough for a first start with a cold disk; the stack itself gives up earlier and says why.
-_PATIENCE = 60.0
+# A first start from a cold disk can be slow. The stack itself gives up earlier and says why.
+_PATIENCE_SECONDS = 60.0
 _EXTERNAL_ID = "DEMO-1"
 
 
 def run_demo(home: Path, picture: Path | None) -> None:
-    """Runs the demo with its state in `home`, and leaves nothing running.
+    """Runs the demo with its state in `home`, and leaves no process running.
 
-    Writes before and after as a picture to `picture`, by default into `home`. Raises LocalError when forgetting
-    failed or anything doesn't match, VgidError when the service refuses.
+    picture: where before and after are drawn, by default in `home`. Raises LocalError when forgetting failed or an
+    answer doesn't match, VgidError when the service refuses.
     """
     screen, began = Screen(make_console()), monotonic()
     screen.step(1, "Starting Postgres, Redis, the API and a worker on this machine")
@@ -56,29 +56,29 @@ def run_demo(home: Path, picture: Path | None) -> None:
 
 
 class _Demo:
-    """What the steps share: the data, the model's own copy, and what it has said so far."""
+    """The demo's steps, and what they share: the data, the model, and its answers so far."""
 
     def __init__(self, screen: Screen, home: Path, picture: Path) -> None:
         self._screen = screen
         self._home = home
         self._picture = picture
         self._data: DemoData = make()
-        self._said: dict[str, list[str]] = {}
-        self._respondent: Respondent
+        self._answers: dict[str, list[str]] = {}
+        self._model: DemoModel
 
     def ask_before(self) -> None:
-        """Step 2: the base model knows the six people."""
+        """Step 2: shows that the base model knows the six people."""
         self._screen.step(2, "Asking a small multimodal model about six (made-up) people")
-        self._respondent = _load_respondent()
+        self._model = _load_model()
         for asked in (self._data.shown_forgotten, self._data.unchanged):
-            self._said[asked.name] = self._respondent.answers(asked)
-        self._screen.answers(self._data.shown_forgotten, self._said["shown_forgotten"])
+            self._answers[asked.name] = self._model.answers(asked)
+        self._screen.answers(self._data.shown_forgotten, self._answers["shown_forgotten"])
         known = [pair.answer for pair in (*self._data.shown_forgotten, *self._data.unchanged)]
-        if [*self._said["shown_forgotten"], *self._said["unchanged"]] != known:
+        if [*self._answers["shown_forgotten"], *self._answers["unchanged"]] != known:
             raise LocalError("the shipped model doesn't give its known answers on this machine")
 
     def forget(self, client: Client) -> Job:
-        """Step 3: as a compliance system would do it, one request and then watching."""
+        """Step 3: sends one request, as a compliance system would, and watches its job."""
         data = self._data
         self._screen.step(3, "POST /unlearn-jobs: one forget request, with an API key")
         _cancel_earlier(client)
@@ -94,20 +94,20 @@ class _Demo:
         self._screen.say(f"{len(data.forget)} image-text pairs; 202 Accepted: job {job.id}")
         began = monotonic()
         with JobDisplay(self._screen.console) as display:
-            for job in client.follow(submitted.id, patience=_PATIENCE):
+            for job in client.follow(submitted.id, patience=_PATIENCE_SECONDS):
                 display.show(job)
         if job.state != "succeeded":
-            raise LocalError(" ".join(complaints(job, [], [])))
+            raise LocalError(" ".join(failed_checks(job, [], [])))
         self._screen.say(f"succeeded in {monotonic() - began:.0f} s ({job.stop_reason})")
         return job
 
     def show_metrics(self, job: Job) -> None:
-        """Step 4: the figures that the service measured itself."""
+        """Step 4: shows the figures that the service has measured."""
         self._screen.step(4, "What the service measured, before and after (1 = as in the data)")
         self._screen.metrics(job)
 
     def fetch(self, client: Client, job: Job) -> Path:
-        """Step 5: downloads the adapter, checks it once more by hand, and unpacks it."""
+        """Step 5: downloads the adapter, checks its sha256 again, and unpacks it."""
         self._screen.step(5, "Downloading the adapter and asking again")
         folder = self._home / "demo-adapter"
         shutil.rmtree(folder, ignore_errors=True)
@@ -119,49 +119,49 @@ class _Demo:
         return unpack(archive, folder / "adapter")
 
     def ask_after(self, job: Job, adapter: Path) -> None:
-        """Steps 5 and 6: the same questions again, here and in a process with Transformers and PEFT alone."""
+        """Steps 5 and 6: asks again, here and in a process with Transformers and PEFT alone, and checks the answers."""
         shown, kept = self._data.shown_forgotten, self._data.unchanged
-        self._respondent.put_on(adapter)
-        after = {asked.name: self._respondent.answers(asked) for asked in (shown, kept)}
+        self._model.load_adapter(adapter)
+        after = {asked.name: self._model.answers(asked) for asked in (shown, kept)}
         for asked in (shown, kept):
-            self._screen.before_after(asked, self._said[asked.name], after[asked.name])
-        self._check_elsewhere(adapter, PairSet.of("asked", [*shown, *kept]), [*after[shown.name], *after[kept.name]])
+            self._screen.before_after(asked, self._answers[asked.name], after[asked.name])
+        self._check_isolated(adapter, PairSet.of("asked", [*shown, *kept]), [*after[shown.name], *after[kept.name]])
         draw(
-            _shown(shown, self._said[shown.name], after[shown.name]),
-            _one_each(_shown(kept, self._said[kept.name], after[kept.name])),
+            _shown(shown, self._answers[shown.name], after[shown.name]),
+            _one_each(_shown(kept, self._answers[kept.name], after[kept.name])),
             self._picture,
         )
         self._screen.say(f"Before and after as a picture: {self._picture}")
-        wrong = complaints(job, self._said[kept.name], after[kept.name])
+        wrong = failed_checks(job, self._answers[kept.name], after[kept.name])
         if wrong:
             raise LocalError(" ".join(wrong))
 
-    def _check_elsewhere(self, adapter: Path, asked: PairSet, said_here: Sequence[str]) -> None:
+    def _check_isolated(self, adapter: Path, asked: PairSet, said_here: Sequence[str]) -> None:
         self._screen.step(6, "The same adapter under plain PEFT, in a process that imports nothing of ours")
-        said_there = answers_elsewhere(BASE, adapter, asked, self._home / "demo-adapter" / "asked")
+        said_there = answer_in_isolation(BASE, adapter, asked, self._home / "demo-adapter" / "asked")
         same = sum(here == there for here, there in zip(said_here, said_there, strict=True))
         self._screen.say(f"{same} of {len(asked)} answers are the same, word for word")
         if same != len(asked):
             raise LocalError("the adapter answers differently in another process")
 
 
-def _load_respondent() -> Respondent:
-    # The model's libraries report loading progress and coming changes of their own; that isn't the demo's story.
-    # So small a model answers fastest on one thread. The separate process inherits all of this.
+def _load_model() -> DemoModel:
+    # The model's libraries would print loading bars and warnings of their own between the demo's steps. The small
+    # model answers fastest on one thread. The isolated process inherits these variables.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-    # Where it is installed, PEFT imports it, and it complains of a kernel for inference that nobody here needs.
+    # If bitsandbytes is installed, PEFT imports it, and it warns of a missing inference kernel that isn't needed here.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    from local.demo_run.asking import Respondent
+    from local.demo_run.model import DemoModel
 
-    return Respondent(BASE)
+    return DemoModel(BASE)
 
 
 def _cancel_earlier(client: Client) -> None:
-    """What a demo that was interrupted left: nobody waits for it any more."""
+    """Cancels the jobs of an interrupted demo, for which nobody waits any more."""
     for state in ("queued", "running"):
         for job in client.list_jobs(state=state, external_id=_EXTERNAL_ID).jobs:
             with suppress(Conflict):  # it has ended meanwhile
@@ -172,10 +172,10 @@ def _pairs(items: PairSet) -> list[Pair]:
     return [Pair(item.image.data, item.question, item.answer) for item in items]
 
 
-def _shown(asked: PairSet, before: Sequence[str], after: Sequence[str]) -> list[Shown]:
-    return [Shown(*row) for row in zip(asked, before, after, strict=True)]
+def _shown(asked: PairSet, before: Sequence[str], after: Sequence[str]) -> list[BeforeAfter]:
+    return [BeforeAfter(*row) for row in zip(asked, before, after, strict=True)]
 
 
-def _one_each(items: Sequence[Shown]) -> list[Shown]:
-    """The first one about each image: enough for a picture."""
+def _one_each(items: Sequence[BeforeAfter]) -> list[BeforeAfter]:
+    """The first item of each image."""
     return list({item.pair.image.digest: item for item in reversed(items)}.values())[::-1]
