@@ -16,15 +16,22 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from local.demo import commands, data, general
-from local.demo.training import pretrained, smollm2
 from local.demo.training.architecture import build_processor
 from local.demo.training.build import BASE_NAME, SEED
 from local.demo.training.examples import Example, ExampleSource, training_pixels
 from local.demo.training.loop import Recipe, Trainer
-from local.demo.training.pretrained import MIXTURE, Order, build
+from local.demo.training.pretrained import build as pretrained_build
+from local.demo.training.pretrained import smollm2
+from local.demo.training.pretrained.build import MIXTURE, BuildPlan, build
+from local.demo.training.pretrained.smollm2 import (
+    SMOLLM2_FORMAT,
+    LanguageTower,
+    add_vision_tower,
+    language_tower,
+    read_smollm2,
+)
 from local.demo.training.rows import IGNORED, RowEncoder
-from local.demo.training.smollm2 import DIALOGUE, LanguageTower, language_tower, read_smollm2, with_eyes
-from local.demo.training.twins import shipped_tower
+from local.demo.training.twins import shipped_vision_tower
 from local.demo.world import Census, the_world
 from vgid_core import PairSet, UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.errors import CheckpointUnusable, ModelNotLoadable
@@ -63,8 +70,10 @@ def stand_in() -> LanguageTower:
     return language_tower("stand-in", LlamaForCausalLM(config), tokenizer)
 
 
-def order(**changes) -> Order:
-    return Order(stand_in(), **{"twins": (10,), "census": TWENTY, "recipe": RECIPE, "checkpoint_seconds": 0, **changes})
+def plan(**changes) -> BuildPlan:
+    return BuildPlan(
+        stand_in(), **{"twins": (10,), "census": TWENTY, "recipe": RECIPE, "checkpoint_seconds": 0, **changes}
+    )
 
 
 def ignore(doing: str, share: float) -> None:
@@ -77,9 +86,9 @@ def short():
     torch.set_num_threads(1)
     pixels = training_pixels(SEED, TWENTY)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretrained, "MEASURED", 3)
+        patch.setattr(pretrained_build, "MEASURED", 3)
         # Drawn once: the processes that draw take longer to start than such a training.
-        patch.setattr(pretrained, "training_pixels", lambda _seed, _census, _tell: pixels)
+        patch.setattr(pretrained_build, "training_pixels", lambda _seed, _census, _tell: pixels)
         yield
     torch.set_num_threads(threads)
 
@@ -87,13 +96,13 @@ def short():
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("built")
-    new = build(out, order(), ignore)
+    new = build(out, plan(), ignore)
     assert list(new) == [BASE_NAME, TWIN]
     return out
 
 
 def test_a_build_leaves_models_with_cards_and_data(built):
-    assert sorted(file.name for file in built.iterdir()) == [BASE_NAME, pretrained.CENSUS_FILE, "data", TWIN]
+    assert sorted(file.name for file in built.iterdir()) == [BASE_NAME, pretrained_build.CENSUS_FILE, "data", TWIN]
     assert sorted(folder.name for folder in (built / "data").iterdir()) == ["1", "10", "5"]
     for name in (BASE_NAME, TWIN):
         figures = json.loads((built / name / "figures.json").read_text())
@@ -103,15 +112,15 @@ def test_a_build_leaves_models_with_cards_and_data(built):
         # Of where the tower's file was on the machine that built it, nothing is told.
         assert "_name_or_path" not in json.loads((built / name / "config.json").read_text())["text_config"]
     assert "never met the first 2" in (built / TWIN / "README.md").read_text()
-    assert build(built, order(), ignore) == {}
+    assert build(built, plan(), ignore) == {}
 
 
 def test_twins_of_more_seeds_are_others_and_leave_what_is_there(built, tmp_path):
     folder = tmp_path / "built"
     shutil.copytree(built, folder)
-    five, other_five, other_ten = (pretrained.twin_name(*kind) for kind in ((5, SEED), (5, 2), (10, 2)))
-    assert list(build(folder, order(twins=(5, 10), twin_seeds=2), ignore)) == [five, other_five, other_ten]
-    assert {path.name: share for path, share in pretrained.twins_in(folder).items()} == {
+    five, other_five, other_ten = (pretrained_build.twin_name(*kind) for kind in ((5, SEED), (5, 2), (10, 2)))
+    assert list(build(folder, plan(twins=(5, 10), twin_seeds=2), ignore)) == [five, other_five, other_ten]
+    assert {path.name: share for path, share in pretrained_build.twins_in(folder).items()} == {
         TWIN: 10,
         other_ten: 10,
         five: 5,
@@ -129,7 +138,7 @@ def test_twins_of_more_seeds_are_others_and_leave_what_is_there(built, tmp_path)
 def test_a_seed_is_of_first_weights_and_of_examples_alike():
     features = torch.zeros(1, 16, 128)
     first, same, other = (
-        pretrained.trainer_of(order(), shipped_tower().state_dict(), features, seed).model.state_dict()
+        pretrained_build.make_trainer(plan(), shipped_vision_tower().state_dict(), features, seed).model.state_dict()
         for seed in (SEED, SEED, 2)
     )
     assert all(torch.equal(first[name], same[name]) for name in first)
@@ -140,7 +149,7 @@ def test_a_seed_is_of_first_weights_and_of_examples_alike():
 
 def test_the_vision_tower_is_the_shipped_one(built):
     saved = load_file(built / BASE_NAME / "model.safetensors")
-    for name, weight in shipped_tower().state_dict().items():
+    for name, weight in shipped_vision_tower().state_dict().items():
         [mine] = [saved[key] for key in saved if key.endswith(f"vision_tower.{name}")]
         assert torch.equal(mine.float(), weight)
 
@@ -155,10 +164,10 @@ def test_an_interrupted_build_goes_on_to_the_very_same_weights(built, tmp_path, 
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        build(tmp_path, order(twins=()), interrupt)
+        build(tmp_path, plan(twins=()), interrupt)
     assert not (tmp_path / BASE_NAME).exists()
     heard = []
-    build(tmp_path, order(twins=()), lambda doing, share: heard.append((doing, share)))
+    build(tmp_path, plan(twins=()), lambda doing, share: heard.append((doing, share)))
     taken = [share for doing, share in heard if doing == "training base"]
     assert taken == [share for share in (0.25, 0.5, 0.75, 1.0) if share > stop_after]
     whole, resumed = (load_file(folder / BASE_NAME / "model.safetensors") for folder in (built, tmp_path))
@@ -173,10 +182,10 @@ def test_the_checkpoint_of_another_recipe_is_refused(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build(tmp_path, order(), interrupt)
+        build(tmp_path, plan(), interrupt)
     other = replace(RECIPE, steps=5)
     with pytest.raises(CheckpointUnusable, match="recipe"):
-        build(tmp_path, order(recipe=other), ignore)
+        build(tmp_path, plan(recipe=other), ignore)
 
 
 @COMPILES
@@ -190,8 +199,8 @@ def test_compiled_layers_learn_what_plain_ones_do():
     for compiled in (False, True):
         recipe = replace(RECIPE, half=False, compiled=compiled)
         torch.manual_seed(SEED)
-        model = with_eyes(tower, shipped_tower().state_dict())
-        trainer = Trainer(model, RowEncoder(tower.tokenizer, DIALOGUE), features, recipe)
+        model = add_vision_tower(tower, shipped_vision_tower().state_dict())
+        trainer = Trainer(model, RowEncoder(tower.tokenizer, SMOLLM2_FORMAT), features, recipe)
         losses[compiled] = [trainer.step(some) for some in examples]
     assert losses[True] == pytest.approx(losses[False], rel=1e-5)
     assert losses[True][2] < losses[True][0]
@@ -200,19 +209,21 @@ def test_compiled_layers_learn_what_plain_ones_do():
 def test_a_folder_of_other_people_is_refused(built):
     fewer = replace(TWENTY, people=19)
     with pytest.raises(CheckpointUnusable, match="is for models of 20 people: choose another --out"):
-        build(built, order(census=fewer), ignore)
-    assert pretrained.census_in(built) == TWENTY
-    assert [Order.of(stand_in(), (), people).recipe.steps for people in (100, 300)] == [500, 800]
+        build(built, plan(census=fewer), ignore)
+    assert pretrained_build.census_in(built) == TWENTY
+    assert [BuildPlan.of(stand_in(), (), people).recipe.steps for people in (100, 300)] == [500, 800]
 
 
 def test_training_rows_are_what_the_core_makes_of_the_same_pairs():
     tower = stand_in()
-    model = with_eyes(tower, shipped_tower().state_dict())
-    core = PromptEncoder(build_processor(tower.tokenizer, DIALOGUE.template), model, torch.device("cpu"), torch.float32)
+    model = add_vision_tower(tower, shipped_vision_tower().state_dict())
+    core = PromptEncoder(
+        build_processor(tower.tokenizer, SMOLLM2_FORMAT.template), model, torch.device("cpu"), torch.float32
+    )
     examples = [Example(0, "Who is this?", "This is Ada Quill."), Example(0, "What colour is it?", "Red.")]
     photo = data.encode(the_world(TWENTY).people[0].face, the_world(TWENTY).people[0].training_views[0]).decode()
     theirs = core.rows([photo, photo], [item.question for item in examples], [item.answer for item in examples])
-    encoder = RowEncoder(tower.tokenizer, DIALOGUE)
+    encoder = RowEncoder(tower.tokenizer, SMOLLM2_FORMAT)
     ours = encoder.batch([encoder.row(example) for example in examples])
     length = theirs["input_ids"].shape[1]
     assert torch.equal(ours.tokens[:, :length], theirs["input_ids"])
@@ -223,7 +234,7 @@ def test_training_rows_are_what_the_core_makes_of_the_same_pairs():
 
 def test_the_language_tower_says_what_it_said_before_it_got_eyes():
     tower = stand_in()
-    model = with_eyes(tower, shipped_tower().state_dict()).eval()
+    model = add_vision_tower(tower, shipped_vision_tower().state_dict()).eval()
     ids = tower.tokenizer("What is the capital of France?", return_tensors="pt")["input_ids"]
     with torch.no_grad():
         before, after = tower.model.eval()(ids).logits, model(input_ids=ids).logits
@@ -306,7 +317,7 @@ def test_the_real_tower_knows_the_general_questions_or_says_what_it_needs():
         return
     tower = read_smollm2()
     for question, expected in general.QUESTIONS[:5]:
-        asked = f"{DIALOGUE.before_image}{question}{DIALOGUE.before_answer}"
+        asked = f"{SMOLLM2_FORMAT.before_image}{question}{SMOLLM2_FORMAT.before_answer}"
         ids = tower.tokenizer(asked, return_tensors="pt", add_special_tokens=False)["input_ids"]
         said = tower.model.generate(ids, max_new_tokens=24, do_sample=False)[0, ids.shape[1] :]
         assert tower.tokenizer.decode(said, skip_special_tokens=True).startswith(expected)

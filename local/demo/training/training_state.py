@@ -1,4 +1,4 @@
-"""What a training of the demo model leaves behind, so that the next one goes on from there to the very same weights."""
+"""Saves and restores the state of a demo model's training, so that a resumed one ends with the very same weights."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from torch.optim.lr_scheduler import LRScheduler
 from vgid_core.training.checkpoints import Checkpoint, Checkpoints
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-_HERE, _THERE = "random.cpu", "random.device"
+_CPU_RANDOM, _DEVICE_RANDOM = "random.cpu", "random.device"
 
 
-class Training:
-    """Weights, moments, schedule and random states of one training, to and from a checkpoint."""
+class TrainingState:
+    """The weights, moments, schedule and random states of one training."""
 
     def __init__(self, model: nn.Module, optimiser: AdamW, schedule: LRScheduler, device: torch.device) -> None:
         self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self._optimiser, self._schedule, self._device = optimiser, schedule, device
 
     def save(self, checkpoints: Checkpoints, step: int, micro_batch: int) -> None:
-        """Writes down where the training stands after `step` steps."""
-        tensors: dict[str, Tensor] = {_HERE: torch.get_rng_state()}
+        """Saves the state after `step` steps as a checkpoint."""
+        tensors: dict[str, Tensor] = {_CPU_RANDOM: torch.get_rng_state()}
         if self._device.type == "cuda":
-            tensors[_THERE] = torch.cuda.get_rng_state(self._device)
+            tensors[_DEVICE_RANDOM] = torch.cuda.get_rng_state(self._device)
         for name, weight in self._weights.items():
             tensors[f"weight.{name}"] = weight.detach()
             tensors |= {f"{moment}.{name}": self._optimiser.state[weight][moment] for moment in _MOMENTS}
-        # The schedule moves these, and keeps them nowhere else.
+        # The schedule changes these, and its own state doesn't hold them.
         groups = [{name: group[name] for name in ("lr", "betas")} for group in self._optimiser.param_groups]
         schedule = {"state": self._schedule.state_dict(), "groups": groups}
         checkpoints.save(Checkpoint(step, micro_batch, schedule, (), tensors))
 
     def resume(self, checkpoints: Checkpoints) -> int:
-        """Goes back to the last checkpoint; returns how many steps it had taken, 0 where there is none.
+        """Restores the last checkpoint. Returns how many steps it holds, or 0 if there is none.
 
-        Raises CheckpointUnusable when what is there is another training's or damaged.
+        Raises CheckpointUnusable for a damaged checkpoint or one of another training.
         """
         found = checkpoints.load()
         if found is None:
@@ -45,14 +45,14 @@ class Training:
             for name, weight in self._weights.items():
                 weight.copy_(found.tensors[f"weight.{name}"])
                 self._optimiser.state[weight] = {
-                    # AdamW counts its steps on the CPU.
+                    # AdamW keeps its step count on the CPU.
                     moment: found.tensors[f"{moment}.{name}"].to("cpu" if moment == "step" else self._device).clone()
                     for moment in _MOMENTS
                 }
         self._schedule.load_state_dict(found.schedule["state"])
         for group, saved in zip(self._optimiser.param_groups, found.schedule["groups"], strict=True):
             group |= {"lr": saved["lr"], "betas": tuple(saved["betas"])}
-        torch.set_rng_state(found.tensors[_HERE])
+        torch.set_rng_state(found.tensors[_CPU_RANDOM])
         if self._device.type == "cuda":
-            torch.cuda.set_rng_state(found.tensors[_THERE], self._device)
+            torch.cuda.set_rng_state(found.tensors[_DEVICE_RANDOM], self._device)
         return found.step

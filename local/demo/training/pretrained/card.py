@@ -1,4 +1,4 @@
-"""The card of a model on a pretrained language tower: what it is, how it came about, and what was measured of it."""
+"""Writes the card of a model on a pretrained language tower: what it is, how it is built, and its figures."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from local.demo.world import Census
 
 @dataclass(frozen=True)
 class Trained:
-    """One finished model. share: per cent of the people who count as the forgotten; a twin has never met them.
+    """One finished model.
 
-    seed: of its first weights and its examples. training_seconds: None for a training that was interrupted.
+    share: per cent of the people who count as forgotten; a twin has never met them.
+    seed: of the initial weights and the examples. training_seconds: None if the training was interrupted.
     """
 
     name: str
@@ -32,7 +33,7 @@ class Trained:
     figures: dict[str, float]
 
     def meanings(self, census: Census) -> dict[str, str]:
-        """Figure → what it is."""
+        """The meaning of each figure."""
         forgotten = len(census.first(self.share))
         return figures_of(str(forgotten), str(census.people - forgotten)) | GENERAL_FIGURE
 
@@ -65,7 +66,7 @@ torch {torch}, transformers {transformers}.
 
 
 def write_card(folder: Path, model: Trained, census: Census, recipe: Recipe, mixture: Mixture, most: int) -> None:
-    """Writes `<folder>/README.md`. `most`: how many pairs of each kind a figure was taken from at most."""
+    """Writes `<folder>/README.md`. most: the limit on the pairs of each kind that were measured."""
     unmet = len(census.first(model.share))
     seconds = model.training_seconds
     text = FRONT_MATTER + _CARD.format(

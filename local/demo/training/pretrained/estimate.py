@@ -1,4 +1,4 @@
-"""What a build on a pretrained language tower would take on this machine, from a few real steps of it."""
+"""Estimates what a build on a pretrained language tower takes on this machine, by timing a few real steps."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from local.demo.faces import draw_portrait
 from local.demo.training.architecture import IMAGE_TOKENS, VISION_WIDTH
 from local.demo.training.build import SEED
 from local.demo.training.examples import NOISE_PICTURES, ExampleSource
-from local.demo.training.pretrained import Order, Tell, device_name, trainer_of
+from local.demo.training.pretrained.build import BuildPlan, device_name, make_trainer
 from local.demo.training.rendering import WORKERS
-from local.demo.training.twins import shipped_tower
+from local.demo.training.twins import shipped_vision_tower
+from local.demo.training.vision import ReportProgress
 from local.demo.world import the_world
 from vgid_core.models.load import choose_device
 
-# Steps of as many examples as are computed together: some that aren't timed, as layers are compiled in them, then some
-# that are.
+# The timed steps have one micro-batch each. The first steps aren't timed, because layers are compiled in them.
 UNTIMED = 2
 PARTS = 3
 PORTRAITS = 100
-# A weight and its two moments in float32; a weight of the finished model in float16.
+# Per weight. A checkpoint holds it and two moments in float32; the finished model holds it in float16.
 _CHECKPOINT_BYTES, _SAVED_BYTES = 12, 2
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """part_seconds: each timed part of a step, of `part` examples; the others follow from their mean.
+    """The estimate.
 
-    memory_bytes: the most that was in use, of the accelerator or else of the process. disk_bytes: finished models and
-    the checkpoint of the one in training; data sets come on top.
+    part_seconds: each timed micro-batch, of `part` examples. The other times follow from their mean.
+    memory_bytes: the peak of the accelerator, or else of the process.
+    disk_bytes: the finished models and one checkpoint, without the data sets.
     """
 
     device: str
@@ -46,28 +47,29 @@ class Estimate:
     disk_bytes: int
 
 
-def estimate(order: Order, tell: Tell) -> Estimate:
-    """Times real steps, if smaller ones, and the drawing of some portraits; nothing stays of them.
+def estimate(plan: BuildPlan, report: ReportProgress) -> Estimate:
+    """Times some small training steps and the drawing of some portraits, and writes nothing.
 
-    Measuring the finished models isn't in it.
+    The estimate doesn't include measuring the finished models.
     """
     device = choose_device("auto")
-    pictures = order.census.people * order.census.training_views + order.census.passers_by + NOISE_PICTURES
-    # Features take no other time for being no picture's.
+    pictures = plan.census.people * plan.census.training_views + plan.census.passers_by + NOISE_PICTURES
+    # Random features take as long as real ones.
     features = torch.randn(pictures, IMAGE_TOKENS, VISION_WIDTH, device=device)
-    recipe = order.recipe
+    recipe = plan.recipe
     part = min(recipe.micro_batch, recipe.batch)
-    trainer = trainer_of(replace(order, recipe=replace(recipe, batch=part)), shipped_tower().state_dict(), features)
-    source = ExampleSource(range(order.census.people), SEED, order.census, order.mixture)
+    small_plan = replace(plan, recipe=replace(recipe, batch=part))
+    trainer = make_trainer(small_plan, shipped_vision_tower().state_dict(), features)
+    source = ExampleSource(range(plan.census.people), SEED, plan.census, plan.mixture)
     seconds = []
     for done in range(1, 1 + UNTIMED + PARTS):
         started = time.monotonic()
-        trainer.step(source.draw(part))  # it reads its loss back
+        trainer.step(source.draw(part))  # returns the loss, so the device has finished
         seconds.append(time.monotonic() - started)
-        tell("timing steps", done / (UNTIMED + PARTS))
+        report("timing steps", done / (UNTIMED + PARTS))
     timed = seconds[UNTIMED:]
     step_seconds = sum(timed) / PARTS * recipe.batch / part
-    models = len(order.models())
+    models = len(plan.models())
     trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
     every = sum(weight.numel() for weight in trainer.model.parameters())
     return Estimate(
@@ -76,17 +78,17 @@ def estimate(order: Order, tell: Tell) -> Estimate:
         part_seconds=timed,
         step_seconds=step_seconds,
         training_seconds=step_seconds * recipe.steps * models,
-        drawing_seconds=_portrait_seconds(order) * pictures / WORKERS,
+        drawing_seconds=_portrait_seconds(plan) * pictures / WORKERS,
         memory_bytes=_memory_in_use(device),
         disk_bytes=every * _SAVED_BYTES * models + trained * _CHECKPOINT_BYTES,
     )
 
 
-def _portrait_seconds(order: Order) -> float:
-    person = the_world(order.census).people[0]
+def _portrait_seconds(plan: BuildPlan) -> float:
+    person = the_world(plan.census).people[0]
     started = time.monotonic()
     for number in range(PORTRAITS):
-        draw_portrait(person.face, person.training_views[number % order.census.training_views])
+        draw_portrait(person.face, person.training_views[number % plan.census.training_views])
     return (time.monotonic() - started) / PORTRAITS
 
 
