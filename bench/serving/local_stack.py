@@ -1,4 +1,4 @@
-"""A local stack to measure, and the times of its jobs as Postgres's own clock has them."""
+"""A local stack for the benches, small jobs for it, and the commit times of their events from Postgres."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vgid_client import Client, Pair
 
 Value = TypeVar("Value")
 
-# When each line of a job's history was committed: `at` is when its transaction began, the row's xmin is the rest.
+# When an event was committed. Its column `at` holds only when its transaction began.
 _COMMITTED = """
 SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin)) FROM job_events
 WHERE job_id = %s AND kind = %s AND data ->> kind = %s ORDER BY id LIMIT 1
@@ -28,7 +28,7 @@ WHERE job_id = %s AND kind = %s AND data ->> kind = %s ORDER BY id LIMIT 1
 
 
 def make_home(folder: Path) -> Home:
-    """The home of a stack whose Postgres notes when each transaction was committed, with the demo's catalog."""
+    """Makes a home with the demo's catalog, whose Postgres records when each transaction was committed."""
     home = Home(folder)
     with home.locked():
         ensure_catalog(home)
@@ -39,7 +39,7 @@ def make_home(folder: Path) -> Home:
 
 @contextmanager
 def served(home: Home, **settings: object) -> Iterator[tuple[Stack, Client]]:
-    """The stack with these settings (VGID_<NAME>), and a client of it."""
+    """Runs a stack with these settings (VGID_<NAME>), and opens a client."""
     given = {f"VGID_{name.upper()}": str(value) for name, value in settings.items()}
     before = dict(os.environ)
     os.environ.update(given)
@@ -52,20 +52,20 @@ def served(home: Home, **settings: object) -> Iterator[tuple[Stack, Client]]:
 
 
 def submit(client: Client, steps: int) -> str:
-    """A small job: 16 pairs of the demo's. Returns its id."""
+    """Submits a small job with 16 of the demo's pairs. Returns its id."""
     pairs = [Pair(pair.image.data, pair.question, pair.answer) for pair in make().forget.pairs[:16]]
     return client.submit("demo", pairs, training={"steps": steps}).id
 
 
-def committed(stack: Stack, job_id: str, kind: str, value: str) -> float | None:
-    """When the job's first event of this kind and value was committed, in seconds; None if there is none yet."""
+def commit_time(stack: Stack, job_id: str, kind: str, value: str) -> float | None:
+    """When the job's first event of this kind and value was committed, in seconds. None if there is none yet."""
     with psycopg.connect(stack.database_url.replace("+psycopg", "")) as connection:
         row = connection.execute(_COMMITTED, [job_id, kind, value]).fetchone()
     return None if row is None else float(row[0])
 
 
 def until(condition: Callable[[], Value | None], what: str, seconds: float = 300.0) -> Value:
-    """What `condition` returns once it isn't None. Raises TimeoutError."""
+    """Waits until `condition` returns something else than None, and returns that. Raises TimeoutError."""
     deadline = monotonic() + seconds
     while (value := condition()) is None:
         if monotonic() > deadline:

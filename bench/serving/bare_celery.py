@@ -1,8 +1,8 @@
-"""The alternative that `bench.queue_latency` compares with: a Celery task that says when it ran, and nothing else.
+"""A Celery worker with one task that only answers when it ran. `bench.queue_latency` compares the service with it.
 
-    python -m bench.bare_celery REDIS_URL
+    python -m bench.serving.bare_celery REDIS_URL
 
-The command is the worker; `bench.queue_latency` starts it and sends the tasks.
+`bench.queue_latency` starts this command and sends the tasks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ANSWERS = "bench-answers"
 
 
 def bare_app(redis_url: str) -> Celery:
-    """An app with the one task."""
+    """The Celery app with its one task."""
     app = Celery("bench", broker=redis_url)
     app.conf.update(task_default_queue="bench", task_ignore_result=True, worker_pool="threads", worker_concurrency=1)
     answers = redis.Redis.from_url(redis_url)
@@ -32,7 +32,7 @@ def bare_app(redis_url: str) -> Celery:
 
 
 def main() -> None:
-    """Works until it is told to end."""
+    """Runs the worker until it is told to end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("redis_url")
     bare_app(parser.parse_args().redis_url).worker_main(["worker", "--without-gossip"])
