@@ -1,6 +1,7 @@
 # make demo   install into .venv (first run only) and watch a model forget six people
 # make up     the same stack, to stay: API, worker, Postgres and Redis on this machine
-# make test   every check: lint, types, imports, tests
+# make check  lint, types, contracts and the fast tests: a minute
+# make test   every check: lint, types, contracts, all tests
 #
 # Needs Python 3.11+ and a package registry. `make PYTHON=/path/to/python ...` picks the interpreter.
 # On Linux the registry's default torch brings CUDA along (some GB). Without a GPU, a smaller one will do:
@@ -8,13 +9,15 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test lint clean
+.PHONY: help demo up check test lint clean
 
 PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$candidate >/dev/null 2>&1 || continue; \
 	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
 	echo $$candidate; break; done)
 BIN := .venv/bin
+# Tests that need no service and no training.
+FAST := tests/vgid_core/cli/test_run_file.py tests/vgid_core/test_config.py tests/jobs/test_settings.py
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Somebody who was killed while making .venv has left one without pip.
 WHOLE = $(BIN)/python -c 'import pip' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv
@@ -32,8 +35,14 @@ demo: .venv/installed
 up: .venv/installed
 	@$(BIN)/vgid up
 
+# A worker a core, of one thread each: a file's tests stay together, since they share what they have started.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --dist loadfile
+
 test: lint
-	$(BIN)/pytest
+	$(PYTEST)
+
+check: lint
+	$(PYTEST) -m "not slow" $(FAST)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check

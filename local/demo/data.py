@@ -64,6 +64,8 @@ def write(home: Path) -> Path:
     After a crash the folder is whole or absent. Only one process at a time may do this in one home.
     """
     folder = home / "demo-data"
+    if folder.is_dir() and not (folder / "strangers").is_dir():
+        shutil.rmtree(folder)  # an earlier version's, which had fewer sets
     write_whole(folder, make)
     return folder
 

@@ -89,10 +89,14 @@ def _world(census: Census) -> World:
 def _unseen_faces(census: Census) -> tuple[tuple[Face, View], ...]:
     world = the_world(census)
     taken = [person.face for person in world.people + world.strangers]
+    met = {face for face, _ in passers_by(census)}
     rng = random.Random(census.seed + 2)
-    return tuple(
-        (distinct_face(taken, rng, census.least_differences), View.random(rng)) for _ in range(census.unseen_faces)
-    )
+    found: list[tuple[Face, View]] = []
+    while len(found) < census.unseen_faces:
+        face = distinct_face(taken, rng, census.least_differences)
+        if face not in met:
+            found.append((face, View.random(rng)))
+    return tuple(found)
 
 
 @cache

@@ -1,6 +1,7 @@
 """The sets of a forget request: right in size, disjoint where they must be, and the same after a trip to disk."""
 
 import io
+import shutil
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -10,13 +11,14 @@ import pytest
 from local.child_process import start_child
 from local.demo.data import DemoData, make, write
 from local.demo.questions import FACTS, VISUALS, answer
-from local.demo.world import the_world
+from local.demo.world import passers_by, the_world, unseen_faces
 from tests.waiting import eventually
 from vgid_core.data.check import check_data
 from vgid_core.data.pairs import EncodedImage, Pair, PairSet
+from vgid_core.data.photos import PhotoSet
 from vgid_core.data.readers import Reading
 
-SETS = [item.name for item in fields(DemoData)]
+SETS = [item.name for item in fields(DemoData) if item.name != "strangers"]
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,20 @@ def test_every_set_survives_the_trip_to_disk(data, tmp_path):
     assert data.forget.pairs[0].image.decode().size == (64, 64)
 
 
+def test_data_of_an_earlier_version_is_written_anew(data, tmp_path):
+    folder = write(tmp_path)
+    shutil.rmtree(folder / "strangers")
+    check_folder(write(tmp_path), data)
+
+
+def test_strangers_are_nobody_whom_a_model_has_seen_or_a_control_is_made_of(data):
+    faces = {face for face, _ in unseen_faces()}
+    assert len(data.strangers) == len(faces) == 200
+    world = the_world()
+    assert not faces & {person.face for person in (*world.people, *world.strangers)}
+    assert not faces & {face for face, _ in passers_by()}
+
+
 def test_writing_goes_well_after_a_process_was_killed_while_writing(data, tmp_path):
     with start_child([sys.executable, "-c", WRITE_AND_STOP, tmp_path], log=tmp_path / "log") as killed:
         eventually(lambda: list(tmp_path.rglob("retain.jsonl")), every=0.005)
@@ -104,6 +120,7 @@ def check_folder(folder: Path, data: DemoData) -> None:
         pairs = PairSet.from_jsonl(folder / f"{name}.jsonl")
         assert pairs.name == name
         assert pairs.digest == getattr(data, name).digest
+    assert PhotoSet.read(folder / "strangers", "strangers") == data.strangers
 
 
 def test_the_check_finds_nothing_in_these_sets(data):
