@@ -31,6 +31,7 @@ RUN --mount=type=cache,target=/var/cache/pip \
 
 COPY README.md LICENSE ./
 COPY vgid_core vgid_core
+COPY compare compare
 COPY jobs jobs
 COPY migrations migrations
 COPY api api

@@ -15,7 +15,7 @@ from peft import PeftModel
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-_OURS = {"api", "jobs", "local", "migrations", "vgid_client", "vgid_core", "worker"}
+_OURS = {"api", "compare", "jobs", "local", "migrations", "vgid_client", "vgid_core", "worker"}
 
 
 def _answers(base: str, adapter: str, items: list[dict[str, str]]) -> list[str]:
