@@ -31,18 +31,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=128, help="of each batch, in one micro-batch")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--child", choices=["foretold", "time", "memory"], help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=["prediction", "time", "memory"], help=argparse.SUPPRESS)
     parser.add_argument("--dropout", type=float, default=0.0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         with tempfile.TemporaryDirectory() as folder:
             spec = _spec(arguments.pairs, arguments.steps, arguments.dropout, Path(folder) / "adapter")
-            print(json.dumps({"foretold": _predict, "time": _time, "memory": _memory}[arguments.child](spec)))
+            print(json.dumps({"prediction": _predict, "time": _time, "memory": _memory}[arguments.child](spec)))
         return
     figures: dict[str, Any] = {}
     for way, dropout in _DROPOUT.items():
         figures[way] = {}
-        for child in ("foretold", "time", "memory"):
+        for child in ("prediction", "time", "memory"):
             figures[way] |= _measure_in_child(child, dropout, arguments.pairs, arguments.steps)
         print(way, " ".join(f"{name} {value:.1f}" for name, value in figures[way].items()), flush=True)
     record = {"pairs": arguments.pairs, "steps": arguments.steps, "figures": figures}
@@ -73,7 +73,7 @@ def _predict(spec: UnlearnSpec) -> dict[str, float]:
     from vgid_core.dry_run import estimate
 
     found = estimate(spec)
-    return {"foretold_seconds": found.duration.total, "counted_mb": found.memory.activations / 1e6}
+    return {"predicted_seconds": found.duration.total, "counted_mb": found.memory.activations / 1e6}
 
 
 def _time(spec: UnlearnSpec) -> dict[str, float]:

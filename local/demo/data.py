@@ -65,7 +65,7 @@ def write(home: Path) -> Path:
     """
     folder = home / "demo-data"
     if folder.is_dir() and not (folder / "strangers").is_dir():
-        shutil.rmtree(folder)  # an earlier version's, which had fewer sets
+        shutil.rmtree(folder)  # an earlier version wrote fewer sets
     write_whole(folder, make)
     return folder
 

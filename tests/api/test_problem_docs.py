@@ -1,4 +1,4 @@
-"""docs/problems.md is the reference that clients program against: it lists every problem there is, and no other."""
+"""docs/problems.md, the reference for clients, lists exactly the problems that the code has."""
 
 import re
 from pathlib import Path

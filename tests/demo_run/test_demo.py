@@ -34,10 +34,10 @@ SHOWN = (
 @pytest.mark.slow
 def test_the_demo_forgets_checks_the_adapter_and_leaves_nothing_running(tmp_path: Path) -> None:
     home, picture = tmp_path / "home", tmp_path / "docs" / "picture.png"
-    told = {"VGID_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    variables = {"VGID_HOME": str(home), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "vgid_client.cli", "demo", "--picture", str(picture)]
     # The demo promises to take at most five minutes on two CPU cores.
-    done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     for words in SHOWN:
         assert words in done.stdout, words

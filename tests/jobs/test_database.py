@@ -9,7 +9,7 @@ from jobs.settings import Settings
 from local.postgres import EmbeddedPostgres
 
 
-def test_connections_that_the_server_has_closed_are_renewed(settings: Settings, postgres: EmbeddedPostgres) -> None:
+def test_closed_connections_are_replaced(settings: Settings, postgres: EmbeddedPostgres) -> None:
     engine = make_engine(settings)
     for sessions in (session_factory(engine), session_factory(autocommit_engine(engine))):
         opened = [sessions() for _ in range(POOL_SIZE)]
@@ -27,7 +27,7 @@ def test_connections_that_the_server_has_closed_are_renewed(settings: Settings, 
     engine.dispose()
 
 
-def test_a_reading_session_leaves_no_transaction_open(settings: Settings) -> None:
+def test_an_autocommit_session_leaves_no_transaction_open(settings: Settings) -> None:
     engine = make_engine(settings)
     query = text("SELECT state FROM pg_stat_activity WHERE pid = :pid")
     with session_factory(autocommit_engine(engine))() as reading, session_factory(engine)() as other:

@@ -1,4 +1,4 @@
-"""The shipped checkpoints, loaded as anybody would load them: small enough, and they know what they should."""
+"""The shipped checkpoints, loaded as a user loads them: they are small, and they know what they should."""
 
 import json
 from pathlib import Path
