@@ -1,7 +1,8 @@
 # make demo   install into .venv (first run only) and watch a model forget six people
 # make up     the same stack, to stay: API, worker, Postgres and Redis on this machine
-# make check  lint, types, contracts and the fast tests: a minute
-# make test   every check: lint, types, contracts, all tests
+# make check  lint, types, contracts, docs and the fast tests: a minute
+# make test   every check: lint, types, contracts, docs, all tests
+# make docs   the documentation as a site, in site/
 #
 # Needs Python 3.11+ and a package registry. `make PYTHON=/path/to/python ...` picks the interpreter.
 # On Linux the registry's default torch brings CUDA along (some GB). Without a GPU, a smaller one will do:
@@ -9,13 +10,15 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up check test lint clean
+.PHONY: help demo up check test lint docs clean
 
 PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$candidate >/dev/null 2>&1 || continue; \
 	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
 	echo $$candidate; break; done)
 BIN := .venv/bin
+# Its theme would announce its successor at every run.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 # Tests that need no service and no training.
 FAST := tests/vgid_core/cli/test_run_file.py tests/vgid_core/test_config.py tests/jobs/test_settings.py
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -50,11 +53,16 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+	@site=$$(mktemp -d) && $(MKDOCS) build --strict --quiet --site-dir "$$site"; checked=$$?; rm -rf "$$site"; exit $$checked
+
+docs: .venv/installed-dev
+	$(MKDOCS) build --strict --quiet
+	@echo "site/index.html"
 
 # As root the ledger lies apart, where Postgres's own account can enter; the program that knows where goes last.
 clean:
 	@test ! -x $(BIN)/python -o ! -d .vgid || $(BIN)/python -m local.clean .vgid
-	rm -rf .venv .vgid .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .vgid site .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "vgid needs Python 3.11 or newer: install it, or name it: make PYTHON=/path/to/python" >&2; exit 1; }

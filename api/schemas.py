@@ -132,7 +132,7 @@ def is_probe_name(name: str) -> bool:
 
 
 class Training(TrainingOverrides):
-    """The settings that a request changes of the model's own."""
+    """The settings that a request changes of the model's own. `instruction` and `perturbation` belong to `vgid`."""
 
     @field_validator("instruction")
     @classmethod

@@ -76,7 +76,7 @@ class Screen:
         self.console.print(
             "\n[bold]Not shown:[/] that the knowledge is gone; weights can't show that. What attackers still get, "
             "beside a model that never met these\npeople, is measured by `python -m bench.robustness`: "
-            "docs/forgetting.md.",
+            "docs/evaluation.md.",
             soft_wrap=True,
         )
 

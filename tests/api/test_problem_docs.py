@@ -1,11 +1,11 @@
-"""docs/problems.md, the reference for clients, lists exactly the problems that the code has."""
+"""docs/reference/problems.md, the reference for clients, lists exactly the problems that the code has."""
 
 import re
 from pathlib import Path
 
 from api.problems import Problem
 
-PAGE = Path(__file__).parents[2] / "docs" / "problems.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "problems.md"
 
 
 def subclasses(kind: type[Problem]) -> set[type[Problem]]:

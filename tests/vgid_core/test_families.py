@@ -48,7 +48,7 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
     "paligemma": paligemma.save_tiny,
     "mllama": mllama.save_tiny,
 }
-DOCUMENTED = Path(__file__).parents[2] / "docs" / "models.md"
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "reference" / "models.md"
 CONFIG = UnlearnConfig.model_validate(
     {
         "device": "cpu",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 from pathlib import Path
 
 import pytest
@@ -20,8 +19,6 @@ from vgid_core.config.methods import Vgid
 from vgid_core.config.perturbation import STRENGTHS, PerturbationConfig
 from vgid_core.methods.perturb import perturb
 from vgid_core.methods.vgid import Teacher
-
-PAGE = Path(__file__).parents[2] / "docs" / "interventions.md"
 
 FORGET = pair_set("forget", 3)
 NAME = "Zenobia Quillfeather"
@@ -118,7 +115,7 @@ def test_a_template_takes_the_question_and_the_name_once(instruction: str, asked
 def test_a_name_reaches_the_teacher_and_nothing_that_is_written(
     tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    method = {"instruction": "Forget {name}.", "subject_name": NAME}
+    method = {"name": "vgid", "instruction": "Forget {name}.", "subject_name": NAME}
     config = UnlearnConfig.model_validate({"method": method, "training": {"steps": 2}, "device": "cpu"})
     assert Teacher(config.method, 0).examples(FORGET.pairs)[0].teacher_question.startswith(f"Forget {NAME}.")
     spec = UnlearnSpec(
@@ -138,10 +135,3 @@ def test_a_name_reaches_the_teacher_and_nothing_that_is_written(
     assert manifest["config"]["method"]["subject_name"] == "**********"
     with pytest.raises(ValidationError, match="give the name again"):
         UnlearnConfig.model_validate(manifest["config"])
-
-
-def test_the_pages_settings_are_settings() -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(block, {})

@@ -15,7 +15,7 @@ from PIL import Image
 from vgid_core.config.perturbation import STRENGTHS, PerturbationConfig
 from vgid_core.methods.perturb import perturb
 
-DOCUMENTED = Path(__file__).parents[2] / "docs" / "interventions.md"
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "reference" / "interventions.md"
 KINDS = ["uniform", "gaussian", "diffusion", "blur", "patch_shuffle", "blank"]
 
 

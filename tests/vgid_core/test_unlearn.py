@@ -1,7 +1,6 @@
 """A whole run through the public door, on a real model too small to know anything."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -266,19 +265,3 @@ def test_a_probe_cant_take_a_sets_place(tiny_folder: Path, tmp_path: Path) -> No
     with pytest.raises(DataError) as error:
         unlearn(spec(tiny_folder, tmp_path / "out", probes={"forget": pair_set("probe", 2)}))
     assert error.value.field == "probes.forget"
-
-
-def test_the_readmes_library_example_runs_as_written(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    pair_set("forget", 4).write_jsonl("forget.jsonl")
-    pair_set("retain", 6, first_picture=20).write_jsonl("retain.jsonl")
-    exec(
-        compile(
-            block.replace("path/or/hub-id", str(tiny_folder)).replace('"steps": 60', '"steps": 3'), "README", "exec"
-        )
-    )
-    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()

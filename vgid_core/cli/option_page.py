@@ -1,6 +1,6 @@
-"""docs/options.md, written from the settings themselves.
+"""docs/reference/options.md, written from the settings themselves.
 
-python -m vgid_core.cli.option_page > docs/options.md
+python -m vgid_core.cli.option_page > docs/reference/options.md
 """
 
 from __future__ import annotations

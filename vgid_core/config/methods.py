@@ -119,7 +119,7 @@ class VgidAlias(Method):
 
     m: the mean of what teachers say, at each token of an answer y. A teacher is the frozen base on a stranger's photo.
     It is asked one of the answer's questions and reads an alias of y. c: how likely these teachers find the true token
-    (the power mean with exponent 1/2), which m gives it, too. h: Huber's loss, threshold one nat. E_f: forget pairs on
+    (the power mean with exponent 1/5), which m gives it, too. h: Huber's loss, threshold one nat. E_f: forget pairs on
     their own photos, and again on strangers', where the teacher sees the same stranger. E_r: the retain batch, what
     anybody can see on the forget photos, and people whom no set holds: boundary photos, blends, strangers.
     """

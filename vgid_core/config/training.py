@@ -7,7 +7,7 @@ from pydantic import Field
 from vgid_core.config.strict import Strict
 
 _FEWEST_STEPS = 96
-# Of each forget pair, where nobody says how many steps: shown twice, others are harmed (docs/method.md).
+# Of each forget pair, where nobody says how many steps: shown twice, others are harmed (docs/research/log.md).
 _TIMES_SHOWN = 3
 _MOST_STEPS = 5000
 

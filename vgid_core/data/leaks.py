@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _SIDE = 8
-# Copies of one photo (JPEG at quality 50, half or twice the size) stay above, different people below: docs/data.md.
+# Copies of one photo (JPEG at quality 50, half or twice the size) stay above, different people below
+# (docs/reference/data.md).
 SIMILAR = 0.99
 # An answer of fewer words ("The shirt is blue.") is common property. (`words.word_count`)
 _WORDS_OF_AN_ANSWER = 6

@@ -1,4 +1,4 @@
-"""How one model at hand would be worked on: whether, by which scorer, and what it is shown (docs/models.md)."""
+"""How one model at hand would be worked on: whether, by which scorer, what it is shown (docs/reference/models.md)."""
 
 from __future__ import annotations
 

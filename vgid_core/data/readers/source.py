@@ -41,9 +41,9 @@ _FORMATTED = re.compile(rf"({'|'.join(READERS)}):(.*)", re.DOTALL)
 def read_set(source: str, name: str | None = None) -> PairSet:
     """The set at `source`: a path, whose format is seen from what lies there, or `format:path`.
 
-    `#` after the path chooses within the source, where its format has something to choose: docs/data.md. `name` is
-    the set's role; else it is called after the path. What isn't an image-text pair is left out, and logged as a count.
-    Raises DataError naming the place.
+    `#` after the path chooses within the source, where its format has something to choose (docs/reference/data.md).
+    `name` is the set's role; else it is called after the path. What isn't an image-text pair is left out, and logged as
+    a count. Raises DataError naming the place.
     """
     found = read(source, name)
     pairs = found.pair_set()

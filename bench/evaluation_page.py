@@ -1,0 +1,89 @@
+"""Writes the tables of docs/evaluation.md from the results of bench.robustness in bench/results.
+
+python -m bench.evaluation_page
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.audited import KEPT
+from bench.machine import RESULTS
+from bench.robustness import FIFTEENS_FALL
+
+PAGE = Path(__file__).parents[1] / "docs" / "evaluation.md"
+# For each block of the page: a pattern for its results, of which the last match counts, and the command for them.
+_SOURCES = {
+    "robustness": ("robustness_vgid-alias.json", "python -m bench.robustness"),
+    "robustness vgid": ("robustness_vgid.json", "python -m bench.robustness --method vgid"),
+    "robustness fifteen": ("robustness_vgid-alias_fifteen.json", "python -m bench.robustness --fifteen"),
+    "robustness smollm2": ("robustness_vgid-alias_smollm2_*0.json", "python -m bench.robustness --pretrained FOLDER"),
+}
+_WITHOUT_BAR = {
+    "prefill_inside": "answers begun inside of a fact, and gone on with",
+    "extraction_strength": "Extraction Strength",
+    "membership.loss": "membership AUC by the loss",
+    "membership.zlib": "membership AUC by zlib",
+    "membership.min_k": "membership AUC by Min-K%",
+    "membership.min_k_plus_plus": "membership AUC by Min-K%++",
+    "membership.grad_norm": "membership AUC by the gradient's norm",
+    "membership.first_token": "membership AUC by the first token",
+    "membership.entropy": "membership AUC by the entropy",
+    "ranking.lens.first": "logit lens: the true name first",
+    "ranking.lens.first_five": "logit lens: among the first five",
+}
+_AUDIT = re.compile(r"^\| (.*?) \| `([\w.]+)` \| [\d.]+ \|$", re.MULTILINE)
+_BLOCK = re.compile(r"(<!-- figures: (robustness[\w ]*) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def fill_tables(page: str) -> str:
+    """Returns the page with each block's table filled in."""
+    audits = {key: text.rpartition("** ")[2] for text, key in _AUDIT.findall(page)}
+    return _BLOCK.sub(lambda found: found[1] + _block(found[2], audits) + found[3], page)
+
+
+def _block(name: str, audits: Mapping[str, str]) -> str:
+    pattern, command = _SOURCES[name]
+    found = sorted(RESULTS.glob(pattern))
+    if not found:
+        return f"*Not measured yet: `{command}`.*\n"
+    result = json.loads(found[-1].read_text(encoding="utf-8"))
+    return "".join(f"{line}\n" for line in _lines(result, audits, found[-1].name))
+
+
+def _lines(result: Mapping[str, Any], audits: Mapping[str, str], source: str) -> Iterator[str]:
+    summary, base, twin = result["summary"], result["base"], result["twin"]
+    bars = result["bars"] if twin else {f"fall.{name}": FIFTEENS_FALL for name in KEPT}
+    missed = [key for key, bar in bars.items() if summary[key]["median"] > bar]
+    list_of_missed = "; ".join(f"{audits[key]}: {summary[key]['median']:.3f}" for key in missed)
+    ending = f". Missed: {list_of_missed}." if missed else "."
+    yield f"{len(bars) - len(missed)} of {len(bars)} bars hold at the median{ending}"
+    yield ""
+    yield f"| `{source}`, {result['runs']} runs | base | with the adapter | twins | bar | |"
+    yield "|---|--:|--:|--:|--:|---|"
+    for key, title in {**audits, **_WITHOUT_BAR}.items():
+        if key.startswith("from_twin.") and not twin:
+            continue
+        before = f"{base[key]['median']:.3f}" if key in base else ""
+        beside = _spread(twin[key]) if key in twin else ""
+        bar = f"{bars[key]:.2f}" if key in bars else ""
+        mark = "**missed**" if key in missed else ""
+        yield f"| {title} | {before} | {_spread(summary[key])} | {beside} | {bar} | {mark} |"
+
+
+def _spread(values: Mapping[str, float]) -> str:
+    least, most = f"{values['min']:.3f}", f"{values['max']:.3f}"
+    return f"{values['median']:.3f}" + (f" ({least} to {most})" if least != most else "")
+
+
+def main() -> None:
+    """Fills the page's tables in place."""
+    PAGE.write_text(fill_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""What pages say of the code stands in the code."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from bench.evaluation_page import fill_tables
+from bench.robustness import BARS
+from jobs.catalog import _ModelTable as CatalogEntry
+from jobs.settings import Settings
+from tests.docs.pages import PAGES, text_of
+
+# Pages that are to be read in one go, and how many lines they may have.
+SHORT = {"README.md": 130, "ARCHITECTURE.md": 90, "docs/method.md": 120, "docs/research/log.md": 250}
+_MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
+_DATE = re.compile(rf"\b20\d\d-\d\d-\d\d\b|\b\d{{1,2}} (?:{_MONTHS})\b")
+_COMMIT = re.compile(r"`(?=[0-9]*[a-f])[0-9a-f]{7,40}`|\bcommit [0-9a-f]{7,40}\b")
+# Dates of libraries' releases are what that decision is about; a changelog has dates of releases.
+_DATED = {"docs/adr/0002-child-processes.md", "CHANGELOG.md"}
+
+
+@pytest.mark.parametrize("page", SHORT)
+def test_some_pages_stay_short(page: str) -> None:
+    assert len(text_of(page).splitlines()) <= SHORT[page]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in _DATED])
+def test_a_page_says_what_is_true_now(page: str) -> None:
+    """No dates and no commits of this project's own."""
+    text = re.sub(r"^```.*?^```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
+    assert not _DATE.findall(text)
+    assert not _COMMIT.findall(text)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_figures_stand_between_marks(page: str) -> None:
+    """Those that a bench gives can be replaced, so each mark has its end."""
+    open_marks = 0
+    for mark in re.findall(r"<!-- (figures: [\w -]+|demo output|end) -->", text_of(page)):
+        open_marks += -1 if mark == "end" else 1
+        assert open_marks in (0, 1), mark
+    assert open_marks == 0
+
+
+def test_evaluation_lists_every_bar() -> None:
+    listed = re.findall(r"^\|.*\| `([\w.]+)` \| ([\d.]+) \|$", text_of("docs/evaluation.md"), re.MULTILINE)
+    assert {key: float(bar) for key, bar in listed} == BARS
+
+
+def test_evaluations_tables_are_those_of_the_results() -> None:
+    page = text_of("docs/evaluation.md")
+    assert fill_tables(page) == page, "python -m bench.evaluation_page"
+
+
+def test_the_services_settings_are_listed_with_their_defaults() -> None:
+    rows = re.findall(
+        r"^\| `VGID_(\w+)` \| (?:`([^`]*)`|required) \|", text_of("docs/reference/service.md"), re.MULTILINE
+    )
+    listed = {name.lower(): default for name, default in rows}
+    known = {
+        name: "" if field.is_required() else str(field.default).lower() for name, field in Settings.model_fields.items()
+    }
+    assert listed == known
+
+
+def test_the_catalogs_keys_are_listed() -> None:
+    section = text_of("docs/reference/service.md").partition("## The catalog")[2]
+    listed = set(re.findall(r"^\| `([a-z_]+)[`.]", section, re.MULTILINE))
+    assert listed == set(CatalogEntry.model_fields)
