@@ -114,7 +114,7 @@ class _Page:
         return found
 
     def _like_another(self, name: str, shown: Iterable[str]) -> str | None:
-        """A sentence that refers to an earlier object with the same fields and more. None if there is no such object."""
+        """A sentence that refers to an earlier object with these fields and more, or None if there is none."""
         own = self._schemas[name]["properties"]
         for other in shown:
             theirs = self._schemas[other]["properties"]
