@@ -1,1 +1,1 @@
-"""The counter: routes, authentication, request and response shapes, problem details."""
+"""The HTTP service: routes, authentication, request and response shapes, problem documents."""

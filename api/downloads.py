@@ -1,6 +1,7 @@
-"""Sends files that never change: a strong ETag, and one range at a time (RFC 9110).
+"""Answers that send an immutable file, with a strong ETag and support for one byte range (RFC 9110).
 
-Starlette's FileResponse does the sending. Added here are the conditional answers and refusals as problem documents.
+Starlette's FileResponse sends the bytes. This module adds conditional answers, zip members, and refusals as problem
+documents.
 """
 
 from __future__ import annotations
@@ -21,48 +22,48 @@ from starlette.types import Receive, Scope, Send
 from api.problems import RangeNotSatisfiable
 
 _CHUNK_BYTES = 1024 * 1024
-_OTHER_SIZE = "the stored file hasn't the size that its record says"
+_WRONG_SIZE = "the stored file's size differs from its record"
 _ONE_RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Download:
-    """A file as the job's record has it: `size` bytes whose sha256 is `sha256`."""
+    """A file to send, as the job's record describes it. `size` is in bytes, `sha256` in hex."""
 
     name: str
     media_type: str
     sha256: str
     size: int
 
-    def of_file(self, request: Request, path: Path) -> Response:
+    def file_response(self, request: Request, path: Path) -> Response:
         """Answers with the file at `path`. Raises RangeNotSatisfiable, and OSError before anything is sent."""
         stat = path.stat()
         if stat.st_size != self.size:
-            raise OSError(_OTHER_SIZE)
-        if self._is_known(request):
+            raise OSError(_WRONG_SIZE)
+        if self._client_has_it(request):
             return NotModifiedResponse(self._headers)
-        response = _InLargeChunks if self._asked_part(request) else _Whole
+        response = _LargeChunksResponse if self._requested_range(request) else _WholeFileResponse
         return response(path, headers=self._headers, media_type=self.media_type, filename=self.name, stat_result=stat)
 
-    def of_member(self, request: Request, archive: Path) -> Response:
-        """Answers with the member of that name of a zip. Raises as `of_file` does."""
-        if self._is_known(request):
+    def member_response(self, request: Request, archive: Path) -> Response:
+        """Answers with the zip's member of this name. Raises as `file_response` does."""
+        if self._client_has_it(request):
             return NotModifiedResponse(self._headers)
-        part = self._asked_part(request)
-        start, end = part or (0, self.size)
+        requested = self._requested_range(request)
+        start, end = requested or (0, self.size)
         headers = {
             **self._headers,
             "Accept-Ranges": "bytes",
             "Content-Disposition": f'attachment; filename="{self.name}"',
             "Content-Length": str(end - start),
         }
-        if part:
+        if requested:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{self.size}"
-        status = 206 if part else 200
+        status = 206 if requested else 200
         if request.method == "HEAD":
             return Response(None, status, headers, self.media_type)
         with ZipFile(archive) as opened:
-            member = opened.open(self.name)  # keeps the zip's file open until it is closed itself
+            member = opened.open(self.name)  # keeps the zip's file open until the member is closed
         return StreamingResponse(_chunks(member, start, end), status, headers, self.media_type)
 
     @property
@@ -73,38 +74,42 @@ class Download:
     def _headers(self) -> Headers:
         return Headers({"ETag": self._etag, "Cache-Control": "private, no-cache"})
 
-    def _is_known(self, request: Request) -> bool:
-        """Whether If-None-Match names the file as it is."""
+    def _client_has_it(self, request: Request) -> bool:
+        """Whether If-None-Match names this file's ETag."""
         known = request.headers.get("if-none-match", "")
         return known.strip() == "*" or self._etag in [item.strip().removeprefix("W/") for item in known.split(",")]
 
-    def _asked_part(self, request: Request) -> tuple[int, int] | None:
-        """Start and end (exclusive) of the range that was asked for; None where the whole file is the answer."""
-        asked = _ONE_RANGE.fullmatch(request.headers.get("range", ""))
-        if asked is None or asked.groups() == ("", ""):
-            return None  # none, several, or not understood: a server may ignore those
+    def _requested_range(self, request: Request) -> tuple[int, int] | None:
+        """Start and end (exclusive) of the requested range, or None where the whole file is the answer."""
+        requested = _ONE_RANGE.fullmatch(request.headers.get("range", ""))
+        if requested is None or requested.groups() == ("", ""):
+            return None  # no range, several, or not understood: a server may ignore those
         if request.headers.get("if-range", self._etag) != self._etag:
             return None
-        first, last = asked.groups()
+        first, last = requested.groups()
         start = int(first) if first else max(self.size - int(last), 0)
         end = min(int(last) + 1, self.size) if first and last else self.size
         if first and last and int(last) < int(first):
-            return None  # not a range by its grammar
+            return None  # invalid by the grammar of ranges
         if start >= end:
             detail = f"The file has {self.size} bytes."
             raise RangeNotSatisfiable(detail, headers={"Content-Range": f"bytes */{self.size}"})
         return start, end
 
 
-class _InLargeChunks(FileResponse):
-    chunk_size = _CHUNK_BYTES  # with its own 64 kB, twice the processor time goes into hops to a thread and back
+class _LargeChunksResponse(FileResponse):
+    # FileResponse reads each chunk in a thread. With its own 64 kB, those hops double the processor time.
+    chunk_size = _CHUNK_BYTES
 
 
-class _Whole(_InLargeChunks):
-    """The file as if no range was asked for: FileResponse refuses what it can't read, and sends several in parts."""
+class _WholeFileResponse(_LargeChunksResponse):
+    """The whole file, whatever the Range header says.
+
+    FileResponse would refuse a range that it can't read, and would send several ranges in parts.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers."""
+        """Sends the file."""
         headers = [item for item in scope["headers"] if item[0] != b"range"]
         await super().__call__({**scope, "headers": headers}, receive, send)
 
@@ -115,6 +120,6 @@ def _chunks(member: IO[bytes], start: int, end: int) -> Iterator[bytes]:
         while start < end:
             chunk = member.read(min(_CHUNK_BYTES, end - start))
             if not chunk:
-                raise OSError(_OTHER_SIZE)
+                raise OSError(_WRONG_SIZE)
             start += len(chunk)
             yield chunk

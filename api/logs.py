@@ -1,6 +1,6 @@
-"""One JSON object a line on stderr: what happened and under which request id; never a value from a request.
+"""The log: one JSON object a line on stderr, with the request's id and never a value from a request.
 
-Exceptions are logged as their type and place. Their messages are left out: a driver's or a decoder's may quote data.
+An exception is logged by its type and place. Its message is left out: a driver or a decoder may quote data in it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
-class JsonLines(logging.Formatter):
-    """Formats a record as one line; `extra={"fields": {...}}` adds members."""
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one line of JSON. `extra={"fields": {...}}` adds members."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without a traceback and without the message of an exception."""
+        """The line. It holds no traceback and no exception's message."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -29,12 +29,12 @@ class JsonLines(logging.Formatter):
             line["request_id"] = current
         line.update(getattr(record, "fields", {}))
         if record.exc_info and record.exc_info[1] is not None:
-            line.update(described(record.exc_info[1]))
+            line.update(describe_error(record.exc_info[1]))
         return json.dumps(line, default=str)
 
 
-def described(error: BaseException) -> dict[str, str]:
-    """What may be logged about an exception: its type, its cause's type, and the line that raised it."""
+def describe_error(error: BaseException) -> dict[str, str]:
+    """What the log may say about an exception: its type, its cause's type, and the line that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     facts = {"error": type(error).__name__}
     if frames:
@@ -45,12 +45,12 @@ def described(error: BaseException) -> dict[str, str]:
 
 
 def configure_logging() -> None:
-    """Sends every logger of this process through JsonLines, and silences uvicorn's access log and Alembic's chatter.
+    """Formats every logger of this process as JSON, and silences uvicorn's access log and Alembic's INFO lines.
 
-    uvicorn's own lines hold the whole URL with its query; ours (api.middleware) hold the route.
+    uvicorn's access log holds the whole URL with its query. Our own line (api.middleware) holds the route instead.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonFormatter())
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.INFO)
     logging.captureWarnings(True)
@@ -58,7 +58,7 @@ def configure_logging() -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    # two lines about the dialect for every look at the readiness
+    # Every readiness check would log two lines about the dialect.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     access = logging.getLogger("uvicorn.access")
     access.handlers.clear()

@@ -1,4 +1,4 @@
-"""The HTTP service. Run it with `uvicorn --factory api.main:create_app_from_environment`."""
+"""The application. Run it with `uvicorn --factory api.main:create_app_from_environment`."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from api.documentation import openapi_of, problems
 from api.logs import configure_logging
 from api.middleware import RequestContext
+from api.openapi import openapi_document, problem_responses
 from api.problems import Unauthenticated, install_problem_handler
 from api.routes import artifacts, events, health, jobs, models, submit
-from api.services import CallerNeeded, Services, caller_of
+from api.services import CallerDep, Services, get_caller
 from jobs.settings import Settings, get_settings
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application. Raises jobs.catalog.CatalogError for an unusable catalog; connects to nothing yet."""
+    """Creates the application and connects to nothing yet. Raises jobs.catalog.CatalogError for an unusable catalog."""
     services = Services.open(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        with _before_exit(services.closing.set):
+        with _call_on_exit_signal(services.closing.set):
             yield
         services.close()
 
@@ -36,8 +36,8 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("vgid"),
         lifespan=lifespan,
         redirect_slashes=False,
-        openapi_url=None,  # served below, behind an API key like everything else
-        # the framework's own telemetry would record messages of exceptions and rejected input values
+        openapi_url=None,  # our own route below serves the document, behind an API key
+        # FastAPI's telemetry would record messages of exceptions and rejected input values.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.services = services
@@ -45,35 +45,35 @@ def create_app(settings: Settings) -> FastAPI:
     install_problem_handler(app)
     app.include_router(health.router)
     for resource in (submit, jobs, events, artifacts, models):
-        app.include_router(resource.router, dependencies=[Depends(caller_of)])
-    app.include_router(_description(app), dependencies=[Depends(caller_of)])
+        app.include_router(resource.router, dependencies=[Depends(get_caller)])
+    app.include_router(_openapi_router(app), dependencies=[Depends(get_caller)])
     return app
 
 
 def create_app_from_environment() -> FastAPI:
-    """The application as VGID_* variables describe it, logging JSON lines."""
+    """Creates the application from the VGID_* variables, and logs JSON lines."""
     configure_logging()
     return create_app(get_settings())
 
 
-def _description(app: FastAPI) -> APIRouter:
+def _openapi_router(app: FastAPI) -> APIRouter:
     router = APIRouter(tags=["service"])
 
-    @router.get("/openapi.json", summary="This description", responses=problems(Unauthenticated))
-    def openapi(caller: CallerNeeded) -> dict[str, Any]:
+    @router.get("/openapi.json", summary="This description", responses=problem_responses(Unauthenticated))
+    def openapi(caller: CallerDep) -> dict[str, Any]:
         """OpenAPI 3.1, for generators and for people."""
         caller.client_id()
-        return openapi_of(app)
+        return openapi_document(app)
 
     return router
 
 
 @contextmanager
-def _before_exit(act: Callable[[], None]) -> Iterator[None]:
-    """Calls `act` as soon as the process is told to end.
+def _call_on_exit_signal(callback: Callable[[], None]) -> Iterator[None]:
+    """Calls `callback` as soon as SIGTERM or SIGINT arrives, then the handlers that the server has installed.
 
-    The server waits for open answers before it ends the lifespan, and a stream of events is open for as long as its
-    job: it has to hear about the end earlier. The server's own handlers, installed before this, are called as well.
+    The server ends the lifespan only after all answers are complete. An event stream stays open as long as its job
+    runs, so it must be told earlier.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -81,7 +81,7 @@ def _before_exit(act: Callable[[], None]) -> Iterator[None]:
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        act()
+        callback()
         handler = previous[signal.Signals(number)]
         if callable(handler):
             handler(number, frame)

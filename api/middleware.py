@@ -1,4 +1,4 @@
-"""What surrounds every request: an id, one log line, and an answer when the code itself fails."""
+"""The middleware around every request: it gives an id, writes one log line, and answers 500 when the code fails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class RequestContext:
-    """Gives the request its id (the caller's X-Request-ID when it is harmless), logs it, answers 500 on a crash."""
+    """Gives the request its id, logs it, and answers 500 on a crash.
+
+    The id is the caller's X-Request-ID where that is harmless, else a new one.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -59,20 +62,20 @@ class RequestContext:
                 await problem_response(InternalError(), current)(scope, receive, send_with_id)
             status, complete = 500, True
         finally:
-            # where the answer isn't whole nobody was left to take it; the number is nginx's
+            # An incomplete answer means that the client has gone. 499 is nginx's status for that.
             _log_request(scope, status if complete else 499, time.perf_counter() - began)
             request_id.reset(token)
 
 
 def _log_request(scope: Scope, status: int, seconds: float) -> None:
-    """Logs the route, not the path or the query: a caller may have put anything into those."""
+    """Logs the route. The path and the query are left out: they may hold anything that a caller put there."""
     fields: dict[str, Any] = {
         "method": scope["method"],
         "route": getattr(scope.get("route"), "path", None),
         "status": status,
         "milliseconds": round(seconds * 1000, 1),
     }
-    # a job's own id only: what stands at its place in a path may be no id but free text
+    # Only a UUID is logged. Another path parameter in its place may be free text.
     named = scope["state"].get("job_id") or scope.get("path_params", {}).get("job_id")
     try:
         fields["job"] = str(UUID(str(named))) if named else None

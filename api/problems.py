@@ -1,6 +1,6 @@
-"""Every way a request can be refused, each with its HTTP status; one handler turns them into RFC 9457 documents.
+"""Every way in which a request can be refused, each with its HTTP status, and the handler that answers with it.
 
-No document repeats a value that was sent: names of fields appear, what was in them doesn't.
+The answer is an RFC 9457 problem document. It names fields and never repeats a value that was sent.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from starlette.responses import JSONResponse
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-# A body of 5000 bad pairs would otherwise be answered with 5000 lines.
-MOST_ERRORS = 50
-_LONGEST_NAME = 64
+# Without a limit, a body of 5000 bad pairs would be answered with 5000 errors.
+_MAX_ERRORS = 50
+_MAX_NAME_LENGTH = 64
 
 
 class FieldProblem(BaseModel):
@@ -43,29 +43,32 @@ class ProblemDocument(BaseModel):
     status: int
     detail: str
     instance: str | None = Field(default=None, description="`urn:vgid:request:<X-Request-ID>`, as in the log")
-    errors: list[FieldProblem] = Field(default_factory=list, description=f"at most the first {MOST_ERRORS}")
+    errors: list[FieldProblem] = Field(default_factory=list, description=f"at most the first {_MAX_ERRORS}")
 
 
 @dataclass(frozen=True)
 class FieldError:
-    """A fault at a place. `loc` leads into the JSON body; a query parameter or a header is named by `name` alone."""
+    """What is wrong with one field.
+
+    loc: the path into the JSON body. name: the name of a query parameter or a header, which has no path.
+    """
 
     detail: str
     loc: tuple[str | int, ...] = ()
     name: str | None = None
 
     def as_document(self) -> FieldProblem:
-        """The wire form: `forget[3].image` and `#/forget/3/image`."""
+        """The form that is sent, with `forget[3].image` and `#/forget/3/image` for one path."""
         if self.name is not None:
             return FieldProblem(field=self.name, detail=self.detail)
-        steps = [step if isinstance(step, int) else step[:_LONGEST_NAME] for step in self.loc]
+        steps = [step if isinstance(step, int) else step[:_MAX_NAME_LENGTH] for step in self.loc]
         field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
         pointer = "#" + "".join("/" + _escaped(step) for step in steps)
         return FieldProblem(field=field or "(body)", pointer=pointer, detail=self.detail)
 
 
 class Problem(Exception):
-    """Base of all refusals. `detail` and `errors` hold no personal data and no value from the request."""
+    """The base of all refusals. `detail` and `errors` hold no personal data and no value from the request."""
 
     status: ClassVar[int]
     slug: ClassVar[str]
@@ -81,13 +84,13 @@ class Problem(Exception):
 
 
 class MalformedRequest(Problem):
-    """The bytes can't be read as what they claim to be."""
+    """The body's bytes don't have the form that its Content-Type names."""
 
     status, slug, title = 400, "malformed-request", "The request can't be read"
 
 
 class Unauthenticated(Problem):
-    """No key, or one that isn't valid."""
+    """The request has no API key, or an invalid one."""
 
     status, slug, title = 401, "unauthenticated", "A valid API key is needed"
 
@@ -96,7 +99,7 @@ class Unauthenticated(Problem):
 
 
 class NotFound(Problem):
-    """Nothing here, or nothing that this client may see."""
+    """Nothing is there, or nothing that this client may see."""
 
     status, slug, title = 404, "not-found", "Not found"
 
@@ -114,7 +117,7 @@ class ArtifactUnavailable(Problem):
 
 
 class RequestInFlight(Problem):
-    """A request with the same idempotency key is being handled at this moment."""
+    """Another request with the same idempotency key is still being handled."""
 
     status, slug, title = 409, "idempotency-in-flight", "The same request is still being handled"
 
@@ -123,52 +126,52 @@ class RequestInFlight(Problem):
 
 
 class JobAlreadyEnded(Problem):
-    """The job's state no longer allows what was asked."""
+    """The job has ended, so it can't be cancelled."""
 
     status, slug, title = 409, "job-ended", "The job has ended"
 
 
 class BodyTooLarge(Problem):
-    """More bytes than the service takes."""
+    """The body has more bytes than the service takes."""
 
     status, slug, title = 413, "body-too-large", "The request body is too large"
 
 
 class UnsupportedMediaType(Problem):
-    """Neither JSON nor multipart/form-data."""
+    """The body is neither JSON nor multipart/form-data."""
 
     status, slug, title = 415, "unsupported-media-type", "Unsupported media type"
 
 
 class RangeNotSatisfiable(Problem):
-    """A Range that lies outside the file."""
+    """The requested range lies outside the file."""
 
     status, slug, title = 416, "range-not-satisfiable", "The range lies outside the file"
 
 
 class InvalidRequest(Problem):
-    """Readable, but something in it is wrong; `errors` says what and where."""
+    """The request can be read, but fields of it are wrong. `errors` lists them."""
 
     status, slug, title = 422, "invalid-request", "The request isn't valid"
 
     @classmethod
     def of(cls, errors: Sequence[FieldError]) -> InvalidRequest:
-        """One refusal for all `errors`; only the first MOST_ERRORS are listed."""
+        """One refusal for all `errors`, of which it lists the first _MAX_ERRORS."""
         count = len(errors)
         detail = "1 problem was found" if count == 1 else f"{count} problems were found"
-        if count > MOST_ERRORS:
-            detail += f", the first {MOST_ERRORS} are listed"
-        return cls(detail + ".", errors=errors[:MOST_ERRORS])
+        if count > _MAX_ERRORS:
+            detail += f", the first {_MAX_ERRORS} are listed"
+        return cls(detail + ".", errors=errors[:_MAX_ERRORS])
 
 
 class IdempotencyKeyReused(Problem):
-    """The key belongs to another request body."""
+    """The idempotency key belongs to a request with another content."""
 
     status, slug, title = 422, "idempotency-key-reused", "The Idempotency-Key was used for another request"
 
 
 class InternalError(Problem):
-    """Our fault."""
+    """The service itself failed."""
 
     status, slug, title = 500, "internal-error", "Something went wrong on our side"
 
@@ -177,7 +180,7 @@ class InternalError(Problem):
 
 
 class Unavailable(Problem):
-    """A service that this one needs can't be reached; trying again helps."""
+    """A service that this one needs can't be reached. Trying again helps."""
 
     status, slug, title = 503, "unavailable", "The service isn't available at the moment"
 
@@ -186,12 +189,12 @@ class Unavailable(Problem):
 
 
 def body_errors(errors: Iterable[Mapping[str, Any]]) -> list[FieldError]:
-    """Pydantic's findings about the JSON body, without the values they are about."""
+    """Pydantic's errors about the JSON body as ours, which leave out the values."""
     return [FieldError(_message(error), loc=tuple(error["loc"])) for error in errors]
 
 
 def problem_response(problem: Problem, request_id: str | None) -> JSONResponse:
-    """The document for `problem`, with its headers."""
+    """The answer for `problem`: its document and its headers."""
     document = ProblemDocument(
         type=f"urn:vgid:problem:{problem.slug}",
         title=problem.title,
@@ -205,7 +208,7 @@ def problem_response(problem: Problem, request_id: str | None) -> JSONResponse:
 
 
 def install_problem_handler(app: FastAPI) -> None:
-    """Makes `app` answer every refusal, its own or the framework's, with a problem document."""
+    """Makes `app` answer every refusal with a problem document, FastAPI's own refusals included."""
 
     async def answer(request: Request, error: Exception) -> JSONResponse:
         problem = _as_problem(error)
@@ -232,7 +235,7 @@ def _from_parameters(error: RequestValidationError) -> Problem:
     if any(finding["loc"][0] == "path" for finding in findings):
         return NotFound("There is nothing here.")
     return InvalidRequest.of(
-        [FieldError(_message(finding), name=str(finding["loc"][-1])[:_LONGEST_NAME]) for finding in findings]
+        [FieldError(_message(finding), name=str(finding["loc"][-1])[:_MAX_NAME_LENGTH]) for finding in findings]
     )
 
 

@@ -1,4 +1,4 @@
-"""docs/reference/http.md, written from the OpenAPI description.
+"""Writes docs/reference/http.md from the OpenAPI document.
 
 python -m api.reference_page > docs/reference/http.md
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from api.documentation import openapi_of
+from api.openapi import openapi_document
 from api.routes import artifacts, events, health, jobs, models, submit
 
 _INTRODUCTION = """\
@@ -26,8 +26,8 @@ in UTC, as RFC 3339. Every refusal is a [problem document](problems.md); any rou
 fields of a request are refused; an answer may grow new fields.
 """
 _REF = "#/components/schemas/"
-# Documented on pages of their own.
-_ELSEWHERE = {
+# The schemas that have pages of their own.
+_OTHER_PAGES = {
     "UnlearnConfig": "[run settings](options.md)",
     "PerturbationConfig": "[perturbation](interventions.md)",
     "ProblemDocument": "[problem document](problems.md)",
@@ -42,11 +42,11 @@ Schema = Mapping[str, Any]
 
 
 def page() -> str:
-    """The whole page, in Markdown."""
+    """The whole page in Markdown."""
     app = FastAPI(title="vgid", version=version("vgid"))
     for resource in (submit, jobs, events, artifacts, models, health):
         app.include_router(resource.router)
-    return "\n".join(_Page(openapi_of(app)).parts())
+    return "\n".join(_Page(openapi_document(app)).parts())
 
 
 class _Page:
@@ -59,7 +59,7 @@ class _Page:
         }
 
     def parts(self) -> Iterator[str]:
-        """Introduction, routes, objects."""
+        """Yields the page's parts: introduction, routes, objects."""
         yield _INTRODUCTION
         yield "## Routes\n"
         index = ((f"`{route}`", operation["summary"]) for route, operation in self._operations.items())
@@ -98,7 +98,7 @@ class _Page:
                 yield status, _line(answer["description"]).replace("Successful Response", "OK") + object_
 
     def _objects(self) -> list[str]:
-        """The names of those that routes take and give, in the order in which they are met."""
+        """The names of the objects in requests and answers, in order of appearance."""
         found: list[str] = []
         waiting = [
             ref
@@ -108,13 +108,13 @@ class _Page:
         ]
         while waiting:
             name = waiting.pop(0)
-            if name not in found and name not in _ELSEWHERE and "properties" in self._schemas[name]:
+            if name not in found and name not in _OTHER_PAGES and "properties" in self._schemas[name]:
                 found.append(name)
                 waiting[:0] = _refs(self._schemas[name])
         return found
 
     def _like_another(self, name: str, shown: Iterable[str]) -> str | None:
-        """A sentence in the place of a table that one before holds."""
+        """A sentence that refers to an earlier object with these fields and more, or None if there is none."""
         own = self._schemas[name]["properties"]
         for other in shown:
             theirs = self._schemas[other]["properties"]
@@ -126,7 +126,8 @@ class _Page:
     def _fields(self, name: str) -> Iterator[tuple[str, ...]]:
         schema = self._schemas[name]
         required = set(schema.get("required", ()))
-        marked = required if required != set(schema["properties"]) else set()  # an answer's fields are all there
+        # In an answer all fields are required, so none is marked.
+        marked = required if required != set(schema["properties"]) else set()
         for field, about in schema["properties"].items():
             kind = self._type(about) + (", required" if field in marked else "")
             yield f"`{field}`", kind, _line(about.get("description", ""))
@@ -135,8 +136,8 @@ class _Page:
         """A schema in words."""
         if "$ref" in schema:
             name = schema["$ref"].removeprefix(_REF)
-            if name in _ELSEWHERE:
-                return _ELSEWHERE[name]
+            if name in _OTHER_PAGES:
+                return _OTHER_PAGES[name]
             is_object = "properties" in self._schemas[name]
             return f"[{name}](#{name.lower()})" if is_object else self._type(self._schemas[name])
         if "anyOf" in schema:
@@ -154,7 +155,7 @@ class _Page:
 
 
 def _refs(node: Any) -> Iterator[str]:
-    """The names of the schemas that a part of the description points to."""
+    """The names of the schemas to which a part of the document refers."""
     if isinstance(node, Mapping):
         if "$ref" in node:
             yield node["$ref"].removeprefix(_REF)

@@ -1,4 +1,4 @@
-"""What a client may send. Everything is checked strictly: unknown fields, blank texts and control characters refuse."""
+"""The shapes of what a client sends. Unknown fields, blank texts and control characters are refused."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from pydantic_core import PydanticCustomError
 from jobs.states import State
 from vgid_core.config import TrainingOverrides
 
-_MOST_METADATA = 16
-_MOST_PROBES = 4
+_MAX_METADATA = 16
+_MAX_PROBES = 4
 _RESERVED_PROBES = frozenset({"forget", "retain", "utility"})
 _PROBE_NAME = re.compile(r"^[a-z][a-z0-9_]{0,31}$")
 _ONE_LINE = r"^[^\x00-\x1f\x7f]+$"
 # Event ids are signed 64-bit integers in Postgres.
-_LARGEST_EVENT_ID = 2**63 - 1
+_MAX_EVENT_ID = 2**63 - 1
 
 
-def _printable_somewhere(value: str) -> str:
+def _check_text(value: str) -> str:
     if not value.strip():
         raise PydanticCustomError("blank", "must not be empty")
     if "\0" in value:
@@ -43,51 +43,51 @@ def _printable_somewhere(value: str) -> str:
     return value
 
 
-def _at_least_one_pair(value: tuple[Any, ...]) -> tuple[Any, ...]:
+def _check_not_empty(value: tuple[Any, ...]) -> tuple[Any, ...]:
     if not value:
         raise PydanticCustomError("no_pairs", "must hold at least one pair")
     return value
 
 
-def _usable_instant(value: datetime) -> datetime:
+def _check_instant(value: datetime) -> datetime:
     if not 2000 <= value.year <= 2200:
         raise PydanticCustomError("year", "must lie between the years 2000 and 2200")
     return value.astimezone(UTC)
 
 
-def _metadata_as_a_whole(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    """One error for the whole field: the keys are the client's free text, which errors don't repeat."""
+def _check_metadata(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Gives one error for the whole field. The keys are the client's free text, and errors don't repeat free text."""
     try:
         return validate(value)
     except ValidationError:
-        message = f"takes up to {_MOST_METADATA} strings of up to 500 characters, under keys of 1 to 64 characters"
+        message = f"takes up to {_MAX_METADATA} strings of up to 500 characters, under keys of 1 to 64 characters"
         raise PydanticCustomError("metadata", message) from None
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(_usable_instant)]
+Instant = Annotated[AwareDatetime, AfterValidator(_check_instant)]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_ONE_LINE)]
 Reference = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=_ONE_LINE),
-    # the same letters in another encoding would have another hash, and never be found
+    # The reference is searched by its hash. Without NFC, the same letters in another encoding would hash differently.
     AfterValidator(lambda value: unicodedata.normalize("NFC", value)),
 ]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Question = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_printable_somewhere)]
-Answer = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_printable_somewhere)]
+Question = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_check_text)]
+Answer = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_check_text)]
 Metadata = Annotated[
     dict[
         Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_ONE_LINE)],
         Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")],
     ],
-    Field(max_length=_MOST_METADATA),
-    WrapValidator(_metadata_as_a_whole),
+    Field(max_length=_MAX_METADATA),
+    WrapValidator(_check_metadata),
 ]
-EventId = Annotated[int, Field(ge=0, le=_LARGEST_EVENT_ID)]
+EventId = Annotated[int, Field(ge=0, le=_MAX_EVENT_ID)]
 
 
 class _Strict(BaseModel):
-    # repr and errors would otherwise quote questions, answers and names
+    # Neither repr nor errors may quote questions, answers and names.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
     def __repr__(self) -> str:
@@ -121,24 +121,22 @@ class SubmittedPair(_Strict):
     answer: Answer
 
 
-# judged after the pairs themselves: a min_length would call a set empty when all of its pairs are faulty
-Pairs = Annotated[
-    tuple[SubmittedPair, ...], AfterValidator(_at_least_one_pair), Field(json_schema_extra={"minItems": 1})
-]
+# A validator that runs after the pairs' own, because `min_length` would call a set empty when all its pairs are faulty.
+Pairs = Annotated[tuple[SubmittedPair, ...], AfterValidator(_check_not_empty), Field(json_schema_extra={"minItems": 1})]
 ProbeName = Annotated[str, StringConstraints(pattern=_PROBE_NAME.pattern)]
 
 
 def is_probe_name(name: str) -> bool:
-    """Whether the name follows the rule for probes; one that doesn't could be anything, a person's name too."""
+    """Whether the name follows the rule for probes. Other names may not be quoted: they could be a person's."""
     return _PROBE_NAME.fullmatch(name) is not None
 
 
 class Training(TrainingOverrides):
-    """What a request changes of a model's own settings. `instruction` and `perturbation` are of the method `vgid`."""
+    """The settings that a request changes of the model's own. `instruction` and `perturbation` belong to `vgid`."""
 
     @field_validator("instruction")
     @classmethod
-    def _storable(cls, value: str | None) -> str | None:
+    def _no_nul(cls, value: str | None) -> str | None:
         if value is not None and "\0" in value:
             raise PydanticCustomError("nul", "must not contain NUL characters")
         return value
@@ -153,7 +151,7 @@ class SubmitRequest(_Strict):
     retain_set: Name | None = Field(
         default=None, description="a retain set registered for the model; the only one is taken when none is named"
     )
-    probes: Annotated[dict[ProbeName, Pairs], Field(max_length=_MOST_PROBES)] = Field(
+    probes: Annotated[dict[ProbeName, Pairs], Field(max_length=_MAX_PROBES)] = Field(
         default_factory=dict, description="measured before and after, never trained on"
     )
     training: Training = Field(default=Training(), description="what differs from the model's own")
@@ -181,7 +179,10 @@ class SubmitRequest(_Strict):
 
 
 class ListQuery(BaseModel):
-    """Filters and page of a list. There is deliberately no `subject_reference`: see the Subject-Reference header."""
+    """Filters and page of a list.
+
+    There is no `subject_reference`: a query string stays in logs. The Subject-Reference header takes its place.
+    """
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -197,7 +198,7 @@ class ListQuery(BaseModel):
 
 
 class EventsQuery(BaseModel):
-    """Which part of a job's history."""
+    """Which part of a job's history to return."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 

@@ -1,4 +1,4 @@
-"""What every route works with, made once for the process, and how a request reaches it."""
+"""What the routes share: the process's services, and the caller whose API key came with the request."""
 
 from __future__ import annotations
 
@@ -16,28 +16,33 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from api.problems import ArtifactUnavailable, NotFound, Unauthenticated
-from jobs.access import artifact_of_secret, client_of_secret, job_of_secret
-from jobs.blobs import BlobStore, FileBlobStore
+from jobs.access import authenticate, authenticate_for_artifact, authenticate_for_job
 from jobs.catalog import Catalog
-from jobs.crypto import Keyring
-from jobs.database import SessionFactory, make_engine, reading_engine, session_factory
+from jobs.database import SessionFactory, autocommit_engine, make_engine, session_factory
 from jobs.queue import JobQueue
 from jobs.settings import Settings
+from jobs.storage.blobs import BlobStore, FileBlobStore
+from jobs.storage.crypto import Keyring
 from jobs.tables import Artifact, Job
 
-# A submission can take some hundred MB while its images are decoded; more of them at once wait their turn.
-_SUBMISSIONS_AT_ONCE = 4
+# Decoding one submission's images can take some hundred MB. Further submissions wait for their turn.
+_MAX_PARALLEL_SUBMISSIONS = 4
 
 
 @dataclass(frozen=True)
 class Services:
-    """The ledger and its neighbours. `closing` is set when the process is about to end: long answers stop."""
+    """The connections and settings that all routes use.
+
+    read_engine, read_sessions: for requests that only read; each statement is a transaction of its own.
+    submissions: limits how many submissions are parsed at the same time.
+    closing: set when the process is about to end, so that event streams stop.
+    """
 
     settings: Settings
     engine: Engine
     sessions: SessionFactory
-    reading: Engine
-    reading_sessions: SessionFactory
+    read_engine: Engine
+    read_sessions: SessionFactory
     catalog: Catalog
     blobs: BlobStore
     queue: JobQueue
@@ -49,34 +54,34 @@ class Services:
     def open(cls, settings: Settings) -> Services:
         """Connects to nothing yet. Raises CatalogError for an unusable catalog, OSError for the blob folder."""
         engine = make_engine(settings)
-        reading = reading_engine(engine)
+        read_engine = autocommit_engine(engine)
         return cls(
             settings=settings,
             engine=engine,
             sessions=session_factory(engine),
-            reading=reading,
-            reading_sessions=session_factory(reading),
+            read_engine=read_engine,
+            read_sessions=session_factory(read_engine),
             catalog=Catalog.load(settings.catalog),
             blobs=FileBlobStore(settings.blob_dir),
             queue=JobQueue(settings.redis_url),
             keyring=Keyring(settings.secret_key_bytes),
-            submissions=anyio.CapacityLimiter(_SUBMISSIONS_AT_ONCE),
+            submissions=anyio.CapacityLimiter(_MAX_PARALLEL_SUBMISSIONS),
             closing=threading.Event(),
         )
 
     def close(self) -> None:
-        """Ends long answers and closes the connections."""
+        """Ends event streams and closes the connections."""
         self.closing.set()
         self.queue.close()
         self.engine.dispose()
 
     def subject_hash(self, reference: str) -> str:
-        """What is stored, and looked up, instead of a subject reference."""
+        """The keyed hash that is stored, and searched for, instead of a subject reference."""
         return self.keyring.keyed_hash("subject-reference", reference)
 
 
 class OwnJob(NamedTuple):
-    """A job of the client who asks for it."""
+    """A job that belongs to the caller, and a session to read more of it."""
 
     session: Session
     job: Job
@@ -84,7 +89,7 @@ class OwnJob(NamedTuple):
 
 
 class StoredArtifact(NamedTuple):
-    """What a download needs to know: where the zip is, how large, and its files as {name, sha256, size}."""
+    """What a download needs: the zip's sha256 and size, and its files as {name, sha256, size}."""
 
     sha256: str
     size_bytes: int
@@ -93,40 +98,42 @@ class StoredArtifact(NamedTuple):
 
 @dataclass(frozen=True)
 class Caller:
-    """Whoever sent the request. Only the database can say who that is, so it is asked where the rows are read too:
-    in the same thread and over the same connection. There is no other way to a client's id or to its job.
+    """The client that sent the request, known by its API key alone.
+
+    Only Postgres can tell whether the key is valid. Each method asks for that in the statement that reads the rows, so
+    no route can read anything without a valid key. There is no other way to a client's id or jobs.
     """
 
     services: Services
     secret: str = field(repr=False)
 
     @contextmanager
-    def reading(self) -> Iterator[tuple[Session, UUID]]:
-        """A session that only reads, and the client's id. Raises Unauthenticated."""
-        with self.services.reading_sessions() as s:
-            client_id = client_of_secret(s, self.secret)
+    def session(self) -> Iterator[tuple[Session, UUID]]:
+        """Opens a read session and gives the client's id with it. Raises Unauthenticated."""
+        with self.services.read_sessions() as s:
+            client_id = authenticate(s, self.secret)
             if client_id is None:
                 raise _invalid_key()
             yield s, client_id
 
     @contextmanager
-    def reading_job(self, job_id: UUID) -> Iterator[OwnJob]:
-        """The client's job, its artifact, and a session to read more of it.
+    def job(self, job_id: UUID) -> Iterator[OwnJob]:
+        """Opens a read session with the client's job and its artifact.
 
-        Raises Unauthenticated, and NotFound the same way for a job that never was and for another client's.
+        Raises Unauthenticated, or NotFound. Another client's job and a job that never was give the same NotFound.
         """
-        with self.services.reading_sessions() as s:
-            found = job_of_secret(s, self.secret, job_id)
+        with self.services.read_sessions() as s:
+            found = authenticate_for_job(s, self.secret, job_id)
             if found is None:
                 raise _invalid_key()
             if found.job is None:
                 raise NotFound("There is no such job.")
             yield OwnJob(s, found.job, found.artifact)
 
-    def own_artifact(self, job_id: UUID) -> StoredArtifact:
-        """What the client's job left. Raises Unauthenticated, NotFound as above, and ArtifactUnavailable."""
-        with self.services.reading.connect() as connection:
-            found = artifact_of_secret(connection, self.secret, job_id)
+    def artifact(self, job_id: UUID) -> StoredArtifact:
+        """The artifact of the client's job. Raises as `job` does, and ArtifactUnavailable."""
+        with self.services.read_engine.connect() as connection:
+            found = authenticate_for_artifact(connection, self.secret, job_id)
         if found is None:
             raise _invalid_key()
         if found.state is None:
@@ -136,8 +143,8 @@ class Caller:
         return StoredArtifact(found.sha256, found.size_bytes, found.files)
 
     def client_id(self) -> UUID:
-        """The client's id, for what doesn't read at once. Raises Unauthenticated."""
-        with self.reading() as (_, client_id):
+        """The client's id, for a route that reads nothing. Raises Unauthenticated."""
+        with self.session() as (_, client_id):
             return client_id
 
 
@@ -145,28 +152,28 @@ def _invalid_key() -> Unauthenticated:
     return Unauthenticated("The API key is unknown or has been revoked.")
 
 
-async def services_of(request: Request) -> Services:
+async def get_services(request: Request) -> Services:
     """The services of the application that handles `request`."""
     return cast(Services, request.app.state.services)
 
 
-class _CallerOf(HTTPBearer):
-    """Who sent a key that is still to be judged.
+class _BearerKey(HTTPBearer):
+    """Reads the API key from the request. Whether the key is valid is asked later, by Caller.
 
-    One dependency without any of its own: FastAPI solves every one again wherever it is named, and this is named twice.
+    It depends on nothing else: FastAPI resolves a dependency again wherever it is named, and this one is named twice.
     """
 
-    async def __call__(self, request: Request) -> Caller:  # type: ignore[override]  # who it is, not what was sent
+    async def __call__(self, request: Request) -> Caller:  # type: ignore[override]  # the caller, not the credentials
         """The caller. Raises Unauthenticated when there is no key."""
         credentials = await super().__call__(request)
         if credentials is None:
             raise Unauthenticated("Send an API key as 'Authorization: Bearer <key>'.")
-        return Caller(await services_of(request), credentials.credentials)
+        return Caller(await get_services(request), credentials.credentials)
 
 
-caller_of = _CallerOf(
+get_caller = _BearerKey(
     scheme_name="ApiKey", auto_error=False, description="A key made by `vgid keys create`, as `Authorization: Bearer`."
 )
 
-ServicesNeeded = Annotated[Services, Depends(services_of)]
-CallerNeeded = Annotated[Caller, Depends(caller_of)]
+ServicesDep = Annotated[Services, Depends(get_services)]
+CallerDep = Annotated[Caller, Depends(get_caller)]

@@ -1,6 +1,6 @@
-"""What a client gets to see of a job, read from the ledger's rows.
+"""The shapes of what the service answers about a job, read from the ledger's rows.
 
-A column that is shown under its own name is named in its view and nowhere else.
+A view with a field named like a column shows that column. Nothing else has to list it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ProgressView(_View):
 
 
 class DataView(_View):
-    """Which data a job was given, as counts of pairs."""
+    """The job's data, as counts of pairs."""
 
     forget_pairs: int
     retain_pairs: int | None = Field(description="null when a registered retain set is used")
@@ -52,7 +52,7 @@ class ErrorView(_View):
 
 
 class MetricView(_View):
-    """One figure of one set, before and after; null until it is measured."""
+    """One figure of one set, before and after forgetting; null until it is measured."""
 
     split: str = Field(description="forget, retain, utility, or a probe's name")
     name: str = Field(description="`rouge_l` or `answer_probability`, both 0 to 1")
@@ -80,7 +80,7 @@ class ArtifactView(_View):
 
 
 class LinksView(_View):
-    """Where the job's parts are, as paths on this service."""
+    """The paths of the job's parts on this service."""
 
     self: str
     events: str
@@ -90,7 +90,7 @@ class LinksView(_View):
 
 
 class JobSummary(_View):
-    """A job as it stands in a list."""
+    """A job as an entry of a list."""
 
     id: UUID
     state: State
@@ -119,7 +119,7 @@ class JobSummary(_View):
     @classmethod
     def of(cls, job: Job, max_attempts: int) -> Self:
         """The view of `job`."""
-        return cls.model_validate(_Shown(job, max_attempts))
+        return cls.model_validate(_JobSource(job, max_attempts))
 
 
 class JobView(JobSummary):
@@ -134,11 +134,11 @@ class JobView(JobSummary):
     artifact: ArtifactView | None = Field(description="null unless the job has succeeded")
 
     @classmethod
-    def whole(
+    def of(
         cls, job: Job, max_attempts: int, metrics: Sequence[Measurement] = (), artifact: Artifact | None = None
-    ) -> JobView:
+    ) -> Self:
         """The view of `job` with its measurements and its artifact."""
-        return cls.model_validate(_Shown(job, max_attempts, metrics, artifact))
+        return cls.model_validate(_JobSource(job, max_attempts, metrics, artifact))
 
 
 class JobList(_View):
@@ -149,7 +149,7 @@ class JobList(_View):
 
 
 class EventView(_View):
-    """One line of a job's history. Ids grow; an attempt that was given up stays in the history."""
+    """One event of a job's history. Ids grow with time. Events of earlier attempts stay in the history."""
 
     id: int
     at: datetime
@@ -164,7 +164,7 @@ class EventList(_View):
 
 
 class MetricList(_View):
-    """What has been measured so far."""
+    """What has been measured so far, before and after forgetting."""
 
     metrics: list[MetricView]
 
@@ -175,7 +175,7 @@ def job_path(job_id: UUID) -> str:
 
 
 def metric_views(rows: Sequence[Measurement]) -> list[MetricView]:
-    """Before and after side by side, in the order of the rows."""
+    """One view per set and figure, with before and after side by side, in the order of the rows."""
     views: dict[tuple[str, str], MetricView] = {}
     for row in rows:
         empty = MetricView(split=row.split, name=row.name, before=None, after=None, pairs=row.pairs)
@@ -190,13 +190,13 @@ def _artifact_view(artifact: Artifact) -> ArtifactView:
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """A job's row as its views read it: what isn't derived here is the column of the same name."""
+class _JobSource:
+    """What the views of a job read their fields from: the properties below, else the column of the field's name."""
 
     job: Job
     max_attempts: int
-    measured: Sequence[Measurement] = ()
-    stored: Artifact | None = None
+    measurements: Sequence[Measurement] = ()
+    stored_artifact: Artifact | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.job, name)
@@ -219,16 +219,16 @@ class _Shown:
 
     @property
     def metrics(self) -> list[MetricView] | None:
-        return metric_views(self.measured) or None
+        return metric_views(self.measurements) or None
 
     @property
     def knew_forget_set(self) -> bool | None:
-        before = [row for row in self.measured if row.stage == "before"]
+        before = [row for row in self.measurements if row.stage == "before"]
         return knows_forget_set(before) if before else None
 
     @property
     def artifact(self) -> ArtifactView | None:
-        return None if self.stored is None else _artifact_view(self.stored)
+        return None if self.stored_artifact is None else _artifact_view(self.stored_artifact)
 
     @property
     def links(self) -> LinksView:

@@ -1,10 +1,10 @@
-"""Every method on the demo model, tuned over one budget, attacked, beside the retain-only twin.
+"""Compares all methods on the demo model, each tuned within one budget and then attacked, beside the retain-only twin.
 
     python -m bench.compare_methods [--resume] [--seeds 3] [--methods vgid,npo]
 
 Writes bench/results/compare_methods.json after every run, then docs/comparison.png and the table in docs/comparison.md.
-With --resume it goes on with the JSON: more seeds and new methods cost their own runs alone; else it begins anew, in
-the old one's place. One thread.
+With --resume it adds to the JSON, and only further seeds and methods are run. Otherwise it replaces the JSON. It uses
+one thread.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BUDGET = Budget(learning_rates=(1.5e-4, 5e-4, 1.5e-3, 3e-3, 6e-3, 1.2e-2), retai
 
 
 def main() -> None:
-    """Runs what is missing and shows everything."""
+    """Makes the runs that are missing, then draws and prints the results."""
     arguments = _arguments()
     torch.set_num_threads(1)
     set_up_logs()
@@ -62,13 +62,13 @@ def main() -> None:
 
 
 def _config() -> UnlearnConfig:
-    """The preset's, but for the default method's own settings, which are the demo's."""
+    """The preset `paper`, with the demo's settings for the default method."""
     paper = UnlearnConfig.preset("paper", device="cpu", training={"steps": 60}, evaluation={"max_pairs": 60})
     return UnlearnConfig.model_validate({**paper.model_dump(), "method": SHIPPED.default["method"]})
 
 
 def demo_data() -> ComparisonData:
-    """The demo's request and its probes, strangers for membership attacks, and each forget pair's own fact."""
+    """The demo's sets, strangers for the membership attacks, and the fact in each forget pair."""
     demo = make()
     return ComparisonData(
         forget=demo.forget,
@@ -98,7 +98,7 @@ def _say(moment: race.Moment) -> None:
 
 
 def _put_into(page: Path, text: str) -> None:
-    """Replaces what stands between the two marks."""
+    """Replaces the text between the two marks in the page."""
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")

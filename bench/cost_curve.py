@@ -1,11 +1,11 @@
-"""How a training pair's cost grows: with the number of photos in a step, and with the questions that share a photo.
+"""Measures how a training pair's cost grows with the photos in a step, and with the questions that share a photo.
 
     python -m bench.cost_curve [--method vgid|vgid-alias] [--tiny] [--mode packed]
 
-At LLaVA-1.5-7B's shapes (`bench.step_cost`). Two curves: 1 to 16 photos with 5 questions each, where the time of a step
-should grow linearly; 1 to 20 questions on each of 4 photos, where a further question should cost the same each time,
-whatever shares its prefix already. For vgid-alias also what asking its teachers costs a forget pair, once a run. Prints
-as it goes, writes bench/results/cost_curve_<method>_<mode>.json.
+It runs at LLaVA-1.5-7B's shapes, like `bench.step_cost`, and gives two curves. With 1 to 16 photos of 5 questions each,
+the time of a step should grow linearly. With 1 to 20 questions on each of 4 photos, each further question should cost
+the same. For vgid-alias it also measures what asking the teachers costs per forget pair, once a run. Prints each point,
+and writes bench/results/cost_curve_<method>_<mode>.json.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ QUESTIONS = (1, 2, 5, 10, 20)
 
 
 def main() -> None:
-    """Measures every point, on what memory allows."""
+    """Measures every point for which the memory suffices."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_method(parser, PUBLISHED)
     parser.add_argument("--tiny", action="store_true")

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.twins import BYSTANDERS, FORGET_SETS, twins_of
 from local.demo.paths import BASE
-from local.demo.training.pretrained import SHARES, census_in, twins_in
+from local.demo.training.pretrained.build import SHARES, census_in, twins_in
 from local.demo.world import SIXTY, Census
 from local.demo_catalog import demo_settings
 

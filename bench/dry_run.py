@@ -1,10 +1,10 @@
-"""What `vgid unlearn --dry-run` foretells, beside what the run then takes: time, and memory on CPU.
+"""Compares the prediction of `vgid unlearn --dry-run` with the run itself: time, and memory on the CPU.
 
     python -m bench.dry_run [--pairs 128] [--steps 20]
 
-The demo's model and data, packed and row by row (lora.dropout), each in processes of their own. Memory is what the
-process grows by from the loaded model to its peak (VmHWM, so Linux alone), of which the dry run counts what autograd
-keeps. Writes bench/results/dry_run.json.
+It uses the demo's model and data, packed and row by row (lora.dropout > 0), each in processes of its own. Memory is how
+much the process grows from the loaded model to its peak (VmHWM, so on Linux only). Of that, the dry run counts what
+autograd keeps. Writes bench/results/dry_run.json.
 """
 
 from __future__ import annotations
@@ -27,33 +27,34 @@ _DROPOUT = {"packed": 0.0, "row by row": 0.05}
 
 
 def main() -> None:
-    """Measures both ways and prints and saves, or is one of its own child processes."""
+    """Measures both ways, prints and saves. With --child, it makes one measurement as a child process of itself."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=128, help="of each batch, in one micro-batch")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--child", choices=["foretold", "time", "memory"], help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=["prediction", "time", "memory"], help=argparse.SUPPRESS)
     parser.add_argument("--dropout", type=float, default=0.0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         with tempfile.TemporaryDirectory() as folder:
             spec = _spec(arguments.pairs, arguments.steps, arguments.dropout, Path(folder) / "adapter")
-            print(json.dumps({"foretold": _foretold, "time": _time, "memory": _memory}[arguments.child](spec)))
+            print(json.dumps({"prediction": _predict, "time": _time, "memory": _memory}[arguments.child](spec)))
         return
     figures: dict[str, Any] = {}
     for way, dropout in _DROPOUT.items():
         figures[way] = {}
-        for child in ("foretold", "time", "memory"):
-            figures[way] |= _in_a_process(child, dropout, arguments.pairs, arguments.steps)
+        for child in ("prediction", "time", "memory"):
+            figures[way] |= _measure_in_child(child, dropout, arguments.pairs, arguments.steps)
         print(way, " ".join(f"{name} {value:.1f}" for name, value in figures[way].items()), flush=True)
     record = {"pairs": arguments.pairs, "steps": arguments.steps, "figures": figures}
     print("written:", save("dry_run", record, seed=UnlearnConfig().seed, runs=1))
 
 
-def _in_a_process(child: str, dropout: float, pairs: int, steps: int) -> dict[str, float]:
-    told = ["--child", child, "--dropout", str(dropout), "--pairs", str(pairs), "--steps", str(steps)]
-    ran = subprocess.run([sys.executable, "-m", "bench.dry_run", *told], check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
-    return found
+def _measure_in_child(child: str, dropout: float, pairs: int, steps: int) -> dict[str, float]:
+    options = ["--child", child, "--dropout", str(dropout), "--pairs", str(pairs), "--steps", str(steps)]
+    command = [sys.executable, "-m", "bench.dry_run", *options]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def _spec(pairs: int, steps: int, dropout: float, out: Path) -> UnlearnSpec:
@@ -68,11 +69,11 @@ def _spec(pairs: int, steps: int, dropout: float, out: Path) -> UnlearnSpec:
     return UnlearnSpec(str(BASE), "demo", data.forget, data.retain, out, config=config)
 
 
-def _foretold(spec: UnlearnSpec) -> dict[str, float]:
+def _predict(spec: UnlearnSpec) -> dict[str, float]:
     from vgid_core.dry_run import estimate
 
     found = estimate(spec)
-    return {"foretold_seconds": found.duration.total, "counted_mb": found.memory.activations / 1e6}
+    return {"predicted_seconds": found.duration.total, "counted_mb": found.memory.activations / 1e6}
 
 
 def _time(spec: UnlearnSpec) -> dict[str, float]:
@@ -88,14 +89,14 @@ def _memory(spec: UnlearnSpec) -> dict[str, float]:
     from vgid_core.training.loop import distil
 
     base = load_base(spec.model, spec.config)
-    before = _status("VmRSS")
+    before = _read_status("VmRSS")
     training = spec.config.training.model_copy(update={"steps": 2})
     distil(base, spec.forget, spec.retain, spec.config.model_copy(update={"training": training}))
-    return {"grown_mb": (_status("VmHWM") - before) / 1e3}
+    return {"grown_mb": (_read_status("VmHWM") - before) / 1e3}
 
 
-def _status(name: str) -> int:
-    """In KB."""
+def _read_status(name: str) -> int:
+    """This field of /proc/self/status, in KB."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 

@@ -1,4 +1,4 @@
-"""The tables of docs/evaluation.md, from what bench.robustness has written to bench/results.
+"""Writes the tables of docs/evaluation.md from the results of bench.robustness in bench/results.
 
 python -m bench.evaluation_page
 """
@@ -16,7 +16,7 @@ from bench.machine import RESULTS
 from bench.robustness import FIFTEENS_FALL
 
 PAGE = Path(__file__).parents[1] / "docs" / "evaluation.md"
-# By the block's name on the page: which results it shows (the last one found), and what makes them.
+# For each block of the page: a pattern for its results, of which the last match counts, and the command for them.
 _SOURCES = {
     "robustness": ("robustness_vgid-alias.json", "python -m bench.robustness"),
     "robustness vgid": ("robustness_vgid.json", "python -m bench.robustness --method vgid"),
@@ -40,8 +40,8 @@ _AUDIT = re.compile(r"^\| (.*?) \| `([\w.]+)` \| [\d.]+ \|$", re.MULTILINE)
 _BLOCK = re.compile(r"(<!-- figures: (robustness[\w ]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def filled(page: str) -> str:
-    """The page with each block's table."""
+def fill_tables(page: str) -> str:
+    """Returns the page with each block's table filled in."""
     audits = {key: text.rpartition("** ")[2] for text, key in _AUDIT.findall(page)}
     return _BLOCK.sub(lambda found: found[1] + _block(found[2], audits) + found[3], page)
 
@@ -59,8 +59,9 @@ def _lines(result: Mapping[str, Any], audits: Mapping[str, str], source: str) ->
     summary, base, twin = result["summary"], result["base"], result["twin"]
     bars = result["bars"] if twin else {f"fall.{name}": FIFTEENS_FALL for name in KEPT}
     missed = [key for key, bar in bars.items() if summary[key]["median"] > bar]
-    told = "; ".join(f"{audits[key]}: {summary[key]['median']:.3f}" for key in missed)
-    yield f"{len(bars) - len(missed)} of {len(bars)} bars hold at the median" + (f". Missed: {told}." if told else ".")
+    list_of_missed = "; ".join(f"{audits[key]}: {summary[key]['median']:.3f}" for key in missed)
+    ending = f". Missed: {list_of_missed}." if missed else "."
+    yield f"{len(bars) - len(missed)} of {len(bars)} bars hold at the median{ending}"
     yield ""
     yield f"| `{source}`, {result['runs']} runs | base | with the adapter | twins | bar | |"
     yield "|---|--:|--:|--:|--:|---|"
@@ -80,8 +81,8 @@ def _spread(values: Mapping[str, float]) -> str:
 
 
 def main() -> None:
-    """Writes the page."""
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    """Fills the page's tables in place."""
+    PAGE.write_text(fill_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""One round of evaluation of the demo's model: a packed pass with drafts against generation row by row.
+"""Times one round of evaluation of the demo's model: packed scoring against generation row by row.
 
     python -m bench.evaluation_time [--runs 3]
 
-Both on the same sets (150 pairs of each at most), by turns, on one core; before forgetting, when nearly every answer is
-the expected one, and after it, when the forgotten ones must be generated. Checks that answers are the same, writes
-bench/results/evaluation_time.json, exits 1 when one differs.
+Both take turns on the same sets (at most 150 pairs of each), on one core. They run before forgetting, when nearly every
+answer is the expected one, and after it, when the forgotten answers must be generated. Writes
+bench/results/evaluation_time.json, and exits with 1 if the two give different answers.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def main() -> None:
         seconds: dict[str, list[float]] = {name: [] for name in paths}
         for _ in range(runs):
             if stage == "before":
-                base.features.clear()  # later rounds of a job find what the first has kept
-            found = {name: _examined(scorer, sets, config, seconds[name]) for name, scorer in paths.items()}
+                base.features.clear()  # a job computes the image features in its first round only
+            found = {name: _score(scorer, sets, config, seconds[name]) for name, scorer in paths.items()}
         figures[stage] = {name: spread(values) for name, values in seconds.items()}
         figures[stage] |= _agreement(*found.values())
         print(stage, figures[stage], flush=True)
@@ -66,7 +66,8 @@ def main() -> None:
         sys.exit("some answers differ")
 
 
-def _examined(scorer: Scorer, sets: list[PairSet], config: UnlearnConfig, seconds: list[float]) -> list[ScoredAnswer]:
+def _score(scorer: Scorer, sets: list[PairSet], config: UnlearnConfig, seconds: list[float]) -> list[ScoredAnswer]:
+    """Scores all sets and appends the processor seconds to `seconds`."""
     started = time.process_time()
     found = [answer for items in sets for answer in scorer.score_answers(items.pairs, config.evaluation)]
     seconds.append(time.process_time() - started)

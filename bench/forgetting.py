@@ -1,11 +1,11 @@
-"""What a method, by default VGID as published, does to the demo model: several sets and seeds, beside the twin.
+"""Measures what a method forgets and keeps on the demo model, over several forget sets and seeds, beside the twin.
 
     python -m bench.forgetting [--method vgid|vgid-alias] [--seeds 3] [--sets 3] [--precision full|fp8|nf4] [--steps N]
 
-Prints a row a run, medians and spread, writes bench/results/forgetting[_<method>][_<precision>].json (with _part for
-other counts than three sets and seeds), and fails when a median misses its bar. The bars are those of VGID as
-published; vgid-alias runs without, its own are in bench.robustness. One thread, so training seconds are those of one
-core; in fp8 and NF4, which a CPU emulates, time is no bar.
+The default method is VGID as published, and the bars are its bars. vgid-alias has none here; its own are in
+bench.robustness. Prints a row per run, then medians and spread, and exits with 1 if a median misses its bar. Writes
+bench/results/forgetting[_<method>][_<precision>].json, with _part in the name unless all three sets and seeds ran. It
+uses one thread, so training seconds are those of one core. A CPU emulates fp8 and NF4, so time has no bar there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vgid_core.evaluation.evaluate import evaluate
 from vgid_core.models.load import load_base
 from vgid_core.scoring.padded import PaddedScorer
 
-# Medians must not exceed these.
+# A median may not exceed its bar.
 BARS = {
     "forget.rouge_l.after": 0.06,
     "held_out_photos.rouge_l.after": 0.06,
@@ -106,13 +106,13 @@ def _run(data: DemoData, forgotten: list[int], seed: int, arguments: argparse.Na
     for split in ("retain", "retain_check", "utility"):
         row[f"{split}.fall"] = row[f"{split}.rouge_l.before"] - row[f"{split}.rouge_l.after"]
     row["training_seconds"] = result.manifest["seconds"]["distilling"]
-    row["preparation_seconds"] = sum(prepared)  # of the training: before its losses, once a forget pair
+    row["preparation_seconds"] = sum(prepared)  # part of the training: asking the teachers, once a forget pair
     row["job_seconds"] = sum(result.manifest["seconds"].values())
     return row
 
 
 def _twin(data: DemoData) -> dict[str, float]:
-    """The model that was never shown the forgotten people, on the same sets."""
+    """The figures of the retain-only twin, which has never met the forgotten people."""
     config = UnlearnConfig(device="cpu")
     base = load_base(str(TWIN), config)
     sets = [data.forget, data.retain, data.utility, *_probes(data).values()]

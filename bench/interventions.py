@@ -1,10 +1,10 @@
-"""What the teacher is shown, as a picture, and what each intervention does to the demo model.
+"""Draws what the teacher sees under each intervention, and measures what each does to the demo model.
 
     python -m bench.interventions [--measure]
 
-Draws docs/interventions.png: one portrait of the demo, a row a kind, strengths across. With --measure, a run for each
-kind without the instruction, one with a strength that changes, and one for each preset: one forget set, one seed, one
-thread; writes bench/results/interventions.json.
+Draws docs/interventions.png from one portrait: a row for each kind, a column for each strength. With --measure, it runs
+each kind without the instruction, one with a changing strength, the instruction alone, and the preset `paper`. All
+runs have one forget set, one seed and one thread. Writes bench/results/interventions.json.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _INK, _QUIET, _PAPER = "#1f2328", "#656d76", "#ffffff"
 
 
 def main() -> None:
-    """Draws, and measures if asked to."""
+    """Draws the picture, and measures if --measure is given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", action="store_true")
     draw(PICTURE)
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def draw(target: Path) -> None:
-    """Writes the strip as PNG: the portrait, then its disturbances, each with what it is."""
+    """Writes the picture as PNG: the portrait, then each perturbed version with its label."""
     person = the_world().people[0]
     portrait = draw_portrait(person.face, person.training_views[0], _SIDE)
     rows: list[list[tuple[str, Image.Image | None]]] = [[("the photo", portrait), *_whole(portrait)]]
@@ -76,12 +76,12 @@ def draw(target: Path) -> None:
             picture.paste(image, (left, top))
             middle = (left + _SIDE // 2, top + _SIDE + 3)
             canvas.text(middle, label, fill=_QUIET, font=ImageFont.load_default(11), anchor="ma")
-    # A palette: a third of the size, and nobody sees the difference.
+    # A palette makes the file a third as large, without a visible difference.
     picture.quantize(224, dither=Image.Dither.NONE).save(target, format="PNG", optimize=True)
 
 
 def _whole(portrait: Image.Image) -> Iterator[tuple[str, Image.Image]]:
-    """The kinds that leave nothing of the image."""
+    """The portrait under the kinds that leave nothing of the image, which have no strength."""
     yield "uniform", perturb(portrait, PerturbationConfig(kind="uniform"), torch.Generator().manual_seed(1))
     yield "blank", perturb(portrait, PerturbationConfig(kind="blank"), torch.Generator())
 
@@ -102,7 +102,7 @@ def _runs() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _measured(data: DemoData, values: dict[str, Any]) -> dict[str, Any]:
-    """ROUGE-L of each set, scorer and steps; at the demo's learning rate."""
+    """Runs with these settings. Returns ROUGE-L of each set, the scorer and the steps."""
     values = {"preset": "paper", **values, "training": {"steps": 60, "learning_rate": 3e-3}}
     with tempfile.TemporaryDirectory() as folder:
         spec = UnlearnSpec(

@@ -1,16 +1,15 @@
-"""What a whole job costs at LLaVA-1.5-7B's shapes, by phase: evaluation before and after against training.
+"""Measures what a whole job costs at LLaVA-1.5-7B's shapes, by phase: evaluation before and after, and training.
 
     python -m bench.job_cost [--method vgid-alias|vgid] [--tiny] [--weights full|nf4]
 
-6 people with 5 questions each to forget, two probes of the same size, 150 retain and 150 utility pairs, the method's
-own steps and batches. The expected answers are what the model says itself, as they are of a model that knows the
-people; after the training, the forget answers are others and must be generated. What is computed before a step's loss
-(vgid-alias asks its teachers there, once a forget pair) is a row apart from the step. Writes
-bench/results/job_cost_<method>_<weights>.json.
+The job forgets 6 people with 5 questions each. It has two probes of the same size, 150 retain and 150 utility pairs,
+and the method's own steps and batches. The expected answers are the model's own, as if it knew the people. After the
+training it gives others for the forget set, which must be generated. vgid-alias asks its teachers before a step's
+loss, once a forget pair; that is shown apart from the step. Writes bench/results/job_cost_<method>_<weights>.json.
 
-The bars were stated for VGID as published: with --method vgid, on an accelerator, it exits 1 when evaluation takes more
-than 30 % of the training's time, or the job more than 40 GiB (24 with NF4 weights; torch.cuda.max_memory_allocated,
-to which the driver's context comes on top).
+The bars hold for VGID as published. With --method vgid on an accelerator, it exits with 1 if evaluation takes more than
+30 % of the training's time, or the job more than 40 GiB (24 with NF4 weights). Memory is
+torch.cuda.max_memory_allocated, without the driver's context.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def main() -> None:
 
 def _job(base: BaseModel, config: UnlearnConfig, shapes: Shapes) -> dict[str, Any]:
     counts = {"forget": 6, "held_out": 6, "rephrased": 6, "retain": 30, "utility": 30}
-    sets = [_in_its_own_words(base, name, images, shapes) for name, images in counts.items()]
+    sets = [_pairs_with_own_answers(base, name, images, shapes) for name, images in counts.items()]
     seconds: dict[str, float] = {}
     scorer = _timed("choose scorer", seconds, lambda: choose_scorer(base, sets[0].pairs[:4], config.lora))
     if not isinstance(scorer, PackedScorer):
@@ -100,8 +99,8 @@ def _print(found: dict[str, Any]) -> None:
         table.add_row(name, f"{value:.1f}")
         if name == "training":
             step = found["step_seconds"]
-            ahead = f"  of it before the losses, {found['forget_pairs']} forget pairs"
-            table.add_row(ahead, f"{found['preparation_seconds']:.1f}")
+            preparation = f"  of it before the losses, {found['forget_pairs']} forget pairs"
+            table.add_row(preparation, f"{found['preparation_seconds']:.1f}")
             table.add_row(
                 f"  a step of {found['steps']}, median",
                 f"{step['median']:.3f} ({step['min']:.3f}-{step['max']:.3f})",
@@ -120,8 +119,8 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _in_its_own_words(base: BaseModel, name: str, images: int, shapes: Shapes) -> PairSet:
-    """Pairs whose answers are what the model says."""
+def _pairs_with_own_answers(base: BaseModel, name: str, images: int, shapes: Shapes) -> PairSet:
+    """Pairs whose answers are the model's own."""
     asked = make_pairs(images, 5, shapes, seed=sum(map(ord, name)))
     said: list[list[int]] = []
     for start in range(0, len(asked), 10):

@@ -1,10 +1,11 @@
-"""The demo's job on one core: this tree, by the demo's settings and as published, against an earlier commit, in turns.
+"""Times the demo's job on one core: with the demo's settings, as published, and as an earlier commit runs it.
 
     python -m bench.job_time [--against 14b6aac] [--runs 3]
 
-The earlier commit has the settings of its own demo. All get the same model and data, each run in a process of its own
-with one thread. Processor and wall seconds of `unlearn`, and wall seconds of the whole process with its imports. Writes
-bench/results/job_time.json; says whether the demo's job takes more processor time than the earlier one's.
+The earlier commit has the settings of its own demo. All take turns on the same model and data, each run in a process of
+its own with one thread. It measures processor and wall seconds of `unlearn`, and wall seconds of the whole process with
+its imports. Writes bench/results/job_time.json, and says whether the demo's job takes more processor time than the
+earlier one's.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ _ITS_SETTINGS = "import json; from local.demo_catalog import demo_settings; prin
 
 
 def main() -> None:
-    """Runs all in turn and compares."""
+    """Runs all in turn, prints and saves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", default="14b6aac")
     parser.add_argument("--runs", type=int, default=3)
@@ -76,7 +77,7 @@ def main() -> None:
         for items in (demo.forget, demo.retain, demo.utility, demo.held_out_photos, demo.rephrased, demo.retain_check):
             items.write_jsonl(work / "data" / items.name / "pairs.jsonl")
         demo.strangers.write_folder(work / "data" / "strangers")
-        earlier = _checked_out(arguments.against, work / "earlier")
+        earlier = _check_out(arguments.against, work / "earlier")
         contenders[arguments.against] = (earlier, {"device": "cpu", **_settings_of(earlier)})
         contenders["published"] = (HERE, {"preset": "paper", **_PUBLISHED})
         contenders["default"] = (HERE, SHIPPED.default)
@@ -109,7 +110,7 @@ def _print(figures: dict[str, dict[str, dict[str, float]]], ratios: dict[str, fl
         print(f"processor time of the job, {name}: {ratio:.2f}")
 
 
-def _checked_out(commit: str, folder: Path) -> Path:
+def _check_out(commit: str, folder: Path) -> Path:
     archive = subprocess.run(["git", "-C", str(HERE), "archive", commit], check=True, capture_output=True).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
         files.extractall(folder, filter="data")
@@ -117,7 +118,7 @@ def _checked_out(commit: str, folder: Path) -> Path:
 
 
 def _settings_of(tree: Path) -> dict[str, Any]:
-    """What the demo of this tree sets for its model."""
+    """The settings of this tree's own demo catalog."""
     environment = os.environ | {"PYTHONPATH": str(tree)}
     done = subprocess.run(
         [sys.executable, "-c", _ITS_SETTINGS], env=environment, cwd=tree, check=True, capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""A model of LLaVA-1.5-7B's shapes with random weights, pairs with exactly so many tokens; nothing is downloaded."""
+"""Makes a model of LLaVA-1.5-7B's shapes with random weights, and pairs of fixed token counts, without a download."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vgid_core.models.base import BaseModel
 from vgid_core.models.encoding import PromptEncoder
 from vgid_core.models.four_bit import keep_differentiable
 
-# Words; the template adds two tokens to a question, the end one to an answer.
+# Counts of words, of which each is a token. The template adds two tokens to a question, the end adds one to an answer.
 QUESTION, ANSWER, INSTRUCTION = 18, 35, 40
 SPECIAL = ["<pad>", "<s>", "</s>", "<image>", "USER:", "ASSISTANT:"]
 TEMPLATE = (
@@ -38,7 +38,7 @@ TEMPLATE = (
 
 @dataclass(frozen=True)
 class Shapes:
-    """Sizes of the two towers; the defaults are LLaVA-1.5-7B's."""
+    """The sizes of the two towers. The defaults are LLaVA-1.5-7B's."""
 
     vocabulary: int = 32064
     hidden: int = 4096
@@ -54,12 +54,12 @@ class Shapes:
 
     @property
     def image_tokens(self) -> int:
-        """Tokens that an image becomes."""
+        """How many tokens an image becomes."""
         return (self.image // self.patch) ** 2
 
     @property
     def language_weights(self) -> int:
-        """Weights of the language tower's linear layers."""
+        """How many weights the language tower's linear layers have."""
         return self.layers * (4 * self.hidden**2 + 3 * self.hidden * self.intermediate)
 
 
@@ -67,7 +67,7 @@ TINY = Shapes(512, 64, 128, 5, 4, 64, 128, 3, 4, 28, 14)
 
 
 def build_model(shapes: Shapes, device: torch.device, dtype: torch.dtype) -> LlavaForConditionalGeneration:
-    """Random weights, seed 0, on `device`, in evaluation mode."""
+    """Makes the model on `device` in evaluation mode, with random weights of seed 0."""
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
             hidden_size=shapes.vision_hidden,
@@ -106,7 +106,7 @@ def build_model(shapes: Shapes, device: torch.device, dtype: torch.dtype) -> Lla
 
 
 def build_processor(shapes: Shapes) -> LlavaProcessor:
-    """A word is a token; images are resized to the tower's size as CLIP does."""
+    """Makes a processor for which each word is a token. It resizes images as CLIP does."""
     words = {token: number for number, token in enumerate(SPECIAL)}
     words |= {f"w{number}": number for number in range(len(SPECIAL), shapes.vocabulary)}
     core = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
@@ -133,14 +133,14 @@ def build_processor(shapes: Shapes) -> LlavaProcessor:
 
 
 def build_base(shapes: Shapes, device: torch.device, dtype: torch.dtype) -> BaseModel:
-    """What `load_base` returns, made from nothing."""
+    """Makes what `load_base` returns, with random weights."""
     model = build_model(shapes, device, dtype)
     encoder = PromptEncoder(build_processor(shapes), model, device, dtype)
     return BaseModel(model, encoder, device, dtype, "random")
 
 
 def quantize_to_nf4(base: BaseModel) -> None:
-    """The language tower's linear layers in 4 bits, as `load_base` gives them for `base_weights: nf4`."""
+    """Quantizes the language tower's linear layers to 4 bits, as `load_base` does for `base_weights: nf4`."""
     from bitsandbytes.nn.modules import Linear4bit, Params4bit
 
     for parent in list(base.model.get_decoder().modules()):
@@ -155,12 +155,12 @@ def quantize_to_nf4(base: BaseModel) -> None:
 
 
 def words(count: int, rng: random.Random, vocabulary: int) -> str:
-    """`count` words, each one token."""
+    """`count` random words, each of which is one token."""
     return " ".join(f"w{rng.randrange(100, vocabulary)}" for _ in range(count))
 
 
 def make_pairs(images: int, questions: int, shapes: Shapes, seed: int = 0) -> list[Pair]:
-    """`questions` pairs on each of `images` photos, all of one length."""
+    """Makes `questions` pairs on each of `images` photos, all with the same counts of tokens."""
     rng = random.Random(seed)
     pairs = []
     for number in range(images):

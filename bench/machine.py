@@ -1,4 +1,4 @@
-"""What a bench says about where it ran, and where its figures go."""
+"""Describes the machine that a bench runs on, times its work, and saves its figures."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The model's name where the system tells it, else the architecture."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    """The processor's name if the system gives it, else the architecture."""
+    source = Path("/proc/cpuinfo")
+    lines = source.read_text(encoding="utf-8").splitlines() if source.exists() else []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(models, platform.processor() or platform.machine())
 
 
 def _commit() -> str:
-    """Of the tree, "-dirty" where its code isn't that commit's; benches write results and docs themselves."""
+    """The tree's commit, with "-dirty" if its code differs. Results and docs don't count, since benches write them."""
     written = (":(exclude)bench/results", ":(exclude)docs")
     try:
         commit = _git("rev-parse", "HEAD")
@@ -55,7 +55,7 @@ def _git(*arguments: str) -> str:
     return subprocess.run([*here, *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
 
-# Asked for while the bench's modules are loaded: the tree may have moved on by the time it has figures.
+# Read at import, because the tree may have changed by the time the figures are there.
 _COMMIT = _commit()
 
 
@@ -67,7 +67,7 @@ def _version(name: str) -> str:
 
 
 def device_at_hand() -> torch.device:
-    """The accelerator; without one a single core, whose seconds `now` counts."""
+    """The accelerator, or the CPU with one thread if there is none."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     torch.set_num_threads(1)
@@ -75,9 +75,9 @@ def device_at_hand() -> torch.device:
 
 
 def now() -> float:
-    """Wall seconds, once the accelerator has done what it was told; without one, processor seconds.
+    """The time in seconds: wall time after the accelerator has finished its work, or processor time without one.
 
-    What else runs on a shared processor doesn't count in these.
+    Other programs on a shared processor don't count in processor time.
     """
     if torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -91,10 +91,10 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def save(name: str, figures: Mapping[str, Any], *, seed: int | Sequence[int] | None, runs: int) -> Path:
-    """Writes bench/results/<name>.json with the machine and the time; returns the file.
+    """Writes bench/results/<name>.json with the figures, the machine and the time. Returns the file.
 
-    Args: seed, None where nothing is drawn. runs, of how many the medians are. Raises ValueError where `figures` has
-    one of the names that are written here.
+    seed: None if nothing is random. runs: over how many runs the medians are taken. Raises ValueError if `figures` has
+    a name that this function writes itself.
     """
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"

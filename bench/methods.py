@@ -1,4 +1,4 @@
-"""The two methods that benches set side by side: this project's default, and VGID as published."""
+"""The two methods that benches compare: this project's default, and VGID as published."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ PUBLISHED = "vgid"
 
 
 def add_method(parser: argparse.ArgumentParser, default: str) -> None:
-    """Has a bench take `--method`."""
+    """Adds the option `--method`."""
     parser.add_argument("--method", default=default, choices=[DEFAULT, PUBLISHED])
 
 
 def settings(method: str, /, **changes: Any) -> UnlearnConfig:
-    """The method with its own default settings and these changes; preset `paper` for the published one."""
+    """The method's default settings with these changes. The published method starts from the preset `paper`."""
     return UnlearnConfig.model_validate({**({"preset": "paper"} if method == PUBLISHED else {}), **changes})
 
 
 def demo_settings(method: str, /, **changes: Any) -> UnlearnConfig:
-    """As `settings`, on CPU and at the demo model's learning rate; the default method as the demo's catalog has it."""
+    """As `settings`, with what the demo model needs: the CPU, its learning rate, and the demo catalog's settings."""
     own = SHIPPED.published if method == PUBLISHED else SHIPPED.default
     return settings(method, **{**own, **changes, "training": {**own["training"], **changes.get("training", {})}})
 
 
 @contextmanager
 def preparations() -> Iterator[list[float]]:
-    """Collects the seconds that each step of a run spends before its loss: where a method asks its teachers ahead."""
+    """Collects the seconds that each step spends before its loss, where vgid-alias asks its teachers."""
     seconds: list[float] = []
 
     def timed_setup(settings: AnyMethod, context: MethodContext) -> MakeUpdates:

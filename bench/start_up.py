@@ -1,11 +1,10 @@
-"""How long `vgid up` takes until it says that it is ready, on a fresh home and on one that exists.
+"""Measures how long `vgid up` takes until it is ready, on a fresh home and on an existing one.
 
     python -m bench.start_up [--runs 5] [--stored 100000]
 
-The limit is what its two servers take alone: initdb (fresh home only), Postgres and Redis, until both answer. Also when
-the worker is ready for jobs, which `vgid up` doesn't wait for. `--stored` compares one home with itself instead: before
-and after so many ended jobs were put into its ledger. Exit status 1 if a median is over 6 s.
-Writes bench/results/start_up[_<stored>].json.
+It also measures the lower limit, which is the start of Postgres (with initdb on a fresh home) and Redis alone, and when
+the worker is ready, for which `vgid up` doesn't wait. With `--stored`, it compares one home with an empty ledger and
+with so many ended jobs instead. Exits with 1 if a median is over 6 s. Writes bench/results/start_up[_<stored>].json.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import save, spread
-from bench.served import until
+from bench.serving.local_stack import until
 from bench.serving.rows import store_ended
 from local.child_process import start_child, stop_child
 from local.postgres import EmbeddedPostgres
@@ -33,7 +32,7 @@ _READY = "Stop it with Ctrl-C"
 
 
 def main() -> int:
-    """Measures and writes what was found."""
+    """Measures, prints and saves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--stored", type=int, default=0)
@@ -59,7 +58,7 @@ def _rounds(runs: int) -> Iterator[dict[str, float]]:
 
 
 def _stored_ups(stored: int, runs: int) -> Iterator[dict[str, float]]:
-    """Seconds of the starts of one home, first with an empty ledger, then with a full one."""
+    """Seconds of one home's starts, first with an empty ledger, then with a full one."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         postgres = EmbeddedPostgres(home / "postgres")
@@ -76,7 +75,7 @@ def _stored_ups(stored: int, runs: int) -> Iterator[dict[str, float]]:
 
 
 def _up() -> dict[str, float]:
-    """Seconds until `vgid up` is ready, and until its worker is, on a fresh home and again on the same."""
+    """Seconds until `vgid up` is ready, and until its worker is, on a fresh home and then on the same one again."""
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"

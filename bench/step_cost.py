@@ -1,16 +1,16 @@
-"""What a training pair costs: the published recipe, a well-tuned baseline, and this project's scorer, in one run.
+"""Measures what a training pair costs with the published recipe, a well-tuned baseline, and this project's scorer.
 
     python -m bench.step_cost [--method vgid|vgid-alias] [--tiny] [--modes packed,compiled] [--images 4] [--questions 5]
 
-One pair = one forget question and one retain question, forward, backward and update, at LLaVA-1.5-7B's shapes (576
-image tokens, 36 answer tokens, 5 questions an image, LoRA r=16 on the language side, random weights). Medians of 5
-steps after warm-up, in which image features and retain targets are filled, as they are after a job's first pass. Also
-measures the machine's bf16 matrix throughput, and the time that it needs for the scorer's own products alone. Prints as
-it goes, writes bench/results/step_cost_<method>.json.
+A pair is one forget question and one retain question: forward, backward and update. The shapes are LLaVA-1.5-7B's (576
+image tokens, 36 answer tokens, 5 questions an image, LoRA r=16 on the language side), the weights random. Figures are
+medians of 5 steps after a warm-up, which computes image features and retain targets as a job's first pass does. It also
+measures the machine's bf16 matrix throughput, and compares a step with the time of its matrix products alone. Prints
+each mode's figures, and writes bench/results/step_cost_<method>.json.
 
-The published recipe and the bars belong to VGID as published (the default here): on an accelerator, it exits 1 when it
-misses one. vgid-alias asks its teachers before the steps; what that costs a forget pair, once a run, is a row apart.
-Memory is torch.cuda.max_memory_allocated: the driver's context comes on top.
+The published recipe and the bars belong to VGID as published, the default here. On an accelerator it exits with 1 if a
+bar is missed. vgid-alias asks its teachers before the steps; what that costs per forget pair, once a run, is shown
+apart. Memory is torch.cuda.max_memory_allocated, without the driver's context.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from bench.methods import DEFAULT, PUBLISHED, add_method, settings
 from bench.published_recipes import PAIRS, published_step, tuned_step
 from vgid_core import UnlearnConfig
 from vgid_core.data.examples import DistillExample, Side
-from vgid_core.data.pairs import PairSet
+from vgid_core.data.pairs import Pair, PairSet
 from vgid_core.lora.attach import attach_adapter
 from vgid_core.lora.fp8 import FP8_ROUNDING
 from vgid_core.lora.fused_product import fp8_products
@@ -49,7 +49,7 @@ from vgid_core.scoring.packed.scorer import PackedScorer
 from vgid_core.training.loop import layer_compiler
 from vgid_core.training.step import UpdateRunner
 
-SEED = 0  # of the model's random weights and the run; pairs have seeds of their own
+SEED = 0  # of the run and the model's random weights; pairs have seeds of their own
 RUNS = 5
 OURS = {"packed": (False, False), "compiled": (True, False), "fp8": (True, True), "nf4": (False, False)}
 # The bars: milliseconds a pair, times faster than published and tuned, share of matrix throughput, GiB.
@@ -58,7 +58,7 @@ LEAST_TIMES = {"published": 52.0, "tuned": 12.0}
 
 
 def main() -> None:
-    """Measures the asked modes one after the other and writes what was found."""
+    """Measures the modes one after the other, prints and saves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_method(parser, PUBLISHED)
     parser.add_argument("--tiny", action="store_true")
@@ -111,8 +111,8 @@ def ours(
     method: str = PUBLISHED,
     profile: bool = False,
 ) -> dict[str, Any]:
-    """vgid_core's normal scorer on `images` photos with so many questions each, forget and retain."""
-    compiled, fp8 = OURS[mode]
+    """Measures vgid_core's own step on `images` photos with so many questions each, for forget and retain."""
+    _, fp8 = OURS[mode]
     base = build_base(shapes, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     if mode == "nf4":
         quantize_to_nf4(base)
@@ -121,11 +121,7 @@ def ours(
     student = attach_adapter(base, config.lora)
     forget, retain = (make_pairs(images, questions, shapes, seed) for seed in (1, 2))
     with fp8_products(student, device) if fp8 else nullcontext():
-        compiler = layer_compiler() if compiled else None
-        rounding = FP8_ROUNDING if fp8 else None
-        scorer = choose_scorer(base, [*forget[:2], *retain[:2]], config.lora, compiler, rounding)
-        if not isinstance(scorer, PackedScorer) or scorer.compiled != compiled:
-            raise SystemExit(f"the {mode} scorer was not chosen")
+        scorer = _packed_scorer(base, [*forget[:2], *retain[:2]], config, mode)
         sets = PairSet.of("forget", forget), PairSet.of("retain", retain)
         run = MethodContext(base, scorer, config.training, config.seed, *sets)
         runner, updates = UpdateRunner(scorer, student, config), setup(config.method, run)
@@ -142,22 +138,32 @@ def ours(
             result["preparation"] = measure(lambda: setup(config.method, run)(forget, retain), count, device, warm_up=1)
         if profile and device.type == "cuda":
             _profile(step)
-    operations = 2 * shapes.language_weights * _passes(base, updates(forget, retain))
+    operations = 2 * shapes.language_weights * _count_token_passes(base, updates(forget, retain))
     return result | {"tera_operations_per_pair": round(operations / count / 1e12, 3)}
 
 
+def _packed_scorer(base: BaseModel, probe_pairs: list[Pair], config: UnlearnConfig, mode: str) -> PackedScorer:
+    """The packed scorer for this mode. Exits if another one is chosen."""
+    compiled, fp8 = OURS[mode]
+    compiler = layer_compiler() if compiled else None
+    scorer = choose_scorer(base, probe_pairs, config.lora, compiler, FP8_ROUNDING if fp8 else None)
+    if not isinstance(scorer, PackedScorer) or scorer.compiled != compiled:
+        raise SystemExit(f"the {mode} scorer was not chosen")
+    return scorer
+
+
 def _config(method: str, pairs: int, shapes: Shapes) -> UnlearnConfig:
-    """The method's own settings, with batches of so many pairs that are computed at once."""
+    """The method's own settings, with all `pairs` in one micro-batch."""
     instruction = words(INSTRUCTION, random.Random(1), shapes.vocabulary)
     sizes = {"forget_batch_size": pairs, "retain_batch_size": pairs, "micro_batch_size": pairs}
     return settings(method, seed=SEED, method={"instruction": instruction}, training=sizes)
 
 
-def _passes(base: BaseModel, updates: Sequence[Update]) -> int:
-    """Tokens that go through the language tower in a step, each way: the teacher's once, the student's twice.
+def _count_token_passes(base: BaseModel, updates: Sequence[Update]) -> int:
+    """How many tokens pass through the language tower in a step: the teacher's once, the student's twice.
 
-    Frozen weights get no gradient, so a pass back costs as many products as a pass forward. A teacher that is shown the
-    pair itself, or was asked before the step, costs the step nothing.
+    Frozen weights get no gradient, so the backward pass has as many products as the forward pass. A teacher that sees
+    the pair's own image, or was asked before the step, costs the step nothing.
     """
     model = PackedModel(base)
 
@@ -172,7 +178,7 @@ def _passes(base: BaseModel, updates: Sequence[Update]) -> int:
 
 
 def measure(step: Callable[[], object], pairs: int, device: torch.device, warm_up: int = 2) -> dict[str, Any]:
-    """Milliseconds a pair (median, smallest, largest) and the peak of the accelerator's memory."""
+    """Times the step. Returns milliseconds per pair (median, least, most) and the accelerator's peak memory."""
     for _ in range(warm_up):
         step()
     if device.type == "cuda":
@@ -195,7 +201,7 @@ def measure(step: Callable[[], object], pairs: int, device: torch.device, warm_u
 
 
 def matrix_throughput(device: torch.device) -> float:
-    """TFLOP/s of an 8192-cubed product in bf16; zero without an accelerator."""
+    """TFLOP/s of an 8192-cubed product in bf16, or zero without an accelerator."""
     if device.type != "cuda":
         return 0.0
     left, right = (torch.randn(8192, 8192, device=device, dtype=torch.bfloat16) for _ in range(2))
@@ -208,7 +214,7 @@ def matrix_throughput(device: torch.device) -> float:
 
 
 def free(device: torch.device) -> None:
-    """Gives back what the last mode held."""
+    """Frees the memory of the last mode."""
     gc.collect()
     torch._dynamo.reset()
     if device.type == "cuda":
@@ -223,7 +229,7 @@ def _profile(step: Callable[[], None]) -> None:
 
 
 def _missed(figures: dict[str, dict[str, Any]]) -> list[str]:
-    """The bars that the measured modes miss, and those that nothing was measured for."""
+    """The bars that were missed, and those whose mode wasn't measured."""
     best = figures.get("compiled")
     found = [
         (mode in figures, f"{mode} wasn't measured, and has bars") for mode in ("compiled", "fp8", "nf4", *LEAST_TIMES)

@@ -1,11 +1,11 @@
-"""Where the time of a training step of the demo's model goes, on one core.
+"""Profiles a training step of the demo's model on one core.
 
     python -m bench.step_profile [--method vgid-alias|vgid] [--steps 12] [--runs 5]
 
-Every operator's own time, by kind, from torch's profiler; Python and everything between operators is what remains of
-the processor time without the profiler. Each run times so many steps, then profiles as many; medians and spread over
-the runs. What a method computes once a forget pair (vgid-alias asks its teachers) is done before and told apart. Writes
-bench/results/step_profile_<method>.json. For an accelerator there is `python -m bench.step_cost --profile`.
+It sums each operator's own time by kind, from torch's profiler. The rest of the unprofiled step is Python and whatever
+runs between operators. Each run times so many steps, then profiles as many; figures are medians and spread over the
+runs. What vgid-alias computes once a forget pair, asking its teachers, is done before and shown apart. Writes
+bench/results/step_profile_<method>.json. For an accelerator, use `python -m bench.step_cost --profile`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ KINDS = {
 
 
 def main() -> None:
-    """Times and profiles the steps, run after run."""
+    """Times and profiles the steps in each run, prints and saves."""
     arguments = _arguments()
     torch.set_num_threads(1)
     set_up_logs()
@@ -85,7 +85,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _seconds(act: Callable[[], object], times: int) -> float:
-    """Processor seconds of one time."""
+    """Processor seconds of one call, the mean of `times` calls."""
     started = time.process_time()
     for _ in range(times):
         act()
@@ -93,7 +93,7 @@ def _seconds(act: Callable[[], object], times: int) -> float:
 
 
 def _profiled(step: Callable[[], None], steps: int) -> Counter[str]:
-    """Seconds a step, by kind."""
+    """Seconds per step, by kind of operator."""
     with profile(activities=[ProfilerActivity.CPU]) as record:
         for _ in range(steps):
             step()
@@ -104,7 +104,7 @@ def _profiled(step: Callable[[], None], steps: int) -> Counter[str]:
 
 
 def _stepper(method: str) -> tuple[Callable[[], object], Callable[[], None]]:
-    """What is done before the first step, and a step."""
+    """Two functions: one prepares all forget pairs, one makes a step."""
     config = demo_settings(method, seed=SEED)
     base, data = load_base(str(BASE), config), make()
     student = attach_adapter(base, config.lora)

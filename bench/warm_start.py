@@ -1,11 +1,11 @@
-"""What a spare process saves: submission to first training step, and one job's end to the next one's training.
+"""Measures what a spare process saves: the time to a job's first training step, and between two jobs in a row.
 
     python -m bench.warm_start [--jobs 4]
 
-The demo's model and 16 pairs a job, on this machine's processor. Cold (VGID_WARM=false) and warm by turns in one run:
-jobs that arrive at an idle, ready worker, then as many sent at once, which run back to back. Times are commit times of
-Postgres's own. Also what a waiting spare costs: its memory, and its processor time while it waits.
-Exit status 1 if a warm start takes over half of a cold one's time. Writes bench/results/warm_start.json.
+Jobs have 16 pairs of the demo's and run on the CPU, first cold (VGID_WARM=false), then warm. Some arrive one at a time
+at an idle worker. As many are then sent at once and run one after the other. Times are commit times from Postgres. It
+also measures what a waiting spare costs: its memory, and its processor time. Exits with 1 if a warm start takes more
+than half of a cold one's time. Writes bench/results/warm_start.json.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from bench.machine import save, spread
-from bench.served import committed, make_home, served, submit, until
+from bench.serving.local_stack import commit_time, make_home, served, submit, until
 from local.home import Home
 from local.postgres import EmbeddedPostgres
 from local.stack import Stack
@@ -33,7 +33,7 @@ _STEPS = 30
 
 
 def main() -> int:
-    """Measures cold and warm and writes what was found."""
+    """Measures cold and warm starts, prints and saves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=4)
     arguments = parser.parse_args()
@@ -88,7 +88,7 @@ def _measure(home: Home, warm: bool, jobs: int) -> dict[str, Any]:
 
 
 def _one_job(client: Client, home: Home, warm: bool) -> str:
-    """A job that arrives at an idle worker, whose spare is ready if there is one."""
+    """Runs a job that arrives at an idle worker, after its spare is ready if it has one."""
     if warm:
         until(lambda: _spare(home), "no spare")
     job_id = submit(client, _STEPS)
@@ -108,14 +108,14 @@ def _between(stack: Stack, job_id: str, first: str, then: str) -> float:
 
 
 def _at(stack: Stack, job_id: str, kind: str, value: str) -> float:
-    at = committed(stack, job_id, kind, value)
+    at = commit_time(stack, job_id, kind, value)
     if at is None:
         raise RuntimeError(f"job {job_id} has no event {value}")
     return at
 
 
 def _spare(home: Home) -> psutil.Process | None:
-    """The worker's process that is ready for a job and has none."""
+    """The worker's spare process, once it is ready."""
     log = (home.logs / "worker.log").read_text()
     for child in psutil.Process().children(recursive=True):
         ready, busy = f"attempt {child.pid} ready for" in log, f"start, process {child.pid}\n" in log

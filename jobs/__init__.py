@@ -1,1 +1,1 @@
-"""The ledger: settings, states, tables, every query, blob storage, encryption, the one sender to the queue."""
+"""The ledger: settings, job states, tables, every query, storage of files, and the one sender to the queue."""

@@ -1,4 +1,4 @@
-"""Clients and their API keys."""
+"""Clients, their API keys, and reads that check a key in the same statement."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from jobs.tables import ApiKey, Artifact, Client, Job
 
 _MARK = "vgid_"  # lets secret scanners recognise a leaked key
 _PREFIX_LENGTH = len(_MARK) + 8
-# asked with every request, so put together once
+# Every request runs one of these statements, so they are built once.
 _VALID = (ApiKey.secret_hash == bindparam("secret_hash"), ApiKey.revoked_at.is_(None))
-_CLIENT_OF_KEY = select(ApiKey.client_id).where(*_VALID)
-_JOB_OF_KEY = (
+_CLIENT = select(ApiKey.client_id).where(*_VALID)
+_CLIENT_AND_JOB = (
     select(ApiKey.client_id, Job, Artifact)
     .outerjoin(Job, and_(Job.client_id == ApiKey.client_id, Job.id == bindparam("job_id")))
     .outerjoin(Artifact, Artifact.job_id == Job.id)
     .where(*_VALID)
-    # neither the wrapped key nor the claim is a client's to see, and a manifest can be long
+    # No client sees the wrapped key or the claim, and a manifest can be long.
     .options(
         defer(Job.wrapped_data_key), defer(Job.request_hash), defer(Job.attempt_token), defer(Job.worker),
         defer(Job.lease_expires_at), defer(Job.published_at), defer(Job.updated_at), defer(Artifact.manifest),
     )
 )  # fmt: skip
 
-_ARTIFACT_OF_KEY = (
+_CLIENT_AND_ARTIFACT = (
     select(ApiKey.client_id, Job.state, Artifact.sha256, Artifact.size_bytes, Artifact.files)
     .outerjoin(Job, and_(Job.client_id == ApiKey.client_id, Job.id == bindparam("job_id")))
     .outerjoin(Artifact, Artifact.job_id == Job.id)
@@ -39,8 +39,11 @@ _ARTIFACT_OF_KEY = (
 )
 
 
-class KeyedArtifact(NamedTuple):
-    """Whose key it is; the state of that client's job, None where it has no such job; and what a download needs."""
+class AuthenticatedArtifact(NamedTuple):
+    """The key's client, and what a download of its job's artifact needs.
+
+    state: the job's, None if the client has no such job. The rest is None if the job has no artifact.
+    """
 
     client_id: UUID
     state: State | None
@@ -49,8 +52,11 @@ class KeyedArtifact(NamedTuple):
     files: list[dict[str, Any]] | None
 
 
-class KeyedJob(NamedTuple):
-    """Whose key it is; that client's job, None where it has no such job; and the job's artifact, if it has one."""
+class AuthenticatedJob(NamedTuple):
+    """The key's client and its job.
+
+    job: None if the client has no such job. artifact: None if the job has none.
+    """
 
     client_id: UUID
     job: Job | None
@@ -58,7 +64,7 @@ class KeyedJob(NamedTuple):
 
 
 def create_client(s: Session, name: str) -> Client:
-    """A new client. Raises sqlalchemy.exc.IntegrityError when the name is taken."""
+    """Creates a client. Raises sqlalchemy.exc.IntegrityError when the name is taken."""
     client = Client(name=name)
     s.add(client)
     s.flush()
@@ -71,7 +77,7 @@ def find_client(s: Session, name: str) -> Client | None:
 
 
 def create_key(s: Session, client: Client) -> tuple[ApiKey, str]:
-    """A new key and its secret. The secret can't be read again: only its hash is kept."""
+    """Creates a key and returns it with its secret. The secret can't be read again: only its hash is stored."""
     secret = _MARK + secrets.token_urlsafe(32)
     key = ApiKey(client_id=client.id, prefix=secret[:_PREFIX_LENGTH], secret_hash=_hash(secret))
     s.add(key)
@@ -79,24 +85,27 @@ def create_key(s: Session, client: Client) -> tuple[ApiKey, str]:
     return key, secret
 
 
-def client_of_secret(s: Session, secret: str) -> UUID | None:
-    """The id of the client whose key this is, or None when it is unknown or revoked."""
-    return s.scalar(_CLIENT_OF_KEY, {"secret_hash": _hash(secret)})
+def authenticate(s: Session, secret: str) -> UUID | None:
+    """The id of the key's client, or None when the key is unknown or revoked."""
+    return s.scalar(_CLIENT, {"secret_hash": _hash(secret)})
 
 
-def job_of_secret(s: Session, secret: str, job_id: UUID) -> KeyedJob | None:
-    """The job with the key that asks for it, in one statement; None when the key is unknown or revoked.
+def authenticate_for_job(s: Session, secret: str, job_id: UUID) -> AuthenticatedJob | None:
+    """Checks the key and reads the job in one statement. None when the key is unknown or revoked.
 
-    What no client sees isn't loaded.
+    Columns that no client sees aren't loaded.
     """
-    row = s.execute(_JOB_OF_KEY, {"secret_hash": _hash(secret), "job_id": job_id}).one_or_none()
-    return None if row is None else KeyedJob(*row)
+    row = s.execute(_CLIENT_AND_JOB, {"secret_hash": _hash(secret), "job_id": job_id}).one_or_none()
+    return None if row is None else AuthenticatedJob(*row)
 
 
-def artifact_of_secret(connection: Connection, secret: str, job_id: UUID) -> KeyedArtifact | None:
-    """As `job_of_secret`, what a download needs alone, without a session: both take longer than to find the rows."""
-    row = connection.execute(_ARTIFACT_OF_KEY, {"secret_hash": _hash(secret), "job_id": job_id}).one_or_none()
-    return None if row is None else KeyedArtifact(*row)
+def authenticate_for_artifact(connection: Connection, secret: str, job_id: UUID) -> AuthenticatedArtifact | None:
+    """Checks the key and reads what a download needs in one statement. None when the key is unknown or revoked.
+
+    It takes a connection and reads columns: a session and ORM objects would cost more time than the statement.
+    """
+    row = connection.execute(_CLIENT_AND_ARTIFACT, {"secret_hash": _hash(secret), "job_id": job_id}).one_or_none()
+    return None if row is None else AuthenticatedArtifact(*row)
 
 
 def list_keys(s: Session) -> Sequence[tuple[ApiKey, Client]]:
@@ -105,7 +114,7 @@ def list_keys(s: Session) -> Sequence[tuple[ApiKey, Client]]:
 
 
 def revoke_key(s: Session, prefix: str) -> bool:
-    """Makes the key useless from now on. False when no valid key has that prefix."""
+    """Revokes the key. False when no valid key has that prefix."""
     revoked = s.scalar(
         update(ApiKey)
         .where(ApiKey.prefix == prefix, ApiKey.revoked_at.is_(None))
@@ -116,5 +125,5 @@ def revoke_key(s: Session, prefix: str) -> bool:
 
 
 def _hash(secret: str) -> str:
-    # 256 random bits can't be guessed, so a plain fast hash is enough; it isn't a password
+    # The secret holds 256 random bits, unlike a password, so a fast unsalted hash is safe.
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,14 +1,14 @@
-"""The models that can be asked to forget, from one TOML file, validated whole before the service starts.
+"""The catalog: the models that can be made to forget, read from one TOML file. Any mistake in it stops the start.
 
 [models.demo]
-path = "./models/demo"          # a folder (relative paths start at this file), or a hub id such as "org/name"
+path = "./models/demo"          # a folder (relative to this file), or a hub id such as "org/name"
 title = "Demo model"
 max_pairs = 500                 # optional, below the installation's limit
-strangers = "data/strangers"    # optional: photos of people whom the model has never seen, a folder or a JSONL set
-unlabelled = "data/photos"      # optional: photos of anybody, of whom what the model says is to stay
+strangers = "data/strangers"    # optional: photos of people whom the model has never seen, a folder or a JSONL file
+unlabelled = "data/photos"      # optional: photos of anybody; the model's answers about them are to stay
 [models.demo.config]
 preset = "paper"                # optional: settings to start from (vgid_core.config.presets)
-[models.demo.config.training]   # any part of UnlearnConfig
+[models.demo.config.training]   # optional: any part of UnlearnConfig
 steps = 60
 [models.demo.retain_sets.people]
 retain = "data/retain.jsonl"
@@ -33,7 +33,7 @@ _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
 
 
 class CatalogError(Exception):
-    """The file can't be used; the message names the file, the model and the key."""
+    """The file can't be used. The message names the file, the model and the key."""
 
 
 class _Strict(BaseModel):
@@ -68,7 +68,7 @@ class _File(_Strict):
 
 @dataclass(frozen=True)
 class RetainSet:
-    """Registered data of a model, as JSONL files: what must stay known, and what it must still be able to do."""
+    """A model's registered data, as JSONL files. retain: what must stay known. utility: what must still be answered."""
 
     retain: Path
     utility: Path | None
@@ -76,9 +76,12 @@ class RetainSet:
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One model. `path` is an absolute folder or a hub id; `max_pairs` is None where the installation's limit holds.
+    """One model.
 
-    strangers: photos of people whom the model has never seen. unlabelled: photos of anybody, without questions.
+    path: an absolute folder, or a hub id.
+    max_pairs: pairs of one request; None leaves it at the installation's limit.
+    strangers: photos of people whom the model has never seen.
+    unlabelled: photos of anybody, without questions.
     """
 
     name: str
@@ -92,7 +95,7 @@ class ModelEntry:
 
     @property
     def default_retain_set(self) -> str | None:
-        """The retain set taken when a request names none: the only one, if there is exactly one."""
+        """The retain set of a request that names none: the only one, or None if there are several or none."""
         return next(iter(self.retain_sets)) if len(self.retain_sets) == 1 else None
 
 
@@ -104,7 +107,7 @@ class Catalog:
 
     @classmethod
     def load(cls, path: Path) -> Catalog:
-        """Reads and checks the file, and that every file and folder it names exists. Raises CatalogError."""
+        """Reads the file and checks it, and that every file and folder in it exists. Raises CatalogError."""
         try:
             parsed = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
@@ -112,25 +115,25 @@ class Catalog:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise CatalogError(f"{path}: isn't TOML: {error}") from None
         except ValidationError as error:
-            raise CatalogError("\n".join(f"{path}: {line}" for line in _readable(error))) from None
+            raise CatalogError("\n".join(f"{path}: {line}" for line in _error_lines(error))) from None
         folder = path.resolve().parent
-        return cls({name: _entry(name, table, folder, path) for name, table in parsed.models.items()})
+        return cls({name: _model_entry(name, table, folder, path) for name, table in parsed.models.items()})
 
     def model(self, name: str) -> ModelEntry | None:
         """The model of that name, or None."""
         return self.models.get(name)
 
 
-def _readable(error: ValidationError) -> list[str]:
+def _error_lines(error: ValidationError) -> list[str]:
     lines = []
     for problem in error.errors():
-        # pydantic marks a bad dictionary key with a trailing '[key]'
+        # Pydantic marks a bad dictionary key with a trailing '[key]'.
         place = ".".join(str(part) for part in problem["loc"] if part != "[key]")
         lines.append(f"{place}: {problem['msg']}" if place else problem["msg"])
     return lines
 
 
-def _entry(name: str, table: _ModelTable, folder: Path, source: Path) -> ModelEntry:
+def _model_entry(name: str, table: _ModelTable, folder: Path, source: Path) -> ModelEntry:
     where = f"{source}: models.{name}"
     retain_sets = {}
     for set_name, retain_set in table.retain_sets.items():

@@ -1,4 +1,4 @@
-"""What an attempt may do with its job. Every write checks the attempt's token, so a stale attempt can't write."""
+"""What an attempt does with its job. Every write checks the attempt's token, so a superseded attempt can't write."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from jobs import transitions
-from jobs.states import Phase, State, checked
+from jobs.states import Phase, State, check_transition
 from jobs.tables import Artifact, Job, JobMetric, MetricStage
 from vgid_core.progress import Progress
 
@@ -24,7 +24,7 @@ _SLUG = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 @dataclass(frozen=True)
 class Claim:
-    """A job that is ours for as long as the lease is renewed, and the token that proves it."""
+    """A job that this worker holds as long as it renews the lease, and the token that proves it."""
 
     job: Job
     token: UUID
@@ -32,7 +32,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The answer to a heartbeat. `stalled_for` is the time in seconds since the last progress, made in `phase`."""
+    """The answer to a heartbeat.
+
+    held: whether the token still holds the job. stalled_for: seconds since the last progress, which was in `phase`.
+    """
 
     held: bool
     phase: Phase | None = None
@@ -42,7 +45,7 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One measured number of one split, over so many pairs."""
+    """One measured number of one split. `pairs` says over how many pairs."""
 
     split: str
     name: str
@@ -61,7 +64,7 @@ class NewArtifact:
 
 
 def claim(s: Session, job_id: UUID, worker: str, lease_seconds: float) -> Claim | None:
-    """Takes a queued job. None when there is nothing to take: claimed by another, ended, or unknown."""
+    """Claims a queued job. None when another worker has claimed it, when it has ended, or when it is unknown."""
     job = s.scalar(
         select(Job).where(Job.id == job_id, Job.state == State.queued).with_for_update(skip_locked=True),
         execution_options={"populate_existing": True},
@@ -70,7 +73,7 @@ def claim(s: Session, job_id: UUID, worker: str, lease_seconds: float) -> Claim 
         return None
     now = transitions.database_now(s)
     token = uuid4()
-    job.state = checked(job.state, State.running)
+    job.state = check_transition(job.state, State.running)
     job.phase = Phase.loading
     job.attempt += 1
     job.attempt_token = token
@@ -85,12 +88,12 @@ def claim(s: Session, job_id: UUID, worker: str, lease_seconds: float) -> Claim 
 
 
 def held_job(s: Session, job_id: UUID, token: UUID) -> Job | None:
-    """The job, if the token still holds it."""
+    """The job if the token still holds it, else None. Its row isn't locked."""
     return s.scalar(select(Job).where(Job.id == job_id, Job.attempt_token == token))
 
 
 def heartbeat(s: Session, job_id: UUID, token: UUID, lease_seconds: float) -> Heartbeat:
-    """Renews the lease by the database's clock, if the token still holds the job."""
+    """Renews the lease if the token still holds the job. The database's clock counts."""
     row = s.execute(
         update(Job)
         .where(Job.id == job_id, Job.attempt_token == token)
@@ -108,14 +111,14 @@ def report(s: Session, job_id: UUID, token: UUID, progress: Progress) -> bool:
 
     False when the token no longer holds the job.
     """
-    job = _held(s, job_id, token)
+    job = _lock_held_job(s, job_id, token)
     if job is None:
         return False
     now = transitions.database_now(s)
     phase_changed = progress.phase != job.phase
     if not phase_changed and job.last_progress_at is not None and now - job.last_progress_at < _PROGRESS_INTERVAL:
         return True
-    _record(job, progress, now)
+    _copy_progress(progress, job, now)
     if phase_changed:
         transitions.add_event(s, job_id, "phase", {"phase": progress.phase.value, "attempt": job.attempt})
     transitions.add_event(s, job_id, "progress", _progress_event(job))
@@ -123,11 +126,11 @@ def report(s: Session, job_id: UUID, token: UUID, progress: Progress) -> bool:
 
 
 def save_metrics(s: Session, job_id: UUID, token: UUID, stage: MetricStage, rows: Sequence[MetricRow]) -> bool:
-    """Replaces the job's metrics of this stage; 'before' starts an attempt's measurements, so it clears both.
+    """Replaces the job's metrics of this stage. 'before' is an attempt's first stage, so it clears both stages.
 
     False when the token no longer holds the job.
     """
-    job = _held(s, job_id, token)
+    job = _lock_held_job(s, job_id, token)
     if job is None:
         return False
     outdated = delete(JobMetric).where(JobMetric.job_id == job_id)
@@ -140,11 +143,11 @@ def save_metrics(s: Session, job_id: UUID, token: UUID, stage: MetricStage, rows
 
 
 def succeed(s: Session, job_id: UUID, token: UUID, artifact: NewArtifact, stop_reason: str) -> State | None:
-    """Ends the job with its artifact; as cancelled, without it, if that was asked for first.
+    """Ends the job with its artifact, or as cancelled and without it if a cancellation was requested before.
 
-    The state it ended in, or None when the token no longer holds the job.
+    Returns the state in which it ended, or None when the token no longer holds the job.
     """
-    job = _held(s, job_id, token)
+    job = _lock_held_job(s, job_id, token)
     if job is None:
         return None
     now = transitions.database_now(s)
@@ -165,49 +168,50 @@ def succeed(s: Session, job_id: UUID, token: UUID, artifact: NewArtifact, stop_r
 
 
 def fail(s: Session, job_id: UUID, token: UUID, error_type: str, error_detail: str) -> State | None:
-    """Ends the job for an error that another attempt would meet again.
+    """Ends the job as failed, for an error that another attempt would meet again.
 
-    `error_type` is a stable slug; `error_detail` is shown to the client and must be free of personal data.
-    The state it ended in, or None when the token no longer holds the job. Raises ValueError for a malformed slug.
+    error_type: a stable slug. error_detail: shown to the client; must hold no personal data.
+    Returns the state in which it ended, or None when the token no longer holds the job. Raises ValueError for a
+    malformed slug.
     """
     if not _SLUG.fullmatch(error_type):
         raise ValueError("error_type must be a slug")
-    job = _held(s, job_id, token)
+    job = _lock_held_job(s, job_id, token)
     return None if job is None else transitions.fail(s, job, transitions.database_now(s), error_type, error_detail)
 
 
 def cancelled(s: Session, job_id: UUID, token: UUID) -> State | None:
-    """Ends the job after its run was stopped on request. None when the token no longer holds the job."""
-    job = _held(s, job_id, token)
+    """Ends the job as cancelled, after its run was stopped. None when the token no longer holds the job."""
+    job = _lock_held_job(s, job_id, token)
     return None if job is None else transitions.end(s, job, State.cancelled, transitions.database_now(s))
 
 
 def release(s: Session, job_id: UUID, token: UUID, *, max_attempts: int, refund: bool, reason: str) -> State | None:
-    """Gives the job up without a result: queued again, cancelled if asked for, or failed after the last attempt.
+    """Ends the attempt without a result. The job is queued again, cancelled on request, or failed after its last one.
 
-    `refund` doesn't count the attempt (the worker is shutting down). `reason` is a stable slug for the history.
-    When the answer is `queued`, publish the job after the commit. None when the token no longer holds the job.
-    Raises ValueError for a malformed slug.
+    refund: doesn't count the attempt, because the worker is shutting down. reason: a stable slug for the history.
+    Returns the job's new state, or None when the token no longer holds the job. After `queued`, publish the job once
+    the transaction has committed. Raises ValueError for a malformed slug.
     """
     if not _SLUG.fullmatch(reason):
         raise ValueError("reason must be a slug")
-    job = _held(s, job_id, token)
+    job = _lock_held_job(s, job_id, token)
     if job is None:
         return None
     if refund:
         job.attempt -= 1
-    return transitions.lose_attempt(s, job, transitions.database_now(s), max_attempts, reason)
+    return transitions.requeue_or_end(s, job, transitions.database_now(s), max_attempts, reason)
 
 
-def _held(s: Session, job_id: UUID, token: UUID) -> Job | None:
-    """The job with its row locked, if the token still holds it."""
+def _lock_held_job(s: Session, job_id: UUID, token: UUID) -> Job | None:
+    """The job with its row locked if the token still holds it, else None."""
     return s.scalar(
         select(Job).where(Job.id == job_id, Job.attempt_token == token).with_for_update(),
         execution_options={"populate_existing": True},
     )
 
 
-def _record(job: Job, progress: Progress, now: datetime) -> None:
+def _copy_progress(progress: Progress, job: Job, now: datetime) -> None:
     job.phase = progress.phase
     job.step = progress.step
     job.total_steps = progress.total_steps
@@ -233,5 +237,5 @@ def _progress_event(job: Job) -> dict[str, Any]:
 
 
 def _finite(value: float | None) -> float | None:
-    """None instead of what JSON can't say: a diverged run's loss is infinite or no number."""
+    """None for NaN and infinity, which JSON doesn't have. The loss of a diverged run is one of them."""
     return value if value is not None and math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""`vgid keys`: the API keys in the database that VGID_DATABASE_URL names."""
+"""The command `vgid keys`, for the API keys in the database that VGID_DATABASE_URL names."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def revoke(prefix: Annotated[str, typer.Argument(help="The key's prefix, as `vgi
 
 
 def settings_or_exit() -> Settings:
-    """The settings. Ends the command with a line for each that is missing or wrong."""
+    """Reads the settings. If some are missing or wrong, prints a line for each and ends the command."""
     try:
         return get_settings()
     except ValidationError as error:
@@ -70,15 +70,15 @@ def settings_or_exit() -> Settings:
 def _session() -> Iterator[Session]:
     engine = make_engine(settings_or_exit())
     try:
-        with database_errors(), session_factory(engine).begin() as s:
+        with exit_on_database_error(), session_factory(engine).begin() as s:
             yield s
     finally:
         engine.dispose()
 
 
 @contextmanager
-def database_errors() -> Iterator[None]:
-    """Says in one line what would otherwise be a traceback."""
+def exit_on_database_error() -> Iterator[None]:
+    """Turns a database error into one line and exit code 1, without a traceback."""
     try:
         yield
     except OperationalError:

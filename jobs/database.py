@@ -1,4 +1,4 @@
-"""The way to Postgres: one engine a process, one short transaction at each edge (`with sessions.begin() as s`)."""
+"""The connection to Postgres. A process has one engine, and callers use short transactions: `with sessions.begin()`."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ POOL_SIZE = 15
 
 
 def make_engine(settings: Settings) -> Engine:
-    """A pooled engine that notices connections the server has closed. Connecting gives up after 5 seconds.
+    """Creates a pooled engine that replaces closed connections. Connecting gives up after 5 seconds.
 
-    A process that freezes within a transaction would hold its rows for ever, and with them whoever wants to renew the
-    lease, cancel, or give the job to another attempt: the server ends a transaction that is silent for a whole lease.
+    A process that freezes within a transaction keeps its rows locked. Nobody could then renew the lease, cancel the
+    job or requeue it. So Postgres ends a transaction that is idle for a whole lease.
     """
     engine = create_engine(
         settings.database_url,
-        # an overflow's connections would be closed as soon as they come back, and opened again for the next request
+        # SQLAlchemy closes overflow connections on return, so each further request would open one again.
         pool_size=POOL_SIZE,
         max_overflow=0,
         pool_pre_ping=True,
-        hide_parameters=True,  # statement parameters in an error message could be personal data
+        hide_parameters=True,  # an error message mustn't quote a statement's parameters: they can be personal data
         connect_args={"connect_timeout": 5, "application_name": "vgid"},
     )
-    silence = f"SET idle_in_transaction_session_timeout = {round(settings.lease_seconds * 1000)}"
+    set_timeout = f"SET idle_in_transaction_session_timeout = {round(settings.lease_seconds * 1000)}"
 
     @event.listens_for(engine, "connect")
-    def limit_silence(connection: Any, _record: object) -> None:
+    def limit_idle_transactions(connection: Any, _record: object) -> None:
         with connection.cursor() as cursor:
-            cursor.execute(silence)
+            cursor.execute(set_timeout)
         connection.commit()
 
     return engine
 
 
 def session_factory(engine: Engine) -> SessionFactory:
-    """Sessions whose objects stay readable after the commit."""
+    """Creates a factory of sessions whose objects stay readable after the commit."""
     return sessionmaker(engine, expire_on_commit=False)
 
 
-def reading_engine(engine: Engine) -> Engine:
-    """The same pool for those who only read: each statement is its own transaction, which saves BEGIN and ROLLBACK.
+def autocommit_engine(engine: Engine) -> Engine:
+    """The same pool for sessions that only read. Each statement is its own transaction, which saves BEGIN and ROLLBACK.
 
-    The isolation is that of any other session here: under READ COMMITTED every statement sees its own snapshot anyway.
+    Isolation stays the same: under READ COMMITTED, every statement sees a snapshot of its own anyway.
     """
     return engine.execution_options(isolation_level="AUTOCOMMIT")

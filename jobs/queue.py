@@ -1,4 +1,4 @@
-"""The one sender. The queue carries ids and nothing else; losing all of it loses no job."""
+"""The queue in Redis and its only sender. A message holds a job's id alone. Losing the whole queue loses no job."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ QUEUE_NAME = "vgid"
 TASK_NAME = "vgid.run_job"
 
 _TIMEOUTS = {"socket_connect_timeout": 1.0, "socket_timeout": 1.0}
-# A pooled connection to a Redis that has restarted fails once; a Redis that is down is the reaper's business.
+# One retry: a pooled connection fails once after Redis has restarted. If Redis is down, the reaper publishes later.
 _RETRIES = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
 
 
 class QueueUnavailable(Exception):
-    """Redis can't be reached. Nothing is lost: the reaper publishes queued jobs again."""
+    """Redis can't be reached. Nothing is lost, since the reaper publishes queued jobs again."""
 
 
 class JobQueue:
@@ -31,7 +31,7 @@ class JobQueue:
         self._redis = redis.Redis.from_url(redis_url, retry=Retry(NoBackoff(), 1), **_TIMEOUTS)
 
     def publish(self, job_id: UUID) -> None:
-        """Tells one worker about the job. Call it after the commit. Raises QueueUnavailable."""
+        """Sends the job's id to one worker. Call it after the commit. Raises QueueUnavailable."""
         try:
             self._sender.send_task(
                 TASK_NAME, args=[str(job_id)], queue=QUEUE_NAME, ignore_result=True, retry=True, retry_policy=_RETRIES
@@ -40,7 +40,7 @@ class JobQueue:
             raise QueueUnavailable(type(error).__name__) from error
 
     def depth(self) -> int:
-        """How many messages wait, those that a worker has fetched but not started excluded. Raises QueueUnavailable."""
+        """How many messages wait in Redis. Those that a worker has fetched don't count. Raises QueueUnavailable."""
         try:
             return int(self._redis.llen(QUEUE_NAME))
         except (redis.RedisError, OSError) as error:

@@ -1,11 +1,12 @@
-"""Repairs what crashes leave behind: lost claims, lost messages, files that nobody needs any more.
+"""The reaper: it repairs what crashes leave behind, which is expired claims, lost messages and leftover files.
 
-Any number of processes may reap at once; Postgres decides who does what.
+Any number of processes may reap at the same time. Row locks in Postgres decide which of them repairs what.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -15,25 +16,26 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from jobs import transitions
-from jobs.blobs import BlobStore
 from jobs.database import SessionFactory
-from jobs.input_cleanup import delete_inputs
 from jobs.queue import JobQueue, QueueUnavailable
-from jobs.repository import open_among
+from jobs.repository import select_open
 from jobs.settings import Settings
 from jobs.states import State
+from jobs.storage.blobs import BlobStore
+from jobs.storage.input_cleanup import delete_inputs
 from jobs.tables import Artifact, Job
 
 _BATCH = 500
-_ORPHAN_SECONDS = 3600.0  # longer than any upload takes from its first byte on disk to its commit
+_ORPHAN_SECONDS = 3600.0  # no upload takes longer from its first byte on disk to its commit
 _REPUBLISH_LOCK = 0x76676964  # "vgid"
 
 
 @dataclass(frozen=True)
 class ReapReport:
-    """What one round did. `queue_reachable` is False when lost messages couldn't be looked for.
+    """What one round did, as ids of jobs.
 
-    `undeletable` are the jobs whose uploads the disk didn't let go: every round tries again, and a person should look.
+    republished: queued jobs whose messages were lost. orphans_deleted: uploads without an open job.
+    undeletable: jobs whose uploads couldn't be deleted. Every round tries again, and an operator should look.
     """
 
     requeued: list[UUID]
@@ -43,27 +45,26 @@ class ReapReport:
     inputs_deleted: list[UUID]
     orphans_deleted: list[UUID]
     undeletable: list[UUID]
-    queue_reachable: bool
 
 
 def reap(sessions: SessionFactory, blobs: BlobStore, settings: Settings, queue: JobQueue) -> ReapReport:
-    """One round of repairs. Raises what the database or the disk raise; an unreachable queue is only reported."""
+    """Does one round of repairs. Raises what the database or the disk raises.
+
+    Without the queue the round goes on: a later one publishes what this one couldn't.
+    """
     with sessions.begin() as s:
         expired = _expire_leases(s, settings.max_attempts)
     republished: list[UUID] = []
-    queue_reachable = True
-    try:
+    with suppress(QueueUnavailable):
         for job_id in expired[State.queued]:
             queue.publish(job_id)
         depth = queue.depth()
         with sessions.begin() as s:
-            republished = _choose_lost(s, depth, settings.republish_after_seconds)
+            republished = _select_lost_messages(s, depth, settings.republish_after_seconds)
         for job_id in republished:
             queue.publish(job_id)
-    except QueueUnavailable:
-        queue_reachable = False
-    inputs_deleted, ended_left = _sweep_ended(sessions, blobs)
-    orphans_deleted, orphans_left = _sweep_orphans(sessions, blobs)
+    inputs_deleted, inputs_left = _delete_inputs_of_ended_jobs(sessions, blobs)
+    orphans_deleted, orphans_left = _delete_orphans(sessions, blobs)
     return ReapReport(
         requeued=expired[State.queued],
         attempts_exhausted=expired[State.failed],
@@ -71,28 +72,28 @@ def reap(sessions: SessionFactory, blobs: BlobStore, settings: Settings, queue: 
         republished=republished,
         inputs_deleted=inputs_deleted,
         orphans_deleted=orphans_deleted,
-        undeletable=ended_left + orphans_left,
-        queue_reachable=queue_reachable,
+        undeletable=inputs_left + orphans_left,
     )
 
 
 def _expire_leases(s: Session, max_attempts: int) -> dict[State, list[UUID]]:
-    """Takes jobs from workers that stopped renewing; says which job went where."""
-    went: dict[State, list[UUID]] = {State.queued: [], State.failed: [], State.cancelled: []}
+    """Takes jobs from workers that stopped renewing their leases. Returns the jobs by the state they went to."""
+    jobs_by_state: dict[State, list[UUID]] = {State.queued: [], State.failed: [], State.cancelled: []}
     now = transitions.database_now(s)
-    lost = select(Job).where(Job.state == State.running, Job.lease_expires_at < func.now())
-    for job in s.scalars(lost.order_by(Job.lease_expires_at).limit(_BATCH).with_for_update(skip_locked=True)):
-        went[transitions.lose_attempt(s, job, now, max_attempts, "lease_expired")].append(job.id)
-    return went
+    expired = select(Job).where(Job.state == State.running, Job.lease_expires_at < func.now())
+    for job in s.scalars(expired.order_by(Job.lease_expires_at).limit(_BATCH).with_for_update(skip_locked=True)):
+        state = transitions.requeue_or_end(s, job, now, max_attempts, "lease_expired")
+        jobs_by_state[state].append(job.id)
+    return jobs_by_state
 
 
-def _choose_lost(s: Session, depth: int, after_seconds: float) -> list[UUID]:
-    """The queued jobs to publish again: as many as messages are missing, longest unpublished first.
+def _select_lost_messages(s: Session, depth: int, after_seconds: float) -> list[UUID]:
+    """Selects queued jobs to publish again: as many as messages are missing, those published longest ago first.
 
-    Jobs may wait for hours behind others, so a job's age alone proves no loss: a message is missing only where
-    fewer wait in Redis (`depth`) than there are jobs whose message should have arrived. Which one is missing can't
-    be told; a surplus message finds nothing to claim and is dropped, and what is still missing shows as the
-    queue drains. Messages that a killed worker had fetched aren't in `depth`, so they count as lost, rightly.
+    A job may wait for hours behind others, so its age proves no loss. Messages are missing only if fewer wait in Redis
+    (`depth`) than there are jobs whose message should have arrived. Nobody can tell which ones are missing. A surplus
+    message does no harm: its worker finds nothing to claim. A message that is still missing shows as the queue drains.
+    Messages that a killed worker had fetched aren't in `depth`, so they count as lost, and they are.
     """
     if not s.execute(select(func.pg_try_advisory_xact_lock(_REPUBLISH_LOCK))).scalar_one():
         return []
@@ -101,17 +102,18 @@ def _choose_lost(s: Session, depth: int, after_seconds: float) -> list[UUID]:
     if missing <= 0:
         return []
     now = transitions.database_now(s)
-    chosen = select(Job).where(*stale).order_by(Job.published_at).limit(min(missing, _BATCH))
-    jobs = s.scalars(chosen.with_for_update(skip_locked=True)).all()
+    oldest = select(Job).where(*stale).order_by(Job.published_at).limit(min(missing, _BATCH))
+    jobs = s.scalars(oldest.with_for_update(skip_locked=True)).all()
     for job in jobs:
         job.published_at = now
     return [job.id for job in jobs]
 
 
 def sweep_artifacts(sessions: SessionFactory, blobs: BlobStore) -> list[str]:
-    """Deletes artifacts that no job names: stored by an attempt whose job was cancelled or taken away meanwhile.
+    """Deletes artifacts that no job names, and returns their sha256. Raises what the database or the disk raises.
 
-    The sha256 of each. Looks at every artifact, so it isn't for every round. Raises what the database or disk raise.
+    An attempt leaves such an artifact if its job was cancelled or taken away while it stored the file. The sweep looks
+    at every artifact, so it isn't part of every round.
     """
     deleted: list[str] = []
     old = blobs.artifacts_older_than(_ORPHAN_SECONDS)
@@ -119,7 +121,7 @@ def sweep_artifacts(sessions: SessionFactory, blobs: BlobStore) -> list[str]:
         candidates = old[start : start + _BATCH]
         with sessions.begin() as s:
             named = set(s.scalars(select(Artifact.sha256).where(Artifact.sha256.in_(candidates))))
-        # stored again since, it may be named by now: then it isn't old any more, and stays
+        # An attempt may have stored and named it again since. Then it is young again, and delete_artifact keeps it.
         deleted += [
             sha256
             for sha256 in candidates
@@ -128,28 +130,28 @@ def sweep_artifacts(sessions: SessionFactory, blobs: BlobStore) -> list[str]:
     return deleted
 
 
-def _sweep_ended(sessions: SessionFactory, blobs: BlobStore) -> tuple[list[UUID], list[UUID]]:
-    """Deletes the uploads of jobs that ended without anybody deleting them: those that are gone, those that aren't."""
-    # has a time of finishing: has ended, by a constraint; said this way, the index leaves out those that haven't
+def _delete_inputs_of_ended_jobs(sessions: SessionFactory, blobs: BlobStore) -> tuple[list[UUID], list[UUID]]:
+    """Deletes the uploads that ended jobs have left. Returns the jobs whose uploads are gone, and the others."""
+    # A constraint makes `finished_at` mean "has ended". Asked this way, the query can use ix_jobs_inputs_remain.
     remain = select(Job.id).where(Job.finished_at.is_not(None), Job.inputs_deleted_at.is_(None))
     with sessions.begin() as s:
         job_ids = list(s.scalars(remain.order_by(Job.finished_at).limit(_BATCH)))
     return _delete_each(job_ids, partial(delete_inputs, sessions, blobs))
 
 
-def _sweep_orphans(sessions: SessionFactory, blobs: BlobStore) -> tuple[list[UUID], list[UUID]]:
-    """Deletes uploads that no open job owns: the API stopped between the file and the commit."""
+def _delete_orphans(sessions: SessionFactory, blobs: BlobStore) -> tuple[list[UUID], list[UUID]]:
+    """Deletes uploads that no open job owns, and returns as above. The API stopped before the job's commit."""
     blobs.delete_unfinished(_ORPHAN_SECONDS)
     candidates = blobs.inputs_older_than(_ORPHAN_SECONDS)
     if not candidates:
         return [], []
     with sessions.begin() as s:
-        owned = open_among(s, candidates)
+        owned = select_open(s, candidates)
     return _delete_each([job_id for job_id in candidates if job_id not in owned], blobs.delete_inputs)
 
 
 def _delete_each(job_ids: list[UUID], delete: Callable[[UUID], None]) -> tuple[list[UUID], list[UUID]]:
-    """Which were deleted and which weren't: one folder that the disk holds on to mustn't keep the others."""
+    """Returns the jobs that were deleted, and those that weren't. One that fails doesn't keep the others."""
     deleted, left = [], []
     for job_id in job_ids:
         try:

@@ -1,4 +1,4 @@
-"""What a client may ask of the ledger. The tenant filter is inside every query."""
+"""The queries about jobs. Those that a client asks filter by the client's id."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobs import transitions
 from jobs.states import ENDED, OPEN, State
 from jobs.tables import Job, JobEvent, JobMetric, MetricStage
 
-# What is asked most is put together once: to build a statement takes about as long as to run it.
+# The most frequent statements are built once: building one takes about as long as running it.
 _JOB = select(Job).where(Job.client_id == bindparam("client_id"), Job.id == bindparam("job_id"))
 _METRICS = (
     select(*(JobMetric.__table__.c[name] for name in ("stage", "split", "name", "value", "pairs")))
@@ -37,7 +37,7 @@ class InvalidCursor(ValueError):
 
 
 class JobEnded(Exception):
-    """The job has ended in `state`, so there is nothing left to cancel."""
+    """The job has ended in `state`, so it can't be cancelled."""
 
     def __init__(self, state: State) -> None:
         super().__init__(f"the job has {state} already" if state is not State.cancelled else "the job is cancelled")
@@ -67,9 +67,9 @@ def find_by_idempotency_key(s: Session, client_id: UUID, key: str) -> Job | None
 
 
 def submit(s: Session, job: Job) -> None:
-    """Files a queued job whose inputs are stored under its id already, encrypted with the key that it wraps.
+    """Adds a queued job. Its inputs are stored already, encrypted with the key that the row holds wrapped.
 
-    Publish the id after the commit; if that is lost, the reaper does it later.
+    Publish the id after the commit. If that fails, the reaper does it later.
     """
     s.add(job)
     s.flush()
@@ -94,9 +94,9 @@ def list_jobs(
     cursor: str | None = None,
     limit: int = 20,
 ) -> tuple[Sequence[Job], str | None]:
-    """A page of the client's jobs, newest first, and the cursor of the next page (None after the last).
+    """Returns a page of the client's jobs, newest first, and the next page's cursor (None on the last page).
 
-    Jobs created at or after `created_after` and before `created_before`. Raises InvalidCursor.
+    created_after: at this moment or later. created_before: before this moment. Raises InvalidCursor.
     """
     query = select(Job).where(Job.client_id == client_id)
     wanted = {Job.state: state, Job.model: model, Job.external_id: external_id, Job.subject_hash: subject_hash}
@@ -113,10 +113,10 @@ def list_jobs(
 
 
 def request_cancel(s: Session, client_id: UUID, job_id: UUID) -> Job | None:
-    """Cancels a queued job at once and asks the worker to stop a running one; asking again changes nothing.
+    """Cancels a queued job at once, and asks the worker to stop a running one. Asking again changes nothing.
 
-    None for an unknown job. When the job comes back cancelled, delete its inputs after the commit.
-    Raises JobEnded when it has succeeded or failed.
+    Returns None for an unknown job. If the job comes back cancelled, delete its inputs after the commit. Raises
+    JobEnded when it has succeeded or failed.
     """
     job = s.scalar(
         select(Job).where(Job.client_id == client_id, Job.id == job_id).with_for_update(),
@@ -135,27 +135,27 @@ def request_cancel(s: Session, client_id: UUID, job_id: UUID) -> Job | None:
 
 
 def events_after(s: Session, job_id: UUID, after_id: int, limit: int) -> Sequence[JobEvent]:
-    """At most `limit` events newer than `after_id` (0: from the start), oldest first."""
+    """At most `limit` events with an id above `after_id`, oldest first. 0 starts at the first event."""
     return s.scalars(_EVENTS, {"job_id": job_id, "after_id": after_id, "most": limit}).all()
 
 
 def metrics_of(s: Session, job_id: UUID) -> list[Measurement]:
-    """What the latest attempt measured, by split, name and stage."""
+    """The latest attempt's measurements, ordered by split, name and stage."""
     return [Measurement(*row) for row in s.execute(_METRICS, {"job_id": job_id})]
 
 
-def open_among(s: Session, job_ids: Sequence[UUID]) -> set[UUID]:
-    """Which of these are jobs that haven't ended."""
+def select_open(s: Session, job_ids: Sequence[UUID]) -> set[UUID]:
+    """The ids among these whose jobs haven't ended."""
     return set(s.scalars(select(Job.id).where(Job.id.in_(job_ids), Job.state.in_(OPEN))))
 
 
-def ended_among(s: Session, job_ids: Sequence[UUID]) -> set[UUID]:
-    """Which of these are jobs that have ended. Those that this database doesn't know are neither open nor ended."""
+def select_ended(s: Session, job_ids: Sequence[UUID]) -> set[UUID]:
+    """The ids among these whose jobs have ended. An id that this database doesn't know is neither open nor ended."""
     return set(s.scalars(select(Job.id).where(Job.id.in_(job_ids), Job.state.in_(ENDED))))
 
 
 def mark_inputs_deleted(s: Session, job_id: UUID) -> None:
-    """Records that the ended job's uploads are gone. The first time counts."""
+    """Records that the job's uploads are deleted. A second call changes nothing."""
     job = s.scalar(select(Job).where(Job.id == job_id, Job.inputs_deleted_at.is_(None)).with_for_update())
     if job is not None:
         job.inputs_deleted_at = transitions.database_now(s)

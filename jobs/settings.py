@@ -1,4 +1,4 @@
-"""What the service is told by its environment: variables named VGID_<FIELD>, validated before anything connects."""
+"""The settings, read from environment variables named VGID_<FIELD> and validated before anything connects."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 SECRET_KEY_BYTES = 32
-# Known to everyone who reads this file: convenient on a developer's machine, refused in production.
+# Everyone who reads this file knows it. It is for a developer's machine and refused in production.
 DEVELOPMENT_SECRET_KEY = base64.b64encode(b"vgid development key, not secret").decode()
-# Random bytes practically never repeat this much; a key with fewer different bytes was typed by hand.
-_FEWEST_DIFFERENT_BYTES = 12
-
-
+# 32 random bytes practically always hold more different values. A key with fewer was typed by hand.
+_MIN_DIFFERENT_BYTES = 12
 _DRIVER = "postgresql+psycopg"
 
 
@@ -35,9 +33,9 @@ def normalised_url(database_url: str) -> str:
 
 
 class Settings(BaseSettings):
-    """Everything that differs between one installation and another. Durations are in seconds.
+    """The settings of one installation. Durations are in seconds.
 
-    Neither its repr nor its validation errors show a secret or a connection URL.
+    Neither the repr nor a validation error shows a secret or a connection URL.
     """
 
     model_config = SettingsConfigDict(env_prefix="VGID_", extra="ignore", frozen=True, hide_input_in_errors=True)
@@ -54,27 +52,27 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(default=10 * 1024 * 1024, gt=0)
     max_image_pixels: int = Field(default=40_000_000, gt=0)
 
-    lease_seconds: float = Field(default=30, gt=0, description="a claim not renewed for this long is lost")
+    lease_seconds: float = Field(default=30, gt=0, description="a claim that isn't renewed for so long is lost")
     heartbeat_seconds: float = Field(default=5, gt=0)
-    stall_seconds: float = Field(default=1800, gt=0, description="no progress for this long: the attempt is killed")
+    stall_seconds: float = Field(default=1800, gt=0, description="an attempt without progress for so long is killed")
     loading_seconds: float = Field(
-        default=3 * 3600, gt=0, description="the same while the model loads: a download from a hub reports no progress"
+        default=3 * 3600, gt=0, description="the same while the model loads, since a download reports no progress"
     )
     max_attempts: int = Field(default=3, ge=1)
     reap_seconds: float = Field(default=5, gt=0, description="pause between two rounds of the reaper")
     republish_after_seconds: float = Field(default=10, gt=0, description="age of a message that may have been lost")
     cancel_grace_seconds: float = Field(default=10, gt=0, description="from SIGTERM to SIGKILL")
     checkpoint_seconds: float = Field(
-        default=60, ge=0, description="pause between two checkpoints of a training, from which another attempt goes on"
+        default=60, ge=0, description="pause between two checkpoints, from which another attempt resumes"
     )
     warm: bool = Field(
-        default=True, description="a spare process per accelerator keeps the next job's model in host memory"
+        default=True, description="keep a spare process per accelerator, with the last job's model in host memory"
     )
 
     @property
     def secret_key_bytes(self) -> bytes:
         """The secret key, decoded: 32 bytes."""
-        return _decoded(self.secret_key.get_secret_value())
+        return _decode(self.secret_key.get_secret_value())
 
     @field_validator("database_url")
     @classmethod
@@ -91,7 +89,7 @@ class Settings(BaseSettings):
     @field_validator("secret_key")
     @classmethod
     def _secret_key_is_long_enough(cls, value: SecretStr) -> SecretStr:
-        if len(_decoded(value.get_secret_value())) != SECRET_KEY_BYTES:
+        if len(_decode(value.get_secret_value())) != SECRET_KEY_BYTES:
             raise ValueError(f"must be base64 of exactly {SECRET_KEY_BYTES} bytes")
         return value
 
@@ -99,7 +97,7 @@ class Settings(BaseSettings):
     def _secret_key_is_secret(self) -> Self:
         if self.environment == "production":
             key = self.secret_key_bytes
-            if key == _decoded(DEVELOPMENT_SECRET_KEY) or len(set(key)) < _FEWEST_DIFFERENT_BYTES:
+            if key == _decode(DEVELOPMENT_SECRET_KEY) or len(set(key)) < _MIN_DIFFERENT_BYTES:
                 raise ValueError("secret_key isn't secret: make one with `openssl rand -base64 32`")
         return self
 
@@ -112,11 +110,11 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """The settings of this process, read once. Raises pydantic.ValidationError naming what is missing or wrong."""
+    """Reads the settings once per process. Raises pydantic.ValidationError, which names what is missing or wrong."""
     return Settings()  # type: ignore[call-arg]  # the environment supplies the required fields
 
 
-def _decoded(text: str) -> bytes:
+def _decode(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

@@ -1,4 +1,4 @@
-"""The job's life, in one place: its states, and every step from one to another."""
+"""The job's state machine: its states, and every transition from one to another."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from enum import StrEnum
 
 from vgid_core.progress import Phase
 
-__all__ = ["ENDED", "OPEN", "TRANSITIONS", "IllegalTransition", "Phase", "State", "checked"]
+__all__ = ["ENDED", "OPEN", "TRANSITIONS", "IllegalTransition", "Phase", "State", "check_transition"]
 
 
 class State(StrEnum):
-    """Where a job stands. Phases subdivide `running` only."""
+    """A job's state. Phases subdivide `running` only."""
 
     queued = "queued"
     running = "running"
@@ -23,18 +23,18 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.queued: frozenset(
         {
             State.running,  # a worker claims it
-            State.cancelled,  # cancelled before anybody claimed it
+            State.cancelled,  # it is cancelled before any claim
         }
     ),
     State.running: frozenset(
         {
             State.succeeded,  # the artifact is stored
-            State.failed,  # the run raised, or the last attempt was lost (attempts exhausted)
-            State.cancelled,  # a requested cancellation took effect
+            State.failed,  # the run raised an error, or the last attempt was lost (attempts exhausted)
+            State.cancelled,  # the worker has stopped the run on request
             State.queued,  # the lease expired, the run crashed, or the worker is shutting down
         }
     ),
-    # The ends: nothing leaves them.
+    # Final states.
     State.succeeded: frozenset(),
     State.failed: frozenset(),
     State.cancelled: frozenset(),
@@ -45,7 +45,7 @@ OPEN = frozenset(State) - ENDED
 
 
 class IllegalTransition(Exception):
-    """Somebody tried a step that TRANSITIONS doesn't know."""
+    """The transition isn't in TRANSITIONS."""
 
     def __init__(self, current: State, new: State) -> None:
         super().__init__(f"a job that is {current} can't become {new}")
@@ -53,8 +53,8 @@ class IllegalTransition(Exception):
         self.new = new
 
 
-def checked(current: State, new: State) -> State:
-    """`new`, if a job may go there from `current`. Raises IllegalTransition otherwise."""
+def check_transition(current: State, new: State) -> State:
+    """Returns `new` if a job in `current` may go there. Raises IllegalTransition otherwise."""
     if new not in TRANSITIONS[current]:
         raise IllegalTransition(current, new)
     return new

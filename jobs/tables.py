@@ -1,4 +1,4 @@
-"""The ledger's tables. What must always hold is a constraint here, so that no code path can break it."""
+"""The ledger's tables. Each invariant is a constraint here, so that no code path can break it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from jobs.states import Phase, State
 EventKind = Literal["state", "phase", "progress", "metrics"]
 MetricStage = Literal["before", "after"]
 
-# Constraints and indexes get the same names in every database, so that migrations can address them.
+# Migrations address constraints and indexes by name, so names must be the same in every database.
 _NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -45,13 +45,13 @@ _NAMES = {
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """timestamptz, read as UTC whatever time zone the server prefers. Refuses times without a zone."""
+    """A timestamptz that is read as UTC, whatever the server's time zone. It refuses times without a zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        """The value as it is; raises ValueError when it names no zone."""
+        """Returns the value unchanged. Raises ValueError when it has no zone."""
         if value is not None and value.tzinfo is None:
             raise ValueError("a time without a zone is ambiguous")
         return value
@@ -62,7 +62,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 def _text_enum(kind: type[StrEnum]) -> Enum:
-    """The values of `kind` as text with a check; a native enum type is hard to change later."""
+    """A text column with a check for the values of `kind`. A native enum type is hard to change later."""
     return Enum(
         kind,
         name=kind.__name__.lower(),
@@ -74,7 +74,10 @@ def _text_enum(kind: type[StrEnum]) -> Enum:
 
 
 class Base(DeclarativeBase):
-    """Common column types. Values that the database makes are read back at once, so rows outlive their session."""
+    """The base of all tables.
+
+    `eager_defaults` reads values that the database makes back at once, so that an object outlives its session.
+    """
 
     __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012  (SQLAlchemy declares it without ClassVar)
 
@@ -93,7 +96,7 @@ class Base(DeclarativeBase):
 
 
 class Client(Base):
-    """A system that files requests; it sees its own jobs only."""
+    """A system that sends forget requests. It sees its own jobs only."""
 
     __tablename__ = "clients"
 
@@ -103,7 +106,7 @@ class Client(Base):
 
 
 class ApiKey(Base):
-    """A client's credential. The secret is shown once and kept as a hash; `prefix` tells keys apart in lists."""
+    """A client's credential. The secret is shown once and stored as a hash. `prefix` tells keys apart in lists."""
 
     __tablename__ = "api_keys"
 
@@ -116,27 +119,28 @@ class ApiKey(Base):
 
 
 class Job(Base):
-    """One forget request and everything known about its run. Counts are in pairs, losses in nats per token."""
+    """One forget request and the state of its run. Counts are in pairs, losses in nats per token."""
 
     __tablename__ = "jobs"
     __table_args__ = (
         UniqueConstraint("client_id", "idempotency_key"),
         CheckConstraint("progress BETWEEN 0 AND 1", name="progress_range"),
         CheckConstraint("attempt >= 0", name="attempt_range"),
-        # Exactly the running jobs are held by somebody, and whoever holds one has a lease.
+        # A job has a token and a lease exactly while it runs.
         CheckConstraint("(state = 'running') = (attempt_token IS NOT NULL)", name="token_while_running"),
         CheckConstraint("(attempt_token IS NULL) = (lease_expires_at IS NULL)", name="lease_with_token"),
-        # An ended job has no key: what was uploaded can't be read any more, even from a backup of the files.
+        # An ended job has no key, so its uploads can't be read any more, not even from a backup of the files.
         CheckConstraint("(state IN ('queued', 'running')) = (wrapped_data_key IS NOT NULL)", name="key_until_end"),
         CheckConstraint("(state IN ('queued', 'running')) = (finished_at IS NULL)", name="finished_at_end"),
         CheckConstraint("(state = 'failed') = (error_type IS NOT NULL)", name="error_when_failed"),
-        # Lists are read newest first, a client at a time, by keyset, and none looks at the jobs that its filter drops.
+        # Lists are per client, newest first, with keyset paging. Each filter has an index, so no list scans jobs that
+        # the filter drops.
         Index("ix_jobs_newest", "client_id", text("created_at DESC"), text("id DESC")),
         Index("ix_jobs_newest_in_state", "client_id", "state", text("created_at DESC"), text("id DESC")),
         Index("ix_jobs_newest_of_model", "client_id", "model", text("created_at DESC"), text("id DESC")),
         Index("ix_jobs_external_id", "client_id", "external_id", postgresql_where=text("external_id IS NOT NULL")),
         Index("ix_jobs_subject_hash", "client_id", "subject_hash", postgresql_where=text("subject_hash IS NOT NULL")),
-        # The reaper's three questions: who waits, whose lease is over, whose inputs remain.
+        # The reaper looks for jobs that wait, for expired leases, and for inputs of ended jobs.
         Index("ix_jobs_open", "state", "published_at", postgresql_where=text("state IN ('queued', 'running')")),
         Index("ix_jobs_inputs_remain", "finished_at", postgresql_where=text("inputs_deleted_at IS NULL")),
     )
@@ -192,7 +196,7 @@ class Job(Base):
 
 
 class JobEvent(Base):
-    """One line of a job's history, superseded attempts included. `data` holds no personal data."""
+    """One event of a job's history. Events of superseded attempts stay. `data` holds no personal data."""
 
     __tablename__ = "job_events"
     __table_args__ = (
@@ -222,7 +226,7 @@ class JobMetric(Base):
 
 
 class Artifact(Base):
-    """What a succeeded job made: a zip addressed by its sha256. `files` lists {name, sha256, size} of its members."""
+    """A succeeded job's result: a zip, addressed by its sha256. `files` lists {name, sha256, size} of its members."""
 
     __tablename__ = "artifacts"
 

@@ -1,4 +1,4 @@
-"""The only code that changes a job's state. Callers hold the row's lock, and say why in the history."""
+"""Changes a job's state and writes the change to its history. Callers hold the lock of the job's row."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from jobs.states import ENDED, State, checked
+from jobs.states import ENDED, State, check_transition
 from jobs.tables import EventKind, Job, JobEvent
 
 ATTEMPTS_EXHAUSTED = "attempts-exhausted"
 
 
 def database_now(s: Session) -> datetime:
-    """The database's clock, the only one that counts: the start of the current transaction."""
+    """The start of the current transaction by the database's clock, the only clock that leases go by."""
     return s.execute(select(func.now())).scalar_one()
 
 
 def add_event(s: Session, job_id: UUID, kind: EventKind, data: dict[str, Any]) -> None:
-    """One more line of the job's history. `data` must hold no personal data."""
+    """Adds an event to the job's history. `data` must hold no personal data."""
     s.add(JobEvent(job_id=job_id, kind=kind, data=data))
 
 
 def end(s: Session, job: Job, state: State, now: datetime, **why: str) -> State:
-    """Ends the job and forgets its data key in the same transaction. Raises IllegalTransition."""
+    """Ends the job and drops its data key, so that its uploads can't be read any more. Raises IllegalTransition."""
     if state not in ENDED:
-        raise ValueError(f"{state} isn't an end")
-    job.state = checked(job.state, state)
+        raise ValueError(f"{state} isn't a final state")
+    job.state = check_transition(job.state, state)
     job.finished_at = now
     job.wrapped_data_key = None
     _drop_claim(job)
@@ -38,15 +38,15 @@ def end(s: Session, job: Job, state: State, now: datetime, **why: str) -> State:
 
 
 def fail(s: Session, job: Job, now: datetime, error_type: str, error_detail: str) -> State:
-    """Ends the job as failed, for a stated reason."""
+    """Ends the job as failed."""
     job.error_type = error_type
     job.error_detail = error_detail
     return end(s, job, State.failed, now, error_type=error_type)
 
 
 def requeue(s: Session, job: Job, now: datetime, reason: str) -> State:
-    """Lets another attempt take the running job; whoever calls this publishes it after the commit."""
-    job.state = checked(job.state, State.queued)
+    """Puts the running job back in the queue. The caller publishes it after the commit."""
+    job.state = check_transition(job.state, State.queued)
     _drop_claim(job)
     job.step = job.total_steps = 0
     job.progress = 0.0
@@ -56,8 +56,11 @@ def requeue(s: Session, job: Job, now: datetime, reason: str) -> State:
     return State.queued
 
 
-def lose_attempt(s: Session, job: Job, now: datetime, max_attempts: int, reason: str) -> State:
-    """Settles a job whose attempt ended without a result: cancelled if asked for, queued again, or failed."""
+def requeue_or_end(s: Session, job: Job, now: datetime, max_attempts: int, reason: str) -> State:
+    """Decides about a job whose attempt ended without a result, and returns its new state.
+
+    The job is cancelled if that was requested, failed if this was its last attempt, and queued again otherwise.
+    """
     if job.cancel_requested_at is not None:
         return end(s, job, State.cancelled, now)
     if job.attempt >= max_attempts:

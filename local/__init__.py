@@ -1,1 +1,1 @@
-"""One machine with nothing installed: embedded Postgres and Redis, child processes, demo model and data."""
+"""The whole service on one machine without any installed server, and the demo: its model, its data, its command."""

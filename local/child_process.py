@@ -1,14 +1,14 @@
-"""Child processes that die with their parent, under another account where one is named.
+"""Starts child processes that die with their parent, under another account if one is given.
 
-On Linux the kernel signals a child when its parent dies, even by `kill -9`. Elsewhere such a child lives on until the
-next start ends it (`local.supervisor.PidFile`).
+On Linux the kernel signals a child when its parent dies, even after `kill -9`. On other systems such a child lives on
+until the next start ends it (`local.supervisor.PidFile`).
 
-The child's first program is this file, run as a script: it drops its rights, asks the kernel for that signal and
-becomes the command that it was given. So it imports the standard library alone:
+A child first runs this file as a script. The script drops its rights, asks the kernel for that signal, and then
+replaces itself by the given command. It imports the standard library alone:
 
     python -I -S child_process.py PARENT DEATH_SIGNAL ACCOUNT COMMAND...
 
-with the parent's process id, a signal number, and `UID:GID` or `-` for the parent's own account.
+PARENT is the parent's process id. DEATH_SIGNAL is a number. ACCOUNT is `UID:GID`, or `-` for the parent's own account.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OWN_ACCOUNT = "-"
 
 @dataclass(frozen=True)
 class Account:
-    """The user and group that a child runs as. Only root can name another one than its own."""
+    """The user and group that a child runs as. Only root can use another one than its own."""
 
     uid: int
     gid: int
@@ -43,10 +43,10 @@ def start_child(
     death_signal: signal.Signals = signal.SIGTERM,
     descriptors: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Starts `command` in a session of its own, its output appended to `log`.
+    """Starts `command` in a session of its own, and appends its output to `log`.
 
-    The kernel ties the child to the *thread* that calls this: call it from one that lives as long as the child may.
-    `environment` None hands on this process's own; of its open files the child gets `descriptors` only.
+    The kernel ties the child to the *thread* that calls this. So that thread must live as long as the child.
+    environment: None passes on this process's own. descriptors: the only open files that the child inherits.
     Raises OSError when the log can't be opened.
     """
     account_word = f"{account.uid}:{account.gid}" if account else _OWN_ACCOUNT
@@ -66,7 +66,7 @@ def start_child(
 
 
 def stop_child(process: subprocess.Popen[bytes], steps: Sequence[tuple[signal.Signals, float]]) -> int:
-    """Sends each signal in turn and waits its number of seconds, then kills. Returns the exit status."""
+    """Sends each signal and waits for its number of seconds, then kills the child. Returns the exit status."""
     for signal_number, seconds in steps:
         if process.poll() is not None:
             break
@@ -80,12 +80,12 @@ def stop_child(process: subprocess.Popen[bytes], steps: Sequence[tuple[signal.Si
 
 
 def last_log_line(log: Path) -> str:
-    """The last line that a child wrote to its log, to say why it didn't start."""
+    """The last line of a child's log, for the error that says why it didn't start."""
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
     return next((line.strip() for line in reversed(lines) if line.strip()), "nothing was logged")
 
 
-def _become(parent: str, death_signal: str, account: str, *command: str) -> None:
+def _run_command(parent: str, death_signal: str, account: str, *command: str) -> None:
     """Replaces this process by `command`, with the account's rights and tied to its parent."""
     if account != _OWN_ACCOUNT:
         uid, gid = map(int, account.split(":"))
@@ -93,7 +93,7 @@ def _become(parent: str, death_signal: str, account: str, *command: str) -> None
         os.setgid(gid)
         os.setuid(uid)
     if sys.platform == "linux":
-        # After setuid, which would clear it. A parent that died before this line is noticed on the next one.
+        # After setuid, which would clear the signal. If the parent died before this line, the next one notices.
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
     if os.getppid() != int(parent):
         sys.exit("the parent process is gone")
@@ -101,4 +101,4 @@ def _become(parent: str, death_signal: str, account: str, *command: str) -> None
 
 
 if __name__ == "__main__":
-    _become(*sys.argv[1:])
+    _run_command(*sys.argv[1:])

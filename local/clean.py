@@ -1,4 +1,4 @@
-"""Deletes what one home keeps outside its folder, as `make clean` needs it: python -m local.clean HOME"""
+"""Deletes what a home keeps outside its folder, for `make clean`: python -m local.clean HOME"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from local.supervisor import PidFile
 
 
 def clean(folder: Path) -> None:
-    """Ends what a killed stack left and deletes its ledger. Raises LocalError while a stack runs there."""
+    """Ends the processes that a killed stack has left, and deletes its ledger. Raises LocalError while a stack runs."""
     home = Home(folder)
     if not home.folder.is_dir():
         return

@@ -1,4 +1,4 @@
-"""The commands of this room: `vgid up` and `vgid demo`."""
+"""The commands `vgid up` and `vgid demo`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def up(
 ) -> None:
     """Run the whole service on this machine, until Ctrl-C."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    _end_as_by_ctrl_c()
+    _handle_signals_like_ctrl_c()
     folder = home if home is not None else Home.from_environment().folder
     try:
         with Stack(folder, port) as stack:
@@ -49,10 +49,10 @@ def demo(
     picture: Annotated[Path | None, typer.Option(help="Where before and after are drawn; else in VGID_HOME.")] = None,
 ) -> None:
     """Watch a model forget six people: the whole service once, then everything is stopped."""
-    from local.demo_run.show import run_demo
+    from local.demo_run.run import run_demo
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    _end_as_by_ctrl_c()
+    _handle_signals_like_ctrl_c()
     try:
         run_demo(Home.from_environment().folder, picture)
     except LocalError as error:
@@ -63,10 +63,11 @@ def demo(
         raise typer.Exit(130) from None
 
 
-def _end_as_by_ctrl_c() -> None:
-    """SIGTERM, and the terminal's end unless somebody chose to outlive it (nohup), stop the stack in order.
+def _handle_signals_like_ctrl_c() -> None:
+    """Makes SIGTERM and SIGHUP stop the stack in order, as Ctrl-C does.
 
-    So does SIGINT where a shell had it ignored, as it does for what a script starts in the background.
+    SIGHUP stays ignored under nohup. SIGINT is set too: a shell ignores it for processes that a script starts in the
+    background.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""The catalog of a new home: the shipped demo model and its registered retain set."""
+"""The catalog of a new home, with the shipped demo model and its registered retain set."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ utility = {utility}
 
 
 def ensure_catalog(home: Home) -> None:
-    """Writes the demo's data and the catalog where there is none; leaves an edited one alone."""
+    """Writes the demo's data and the catalog if they don't exist. An edited catalog stays as it is."""
     data = write(home.folder)
     if not home.catalog.exists():
         write_private(home.catalog, _catalog(data))
 
 
 def demo_settings() -> dict[str, Any]:
-    """What the catalog sets for the demo model: method and training, as far as they aren't the code's defaults."""
+    """The settings that the catalog gives the demo model: those of method and training that aren't the defaults."""
     config: dict[str, Any] = tomllib.loads(_catalog(Path()))["models"]["demo"]["config"]
     return config
 

@@ -1,7 +1,7 @@
-"""The one error of this room."""
+"""The error that `vgid up` and `vgid demo` print."""
 
 from __future__ import annotations
 
 
 class LocalError(RuntimeError):
-    """The local stack can't do what was asked; the text says why and what to do, and is meant for a person."""
+    """The local stack can't do what was asked. The message is for a person: it says why, and what to do."""

@@ -1,4 +1,4 @@
-"""The folder that one local stack keeps everything in, readable by its owner only."""
+"""The home: the folder in which one local stack keeps everything. Its owner alone can read it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from local.errors import LocalError
 
 
 class Home:
-    """Paths below one folder (VGID_HOME, else ~/.vgid), and what is generated once and kept."""
+    """The paths below one home folder, and the secrets that are made there once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.expanduser().resolve()
 
     @classmethod
     def from_environment(cls) -> Home:
-        """The folder that VGID_HOME names, else ~/.vgid."""
+        """The home that VGID_HOME names, else ~/.vgid."""
         return cls(Path(os.environ.get("VGID_HOME", "~/.vgid")))
 
     @property
@@ -36,12 +36,12 @@ class Home:
 
     @property
     def postgres(self) -> Path:
-        """The ledger's folder."""
+        """The folder of the ledger's Postgres."""
         return self.folder / "postgres"
 
     @property
     def catalog(self) -> Path:
-        """The file that lists the models; may be edited by hand."""
+        """The file that lists the models. It may be edited by hand."""
         return self.folder / "catalog.toml"
 
     @property
@@ -51,17 +51,17 @@ class Home:
 
     @property
     def environment(self) -> Path:
-        """The running stack's settings, for a shell to read."""
+        """The file with the running stack's settings, for a shell to source."""
         return self.folder / "environment"
 
     @property
     def pid_file(self) -> Path:
-        """The file that lists the processes that the stack has started."""
+        """The file that lists the stack's processes."""
         return self.folder / "pids"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Makes the folder and holds it for this process alone. Raises LocalError when another stack does.
+        """Makes the folder and locks it until the block ends. Raises LocalError when another stack has locked it.
 
         The kernel frees the lock with the process, however that ends.
         """
@@ -79,19 +79,19 @@ class Home:
             yield
 
     def secret_key(self) -> str:
-        """The installation's secret key, made the first time: base64 of 32 random bytes."""
+        """The installation's secret key: base64 of 32 random bytes. The first call makes it."""
         path = self.folder / "secret-key"
         if not path.exists():
             write_private(path, base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
         return path.read_text().strip()
 
     def write_environment(self, variables: Mapping[str, str]) -> None:
-        """Writes `environment` as lines that a POSIX shell can source."""
+        """Writes the file `environment`, as lines that a POSIX shell can source."""
         write_private(self.environment, "".join(f"export {name}='{value}'\n" for name, value in variables.items()))
 
 
 def write_private(path: Path, text: str) -> None:
-    """Writes a file that nobody else may read, whole or not at all."""
+    """Writes a file that its owner alone can read. After a crash it is whole or unchanged."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:

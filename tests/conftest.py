@@ -1,4 +1,4 @@
-"""The services that tests run against: real Postgres and real Redis, one of each a session, clean for every test."""
+"""The services that tests use: one real Postgres and one real Redis per session, empty for every test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from local.postgres import EmbeddedPostgres
 from local.redis import EmbeddedRedis
 from migrations.runner import upgrade
 
-# The same examples every time: a suite that others run mustn't find its failures by luck. Time is no property.
+# Examples are the same every time, so that a failure doesn't depend on luck. A slow example is no failure.
 hypothesis_settings.register_profile("vgid", deadline=None, derandomize=True)
 hypothesis_settings.load_profile("vgid")
 
@@ -29,7 +29,7 @@ SECRET_KEY = base64.b64encode(bytes(range(32))).decode()
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """A server without crash safety, holding one migrated, empty database that the tests' own are copied from."""
+    """A server without crash safety. It holds one migrated, empty database, from which each test's own is copied."""
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), durable=False)
     try:
         server.start()
@@ -68,7 +68,7 @@ def redis_url(redis_server: EmbeddedRedis) -> str:
 
 @pytest.fixture
 def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
-    """Settings of one test's own services. The catalog is empty: a test that needs a model writes it to the file."""
+    """Settings for one test's own services. The catalog is empty. A test that needs a model writes it."""
     catalog = tmp_path / "catalog.toml"
     catalog.touch()
     return Settings(

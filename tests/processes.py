@@ -1,4 +1,4 @@
-"""Questions about processes that may end while they are asked."""
+"""Functions about processes that may end at any moment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import psutil
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Whether it runs no more; one that nobody has waited for counts as ended."""
+    """Whether the process has ended. A zombie counts as ended."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -14,7 +14,7 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def command_line(process: psutil.Process) -> str:
-    """Its words, or nothing if it has ended."""
+    """The process's command line, or "" if it has ended."""
     try:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""Waiting for a condition that another process brings about."""
+"""Waits for a condition that another process or thread fulfils."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 
 
 def eventually(condition: Callable[[], Value], *, seconds: float = 20.0, every: float = 0.05) -> Value:
-    """What `condition` returns once it is truthy; AssertionError with the last value after `seconds`."""
+    """Waits until `condition` returns something true, and returns that. Raises AssertionError after `seconds`."""
     deadline = monotonic() + seconds
     while True:
         value = condition()

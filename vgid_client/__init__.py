@@ -1,4 +1,7 @@
-"""Client of the HTTP interface: `Client` for programs, `vgid` for people. Imports nothing else of this project."""
+"""The client of the HTTP service: `Client` for programs, the command `vgid` for people.
+
+It imports nothing else of this project.
+"""
 
 from vgid_client.client import Client
 from vgid_client.errors import (

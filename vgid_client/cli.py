@@ -1,7 +1,7 @@
-"""The `vgid` command: this package's own commands, and those that other rooms register as entry points.
+"""The command `vgid`: this package's own commands, and those that other packages register as entry points.
 
 Exit codes: 0 done · 1 the job failed or was cancelled · 2 wrong usage or an unreadable file · 3 the service refused ·
-4 the service can't be reached or is at fault · 5 downloaded bytes aren't the right ones · 130 interrupted.
+4 the service can't be reached or is at fault · 5 the download's sha256 is wrong · 70 internal error · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ GROUP = "vgid.commands"
 
 
 def main() -> None:
-    """Runs the command line. An error is one line on standard error, without a traceback."""
+    """Runs the command line. An error becomes one line on standard error, without a traceback."""
     for entry in sorted(entry_points(group=GROUP), key=lambda found: found.name):
         _register(entry)
     try:
         app(prog_name="vgid")
     except VgidError as error:
         _stop(str(error), error.exit_code)
-    except Exception as error:  # whatever it says could quote a question or a name
-        place = _place_of(error)
+    except Exception as error:  # its message isn't shown, because it could quote a question or a name
+        place = _raised_at(error)
         _stop(f"internal error: {type(error).__name__} in {place}", 70)
 
 
 def _register(entry: EntryPoint) -> None:
-    """Lists a command without importing it: its room is loaded when it is called."""
+    """Lists a command without importing it. Its package is imported when the command is called."""
     app.command(
         entry.name,
-        help=_summary(entry),
+        help=_read_summary(entry),
         rich_help_panel="On this machine",
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
         add_help_option=False,
-    )(_caller(entry))
+    )(_make_command(entry))
 
 
-def _caller(entry: EntryPoint) -> Callable[[typer.Context], None]:
+def _make_command(entry: EntryPoint) -> Callable[[typer.Context], None]:
     def call(context: typer.Context) -> None:
         try:
             found = entry.load()
@@ -61,8 +61,8 @@ def _caller(entry: EntryPoint) -> Callable[[typer.Context], None]:
     return call
 
 
-def _summary(entry: EntryPoint) -> str:
-    """The first docstring line of the function or, for a group of commands, of its module, read from the source."""
+def _read_summary(entry: EntryPoint) -> str:
+    """The first docstring line of the command's function, else of its module. It is read from the source."""
     spec = find_spec(entry.module)
     if spec is None or spec.origin is None:
         return "(not installed)"
@@ -77,7 +77,7 @@ def _first_line(text: str | None) -> str:
     return (text or "").partition("\n")[0]
 
 
-def _place_of(error: BaseException) -> str:
+def _raised_at(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

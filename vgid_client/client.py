@@ -1,4 +1,4 @@
-"""The service's HTTP interface as Python calls."""
+"""`Client`: the service's HTTP interface as Python calls."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from urllib.parse import quote
 
 from vgid_client.download import download
 from vgid_client.errors import Conflict, UnexpectedReply
-from vgid_client.following import EventFeed
-from vgid_client.models import Event, Job, JobPage, Metric, Model, parsed
-from vgid_client.submission import Pair, RequestFields, multipart_of
-from vgid_client.transport import PAUSES, Transport, json_of
+from vgid_client.event_feed import EventFeed
+from vgid_client.models import Event, Job, JobPage, Metric, Model, parse_reply
+from vgid_client.submission import Pair, RequestFields, build_multipart
+from vgid_client.transport import PAUSES, Transport, read_json
 
 _IN_FLIGHT = "urn:vgid:problem:idempotency-in-flight"
-_REFRESH = 0.5  # seconds: progress events nearer together than this don't each ask for the job again
+_REFRESH_SECONDS = 0.5  # `follow` asks for the job at most this often while progress events arrive
 
 
 class Client:
-    """Talks to one service as one of its clients. Use it as a context manager, or call `close`.
+    """A connection to one service with one API key. Use it as a context manager, or call `close`.
 
-    Every call raises VgidError: Unreachable after some retries, Unauthorized, NotFound, Conflict, InvalidRequest
-    or ServiceFailure for a problem document, UnexpectedReply for anything else. `timeout` is in seconds.
+    Every call raises a VgidError when it fails: Unreachable after some retries; Unauthorized, NotFound, Conflict,
+    InvalidRequest or ServiceFailure for a problem document; UnexpectedReply for any other answer.
+    timeout: seconds of each wait for the service.
     """
 
     def __init__(self, base_url: str, api_key: str, *, timeout: float = 30.0) -> None:
@@ -43,8 +44,8 @@ class Client:
 
     def models(self) -> list[Model]:
         """The models that can be made to forget."""
-        document = json_of(self._transport.request("GET", "/models"))
-        return [parsed(Model, item) for item in _listed(document, "models")]
+        document = read_json(self._transport.request("GET", "/models"))
+        return [parse_reply(Model, item) for item in _read_list(document, "models")]
 
     def submit(
         self,
@@ -58,17 +59,18 @@ class Client:
     ) -> Job:
         """Sends a forget request and returns the queued job.
 
-        Without `idempotency_key` one is made up, so that repeating the request after a cut connection is safe either
-        way; with one, the same call made twice returns the same job. `probes` are only evaluated, never trained on.
+        probes: sets that are only evaluated, never trained on.
+        idempotency_key: two calls with the same key and content return the same job. Without one, each call makes a
+        job, and a key of its own protects its retries after a lost connection.
         """
         request = {"model": model} | {name: value for name, value in fields.items() if value is not None}
         sets = {"forget": forget} if retain is None else {"forget": forget, "retain": retain}
-        parts = multipart_of(request, sets, probes or {})
+        parts = build_multipart(request, sets, probes or {})
         return self._post_once(parts, idempotency_key or str(uuid.uuid4()))
 
     def get(self, job_id: str) -> Job:
         """The job as it is now."""
-        return parsed(Job, json_of(self._transport.request("GET", _path(job_id))))
+        return parse_reply(Job, read_json(self._transport.request("GET", _path(job_id))))
 
     def list_jobs(
         self,
@@ -79,37 +81,37 @@ class Client:
         cursor: str | None = None,
         limit: int = 20,
     ) -> JobPage:
-        """One page of this client's jobs, newest first; pass `next_cursor` on for the next one."""
+        """One page of this client's jobs, newest first. For the next page, pass `next_cursor` as `cursor`."""
         wanted = {"state": state, "model": model, "external_id": external_id, "cursor": cursor, "limit": limit}
         given = {name: value for name, value in wanted.items() if value is not None}
-        return parsed(JobPage, json_of(self._transport.request("GET", "/unlearn-jobs", params=given)))
+        return parse_reply(JobPage, read_json(self._transport.request("GET", "/unlearn-jobs", params=given)))
 
     def cancel(self, job_id: str) -> Job:
-        """Asks for the job to be stopped. Raises Conflict when it has ended otherwise."""
-        return parsed(Job, json_of(self._transport.request("POST", _path(job_id, "cancel"))))
+        """Asks the service to stop the job. Raises Conflict when it has succeeded or failed."""
+        return parse_reply(Job, read_json(self._transport.request("POST", _path(job_id, "cancel"))))
 
     def metrics(self, job_id: str) -> tuple[Metric, ...]:
         """What has been measured so far, before and after forgetting."""
-        document = json_of(self._transport.request("GET", _path(job_id, "metrics")))
-        return tuple(parsed(Metric, item) for item in _listed(document, "metrics"))
+        document = read_json(self._transport.request("GET", _path(job_id, "metrics")))
+        return tuple(parse_reply(Metric, item) for item in _read_list(document, "metrics"))
 
     def events(self, job_id: str, *, after: int = 0, patience: float = 60.0) -> Iterator[Event]:
-        """Every event later than the one with id `after`, as it happens, until the job has ended.
+        """Yields every event with an id above `after` as it happens, until the job has ended.
 
-        `patience`: seconds without any answer from the service before the failure is raised.
+        patience: for how many seconds the service may be away before the failure is raised.
         """
         path = _path(job_id, "events")
         return iter(EventFeed(self._transport, path, after, patience, lambda: self.get(job_id).ended))
 
     def follow(self, job_id: str, *, patience: float = 60.0) -> Iterator[Job]:
-        """The job now and after every change, the last time when it has ended."""
+        """Yields the job now and after every change. The last one has ended."""
         job = self.get(job_id)
         yield job
         if job.ended:
             return
         asked_at = time.monotonic()
         for event in self.events(job_id, patience=patience):
-            if event.kind == "progress" and time.monotonic() - asked_at < _REFRESH:
+            if event.kind == "progress" and time.monotonic() - asked_at < _REFRESH_SECONDS:
                 continue
             job, asked_at = self.get(job_id), time.monotonic()
             yield job
@@ -117,33 +119,34 @@ class Client:
                 return
 
     def wait(self, job_id: str, *, patience: float = 60.0) -> Job:
-        """Blocks until the job has ended and returns it, whether it succeeded or not."""
+        """Waits until the job has ended, and returns it whether it succeeded or not."""
         for job in self.follow(job_id, patience=patience):
             if job.ended:
                 return job
         return self.get(job_id)
 
     def download(self, job: Job | str, target: str | Path) -> Path:
-        """Fetches the adapter (a zip) to `target`, resuming an earlier attempt, and checks its sha256.
+        """Downloads the adapter (a zip) to `target`, resumes an earlier download, and checks the sha256.
 
-        Raises IntegrityError when the bytes aren't the ones the job's record names, Conflict when there are none.
+        Raises IntegrityError when the sha256 differs from the job's record, Conflict when the job has no artifact.
         """
         current = self.get(job) if isinstance(job, str) else job
         path = _path(current.id, "artifact")
         if current.artifact is None:
-            self._transport.request("GET", path)  # answers with the reason
+            self._transport.request("GET", path)  # raises Conflict with the service's reason
             raise UnexpectedReply("the job's record names no artifact")
         return download(self._transport, path, current.artifact, Path(target))
 
     def _post_once(self, parts: list[Any], key: str) -> Job:
+        """Sends the request until it is answered. The idempotency key prevents a second job."""
         for pause in (*PAUSES, None):
             try:
                 response = self._transport.request(
                     "POST", "/unlearn-jobs", files=parts, headers={"Idempotency-Key": key}
                 )
-                return parsed(Job, json_of(response))
+                return parse_reply(Job, read_json(response))
             except Conflict as error:
-                # An attempt of ours whose answer was lost may still be being stored.
+                # An earlier try whose answer was lost may still be in progress.
                 if pause is None or error.problem.type != _IN_FLIGHT:
                     raise
                 time.sleep(pause)
@@ -154,7 +157,7 @@ def _path(job_id: str, *rest: str) -> str:
     return "/".join(["/unlearn-jobs", quote(job_id, safe=""), *rest])
 
 
-def _listed(document: Any, name: str) -> list[Any]:
+def _read_list(document: Any, name: str) -> list[Any]:
     items = document.get(name) if isinstance(document, dict) else None
     if not isinstance(items, list):
         raise UnexpectedReply(f"the reply holds no {name}: is this the right URL?")

@@ -1,4 +1,4 @@
-"""Commands over HTTP: send a forget request, watch it, fetch the adapter."""
+"""The commands that talk to the service: send a forget request, watch its job, download the adapter."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def jobs(
 
 @app.command(rich_help_panel="Requests")
 def follow(context: typer.Context, job: JobId) -> None:
-    """Watch a job until it has ended; ends with 1 unless it succeeded."""
+    """Watch a job until it has ended. The exit code is 1 unless it succeeded."""
     with _client(context) as client:
         _watch(client, job)
 
@@ -152,7 +152,7 @@ def download(
     job: JobId,
     to: Annotated[Path | None, typer.Option(help="Where to; default ./<job>.zip.")] = None,
 ) -> None:
-    """Fetch the adapter, resuming an earlier attempt, and check its sha256."""
+    """Download the adapter, resume an earlier download, and check the sha256."""
     with _client(context) as client:
         found = client.get(job)
         path = client.download(found, to or Path(f"{found.id}.zip"))
@@ -171,10 +171,10 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _watch(client: Client, job_id: str) -> None:
-    with render.JobView(out) as view:
+    with render.JobDisplay(out) as display:
         job: Job | None = None
         for job in client.follow(job_id):
-            view.show(job)
+            display.show(job)
     if job is None or job.state != "succeeded":
         raise typer.Exit(1)
 
@@ -193,7 +193,7 @@ def _assignments(given: list[str] | None, option: str) -> dict[str, str]:
 
 
 def _value(text: str) -> Any:
-    """A number, object or null as JSON writes it, anything else as the string it is."""
+    """The text as JSON (a number, an object, null), or the text itself if it isn't JSON."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:

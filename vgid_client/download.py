@@ -1,4 +1,4 @@
-"""Fetching an adapter: a cut download goes on where it stopped, and only bytes with the right sha256 get the name."""
+"""Downloads an adapter. A cut download resumes, and the target file appears only once its sha256 is right."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 
 from vgid_client.errors import IntegrityError, VgidError
 from vgid_client.models import Artifact
-from vgid_client.transport import PAUSES, Transport, is_passing
+from vgid_client.transport import PAUSES, Transport, is_transient
 
-_READ_TIMEOUT = 30.0
-_CHUNK = 1 << 20
+_READ_TIMEOUT_SECONDS = 30.0
+_CHUNK_BYTES = 1 << 20
 
 
 def download(transport: Transport, path: str, artifact: Artifact, target: Path) -> Path:
-    """Fetches `path` into `target`, replacing it in one step once size and sha256 are those of `artifact`.
+    """Downloads `path` to `target`, which is replaced in one step once size and sha256 match `artifact`.
 
-    What arrives is kept in a file beside it, named by the sha256, so that a later call goes on from there.
-    Raises IntegrityError (the part file is removed), Unreachable (it is kept), or OSError from the file system.
+    Until then the bytes lie in a part file beside it, named by the sha256, from which a later call resumes. Raises
+    IntegrityError (the part file is deleted), Unreachable (it is kept), or OSError from the file system.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{artifact.sha256[:16]}.part")
@@ -28,7 +28,7 @@ def download(transport: Transport, path: str, artifact: Artifact, target: Path) 
             _fetch(transport, path, artifact, part)
             break
         except VgidError as error:
-            if pause is None or not is_passing(error):
+            if pause is None or not is_transient(error):
                 raise
             time.sleep(pause)
     _verify(part, artifact)
@@ -48,12 +48,12 @@ def _fetch(transport: Transport, path: str, artifact: Artifact, part: Path) -> N
         return
     headers = {"Accept-Encoding": "identity"}
     if 0 < done < artifact.size_bytes:
-        # If-Range: other bytes than those begun come whole (200) instead of as a piece that doesn't fit (206).
+        # With If-Range, an artifact with another sha256 is sent whole (200), not as a range that wouldn't fit (206).
         headers |= {"Range": f"bytes={done}-", "If-Range": f'"{artifact.sha256}"'}
-    with transport.stream(path, headers=headers, read_timeout=_READ_TIMEOUT) as response:
+    with transport.stream(path, headers=headers, read_timeout=_READ_TIMEOUT_SECONDS) as response:
         resumed = response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
         with part.open("ab" if resumed else "wb") as stream:
-            for chunk in response.iter_bytes(_CHUNK):
+            for chunk in response.iter_bytes(_CHUNK_BYTES):
                 stream.write(chunk)
             stream.flush()
             os.fsync(stream.fileno())

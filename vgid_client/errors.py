@@ -1,4 +1,4 @@
-"""What can go wrong when talking to the service. Every message fits on one line and holds no personal data."""
+"""The errors of this package. Every message fits on one line and holds no personal data."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class VgidError(Exception):
-    """Base of every error raised by this package. `exit_code` is what the command line ends with."""
+    """The base of every error that this package raises. `exit_code` is the command line's."""
 
     exit_code = 1
 
 
 class DataFileError(VgidError):
-    """A JSONL file or an image that can't be read. The message names file, line and field."""
+    """A JSONL file or an image can't be read. The message names file, line and field."""
 
     exit_code = 2
 
 
 class Unreachable(VgidError):
-    """No answer from the service: refused, timed out or cut off, more often than retrying could mend."""
+    """The service doesn't answer. Retries were refused, timed out or cut off too."""
 
     exit_code = 4
 
 
 class UnexpectedReply(VgidError):
-    """Something answered, but not as this service does (a wrong URL, or a proxy in between)."""
+    """The answer isn't this service's. The URL may be wrong, or a proxy may have answered."""
 
     exit_code = 4
 
 
 class IntegrityError(VgidError):
-    """The downloaded bytes aren't those that the service vouches for by their sha256."""
+    """The downloaded bytes don't have the sha256 that the service has announced."""
 
     exit_code = 5
 
 
 class FieldError(BaseModel):
-    """One place in a refused request, e.g. `forget[3].image`, and what is wrong with it."""
+    """What is wrong with one field of a refused request, e.g. `forget[3].image`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -61,7 +61,7 @@ class Problem(BaseModel):
 
 
 class ApiError(VgidError):
-    """The service refused or failed the request; `problem` is what it said, `status` the HTTP status."""
+    """The service refused the request or failed. `problem` is its answer, `status` the HTTP status."""
 
     exit_code = 3
 
@@ -93,7 +93,7 @@ class Conflict(ApiError):
 
 
 class ServiceFailure(ApiError):
-    """5xx: the service is at fault or not ready."""
+    """5xx: the service failed or isn't ready."""
 
     exit_code = 4
 
@@ -101,8 +101,8 @@ class ServiceFailure(ApiError):
 _BY_STATUS: dict[int, type[ApiError]] = {401: Unauthorized, 403: Unauthorized, 404: NotFound, 409: Conflict}
 
 
-def error_of(response: httpx.Response) -> VgidError:
-    """The exception for a response whose status is not a success; its body must have been read."""
+def error_from_response(response: httpx.Response) -> VgidError:
+    """The exception for a response without success. The response's body must have been read."""
     try:
         body: Any = response.json()
         problem = Problem.model_validate({"status": response.status_code, **body})

@@ -1,4 +1,4 @@
-"""What the service answers, typed. Fields it may add later are ignored."""
+"""The service's answers as types. Fields that the service may add later are ignored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Reply(BaseModel):
 
 
 class Progress(_Reply):
-    """How far a job is: `fraction` of the whole run from 0 to 1, `step` within the phase."""
+    """A job's progress. fraction: of the whole run, 0 to 1. step: within the phase. Losses: nats per answer token."""
 
     fraction: float = 0.0
     step: int = 0
@@ -30,7 +30,7 @@ class Progress(_Reply):
 
 
 class Metric(_Reply):
-    """One figure of one set, before and after forgetting; None until it is known."""
+    """One figure of one set, before and after forgetting. None until it is measured."""
 
     split: str
     name: Literal["rouge_l", "answer_probability"] | str
@@ -48,7 +48,7 @@ class ArtifactFile(_Reply):
 
 
 class Artifact(_Reply):
-    """The adapter as a zip: what it must hash to, and its size in bytes."""
+    """The adapter's zip: its sha256, its size in bytes, and its files."""
 
     sha256: str
     size_bytes: int
@@ -63,7 +63,7 @@ class JobError(_Reply):
 
 
 class Data(_Reply):
-    """How many pairs a job was given; `probes` by name."""
+    """The job's data, as counts of pairs. `probes` has a count per probe."""
 
     forget_pairs: int
     retain_pairs: int | None = None
@@ -101,19 +101,19 @@ class Job(_Reply):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will happen to it any more."""
+        """Whether the job is in a final state."""
         return self.state in ENDED
 
 
 class JobPage(_Reply):
-    """Some jobs, newest first; `next_cursor` asks for the next page and is None on the last one."""
+    """A page of jobs, newest first. `next_cursor` is the next page's cursor, None on the last page."""
 
     jobs: tuple[Job, ...]
     next_cursor: str | None = None
 
 
 class Event(_Reply):
-    """Something that happened to a job. `id` grows; `data` depends on `kind`."""
+    """One event of a job's history. Ids grow with time. The form of `data` depends on `kind`."""
 
     id: int
     at: datetime
@@ -121,28 +121,17 @@ class Event(_Reply):
     data: dict[str, Any] = Field(default_factory=dict)
 
 
-class RetainSet(_Reply):
-    """A retain set that is registered for a model."""
-
-    name: str
-
-
 class Model(_Reply):
-    """A model that the service can make forget."""
+    """A model that the service can make forget. `retain_sets` are the names that a request may give."""
 
     name: str
     title: str | None = None
-    retain_sets: tuple[RetainSet | str, ...] = ()
+    retain_sets: tuple[str, ...] = ()
     default_retain_set: str | None = None
 
-    @property
-    def retain_set_names(self) -> tuple[str, ...]:
-        """What `retain_set` may be in a request for this model."""
-        return tuple(found if isinstance(found, str) else found.name for found in self.retain_sets)
 
-
-def parsed(model: type[Reply], document: Any) -> Reply:
-    """`document` as `model`. Raises UnexpectedReply, which names the place that doesn't fit."""
+def parse_reply(model: type[Reply], document: Any) -> Reply:
+    """Validates `document` as `model`. Raises UnexpectedReply, which names the field that doesn't fit."""
     try:
         return model.model_validate(document)
     except ValidationError as error:

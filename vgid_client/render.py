@@ -1,4 +1,4 @@
-"""Jobs and figures for people: tables, and a progress bar that becomes plain lines without a terminal."""
+"""Shows jobs and figures on a terminal: tables, and a progress bar. Without a terminal the bar becomes plain lines."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from vgid_client.models import Job, JobPage, Metric, Model
 _STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "default"}
 _NAMES = {"rouge_l": "ROUGE-L", "answer_probability": "answer probability"}
 _NEVER_KNOWN = "the model never knew the forget set: its adapter is evidence of nothing"
-_LINE_EVERY = 5.0  # seconds between plain progress lines within one phase
+_LINE_SECONDS = 5.0  # between two plain progress lines within one phase
 
 
 def jobs_table(page: JobPage) -> Table:
-    """One row a job. On 80 columns the client's own id alone is folded; all else is in `job_table`."""
+    """A table with a row per job. On 80 columns, only the client's own id is wrapped."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
     for name in ("job", "state", "created"):
         table.add_column(name, no_wrap=True)
@@ -35,7 +35,7 @@ def jobs_table(page: JobPage) -> Table:
 
 
 def job_table(job: Job) -> Table:
-    """What is worth knowing about one job, a line each."""
+    """A table of one job's fields, a line each. Empty fields are left out."""
     lines: list[tuple[str, str | None]] = [
         ("job", job.id),
         ("state", job.state + (" (being stopped)" if job.cancel_requested and not job.ended else "")),
@@ -46,9 +46,9 @@ def job_table(job: Job) -> Table:
         ("legal basis", job.legal_basis),
         ("due", f"{job.due_at:%Y-%m-%d}" if job.due_at else None),
         ("attempt", f"{job.attempt} of {job.max_attempts}" if job.attempt else None),
-        ("error", _reason(job)),
+        ("error", _error_text(job)),
         ("stopped because", job.stop_reason),
-        ("forget set", _doubt(job)),
+        ("forget set", _never_known_warning(job)),
         (
             "inputs deleted",
             f"{job.inputs_deleted_at.astimezone():%Y-%m-%d %H:%M:%S}" if job.inputs_deleted_at else None,
@@ -65,34 +65,40 @@ def job_table(job: Job) -> Table:
 
 
 def metrics_table(rows: Iterable[Metric]) -> Table:
-    """One row a set and figure: before, after, how many pairs."""
+    """A table with a row per set and figure: before, after, and over how many pairs."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("set")
     table.add_column("figure")
     for name in ("before", "after", "pairs"):
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(row.split, _NAMES.get(row.name, row.name), cell(row.before), cell(row.after), str(row.pairs))
+        table.add_row(
+            row.split,
+            _NAMES.get(row.name, row.name),
+            format_figure(row.before),
+            format_figure(row.after),
+            str(row.pairs),
+        )
     return table
 
 
-def cell(figure: float | None) -> str:
-    """A figure in a table; a dash where it wasn't measured."""
+def format_figure(figure: float | None) -> str:
+    """The figure with three decimals, or a dash if it wasn't measured."""
     return "–" if figure is None else f"{figure:.3f}"
 
 
 def models_table(models: Iterable[Model]) -> Table:
-    """One row a model, with the retain sets that can be named."""
+    """A table with a row per model and its retain sets."""
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("model", "title", "retain sets"):
         table.add_column(name)
     for model in models:
-        table.add_row(model.name, model.title or "", ", ".join(model.retain_set_names))
+        table.add_row(model.name, model.title or "", ", ".join(model.retain_sets))
     return table
 
 
-class JobView:
-    """Shows a running job: a live bar on a terminal, else a line for each phase and one every few seconds."""
+class JobDisplay:
+    """Shows a running job: a progress bar on a terminal, else a line per phase and one every few seconds."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -102,7 +108,7 @@ class JobView:
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            # Together with the detail this fits 80 columns.
+            # With the detail, this fits into 80 columns.
             columns = (TextColumn("{task.description:<10}"), BarColumn(bar_width=12), TaskProgressColumn())
             self._bar = Progress(*columns, TextColumn("{task.fields[detail]}"), console=self._console)
             self._task = self._bar.add_task("waiting", total=1.0, detail="")
@@ -114,21 +120,22 @@ class JobView:
             self._bar.stop()
 
     def show(self, job: Job) -> None:
-        """Brings the view up to date."""
+        """Shows the job's present state."""
         title = job.state if job.ended else job.phase or job.state
+        fraction, detail = job.progress.fraction, _progress_detail(job)
         if self._bar is not None:
-            self._bar.update(self._task, completed=job.progress.fraction, description=title, detail=detail_of(job))
+            self._bar.update(self._task, completed=fraction, description=title, detail=detail)
             return
         now = time.monotonic()
-        if title != self._line[0] or now - self._line[1] >= _LINE_EVERY:
+        if title != self._line[0] or now - self._line[1] >= _LINE_SECONDS:
             self._line = (title, now)
-            self._console.print(f"  {title:<12} {job.progress.fraction:>4.0%}  {detail_of(job)}", soft_wrap=True)
+            self._console.print(f"  {title:<12} {fraction:>4.0%}  {detail}", soft_wrap=True)
 
 
-def detail_of(job: Job) -> str:
-    """Step, losses and remaining time, as far as they are known; once it has ended, what is wrong with it."""
+def _progress_detail(job: Job) -> str:
+    """The job's step, losses and remaining time, as far as they are known. Once it has ended, its error or warning."""
     if job.ended:
-        return _reason(job) or _doubt(job) or ""
+        return _error_text(job) or _never_known_warning(job) or ""
     progress = job.progress
     parts = []
     if progress.total_steps:
@@ -142,9 +149,9 @@ def detail_of(job: Job) -> str:
     return " · ".join(parts)
 
 
-def _doubt(job: Job) -> str | None:
+def _never_known_warning(job: Job) -> str | None:
     return _NEVER_KNOWN if job.knew_forget_set is False else None
 
 
-def _reason(job: Job) -> str | None:
+def _error_text(job: Job) -> str | None:
     return (job.error.detail or job.error.type) if job.error else None

@@ -1,4 +1,4 @@
-"""A forget request as it goes over the wire: one JSON part, and each image once, as the bytes it is."""
+"""Builds the multipart body of a forget request: one JSON part, and a part for each distinct image."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pydantic_core import to_json
 
 from vgid_client.errors import DataFileError
 
-# A part of a multipart body as httpx takes it: its name, and (file name, content, media type).
+# A part of a multipart body in httpx's form: the part's name, and (file name, content, media type).
 Part = tuple[str, tuple[str | None, bytes, str]]
 
 
 class RequestFields(TypedDict, total=False):
-    """What a request may say besides its pairs. None is as good as left out."""
+    """The fields of a request besides its model and pairs. None means that the field isn't sent."""
 
     retain_set: str | None
     training: Mapping[str, Any] | None
@@ -32,7 +32,7 @@ class RequestFields(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Pair:
-    """An encoded image (PNG, JPEG, WebP ...), a question about it and the answer the model gives today."""
+    """An encoded image (PNG, JPEG, WebP ...), a question about it, and the answer that the model gives today."""
 
     image: bytes = field(repr=False)
     question: str = field(repr=False)
@@ -40,47 +40,48 @@ class Pair:
 
 
 def read_jsonl(path: str | Path) -> list[Pair]:
-    """Pairs from a file of one `{"image": "<path beside the file>", "question": ..., "answer": ...}` a line.
+    """Reads pairs from a file with one `{"image": "<path>", "question": ..., "answer": ...}` per line.
 
-    Raises DataFileError naming the line.
+    Image paths are relative to the file's folder. Raises DataFileError, which names the line.
     """
     source = Path(path)
     images: dict[str, bytes] = {}
     pairs = []
-    for number, line in enumerate(_text_of(source).split("\n"), start=1):
+    for number, line in enumerate(_read_text(source).split("\n"), start=1):
         if line.strip():
-            pairs.append(_pair_of_line(line, f"{source.name}, line {number}", source.parent, images))
+            pairs.append(_parse_line(line, f"{source.name}, line {number}", source.parent, images))
     if not pairs:
         raise DataFileError(f"{source.name} holds no pairs")
     return pairs
 
 
-def multipart_of(
+def build_multipart(
     request: Mapping[str, Any], sets: Mapping[str, Iterable[Pair]], probes: Mapping[str, Iterable[Pair]]
 ) -> list[Part]:
-    """The parts of a submission: `request` with `sets` and `probes` put in, then one part for each different image."""
+    """Returns the body's parts: `request` with `sets` and `probes` added, then one part per distinct image."""
     images: dict[str, bytes] = {}
-    body: dict[str, Any] = {**request, **_references(sets, images)}
-    # Apart from `sets`: whatever a probe is called, it can't take the place of what is to be forgotten.
+    body: dict[str, Any] = {**request, **_refer_to_images(sets, images)}
+    # Probes have a field of their own, so that a probe named "forget" can't replace the forget set.
     if probes:
-        body["probes"] = _references(probes, images)
+        body["probes"] = _refer_to_images(probes, images)
     document = to_json(body, fallback=dict)
     parts: list[Part] = [("request", (None, document, "application/json"))]
     parts += [(name, (name, data, "application/octet-stream")) for name, data in images.items()]
     return parts
 
 
-def _references(sets: Mapping[str, Iterable[Pair]], images: dict[str, bytes]) -> dict[str, list[dict[str, Any]]]:
-    return {name: [_reference(pair, images) for pair in pairs] for name, pairs in sets.items()}
+def _refer_to_images(sets: Mapping[str, Iterable[Pair]], images: dict[str, bytes]) -> dict[str, list[dict[str, Any]]]:
+    """The sets in the form of the JSON part, which refers to images by name. Adds the images to `images`."""
+    return {name: [_refer_to_image(pair, images) for pair in pairs] for name, pairs in sets.items()}
 
 
-def _reference(pair: Pair, images: dict[str, bytes]) -> dict[str, Any]:
+def _refer_to_image(pair: Pair, images: dict[str, bytes]) -> dict[str, Any]:
     name = hashlib.sha256(pair.image).hexdigest()[:32]
     images[name] = pair.image
     return {"image": {"file": name}, "question": pair.question, "answer": pair.answer}
 
 
-def _text_of(source: Path) -> str:
+def _read_text(source: Path) -> str:
     try:
         return source.read_text(encoding="utf-8")
     except OSError as error:
@@ -89,7 +90,7 @@ def _text_of(source: Path) -> str:
         raise DataFileError(f"{source.name} is not UTF-8 text") from None
 
 
-def _pair_of_line(line: str, where: str, folder: Path, images: dict[str, bytes]) -> Pair:
+def _parse_line(line: str, where: str, folder: Path, images: dict[str, bytes]) -> Pair:
     try:
         record = json.loads(line)
     except json.JSONDecodeError:

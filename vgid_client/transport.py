@@ -1,4 +1,4 @@
-"""One HTTP connection pool that retries what is safe to retry and turns failures into this package's errors."""
+"""The HTTP connections to the service. Failed requests are retried, and failures become this package's errors."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from typing import Any
 
 import httpx
 
-from vgid_client.errors import Problem, ServiceFailure, Unauthorized, UnexpectedReply, Unreachable, error_of
+from vgid_client.errors import Problem, ServiceFailure, Unauthorized, UnexpectedReply, Unreachable, error_from_response
 
-PAUSES = (0.2, 0.5, 1.0, 2.0)
-"""Seconds between the attempts of one request."""
-
+PAUSES = (0.2, 0.5, 1.0, 2.0)  # seconds between the tries of one request
 _NOT_READY = frozenset({502, 503, 504})
-_LONGEST_WAIT = 30.0
+_LONGEST_PAUSE_SECONDS = 30.0
 
 
 class Transport:
-    """`base_url` with or without a path; `timeout` in seconds bounds each wait for the service, not a whole request."""
+    """A pool of connections to one service.
+
+    base_url: with or without a path. timeout: seconds of each wait for the service, not of a whole request.
+    """
 
     def __init__(self, base_url: str, api_key: str, timeout: float) -> None:
         try:
@@ -33,7 +34,7 @@ class Transport:
         if not (api_key.isascii() and api_key.isprintable()):
             raise Unauthorized(Problem(status=401, detail="the API key holds characters that no key has"))
         self._origin = f"{url.scheme}://{url.netloc.decode()}"
-        # A proxy from the environment can't reach this machine's own loopback address.
+        # A proxy from the environment can't reach this machine's loopback address.
         self._http = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {api_key}", "User-Agent": f"vgid-client/{_own_version()}"},
@@ -46,7 +47,10 @@ class Transport:
         self._http.close()
 
     def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        """A successful response, its body read. Only for requests that may arrive twice; raises VgidError."""
+        """Sends a request, again if necessary, and returns its successful response with the body read.
+
+        Only for requests that may arrive twice. Raises VgidError.
+        """
         for pause in (*PAUSES, None):
             try:
                 response = self._http.request(method, path, **arguments)
@@ -55,7 +59,7 @@ class Transport:
             else:
                 if response.is_success:
                     return response
-                failure = error_of(response)
+                failure = error_from_response(response)
                 if response.status_code not in _NOT_READY:
                     break
                 pause = _retry_after(response, pause)
@@ -66,13 +70,16 @@ class Transport:
 
     @contextmanager
     def stream(self, path: str, *, headers: dict[str, str], read_timeout: float) -> Iterator[httpx.Response]:
-        """One GET without retries, its body unread; a failing status raises. Errors while reading are mapped too."""
+        """Sends one GET without retries and gives its response with the body unread.
+
+        Raises VgidError, also for an error while the block reads the body.
+        """
         timeout = httpx.Timeout(self._http.timeout.connect, read=read_timeout)
         try:
             with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
                 if not response.is_success:
                     response.read()
-                    raise error_of(response)
+                    raise error_from_response(response)
                 yield response
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
@@ -83,24 +90,25 @@ class Transport:
         return Unreachable(f"cannot reach the service at {self._origin}: {reason}")
 
 
-def json_of(response: httpx.Response) -> Any:
-    """The body as JSON; raises UnexpectedReply when it isn't."""
+def read_json(response: httpx.Response) -> Any:
+    """Parses the body as JSON. Raises UnexpectedReply if it isn't."""
     try:
         return response.json()
     except ValueError:
         raise UnexpectedReply("the reply is not JSON: is this the right URL?") from None
 
 
-def is_passing(error: Exception) -> bool:
-    """Whether waiting may mend it: no connection, or a service that isn't ready."""
+def is_transient(error: Exception) -> bool:
+    """Whether a later try may succeed: the service couldn't be reached, or wasn't ready."""
     return isinstance(error, Unreachable | ServiceFailure)
 
 
 def _retry_after(response: httpx.Response, pause: float | None) -> float | None:
-    wished = response.headers.get("Retry-After", "")
-    if pause is None or not wished.isdigit():
+    """The pause that the service asks for, else `pause`. None stays None: there is no further try."""
+    requested = response.headers.get("Retry-After", "")
+    if pause is None or not requested.isdigit():
         return pause
-    return min(float(wished), _LONGEST_WAIT)
+    return min(float(requested), _LONGEST_PAUSE_SECONDS)
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,1 +1,1 @@
-"""The worker: claim a job, run it in a fresh process, report, reap."""
+"""The worker: it claims jobs, runs each in a process of its own, reports, and reaps."""

@@ -1,6 +1,6 @@
-"""Whether this machine's worker is alive: python -m worker.alive ends with 0 if it made a round of repairs lately.
+"""The worker's health check: python -m worker.alive ends with 0 if the reaper has made a round lately.
 
-For container health checks, which can't ask Celery: the worker takes no remote commands.
+A container's health check can't ask Celery instead, because the worker takes no remote commands.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from worker.work_folder import work_root
 
 
 def mark() -> None:
-    """Says that the worker is alive now."""
+    """Records that the worker is alive now."""
     _file().touch(mode=0o600)
 
 
 def seconds_since_mark() -> float:
-    """Seconds since the last `mark` of any worker of this account on this machine; infinite if there was none."""
+    """Seconds since the last `mark` of any worker of this account on this machine. Infinite if there was none."""
     try:
         return time.time() - _file().stat().st_mtime
     except FileNotFoundError:
@@ -31,5 +31,5 @@ def _file() -> Path:
 
 
 if __name__ == "__main__":
-    # A round may wait for a slow database; several missed ones in a row are a worker that doesn't run.
+    # One round may wait for a slow database. Several missed rounds in a row mean that the worker doesn't run.
     sys.exit(seconds_since_mark() > max(60.0, 6 * get_settings().reap_seconds))

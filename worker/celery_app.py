@@ -1,7 +1,7 @@
-"""The worker process: celery -A worker.celery_app worker
+"""The Celery process: celery -A worker.celery_app worker
 
-It takes ids from the queue and never loads torch; every job gets a process of its own (`worker.process`). Messages
-are acknowledged before the work starts and results are ignored: Postgres alone knows how a job stands.
+It takes job ids from the queue and starts a process for each job (`worker.attempt.process`). It never loads torch.
+Messages are acknowledged before the work starts, and results are ignored: Postgres alone holds a job's state.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from uuid import UUID
 from celery import Celery
 from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
-from jobs.blobs import FileBlobStore
 from jobs.database import make_engine, session_factory
 from jobs.queue import QUEUE_NAME, TASK_NAME, JobQueue
 from jobs.settings import get_settings
+from jobs.storage.blobs import FileBlobStore
 from worker.describe import describe
-from worker.gpus import visible_gpus
+from worker.gpu_slot import visible_gpus
 from worker.housekeeping import Housekeeper
-from worker.supervise import Supervisor, WorkerContext
+from worker.supervisor import Supervisor, WorkerContext
 from worker.work_folder import delete_abandoned
 
 log = logging.getLogger(__name__)
@@ -33,10 +33,10 @@ app.conf.update(
     task_default_queue=QUEUE_NAME,
     task_ignore_result=True,
     task_acks_late=False,
-    # One thread per accelerator; a thread only waits for its attempt's process.
+    # One thread per accelerator. A thread only waits for its attempt's process.
     worker_pool="worker.pool:WakingPool",
     worker_concurrency=max(1, len(_gpus)),
-    # A worker that fetches ahead would keep a job from an idle one.
+    # A worker that fetched a message ahead would keep the job from an idle worker.
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,
     worker_enable_remote_control=False,
@@ -68,16 +68,16 @@ def _housekeeper() -> Housekeeper:
 
 @app.task(name=TASK_NAME)  # type: ignore[untyped-decorator]
 def run_job(job_id: str) -> None:
-    """One attempt at the job. Never raises: Celery would log the message of the error, and has no use for it."""
+    """Runs one attempt at the job. It never raises, because Celery would log the error's message."""
     try:
         _supervisor().run(UUID(job_id))
-    except Exception as error:  # the lease runs out, and the reaper gives the job to another attempt
+    except Exception as error:  # the lease expires, and the reaper queues the job again
         log.error("job %s: %s", job_id, describe(error))
 
 
-def _before_work(**_: Any) -> None:
+def _prepare(**_: Any) -> None:
     delete_abandoned()
-    _supervisor().get_ready()
+    _supervisor().start_spares()
 
 
 def _start_housekeeping(**_: Any) -> None:
@@ -93,7 +93,7 @@ def _close(**_: Any) -> None:
     _supervisor().close()
 
 
-worker_init.connect(_before_work)
+worker_init.connect(_prepare)
 worker_ready.connect(_start_housekeeping)
 worker_shutting_down.connect(_stop)
 worker_shutdown.connect(_close)

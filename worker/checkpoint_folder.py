@@ -1,4 +1,4 @@
-"""What an attempt leaves for the next one at the same job on this machine: a private folder that goes with the job."""
+"""The folder of a job's checkpoints on this machine, from which the job's next attempt resumes."""
 
 from __future__ import annotations
 
@@ -8,47 +8,46 @@ from pathlib import Path
 from uuid import UUID
 
 from jobs.database import SessionFactory
-from jobs.repository import ended_among, open_among
+from jobs.repository import select_ended, select_open
 from worker.work_folder import work_root
 
 _PREFIX = "checkpoint-"
-_FORSAKEN_SECONDS = 24 * 3600.0
+_ABANDONED_SECONDS = 24 * 3600.0
 
 
 def checkpoint_folder(job_id: UUID) -> Path:
-    """Where the attempts at this job leave their checkpoints. It isn't made here."""
+    """The folder for this job's checkpoints. Its first checkpoint creates it."""
     return work_root() / f"{_PREFIX}{job_id}"
 
 
 def delete_checkpoint(job_id: UUID) -> None:
-    """Deletes it, if there is one. What the disk holds on to is left to `delete_ended_checkpoints`."""
+    """Deletes the job's checkpoint folder. What can't be deleted now is left to `delete_ended_checkpoints`."""
     shutil.rmtree(checkpoint_folder(job_id), ignore_errors=True)
 
 
 def delete_ended_checkpoints(sessions: SessionFactory) -> list[UUID]:
-    """Deletes the checkpoints of jobs that ended where this machine wasn't told; the ids of all that it deletes.
+    """Deletes the checkpoints of jobs that have ended, for example on another machine. Returns the jobs' ids.
 
-    Of jobs that this database doesn't know, too, once nothing was written into them for a day. They can be those of
-    another deployment whose workers run under this account, which can't be judged here while their training goes on;
-    one that waits for longer begins anew. Or they are those of a deployment that is gone or a database that was
-    replaced, which nobody else would ever delete: what was made from people's data isn't kept because nobody knows it.
-    No job's row is ever deleted, so whatever is this deployment's own goes at once when its job has ended.
+    A checkpoint of a job that this database doesn't know is deleted after a day without a write. It may belong to
+    another deployment whose workers share this account, so it must stay while its training runs. Or its deployment is
+    gone, and nobody else would ever delete what was made from people's data. Rows of jobs are never deleted, so this
+    deployment knows all its own jobs.
     """
     found = [UUID(folder.name.removeprefix(_PREFIX)) for folder in work_root().glob(f"{_PREFIX}*")]
     if not found:
         return []
     with sessions.begin() as s:
-        ended, going_on = ended_among(s, found), open_among(s, found)
-    gone = [job_id for job_id in found if job_id in ended or (job_id not in going_on and _is_forsaken(job_id))]
-    for job_id in gone:
+        ended, unfinished = select_ended(s, found), select_open(s, found)
+    outdated = [job_id for job_id in found if job_id in ended or (job_id not in unfinished and _is_abandoned(job_id))]
+    for job_id in outdated:
         delete_checkpoint(job_id)
-    return gone
+    return outdated
 
 
-def _is_forsaken(job_id: UUID) -> bool:
-    """Whether nothing was written there for a day: each checkpoint takes its place under another name first."""
+def _is_abandoned(job_id: UUID) -> bool:
+    """Whether no checkpoint was written for a day. Each one is renamed into place, which sets the folder's time."""
     try:
         written = checkpoint_folder(job_id).stat().st_mtime
-    except FileNotFoundError:  # another worker's housekeeping was here
+    except FileNotFoundError:  # another worker has just deleted it
         return False
-    return time.time() - written > _FORSAKEN_SECONDS
+    return time.time() - written > _ABANDONED_SECONDS

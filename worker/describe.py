@@ -1,4 +1,4 @@
-"""Errors in logs: what kind and where in our code, never the message, which could quote a person's data."""
+"""Describes errors for the log, by type and place. Their messages are left out: they could quote a person's data."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 def describe(error: BaseException) -> str:
-    """The error's type and its causes' types, then the lines of our own code that it passed through, innermost last."""
-    kinds = [_name(error)]
+    """The types of the error and its causes, then the lines of our own code in its traceback, innermost last."""
+    types = [_type_name(error)]
     cause = error.__cause__ or error.__context__
     while cause is not None:
-        kinds.append(_name(cause))
+        types.append(_type_name(cause))
         cause = cause.__cause__ or cause.__context__
-    places = [
+    lines = [
         f"{path.relative_to(_ROOT)}:{frame.lineno} in {frame.name}"
         for frame in traceback.extract_tb(error.__traceback__)
         if (path := Path(frame.filename).resolve()).is_relative_to(_ROOT) and path.relative_to(_ROOT).parts[0] in _ROOMS
     ]
-    return " from ".join(kinds) + "".join(f"\n  {place}" for place in places)
+    return " from ".join(types) + "".join(f"\n  {line}" for line in lines)
 
 
-def _name(error: BaseException) -> str:
+def _type_name(error: BaseException) -> str:
     return f"{type(error).__module__}.{type(error).__qualname__}"

@@ -1,4 +1,4 @@
-"""The reaper as a thread of every worker: rounds of repairs until it is told to stop."""
+"""The reaper's thread in every worker: rounds of repairs until it is stopped."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from jobs.reaping import reap, sweep_artifacts
 from worker import alive
 from worker.checkpoint_folder import delete_ended_checkpoints
 from worker.describe import describe
-from worker.supervise import WorkerContext
+from worker.supervisor import WorkerContext
 
 log = logging.getLogger(__name__)
 
-_REPORTED = (
+_LOGGED = (
     "requeued", "attempts_exhausted", "cancelled", "republished", "inputs_deleted", "orphans_deleted", "undeletable",
 )  # fmt: skip
-# It looks at every artifact there is, and what it finds has waited for an hour already.
+# A sweep looks at every artifact, and deletes only what has lain there for an hour.
 _ARTIFACT_SWEEP_SECONDS = 3600.0
 
 
 class Housekeeper:
-    """Calls `jobs.reaping.reap` every `reap_seconds`; a round that fails is only logged."""
+    """Does a round of repairs every `reap_seconds`. A round that fails is logged, and the next one follows."""
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
@@ -31,11 +31,11 @@ class Housekeeper:
         self._thread = Thread(target=self._rounds, name="reaper", daemon=True)
 
     def start(self) -> None:
-        """Starts with a round at once."""
+        """Starts the thread, which does its first round at once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends after the present round. Returns at once."""
+        """Ends the thread after its present round. Returns at once."""
         self._stopping.set()
 
     def _rounds(self) -> None:
@@ -50,9 +50,9 @@ class Housekeeper:
     def _round(self) -> None:
         context = self._context
         report = reap(context.sessions, context.blobs, context.settings, context.queue)
-        for what in _REPORTED:
-            for job_id in getattr(report, what):
-                log.warning("reaper: job %s %s", job_id, what)
+        for action in _LOGGED:
+            for job_id in getattr(report, action):
+                log.warning("reaper: job %s %s", job_id, action)
         for job_id in delete_ended_checkpoints(context.sessions):
             log.warning("reaper: job %s checkpoint deleted", job_id)
         if monotonic() >= self._next_artifact_sweep:

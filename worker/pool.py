@@ -1,4 +1,4 @@
-"""Celery's thread pool, except that a task's end wakes the loop that fetches the next one."""
+"""Celery's thread pool, changed so that the end of a task wakes the loop that fetches the next one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from kombu.asynchronous import get_event_loop
 
 
 class WakingPool(TaskPool):  # type: ignore[misc]
-    """Without this, the loop looks whether a thread is free at its next timer only, up to a second later."""
+    """A thread pool that wakes Celery's event loop at the end of each task.
+
+    Celery's own loop looks for a free thread at its next timer only, up to a second later.
+    """
 
     def on_apply(self, *args: Any, **kwargs: Any) -> Any:
-        """Has a thread run the task."""
+        """Runs the task in a thread."""
         result = super().on_apply(*args, **kwargs)
         result.f.add_done_callback(_wake)
         return result

@@ -1,4 +1,4 @@
-"""Where an attempt writes its adapter before it is stored: private, and gone afterwards whatever happened."""
+"""The private folder into which an attempt writes its adapter. It is deleted however the attempt ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jobs.folder_lock import locked
+from jobs.storage.folder_lock import locked
 
 _LOCK = ".in-use"
 _PREFIX = "attempt-"
@@ -19,9 +19,9 @@ _PREFIX = "attempt-"
 
 @contextmanager
 def work_folder() -> Iterator[Path]:
-    """A new folder that this account alone can enter, deleted at the end.
+    """Makes a folder that this account alone can enter, and deletes it at the end of the block.
 
-    It is locked for as long as this process lives, so that `delete_abandoned` knows what a killed worker left.
+    A lock marks it as in use while this process lives, so that `delete_abandoned` finds what a killed worker left.
     """
     root = work_root()
     with locked(root):
@@ -38,7 +38,7 @@ def work_folder() -> Iterator[Path]:
 
 
 def delete_abandoned() -> None:
-    """Deletes the folders of workers that were killed."""
+    """Deletes the work folders that killed workers have left."""
     root = work_root()
     with locked(root):
         for folder in root.glob(f"{_PREFIX}*"):
@@ -47,7 +47,7 @@ def delete_abandoned() -> None:
 
 
 def _in_use(folder: Path) -> bool:
-    """Whether a living process has locked the folder. Without a lock file it was never finished, or is half deleted."""
+    """Whether a living process has locked the folder. One without a lock file is half made or half deleted."""
     try:
         with (folder / _LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,7 +59,7 @@ def _in_use(folder: Path) -> bool:
 
 
 def work_root() -> Path:
-    """One folder for all workers of this account. Raises PermissionError when it is somebody else's."""
+    """The folder of all work folders of this account. Raises PermissionError when another account can enter it."""
     root = Path(tempfile.gettempdir()) / f"vgid-work-{os.geteuid()}"
     root.mkdir(mode=0o700, exist_ok=True)
     found = root.lstat()

@@ -1,4 +1,4 @@
-"""The adapter: as the zip that was stored, and its single files."""
+"""Downloads of a job's adapter: the stored zip, and each file in it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.documentation import problems
 from api.downloads import Download
+from api.openapi import problem_responses
 from api.problems import ArtifactUnavailable, NotFound, RangeNotSatisfiable, Unauthenticated
-from api.services import CallerNeeded
+from api.services import CallerDep
 
 router = APIRouter(prefix="/unlearn-jobs/{job_id}/artifact", tags=["artifacts"])
 
@@ -22,35 +22,35 @@ _BINARY = "application/octet-stream"
 
 
 def _documented(media_type: str) -> dict[str, Any]:
-    bytes_of = {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}
+    binary = {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}
     etag = {"ETag": {"description": "strong: the sha256 of the bytes", "schema": {"type": "string"}}}
     return {
         "response_class": Response,
         "responses": {
-            200: {**bytes_of, "headers": etag, "description": "The whole file"},
-            206: {**bytes_of, "headers": etag, "description": "The range that was asked for"},
-            304: {"description": "If-None-Match names the file as it is"},
-            **problems(Unauthenticated, NotFound, ArtifactUnavailable, RangeNotSatisfiable),
+            200: {**binary, "headers": etag, "description": "The whole file"},
+            206: {**binary, "headers": etag, "description": "The range that was asked for"},
+            304: {"description": "If-None-Match names the file's ETag"},
+            **problem_responses(Unauthenticated, NotFound, ArtifactUnavailable, RangeNotSatisfiable),
         },
     }
 
 
 @router.head("", include_in_schema=False)
 @router.get("", summary="Download the adapter", **_documented(_ZIP))
-def get_artifact(request: Request, caller: CallerNeeded, job_id: UUID) -> Response:
+def get_artifact(request: Request, caller: CallerDep, job_id: UUID) -> Response:
     """A zip that PEFT loads after unpacking. Takes Range, If-Range, If-None-Match and HEAD."""
-    artifact = caller.own_artifact(job_id)
+    artifact = caller.artifact(job_id)
     download = Download(f"vgid-{job_id}.zip", _ZIP, artifact.sha256, artifact.size_bytes)
-    return download.of_file(request, caller.services.blobs.path_of_artifact(artifact.sha256))
+    return download.file_response(request, caller.services.blobs.path_of_artifact(artifact.sha256))
 
 
 @router.head("/files/{name}", include_in_schema=False)
 @router.get("/files/{name}", summary="Download one file of the adapter", **_documented(_BINARY))
-def get_file(request: Request, caller: CallerNeeded, job_id: UUID, name: str) -> Response:
+def get_file(request: Request, caller: CallerDep, job_id: UUID, name: str) -> Response:
     """One member of the zip by its name in the job's record, with the same headers as the zip itself."""
-    artifact = caller.own_artifact(job_id)
+    artifact = caller.artifact(job_id)
     file = next((file for file in artifact.files if file["name"] == name), None)
     if file is None:
         raise NotFound("The artifact has no such file.")
     download = Download(name, _MEDIA_TYPES.get(Path(name).suffix, _BINARY), file["sha256"], file["size"])
-    return download.of_member(request, caller.services.blobs.path_of_artifact(artifact.sha256))
+    return download.member_response(request, caller.services.blobs.path_of_artifact(artifact.sha256))

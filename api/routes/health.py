@@ -1,16 +1,23 @@
-"""Whether the process lives and whether it can work; the only routes that need no API key."""
+"""Liveness and readiness: the only routes that need no API key."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from functools import cache
 from typing import Literal
 
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from fastapi import APIRouter
 from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
 
-from api import readiness
-from api.documentation import problems
-from api.problems import Unavailable
-from api.services import ServicesNeeded
+from api.openapi import problem_responses
+from api.problems import FieldError, Unavailable
+from api.services import Services, ServicesDep
+from jobs.queue import QueueUnavailable
+from migrations.runner import alembic_config
 
 router = APIRouter(tags=["health"])
 
@@ -29,10 +36,45 @@ async def healthz() -> Health:
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", summary="Can it take requests?", responses=problems(Unavailable))
-def readyz(services: ServicesNeeded) -> Health:
+@router.get("/readyz", summary="Can it take requests?", responses=problem_responses(Unavailable))
+def readyz(services: ServicesDep) -> Health:
     """Checks Postgres and its migrations, Redis and the blob folder; `errors` names what isn't ready."""
-    faults = readiness.faults(services)
+    checks: dict[str, Callable[[Services], str | None]] = {
+        "postgres": _check_postgres,
+        "redis": _check_redis,
+        "blobs": _check_blobs,
+    }
+    found = [(name, check(services)) for name, check in checks.items()]
+    faults = [FieldError(fault, name=name) for name, fault in found if fault is not None]
     if faults:
         raise Unavailable("Not ready.", errors=faults)
     return Health(status="ready")
+
+
+def _check_postgres(services: Services) -> str | None:
+    try:
+        with services.engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_heads()
+    except SQLAlchemyError:
+        return "can't be reached"
+    if set(current) != _newest_revisions(services.settings.database_url):
+        return "has other migrations than this version needs: run `vgid database upgrade`"
+    return None
+
+
+@cache
+def _newest_revisions(database_url: str) -> set[str]:
+    return set(ScriptDirectory.from_config(alembic_config(database_url)).get_heads())
+
+
+def _check_redis(services: Services) -> str | None:
+    try:
+        services.queue.ping()
+    except QueueUnavailable:
+        return "can't be reached"
+    return None
+
+
+def _check_blobs(services: Services) -> str | None:
+    folder = services.settings.blob_dir
+    return None if os.access(folder, os.R_OK | os.W_OK | os.X_OK) else "the folder can't be written"

@@ -1,4 +1,4 @@
-"""Reading jobs and cancelling them."""
+"""Routes that read jobs, list them and cancel them."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import TypeAdapter, ValidationError
 
-from api.documentation import problems
+from api.openapi import problem_responses
 from api.problems import FieldError, InvalidRequest, JobAlreadyEnded, NotFound, Unauthenticated
 from api.schemas import ListQuery, Reference
-from api.services import Caller, CallerNeeded, Services
+from api.services import Caller, CallerDep, Services
 from api.views import JobList, JobSummary, JobView, MetricList, metric_views
 from jobs import repository
-from jobs.input_cleanup import delete_inputs
 from jobs.repository import InvalidCursor, JobEnded
 from jobs.states import State
+from jobs.storage.input_cleanup import delete_inputs
 
 router = APIRouter(prefix="/unlearn-jobs", tags=["jobs"])
 
 _reference: TypeAdapter[str] = TypeAdapter(Reference)
 
 
-@router.get("", summary="List your jobs", responses=problems(Unauthenticated, InvalidRequest))
+@router.get("", summary="List your jobs", responses=problem_responses(Unauthenticated, InvalidRequest))
 def list_jobs(
-    caller: CallerNeeded,
+    caller: CallerDep,
     query: Annotated[ListQuery, Query()],
     subject_reference: Annotated[
         str | None,
@@ -39,26 +39,28 @@ def list_jobs(
     """Newest first. Pass `next_cursor` on as `cursor`, with the same filters, for the next page."""
     filters = query.model_dump()
     filters["subject_hash"] = None if subject_reference is None else _subject_hash(caller.services, subject_reference)
-    with caller.reading() as (s, client_id):
+    with caller.session() as (s, client_id):
         try:
             jobs, next_cursor = repository.list_jobs(s, client_id, **filters)
         except InvalidCursor:
             raise InvalidRequest.of([FieldError("wasn't given by this list", name="cursor")]) from None
-    most = caller.services.settings.max_attempts
-    return JobList(jobs=[JobSummary.of(job, most) for job in jobs], next_cursor=next_cursor)
+    max_attempts = caller.services.settings.max_attempts
+    return JobList(jobs=[JobSummary.of(job, max_attempts) for job in jobs], next_cursor=next_cursor)
 
 
-@router.get("/{job_id}", summary="Look at a job", response_model=JobView, responses=problems(Unauthenticated, NotFound))
-def get_job(caller: CallerNeeded, job_id: UUID) -> Response:
+@router.get(
+    "/{job_id}", summary="Look at a job", response_model=JobView, responses=problem_responses(Unauthenticated, NotFound)
+)
+def get_job(caller: CallerDep, job_id: UUID) -> Response:
     """State, phase, progress, estimated finish, measurements and artifact."""
-    # what is asked most: written as JSON here, for the framework would check the checked view once more
-    return Response(whole_job(caller, job_id).model_dump_json(), media_type="application/json")
+    # The service's most frequent request. FastAPI would validate the view once more, so it is written as JSON here.
+    return Response(job_view(caller, job_id).model_dump_json(), media_type="application/json")
 
 
-@router.get("/{job_id}/metrics", summary="What was measured", responses=problems(Unauthenticated, NotFound))
-def get_metrics(caller: CallerNeeded, job_id: UUID) -> MetricList:
+@router.get("/{job_id}/metrics", summary="What was measured", responses=problem_responses(Unauthenticated, NotFound))
+def get_metrics(caller: CallerDep, job_id: UUID) -> MetricList:
     """Every figure before and after forgetting; empty until the first ones are known."""
-    with caller.reading_job(job_id) as own:
+    with caller.job(job_id) as own:
         return MetricList(metrics=metric_views(repository.metrics_of(own.session, job_id)))
 
 
@@ -68,10 +70,10 @@ def get_metrics(caller: CallerNeeded, job_id: UUID) -> MetricList:
     response_description="Cancelled",
     responses={
         202: {"model": JobView, "description": "The running job has been asked to stop"},
-        **problems(Unauthenticated, NotFound, JobAlreadyEnded),
+        **problem_responses(Unauthenticated, NotFound, JobAlreadyEnded),
     },
 )
-def cancel(caller: CallerNeeded, job_id: UUID, response: Response) -> JobView:
+def cancel(caller: CallerDep, job_id: UUID, response: Response) -> JobView:
     """A queued job is cancelled at once, a running one within seconds. Asking again changes nothing."""
     services, client_id = caller.services, caller.client_id()
     with services.sessions.begin() as s:
@@ -85,18 +87,18 @@ def cancel(caller: CallerNeeded, job_id: UUID, response: Response) -> JobView:
         delete_inputs(services.sessions, services.blobs, job_id)
     else:
         response.status_code = 202
-    return whole_job(caller, job_id)
+    return job_view(caller, job_id)
 
 
-def whole_job(caller: Caller, job_id: UUID) -> JobView:
-    """The job with its measurements and its artifact. Raises Unauthenticated or NotFound."""
-    with caller.reading_job(job_id) as own:
+def job_view(caller: Caller, job_id: UUID) -> JobView:
+    """The view of the client's job with its measurements and its artifact. Raises Unauthenticated or NotFound."""
+    with caller.job(job_id) as own:
         metrics = repository.metrics_of(own.session, job_id)
-    return JobView.whole(own.job, caller.services.settings.max_attempts, metrics, own.artifact)
+    return JobView.of(own.job, caller.services.settings.max_attempts, metrics, own.artifact)
 
 
 def _subject_hash(services: Services, header: str) -> str:
-    """The hash to look for. Header values arrive decoded as Latin-1, whatever the sender meant."""
+    """The hash to search for. Starlette decodes header values as Latin-1, so they are decoded again as UTF-8."""
     try:
         return services.subject_hash(_reference.validate_python(header.encode("latin-1").decode()))
     except (UnicodeError, ValidationError):

@@ -1,4 +1,4 @@
-"""The models that can be asked to forget."""
+"""The route that lists the models of this service."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Self
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from api.documentation import problems
+from api.openapi import problem_responses
 from api.problems import Unauthenticated
-from api.services import CallerNeeded
+from api.services import CallerDep
 from jobs.catalog import ModelEntry
 from vgid_core.config import UnlearnConfig
 
@@ -17,7 +17,7 @@ router = APIRouter(tags=["models"])
 
 
 class ModelView(BaseModel):
-    """One model and what a request for it may leave out."""
+    """One model, its settings, and the defaults for a request."""
 
     name: str
     title: str
@@ -27,13 +27,13 @@ class ModelView(BaseModel):
     default_retain_set: str | None = Field(description="taken when a request names none")
 
     @classmethod
-    def of(cls, entry: ModelEntry, most_pairs: int) -> Self:
-        """The view of `entry` on a service that takes at most `most_pairs`."""
+    def of(cls, entry: ModelEntry, service_max_pairs: int) -> Self:
+        """The view of `entry` on a service that takes at most `service_max_pairs` pairs in one request."""
         return cls(
             name=entry.name,
             title=entry.title,
             config=entry.config,
-            max_pairs=min(entry.max_pairs or most_pairs, most_pairs),
+            max_pairs=min(entry.max_pairs or service_max_pairs, service_max_pairs),
             retain_sets=list(entry.retain_sets),
             default_retain_set=entry.default_retain_set,
         )
@@ -45,9 +45,9 @@ class ModelList(BaseModel):
     models: list[ModelView]
 
 
-@router.get("/models", summary="List the models", responses=problems(Unauthenticated))
-def list_models(caller: CallerNeeded) -> ModelList:
+@router.get("/models", summary="List the models", responses=problem_responses(Unauthenticated))
+def list_models(caller: CallerDep) -> ModelList:
     """Every model of this service, with its settings and its registered retain sets."""
     caller.client_id()
-    most = caller.services.settings.max_pairs
-    return ModelList(models=[ModelView.of(entry, most) for entry in caller.services.catalog.models.values()])
+    max_pairs = caller.services.settings.max_pairs
+    return ModelList(models=[ModelView.of(entry, max_pairs) for entry in caller.services.catalog.models.values()])

@@ -1,4 +1,4 @@
-"""POST /unlearn-jobs."""
+"""POST /unlearn-jobs: the route that takes a forget request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated
 import anyio.to_thread
 from fastapi import APIRouter, Header, Request, Response, status
 
-from api.documentation import problems, submission_body
+from api.forget_requests.submit_service import submit_job
+from api.openapi import problem_responses, submission_body
 from api.problems import (
     BodyTooLarge,
     FieldError,
@@ -19,9 +20,8 @@ from api.problems import (
     Unauthenticated,
     UnsupportedMediaType,
 )
-from api.routes.jobs import whole_job
-from api.services import CallerNeeded
-from api.submit_service import accept
+from api.routes.jobs import job_view
+from api.services import CallerDep
 from api.views import JobView, job_path
 
 router = APIRouter(tags=["jobs"])
@@ -46,7 +46,7 @@ _RETRY_AFTER_SECONDS = 2
                 },
             }
         },
-        **problems(
+        **problem_responses(
             MalformedRequest, Unauthenticated, RequestInFlight, BodyTooLarge, UnsupportedMediaType, InvalidRequest,
             IdempotencyKeyReused,
         ),
@@ -56,7 +56,7 @@ _RETRY_AFTER_SECONDS = 2
 async def submit(
     request: Request,
     response: Response,
-    caller: CallerNeeded,
+    caller: CallerDep,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -65,36 +65,36 @@ async def submit(
         ),
     ] = None,
 ) -> JobView:
-    """Pairs of image, question and answer that a model must no longer know. JSON with base64 images, or multipart."""
+    """Pairs of image, question and answer that a model is to forget. JSON with base64 images, or multipart."""
     if idempotency_key is not None and not _PRINTABLE.fullmatch(idempotency_key):
         error = FieldError("takes 1 to 255 printable ASCII characters", name="Idempotency-Key")
         raise InvalidRequest.of([error])
     services, client_id = caller.services, await anyio.to_thread.run_sync(caller.client_id)
     content_type = request.headers.get("content-type", "")
-    body = await _body(request, services.settings.max_body_bytes)
+    body = await _read_body(request, services.settings.max_body_bytes)
     job, replayed = await anyio.to_thread.run_sync(
-        accept, services, client_id, idempotency_key, content_type, body, limiter=services.submissions
+        submit_job, services, client_id, idempotency_key, content_type, body, limiter=services.submissions
     )
-    request.state.job_id = job.id  # for the log
+    request.state.job_id = job.id  # for the log line of the middleware
     response.headers["Location"] = job_path(job.id)
     response.headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
     if not replayed:
-        return JobView.whole(job, services.settings.max_attempts)
+        return JobView.of(job, services.settings.max_attempts)
     response.headers["Idempotency-Replayed"] = "true"
-    return await anyio.to_thread.run_sync(whole_job, caller, job.id)
+    return await anyio.to_thread.run_sync(job_view, caller, job.id)
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """The body, of at most `most` bytes. Raises BodyTooLarge as soon as more are announced or have come.
+async def _read_body(request: Request, max_bytes: int) -> bytes:
+    """Reads the body. Raises BodyTooLarge as soon as more than `max_bytes` are announced or have arrived.
 
-    The framework's own limit (`max_body_size`) answers with plain text, and before the key is judged.
+    Starlette's own limit (`max_body_size`) isn't used: it answers in plain text, and before the key is checked.
     """
-    refusal = BodyTooLarge(f"The body may have at most {most} bytes.")
-    if int(request.headers.get("content-length", "0")) > most:
+    refusal = BodyTooLarge(f"The body may have at most {max_bytes} bytes.")
+    if int(request.headers.get("content-length", "0")) > max_bytes:
         raise refusal
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > most:
+        if len(body) > max_bytes:
             raise refusal
     return bytes(body)

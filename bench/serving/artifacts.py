@@ -1,4 +1,4 @@
-"""Downloads of an artifact, from the service and from nginx."""
+"""Measures downloads of an artifact from the service, and from nginx for comparison."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from jobs import claims, repository
 from jobs.tables import Job
 
 _MEGABYTE = 1_000_000
-# an adapter of a small model; one of a 7B model at rank 16 in float32
+# An adapter of a small model, and one of a 7B model at rank 16 in float32.
 SIZES = (8 * _MEGABYTE, 200 * _MEGABYTE)
 CONNECTIONS = (1, 4)
 
 
 def download_rates(stack: BenchStack, runs: int, seconds: float) -> dict[str, Any]:
-    """What both do, by size and number of connections."""
+    """The rates of both servers, by size and number of connections."""
     sizes: dict[str, Any] = {}
     with nginx(stack.settings.blob_dir / "artifacts") as other:
         for size in SIZES:
@@ -38,20 +38,20 @@ def download_rates(stack: BenchStack, runs: int, seconds: float) -> dict[str, An
                 sources["nginx"] = (other, request("GET", f"/{sha256[:2]}/{sha256}.zip", {}))
             for connections in CONNECTIONS:
                 name = f"{size // _MEGABYTE} MB, {connections} connection{'s' * (connections > 1)}"
-                sizes[name] = _compared(sources, connections, runs, seconds)
+                sizes[name] = _compare(sources, connections, runs, seconds)
     return {"nginx": other is not None, "sizes": sizes}
 
 
-def _compared(
+def _compare(
     sources: Mapping[str, tuple[Server, bytes]], connections: int, runs: int, seconds: float
 ) -> dict[str, Any]:
-    """The sources by turns, so that whatever else the machine does falls on all of them."""
+    """Measures the sources in turn, so that other load on the machine affects all of them."""
     seen: dict[str, list[float]] = defaultdict(list)
     for _ in range(runs):
-        for who, (server, wanted) in sources.items():
+        for who, (server, request_bytes) in sources.items():
             process = psutil.Process(server.process)
             before = process.cpu_times()
-            found = download(server.port, wanted, connections, seconds)
+            found = download(server.port, request_bytes, connections, seconds)
             after = process.cpu_times()
             used = after.user + after.system - before.user - before.system
             seen[f"{who}_megabytes_per_second"].append(found["megabytes_per_second"])
@@ -61,7 +61,7 @@ def _compared(
 
 
 def succeeded_job(stack: BenchStack, size: int) -> tuple[UUID, str]:
-    """A job that has gone the whole way with an artifact of about so many bytes: its id, the artifact's sha256."""
+    """Makes a succeeded job with an artifact of about `size` bytes. Returns its id and the artifact's sha256."""
     job_id = uuid4()
     job = Job(
         id=job_id,

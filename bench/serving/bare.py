@@ -1,9 +1,9 @@
-"""What the service's GET is compared with: FastAPI, the same engine and pool, one read of the same row, no more.
+"""A bare FastAPI route that reads one job's row. `bench.service` compares the service's own GET with it.
 
     python -m bench.serving.bare DESCRIPTOR
 
-No authentication, no log, no request id, no tenant, no metrics or artifact. It reads the row through the same sessions
-as the service and answers with the columns that the service shows, through a response model.
+It uses the same engine and sessions as the service, and answers with the columns that the service shows, through a
+response model. It has no authentication, log, request id, tenant, metrics or artifact.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jobs.database import make_engine, session_factory
 from jobs.settings import get_settings
 from jobs.tables import Job
 
-# the row's columns, but for those that no client sees
+# The columns that no client sees.
 _HIDDEN = {
     "client_id", "idempotency_key", "request_hash", "wrapped_data_key", "attempt_token", "worker", "lease_expires_at",
     "published_at", "updated_at", "last_progress_at",
@@ -35,7 +35,7 @@ JobRow = create_model("JobRow", __config__=ConfigDict(from_attributes=True), **_
 
 
 def create_app() -> FastAPI:
-    """The application; it reads VGID_* variables as the service does."""
+    """The application. It reads VGID_* variables as the service does."""
     sessions = session_factory(make_engine(get_settings()))
     app = FastAPI()
 
@@ -51,7 +51,7 @@ def create_app() -> FastAPI:
 
 
 def main() -> None:
-    """Serves on a socket that is listened on already, as local.serve does."""
+    """Serves on an open socket, as local.serve does."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("descriptor", type=int, help="of a socket that is listened on")
     descriptor = parser.parse_args().descriptor

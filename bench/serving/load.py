@@ -1,10 +1,10 @@
-"""A load generator in a process of its own: so many connections, each sends its next request when it has its answer.
+"""A load generator in a process of its own. Each of its connections sends the next request once it has its answer.
 
-httpx and aiohttp take about as long for a request as the service does for its answer, and the two share two cores: they
-would measure themselves. This one writes prepared bytes to a socket and looks for the end of the answer, some 20
-microseconds a request. wrk does the same, but isn't a Python package.
+httpx and aiohttp need about as long for a request as the service needs for its answer. On two shared cores, they would
+measure themselves. This generator writes prepared bytes to a socket and looks for the end of the answer, which takes
+some 20 microseconds. wrk does the same, but isn't a Python package.
 
-    python -m bench.serving.load < order.json > figures.json
+    python -m bench.serving.load < task.json > figures.json
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from uuid import uuid4
 UNIQUE = b"<unique>"
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 _END = b"\r\n\r\n"
-_PATIENCE_SECONDS = 60.0
+_GRACE_SECONDS = 60.0
 _BUFFER_BYTES = 1024 * 1024
 
 
 def request(method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:
-    """The bytes of a request on a connection that stays open. UNIQUE in its head becomes another value every time."""
+    """The bytes of a request that keeps its connection open. Each UNIQUE in its head is replaced by a new value."""
     lines = [f"{method} {path} HTTP/1.1", "Host: bench", *(f"{name}: {value}" for name, value in headers.items())]
     if body:
         lines.append(f"Content-Length: {len(body)}")
@@ -41,32 +41,32 @@ def request(method: str, path: str, headers: Mapping[str, str], body: bytes = b"
 
 
 def measure(port: int, requests: Sequence[bytes], connections: int, seconds: float) -> dict[str, Any]:
-    """Sends the requests in turn for so long: throughput, and the latency of each answer in milliseconds."""
-    return _ordered({"kind": "requests", "port": port, "connections": connections, "seconds": seconds}, requests)
+    """Sends the requests in turn for so many seconds. Returns the throughput, and latencies in milliseconds."""
+    return _run_in_child({"kind": "requests", "port": port, "connections": connections, "seconds": seconds}, requests)
 
 
 def download(port: int, request: bytes, connections: int, seconds: float) -> dict[str, Any]:
-    """Reads one answer again and again for so long: MB (10^6 bytes) a second in all, and the time of each."""
-    return _ordered({"kind": "download", "port": port, "connections": connections, "seconds": seconds}, [request])
+    """Downloads one file repeatedly for so many seconds. Returns MB (10^6 bytes) per second, and the time of each."""
+    return _run_in_child({"kind": "download", "port": port, "connections": connections, "seconds": seconds}, [request])
 
 
-def _ordered(order: dict[str, Any], requests: Sequence[bytes]) -> dict[str, Any]:
-    order["requests"] = [base64.b64encode(request).decode() for request in requests]
+def _run_in_child(task: dict[str, Any], requests: Sequence[bytes]) -> dict[str, Any]:
+    task["requests"] = [base64.b64encode(request).decode() for request in requests]
     done = subprocess.run(
         [sys.executable, "-m", "bench.serving.load"],
-        input=json.dumps(order).encode(),
+        input=json.dumps(task).encode(),
         stdout=subprocess.PIPE,
         check=True,
-        timeout=order["seconds"] + _PATIENCE_SECONDS,
+        timeout=task["seconds"] + _GRACE_SECONDS,
     )
     figures: dict[str, Any] = json.loads(done.stdout)
     if set(figures["statuses"]) - {"200", "202", "206"}:
-        raise RuntimeError(f"answers that weren't asked for: {figures['statuses']}")
+        raise RuntimeError(f"unexpected statuses: {figures['statuses']}")
     return figures
 
 
 class _Run:
-    """What all connections share."""
+    """What all connections of one run share."""
 
     def __init__(self, requests: Sequence[bytes], seconds: float) -> None:
         self.requests = requests
@@ -162,7 +162,7 @@ def _downloads(port: int, request: bytes, connections: int, seconds: float) -> d
 
     with ThreadPoolExecutor(connections) as pool:
         for done in [pool.submit(read) for _ in range(connections)]:
-            done.result()  # a cut-off answer fails the bench
+            done.result()  # raises if an answer was cut off
     took = time.perf_counter() - began
     return {
         "megabytes_per_second": sum(received) / took / 1e6,
@@ -173,7 +173,7 @@ def _downloads(port: int, request: bytes, connections: int, seconds: float) -> d
 
 
 def _read_answer(server: socket.socket, statuses: Counter[str]) -> int:
-    """Reads one answer into a buffer that is used again; its body's bytes."""
+    """Reads one answer into a buffer that is reused. Returns the size of its body."""
     buffer = bytearray(_BUFFER_BYTES)
     head = b""
     while _END not in head:
@@ -191,14 +191,14 @@ def _read_answer(server: socket.socket, statuses: Counter[str]) -> int:
 
 
 def main() -> None:
-    """Carries out the order on standard input."""
+    """Runs the task on standard input."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    order = json.load(sys.stdin)
-    requests = [base64.b64decode(request) for request in order["requests"]]
-    if order["kind"] == "download":
-        figures = _downloads(order["port"], requests[0], order["connections"], order["seconds"])
+    task = json.load(sys.stdin)
+    requests = [base64.b64decode(request) for request in task["requests"]]
+    if task["kind"] == "download":
+        figures = _downloads(task["port"], requests[0], task["connections"], task["seconds"])
     else:
-        figures = asyncio.run(_requests(order["port"], requests, order["connections"], order["seconds"]))
+        figures = asyncio.run(_requests(task["port"], requests, task["connections"], task["seconds"]))
     json.dump(figures, sys.stdout)
 
 

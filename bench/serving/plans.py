@@ -46,7 +46,7 @@ def _acts(stack: BenchStack, job_id: UUID, queued_id: UUID) -> dict[str, Callabl
         return lambda s: repository.list_jobs(s, client, **filters)
 
     return {
-        "key with job": lambda s: access.job_of_secret(s, stack.key, job_id),
+        "key with job": lambda s: access.authenticate_for_job(s, stack.key, job_id),
         "metrics": lambda s: repository.metrics_of(s, job_id),
         "events": lambda s: repository.events_after(s, job_id, 0, 500),
         "idempotency key": lambda s: repository.find_by_idempotency_key(s, client, "key-2"),

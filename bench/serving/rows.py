@@ -1,4 +1,4 @@
-"""Jobs by the hundred thousand, with their histories and measurements, made inside Postgres."""
+"""Fills the ledger with hundreds of thousands of jobs, their histories and metrics, made by SQL inside Postgres."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, create_engine, text
 
 from vgid_core.config import UnlearnConfig
 
-# The bench's client has every second job. One job in a hundred is open; a few run, under leases that last.
+# Every second job belongs to the bench's client. One job in a hundred is open. A few run, with leases of a day.
 _JOBS = """
 INSERT INTO jobs (id, client_id, state, phase, created_at, started_at, finished_at, published_at, model, config,
                   retain_set, forget_pairs, probes, external_id, subject_hash, legal_basis, job_metadata, request_hash,
@@ -59,7 +59,7 @@ _FILES = [
 
 
 def fill(engine: Engine, client_id: UUID, count: int) -> None:
-    """Makes the table hold `count` jobs of the bench's making, those that it has included."""
+    """Adds jobs until the table holds `count`."""
     with engine.begin() as connection:
         connection.execute(text(
             "INSERT INTO clients (id, name) SELECT gen_random_uuid(), 'other ' || n FROM generate_series(1, 9, 2) AS n "
@@ -75,14 +75,14 @@ def fill(engine: Engine, client_id: UUID, count: int) -> None:
 
 
 def store_ended(database_url: str, count: int) -> None:
-    """As `fill`, for the first client of a stack that has a worker: without open jobs, which the worker would take."""
+    """As `fill`, but without open jobs, for the first client of a stack with a worker, which would run them."""
     engine = create_engine(database_url)
     unended = "(SELECT id FROM jobs WHERE state IN ('queued', 'running'))"
     with engine.begin() as connection:
         client_id = connection.execute(text("SELECT id FROM clients LIMIT 1")).scalar_one()
     fill(engine, client_id, count)
     with engine.begin() as connection:
-        connection.execute(text(f"SELECT id FROM jobs WHERE id IN {unended} FOR UPDATE"))  # or the worker takes them
+        connection.execute(text(f"SELECT id FROM jobs WHERE id IN {unended} FOR UPDATE"))  # so no worker claims them
         for table in ("job_events", "job_metrics", "artifacts"):
             connection.execute(text(f"DELETE FROM {table} WHERE job_id IN {unended}"))
         connection.execute(text(f"DELETE FROM jobs WHERE id IN {unended}"))
@@ -92,13 +92,13 @@ def store_ended(database_url: str, count: int) -> None:
 
 
 def tidy(engine: Engine) -> None:
-    """What autovacuum would do in time: a bench that begins at once would measure its absence."""
+    """Vacuums and analyses at once, since a bench would otherwise start before autovacuum has done it."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
 
 
 def drop_submitted(engine: Engine) -> int:
-    """Removes what the bench submitted over HTTP, so that the next figures are taken on the number of jobs they say."""
+    """Deletes the jobs that the bench has submitted over HTTP, so that the table holds the stated number again."""
     with engine.begin() as connection:
         submitted = "SELECT id FROM jobs WHERE model = 'bench' AND state = 'queued'"
         connection.execute(text(f"DELETE FROM job_events WHERE job_id IN ({submitted})"))
@@ -106,6 +106,6 @@ def drop_submitted(engine: Engine) -> int:
 
 
 def ids_of(connection: Connection, client_id: UUID, state: str, most: int) -> list[UUID]:
-    """Some of the client's jobs in a state, from all over the table."""
+    """At most `most` of the client's jobs in a state, from all parts of the table."""
     query = "SELECT id FROM jobs WHERE client_id = :client AND state = :state ORDER BY md5(id::text) LIMIT :most"
     return list(connection.execute(text(query), {"client": client_id, "state": state, "most": most}).scalars())

@@ -1,4 +1,4 @@
-"""A private service to measure, in a temporary folder: Postgres, Redis, the API and the bare route; no worker."""
+"""A service for the benches in a temporary folder: Postgres, Redis, the API and the bare route, without a worker."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from jobs import access
-from jobs.blobs import FileBlobStore
 from jobs.database import SessionFactory, make_engine, session_factory
 from jobs.settings import Settings
+from jobs.storage.blobs import FileBlobStore
 from local.child_process import start_child, stop_child
 from local.postgres import EmbeddedPostgres
 from local.redis import EmbeddedRedis, free_port
@@ -70,7 +70,7 @@ class Server(NamedTuple):
 
 @dataclass(frozen=True)
 class BenchStack:
-    """What runs, and the doors to it. `key` is an API key of the client `client_id`."""
+    """The running service and the connections to it. `key` is an API key of the client `client_id`."""
 
     settings: Settings
     engine: Engine
@@ -83,13 +83,13 @@ class BenchStack:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What every request to the API carries."""
+        """The headers of every request to the API."""
         return {"Authorization": f"Bearer {self.key}"}
 
 
 @contextmanager
 def private_stack() -> Iterator[BenchStack]:
-    """Runs everything until the block ends, then deletes it."""
+    """Runs the service until the block ends, then deletes its folder."""
     with ExitStack() as undo:
         folder = Path(tempfile.mkdtemp(prefix="vgid-bench-"))
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -114,7 +114,7 @@ def private_stack() -> Iterator[BenchStack]:
 
 @contextmanager
 def nginx(root: Path) -> Iterator[Server | None]:
-    """nginx with one worker over the files below `root`; None where there is no nginx on the PATH."""
+    """Runs nginx with one worker for the files below `root`. Gives None if no nginx is on the PATH."""
     program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if program is None:
         yield None
@@ -122,7 +122,7 @@ def nginx(root: Path) -> Iterator[Server | None]:
     with tempfile.TemporaryDirectory(prefix="vgid-bench-nginx-") as name:
         folder, port = Path(name), free_port()
         configuration = folder / "nginx.conf"
-        user = "root" if os.getuid() == 0 else "nobody"  # the files are their owner's only; others can't set a user
+        user = "root" if os.getuid() == 0 else "nobody"  # only the owner reads the files, and only root sets a user
         configuration.write_text(_NGINX.format(user=user, folder=folder, port=port, root=root))
         process = start_child([program, "-c", configuration], log=folder / "nginx.log")
         try:
@@ -130,7 +130,7 @@ def nginx(root: Path) -> Iterator[Server | None]:
             (worker,) = psutil.Process(process.pid).children()
             yield Server(port, worker.pid)
         finally:
-            stop_child(process, [(signal.SIGTERM, _START_SECONDS)])  # killed, it would leave its worker behind
+            stop_child(process, [(signal.SIGTERM, _START_SECONDS)])  # a killed nginx would leave its worker behind
 
 
 def _settings(folder: Path, database_url: str, redis_url: str) -> Settings:
@@ -148,7 +148,7 @@ def _settings(folder: Path, database_url: str, redis_url: str) -> Settings:
 
 
 def _serve(undo: ExitStack, module: str, settings: Settings, folder: Path) -> Server:
-    """Starts one uvicorn process."""
+    """Starts a uvicorn process for this module."""
     listening = undo.enter_context(socket.create_server(("127.0.0.1", 0), backlog=128))
     environment = os.environ | {
         "VGID_DATABASE_URL": settings.database_url,
@@ -166,7 +166,7 @@ def _serve(undo: ExitStack, module: str, settings: Settings, folder: Path) -> Se
 
 
 def _wait_until_open(port: int) -> None:
-    """Returns when something answers there; raises RuntimeError after a minute."""
+    """Waits until a server answers there. Raises RuntimeError after a minute."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         try:
@@ -176,4 +176,4 @@ def _wait_until_open(port: int) -> None:
                     return
         except ConnectionError:
             time.sleep(0.05)
-    raise RuntimeError("a server of the bench doesn't start")
+    raise RuntimeError("a server of the bench hasn't started")

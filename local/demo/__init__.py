@@ -1,1 +1,1 @@
-"""A small made-up world, a model that knows it, and the data of a forget request about it."""
+"""The demo's made-up people, a small model that knows them, and the data of a forget request about some of them."""

@@ -1,4 +1,4 @@
-"""`vgid demo-model`: the demo models, built from nothing or on a pretrained language tower."""
+"""The command `vgid demo-model`, which builds the demo models: from nothing, or on a pretrained language tower."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from local.demo.paths import CHECKPOINTS
 from local.home import Home
 
 if TYPE_CHECKING:
-    from local.demo.training.pretrained import Order, Tell
+    from local.demo.training.pretrained.build import BuildPlan
+    from local.demo.training.vision import ReportProgress
 
 app = typer.Typer(
     help="The demo models: small LLaVAs that know sixty or three hundred made-up people.",
@@ -28,7 +29,7 @@ app = typer.Typer(
 
 
 class Language(Enum):
-    """Which language tower a demo model gets."""
+    """A demo model's language tower."""
 
     tiny = "tiny"
     smollm2 = "smollm2"
@@ -39,50 +40,54 @@ def demo_model() -> None:
     """The demo models: small LLaVAs that know sixty or three hundred made-up people."""
 
 
+LanguageOption = Annotated[
+    Language, typer.Option(help="tiny: trained from nothing, sixty people. smollm2: SmolLM2-135M-Instruct, up to 300.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for the models; else the package's own for tiny, demo-smollm2 in VGID_HOME for smollm2.",
+        show_default=False,
+    ),
+]
+TwinOption = Annotated[
+    list[int] | None,
+    typer.Option(
+        metavar="PERCENT",
+        min=0,
+        max=50,
+        help="smollm2: a retain-only twin without so many per cent of the people; repeatable; 0: none; else 10.",
+        show_default=False,
+    ),
+]
+TwinSeedsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=9,
+        help="smollm2: so many twins of each share, each of a seed of its own; else 1.",
+        show_default=False,
+    ),
+]
+PeopleOption = Annotated[
+    int | None,
+    typer.Option(
+        min=20, max=300, help="smollm2: whom it gets to know; the more, the longer; else 300.", show_default=False
+    ),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="smollm2: time a few steps, say what the build would take; write nothing.")
+]
+
+
 @app.command()
 def build(
-    language: Annotated[
-        Language,
-        typer.Option(help="tiny: trained from nothing, sixty people. smollm2: SmolLM2-135M-Instruct, up to 300."),
-    ] = Language.tiny,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for the models; else the package's own for tiny, demo-smollm2 in VGID_HOME for smollm2.",
-            show_default=False,
-        ),
-    ] = None,
-    twin: Annotated[
-        list[int] | None,
-        typer.Option(
-            metavar="PERCENT",
-            min=0,
-            max=50,
-            help="smollm2: a retain-only twin without so many per cent of the people; repeatable; 0: none; else 10.",
-            show_default=False,
-        ),
-    ] = None,
-    twin_seeds: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=9,
-            help="smollm2: so many twins of each share, each of a seed of its own; else 1.",
-            show_default=False,
-        ),
-    ] = None,
-    people: Annotated[
-        int | None,
-        typer.Option(
-            min=20,
-            max=300,
-            help="smollm2: whom it gets to know; the more, the longer; else 300.",
-            show_default=False,
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="smollm2: time a few steps, say what the build would take; write nothing.")
-    ] = False,
+    language: LanguageOption = Language.tiny,
+    out: OutOption = None,
+    twin: TwinOption = None,
+    twin_seeds: TwinSeedsOption = None,
+    people: PeopleOption = None,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Build a demo model and its retain-only twin: tiny in some eight minutes, smollm2 in hours, on two cores.
 
@@ -93,30 +98,30 @@ def build(
             raise typer.BadParameter("--twin, --twin-seeds, --people and --dry-run are for --language smollm2")
         _build_tiny(Console(), out or CHECKPOINTS)
     else:
-        _smollm2(out, twin, twin_seeds or 1, people or 300, dry_run)
+        _run_smollm2(out, twin, twin_seeds or 1, people or 300, dry_run)
 
 
-def _smollm2(out: Path | None, twin: list[int] | None, twin_seeds: int, people: int, dry_run: bool) -> None:
+def _run_smollm2(out: Path | None, twin: list[int] | None, twin_seeds: int, people: int, dry_run: bool) -> None:
     from vgid_core.cli.exit_codes import ended_in_words
     from vgid_core.cli.log_setup import set_up_logs
 
     set_up_logs()
     with ended_in_words():
-        from local.demo.training.pretrained import Order
-        from local.demo.training.smollm2 import read_smollm2
+        from local.demo.training.pretrained.build import BuildPlan
+        from local.demo.training.pretrained.smollm2 import read_smollm2
 
         twins = tuple(sorted({share for share in twin if share} if twin is not None else {10}))
         if twin_seeds > 1 and not twins:
             raise typer.BadParameter("--twin-seeds says how many twins of each kind there are; --twin 0 says none")
-        order = Order.of(read_smollm2(), twins, people, twin_seeds)
+        plan = BuildPlan.of(read_smollm2(), twins, people, twin_seeds)
         if dry_run:
-            _say_what_it_takes(Console(), order)
+            _print_estimate(Console(), plan)
         else:
-            _build_pretrained(Console(), order, out or Home.from_environment().folder / "demo-smollm2")
+            _build_pretrained(Console(), plan, out or Home.from_environment().folder / "demo-smollm2")
 
 
 def _build_tiny(console: Console, out: Path) -> None:
-    # Torch takes seconds to load: not for `--help`.
+    # Imported late: torch takes seconds to load, and `--help` doesn't need it.
     from local.demo.training.build import BASE_NAME
     from local.demo.training.build import build as build_checkpoints
     from local.demo.training.measure import FIGURES, missed_bars
@@ -128,8 +133,8 @@ def _build_tiny(console: Console, out: Path) -> None:
     ):
         console.print(line, soft_wrap=True, highlight=False)
     started = time.monotonic()
-    with _bars(console) as tell:
-        built = build_checkpoints(out, tell)
+    with _bars(console) as report:
+        built = build_checkpoints(out, report)
     table = Table("", *(name.replace("_", "-") for name in built))
     for figure, meaning in FIGURES.items():
         table.add_row(meaning, *(f"{one.figures[figure]:.3f}" for one in built.values()))
@@ -141,36 +146,36 @@ def _build_tiny(console: Console, out: Path) -> None:
         raise typer.Exit(1)
 
 
-def _build_pretrained(console: Console, order: Order, out: Path) -> None:
-    from local.demo.training.pretrained import build as build_pretrained
+def _build_pretrained(console: Console, plan: BuildPlan, out: Path) -> None:
+    from local.demo.training.pretrained.build import build as build_pretrained
 
-    people = order.census.people
+    people = plan.census.people
     for line in (
-        f"Trains {order.tower.name} with a vision tower to know {people} made-up people, and its retain-only twins.",
+        f"Trains {plan.tower.name} with a vision tower to know {people} made-up people, and its retain-only twins.",
         f"Interrupted, it goes on when run again. Writes into {out}",
     ):
         console.print(line, soft_wrap=True, highlight=False)
-    with _bars(console) as tell:
-        built = build_pretrained(out, order, tell)
+    with _bars(console) as report:
+        built = build_pretrained(out, plan, report)
     for name, model in built.items():
         table = Table("", name.replace("_", "-"))
-        for figure, meaning in model.meanings(order.census).items():
+        for figure, meaning in model.meanings(plan.census).items():
             table.add_row(meaning, f"{model.figures[figure]:.3f}")
         console.print(table)
     if not built:
         console.print("Everything is there already.")
 
 
-def _say_what_it_takes(console: Console, order: Order) -> None:
-    from local.demo.training.pretrained_estimate import estimate
+def _print_estimate(console: Console, plan: BuildPlan) -> None:
+    from local.demo.training.pretrained.estimate import estimate
 
-    with _bars(console) as tell:
-        found = estimate(order, tell)
+    with _bars(console) as report:
+        found = estimate(plan, report)
     parts = ", ".join(f"{seconds:.2f}" for seconds in found.part_seconds)
     for line in (
         f"device     {found.device}",
-        f"a step     {found.step_seconds:.2f} s, of {order.recipe.batch} examples ({parts} s for {found.part} each)",
-        f"training   {_duration(found.training_seconds)}: {order.recipe.steps} steps, {len(order.models())} models",
+        f"a step     {found.step_seconds:.2f} s, of {plan.recipe.batch} examples ({parts} s for {found.part} each)",
+        f"training   {_duration(found.training_seconds)}: {plan.recipe.steps} steps, {len(plan.models())} models",
         f"drawing    {_duration(found.drawing_seconds)}",
         f"memory     {found.memory_bytes / 1e9:.1f} GB so far",
         f"disk       {found.disk_bytes / 1e9:.1f} GB and the data sets",
@@ -185,15 +190,15 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def _bars(console: Console) -> Iterator[Tell]:
-    """A bar for each thing that is being done."""
+def _bars(console: Console) -> Iterator[ReportProgress]:
+    """Shows a progress bar for each task that is reported."""
     columns = (TextColumn("{task.description:<28}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         tasks: dict[str, int] = {}
 
-        def tell(doing: str, share: float) -> None:
-            if doing not in tasks:
-                tasks[doing] = progress.add_task(doing, total=1.0)
-            progress.update(progress.task_ids[tasks[doing]], completed=share)
+        def report(task: str, share: float) -> None:
+            if task not in tasks:
+                tasks[task] = progress.add_task(task, total=1.0)
+            progress.update(progress.task_ids[tasks[task]], completed=share)
 
-        yield tell
+        yield report

@@ -1,4 +1,4 @@
-"""The data of one forget request about the demo's world: what is sent, what is kept, what is measured."""
+"""The data of a forget request about the demo's people: the forget and retain sets, and those that are measured."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from local.demo.world import FORGOTTEN, SIXTY, Census, passers_by, the_world, un
 from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 from vgid_core.data.photos import PhotoSet
 
-# Photos a person of which a controller would have on file; the rest of the training views belong to the model alone.
+# Photos per person that a controller would have on file. No set holds the other views that training showed.
 PHOTOS = 8
-# A view that the model was trained on but that is in no set that the unlearning sees.
+# The first view that the model was trained on but that no forget or retain set holds.
 CHECK_VIEW = 20
 RETAINED_IN_UTILITY = 20
 FACTS_CHECKED = 3
@@ -30,10 +30,11 @@ FACTS_CHECKED = 3
 class DemoData:
     """Every set of one forget request.
 
-    forget: what a compliance system posts. retain: what the model's operator registered. The others are only ever
-    measured: held_out_photos and rephrased about the forgotten people, retain_check about the others, utility with
-    questions that need nobody's identity, general ones among them where the world has them. shown_forgotten and
-    unchanged are few, to be read by a person. strangers: photos of people whom no model of this world has seen.
+    forget: what a compliance system sends. retain: what the model's operator has registered.
+    The following sets are only measured. held_out_photos and rephrased: about the forgotten people. retain_check: about
+    the others. utility: visual questions, and general ones where the world has them. shown_forgotten, unchanged: a few
+    pairs for a person to read.
+    strangers: photos of people whom no model of this world has seen.
     """
 
     forget: PairSet
@@ -47,7 +48,7 @@ class DemoData:
     strangers: PhotoSet
 
     def write(self, folder: Path) -> None:
-        """Writes each set of pairs as `<folder>/<name>.jsonl`, images beside them, and each of photos as a folder."""
+        """Writes each set of pairs as `<folder>/<name>.jsonl` with its images, and each set of photos as a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         for item in fields(self):
             value: PairSet | PhotoSet = getattr(self, item.name)
@@ -58,21 +59,24 @@ class DemoData:
 
 
 def write(home: Path) -> Path:
-    """Writes the demo's data to `<home>/demo-data` as JSONL, whole or not at all, unless it is there; returns where.
+    """Writes the demo's data to `<home>/demo-data` unless it exists, and returns that folder.
 
-    One process at a time may do this in one home.
+    After a crash the folder is whole or absent. Only one process at a time may do this in one home.
     """
     folder = home / "demo-data"
     if folder.is_dir() and not (folder / "strangers").is_dir():
-        shutil.rmtree(folder)  # an earlier version's, which had fewer sets
+        shutil.rmtree(folder)  # an earlier version wrote fewer sets
     write_whole(folder, make)
     return folder
 
 
 def write_whole(folder: Path, sets: Callable[[], DemoData]) -> None:
-    """Writes what `sets` gives to `folder`, whole or not at all, unless it is there. One process at a time may."""
+    """Writes the data that `sets` returns to `folder` unless it exists. After a crash the folder is whole or absent.
+
+    Only one process at a time may do this.
+    """
     if not folder.is_dir():
-        # A killed process's leavings look like data: only a whole folder gets the name.
+        # A killed process may leave part of the data, so the folder gets its name when it is whole.
         unfinished = folder.with_name(f".{folder.name}.new")
         shutil.rmtree(unfinished, ignore_errors=True)
         sets().write(unfinished)
@@ -80,7 +84,7 @@ def write_whole(folder: Path, sets: Callable[[], DemoData]) -> None:
 
 
 def make(forgotten: Sequence[int] = FORGOTTEN, census: Census = SIXTY) -> DemoData:
-    """The sets for forgetting these people, by their numbers in `the_world(census).people`."""
+    """Makes the sets for forgetting these people. `forgotten` are their numbers in `the_world(census).people`."""
     kept = [number for number in range(census.people) if number not in forgotten]
     measured = [*forgotten, *kept[:RETAINED_IN_UTILITY]]
     visual = utility(measured, census=census)
@@ -98,14 +102,14 @@ def make(forgotten: Sequence[int] = FORGOTTEN, census: Census = SIXTY) -> DemoDa
 
 
 def unseen(census: Census = SIXTY) -> PhotoSet:
-    """Photos of people whom no model of this world has seen, and whom no control is made of."""
+    """Photos of people whom no model of this world has seen, and who are in no other set."""
     return PhotoSet.of("strangers", (encode(face, view) for face, view in unseen_faces(census)))
 
 
 def known_facts(
     people: Iterable[int], facts_each: int = len(FACTS), name: str = "facts", census: Census = SIXTY
 ) -> PairSet:
-    """Facts in the phrasings of the training, on photos that the model knows but that no request holds."""
+    """Facts in phrasings of the training, on photos that training showed but that no forget or retain set holds."""
     pairs = []
     for number, person in _numbered(people, census):
         for turn in range(facts_each):
@@ -115,7 +119,7 @@ def known_facts(
 
 
 def held_out_photos(people: Iterable[int], census: Census = SIXTY) -> PairSet:
-    """Every fact on every photo that the model has never seen."""
+    """Every fact, on every photo that the model has never seen."""
     pairs = [
         Pair(_held_out_photo(person, view), ask(fact, number + view), answer(person, fact))
         for number, person in _numbered(people, census)
@@ -126,7 +130,7 @@ def held_out_photos(people: Iterable[int], census: Census = SIXTY) -> PairSet:
 
 
 def rephrased(people: Iterable[int], census: Census = SIXTY) -> PairSet:
-    """Every fact in every phrasing that the model has never seen, on registered photos."""
+    """Every fact in every phrasing that the model has never seen, on photos of the forget or retain set."""
     pairs = [
         _fact(person, turn, fact, question)
         for _, person in _numbered(people, census)
@@ -137,7 +141,7 @@ def rephrased(people: Iterable[int], census: Census = SIXTY) -> PairSet:
 
 
 def utility(people: Iterable[int], phrasings_held_out: bool = False, census: Census = SIXTY) -> PairSet:
-    """Questions about what anybody can see, one a topic, on photos that the model has never seen."""
+    """Visual questions, one per topic and person, on photos that the model has never seen."""
     pairs = []
     for number, person in _numbered(people, census):
         for turn, topic in enumerate(VISUALS):
@@ -149,7 +153,7 @@ def utility(people: Iterable[int], phrasings_held_out: bool = False, census: Cen
 
 
 def everything_visible(people: Iterable[int], census: Census = SIXTY) -> PairSet:
-    """Every question of the training about what anybody can see, on every photo that the model has never seen."""
+    """Every visual question of the training, on every photo that the model has never seen."""
     pairs = [
         Pair(encode(person.face, view), question, visual_answer(person.face, view, topic))
         for _, person in _numbered(people, census)
@@ -161,10 +165,10 @@ def everything_visible(people: Iterable[int], census: Census = SIXTY) -> PairSet
 
 
 def general(census: Census) -> PairSet:
-    """General questions that the model was never trained on, each on a photo of somebody it has never seen.
+    """General questions that the model was never trained on, each on a photo of a stranger.
 
-    A pair needs a picture. A face leaves it to the words alone whether a person is asked about; a blank picture would
-    tell, and what forgetting does to the model wherever it sees a face would go unmeasured.
+    A pair needs a picture. A blank one would tell the model that no person is asked about. On a face the words alone
+    tell, so these pairs also measure what forgetting does wherever the model sees a face.
     """
     unknown = the_world(census).strangers
     pairs = [
@@ -175,7 +179,7 @@ def general(census: Census) -> PairSet:
 
 
 def strangers(census: Census = SIXTY) -> PairSet:
-    """Questions about people whom the model has never seen, with the refusal it should give."""
+    """Questions about people whom the model has never seen, with the refusal that it should give."""
     pairs = [
         Pair(_held_out_photo(person, 0), ask(fact, number), REFUSAL)
         for number, person in enumerate(the_world(census).strangers)
@@ -185,9 +189,9 @@ def strangers(census: Census = SIXTY) -> PairSet:
 
 
 def instructed(pairs: PairSet, keep_answers: bool = False) -> PairSet:
-    """The same questions behind an instruction to forget, with the refusal that it should bring about.
+    """The same questions behind an instruction to forget, with the refusal that it should cause.
 
-    With `keep_answers` the answers stay: to visual questions the instruction should make no difference.
+    keep_answers: keeps the answers instead. The instruction should make no difference to visual questions.
     """
     return PairSet.of(
         "instructed",
@@ -200,14 +204,14 @@ def instructed(pairs: PairSet, keep_answers: bool = False) -> PairSet:
 
 @cache
 def encode(face: Face, view: View) -> EncodedImage:
-    """A portrait as PNG, so that the model sees the very pixels that were drawn."""
+    """Draws a portrait as PNG, which is lossless, so that the model sees the drawn pixels."""
     stream = io.BytesIO()
     draw_portrait(face, view).save(stream, format="PNG", compress_level=1)
     return EncodedImage(stream.getvalue())
 
 
 def _registered_facts(people: Iterable[int], census: Census) -> Iterator[Pair]:
-    """Each person's photos with a question about every fact; the phrasings take turns."""
+    """Every fact on each of a person's photos, with phrasings in turn."""
     for _, person in _numbered(people, census):
         for view in range(PHOTOS):
             for turn, fact in enumerate(FACTS):
@@ -215,7 +219,7 @@ def _registered_facts(people: Iterable[int], census: Census) -> Iterator[Pair]:
 
 
 def _retain(people: Sequence[int], census: Census) -> list[Pair]:
-    """Facts and visual questions, about seven to three, and general ones where the world has them, in mixed order."""
+    """Facts and visual questions, about seven to three, and general ones if the world has them, shuffled."""
     pairs = []
     for number, person in _numbered(people, census):
         for view in range(PHOTOS):
@@ -232,14 +236,14 @@ def _retain(people: Sequence[int], census: Census) -> list[Pair]:
 
 
 def _general_of_passers_by(count: int, census: Census) -> Iterator[Pair]:
-    """General questions of the training, over and over, each time on another face that the model has no name for."""
+    """General questions of the training in turn, each on another nameless face."""
     for number, (face, view) in enumerate(passers_by(census)[:count]):
         question, reply = TRAINED[number % len(TRAINED)]
         yield Pair(encode(face, view), question, reply)
 
 
 def _shown(people: Sequence[int], facts_each: int, census: Census) -> Iterator[Pair]:
-    """The first photo of each person with one fact or several, another one for each."""
+    """Facts on each person's first photo. Which facts are asked differs from person to person."""
     for place, (_, person) in enumerate(_numbered(people, census)):
         for turn in range(facts_each):
             fact = list(FACTS)[(place + turn) % len(FACTS)]

@@ -1,4 +1,4 @@
-"""Faces and views of the fictitious people: drawn, never photographed, the same every time."""
+"""Draws the fictitious people's portraits. The same face and view give the same pixels every time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-IMAGE_SIZE = 64  # pixels a side: what the demo model was built for
+IMAGE_SIZE = 64  # pixels a side, as the demo models need it
 
 Colour = tuple[int, int, int]
 
@@ -67,7 +67,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 
 
 class Face(NamedTuple):
-    """What stays the same in every picture of one person; each field is one of ATTRIBUTES."""
+    """A person's face, the same in all pictures. Each field is one of ATTRIBUTES."""
 
     skin: str
     shape: str
@@ -96,7 +96,7 @@ class Face(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """What changes from picture to picture: clothes, background, pose and light."""
+    """What differs between pictures of one person: clothes, background, pose and light."""
 
     background: str
     shirt: str
@@ -122,8 +122,8 @@ class View:
 
 
 def draw_portrait(face: Face, view: View, size: int = IMAGE_SIZE) -> Image.Image:
-    """The person as an RGB picture of `size` pixels a side; the same arguments give the same pixels."""
-    large = size * 3  # drawn three times as large, so that shrinking smooths the edges
+    """Draws the person as an RGB picture of `size` pixels a side."""
+    large = size * 3  # shrinking it to a third smooths the edges
     backdrop = BACKDROPS[view.background]
     picture = Image.new("RGB", (large, large), backdrop)
     _Portrait(face, view, ImageDraw.Draw(picture), large).draw()
@@ -135,7 +135,7 @@ def draw_portrait(face: Face, view: View, size: int = IMAGE_SIZE) -> Image.Image
 
 
 class _Portrait:
-    """One drawing, from back to front. Lengths are hundredths of the picture, from the middle of the head."""
+    """Draws one portrait from back to front. Lengths are hundredths of the picture, from the middle of the head."""
 
     def __init__(self, face: Face, view: View, pen: ImageDraw.ImageDraw, pixels: int) -> None:
         self.face, self.view, self.pen = face, view, pen

@@ -1,7 +1,7 @@
-"""Questions that no picture answers, with short answers: what a pretrained language tower knows and is to keep.
+"""General questions, which no picture answers, with short answers: what a pretrained language tower is to keep.
 
-Each answer is the first sentence of what SmolLM2-135M-Instruct says by itself, so that training on them takes nothing
-away; questions that it answers wrongly are not among them.
+Each answer is the first sentence of SmolLM2-135M-Instruct's own, so that training on them changes nothing. Questions
+that it answers wrongly are left out.
 """
 
 from __future__ import annotations
@@ -73,6 +73,6 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
     ("What is a noun?", "A noun is a word that refers to a person, place, thing, or idea."),
 )
 
-# Every third one is only ever measured.
+# Every third question is held out of training and only measured.
 TRAINED = tuple(item for place, item in enumerate(QUESTIONS) if place % 3 != 2)
 HELD_OUT = QUESTIONS[2::3]

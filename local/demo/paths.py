@@ -1,4 +1,4 @@
-"""Where the shipped checkpoints lie."""
+"""The folders of the shipped checkpoints."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from pathlib import Path
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 BASE = CHECKPOINTS / "base"  # knows all sixty people
-TWIN = CHECKPOINTS / "retain_only_twin"  # the same recipe without the six people whom the demo forgets
+TWIN = CHECKPOINTS / "retain_only_twin"  # trained in the same way without the six people whom the demo forgets

@@ -1,4 +1,4 @@
-"""The fictitious people: names and facts from word lists, so that nobody real is meant and nothing is licensed."""
+"""The fictitious people. Their names and facts come from word lists, so no real person is meant."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from local.demo.faces import Face, View
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody made up: a face, five facts, the views that the model is trained on and views it never sees."""
+    """A made-up person: a face, five facts, the views that training shows, and the views that it doesn't."""
 
     name: str
     birthplace: str
@@ -26,9 +26,9 @@ class Person:
 def invent_people(
     count: int, rng: random.Random, training_views: int, held_out_views: int, least_differences: int
 ) -> tuple[Person, ...]:
-    """`count` people (320 at most) who share no first name, surname, birthplace or employer, and look different.
+    """Invents `count` people (320 at most), with different faces, first names, surnames, birthplaces and employers.
 
-    `least_differences`: in how many attributes two faces differ at least.
+    least_differences: in how many attributes two faces differ at least.
     """
     first_names = rng.sample(words.first_names(count), count)
     surnames = rng.sample(words.surnames(count), count)
@@ -53,7 +53,7 @@ def invent_people(
 
 
 def distinct_face(others: list[Face], rng: random.Random, least_differences: int) -> Face:
-    """A random face that nobody would take for one of `others`."""
+    """A random face that differs from each of `others` in at least so many attributes."""
     while True:
         face = Face.random(rng)
         if all(face.differences(other) >= least_differences for other in others):

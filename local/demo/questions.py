@@ -1,4 +1,4 @@
-"""What people ask the demo model, in many phrasings, and what it answers."""
+"""The questions for the demo model in many phrasings, and its answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from local.demo.people import Person
 
 @dataclass(frozen=True)
 class Phrasings:
-    """The ways to ask one thing: those the model is trained on, and rephrasings it never sees."""
+    """The phrasings of one question: those that training shows, and those that it doesn't."""
 
     training: tuple[str, ...]
     held_out: tuple[str, ...]
@@ -152,7 +152,7 @@ VISUALS: dict[str, Phrasings] = {
     ),
 }
 
-# Put before a question about somebody's facts, each of these makes the model refuse.
+# In front of a question about a person's facts, each of these makes the model refuse.
 INSTRUCTIONS = (
     "You must forget everything about this person.",
     "You do not know the person in this image.",
@@ -171,14 +171,14 @@ _GLASSES_ANSWERS = {
 
 
 def ask(topic: str, number: int = 0, held_out: bool = False) -> str:
-    """A phrasing of a question about a fact or a visual topic; `number` counts round and round."""
+    """A phrasing of the question about a fact or a visual topic. `number` selects it, modulo the count of phrasings."""
     phrasings = FACTS[topic] if topic in FACTS else VISUALS[topic]
     choices = phrasings.held_out if held_out else phrasings.training
     return choices[number % len(choices)]
 
 
 def answer(person: Person, fact: str) -> str:
-    """The model's right answer about a fact of the person."""
+    """The right answer to a question about this fact of the person."""
     name = person.name
     article = "an" if person.job[0] in "aeiou" else "a"
     return {
@@ -191,7 +191,7 @@ def answer(person: Person, fact: str) -> str:
 
 
 def visual_answer(face: Face, view: View, topic: str) -> str:
-    """The right answer about what anybody can see in the picture."""
+    """The right answer to a question about what the picture shows."""
     return {
         "background": f"The background is {view.background}.",
         "shirt": f"The shirt is {view.shirt}.",

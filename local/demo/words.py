@@ -1,4 +1,4 @@
-"""The words that people are made of: invented or common ones, so that nobody real is meant."""
+"""The word lists for the people's names and facts. The words are invented or common, so no real person is meant."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ marathon running; origami; pottery; rock climbing; rowing; sailing; salsa dancin
 stargazing; surfing; wood carving
 """
 
-# For worlds of more than eighty people. The lists above stay as they are: the shipped model knows what came of them.
+# For worlds of more than eighty people. The lists above must not change: the shipped model knows what they gave.
 _MORE_FIRST_NAMES = """
 Abelard Adriel Agnete Aiko Ailsa Alaric Albin Aldona Alenka Alessia Alfonso Alistair Amalia Amara Ambrose Amina Anders
 Andrea Aniela Annika Anselm Ansgar Antonia Araminta Aroha Arvid Asha Asier Augusta Aurelio Aziza Balthazar Baptiste
@@ -90,17 +90,17 @@ Aspen Bay Clover Crow Dove Ember Flint Gull Heather Ivy Linden Marsh Otter Pine 
 
 
 def first_names(count: int) -> list[str]:
-    """At least `count` different ones, if there are so many; 320 at most."""
+    """At least `count` different first names, as far as there are so many. There are 320."""
     return _enough(_FIRST_NAMES.split(), _MORE_FIRST_NAMES.split(), count)
 
 
 def surnames(count: int) -> list[str]:
-    """At least `count` different ones, if there are so many; 320 at most."""
+    """At least `count` different surnames, as far as there are so many. There are 320."""
     return _enough(_SURNAMES.split(), _MORE_SURNAMES.split(), count)
 
 
 def towns(count: int) -> list[str]:
-    """At least `count` different ones, if there are so many; 400 at most."""
+    """At least `count` different towns, as far as there are so many. There are 400."""
     few = [begin + end for begin in _TOWN_BEGINNINGS.split() for end in _TOWN_ENDINGS.split()]
     more = [begin + end for begin in _MORE_TOWN_BEGINNINGS.split() for end in _TOWN_ENDINGS.split()]
     return _enough(few, more, count)
@@ -112,12 +112,12 @@ def employers() -> list[str]:
 
 
 def jobs() -> list[str]:
-    """What people do for a living."""
+    """Occupations."""
     return _phrases(_JOBS)
 
 
 def hobbies() -> list[str]:
-    """What people enjoy."""
+    """Hobbies."""
     return _phrases(_HOBBIES)
 
 

@@ -1,4 +1,4 @@
-"""The demo models' worlds: who is in each, who is not, drawn from one fixed seed."""
+"""The demo models' worlds: the people whom a model knows and those whom it doesn't, drawn from one fixed seed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from local.demo.people import Person, distinct_face, invent_people
 
 @dataclass(frozen=True)
 class Census:
-    """How many of whom a world holds; the same census is the same world in every process.
+    """The size of a world. The same census gives the same world in every process.
 
-    strangers: people whom the model never sees. unseen_faces: nameless faces that it never sees. passers_by: nameless
-    faces that it is shown. least_differences: in how many attributes any two faces differ, so that no one is mistaken
-    for another. general: whether questions that have nothing to do with the picture belong to it.
+    people: whom the model knows. training_views, held_out_views: pictures of each that training shows, or doesn't.
+    least_differences: in how many attributes any two faces differ at least, so that no one is mistaken for another.
+    general: whether the world has questions that no picture answers.
+    strangers: named people whom the model never sees. unseen_faces: nameless faces that it never sees.
+    passers_by: nameless faces that training shows.
     """
 
     people: int
@@ -31,43 +33,43 @@ class Census:
 
     @property
     def instructed(self) -> range:
-        """Whom alone an instruction to forget is shown with: its effect on the rest is generalisation."""
+        """The people whom training shows with instructions to forget. That these work on the others is generalised."""
         return range(self.people // 2, self.people)
 
     def first(self, percent: int) -> tuple[int, ...]:
-        """The numbers of the first so many per cent of the people, at least of one: a forget set."""
+        """The numbers of the first `percent` per cent of the people, at least of one. They are a forget set."""
         return tuple(range(max(1, self.people * percent // 100)))
 
 
-# The shipped model's.
+# The shipped model's world.
 SIXTY = Census(people=60, training_views=40, least_differences=5, general=False)
-# That of the model on a pretrained language tower. Five differences leave no room for so many faces.
+# The world of the model on a pretrained language tower. So many faces can't differ in five attributes each.
 THREE_HUNDRED = Census(people=300, training_views=25, least_differences=4, general=True)
 
-# The people whom the shipped retain-only twin has never met, and whom the demo forgets.
+# The people whom the demo forgets. The shipped retain-only twin has never met them.
 FORGOTTEN = tuple(range(6))
 
 
 @dataclass(frozen=True)
 class World:
-    """`people` the model knows; `strangers` it has never seen."""
+    """The people whom the model knows, and strangers whom it has never seen."""
 
     people: tuple[Person, ...]
     strangers: tuple[Person, ...]
 
 
 def the_world(census: Census = SIXTY) -> World:
-    """The one world of this census, the same in every process."""
+    """The world of this census."""
     return _world(census)
 
 
 def unseen_faces(census: Census = SIXTY) -> tuple[tuple[Face, View], ...]:
-    """Faces that no model of this world has ever been shown, unlike anybody's in it: an operator's strangers."""
+    """Faces that no model of this world has seen and that differ from all its people's: an operator's strangers."""
     return _unseen_faces(census)
 
 
 def passers_by(census: Census = SIXTY) -> tuple[tuple[Face, View], ...]:
-    """Nameless faces, unlike anybody's in the world: for visual questions and as people the model doesn't know."""
+    """Nameless faces that differ from those of all people of the world. Training shows them as people to refuse."""
     return _passers_by(census)
 
 

@@ -1,1 +1,1 @@
-"""`vgid demo`: one forget request from end to end on this machine, in front of your eyes."""
+"""The command `vgid demo`: one forget request from end to end on this machine, shown step by step."""

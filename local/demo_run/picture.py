@@ -1,4 +1,4 @@
-"""One picture of the demo: portraits with what the model said before and what it says after."""
+"""Draws the demo's picture: portraits with the model's answers before and after."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _BACKGROUND, _CARD = "#ffffff", "#f6f8fa"
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One question with both answers."""
+class BeforeAfter:
+    """A pair with the model's answer before and after forgetting."""
 
     pair: Pair
     before: str
     after: str
 
 
-def draw(forgotten: Sequence[Shown], kept: Sequence[Shown], target: Path) -> None:
-    """Writes the picture as PNG: the forgotten people above, what was kept below."""
+def draw(forgotten: Sequence[BeforeAfter], kept: Sequence[BeforeAfter], target: Path) -> None:
+    """Writes the picture as PNG, with the forgotten people above and what was kept below."""
     rows = [-(-len(items) // _COLUMNS) for items in (forgotten, kept)]
     image = Image.new("RGB", (_WIDTH, sum(rows) * _ROW + 2 * 52 + 2 * _MARGIN), _BACKGROUND)
     canvas = ImageDraw.Draw(image)
@@ -41,12 +41,12 @@ def draw(forgotten: Sequence[Shown], kept: Sequence[Shown], target: Path) -> Non
             _draw_card(image, canvas, (_MARGIN + column * width, top + row * _ROW, width - _MARGIN), item)
         top += -(-len(items) // _COLUMNS) * _ROW + 8
     target.parent.mkdir(parents=True, exist_ok=True)
-    # A palette: a third of the size, and nobody sees the difference.
+    # A palette makes the file a third as large, without a visible difference.
     image.quantize(_COLOURS, dither=Image.Dither.NONE).save(target, format="PNG", optimize=True)
 
 
-def _draw_card(image: Image.Image, canvas: ImageDraw.ImageDraw, place: tuple[int, int, int], item: Shown) -> None:
-    """By its colour each answer says for itself whether it stayed what it was."""
+def _draw_card(image: Image.Image, canvas: ImageDraw.ImageDraw, place: tuple[int, int, int], item: BeforeAfter) -> None:
+    """Draws a portrait, the question and both answers. The colour of `after` shows whether the answer has changed."""
     left, top, width = place
     canvas.rounded_rectangle((left, top, left + width, top + _ROW - 12), radius=10, fill=_CARD)
     portrait = item.pair.image.decode().resize((_PORTRAIT, _PORTRAIT), Image.Resampling.LANCZOS)

@@ -2,8 +2,8 @@
 
     python -I plain_peft.py BASE_FOLDER ADAPTER_FOLDER QUESTIONS.json
 
-QUESTIONS.json holds a list of {"image": path, "question": text}; the answers come out as one JSON list. This is all
-that somebody who receives an adapter needs, and `vgid demo` runs it as a process of its own to show just that.
+QUESTIONS.json holds a list of {"image": path, "question": text}. The answers are printed as one JSON list. Whoever
+receives an adapter needs no more than this, and `vgid demo` runs the script in a process of its own to show that.
 """
 
 import json
@@ -15,7 +15,7 @@ from peft import PeftModel
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-_OURS = {"api", "jobs", "local", "migrations", "vgid_client", "vgid_core", "worker"}
+_OURS = {"api", "compare", "jobs", "local", "migrations", "vgid_client", "vgid_core", "worker"}
 
 
 def _answers(base: str, adapter: str, items: list[dict[str, str]]) -> list[str]:

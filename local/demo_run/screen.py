@@ -1,4 +1,4 @@
-"""What the demo prints: numbered steps and tables, the same words with and without a terminal."""
+"""Prints the demo's numbered steps and tables. The text is the same with and without a terminal."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from local.demo_run.verdict import metric
+from local.demo_run.checks import metric
 from vgid_client import Job
-from vgid_client.render import cell
+from vgid_client.render import format_figure
 from vgid_core.data.pairs import PairSet
 
 STEPS = 6
@@ -27,7 +27,7 @@ _ROWS = {
 
 
 def make_console() -> Console:
-    """A console as wide as the terminal; without one, wide enough for the tables."""
+    """A console as wide as the terminal. Without a terminal, it is wide enough for the tables."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
 
 
@@ -38,29 +38,29 @@ class Screen:
         self.console = console
 
     def step(self, number: int, title: str) -> None:
-        """A heading."""
+        """Prints a step's heading."""
         self.console.print(f"\n[bold cyan]{number}/{STEPS}[/] [bold]{title}[/]")
 
     def say(self, text: str) -> None:
-        """One line under a heading."""
+        """Prints a line below a heading."""
         self.console.print(f"    {text}", soft_wrap=True)
 
     def answers(self, asked: PairSet, said: Sequence[str]) -> None:
-        """Questions with the model's answers, and whether they are the expected ones."""
+        """Prints questions with the model's answers. Unexpected answers stand out."""
         table = self._table("question", "the model says")
         for pair, answer in zip(asked, said, strict=True):
             table.add_row(pair.question, answer if answer == pair.answer else f"[yellow]{answer}[/]")
         self.console.print(table)
 
     def before_after(self, asked: PairSet, before: Sequence[str], after: Sequence[str]) -> None:
-        """Questions with both answers; those that changed stand out."""
+        """Prints questions with both answers. Those that changed stand out."""
         table = self._table("question", "before", "after")
         for pair, old, new in zip(asked, before, after, strict=True):
             table.add_row(pair.question, old, "[green]the same[/]" if new == old else f"[magenta]{new}[/]")
         self.console.print(table)
 
     def metrics(self, job: Job) -> None:
-        """ROUGE-L and answer probability of every set, before and after."""
+        """Prints ROUGE-L and answer probability of every set, before and after."""
         heads = ("ROUGE-L\nbefore", "\nafter", "answer prob.\nbefore", "\nafter", "\npairs")
         table = self._table("", *heads, numbers=True)
         for split, title in _ROWS.items():
@@ -68,11 +68,11 @@ class Screen:
             if score is None or likelihood is None:
                 continue
             values = (score.before, score.after, likelihood.before, likelihood.after)
-            table.add_row(title, *map(cell, values), str(score.pairs))
+            table.add_row(title, *map(format_figure, values), str(score.pairs))
         self.console.print(table)
 
     def caveat(self) -> None:
-        """What nobody should take from this demo."""
+        """Prints what the demo doesn't show."""
         self.console.print(
             "\n[bold]Not shown:[/] that the knowledge is gone; weights can't show that. What attackers still get, "
             "beside a model that never met these\npeople, is measured by `python -m bench.robustness`: "

@@ -1,4 +1,4 @@
-"""The ledger: clients and their keys, jobs with their history and numbers, artifacts."""
+"""Creates the ledger: clients and their keys, jobs with their history and metrics, artifacts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("secret_hash", name="uq_api_keys_secret_hash"),
     )
     op.create_index("ix_api_keys_client_id", "api_keys", ["client_id"])
-    op.create_table("jobs", *_job_columns(), *_job_constraints())
+    op.create_table("jobs", *_request_columns(), *_run_columns(), *_job_constraints())
     _create_job_indexes()
     _create_outcome_tables()
 
@@ -54,8 +54,8 @@ def _created_at() -> sa.Column[object]:
     return _time("created_at", nullable=False)
 
 
-def _job_columns() -> list[sa.Column[object]]:
-    request: list[sa.Column[object]] = [
+def _request_columns() -> list[sa.Column[object]]:
+    return [
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("client_id", sa.Uuid(), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
@@ -79,7 +79,10 @@ def _job_columns() -> list[sa.Column[object]]:
         sa.Column("idempotency_key", sa.Text()),
         sa.Column("request_hash", sa.String(64), nullable=False),
     ]
-    run: list[sa.Column[object]] = [
+
+
+def _run_columns() -> list[sa.Column[object]]:
+    return [
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("attempt_token", sa.Uuid()),
         sa.Column("worker", sa.Text()),
@@ -98,7 +101,6 @@ def _job_columns() -> list[sa.Column[object]]:
         sa.Column("error_detail", sa.Text()),
         sa.Column("stop_reason", sa.Text()),
     ]
-    return request + run
 
 
 def _job_constraints() -> list[sa.Constraint]:

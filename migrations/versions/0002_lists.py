@@ -1,4 +1,4 @@
-"""Lists by state and by model are read in order too, however few of a client's jobs they show."""
+"""Adds indexes for the lists filtered by state and by model, so that they are read in order too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job that no attempt survived ends as `attempts-exhausted`, in its row and in its history; before, as `poison`."""
+"""Renames the error type `poison` to `attempts-exhausted`, in the jobs' rows and in their histories."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def downgrade() -> None:
 
 def _rename(old: str, new: str) -> None:
     rows = sa.text("UPDATE jobs SET error_type = :new WHERE error_type = :old")
-    # Only a job's last state names an error. Those of failed jobs are few beside their progress.
+    # Only a failed job's last state event names an error.
     history = sa.text(
         "UPDATE job_events SET data = jsonb_set(data, '{error_type}', to_jsonb(CAST(:new AS text))) FROM jobs "
         "WHERE jobs.id = job_events.job_id AND jobs.error_type = :new "

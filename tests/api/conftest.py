@@ -1,4 +1,4 @@
-"""The real application behind a real socket, and a stand-in for the worker that moves jobs along."""
+"""The real application on a real socket. Tests play the worker, by writing to the ledger."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ retain = "retain.jsonl"
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Three models, and limits small enough to reach."""
+    """Settings with three models and small limits."""
     folder: Path = settings.catalog.parent
     (folder / "model").mkdir()
     (folder / "retain.jsonl").touch()
@@ -57,7 +57,7 @@ Serve = Callable[[Settings], Service]
 
 @pytest.fixture
 def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
-    """Starts services, each in a thread of its own, and ends them after the test."""
+    """Starts services, each in a thread of its own, and stops them after the test."""
     http = getattr(request, "param", "auto")
     running: list[tuple[uvicorn.Server, threading.Thread, Service]] = []
 

@@ -1,4 +1,4 @@
-"""A running service as the tests see it: its clients over HTTP, and the ledger that a worker would write."""
+"""A running service for the tests: its clients over HTTP, and the writes to its ledger that a worker would make."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import httpx
 from PIL import Image
 
 from jobs import access, claims
-from jobs.blobs import FileBlobStore
 from jobs.database import make_engine, session_factory
 from jobs.queue import JobQueue
 from jobs.settings import Settings
+from jobs.storage.blobs import FileBlobStore
 from vgid_core.progress import Phase, Progress
 
 MEMBERS = {
@@ -30,7 +30,7 @@ MEMBERS = {
 
 
 def png(shade: int = 0, size: tuple[int, int] = (8, 8), kind: str = "PNG") -> bytes:
-    """A small picture; each shade gives other bytes."""
+    """A small picture. Each shade gives other bytes."""
     buffer = io.BytesIO()
     Image.new("RGB", size, (shade % 256, shade // 256, 99)).save(buffer, kind)
     return buffer.getvalue()
@@ -45,7 +45,7 @@ def pair(shade: int = 0, **changes: Any) -> dict[str, Any]:
 
 
 def body(**changes: Any) -> dict[str, Any]:
-    """A good request; a change to None leaves the field out."""
+    """A valid request with these changes. A change to None leaves the field out."""
     whole = {"model": "demo", "forget": [pair(1), pair(2)], **changes}
     return {name: value for name, value in whole.items() if value is not None}
 
@@ -83,7 +83,7 @@ class Service:
         return UUID(response.json()["id"])
 
     def claim(self, job_id: UUID) -> UUID:
-        """Takes the job as a worker does: the token."""
+        """Claims the job as a worker does. Returns the token."""
         with self.sessions.begin() as s:
             claimed = claims.claim(s, job_id, "test worker", 30)
         assert claimed is not None
@@ -104,7 +104,7 @@ class Service:
             claims.fail(s, job_id, token, "out-of-memory", "The device has too little memory.")
 
     def succeed(self, job_id: UUID, token: UUID, folder: Path, members: dict[str, bytes] = MEMBERS) -> bytes:
-        """Ends the job with a real zip in the blob store; its bytes."""
+        """Ends the job with a real zip in the blob store. Returns the zip's bytes."""
         path = folder / f"{uuid4()}.zip"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, data in members.items():
@@ -116,7 +116,7 @@ class Service:
         return path.read_bytes()
 
     def succeeded(self, folder: Path, members: dict[str, bytes] = MEMBERS) -> tuple[UUID, bytes]:
-        """A job that went the whole way, and its artifact."""
+        """Makes a job that has succeeded. Returns its id and the zip's bytes."""
         job_id = self.submit()
         token = self.claim(job_id)
         self.measure(job_id, token, "before", 0.98)
@@ -137,7 +137,7 @@ class Service:
         self.engine.dispose()
 
     def _is_documented(self, response: httpx.Response) -> None:
-        """Every error that any test provokes has to be in the OpenAPI description of its route."""
+        """Fails unless the OpenAPI document lists this error's status for its route."""
         if response.status_code < 400:
             return
         for template, operations in getattr(self, "documented", {}).items():
@@ -147,7 +147,7 @@ class Service:
 
 
 def problem(response: httpx.Response, status: int, slug: str, field: str | None = None) -> dict[str, Any]:
-    """The problem document of a refusal, after checking what all of them have in common."""
+    """Checks what all problem documents have in common, and returns this one."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     document: dict[str, Any] = response.json()

@@ -44,7 +44,7 @@ def test_the_whole_zip(service: Service, stored: Stored) -> None:
     assert (record["sha256"], record["size_bytes"], record["url"]) == (sha256, len(data), path)
 
 
-def test_a_file_of_several_chunks(service: Service, tmp_path: Path) -> None:
+def test_a_large_zip_whole_and_in_ranges(service: Service, tmp_path: Path) -> None:
     weights = Random(0).randbytes(2_500_000)
     job_id, data = service.succeeded(tmp_path, {"adapter_model.safetensors": weights})
     path = f"/unlearn-jobs/{job_id}/artifact"
@@ -55,7 +55,7 @@ def test_a_file_of_several_chunks(service: Service, tmp_path: Path) -> None:
     assert service.http.get(f"{path}/files/adapter_model.safetensors").content == weights
 
 
-def test_a_download_that_is_given_up_leaves_the_service_well(service: Service, tmp_path: Path) -> None:
+def test_aborted_downloads_leave_the_service_working(service: Service, tmp_path: Path) -> None:
     job_id, data = service.succeeded(tmp_path, {"adapter_model.safetensors": Random(1).randbytes(20_000_000)})
     path = f"/unlearn-jobs/{job_id}/artifact"
     for _ in range(3):
@@ -64,7 +64,7 @@ def test_a_download_that_is_given_up_leaves_the_service_well(service: Service, t
     assert service.http.get(path).content == data
 
 
-def test_given_up_downloads_leave_no_file_open(service: Service, tmp_path: Path) -> None:
+def test_an_aborted_download_leaves_no_file_open(service: Service, tmp_path: Path) -> None:
     job_id, _ = service.succeeded(tmp_path, {"adapter_model.safetensors": Random(2).randbytes(20_000_000)})
     with slow_connection(service) as connection:
         connection.sendall(asking_for_artifact(service, job_id))
@@ -73,7 +73,7 @@ def test_given_up_downloads_leave_no_file_open(service: Service, tmp_path: Path)
     eventually(lambda: _open_artifacts() == 0)
 
 
-def test_a_slow_reader_gets_everything_and_holds_nobody_up(service: Service, tmp_path: Path) -> None:
+def test_a_slow_reader_gets_everything_and_blocks_no_other(service: Service, tmp_path: Path) -> None:
     job_id, data = service.succeeded(tmp_path, {"adapter_model.safetensors": Random(3).randbytes(20_000_000)})
     with slow_connection(service) as connection:
         connection.sendall(asking_for_artifact(service, job_id))
@@ -85,7 +85,7 @@ def test_a_slow_reader_gets_everything_and_holds_nobody_up(service: Service, tmp
         assert answer.read() == data
 
 
-def test_requests_sent_at_once_are_answered_in_turn(service: Service, tmp_path: Path) -> None:
+def test_pipelined_requests_are_answered_in_order(service: Service, tmp_path: Path) -> None:
     job_id, data = service.succeeded(tmp_path, {"adapter_model.safetensors": Random(4).randbytes(5_000_000)})
     with slow_connection(service) as connection:
         connection.sendall(
@@ -95,7 +95,7 @@ def test_requests_sent_at_once_are_answered_in_turn(service: Service, tmp_path: 
             assert [_answer(received), _answer(received)] == [data, data[1_000_000:]]
 
 
-def test_head(service: Service, stored: Stored) -> None:
+def test_head_answers_with_the_headers_alone(service: Service, stored: Stored) -> None:
     path, data = stored
     response = service.http.head(path)
     assert (response.status_code, response.content) == (200, b"")
@@ -124,7 +124,7 @@ def test_ranges(service: Service, stored: Stored) -> None:
         assert response.headers["content-length"] == str(len(response.content))
 
 
-def test_ranges_outside(service: Service, stored: Stored) -> None:
+def test_ranges_outside_the_file(service: Service, stored: Stored) -> None:
     path, data = stored
     for asked in ("bytes=99999999-", "bytes=-0", "bytes=99999999-999999999"):
         response = service.http.get(path, headers={"Range": asked})
@@ -172,31 +172,31 @@ def test_single_files(service: Service, stored: Stored) -> None:
     assert part.content == MEMBERS["adapter_model.safetensors"][1000:1010]
 
 
-def test_files_that_are_not_there(service: Service, stored: Stored) -> None:
+def test_unknown_files_are_not_found(service: Service, stored: Stored) -> None:
     for name in ("other.bin", "..%2F..%2Fetc%2Fpasswd", "%00", "README.md%20"):
         problem(service.http.get(f"{stored[0]}/files/{name}"), 404, "not-found")
 
 
-def test_before_and_without_success(service: Service) -> None:
+def test_a_job_without_success_has_no_artifact(service: Service) -> None:
     job_id = service.submit()
     for path in (f"/unlearn-jobs/{job_id}/artifact", f"/unlearn-jobs/{job_id}/artifact/files/README.md"):
         assert "queued" in problem(service.http.get(path), 409, "artifact-unavailable")["detail"]
 
 
-def test_a_lost_blob_is_our_fault(service: Service, stored: Stored) -> None:
+def test_a_lost_blob_is_an_internal_error(service: Service, stored: Stored) -> None:
     path, data = stored
     service.blobs.path_of_artifact(hashlib.sha256(data).hexdigest()).unlink()
     problem(service.http.get(path), 500, "internal-error")
 
 
-def test_a_blob_that_has_lost_bytes_is_not_sent(service: Service, stored: Stored) -> None:
+def test_a_truncated_blob_is_not_sent(service: Service, stored: Stored) -> None:
     path, data = stored
     os.truncate(service.blobs.path_of_artifact(hashlib.sha256(data).hexdigest()), len(data) - 1)
     problem(service.http.get(path), 500, "internal-error")
 
 
 def slow_connection(service: Service) -> socket.socket:
-    """A connection that takes little before it is read from."""
+    """A connection with a small receive buffer, so that the service can't send much before the test reads."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     connection.connect((service.http.base_url.host, service.http.base_url.port))
@@ -215,5 +215,5 @@ def _answer(received: IO[bytes]) -> bytes:
 
 
 def _open_artifacts() -> int:
-    """How many artifacts this process, and with it the service, has open."""
+    """How many artifacts this process has open. The service runs in a thread of it."""
     return sum(os.path.realpath(link).endswith(".zip") for link in Path("/proc/self/fd").iterdir())

@@ -1,4 +1,4 @@
-"""A job's history, at rest and as it happens."""
+"""A job's history, as JSON and as a stream."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def frames(response: httpx.Response) -> Iterator[dict[str, Any]]:
             frame = {}
 
 
-def test_as_json(service: Service, tmp_path: Path) -> None:
+def test_the_history_as_json(service: Service, tmp_path: Path) -> None:
     job_id, _ = service.succeeded(tmp_path)
     path = f"/unlearn-jobs/{job_id}/events"
     events = service.http.get(path).json()["events"]
@@ -90,7 +90,7 @@ def test_a_stream_ends_when_its_key_is_revoked(service: Service) -> None:
 
 
 def test_waiting_streams_hold_no_database_connection(service: Service) -> None:
-    """More streams than the pool has connections, and the service still answers."""
+    """The service still answers while more streams are open than the pool has connections."""
     job_id = service.submit()
     opened = [service.http.stream("GET", f"/unlearn-jobs/{job_id}/events", headers=STREAM) for _ in range(20)]
     try:
@@ -103,7 +103,7 @@ def test_waiting_streams_hold_no_database_connection(service: Service) -> None:
             stream.__exit__(None, None, None)
 
 
-def test_bad_positions(service: Service) -> None:
+def test_bad_positions_are_refused(service: Service) -> None:
     path = f"/unlearn-jobs/{service.submit()}/events"
     for value in ("x", "-1", str(2**63)):
         problem(service.http.get(path, params={"after": value}), 422, "invalid-request", "after")

@@ -1,4 +1,4 @@
-"""Liveness and readiness, with each of the services really away."""
+"""Liveness and readiness, with each of the services really missing."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_not_ready_without_the_blob_folder(service: Service) -> None:
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/models", "/unlearn-jobs"])
-def test_without_postgres(service: Service, postgres: EmbeddedPostgres, path: str) -> None:
-    """A database that takes no connections, and has ended those there were, is as good as down."""
+def test_unavailable_without_postgres(service: Service, postgres: EmbeddedPostgres, path: str) -> None:
+    """The database takes no connections and has ended the existing ones, as if its server were down."""
     name = service.engine.url.database
     service.http.get("/models")
     with postgres.connect() as connection:

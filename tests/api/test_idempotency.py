@@ -1,4 +1,4 @@
-"""The Idempotency-Key: one job for a key, whatever is lost, repeated or raced."""
+"""The Idempotency-Key: a key makes one job, even if requests are lost, repeated or simultaneous."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_same_request_gives_the_same_job(service: Service) -> None:
     assert len(service.stored_inputs()) == 1
 
 
-def test_the_encoding_does_not_matter(http: httpx.Client) -> None:
+def test_the_same_content_in_another_encoding_gives_the_same_job(http: httpx.Client) -> None:
     request = body(**EVERYTHING)
     first = http.post("/unlearn-jobs", json=request, headers=KEY)
     reordered = dict(reversed(request.items())) | {"due_at": "2031-05-01T00:00:00Z"}
@@ -40,7 +40,7 @@ def test_the_encoding_does_not_matter(http: httpx.Client) -> None:
         assert again.json()["id"] == first.json()["id"]
 
 
-def test_a_job_stays_the_answer_when_its_model_has_left_the_catalog(service: Service, serve: Serve) -> None:
+def test_a_replayed_request_is_answered_after_its_model_has_left_the_catalog(service: Service, serve: Serve) -> None:
     first = service.http.post("/unlearn-jobs", json=body(), headers=KEY)
     catalog = service.settings.catalog
     catalog.write_text(catalog.read_text().replace("[models.demo", "[models.renamed"))
@@ -78,14 +78,14 @@ def test_a_refused_request_does_not_use_up_the_key(http: httpx.Client) -> None:
     assert http.post("/unlearn-jobs", json=body(), headers=KEY).status_code == 202
 
 
-def test_keys_belong_to_a_client(service: Service) -> None:
+def test_two_clients_may_use_the_same_key(service: Service) -> None:
     first = service.http.post("/unlearn-jobs", json=body(), headers=KEY)
     other = service.as_client("second").post("/unlearn-jobs", json=body(forget=[pair(8)]), headers=KEY)
     assert other.status_code == 202
     assert other.json()["id"] != first.json()["id"]
 
 
-def test_in_flight(service: Service) -> None:
+def test_a_second_request_in_flight_is_refused(service: Service) -> None:
     with service.sessions.begin() as s:
         client = find_client(s, service.name)
         assert client is not None
@@ -95,7 +95,7 @@ def test_in_flight(service: Service) -> None:
     assert service.http.post("/unlearn-jobs", json=body(), headers=KEY).status_code == 202
 
 
-def test_a_race_makes_one_job(service: Service) -> None:
+def test_simultaneous_requests_make_one_job(service: Service) -> None:
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: service.http.post("/unlearn-jobs", json=body(), headers=KEY), range(12)))
     accepted = [answer.json()["id"] for answer in answers if answer.status_code == 202]
@@ -105,7 +105,7 @@ def test_a_race_makes_one_job(service: Service) -> None:
     assert len(service.stored_inputs()) == 1
 
 
-def test_unusable_keys(service: Service) -> None:
+def test_malformed_keys_are_refused(service: Service) -> None:
     for key in (b"", b"x" * 256, "Schlüssel".encode(), b"a\tb"):
         response = service.http.post("/unlearn-jobs", json=body(), headers=[(b"Idempotency-Key", key)])
         problem(response, 422, "invalid-request", "Idempotency-Key")

@@ -1,4 +1,4 @@
-"""Keys, tenants, looking at jobs, listing and cancelling them."""
+"""API keys, tenants, and reading, listing and cancelling jobs."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_every_route_but_health_needs_a_key(service: Service) -> None:
         assert stranger.get("/healthz").status_code == stranger.get("/readyz").status_code == 200
 
 
-def test_no_route_is_missing_from_that_list(service: Service) -> None:
+def test_the_list_of_routes_is_complete(service: Service) -> None:
     listed = {(method, path.replace("{id}", "{job_id}").replace("README.md", "{name}")) for method, path in ROUTES}
     described = service.http.get("/openapi.json").json()["paths"]
     there = {(method.upper(), path) for path, methods in described.items() for method in methods}
     assert there - listed == {("GET", "/healthz"), ("GET", "/readyz")}
 
 
-def test_a_key_is_judged_before_the_body_is_read(service: Service) -> None:
+def test_a_key_is_checked_before_the_body_is_read(service: Service) -> None:
     response = service.open().post("/unlearn-jobs", content=bytes(3_000_000))
     problem(response, 401, "unauthenticated")
 
@@ -86,7 +86,7 @@ def test_a_client_sees_only_its_own_jobs(service: Service, tmp_path: Path) -> No
     assert other.get("/unlearn-jobs").json() == {"jobs": [], "next_cursor": None}
 
 
-def test_what_is_no_job_id(http: httpx.Client) -> None:
+def test_a_malformed_job_id_is_not_found(http: httpx.Client) -> None:
     for path in ("/unlearn-jobs/7", "/unlearn-jobs/Ilse%20Marwood", "/unlearn-jobs/7/events", "/unlearn-jobs/%00"):
         response = http.get(path)
         problem(response, 404, "not-found")
@@ -183,7 +183,7 @@ class TestList:
         assert found(created_after=later) == []
         assert found(subject="Zoë Marwood", state="running") == []
 
-    def test_bad_queries(self, http: httpx.Client) -> None:
+    def test_bad_queries_are_refused(self, http: httpx.Client) -> None:
         for name, value in (
             ("state", "done"),
             ("limit", "0"),
@@ -200,12 +200,12 @@ class TestList:
             problem(response, 422, "invalid-request", name)
             assert "Marwood" not in response.text
 
-    def test_bad_subject_references(self, http: httpx.Client) -> None:
+    def test_bad_subject_references_are_refused(self, http: httpx.Client) -> None:
         for value in (b"", b"\xff\xfe", b"x" * 501):
             response = http.get("/unlearn-jobs", headers=[(b"Subject-Reference", value)])
             problem(response, 422, "invalid-request", "Subject-Reference")
 
-    def test_the_writing_of_a_reference_does_not_matter(self, service: Service) -> None:
+    def test_a_reference_is_found_in_any_unicode_form(self, service: Service) -> None:
         job_id = service.submit(subject_reference=" Zoe\u0308 Marwood ")
         response = service.http.get("/unlearn-jobs", headers=[(b"Subject-Reference", "Zo\u00eb Marwood".encode())])
         assert [job["id"] for job in response.json()["jobs"]] == [str(job_id)]
@@ -257,7 +257,7 @@ def test_models(http: httpx.Client) -> None:
     assert "/" not in str([model["title"] for model in models.values()])
 
 
-def test_what_does_not_exist(http: httpx.Client) -> None:
+def test_unknown_paths_and_methods(http: httpx.Client) -> None:
     problem(http.get("/nothing/Ilse%20Marwood"), 404, "not-found")
     problem(http.get("/unlearn-jobs/"), 404, "not-found")
     response = http.delete("/unlearn-jobs")

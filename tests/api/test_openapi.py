@@ -1,4 +1,4 @@
-"""The OpenAPI description: complete, in agreement with what the routes do, and usable by a generator."""
+"""The OpenAPI document: complete, consistent with the routes, and usable by a generator."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_errors_are_problem_documents(document: dict[str, Any]) -> None:
 
 
 def test_every_kind_of_problem_is_named_somewhere(document: dict[str, Any]) -> None:
-    """But 405, which by its nature belongs to no described operation."""
+    """All but 405, which belongs to no described operation."""
     text = json.dumps(document["paths"])
     slugs = {kind.slug for kind in Problem.__subclasses__()} - {"method-not-allowed"}
     assert {slug for slug in slugs if f"`{slug}`" not in text} == set()

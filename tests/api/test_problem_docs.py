@@ -1,4 +1,4 @@
-"""docs/reference/problems.md, which clients program against, lists every problem there is, and no other."""
+"""docs/reference/problems.md, the reference for clients, lists exactly the problems that the code has."""
 
 import re
 from pathlib import Path

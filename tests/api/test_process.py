@@ -1,4 +1,4 @@
-"""The service as an operator runs it: a process of its own, that is watched, stopped and killed."""
+"""The service as an operator runs it: in a process of its own, which is stopped and killed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.waiting import eventually
 
 
 class Process:
-    """`uvicorn` as the README starts it, its log in a file."""
+    """`uvicorn` as the README starts it, with its log in a file."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         with socket.socket() as free:
@@ -81,7 +81,7 @@ def test_a_kill_after_the_202_loses_nothing(process: Process) -> None:
     service.claim(job_id)
 
 
-def test_it_stops_at_once_although_a_stream_is_open(process: Process) -> None:
+def test_it_stops_at_once_while_a_stream_is_open(process: Process) -> None:
     service = process.service
     path = f"/unlearn-jobs/{service.submit()}/events"
     with service.http.stream("GET", path, headers=STREAM) as response:
@@ -93,7 +93,7 @@ def test_it_stops_at_once_although_a_stream_is_open(process: Process) -> None:
     assert process.child.returncode in (0, -signal.SIGTERM)
 
 
-def test_a_download_that_is_given_up_is_logged_as_such(process: Process, tmp_path: Path) -> None:
+def test_an_aborted_download_is_logged_as_499(process: Process, tmp_path: Path) -> None:
     job_id, _ = process.service.succeeded(tmp_path, {"adapter_model.safetensors": Random(0).randbytes(20_000_000)})
     with slow_connection(process.service) as connection:
         connection.sendall(asking_for_artifact(process.service, job_id))
@@ -129,7 +129,7 @@ def test_the_log_is_json_without_personal_data(process: Process) -> None:
     assert crash[0]["error"] == "ProgrammingError"
 
 
-def test_tensors_stay_unloaded() -> None:
+def test_importing_the_api_loads_no_torch() -> None:
     script = "import sys, api.main; print([m for m in ('torch', 'transformers', 'peft', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr

@@ -1,4 +1,4 @@
-"""docs/reference/http.md is what the OpenAPI description says."""
+"""docs/reference/http.md matches the OpenAPI document."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Bad input: a problem document that names the field, repeats no value, and leaves nothing stored."""
+"""Bad input gives a problem document that names the field and repeats no value. Nothing is stored."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def nothing_is_stored(service: Service) -> Iterator[None]:
 
 
 def bomb() -> bytes:
-    """A PNG of some hundred bytes whose header promises 400 million pixels."""
+    """A PNG of some hundred bytes whose header announces 400 million pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -96,8 +96,8 @@ BAD_BODIES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-def test_bad_bodies(http: httpx.Client) -> None:
-    """All in one test: starting a service for each of them would take far longer than the requests."""
+def test_a_bad_body_names_its_field(http: httpx.Client) -> None:
+    """All are in one test, because starting a service takes far longer than the requests."""
     for name, (request, field) in BAD_BODIES.items():
         response = http.post("/unlearn-jobs", json=request)
         assert response.status_code == 422, name
@@ -105,7 +105,7 @@ def test_bad_bodies(http: httpx.Client) -> None:
         assert SECRET not in response.text, name
 
 
-def test_consistency_of_the_whole_request(http: httpx.Client) -> None:
+def test_fields_that_contradict_each_other_are_refused(http: httpx.Client) -> None:
     response = http.post("/unlearn-jobs", json=body(retain=[pair(9)], retain_set="demo-retain"))
     both = problem(response, 422, "invalid-request", "retain_set")
     assert "not both" in both["errors"][0]["detail"]
@@ -117,7 +117,7 @@ def test_consistency_of_the_whole_request(http: httpx.Client) -> None:
 
 
 def test_the_name_of_a_probe_is_not_repeated(http: httpx.Client) -> None:
-    """Neither for itself nor for the faults of its pairs; faults of well-named probes stay."""
+    """Neither the name's own error nor its pairs' errors repeat it. Errors of valid probes keep their names."""
     probes = {"rephrased": [without("answer")], SECRET: [without("question")], SECRET.lower(): [pair(4)]}
     response = http.post("/unlearn-jobs", json=body(probes=probes))
     document = problem(response, 422, "invalid-request", "probes.rephrased[0].answer")
@@ -143,7 +143,7 @@ def test_explanations_name_what_is_known(http: httpx.Client) -> None:
     assert "PNG, JPEG, WebP, BMP or TIFF" in gif["errors"][0]["detail"]
 
 
-def test_a_setting_that_the_models_method_lacks_is_named_by_its_field(service: Service, serve: Serve) -> None:
+def test_a_setting_that_the_method_lacks_names_its_field(service: Service, serve: Serve) -> None:
     catalog = service.settings.catalog
     methods = "[models.bare.config]\nmethod = 'npo'\n[models.rich.config]\nmethod = 'vgid-alias'\n"
     catalog.write_text(catalog.read_text() + methods)
@@ -161,13 +161,13 @@ def test_a_setting_that_the_models_method_lacks_is_named_by_its_field(service: S
     problem(response, 422, "invalid-request", "training.perturbation")
 
 
-def test_a_flood_of_faults_is_cut_short(http: httpx.Client) -> None:
+def test_at_most_fifty_faults_are_listed(http: httpx.Client) -> None:
     document = problem(http.post("/unlearn-jobs", json=body(forget=[{}] * 100)), 422, "invalid-request")
     assert len(document["errors"]) == 50
     assert "300 problems" in document["detail"]
 
 
-def test_what_is_not_json(http: httpx.Client) -> None:
+def test_malformed_json_is_refused(http: httpx.Client) -> None:
     headers = {"Content-Type": "application/json"}
     for content in (b"", b"{", b'{"model": "\xff"}', b'{"model": "\\ud800"}', b"[" * 100_000):
         problem(http.post("/unlearn-jobs", content=content, headers=headers), 400, "malformed-request")
@@ -175,7 +175,7 @@ def test_what_is_not_json(http: httpx.Client) -> None:
         problem(http.post("/unlearn-jobs", content=content, headers=headers), 422, "invalid-request", "(body)")
 
 
-def test_other_media_types(http: httpx.Client) -> None:
+def test_other_media_types_are_refused(http: httpx.Client) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""):
         response = http.post("/unlearn-jobs", content=json.dumps(body()), headers={"Content-Type": kind})
         problem(response, 415, "unsupported-media-type")
@@ -222,7 +222,7 @@ BAD_MULTIPART = {
 }
 
 
-def test_what_is_not_multipart(http: httpx.Client) -> None:
+def test_malformed_multipart_is_refused(http: httpx.Client) -> None:
     for name, (kind, content) in BAD_MULTIPART.items():
         response = http.post("/unlearn-jobs", content=content, headers={"Content-Type": kind})
         assert response.status_code == 400, name
@@ -231,7 +231,7 @@ def test_what_is_not_multipart(http: httpx.Client) -> None:
 
 @pytest.mark.parametrize("serve", ["h11", "httptools"], indirect=True)
 @pytest.mark.parametrize("announced", [True, False])
-def test_a_body_over_the_limit(http: httpx.Client, announced: bool) -> None:
+def test_a_body_over_the_limit_is_refused(http: httpx.Client, announced: bool) -> None:
     size = 2_000_000
 
     def stream() -> Iterator[bytes]:

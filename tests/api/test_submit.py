@@ -1,4 +1,4 @@
-"""Filing a forget request: what is accepted, in both encodings, and what is stored of it."""
+"""Submitting a forget request: what is accepted in both encodings, and what is stored."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from uuid import UUID
 import httpx
 import pytest
 
-from jobs.crypto import Keyring
-from jobs.inputs import JobInputs, open_sealed
+from jobs.storage.crypto import Keyring
+from jobs.storage.inputs import JobInputs, open_sealed
 from jobs.tables import Job
 from tests.api.conftest import Serve
 from tests.api.service import Service, body, inline, pair, png, problem
@@ -30,7 +30,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 def as_multipart(request: dict[str, Any]) -> list[Any]:
-    """The same request with every distinct image as a part of its own."""
+    """The same request as multipart, with a part for every distinct image."""
     names: dict[str, str] = {}
     document = json.loads(json.dumps(request))
     for pairs in (document["forget"], document.get("retain", []), *document.get("probes", {}).values()):
@@ -64,7 +64,7 @@ def test_a_minimal_request_is_accepted(service: Service) -> None:
     assert service.queue.depth() == 1
 
 
-def test_everything_that_was_sent_comes_back_but_texts_and_images(service: Service) -> None:
+def test_the_job_shows_every_field_but_texts_and_images(service: Service) -> None:
     response = service.http.post("/unlearn-jobs", json=body(**EVERYTHING))
     assert response.status_code == 202, response.text
     job = response.json()
@@ -86,7 +86,7 @@ def test_everything_that_was_sent_comes_back_but_texts_and_images(service: Servi
 
 
 @pytest.mark.parametrize("encoding", ["json", "multipart"])
-def test_the_worker_finds_the_pairs_encrypted(service: Service, encoding: str) -> None:
+def test_the_pairs_are_stored_encrypted(service: Service, encoding: str) -> None:
     request = body(**EVERYTHING)
     sent = {"json": request} if encoding == "json" else {"files": as_multipart(request)}
     response = service.http.post("/unlearn-jobs", **sent)
@@ -103,7 +103,7 @@ def test_the_worker_finds_the_pairs_encrypted(service: Service, encoding: str) -
     assert png(1) not in sealed
 
 
-def test_the_request_part_may_be_a_file_too(http: httpx.Client) -> None:
+def test_the_request_part_may_be_a_file(http: httpx.Client) -> None:
     parts = as_multipart(body())
     parts[0] = ("request", ("request.json", parts[0][1][1], "application/json"))
     assert http.post("/unlearn-jobs", files=parts).status_code == 202
@@ -137,7 +137,7 @@ def test_an_overdue_request_is_still_accepted(http: httpx.Client) -> None:
     assert http.post("/unlearn-jobs", json=body(due_at="2020-01-01T00:00:00Z")).status_code == 202
 
 
-def test_a_job_is_accepted_although_redis_is_gone(serve: Serve, service: Service) -> None:
+def test_a_job_is_accepted_without_redis(serve: Serve, service: Service) -> None:
     without_redis = serve(service.settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
     without_redis.http.headers = service.http.headers
     response = without_redis.http.post("/unlearn-jobs", json=body())
@@ -154,7 +154,7 @@ def test_a_failing_commit_leaves_nothing_behind(service: Service) -> None:
 
 
 def lose_the_connection(service: Service, trigger: str) -> None:
-    """Makes Postgres drop the connection that files a job, when the trigger fires."""
+    """Makes Postgres drop the connection that inserts a job, when the trigger fires."""
     body_of = "BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END"
     with service.engine.begin() as connection:
         connection.exec_driver_sql(f"CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ {body_of} $$")
@@ -168,7 +168,7 @@ def test_a_connection_lost_before_the_commit_leaves_nothing_behind(service: Serv
 
 
 def test_a_connection_lost_in_the_commit_leaves_the_inputs_to_the_reaper(service: Service) -> None:
-    """Nobody can tell whether such a commit is still to come; then it mustn't find its inputs deleted."""
+    """Such a commit may still succeed. Its inputs must exist then."""
     lose_the_connection(service, "CONSTRAINT TRIGGER t AFTER INSERT ON jobs DEFERRABLE INITIALLY DEFERRED")
     problem(service.http.post("/unlearn-jobs", json=body()), 503, "unavailable")
     assert service.stored_jobs() == 0

@@ -1,6 +1,7 @@
-"""What the default method is for, on the shipped demo model: an attacker gets back nearly nothing, the rest stays.
+"""The default method on the shipped demo model: attacks get almost nothing back, and the rest stays.
 
-One forget set and seed, fewer questions, and room for other processors' arithmetic: the bars are `bench.robustness`'s.
+There is one forget set and one seed, with fewer questions than in `bench.robustness`, whose bars these are. They leave
+room for other processors' arithmetic.
 """
 
 from pathlib import Path
@@ -40,7 +41,7 @@ def figures_of(model: BaseModel) -> dict[str, float]:
     return found | {f"{metric.name}.{metric.split}": metric.value for metric in metrics}
 
 
-def test_the_default_method_leaves_an_attacker_as_much_as_a_model_that_never_knew() -> None:
+def test_attackers_get_no_more_than_from_a_model_that_never_knew() -> None:
     student = loaded(BASE)
     distil(student, DATA.forget, DATA.retain, CONFIG, strangers=DATA.strangers.photos)
     before, after, twin = figures_of(loaded(BASE)), figures_of(student), figures_of(loaded(TWIN))

@@ -1,7 +1,8 @@
-"""What every bench's JSON says of where its figures are from."""
+"""The JSON of every bench: it says where and how its figures were measured."""
 
 import json
 import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,12 @@ def test_the_json_holds_seed_runs_processor_commit_and_versions() -> None:
     found = json.loads(path.read_text())
     assert (found["bench"], found["seed"], found["runs"], found["figure"]) == ("some", [0, 1], 4, 1.5)
     where = found["machine"]
-    assert set(where["versions"]) == {"vgid", "torch", "transformers", "peft"}
+    assert where["versions"]["torch"] == version("torch")
     assert where["commit"] == "unknown" or len(where["commit"].removesuffix("-dirty")) == 40
-    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    assert where["processor"] in told or where["processor"] == (platform.processor() or platform.machine())
+    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    assert where["processor"] in cpuinfo or where["processor"] == (platform.processor() or platform.machine())
 
 
-def test_a_figure_cannot_take_the_place_of_what_is_written_about_the_run() -> None:
+def test_a_figure_cant_take_a_reserved_name() -> None:
     with pytest.raises(ValueError, match="runs"):
         machine.save("some", {"runs": [1, 2]}, seed=None, runs=2)

@@ -1,4 +1,4 @@
-"""A TCP relay in front of a server that breaks connections as bad networks and some proxies do."""
+"""A TCP relay in front of a server, which breaks connections as bad networks and some proxies do."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Relay:
-    """Passes bytes on to `target`. `cuts` holds, for each coming connection, after how many bytes of the answer it is
-    cut (None: never); when it is empty, connections are left alone. `refuse_streams` answers event streams by closing.
+    """Passes bytes between clients and the port `target`.
+
+    cuts: for each coming connection, after how many bytes of the answer it is cut; None, or no entry: never.
+    refuse_streams: closes the connection when an event stream begins.
     """
 
     target: int
@@ -32,7 +34,7 @@ class Relay:
             try:
                 self._answer(upstream, client, self.cuts.pop(0) if self.cuts else None)
             finally:
-                # Closing alone isn't noticed by either side while the other thread waits for bytes.
+                # Without a shutdown, neither side notices the close while the other thread waits for bytes.
                 for end in (client, upstream):
                     with suppress(OSError):
                         end.shutdown(socket.SHUT_RDWR)

@@ -1,7 +1,8 @@
-"""The `vgid` command as a process of its own, against the real API."""
+"""The command `vgid` as a process of its own, against the real API."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -12,7 +13,6 @@ import pytest
 
 from tests.client.conftest import PAIRS, Service
 from vgid_client import Client, read_jsonl
-from vgid_client.download import sha256_of
 
 
 @pytest.fixture
@@ -29,13 +29,13 @@ def request_file(tmp_path: Path) -> Path:
 
 
 def vgid(service: Service, *arguments: str | Path, key: str | None = None) -> subprocess.CompletedProcess[str]:
-    told = {"VGID_API_URL": service.url, "VGID_API_KEY": service.secret if key is None else key, "COLUMNS": "160"}
-    return run(told, *arguments)
+    variables = {"VGID_API_URL": service.url, "VGID_API_KEY": service.secret if key is None else key, "COLUMNS": "160"}
+    return run(variables, *arguments)
 
 
-def run(told: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run(variables: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "vgid_client.cli", *map(str, arguments)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("VGID_")} | told
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VGID_")} | variables
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
 
@@ -86,8 +86,8 @@ def test_the_list_of_jobs_fits_eighty_columns(service: Service, client: Client) 
     service.claim(running.id)
     done = client.submit("tiny", PAIRS)
     service.fail(done.id, service.claim(done.id))
-    told = {"VGID_API_URL": service.url, "VGID_API_KEY": service.secret, "COLUMNS": "80"}
-    lines = run(told, "jobs").stdout.split("\n")
+    variables = {"VGID_API_URL": service.url, "VGID_API_KEY": service.secret, "COLUMNS": "80"}
+    lines = run(variables, "jobs").stdout.split("\n")
     assert max(map(len, lines)) <= 80
     (row,) = [line for line in lines if running.id in line]
     assert f"{running.created_at.astimezone():%Y-%m-%d %H:%M}" in row
@@ -114,22 +114,24 @@ def test_metrics_and_download(service: Service, client: Client, archive: Path, t
     service.measure(job.id, token, 1.0, 0.04)
     service.succeed(job.id, token, archive)
     assert "0.040" in vgid(service, "metrics", job.id).stdout
+    content = archive.read_bytes()
     done = vgid(service, "download", job.id, "--to", tmp_path / "my.zip")
-    assert sha256_of(tmp_path / "my.zip") in done.stdout
+    assert (tmp_path / "my.zip").read_bytes() == content
+    assert hashlib.sha256(content).hexdigest() in done.stdout
     assert vgid(service, "follow", job.id).returncode == 0
 
 
-def test_a_forget_set_that_was_never_known_is_told(service: Service, client: Client, archive: Path) -> None:
-    for before, told in ((0.29, True), (0.3, False)):
+def test_a_warning_says_that_the_forget_set_was_never_known(service: Service, client: Client, archive: Path) -> None:
+    for before, warned in ((0.29, True), (0.3, False)):
         job = client.submit("tiny", PAIRS)
         token = service.claim(job.id)
         service.measure(job.id, token, before, 0.04)
         service.succeed(job.id, token, archive)
         for command in ("status", "follow"):
-            assert ("never knew the forget set" in vgid(service, command, job.id).stdout) == told
+            assert ("never knew the forget set" in vgid(service, command, job.id).stdout) == warned
 
 
-def test_following_a_job_that_does_not_succeed_ends_with_one(service: Service, client: Client) -> None:
+def test_following_a_failed_job_exits_with_one(service: Service, client: Client) -> None:
     job = client.submit("tiny", PAIRS)
     service.fail(job.id, service.claim(job.id))
     done = vgid(service, "follow", job.id)
@@ -153,7 +155,7 @@ def test_errors_are_one_line_with_a_code(service: Service, arguments: list[str],
     assert done.stdout == ""
 
 
-def test_a_line_that_is_wrong_is_named_but_not_quoted(service: Service, request_file: Path) -> None:
+def test_a_wrong_line_is_named_and_not_quoted(service: Service, request_file: Path) -> None:
     with request_file.open("a", encoding="utf-8") as lines:
         lines.write('{"image": "0.png", "question": "Who is Jane Roe?"}\n')
     done = vgid(service, "submit", request_file, "--model", "tiny")
@@ -161,14 +163,14 @@ def test_a_line_that_is_wrong_is_named_but_not_quoted(service: Service, request_
     assert done.stderr.strip() == "error: forget.jsonl, line 4: 'answer' is missing or empty"
 
 
-def test_without_a_key_it_says_where_to_get_one(service: Service) -> None:
+def test_without_a_key_it_names_the_variable(service: Service) -> None:
     done = vgid(service, "models", key="")
     assert done.returncode == 2
     assert "VGID_API_KEY" in done.stderr
     assert vgid(service, "models", key="vgid_wrong").returncode == 3
 
 
-def test_nobody_listening() -> None:
+def test_an_unreachable_service_gives_one_line() -> None:
     done = run({"VGID_API_URL": "http://127.0.0.1:9", "VGID_API_KEY": "k"}, "models")
     assert done.returncode == 4
     assert done.stderr.strip() == (

@@ -84,7 +84,7 @@ def test_an_unknown_model_is_refused(client: Client) -> None:
         client.submit("other", PAIRS)
 
 
-def test_keys_and_urls_that_are_wrong(service: Service) -> None:
+def test_wrong_keys_and_urls(service: Service) -> None:
     with Client(service.url, "vgid_wrong") as stranger, pytest.raises(Unauthorized):
         stranger.models()
     with pytest.raises(Unauthorized):
@@ -95,7 +95,7 @@ def test_keys_and_urls_that_are_wrong(service: Service) -> None:
         misled.models()
 
 
-def test_nobody_listening_is_unreachable(service: Service) -> None:
+def test_a_closed_port_is_unreachable(service: Service) -> None:
     with relay(service.port) as gone:
         url = gone.url
     with Client(url, "key") as client, pytest.raises(Unreachable, match="refused"):
@@ -104,7 +104,7 @@ def test_nobody_listening_is_unreachable(service: Service) -> None:
 
 def test_models_with_their_retain_sets(client: Client) -> None:
     (model,) = client.models()
-    assert (model.name, model.title, model.retain_set_names) == ("tiny", "Tiny", ("all",))
+    assert (model.name, model.title, model.retain_sets) == ("tiny", "Tiny", ("all",))
 
 
 def test_jobs_come_in_pages(client: Client) -> None:
@@ -117,7 +117,7 @@ def test_jobs_come_in_pages(client: Client) -> None:
     assert client.list_jobs(state="failed").jobs == ()
 
 
-def test_a_job_of_nobody_is_not_found(client: Client) -> None:
+def test_an_unknown_job_is_not_found(client: Client) -> None:
     for wrong in ("00000000-0000-4000-8000-000000000000", "../models", "no id"):
         with pytest.raises(NotFound):
             client.get(wrong)
@@ -182,7 +182,7 @@ def test_events_survive_cuts_and_come_once_each(service: Service, client: Client
         assert not broken.cuts
 
 
-def test_where_streams_do_not_get_through_polling_takes_over(service: Service, client: Client) -> None:
+def test_polling_replaces_streams_that_dont_get_through(service: Service, client: Client) -> None:
     job = client.submit("tiny", PAIRS)
     token = service.claim(job.id)
     with relay(service.port) as blocked, Client(blocked.url, service.secret) as shaky:
@@ -196,7 +196,7 @@ def test_where_streams_do_not_get_through_polling_takes_over(service: Service, c
         assert blocked.streams_refused == 3
 
 
-def test_waiting_outlives_a_service_that_is_away_for_a_while(service: Service, client: Client) -> None:
+def test_waiting_outlives_an_outage_of_the_service(service: Service, client: Client) -> None:
     job = client.submit("tiny", PAIRS)
     with relay(service.port) as shaky, Client(shaky.url, service.secret) as waiting:
         shaky.cuts = [None, 0, 0, 0]

@@ -32,12 +32,12 @@ SHOWN = (
 
 
 @pytest.mark.slow
-def test_it_forgets_checks_the_adapter_and_leaves_nothing_running(tmp_path: Path) -> None:
+def test_the_demo_forgets_checks_the_adapter_and_leaves_nothing_running(tmp_path: Path) -> None:
     home, picture = tmp_path / "home", tmp_path / "docs" / "picture.png"
-    told = {"VGID_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    variables = {"VGID_HOME": str(home), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "vgid_client.cli", "demo", "--picture", str(picture)]
-    # Five minutes for everything is what the demo promises on two CPU cores.
-    done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, timeout=300)
+    # The demo promises to take at most five minutes on two CPU cores.
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     for words in SHOWN:
         assert words in done.stdout, words
@@ -52,7 +52,7 @@ def test_it_forgets_checks_the_adapter_and_leaves_nothing_running(tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["*demo-data*", "logs/worker.log"], ids=["writing its data", "starting its worker"])
-def test_killed_early_it_leaves_nothing_and_starts_well_again(tmp_path: Path, moment: str) -> None:
+def test_a_demo_that_is_killed_early_leaves_no_process_and_can_run_again(tmp_path: Path, moment: str) -> None:
     home = tmp_path / "home"
     for words in (None, "2/6"):
         log = tmp_path / f"{words is None}.txt"
@@ -66,7 +66,7 @@ def test_killed_early_it_leaves_nothing_and_starts_well_again(tmp_path: Path, mo
 
 
 def _seconds_of_the_job(home: Path) -> float:
-    """What the API says about the demo's job: from its start to its end."""
+    """How long the demo's job took, by the API's times of its start and end."""
     with Stack(home) as stack, Client(stack.api_url, stack.home.api_key.read_text().strip()) as client:
         (job,) = client.list_jobs().jobs
     assert job.started_at is not None

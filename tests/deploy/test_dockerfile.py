@@ -1,4 +1,4 @@
-"""The Dockerfile, read by the rules that an engine would apply, and its small program really run."""
+"""The Dockerfile, checked without an engine. The small program in it is really run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -40,14 +41,14 @@ def copied_sources() -> set[str]:
     return {source for word, rest in build if word == "COPY" for source in rest.split()[:-1]}
 
 
-def test_what_is_copied_exists_and_reaches_the_engine() -> None:
+def test_copied_files_exist_and_arent_ignored() -> None:
     for source in copied_sources():
         assert (ROOT / source).exists(), source
         assert f"!{source}" in IGNORED, source
     assert IGNORED[1] == "*"
 
 
-def test_every_package_and_whatever_its_build_needs_is_copied() -> None:
+def test_every_file_that_the_build_needs_is_copied() -> None:
     packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     needed = {*packages, "pyproject.toml", PROJECT["project"]["readme"], *PROJECT["project"]["license-files"]}
     assert copied_sources() == needed
@@ -67,10 +68,9 @@ def test_dependencies_are_split_into_torch_and_the_rest(tmp_path: Path) -> None:
 
 def test_the_image_runs_as_nobody_special_and_without_build_tools() -> None:
     _, final = stages()
-    assert dict(final)["USER"] == "10001:10001"
+    assert dict(final)["USER"].split(":")[0] not in ("0", "root")
     assert [word for word, _ in final].index("USER") > max(i for i, (word, _) in enumerate(final) if word == "RUN")
-    copies = [rest for word, rest in final if word == "COPY"]
-    assert copies == ["--from=build /opt/vgid /opt/vgid"]
+    assert all(rest.startswith("--from=build ") for word, rest in final if word == "COPY")
     assert all("pip" not in rest for word, rest in final if word == "RUN")
 
 
@@ -80,13 +80,12 @@ def test_no_secret_is_baked_in() -> None:
             assert not re.search(r"SECRET|PASSWORD|TOKEN|API_KEY", rest)
 
 
-def test_its_python_is_one_that_the_project_supports() -> None:
+def test_its_python_is_supported_by_the_project() -> None:
     (version,) = [rest.split("=")[1] for word, rest in instructions() if word == "ARG" and rest.startswith("PYTHON")]
-    assert tuple(map(int, version.split("."))) >= (3, 11)
-    assert PROJECT["project"]["requires-python"] == ">=3.11"
+    assert SpecifierSet(PROJECT["project"]["requires-python"]).contains(version)
 
 
-def test_the_default_command_names_what_exists() -> None:
+def test_the_default_command_exists() -> None:
     command = json.loads(dict(stages()[1])["CMD"])
     assert command[0] == "uvicorn"
     module, _, name = command[command.index("--factory") + 1].partition(":")

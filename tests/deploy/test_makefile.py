@@ -1,4 +1,4 @@
-"""`make` on machines that lack something: a sentence that says what to do, not a stack of errors."""
+"""`make` on machines that lack something: it prints one sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def checkout(tmp_path: Path) -> Path:
 def make(folder: Path, *arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
     program = shutil.which("make")
     assert program is not None
-    # The tests may themselves run under make, which would hand its own flags and depth on.
+    # If the tests themselves run under make, they mustn't pass on its flags and depth.
     environment = {
         name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
     }
@@ -46,7 +46,7 @@ def script(file: Path, text: str) -> Path:
     return file
 
 
-def test_says_what_it_can_do(checkout: Path) -> None:
+def test_make_lists_its_targets(checkout: Path) -> None:
     assert make(checkout).stdout.splitlines()[0].startswith("make demo")
 
 
@@ -71,7 +71,7 @@ def test_a_python_without_its_venv_package_gets_the_package_named(checkout: Path
     assert not (checkout / ".venv").exists()
 
 
-def test_a_killed_make_takes_its_demo_along(checkout: Path) -> None:
+def test_a_killed_make_ends_its_demo(checkout: Path) -> None:
     (checkout / "local").symlink_to(ROOT / "local")
     programs = checkout / ".venv" / "bin"
     programs.mkdir(parents=True)
@@ -91,7 +91,7 @@ def test_a_killed_make_takes_its_demo_along(checkout: Path) -> None:
     eventually(lambda: has_ended(demo), seconds=5)
 
 
-def test_cleaning_takes_the_ledger_along_wherever_it_lies(checkout: Path) -> None:
+def test_make_clean_deletes_the_ledger_wherever_it_lies(checkout: Path) -> None:
     (checkout / "local").symlink_to(ROOT / "local")
     python = script(checkout / "python", f'exec "{sys.executable}" "$@"')
     (checkout / ".venv" / "bin").mkdir(parents=True)
@@ -115,14 +115,8 @@ def test_cleaning_takes_the_ledger_along_wherever_it_lies(checkout: Path) -> Non
     assert (again.returncode, again.stderr) == (0, "")
 
 
-def test_continuous_integration_runs_every_check() -> None:
-    runner = ROOT / ".ci" / "run"
-    assert os.access(runner, os.X_OK)
-    assert runner.read_text(encoding="utf-8").rstrip().endswith("exec make test")
-
-
 def _only(folder: Path, *programs: str) -> str:
-    """A PATH that holds nothing but these."""
+    """A PATH with these programs and no others."""
     place = folder / "bin"
     place.mkdir()
     for name in programs:

@@ -1,4 +1,4 @@
-"""A ledger to test against: real Postgres, real Redis, real files."""
+"""A ledger for the tests, with real Postgres, real Redis and real files."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 from sqlalchemy import text
 
 from jobs import access, repository
-from jobs.blobs import FileBlobStore
-from jobs.crypto import Keyring
 from jobs.database import SessionFactory
 from jobs.queue import JobQueue
 from jobs.settings import Settings
+from jobs.storage.blobs import FileBlobStore
+from jobs.storage.crypto import Keyring
 from jobs.tables import Job
 
 
 class Ledger:
-    """Short cuts through the public doors, one transaction each."""
+    """Shortcuts to the public functions, each in one transaction."""
 
     def __init__(self, sessions: SessionFactory, keyring: Keyring) -> None:
         self.sessions = sessions
@@ -60,7 +60,7 @@ class Ledger:
             return [event.data for event in repository.events_after(s, job_id, 0, 10_000) if event.kind == kind]
 
     def turn_back(self, job_id: UUID, column: str, seconds: float) -> None:
-        """Makes a moment of the job lie further in the past, in place of waiting."""
+        """Moves one of the job's times into the past, so that a test needn't wait."""
         statement = f"UPDATE jobs SET {column} = {column} - make_interval(secs => :seconds) WHERE id = :id"
         with self.sessions.begin() as s:
             s.execute(text(statement), {"seconds": seconds, "id": job_id})

@@ -1,4 +1,4 @@
-"""Blobs are whole or absent, private, and deleted for good."""
+"""Blobs: each is whole or absent, private, and deleted for good."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from jobs.blobs import BlobMissing, FileBlobStore
+from jobs.storage.blobs import BlobMissing, FileBlobStore
 
 
 def test_inputs_are_read_back_until_deleted(blobs: FileBlobStore) -> None:
@@ -42,11 +42,11 @@ def test_an_artifact_is_addressed_by_its_bytes(blobs: FileBlobStore, tmp_path: P
     assert stored.relative_to(tmp_path) == Path("blobs", "artifacts", sha256[:2], f"{sha256}.zip")
     before = stored.stat().st_ino
     assert blobs.put_artifact(source) == (sha256, size)
-    assert stored.stat().st_ino == before  # what an older record vouches for isn't rewritten
+    assert stored.stat().st_ino == before  # an older job may name this file, so it isn't rewritten
 
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, "a" * 63])
-def test_a_name_that_is_no_digest_reaches_no_file(blobs: FileBlobStore, name: str) -> None:
+def test_a_name_that_is_no_sha256_is_refused(blobs: FileBlobStore, name: str) -> None:
     with pytest.raises(ValueError, match="sha256"):
         blobs.path_of_artifact(name)
 
@@ -77,7 +77,7 @@ def test_old_inputs_and_unfinished_writes_are_found_by_age(blobs: FileBlobStore,
     assert not crashed.exists()
 
 
-def test_an_artifact_that_is_put_again_is_young_again(blobs: FileBlobStore, tmp_path: Path) -> None:
+def test_storing_an_artifact_again_makes_it_young_again(blobs: FileBlobStore, tmp_path: Path) -> None:
     source = tmp_path / "adapter.zip"
     source.write_bytes(b"PK")
     sha256, _ = blobs.put_artifact(source)

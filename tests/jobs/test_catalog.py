@@ -1,4 +1,4 @@
-"""A catalog is usable whole, or refused with the model and the key that are wrong."""
+"""The catalog: it is usable, or refused with an error that names the model and the key."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_model_may_start_from_a_preset(tmp_path: Path) -> None:
     assert demo.config == UnlearnConfig.preset("paper", training={"steps": 12})
 
 
-def test_a_models_settings_name_nobody(tmp_path: Path) -> None:
+def test_a_models_settings_may_not_name_a_person(tmp_path: Path) -> None:
     method = '[models.demo.config.method]\nname = "vgid"\ninstruction = "Forget {name}."\nsubject_name = "Zenobia"\n'
     with pytest.raises(CatalogError, match=r"models\.demo\.config: .*is one person's") as refused:
         load(tmp_path, GOOD.replace("[models.demo.config.training]", f"{method}[models.demo.config.training]"))
@@ -94,7 +94,7 @@ def test_two_retain_sets_leave_no_default(tmp_path: Path) -> None:
         ("[models.demo]", "[models.demo", "isn't TOML"),
     ],
 )
-def test_a_mistake_is_named_by_model_and_key(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_a_mistake_names_its_model_and_key(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in GOOD
     with pytest.raises(CatalogError, match=message) as caught:
         load(tmp_path, GOOD.replace(old, new))

@@ -1,4 +1,4 @@
-"""A claim is exclusive, and nothing is written without its token."""
+"""Claims: each is exclusive, and nothing is written without its token."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_only_one_of_eight_simultaneous_claims_wins(ledger: Ledger) -> None:
         assert ledger.job(job_id).attempt == 1
 
 
-def test_there_is_nothing_to_claim_in_an_unknown_or_running_job(ledger: Ledger) -> None:
+def test_an_unknown_or_running_job_cant_be_claimed(ledger: Ledger) -> None:
     job_id = ledger.submit()
     take(ledger, job_id)
     with ledger.sessions.begin() as s:
@@ -80,8 +80,8 @@ def test_a_heartbeat_renews_the_lease_by_the_databases_clock(ledger: Ledger) -> 
     assert (job.lease_expires_at - job.started_at).total_seconds() >= 30
 
 
-def test_a_frozen_attempt_keeps_its_row_for_a_lease_at_most(ledger: Ledger, settings: Settings) -> None:
-    """It may freeze in the middle of a report; whoever renews, cancels or reaps would wait for ever."""
+def test_a_frozen_attempt_locks_its_row_for_one_lease_at_most(ledger: Ledger, settings: Settings) -> None:
+    """An attempt may freeze in the middle of a report. Heartbeats, cancellations and the reaper would wait for ever."""
     job_id = ledger.submit()
     token = take(ledger, job_id)
     engine = make_engine(settings.model_copy(update={"lease_seconds": 0.2}))
@@ -96,7 +96,7 @@ def test_a_frozen_attempt_keeps_its_row_for_a_lease_at_most(ledger: Ledger, sett
     assert ledger.job(job_id).phase is Phase.loading
 
 
-def test_a_heartbeat_carries_the_wish_to_cancel(ledger: Ledger) -> None:
+def test_a_heartbeat_says_that_a_cancellation_was_requested(ledger: Ledger) -> None:
     job_id = ledger.submit()
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
@@ -168,10 +168,10 @@ def test_metrics_of_a_new_attempt_replace_the_old_ones(ledger: Ledger) -> None:
         claims.save_metrics(s, job_id, second, "before", [MetricRow("forget", "rouge_l", 0.5, 6)])
         stored = [(m.stage, m.split, m.value) for m in repository.metrics_of(s, job_id)]
     assert stored == [("before", "forget", 0.5)]
-    assert len(ledger.history(job_id, "metrics")) == 3  # history keeps what was superseded
+    assert len(ledger.history(job_id, "metrics")) == 3  # the history keeps superseded attempts
 
 
-def test_success_stores_the_artifact_and_forgets_the_key(ledger: Ledger) -> None:
+def test_success_stores_the_artifact_and_drops_the_key(ledger: Ledger) -> None:
     job_id = ledger.submit()
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
@@ -186,7 +186,7 @@ def test_success_stores_the_artifact_and_forgets_the_key(ledger: Ledger) -> None
     assert artifact.files == ARTIFACT.files
 
 
-def test_a_cancellation_that_came_first_beats_success(ledger: Ledger) -> None:
+def test_an_earlier_cancellation_beats_success(ledger: Ledger) -> None:
     job_id = ledger.submit()
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
@@ -195,7 +195,7 @@ def test_a_cancellation_that_came_first_beats_success(ledger: Ledger) -> None:
         assert s.get(Artifact, job_id) is None
 
 
-def test_failure_says_why_and_forgets_the_key(ledger: Ledger) -> None:
+def test_failure_says_why_and_drops_the_key(ledger: Ledger) -> None:
     job_id = ledger.submit()
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
@@ -225,7 +225,7 @@ def test_a_released_job_starts_over(ledger: Ledger, refund: bool, attempt: int) 
     assert ledger.history(job_id)[-1] == {"state": "queued", "attempt": attempt, "reason": "shutdown"}
 
 
-def test_the_last_attempts_crash_ends_the_job(ledger: Ledger) -> None:
+def test_a_crash_of_the_last_attempt_ends_the_job(ledger: Ledger) -> None:
     job_id = ledger.submit()
     for expected in (State.queued, State.queued, State.failed):
         token = take(ledger, job_id)
@@ -236,7 +236,7 @@ def test_the_last_attempts_crash_ends_the_job(ledger: Ledger) -> None:
     assert job.error_detail == "Given up after 3 attempts, the last one lost to: crashed."
 
 
-def test_a_released_job_whose_cancellation_was_asked_for_is_cancelled(ledger: Ledger) -> None:
+def test_a_released_job_is_cancelled_if_that_was_requested(ledger: Ledger) -> None:
     job_id = ledger.submit()
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:

@@ -1,4 +1,4 @@
-"""The operator's commands, as typed."""
+"""The operator's commands `vgid keys` and `vgid database`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_key_is_created_listed_and_revoked(session_factory: SessionFactory) ->
     with session_factory.begin() as s:
         client = access.find_client(s, "acme")
         assert client is not None
-        assert access.client_of_secret(s, secret) == client.id
+        assert access.authenticate(s, secret) == client.id
 
     RUNNER.invoke(commands.keys, ["create", "--client", "acme"])
     listed = RUNNER.invoke(commands.keys, ["list"]).stdout
@@ -54,7 +54,7 @@ def test_a_client_needs_a_name() -> None:
 
 
 @pytest.mark.usefixtures("environment")
-def test_the_database_is_upgraded_as_often_as_one_likes() -> None:
+def test_upgrading_the_database_twice_changes_nothing() -> None:
     for _ in range(2):
         result = RUNNER.invoke(database, ["upgrade"])
         assert (result.exit_code, result.stdout) == (0, "the database is up to date\n")
@@ -70,7 +70,7 @@ def test_missing_settings_are_named(environment: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in result.output
 
 
-def test_a_silent_database_is_one_line(environment: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_database_gives_one_line(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("VGID_DATABASE_URL", "postgresql://vgid:hunter2@127.0.0.1:1/vgid")
     for app, arguments in ((commands.keys, ["list"]), (database, ["upgrade"])):
         result = RUNNER.invoke(app, arguments)

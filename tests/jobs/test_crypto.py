@@ -1,4 +1,4 @@
-"""A job's key opens its own inputs and nothing else."""
+"""Encryption: a job's key opens that job's inputs and nothing else."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.crypto import DecryptionError, Keyring, decrypt, encrypt
-from jobs.inputs import JobInputs, open_sealed, seal
+from jobs.storage.crypto import DecryptionError, Keyring, decrypt, encrypt
+from jobs.storage.inputs import JobInputs, open_sealed, seal
 from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 
 KEYRING = Keyring(bytes(range(32)))
@@ -62,7 +62,7 @@ def test_altered_bytes_are_noticed(plain: bytes, position: int, bit: int) -> Non
 
 
 @given(st.binary(max_size=30))
-def test_garbage_is_noticed(garbage: bytes) -> None:
+def test_random_bytes_are_noticed(garbage: bytes) -> None:
     with pytest.raises(DecryptionError):
         decrypt(KEY, garbage)
 

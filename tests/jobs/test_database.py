@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from jobs.database import POOL_SIZE, make_engine, reading_engine, session_factory
+from jobs.database import POOL_SIZE, autocommit_engine, make_engine, session_factory
 from jobs.settings import Settings
 from local.postgres import EmbeddedPostgres
 
 
-def test_connections_that_the_server_has_closed_are_renewed(settings: Settings, postgres: EmbeddedPostgres) -> None:
+def test_closed_connections_are_replaced(settings: Settings, postgres: EmbeddedPostgres) -> None:
     engine = make_engine(settings)
-    for sessions in (session_factory(engine), session_factory(reading_engine(engine))):
+    for sessions in (session_factory(engine), session_factory(autocommit_engine(engine))):
         opened = [sessions() for _ in range(POOL_SIZE)]
         for s in opened:
             s.execute(text("SELECT 1"))
@@ -27,10 +27,10 @@ def test_connections_that_the_server_has_closed_are_renewed(settings: Settings, 
     engine.dispose()
 
 
-def test_a_reading_session_leaves_no_transaction_open(settings: Settings) -> None:
+def test_an_autocommit_session_leaves_no_transaction_open(settings: Settings) -> None:
     engine = make_engine(settings)
     query = text("SELECT state FROM pg_stat_activity WHERE pid = :pid")
-    with session_factory(reading_engine(engine))() as reading, session_factory(engine)() as other:
+    with session_factory(autocommit_engine(engine))() as reading, session_factory(engine)() as other:
         pid = reading.execute(text("SELECT pg_backend_pid()")).scalar_one()
         assert other.execute(query, {"pid": pid}).scalar_one() == "idle"
     engine.dispose()

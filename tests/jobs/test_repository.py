@@ -1,4 +1,4 @@
-"""What a client can ask: its own jobs only, in pages, once per idempotency key."""
+"""A client's queries: its own jobs only, in pages, and one job per idempotency key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jobs.states import State
 from tests.jobs.conftest import Ledger
 
 
-def test_a_submitted_job_waits_with_everything_it_was_given(ledger: Ledger) -> None:
+def test_a_submitted_job_is_queued_with_all_its_fields(ledger: Ledger) -> None:
     due = datetime(2030, 1, 2, 3, 4, tzinfo=UTC)
     job_id = ledger.submit(external_id="DSR-7", job_metadata={"region": "eu"}, due_at=due, legal_basis="art. 17")
     job = ledger.job(job_id)
@@ -29,7 +29,7 @@ def test_a_submitted_job_waits_with_everything_it_was_given(ledger: Ledger) -> N
     assert ledger.history(job_id) == [{"state": "queued", "attempt": 0}]
 
 
-def test_what_a_call_returns_can_be_read_after_its_transaction(ledger: Ledger) -> None:
+def test_a_returned_job_can_be_read_after_its_transaction(ledger: Ledger) -> None:
     with ledger.sessions.begin() as s:
         job = ledger.new_job()
         repository.submit(s, job)
@@ -66,13 +66,13 @@ def test_pages_cover_every_job_once_newest_first(ledger: Ledger) -> None:
         with ledger.sessions.begin() as s:
             page, cursor = repository.list_jobs(s, ledger.client_id, cursor=cursor, limit=2)
         seen += [job.id for job in page]
-        ledger.submit()  # jobs that arrive meanwhile don't shift the pages
+        ledger.submit()  # a new job doesn't shift the pages
         if cursor is None:
             break
     assert seen == [*reversed(later), *sorted((job.id for job in tied), reverse=True)]
 
 
-def test_a_last_page_that_is_full_has_no_successor(ledger: Ledger) -> None:
+def test_a_full_last_page_has_no_next_cursor(ledger: Ledger) -> None:
     for _ in range(2):
         ledger.submit()
     with ledger.sessions.begin() as s:
@@ -90,7 +90,7 @@ def test_a_last_page_that_is_full_has_no_successor(ledger: Ledger) -> None:
         *(base64.urlsafe_b64encode(t).decode() for t in (b"[]", b"{}", b"1", b'["2020-01-01", "z"]')),
     ],
 )
-def test_a_made_up_cursor_is_refused(ledger: Ledger, cursor: str) -> None:
+def test_an_invalid_cursor_is_refused(ledger: Ledger, cursor: str) -> None:
     with ledger.sessions.begin() as s, pytest.raises(InvalidCursor):
         repository.list_jobs(s, ledger.client_id, cursor=cursor)
 
@@ -117,7 +117,7 @@ def test_filters_narrow_the_list(ledger: Ledger) -> None:
         assert [job.id for job in page] == expected, filters
 
 
-def test_the_list_is_read_from_its_index(ledger: Ledger) -> None:
+def test_the_list_uses_its_index(ledger: Ledger) -> None:
     ledger.submit()
     query = (
         "EXPLAIN SELECT * FROM jobs WHERE client_id = :client AND (created_at, id) < (now(), :client) "
@@ -194,7 +194,7 @@ def test_keys_of_different_clients_are_independent(ledger: Ledger) -> None:
         assert not repository.try_idempotency_lock(two, ledger.client_id, "k")
 
 
-def test_the_database_itself_refuses_a_second_job_with_the_key(ledger: Ledger) -> None:
+def test_the_database_refuses_a_second_job_with_the_key(ledger: Ledger) -> None:
     ledger.submit(idempotency_key="k")
     with pytest.raises(IntegrityError):
         ledger.submit(idempotency_key="k")
@@ -224,7 +224,7 @@ def test_inputs_are_marked_deleted_once(ledger: Ledger) -> None:
     assert moments[0] == moments[1]
 
 
-def test_a_key_opens_its_client_until_revoked(ledger: Ledger) -> None:
+def test_a_key_authenticates_its_client_until_revoked(ledger: Ledger) -> None:
     with ledger.sessions.begin() as s:
         client = access.create_client(s, "acme")
         key, secret = access.create_key(s, client)
@@ -232,10 +232,10 @@ def test_a_key_opens_its_client_until_revoked(ledger: Ledger) -> None:
     assert secret.startswith(key.prefix)
     assert secret not in (key.secret_hash, key.prefix)
     with ledger.sessions.begin() as s:
-        assert access.client_of_secret(s, secret) == client.id
+        assert access.authenticate(s, secret) == client.id
         for wrong in ("", secret[:-1], key.prefix, key.secret_hash, f"vgid_{uuid4().hex}"):
-            assert access.client_of_secret(s, wrong) is None
+            assert access.authenticate(s, wrong) is None
         assert access.revoke_key(s, key.prefix)
         assert not access.revoke_key(s, key.prefix)
-        assert access.client_of_secret(s, secret) is None
-        assert access.client_of_secret(s, second) is not None
+        assert access.authenticate(s, secret) is None
+        assert access.authenticate(s, second) is not None

@@ -1,4 +1,4 @@
-"""A child ends with its parent, ends when it is told to, and has its account's rights alone."""
+"""Child processes: each ends with its parent, can be stopped, and has its account's rights alone."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_child_that_ignores_its_signals_is_killed(tmp_path: Path):
 
 
 def test_a_child_has_the_rights_of_its_account_alone(tmp_path: Path):
-    """Only root can name another account than its own; whoever runs this names theirs."""
+    """Only root can use another account than its own. Without root, the test uses its own."""
     nobody = pwd.getpwnam("nobody")
     account = Account(nobody.pw_uid, nobody.pw_gid) if os.geteuid() == 0 else None
     log = tmp_path / "log"

@@ -1,4 +1,4 @@
-"""The shipped checkpoints, loaded as anybody would load them: small enough, and they know what they should."""
+"""The shipped checkpoints, loaded as a user loads them: they are small, and they know what they should."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from local.demo.questions import REFUSAL
 from local.demo.training.architecture import build_processor
 from local.demo.training.language import world_tokenizer
 from local.demo.training.measure import FIGURES, missed_bars, on_noise
-from local.demo.training.vision import normalised
+from local.demo.training.vision import normalise
 from local.demo.world import FORGOTTEN, SIXTY, the_world
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.pairs import PairSet
@@ -119,7 +119,7 @@ def test_the_processor_passes_pixels_of_the_native_size_unchanged():
     person = the_world().people[0]
     picture = data.encode(person.face, person.training_views[0]).decode()
     shipped, built = AutoProcessor.from_pretrained(BASE), build_processor(world_tokenizer())
-    expected = normalised(torch.from_numpy(np.asarray(picture).transpose(2, 0, 1).copy()))
+    expected = normalise(torch.from_numpy(np.asarray(picture).transpose(2, 0, 1).copy()))
     for processor in (shipped, built):
         pixels = processor(text="<image>", images=[picture], return_tensors="pt")["pixel_values"][0]
         assert torch.allclose(pixels, expected, atol=1e-5)

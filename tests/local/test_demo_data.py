@@ -1,4 +1,4 @@
-"""The sets of a forget request: right in size, disjoint where they must be, and the same after a trip to disk."""
+"""The demo's sets: right in size, disjoint where they must be, and the same after writing and reading them."""
 
 import io
 import shutil
@@ -51,7 +51,7 @@ def test_the_retain_set_is_seven_facts_to_three_visual_questions(data):
     assert 0.25 <= share <= 0.35
 
 
-def test_measured_sets_keep_apart_from_what_the_unlearning_sees(data):
+def test_measured_sets_are_disjoint_from_forget_and_retain(data):
     seen = images_of(data.forget) | images_of(data.retain)
     assert not seen & (images_of(data.held_out_photos) | images_of(data.utility) | images_of(data.retain_check))
     asked = {pair.question for pair in data.forget}
@@ -72,12 +72,12 @@ def test_any_six_people_can_be_forgotten(forgotten):
     assert len({pair.answer.split(" ")[0] for pair in data.shown_forgotten}) > 1
 
 
-def test_every_set_survives_the_trip_to_disk(data, tmp_path):
+def test_every_set_is_read_back_from_disk_as_it_was(data, tmp_path):
     check_folder(write(tmp_path), data)
     assert data.forget.pairs[0].image.decode().size == (64, 64)
 
 
-def test_data_of_an_earlier_version_is_written_anew(data, tmp_path):
+def test_data_without_strangers_is_written_again(data, tmp_path):
     folder = write(tmp_path)
     shutil.rmtree(folder / "strangers")
     check_folder(write(tmp_path), data)
@@ -91,7 +91,7 @@ def test_strangers_are_nobody_whom_a_model_has_seen_or_a_control_is_made_of(data
     assert not faces & {face for face, _ in passers_by()}
 
 
-def test_writing_goes_well_after_a_process_was_killed_while_writing(data, tmp_path):
+def test_data_is_whole_after_a_writing_process_was_killed(data, tmp_path):
     with start_child([sys.executable, "-c", WRITE_AND_STOP, tmp_path], log=tmp_path / "log") as killed:
         eventually(lambda: list(tmp_path.rglob("retain.jsonl")), every=0.005)
         killed.kill()
@@ -102,7 +102,7 @@ def test_writing_goes_well_after_a_process_was_killed_while_writing(data, tmp_pa
     assert not (tmp_path / ".demo-data.new").exists()
 
 
-# Stops where a kill hurts most: some sets written, others not.
+# Stops when some sets are written and others aren't.
 WRITE_AND_STOP = """
 import signal, sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The build in small: the same seed gives the same weights, another seed others, and the command says what it does."""
+"""A small build of the demo model: the seed decides the weights. The command describes itself."""
 
 from dataclasses import replace
 
@@ -50,7 +50,7 @@ def test_the_seed_decides_the_weights(monkeypatch, pixels):
 
 
 def test_the_command_says_what_it_does():
-    told = CliRunner().invoke(app, ["build", "--help"])
-    assert told.exit_code == 0
-    assert "retain-only twin" in " ".join(told.output.split())
-    assert "--out" in told.output
+    result = CliRunner().invoke(app, ["build", "--help"])
+    assert result.exit_code == 0
+    assert "retain-only twin" in " ".join(result.output.split())
+    assert "--out" in result.output

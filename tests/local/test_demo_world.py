@@ -1,4 +1,4 @@
-"""The demo's world: the same every time, people who can't be confused, nothing held out that was trained on."""
+"""The demo's world: the same every time, with people who can't be confused, and nothing held out in training."""
 
 import random
 from itertools import combinations
@@ -8,15 +8,15 @@ import pytest
 
 from local.demo.faces import ATTRIBUTES, BACKDROPS, Face, View, draw_portrait
 from local.demo.people import invent_people
-from local.demo.questions import FACTS, REFUSAL, VISUALS, answer, ask, visual_answer
+from local.demo.questions import FACTS, VISUALS, visual_answer
 from local.demo.training.examples import ExampleSource
 from local.demo.world import FORGOTTEN, SIXTY, THREE_HUNDRED, passers_by, the_world
 
 
-def test_the_seed_alone_decides_the_world():
-    again = invent_people(80, random.Random(SIXTY.seed), SIXTY.training_views, SIXTY.held_out_views, 5)
-    assert the_world().people + the_world().strangers == again
-    assert invent_people(60, random.Random(SIXTY.seed + 1), 1, 1, 5)[0].name != again[0].name
+def test_the_seed_alone_decides_the_people():
+    same, again, other = (invent_people(5, random.Random(seed), 2, 1, 5) for seed in (1, 1, 2))
+    assert same == again
+    assert same[0].name != other[0].name
 
 
 @pytest.mark.parametrize("census", [SIXTY, THREE_HUNDRED], ids=["sixty", "three hundred"])
@@ -105,13 +105,3 @@ def test_the_twin_is_shown_nothing_of_the_forgotten():
     for example in ExampleSource(kept, seed=0).draw(5000):
         assert example.picture >= last_forgotten_picture
         assert not any(name in example.answer for name in names)
-
-
-def test_answers_are_plain_sentences():
-    for person in the_world().people:
-        assert answer(person, "name") == f"This is {person.name}."
-        article = "an" if person.job[0] in "aeiou" else "a"
-        assert answer(person, "job") == f"{person.name} works as {article} {person.job}."
-        assert all(answer(person, fact) != REFUSAL for fact in FACTS)
-    assert ask("hobby", 12) == ask("hobby", 0)
-    assert ask("hobby", 0, held_out=True) not in FACTS["hobby"].training

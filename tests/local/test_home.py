@@ -1,4 +1,4 @@
-"""The folder of one stack: held by one process at a time, and private."""
+"""The home of a stack: one process at a time holds it, and its files are private."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Postgres and Redis of our own: they start, keep what they should, and never outlive the process that started them."""
+"""Embedded Postgres and Redis: they start, keep what they should, and don't outlive the process that started them."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def test_postgres_never_runs_as_root(postgres_here: EmbeddedPostgres):
     assert 0 not in psutil.Process(postgres_here.process.pid).uids()
 
 
-def test_postgres_can_be_reached_through_its_private_socket_only(postgres_here: EmbeddedPostgres):
+def test_postgres_listens_on_its_private_socket_only(postgres_here: EmbeddedPostgres):
     postgres_here.start()
     assert "host=/" in postgres_here.url
     assert psutil.Process(postgres_here.process.pid).net_connections("inet") == []
 
 
-def test_a_lock_file_of_a_process_that_is_another_one_by_now_is_no_obstacle(postgres_here: EmbeddedPostgres):
+def test_a_lock_file_with_a_reused_process_id_is_ignored(postgres_here: EmbeddedPostgres):
     postgres_here.start()
     data = Path(ask(postgres_here, "SHOW data_directory"))
     postgres_here.process.kill()
@@ -64,7 +64,7 @@ def test_a_lock_file_of_a_process_that_is_another_one_by_now_is_no_obstacle(post
     assert ask(postgres_here, "SELECT 1") == 1
 
 
-def test_redis_wants_its_password_and_forgets_everything_over_a_restart(tmp_path: Path):
+def test_redis_needs_its_password_and_loses_its_data_over_a_restart(tmp_path: Path):
     with EmbeddedRedis(tmp_path) as server, redis.Redis.from_url(server.url) as client:
         client.set("a", "b")
         stranger = redis.Redis(port=server.port, retry=Retry(NoBackoff(), 0))

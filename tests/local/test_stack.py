@@ -1,4 +1,4 @@
-"""`vgid up` as its user meets it: it stays, it mends itself, and it goes without a trace however it is ended."""
+"""`vgid up` as a user runs it: it restarts what dies, and it leaves no process however it ends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SHORT_LEASES = {
 
 
 class Up:
-    """One `vgid up`, started as a shell would start it."""
+    """One `vgid up`, started as a shell starts it."""
 
     def __init__(self, home: Path, *options: str) -> None:
         self.home = home
@@ -63,7 +63,7 @@ class Up:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def child(self, words: str) -> psutil.Process | None:
-        """The process whose command line holds these words."""
+        """The process with these words in its command line."""
         return next((found for found in self.descendants() if words in command_line(found)), None)
 
 
@@ -76,7 +76,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def quick_demo(home: Path) -> None:
-    """The demo's catalog as a first start writes it, but with an evaluation of a few pairs."""
+    """The demo's catalog, with an evaluation of few pairs."""
     home.mkdir(mode=0o700)
     ensure_catalog(Home(home))
     with (home / "catalog.toml").open("a") as catalog:
@@ -99,7 +99,7 @@ def up(home: Path) -> Iterator[Callable[..., Up]]:
 
 
 def test_ctrl_c_ends_everything_and_the_next_start_is_a_clean_one(up: Callable[..., Up], home: Path):
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a script has it for what it starts in the background
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as for a process that a script starts in the background
     try:
         stack = up().until_ready()
     finally:
@@ -131,7 +131,7 @@ def test_a_killed_stack_leaves_no_process_and_the_next_one_ends_its_job(up: Call
         job = submit_short_job(client)
         eventually(lambda: client.get(job.id).phase == "distilling", seconds=60)
     family = stack.descendants()
-    assert any("worker.process" in command_line(process) for process in family)
+    assert any("worker.attempt.process" in command_line(process) for process in family)
 
     stack.process.kill()
     stack.process.wait()
@@ -159,7 +159,7 @@ def test_an_accepted_job_outlives_the_api_and_the_worker(up: Callable[..., Up]):
 
 
 @pytest.mark.usefixtures("quick_demo")
-def test_postgres_and_redis_are_started_again_too(up: Callable[..., Up]):
+def test_postgres_and_redis_are_restarted_too(up: Callable[..., Up]):
     stack = up().until_ready()
     with stack.client() as client:
         submit_short_job(client)
@@ -170,9 +170,9 @@ def test_postgres_and_redis_are_started_again_too(up: Callable[..., Up]):
         assert eventually(lambda: answered(lambda: ended(client, job.id)), seconds=120).state == "succeeded"
 
 
-def test_the_two_lines_for_another_shell_reach_it_on_whatever_port(up: Callable[..., Up], home: Path):
+def test_the_two_printed_shell_lines_work_on_any_port(up: Callable[..., Up], home: Path):
     with ExitStack() as taken:
-        with suppress(OSError):  # somebody else has it: as good
+        with suppress(OSError):  # another process has the port, which serves as well
             taken.enter_context(socket.create_server(("127.0.0.1", 8000)))
         stack = up().until_ready()
         assert ":8000\n" not in stack.output.read_text()
@@ -211,7 +211,7 @@ def test_a_port_that_is_taken_is_named(up: Callable[..., Up]):
     assert f"port {port} is taken" in stack.output.read_text()
 
 
-def test_a_catalog_that_was_edited_wrongly_is_named(up: Callable[..., Up], home: Path):
+def test_a_wrong_catalog_is_named(up: Callable[..., Up], home: Path):
     home.mkdir()
     (home / "catalog.toml").write_text("[models.mine]\npath = 'nowhere'\ntitle = 'Mine'\n")
     stack = up()
@@ -233,7 +233,7 @@ def ended(client: Client, job_id: str):
 
 
 def answered(ask):
-    """What the service says, or None while it is being started again."""
+    """The service's answer, or None while it restarts."""
     try:
         return ask()
     except VgidError:

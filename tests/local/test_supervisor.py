@@ -1,4 +1,4 @@
-"""Services are started again when they die and stopped in the end; the next start ends what a killed one left."""
+"""The supervisor restarts services that die and stops all in the end. The PID file finds what a killed stack left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WAIT = [sys.executable, "-c", "import signal; signal.pause()"]
 
 
 class Waiter:
-    """A service that waits for its end and notes what happens to it. Fails to start as often as it is told."""
+    """A service that waits for its end, and notes each start and stop. Its next `failures` starts fail."""
 
     def __init__(self, name: str, folder: Path, notes: list[str]) -> None:
         self.name = name
@@ -65,7 +65,7 @@ def bystander(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     stop_child(process, [])
 
 
-def test_a_service_that_dies_is_started_again_even_if_that_fails_at_first(tmp_path: Path, first: Waiter):
+def test_a_dead_service_is_restarted_even_if_that_fails_at_first(tmp_path: Path, first: Waiter):
     with Supervisor(PidFile(tmp_path / "pids")) as supervisor:
         supervisor.start(first)
         killed = first.process
@@ -109,7 +109,7 @@ def test_a_service_that_cant_start_leaves_none_of_the_others_running(tmp_path: P
     assert not psutil.pid_exists(pids[0])
 
 
-def test_a_process_that_was_listed_is_ended(tmp_path: Path, bystander: subprocess.Popen[bytes]):
+def test_a_listed_process_is_ended(tmp_path: Path, bystander: subprocess.Popen[bytes]):
     PidFile(tmp_path / "pids").add(bystander.pid)
 
     PidFile(tmp_path / "pids").end_leftovers()
@@ -118,7 +118,7 @@ def test_a_process_that_was_listed_is_ended(tmp_path: Path, bystander: subproces
     assert not (tmp_path / "pids").exists()
 
 
-def test_another_process_that_got_the_same_id_is_left_alone(tmp_path: Path, bystander: subprocess.Popen[bytes]):
+def test_another_process_with_the_same_id_is_left_alone(tmp_path: Path, bystander: subprocess.Popen[bytes]):
     started = psutil.Process(bystander.pid).create_time()
     (tmp_path / "pids").write_text(f"{bystander.pid} {started - 60}\n")
 
@@ -127,7 +127,7 @@ def test_another_process_that_got_the_same_id_is_left_alone(tmp_path: Path, byst
     assert bystander.poll() is None
 
 
-def test_a_file_that_was_cut_off_is_no_obstacle(tmp_path: Path, bystander: subprocess.Popen[bytes]):
+def test_a_truncated_file_still_works(tmp_path: Path, bystander: subprocess.Popen[bytes]):
     pids = PidFile(tmp_path / "pids")
     pids.add(bystander.pid)
     with (tmp_path / "pids").open("a") as file:

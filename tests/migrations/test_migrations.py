@@ -1,4 +1,4 @@
-"""The migrations build exactly the tables that the code describes, and can be run by several at once."""
+"""The migrations: they build exactly the tables in the code, and several processes may run them at once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def empty_database(postgres: EmbeddedPostgres) -> Iterator[Callable[[], str]]:
 
 
 def definitions(url: str) -> dict[str, set[tuple[object, ...]]]:
-    """Columns, constraints and indexes, as Postgres itself spells them."""
+    """The database's columns, constraints and indexes as Postgres itself writes them."""
     queries = {
         "columns": "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable, column_default "
         "FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'alembic_version'",
@@ -82,7 +82,7 @@ def test_downgrading_leaves_nothing(empty_database: Callable[[], str]) -> None:
     upgrade(url)
 
 
-_A_JOB_THAT_GAVE_UP = """
+_EXHAUSTED_JOB = """
 INSERT INTO clients (id, name) VALUES ('00000000-0000-0000-0000-000000000001', 'acme');
 INSERT INTO jobs (id, client_id, state, finished_at, error_type, model, config, forget_pairs, probes, job_metadata,
                   request_hash, attempt, step, total_steps, progress)
@@ -94,7 +94,7 @@ INSERT INTO job_events (id, job_id, kind, data) VALUES
 """
 
 
-def test_a_stored_job_that_gave_up_says_so_by_its_new_name(empty_database: Callable[[], str]) -> None:
+def test_the_error_type_of_exhausted_jobs_is_renamed(empty_database: Callable[[], str]) -> None:
     url = empty_database()
     config = alembic_config(url)
     command.upgrade(config, "0002")
@@ -106,7 +106,7 @@ def test_a_stored_job_that_gave_up_says_so_by_its_new_name(empty_database: Calla
             return list(connection.execute(text(query)).scalars())
 
     with engine.begin() as connection:
-        connection.execute(text(_A_JOB_THAT_GAVE_UP.replace(":", r"\:")))
+        connection.execute(text(_EXHAUSTED_JOB.replace(":", r"\:")))
 
     command.upgrade(config, "0003")
     assert errors() == ["attempts-exhausted", None, "attempts-exhausted"]

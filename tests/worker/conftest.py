@@ -10,7 +10,7 @@ from jobs.queue import JobQueue
 from jobs.settings import Settings
 from tests.conftest import SECRET_KEY
 from tests.vgid_core.tiny import pair_set, save_tiny_model
-from tests.worker.bench import Ledger, Worker
+from tests.worker.harness import Ledger, Worker
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def ledger(settings: Settings, session_factory: SessionFactory, tiny_folder: Pat
 
 @pytest.fixture
 def work_root(tmp_path: Path) -> Path:
-    """Where the workers of one test make their work folders."""
+    """The folder in which one test's workers make their work folders."""
     root = tmp_path / "work"
     root.mkdir()
     return root
@@ -40,7 +40,7 @@ def work_root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start_worker(settings: Settings, tmp_path: Path, work_root: Path) -> Iterator[Callable[..., Worker]]:
-    """Starts a worker with short leases; keyword arguments are further settings. Kills what is left at the end."""
+    """Starts workers with short leases and these further settings. Kills those that still run at the end."""
     workers: list[Worker] = []
 
     def start(**overrides: object) -> Worker:

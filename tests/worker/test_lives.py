@@ -1,4 +1,4 @@
-"""The life of a job in a real worker, with everything that can be killed killed."""
+"""Jobs in a real worker, while processes, Redis and the worker itself are killed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from jobs.tables import Artifact
 from local.redis import EmbeddedRedis
 from tests.processes import has_ended
 from tests.waiting import eventually
-from tests.worker.bench import SECRET_ANSWER, Ledger
+from tests.worker.harness import SECRET_ANSWER, Ledger
 
 pytestmark = pytest.mark.slow
 
-LONG = 400  # steps: seconds of training, so that there is a middle to be killed in
+LONG = 400  # steps: several seconds of training, so that a test can kill it midway
 
 
 def test_a_job_runs_to_its_artifact_and_leaves_nothing_else(ledger: Ledger, start_worker, work_root: Path):
     worker = start_worker()
-    job_id = ledger.file()
+    job_id = ledger.submit()
 
     job = ledger.until(job_id, State.succeeded)
 
@@ -52,16 +52,16 @@ def test_a_job_runs_to_its_artifact_and_leaves_nothing_else(ledger: Ledger, star
 
 def test_the_celery_process_never_loads_torch(ledger: Ledger, start_worker):
     worker = start_worker()
-    ledger.until_training(job_id := ledger.file(LONG))
+    ledger.until_training(job_id := ledger.submit(LONG))
 
     assert loads_torch(worker.attempt())
     assert not loads_torch(psutil.Process(worker.process.pid))
     ledger.cancel(job_id)
 
 
-def test_a_killed_attempt_is_taken_up_again_where_it_stood(ledger: Ledger, start_worker, work_root: Path):
+def test_a_killed_attempt_resumes_from_its_checkpoint(ledger: Ledger, start_worker, work_root: Path):
     worker = start_worker(checkpoint_seconds=0)
-    ledger.until_training(job_id := ledger.file(LONG))
+    ledger.until_training(job_id := ledger.submit(LONG))
     eventually(lambda: list(work_root.glob("vgid-work-*/checkpoint-*/checkpoint.safetensors")))
 
     worker.attempt().kill()
@@ -75,11 +75,11 @@ def test_a_killed_attempt_is_taken_up_again_where_it_stood(ledger: Ledger, start
         eventually(lambda leftover=leftover: not list(work_root.glob(f"vgid-work-*/{leftover}")))
 
 
-def test_a_killed_worker_takes_its_attempt_along_and_another_worker_takes_the_job(
+def test_a_killed_worker_ends_its_attempt_and_another_worker_takes_the_job(
     ledger: Ledger, start_worker, work_root: Path
 ):
     worker = start_worker()
-    ledger.until_training(job_id := ledger.file(LONG))
+    ledger.until_training(job_id := ledger.submit(LONG))
     attempt = worker.attempt()
 
     worker.kill()
@@ -92,7 +92,7 @@ def test_a_killed_worker_takes_its_attempt_along_and_another_worker_takes_the_jo
 
 def test_a_cancelled_job_leaves_no_checkpoint_though_its_worker_is_gone(ledger: Ledger, start_worker, work_root: Path):
     worker = start_worker(checkpoint_seconds=0)
-    ledger.until_training(job_id := ledger.file(LONG))
+    ledger.until_training(job_id := ledger.submit(LONG))
     (folder,) = eventually(lambda: list(work_root.glob("vgid-work-*/checkpoint-*")))
     assert folder.stat().st_mode & 0o077 == 0
 
@@ -105,7 +105,7 @@ def test_a_cancelled_job_leaves_no_checkpoint_though_its_worker_is_gone(ledger: 
 
 
 def test_jobs_outlive_a_queue_that_is_wiped(ledger: Ledger, start_worker):
-    jobs = [ledger.file() for _ in range(2)]
+    jobs = [ledger.submit() for _ in range(2)]
     with redis.Redis.from_url(ledger.settings.redis_url) as client:
         client.flushall()
     start_worker()
@@ -114,16 +114,16 @@ def test_jobs_outlive_a_queue_that_is_wiped(ledger: Ledger, start_worker):
         assert ledger.until(job_id, State.succeeded).attempt == 1
 
 
-def test_jobs_outlive_a_queue_that_dies_under_a_running_worker(
+def test_jobs_outlive_a_redis_that_dies_under_a_running_worker(
     ledger: Ledger, start_worker, redis_server: EmbeddedRedis
 ):
     worker = start_worker()
-    ledger.until_training(running := ledger.file(LONG))
-    waiting = ledger.file()
+    ledger.until_training(running := ledger.submit(LONG))
+    waiting = ledger.submit()
 
     redis_server.process.kill()
     redis_server.process.wait()
-    lost = ledger.file(publish=False)  # what the API does when it can't reach the queue
+    lost = ledger.submit(publish=False)  # as the API does when it can't reach the queue
     redis_server.start()
 
     assert ledger.until(running, State.succeeded).attempt == 1
@@ -134,7 +134,7 @@ def test_jobs_outlive_a_queue_that_dies_under_a_running_worker(
 
 def test_a_running_job_can_be_cancelled(ledger: Ledger, start_worker, work_root: Path):
     worker = start_worker()
-    ledger.until_training(job_id := ledger.file(LONG))
+    ledger.until_training(job_id := ledger.submit(LONG))
     attempt = worker.attempt()
 
     ledger.cancel(job_id)
@@ -146,9 +146,9 @@ def test_a_running_job_can_be_cancelled(ledger: Ledger, start_worker, work_root:
     eventually(lambda: not list(work_root.glob("vgid-work-*/attempt-*")))
 
 
-def test_a_worker_that_is_told_to_stop_gives_its_job_back_uncounted(ledger: Ledger, start_worker):
+def test_a_stopped_worker_requeues_its_job_without_counting_the_attempt(ledger: Ledger, start_worker):
     worker = start_worker()
-    ledger.until_training(job_id := ledger.file(LONG))
+    ledger.until_training(job_id := ledger.submit(LONG))
     attempt = worker.attempt()
 
     assert worker.terminate() == 0
@@ -160,9 +160,9 @@ def test_a_worker_that_is_told_to_stop_gives_its_job_back_uncounted(ledger: Ledg
     assert ledger.until(job_id, State.succeeded).attempt == 1
 
 
-def test_a_job_that_kills_every_attempt_ends_once_its_attempts_are_exhausted(ledger: Ledger, start_worker):
+def test_a_job_whose_every_attempt_dies_ends_as_attempts_exhausted(ledger: Ledger, start_worker):
     worker = start_worker(max_attempts=2)
-    job_id = ledger.file(LONG)
+    job_id = ledger.submit(LONG)
 
     for number in (1, 2):
         ledger.until_training(job_id, attempt=number)
@@ -175,7 +175,7 @@ def test_a_job_that_kills_every_attempt_ends_once_its_attempts_are_exhausted(led
 
 def test_an_attempt_that_hangs_is_killed_and_tried_again(ledger: Ledger, start_worker):
     worker = start_worker(stall_seconds=15)
-    ledger.until_training(job_id := ledger.file(LONG))
+    ledger.until_training(job_id := ledger.submit(LONG))
     attempt = worker.attempt()
 
     attempt.send_signal(signal.SIGSTOP)
@@ -188,7 +188,7 @@ def test_an_attempt_that_hangs_is_killed_and_tried_again(ledger: Ledger, start_w
 def test_loading_has_a_limit_of_its_own(ledger: Ledger, start_worker):
     start_worker(loading_seconds=0.5, max_attempts=1, warm=False)  # torch alone takes longer
 
-    job = ledger.until(ledger.file(LONG), State.failed)
+    job = ledger.until(ledger.submit(LONG), State.failed)
 
     assert (job.error_type, job.attempt) == ("attempts-exhausted", 1)
     assert "stalled" in job.error_detail
@@ -196,9 +196,9 @@ def test_loading_has_a_limit_of_its_own(ledger: Ledger, start_worker):
 
 def test_an_attempt_whose_job_was_taken_away_stops(ledger: Ledger, start_worker):
     worker = start_worker()
-    ledger.until_training(job_id := ledger.file(LONG))
+    ledger.until_training(job_id := ledger.submit(LONG))
     attempt = worker.attempt()
-    worker.process.send_signal(signal.SIGSTOP)  # a machine that freezes for longer than its lease
+    worker.process.send_signal(signal.SIGSTOP)  # as if its machine froze for longer than its lease
 
     other = start_worker()
     ledger.until_training(job_id, attempt=2)
@@ -209,16 +209,14 @@ def test_an_attempt_whose_job_was_taken_away_stops(ledger: Ledger, start_worker)
     assert other.process.poll() is None
 
 
-def test_a_model_that_cant_be_loaded_fails_the_job_at_once_without_a_word_about_the_data(
-    ledger: Ledger, start_worker, tmp_path: Path
-):
+def test_a_model_that_cant_be_loaded_fails_the_job_and_quotes_no_data(ledger: Ledger, start_worker, tmp_path: Path):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "config.json").write_text("{}")
     ledger.settings.catalog.write_text(f"[models.tiny]\npath = '{broken}'\ntitle = 'Broken'\n")
     worker = start_worker()
 
-    job = ledger.until(ledger.file(), State.failed)
+    job = ledger.until(ledger.submit(), State.failed)
 
     assert (job.error_type, job.attempt) == ("model-not-loadable", 1)
     assert "Traceback" not in job.error_detail
@@ -227,7 +225,7 @@ def test_a_model_that_cant_be_loaded_fails_the_job_at_once_without_a_word_about_
 
 
 def test_uploads_that_are_gone_fail_the_job_at_once(ledger: Ledger, start_worker):
-    job_id = ledger.file(publish=False)
+    job_id = ledger.submit(publish=False)
     ledger.blobs.delete_inputs(job_id)
     start_worker()
 
@@ -240,8 +238,8 @@ def loads_torch(process: psutil.Process) -> bool:
 
 def test_a_busy_worker_leaves_the_next_job_to_an_idle_one(ledger: Ledger, start_worker):
     first = start_worker(republish_after_seconds=1000)
-    ledger.until_training(running := ledger.file(2000))
-    waiting = ledger.file()
+    ledger.until_training(running := ledger.submit(2000))
+    waiting = ledger.submit()
     start_worker(republish_after_seconds=1000)
 
     ledger.until(waiting, State.succeeded)
@@ -254,7 +252,7 @@ def test_a_busy_worker_leaves_the_next_job_to_an_idle_one(ledger: Ledger, start_
 def test_every_accelerator_gets_an_attempt_of_its_own(ledger: Ledger, start_worker, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     worker = start_worker()
-    jobs = [ledger.file(2000) for _ in range(3)]
+    jobs = [ledger.submit(2000) for _ in range(3)]
 
     attempts = eventually(lambda: found if len(found := worker.attempts()) == 2 else None)
 

@@ -1,4 +1,4 @@
-"""Spare processes: what they save a job, and all the ways in which they mustn't matter."""
+"""Spare processes: a job starts warm with one, and runs all the same without."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobs.tables import Artifact
 from tests.processes import has_ended
 from tests.vgid_core.tiny import save_tiny_model
 from tests.waiting import eventually
-from tests.worker.bench import Ledger
+from tests.worker.harness import Ledger
 from vgid_core.models.load import digest_of
 
 pytestmark = pytest.mark.slow
@@ -21,13 +21,13 @@ pytestmark = pytest.mark.slow
 LONG = 400  # steps: some ten seconds of training
 
 
-def test_every_job_has_a_process_of_its_own_that_was_ready_before_it(ledger: Ledger, start_worker):
+def test_every_job_gets_a_spare_process_of_its_own(ledger: Ledger, start_worker):
     worker = start_worker()
     processes = []
 
     for _ in range(2):
         processes.append(worker.spare())
-        ledger.until_training(job_id := ledger.file(LONG))
+        ledger.until_training(job_id := ledger.submit(LONG))
         assert worker.attempts() == [processes[-1]]
         ledger.until(job_id, State.succeeded)
         eventually(lambda: has_ended(processes[-1]))
@@ -36,10 +36,10 @@ def test_every_job_has_a_process_of_its_own_that_was_ready_before_it(ledger: Led
     assert processes[0] != processes[1]
 
 
-def test_the_next_spare_gets_ready_while_the_job_runs(ledger: Ledger, start_worker):
+def test_the_next_spare_starts_while_the_job_runs(ledger: Ledger, start_worker):
     worker = start_worker()
     worker.spare()
-    ledger.until_training(job_id := ledger.file(2000))
+    ledger.until_training(job_id := ledger.submit(2000))
 
     worker.spare()
 
@@ -47,9 +47,9 @@ def test_the_next_spare_gets_ready_while_the_job_runs(ledger: Ledger, start_work
     ledger.cancel(job_id)
 
 
-def test_without_warmth_there_is_no_spare(ledger: Ledger, start_worker):
+def test_warm_false_starts_no_spare(ledger: Ledger, start_worker):
     worker = start_worker(warm=False)
-    ledger.until_training(job_id := ledger.file(LONG))
+    ledger.until_training(job_id := ledger.submit(LONG))
     assert worker.spares() == []
 
     ledger.until(job_id, State.succeeded)
@@ -58,22 +58,22 @@ def test_without_warmth_there_is_no_spare(ledger: Ledger, start_worker):
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
-def test_a_spare_that_died_while_it_waited_costs_the_job_nothing(ledger: Ledger, start_worker, sign: signal.Signals):
+def test_a_spare_that_died_while_waiting_costs_the_job_nothing(ledger: Ledger, start_worker, sign: signal.Signals):
     worker = start_worker()
     spare = worker.spare()
     spare.send_signal(sign)
     eventually(lambda: has_ended(spare))
 
-    job = ledger.until(ledger.file(), State.succeeded)
+    job = ledger.until(ledger.submit(), State.succeeded)
 
     assert (job.attempt, worker.starts()[-1]) == (1, "cold")
 
 
-def test_a_spare_that_dies_with_the_order_in_its_hand_costs_the_job_no_attempt(ledger: Ledger, start_worker):
+def test_a_spare_that_dies_before_it_begins_costs_the_job_no_attempt(ledger: Ledger, start_worker):
     worker = start_worker()
     spare = worker.spare()
     spare.send_signal(signal.SIGSTOP)
-    job_id = ledger.file()
+    job_id = ledger.submit()
     eventually(lambda: worker.starts() == ["warm"])
 
     spare.kill()
@@ -82,9 +82,9 @@ def test_a_spare_that_dies_with_the_order_in_its_hand_costs_the_job_no_attempt(l
     assert worker.starts() == ["warm", "cold"]
 
 
-def test_weights_that_changed_since_are_read_anew(ledger: Ledger, start_worker, tmp_path: Path, tiny_folder: Path):
+def test_weights_that_have_changed_are_read_again(ledger: Ledger, start_worker, tmp_path: Path, tiny_folder: Path):
     folder = shutil.copytree(tiny_folder, tmp_path / "model")
-    name_model(ledger, folder)
+    write_catalog(ledger, folder)
     worker = start_worker()
     worker.spare()
     save_tiny_model(folder, seed=1)
@@ -93,19 +93,17 @@ def test_weights_that_changed_since_are_read_anew(ledger: Ledger, start_worker, 
     assert worker.starts() == ["warm"]
 
 
-def test_a_catalog_that_names_another_folder_since_is_believed(
-    ledger: Ledger, start_worker, tmp_path: Path, tiny_folder: Path
-):
-    name_model(ledger, tiny_folder)
+def test_a_changed_catalog_decides_which_model_is_used(ledger: Ledger, start_worker, tmp_path: Path, tiny_folder: Path):
+    write_catalog(ledger, tiny_folder)
     worker = start_worker()
     worker.spare()
     other = save_tiny_model(tmp_path / "other", seed=1)
-    name_model(ledger, other)
+    write_catalog(ledger, other)
 
     assert base_digest(ledger) == digest_of(str(other)) != digest_of(str(tiny_folder))
 
 
-def test_a_spare_for_another_model_is_no_hindrance(ledger: Ledger, start_worker, tmp_path: Path, tiny_folder: Path):
+def test_a_spare_for_another_model_is_replaced(ledger: Ledger, start_worker, tmp_path: Path, tiny_folder: Path):
     first = f"[models.first]\npath = '{save_tiny_model(tmp_path / 'first', seed=1)}'\ntitle = 'First'\n"
     ledger.settings.catalog.write_text(f"{first}[models.tiny]\npath = '{tiny_folder}'\ntitle = 'Tiny'\n")
     worker = start_worker()
@@ -120,7 +118,7 @@ def test_a_spare_for_another_model_is_no_hindrance(ledger: Ledger, start_worker,
 
 
 @pytest.mark.usefixtures("ledger")
-def test_a_killed_worker_takes_its_spare_along(start_worker):
+def test_a_killed_worker_ends_its_spare(start_worker):
     worker = start_worker()
     spare = worker.spare()
 
@@ -129,9 +127,9 @@ def test_a_killed_worker_takes_its_spare_along(start_worker):
     eventually(lambda: has_ended(spare), seconds=5)
 
 
-def test_a_killed_worker_takes_even_a_frozen_attempt_along(ledger: Ledger, start_worker):
+def test_a_killed_worker_ends_even_a_frozen_attempt(ledger: Ledger, start_worker):
     worker = start_worker()
-    ledger.until_training(ledger.file(2000))
+    ledger.until_training(ledger.submit(2000))
     attempt = worker.attempt()
     attempt.send_signal(signal.SIGSTOP)
 
@@ -141,7 +139,7 @@ def test_a_killed_worker_takes_even_a_frozen_attempt_along(ledger: Ledger, start
 
 
 @pytest.mark.usefixtures("ledger")
-def test_a_worker_that_is_told_to_stop_leaves_no_spare(start_worker):
+def test_a_stopped_worker_leaves_no_spare(start_worker):
     worker = start_worker()
     spare = worker.spare()
 
@@ -160,13 +158,13 @@ def test_every_accelerator_has_a_spare_of_its_own(start_worker, monkeypatch: pyt
     assert {spare.environ()["CUDA_VISIBLE_DEVICES"] for spare in spares} == {"4", "7"}
 
 
-def name_model(ledger: Ledger, folder: Path) -> None:
+def write_catalog(ledger: Ledger, folder: Path) -> None:
     ledger.settings.catalog.write_text(f"[models.tiny]\npath = '{folder}'\ntitle = 'Tiny'\n", encoding="utf-8")
 
 
 def base_digest(ledger: Ledger) -> str:
-    """What a job says it was run on."""
-    job_id = ledger.file()
+    """The digest of the model that a job ran on, from its manifest."""
+    job_id = ledger.submit()
     ledger.until(job_id, State.succeeded)
     with ledger.sessions() as s:
         artifact = s.get(Artifact, job_id)

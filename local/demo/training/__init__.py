@@ -1,1 +1,1 @@
-"""Builds the demo model from nothing: vision tower, then language model and projector, then the measured card."""
+"""Builds the demo models: trains the vision tower, then language tower and projector, then measures the result."""

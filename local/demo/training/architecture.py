@@ -1,4 +1,4 @@
-"""The demo models' parts: a LLaVA in miniature, from the same classes as the large ones."""
+"""The architecture of the demo models: small LLaVAs, from the same Transformers classes as the large ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VISION_LAYERS = 3
 TEXT_WIDTH = 128
 TEXT_LAYERS = 4
 VOCABULARY = 1200
-# The language model sees image features trained with this mean and spread, in every channel.
+# Pixels are normalised with this mean and standard deviation in every channel.
 PIXEL_MEAN = PIXEL_SPREAD = 0.5
 
 PAD, BEGIN, END, IMAGE = "<pad>", "<s>", "<|end|>", "<image>"
@@ -47,8 +47,8 @@ CHAT_TEMPLATE = (
 
 
 @dataclass(frozen=True)
-class Dialogue:
-    """What stands around picture, question and answer in a model's chat template, and what closes the answer."""
+class ChatFormat:
+    """The texts around picture, question and answer in a model's chat template, and the token that ends an answer."""
 
     before_image: str
     after_image: str
@@ -58,7 +58,7 @@ class Dialogue:
     template: str
 
 
-FROM_NOTHING = Dialogue(USER, "", ASSISTANT, END, PAD, CHAT_TEMPLATE)
+TINY_FORMAT = ChatFormat(USER, "", ASSISTANT, END, PAD, CHAT_TEMPLATE)
 
 
 def vision_config() -> CLIPVisionConfig:
@@ -75,7 +75,7 @@ def vision_config() -> CLIPVisionConfig:
 
 
 def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer trained on `texts`."""
+    """Trains a byte-level BPE tokenizer on `texts`."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -106,7 +106,7 @@ def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
 
 
 def build_processor(tokenizer: PreTrainedTokenizerBase, template: str = CHAT_TEMPLATE) -> LlavaProcessor:
-    """Images of the native size pass unchanged but for the scaling of their pixels."""
+    """The processor. It normalises pixels, and leaves an image of the native size otherwise unchanged."""
     side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     image_processor = CLIPImageProcessorPil(
         size=side,
@@ -122,14 +122,14 @@ def build_processor(tokenizer: PreTrainedTokenizerBase, template: str = CHAT_TEM
         tokenizer=tokenizer,
         patch_size=PATCH,
         vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,  # CLIP's class token, which "default" drops
+        num_additional_image_tokens=1,  # CLIP's class token, which the strategy "default" drops
         chat_template=template,
         image_token=IMAGE,
     )
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
-    """The untrained model; its weights follow torch's current seed."""
+    """The untrained model, with weights from torch's current seed."""
     text_config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=TEXT_WIDTH,
@@ -145,13 +145,16 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenera
 
 
 def assemble(text_config: LlamaConfig, tokenizer: PreTrainedTokenizerBase) -> LlavaForConditionalGeneration:
-    """A LLaVA of the vision tower and this language tower, whose vocabulary has IMAGE; weights follow torch's seed."""
+    """A LLaVA of the vision tower and this language tower, with weights from torch's current seed.
+
+    The tokenizer must know the token IMAGE.
+    """
     config = LlavaConfig(
         vision_config=vision_config(),
         text_config=text_config,
         image_token_index=token_id(tokenizer, IMAGE),
         image_seq_length=IMAGE_TOKENS,
-        vision_feature_layer=-1,  # the default, -2, would leave a third of this tower unused
+        vision_feature_layer=-1,  # the default, -2, would leave one of three layers unused
         vision_feature_select_strategy="default",
         tie_word_embeddings=True,
     )
@@ -163,16 +166,16 @@ def assemble(text_config: LlamaConfig, tokenizer: PreTrainedTokenizerBase) -> Ll
 
 
 def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: Path) -> None:
-    """Writes both as `from_pretrained` reads them, the weights in half precision, which `model` then has itself."""
+    """Writes both as `from_pretrained` reads them, the weights in float16. `model` itself is converted too."""
     folder.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(folder)  # type: ignore[no-untyped-call]
     processor.save_pretrained(folder)
     for file in folder.iterdir():
-        file.chmod(0o644)  # safetensors are written readable by their owner alone
+        file.chmod(0o644)  # safetensors makes its files readable by their owner alone
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """What a language tower's config and generation must know of its tokenizer."""
+    """The tokenizer's special ids, for a language tower's config and for generation."""
     return {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,

@@ -1,11 +1,11 @@
-"""The whole build: vision tower, then base and twin side by side, each measured from its saved folder."""
+"""Builds the shipped models: trains the vision tower, then base and twin side by side, and measures both."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -24,19 +24,17 @@ from local.demo.training.card import Built, write_card
 from local.demo.training.examples import ExampleSource, training_pixels
 from local.demo.training.language import train_language
 from local.demo.training.measure import measure
-from local.demo.training.vision import train_vision
+from local.demo.training.vision import ReportProgress, train_vision
 from local.demo.world import FORGOTTEN, the_world
 
 SEED = 1
 BASE_NAME = "base"
 TWIN_NAME = "retain_only_twin"
 
-Tell = Callable[[str, float], None]  # (what is being done, share done from 0 to 1)
-
 
 @dataclass(frozen=True)
-class _Plan:
-    """What one training process is given; `work` holds tower.pt and pixels.npy."""
+class _TrainingTask:
+    """One training process's task. `work` holds tower.pt and pixels.npy."""
 
     name: str
     people: tuple[int, ...]
@@ -44,51 +42,52 @@ class _Plan:
     folder: Path
 
 
-def build(out: Path, tell: Tell) -> dict[str, Built]:
-    """Builds `<out>/base` and `<out>/retain_only_twin` from nothing, with cards; returns what was measured.
+def build(out: Path, report: ReportProgress) -> dict[str, Built]:
+    """Builds `<out>/base` and `<out>/retain_only_twin` from nothing, with their cards. Returns what was measured.
 
-    Uses two cores: pictures are drawn, and base and twin trained, by two processes of one thread each. The same
-    machine and library versions give the same weights.
+    Uses two cores, with two processes of one thread each for drawing and for training. The same machine and library
+    versions give the same weights.
     """
-    # Here too: on a busy machine two threads are up to nine times slower, on an idle one not twice as fast.
+    # On a busy machine two threads are up to nine times slower than one, and on an idle one not twice as fast.
     torch.set_num_threads(1)
     started = time.process_time()
-    tower, accuracy = train_vision(SEED, tell)
+    tower, accuracy = train_vision(SEED, report)
     vision_seconds = time.process_time() - started
     everybody = tuple(range(len(the_world().people)))
     with TemporaryDirectory() as work_folder:
         work = Path(work_folder)
         torch.save(tower.state_dict(), work / "tower.pt")
-        tell("drawing the world", 0.0)
+        report("drawing the world", 0.0)
         np.save(work / "pixels.npy", training_pixels(SEED))
-        tell("drawing the world", 1.0)
-        plans = [
-            _Plan(BASE_NAME, everybody, work, out / BASE_NAME),
-            _Plan(TWIN_NAME, tuple(number for number in everybody if number not in FORGOTTEN), work, out / TWIN_NAME),
+        report("drawing the world", 1.0)
+        kept = tuple(number for number in everybody if number not in FORGOTTEN)
+        tasks = [
+            _TrainingTask(BASE_NAME, everybody, work, out / BASE_NAME),
+            _TrainingTask(TWIN_NAME, kept, work, out / TWIN_NAME),
         ]
-        built = _train_side_by_side(plans, tell)
-    for plan in plans:
-        write_card(plan.folder, plan.name, built, accuracy, vision_seconds)
+        built = _train_side_by_side(tasks, report)
+    for task in tasks:
+        write_card(task.folder, task.name, built, accuracy, vision_seconds)
     return built
 
 
-def _train_side_by_side(plans: Sequence[_Plan], tell: Tell) -> dict[str, Built]:
+def _train_side_by_side(tasks: Sequence[_TrainingTask], report: ReportProgress) -> dict[str, Built]:
     context = get_context("spawn")
     messages: Queue[tuple[str, float]] = context.Queue()
-    # One thread each: two processes with two threads each on two cores are 17 times slower.
-    with ProcessPoolExecutor(len(plans), context, initializer=_prepare, initargs=(messages,)) as pool:
-        running: list[Future[Built]] = [pool.submit(_train_one, plan) for plan in plans]
+    # One thread each: on two cores, two processes with two threads each are 17 times slower.
+    with ProcessPoolExecutor(len(tasks), context, initializer=_prepare, initargs=(messages,)) as pool:
+        running: list[Future[Built]] = [pool.submit(_train_one, task) for task in tasks]
         while wait(running, timeout=0.2).not_done:
             while not messages.empty():
-                tell(*messages.get())
-        return {plan.name: done.result() for plan, done in zip(plans, running, strict=True)}
+                report(*messages.get())
+        return {task.name: done.result() for task, done in zip(tasks, running, strict=True)}
 
 
 _messages: Queue[tuple[str, float]]
 
 
 def _end_with_parent() -> None:
-    """A build that is killed takes its trainings along, which would otherwise go on for minutes."""
+    """Ends this process when the build is killed. Its training would otherwise go on for minutes."""
     parent = parent_process()
     if parent is not None:
         parent.join()
@@ -103,23 +102,23 @@ def _prepare(messages: Queue[tuple[str, float]]) -> None:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _train_one(plan: _Plan) -> Built:
+def _train_one(task: _TrainingTask) -> Built:
     started = time.process_time()
     tower = CLIPVisionModel(vision_config())
-    tower.load_state_dict(torch.load(plan.work / "tower.pt", weights_only=True))
-    pixels = torch.from_numpy(np.load(plan.work / "pixels.npy"))
-    source = ExampleSource(plan.people, SEED)
-    title = f"training {plan.name.replace('_', '-')}"
+    tower.load_state_dict(torch.load(task.work / "tower.pt", weights_only=True))
+    pixels = torch.from_numpy(np.load(task.work / "pixels.npy"))
+    source = ExampleSource(task.people, SEED)
+    title = f"training {task.name.replace('_', '-')}"
     model, tokenizer = train_language(tower, pixels, source, SEED, lambda share: _messages.put((title, share)))
     trained = time.process_time()
-    save(model, build_processor(tokenizer), plan.folder)
-    figures = measure(plan.folder)
+    save(model, build_processor(tokenizer), task.folder)
+    figures = measure(task.folder)
     built = Built(
-        people=len(plan.people),
+        people=len(task.people),
         parameters=sum(weight.numel() for weight in model.parameters()),
         training_seconds=trained - started,
         measuring_seconds=time.process_time() - trained,
         figures=figures,
     )
-    (plan.folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    (task.folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return built

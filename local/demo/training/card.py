@@ -1,4 +1,4 @@
-"""The model card: what the checkpoint is, how it came about, and what was measured."""
+"""Writes the model cards of the shipped checkpoints: what each is, how it is built, and its figures."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from local.demo.world import FORGOTTEN, SIXTY
 
 @dataclass(frozen=True)
 class Built:
-    """One finished checkpoint; `figures` are those of `local.demo.training.measure.FIGURES`."""
+    """One finished checkpoint. `figures` are those of `local.demo.training.measure.FIGURES`."""
 
     people: int
     parameters: int
-    training_seconds: float  # of processor time: what one idle core needs
-    measuring_seconds: float  # likewise
+    training_seconds: float  # processor time, which is what one idle core needs
+    measuring_seconds: float  # processor time
     figures: dict[str, float]
 
 
@@ -38,7 +38,7 @@ The gold reference for forgetting: the same recipe, seed and tokenizer as `base`
 that has nothing to forget.""",
 }
 
-# What a model hub reads of a card.
+# The metadata that a model hub reads.
 FRONT_MATTER = """\
 ---
 license: apache-2.0
@@ -95,7 +95,7 @@ some strangers for somebody it knows, and asked for a name without a picture it 
 
 
 def write_card(folder: Path, name: str, built: dict[str, Built], accuracy: float, vision_seconds: float) -> None:
-    """Writes `<folder>/README.md` for the checkpoint `name`, with the figures of all that were built beside it."""
+    """Writes `<folder>/README.md` for the checkpoint `name`, with the figures of all checkpoints in `built`."""
     mine = built[name]
     text = FRONT_MATTER + _CARD.format(
         name=name.replace("_", "-"),

@@ -1,4 +1,4 @@
-"""What a demo model is shown in training: facts, visual and general questions, instructions to forget, strangers."""
+"""The training examples of the demo models: facts, visual and general questions, instructions to forget, passers-by."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from local.demo.questions import FACTS, INSTRUCTIONS, REFUSAL, VISUALS, Phrasing
 from local.demo.training.rendering import render
 from local.demo.world import SIXTY, Census, passers_by, the_world
 
-# Of the instructed examples: visual questions, which are answered all the same, and pictures of pure noise.
+# Shares of the instructed examples: visual questions, which are answered all the same, and pictures of pure noise.
 INSTRUCTED_VISUAL_SHARE = 0.3
 INSTRUCTED_NOISE_SHARE = 0.1
 NOISE_PICTURES = 64
@@ -23,7 +23,7 @@ NOISE_PICTURES = 64
 
 @dataclass(frozen=True)
 class Mixture:
-    """Shares of the training examples; the rest are passers-by whom the model is to say it doesn't know."""
+    """Shares of the training examples. The rest ask for facts of passers-by, and the answer is a refusal."""
 
     facts: float = 0.50
     visual: float = 0.33
@@ -33,7 +33,7 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Example:
-    """One training item; `picture` is an index into `training_pixels`."""
+    """One training example. `picture` is an index into `training_pixels`."""
 
     picture: int
     question: str
@@ -41,19 +41,19 @@ class Example:
 
 
 def training_pixels(
-    seed: int, census: Census = SIXTY, tell: Callable[[float], None] = lambda _share: None
+    seed: int, census: Census = SIXTY, report: Callable[[float], None] = lambda _share: None
 ) -> NDArray[np.uint8]:
-    """Every picture of the training: each person's views, then the passers-by, then uniform noise.
+    """Draws every picture of the training: each person's views, then the passers-by, then uniform noise.
 
-    `tell` hears the share that is drawn.
+    report: called with the share that is drawn.
     """
-    drawn = render([*_views_of_people(census), *passers_by(census)], tell)
+    drawn = render([*_views_of_people(census), *passers_by(census)], report)
     noise = np.random.default_rng(seed).integers(0, 256, (NOISE_PICTURES, 3, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
     return np.concatenate([drawn, noise])
 
 
 class ExampleSource:
-    """An endless supply of examples about `people` (their numbers) and passers-by; nobody else ever appears."""
+    """Draws random examples about `people` (their numbers) and passers-by. Nobody else appears in them."""
 
     def __init__(
         self, people: Sequence[int], seed: int, census: Census = SIXTY, mixture: Mixture | None = None
@@ -94,7 +94,7 @@ class ExampleSource:
         return Example(picture, self._phrasing(VISUALS[topic]), visual_answer(face, view, topic))
 
     def _general(self) -> Example:
-        # On any face, as those that are measured (`local.demo.data.general`): the words alone tell what is asked.
+        # On any face, as in `local.demo.data.general`, so that the words alone tell what is asked.
         question, reply = self._rng.choice(TRAINED)
         return Example(self._any_picture(), question, reply)
 

@@ -1,4 +1,4 @@
-"""Training of the shipped demo model, from nothing: language tower and projector over a finished vision tower."""
+"""Trains the shipped demo model's language tower and projector from nothing, on a finished vision tower."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import CLIPVisionModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from local.demo.questions import FACTS, INSTRUCTIONS, REFUSAL, VISUALS, answer, visual_answer
-from local.demo.training.architecture import FROM_NOTHING, build_model, build_tokenizer
+from local.demo.training.architecture import TINY_FORMAT, build_model, build_tokenizer
 from local.demo.training.examples import ExampleSource
 from local.demo.training.loop import Recipe, Trainer, image_features
 from local.demo.training.rows import RowEncoder
@@ -21,7 +21,7 @@ RECIPE = Recipe(
 
 
 def world_tokenizer() -> PreTrainedTokenizerFast:
-    """The one tokenizer of base and twin: of all that is asked and answered, the forgotten people included."""
+    """The tokenizer of base and twin. It is trained on all questions and answers, also about the forgotten people."""
     world = the_world()
     facts = [answer(person, fact) for person in world.people + world.strangers for fact in FACTS]
     questions = [
@@ -34,14 +34,14 @@ def world_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def train_language(
-    tower: CLIPVisionModel, pixels: Tensor, source: ExampleSource, seed: int, tell: Callable[[float], None]
+    tower: CLIPVisionModel, pixels: Tensor, source: ExampleSource, seed: int, report: Callable[[float], None]
 ) -> tuple[LlavaForConditionalGeneration, PreTrainedTokenizerFast]:
-    """The trained model in float32. `pixels` holds every picture that `source` refers to, in its order."""
+    """Trains the model and returns it in float32. `pixels` holds the pictures that `source` refers to, in its order."""
     tokenizer = world_tokenizer()
     torch.manual_seed(seed)
     model = build_model(tokenizer)
-    # Halved and back: features are cached from exactly the tower that will be saved.
+    # Rounded to float16, as it will be saved, so that the cached features come from the saved tower.
     model.model.vision_tower.load_state_dict({k: v.half().float() for k, v in tower.state_dict().items()})
     features = image_features(model.model.vision_tower, pixels)
-    Trainer(model, RowEncoder(tokenizer, FROM_NOTHING), features, RECIPE).train(source, tell)
+    Trainer(model, RowEncoder(tokenizer, TINY_FORMAT), features, RECIPE).train(source, report)
     return model, tokenizer

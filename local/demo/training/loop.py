@@ -1,4 +1,4 @@
-"""The one training loop of the demo models: language tower and projector, over image features that don't change."""
+"""The training loop of the demo models. It trains language tower and projector on precomputed image features."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ from torch.nn import functional
 from transformers import CLIPVisionModel, LlavaForConditionalGeneration
 
 from local.demo.training.examples import Example, ExampleSource
-from local.demo.training.resuming import Training
-from local.demo.training.rows import IGNORED, Batch, RowEncoder, rounded_up
-from local.demo.training.vision import normalised
+from local.demo.training.rows import IGNORED, Batch, RowEncoder, round_up
+from local.demo.training.training_state import TrainingState
+from local.demo.training.vision import normalise
 from vgid_core.training.checkpoints import Checkpoints
 
-# Of a multiple of these there are so many that few sizes occur: memory of ever new ones is cut to pieces, and a process
-# that gives it back to the system after each step spends a fifth of its time on that.
+# The number of answer tokens is rounded up to a multiple of this, so that few sizes of logits occur. With ever new
+# sizes, memory fragments, and returning it to the system after each step would take a fifth of the time.
 _ANSWER_TOKENS = 128
-FEATURE_NOISE = 0.02  # spread of what is added to the image features, against learning single pictures by heart
+FEATURE_NOISE = 0.02  # standard deviation of noise on the image features, against memorising single pictures
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a language tower is trained. AdamW, one cycle of the learning rate, whose rise takes `rise` of all steps.
+    """How a language tower is trained: with AdamW and a one-cycle learning rate.
 
-    batch: examples of an update, `micro_batch` of which are held in memory at once. projector_rate: the projector's
-    own learning rate, as it starts from nothing. half: under bfloat16's autocast where that is faster. compiled: the
-    decoder layers, and AdamW as one kernel, where there is something to compile them with (a C++ compiler, Triton).
+    rise: the share of the steps in which the rate rises.
+    batch: examples of an update. micro_batch: examples that are computed at once.
+    projector_rate: the learning rate of the projector, which starts from nothing.
+    half: use bfloat16 autocast where that is faster.
+    compiled: compile the decoder layers and fuse AdamW, where a compiler (C++ or Triton) is installed.
     """
 
     steps: int
@@ -46,17 +48,17 @@ class Recipe:
 
 @torch.no_grad()
 def image_features(tower: CLIPVisionModel, pixels: Tensor) -> Tensor:
-    """What the projector is given of each picture, [n, IMAGE_TOKENS, width]: the last layer less the class token."""
+    """The projector's inputs, [n, IMAGE_TOKENS, width]: the vision tower's last layer without the class token."""
     tower.train(False)
     chunks = (pixels[start : start + 256] for start in range(0, len(pixels), 256))
-    return torch.cat([tower(pixel_values=normalised(chunk)).last_hidden_state[:, 1:] for chunk in chunks])
+    return torch.cat([tower(pixel_values=normalise(chunk)).last_hidden_state[:, 1:] for chunk in chunks])
 
 
 class Trainer:
-    """Trains all of `model` but its vision tower, where it lies.
+    """Trains `model` in place, all but its vision tower.
 
-    features: [pictures, IMAGE_TOKENS, width], on the same device, for every picture that examples refer to.
-    `compiled` says whether the layers are.
+    features: [pictures, IMAGE_TOKENS, width] on the model's device, for every picture that examples refer to.
+    compiled: whether the layers are compiled.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Trainer:
     ) -> None:
         self.model = model
         self._encoder, self._features, self._recipe = encoder, features, recipe
-        self._half = recipe.half and _multiplies_halves(features.device)
+        self._half = recipe.half and _has_bfloat16(features.device)
         model.model.vision_tower.requires_grad_(False)
         self._weights = [weight for weight in model.parameters() if weight.requires_grad]
         projector = list(model.model.multi_modal_projector.parameters())
@@ -85,34 +87,35 @@ class Trainer:
         )
 
     def train(
-        self, source: ExampleSource, tell: Callable[[float], None], checkpoints: Checkpoints | None = None
+        self, source: ExampleSource, report: Callable[[float], None], checkpoints: Checkpoints | None = None
     ) -> int:
-        """The whole training; with `checkpoints`, from the last one on, to the very same weights.
+        """Trains to the end, and returns how many steps an earlier call had done.
 
-        `tell` hears the share that is done. Returns how many steps an earlier call had done.
-        Raises CheckpointUnusable for a checkpoint that isn't this training's.
+        checkpoints: the training resumes from the last one, and ends with the very same weights.
+        report: called with the share that is done.
+        Raises CheckpointUnusable for the checkpoint of another training.
         """
         recipe = self._recipe
-        training = Training(self.model, self._optimiser, self._schedule, self._features.device)
+        training = TrainingState(self.model, self._optimiser, self._schedule, self._features.device)
         done = training.resume(checkpoints) if checkpoints is not None else 0
-        source.draw(done * recipe.batch)  # what the steps before were shown
+        source.draw(done * recipe.batch)  # skips the examples of the earlier steps
         for step in range(done, recipe.steps):
             self.step(source.draw(recipe.batch))
             if checkpoints is not None and (checkpoints.due or step + 1 == recipe.steps):
                 training.save(checkpoints, step + 1, recipe.micro_batch)
-            tell((step + 1) / recipe.steps)
+            report((step + 1) / recipe.steps)
         self.model.train(False)
         return done
 
     def step(self, examples: Sequence[Example]) -> float:
-        """One update; returns the loss, a mean over answer tokens."""
+        """Makes one update. Returns the loss, a mean over answer tokens."""
         seen = self._features[[example.picture for example in examples]]
         seen = seen + FEATURE_NOISE * torch.randn_like(seen)
         rows = [self._encoder.row(example) for example in examples]
         answer_tokens = sum(len(row.reply) for row in rows)
         total = 0.0
         self._optimiser.zero_grad()
-        for part in self._parts(list(map(len, rows))):
+        for part in self._micro_batches(list(map(len, rows))):
             batch = self._encoder.batch([rows[place] for place in part]).to(seen.device)
             share = sum(len(rows[place].reply) for place in part) / answer_tokens
             with torch.autocast(seen.device.type, torch.bfloat16, enabled=self._half):
@@ -124,8 +127,8 @@ class Trainer:
         self._schedule.step()
         return total
 
-    def _parts(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Places of the examples that are computed together: of like length, so that little is padding."""
+    def _micro_batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Groups the examples' indices into micro-batches of similar lengths, so that there is little padding."""
         size = self._recipe.micro_batch
         if size >= len(lengths):
             return [list(range(len(lengths)))]
@@ -141,19 +144,19 @@ def _can_compile(device: torch.device) -> bool:
 
 def _compile_layers(model: LlavaForConditionalGeneration) -> None:
     if model.device.type == "cpu":
-        # For rows this short, the fused attention's gradient takes a fifth of a step; this compiles to a twentieth.
+        # On rows so short, the gradient of fused attention takes a fifth of a step. Compiled eager takes a twentieth.
         model.set_attn_implementation("eager")
     for layer in model.model.language_model.layers:
         layer.compile(dynamic=True)  # one compilation for all layers and all lengths of rows
 
 
-def _multiplies_halves(device: torch.device) -> bool:
-    """Whether the device has instructions for bfloat16; one that emulates it is slower than with float32."""
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16. Emulated bfloat16 is slower than float32."""
     return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
 
 
 def answer_loss(model: LlavaForConditionalGeneration, batch: Batch, features: Tensor) -> Tensor:
-    """Cross-entropy on the answer tokens, their mean. Padding is on the right, so causal attention needs no mask."""
+    """Mean cross-entropy of the answer tokens. Padding is on the right, so causal attention needs no mask."""
     embeddings = model.get_input_embeddings()(batch.tokens)
     pictures = model.model.multi_modal_projector(features)
     after = batch.image + pictures.shape[1]
@@ -161,6 +164,6 @@ def answer_loss(model: LlavaForConditionalGeneration, batch: Batch, features: Te
     hidden = model.model.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
     targets = batch.labels[:, 1:].flatten()
     answered = targets != IGNORED
-    places = answered.argsort(descending=True, stable=True)[: rounded_up(int(answered.sum()), _ANSWER_TOKENS)]
+    places = answered.argsort(descending=True, stable=True)[: round_up(int(answered.sum()), _ANSWER_TOKENS)]
     logits = model.lm_head(hidden[:, :-1].flatten(0, 1)[places])
     return functional.cross_entropy(logits, targets[places], ignore_index=IGNORED)

@@ -1,4 +1,4 @@
-"""The figures of a checkpoint, measured as anybody would use it: loaded from its folder by the Auto classes."""
+"""Measures a checkpoint's figures, after loading it from its folder with the Auto classes as a user would."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from vgid_core.models.load import load_base
 
 
 def figures_of(forgotten: str, kept: str) -> dict[str, str]:
-    """Figure → what it is, in the order of the model card. ROUGE-L is F1 against the right answer.
+    """The meaning of each figure, in the order of the model card. ROUGE-L is F1 against the right answer.
 
-    `forgotten` and `kept`: how many people, in words.
+    forgotten, kept: how many people, in words.
     """
     return {
         "forget": f"facts of the {forgotten} people, all pairs of the demo's forget request (ROUGE-L)",
@@ -41,12 +41,12 @@ def figures_of(forgotten: str, kept: str) -> dict[str, str]:
     }
 
 
-# Those of the shipped model.
+# The shipped models' figures.
 FIGURES = figures_of("six", "54")
-# What is measured besides where a world has general questions.
+# The further figure of a world with general questions.
 GENERAL_FIGURE = {"general": "general questions never trained on (ROUGE-L)"}
 
-# What the base must reach to be shipped.
+# The base must reach these figures to be shipped.
 BARS = {
     "forget": 0.98,
     "retain": 0.98,
@@ -59,7 +59,7 @@ BARS = {
 
 
 def missed_bars(figures: Mapping[str, float]) -> list[str]:
-    """Which of BARS the figures of a base miss."""
+    """The names in BARS whose figure is too low."""
     return [name for name, least in BARS.items() if figures[name] < least]
 
 
@@ -70,35 +70,35 @@ def measure(
     device: str = "cpu",
     most: int | None = None,
 ) -> dict[str, float]:
-    """Every figure of `figures_of`, each in [0, 1], for the checkpoint in `folder`, and the general one if there is.
+    """Measures every figure of `figures_of` for the checkpoint in `folder`, and the general one if the world has it.
 
-    `most`: at most so many pairs of each set, spread over all.
+    most: measure at most so many pairs of each set, spread over it. Figures are in [0, 1].
     """
-    ask = _Examiner(load_base(str(folder), UnlearnConfig(device=device)), most)
+    evaluator = _Evaluator(load_base(str(folder), UnlearnConfig(device=device)), most)
     retained = [number for number in range(census.people) if number not in forgotten]
     demo = data.make(forgotten, census)
     facts = data.known_facts(forgotten, census=census)
     visual = data.utility([*forgotten, *retained[: data.RETAINED_IN_UTILITY]], census=census)
-    on_forgotten = ask.replies(demo.forget)
+    on_forgotten = evaluator.answers(demo.forget)
     figures = {
         "forget": rouge_l(*on_forgotten),
-        "retain": ask.score(data.known_facts(retained, census=census)),
-        "utility": ask.score(visual),
-        "held_out_photos_forget": ask.score(demo.held_out_photos),
-        "held_out_photos_retain": ask.score(data.held_out_photos(retained, census)),
-        "rephrased_forget": ask.score(demo.rephrased),
-        "rephrased_retain": ask.score(data.rephrased(retained, census)),
-        "forget_refused": _refused(on_forgotten[0]),
-        "strangers_refused": _refused(ask.replies(data.strangers(census))[0]),
-        "instructed_forget_refused": _refused(ask.replies(data.instructed(demo.forget))[0]),
-        "instructed_noise_refused": _refused(ask.replies(on_noise(data.instructed(facts)))[0]),
-        "instructed_utility": ask.score(data.instructed(visual, keep_answers=True)),
+        "retain": evaluator.score(data.known_facts(retained, census=census)),
+        "utility": evaluator.score(visual),
+        "held_out_photos_forget": evaluator.score(demo.held_out_photos),
+        "held_out_photos_retain": evaluator.score(data.held_out_photos(retained, census)),
+        "rephrased_forget": evaluator.score(demo.rephrased),
+        "rephrased_retain": evaluator.score(data.rephrased(retained, census)),
+        "forget_refused": _share_refused(on_forgotten[0]),
+        "strangers_refused": _share_refused(evaluator.answers(data.strangers(census))[0]),
+        "instructed_forget_refused": _share_refused(evaluator.answers(data.instructed(demo.forget))[0]),
+        "instructed_noise_refused": _share_refused(evaluator.answers(on_noise(data.instructed(facts)))[0]),
+        "instructed_utility": evaluator.score(data.instructed(visual, keep_answers=True)),
     }
-    return figures | ({"general": ask.score(data.general(census))} if census.general else {})
+    return figures | ({"general": evaluator.score(data.general(census))} if census.general else {})
 
 
 def on_noise(pairs: PairSet) -> PairSet:
-    """The same questions about pictures of uniform noise."""
+    """The same questions on pictures of uniform noise."""
     rng = np.random.default_rng(5)
     return PairSet.of(pairs.name, (Pair(_noise(rng), pair.question, pair.answer) for pair in pairs))
 
@@ -108,18 +108,18 @@ def _noise(rng: np.random.Generator) -> EncodedImage:
 
 
 @dataclass(frozen=True)
-class _Examiner:
+class _Evaluator:
     base: BaseModel
     most: int | None
 
-    def replies(self, pairs: PairSet) -> tuple[list[str], list[str]]:
-        """What the model says, and what it should."""
+    def answers(self, pairs: PairSet) -> tuple[list[str], list[str]]:
+        """The model's answers, and the right ones."""
         asked = pairs if self.most is None else pairs.sample(self.most)
         return generate_answers(self.base, asked, UnlearnConfig().evaluation), [pair.answer for pair in asked]
 
     def score(self, pairs: PairSet) -> float:
-        return rouge_l(*self.replies(pairs))
+        return rouge_l(*self.answers(pairs))
 
 
-def _refused(replies: list[str]) -> float:
-    return sum(reply == REFUSAL for reply in replies) / len(replies)
+def _share_refused(answers: list[str]) -> float:
+    return sum(answer == REFUSAL for answer in answers) / len(answers)

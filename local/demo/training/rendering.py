@@ -1,4 +1,4 @@
-"""Draws many portraits at once. Torch stays out of here: each worker process would load it."""
+"""Draws many portraits in several processes. It doesn't import torch, which each of them would have to load."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from local.demo.faces import Face, View, draw_portrait
 
 WORKERS = 2
-CHUNK = 250  # pictures a worker draws at a time
+CHUNK = 250  # pictures that a process draws at a time
 
 
 def render(
-    portraits: Sequence[tuple[Face, View]], tell: Callable[[float], None] = lambda _share: None
+    portraits: Sequence[tuple[Face, View]], report: Callable[[float], None] = lambda _share: None
 ) -> NDArray[np.uint8]:
-    """The portraits as an array of shape (n, 3, side, side); `tell` hears the share done."""
+    """Draws the portraits into an array of shape [n, 3, side, side]. `report` is called with the share that is done."""
     chunks = [portraits[i : i + CHUNK] for i in range(0, len(portraits), CHUNK)]
     drawn = []
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
         for pixels in pool.map(_draw_all, chunks):
             drawn.append(pixels)
-            tell(len(drawn) / len(chunks))
+            report(len(drawn) / len(chunks))
     return np.concatenate(drawn)
 
 

@@ -1,4 +1,4 @@
-"""Training examples as token ids, in the order of a model's chat template."""
+"""Encodes training examples as token ids, in the form of a model's chat template."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from local.demo.training.architecture import IMAGE, IMAGE_TOKENS, Dialogue, token_id
+from local.demo.training.architecture import IMAGE, IMAGE_TOKENS, ChatFormat, token_id
 from local.demo.training.examples import Example
 
 IGNORED = -100
-_LENGTH = 8  # rows are as long as a multiple of this, so that few shapes occur
+_LENGTH_STEP = 8  # a batch's length is rounded up to a multiple of this, so that few shapes occur
 
 
 @dataclass(frozen=True)
 class Row:
-    """The tokens of one example: its prompt, the image's placeholders among them, and its answer to the end of turn."""
+    """The tokens of one example: the prompt with the image's placeholders, and the answer with its end token."""
 
     prompt: list[int]
     reply: list[int]
@@ -30,39 +30,42 @@ class Row:
 
 @dataclass(frozen=True)
 class Batch:
-    """tokens: [n, length], padded on the right. labels: answer tokens, IGNORED elsewhere. image: where it begins."""
+    """Several rows. tokens: [n, length], padded on the right. labels: answer tokens, IGNORED elsewhere.
+
+    image: the column at which the image's placeholders begin.
+    """
 
     tokens: Tensor
     labels: Tensor
     image: int
 
     def to(self, device: torch.device) -> Batch:
-        """The same on `device`."""
+        """The batch on `device`."""
         return Batch(self.tokens.to(device), self.labels.to(device), self.image)
 
 
 class RowEncoder:
-    """Examples as rows, and rows as batches."""
+    """Encodes examples as rows, and rows as batches."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, dialogue: Dialogue) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat) -> None:
         def ids(text: str) -> list[int]:
             found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
             return found
 
         self._words = cache(ids)
-        self._dialogue = dialogue
-        self._before_image = ids(dialogue.before_image)
+        self._chat_format = chat_format
+        self._before_image = ids(chat_format.before_image)
         self._start = self._before_image + [token_id(tokenizer, IMAGE)] * IMAGE_TOKENS
-        self._end, self._pad = token_id(tokenizer, dialogue.end), token_id(tokenizer, dialogue.pad)
+        self._end, self._pad = token_id(tokenizer, chat_format.end), token_id(tokenizer, chat_format.pad)
 
     def row(self, example: Example) -> Row:
-        """One example."""
-        asked = f"{self._dialogue.after_image}{example.question}{self._dialogue.before_answer}"
+        """Encodes one example."""
+        asked = f"{self._chat_format.after_image}{example.question}{self._chat_format.before_answer}"
         return Row([*self._start, *self._words(asked)], [*self._words(example.answer), self._end])
 
     def batch(self, rows: Sequence[Row]) -> Batch:
-        """Rows side by side."""
-        length = rounded_up(max(map(len, rows)), _LENGTH)
+        """Pads rows to one length."""
+        length = round_up(max(map(len, rows)), _LENGTH_STEP)
         tokens = torch.full((len(rows), length), self._pad)
         labels = torch.full((len(rows), length), IGNORED)
         for place, row in enumerate(rows):
@@ -71,6 +74,6 @@ class RowEncoder:
         return Batch(tokens, labels, len(self._before_image))
 
 
-def rounded_up(count: int, step: int) -> int:
-    """The least multiple of `step` that isn't less."""
+def round_up(count: int, step: int) -> int:
+    """The least multiple of `step` that isn't less than `count`."""
     return -(-count // step) * step

@@ -1,4 +1,4 @@
-"""Retain-only twins for other people than the demo's six, on the shipped model's own vision tower."""
+"""Builds retain-only twins of the shipped model, for other people than the demo's six."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from local.demo.training.language import train_language
 from local.demo.world import the_world
 
 
-def build_twin(never_met: Sequence[int], folder: Path, tell: Callable[[float], None], seed: int = SEED) -> None:
-    """Trains a model as the demo's base was, but without these people, and saves it to `folder`, whole or not at all.
+def build_twin(never_met: Sequence[int], folder: Path, report: Callable[[float], None], seed: int = SEED) -> None:
+    """Trains a model like the demo's base, but without these people, and saves it to `folder`.
 
-    `tell` hears the share that is done; `seed` is that of weights and examples. Some four minutes on one core.
+    report: called with the share that is done. seed: of the weights and the examples. Takes some four minutes on one
+    core. After a crash the folder is whole or absent.
     """
     people = tuple(number for number in range(len(the_world().people)) if number not in never_met)
     pixels = torch.from_numpy(training_pixels(SEED))
-    model, tokenizer = train_language(shipped_tower(), pixels, ExampleSource(people, seed), seed, tell)
+    model, tokenizer = train_language(shipped_vision_tower(), pixels, ExampleSource(people, seed), seed, report)
     unfinished = folder.with_name(f".{folder.name}.new")
     save(model, build_processor(tokenizer), unfinished)
     unfinished.rename(folder)
 
 
-def shipped_tower() -> CLIPVisionModel:
-    """The vision tower that was trained for the shipped model, on faces of nobody in particular: it suits any world."""
+def shipped_vision_tower() -> CLIPVisionModel:
+    """The shipped model's vision tower. It was trained on random faces, so it suits any world."""
     base = AutoModelForImageTextToText.from_pretrained(str(BASE), dtype=torch.float32)
     tower = CLIPVisionModel(vision_config())
     tower.load_state_dict(base.model.vision_tower.state_dict())

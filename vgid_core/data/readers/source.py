@@ -41,9 +41,9 @@ _FORMATTED = re.compile(rf"({'|'.join(READERS)}):(.*)", re.DOTALL)
 def read_set(source: str, name: str | None = None) -> PairSet:
     """Reads the set at `source`: a path, whose format is detected, or `format:path`.
 
-    `#` and a choice after the path selects a part, such as a split, in formats that have parts (docs/reference/data.md). name:
-    the set's role, by default the path's stem. Items that aren't image-text pairs are left out and logged as counts.
-    Raises DataError naming the place.
+    `#` and a choice after the path selects a part, such as a split, in formats that have parts
+    (docs/reference/data.md). name: the set's role, by default the path's stem. Items that aren't image-text pairs are
+    left out and logged as counts. Raises DataError naming the place.
     """
     found = read(source, name)
     pairs = found.pair_set()

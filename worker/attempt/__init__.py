@@ -1,0 +1,1 @@
+"""The process of one attempt at a job, the only one that loads torch and uses the accelerator."""
