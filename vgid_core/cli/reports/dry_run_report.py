@@ -58,7 +58,7 @@ def _needs(found: Estimate) -> Table:
         ("evaluation", f"2 × {duration(time.evaluation)}", "from a sample of each set"),
         ("preparation", duration(time.preparation), "what the method computes once a run"),
         ("a step", f"{time.step:.2f} s", f"median of {time.steps_timed} real steps"),
-        ("whole run", duration(time.total), f"{time.steps} steps: each forget pair {time.times_shown:.1f} times"),
+        ("whole run", duration(time.total), f"{time.steps} steps: each forget pair {time.epochs:.1f} times"),
     ]
     table = Table(box=None, show_header=False)
     table.add_column(style="dim", no_wrap=True)
