@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.repository import Measurement
 from jobs.states import Phase, State
 from jobs.tables import Artifact, EventKind, Job
-from vgid_core.evaluation.metric import KNOWN, knows_forget_set
+from vgid_core.evaluation.metric import KNOWN_ROUGE_L, knows_forget_set
 
 
 class _View(BaseModel):
@@ -128,8 +128,8 @@ class JobView(JobSummary):
     config: dict[str, Any] = Field(description="the resolved settings of the run")
     metrics: list[MetricView] | None = Field(description="null until something is measured")
     knew_forget_set: bool | None = Field(
-        description=f"false: the model's ROUGE-L on the forget set was below {KNOWN} before, so there was nothing to "
-        "unlearn, and what is measured after is evidence of nothing; null until it is measured"
+        description=f"false: the model's ROUGE-L on the forget set was below {KNOWN_ROUGE_L} before, so there was "
+        "nothing to unlearn, and what is measured after is evidence of nothing; null until it is measured"
     )
     artifact: ArtifactView | None = Field(description="null unless the job has succeeded")
 

@@ -14,7 +14,7 @@ from vgid_core import EncodedImage, Pair, PairSet, UnlearnConfig
 from vgid_core.config import AttackPlan
 from vgid_core.data.facts import Fact
 from vgid_core.data.photos import PhotoSet
-from vgid_core.evaluation.attacks import attacked_on
+from vgid_core.evaluation.attacks import run_attacks
 from vgid_core.evaluation.candidate_ranking import (
     Score,
     Sought,
@@ -87,7 +87,7 @@ def audited(base: BaseModel, config: UnlearnConfig, case: Case) -> Figures:
     facts = list(facts_about(people))
     members = PairSet.of("members", (fact.pair for fact in facts_about(people, held_out=True)))
     never_seen = PairSet.of("never_seen", (fact.pair for fact in facts_about(world.strangers, held_out=True)))
-    figures |= attacked_on(base, scorer, members, never_seen, facts, AttackPlan(pairs=100), seed=0)
+    figures |= run_attacks(base, scorer, members, never_seen, facts, AttackPlan(pairs=100), seed=0)
     figures["extraction_strength"] = fmean(extraction_strengths(scorer, [*(f.pair for f in facts), *members]))
     middle = len(base.model.get_decoder().layers) // 2 - 1
     for name, score, photos in (

@@ -12,7 +12,7 @@ from compare.plan import ComparisonData, Part
 from vgid_core.config import AttackPlan, EvaluationConfig
 from vgid_core.config.methods import Vgid
 from vgid_core.data.pairs import EncodedImage, Pair, PairSet
-from vgid_core.evaluation.attacks import as_it_is, attacked_on
+from vgid_core.evaluation.attacks import run_attacks, unchanged
 from vgid_core.evaluation.evaluate import evaluate
 from vgid_core.evaluation.membership import MEMBERSHIP_ATTACKS
 from vgid_core.methods.perturb import perturb
@@ -34,7 +34,7 @@ def in_context(method: Vgid, seed: int) -> View:
     return view
 
 
-def answers(base: BaseModel, scorer: Scorer, part: Part, config: EvaluationConfig, view: View = as_it_is) -> Figures:
+def answers(base: BaseModel, scorer: Scorer, part: Part, config: EvaluationConfig, view: View = unchanged) -> Figures:
     """ROUGE-L and answer probability of every set, as `rouge_l.<set>` and `answer_probability.<set>`."""
     samples = [items.sample(config.max_pairs) for items in (*part.lost, *part.kept)]
     sets = [PairSet(items.name, tuple(map(view, items))) for items in samples]
@@ -42,10 +42,10 @@ def answers(base: BaseModel, scorer: Scorer, part: Part, config: EvaluationConfi
 
 
 def attacked(
-    base: BaseModel, scorer: Scorer, data: ComparisonData, plan: AttackPlan, seed: int, view: View = as_it_is
+    base: BaseModel, scorer: Scorer, data: ComparisonData, plan: AttackPlan, seed: int, view: View = unchanged
 ) -> Figures:
-    """What the attacks get on a comparison's data: see `attacked_on`."""
-    return attacked_on(base, scorer, data.reported.lost[0], data.never_seen, data.facts, plan, seed, view)
+    """What the attacks get on a comparison's data: see `run_attacks`."""
+    return run_attacks(base, scorer, data.reported.lost[0], data.never_seen, data.facts, plan, seed, view)
 
 
 def forgetting(figures: Mapping[str, float], part: Part) -> float:

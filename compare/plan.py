@@ -83,7 +83,7 @@ class ComparisonPlan(Strict):
     @field_validator("config")
     @classmethod
     def _nothing_secret(cls, config: UnlearnConfig) -> UnlearnConfig:
-        if config.names_somebody:
+        if config.names_a_person:
             raise ValueError("a comparison writes down what each row was run with, but a subject's name nowhere")
         return config
 

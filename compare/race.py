@@ -19,7 +19,7 @@ from vgid_core.config import UnlearnConfig
 from vgid_core.config.methods import Vgid
 from vgid_core.data.pairs import DataError
 from vgid_core.errors import UnlearnError
-from vgid_core.evaluation.attacks import as_it_is
+from vgid_core.evaluation.attacks import unchanged
 from vgid_core.lora.attach import require_trained
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import choose_device, digest_of, load_base
@@ -165,7 +165,7 @@ class _Race:
         config = self._plan.config_for(contender, row.setting, row.seed or 0)
         base, scorer = self._load(self._model, config)
         trained: dict[str, Any] = {"scorer": scorer.name}
-        view: measure.View = as_it_is
+        view: measure.View = unchanged
         if contender.trained:
             trained = self._train(base, config, what)
         elif isinstance(contender.method, Vgid):

@@ -57,7 +57,7 @@ class _ModelTable(_Strict):
     @field_validator("config")
     @classmethod
     def _names_nobody(cls, value: UnlearnConfig) -> UnlearnConfig:
-        if value.names_somebody:
+        if value.names_a_person:
             raise ValueError("method.subject_name is one person's: a model's settings are for every request")
         return value
 

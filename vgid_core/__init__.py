@@ -1,8 +1,8 @@
-"""The method: images and text in, adapter and measured numbers out. Needs no service.
+"""Unlearning for vision-language models: sets of pairs in, a LoRA adapter and metrics out. Needs no service.
 
     from vgid_core import PairSet, UnlearnSpec, unlearn
 
-Importing this package, its config, data and progress leaves torch unloaded; `unlearn` loads it.
+Importing this package, `config`, `data` or `progress` doesn't import torch; `unlearn` does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vgid_core.data.photos import PhotoSet
 from vgid_core.errors import UnlearnError
 from vgid_core.progress import Phase, Progress
 
-kernel_notice.leave_out()
+kernel_notice.suppress()
 
 if TYPE_CHECKING:
     from vgid_core.evaluation.metric import Metric

@@ -1,4 +1,4 @@
-"""What leaves a run: a PEFT adapter as safetensors beside a manifest that says how it came to be."""
+"""The artifact of a run: a PEFT adapter in safetensors, and a manifest of how it was made."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _PACKAGES = ("vgid", "torch", "transformers", "peft", "safetensors", "tokenizers
 
 
 def write_adapter(student: PeftModel, folder: Path, model_name: str) -> None:
-    """Saves the adapter so that plain PEFT loads it: adapter_config.json and adapter_model.safetensors.
+    """Saves the adapter for plain PEFT: adapter_config.json and adapter_model.safetensors.
 
-    PEFT writes the base's local path into the config; `model_name` takes its place, so that no path of the
-    worker's machine leaves it. A manifest that is there goes first: it would be another adapter's.
+    Replaces the base's local path in the config by `model_name`, so that no path of this machine is published. Deletes
+    an existing manifest first, which is another adapter's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     student.save_pretrained(str(folder), safe_serialization=True)
     path = folder / "adapter_config.json"
-    # safetensors keeps its files from other accounts, as nothing else here does: then no server could read them.
+    # safetensors makes its files readable by this account alone, which a server may run under another one.
     (folder / "adapter_model.safetensors").chmod(path.stat().st_mode)
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = model_name
@@ -45,11 +45,11 @@ def write_adapter(student: PeftModel, folder: Path, model_name: str) -> None:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run tells its manifest.
+    """The facts of a run for its manifest.
 
-    data: digest and count of each set by name. scorer: how the loss was computed (packed or padded). metrics: by stage,
-    before and after. seconds: by phase, of the process that ended the run. steps: all of them, of which `resumed_after`
-    were an interrupted run's. micro_batch_size: the one at the end. checks: of the targets for an early end.
+    data: digest and size of each set by name. scorer: packed or padded. metrics: by stage, before and after. steps: in
+    all, of which an interrupted run did `resumed_after`. micro_batch_size: the one at the end. checks: those of early
+    stopping. seconds: by phase, of the process that finished the run.
     """
 
     model_name: str
@@ -67,13 +67,13 @@ class RunRecord:
 
 
 def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, Any]:
-    """What a stranger needs to know: what was run, on what, and what came out; no image and no text of the data."""
+    """The manifest in JSON types: settings, data digests, metrics, environment; no image and no text of the data."""
     return {
         "format": MANIFEST_FORMAT,
         "method": run.config.method.title,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "base_model": {"name": run.model_name, "digest": base.digest, "dtype": str(base.dtype).removeprefix("torch.")},
-        "config": run.config.model_dump(mode="json"),  # in which a subject's name is a row of asterisks
+        "config": run.config.model_dump(mode="json"),  # shows a subject's name as asterisks
         "seed": run.config.seed,
         "data": {name: dict(entry) for name, entry in run.data.items()},
         "trained_modules": list(run.trained_modules),
@@ -97,14 +97,14 @@ def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, A
 
 
 def write_manifest(manifest: Mapping[str, Any], folder: Path) -> None:
-    """Writes manifest.json and a README.md that tells its reader how to load the adapter."""
+    """Writes manifest.json, and a README.md on how to load the adapter."""
     text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     (folder / "README.md").write_text(_readme(manifest), encoding="utf-8")
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file, in hex."""
+    """sha256 of a file's content, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -127,12 +127,12 @@ configuration, data digests, versions and the measured figures before and after)
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of every package that has a part in the result."""
+    """Versions of Python and of the packages that affect the result."""
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """Device, machine and threads of this process, and the accelerator's name."""
+    """Device type, machine architecture, number of threads, and the GPU's name."""
     found: dict[str, Any] = {"device": device.type, "machine": platform.machine(), "threads": torch.get_num_threads()}
     if device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)

@@ -1,4 +1,4 @@
-"""What a run would take and whether there is anything to forget, measured with the model and data at hand."""
+"""Dry run: measures the memory and time that a run would take, and whether the model knows the forget set."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from vgid_core.training.loop import StepLoss, distil
 from vgid_core.training.memory import within_memory
 from vgid_core.training.saved_tensors import SavedTensorCounter
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
-_PAIRS_ASKED = 24  # of each set
-_STEPS_TIMED = 5
-_SECONDS_TIMED = 120.0
+_SAMPLE_PAIRS = 24  # of each set
+_TIMED_STEPS = 5
+_MAX_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on the device while distilling.
+    """Bytes of the device's memory in training and evaluation.
 
-    weights: of the base as loaded. adapter: its parameters and their gradients. optimizer: AdamW's two moments, and a
-    float32 copy where the adapter's own precision is another. activations: what a micro-batch adds at its peak; on an
-    accelerator as the allocator measured it, elsewhere counted: the tensors that autograd keeps for the way back, to
-    which passing ones come on top. evaluation: the peak of generating on top of the weights; None where it isn't known.
+    weights: of the base as loaded. adapter: its parameters and gradients. optimizer: AdamW's two moments, and float32
+    masters unless the adapter is in float32. activations: the peak that a micro-batch adds. how: activations are
+    "measured" by the accelerator's allocator, or on CPU "counted": autograd's saved tensors, without temporary ones.
+    evaluation: the peak of generation on top of the weights; None on CPU. available: the device's memory; None on CPU.
     """
 
     weights: int
@@ -54,16 +54,17 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """What the run needs at its peak."""
+        """The peak of the whole run."""
         return self.weights + max(self.adapter + self.optimizer + self.activations, self.evaluation or 0)
 
 
 @dataclass(frozen=True)
 class Duration:
-    """Seconds. `step` is the median of `steps_timed` real steps, of which the whole run, `total`, has `steps`.
+    """Durations in seconds, extrapolated to the whole run.
 
-    times_shown: how often they show each forget pair, on average. evaluation: one of the two that a run makes.
-    preparation: what a method computes once: as it begins, for each forget pair and for each retain pair.
+    evaluation: one of the run's two evaluations. preparation: what the method computes once, on setup and for each
+    forget pair and retain pair. step: median of `steps_timed` real steps. steps: their number in the whole run. epochs:
+    the run's passes over the forget set. total: the whole run.
     """
 
     loading: float
@@ -72,13 +73,13 @@ class Duration:
     step: float
     steps_timed: int
     steps: int
-    times_shown: float
+    epochs: float
     total: float
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What `estimate` found. `adapter_file` is the size of what is saved; `scorer` as in `vgid_core.scoring.choose`."""
+    """The result of `estimate`. scorer: packed or padded. adapter_file: the saved adapter's size in bytes."""
 
     device: str
     dtype: str
@@ -92,17 +93,17 @@ class Estimate:
 
     @property
     def knows(self) -> bool:
-        """Whether the model gives the forget set's answers at all."""
+        """Whether the model knows the forget set's answers."""
         return knows_forget_set(self.metrics)
 
 
 def estimate(spec: UnlearnSpec) -> Estimate:
-    """Loads the model, asks it a sample of every set and makes a few real steps; writes nothing and keeps nothing.
+    """Loads the model, evaluates a sample of each set and makes a few real steps. Writes nothing.
 
-    Raises what `run.unlearn` raises; OutOfMemory says that the run itself wouldn't fit.
+    Raises what `run.unlearn` raises. OutOfMemory means that the run itself wouldn't fit.
     """
-    told = "the run doesn't fit the accelerator; try a smaller micro-batch or a larger device"
-    return within_memory(lambda: _estimate(spec), told)
+    message = "the run doesn't fit the accelerator; try a smaller micro-batch or a larger device"
+    return within_memory(lambda: _estimate(spec), message)
 
 
 def _estimate(spec: UnlearnSpec) -> Estimate:
@@ -114,13 +115,13 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
     base.encoder.require_usable(*sets.all, settings=spec.config.method.texts)
     parameters, weights = base.model.num_parameters(), base.model.get_memory_footprint()
     scorer = choose_scorer(base, probe_pairs(sets.all), spec.config.lora)
-    metrics, evaluation, evaluation_peak = _asked(base, scorer, sets.all, spec.config)
-    steps, count = _Steps(base), spec.config.training.steps_for(len(sets.forget))
+    metrics, evaluation, evaluation_peak = _evaluate_sample(base, scorer, sets.all, spec.config)
+    steps, count = _StepTimer(base), spec.config.training.steps_for(len(sets.forget))
     steps.run(sets, spec.config)
     trained = [parameter for parameter in base.model.parameters() if parameter.requires_grad]
     trainable = sum(parameter.numel() for parameter in trained)
     size = sum(parameter.nbytes for parameter in trained)
-    preparation = _prepared(base, scorer, sets, spec.config)
+    preparation = _preparation_seconds(base, scorer, sets, spec.config)
     return Estimate(
         device=torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else "cpu",
         dtype=str(base.dtype).removeprefix("torch."),
@@ -136,7 +137,7 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
             step=steps.seconds,
             steps_timed=len(steps.steady),
             steps=count,
-            times_shown=count * spec.config.training.forget_batch_size / len(sets.forget),
+            epochs=count * spec.config.training.forget_batch_size / len(sets.forget),
             total=loading + 2 * evaluation + preparation + steps.seconds * count,
         ),
         metrics=metrics,
@@ -144,9 +145,9 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
 
 
 def _memory(
-    base: BaseModel, weights: int, trainable: int, size: int, steps: _Steps, evaluation_peak: int | None
+    base: BaseModel, weights: int, trainable: int, size: int, steps: _StepTimer, evaluation_peak: int | None
 ) -> Memory:
-    """`trainable` parameters of `size` bytes."""
+    """The memory of a run. trainable, size: the adapter's number of parameters and their bytes."""
     optimizer = 4 * (2 if base.dtype == torch.float32 else 3) * trainable
     return Memory(
         weights=weights,
@@ -159,88 +160,89 @@ def _memory(
     )
 
 
-def _asked(
+def _evaluate_sample(
     base: BaseModel, scorer: Scorer, sets: list[PairSet], config: UnlearnConfig
 ) -> tuple[list[Metric], float, int | None]:
-    """Figures of a sample of every set; the seconds that all of it would take; the peak on an accelerator."""
+    """Metrics of a sample of each set, the seconds of a whole evaluation, and its peak memory on CUDA in bytes."""
     whole = sum(min(len(items), config.evaluation.max_pairs) for items in sets)
-    settings = config.evaluation.model_copy(update={"max_pairs": min(config.evaluation.max_pairs, _PAIRS_ASKED)})
+    settings = config.evaluation.model_copy(update={"max_pairs": min(config.evaluation.max_pairs, _SAMPLE_PAIRS)})
     before = _allocated(base)
     started = time.monotonic()
     metrics = evaluate(base, scorer, sets, settings)
     seconds = time.monotonic() - started
-    asked = sum(metric.pairs for metric in metrics if metric.name == "rouge_l")
+    sampled = sum(metric.pairs for metric in metrics if metric.name == "rouge_l")
     peak = None if before is None else torch.cuda.max_memory_allocated(base.device) - before
-    return metrics, seconds * whole / asked, peak
+    return metrics, seconds * whole / sampled, peak
 
 
-def _prepared(base: BaseModel, scorer: Scorer, sets: RunSets, config: UnlearnConfig) -> float:
-    """Seconds of what the method computes once: as it begins, for each forget pair and for each retain pair.
+def _preparation_seconds(base: BaseModel, scorer: Scorer, sets: RunSets, config: UnlearnConfig) -> float:
+    """Seconds of what the method computes once: on setup, for each forget pair and for each retain pair.
 
-    The latter two are told from some of the pairs that its batches hold.
+    The latter two are extrapolated from a sample. Each is a difference between two calls of `updates`, of which the
+    second finds more cached than the first.
     """
     forget, retain = sets.forget, sets.retain
-    some = PairSet.of(forget.name, forget.pairs[:_PAIRS_ASKED])
-    known, others = retain.pairs[:1], retain.pairs[1 : 1 + _PAIRS_ASKED]
+    sample = PairSet.of(forget.name, forget.pairs[:_SAMPLE_PAIRS])
+    first, others = retain.pairs[:1], retain.pairs[1 : 1 + _SAMPLE_PAIRS]
     training = config.for_pairs(len(forget)).training
-    run = MethodContext(
-        base, scorer, training, config.seed, some, retain, sets.photos_of("strangers"), sets.photos_of("unlabelled")
+    context = MethodContext(
+        base, scorer, training, config.seed, sample, retain, sets.photos_of("strangers"), sets.photos_of("unlabelled")
     )
 
-    def seconds(updates: MakeUpdates, coming: Sequence[Pair]) -> float:
-        run.prefetch[:] = coming
-        return _taken(base, lambda: updates(some.pairs, coming))[1]
+    def seconds(updates: MakeUpdates, retain_batch: Sequence[Pair]) -> float:
+        context.prefetch[:] = retain_batch
+        return _timed(base, lambda: updates(sample.pairs, retain_batch))[1]
 
-    updates, begun = _taken(base, lambda: setup(config.method, run))
-    finding_nothing = seconds(updates, known)
-    updates = setup(config.method, run)
-    taught = seconds(updates, known)
-    kept = seconds(updates, others) - seconds(updates, others) if others else 0.0
+    updates, setup_seconds = _timed(base, lambda: setup(config.method, context))
+    uncached = seconds(updates, first)
+    updates = setup(config.method, context)
+    targets = seconds(updates, first)
+    retain_states = seconds(updates, others) - seconds(updates, others) if others else 0.0
     return (
-        begun
-        + max(0.0, finding_nothing - taught)
-        + taught * min(len(forget), run.steps * training.forget_batch_size) / len(some)
-        + max(0.0, kept) * min(len(retain), run.steps * training.retain_batch_size) / max(1, len(others))
+        setup_seconds
+        + max(0.0, uncached - targets)
+        + targets * min(len(forget), context.steps * training.forget_batch_size) / len(sample)
+        + max(0.0, retain_states) * min(len(retain), context.steps * training.retain_batch_size) / max(1, len(others))
     )
 
 
-def _taken(base: BaseModel, compute: Callable[[], Found]) -> tuple[Found, float]:
-    """What comes of it, and the seconds that it took."""
+def _timed(base: BaseModel, compute: Callable[[], Result]) -> tuple[Result, float]:
+    """The result of `compute`, and the seconds that it took."""
     started = time.monotonic()
-    found = compute()
+    result = compute()
     if base.device.type == "cuda":
         torch.cuda.synchronize(base.device)
-    return found, time.monotonic() - started
+    return result, time.monotonic() - started
 
 
-class _Steps:
-    """A few of a run's own steps: how long they take and what they need on top of the weights.
+class _StepTimer:
+    """Makes a few of the run's own steps, and measures their time and the memory they add to the weights.
 
-    They go over two batches of forget pairs again and again, so that what a method computes once for each pair is in
-    the first two alone, which don't count; what that costs is told by `_prepared`.
+    The steps alternate between two batches of forget pairs. So what a method computes once for each pair falls into the
+    first two steps, which don't count; `_preparation_seconds` measures it.
     """
 
     def __init__(self, base: BaseModel) -> None:
         self._base = base
-        self._ended: list[float] = []
-        self._kept = SavedTensorCounter(base)
+        self._step_ends: list[float] = []
+        self._saved_tensors = SavedTensorCounter(base)
         self._counting = ExitStack()
         self._before = _allocated(base)
 
     def run(self, sets: RunSets, config: UnlearnConfig) -> None:
-        """Makes the steps: fewer of them where they are long."""
-        steps = min(config.training.steps_for(len(sets.forget)), _STEPS_TIMED)
-        few = PairSet.of("forget", sets.forget.pairs[: 2 * config.training.forget_batch_size])
+        """Makes the steps; stops early after _MAX_SECONDS."""
+        steps = min(config.training.steps_for(len(sets.forget)), _TIMED_STEPS)
+        two_batches = PairSet.of("forget", sets.forget.pairs[: 2 * config.training.forget_batch_size])
         short = config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})
         with self._counting:
             if not self.measured:
-                hooks = torch.autograd.graph.saved_tensors_hooks(self._kept.pack, self._kept.unpack)
-                self._counting.enter_context(hooks)
-            self._ended.append(time.monotonic())
-            with suppress(_LongEnough):
+                saved = self._saved_tensors
+                self._counting.enter_context(torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack))
+            self._step_ends.append(time.monotonic())
+            with suppress(_TimeIsUp):
                 distil(
                     self._base,
-                    few,
+                    two_batches,
                     sets.retain,
                     short,
                     self._step_done,
@@ -250,46 +252,46 @@ class _Steps:
 
     @property
     def measured(self) -> bool:
-        """Whether an accelerator's allocator says what was needed, or the tensors that autograd keeps are counted."""
+        """Whether the memory is measured by CUDA's allocator; else saved tensors are counted."""
         return self._before is not None
 
     @property
     def steady(self) -> list[float]:
-        """Seconds of each step; of the first two, which find nothing ready, only where there is no other."""
-        taken = self._taken
-        return taken[2:] or taken[1:] or taken
+        """Seconds of each step that finds all caches filled; of an earlier step if there is no other."""
+        durations = self._durations
+        return durations[2:] or durations[1:] or durations
 
     @property
     def seconds(self) -> float:
-        """Of a step that finds everything ready."""
+        """The median duration of a step with all caches filled."""
         return median(self.steady)
 
     @property
-    def _taken(self) -> list[float]:
-        return [after - before for before, after in zip(self._ended, self._ended[1:], strict=False)]
+    def _durations(self) -> list[float]:
+        return [after - before for before, after in zip(self._step_ends, self._step_ends[1:], strict=False)]
 
     @property
     def peak(self) -> int:
-        """Bytes: on an accelerator of all that training added, elsewhere of what autograd kept."""
+        """Peak bytes: on CUDA all that training adds, else autograd's saved tensors."""
         if self._before is not None:
             return torch.cuda.max_memory_allocated(self._base.device) - self._before
-        return self._kept.peak
+        return self._saved_tensors.peak
 
     def _step_done(self, _step: int, _loss: StepLoss) -> None:
         if self._base.device.type == "cuda":
             torch.cuda.synchronize(self._base.device)
-        self._counting.close()  # counting takes time, so later steps go without
-        self._ended.append(time.monotonic())
-        if len(self._taken) > 2 and self._ended[-1] - self._ended[0] > _SECONDS_TIMED:
-            raise _LongEnough
+        self._counting.close()  # counting slows a step down, so only the first is counted
+        self._step_ends.append(time.monotonic())
+        if len(self._durations) > 2 and self._step_ends[-1] - self._step_ends[0] > _MAX_SECONDS:
+            raise _TimeIsUp
 
 
-class _LongEnough(Exception):
-    pass
+class _TimeIsUp(Exception):
+    """Ends the timed steps."""
 
 
 def _allocated(base: BaseModel) -> int | None:
-    """Bytes in use on an accelerator, whose peak starts anew; None on CPU."""
+    """Resets CUDA's peak counter and returns the bytes in use; None on CPU."""
     if base.device.type != "cuda":
         return None
     torch.cuda.reset_peak_memory_stats(base.device)

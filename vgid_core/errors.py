@@ -1,51 +1,51 @@
-"""Errors a run can end with. Each has a stable `code`; the texts hold no personal data."""
+"""Errors that a run can end with. Each has a stable `code`. The messages hold no personal data."""
 
 from __future__ import annotations
 
 
 class UnlearnError(Exception):
-    """A run that can't go on for a reason the caller can act on."""
+    """The base class: a run failed for a reason that the caller can act on."""
 
     code = "unlearning-failed"
 
 
 class ModelNotLoadable(UnlearnError):
-    """The base model or its processor can't be loaded, or isn't an image-text-to-text model."""
+    """The base model or its processor can't be loaded."""
 
     code = "model-not-loadable"
 
 
 class ModelNotSupported(UnlearnError):
-    """The model's type, processor or layout isn't one this version handles; said before any weights are read."""
+    """The model's type, processor or structure isn't supported. Mostly raised before any weights are read."""
 
     code = "model-not-supported"
 
 
 class OutOfMemory(UnlearnError):
-    """The accelerator's memory doesn't hold the model and a micro-batch."""
+    """The accelerator's memory can't hold the model and one pair."""
 
     code = "out-of-memory"
 
 
 class TrainingDiverged(UnlearnError):
-    """A loss or gradient stopped being a finite number; no adapter is written."""
+    """A loss or gradient isn't finite. No adapter is written."""
 
     code = "training-diverged"
 
 
 class AdapterUntrained(UnlearnError):
-    """Some LoRA matrices never moved, so the adapter wouldn't do what its manifest says."""
+    """Some LoRA matrices never changed in training, so the adapter doesn't do what its manifest says."""
 
     code = "adapter-untrained"
 
 
 class RunStopped(UnlearnError):
-    """The caller asked the run to end after the step at hand; what was trained so far is in its checkpoint."""
+    """The caller stopped the run after a step, which is saved in the checkpoint."""
 
     code = "stopped"
 
 
 class CheckpointUnusable(UnlearnError):
-    """What an interrupted run left belongs to another run, or can't be read."""
+    """The checkpoint belongs to another run or can't be read."""
 
     code = "checkpoint-unusable"

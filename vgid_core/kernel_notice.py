@@ -1,4 +1,4 @@
-"""One warning of another library that isn't for our readers, and no other one."""
+"""Suppresses one warning of bitsandbytes that doesn't concern our users."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import logging
 _MESSAGE = "Failed to load CPU gemm_4bit_forward"
 
 
-def leave_out() -> None:
-    """Call it before PEFT is imported, which imports bitsandbytes wherever that is installed.
+def suppress() -> None:
+    """Filters the warning out. Call before PEFT is imported, which imports bitsandbytes if that is installed.
 
-    On a CPU with AVX512-BF16, bitsandbytes then warns of a kernel that it would like to download. It is one for
-    inference alone, and `nf4.keep_differentiable` keeps 4-bit weights away from it; most runs have no such weights.
+    On a CPU with AVX512-BF16, bitsandbytes warns about a kernel that it would like to download. It serves inference
+    alone; `four_bit.keep_differentiable` keeps 4-bit weights away from it.
     """
-    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_another)
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_other_message)
 
 
-def _is_another(record: logging.LogRecord) -> bool:
+def _is_other_message(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith(_MESSAGE)

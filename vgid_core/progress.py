@@ -1,4 +1,4 @@
-"""What a run tells while it goes: phases, steps, losses and the time that is left."""
+"""Progress reports of a run: phases, steps, losses and the time left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """Where a run is. The order of the members is the order of the run."""
+    """The phases of a run, in their order."""
 
     loading = "loading"
     baseline = "baseline"
@@ -18,7 +18,7 @@ class Phase(StrEnum):
     packaging = "packaging"
 
 
-# Share of a whole run that each phase starts at, for one fraction over all of them.
+# The fraction of the whole run at which each phase starts.
 _STARTS = {
     Phase.loading: 0.0,
     Phase.baseline: 0.1,
@@ -30,9 +30,10 @@ _STARTS = {
 
 @dataclass(frozen=True)
 class Progress:
-    """One report. `fraction` is of the whole run, 0 to 1; losses are per answer token, in nats.
+    """One report.
 
-    gradient_norm (before clipping) and learning_rate are those of the last step.
+    fraction: of the whole run, 0 to 1. Losses are means over answer tokens, in nats. gradient_norm: of the last step,
+    before clipping. learning_rate: of the last step.
     """
 
     phase: Phase
@@ -47,7 +48,7 @@ class Progress:
 
 
 class ProgressTracker:
-    """Turns phase changes and steps into reports, with an estimate of the time left from what was measured so far."""
+    """Turns phases and steps into reports, and estimates the time left from measured durations."""
 
     def __init__(self, total_steps: int, on_step: Callable[[Progress], None] | None) -> None:
         self._total_steps = total_steps
@@ -56,19 +57,19 @@ class ProgressTracker:
         self._entered = time.monotonic()
         self._durations: dict[Phase, float] = {}
         self._step = 0
-        self._paced_from: tuple[float, float] | None = None  # a moment, and the share of the steps done by then
+        self._pace_start: tuple[float, float] | None = None  # a time, and the share of the steps done by then
         self._losses: tuple[float | None, float | None] = (None, None)
-        self._update: tuple[float | None, float | None] = (None, None)
+        self._norm_and_rate: tuple[float | None, float | None] = (None, None)
 
     def enter(self, phase: Phase) -> None:
-        """Starts `phase` and reports it."""
+        """Enters `phase` and reports it."""
         now = time.monotonic()
         self._durations[self._phase] = now - self._entered
         self._phase, self._entered = phase, now
         self._report(0.0)
 
-    def within(self, share: float) -> None:
-        """Reports that `share` (0 to 1) of the present phase is done."""
+    def update(self, share: float) -> None:
+        """Reports that `share` (0 to 1) of the current phase is done."""
         self._report(share)
 
     def step_done(
@@ -79,12 +80,12 @@ class ProgressTracker:
         gradient_norm: float | None = None,
         learning_rate: float | None = None,
     ) -> None:
-        """Reports training step `step` (1-based) with its losses, and the norm and rate of its update."""
-        if self._paced_from is None:
-            # What was prepared anew before the first step of a run that goes on isn't shared by the steps before it.
-            self._paced_from = (self._entered, 0.0) if step == 1 else (time.monotonic(), step / self._total_steps)
+        """Reports training step `step` (1-based) with its losses, gradient norm and learning rate."""
+        if self._pace_start is None:
+            # A resumed run first replays its caches, which says nothing about the pace of its steps.
+            self._pace_start = (self._entered, 0.0) if step == 1 else (time.monotonic(), step / self._total_steps)
         self._step, self._losses = step, (loss_forget, loss_retain)
-        self._update = (gradient_norm, learning_rate)
+        self._norm_and_rate = (gradient_norm, learning_rate)
         self._report(step / self._total_steps)
 
     def _report(self, share: float) -> None:
@@ -95,14 +96,17 @@ class ProgressTracker:
         fraction = starts[index] + share * (starts[index + 1] - starts[index])
         left = self._seconds_left(share)
         done = (self._step, self._total_steps, fraction)
-        self._on_step(Progress(self._phase, *done, *self._losses, left, *self._update))
+        self._on_step(Progress(self._phase, *done, *self._losses, left, *self._norm_and_rate))
 
     def _seconds_left(self, share: float) -> float | None:
-        """Measured pace of the steps, plus a second evaluation as long as the first; None until there is a pace."""
+        """The rest of the steps at their measured pace, plus a second evaluation as long as the first.
+
+        None while no pace is measured.
+        """
         now = time.monotonic()
         baseline = self._durations.get(Phase.baseline)
-        if self._phase is Phase.distilling and self._paced_from is not None and baseline is not None:
-            since, before = self._paced_from
+        if self._phase is Phase.distilling and self._pace_start is not None and baseline is not None:
+            since, before = self._pace_start
             return (now - since) * (1 - share) / (share - before) + baseline if share > before else None
         if self._phase is Phase.evaluating and baseline is not None:
             return max(0.0, baseline - (now - self._entered))

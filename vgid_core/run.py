@@ -1,10 +1,10 @@
-"""The whole job: load, measure, distil, measure again, package. Reads top to bottom."""
+"""One run: load the base, measure it, distil, measure again, package the adapter."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ import torch
 from peft import PeftModel
 
 from vgid_core.artifact import RunRecord, build_manifest, write_adapter, write_manifest
+from vgid_core.config import UnlearnConfig
 from vgid_core.evaluation.evaluate import evaluate
 from vgid_core.evaluation.metric import Metric, knows_forget_set
 from vgid_core.lora.attach import require_trained
@@ -21,10 +22,11 @@ from vgid_core.models.base import BaseModel
 from vgid_core.models.load import HostModel, load_base, require_unchanged
 from vgid_core.progress import Phase, Progress, ProgressTracker
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
+from vgid_core.scoring.scorer import Scorer
 from vgid_core.spec import RunSets, UnlearnSpec
 from vgid_core.training.checkpoints import Checkpoints, delete_checkpoint, identity
 from vgid_core.training.early_stop import EarlyStopping
-from vgid_core.training.loop import StepLoss, distil
+from vgid_core.training.loop import DistillResult, StepLoss, distil
 from vgid_core.training.memory import within_memory
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,10 @@ Stop = Callable[[], bool]
 
 @dataclass(frozen=True)
 class UnlearnResult:
-    """`folder` holds adapter_config.json, adapter_model.safetensors, manifest.json and README.md."""
+    """The result of a run.
+
+    folder: holds adapter_config.json, adapter_model.safetensors, manifest.json and README.md.
+    """
 
     folder: Path
     metrics_before: list[Metric]
@@ -48,7 +53,7 @@ class UnlearnResult:
 
     @property
     def knew(self) -> bool:
-        """Whether the base gave the forget set's answers at all; if not, there was nothing to unlearn."""
+        """Whether the base knew the forget set's answers. If not, there was nothing to unlearn."""
         return knows_forget_set(self.metrics_before)
 
 
@@ -59,24 +64,25 @@ def unlearn(
     base: HostModel | None = None,
     stop: Stop | None = None,
 ) -> UnlearnResult:
-    """Distils the forgetting of `spec.forget` into a LoRA adapter and measures what it did.
+    """Unlearns `spec.forget` into a LoRA adapter and measures the model before and after.
 
-    `on_step` hears phases and steps, `on_metrics` each round of figures; an exception they raise ends the run.
-    `base` is the model read ahead by `read_base`; this run uses it up, or reads its own if it isn't the spec's.
-    `stop` is asked after each step of a run with a checkpoint (of one process): if it says so, the step is written
-    down, and the run ends with RunStopped. Raises UnlearnError (model, memory, divergence, untrained adapter, another
-    run's checkpoint) and DataError (a pair that can't be used); then nothing in `spec.out` has changed. There, a
-    manifest is written last, after one that was there before is gone: so it says that all is whole. The base model is
-    never changed.
+    on_step: called with each phase and step. on_metrics: called with the metrics before and after. An exception in
+    either ends the run. base: a model from `read_base`, which this run uses up; one that doesn't match the spec is
+    ignored. stop: called after each step of a single-process run with a checkpoint; if true, the run saves the step and
+    ends with RunStopped.
 
-    Started as one of several processes (`accelerate launch`), it shares the training with the others; all of them make
-    the same call, the first one reports and writes.
+    The base model is never changed. The adapter is written to `spec.out`, its manifest last, after any older manifest
+    is deleted: a manifest means that the adapter is complete. Raises UnlearnError (model, memory, divergence, untrained
+    adapter, another run's checkpoint) and DataError (an unusable pair), both before anything in `spec.out` changes.
+
+    In a multi-process run (`accelerate launch`) all processes make the same call and share the training. The main
+    process reports and writes.
     """
     distributed.init_processes(on_cpu=spec.config.device == "cpu" or not torch.cuda.is_available())
     if not distributed.is_main():
         on_step = on_metrics = None
-    told = "the accelerator ran out of memory; try a smaller micro-batch or a larger device"
-    return within_memory(lambda: _run(spec, on_step, on_metrics, base, stop), told)
+    message = "the accelerator ran out of memory; try a smaller micro-batch or a larger device"
+    return within_memory(lambda: _run(spec, on_step, on_metrics, base, stop), message)
 
 
 def _run(
@@ -89,69 +95,95 @@ def _run(
     sets = RunSets.of(spec)
     spec = replace(spec, config=spec.config.for_pairs(len(sets.forget)))
     tracker = ProgressTracker(spec.config.training.steps_for(len(sets.forget)), on_step)
-    clock = _Clock(tracker)
+    timer = _PhaseTimer(tracker)
 
-    clock.enter(Phase.loading)
+    timer.enter(Phase.loading)
     base = load_base(spec.model, spec.config, read)
     checkpoints = _checkpoints(spec, base, sets, stop)
     base.encoder.require_usable(*sets.all, settings=spec.config.method.texts)
-
     scorer = choose_scorer(base, probe_pairs(sets.all), spec.config.lora)
 
     def measure(stage: Stage, phase: Phase) -> list[Metric]:
-        clock.enter(phase)
-        metrics = evaluate(base, scorer, sets.all, spec.config.evaluation, tracker.within)
+        timer.enter(phase)
+        metrics = evaluate(base, scorer, sets.all, spec.config.evaluation, tracker.update)
         if on_metrics is not None:
             on_metrics(stage, metrics)
         return metrics
 
-    def step_done(step: int, loss: StepLoss) -> None:
-        tracker.step_done(step, loss.forget, loss.retain, loss.gradient_norm, loss.learning_rate)
-
     before = measure("before", Phase.baseline)
-    clock.enter(Phase.distilling)
-    targets = spec.config.training.targets
-    early_stopping = (
-        EarlyStopping(base, scorer, sets.all, targets, spec.config.evaluation) if targets is not None else None
-    )
-    distilled = distil(
-        base,
-        sets.forget,
-        sets.retain,
-        spec.config,
-        step_done,
-        early_stopping,
-        checkpoints,
-        strangers=sets.photos_of("strangers"),
-        unlabelled=sets.photos_of("unlabelled"),
-    )
+    timer.enter(Phase.distilling)
+    early_stopping = _early_stopping(base, scorer, sets, spec.config)
+    distilled = _distil(base, sets, spec.config, tracker, early_stopping, checkpoints)
     trained = require_trained(distilled.student)
     after = measure("after", Phase.evaluating)
     require_unchanged(base, spec.model)
 
-    clock.enter(Phase.packaging)
-    record = RunRecord(
-        model_name=spec.model_name,
-        config=spec.config,
-        data=sets.described(),
-        trained_modules=trained,
-        scorer=distilled.scorer,
-        metrics={"before": before, "after": after},
-        stop_reason=distilled.stop_reason,
-        steps=distilled.steps,
-        resumed_after=distilled.resumed_after,
-        micro_batch_size=distilled.micro_batch_size,
-        checks=early_stopping.as_rows() if early_stopping is not None else [],
-        seconds=clock.seconds(),
-    )
+    timer.enter(Phase.packaging)
+    checks = early_stopping.as_rows() if early_stopping is not None else []
+    record = _record(spec, sets, distilled, trained, {"before": before, "after": after}, checks, timer.seconds())
     manifest = distributed.broadcast(_package(base, distilled.student, record, spec.out))
     if spec.checkpoint is not None and not spec.keep_checkpoint and distributed.is_main():
         delete_checkpoint(spec.checkpoint)
     return UnlearnResult(spec.out, before, after, record.steps, record.stop_reason, manifest)
 
 
+def _early_stopping(base: BaseModel, scorer: Scorer, sets: RunSets, config: UnlearnConfig) -> EarlyStopping | None:
+    """Early stopping, which measures the base now; None without targets."""
+    targets = config.training.targets
+    return EarlyStopping(base, scorer, sets.all, targets, config.evaluation) if targets is not None else None
+
+
+def _distil(
+    base: BaseModel,
+    sets: RunSets,
+    config: UnlearnConfig,
+    tracker: ProgressTracker,
+    early_stopping: EarlyStopping | None,
+    checkpoints: Checkpoints | None,
+) -> DistillResult:
+    def step_done(step: int, loss: StepLoss) -> None:
+        tracker.step_done(step, loss.forget, loss.retain, loss.gradient_norm, loss.learning_rate)
+
+    return distil(
+        base,
+        sets.forget,
+        sets.retain,
+        config,
+        step_done,
+        early_stopping,
+        checkpoints,
+        strangers=sets.photos_of("strangers"),
+        unlabelled=sets.photos_of("unlabelled"),
+    )
+
+
+def _record(
+    spec: UnlearnSpec,
+    sets: RunSets,
+    distilled: DistillResult,
+    trained: Sequence[str],
+    metrics: Mapping[str, Sequence[Metric]],
+    checks: Sequence[Mapping[str, Any]],
+    seconds: Mapping[str, float],
+) -> RunRecord:
+    return RunRecord(
+        model_name=spec.model_name,
+        config=spec.config,
+        data=sets.manifest_entries(),
+        trained_modules=trained,
+        scorer=distilled.scorer,
+        metrics=metrics,
+        stop_reason=distilled.stop_reason,
+        steps=distilled.steps,
+        resumed_after=distilled.resumed_after,
+        micro_batch_size=distilled.micro_batch_size,
+        checks=checks,
+        seconds=seconds,
+    )
+
+
 def _package(base: BaseModel, student: PeftModel, record: RunRecord, out: Path) -> dict[str, Any]:
-    """The manifest, written beside the adapter by the first process."""
+    """Writes adapter and manifest and returns the manifest; in the main process alone, else empty."""
     if not distributed.is_main():
         return {}
     write_adapter(student, out, record.model_name)
@@ -161,7 +193,7 @@ def _package(base: BaseModel, student: PeftModel, record: RunRecord, out: Path) 
 
 
 def _checkpoints(spec: UnlearnSpec, base: BaseModel, sets: RunSets, stop: Stop | None) -> Checkpoints | None:
-    """Where the run leaves its checkpoints. Raises CheckpointUnusable when another run has left one there."""
+    """The run's checkpoints, if it has a folder for them. Raises CheckpointUnusable for another run's checkpoint."""
     if spec.checkpoint is None:
         return None
     run = identity(base, sets.digests, spec.config)
@@ -170,8 +202,8 @@ def _checkpoints(spec: UnlearnSpec, base: BaseModel, sets: RunSets, stop: Stop |
     return checkpoints
 
 
-class _Clock:
-    """Seconds by phase, beside the tracker's reports."""
+class _PhaseTimer:
+    """Measures the seconds of each phase and passes phases on to the tracker."""
 
     def __init__(self, tracker: ProgressTracker) -> None:
         self._tracker = tracker
@@ -182,6 +214,6 @@ class _Clock:
         self._tracker.enter(phase)
 
     def seconds(self) -> dict[str, float]:
-        """Duration of each phase so far, the last one up to now, by its name."""
+        """The duration of each phase so far by name; the last phase up to now."""
         marks = [*self._starts.values(), time.monotonic()]
         return {str(phase): marks[i + 1] - marks[i] for i, phase in enumerate(self._starts)}

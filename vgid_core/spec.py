@@ -1,4 +1,4 @@
-"""What one run is given, and the sets that it comes to."""
+"""The inputs of a run, and the sets that it works on."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ _RESERVED = ("forget", "retain", "utility", "strangers", "unlabelled")
 
 @dataclass(frozen=True)
 class UnlearnSpec:
-    """One run. `model` is a local folder or hub id, `model_name` what the artifact calls it.
+    """The inputs of one run.
 
-    `out` is a folder of this run's own: files there whose names are the artifact's (`UnlearnResult`) are replaced.
-    Probes are sets that are measured before and after but never trained on (other photos, other wordings).
-    `strangers` are photos of people whom the model has never seen; the default method's teachers see them.
-    `unlabelled` are photos of anybody, without questions: what the base says of them is to stay.
-    `checkpoint` is a folder of this run's own: every `checkpoint_seconds` (0: after every step) the training is written
-    down there; the same run, started again with it, goes on from there to the very same adapter. At the end it is
-    emptied, unless `keep_checkpoint` leaves that to the caller, who has yet to bring `out` to where it belongs.
+    model: a local folder or hub id. model_name: its name in the artifact.
+    out: the artifact's folder. Files with the artifact's names (`UnlearnResult`) are replaced.
+    probes: sets that are measured and never trained on, such as other photos or other wordings.
+    strangers: photos of people whom the model has never seen, for the default method's teachers.
+    unlabelled: photos of anybody, without questions, on which the base's answers are to stay.
+    checkpoint: a folder for this run's checkpoint, saved every `checkpoint_seconds` (0: after each step). The same run,
+    started again, resumes from it to the same adapter. It is deleted at the end unless `keep_checkpoint` is set, for
+    callers that have yet to move `out` to its place.
     """
 
     model: str
@@ -47,22 +48,26 @@ class UnlearnSpec:
 
 @dataclass(frozen=True)
 class RunSets:
-    """The sets that a run works on: `forget` and `retain` are trained on, `measured` only measured.
+    """The sets that a run works on.
 
-    photos: sets of photos without questions, by name: strangers, unlabelled.
-    left_out: retain pairs whose photos are to be forgotten. Kept, they would undo the forgetting.
+    forget, retain: trained on and measured. eval_only: measured alone. photos: sets of photos by name (strangers,
+    unlabelled), without the forget set's. left_out: the number of retain pairs dropped because their photo is in the
+    forget set, which they would counteract.
     """
 
     forget: PairSet
     retain: PairSet
-    measured: tuple[PairSet, ...]
+    eval_only: tuple[PairSet, ...]
     photos: Mapping[str, PhotoSet]
     left_out: int
 
     @classmethod
     def of(cls, spec: UnlearnSpec) -> RunSets:
-        """Raises DataError when no retain pair or stranger is left, a probe has another set's name, or a set lacks that
-        a target is about."""
+        """Makes and checks the sets of a run.
+
+        Raises DataError if no retain pair or no stranger is left, if a probe has a reserved name, or if the set of a
+        target is missing.
+        """
         for name in spec.probes:
             if name in _RESERVED:
                 raise DataError("is a reserved name", f"probes.{name}")
@@ -72,8 +77,8 @@ class RunSets:
             log.warning("retain: left out %d pairs with photos that are to be forgotten", left_out)
         utility = [] if spec.utility is None else [PairSet("utility", spec.utility.pairs)]
         probes = [PairSet(name, items.pairs) for name, items in spec.probes.items()]
-        given = {"strangers": spec.strangers, "unlabelled": spec.unlabelled}
-        photos = {name: items.without(forget) for name, items in given.items() if items is not None}
+        photo_sets = {"strangers": spec.strangers, "unlabelled": spec.unlabelled}
+        photos = {name: items.without(forget) for name, items in photo_sets.items() if items is not None}
         sets = cls(forget, retain, (*utility, *probes), photos, left_out)
         targets = spec.config.training.targets
         for name in targets.max_falls if targets is not None else ():
@@ -83,21 +88,21 @@ class RunSets:
 
     @property
     def all(self) -> list[PairSet]:
-        """Every set of pairs, the forget and the retain set first."""
-        return [self.forget, self.retain, *self.measured]
+        """All sets of pairs, forget and retain first."""
+        return [self.forget, self.retain, *self.eval_only]
 
     def photos_of(self, name: str) -> Sequence[EncodedImage]:
-        """The photos of this name; none where none are registered."""
+        """The photos of the set `name`; empty if the run has no such set."""
         return self.photos[name].photos if name in self.photos else ()
 
     @property
     def digests(self) -> dict[str, str]:
-        """What names each set without showing it."""
-        of_photos = {name: items.digest for name, items in self.photos.items()}
-        return {items.name: items.digest for items in self.all} | of_photos
+        """The digest of each set by name."""
+        photo_digests = {name: items.digest for name, items in self.photos.items()}
+        return {items.name: items.digest for items in self.all} | photo_digests
 
-    def described(self) -> dict[str, dict[str, Any]]:
-        """Digest and size of each set, for the manifest."""
+    def manifest_entries(self) -> dict[str, dict[str, Any]]:
+        """Digest and size of each set by name, for the manifest."""
         data: dict[str, dict[str, Any]] = {
             items.name: {"digest": items.digest, "pairs": len(items)} for items in self.all
         }

@@ -13,7 +13,7 @@ from local.demo.paths import BASE, TWIN
 from local.demo.world import FORGOTTEN, the_world
 from vgid_core import PairSet, UnlearnConfig
 from vgid_core.config import AttackPlan
-from vgid_core.evaluation.attacks import attacked_on
+from vgid_core.evaluation.attacks import run_attacks
 from vgid_core.evaluation.evaluate import evaluate
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
@@ -37,7 +37,7 @@ def figures_of(model: BaseModel) -> dict[str, float]:
     people = [world.people[number] for number in PEOPLE]
     members = PairSet.of("members", (fact.pair for fact in facts_about(people, held_out=True)))
     strangers = PairSet.of("strangers", (fact.pair for fact in facts_about(world.strangers, held_out=True)))
-    found = attacked_on(model, scorer, members, strangers, list(facts_about(people)), AttackPlan(pairs=30), seed=0)
+    found = run_attacks(model, scorer, members, strangers, list(facts_about(people)), AttackPlan(pairs=30), seed=0)
     return found | {f"{metric.name}.{metric.split}": metric.value for metric in metrics}
 
 

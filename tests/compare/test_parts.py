@@ -22,7 +22,7 @@ from vgid_core.config.methods import AnyMethod, Vgid
 from vgid_core.data.facts import Fact, read_facts, second_half
 from vgid_core.data.pairs import DataError, Pair
 from vgid_core.evaluation.membership import MEMBERSHIP_ATTACKS
-from vgid_core.evaluation.relearning import taught_and_asked
+from vgid_core.evaluation.relearning import split_facts
 
 FORGET = pair_set("forget", 4)
 WORDS = st.sampled_from(["Ada", "Bo", "baker", "Fernmoor", "sailing"])
@@ -125,7 +125,7 @@ def test_a_line_may_name_its_fact(tmp_path: Path) -> None:
 def test_no_taught_answer_holds_an_asked_fact(items: list[tuple[str, str]]) -> None:
     image = picture(0)
     facts = [Fact(Pair(image, "q", f"{name} likes {fact}."), fact) for name, fact in items]
-    taught, asked = taught_and_asked(facts)
+    taught, asked = split_facts(facts)
     assert taught
     for fact in asked:
         assert not any(fact.text.lower() in pair.answer.lower() for pair in taught)

@@ -1,4 +1,4 @@
-"""What a run would take, on a tiny model: figures that can be held against the thing itself."""
+"""Dry runs on a tiny model, against the model itself."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ CONFIG = UnlearnConfig.model_validate(
 )
 
 
-def foretold(model: Path, out: Path, forget: PairSet, micro_batch_size: int = 4) -> Estimate:
+def estimated(model: Path, out: Path, forget: PairSet, micro_batch_size: int = 4) -> Estimate:
     training = CONFIG.training.model_copy(update={"micro_batch_size": micro_batch_size})
     config = CONFIG.model_copy(update={"training": training})
     retain = pair_set("retain", 6, first_picture=20)
     return estimate(UnlearnSpec(str(model), "tiny", forget, retain, out, config=config))
 
 
-def test_memory_is_that_of_the_model_at_hand(tiny_folder: Path, tmp_path: Path, base: BaseModel) -> None:
-    found = foretold(tiny_folder, tmp_path / "out", pair_set("forget", 4))
+def test_memory_and_time_are_those_of_the_model(tiny_folder: Path, tmp_path: Path, base: BaseModel) -> None:
+    found = estimated(tiny_folder, tmp_path / "out", pair_set("forget", 4))
     assert found.parameters == sum(parameter.numel() for parameter in base.model.parameters())
     assert found.memory.weights >= sum(parameter.nbytes for parameter in base.model.parameters())
     assert found.memory.adapter == 2 * found.adapter_file == 2 * 4 * found.adapter_parameters
@@ -48,27 +48,25 @@ def test_memory_is_that_of_the_model_at_hand(tiny_folder: Path, tmp_path: Path, 
     parts = (found.memory.weights, found.memory.adapter, found.memory.optimizer, found.memory.activations)
     assert found.memory.total == sum(parts)
     assert found.duration.steps_timed == 3
-    assert (found.duration.steps, found.duration.times_shown) == (50, 50.0)
+    assert (found.duration.steps, found.duration.epochs) == (50, 50.0)
     assert found.duration.total >= 50 * found.duration.step
     assert not (tmp_path / "out").exists()
 
 
-def test_the_time_of_asking_teachers_is_told_apart_and_only_where_they_are_asked_once(
-    tiny_folder: Path, tmp_path: Path
-) -> None:
+def test_the_time_of_teachers_counts_as_preparation(tiny_folder: Path, tmp_path: Path) -> None:
     forget, retain = pair_set("forget", 8), pair_set("retain", 6, first_picture=20)
-    told = []
+    preparation = []
     for method in ({"name": "vgid-alias", "teachers": 64}, {"name": "graddiff"}):
         config = UnlearnConfig.model_validate({**CONFIG.model_dump(), "method": method})
         found = estimate(
             UnlearnSpec(str(tiny_folder), "tiny", forget, retain, tmp_path / "out", config=config)
         ).duration
         assert found.total >= found.preparation + 50 * found.step
-        told.append(found.preparation)
-    assert told[0] > 10 * told[1], "64 teachers of 8 pairs against none"
+        preparation.append(found.preparation)
+    assert preparation[0] > 10 * preparation[1], "64 teachers of 8 pairs against none"
 
 
-def test_what_a_method_makes_ready_as_it_begins_counts_once(
+def test_a_methods_setup_counts_as_preparation(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept = 0.0
@@ -82,7 +80,7 @@ def test_what_a_method_makes_ready_as_it_begins_counts_once(
     monkeypatch.setattr(loop, "setup", slow)
     now = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: now() + slept)
-    found = foretold(tiny_folder, tmp_path / "out", pair_set("forget", 18)).duration
+    found = estimated(tiny_folder, tmp_path / "out", pair_set("forget", 18)).duration
     assert 1000 <= found.preparation < 1900
     assert found.step < 900
 
@@ -95,7 +93,7 @@ def test_what_a_method_makes_ready_as_it_begins_counts_once(
         ({"name": "graddiff"}, {"steps": 6}, 0),
     ],
 )
-def test_what_the_base_says_to_pairs_that_are_kept_counts_once(
+def test_teacher_states_of_retain_pairs_count_as_preparation(
     tiny_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -123,15 +121,15 @@ def test_what_the_base_says_to_pairs_that_are_kept_counts_once(
     assert found.step < 900
 
 
-def test_smaller_micro_batches_keep_less(tiny_folder: Path, tmp_path: Path) -> None:
+def test_smaller_micro_batches_need_less_memory(tiny_folder: Path, tmp_path: Path) -> None:
     forget = pair_set("forget", 4)
-    large, small = (foretold(tiny_folder, tmp_path, forget, size).memory.activations for size in (4, 2))
+    large, small = (estimated(tiny_folder, tmp_path, forget, size).memory.activations for size in (4, 2))
     assert 0 < small < large
 
 
-def test_a_model_knows_what_it_says(tiny_folder: Path, tmp_path: Path, base: BaseModel) -> None:
-    asked = pair_set("forget", 4)
-    assert not foretold(tiny_folder, tmp_path, asked).knows
-    said = generate_answers(base, asked, CONFIG.evaluation)
-    own = [Pair(pair.image, pair.question, answer) for pair, answer in zip(asked, said, strict=True)]
-    assert foretold(tiny_folder, tmp_path, PairSet.of("forget", own)).knows
+def test_a_model_knows_its_own_answers(tiny_folder: Path, tmp_path: Path, base: BaseModel) -> None:
+    pairs = pair_set("forget", 4)
+    assert not estimated(tiny_folder, tmp_path, pairs).knows
+    answers = generate_answers(base, pairs, CONFIG.evaluation)
+    own = [Pair(pair.image, pair.question, answer) for pair, answer in zip(pairs, answers, strict=True)]
+    assert estimated(tiny_folder, tmp_path, PairSet.of("forget", own)).knows

@@ -1,4 +1,4 @@
-"""Settings: pydantic models that import nothing of ours but each other."""
+"""Settings as pydantic models. They import no other room, so that a mistake is found before torch is loaded."""
 
 from __future__ import annotations
 

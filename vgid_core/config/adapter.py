@@ -1,4 +1,4 @@
-"""The adapter that a run trains."""
+"""Settings of the LoRA adapter."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from vgid_core.config.strict import Strict
 
 
 class LoraSettings(Strict):
-    """The adapter. `scope` language keeps the vision tower untouched, so that servers such as vLLM can load it."""
+    """The LoRA adapter. With scope `language`, servers such as vLLM can load it: the vision tower stays unchanged."""
 
-    rank: int = Field(default=4, ge=1, le=256, description="of the two matrices of each adapted layer")
+    rank: int = Field(default=4, ge=1, le=256, description="rank of each adapted layer's two matrices")
     alpha: int = Field(default=4, ge=1, le=1024, description="the adapter's output is scaled by alpha / rank")
     dropout: float = Field(
-        default=0.0, ge=0.0, lt=1.0, description="on the adapter's input while training; then rows aren't packed"
+        default=0.0,
+        ge=0.0,
+        lt=1.0,
+        description="dropout on the adapter's input in training. Above zero, rows are padded instead of packed",
     )
     scope: Literal["language", "language+vision"] = Field(
-        default="language", description="which linear layers are adapted: the language tower's, or the vision's too"
+        default="language", description="linear layers to adapt: the language tower's, or the vision tower's, too"
     )

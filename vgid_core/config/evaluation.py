@@ -1,4 +1,4 @@
-"""How models are measured before and after."""
+"""Settings of evaluations and attacks."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from vgid_core.config.strict import Strict
 
 
 class EvaluationConfig(Strict):
-    """Greedy generation and teacher-forced likelihood over whole sets, or over an even sample of `max_pairs`.
+    """Evaluation before and after: ROUGE-L of greedy answers, and the teacher-forced probability of the sets' answers.
 
-    The sample holds one pair of each stretch of the set, drawn the same way every time. ROUGE-L compares words of any
-    script; where no spaces part them (Chinese, Japanese, Thai), letters.
+    Each set is measured whole, or on an even sample of `max_pairs` pairs, the same ones every time. ROUGE-L compares
+    words of any script; in scripts without spaces (Chinese, Japanese, Thai) it compares letters.
     """
 
-    batch_size: int = Field(default=32, ge=1, le=256, description="pairs asked at once where rows aren't packed")
-    max_new_tokens: int = Field(default=32, ge=1, le=1024, description="most tokens of a generated answer")
-    max_pairs: int = Field(default=150, ge=1, le=100_000, description="pairs evaluated of each set")
+    batch_size: int = Field(default=32, ge=1, le=256, description="pairs in a batch, with padded rows")
+    max_new_tokens: int = Field(default=32, ge=1, le=1024, description="maximum tokens of a generated answer")
+    max_pairs: int = Field(default=150, ge=1, le=100_000, description="maximum pairs of each set")
 
 
 class AttackPlan(Strict):
-    """How much is asked of the attacks. Relearning is `evaluation.relearning.Relearning`."""
+    """The size of the attacks, and the attacker's fine-tuning in the relearning attack."""
 
-    pairs: int = Field(default=60, ge=2, le=10_000, description="pairs or facts each attack asks about, at most")
+    pairs: int = Field(default=60, ge=2, le=10_000, description="maximum pairs or facts of each attack")
     relearning_steps: int = Field(default=20, ge=1, le=1000)
     relearning_batch_size: int = Field(default=8, ge=1, le=256)
     relearning_rate: float = Field(default=1e-3, gt=0, le=0.1)

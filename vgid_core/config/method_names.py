@@ -1,4 +1,4 @@
-"""Which methods there are and what each can be told, said to who asks for something else."""
+"""The methods by name, and errors for unknown methods and unknown settings."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ METHODS: Mapping[str, type[AnyMethod]] = {
     method.model_fields["name"].default: method for method in get_args(get_args(AnyMethod)[0])
 }
 
-# By method: settings that had another name.
+# By method: former names of settings, and their names now.
 _RENAMED = {"vgid-alias": {"draws": "teachers", "visible_questions": "visual_questions"}}
 
 
-def named(given: Any, otherwise: str) -> Any:
-    """`given`, a method's name or its settings, as settings with a name in them: `otherwise` where they have none.
+def with_method_name(given: Any, default: str) -> Any:
+    """Method settings with a `name` key, from a method's name or from settings whose name defaults to `default`.
 
-    Raises ValidationError when there is no such method, or when it has no such settings. Neither message repeats what
-    was given but for keys.
+    Raises ValidationError for an unknown method or an unknown setting. The messages repeat keys, never values.
     """
     if not isinstance(given, str | Mapping):
         return given
-    values = {"name": given} if isinstance(given, str) else {"name": otherwise, **given}
+    values = {"name": given} if isinstance(given, str) else {"name": default, **given}
     name = values["name"]
     if not isinstance(name, str) or name not in METHODS:
-        raise refused([error_at(() if isinstance(given, str) else ("name",), "unknown_method", _no_method(name))])
+        place = () if isinstance(given, str) else ("name",)
+        raise validation_error([error_at(place, "unknown_method", _no_method(name))])
     errors = list(_unknown_settings(name, values))
     if errors:
-        raise refused(errors)
+        raise validation_error(errors)
     return values
 
 
-def others_settings(name: str, given: Iterable[Any]) -> dict[str, list[str]]:
-    """Those of the keys that this method lacks and others have, each with the others' names."""
+def settings_of_other_methods(name: str, keys: Iterable[Any]) -> dict[str, list[str]]:
+    """The keys that this method lacks and others have, each with the names of these methods."""
     found = {
         str(key): [other for other, method in METHODS.items() if key in method.model_fields]
-        for key in given
+        for key in keys
         if key not in METHODS[name].model_fields
     }
     return {key: others for key, others in found.items() if others}
 
 
 def error_at(place: tuple[str, ...], kind: str, message: str) -> InitErrorDetails:
-    """One problem, for `refused`. The message must hold no braces: it is a template without anything to put in."""
+    """One problem, for `validation_error`. The message must hold no braces, which pydantic takes for placeholders."""
     return InitErrorDetails(type=PydanticCustomError(kind, message), loc=place, input=None)
 
 
-def refused(errors: list[InitErrorDetails], title: str = "method") -> ValidationError:
-    """The error to raise; it doesn't repeat what was given."""
+def validation_error(errors: list[InitErrorDetails], title: str = "method") -> ValidationError:
+    """The ValidationError with these problems. It doesn't repeat what was given."""
     return ValidationError.from_exception_data(title, errors, hide_input=True)
 
 
@@ -64,16 +64,16 @@ def _no_method(name: object) -> str:
 
 
 def _unknown_settings(name: str, values: Mapping[Any, Any]) -> Iterator[InitErrorDetails]:
-    """An error for each; the place has the method in it, as pydantic's own has the member of a union.
+    """An error for each unknown setting, at (method, key), as pydantic places errors in a union's member.
 
-    What the method has is said once, at the first of those that are another's.
+    The first error about another method's setting also lists this method's settings.
     """
-    lacking = others_settings(name, values)
+    others = settings_of_other_methods(name, values)
     for key in values:
-        if key in lacking:
-            message = f"is no setting of {name}, only of {', '.join(lacking[key])}"
-            told = f"; {_has(name)}" if key == next(iter(lacking)) else ""
-            yield error_at((name, key), "another_methods_setting", message + told)
+        if key in others:
+            message = f"is no setting of {name}, only of {', '.join(others[key])}"
+            own_settings = f"; {_has(name)}" if key == next(iter(others)) else ""
+            yield error_at((name, key), "another_methods_setting", message + own_settings)
         elif key in _RENAMED.get(name, {}):
             yield error_at((name, key), "renamed_setting", f"is called {_RENAMED[name][key]} now")
         elif key not in METHODS[name].model_fields:

@@ -1,4 +1,4 @@
-"""Every method's settings. What a method does with them stands in `vgid_core.methods`, in the file of its name."""
+"""Settings of all methods. `vgid_core.methods` implements each in the module of its name."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ REFUSALS = (
 
 VisualQuestion = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
-VISUAL_PAIRS = 2  # a step, of visual questions on forget photos
+VISUAL_PAIRS = 2  # pairs of visual questions on forget photos in a step
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 class Method(Strict):
-    """Settings of one method. `title` is what a manifest calls it."""
+    """Settings of one method. title: the method's name in manifests."""
 
     title: ClassVar[str]
 
@@ -35,45 +35,48 @@ class Method(Strict):
 
     @property
     def texts(self) -> dict[str, str]:
-        """Those of its settings that a model is to read, by their names."""
+        """The settings that are texts for the model, by key."""
         return {}
 
     @property
     def extra_forget_pairs(self) -> int:
-        """How many forget pairs a step sees on other photos, beside the forget batch's."""
+        """The number of forget pairs that a step adds to the forget batch."""
         return 0
 
     @property
     def extra_retain_pairs(self) -> int:
-        """How many pairs of its own making a step keeps, beside the retain batch's."""
+        """The number of retain pairs that a step adds to the retain batch."""
         return 0
 
-    def teacher_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:  # noqa: ARG002 - for those that ask
-        """Of the base over what isn't a pair of the sets, in a run whose batches hold `drawn` of the forget pairs."""
+    def teacher_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:  # noqa: ARG002 - some methods use them
+        """The number of decoder passes of the base over inputs other than the sets' own pairs, in a whole run.
+
+        drawn: the number of forget pairs in all batches of the run.
+        """
         return 0
 
     def trainable_layers(self, layers: int) -> int:
-        """How many of the decoder's layers, counted from the first, its loss can train: those above get no adapter."""
+        """The number of decoder layers, from the first, that the loss can train. The layers above get no adapter."""
         return layers
 
 
-class Taught(Method):
-    """Settings of the teacher's two interventions (VGID, arXiv 2606.00105, sec. 3).
+class TeacherInterventions(Method):
+    """Settings of the teacher's two interventions: perturbed image and instructed question (arXiv 2606.00105, sec. 3).
 
-    `instruction` may be empty, which leaves the visual half alone.
+    With an empty `instruction` the question stays unchanged.
     """
 
     perturbation: PerturbationConfig = PerturbationConfig()
     instruction: str = Field(
         default=IMPERATIVE,
         max_length=500,
-        description="goes before the question, or around it where it says {question}; {name} is the subject's name",
+        description="put before the question, or around {question} if it holds that; {name} is the subject's name",
     )
     subject_name: SecretStr | None = Field(
         default=None,
         min_length=1,
         max_length=200,
-        description="stands for {name} in the instruction; written nowhere, a dump of these settings has asterisks",
+        description="replaces {name} in the instruction. Never written down: dumps of settings show asterisks",
     )
 
     @field_validator("subject_name")
@@ -97,16 +100,16 @@ class Taught(Method):
 
     @property
     def texts(self) -> dict[str, str]:
-        """As `Method.texts`: what a subject's name makes of the instruction, too."""
+        """As `Method.texts`: the instruction with the subject's name."""
         return {"method.instruction": self.instructed("")}
 
     @property
     def fixed_draws(self) -> int | None:
-        """How many disturbed images there are of each; None where every one is new."""
-        return None if self.perturbation.is_random or self.perturbation.changes else 1
+        """The number of perturbed versions of each image; None if each step draws a new one."""
+        return None if self.perturbation.is_random or self.perturbation.is_scheduled else 1
 
     def instructed(self, question: str) -> str:
-        """The teacher's question: the instruction prepended (u + q in the paper) or around it, or `question` alone."""
+        """The teacher's question: `question` with the instruction before it (the paper's u + q) or around it."""
         if not self.instruction:
             return question
         name = "" if self.subject_name is None else self.subject_name.get_secret_value()
@@ -117,11 +120,12 @@ class Taught(Method):
 class VgidAlias(Method):
     """alpha * (E_f [KL(m || p) + w h(log p(y) - c)] + the same on strangers' photos) + beta * E_r KL(p_base || p).
 
-    m: the mean of what teachers say, at each token of an answer y. A teacher is the frozen base on a stranger's photo.
-    It is asked one of the answer's questions and reads an alias of y. c: how likely these teachers find the true token
-    (the power mean with exponent 1/5), which m gives it, too. h: Huber's loss, threshold one nat. E_f: forget pairs on
-    their own photos, and again on strangers', where the teacher sees the same stranger. E_r: the retain batch, what
-    anybody can see on the forget photos, and people whom no set holds: boundary photos, blends, strangers.
+    m: the teachers' mean distribution at each token of an answer y. A teacher is the frozen base on a stranger's photo,
+    asked one of the answer's questions, reading an alias of y. c: the log of the power mean of the teachers'
+    probabilities of the true token; m gives the true token that probability. h: Huber's loss with threshold 1 nat. E_f:
+    mean over the tokens of forget pairs on their own photos, and again on strangers' photos, where the teacher sees the
+    same stranger. E_r: mean over the tokens of the retain batch, of visual questions on forget photos, and of people in
+    no set: boundary photos, blends, strangers.
     """
 
     title = "VGID (arXiv 2606.00105) with strangers and aliases for the teacher, and retention up to the boundary"
@@ -131,38 +135,39 @@ class VgidAlias(Method):
         default=8,
         ge=1,
         le=256,
-        description="asked about each forget answer, once a run: a stranger's photo and an alias each. More make a "
-        "steadier target and cost time before the first step",
+        description="teachers of each forget answer, each with a stranger's photo and an alias of the answer. More "
+        "make the target steadier and cost time before the answer's first step",
     )
     likelihood_weight: float = Field(
         default=8.0,
         ge=0,
         le=100,
-        description="w: weight of the true tokens' likelihood beside the divergence. More brings membership nearer to "
-        "a stranger's sooner",
+        description="w: weight of the true tokens' likelihood term. More brings membership scores to a stranger's "
+        "sooner",
     )
     elsewhere_pairs: int = Field(
         default=8,
         ge=0,
         le=64,
-        description="forget pairs a step on strangers' photos: a name that is unknown on one face alone points at it",
+        description="forget pairs on strangers' photos in a step. Without them, a name is unknown on one face alone, "
+        "which points at it",
     )
     bystander_pairs: int = Field(
         default=24,
         ge=0,
         le=256,
-        description="retain pairs a step about people in no set. Fewer are faster and cost known people who stand in "
+        description="retain pairs about people in no set in a step. Fewer are faster, and harm known people who are in "
         "no retain set",
     )
     visual_questions: tuple[VisualQuestion, ...] = Field(
         default=(),
         max_length=100,
-        description="about what anybody can see in a picture, asked on the forget photos: what the base answers is to "
-        "stay. They suit every forget set and name nobody; manifests hold them",
+        description="questions about what anybody can see in a picture, asked on the forget photos: the base's answers "
+        "are to stay. They should suit any forget set and name nobody: manifests hold them",
     )
 
     def teacher_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:
-        """As `Method.teacher_passes`, roughly: answers count as if no two pairs shared one, an alias's forms as one."""
+        """As `Method.teacher_passes`, approximately: as if no pairs shared an answer, and each alias had one form."""
         return self.teachers * min(drawn, forget_pairs) + steps * (self.elsewhere_pairs + self.bystander_pairs)
 
     @property
@@ -181,12 +186,12 @@ class VgidAlias(Method):
         return self.bystander_pairs + (VISUAL_PAIRS if self.visual_questions else 0)
 
 
-class Vgid(Taught):
+class Vgid(TeacherInterventions):
     """alpha * E_f KL(p_T || p_theta) + beta * E_r KL(p_base || p_theta), on answer tokens (paper, sec. 3).
 
-    Teacher = frozen base on a perturbed image and an instructed question, student = base + LoRA on the clean item;
-    alpha and beta are `training.forget_weight` and `retain_weight`. As in the authors' code, each step updates once on
-    a forget batch and once on a retain batch. `instruction` may be empty, which leaves the visual half alone.
+    The teacher is the frozen base on a perturbed image and an instructed question, the student the base with LoRA on
+    the unchanged pair. alpha and beta are `training.forget_weight` and `training.retain_weight`. As in the authors'
+    code, a step makes one update on a forget batch and one on a retain batch.
     """
 
     title = "VGID (arXiv 2606.00105)"
@@ -196,27 +201,27 @@ class Vgid(Taught):
         default=None,
         ge=1,
         le=1024,
-        description="fixed draws of the noise, whose teacher answers are kept; without it, a new one each time",
+        description="number of fixed noise draws, whose teacher outputs are cached. By default each step draws anew",
     )
 
     @model_validator(mode="after")
-    def _draws_are_of_one_strength(self) -> Self:
-        if self.noise_draws is not None and self.perturbation.changes:
-            raise ValueError("noise_draws keeps disturbed images, so perturbation.final_strength can't change them")
+    def _draws_have_one_strength(self) -> Self:
+        if self.noise_draws is not None and self.perturbation.is_scheduled:
+            raise ValueError("noise_draws keeps perturbed images, so perturbation.final_strength can't change them")
         return self
 
     @property
     def fixed_draws(self) -> int | None:
-        """As `Taught.fixed_draws`; as many as `noise_draws` says, if it does."""
+        """As `TeacherInterventions.fixed_draws`; `noise_draws` if that is set."""
         return self.noise_draws if self.noise_draws is not None and self.perturbation.is_random else super().fixed_draws
 
-    def teacher_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:  # noqa: ARG002 - as the other's
-        """As `Method.teacher_passes`: one each time a pair is drawn, unless its teacher's answers repeat."""
+    def teacher_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:  # noqa: ARG002 - as in Method
+        """As `Method.teacher_passes`: one for each drawn pair, or one for each pair and fixed draw."""
         return drawn if self.fixed_draws is None else min(drawn, self.fixed_draws * min(drawn, forget_pairs))
 
 
 class GradientAscent(Method):
-    """-alpha * L_f. It has no retain term, so the retain set and its weight make no difference."""
+    """-alpha * L_f. It has no retain term: the retain set and its weight have no effect."""
 
     title = "gradient ascent (arXiv 2210.01504) on answer tokens"
 
@@ -240,21 +245,21 @@ class KlMin(Method):
 
 
 class Idk(Method):
-    """alpha * L_f(refusals) + lambda * L_r, both cross-entropies on answer tokens; a refusal is drawn for each pair."""
+    """alpha * L_f(refusals) + lambda * L_r, both cross-entropies on answer tokens. Each pair draws a refusal."""
 
     title = "IdkNLL (arXiv 2401.06121) on answer tokens"
 
     name: Literal["idk"] = "idk"
     refusals: tuple[Annotated[str, Field(min_length=1, max_length=500)], ...] = Field(
-        default=REFUSALS, min_length=1, description="answers that take the place of the old ones"
+        default=REFUSALS, min_length=1, description="answers that replace the forget set's"
     )
 
 
 class Npo(Method):
     """alpha * mean over pairs of -(2/b) log sigmoid(-b * (log p_theta - log p_base)) + lambda * L_r.
 
-    log p is the whole answer's log-probability, the sum over its tokens; b is `inverse_temperature`. As b goes to
-    zero the first term's gradient becomes gradient ascent's on the answers' log-probability (the paper, sec. 3).
+    log p is the whole answer's log-probability, the sum over its tokens. b is `inverse_temperature`. As b goes to zero,
+    the first term's gradient becomes that of gradient ascent on the answers' log-probability (the paper, sec. 3).
     """
 
     title = "NPO with a retain term (arXiv 2404.05868) on answer tokens"
@@ -266,31 +271,33 @@ class Npo(Method):
 class Undial(Method):
     """alpha * H(softmax(base's logits - strength * [true token]), p_theta) + lambda * L_r, on answer tokens.
 
-    The paper trains without a retain set: that is `training.retain_weight` zero.
+    The paper trains without a retain set: set `training.retain_weight` to zero for that.
     """
 
     title = "UNDIAL (arXiv 2402.10052) on answer tokens"
 
     name: Literal["undial"] = "undial"
-    strength: float = Field(default=10.0, gt=0, le=100, description="gamma: how far true tokens' logits are lowered")
+    strength: float = Field(
+        default=10.0, gt=0, le=100, description="gamma: by how much the true token's logit is lowered"
+    )
 
 
 class Rmu(Method):
     """alpha * mean ||h_theta - c * u||^2 / d over forget tokens + lambda * mean ||h_theta - h_base||^2 / d over retain.
 
-    h are the d-dimensional states after one decoder layer, where they predict an answer token; u is a unit vector,
-    drawn uniformly in the positive orthant as in the authors' code; c is `coefficient`. The paper takes the states of
-    every token, and trains three layers up to that one: here it is the adapter of all layers up to it.
+    h: the d-dimensional states after one decoder layer at positions that predict an answer token. u: a random unit
+    vector without negative entries, as in the authors' code. c: `coefficient`. The paper uses the states of all tokens
+    and trains three layers up to that one; here the adapter of all layers up to it is trained.
     """
 
     title = "RMU (arXiv 2403.03218) on states that predict answer tokens"
 
     name: Literal["rmu"] = "rmu"
-    coefficient: float = Field(default=6.5, gt=0, le=10_000, description="c: the length that states are pulled to")
-    depth: float = Field(default=0.5, gt=0, le=1, description="which layer: at this share of the decoder's depth")
+    coefficient: float = Field(default=6.5, gt=0, le=10_000, description="c: norm of the states' target")
+    depth: float = Field(default=0.5, gt=0, le=1, description="the layer, as a share of the decoder's depth")
 
     def trainable_layers(self, layers: int) -> int:
-        """Up to the layer whose states are pulled."""
+        """The layers up to the one whose states the loss reads."""
         return max(1, round(self.depth * layers))
 
 

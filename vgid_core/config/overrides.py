@@ -1,4 +1,4 @@
-"""What one request may change of its model's settings."""
+"""Overrides: the settings that one request can change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vgid_core.config.strict import Strict
 
 
 class TrainingOverrides(Strict):
-    """What one request may change of its model's settings; unset fields keep them."""
+    """Settings that one request can change. Unset fields keep the model's own settings."""
 
     steps: int | None = Field(default=None, ge=1, le=2000)
     forget_batch_size: int | None = Field(default=None, ge=1, le=64)
@@ -26,14 +26,14 @@ class TrainingOverrides(Strict):
     seed: int | None = Field(default=None, ge=0, lt=2**31)
 
     def apply_to(self, config: UnlearnConfig) -> UnlearnConfig:
-        """`config` with every field that is set here replaced, validated anew."""
+        """`config` with every field that is set here, validated. Raises ValidationError."""
         given: dict[str, Any] = {k: v for k, v in self.model_dump().items() if v is not None}
         values = config.model_dump()
         for name in ("instruction", "perturbation"):
             if name in given:
                 values["method"][name] = given.pop(name)
         if "lora_rank" in given:
-            # alpha/rank is the adapter's scale: keep it, so that the learning rate keeps its meaning
+            # Keeps the adapter's scale, alpha / rank, so that the learning rate has the same effect.
             scale = config.lora.alpha / config.lora.rank
             values["lora"]["rank"] = given.pop("lora_rank")
             values["lora"]["alpha"] = max(1, round(scale * values["lora"]["rank"]))

@@ -1,4 +1,4 @@
-"""How the teacher's view of a forget item is disturbed: settings, without torch."""
+"""Settings of the perturbation of the teacher's image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vgid_core.config.strict import Strict
 
 PerturbationKind = Literal["uniform", "gaussian", "diffusion", "blur", "patch_shuffle", "blank", "none"]
 
-# What `strength` means for each kind, its range, and the value taken when none is given.
+# Range and default of `strength` by kind: (minimum, maximum, default).
 STRENGTHS: dict[str, tuple[float, float, float]] = {
     "gaussian": (0.01, 4.0, 0.5),  # standard deviation, as a share of the pixel range
     "diffusion": (1, 1000, 500),  # step of a 1000-step linear-beta diffusion schedule
@@ -21,22 +21,22 @@ STRENGTHS: dict[str, tuple[float, float, float]] = {
 
 
 class PerturbationConfig(Strict):
-    """How the teacher's image is disturbed, in image space before the processor normalises it.
+    """The perturbation of the teacher's image, in pixel space before the processor normalises it.
 
-    Strengths are required by no kind and allowed only where STRENGTHS names a range.
+    No kind requires a strength; the kinds uniform, blank and none take none.
     """
 
-    kind: PerturbationKind = Field(default="uniform", description="what is done to the image")
+    kind: PerturbationKind = Field(default="uniform", description="type of perturbation")
     strength: float | None = Field(
         default=None,
-        description="gaussian: deviation as a share of the pixel range, 0.01 to 4; diffusion: step of 1000; blur: "
-        "radius in pixels, 0.5 to 64; patch_shuffle: patches a side, 2 to 64",
+        description="gaussian: standard deviation as a share of the pixel range, 0.01 to 4; diffusion: step of 1000; "
+        "blur: radius in pixels, 0.5 to 64; patch_shuffle: patches along each side, 2 to 64",
     )
     final_strength: float | None = Field(
-        default=None, description="strength of the last step, where it changes during the run"
+        default=None, description="strength of the last step, if it changes during the run"
     )
     course: Literal["linear", "cosine"] = Field(
-        default="linear", description="how it gets there: evenly, or slowly at both ends (half a cosine)"
+        default="linear", description="course from strength to final_strength: linear, or half a cosine"
     )
 
     @model_validator(mode="after")
@@ -52,33 +52,33 @@ class PerturbationConfig(Strict):
         return self
 
     def at(self, progress: float) -> PerturbationConfig:
-        """What holds at this point of the run, from 0 at its first step to 1 at its last: of one strength."""
+        """The perturbation at a point of the run, with one strength. progress: 0 at the first step, 1 at the last."""
         start, end = self.effective_strength, self.final_strength
         if start is None or end is None:
             return self
         share = progress if self.course == "linear" else (1 - math.cos(math.pi * progress)) / 2
         between = (1 - share) * start + share * end
-        # Rounding may lead a hair out of the range.
+        # Clamped, since rounding can exceed the range.
         return PerturbationConfig(kind=self.kind, strength=min(max(between, min(start, end)), max(start, end)))
 
     @property
-    def changes(self) -> bool:
-        """Whether its strength is another one in each step."""
+    def is_scheduled(self) -> bool:
+        """Whether the strength changes from step to step."""
         return self.final_strength is not None
 
     @property
     def replaces_image(self) -> bool:
-        """Whether nothing of the image is left: then one draw serves every image of its size."""
+        """Whether nothing of the image is left, so that one draw serves all images of one size."""
         return self.kind in ("uniform", "blank")
 
     @property
     def is_random(self) -> bool:
-        """Whether the same image is disturbed in another way each time."""
+        """Whether each draw is different."""
         return self.kind not in ("blur", "blank", "none")
 
     @property
     def effective_strength(self) -> float | None:
-        """The given strength, or the kind's own default; None for kinds without one."""
+        """The given strength, or the kind's default; None for kinds without a strength."""
         if self.kind not in STRENGTHS:
             return None
         return self.strength if self.strength is not None else STRENGTHS[self.kind][2]

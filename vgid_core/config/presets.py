@@ -1,4 +1,4 @@
-"""Named settings to start from: VGID as the paper has it."""
+"""Presets: named settings to start from."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from vgid_core.config.method_names import METHODS, error_at, others_settings, refused
+from vgid_core.config.method_names import METHODS, error_at, settings_of_other_methods, validation_error
 from vgid_core.config.methods import IMPERATIVE
 
-# The paper (arXiv 2606.00105): both halves of the intervention, KL on answer tokens, both terms weighing the same. The
-# adapter has the size that the authors' code gives it. It was measured here
-# with 60 steps of 16 pairs of each set. What else a run needs stays as `UnlearnConfig` has it.
+# The paper (arXiv 2606.00105): both interventions, KL on answer tokens, equal weights. The adapter's rank is that of
+# the authors' code; steps and batch sizes are this project's. All else has `UnlearnConfig`'s defaults.
 _PAPER: dict[str, Any] = {
     "method": {
         "name": "vgid",
@@ -33,45 +32,45 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {"paper": _PAPER}
 
 
 def start_from_preset(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the preset that `values` name, changed by all else in them, table by table.
+    """The settings of the preset named by `values["preset"]`, overridden by the other values, table by table.
 
-    Raises ValidationError for an unknown preset, and for a method other than the preset's or its settings. What is no
-    method at all, or no method's setting, stays, for whoever validates methods to refuse.
+    Raises ValidationError for an unknown preset, for a method other than the preset's, and for another method's
+    settings. Unknown methods and settings stay in the result, for the validation of methods to refuse.
     """
     name, given = values["preset"], {key: value for key, value in values.items() if key != "preset"}
     if not isinstance(name, str) or name not in PRESETS:
-        raise _refused(f"must be one of {', '.join(PRESETS)}")
+        raise _preset_error(f"must be one of {', '.join(PRESETS)}")
     preset = PRESETS[name]
     method = given.get("method", {})
     if isinstance(method, str):
         given["method"] = method = {"name": method}
     if isinstance(method, Mapping):
-        _require_fitting(name, preset["method"]["name"], method)
-    return _changed(preset, given)
+        _require_same_method(name, preset["method"]["name"], method)
+    return _override(preset, given)
 
 
-def _require_fitting(preset: str, own: str, method: Mapping[Any, Any]) -> None:
-    """Raises ValidationError for what belongs to another method than the preset's `own`."""
-    asked = method.get("name", own)
-    if asked in list(METHODS) and asked != own:
-        raise _refused(f"'{preset}' is the method '{own}', not '{asked}': leave out the one or the other")
-    lacking = others_settings(own, method) if asked == own else {}
-    if lacking:
-        told = f"'{preset}' is the method '{own}', which has no {', '.join(lacking)}"
-        raise _refused(f"{told}: leave these out of the method's settings, or leave out the preset")
+def _require_same_method(preset: str, own: str, method: Mapping[Any, Any]) -> None:
+    """Raises ValidationError for another method than the preset's `own`, or for another method's settings."""
+    wanted = method.get("name", own)
+    if wanted in list(METHODS) and wanted != own:
+        raise _preset_error(f"'{preset}' is the method '{own}', not '{wanted}': leave out the one or the other")
+    others = settings_of_other_methods(own, method) if wanted == own else {}
+    if others:
+        reason = f"'{preset}' is the method '{own}', which has no {', '.join(others)}"
+        raise _preset_error(f"{reason}: leave these out of the method's settings, or leave out the preset")
 
 
-def _refused(message: str) -> ValidationError:
-    return refused([error_at(("preset",), "preset", message)], "preset")
+def _preset_error(message: str) -> ValidationError:
+    return validation_error([error_at(("preset",), "preset", message)], "preset")
 
 
-def _changed(base: Mapping[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
+def _override(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
-    for key, value in by.items():
-        kept = result.get(key)
-        # A perturbation is one value: the strength of one kind means nothing to another.
-        if isinstance(kept, Mapping) and isinstance(value, Mapping) and key != "perturbation":
-            result[key] = _changed(kept, value)
+    for key, value in overrides.items():
+        current = result.get(key)
+        # A perturbation is replaced whole, since one kind's strength has no meaning for another kind.
+        if isinstance(current, Mapping) and isinstance(value, Mapping) and key != "perturbation":
+            result[key] = _override(current, value)
         else:
             result[key] = value
     return result

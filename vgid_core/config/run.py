@@ -1,4 +1,4 @@
-"""All settings of one run: validated before torch is imported, so a mistake costs nothing."""
+"""All settings of one run, validated before torch is imported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from vgid_core.config.adapter import LoraSettings
 from vgid_core.config.evaluation import EvaluationConfig
-from vgid_core.config.method_names import named
+from vgid_core.config.method_names import with_method_name
 from vgid_core.config.methods import AnyMethod, VgidAlias
 from vgid_core.config.presets import start_from_preset
 from vgid_core.config.strict import Strict
@@ -17,41 +17,39 @@ from vgid_core.config.training import TrainingConfig
 
 
 class UnlearnConfig(Strict):
-    """Everything a run needs to know besides the model and the data.
+    """All settings of a run besides the model and the data.
 
-    A `preset` among the values given is the name of one of `config.presets.PRESETS`: what else is given changes it.
+    A value `preset` names one of `config.presets.PRESETS`, which the other values override.
     """
 
     method: AnyMethod = VgidAlias()
     lora: LoraSettings = LoraSettings()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    seed: int = Field(default=0, ge=0, lt=2**31, description="of batches, noise and the adapter's beginning")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="seed of batches, noise and the adapter's initial weights")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="auto: bfloat16 on an accelerator, float32 on CPU"
+        default="auto", description="precision; auto: bfloat16 on an accelerator, float32 on CPU"
     )
     base_weights: Literal["full", "nf4"] = Field(
         default="full", description="nf4: the frozen language weights in 4 bits, for accelerators with little memory"
     )
-    shard_base: bool = Field(
-        default=False, description="of the frozen decoder layers each process holds a share (FSDP), not all"
-    )
+    shard_base: bool = Field(default=False, description="shards the frozen decoder layers over all processes (FSDP)")
     device: str = Field(
         default="auto", description="auto, cpu, cuda or cuda:N; auto: the first CUDA device, if there is one"
     )
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
-        """The preset of that name with these changes, validated. Raises ValidationError, also for an unknown name."""
+        """The named preset with these overrides. Raises ValidationError, also for an unknown name."""
         return cls.model_validate({"preset": name, **changes})
 
     @property
-    def names_somebody(self) -> bool:
-        """Whether it holds the name of whom it is to forget: then it is for one request alone, and written nowhere."""
+    def names_a_person(self) -> bool:
+        """Whether it holds a subject's name. Such settings serve one request and may not be written down."""
         return getattr(self.method, "subject_name", None) is not None
 
     def for_pairs(self, forget_pairs: int) -> Self:
-        """These settings with the number of steps that a run on so many forget pairs has."""
+        """These settings with `training.steps` set for a forget set of this size."""
         steps = self.training.steps_for(forget_pairs)
         return self.model_copy(update={"training": self.training.model_copy(update={"steps": steps})})
 
@@ -63,17 +61,17 @@ class UnlearnConfig(Strict):
     @field_validator("method", mode="before")
     @classmethod
     def _method_by_name(cls, value: Any) -> Any:
-        """A name alone stands for that method's own settings, and settings without a name for the default's."""
-        return named(value, otherwise=cls.model_fields["method"].default.name)
+        """A bare name means that method's defaults; settings without a name are the default method's."""
+        return with_method_name(value, default=cls.model_fields["method"].default.name)
 
     @model_validator(mode="after")
-    def _fp8_has_layers_to_work_on(self) -> Self:
+    def _fp8_needs_plain_layers(self) -> Self:
         if self.training.fp8 and (self.lora.dropout > 0 or self.base_weights != "full"):
             raise ValueError("training.fp8 takes neither lora.dropout nor base_weights in 4 bits")
         return self
 
     @model_validator(mode="after")
-    def _shares_are_of_plain_weights(self) -> Self:
+    def _sharding_needs_plain_weights(self) -> Self:
         if self.shard_base and (self.training.fp8 or self.base_weights != "full"):
             raise ValueError("shard_base takes neither training.fp8 nor base_weights in 4 bits")
         return self

@@ -1,4 +1,4 @@
-"""The one base of everything that is told to a run."""
+"""The base class of all settings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Strict(BaseModel):
-    """Settings that can't be changed, know no unknown field and hold no infinity.
+    """Immutable settings without unknown fields, infinity or NaN.
 
-    Errors don't repeat what was given: it may name a person.
+    Validation errors don't repeat the input, since it can name a person.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)

@@ -1,4 +1,4 @@
-"""The training loop, and when it may end early."""
+"""Settings of the training loop and of early stopping."""
 
 from __future__ import annotations
 
@@ -6,69 +6,72 @@ from pydantic import Field
 
 from vgid_core.config.strict import Strict
 
-_FEWEST_STEPS = 96
-# Of each forget pair, where nobody says how many steps: shown twice, others are harmed (docs/research/log.md).
-_TIMES_SHOWN = 3
-_MOST_STEPS = 5000
+_MIN_STEPS = 96
+# Over the forget set, if `steps` isn't set. Two harm other people (docs/research/log.md).
+_EPOCHS = 3
+_MAX_STEPS = 5000
 
 
 class Targets(Strict):
-    """When a run may end before its last step: as soon as all that is set here holds at one check.
+    """Early stopping: the run ends as soon as all targets hold at one check.
 
-    Measured as mean ROUGE-L, greedily, on an even sample of each set; a fall is counted from the base on that sample.
+    Each is a mean ROUGE-L of greedy answers on an even sample of a set. Falls are relative to the base on that sample.
     """
 
-    forget_rouge_l: float = Field(ge=0, le=1, description="of the forget set, at most")
-    retain_fall: float | None = Field(default=None, ge=0, le=1, description="ROUGE-L lost on the retain set, at most")
-    utility_fall: float | None = Field(default=None, ge=0, le=1, description="ROUGE-L lost on the utility set, at most")
-    every_steps: int = Field(default=10, ge=1, le=5000, description="steps from one check to the next")
-    pairs: int = Field(default=32, ge=1, le=1000, description="pairs measured of each set")
+    forget_rouge_l: float = Field(ge=0, le=1, description="maximum ROUGE-L on the forget set")
+    retain_fall: float | None = Field(default=None, ge=0, le=1, description="maximum loss of ROUGE-L on the retain set")
+    utility_fall: float | None = Field(
+        default=None, ge=0, le=1, description="maximum loss of ROUGE-L on the utility set"
+    )
+    every_steps: int = Field(default=10, ge=1, le=5000, description="steps between checks")
+    pairs: int = Field(default=32, ge=1, le=1000, description="maximum pairs of each set in a check")
 
     @property
     def max_falls(self) -> dict[str, float]:
-        """The fall that is allowed to each set that has one, by the set's role."""
+        """The maximum falls that are set, by the set's role."""
         falls = {"retain": self.retain_fall, "utility": self.utility_fall}
-        return {role: most for role, most in falls.items() if most is not None}
+        return {role: fall for role, fall in falls.items() if fall is not None}
 
 
 class TrainingConfig(Strict):
-    """The loop: each step is one forget batch and one retain batch, an optimiser update after each.
+    """The training loop. A step takes a forget batch and a retain batch: VGID updates on each, other methods on both.
 
-    Batch sizes count pairs; `micro_batch_size` bounds what is held in memory and doesn't change the mathematics. It is
-    halved where memory doesn't suffice after all; where several processes share the work, it is that of each.
+    Batch sizes count pairs. `micro_batch_size` bounds memory and doesn't change the result up to rounding. It is halved
+    if memory runs out. With several processes it applies to each.
     """
 
     steps: int | None = Field(
         default=None,
         ge=1,
-        le=_MOST_STEPS,
-        description="how many; the learning rate rises over the first of them and falls towards a tenth at the last. "
-        f"Left out: as many as show each forget pair {_TIMES_SHOWN} times, at least {_FEWEST_STEPS} and at most "
-        f"{_MOST_STEPS}",
+        le=_MAX_STEPS,
+        description="number of steps. The learning rate warms up over the first and decays linearly to a tenth. "
+        f"Default: {_EPOCHS} epochs over the forget set, at least {_MIN_STEPS} and at most {_MAX_STEPS} steps",
     )
-    forget_batch_size: int = Field(default=8, ge=1, le=256, description="forget pairs a step")
-    retain_batch_size: int = Field(default=12, ge=1, le=256, description="retain pairs a step")
-    micro_batch_size: int = Field(default=16, ge=1, le=256, description="pairs computed at once: memory against speed")
+    forget_batch_size: int = Field(default=8, ge=1, le=256, description="forget pairs in a step")
+    retain_batch_size: int = Field(default=12, ge=1, le=256, description="retain pairs in a step")
+    micro_batch_size: int = Field(
+        default=16, ge=1, le=256, description="pairs in one pass: larger is faster and takes more memory"
+    )
     learning_rate: float = Field(default=5e-4, gt=0, le=0.1, description="AdamW's, times the schedule's factor")
     warmup_steps: int = Field(default=5, ge=0, le=1000, description="steps over which the learning rate rises")
     weight_decay: float = Field(default=0.0, ge=0.0, le=1.0, description="AdamW's, on the adapter")
-    forget_weight: float = Field(default=1.0, gt=0, le=100, description="alpha in the paper")
-    retain_weight: float = Field(default=1.0, ge=0, le=100, description="beta in the paper")
-    gradient_clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm of an update")
+    forget_weight: float = Field(default=1.0, gt=0, le=100, description="alpha: weight of the forget term")
+    retain_weight: float = Field(default=1.0, ge=0, le=100, description="beta: weight of the retain term")
+    gradient_clip: float | None = Field(default=1.0, gt=0, description="maximum gradient norm of an update")
     gradient_checkpointing: bool = Field(
-        default=False, description="layers keep their input alone and are computed again on the way back: less memory"
+        default=False, description="recomputes layers in the backward pass: slower, with less memory"
     )
-    targets: Targets | None = Field(default=None, description="ends the run early, once they hold")
+    targets: Targets | None = Field(default=None, description="early stopping: the run ends once these hold")
     fp8: bool = Field(
-        default=False, description="frozen weights in 8-bit floats while distilling: faster on recent accelerators"
+        default=False, description="products with frozen weights in fp8 in training: faster on recent accelerators"
     )
 
     @property
     def teacher_batch_size(self) -> int:
-        """Pairs that teachers are asked about at once: without gradients there is room for more."""
+        """Examples in one pass of the teacher, which stores no activations for gradients."""
         return 2 * self.micro_batch_size
 
     def steps_for(self, forget_pairs: int) -> int:
-        """How many steps a run on so many forget pairs has, unless its targets end it before."""
-        needed = -(-_TIMES_SHOWN * forget_pairs // self.forget_batch_size)
-        return self.steps or min(max(_FEWEST_STEPS, needed), _MOST_STEPS)
+        """The number of steps of a run on so many forget pairs, unless early stopping ends it."""
+        needed = -(-_EPOCHS * forget_pairs // self.forget_batch_size)
+        return self.steps or min(max(_MIN_STEPS, needed), _MAX_STEPS)

@@ -1,7 +1,7 @@
-"""What is left after unlearning, asked by somebody who wants it back: every attack that the data allows for.
+"""Attacks that try to get forgotten facts back: membership, prefill, relearning.
 
-Every figure is to be read beside the same figure of a model that never saw the data (the retain-only twin), where there
-is one: a model that gives *less* than the twin has been made to flinch, which can be told apart, too.
+Compare each figure with that of the retain-only twin, a model that never saw the forget set. Above the twin, something
+is left. Below it, the model avoids the answer, which an attacker can notice, too.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from vgid_core.config import AttackPlan
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import Pair, PairSet
 from vgid_core.data.sampling import even_sample
-from vgid_core.evaluation.begun_answers import inside_recovery, prefill_recovery
 from vgid_core.evaluation.membership import membership_aucs
-from vgid_core.evaluation.relearning import Relearning, relearned, taught_and_asked
+from vgid_core.evaluation.prefill import prefill_inside_recovery, prefill_recovery
+from vgid_core.evaluation.relearning import RelearningConfig, relearning_attack, split_facts
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.scorer import Scorer
 
 Figures = dict[str, float]
 
 
-def as_it_is(pair: Pair) -> Pair:
-    """What is asked of a model that needs no context."""
+def unchanged(pair: Pair) -> Pair:
+    """The identity transform: the attack reads the pair as it is."""
     return pair
 
 
-def attacked_on(
+def run_attacks(
     base: BaseModel,
     scorer: Scorer,
     forget: PairSet,
@@ -35,35 +35,35 @@ def attacked_on(
     facts: Sequence[Fact],
     plan: AttackPlan,
     seed: int,
-    view: Callable[[Pair], Pair] = as_it_is,
+    transform: Callable[[Pair], Pair] = unchanged,
 ) -> Figures:
-    """What the attacks get: `membership.<attack>` (AUC), `prefill` and `relearned` (shares of facts), `prefill_inside`
-    (of places within them).
+    """Runs all attacks that the data allows.
 
-    An attack that the data doesn't allow for is left out. `view` is no defence against relearning: whoever trains the
-    weights asks as they please.
+    Returns `membership.<attack>` (AUC, needs `never_seen`), `prefill` and `relearned` (shares of facts that come back),
+    and `prefill_inside` (share of token positions within facts). transform: applied to each pair that the model reads,
+    for a defence by prompt. Relearning ignores it, since who trains the weights also chooses the prompt.
     """
     figures: Figures = {}
     if never_seen is not None:
         members = forget.sample(plan.pairs)
         others = never_seen.sample(plan.pairs)
-        aucs = membership_aucs(base, scorer, list(map(view, members)), list(map(view, others)))
+        aucs = membership_aucs(base, scorer, list(map(transform, members)), list(map(transform, others)))
         figures |= {f"membership.{name}": value for name, value in aucs.items()}
-    begun = [fact for fact in facts if fact.prefix]
-    if begun:
-        asked = [replace(fact, pair=view(fact.pair)) for fact in even_sample(begun, plan.pairs)]
-        figures["prefill"] = prefill_recovery(base, asked)
-    asked = [replace(fact, pair=view(fact.pair)) for fact in even_sample(facts, plan.pairs)]
-    if (inside := inside_recovery(base, asked)) is not None:
+    with_prefix = [fact for fact in facts if fact.prefix]
+    if with_prefix:
+        sample = [replace(fact, pair=transform(fact.pair)) for fact in even_sample(with_prefix, plan.pairs)]
+        figures["prefill"] = prefill_recovery(base, sample)
+    sample = [replace(fact, pair=transform(fact.pair)) for fact in even_sample(facts, plan.pairs)]
+    if (inside := prefill_inside_recovery(base, sample)) is not None:
         figures["prefill_inside"] = inside
-    taught, open_facts = taught_and_asked(facts)
-    if taught and open_facts:
-        attack = Relearning(
+    taught, held_out = split_facts(facts)
+    if taught and held_out:
+        attack = RelearningConfig(
             steps=plan.relearning_steps,
             batch_size=plan.relearning_batch_size,
             learning_rate=plan.relearning_rate,
             rank=plan.relearning_rank,
             seed=seed,
         )
-        figures["relearned"] = relearned(base, taught, even_sample(open_facts, plan.pairs), attack)
+        figures["relearned"] = relearning_attack(base, taught, even_sample(held_out, plan.pairs), attack)
     return figures

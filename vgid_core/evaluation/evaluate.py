@@ -1,4 +1,4 @@
-"""Measured behaviour of a model on a set: what it says by itself (ROUGE-L) and how likely it finds the old answer."""
+"""Metrics of a model on sets of pairs: ROUGE-L of its greedy answers, and the probability of the sets' answers."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from vgid_core.scoring.scorer import ScoredAnswer, Scorer
 
 
 def generate_answers(base: BaseModel, pairs: PairSet, config: EvaluationConfig) -> list[str]:
-    """What the model (with its adapter, if it carries one) says to each pair by its own `generate`, greedily."""
-    said: list[list[int]] = []
+    """The texts of greedy answers to all pairs by the model's own `generate`."""
+    generated: list[list[int]] = []
     for start in range(0, len(pairs), config.batch_size):
-        said += generate(base, pairs.pairs[start : start + config.batch_size], config.max_new_tokens)
-    return base.encoder.decode(said)
+        generated += generate(base, pairs.pairs[start : start + config.batch_size], config.max_new_tokens)
+    return base.encoder.decode(generated)
 
 
-def answer_probabilities(examined: Sequence[ScoredAnswer]) -> list[float]:
-    """exp(mean log p) of each pair's own answer."""
-    return [float(answer.log_probabilities.mean().exp()) for answer in examined]
+def answer_probabilities(scored: Sequence[ScoredAnswer]) -> list[float]:
+    """exp(mean log p) of each pair's own answer: its length-normalised probability."""
+    return [float(answer.log_probabilities.mean().exp()) for answer in scored]
 
 
-def rouge_l(said: list[str], expected: list[str]) -> float:
-    """Mean ROUGE-L F1 in [0, 1] of `said` against `expected`, pair by pair, over `words.words`, without stemming."""
-    scores = [_scorer().score(right, left)["rougeL"].fmeasure for left, right in zip(said, expected, strict=True)]
+def rouge_l(generated: list[str], expected: list[str]) -> float:
+    """Mean ROUGE-L F1 in [0, 1] of generated against expected answers, over words of any script, without stemming."""
+    scores = [_rouge().score(right, left)["rougeL"].fmeasure for left, right in zip(generated, expected, strict=True)]
     return float(sum(scores) / len(scores))
 
 
@@ -40,31 +40,31 @@ def evaluate(
     scorer: Scorer,
     sets: list[PairSet],
     config: EvaluationConfig,
-    on_share: Callable[[float], None] | None = None,
+    on_progress: Callable[[float], None] | None = None,
 ) -> list[Metric]:
-    """Both metrics on an even sample of each set. `on_share` hears which share (0 to 1) of the pairs is done."""
+    """Both metrics on an even sample of each set. on_progress: called with the share of pairs done, 0 to 1."""
     samples = [items.sample(config.max_pairs) for items in sets]
     total, done, metrics = sum(map(len, samples)), 0, []
     for items in samples:
-        examined = scorer.score_answers(items.pairs, config)
-        said = base.encoder.decode([answer.generated_ids for answer in examined])
-        score = rouge_l(said, [pair.answer for pair in items])
-        likelihood = answer_probabilities(examined)
+        scored = scorer.score_answers(items.pairs, config)
+        generated = base.encoder.decode([answer.generated_ids for answer in scored])
+        score = rouge_l(generated, [pair.answer for pair in items])
+        probabilities = answer_probabilities(scored)
         metrics.append(Metric(items.name, "rouge_l", score, len(items)))
-        metrics.append(Metric(items.name, "answer_probability", sum(likelihood) / len(items), len(items)))
+        metrics.append(Metric(items.name, "answer_probability", sum(probabilities) / len(items), len(items)))
         done += len(items)
-        if on_share is not None:
-            on_share(done / total)
+        if on_progress is not None:
+            on_progress(done / total)
     return metrics
 
 
 @cache
-def _scorer() -> RougeScorer:
-    """One for all: each new one logs a line."""
-    return RougeScorer(["rougeL"], tokenizer=_Words())
+def _rouge() -> RougeScorer:
+    """Cached, since each new instance logs a line."""
+    return RougeScorer(["rougeL"], tokenizer=_WordTokenizer())
 
 
-class _Words:
-    """In the place of rouge-score's own tokenizer, to which answers in other scripts than Latin are empty."""
+class _WordTokenizer:
+    """Replaces rouge-score's own tokenizer, which finds no word in scripts other than Latin."""
 
     tokenize = staticmethod(words)

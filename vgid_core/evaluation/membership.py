@@ -1,4 +1,4 @@
-"""Membership attacks: can a forgotten pair be told from one that the model was never trained on?"""
+"""Membership inference: scores that tell pairs of the training data from pairs that the model never saw."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from vgid_core.models.base import BaseModel
 from vgid_core.scoring.scorer import Scorer
 
 MEMBERSHIP_ATTACKS = ("loss", "zlib", "min_k", "min_k_plus_plus", "grad_norm")
-# Of this project's own: a mean over an answer can be right while its parts are not.
+# This project's own. A mean over an answer can look unseen while its parts don't.
 OWN_MEMBERSHIP_ATTACKS = ("first_token", "entropy")
 ALL_MEMBERSHIP_ATTACKS = (*MEMBERSHIP_ATTACKS, *OWN_MEMBERSHIP_ATTACKS)
-_LEAST_LIKELY_SHARE = 0.2  # k of Min-K%
-_PAIRS_AT_ONCE = 32
+_MIN_K_SHARE = 0.2
+_BATCH_SIZE = 32
 
 
 def membership_scores(base: BaseModel, scorer: Scorer, pairs: Sequence[Pair]) -> dict[str, list[float]]:
-    """For each attack a score a pair: the higher, the more the model seems to have been trained on the pair.
+    """Scores of all pairs, by attack. A higher score means that the model more likely saw the pair in training.
 
     loss (Yeom et al., arXiv 1709.01604): mean log-probability of the answer's tokens. zlib (Carlini et al.,
-    arXiv 2012.07805): its sum over the answer's length in zlib-compressed bytes. min_k (arXiv 2310.16789): mean of the
-    least likely 20 %. min_k_plus_plus (arXiv 2404.02936): the same, each token standardised by mean and deviation of
-    the log-probabilities that the model expects there. grad_norm: less the norm of the loss's gradient with respect to
-    the language tower's normalisation weights, which every family has and which cost no memory to speak of.
-    first_token: log-probability of the answer's first token alone. entropy: less the mean entropy of what the model
-    would say in each token's place, whatever the token is.
+    arXiv 2012.07805): their sum over the answer's length in zlib-compressed bytes. min_k (arXiv 2310.16789): mean of
+    the least likely 20 %. min_k_plus_plus (arXiv 2404.02936): the same, with each token's log-probability standardised
+    by mean and standard deviation of log p under the model's distribution there. grad_norm: minus the norm of the
+    loss's gradient with respect to the language tower's normalisation weights, which every family has and which take
+    little memory. first_token: log-probability of the answer's first token. entropy: minus the mean entropy of the
+    model's distributions at the answer's tokens.
     """
     scores: dict[str, list[float]] = {name: [] for name in ALL_MEMBERSHIP_ATTACKS}
-    for start in range(0, len(pairs), _PAIRS_AT_ONCE):
-        chunk = pairs[start : start + _PAIRS_AT_ONCE]
+    for start in range(0, len(pairs), _BATCH_SIZE):
+        chunk = pairs[start : start + _BATCH_SIZE]
         ids = [torch.tensor(scorer.answer_ids(pair.answer)) for pair in chunk]
         with torch.no_grad():
             logits = scorer.student_logits(chunk).float()
-            told = _token_scores(logits, torch.cat(ids).to(logits.device))
-        by_pair = zip(*(torch.split(of_all, [len(row) for row in ids]) for of_all in told), strict=True)
+            statistics = _token_statistics(logits, torch.cat(ids).to(logits.device))
+        by_pair = zip(*(torch.split(values, [len(row) for row in ids]) for values in statistics), strict=True)
         for pair, (tokens, expected, deviation) in zip(chunk, by_pair, strict=True):
             scores["loss"].append(float(tokens.mean()))
             scores["zlib"].append(float(tokens.sum()) / len(zlib.compress(pair.answer.encode())))
@@ -55,7 +55,7 @@ def membership_scores(base: BaseModel, scorer: Scorer, pairs: Sequence[Pair]) ->
 
 
 def auc(members: Sequence[float], others: Sequence[float]) -> float:
-    """The chance that a member scores higher than another, ties counting half: 0.5 tells nothing, 1 tells all."""
+    """Area under the ROC curve: the probability that a member scores higher than a non-member; ties count half."""
     left, right = torch.tensor(members)[:, None], torch.tensor(others)[None]
     return float((left > right).float().mean() + 0.5 * (left == right).float().mean())
 
@@ -63,13 +63,13 @@ def auc(members: Sequence[float], others: Sequence[float]) -> float:
 def membership_aucs(
     base: BaseModel, scorer: Scorer, members: Sequence[Pair], others: Sequence[Pair]
 ) -> dict[str, float]:
-    """AUC of each attack: forgotten pairs against pairs of the same kind that the model was never trained on."""
+    """AUC of each attack. members: forgotten pairs. others: pairs like these that the model was never trained on."""
     inside, outside = membership_scores(base, scorer, members), membership_scores(base, scorer, others)
     return {name: auc(inside[name], outside[name]) for name in inside}
 
 
-def _token_scores(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probability of each token, what the model expects there, and by how much that deviates; each [tokens]."""
+def _token_statistics(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """log p of each token; mean and standard deviation of log p under the model's distribution there: each [tokens]."""
     log_p = logits.log_softmax(-1)
     p = log_p.exp()
     mean = (p * log_p).sum(-1)
@@ -79,25 +79,25 @@ def _token_scores(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _mean_of_least(values: Tensor) -> float:
-    count = max(1, round(_LEAST_LIKELY_SHARE * len(values)))
+    count = max(1, round(_MIN_K_SHARE * len(values)))
     return float(values.topk(count, largest=False).values.mean())
 
 
-def _answer_tokens(scorer: Scorer, pairs: Sequence[Pair]) -> Tensor:
-    """Log-probability of every answer token, with gradients."""
+def _answer_log_probabilities(scorer: Scorer, pairs: Sequence[Pair]) -> Tensor:
+    """log p of each answer token, with gradients: [answer tokens]."""
     logits = scorer.student_logits(pairs)
     ids = torch.tensor([token for pair in pairs for token in scorer.answer_ids(pair.answer)], device=logits.device)
     return token_log_probability(logits, ids)
 
 
 def _gradient_norm(scorer: Scorer, pair: Pair, weights: Sequence[nn.Parameter]) -> float:
-    gradients = torch.autograd.grad(-_answer_tokens(scorer, [pair]).mean(), weights)
+    gradients = torch.autograd.grad(-_answer_log_probabilities(scorer, [pair]).mean(), weights)
     return float(nn.utils.get_total_norm(gradients))
 
 
 @contextmanager
 def _norm_weights(base: BaseModel) -> Iterator[list[nn.Parameter]]:
-    """Within, the language tower's weights that are vectors take gradients."""
+    """Within the context, the language tower's vector weights, which are those of its norms, take gradients."""
     weights = [p for p in base.model.get_decoder().parameters() if p.ndim == 1 and p.is_floating_point()]
     before = [weight.requires_grad for weight in weights]
     for weight in weights:

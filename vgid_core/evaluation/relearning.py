@@ -1,4 +1,4 @@
-"""Relearning: does fine-tuning on half of the facts bring the others back?"""
+"""Relearning attack: fine-tunes the model on some of the facts, and tests whether the others come back."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from vgid_core.models.base import BaseModel
 from vgid_core.scoring.choose import choose_scorer
 from vgid_core.scoring.padded import generate
 
-_PAIRS_AT_ONCE = 32
-# An answer may say a fact in other words than the true one. It is heard longer where that is longer.
-_TOKENS_OF_AN_ANSWER = 32
+_BATCH_SIZE = 32
+# An answer can put the fact in other words than the true answer, so it may be longer.
+_MIN_NEW_TOKENS = 32
 
 
 @dataclass(frozen=True)
-class Relearning:
-    """An attacker's fine-tuning: so many steps of so many pairs, by a fresh LoRA at a constant learning rate."""
+class RelearningConfig:
+    """The attacker's fine-tuning: a fresh LoRA of this rank, trained by AdamW at a constant learning rate."""
 
     steps: int = 20
     batch_size: int = 8
@@ -35,10 +35,12 @@ class Relearning:
     rank: int = 4
 
 
-def relearned(base: BaseModel, taught: Sequence[Pair], asked: Sequence[Fact], attack: Relearning) -> float:
-    """Share of the `asked` facts that come back when the model is fine-tuned on `taught`, which holds none of them.
+def relearning_attack(
+    base: BaseModel, taught: Sequence[Pair], held_out: Sequence[Fact], attack: RelearningConfig
+) -> float:
+    """Share of the held-out facts that the model gives after fine-tuning on `taught`, whose answers hold none of them.
 
-    Works on a merged copy in memory; `base` stays as it is.
+    Trains a merged copy in memory; `base` stays unchanged.
     """
     devices = [base.device] if base.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -48,37 +50,38 @@ def relearned(base: BaseModel, taught: Sequence[Pair], asked: Sequence[Fact], at
         student = attach_adapter(copied, lora).eval()
         scorer = choose_scorer(copied, taught[:2], lora)
         optimizer = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=attack.learning_rate)
-        choice = random.Random(attack.seed)
+        rng = random.Random(attack.seed)
         for _ in range(attack.steps):
-            batch = choice.choices(taught, k=attack.batch_size)
+            batch = rng.choices(taught, k=attack.batch_size)
             loss = -scorer.student_log_probability(batch).mean()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        said: list[str] = []
-        for start in range(0, len(asked), _PAIRS_AT_ONCE):
-            chunk = [fact.pair for fact in asked[start : start + _PAIRS_AT_ONCE]]
+        answers: list[str] = []
+        for start in range(0, len(held_out), _BATCH_SIZE):
+            chunk = [fact.pair for fact in held_out[start : start + _BATCH_SIZE]]
             longest = max(len(copied.encoder.answer_ids(pair.answer)) for pair in chunk)
-            said += copied.encoder.decode(generate(copied, chunk, max(_TOKENS_OF_AN_ANSWER, longest)))
-    return sum(fact.is_in(text) for fact, text in zip(asked, said, strict=True)) / len(asked)
+            answers += copied.encoder.decode(generate(copied, chunk, max(_MIN_NEW_TOKENS, longest)))
+    return sum(fact.is_in(text) for fact, text in zip(held_out, answers, strict=True)) / len(held_out)
 
 
-def taught_and_asked(facts: Sequence[Fact]) -> tuple[list[Pair], list[Fact]]:
-    """Two halves for a relearning attack: pairs to be taught again, and facts that none of their answers holds.
+def split_facts(facts: Sequence[Fact]) -> tuple[list[Pair], list[Fact]]:
+    """Splits facts for a relearning attack: pairs to train on, and held-out facts that none of their answers holds.
 
-    Distinct facts take turns in the order in which they first come; one that a taught answer holds is asked by nobody.
+    Distinct facts alternate between the halves in order of appearance. A held-out fact that a taught answer holds is
+    dropped.
     """
     distinct = list(dict.fromkeys(fact.text for fact in facts))
     taught_facts = set(distinct[::2])
     taught = [fact.pair for fact in facts if fact.text in taught_facts]
-    told = {normalized(pair.answer) for pair in taught}
+    taught_answers = {normalized(pair.answer) for pair in taught}
     others = [fact for fact in facts if fact.text not in taught_facts]
-    open_facts = {text for text in distinct[1::2] if not any(normalized(text) in answer for answer in told)}
-    return taught, [fact for fact in others if fact.text in open_facts]
+    held_out = {text for text in distinct[1::2] if not any(normalized(text) in answer for answer in taught_answers)}
+    return taught, [fact for fact in others if fact.text in held_out]
 
 
 def _merged_copy(base: BaseModel) -> BaseModel:
-    """The same model with its adapter made part of its weights."""
+    """A copy of the model with its adapter merged into the weights."""
     model = copy.deepcopy(base.model)
     for name, module in list(model.named_modules()):
         if isinstance(module, BaseTunerLayer):

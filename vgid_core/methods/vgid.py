@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 
-from vgid_core.config.methods import Taught, Vgid
+from vgid_core.config.methods import TeacherInterventions, Vgid
 from vgid_core.config.perturbation import PerturbationConfig
 from vgid_core.data.examples import DistillExample, TeacherImage, same_for_both
 from vgid_core.data.pairs import EncodedImage, Pair
@@ -41,7 +41,7 @@ class Teacher:
     `bound`: what is shown is no larger than `alias_photos.bounded`, for examples of which many are held at once.
     """
 
-    def __init__(self, method: Taught, seed: int, steps: int = 1, bound: bool = False) -> None:
+    def __init__(self, method: TeacherInterventions, seed: int, steps: int = 1, bound: bool = False) -> None:
         self._method = method
         self._steps = steps
         self._bound = bound

@@ -44,6 +44,6 @@ def test_photos_that_are_to_be_forgotten_are_no_strangers(tmp_path: Path) -> Non
     sets = RunSets.of(UnlearnSpec("model", "tiny", forget, retain, tmp_path, **photos))
     assert sets.photos_of("strangers") == sets.photos_of("unlabelled") == tuple(PHOTOS[2:])
     assert {"strangers", "unlabelled"} <= sets.digests.keys()
-    assert sets.described()["strangers"]["photos"] == 2
+    assert sets.manifest_entries()["strangers"]["photos"] == 2
     with pytest.raises(DataError, match="holds no photos"):
         RunSets.of(UnlearnSpec("m", "t", forget, retain, tmp_path, strangers=PhotoSet.of("x", PHOTOS[:2])))

@@ -11,7 +11,7 @@ from rich.table import Table
 from vgid_core.cli.reports.progress_bar import duration
 from vgid_core.cli.reports.tables import metrics_table, size
 from vgid_core.dry_run import Estimate
-from vgid_core.evaluation.metric import KNOWN
+from vgid_core.evaluation.metric import KNOWN_ROUGE_L
 
 
 def as_data(found: Estimate) -> dict[str, Any]:
@@ -32,9 +32,9 @@ def say(console: Console, found: Estimate) -> None:
 def say_unknown(console: Console, written: str) -> None:
     """That there is nothing to unlearn, and what was `written`."""
     console.print(
-        f"[bold red]The model doesn't know the forget set[/bold red] (ROUGE-L below {KNOWN}): what isn't known can't "
-        "be unlearned, and figures before and after only measure noise. Are answers, photos and model the right ones? "
-        f"{written}",
+        f"[bold red]The model doesn't know the forget set[/bold red] (ROUGE-L below {KNOWN_ROUGE_L}): what isn't known "
+        "can't be unlearned, and figures before and after only measure noise. Are answers, photos and model the right "
+        f"ones? {written}",
         soft_wrap=True,
     )
 
@@ -58,7 +58,7 @@ def _needs(found: Estimate) -> Table:
         ("evaluation", f"2 × {duration(time.evaluation)}", "from a sample of each set"),
         ("preparation", duration(time.preparation), "what the method computes once a run"),
         ("a step", f"{time.step:.2f} s", f"median of {time.steps_timed} real steps"),
-        ("whole run", duration(time.total), f"{time.steps} steps: each forget pair {time.times_shown:.1f} times"),
+        ("whole run", duration(time.total), f"{time.steps} steps: each forget pair {time.epochs:.1f} times"),
     ]
     table = Table(box=None, show_header=False)
     table.add_column(style="dim", no_wrap=True)

@@ -11,7 +11,7 @@ from vgid_core.cli.loading import load_adapter_with_warning
 from vgid_core.config import AttackPlan, LoraSettings, UnlearnConfig
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import PairSet
-from vgid_core.evaluation.attacks import attacked_on
+from vgid_core.evaluation.attacks import run_attacks
 from vgid_core.evaluation.evaluate import evaluate
 from vgid_core.evaluation.metric import Metric
 from vgid_core.models.base import BaseModel
@@ -88,5 +88,5 @@ def _measured(base: BaseModel, adapter: LoraSettings, asked: Questions, config: 
     if asked.facts:
         tell("attacks")
         plan = AttackPlan(pairs=min(max(config.evaluation.max_pairs, 2), 10_000))
-        attacks = attacked_on(base, scorer, asked.sets[0], asked.never_seen, asked.facts, plan, config.seed)
+        attacks = run_attacks(base, scorer, asked.sets[0], asked.never_seen, asked.facts, plan, config.seed)
     return Column(base.digest, metrics, attacks)

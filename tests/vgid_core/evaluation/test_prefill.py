@@ -6,7 +6,7 @@ from tests.vgid_core.speaking import taught_of, teach_to_speak
 from tests.vgid_core.tiny import pair_set
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import PairSet
-from vgid_core.evaluation.begun_answers import inside_recovery, prefill_recovery
+from vgid_core.evaluation.prefill import prefill_inside_recovery, prefill_recovery
 from vgid_core.models.base import BaseModel
 
 PAIRS = pair_set("forget", 6).pairs
@@ -40,7 +40,7 @@ def test_what_follows_a_long_answer_is_heard_to_its_end(base: BaseModel) -> None
 def test_an_answer_that_is_begun_inside_of_a_fact_is_gone_on_with(base: BaseModel) -> None:
     told = {"This is Bor Quazwick.": "Bor Quazwick", "Ada is a botanist.": "botanist", "Bo sold 7.": "7"}
     known = learnt_by_heart(base, told)
-    assert inside_recovery(base, known) == 1
+    assert prefill_inside_recovery(base, known) == 1
     strange = [Fact(replace(fact.pair, answer="This is Bor Vantongeren."), "Bor Vantongeren") for fact in known]
-    assert inside_recovery(base, strange) == 0
-    assert inside_recovery(base, [fact for fact in known if fact.text == "7"]) is None
+    assert prefill_inside_recovery(base, strange) == 0
+    assert prefill_inside_recovery(base, [fact for fact in known if fact.text == "7"]) is None
