@@ -16,13 +16,13 @@ from compare.contenders import known
 from compare.plan import Budget, ComparisonData, ComparisonPlan
 from compare.run_file import ComparisonRunFile
 from vgid_core.cli import options
-from vgid_core.cli.config_errors import readable
-from vgid_core.cli.exit_codes import ended_in_words, notices
+from vgid_core.cli.config_errors import error_lines
+from vgid_core.cli.exit_codes import exit_on_errors, stderr_console
 from vgid_core.cli.flags import Setting
 from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.cli.out_folder import require_folder, require_no_adapter
-from vgid_core.cli.run_file import RunFileError, assignments, load_run_as, settings_of
-from vgid_core.cli.sources import read_for_attacks, read_of
+from vgid_core.cli.run_file import RunFileError, assignments, flag_settings, load_run_as
+from vgid_core.cli.sources import read_for_attacks, read_run_set
 
 _ITS_OWN = "is what a comparison sets itself"
 _UNHEARD = {
@@ -75,8 +75,8 @@ def compare(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in the folder.")] = False,
 ) -> None:
     """Tune and run methods of unlearning on one dataset, attack the results, and show them side by side."""
-    with ended_in_words():
-        settings = settings_of({"device": device}, setting)
+    with exit_on_errors():
+        settings = flag_settings({"device": device}, setting)
         _require_heard(settings)
         flags = {"model": model, "forget": forget, "retain": retain, "utility": utility, "twin": twin}
         flags |= {"never_seen": never_seen, "facts": facts}
@@ -91,7 +91,7 @@ def compare(
         }
         given = {**flags, "probes": assignments(probe, "--probe"), "compare": told}
         run = load_run_as(ComparisonRunFile, file, given, settings)
-        source, folder = run.needed("model"), Path(run.needed("compare.out"))
+        source, folder = run.require("model"), Path(run.require("compare.out"))
         require_folder("out", folder)
         require_no_adapter(folder)
         written = folder / "comparison.json"
@@ -124,9 +124,9 @@ def _plan(run: ComparisonRunFile) -> ComparisonPlan:
     methods = run.compare.methods or tuple(known())
     unheard = [key for key in _UNHEARD if _is_set(config, key)]
     if unheard:
-        notices().print(f"ignored: {', '.join(unheard)}; {_INSTEAD}", markup=False)
+        stderr_console().print(f"ignored: {', '.join(unheard)}; {_INSTEAD}", markup=False)
     if _is_set(config, "method") and config.method.name not in methods:
-        notices().print(f"ignored: settings of {config.method.name}, which takes no part", markup=False)
+        stderr_console().print(f"ignored: settings of {config.method.name}, which takes no part", markup=False)
     training = config.training.model_copy(update={"targets": None})
     values = {
         "methods": methods,
@@ -137,7 +137,7 @@ def _plan(run: ComparisonRunFile) -> ComparisonPlan:
     try:
         return ComparisonPlan.model_validate(values)
     except ValidationError as error:
-        raise RunFileError("\n".join(readable(error, ComparisonPlan, values))) from None
+        raise RunFileError("\n".join(error_lines(error, ComparisonPlan, values))) from None
 
 
 def _run(
@@ -169,19 +169,19 @@ def _run(
     console.print(table.terminal(record))
     console.print(f"written: {out / 'comparison.json'}, comparison.md, comparison.png", soft_wrap=True)
     if all(row.error is not None for row in record.rows if row.stage == "run"):
-        notices().print("[bold red]error:[/bold red] no method came through")
+        stderr_console().print("[bold red]error:[/bold red] no method came through")
         raise typer.Exit(1)
 
 
 def _data(run: ComparisonRunFile) -> ComparisonData:
-    forget = read_of(run, "forget")
+    forget = read_run_set(run, "forget")
     never_seen, facts = read_for_attacks(run, forget)
     kept = ([] if run.utility is None else ["utility"]) + [f"compare.kept.{name}" for name in run.compare.kept]
     return ComparisonData(
         forget=forget,
-        retain=read_of(run, "retain"),
-        probes=tuple(read_of(run, f"probes.{name}") for name in run.probes),
-        utility=tuple(read_of(run, key) for key in kept),
+        retain=read_run_set(run, "retain"),
+        probes=tuple(read_run_set(run, f"probes.{name}") for name in run.probes),
+        utility=tuple(read_run_set(run, key) for key in kept),
         never_seen=never_seen,
         facts=facts,
     )

@@ -1,4 +1,4 @@
-"""docs/options.md, written from the settings themselves.
+"""Generates docs/options.md from the settings classes.
 
 python -m vgid_core.cli.option_page > docs/options.md
 """
@@ -43,7 +43,7 @@ def page() -> str:
 
 
 def _sections(settings: type[BaseModel], prefix: str) -> Iterator[str]:
-    """A section for `settings` and, after it, one for each class of settings inside."""
+    """Yields a section for `settings`, then the sections of the settings classes inside."""
     title = f"`{prefix}`" if prefix else "The settings of a run"
     if issubclass(settings, Method):
         title += f" = {settings.model_fields['name'].default}"
