@@ -17,7 +17,7 @@ from vgid_core.config.methods import AnyMethod, Vgid
 from vgid_core.config.strict import Strict
 from vgid_core.errors import UnlearnError
 
-FORMAT = "vgid-comparison/3"  # another number where rows don't mean what they meant
+FORMAT = "vgid-comparison/4"  # another number where rows don't mean what they meant
 Stage = Literal["reference", "trial", "run"]
 
 # What the config doesn't decide: rows have it of their own, or (targets) a comparison doesn't hear it.
@@ -75,7 +75,7 @@ class Row(Strict):
     figures: dict[str, float] = Field(default_factory=dict)
     scores: dict[str, float] = Field(default_factory=dict)
     seconds: float | None = None
-    path: str | None = None
+    scorer: str | None = None
     error: str | None = None
 
     def is_of(self, other: Row) -> bool:

@@ -66,7 +66,7 @@ def test_everything_is_run_once_and_gone_on_with(tiny_folder: Path, tmp_path: Pa
     ]
     assert len(trained) == 3
     run = record.of("npo", "run")[0]
-    assert run.error is None
+    assert (run.error, run.scorer) == (None, "packed")
     assert run.setting == race.chosen(record, "npo")
     assert {"rouge_l.forget", "rouge_l.photos", "answer_probability.looks", "membership.loss"} <= set(run.figures)
     assert 0 <= run.scores["robustness"] <= 1

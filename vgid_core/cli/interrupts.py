@@ -75,7 +75,7 @@ def stop_after_checkpoint(checkpoint: Path | None, console: Console) -> Iterator
 
 @contextmanager
 def name_checkpoint_in_errors(folder: Path | None) -> Iterator[None]:
-    """Adds the file and a way out to errors about checkpoints. The library names no paths: a service could show them."""
+    """Adds the file and a way out to errors about checkpoints. The library names no paths: a service could show one."""
     try:
         yield
     except CheckpointUnusable as error:
