@@ -17,8 +17,8 @@ from rich.console import Console
 
 from bench.demo_models import SHIPPED
 from bench.machine import RESULTS, machine
-from compare import figure, race, table
-from compare.contenders import known
+from compare import figure, runner, table
+from compare.contenders import all_contenders
 from compare.plan import Budget, ComparisonData, ComparisonPlan
 from compare.record import Record
 from local.demo.data import encode, make
@@ -49,13 +49,13 @@ def main() -> None:
         config=_config(),
     )
     data, base, twin = demo_data(), str(BASE), str(TWIN)
-    terms = race.terms_of(plan, data, base, twin)
-    about = {**race.about(plan), "machine": machine()}
+    terms = runner.conditions_of(plan, data, base, twin)
+    environment = {**runner.environment(plan), "machine": machine()}
     results = RESULTS / "compare_methods.json"
     if not arguments.resume:
         results.unlink(missing_ok=True)
-    record = Record.open(results, terms, about, arguments.resume)
-    race.compare(plan, data, base, twin, record, _say)
+    record = Record.open(results, terms, environment, arguments.resume)
+    runner.compare(plan, data, base, twin, record, _say)
     figure.draw(record, DOCS / "comparison.png")
     _put_into(DOCS / "comparison.md", table.markdown(record))
     Console(width=200).print(table.terminal(record))
@@ -92,7 +92,7 @@ def _fact(pair: Pair) -> Fact:
     )
 
 
-def _say(moment: race.Moment) -> None:
+def _say(moment: runner.ComparisonProgress) -> None:
     if moment.share == 0:
         print(f"{moment.done}/{moment.total} {moment.what}", flush=True)
 
@@ -108,7 +108,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--methods", default=",".join(known()))
+    parser.add_argument("--methods", default=",".join(all_contenders()))
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Methods side by side on one dataset: the same budget of trials for each, several seeds, attacks, a table, a figure.
+"""Compares methods on one dataset: the same tuning budget for each, several seeds, attacks, a table and a figure.
 
-`plan` says what is run on what, `race.compare` runs it and fills a `record.Record`, `table` and `figure` show that.
+`plan` defines a comparison, `runner` runs it and fills a `record.Record`, `table` and `figure` show the record.
 """

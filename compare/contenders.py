@@ -1,4 +1,4 @@
-"""Who takes part: every method with its own settings, VGID's ablations, and the base that is only told to forget."""
+"""The contenders of a comparison: all methods, VGID's ablations, and in-context unlearning."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _UNDISTURBED = PerturbationConfig(kind="none")
 
 @dataclass(frozen=True)
 class Contender:
-    """One row of a comparison: a method that trains an adapter, or (`trained` false) VGID's teacher as it is.
+    """One contender: a method that trains an adapter, or, with `trained` false, in-context unlearning.
 
-    The latter is in-context unlearning: no weight changes, and everything that is asked of the model, also about
-    people to be kept, goes through `method`'s perturbation and instruction, since no deployment knows whom it sees.
+    In-context unlearning is VGID's teacher as it is: no weight changes, and each pair goes through `method`'s
+    perturbation and instruction. So do pairs about people to keep, since a deployment doesn't know whom it sees.
     """
 
     name: str
@@ -24,8 +24,8 @@ class Contender:
     trained: bool = True
 
 
-def known() -> dict[str, Contender]:
-    """All contenders by name. A method that joins `AnyMethod` is among them."""
+def all_contenders() -> dict[str, Contender]:
+    """All contenders by name, all methods of `AnyMethod` among them."""
     found = [Contender(name, method.model_validate({})) for name, method in METHODS.items()]
     found += [
         Contender("vgid-noise-only", Vgid(instruction="")),

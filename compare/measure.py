@@ -1,4 +1,4 @@
-"""The figures of one model, and what they come to: forgetting, utility and robustness, each in [0, 1]."""
+"""Measures one model, and computes its scores: forgetting, utility and robustness, each in [0, 1]."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from compare.plan import ComparisonData, Part
+from compare.plan import ComparisonData, EvalSplit
 from vgid_core.config import AttackPlan, EvaluationConfig
 from vgid_core.config.methods import Vgid
 from vgid_core.data.pairs import EncodedImage, Pair, PairSet
@@ -20,55 +20,62 @@ from vgid_core.models.base import BaseModel
 from vgid_core.scoring.scorer import Scorer
 
 Figures = dict[str, float]
-View = Callable[[Pair], Pair]
+PairTransform = Callable[[Pair], Pair]
 
 
-def in_context(method: Vgid, seed: int) -> View:
-    """What is asked of a base that is only told to forget: VGID's teacher's image and question, drawn by `seed`."""
+def in_context(method: Vgid, seed: int) -> PairTransform:
+    """The transform of in-context unlearning: the image and question of VGID's teacher, with noise drawn by `seed`."""
     noise = torch.Generator().manual_seed(seed)
 
-    def view(pair: Pair) -> Pair:
-        shown = EncodedImage.of(perturb(pair.image.decode(), method.perturbation, noise))
-        return replace(pair, image=shown, question=method.instructed(pair.question))
+    def transform(pair: Pair) -> Pair:
+        image = EncodedImage.of(perturb(pair.image.decode(), method.perturbation, noise))
+        return replace(pair, image=image, question=method.instructed(pair.question))
 
-    return view
+    return transform
 
 
-def answers(base: BaseModel, scorer: Scorer, part: Part, config: EvaluationConfig, view: View = unchanged) -> Figures:
-    """ROUGE-L and answer probability of every set, as `rouge_l.<set>` and `answer_probability.<set>`."""
-    samples = [items.sample(config.max_pairs) for items in (*part.lost, *part.kept)]
-    sets = [PairSet(items.name, tuple(map(view, items))) for items in samples]
+def evaluate_split(
+    base: BaseModel, scorer: Scorer, split: EvalSplit, config: EvaluationConfig, transform: PairTransform = unchanged
+) -> Figures:
+    """ROUGE-L and answer probability of each set, as `rouge_l.<set>` and `answer_probability.<set>`."""
+    samples = [items.sample(config.max_pairs) for items in (*split.forget, *split.retain)]
+    sets = [PairSet(items.name, tuple(map(transform, items))) for items in samples]
     return {f"{metric.name}.{metric.split}": metric.value for metric in evaluate(base, scorer, sets, config)}
 
 
-def attacked(
-    base: BaseModel, scorer: Scorer, data: ComparisonData, plan: AttackPlan, seed: int, view: View = unchanged
+def attack(
+    base: BaseModel,
+    scorer: Scorer,
+    data: ComparisonData,
+    plan: AttackPlan,
+    seed: int,
+    transform: PairTransform = unchanged,
 ) -> Figures:
-    """What the attacks get on a comparison's data: see `run_attacks`."""
-    return run_attacks(base, scorer, data.reported.lost[0], data.never_seen, data.facts, plan, seed, view)
+    """Runs all attacks on a comparison's data, as `run_attacks` does."""
+    return run_attacks(base, scorer, data.reported.forget[0], data.never_seen, data.facts, plan, seed, transform)
 
 
-def forgetting(figures: Mapping[str, float], part: Part) -> float:
-    """1 less the mean ROUGE-L against the old answers, over the forget set and its probes."""
-    return 1 - statistics.fmean(figures[f"rouge_l.{items.name}"] for items in part.lost)
+def forgetting(figures: Mapping[str, float], split: EvalSplit) -> float:
+    """1 minus the mean ROUGE-L against the old answers, over the forget set and its probes."""
+    return 1 - statistics.fmean(figures[f"rouge_l.{items.name}"] for items in split.forget)
 
 
-def utility(figures: Mapping[str, float], before: Mapping[str, float], part: Part) -> float:
+def utility(figures: Mapping[str, float], before: Mapping[str, float], split: EvalSplit) -> float:
     """The mean share of the base's ROUGE-L that is left, over the retain set and the utility sets.
 
-    More than the base's counts as all of it; a set of which the base knows nothing tells nothing.
+    Shares are capped at 1. A set on which the base has ROUGE-L 0 doesn't count.
     """
-    names = [f"rouge_l.{items.name}" for items in part.kept]
+    names = [f"rouge_l.{items.name}" for items in split.retain]
     shares = [min(1.0, figures[name] / before[name]) for name in names if before[name] > 0]
     return statistics.fmean(shares) if shares else 1.0
 
 
 def robust_scores(figures: Mapping[str, float], twin: Mapping[str, float] | None) -> Figures:
-    """`robustness`, the mean of what each kind of attack leaves undone, and `membership`; without attacks, nothing.
+    """`membership`, and `robustness`: the mean of membership, prefill and relearning scores. Empty without attacks.
 
-    Membership: `clip(1 - 2 |AUC - chance|)`, mean of the five attacks, chance being 0.5, or the twin's AUC where there
-    is a retain-only twin: a model that hides more than one that never knew gives itself away, too. Prefilled answers
-    and relearning: 1 less the share of facts that came back.
+    membership: clip(1 - 2 |AUC - chance|), mean of the five attacks. chance is 0.5, or the AUC of the retain-only twin
+    if there is one: an AUC below the twin's gives the model away, too. prefill, relearning: 1 minus the share of facts
+    that came back.
     """
     scores: Figures = {}
     names = [f"membership.{name}" for name in MEMBERSHIP_ATTACKS if f"membership.{name}" in figures]

@@ -1,4 +1,4 @@
-"""What a comparison is told: who takes part, on what, and with which budget for each."""
+"""The plan of a comparison: contenders, data, and the tuning budget of each."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 
-from compare.contenders import Contender, known
+from compare.contenders import Contender, all_contenders
 from vgid_core.config import AttackPlan, TrainingConfig, UnlearnConfig
 from vgid_core.config.strict import Strict
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import DataError, Pair, PairSet
 from vgid_core.data.sampling import even_sample
 
-_TUNING_EVERY = 3
-_OF_TRAINING = {"learning_rates": "learning_rate", "retain_weights": "retain_weight", "steps": "steps"}
+_TUNING_EVERY = 3  # one of so many pairs is for tuning
+_TRAINING_KEYS = {"learning_rates": "learning_rate", "retain_weights": "retain_weight", "steps": "steps"}
 
 
 def _known_methods(names: tuple[str, ...]) -> tuple[str, ...]:
-    unknown = sorted(set(names) - set(known()))
+    unknown = sorted(set(names) - set(all_contenders()))
     if unknown:
-        raise ValueError(f"no method is called {', '.join(unknown)}; there are {', '.join(known())}")
+        raise ValueError(f"no method is called {', '.join(unknown)}; there are {', '.join(all_contenders())}")
     return tuple(dict.fromkeys(names))
 
 
@@ -31,7 +31,7 @@ Methods = Annotated[tuple[str, ...], AfterValidator(_known_methods)]
 
 
 class Setting(Strict):
-    """What tuning chooses for a method."""
+    """The settings that tuning chooses for a method."""
 
     learning_rate: float
     retain_weight: float
@@ -42,7 +42,7 @@ class Setting(Strict):
 
 
 class Budget(Strict):
-    """The trials that every trained method gets, all of them: a grid. Whatever else it knows isn't tuned."""
+    """The grid of trials that each trained method gets. No other setting is tuned."""
 
     learning_rates: tuple[float, ...] = Field(
         default=(1e-4, 3e-4, 1e-3), min_length=1, description="tried for every method"
@@ -55,25 +55,26 @@ class Budget(Strict):
     def _possible(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
         for value in values:
             try:
-                TrainingConfig.model_validate({_OF_TRAINING[str(info.field_name)]: value})
-            except ValidationError as error:  # a message of its own: pydantic would quote the whole of this one
+                TrainingConfig.model_validate({_TRAINING_KEYS[str(info.field_name)]: value})
+            except ValidationError as error:  # pydantic would quote this error whole, so only its message is kept
                 raise ValueError(f"can't be {value}: {error.errors(include_url=False)[0]['msg']}") from None
         return values
 
     @property
     def settings(self) -> list[Setting]:
-        """The grid's points."""
+        """The points of the grid."""
         axes = product(self.learning_rates, self.retain_weights, self.steps)
         return [Setting(learning_rate=rate, retain_weight=weight, steps=steps) for rate, weight, steps in axes]
 
 
 class ComparisonPlan(Strict):
-    """One comparison. `config` gives every run what the budget doesn't: batch sizes, adapter, precision, evaluation.
+    """One comparison.
 
-    Settings of its method are those of the contender by that name; the others have their defaults.
+    config: the settings of all runs besides the budget's: batch sizes, adapter, precision, evaluation. Its method's
+    settings apply to the contender of that name; other contenders have their defaults.
     """
 
-    methods: Methods = Field(default_factory=lambda: tuple(known()), min_length=1)
+    methods: Methods = Field(default_factory=lambda: tuple(all_contenders()), min_length=1)
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     tuning_seed: int = Field(default=100, ge=0, lt=2**31)
     budget: Budget = Budget()
@@ -89,17 +90,17 @@ class ComparisonPlan(Strict):
 
     @property
     def contenders(self) -> list[Contender]:
-        """In the order asked for."""
+        """The contenders that take part, in the plan's order."""
         return [contender for name in self.methods if (contender := self.contender(name)) is not None]
 
     def contender(self, name: str) -> Contender | None:
-        """By its name, whether it takes part or not; None where there is none."""
-        found = known().get(name)
+        """The contender of this name, whether it takes part or not; None if there is none."""
+        found = all_contenders().get(name)
         own = found is not None and found.name == self.config.method.name
         return replace(found, method=self.config.method) if found is not None and own else found
 
     def config_for(self, contender: Contender, setting: Setting | None, seed: int) -> UnlearnConfig:
-        """One run's settings, validated."""
+        """The validated settings of one run."""
         values = self.config.model_dump() | {"method": contender.method.model_dump(), "seed": seed}
         if setting is not None:
             values["training"] |= setting.model_dump()
@@ -107,21 +108,21 @@ class ComparisonPlan(Strict):
 
 
 @dataclass(frozen=True)
-class Part:
-    """Sets to measure: `lost` should be forgotten, `kept` should stay."""
+class EvalSplit:
+    """Sets to measure. forget: should be forgotten. retain: should stay."""
 
-    lost: tuple[PairSet, ...]
-    kept: tuple[PairSet, ...]
+    forget: tuple[PairSet, ...]
+    retain: tuple[PairSet, ...]
 
 
 @dataclass(frozen=True)
 class ComparisonData:
-    """What methods train on, and what is measured besides.
+    """The sets that methods train on, and the sets that are only measured.
 
-    Raises DataError when two sets have one name, and when every image of the retain set is to be forgotten.
-
-    probes: about what is forgotten, in other photos or words. utility: what must stay. never_seen: pairs like the
-    forget set's, with true answers, that the model was never trained on: membership attacks need them.
+    probes: about the forget set, with other photos or words. utility: what must stay. never_seen: pairs like the forget
+    set's, with true answers, that the model was never trained on, for membership attacks. facts: for prefill and
+    relearning attacks. Raises DataError if two sets have the same name, or if all images of the retain set are in the
+    forget set.
     """
 
     forget: PairSet
@@ -139,32 +140,32 @@ class ComparisonData:
         self.retain.without_images_of(self.forget)
 
     @cached_property
-    def tuning(self) -> Part:
-        """One of every three pairs of each set: settings are chosen by these."""
-        return self._part(of_tuning=True)
+    def tuning(self) -> EvalSplit:
+        """A third of each set's pairs, by which settings are chosen."""
+        return self._split(for_tuning=True)
 
     @cached_property
-    def reported(self) -> Part:
-        """The other pairs, by which what was chosen is measured."""
-        return self._part(of_tuning=False)
+    def reported(self) -> EvalSplit:
+        """The other pairs, by which the chosen settings are measured."""
+        return self._split(for_tuning=False)
 
     @property
     def digests(self) -> dict[str, str]:
-        """Names every set, and the facts, without showing them."""
+        """The digest of each set and of the facts, by name."""
         facts = PairSet("facts", tuple(Pair(fact.pair.image, fact.pair.question, fact.text) for fact in self.facts))
         return {items.name: items.digest for items in [*self.sets, facts]}
 
-    def _part(self, of_tuning: bool) -> Part:
-        def chosen(items: PairSet) -> PairSet:
+    def _split(self, for_tuning: bool) -> EvalSplit:
+        def part(items: PairSet) -> PairSet:
             tuning = set(even_sample(range(len(items)), -(-len(items) // _TUNING_EVERY)))
-            pairs = tuple(pair for index, pair in enumerate(items) if (index in tuning) == of_tuning)
+            pairs = tuple(pair for index, pair in enumerate(items) if (index in tuning) == for_tuning)
             return PairSet(items.name, pairs or items.pairs)  # a set of one pair serves both
 
-        lost, kept = (self.forget, *self.probes), (self.retain, *self.utility)
-        return Part(tuple(map(chosen, lost)), tuple(map(chosen, kept)))
+        forget, retain = (self.forget, *self.probes), (self.retain, *self.utility)
+        return EvalSplit(tuple(map(part, forget)), tuple(map(part, retain)))
 
     @property
     def sets(self) -> list[PairSet]:
-        """Every set that there is, whose texts those of the facts are, too."""
+        """All sets; the facts' texts are among theirs."""
         measured = [self.forget, *self.probes, self.retain, *self.utility]
         return measured if self.never_seen is None else [*measured, self.never_seen]

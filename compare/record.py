@@ -1,4 +1,4 @@
-"""What a comparison has found so far: one JSON file, rewritten after every run, that a later one goes on with."""
+"""The record of a comparison: one JSON file, rewritten after each run, from which a later comparison resumes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from vgid_core.config.methods import AnyMethod, Vgid
 from vgid_core.config.strict import Strict
 from vgid_core.errors import UnlearnError
 
-FORMAT = "vgid-comparison/3"  # another number where rows don't mean what they meant
+FORMAT = "vgid-comparison/4"  # increased whenever the meaning of rows changes
 Stage = Literal["reference", "trial", "run"]
 
-# What the config doesn't decide: rows have it of their own, or (targets) a comparison doesn't hear it.
-_OF_A_ROW: dict[str, Any] = {
+# Keys of the config that don't apply: rows have their own, and comparisons ignore targets.
+_ROW_KEYS: dict[str, Any] = {
     "method": True,
     "seed": True,
     "training": {"learning_rate", "retain_weight", "steps", "targets"},
@@ -29,15 +29,15 @@ _OF_A_ROW: dict[str, Any] = {
 
 
 class RecordUnusable(UnlearnError):
-    """The file of an earlier comparison can't be gone on with."""
+    """An earlier comparison's record can't be resumed."""
 
     code = "comparison-unusable"
 
 
-class Terms(Strict):
-    """All that decides a row besides its own method, setting and seed. Models and sets go by their digests.
+class Conditions(Strict):
+    """All that determines a row besides its method, setting and seed; models and sets by digest.
 
-    The budget isn't among them: a wider grid costs its new points alone.
+    The file calls them "terms". The budget isn't among them, so that a wider grid costs its new points alone.
     """
 
     data: dict[str, str]
@@ -49,22 +49,22 @@ class Terms(Strict):
 
     @field_validator("config")
     @classmethod
-    def _without_what_rows_say(cls, config: UnlearnConfig) -> UnlearnConfig:
-        plain = TrainingConfig()
-        own = {name: getattr(plain, name) for name in _OF_A_ROW["training"]}
-        training = config.training.model_copy(update=own)
+    def _reset_row_keys(cls, config: UnlearnConfig) -> UnlearnConfig:
+        default = TrainingConfig()
+        reset = {name: getattr(default, name) for name in _ROW_KEYS["training"]}
+        training = config.training.model_copy(update=reset)
         return config.model_copy(update={"method": Vgid(), "seed": 0, "training": training})
 
     def written(self) -> dict[str, Any]:
-        """As the file holds it, without settings of the config that no row was run with."""
-        return self.model_dump(mode="json", exclude={"config": _OF_A_ROW})
+        """The conditions in JSON types, without the config's keys that don't apply."""
+        return self.model_dump(mode="json", exclude={"config": _ROW_KEYS})
 
 
 class Row(Strict):
-    """One model measured: a reference (the base, the twin), a trial of the tuning, or a run of what was chosen.
+    """One measured model: a reference (base or twin), a tuning trial, or a run of the chosen setting.
 
-    figures are the measured ones by name, scores what they come to. seconds are those of training alone. A row with an
-    `error` has neither.
+    figures: measured values by name. scores: computed from them. seconds: of training alone. A row with an `error` has
+    none of these.
     """
 
     name: str
@@ -75,11 +75,11 @@ class Row(Strict):
     figures: dict[str, float] = Field(default_factory=dict)
     scores: dict[str, float] = Field(default_factory=dict)
     seconds: float | None = None
-    path: str | None = None
+    scorer: str | None = None
     error: str | None = None
 
     def is_of(self, other: Row) -> bool:
-        """Whether both are the same run, whatever came of it."""
+        """Whether both rows are of the same run, whatever its result."""
         mine, others = ((row.name, row.stage, row.method, row.setting, row.seed) for row in (self, other))
         return mine == others
 
@@ -90,55 +90,55 @@ def _require_format(path: Path, written_as: str) -> None:
 
 
 class Record:
-    """Rows beside what they hold for: `terms`, which must be the same where one goes on with them.
+    """The rows of a comparison with their conditions, which must be the same to resume.
 
-    What an older version of this library didn't know of settings counts as their defaults.
+    Settings that a record of an older version lacks count as their defaults.
     """
 
-    def __init__(self, path: Path, terms: Terms, about: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, conditions: Conditions, environment: Mapping[str, Any]) -> None:
         self.path = path
         self.rows: list[Row] = []
-        self._terms = terms
-        self._about = dict(about)
+        self._conditions = conditions
+        self._environment = dict(environment)
 
     @classmethod
-    def open(cls, path: Path, terms: Terms, about: Mapping[str, Any], resume: bool) -> Self:
-        """A new record, or with `resume` the one that is there. Raises RecordUnusable where that makes no sense."""
+    def open(cls, path: Path, conditions: Conditions, environment: Mapping[str, Any], resume: bool) -> Self:
+        """A new record, or with `resume` the existing one. Raises RecordUnusable if that isn't possible."""
         if path.exists() and not resume:
             raise RecordUnusable(f"{path.name} is there already: resume goes on with it, another folder starts anew")
-        record = cls(path, terms, about)
+        record = cls(path, conditions, environment)
         if not path.exists():
             return record
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             _require_format(path, str(found["format"]))
-            then = Terms.model_validate(found["terms"])
+            recorded = Conditions.model_validate(found["terms"])
             rows = [Row.model_validate(row) for row in found["rows"]]
         except (ValueError, KeyError, TypeError) as error:
             raise RecordUnusable(f"{path.name} isn't a comparison's record: {type(error).__name__}") from None
-        differing = [name for name in Terms.model_fields if getattr(then, name) != getattr(terms, name)]
+        differing = [name for name in Conditions.model_fields if getattr(recorded, name) != getattr(conditions, name)]
         if differing:
             raise RecordUnusable(f"{path.name} was made with other {', '.join(differing)}: start anew elsewhere")
         record.rows = rows
         return record
 
     def keep_only(self, wanted: Callable[[Row], bool]) -> None:
-        """Forgets the other rows."""
+        """Drops the other rows."""
         self.rows = [row for row in self.rows if wanted(row)]
 
     def found(self, row: Row) -> Row | None:
-        """The row of the same run, if it is there."""
+        """The recorded row of the same run, or None."""
         return next((other for other in self.rows if other.is_of(row)), None)
 
     def add(self, row: Row) -> None:
-        """Keeps the row and writes the file, whole or not at all."""
+        """Adds the row and replaces the file atomically."""
         self.rows.append(row)
         content = {
             "format": FORMAT,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            **self._about,
-            "terms": self._terms.written(),
-            "rows": [kept.model_dump(mode="json") for kept in self.rows],
+            **self._environment,
+            "terms": self._conditions.written(),
+            "rows": [row.model_dump(mode="json") for row in self.rows],
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_suffix(".new")
@@ -146,5 +146,5 @@ class Record:
         os.replace(unfinished, self.path)
 
     def of(self, name: str, stage: Stage) -> list[Row]:
-        """All rows of one name and stage, in the order in which they came."""
+        """The rows of one name and stage, in the order in which they were added."""
         return [row for row in self.rows if row.name == name and row.stage == stage]

@@ -1,4 +1,4 @@
-"""A run file with a `[compare]` table: what a comparison is told besides."""
+"""Run files with a `[compare]` table."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from compare.plan import Budget, Methods
 from vgid_core.cli.run_file import FilePath, RunFile, SetName
 
 
-class Comparison(Budget):
-    """What `vgid compare` is told besides: where to, who takes part, and the trials that every method gets."""
+class ComparisonOptions(Budget):
+    """The `[compare]` table: output folder, contenders, and the tuning budget of each method."""
 
     out: FilePath | None = Field(default=None, description="the comparison's folder")
     kept: dict[SetName, FilePath] = Field(
-        default_factory=dict, description="more sets that must stay known, measured and never trained on, by name"
+        default_factory=dict, description="more sets that must stay known and are only measured, by name"
     )
-    methods: Methods | None = Field(default=None, min_length=1, description="who takes part; else all")
+    methods: Methods | None = Field(default=None, min_length=1, description="the contenders; by default all")
     seeds: int = Field(default=3, ge=1, le=20, description="runs of each method's chosen setting")
 
 
 class ComparisonRunFile(RunFile):
-    """A run file whose `[compare]` table is read."""
+    """A run file with a `[compare]` table."""
 
-    compare: Comparison = Field(default=Comparison(), description="what `vgid compare` is told besides")
+    compare: ComparisonOptions = Field(default=ComparisonOptions(), description="options of `vgid compare`")

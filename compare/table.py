@@ -1,4 +1,4 @@
-"""A comparison as a table: a line a contender, medians over its seeds."""
+"""The table of a comparison: one row for each contender, with medians over its seeds."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from dataclasses import dataclass
 from rich import box
 from rich.table import Table
 
-from compare.contenders import known
-from compare.race import chosen
+from compare.contenders import all_contenders
 from compare.record import Record, Row
+from compare.runner import chosen_setting
 
-Figure = Callable[[Row], float | None]
+RowValue = Callable[[Row], float | None]
 
 REFERENCES = {"base": "base, untouched", "twin": "retain-only twin"}
 
 
 @dataclass(frozen=True)
-class Line:
-    """One contender: the setting that tuning chose, its rows, and what to say where something failed."""
+class TableRow:
+    """One contender: its chosen setting, its runs, and a remark, such as on failed runs."""
 
     name: str
     setting: str
     rows: Sequence[Row]
     remark: str = ""
 
-    def value(self, figure: Figure) -> float | None:
-        """The median over the rows that have the figure."""
-        values = self._values(figure)
+    def value(self, value_of: RowValue) -> float | None:
+        """The median over the rows that have the value; None if none has."""
+        values = self._values(value_of)
         return statistics.median(values) if values else None
 
-    def cell(self, figure: Figure) -> str:
+    def cell(self, value_of: RowValue) -> str:
         """The median, or a dash."""
-        values = self._values(figure)
+        values = self._values(value_of)
         return _number(statistics.median(values)) if values else "–"
 
-    def cell_with_range(self, figure: Figure) -> str:
-        """The median, and the smallest and the largest where they differ from each other."""
-        values = self._values(figure)
+    def cell_with_range(self, value_of: RowValue) -> str:
+        """The median with the range, if there is one."""
+        values = self._values(value_of)
         low, high = (_number(extreme(values)) if values else "" for extreme in (min, max))
-        return self.cell(figure) if low == high else f"{self.cell(figure)} ({low}–{high})"
+        return self.cell(value_of) if low == high else f"{self.cell(value_of)} ({low}–{high})"
 
-    def _values(self, figure: Figure) -> list[float]:
-        found = [figure(row) for row in self.rows if row.error is None]
+    def _values(self, value_of: RowValue) -> list[float]:
+        found = [value_of(row) for row in self.rows if row.error is None]
         return [value for value in found if value is not None]
 
 
@@ -52,15 +52,15 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if value <= 1 else f"{value:.0f}"
 
 
-def _score(name: str) -> Figure:
+def _score(name: str) -> RowValue:
     return lambda row: row.scores.get(name)
 
 
-def _figure(name: str) -> Figure:
+def _figure(name: str) -> RowValue:
     return lambda row: row.figures.get(name)
 
 
-COLUMNS: dict[str, Figure] = {
+COLUMNS: dict[str, RowValue] = {
     "forgetting": _score("forgetting"),
     "utility": _score("utility"),
     "robustness": _score("robustness"),
@@ -73,16 +73,16 @@ COLUMNS: dict[str, Figure] = {
 }
 
 
-def lines(record: Record) -> list[Line]:
-    """The references first, then contenders in their fixed order."""
-    found = [Line(title, "", record.of(name, "reference")) for name, title in REFERENCES.items()]
-    most = max((len(record.of(name, "trial")) for name in known()), default=0)
-    for name, contender in known().items():
-        trials, best = record.of(name, "trial"), chosen(record, name)
+def table_rows(record: Record) -> list[TableRow]:
+    """The rows of the table: references, then contenders in their fixed order."""
+    found = [TableRow(title, "", record.of(name, "reference")) for name, title in REFERENCES.items()]
+    most = max((len(record.of(name, "trial")) for name in all_contenders()), default=0)
+    for name, contender in all_contenders().items():
+        trials, best = record.of(name, "trial"), chosen_setting(record, name)
         runs = [row for row in record.of(name, "run") if row.setting == best]
         setting = "not trained" if not contender.trained else "" if best is None else str(best)
         if trials or runs:
-            found.append(Line(name, setting, runs, _remark(trials, runs, most if contender.trained else 0)))
+            found.append(TableRow(name, setting, runs, _remark(trials, runs, most if contender.trained else 0)))
     return [line for line in found if line.rows or line.remark]
 
 
@@ -94,14 +94,14 @@ def _remark(trials: Sequence[Row], runs: Sequence[Row], most: int) -> str:
 
 
 def terminal(record: Record) -> Table:
-    """Medians, for a terminal."""
+    """The table for a terminal, with medians."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("method", no_wrap=True)
     table.add_column("lr, β, steps", no_wrap=True)
     for name in COLUMNS:
         table.add_column(name, justify="right")
-    for line in lines(record):
-        cells = [line.cell(figure) for figure in COLUMNS.values()]
+    for line in table_rows(record):
+        cells = [line.cell(value_of) for value_of in COLUMNS.values()]
         table.add_row(line.name, line.setting, *cells)
         if line.remark:
             table.add_row(f"  [yellow]{line.remark}[/]")
@@ -109,9 +109,9 @@ def terminal(record: Record) -> Table:
 
 
 def markdown(record: Record) -> str:
-    """Medians with their ranges, as Markdown, with remarks below."""
+    """The table in Markdown, with medians and ranges, and remarks below."""
     header = ["method", "lr, β, steps", *COLUMNS]
     rows = [header, ["---"] * 2 + ["---:"] * len(COLUMNS)]
-    rows += [[line.name, line.setting, *map(line.cell_with_range, COLUMNS.values())] for line in lines(record)]
-    remarks = [f"- {line.name}: {line.remark}" for line in lines(record) if line.remark]
+    rows += [[line.name, line.setting, *map(line.cell_with_range, COLUMNS.values())] for line in table_rows(record)]
+    remarks = [f"- {line.name}: {line.remark}" for line in table_rows(record) if line.remark]
     return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + (["", *remarks] if remarks else [])) + "\n"

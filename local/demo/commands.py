@@ -102,11 +102,11 @@ def build(
 
 
 def _run_smollm2(out: Path | None, twin: list[int] | None, twin_seeds: int, people: int, dry_run: bool) -> None:
-    from vgid_core.cli.exit_codes import ended_in_words
+    from vgid_core.cli.exit_codes import exit_on_errors
     from vgid_core.cli.log_setup import set_up_logs
 
     set_up_logs()
-    with ended_in_words():
+    with exit_on_errors():
         from local.demo.training.pretrained.build import BuildPlan
         from local.demo.training.pretrained.smollm2 import read_smollm2
 

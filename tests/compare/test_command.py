@@ -9,47 +9,47 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from compare import race
+from compare import runner
 from compare.command import compare
-from compare.contenders import known
+from compare.contenders import all_contenders
 from tests.vgid_core.cli.conftest import Place, invoke
 from vgid_core.cli.unlearn import unlearn
 from vgid_core.config.methods import Npo
 
 
-class Begun(Exception):
-    """In the place of the comparison itself."""
+class Started(Exception):
+    """Raised instead of running the comparison."""
 
 
 def begin(place: Place, *more: str | Path, settings: str = "") -> Result:
     """The command on the place's sets, with `settings` at the end of its run file."""
-    told = place.folder / "compared.toml"
-    told.write_text(
+    run_file = place.folder / "compared.toml"
+    run_file.write_text(
         f"model = {json.dumps(str(place.model))}\nforget = 'forget.jsonl'\nretain = 'retain.jsonl'\n{settings}",
         encoding="utf-8",
     )
-    return invoke(compare, told, "--out", place.folder / "out", *more)
+    return invoke(compare, run_file, "--out", place.folder / "out", *more)
 
 
 @pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What a comparison would be made of: plan, data, model and twin."""
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """The arguments of each comparison: plan, data, model and twin. The comparison itself isn't run."""
     found: list[tuple[Any, ...]] = []
 
-    def terms_of(*told: object) -> None:
-        found.append(told)
-        raise Begun
+    def conditions_of(*arguments: object) -> None:
+        found.append(arguments)
+        raise Started
 
-    monkeypatch.setattr(race, "terms_of", terms_of)
+    monkeypatch.setattr(runner, "conditions_of", conditions_of)
     return found
 
 
-def test_the_run_file_of_the_other_commands_serves(place: Place, heard: list[tuple[Any, ...]]) -> None:
+def test_the_run_file_of_the_other_commands_serves(place: Place, calls: list[tuple[Any, ...]]) -> None:
     with place.file.open("a") as file:
         file.write("[compare]\nout = 'compared'\nmethods = ['npo', 'idk']\nseeds = 2\nlearning_rates = [1e-4]\n")
         file.write("[compare.kept]\nothers = 'retain.jsonl'\n")
     begun = invoke(compare, place.file, "--learning-rates", "1e-3,3e-3", "--kept", f"more={place.folder}/retain.jsonl")
-    [(plan, data, model, twin)] = heard
+    [(plan, data, model, twin)] = calls
     assert (plan.methods, plan.seeds, plan.budget.learning_rates) == (("npo", "idk"), (0, 1), (1e-3, 3e-3))
     assert plan.config.training.forget_batch_size == 4
     assert [items.name for items in (*data.probes, *data.utility)] == ["rephrased", "others", "more"]
@@ -63,9 +63,9 @@ def test_the_run_file_of_the_other_commands_serves(place: Place, heard: list[tup
 
 @pytest.mark.parametrize("name", ["retain", "kept"])
 def test_a_control_token_in_any_set_is_named_by_its_place(place: Place, name: str) -> None:
-    lines = (place.folder / "retain.jsonl").read_text(encoding="utf-8").splitlines()
-    bad = json.dumps(json.loads(lines[1]) | {"question": "Who is <image>?"})
-    (place.folder / f"{name}.jsonl").write_text("\n".join([lines[0], bad, *lines[2:]]), encoding="utf-8")
+    table_rows = (place.folder / "retain.jsonl").read_text(encoding="utf-8").splitlines()
+    bad = json.dumps(json.loads(table_rows[1]) | {"question": "Who is <image>?"})
+    (place.folder / f"{name}.jsonl").write_text("\n".join([table_rows[0], bad, *table_rows[2:]]), encoding="utf-8")
     kept = ["--kept", f"kept={place.folder / 'kept.jsonl'}"] if name == "kept" else []
     result = begin(place, "--methods", "idk", *kept)
     assert result.exit_code == 2
@@ -75,7 +75,7 @@ def test_a_control_token_in_any_set_is_named_by_its_place(place: Place, name: st
     assert "packed rows" not in result.stderr
 
 
-@pytest.mark.usefixtures("heard")
+@pytest.mark.usefixtures("calls")
 def test_a_comparison_never_goes_into_the_adapters_folder(place: Place) -> None:
     refused = invoke(compare, place.file)
     assert refused.exit_code == 2
@@ -92,11 +92,11 @@ def test_a_comparison_never_goes_into_the_adapters_folder(place: Place) -> None:
     ],
 )
 def test_settings_of_the_file_that_do_not_count_are_said(
-    place: Place, heard: list[tuple[Any, ...]], settings: str, key: str
+    place: Place, calls: list[tuple[Any, ...]], settings: str, key: str
 ) -> None:
     begun = begin(place, settings=f"[config]\n{settings}")
     assert f"ignored: {key}; a comparison sets" in begun.output
-    [(plan, *_)] = heard
+    [(plan, *_)] = calls
     run = plan.config_for(plan.contenders[0], plan.budget.settings[0], 1)
     assert (run.seed, run.method.name, run.training.targets) == (1, "vgid-alias", None)
     assert run.training.steps == plan.budget.steps[0]
@@ -104,26 +104,26 @@ def test_settings_of_the_file_that_do_not_count_are_said(
 
 
 def test_the_files_method_settings_are_those_of_the_contender_by_its_name(
-    place: Place, heard: list[tuple[Any, ...]]
+    place: Place, calls: list[tuple[Any, ...]]
 ) -> None:
     file = "[config.method]\nname = 'npo'\ninverse_temperature = 0.3"
     assert begin(place, "--set", "method.inverse_temperature=0.4", settings=file).output == ""
     assert "settings of npo, which takes no part" in begin(place, "--methods", "idk,vgid", settings=file).output
-    (plan, *_), (without, *_) = heard
-    chosen = {contender.name: contender.method for contender in plan.contenders}
-    assert chosen["npo"] == Npo(inverse_temperature=0.4)
-    others = {name: contender.method for name, contender in known().items() if name != "npo"}
-    assert {name: method for name, method in chosen.items() if name != "npo"} == others
+    (plan, *_), (without, *_) = calls
+    methods = {contender.name: contender.method for contender in plan.contenders}
+    assert methods["npo"] == Npo(inverse_temperature=0.4)
+    others = {name: contender.method for name, contender in all_contenders().items() if name != "npo"}
+    assert {name: method for name, method in methods.items() if name != "npo"} == others
     assert [contender.method for contender in without.contenders] == [others["idk"], others["vgid"]]
 
 
-def test_a_subjects_name_is_refused_since_rows_are_written_down(place: Place, heard: list[tuple[Any, ...]]) -> None:
+def test_a_subjects_name_is_refused_since_rows_are_written_down(place: Place, calls: list[tuple[Any, ...]]) -> None:
     file = "[config.method]\nname = 'vgid'\ninstruction = 'Forget {name}.'\nsubject_name = 'Ida Falk'"
     refused = begin(place, settings=file)
     assert refused.exit_code == 2
     assert "a subject's name nowhere" in refused.output.replace("\n", " ")
     assert "Falk" not in refused.output
-    assert heard == []
+    assert calls == []
 
 
 @pytest.mark.parametrize(
@@ -138,10 +138,10 @@ def test_settings_given_by_hand_that_would_not_count_are_refused(place: Place, s
 
 @pytest.mark.parametrize(("flag", "expected"), [(None, "cuda:1"), ("cpu", "cpu")])
 def test_the_files_device_counts_unless_the_flag_is_given(
-    place: Place, heard: list[tuple[Any, ...]], flag: str | None, expected: str
+    place: Place, calls: list[tuple[Any, ...]], flag: str | None, expected: str
 ) -> None:
     begin(place, *([] if flag is None else ["--device", flag]), settings="[config]\ndevice = 'cuda:1'")
-    assert [plan.config.device for plan, *_ in heard] == [expected]
+    assert [plan.config.device for plan, *_ in calls] == [expected]
 
 
 def test_the_record_holds_no_setting_that_no_row_was_run_with(place: Place) -> None:
@@ -221,10 +221,10 @@ def test_what_is_kept_must_be_more_than_what_is_forgotten(place: Place) -> None:
 
 
 def test_who_interrupts_hears_how_to_go_on_if_there_is_something(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def terms_of(*_: object) -> None:
+    def conditions_of(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(race, "terms_of", terms_of)
+    monkeypatch.setattr(runner, "conditions_of", conditions_of)
     stopped = begin(place)
     assert (stopped.exit_code, stopped.output) == (130, "Stopped.\n")
     out = place.folder / "out"
@@ -240,7 +240,7 @@ def test_a_record_that_is_there_is_refused_before_a_model_is_read(
 ) -> None:
     (place.folder / "out").mkdir()
     (place.folder / "out" / "comparison.json").write_text("{}")
-    monkeypatch.setattr(race, "terms_of", lambda *_: pytest.fail("a model was read"))
+    monkeypatch.setattr(runner, "conditions_of", lambda *_: pytest.fail("a model was read"))
     refused = begin(place)
     assert refused.exit_code == 2
     written = place.folder / "out" / "comparison.json"

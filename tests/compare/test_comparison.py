@@ -9,7 +9,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from compare import figure, race, table
+from compare import figure, runner, table
 from compare.command import compare as command
 from compare.plan import Budget, ComparisonData, ComparisonPlan
 from compare.record import Record
@@ -42,16 +42,16 @@ def plan(*methods: str, seeds: int = 1, rates: tuple[float, ...] = (1e-3, 3e-3))
 
 
 def compared(
-    asked: ComparisonPlan, folder: Path, model: Path, twin: Path | None = None, data: ComparisonData = DATA
+    comparison: ComparisonPlan, folder: Path, model: Path, twin: Path | None = None, data: ComparisonData = DATA
 ) -> tuple[Record, list[str]]:
     """The record, and which models were measured or trained on the way."""
     source, other = str(model), None if twin is None else str(twin)
-    terms = race.terms_of(asked, data, source, other)
-    record = Record.open(folder / "comparison.json", terms, race.about(asked), resume=True)
-    moments: list[race.Moment] = []
-    race.compare(asked, data, source, other, record, moments.append)
-    assert moments[-1].done == moments[-1].total
-    return record, [moment.what for moment in moments if moment.share == 1.0]
+    conditions = runner.conditions_of(comparison, data, source, other)
+    record = Record.open(folder / "comparison.json", conditions, runner.environment(comparison), resume=True)
+    reports: list[runner.ComparisonProgress] = []
+    runner.compare(comparison, data, source, other, record, reports.append)
+    assert reports[-1].done == reports[-1].total
+    return record, [report.what for report in reports if report.share == 1.0]
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -66,8 +66,8 @@ def test_everything_is_run_once_and_gone_on_with(tiny_folder: Path, tmp_path: Pa
     ]
     assert len(trained) == 3
     run = record.of("npo", "run")[0]
-    assert run.error is None
-    assert run.setting == race.chosen(record, "npo")
+    assert (run.error, run.scorer) == (None, "packed")
+    assert run.setting == runner.chosen_setting(record, "npo")
     assert {"rouge_l.forget", "rouge_l.photos", "answer_probability.looks", "membership.loss"} <= set(run.figures)
     assert 0 <= run.scores["robustness"] <= 1
     assert {"prefill", "relearned"} <= set(run.figures)
@@ -80,9 +80,9 @@ def test_everything_is_run_once_and_gone_on_with(tiny_folder: Path, tmp_path: Pa
     assert len(again.of("npo", "run")) == len(again.of("in-context", "run")) == 2
 
     wider, trained = compared(plan("npo", rates=(1e-3, 3e-3, 5e-3)), tmp_path, tiny_folder, tiny_folder)
-    best = race.chosen(wider, "npo")
+    best = runner.chosen_setting(wider, "npo")
     assert len(trained) == (2 if best.learning_rate == 5e-3 else 1)
-    by_name = {line.name: line for line in table.lines(wider)}
+    by_name = {line.name: line for line in table.table_rows(wider)}
     assert by_name["ga"].remark == "tuned by 2 trials, others by up to 3"
     assert all(row.setting == best for row in by_name["npo"].rows)
     narrower, trained = compared(plan("npo", rates=(1e-3,)), tmp_path, tiny_folder, tiny_folder)
@@ -100,7 +100,7 @@ def test_everything_is_run_once_and_gone_on_with(tiny_folder: Path, tmp_path: Pa
 def test_a_failing_method_is_a_row_and_is_tried_again(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = race.distil
+    real = runner.distil
 
     def failing(base, forget, retain, config, on_step):  # type: ignore[no-untyped-def]
         if config.method.name == "ga":
@@ -110,7 +110,7 @@ def test_a_failing_method_is_a_row_and_is_tried_again(
         return real(base, forget, retain, config, on_step)
 
     with monkeypatch.context() as patched:
-        patched.setattr(race, "distil", failing)
+        patched.setattr(runner, "distil", failing)
         record, _ = compared(plan("ga", "npo"), tmp_path, tiny_folder)
     assert [row.error for row in record.of("ga", "trial")] == ["TrainingDiverged: a loss is not a finite number"] * 2
     assert record.of("ga", "run") == []
@@ -128,14 +128,14 @@ def test_a_failing_method_is_a_row_and_is_tried_again(
 def test_photos_that_are_to_be_forgotten_leave_the_retain_set_that_is_trained_on(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else one term would undo the other's work, as it doesn't in a run."""
+    """Otherwise the terms would work against each other."""
     trained_on = []
 
-    def heard(_base, forget, retain, _config, _on_step):  # type: ignore[no-untyped-def]
+    def distil(_base, forget, retain, _config, _on_step):  # type: ignore[no-untyped-def]
         trained_on.append((forget, retain))
         raise TrainingDiverged("that is enough")
 
-    monkeypatch.setattr(race, "distil", heard)
+    monkeypatch.setattr(runner, "distil", distil)
     again = Pair(FORGET.pairs[0].image, "What colour is the wall?", "Teal.")
     data = replace(DATA, retain=PairSet.of("retain", [*DATA.retain, again]))
     compared(plan("npo", rates=(1e-3,)), tmp_path, tiny_folder, data=data)

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from compare.contenders import known
+from compare.contenders import all_contenders
 from compare.measure import forgetting, in_context, robust_scores, utility
-from compare.plan import Budget, ComparisonData, ComparisonPlan, Part, Setting
-from compare.race import chosen
-from compare.record import Record, RecordUnusable, Row, Terms
-from compare.table import lines, markdown
+from compare.plan import Budget, ComparisonData, ComparisonPlan, EvalSplit, Setting
+from compare.record import Conditions, Record, RecordUnusable, Row
+from compare.runner import chosen_setting
+from compare.table import markdown, table_rows
 from tests.vgid_core.tiny import pair_set, picture
 from vgid_core.config.methods import AnyMethod, Vgid
 from vgid_core.data.facts import Fact, read_facts, second_half
@@ -34,7 +34,7 @@ def test_the_command_loads_torch_only_once_there_is_work() -> None:
 
 
 def test_every_method_takes_part_under_its_own_name() -> None:
-    contenders = known()
+    contenders = all_contenders()
     for method in get_args(get_args(AnyMethod)[0]):
         name = method.model_fields["name"].default
         assert contenders[name].method == method()
@@ -71,12 +71,14 @@ def test_a_plan_that_makes_no_sense_is_refused(values: dict) -> None:
 
 def test_what_chooses_settings_is_not_what_is_reported() -> None:
     data = ComparisonData(pair_set("forget", 9), pair_set("retain", 7, 50), (pair_set("other_photos", 1, 90),))
-    both = zip(data.tuning.lost[:1] + data.tuning.kept, data.reported.lost[:1] + data.reported.kept, strict=True)
+    both = zip(
+        data.tuning.forget[:1] + data.tuning.retain, data.reported.forget[:1] + data.reported.retain, strict=True
+    )
     for tuned, reported in both:
         assert tuned.name == reported.name
         assert not set(tuned) & set(reported)
-    assert [len(items) for items in (*data.tuning.lost, *data.tuning.kept)] == [3, 1, 3]
-    assert [len(items) for items in (*data.reported.lost, *data.reported.kept)] == [6, 1, 4]
+    assert [len(items) for items in (*data.tuning.forget, *data.tuning.retain)] == [3, 1, 3]
+    assert [len(items) for items in (*data.reported.forget, *data.reported.retain)] == [6, 1, 4]
 
 
 def test_two_sets_of_one_name_are_refused() -> None:
@@ -122,12 +124,12 @@ def test_a_line_may_name_its_fact(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=12))
-def test_no_taught_answer_holds_an_asked_fact(items: list[tuple[str, str]]) -> None:
+def test_no_taught_answer_holds_a_held_out_fact(items: list[tuple[str, str]]) -> None:
     image = picture(0)
     facts = [Fact(Pair(image, "q", f"{name} likes {fact}."), fact) for name, fact in items]
-    taught, asked = split_facts(facts)
+    taught, held_out = split_facts(facts)
     assert taught
-    for fact in asked:
+    for fact in held_out:
         assert not any(fact.text.lower() in pair.answer.lower() for pair in taught)
 
 
@@ -136,7 +138,9 @@ def figures(**values: float) -> dict[str, float]:
 
 
 def test_scores_are_what_they_say() -> None:
-    part = Part((FORGET, pair_set("photos", 2)), (pair_set("retain", 2), pair_set("looks", 2), pair_set("lost", 2)))
+    part = EvalSplit(
+        (FORGET, pair_set("photos", 2)), (pair_set("retain", 2), pair_set("looks", 2), pair_set("lost", 2))
+    )
     after = figures(
         rouge_l__forget=0.1, rouge_l__photos=0.3, rouge_l__retain=0.45, rouge_l__looks=0.9, rouge_l__lost=0.2
     )
@@ -175,19 +179,19 @@ def test_the_best_trial_is_chosen_the_first_of_equals(tmp_path: Path) -> None:
     record = Record.open(tmp_path / "c.json", terms(), {}, resume=False)
     for row in (trial(1e-4, 0.3), trial(2e-4, 0.8), trial(3e-4, 0.8), trial(4e-4, None), trial(5e-4, None, "ga")):
         record.add(row)
-    found = chosen(record, "npo")
+    found = chosen_setting(record, "npo")
     assert found is not None
     assert found.learning_rate == 2e-4
-    assert chosen(record, "ga") is None
-    by_name = {line.name: line for line in lines(record)}
+    assert chosen_setting(record, "ga") is None
+    by_name = {line.name: line for line in table_rows(record)}
     assert by_name["ga"].remark == "1 of 1 failed: Died"
     assert "- ga: 1 of 1 failed: Died" in markdown(record)
 
 
-def terms(**values: object) -> Terms:
+def terms(**values: object) -> Conditions:
     plan = ComparisonPlan()
     given = {"config": plan.config, "attacks": plan.attacks, "tuning_seed": 100}
-    return Terms.model_validate({"data": {"forget": "a"}, "model": "b", "twin": None, **given, **values})
+    return Conditions.model_validate({"data": {"forget": "a"}, "model": "b", "twin": None, **given, **values})
 
 
 def test_a_record_is_gone_on_with_on_the_same_terms_alone(tmp_path: Path) -> None:

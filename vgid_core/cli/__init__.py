@@ -1,1 +1,1 @@
-"""The library's own commands, which need no service: a file each, and torch is imported only once there is work."""
+"""The library's commands, which need no service. Each is a module; torch is imported only when there is work."""

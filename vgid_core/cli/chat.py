@@ -1,4 +1,4 @@
-"""`vgid chat`: questions about an image to a model, with and without its adapter."""
+"""`vgid chat`: asks a model about an image, with and without its adapter."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import typer
 from rich.console import Console
 
 from vgid_core.cli import options
-from vgid_core.cli.exit_codes import ended_in_words, notices
+from vgid_core.cli.exit_codes import exit_on_errors, stderr_console
 from vgid_core.cli.log_setup import set_up_logs
-from vgid_core.cli.run_file import RunFileError, adapter_of, load_run, settings_of
+from vgid_core.cli.run_file import RunFileError, adapter_folder, flag_settings, load_run
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.pairs import DataError, EncodedImage, require_encodable
 
 if TYPE_CHECKING:
-    from vgid_core.cli.reports.chat_session import Talk
+    from vgid_core.cli.reports.chat_session import ChatSession
 
 
 def chat(
@@ -35,38 +35,38 @@ def chat(
     setting: options.Setting = None,
 ) -> None:
     """Ask a model about an image, with its adapter and without."""
-    with ended_in_words():
-        settings = settings_of({"device": device}, setting)
+    with exit_on_errors():
+        settings = flag_settings({"device": device}, setting)
         run = load_run(file, {"model": model}, settings)
-        source, folder = run.needed("model"), adapter_of(run, adapter)
+        source, folder = run.require("model"), adapter_folder(run, adapter)
         picture = None if image is None else _picture(str(image))
         for question in ask or ():
             if not question.strip():
                 raise RunFileError("--ask: the question is empty")
             require_encodable(question, "question")
         set_up_logs()
-        talk = _begin(source, folder, run.config)
-        talk.image = picture
-        talk.both = both
+        session = _load(source, folder, run.config)
+        session.image = picture
+        session.both = both
         if ask:
-            _answer(talk, ask)
+            _answer(session, ask)
         else:
-            _converse(talk)
+            _chat(session)
 
 
-def _begin(source: str, adapter: Path | None, config: UnlearnConfig) -> Talk:
-    from vgid_core.cli.reports.chat_session import Talk
+def _load(source: str, adapter: Path | None, config: UnlearnConfig) -> ChatSession:
+    from vgid_core.cli.reports.chat_session import ChatSession
 
-    console = notices()
+    console = stderr_console()
     with console.status("loading"):
-        return Talk.begin(source, adapter, config, console.print)
+        return ChatSession.load(source, adapter, config, console.print)
 
 
-def _converse(talk: Talk) -> None:
-    """Questions and commands until the input ends. What is wrong with one of them doesn't end the talk."""
-    console = notices()
+def _chat(session: ChatSession) -> None:
+    """Answers questions and obeys commands until the input ends. Prints errors and goes on."""
+    console = stderr_console()
     if sys.stdin.isatty():
-        import readline  # noqa: F401  # lines can be edited and called back
+        import readline  # noqa: F401  # makes input() editable, with a history
 
         console.print("Ask about the image. /image FILE · /adapter on|off · /both · /quit", markup=False)
     for line in _lines():
@@ -74,9 +74,9 @@ def _converse(talk: Talk) -> None:
             if line in ("/quit", "/exit"):
                 return
             if line.startswith("/"):
-                console.print(_command(talk, line), markup=False)
+                console.print(_command(session, line), markup=False)
             else:
-                _answer(talk, [line])
+                _answer(session, [line])
         except DataError as error:
             console.print(str(error), markup=False)
 
@@ -91,33 +91,33 @@ def _lines() -> Iterator[str]:
             yield line.strip()
 
 
-def _command(talk: Talk, line: str) -> str:
+def _command(session: ChatSession, line: str) -> str:
     name, _, rest = line.partition(" ")
     rest = rest.strip()
     if name == "/image" and rest:
-        talk.image = _picture(rest)
+        session.image = _picture(rest)
         return "image: " + rest
     if name == "/adapter" and rest in ("on", "off"):
-        talk.adapted, talk.both = rest == "on", False
-        return talk.state
+        session.adapted, session.both = rest == "on", False
+        return session.state
     if name == "/both":
-        talk.both = not talk.both
-        return talk.state
+        session.both = not session.both
+        return session.state
     return "commands: /image FILE · /adapter on|off · /both · /quit"
 
 
-def _answer(talk: Talk, questions: list[str]) -> None:
-    # A model's words are shown as they are: no markup in them is obeyed.
+def _answer(session: ChatSession, questions: list[str]) -> None:
+    # Without markup: a model's answer can hold rich's control sequences.
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    if talk.both:
-        console.print(talk.side_by_side(questions))
+    if session.both:
+        console.print(session.side_by_side(questions))
         return
     for question in questions:
-        console.print(talk.answer(question))
+        console.print(session.answer(question))
 
 
 def _picture(path: str) -> EncodedImage:
-    """The image at `path`. Raises DataError when it isn't one."""
+    """Reads the image at `path`. Raises DataError if it isn't an image."""
     try:
         picture = EncodedImage(Path(path).expanduser().read_bytes())
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Settings told in words: every option of a class of settings, and what is wrong with values that don't fit it."""
+"""Settings in words: the options of a settings class, and validation errors as lines that name keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORDS = {"str": "text", "SecretStr": "text", "int": "whole number", "float": "n
 
 @dataclass(frozen=True)
 class Option:
-    """One field of a class of settings. `inside` are the classes that its own settings may have, if it has any."""
+    """One field of a settings class. inside: the settings classes of its value, if it is a table."""
 
     name: str
     kind: str
@@ -29,13 +29,13 @@ class Option:
 
 
 def options_of(settings: type[BaseModel]) -> Iterator[Option]:
-    """Every field of `settings`, in its order."""
+    """The fields of `settings` in their order."""
     for name, field in settings.model_fields.items():
         inside = tuple(kind for kind in _alternatives(field.annotation) if _is_settings(kind))
         yield Option(
             name=name,
             kind=" or ".join(
-                dict.fromkeys(_named(kind) for kind in _alternatives(field.annotation) if _told(kind, field))
+                dict.fromkeys(_type_name(kind) for kind in _alternatives(field.annotation) if _is_shown(kind, field))
             ),
             default=_default(field),
             bounds=", ".join(_bounds(field)),
@@ -44,24 +44,23 @@ def options_of(settings: type[BaseModel]) -> Iterator[Option]:
         )
 
 
-def readable(error: ValidationError, settings: type[BaseModel], values: Mapping[str, Any]) -> list[str]:
-    """A line a problem, each beginning with the dotted key as it was written."""
+def error_lines(error: ValidationError, settings: type[BaseModel], values: Mapping[str, Any]) -> list[str]:
+    """One line for each problem, beginning with the dotted key as the user wrote it."""
     lines = []
     for problem in error.errors(include_url=False):
-        place = _as_written(settings, problem["loc"], values)
-        key = ".".join(place)
+        key = ".".join(_written_key(settings, problem["loc"], values))
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            message = f"unknown key{_meant(settings, problem['loc'])}"
+            message = f"unknown key{_suggestion(settings, problem['loc'])}"
         elif problem["type"] in ("model_type", "model_attributes_type", "dict_type"):
             message = "must be a table of settings"
         lines.append(f"{key}: {message}" if key else message)
     return list(dict.fromkeys(lines))
 
 
-def _as_written(settings: type[BaseModel], loc: Sequence[str | int], values: Mapping[str, Any]) -> list[str]:
-    """Without what pydantic adds: the name of a union's member, and a mark at a dictionary's key."""
-    place, here = [], values
+def _written_key(settings: type[BaseModel], loc: Sequence[str | int], values: Mapping[str, Any]) -> list[str]:
+    """The parts of a key without those that pydantic adds: union members' names, and "[key]" for dictionary keys."""
+    parts, here = [], values
     for index, part in enumerate(loc):
         if part == "[key]":
             continue
@@ -69,12 +68,12 @@ def _as_written(settings: type[BaseModel], loc: Sequence[str | int], values: Map
         last = index + 1 == len(loc)
         if not known and (_member(_classes_at(settings, loc[:-1]), part) if last else isinstance(here, Mapping)):
             continue
-        place.append(str(part))
+        parts.append(str(part))
         here = here[part] if known else {}  # type: ignore[index]
-    return place
+    return parts
 
 
-def _meant(settings: type[BaseModel], loc: Sequence[str | int]) -> str:
+def _suggestion(settings: type[BaseModel], loc: Sequence[str | int]) -> str:
     known = [name for cls in _classes_at(settings, loc[:-1]) for name in cls.model_fields]
     close = difflib.get_close_matches(str(loc[-1]), known, n=1)
     if close:
@@ -83,7 +82,7 @@ def _meant(settings: type[BaseModel], loc: Sequence[str | int]) -> str:
 
 
 def _classes_at(settings: type[BaseModel], loc: Sequence[str | int]) -> list[type[BaseModel]]:
-    """Whose settings stand there: of a union's members the one that pydantic names, else each of them."""
+    """The settings classes at `loc`: of a union, the member that pydantic names, else all members."""
     classes: list[type[BaseModel]] = [settings]
     for part in loc:
         classes = _member(classes, part) or [
@@ -93,7 +92,7 @@ def _classes_at(settings: type[BaseModel], loc: Sequence[str | int]) -> list[typ
 
 
 def _member(classes: Sequence[type[BaseModel]], part: str | int) -> list[type[BaseModel]]:
-    """The one of a union's classes that pydantic calls `part`, if it does."""
+    """The class of a union that pydantic names `part`, in a list; empty if there is none."""
     return [cls for cls in classes if len(classes) > 1 and cls.model_fields["name"].default == part]
 
 
@@ -110,12 +109,12 @@ def _is_settings(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def _told(kind: Any, field: FieldInfo) -> bool:
-    """None goes without saying where it is the default."""
+def _is_shown(kind: Any, field: FieldInfo) -> bool:
+    """Whether the type is listed: all but None as the default."""
     return kind is not type(None) or field.default is not None
 
 
-def _named(kind: Any) -> str:
+def _type_name(kind: Any) -> str:
     if kind is type(None):
         return "none"
     if _is_settings(kind):
@@ -124,8 +123,8 @@ def _named(kind: Any) -> str:
     if origin is Literal:
         return ", ".join(str(value) for value in get_args(kind))
     if origin is not None:
-        what = _named(_alternatives(get_args(kind)[-1 if origin is dict else 0])[0])
-        return f"table of {what}" if origin is dict else f"list of {what}"
+        element = _type_name(_alternatives(get_args(kind)[-1 if origin is dict else 0])[0])
+        return f"table of {element}" if origin is dict else f"list of {element}"
     return _WORDS.get(kind.__name__, str(kind.__name__))
 
 
@@ -144,8 +143,8 @@ def _default(field: FieldInfo) -> str:
 
 
 def _bounds(field: FieldInfo) -> Iterator[str]:
-    for mark in field.metadata:
+    for constraint in field.metadata:
         for attribute, sign in _SIGNS.items():
-            limit = getattr(mark, attribute, None)
+            limit = getattr(constraint, attribute, None)
             if limit is not None:
                 yield f"{sign} {limit}"

@@ -1,6 +1,6 @@
-"""`vgid data`: a run's sets, in every format, checked before it starts.
+"""`vgid data`: checks a run's sets, in any format, before it starts.
 
-Prints places and counts, never what a pair holds.
+Prints places and counts, never the content of a pair.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-_PLACES_SHOWN = 3
+_MAX_PLACES = 3
 _ROLES = ("forget", "retain", "utility")
 
 
@@ -52,7 +52,7 @@ def check(
     with messages.status("reading and checking"):
         try:
             require_model("--model", model)
-            texts = _texts_of(model)
+            texts = _text_counter(model)
         except (UnlearnError, RunFileError) as error:
             messages.print(f"error: {error}", style="red", markup=False)
             raise typer.Exit(2) from None
@@ -73,14 +73,14 @@ def check(
 
 
 def _read(source: str, name: str) -> ReadResult:
-    """A source that can't be read at all is one more finding."""
+    """Reads a source. If it can't be read at all, its error becomes a finding."""
     try:
         return read(source, name)
     except DataError as error:
         return ReadResult(name, (error,))
 
 
-def _texts_of(model: str | None) -> TextCounter | None:
+def _text_counter(model: str | None) -> TextCounter | None:
     if model is None:
         return None
     from vgid_core.models.token_counter import TokenCounter  # torch takes seconds to load
@@ -126,8 +126,8 @@ def _findings_table(findings: tuple[Finding, ...]) -> Table:
     table = Table("", "kind", "what", "where")
     for finding in findings:
         style = "red" if finding.level == "error" else "yellow"
-        where = ", ".join(finding.places[:_PLACES_SHOWN])
-        more = len(finding.places) - _PLACES_SHOWN
+        where = ", ".join(finding.places[:_MAX_PLACES])
+        more = len(finding.places) - _MAX_PLACES
         where += f" and {more} more" if more > 0 else ""
         table.add_row(f"[{style}]{finding.level}[/]", finding.kind, finding.message, Text(where))
     return table

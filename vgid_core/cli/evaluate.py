@@ -1,4 +1,4 @@
-"""`vgid evaluate`: what a model, an adapter on it and a twin know, side by side."""
+"""`vgid evaluate`: measures a model, an adapter on it and a twin, side by side."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import typer
 from rich.console import Console
 
 from vgid_core.cli import options
-from vgid_core.cli.exit_codes import ended_in_words, notices
+from vgid_core.cli.exit_codes import exit_on_errors, stderr_console
 from vgid_core.cli.log_setup import set_up_logs
-from vgid_core.cli.run_file import RunFile, RunFileError, adapter_of, assignments, load_run, settings_of
-from vgid_core.cli.sources import read_for_attacks, read_of
+from vgid_core.cli.run_file import RunFile, RunFileError, adapter_folder, assignments, flag_settings, load_run
+from vgid_core.cli.sources import read_for_attacks, read_run_set
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import PairSet
 
 if TYPE_CHECKING:
-    from vgid_core.cli.reports.eval_report import Column
+    from vgid_core.cli.reports.eval_report import ModelEvaluation
 
-_ATTACKS = {
+_ATTACK_TITLES = {
     "membership.loss": "membership AUC, loss",
     "membership.zlib": "membership AUC, zlib",
     "membership.min_k": "membership AUC, Min-K%",
@@ -34,7 +34,8 @@ _ATTACKS = {
     "relearned": "facts that come back by relearning others",
 }
 
-_NEEDS = {
+# Attacks that need data, by the first figure that each gives; said when they are skipped.
+_SKIPPED = {
     "membership.loss": "membership, which needs --never-seen",
     "prefill": "begun answers, as all begin with their facts",
     "prefill_inside": "facts that go on where they are begun, as none has several tokens",
@@ -61,28 +62,28 @@ def evaluate(
     as_json: options.AsJson = False,
 ) -> None:
     """Measure a model, an adapter on it and a twin, side by side; with attacks, if asked."""
-    with ended_in_words():
+    with exit_on_errors():
         if not attacks and (never_seen or facts):
             raise RunFileError("--never-seen and --facts are for attacks: pass --attacks, too")
-        settings = settings_of({"device": device}, setting)
+        settings = flag_settings({"device": device}, setting)
         flags = {"model": model, "forget": forget, "retain": retain, "utility": utility, "twin": twin}
         flags |= {"never_seen": never_seen, "facts": facts}
         run = load_run(file, {**flags, "probes": assignments(probe, "--probe")}, settings)
-        model_source, folder = run.needed("model"), adapter_of(run, adapter)
+        model_source, folder = run.require("model"), adapter_folder(run, adapter)
         sets = _read(run)
-        against = read_for_attacks(run, sets[0]) if attacks else (None, ())
-        found = _measure(model_source, folder, run, sets, against)
+        attack_data = read_for_attacks(run, sets[0]) if attacks else (None, ())
+        found = _measure(model_source, folder, run, sets, attack_data)
         _show(found, as_json)
 
 
 def _read(run: RunFile) -> list[PairSet]:
-    forget = read_of(run, "forget")
+    forget = read_run_set(run, "forget")
     sets = [forget]
     if run.retain is not None:
-        sets.append(read_of(run, "retain").without_images_of(forget))
+        sets.append(read_run_set(run, "retain").without_images_of(forget))
     if run.utility is not None:
-        sets.append(read_of(run, "utility"))
-    return sets + [read_of(run, f"probes.{name}") for name in run.probes]
+        sets.append(read_run_set(run, "utility"))
+    return sets + [read_run_set(run, f"probes.{name}") for name in run.probes]
 
 
 def _measure(
@@ -90,35 +91,43 @@ def _measure(
     adapter: Path | None,
     run: RunFile,
     sets: list[PairSet],
-    against: tuple[PairSet | None, Sequence[Fact]],
-) -> dict[str, Column]:
+    attack_data: tuple[PairSet | None, Sequence[Fact]],
+) -> dict[str, ModelEvaluation]:
     set_up_logs()
-    from vgid_core.cli.reports.eval_report import Questions, columns
+    from vgid_core.cli.reports.eval_report import EvaluationSets, evaluate_models
 
-    never_seen, facts = against
-    asked = Questions(sets, never_seen, facts)
-    console = notices()
+    never_seen, facts = attack_data
+    console = stderr_console()
     with console.status("loading") as status:
-        return columns(model, adapter, run.twin, asked, run.config, status.update, console.print)
+        return evaluate_models(
+            model,
+            adapter,
+            run.twin,
+            EvaluationSets(sets, never_seen, facts),
+            run.config,
+            status.update,
+            console.print,
+        )
 
 
-def _show(found: Mapping[str, Column], as_json: bool) -> None:
+def _show(found: Mapping[str, ModelEvaluation], as_json: bool) -> None:
     from vgid_core.cli.reports.tables import figures_table, metrics_table
 
     if as_json:
-        data: dict[str, Any] = {title: column.as_data() for title, column in found.items()}
+        data: dict[str, Any] = {title: evaluation.as_json() for title, evaluation in found.items()}
         typer.echo(json.dumps(data, indent=2))
         return
     console = Console(highlight=False, soft_wrap=True)
-    console.print(metrics_table({title: column.metrics for title, column in found.items()}))
-    made = next(iter(found.values())).attacks
-    if not made:
+    console.print(metrics_table({title: evaluation.metrics for title, evaluation in found.items()}))
+    attacks = next(iter(found.values())).attacks
+    if not attacks:
         return
-    for name in (name for name in _NEEDS if name not in made):
-        notices().print(f"not asked: {_NEEDS[name]}", markup=False)
+    for name in (name for name in _SKIPPED if name not in attacks):
+        stderr_console().print(f"not asked: {_SKIPPED[name]}", markup=False)
     table = figures_table("attack", numbers=list(found))
-    for name in made:
-        table.add_row(_ATTACKS.get(name, name), *(f"{column.attacks[name]:.3f}" for column in found.values()))
+    for name in attacks:
+        figures = (f"{evaluation.attacks[name]:.3f}" for evaluation in found.values())
+        table.add_row(_ATTACK_TITLES.get(name, name), *figures)
     console.print(table)
     yardstick = "the twin" if "twin" in found else "a model that never saw the forget set, which isn't here"
     console.print(f"Yardstick: {yardstick}. Above it something is left, below it the model flinches.")

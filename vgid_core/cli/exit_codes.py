@@ -1,6 +1,6 @@
-"""How a command ends: one line on standard error, and an exit code that says whose fault it was.
+"""Exit codes: 0 success, 1 the run failed, 2 wrong usage or unreadable data, 130 interrupted.
 
-0 done · 1 the run failed · 2 wrong usage or unreadable data · 130 interrupted.
+An error prints a line on standard error.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from vgid_core.data.pairs import DataError
 from vgid_core.errors import UnlearnError
 
 
-def notices() -> Console:
-    """Where everything goes that isn't the result: standard error."""
+def stderr_console() -> Console:
+    """The console for everything but the result: standard error."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager
-def ended_in_words() -> Iterator[None]:
-    """Turns what a command can end with into a line and an exit code; SIGTERM ends it as Ctrl-C does.
+def exit_on_errors() -> Iterator[None]:
+    """Turns our errors and interrupts into a printed line and an exit code. SIGTERM acts as Ctrl-C.
 
-    So does SIGINT where a shell had it ignored, as it does for what a script starts in the background.
+    SIGINT is handled explicitly, since shells make scripts' background processes ignore it.
     """
     before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -37,8 +37,8 @@ def ended_in_words() -> Iterator[None]:
         _stop(str(error), 2)
     except UnlearnError as error:
         _stop(str(error), 1)
-    except KeyboardInterrupt as stopped:  # its text, if it has one, says how to go on
-        notices().print("Stopped.", *stopped.args, markup=False)
+    except KeyboardInterrupt as stopped:  # its text, if any, says how to resume
+        stderr_console().print("Stopped.", *stopped.args, markup=False)
         raise typer.Exit(130) from None
     finally:
         for number, handler in before.items():
@@ -46,7 +46,7 @@ def ended_in_words() -> Iterator[None]:
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    console = notices()
+    console = stderr_console()
     for line in message.split("\n"):
         console.print("[bold red]error:[/bold red]", end=" ")
         console.print(line, markup=False)

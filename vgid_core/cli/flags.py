@@ -1,4 +1,4 @@
-"""What a flag is called in a message, so that nobody looks in a run file for what was typed."""
+"""Names of flags in error messages, so that an error about a typed flag doesn't point to the run file."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ _MISSING = re.compile(r"([\w.]+): Field required")
 
 
 class Setting(NamedTuple):
-    """What a flag sets: a dotted key of the config, its value, and the flag as messages name it."""
+    """A setting given by a flag: its dotted config key, its value, and the flag's name in messages."""
 
     key: str
     value: Any
     flag: str
 
 
-def typed_in(given: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, str]]:
-    """The dotted key of each flag, and the flag."""
+def flags_by_key(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields each given flag's dotted key and the flag's name."""
     for name, value in given.items():
         flag = f"--{name.replace('_', '-')}"
         if name == "compare":
-            yield from typed_in(value, "compare.")
+            yield from flags_by_key(value, "compare.")
         elif isinstance(value, Mapping):
-            yield from ((f"{place}{name}.{inside}", f"{flag.removesuffix('s')} {inside}") for inside in value)
+            yield from ((f"{prefix}{name}.{inside}", f"{flag.removesuffix('s')} {inside}") for inside in value)
         else:
-            yield f"{place}{name}", flag
+            yield f"{prefix}{name}", flag
 
 
-def blamed(line: str, file: Path | None, typed: Mapping[str, str]) -> str:
-    """`line`, which begins with its key, with the flag in the key's place if one gave it, else after the file's name.
+def name_source(line: str, file: Path | None, flags: Mapping[str, str]) -> str:
+    """An error line with the key's source: the flag in place of the key, or the file's name before it.
 
-    A flag may stand for a whole table, in which the key lies.
+    line: begins with a dotted key. flags: names of flags by key; a flag can set a whole table that holds the key.
     """
-    for key in sorted(typed, key=len, reverse=True):
+    for key in sorted(flags, key=len, reverse=True):
         if line.startswith((f"{key}:", f"{key}.")):
-            return typed[key] + line.removeprefix(key)
+            return flags[key] + line.removeprefix(key)
     if missing := _MISSING.fullmatch(line):
         table = f"{missing[1].rpartition('.')[0]}."
-        for key, flag in typed.items():
+        for key, flag in flags.items():
             if key.startswith(table):
                 return f"{flag}: needs {missing[1]} beside it"
     return line if file is None else f"{file}: {line}"

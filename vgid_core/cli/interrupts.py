@@ -1,4 +1,4 @@
-"""Ctrl-C in a run that leaves checkpoints: the step at hand is done and written down before the run ends."""
+"""Ctrl-C in a run with checkpoints: the run finishes and saves the current step before it ends."""
 
 from __future__ import annotations
 
@@ -15,57 +15,57 @@ from vgid_core.errors import CheckpointUnusable, RunStopped
 from vgid_core.progress import Phase, Progress
 
 
-class Stopping:
-    """What SIGINT and SIGTERM ask of a run.
+class StopRequest:
+    """Whether a signal asked the run to stop after its step.
 
-    From its first whole step to its last, the first of them waits for the end of the step. Before and after, it ends
-    run at once, and so does the second: nothing is to be written down yet, or all is, or someone is in a hurry.
+    Between the first and the last training step, the first SIGINT or SIGTERM requests a stop after the step. At other
+    times, when there is nothing to save, and the second time, a signal ends the run at once.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._among_steps = False
-        self._asked = False
+        self._requested = False
         self.loaded = False
 
     @property
-    def asked(self) -> bool:
+    def requested(self) -> bool:
         """Whether the run is to end after this step."""
-        return self._asked
+        return self._requested
 
-    def heard(self, progress: Progress) -> None:
-        """Takes notice of where the run is. Raises KeyboardInterrupt where a signal came too late for the last step."""
+    def observe(self, progress: Progress) -> None:
+        """Follows the run's progress. Raises KeyboardInterrupt if a stop was requested during the last step."""
         self.loaded |= progress.phase is not Phase.loading
         self._among_steps = progress.phase is Phase.distilling and progress.step > 0
-        if self._asked and not self._among_steps:
+        if self._requested and not self._among_steps:
             raise KeyboardInterrupt
 
-    def take(self, _number: int, _frame: FrameType | None) -> None:
-        """The signals' handler."""
-        if self._asked or not self._among_steps:
+    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        """The signal handler."""
+        if self._requested or not self._among_steps:
             raise KeyboardInterrupt
-        self._asked = True
-        with suppress(RuntimeError):  # what was interrupted may be in the midst of printing
+        self._requested = True
+        with suppress(RuntimeError):  # the interrupted code can be printing itself
             self._console.print("Stopping after this step; once more stops at once.")
 
 
 @contextmanager
-def written_down_first(checkpoint: Path | None, console: Console) -> Iterator[Stopping]:
-    """Has the two signals end a run as `Stopping` says, if it leaves checkpoints.
+def stop_after_checkpoint(checkpoint: Path | None, console: Console) -> Iterator[StopRequest]:
+    """Within the context, SIGINT and SIGTERM act as `StopRequest` says, if the run has checkpoints.
 
-    Raises KeyboardInterrupt, with a word on how to go on where there is something to go on from. Where several
-    processes share the run they all get the signal, and end at once: none can finish a step without the others.
+    Raises KeyboardInterrupt, with a hint on how to resume if there is a checkpoint. In a multi-process run the signals
+    end all processes at once, since none can finish a step alone.
     """
-    stopping = Stopping(console)
+    stop_request = StopRequest(console)
     if checkpoint is None or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        yield stopping
+        yield stop_request
         return
-    before = {number: signal.signal(number, stopping.take) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, stop_request.on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield stopping
+        yield stop_request
     except (KeyboardInterrupt, RunStopped):
-        # Until the model is loaded nobody has looked whose checkpoint it is.
-        if stopping.loaded and _is_left(checkpoint):
+        # Before the model is loaded, the checkpoint isn't checked and can be another run's.
+        if stop_request.loaded and _checkpoint_exists(checkpoint):
             raise KeyboardInterrupt(f"The same command goes on from the checkpoint in {checkpoint}.") from None
         raise KeyboardInterrupt from None
     finally:
@@ -74,8 +74,8 @@ def written_down_first(checkpoint: Path | None, console: Console) -> Iterator[St
 
 
 @contextmanager
-def checkpoint_named(folder: Path | None) -> Iterator[None]:
-    """Has an error about a checkpoint name its file and a way out: the library names none, lest a service show it."""
+def name_checkpoint_in_errors(folder: Path | None) -> Iterator[None]:
+    """Adds the file and a way out to errors about checkpoints. The library names no paths: a service could show one."""
     try:
         yield
     except CheckpointUnusable as error:
@@ -87,9 +87,9 @@ def checkpoint_named(folder: Path | None) -> Iterator[None]:
         raise CheckpointUnusable(f"--checkpoint: {error}; {way_out}") from None
 
 
-def _is_left(checkpoint: Path) -> bool:
+def _checkpoint_exists(checkpoint: Path) -> bool:
     from vgid_core.training.checkpoints import (
-        has_checkpoint,  # loads torch, which a run has loaded before anything could be left
+        has_checkpoint,  # imports torch, which a run with a checkpoint has imported already
     )
 
     return has_checkpoint(checkpoint)

@@ -1,4 +1,4 @@
-"""Adapters for commands: with a word of warning where it is due."""
+"""Loads adapters for commands, with a warning if they belong to another base."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vgid_core.models.base import BaseModel
 
 
 def load_adapter_with_warning(base: BaseModel, folder: Path, warn: Callable[[str], None]) -> LoraSettings:
-    """As `adapters.load_adapter`; `warn` hears of it when the adapter was made for another base."""
+    """As `load_adapter`; calls `warn` if the adapter was made for another base."""
     if is_for_other_base(base, folder):
         warn(
             "[bold yellow]warning:[/bold yellow] this adapter was made for another base than this one (its manifest "

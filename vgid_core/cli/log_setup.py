@@ -1,38 +1,38 @@
-"""No bars and hints of other libraries between a command's own lines, and warnings in words."""
+"""Logging of commands: plain warnings on standard error, without other libraries' progress bars and hints."""
 
 from __future__ import annotations
 
 import logging
 import warnings
 
-from vgid_core.cli.exit_codes import notices
+from vgid_core.cli.exit_codes import stderr_console
 
 
 def set_up_logs() -> None:
-    """Call it before what imports torch: some of them speak while they are imported."""
+    """Sets up logging. Call before importing torch and transformers, some of which log on import."""
     warnings.filterwarnings("ignore", category=FutureWarning)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_InWords()])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_StderrHandler()])
     from transformers.utils import logging as transformers_logging
 
-    # Its own handler says once more, raw, what comes here as a warning.
+    # Its own handler would print each warning a second time.
     logging.getLogger("huggingface_hub").handlers.clear()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
-class _InWords(logging.Handler):
-    """A line on standard error for each warning, however often it comes."""
+class _StderrHandler(logging.Handler):
+    """Prints each distinct warning once on standard error."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: set[str] = set()
+        self._printed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """As `logging.Handler.emit`."""
         text = self.format(record)
-        if text in self._said:
+        if text in self._printed:
             return
-        self._said.add(text)
-        console = notices()
+        self._printed.add(text)
+        console = stderr_console()
         console.print(f"[yellow]{record.levelname.lower()}:[/yellow]", end=" ")
         console.print(text, markup=False)

@@ -1,4 +1,4 @@
-"""docs/reference/options.md, written from the settings themselves.
+"""Generates docs/reference/options.md from the settings classes.
 
 python -m vgid_core.cli.option_page > docs/reference/options.md
 """

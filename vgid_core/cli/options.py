@@ -1,4 +1,4 @@
-"""What several commands take, declared once."""
+"""Command-line options that several commands share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder that a run writes: whole or not at all, and never over what isn't an adapter."""
+"""The output folder of a run: written completely or not at all, and only over an adapter."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from pathlib import Path
 
 from vgid_core.cli.run_file import RunFileError
 
-# What a run writes (vgid_core.artifact); nothing else is ever replaced.
-_WRITTEN = {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"}
-# Inside the folder, which may be a mounted one: beside it there could be another disk, or no right to write.
+# The files of an artifact (vgid_core.artifact). No other file is ever replaced.
+_ARTIFACT_FILES = {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"}
+# Inside the folder, since its parent can be another file system or read-only.
 _UNFINISHED = ".unfinished"
 
 
 def require_free(out: Path, overwrite: bool) -> None:
-    """Raises RunFileError if `out` holds something that a run may not replace."""
+    """Raises RunFileError if `out` holds files that a run may not replace."""
     require_folder("out", out)
     names = {file.name for file in out.iterdir()} - {_UNFINISHED} if out.is_dir() else set()
     if names and not overwrite:
         raise RunFileError(f"out: {out} isn't empty; --overwrite replaces an adapter that is there")
-    if names - _WRITTEN:
+    if names - _ARTIFACT_FILES:
         raise RunFileError(f"out: {out} holds more than an adapter, so it isn't overwritten")
 
 
 def require_no_adapter(out: Path) -> None:
-    """Raises RunFileError if an adapter lies in `out`, where other files would be taken for its own."""
-    if any((out / name).exists() for name in _WRITTEN - {"README.md"}):
+    """Raises RunFileError if `out` is an adapter's folder, whose other files would be taken for the adapter's."""
+    if any((out / name).exists() for name in _ARTIFACT_FILES - {"README.md"}):
         raise RunFileError(f"out: {out} is an adapter's folder; a comparison needs one of its own")
 
 
 def require_folder(option: str, path: Path) -> None:
-    """Raises RunFileError, naming `option`, if `path` is no folder and can't become one: what lies there is a file."""
+    """Raises RunFileError, naming `option`, if `path` isn't a folder and can't become one because of a file."""
     try:
-        lying = next((place for place in (path, *path.parents) if place.exists()), path.parent)
-        if not lying.is_dir():
-            raise RunFileError(f"{option}: {lying} is no folder")
+        existing = next((place for place in (path, *path.parents) if place.exists()), path.parent)
+        if not existing.is_dir():
+            raise RunFileError(f"{option}: {existing} is no folder")
     except OSError as error:
         raise RunFileError(f"{option}: {path} can't be written ({error.strerror})") from None
 
 
 @contextmanager
-def written_whole(out: Path) -> Iterator[Path]:
-    """A folder to write into, whose files take their place in `out` at the end, the manifest last.
+def write_atomically(out: Path) -> Iterator[Path]:
+    """Yields a temporary folder, whose files are moved to `out` at the end, the manifest last.
 
-    On any error `out` is as it was before. Call `require_free` first. Raises RunFileError when it can't be made.
+    On an error `out` stays unchanged. Call `require_free` first. Raises RunFileError if the folder can't be created.
     """
     new, unfinished = not out.exists(), out / _UNFINISHED
     try:

@@ -1,14 +1,14 @@
-"""A run as it is written down: a TOML file, flags that override it, checked whole before torch is loaded.
+"""Run files: TOML files that describe a run, overridden by flags, and validated before torch is imported.
 
 model = "models/llava"            # a folder, or a hub id such as "org/name"
-forget = "data/forget.jsonl"      # paths start at this file
+forget = "data/forget.jsonl"      # paths are relative to this file
 retain = "data/retain.jsonl"
 out = "adapter"
 [probes]
 rephrased = "data/rephrased.jsonl"
 [config.training]                 # any part of UnlearnConfig
 steps = 100
-[compare]                         # what `vgid compare` is told besides
+[compare]                         # options of `vgid compare`
 out = "comparison"
 """
 
@@ -23,9 +23,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, ValidationError
 
-from vgid_core.cli.config_errors import readable
-from vgid_core.cli.flags import Setting, blamed, typed_in
-from vgid_core.cli.paths import absolute, possible
+from vgid_core.cli.config_errors import error_lines
+from vgid_core.cli.flags import Setting, flags_by_key, name_source
+from vgid_core.cli.paths import absolute_paths, is_path
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.strict import Strict
 from vgid_core.data.json_text import NotJson, parse_json
@@ -36,29 +36,29 @@ SetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{
 
 
 def _a_path(value: str) -> str:
-    if not possible(value):
+    if not is_path(value):
         raise ValueError("holds a NUL character" if value else "is empty")
     return value
 
 
-def _no_sets_own(name: str) -> str:
+def _not_reserved(name: str) -> str:
     if name in ("forget", "retain", "utility", "strangers", "unlabelled"):
         raise ValueError("is a reserved name")
     return name
 
 
 FilePath = Annotated[str, AfterValidator(_a_path)]
-_ProbeName = Annotated[SetName, AfterValidator(_no_sets_own)]
+_ProbeName = Annotated[SetName, AfterValidator(_not_reserved)]
 
 
 class RunFileError(Exception):
-    """A file or flag that can't be used; the message names the key."""
+    """An unusable run file or flag. The message names the key."""
 
 
 class RunFile(Strict):
-    """What the library's commands are told; which keys are needed depends on the command.
+    """The keys of a run file. Which are needed depends on the command.
 
-    A set is a path, or `format:path`. Paths in a file start at the file, those of flags at the present folder.
+    A set is a path, or `format:path`. Paths in a file are relative to it, those of flags to the working folder.
     """
 
     model: FilePath | None = Field(default=None, description="a folder, or a hub id such as org/name")
@@ -66,49 +66,49 @@ class RunFile(Strict):
         default=None,
         min_length=1,
         max_length=200,
-        description="what the adapter calls its base; else the folder's name, or the hub id",
+        description="the base's name in the artifact; by default the folder's name, or the hub id",
     )
-    forget: FilePath | None = Field(default=None, description="pairs that are to be forgotten")
+    forget: FilePath | None = Field(default=None, description="pairs to forget")
     retain: FilePath | None = Field(default=None, description="pairs that must stay known")
     utility: FilePath | None = Field(
-        default=None, description="pairs that are measured: what the model must still be able to do"
+        default=None, description="pairs that are only measured: what the model must still be able to do"
     )
     probes: dict[_ProbeName, FilePath] = Field(
-        default_factory=dict, description="more sets that are measured and never trained on, by name"
+        default_factory=dict, description="more sets that are only measured, by name"
     )
     out: FilePath | None = Field(default=None, description="the adapter's folder")
     twin: FilePath | None = Field(
-        default=None, description="a model trained without what is forgotten, to be measured beside the adapter"
+        default=None, description="a model trained without the forget set, measured beside the adapter"
     )
     never_seen: FilePath | None = Field(
-        default=None, description="pairs like the forgotten ones that no model was shown, for membership attacks"
+        default=None, description="pairs like the forget set's that no model was trained on, for membership attacks"
     )
     strangers: FilePath | None = Field(
         default=None,
-        description="photos of people whom the model has never seen: a folder of images, or a set whose questions are "
-        "ignored. The default method's teachers see them",
+        description="photos of people whom the model has never seen, for the default method's teachers: a folder of "
+        "images, or a set whose questions are ignored",
     )
     unlabelled: FilePath | None = Field(
         default=None,
-        description="photos of anybody, without labels, such as those that people show the model: what it says of them "
-        "is to stay",
+        description="photos of anybody, without labels, such as those that users send: the base's answers on them are "
+        "to stay",
     )
     facts: FilePath | None = Field(
         default=None,
-        description="forgotten pairs that are attacked, else the forget set; a JSONL line may name in `fact` what of "
-        "its answer matters",
+        description="pairs whose facts are attacked, by default the forget set. A JSONL line can name its fact, a part "
+        "of the answer, as `fact`",
     )
     config: UnlearnConfig = Field(default=UnlearnConfig(), description="the settings of the run")
-    compare: Any = Field(default=None, description="what `vgid compare` is told besides; others leave it unread")
+    compare: Any = Field(default=None, description="options of `vgid compare`; other commands ignore them")
 
-    _flags: dict[str, str] = PrivateAttr(default_factory=dict)  # by the key that they gave
+    _flags: dict[str, str] = PrivateAttr(default_factory=dict)  # names of flags by the key that they set
 
-    def named(self, key: str) -> str:
-        """What messages call `key`: the flag that gave its value, if one did."""
+    def source_of(self, key: str) -> str:
+        """The name of `key` in messages: that of the flag that set it, else the key."""
         return self._flags.get(key, key)
 
-    def needed(self, key: str) -> str:
-        """The value of `key`, of the run or with a dot of `compare`. Raises RunFileError when there is none."""
+    def require(self, key: str) -> str:
+        """The value of `key`, which can be dotted ("compare.out"). Raises RunFileError if it is missing."""
         value: str | None = attrgetter(key)(self)
         if value is None:
             flag = key.rpartition(".")[2].replace("_", "-")
@@ -116,50 +116,50 @@ class RunFile(Strict):
         return value
 
     @property
-    def called(self) -> str:
-        """What artifacts call the model."""
-        return self.model_name or name_of(self.needed("model"))
+    def model_label(self) -> str:
+        """The model's name in artifacts."""
+        return self.model_name or name_of(self.require("model"))
 
 
 Kind = TypeVar("Kind", bound=RunFile)
 
 
 def load_run(file: Path | None, flags: Mapping[str, Any], settings: Sequence[Setting] = ()) -> RunFile:
-    """As `load_run_as`, for what every command is told."""
+    """As `load_run_as`, with the keys that all commands share."""
     return load_run_as(RunFile, file, flags, settings)
 
 
 def load_run_as(
     kind: type[Kind], file: Path | None, flags: Mapping[str, Any], settings: Sequence[Setting] = ()
 ) -> Kind:
-    """The file with `flags` (None: not given) and then `settings` put over it; `kind` says which tables are read.
+    """Reads and validates a run file, overridden by `flags` (None: not given) and then by `settings`.
 
-    A flag that is a mapping is put over the file's table key by key. Raises RunFileError naming the flag, or the file's
-    key, that is unknown, missing or out of range.
+    kind: the class to validate with. A flag that is a mapping overrides the file's table key by key. Raises
+    RunFileError naming the flag, or the file's key, that is unknown, missing or invalid.
     """
-    given = _given(flags)
-    values = {} if file is None else absolute(settings_in(file), file.resolve().parent)
-    values = _over(values, absolute(given, Path.cwd()))
+    given = _drop_missing(flags)
+    values = {} if file is None else absolute_paths(read_toml(file), file.resolve().parent)
+    values = _merge(values, absolute_paths(given, Path.cwd()))
     if any(setting.key == "preset" for setting in settings):
         values = _without_method(values)
     for setting in settings:
-        values = _with(values, f"config.{setting.key}", setting.value)
-    typed = dict(typed_in(given)) | {f"config.{setting.key}": setting.flag for setting in settings}
+        values = _set_key(values, f"config.{setting.key}", setting.value)
+    flag_names = dict(flags_by_key(given)) | {f"config.{setting.key}": setting.flag for setting in settings}
     try:
         run = kind.model_validate(values)
     except ValidationError as error:
-        lines = readable(error, kind, values)
-        raise RunFileError("\n".join(blamed(line, file, typed) for line in lines)) from None
-    run._flags.update(typed)
+        lines = error_lines(error, kind, values)
+        raise RunFileError("\n".join(name_source(line, file, flag_names) for line in lines)) from None
+    run._flags.update(flag_names)
     for key in ("model", "twin"):
-        require_model(run.named(key), getattr(run, key))
+        require_model(run.source_of(key), getattr(run, key))
     return run
 
 
-def adapter_of(run: RunFile, given: Path | None) -> Path | None:
-    """The adapter's folder: the one given, else the run's own where it has been written; None for the base alone.
+def adapter_folder(run: RunFile, given: Path | None) -> Path | None:
+    """The adapter's folder: the given one, else the run's `out` if it holds an adapter, else None.
 
-    Raises RunFileError when the given one holds no adapter.
+    Raises RunFileError if the given folder holds no adapter.
     """
     if given is not None and not (given / "adapter_config.json").is_file():
         raise RunFileError(f"--adapter: {given} holds no adapter_config.json")
@@ -170,7 +170,7 @@ def adapter_of(run: RunFile, given: Path | None) -> Path | None:
 
 
 def assignments(given: Iterable[str] | None, option: str) -> dict[str, str]:
-    """NAME=VALUE texts as a mapping. Raises RunFileError naming `option`."""
+    """Parses NAME=VALUE texts. Raises RunFileError naming `option`."""
     parts = [text.partition("=") for text in given or []]
     if any(not (name and mark) for name, mark, _ in parts):
         raise RunFileError(f"{option} must look like NAME=VALUE")
@@ -179,29 +179,30 @@ def assignments(given: Iterable[str] | None, option: str) -> dict[str, str]:
     return {name: value for name, _, value in parts}
 
 
-def settings_of(named: Mapping[str, Any], given: Iterable[str] | None) -> list[Setting]:
-    """Settings of the flags: those with an option of their own (None: not given), then those behind `--set`.
+def flag_settings(named: Mapping[str, Any], given: Iterable[str] | None) -> list[Setting]:
+    """The settings given by flags: first by options of their own, then by `--set`.
 
-    Such an option bears the last name of its key. Raises RunFileError for a `--set` without a value.
+    named: values by dotted key (None: not given); the option has the name of the key's last part. given: texts of
+    `--set`. Raises RunFileError for a `--set` without a value.
     """
     own = [
         Setting(key, value, f"--{key.rpartition('.')[2].replace('_', '-')}")
         for key, value in named.items()
         if value is not None
     ]
-    return own + [Setting(key, _value_of(text), f"--set {key}") for key, text in assignments(given, "--set").items()]
+    return own + [Setting(key, _parse_value(text), f"--set {key}") for key, text in assignments(given, "--set").items()]
 
 
-def _value_of(text: str) -> Any:
-    """A number, list, object, true, false or null as JSON writes it, anything else as the string it is."""
+def _parse_value(text: str) -> Any:
+    """The value of valid JSON; any other text as a string."""
     try:
         return parse_json(text)
     except NotJson:
         return text
 
 
-def settings_in(file: Path) -> dict[str, Any]:
-    """What stands in a TOML file. Raises RunFileError naming it."""
+def read_toml(file: Path) -> dict[str, Any]:
+    """Reads a TOML file. Raises RunFileError naming the file."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -210,31 +211,31 @@ def settings_in(file: Path) -> dict[str, Any]:
         raise RunFileError(f"{file} isn't TOML: {error}") from None
 
 
-def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that were given."""
-    values = {name: _given(value) if isinstance(value, Mapping) else value for name, value in flags.items()}
+def _drop_missing(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that were given, without None and empty tables."""
+    values = {name: _drop_missing(value) if isinstance(value, Mapping) else value for name, value in flags.items()}
     return {name: value for name, value in values.items() if value is not None and value != {}}
 
 
-def _over(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` with what is `given` in its place, tables key by key."""
-    found = dict(values)
-    for key, value in given.items():
-        below = found.get(key)
-        found[key] = _over(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return found
+def _merge(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` overridden by `overrides`, tables key by key."""
+    merged = dict(values)
+    for key, value in overrides.items():
+        current = merged.get(key)
+        merged[key] = _merge(current, value) if isinstance(current, Mapping) and isinstance(value, Mapping) else value
+    return merged
 
 
 def _without_method(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` as they are put under a preset that a flag names: it is a method, as --method is."""
+    """`values` without the file's method, which a preset given by a flag replaces, as --method does."""
     config = values.get("config")
     if not isinstance(config, Mapping):
         return dict(values)
     return {**values, "config": {key: value for key, value in config.items() if key != "method"}}
 
 
-def _with(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """`values` with the dotted `key` set; where a name stands for a table of settings, the table takes its place."""
+def _set_key(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """`values` with the dotted `key` set. A string in the place of a table becomes the table {"name": string}."""
     first, _, rest = key.partition(".")
     if not rest:
         return {**values, first: value}
@@ -243,11 +244,11 @@ def _with(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
         inside = {"name": inside}
     if not isinstance(inside, Mapping):
         raise RunFileError(f"{first} holds no settings of its own")
-    return {**values, first: _with(inside, rest, value)}
+    return {**values, first: _set_key(inside, rest, value)}
 
 
 def require_model(key: str, model: str | None) -> None:
-    """Raises RunFileError for what is neither a model's folder nor looks like a hub id: no hub needs to be asked."""
+    """Raises RunFileError if `model` is neither a model's folder nor in the form of a hub id. Asks no hub."""
     if model is None:
         return
     if Path(model).is_dir():

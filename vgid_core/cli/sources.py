@@ -1,4 +1,4 @@
-"""Where commands get their sets from: the one place that turns what was written into pairs."""
+"""Reads the sets of a run file."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ if TYPE_CHECKING:
 
 
 def read_pairs(source: str, name: str | None = None) -> PairSet:
-    """The set at `source`, every picture decoded once. Raises DataError naming the place."""
+    """Reads the set at `source` and decodes each image once. Raises DataError naming the place."""
     pairs = read_set(source, name)
-    seen: set[str] = set()
+    decoded: set[str] = set()
     for index, pair in enumerate(pairs):
-        if pair.image.digest not in seen:
-            seen.add(pair.image.digest)
-            _require_picture(pairs, index)
+        if pair.image.digest not in decoded:
+            decoded.add(pair.image.digest)
+            _require_decodable(pairs, index)
     return pairs
 
 
-def read_of(run: RunFile, key: str) -> PairSet:
-    """The run's set of this key (`forget`, `probes.rephrased`), every picture decoded once.
+def read_run_set(run: RunFile, key: str) -> PairSet:
+    """Reads the run's set `key`, such as forget or probes.rephrased, and decodes each image once.
 
-    Raises DataError naming the place; of a source that can't be read at all the flag or key, and the path.
+    Raises DataError naming the place; if nothing can be read, naming the flag or key and the path.
     """
     table, _, name = key.rpartition(".")
-    source = attrgetter(table)(run)[name] if table else run.needed(key)
+    source = attrgetter(table)(run)[name] if table else run.require(key)
     try:
         return read_pairs(source, name)
     except DataError as error:
         if error.field != name:
             raise
-        raise DataError(f"{source}: {error.reason}", run.named(key)) from error.__cause__
+        raise DataError(f"{source}: {error.reason}", run.source_of(key)) from error.__cause__
 
 
-def read_photos_of(run: RunFile, key: str) -> PhotoSet:
-    """The run's photos of this key, every picture decoded once. Raises DataError as `read_of` does."""
-    source = run.needed(key)
+def read_run_photos(run: RunFile, key: str) -> PhotoSet:
+    """Reads the run's photos `key` and decodes each once. Raises DataError as `read_run_set` does."""
+    source = run.require(key)
     try:
         return PhotoSet.read(source, key)
     except DataError as error:
         if error.field != key:
             raise
-        raise DataError(f"{source}: {error.reason}", run.named(key)) from error.__cause__
+        raise DataError(f"{source}: {error.reason}", run.source_of(key)) from error.__cause__
 
 
 def read_for_attacks(run: RunFile, forget: PairSet) -> tuple[PairSet | None, tuple[Fact, ...]]:
-    """The run's never-seen set, if it has one, and the facts to ask for: its own, else those of its forget set.
+    """Reads the run's never-seen set, or None, and the facts to attack: the run's own, else the forget set's.
 
-    Raises DataError as `read_of` does.
+    Raises DataError as `read_run_set` does.
     """
-    never_seen = None if run.never_seen is None else read_of(run, "never_seen")
+    never_seen = None if run.never_seen is None else read_run_set(run, "never_seen")
     if run.facts is None:
-        return never_seen, read_facts(run.needed("forget"), forget)
-    return never_seen, read_facts(run.facts, read_of(run, "facts"))
+        return never_seen, read_facts(run.require("forget"), forget)
+    return never_seen, read_facts(run.facts, read_run_set(run, "facts"))
 
 
-def _require_picture(pairs: PairSet, index: int) -> None:
+def _require_decodable(pairs: PairSet, index: int) -> None:
     try:
         pairs.pairs[index].image.decode()
     except DataError as error:

@@ -1,4 +1,4 @@
-"""`vgid unlearn`: a forget set distilled into an adapter, on this machine, without a service."""
+"""`vgid unlearn`: unlearns a forget set into an adapter on this machine, without a service."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import typer
 from rich.console import Console
 
 from vgid_core.cli import options
-from vgid_core.cli.exit_codes import ended_in_words, notices
-from vgid_core.cli.interrupts import checkpoint_named, written_down_first
+from vgid_core.cli.exit_codes import exit_on_errors, stderr_console
+from vgid_core.cli.interrupts import name_checkpoint_in_errors, stop_after_checkpoint
 from vgid_core.cli.log_setup import set_up_logs
-from vgid_core.cli.out_folder import require_folder, require_free, written_whole
-from vgid_core.cli.reports.progress_bar import RunView
-from vgid_core.cli.reports.tensorboard import events_in, require_tensorboard
-from vgid_core.cli.run_file import RunFile, assignments, load_run, settings_of
-from vgid_core.cli.sources import read_of, read_photos_of
+from vgid_core.cli.out_folder import require_folder, require_free, write_atomically
+from vgid_core.cli.reports.progress_bar import ProgressView
+from vgid_core.cli.reports.tensorboard import require_tensorboard, tensorboard_events
+from vgid_core.cli.run_file import RunFile, assignments, flag_settings, load_run
+from vgid_core.cli.sources import read_run_photos, read_run_set
 
 if TYPE_CHECKING:
     from vgid_core.evaluation.metric import Metric
@@ -68,7 +68,7 @@ def unlearn(
     as_json: options.AsJson = False,
 ) -> None:
     """Make a model forget: distil a forget set into an adapter, here, and measure what it did."""
-    with ended_in_words():
+    with exit_on_errors():
         named = {
             "method": method,
             "training.steps": steps,
@@ -76,95 +76,99 @@ def unlearn(
             "seed": seed,
             "device": device,
         }
-        settings = settings_of(named, setting)
         flags = {"model": model, "model_name": model_name, "forget": forget, "retain": retain, "utility": utility}
-        run = load_run(file, {**flags, "out": out, "probes": assignments(probe, "--probe")}, settings)
-        target = Path(run.needed("out") if not dry_run else run.out or "adapter")
-        if tensorboard is not None:
-            require_tensorboard()
-        for option, folder in (("--checkpoint", checkpoint), ("--tensorboard", tensorboard)):
-            if folder is not None:
-                require_folder(option, folder)
-        # What is wrong with the input comes first: who has mended it may well want another folder, too.
+        given = {**flags, "out": out, "probes": assignments(probe, "--probe")}
+        run = load_run(file, given, flag_settings(named, setting))
+        target = Path(run.require("out") if not dry_run else run.out or "adapter")
+        paths = OutputPaths(target, checkpoint, tensorboard)
+        paths.require_folders()
+        # Errors of the input come before those of the output folder.
         sets = _read(run)
-        if not dry_run:
-            require_free(target, overwrite)
         if dry_run:
-            _foretell(run, sets, target, as_json)
-        else:
-            _carry_out(run, sets, Places(target, checkpoint, tensorboard), as_json)
+            _dry_run(run, sets, target, as_json)
+            return
+        require_free(target, overwrite)
+        _run(run, sets, paths, as_json)
 
 
 def _read(run: RunFile) -> dict[str, Any]:
-    """Every set, before anything heavy is loaded."""
-    run.needed("model")
+    """Reads all sets, before torch is imported."""
+    run.require("model")
     return {
-        "forget": read_of(run, "forget"),
-        "retain": read_of(run, "retain"),
-        "utility": None if run.utility is None else read_of(run, "utility"),
-        "probes": {name: read_of(run, f"probes.{name}") for name in run.probes},
-        "strangers": None if run.strangers is None else read_photos_of(run, "strangers"),
-        "unlabelled": None if run.unlabelled is None else read_photos_of(run, "unlabelled"),
+        "forget": read_run_set(run, "forget"),
+        "retain": read_run_set(run, "retain"),
+        "utility": None if run.utility is None else read_run_set(run, "utility"),
+        "probes": {name: read_run_set(run, f"probes.{name}") for name in run.probes},
+        "strangers": None if run.strangers is None else read_run_photos(run, "strangers"),
+        "unlabelled": None if run.unlabelled is None else read_run_photos(run, "unlabelled"),
     }
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where a run writes."""
+class OutputPaths:
+    """The folders that a run writes to."""
 
     out: Path
     checkpoint: Path | None
     tensorboard: Path | None
+
+    def require_folders(self) -> None:
+        """Raises RunFileError if TensorBoard is needed and missing, or if a file is in the place of a folder."""
+        if self.tensorboard is not None:
+            require_tensorboard()
+        for option, folder in (("--checkpoint", self.checkpoint), ("--tensorboard", self.tensorboard)):
+            if folder is not None:
+                require_folder(option, folder)
 
 
 def _spec(run: RunFile, sets: dict[str, Any], out: Path, checkpoint: Path | None = None) -> UnlearnSpec:
     from vgid_core.spec import UnlearnSpec
 
     return UnlearnSpec(
-        model=run.needed("model"),
-        model_name=run.called,
+        model=run.require("model"),
+        model_name=run.model_label,
         out=out,
         config=run.config,
         checkpoint=checkpoint,
-        keep_checkpoint=True,  # until the adapter is in its place
+        keep_checkpoint=True,  # deleted once the adapter is in `out`
         **sets,
     )
 
 
-def _foretell(run: RunFile, sets: dict[str, Any], out: Path, as_json: bool) -> None:
+def _dry_run(run: RunFile, sets: dict[str, Any], out: Path, as_json: bool) -> None:
     set_up_logs()
-    from vgid_core.cli.reports.dry_run_report import as_data, say
+    from vgid_core.cli.reports.dry_run_report import print_report, report_data
     from vgid_core.dry_run import estimate
 
-    with notices().status("measuring"):
+    with stderr_console().status("measuring"):
         found = estimate(_spec(run, sets, out))
     if as_json:
-        typer.echo(json.dumps(as_data(found), indent=2))
+        typer.echo(json.dumps(report_data(found), indent=2))
     else:
-        say(Console(highlight=False), found)
+        print_report(Console(highlight=False), found)
 
 
-def _carry_out(run: RunFile, sets: dict[str, Any], places: Places, as_json: bool) -> None:
+def _run(run: RunFile, sets: dict[str, Any], paths: OutputPaths, as_json: bool) -> None:
     set_up_logs()
     from vgid_core.run import unlearn as run_unlearn
     from vgid_core.training.checkpoints import delete_checkpoint
 
-    if int(os.environ.get("RANK", "0")) > 0:  # one of several processes: the first one writes and reports
-        with checkpoint_named(places.checkpoint):
-            run_unlearn(_spec(run, sets, places.out, places.checkpoint))
+    if int(os.environ.get("RANK", "0")) > 0:  # the main process writes and reports
+        with name_checkpoint_in_errors(paths.checkpoint):
+            run_unlearn(_spec(run, sets, paths.out, paths.checkpoint))
         return
-    console = notices()
+    console = stderr_console()
     with (
-        checkpoint_named(places.checkpoint),
-        written_down_first(places.checkpoint, console) as stopping,
-        written_whole(places.out) as folder,
-        events_in(places.tensorboard) as events,
-        RunView(console) as view,
+        name_checkpoint_in_errors(paths.checkpoint),
+        stop_after_checkpoint(paths.checkpoint, console) as stop_request,
+        write_atomically(paths.out) as folder,
+        tensorboard_events(paths.tensorboard) as events,
+        ProgressView(console) as view,
     ):
-        spec = _spec(run, sets, folder, places.checkpoint)
+        spec = _spec(run, sets, folder, paths.checkpoint)
 
         def on_step(progress: Progress) -> None:
-            stopping.heard(progress)
+            stop_request.observe(progress)
             view.show(progress)
             if events is not None:
                 events.step(progress)
@@ -173,14 +177,14 @@ def _carry_out(run: RunFile, sets: dict[str, Any], places: Places, as_json: bool
             if events is not None:
                 events.metrics(stage, metrics)
 
-        result = run_unlearn(spec, on_step, on_metrics, stop=lambda: stopping.asked)
-    if places.checkpoint is not None:
-        delete_checkpoint(places.checkpoint)
-    _show(result, places.out, as_json)
+        result = run_unlearn(spec, on_step, on_metrics, stop=lambda: stop_request.requested)
+    if paths.checkpoint is not None:
+        delete_checkpoint(paths.checkpoint)
+    _show(result, paths.out, as_json)
 
 
 def _show(result: UnlearnResult, out: Path, as_json: bool) -> None:
-    from vgid_core.cli.reports.dry_run_report import say_unknown
+    from vgid_core.cli.reports.dry_run_report import print_unknown
     from vgid_core.cli.reports.tables import metrics_table
 
     seconds = result.manifest["seconds"]
@@ -202,4 +206,4 @@ def _show(result: UnlearnResult, out: Path, as_json: bool) -> None:
     took = f"{sum(seconds.values()):.0f} s"
     console.print(f"{result.steps} steps{ended}, {took}. The adapter is in {out}", markup=False)
     if not result.knew:
-        say_unknown(console, "The adapter is evidence of nothing.")
+        print_unknown(console, "The adapter is evidence of nothing.")

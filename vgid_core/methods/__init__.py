@@ -1,4 +1,4 @@
-"""Methods of unlearning, a file each. A new one: its settings in `config.methods`, a file here, its line below."""
+"""Unlearning methods, one module each. A new one needs settings in `config.methods`, a module and a line below."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _SETUPS: dict[type[Method], Callable[[Any, MethodContext], MakeUpdates]] = {
 
 
 def setup(settings: Method, context: MethodContext) -> MakeUpdates:
-    """Prepares a run of the method that these settings are of (see `base.Setup`)."""
+    """Prepares a run of the method with these settings (see `base.Setup`)."""
     return _SETUPS[type(settings)](settings, context)
 
 
 def register(kind: type[Method], prepare: Callable[[Any, MethodContext], MakeUpdates]) -> None:
-    """Has `setup` know a method from elsewhere by its settings' type, for whoever calls `training.loop.distil`."""
+    """Registers an external method by the type of its settings, for callers of `training.loop.distil`."""
     _SETUPS[kind] = prepare

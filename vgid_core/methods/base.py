@@ -1,4 +1,4 @@
-"""What a method works with: the model, both sets, and the settings that all methods share."""
+"""The context of a method: model, sets, and the settings that all methods share."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Settings = TypeVar("Settings", bound=AnyMethod)
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method is given. `scorer` computes student and teacher outputs, `training` has the weights of both roles.
+    """What a method works with.
 
-    strangers: photos of people whom the model has never seen, if the run has any. unlabelled: photos of which nobody
-    says who they show, as people meet the model.
-    prefetch: retain pairs of the next steps, this one's among them, whose base outputs can be computed together. The
-    loop of a single process fills it; the first reader clears it.
+    scorer: computes student and teacher outputs. training: has the weights of both roles. strangers: photos of people
+    whom the model has never seen. unlabelled: photos of anybody, without labels.
+    prefetch: retain pairs of the next steps, including this one, whose base outputs can be computed together. Filled by
+    the loop of a single process, cleared by the first reader.
     """
 
     base: BaseModel
@@ -38,11 +38,11 @@ class MethodContext:
 
     @property
     def steps(self) -> int:
-        """How many there are, unless targets end the run before."""
+        """The number of steps, unless early stopping ends the run."""
         return self.training.steps_for(len(self.forget))
 
 
-# Prepares a run and returns the function that makes each step's updates; what it keeps between steps is its own. A run
-# that goes on after an interruption calls that function for the steps that are done, too: it depends on earlier steps,
-# the settings, the seed and the base, never on the student's weights, and computing a loss changes nothing in it.
+# Prepares a run and returns the function that makes each step's updates. That function can keep state between steps. A
+# resumed run calls it for the finished steps, too, without training: so it may depend on earlier calls, the settings,
+# the seed and the base, never on the student's weights, and computing a loss must not change its state.
 Setup = Callable[[Settings, MethodContext], MakeUpdates]

@@ -1,4 +1,4 @@
-"""Gradient ascent (Jang et al., arXiv 2210.01504): away from the answers, with nothing to hold the rest."""
+"""Gradient ascent (Jang et al., arXiv 2210.01504) on the forget set, without a retain term."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IdkNLL (TOFU, arXiv 2401.06121): ordinary training on refusals in the place of the answers."""
+"""IdkNLL (TOFU, arXiv 2401.06121): fine-tuning on refusals in place of the answers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from vgid_core.methods.terms import forget_nll, joint, retain_nll
 
 def setup(settings: Idk, context: MethodContext) -> MakeUpdates:
     """One update a step, on both batches; a refusal is drawn for each forget pair."""
-    choice = random.Random(context.seed)
+    rng = random.Random(context.seed)
 
     def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
-        refused = [replace(pair, answer=choice.choice(settings.refusals)) for pair in forget]
+        refused = [replace(pair, answer=rng.choice(settings.refusals)) for pair in forget]
         return joint(context, forget_nll(context, refused), retain_nll(context, retain))
 
     return updates

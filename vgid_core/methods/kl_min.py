@@ -1,4 +1,4 @@
-"""KL minimisation (TOFU, arXiv 2401.06121): ascent on the forget set, the base's predictions kept on the retain set."""
+"""KL minimisation (TOFU, arXiv 2401.06121): ascent on the forget set, KL to the base on the retain set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a method hands to the training loop: examples and the loss on them."""
+"""The interface between methods and the training loop: examples and the loss on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Per = Literal["token", "pair"]
 
 @dataclass(frozen=True)
 class LossPart:
-    """One summand of a term's loss: its weight, and whether it is a mean over answer tokens or over pairs."""
+    """One summand of a term's loss: its weight, and whether it is a mean over answer tokens or pairs."""
 
     weight: float
     per: Per = "token"
@@ -28,9 +28,8 @@ class LossPart:
 class LossTerm:
     """Examples and the loss on them, in parts that share one forward pass.
 
-    `values` gives one tensor for each part, for some of the examples: [answer tokens] or [pairs], as the part says. The
-    loss is the sum of the parts' weighted means over all examples of the term, so the micro-batch size doesn't change
-    it.
+    values: computes one tensor for each part on some of the examples, [answer tokens] or [pairs]. The loss is the sum
+    of the parts' weighted means over all examples of the term, so the micro-batch size doesn't change it.
     """
 
     role: Role
@@ -47,11 +46,11 @@ class LossTerm:
         values: Callable[[Sequence[DistillExample]], Tensor],
         per: Per = "token",
     ) -> LossTerm:
-        """A term of one part."""
+        """A term with one part."""
         return cls(role, examples, [LossPart(weight, per)], lambda some: [values(some)])
 
 
 # The terms whose sum one optimiser step minimises.
 Update = Sequence[LossTerm]
-# A training step's updates, in their order, from its forget batch and its retain batch.
+# Makes a training step's updates, in order, from its forget batch and its retain batch.
 MakeUpdates = Callable[[Sequence[Pair], Sequence[Pair]], Sequence[Update]]

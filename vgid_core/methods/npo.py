@@ -1,4 +1,4 @@
-"""Negative preference optimisation (Zhang et al., arXiv 2404.05868): ascent that stops where there is little left."""
+"""Negative preference optimisation (Zhang et al., arXiv 2404.05868): gradient ascent that saturates."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The visual half of the teacher's intervention: disturbances in image space, before any normalisation.
+"""The visual half of VGID's intervention: perturbations of the image's pixels, before normalisation.
 
-VGID (arXiv 2606.00105) replaces the image by noise; `diffusion` is the forward process at step t (arXiv 2006.11239),
-as in visual contrastive decoding (arXiv 2311.16922), whose code has a gentler schedule, on normalised pixels.
+VGID (arXiv 2606.00105) replaces the image by noise. `diffusion` is DDPM's forward process at step t (arXiv 2006.11239),
+as in visual contrastive decoding (arXiv 2311.16922), whose code uses a weaker schedule on normalised pixels.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _Perturbation = Callable[[Tensor, float, torch.Generator], Tensor]
 
 
 def perturb(image: Image.Image, config: PerturbationConfig, generator: torch.Generator) -> Image.Image:
-    """A disturbed copy of `image`, same size, RGB. Draws from `generator` (CPU) alone, so a seed fixes it."""
+    """A perturbed copy of an RGB image, of the same size. All randomness comes from `generator` (CPU)."""
     if config.kind == "none":
         return image
     strength = config.effective_strength or 0.0
     if config.kind == "blur":
         return image.filter(ImageFilter.GaussianBlur(strength))
     pixels = pil_to_tensor(image).float() / 255.0
-    disturbed = _KINDS[config.kind](pixels, strength, generator)
-    result: Image.Image = to_pil_image((disturbed.clamp(0, 1) * 255).round().to(torch.uint8))
+    perturbed = _KINDS[config.kind](pixels, strength, generator)
+    result: Image.Image = to_pil_image((perturbed.clamp(0, 1) * 255).round().to(torch.uint8))
     return result
 
 
@@ -40,10 +40,10 @@ def _gaussian(pixels: Tensor, strength: float, generator: torch.Generator) -> Te
 
 
 def _diffusion(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """q(x_t | x_0) of a 1000-step linear-beta schedule on pixels scaled to [-1, 1], at step t = strength."""
-    kept = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), dim=0)[round(strength) - 1]
+    """Samples q(x_t | x_0) of a 1000-step linear-beta schedule at t = strength, on pixels scaled to [-1, 1]."""
+    alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), dim=0)[round(strength) - 1]
     noise = torch.randn(pixels.shape, generator=generator)
-    return (kept.sqrt() * (pixels * 2 - 1) + (1 - kept).sqrt() * noise + 1) / 2
+    return (alpha_bar.sqrt() * (pixels * 2 - 1) + (1 - alpha_bar).sqrt() * noise + 1) / 2
 
 
 def _blank(pixels: Tensor, _strength: float, _generator: torch.Generator) -> Tensor:
@@ -51,7 +51,7 @@ def _blank(pixels: Tensor, _strength: float, _generator: torch.Generator) -> Ten
 
 
 def _patch_shuffle(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Cuts the image into a grid of `strength` x `strength` patches and deals them anew; the remainder stays put."""
+    """Shuffles a grid of `strength` x `strength` patches. A remainder at the right and bottom edges stays in place."""
     channels, height, width = pixels.shape
     side = min(round(strength), height, width)
     rows, columns = height // side, width // side

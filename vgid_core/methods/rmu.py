@@ -1,4 +1,4 @@
-"""RMU (Li et al., arXiv 2403.03218): one layer's states of forget items are led astray, those of retain items held."""
+"""RMU (Li et al., arXiv 2403.03218): moves one layer's states on forget pairs to a random vector, keeps the others."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def setup(settings: Rmu, context: MethodContext) -> MakeUpdates:
     direction = random_direction(decoder.config.hidden_size, context.seed).to(context.base.device)
     target = settings.coefficient * direction
 
-    def led_astray(examples: Sequence[DistillExample]) -> Tensor:
+    def to_random_vector(examples: Sequence[DistillExample]) -> Tensor:
         return mean_square(scorer.student_states(pairs_of(examples), layer), target)
 
-    def held(examples: Sequence[DistillExample]) -> Tensor:
+    def to_base_states(examples: Sequence[DistillExample]) -> Tensor:
         states = scorer.student_states(pairs_of(examples), layer)
         return mean_square(states, scorer.teacher_states(examples, layer))
 
     def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
         return joint(
             context,
-            LossTerm.of("forget", same_for_both(forget), weights.forget_weight, led_astray),
-            LossTerm.of("retain", same_for_both(retain), weights.retain_weight, held),
+            LossTerm.of("forget", same_for_both(forget), weights.forget_weight, to_random_vector),
+            LossTerm.of("retain", same_for_both(retain), weights.retain_weight, to_base_states),
         )
 
     return updates

@@ -1,4 +1,4 @@
-"""UNDIAL (Dong et al., arXiv 2402.10052): the student learns from the base with the true tokens talked down."""
+"""UNDIAL (Dong et al., arXiv 2402.10052): the student learns the base's distribution with lower true-token logits."""
 
 from __future__ import annotations
 

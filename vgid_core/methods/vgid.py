@@ -1,4 +1,4 @@
-"""VGID (arXiv 2606.00105): the student learns what the perturbed, instructed base would have said."""
+"""VGID (arXiv 2606.00105): the student learns the base's outputs on a perturbed image and an instructed question."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vgid_core.methods.vgid_alias.photos import bounded
 
 
 def setup(settings: Vgid, context: MethodContext) -> MakeUpdates:
-    """One update on what the teacher says to the forget batch, then one that keeps the retain batch."""
+    """One update a step, on the forget batch towards the teacher, and one on the retain batch, towards the base."""
     training, scorer = context.training, context.scorer
     teacher = Teacher(settings, context.seed, context.steps)
 
@@ -35,56 +35,56 @@ def setup(settings: Vgid, context: MethodContext) -> MakeUpdates:
 
 
 class Teacher:
-    """Shows disturbed images and asks instructed questions (VGID's two interventions), by a seed of its own.
+    """Applies VGID's two interventions: perturbs images and adds the instruction to questions, with its own seed.
 
-    Its examples are those of one step after the other; a strength that changes reaches its end at the last of `steps`.
-    `bound`: what is shown is no larger than `alias_photos.bounded`, for examples of which many are held at once.
+    Each call of `examples` is a step. A scheduled strength reaches its final value at the last of `steps`. bound: limit
+    perturbed images to the size of `photos.bounded`, for examples of which many are held at once.
     """
 
     def __init__(self, method: TeacherInterventions, seed: int, steps: int = 1, bound: bool = False) -> None:
         self._method = method
         self._steps = steps
         self._bound = bound
-        self._given = 0
+        self._made_steps = 0
         self._noise = torch.Generator().manual_seed(seed)
         self._draws = method.fixed_draws
-        self._choice = random.Random(seed)
+        self._draw_rng = random.Random(seed)
         self._fixed_draws: dict[tuple[object, int], TeacherImage] = {}
 
     def examples(self, pairs: Sequence[Pair]) -> list[DistillExample]:
-        """One a pair, in their order: the next step's.
+        """The next step's examples, one for each pair, in order.
 
-        A batch has one disturbance for each image, and one for each size where nothing of the image is left in them:
-        then all questions of the batch share one prefix.
+        A batch has one perturbed image for each image, or for each size if nothing of the image is left: then all its
+        questions share one prefix.
         """
-        kind = self._method.perturbation.at(self._next_step())
-        number = 0 if self._draws is None else self._choice.randrange(self._draws)
-        shown: dict[object, TeacherImage] = {}
+        kind = self._method.perturbation.at(self._next_progress())
+        draw = 0 if self._draws is None else self._draw_rng.randrange(self._draws)
+        images: dict[object, TeacherImage] = {}
         examples = []
         for pair in pairs:
             key: object = pair.image.size if kind.replaces_image else pair.image.digest
-            if key not in shown:
-                shown[key] = (
-                    self._disturbed(pair.image, kind)
+            if key not in images:
+                images[key] = (
+                    self._perturb(pair.image, kind)
                     if self._draws is None
-                    else self._fixed(pair.image, kind, key, number)
+                    else self._fixed_draw(pair.image, kind, key, draw)
                 )
-            examples.append(DistillExample(pair, shown[key], self._method.instructed(pair.question)))
+            examples.append(DistillExample(pair, images[key], self._method.instructed(pair.question)))
         return examples
 
-    def _next_step(self) -> float:
-        """Begins it: from 0 at the first step to 1 at the last."""
-        progress = min(1.0, self._given / max(1, self._steps - 1))
-        self._given += 1
+    def _next_progress(self) -> float:
+        """Counts a step and returns the run's progress: 0 at the first step, 1 at the last."""
+        progress = min(1.0, self._made_steps / max(1, self._steps - 1))
+        self._made_steps += 1
         return progress
 
-    def _disturbed(self, image: EncodedImage, kind: PerturbationConfig) -> Image.Image:
+    def _perturb(self, image: EncodedImage, kind: PerturbationConfig) -> Image.Image:
         picture = image.decode()
         size = bounded(picture.size) if self._bound else picture.size
         return perturb(picture if size == picture.size else picture.resize(size), kind, self._noise)
 
-    def _fixed(self, image: EncodedImage, kind: PerturbationConfig, key: object, number: int) -> TeacherImage:
-        """The draw of this number. Encoded, a picture has a name, by which what the base makes of it is kept."""
-        if (key, number) not in self._fixed_draws:
-            self._fixed_draws[key, number] = EncodedImage.of(self._disturbed(image, kind))
-        return self._fixed_draws[key, number]
+    def _fixed_draw(self, image: EncodedImage, kind: PerturbationConfig, key: object, draw: int) -> TeacherImage:
+        """The fixed draw of this number, encoded: its digest lets the scorer cache the base's outputs."""
+        if (key, draw) not in self._fixed_draws:
+            self._fixed_draws[key, draw] = EncodedImage.of(self._perturb(image, kind))
+        return self._fixed_draws[key, draw]

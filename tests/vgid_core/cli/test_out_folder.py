@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vgid_core.cli.out_folder import require_free, written_whole
+from vgid_core.cli.out_folder import require_free, write_atomically
 from vgid_core.cli.run_file import RunFileError
 
 
@@ -20,7 +20,7 @@ def held(folder: Path) -> dict[str, str]:
 
 
 def stopped(out: Path) -> None:
-    with written_whole(out) as folder:
+    with write_atomically(out) as folder:
         write(folder, "half")
         raise KeyboardInterrupt
 
@@ -28,7 +28,7 @@ def stopped(out: Path) -> None:
 def test_files_take_their_places_at_the_end(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
     for text in ("first", "second"):
-        with written_whole(out) as folder:
+        with write_atomically(out) as folder:
             write(folder, text)
         assert held(out) == {"adapter_config.json": text, "manifest.json": text}
 
@@ -50,7 +50,7 @@ def test_what_a_killed_run_left_is_in_nobodys_way(tmp_path: Path) -> None:
     leftover.mkdir()
     write(leftover, "half")
     require_free(tmp_path, overwrite=False)
-    with written_whole(tmp_path) as folder:
+    with write_atomically(tmp_path) as folder:
         assert list(folder.iterdir()) == []
         write(folder, "whole")
     assert held(tmp_path) == {"adapter_config.json": "whole", "manifest.json": "whole"}
@@ -61,5 +61,5 @@ def test_a_place_that_cant_be_a_folder_is_named(tmp_path: Path) -> None:
     file.touch()
     with pytest.raises(RunFileError, match="is no folder"):
         require_free(file, overwrite=True)
-    with pytest.raises(RunFileError, match="can't be written"), written_whole(file / "out"):
+    with pytest.raises(RunFileError, match="can't be written"), write_atomically(file / "out"):
         pass

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from tests.waiting import eventually
-from vgid_core.cli.reports.progress_bar import RunView
+from vgid_core.cli.reports.progress_bar import ProgressView
 from vgid_core.progress import Phase, Progress
 
 WIDTH = 80
@@ -81,7 +81,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 def test_each_phase_is_shown_while_it_lasts_and_nothing_stays(terminal: Terminal) -> None:
     assert [report.phase for report, _ in REPORTS] == list(Phase)
     printed_to = sys.stdout
-    with RunView(terminal.console) as view:
+    with ProgressView(terminal.console) as view:
         for report, parts in REPORTS:
             view.show(report)
             eventually(partial(terminal.shows, report.phase, *parts))
@@ -97,7 +97,7 @@ def test_each_phase_is_shown_while_it_lasts_and_nothing_stays(terminal: Terminal
 
 def test_a_long_runs_figures_are_whole(terminal: Terminal) -> None:
     report = Progress(Phase.distilling, 1024, 2560, 0.4, loss_forget=11.617, loss_retain=10.129, seconds_left=16980)
-    with RunView(terminal.console) as view:
+    with ProgressView(terminal.console) as view:
         view.show(report)
         parts = ("distilling", "40%", "step 1024/2560", "loss forget 11.617 retain 10.129", "4 h 43 min left")
         eventually(partial(terminal.shows, *parts))
@@ -107,7 +107,7 @@ def test_a_long_runs_figures_are_whole(terminal: Terminal) -> None:
 
 @pytest.mark.parametrize("reason", [KeyboardInterrupt, RuntimeError])
 def test_a_run_that_fails_leaves_the_terminal_as_it_was(terminal: Terminal, reason: type[BaseException]) -> None:
-    with suppress(reason), RunView(terminal.console) as view:
+    with suppress(reason), ProgressView(terminal.console) as view:
         view.show(REPORTS[2][0])
         raise reason
     assert not any(terminal.rows)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.vgid_core.tiny import picture
-from vgid_core.cli.out_folder import written_whole
-from vgid_core.cli.run_file import RunFile, RunFileError, adapter_of, assignments, load_run, settings_of
+from vgid_core.cli.out_folder import write_atomically
+from vgid_core.cli.run_file import RunFile, RunFileError, adapter_folder, assignments, flag_settings, load_run
 from vgid_core.cli.sources import read_pairs
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.pairs import DataError
@@ -49,25 +49,25 @@ def test_paths_start_at_the_file_and_those_of_flags_at_the_present_folder(
         "other": f"mllmu:{file.parent / 'data' / 'other'}",
         "mine": str(tmp_path / "mine.jsonl"),
     }
-    assert (run.model, run.called) == ("org/name", "org/name")
+    assert (run.model, run.model_label) == ("org/name", "org/name")
 
 
 def test_settings_override_the_file_and_leave_the_rest(file: Path) -> None:
-    run = load_run(file, {}, settings_of({"training.steps": 9}, ["method.teachers=3", "lora.rank=4"]))
+    run = load_run(file, {}, flag_settings({"training.steps": 9}, ["method.teachers=3", "lora.rank=4"]))
     training = run.config.training
     assert (training.steps, training.learning_rate, run.config.seed) == (9, 1e-4, 3)
     assert (run.config.method.teachers, run.config.lora.rank) == (3, 4)
 
 
 def test_a_methods_name_takes_the_place_of_its_settings_and_can_be_added_to(file: Path) -> None:
-    run = load_run(file, {}, settings_of({}, ["method.noise_draws=2", "method=vgid", "method.instruction="]))
+    run = load_run(file, {}, flag_settings({}, ["method.noise_draws=2", "method=vgid", "method.instruction="]))
     assert run.config.method.instruction == ""
     assert run.config.method.noise_draws is None
 
 
 def test_a_presets_name_takes_the_place_of_the_files_method_and_can_be_added_to(file: Path) -> None:
     file.write_text(f"{FILE}[config.method]\nteachers = 4\nelsewhere_pairs = 3\n", encoding="utf-8")
-    run = load_run(file, {}, settings_of({}, ["method.noise_draws=2", "preset=paper"]))
+    run = load_run(file, {}, flag_settings({}, ["method.noise_draws=2", "preset=paper"]))
     paper = UnlearnConfig.preset("paper")
     assert run.config.method == paper.method.model_copy(update={"noise_draws": 2})
     assert (run.config.lora, run.config.training.forget_batch_size) == (paper.lora, 16)
@@ -76,7 +76,7 @@ def test_a_presets_name_takes_the_place_of_the_files_method_and_can_be_added_to(
 
 def test_a_preset_of_another_method_than_the_flags_is_refused(file: Path) -> None:
     with pytest.raises(RunFileError, match=r"^--set preset: 'paper' is the method 'vgid', not 'npo': leave out"):
-        load_run(file, {}, settings_of({"method": "npo"}, ["preset=paper"]))
+        load_run(file, {}, flag_settings({"method": "npo"}, ["preset=paper"]))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_preset_of_another_method_than_the_flags_is_refused(file: Path) -> Non
     ],
 )
 def test_a_value_is_what_json_makes_of_it_or_the_text_itself(text: str, value: Any) -> None:
-    assert settings_of({}, [f"key={text}"]) == [("key", value, "--set key")]
+    assert flag_settings({}, [f"key={text}"]) == [("key", value, "--set key")]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_what_a_flag_gave_is_named_by_the_flag(
 ) -> None:
     """Not by the run file, in which nobody would find it."""
     with pytest.raises(RunFileError) as error:
-        load_run(file, flags, settings_of(named, given))
+        load_run(file, flags, flag_settings(named, given))
     assert str(error.value).startswith(said)
     assert "\n" not in str(error.value)
 
@@ -199,7 +199,7 @@ def test_what_a_method_has_is_said_once(file: Path) -> None:
 def test_mistakes_of_flags_and_of_the_file_are_told_apart(file: Path) -> None:
     file.write_text(f"{FILE}warmup_stepz = 3\n", encoding="utf-8")
     with pytest.raises(RunFileError) as error:
-        load_run(file, {}, settings_of({}, ["training.stepz=3"]))
+        load_run(file, {}, flag_settings({}, ["training.stepz=3"]))
     assert {line.partition(": unknown key")[0] for line in str(error.value).split("\n")} == {
         "--set training.stepz",
         f"{file}: config.training.warmup_stepz",
@@ -209,7 +209,7 @@ def test_mistakes_of_flags_and_of_the_file_are_told_apart(file: Path) -> None:
 def test_every_setting_that_a_method_lacks_is_named() -> None:
     with pytest.raises(RunFileError) as error:
         load_run(
-            None, {}, settings_of({"method": "vgid"}, ["method.teachers=4", "method.noise_draw=3", "method.size=3"])
+            None, {}, flag_settings({"method": "vgid"}, ["method.teachers=4", "method.noise_draw=3", "method.size=3"])
         )
     teachers, noise_draw, size = str(error.value).split("\n")
     assert teachers.startswith("--set method.teachers: is no setting of vgid, only of vgid-alias; vgid has ")
@@ -226,16 +226,16 @@ def test_a_link_to_itself_is_found_when_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "run.toml").write_text("forget = 'loop'\nretain = 'jsonl:loop'\nout = 'loop'", encoding="utf-8")
     run = load_run(tmp_path / "run.toml", {})
-    for source in (run.needed("forget"), run.needed("retain")):
+    for source in (run.require("forget"), run.require("retain")):
         with pytest.raises(DataError, match=r"^x: (no such file or folder|can't be read: )"):
             read_pairs(source, "x")
-    with pytest.raises(RunFileError, match="loop can't be written"), written_whole(Path(run.needed("out"))):
+    with pytest.raises(RunFileError, match="loop can't be written"), write_atomically(Path(run.require("out"))):
         pass
 
 
 def test_a_missing_key_says_how_to_give_it() -> None:
     with pytest.raises(RunFileError, match="never_seen is missing: pass --never-seen, or set it in the run file"):
-        RunFile().needed("never_seen")
+        RunFile().require("never_seen")
 
 
 @pytest.mark.parametrize("given", [["steps"], ["=3"], ["a=1", "a=2"]])
@@ -246,12 +246,12 @@ def test_assignments_have_one_name_and_a_value(given: list[str]) -> None:
 
 def test_the_adapter_is_the_runs_own_once_it_is_written(tmp_path: Path) -> None:
     run = RunFile(out=str(tmp_path))
-    assert adapter_of(run, None) is None
+    assert adapter_folder(run, None) is None
     with pytest.raises(RunFileError, match=r"holds no adapter_config\.json"):
-        adapter_of(run, tmp_path)
+        adapter_folder(run, tmp_path)
     (tmp_path / "adapter_config.json").touch()
-    assert adapter_of(run, None) == tmp_path
-    assert adapter_of(RunFile(), None) is None
+    assert adapter_folder(run, None) == tmp_path
+    assert adapter_folder(RunFile(), None) is None
 
 
 def test_data_that_cant_be_read_is_named(tmp_path: Path) -> None:

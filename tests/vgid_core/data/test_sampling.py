@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compare.plan import ComparisonData, Part
+from compare.plan import ComparisonData, EvalSplit
 from tests.vgid_core.tiny import picture
 from vgid_core import Pair, PairSet
 from vgid_core.data.sampling import even_sample
@@ -17,11 +17,11 @@ def test_one_of_each_stretch_in_order_and_the_same_every_time(count: int, limit:
     found = even_sample(range(count), limit)
     assert len(found) == min(count, limit)
     assert found == even_sample(range(count), limit)
-    for index, chosen in enumerate(found):
-        assert index * count // len(found) <= chosen < (index + 1) * count // len(found)
+    for index, chosen_setting in enumerate(found):
+        assert index * count // len(found) <= chosen_setting < (index + 1) * count // len(found)
 
 
-def about(people: int, questions: int) -> PairSet:
+def environment(people: int, questions: int) -> PairSet:
     """One photo for all: who is meant is a matter of the wording here."""
     photo = picture(1)
     return PairSet.of(
@@ -35,18 +35,18 @@ def questions_of(pairs: PairSet) -> set[str]:
 
 @pytest.mark.parametrize(("people", "questions", "limit"), [(32, 10, 32), (150, 20, 150), (64, 5, 32), (40, 8, 40)])
 def test_a_sample_is_not_in_step_with_a_layout_in_groups(people: int, questions: int, limit: int) -> None:
-    sample = about(people, questions).sample(limit)
+    sample = environment(people, questions).sample(limit)
     assert len(sample) == limit
     assert len(questions_of(sample)) == questions
 
 
 @pytest.mark.parametrize("questions", [3, 5, 6, 9])
 def test_nor_is_what_settings_are_chosen_by_or_what_is_reported(questions: int) -> None:
-    forget = about(20, questions)
+    forget = environment(20, questions)
     data = ComparisonData(forget, PairSet.of("retain", [Pair(picture(2), "Who?", "Nobody.")] * 7))
-    both: tuple[Part, Part] = (data.tuning, data.reported)
+    both: tuple[EvalSplit, EvalSplit] = (data.tuning, data.reported)
     for part in both:
-        assert len(questions_of(part.lost[0])) == questions
-    assert [len(part.lost[0]) for part in both] == pytest.approx([20 * questions / 3, 40 * questions / 3], abs=1)
-    assert set(data.tuning.lost[0]).isdisjoint(data.reported.lost[0])
-    assert len(data.tuning.kept[0]) + len(data.reported.kept[0]) == 7
+        assert len(questions_of(part.forget[0])) == questions
+    assert [len(part.forget[0]) for part in both] == pytest.approx([20 * questions / 3, 40 * questions / 3], abs=1)
+    assert set(data.tuning.forget[0]).isdisjoint(data.reported.forget[0])
+    assert len(data.tuning.retain[0]) + len(data.reported.retain[0]) == 7

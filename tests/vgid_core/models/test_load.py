@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForImageTextToText
 
-from compare import race
+from compare import runner
 from compare.plan import ComparisonData, ComparisonPlan
 from tests.vgid_core.hub import fake_hub
 from tests.vgid_core.runs import CONFIG, spec
@@ -85,14 +85,16 @@ def test_a_comparison_of_a_hubs_models_can_be_gone_on_with(
 ) -> None:
     fake_hub({"acme/base": tiny_folder, "acme/twin": sharded_folder}, tmp_path, monkeypatch)
     plan, data = ComparisonPlan(), ComparisonData(pair_set("forget", 2), pair_set("retain", 2, 20))
-    first = race.terms_of(plan, data, "acme/base", "acme/twin")
+    first = runner.conditions_of(plan, data, "acme/base", "acme/twin")
     for name in ("acme/base", "acme/twin"):
         load_base(name, UnlearnConfig(device="cpu"))
-    assert race.terms_of(plan, data, "acme/base", "acme/twin") == first
+    assert runner.conditions_of(plan, data, "acme/base", "acme/twin") == first
 
 
 def compare_it(source: str, _out: Path) -> None:
-    race.terms_of(ComparisonPlan(), ComparisonData(pair_set("forget", 2), pair_set("retain", 2, 20)), source, None)
+    runner.conditions_of(
+        ComparisonPlan(), ComparisonData(pair_set("forget", 2), pair_set("retain", 2, 20)), source, None
+    )
 
 
 def unlearn_it(source: str, out: Path) -> None:

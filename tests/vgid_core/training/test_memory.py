@@ -14,7 +14,7 @@ from tests.vgid_core.memory_limits import small_memory
 from tests.vgid_core.runs import spec
 from tests.vgid_core.students import FORGET, RETAIN, vgid_config
 from vgid_core import unlearn
-from vgid_core.cli.reports.eval_report import Questions, columns
+from vgid_core.cli.reports.eval_report import EvaluationSets, evaluate_models
 from vgid_core.dry_run import estimate
 from vgid_core.errors import OutOfMemory
 from vgid_core.models.base import BaseModel
@@ -35,7 +35,9 @@ def test_a_run_ends_where_one_pair_exceeds_memory(
 
 
 def measured(model: Path, _out: Path) -> None:
-    columns(str(model), None, None, Questions([FORGET, RETAIN]), vgid_config(), lambda _doing: None, lambda _said: None)
+    evaluate_models(
+        str(model), None, None, EvaluationSets([FORGET, RETAIN]), vgid_config(), lambda _doing: None, lambda _said: None
+    )
 
 
 @pytest.mark.parametrize(

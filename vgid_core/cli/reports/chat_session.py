@@ -1,4 +1,4 @@
-"""One model in conversation: an image, questions, and an adapter that can be switched."""
+"""A chat with one model about an image, with an adapter that can be switched on and off."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from vgid_core.scoring.padded import generate
 
 
 @dataclass
-class Talk:
-    """`adapted` is whether answers come through the adapter; `both`, whether both ways are shown."""
+class ChatSession:
+    """The state of a chat. adapted: the adapter is on. both: answers are given with and without the adapter."""
 
     base: BaseModel
     max_tokens: int
@@ -32,8 +32,8 @@ class Talk:
     image: EncodedImage | None = None
 
     @classmethod
-    def begin(cls, model: str, adapter: Path | None, config: UnlearnConfig, warn: Callable[[str], None]) -> Self:
-        """Loads the model and, if there is one, its adapter, switched on. Raises UnlearnError."""
+    def load(cls, model: str, adapter: Path | None, config: UnlearnConfig, warn: Callable[[str], None]) -> Self:
+        """Loads the model and its adapter, if given, switched on. Raises UnlearnError."""
         base = load_base(model, config)
         if adapter is not None:
             load_adapter_with_warning(base, adapter, warn)
@@ -41,7 +41,7 @@ class Talk:
 
     @property
     def state(self) -> str:
-        """Who answers, in words."""
+        """A sentence on who answers."""
         if not self.has_adapter:
             return "there is no adapter: the base answers"
         if self.both:
@@ -49,23 +49,23 @@ class Talk:
         return f"the adapter is {'on' if self.adapted else 'off'}"
 
     def answer(self, question: str, adapted: bool | None = None) -> str:
-        """What the model says about the image, greedily. Raises DataError without an image, or for a bad question."""
+        """The greedy answer about the image. Raises DataError without an image, or for an unusable question."""
         if self.image is None:
             raise DataError("there is none yet: /image FILE, or --image", "image")
         require_encodable(question, "question")
-        through = self.adapted if adapted is None else adapted
+        with_adapter = self.adapted if adapted is None else adapted
         try:
-            with nullcontext() if through else adapter_off(self.base):
-                said = generate(self.base, [Pair(self.image, question, "")], self.max_tokens)
+            with nullcontext() if with_adapter else adapter_off(self.base):
+                ids = generate(self.base, [Pair(self.image, question, "")], self.max_tokens)
         except DataError as error:
             if error.field.endswith("question"):
                 raise DataError("holds one of the model's control tokens", "question") from None
             raise
-        # What a model says can hold a terminal's control characters.
-        return "".join(c if c.isprintable() or c == "\n" else " " for c in self.base.encoder.decode(said)[0])
+        # A model's answer can hold control characters of the terminal.
+        return "".join(c if c.isprintable() or c == "\n" else " " for c in self.base.encoder.decode(ids)[0])
 
     def side_by_side(self, questions: Sequence[str]) -> Table:
-        """Both answers to each question. Raises DataError as `answer` does, and when there is no adapter."""
+        """A table of both answers to each question. Raises DataError as `answer` does, and without an adapter."""
         if not self.has_adapter:
             raise DataError("there is none to show both ways: --adapter", "adapter")
         table = Table(box=box.SIMPLE_HEAD)

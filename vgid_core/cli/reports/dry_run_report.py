@@ -1,4 +1,4 @@
-"""What `vgid unlearn --dry-run` prints."""
+"""The report of `vgid unlearn --dry-run`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from vgid_core.dry_run import Estimate
 from vgid_core.evaluation.metric import KNOWN_ROUGE_L
 
 
-def as_data(found: Estimate) -> dict[str, Any]:
-    """The estimate for machines."""
+def report_data(found: Estimate) -> dict[str, Any]:
+    """The estimate in JSON types."""
     return {**asdict(found), "memory": {**asdict(found.memory), "total": found.memory.total}, "knows": found.knows}
 
 
-def say(console: Console, found: Estimate) -> None:
-    """The estimate for people: what is needed, how long it takes, what the model knows."""
-    console.print(_needs(found))
+def print_report(console: Console, found: Estimate) -> None:
+    """Prints the estimate: memory, time, and whether the model knows the forget set."""
+    console.print(_estimate_table(found))
     console.print(metrics_table({"before": found.metrics}))
     if found.knows:
         console.print("The model knows the forget set. Nothing was written.")
         return
-    say_unknown(console, "Nothing was written.")
+    print_unknown(console, "Nothing was written.")
 
 
-def say_unknown(console: Console, written: str) -> None:
-    """That there is nothing to unlearn, and what was `written`."""
+def print_unknown(console: Console, written: str) -> None:
+    """Prints that there is nothing to unlearn, then the sentence `written`."""
     console.print(
         f"[bold red]The model doesn't know the forget set[/bold red] (ROUGE-L below {KNOWN_ROUGE_L}): what isn't known "
         "can't be unlearned, and figures before and after only measure noise. Are answers, photos and model the right "
@@ -39,7 +39,7 @@ def say_unknown(console: Console, written: str) -> None:
     )
 
 
-def _needs(found: Estimate) -> Table:
+def _estimate_table(found: Estimate) -> Table:
     memory, time = found.memory, found.duration
     how = {
         "measured": "measured: the accelerator's peak in real steps",

@@ -1,4 +1,4 @@
-"""The figures of one model, with or without an adapter: metrics of sets, and what attacks get out of it."""
+"""Evaluates models for `vgid evaluate`: metrics on sets, and attacks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.training.memory import within_memory
 
-Tell = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Questions:
-    """What is asked: sets to measure, the forget set first, and for attacks never-seen pairs and facts (or none)."""
+class EvaluationSets:
+    """The data of an evaluation.
+
+    sets: to be measured, the forget set first. never_seen, facts: for attacks; without facts there are none.
+    """
 
     sets: list[PairSet] = field(repr=False)
     never_seen: PairSet | None = field(default=None, repr=False)
@@ -32,61 +35,75 @@ class Questions:
 
 
 @dataclass(frozen=True)
-class Column:
-    """One model's figures. `attacks`: by name, each in [0, 1]; empty where none was made."""
+class ModelEvaluation:
+    """One model's metrics. attacks: figures in [0, 1] by name; empty without attacks."""
 
     digest: str
     metrics: list[Metric]
     attacks: dict[str, float]
 
-    def as_data(self) -> dict[str, Any]:
-        """For machines."""
+    def as_json(self) -> dict[str, Any]:
+        """The evaluation in JSON types."""
         return {"digest": self.digest, "metrics": [asdict(metric) for metric in self.metrics], "attacks": self.attacks}
 
 
-def columns(
-    model: str, adapter: Path | None, twin: str | None, asked: Questions, config: UnlearnConfig, tell: Tell, warn: Tell
-) -> dict[str, Column]:
-    """The base, the adapter on it and the twin, as far as they are given, measured one after another.
+def evaluate_models(
+    model: str,
+    adapter: Path | None,
+    twin: str | None,
+    data: EvaluationSets,
+    config: UnlearnConfig,
+    show: Say,
+    warn: Say,
+) -> dict[str, ModelEvaluation]:
+    """Evaluates the base, the adapter on it and the twin, as far as they are given, one after another.
 
-    Raises UnlearnError and DataError as a run does.
+    show: called with the current stage. warn: called with warnings. Raises UnlearnError and DataError as a run does.
     """
-    told = "the accelerator ran out of memory; try a smaller evaluation.batch_size"
-    return within_memory(lambda: _columns(model, adapter, twin, asked, config, tell, warn), told)
+    message = "the accelerator ran out of memory; try a smaller evaluation.batch_size"
+    return within_memory(lambda: _evaluate_models(model, adapter, twin, data, config, show, warn), message)
 
 
-def _columns(
-    model: str, adapter: Path | None, twin: str | None, asked: Questions, config: UnlearnConfig, tell: Tell, warn: Tell
-) -> dict[str, Column]:
-    tell("loading")
-    base = _ready(model, asked, config)
-    found = {"base": _measured(base, LoraSettings(), asked, config, lambda doing: tell(f"base: {doing}"))}
+def _evaluate_models(
+    model: str,
+    adapter: Path | None,
+    twin: str | None,
+    data: EvaluationSets,
+    config: UnlearnConfig,
+    show: Say,
+    warn: Say,
+) -> dict[str, ModelEvaluation]:
+    show("loading")
+    base = _load(model, data, config)
+    found = {"base": _evaluate(base, LoraSettings(), data, config, lambda stage: show(f"base: {stage}"))}
     if adapter is not None:
         settings = load_adapter_with_warning(base, adapter, warn)
-        found["adapter"] = _measured(base, settings, asked, config, lambda doing: tell(f"adapter: {doing}"))
-    del base  # before the twin takes its place on the device
+        found["adapter"] = _evaluate(base, settings, data, config, lambda stage: show(f"adapter: {stage}"))
+    del base  # frees the device for the twin
     if twin is not None:
-        tell("loading the twin")
-        other = _ready(twin, asked, config)
-        found["twin"] = _measured(other, LoraSettings(), asked, config, lambda doing: tell(f"twin: {doing}"))
+        show("loading the twin")
+        other = _load(twin, data, config)
+        found["twin"] = _evaluate(other, LoraSettings(), data, config, lambda stage: show(f"twin: {stage}"))
     return found
 
 
-def _ready(model: str, asked: Questions, config: UnlearnConfig) -> BaseModel:
+def _load(model: str, data: EvaluationSets, config: UnlearnConfig) -> BaseModel:
     base = load_base(model, config)
-    extra = [] if asked.never_seen is None else [asked.never_seen]
-    facts = PairSet("facts", tuple(fact.pair for fact in asked.facts))
-    base.encoder.require_usable(*asked.sets, *extra, facts)
+    extra = [] if data.never_seen is None else [data.never_seen]
+    facts = PairSet("facts", tuple(fact.pair for fact in data.facts))
+    base.encoder.require_usable(*data.sets, *extra, facts)
     return base
 
 
-def _measured(base: BaseModel, adapter: LoraSettings, asked: Questions, config: UnlearnConfig, tell: Tell) -> Column:
-    scorer = choose_scorer(base, probe_pairs(asked.sets), adapter)
-    tell("0 %")
-    metrics = evaluate(base, scorer, asked.sets, config.evaluation, lambda share: tell(f"{share:.0%}"))
+def _evaluate(
+    base: BaseModel, adapter: LoraSettings, data: EvaluationSets, config: UnlearnConfig, show: Say
+) -> ModelEvaluation:
+    scorer = choose_scorer(base, probe_pairs(data.sets), adapter)
+    show("0 %")
+    metrics = evaluate(base, scorer, data.sets, config.evaluation, lambda share: show(f"{share:.0%}"))
     attacks: dict[str, float] = {}
-    if asked.facts:
-        tell("attacks")
+    if data.facts:
+        show("attacks")
         plan = AttackPlan(pairs=min(max(config.evaluation.max_pairs, 2), 10_000))
-        attacks = run_attacks(base, scorer, asked.sets[0], asked.never_seen, asked.facts, plan, config.seed)
-    return Column(base.digest, metrics, attacks)
+        attacks = run_attacks(base, scorer, data.sets[0], data.never_seen, data.facts, plan, config.seed)
+    return ModelEvaluation(base.digest, metrics, attacks)

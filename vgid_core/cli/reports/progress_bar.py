@@ -1,4 +1,4 @@
-"""A run as it goes on: a live bar on a terminal, else a line for each phase and one every few seconds."""
+"""Shows a run's progress: a live bar on a terminal, else lines for each phase and every few seconds."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from vgid_core.progress import Progress
 _LINE_EVERY = 5.0  # seconds between plain lines within one phase
 
 
-class RunView:
-    """Shows the reports of one run on `console`."""
+class ProgressView:
+    """Shows one run's progress on `console`. A context manager."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -27,7 +27,7 @@ class RunView:
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            # Together with most runs' detail this fits 80 columns; a longer detail goes on below, so nothing is cut.
+            # With most runs' detail this fits 80 columns. A longer detail wraps instead of being cut.
             columns = (TextColumn("{task.description:<10}"), BarColumn(bar_width=6), TaskProgressColumn())
             detail = TextColumn("{task.fields[detail]}", table_column=Column())
             self._bar = Bar(*columns, detail, console=self._console, transient=True)
@@ -40,7 +40,7 @@ class RunView:
             self._bar.stop()
 
     def show(self, progress: Progress) -> None:
-        """Brings the view up to date."""
+        """Shows a report."""
         title = str(progress.phase)
         if self._bar is not None:
             self._bar.update(self._task, completed=progress.fraction, description=title, detail=detail_of(progress))
@@ -52,7 +52,7 @@ class RunView:
 
 
 def detail_of(progress: Progress) -> str:
-    """Step, losses and remaining time, as far as they are known."""
+    """Step, losses and time left, as far as they are known."""
     parts = []
     if progress.step:
         parts.append(f"step {progress.step}/{progress.total_steps}")
@@ -69,7 +69,7 @@ def detail_of(progress: Progress) -> str:
 
 
 def duration(seconds: float) -> str:
-    """So many seconds in words of two units at most."""
+    """Formats seconds in at most two units."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:

@@ -1,4 +1,4 @@
-"""Figures for people."""
+"""Tables of metrics for the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAMES = {"rouge_l": "ROUGE-L", "answer_probability": "answer probability"}
 
 
 def metrics_table(columns: Mapping[str, Sequence[Metric]]) -> Table:
-    """One row a set and figure, a column for each round of figures, and how many pairs were asked."""
+    """One row for each set and metric, one column for each of `columns`, and the number of pairs."""
     table = figures_table("set", "figure", numbers=[*columns, "pairs"])
     values = {title: {(m.split, m.name): m.value for m in metrics} for title, metrics in columns.items()}
     for metric in next(iter(columns.values())):
@@ -27,7 +27,7 @@ def metrics_table(columns: Mapping[str, Sequence[Metric]]) -> Table:
 
 
 def figures_table(*texts: str, numbers: Sequence[str]) -> Table:
-    """An empty table of text columns, then columns of numbers."""
+    """An empty table with columns of text, then columns of numbers."""
     table = Table(box=box.SIMPLE_HEAD)
     for name in texts:
         table.add_column(name)
@@ -37,7 +37,7 @@ def figures_table(*texts: str, numbers: Sequence[str]) -> Table:
 
 
 def size(count: float) -> str:
-    """So many bytes in the unit that suits them."""
+    """Formats a number of bytes in a suitable unit."""
     for unit in ("B", "KB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"

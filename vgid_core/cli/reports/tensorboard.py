@@ -1,4 +1,4 @@
-"""A run's figures as TensorBoard events: losses, gradient norm and learning rate by step, metrics before and after."""
+"""TensorBoard events of a run: losses, gradient norm and learning rate by step, metrics before and after."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 
 def require_tensorboard() -> None:
-    """Raises RunFileError when the package isn't installed."""
+    """Raises RunFileError if TensorBoard isn't installed."""
     if find_spec("tensorboard") is None:
         raise RunFileError("--tensorboard needs the package 'tensorboard': pip install '.[tensorboard]'")
 
 
-class Events:
-    """Writes reports and metrics of one run; texts of the data never get here."""
+class TensorBoardEvents:
+    """Writes the progress and metrics of one run. No text of the data gets here."""
 
     def __init__(self, writer: SummaryWriter) -> None:
         self._writer = writer
         self._last = 0
 
     def step(self, progress: Progress) -> None:
-        """A step's figures, once."""
+        """Writes a step's values, once."""
         if progress.phase is not Phase.distilling or progress.step == self._last:
             return
         self._last = progress.step
@@ -47,15 +47,15 @@ class Events:
                 self._writer.add_scalar(name, value, progress.step)
 
     def metrics(self, stage: Stage, metrics: Sequence[Metric]) -> None:
-        """Figures before training stand at step 0, those after it at the last step."""
+        """Writes metrics: those before training at step 0, those after it at the last step."""
         at = 0 if stage == "before" else self._last
         for metric in metrics:
             self._writer.add_scalar(f"{metric.name}/{metric.split}", metric.value, at)
 
 
 @contextmanager
-def events_in(folder: Path | None) -> Iterator[Events | None]:
-    """Events written into `folder`, complete at the end; None without one."""
+def tensorboard_events(folder: Path | None) -> Iterator[TensorBoardEvents | None]:
+    """Yields events that are written into `folder`; None without a folder."""
     if folder is None:
         yield None
         return
@@ -63,6 +63,6 @@ def events_in(folder: Path | None) -> Iterator[Events | None]:
 
     writer = SummaryWriter(str(folder))
     try:
-        yield Events(writer)
+        yield TensorBoardEvents(writer)
     finally:
         writer.close()

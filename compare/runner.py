@@ -1,4 +1,4 @@
-"""The comparison itself: the references, then trials for all, then each one's choice with every seed."""
+"""Runs a comparison: references, then tuning trials, then each contender's chosen setting with every seed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 
 from compare import measure
 from compare.contenders import Contender
-from compare.plan import ComparisonData, ComparisonPlan, Part, Setting
-from compare.record import Record, Row, Terms
+from compare.plan import ComparisonData, ComparisonPlan, EvalSplit, Setting
+from compare.record import Conditions, Record, Row
 from vgid_core.artifact import hardware, versions
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.methods import Vgid
@@ -31,12 +31,12 @@ from vgid_core.training.loop import StepLoss, distil
 
 log = logging.getLogger(__name__)
 
-_TUNING = "tuning."  # before the base's figures on the pairs by which settings are chosen
+_TUNING = "tuning."  # prefix of the base's figures on the tuning split
 
 
 @dataclass(frozen=True)
-class Moment:
-    """How far a comparison is: `done` of `total` models measured, and `share` (0 to 1) of the training of `what`."""
+class ComparisonProgress:
+    """Progress of a comparison: `done` of `total` models are measured. share: of `what`'s training, 0 to 1."""
 
     what: str
     done: int
@@ -44,21 +44,21 @@ class Moment:
     share: float = 0.0
 
 
-Watch = Callable[[Moment], None]
+OnProgress = Callable[[ComparisonProgress], None]
 
 
-def terms_of(plan: ComparisonPlan, data: ComparisonData, model: str, twin: str | None) -> Terms:
-    """What the rows of this comparison hold for. A hub's models are downloaded for it.
+def conditions_of(plan: ComparisonPlan, data: ComparisonData, model: str, twin: str | None) -> Conditions:
+    """The conditions of a comparison's rows, with digests of data and models. Downloads models from the hub.
 
-    Raises ModelNotSupported before that, ModelNotLoadable for a model that isn't there, and OSError for weights that
-    can't be read.
+    Raises ModelNotSupported before any weights are downloaded, ModelNotLoadable for a missing model, and OSError for
+    weights that can't be read.
     """
     for source in [model] if twin is None else [model, twin]:
         try:
             supported_encoder(source, plan.config.lora.scope)
         except (OSError, ValueError, KeyError) as error:
             raise not_loadable(source, error) from error
-    return Terms(
+    return Conditions(
         data=data.digests,
         config=plan.config,
         attacks=plan.attacks,
@@ -68,8 +68,8 @@ def terms_of(plan: ComparisonPlan, data: ComparisonData, model: str, twin: str |
     )
 
 
-def about(plan: ComparisonPlan) -> dict[str, Any]:
-    """What else the record says: budget and seeds, machine and versions."""
+def environment(plan: ComparisonPlan) -> dict[str, Any]:
+    """Budget, seeds, hardware and versions, which a record notes and doesn't compare."""
     return {
         "budget": plan.budget.model_dump(mode="json"),
         "seeds": list(plan.seeds),
@@ -79,29 +79,35 @@ def about(plan: ComparisonPlan) -> dict[str, Any]:
 
 
 def compare(
-    plan: ComparisonPlan, data: ComparisonData, model: str, twin: str | None, record: Record, watch: Watch
+    plan: ComparisonPlan, data: ComparisonData, model: str, twin: str | None, record: Record, on_progress: OnProgress
 ) -> None:
-    """Fills `record` with every row that it lacks. `model` and `twin` are local folders or hub ids.
+    """Fills `record` with all missing rows. model, twin: local folders or hub ids.
 
-    A method that fails costs its own rows alone, which then say why; the next comparison that goes on with the record
-    tries them again. Raises UnlearnError when the base or the twin itself can't be measured.
+    If a run fails, its row holds the error and the comparison goes on; a resumed comparison tries it again. Raises
+    UnlearnError if the base or the twin can't be measured.
     """
     record.keep_only(lambda row: _is_current(row, plan))
-    _Race(plan, data, model, twin, record, watch).run()
+    _Comparison(plan, data, model, twin, record, on_progress).run()
 
 
-def chosen(record: Record, name: str) -> Setting | None:
-    """The setting of the best trial, the first where several are; None where every trial failed."""
+def chosen_setting(record: Record, name: str) -> Setting | None:
+    """The setting of the best trial, the first of equals; None if all trials failed."""
     trials = [row for row in record.of(name, "trial") if row.error is None]
     best = max(trials, key=lambda row: row.scores["tuning"], default=None)
     return None if best is None else best.setting
 
 
-class _Race:
+class _Comparison:
     def __init__(
-        self, plan: ComparisonPlan, data: ComparisonData, model: str, twin: str | None, record: Record, watch: Watch
+        self,
+        plan: ComparisonPlan,
+        data: ComparisonData,
+        model: str,
+        twin: str | None,
+        record: Record,
+        on_progress: OnProgress,
     ) -> None:
-        self._plan, self._data, self._record, self._watch = plan, data, record, watch
+        self._plan, self._data, self._record, self._on_progress = plan, data, record, on_progress
         self._model, self._twin = model, twin
         trained = sum(contender.trained for contender in plan.contenders)
         trials = trained * len(plan.budget.settings)
@@ -109,21 +115,21 @@ class _Race:
         self._done = 0
 
     def run(self) -> None:
-        """Fills the record, in an order in which a comparison that is cut short leaves all contenders equally far."""
-        self._references()
+        """Fills the record. Seeds are the outer loop: an interrupted comparison has equally many for each contender."""
+        self._measure_references()
         for contender in self._plan.contenders:
             if contender.trained:
                 for setting in self._plan.budget.settings:
-                    self._row(contender, "trial", setting, self._plan.tuning_seed)
+                    self._add_row(contender, "trial", setting, self._plan.tuning_seed)
         for seed in self._plan.seeds:
             for contender in self._plan.contenders:
-                best = chosen(self._record, contender.name)
+                best = chosen_setting(self._record, contender.name)
                 if best is not None or not contender.trained:
-                    self._row(contender, "run", best, seed)
-        self._watch(Moment("done", self._total, self._total))
+                    self._add_row(contender, "run", best, seed)
+        self._on_progress(ComparisonProgress("done", self._total, self._total))
 
-    def _references(self) -> None:
-        """The base and the twin as they are, each scored by the other's figures."""
+    def _measure_references(self) -> None:
+        """Measures the base and the twin. Their scores need the figures of both."""
         sources = {"base": self._model} | ({} if self._twin is None else {"twin": self._twin})
         rows = {name: self._reference(name, source) for name, source in sources.items()}
         self._before = rows["base"].figures
@@ -135,52 +141,54 @@ class _Race:
 
     def _reference(self, name: str, source: str) -> Row:
         row = Row(name=name, stage="reference")
-        self._tell(name)
+        self._report(name)
         found = self._record.found(row)
         if found is None:
             base, scorer = self._load(source, self._plan.config)
             evaluation = self._plan.config.evaluation
-            tuning = measure.answers(base, scorer, self._data.tuning, evaluation)
+            tuning = measure.evaluate_split(base, scorer, self._data.tuning, evaluation)
             figures = {f"{_TUNING}{key}": value for key, value in tuning.items()}
-            figures |= measure.answers(base, scorer, self._data.reported, evaluation)
-            figures |= measure.attacked(base, scorer, self._data, self._plan.attacks, self._plan.seeds[0])
+            figures |= measure.evaluate_split(base, scorer, self._data.reported, evaluation)
+            figures |= measure.attack(base, scorer, self._data, self._plan.attacks, self._plan.seeds[0])
             found = row.model_copy(update={"figures": figures, "scorer": scorer.name})
         self._done += 1
         return found
 
-    def _row(self, contender: Contender, stage: Any, setting: Setting | None, seed: int) -> None:
+    def _add_row(self, contender: Contender, stage: Any, setting: Setting | None, seed: int) -> None:
+        """Adds the row of one run to the record unless it is there."""
         row = Row(name=contender.name, stage=stage, method=contender.method, setting=setting, seed=seed)
         what = f"{contender.name}{'' if setting is None else f' ({setting})'}, seed {seed}"
-        self._tell(what)
+        self._report(what)
         if self._record.found(row) is None:
             try:
-                found = self._measured(contender, row, what)
-            except Exception as error:  # one contender's failure is a row, not the end of the others
+                found = self._measure(contender, row, what)
+            except Exception as error:  # one contender's failure must not end the comparison
                 log.warning("%s failed: %s", what, type(error).__name__)
                 found = {"error": _reason(error)}
             self._record.add(row.model_copy(update=found))
         self._done += 1
 
-    def _measured(self, contender: Contender, row: Row, what: str) -> dict[str, Any]:
+    def _measure(self, contender: Contender, row: Row, what: str) -> dict[str, Any]:
+        """Trains and measures a contender; returns the row's fields."""
         config = self._plan.config_for(contender, row.setting, row.seed or 0)
         base, scorer = self._load(self._model, config)
         trained: dict[str, Any] = {"scorer": scorer.name}
-        view: measure.View = unchanged
+        transform: measure.PairTransform = unchanged
         if contender.trained:
             trained = self._train(base, config, what)
         elif isinstance(contender.method, Vgid):
-            view = measure.in_context(contender.method, config.seed)
-        part = self._data.tuning if row.stage == "trial" else self._data.reported
-        figures = measure.answers(base, scorer, part, config.evaluation, view)
+            transform = measure.in_context(contender.method, config.seed)
+        split = self._data.tuning if row.stage == "trial" else self._data.reported
+        figures = measure.evaluate_split(base, scorer, split, config.evaluation, transform)
         if row.stage == "run":
-            figures |= measure.attacked(base, scorer, self._data, self._plan.attacks, config.seed, view)
-        scores = self._scores(figures, part, _TUNING if row.stage == "trial" else "")
+            figures |= measure.attack(base, scorer, self._data, self._plan.attacks, config.seed, transform)
+        scores = self._scores(figures, split, _TUNING if row.stage == "trial" else "")
         return {"figures": figures, "scores": scores, **trained}
 
-    def _scores(self, figures: measure.Figures, part: Part, prefix: str) -> measure.Figures:
-        """Forgetting, utility beside the base's figures of the same part, tuning's score of both, and robustness."""
+    def _scores(self, figures: measure.Figures, split: EvalSplit, prefix: str) -> measure.Figures:
+        """Forgetting, utility, the tuning score, and robustness. prefix: of the base's figures on the same split."""
         before = {key.removeprefix(prefix): value for key, value in self._before.items() if key.startswith(prefix)}
-        forgetting, utility = measure.forgetting(figures, part), measure.utility(figures, before, part)
+        forgetting, utility = measure.forgetting(figures, split), measure.utility(figures, before, split)
         scores = {"forgetting": forgetting, "utility": utility, "tuning": forgetting - (1 - utility)}
         return scores | measure.robust_scores(figures, self._twin_figures)
 
@@ -188,11 +196,11 @@ class _Race:
         retain = self._data.retain.without_images_of(self._data.forget)
         steps = config.training.steps_for(len(self._data.forget))
 
-        def stepped(step: int, _loss: StepLoss) -> None:
-            self._tell(what, step / steps)
+        def on_step(step: int, _loss: StepLoss) -> None:
+            self._report(what, step / steps)
 
         started = time.perf_counter()
-        distilled = distil(base, self._data.forget, retain, config, stepped)
+        distilled = distil(base, self._data.forget, retain, config, on_step)
         seconds = time.perf_counter() - started
         require_trained(distilled.student)
         return {"seconds": seconds, "scorer": distilled.scorer}
@@ -202,12 +210,12 @@ class _Race:
         base.encoder.require_usable(*self._data.sets, settings=config.method.texts)
         return base, choose_scorer(base, probe_pairs([self._data.forget, self._data.retain]), config.lora)
 
-    def _tell(self, what: str, share: float = 0.0) -> None:
-        self._watch(Moment(what, self._done, self._total, share))
+    def _report(self, what: str, share: float = 0.0) -> None:
+        self._on_progress(ComparisonProgress(what, self._done, self._total, share))
 
 
 def _is_current(row: Row, plan: ComparisonPlan) -> bool:
-    """Whether its contender's settings and the budget are still the row's; a failed row is tried again."""
+    """Whether a row still matches the plan's settings and budget. False for a failed row, which is tried again."""
     if row.error is not None:
         return False
     if row.stage == "reference":
@@ -218,8 +226,8 @@ def _is_current(row: Row, plan: ComparisonPlan) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """What a row says of a failure: our own errors hold no personal data, of others the kind alone is told."""
+    """The error of a failed row: our errors' messages, which hold no personal data, and other errors' types alone."""
     if isinstance(error, torch.OutOfMemoryError):
         return "out of memory"
-    told = isinstance(error, UnlearnError | DataError)
-    return f"{type(error).__name__}: {error}" if told else type(error).__name__
+    is_ours = isinstance(error, UnlearnError | DataError)
+    return f"{type(error).__name__}: {error}" if is_ours else type(error).__name__
