@@ -15,7 +15,7 @@ _UNDISTURBED = PerturbationConfig(kind="none")
 class Contender:
     """One contender: a method that trains an adapter, or, with `trained` false, in-context unlearning.
 
-    In-context unlearning is VGID's teacher as it is: no weight changes, and each pair goes through `method`'s
+    In-context unlearning is VGID's teacher without a student: no weight changes, and each pair goes through `method`'s
     perturbation and instruction. So do pairs about people to keep, since a deployment doesn't know whom it sees.
     """
 

@@ -83,7 +83,7 @@ def compare(
 ) -> None:
     """Fills `record` with all missing rows. model, twin: local folders or hub ids.
 
-    If a run fails, its row holds the error and the comparison goes on; a resumed comparison tries it again. Raises
+    If a run fails, its row holds the error and the comparison continues; a resumed comparison tries it again. Raises
     UnlearnError if the base or the twin can't be measured.
     """
     record.keep_only(lambda row: _is_current(row, plan))

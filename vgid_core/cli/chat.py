@@ -63,7 +63,7 @@ def _load(source: str, adapter: Path | None, config: UnlearnConfig) -> ChatSessi
 
 
 def _chat(session: ChatSession) -> None:
-    """Answers questions and obeys commands until the input ends. Prints errors and goes on."""
+    """Answers questions and obeys commands until the input ends. Prints errors and continues."""
     console = stderr_console()
     if sys.stdin.isatty():
         import readline  # noqa: F401  # makes input() editable, with a history

@@ -1,4 +1,4 @@
-"""Settings in words: the options of a settings class, and validation errors as lines that name keys."""
+"""Describes settings classes: their options, and validation errors as lines that name keys."""
 
 from __future__ import annotations
 

@@ -42,5 +42,5 @@ def name_source(line: str, file: Path | None, flags: Mapping[str, str]) -> str:
         table = f"{missing[1].rpartition('.')[0]}."
         for key, flag in flags.items():
             if key.startswith(table):
-                return f"{flag}: needs {missing[1]} beside it"
+                return f"{flag}: needs {missing[1]}, too"
     return line if file is None else f"{file}: {line}"

@@ -67,7 +67,7 @@ def unlearn(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make a model forget: distil a forget set into an adapter, here, and measure what it did."""
+    """Make a model forget: distil its forget set into an adapter on this machine, and evaluate the adapter."""
     with exit_on_errors():
         named = {
             "method": method,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vgid_core.models.encoding import Batch, PromptEncoder
 from vgid_core.models.tensor_cache import TensorCache
 
-# Host memory for image features: 900 photos at LLaVA-1.5-7B's shapes. Others are computed anew each time.
+# Host memory for image features: 900 photos at LLaVA-1.5-7B's shapes. Others' are recomputed each time.
 FEATURE_BYTES = 4 * 1024**3
 
 

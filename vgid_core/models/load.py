@@ -103,7 +103,7 @@ def read_base(source: str, config: UnlearnConfig) -> HostModel:
 
 
 def load_base(source: str, config: UnlearnConfig, read: HostModel | None = None) -> BaseModel:
-    """Puts the base on its device. Uses `read` if it still matches the source, else reads the base anew.
+    """Puts the base on its device. Uses `read` if it still matches the source, else reads the base again.
 
     Raises ModelNotLoadable and ModelNotSupported as `read_base` does.
     """

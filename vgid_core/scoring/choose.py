@@ -45,7 +45,7 @@ def choose_scorer(
     tolerance: the bound for `PackedScorer.deviation`, by default that of the base's precision.
 
     All processes of a run must make this call, and all get the same scorer: a fault in one counts for all. With a
-    sharded base, an error during a pass is raised: other processes may be waiting inside the pass and can't be told.
+    sharded base, an error during a pass is raised: other processes may be waiting inside the pass.
     """
     if lora.scope != "language" or lora.dropout > 0:
         log.info("padded rows: these settings adapt the vision tower or use dropout")

@@ -1,4 +1,4 @@
-"""Out-of-memory errors that keep no tensors alive, so that the process can go on."""
+"""Out-of-memory errors that keep no tensors alive, so that the process can continue."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What commands print: bars, tables, errors in words."""
+"""What commands print: progress bars, tables and error messages."""

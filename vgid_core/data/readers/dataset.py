@@ -51,7 +51,7 @@ def items(path: Path, choice: str | None = None) -> Iterator[Item]:
 
 
 def _pairs(rows: Iterable[Mapping[str, Any]], images: dict[str, EncodedImage]) -> Iterator[Item]:
-    """Pairs whose equal photos share one object: each row holds the bytes anew."""
+    """Pairs whose equal photos share one object: each row has a copy of the bytes."""
     for row in rows:
         try:
             image = image_in(row.get("image"))

@@ -20,7 +20,7 @@ _FORGET = ("forget1", "forget5", "forget10")
 
 
 def recognises(path: Path) -> bool:
-    """Whether it is full.json, or its folder, beside split.json."""
+    """Whether the path is full.json, or its folder, with split.json next to it."""
     file = _file(path)
     return file.name == "full.json" and file.is_file() and (file.parent / "split.json").is_file()
 

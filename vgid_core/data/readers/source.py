@@ -102,7 +102,7 @@ def _is_valid_path(source: str) -> bool:
 
 
 def exists(path: Path) -> bool:
-    """Whether the path exists. False where that can't be told, as with a name that is too long: reading it says why."""
+    """Whether the path exists. False if that can't be checked (a name that is too long); reading says why."""
     try:
         return path.exists()
     except OSError:

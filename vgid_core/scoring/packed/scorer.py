@@ -21,7 +21,7 @@ from vgid_core.scoring.padded import encode_pairs
 from vgid_core.scoring.scorer import ScoredAnswer, answer_tokens
 
 _CHECKED_STEPS = 2  # of token-by-token decoding
-_TEACHER_STATE_BYTES = 2 * 1024**3  # of host memory; states beyond are computed anew each time
+_TEACHER_STATE_BYTES = 2 * 1024**3  # of host memory; states beyond are recomputed each time
 
 
 class PackedScorer:
