@@ -16,12 +16,12 @@ from bench.machine import RESULTS
 from bench.robustness import FIFTEENS_FALL
 
 PAGE = Path(__file__).parents[1] / "docs" / "evaluation.md"
-# For each block of the page: a pattern for its results, of which the last match counts, and the command for them.
+# For each block of the page: a pattern for its results, of which the last match counts, and bench.robustness's options.
 _SOURCES = {
-    "robustness": ("robustness_vgid-alias.json", "python -m bench.robustness"),
-    "robustness vgid": ("robustness_vgid.json", "python -m bench.robustness --method vgid"),
-    "robustness fifteen": ("robustness_vgid-alias_fifteen.json", "python -m bench.robustness --fifteen"),
-    "robustness smollm2": ("robustness_vgid-alias_smollm2_*0.json", "python -m bench.robustness --pretrained FOLDER"),
+    "robustness": ("robustness_vgid-alias.json", ""),
+    "robustness vgid": ("robustness_vgid.json", " --method vgid"),
+    "robustness fifteen": ("robustness_vgid-alias_fifteen.json", " --fifteen"),
+    "robustness smollm2": ("robustness_vgid-alias_smollm2_*0.json", " --pretrained FOLDER --seeds 1"),
 }
 _WITHOUT_BAR = {
     "prefill_inside": "answers begun inside of a fact, and gone on with",
@@ -47,10 +47,10 @@ def fill_tables(page: str) -> str:
 
 
 def _block(name: str, audits: Mapping[str, str]) -> str:
-    pattern, command = _SOURCES[name]
+    pattern, options = _SOURCES[name]
     found = sorted(RESULTS.glob(pattern))
     if not found:
-        return f"*Not measured yet: `{command}`.*\n"
+        return f"*Not measured: `python -m bench.robustness{options}`.*\n"
     result = json.loads(found[-1].read_text(encoding="utf-8"))
     return "".join(f"{line}\n" for line in _lines(result, audits, found[-1].name))
 

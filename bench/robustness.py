@@ -1,7 +1,7 @@
 """Every audit of the default method on a demo model: several forget sets and seeds, beside retain-only twins.
 
     python -m bench.robustness [--method vgid-alias|vgid] [--sets 3] [--seeds 3] [--fifteen] [--processes 2]
-    python -m bench.robustness --pretrained FOLDER [--method vgid-alias]
+    python -m bench.robustness --pretrained FOLDER --seeds 1 [--method vgid-alias]
 
 Settings were chosen on other people (bench.twins). Twins that aren't there are made first, four minutes each. FOLDER is
 one that `vgid demo-model build --language smollm2 --out FOLDER` wrote: its base forgets the first 1, 5 and 10 % of the

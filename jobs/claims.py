@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from jobs import transitions
-from jobs.states import Phase, State, check_transition
+from jobs.states import Phase, State
 from jobs.tables import Artifact, Job, JobMetric, MetricStage
 from vgid_core.progress import Progress
 
@@ -71,18 +71,8 @@ def claim(s: Session, job_id: UUID, worker: str, lease_seconds: float) -> Claim 
     )
     if job is None:
         return None
-    now = transitions.database_now(s)
     token = uuid4()
-    job.state = check_transition(job.state, State.running)
-    job.phase = Phase.loading
-    job.attempt += 1
-    job.attempt_token = token
-    job.worker = worker
-    job.lease_expires_at = now + timedelta(seconds=lease_seconds)
-    job.started_at = job.started_at or now
-    job.last_progress_at = now
-    transitions.add_event(s, job.id, "state", {"state": State.running.value, "attempt": job.attempt})
-    transitions.add_event(s, job.id, "phase", {"phase": Phase.loading.value, "attempt": job.attempt})
+    transitions.start(s, job, transitions.database_now(s), worker, token, lease_seconds)
     s.flush()
     return Claim(job, token)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from jobs.states import ENDED, State, check_transition
+from jobs.states import ENDED, Phase, State, check_transition
 from jobs.tables import EventKind, Job, JobEvent
 
 ATTEMPTS_EXHAUSTED = "attempts-exhausted"
@@ -23,6 +23,21 @@ def database_now(s: Session) -> datetime:
 def add_event(s: Session, job_id: UUID, kind: EventKind, data: dict[str, Any]) -> None:
     """Adds an event to the job's history. `data` must hold no personal data."""
     s.add(JobEvent(job_id=job_id, kind=kind, data=data))
+
+
+def start(s: Session, job: Job, now: datetime, worker: str, token: UUID, lease_seconds: float) -> State:
+    """Begins the queued job's next attempt, which `worker` holds by the token until the lease expires."""
+    job.state = check_transition(job.state, State.running)
+    job.phase = Phase.loading
+    job.attempt += 1
+    job.attempt_token = token
+    job.worker = worker
+    job.lease_expires_at = now + timedelta(seconds=lease_seconds)
+    job.started_at = job.started_at or now
+    job.last_progress_at = now
+    add_event(s, job.id, "state", {"state": State.running.value, "attempt": job.attempt})
+    add_event(s, job.id, "phase", {"phase": Phase.loading.value, "attempt": job.attempt})
+    return State.running
 
 
 def end(s: Session, job: Job, state: State, now: datetime, **why: str) -> State:

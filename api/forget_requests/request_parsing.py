@@ -192,8 +192,12 @@ def _check_retain_differs(inputs: JobInputs) -> None:
 
 
 def _canonical_text(request: SubmitRequest, inputs: JobInputs) -> str:
-    """The request as JSON with sorted keys, each set of pairs replaced by its digest."""
-    document = request.model_dump(mode="json", exclude={"forget", "retain", "probes"})
+    """The request as JSON with sorted keys, each set of pairs replaced by its digest.
+
+    Fields with their default are left out: a field that a later version adds must not change the hash of a request
+    without it, which a client may be repeating over an upgrade.
+    """
+    document = request.model_dump(mode="json", exclude_defaults=True, exclude={"forget", "retain", "probes"})
     document["forget"] = inputs.forget.digest
     document["retain"] = inputs.retain.digest if inputs.retain else None
     document["probes"] = {name: pairs.digest for name, pairs in inputs.probes.items()}

@@ -130,4 +130,4 @@ def _show(found: Mapping[str, ModelEvaluation], as_json: bool) -> None:
         table.add_row(_ATTACK_TITLES.get(name, name), *figures)
     console.print(table)
     yardstick = "the twin" if "twin" in found else "a model that never saw the forget set, which isn't here"
-    console.print(f"Yardstick: {yardstick}. Above it something is left, below it the model flinches.")
+    console.print(f"Yardstick: {yardstick}. Above it something is left, below it the model avoids the answer.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -50,3 +50,8 @@ class DistillExample:
 def same_for_both(pairs: Iterable[Pair]) -> list[DistillExample]:
     """Examples in which teacher and student both read the pairs themselves."""
     return [DistillExample.same_for_both(pair) for pair in pairs]
+
+
+def pairs_of(examples: Sequence[DistillExample]) -> list[Pair]:
+    """What the student answers."""
+    return [example.pair for example in examples]

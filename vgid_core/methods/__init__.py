@@ -1,4 +1,7 @@
-"""Unlearning methods, one module each. A new one needs settings in `config.methods`, a module and a line below."""
+"""Unlearning methods: a module each, and a folder for the default.
+
+A new one needs a settings class in `config.methods` that `AnyMethod` there names, a module here and a line below.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from vgid_core.config.methods import Method
 from vgid_core.methods import ga, graddiff, idk, kl_min, npo, rmu, undial, vgid
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import MakeUpdates
-from vgid_core.methods.vgid_alias import method as vgid_alias
+from vgid_core.methods.vgid_alias import method as alias_method
 
 _SETUPS: dict[type[Method], Callable[[Any, MethodContext], MakeUpdates]] = {
-    settings_of.VgidAlias: vgid_alias.setup,
+    settings_of.VgidAlias: alias_method.setup,
     settings_of.Vgid: vgid.setup,
     settings_of.GradientAscent: ga.setup,
     settings_of.GradientDifference: graddiff.setup,

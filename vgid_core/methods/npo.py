@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from vgid_core.config.methods import Npo
-from vgid_core.data.examples import DistillExample, same_for_both
+from vgid_core.data.examples import DistillExample, pairs_of, same_for_both
 from vgid_core.data.pairs import Pair
 from vgid_core.losses.token_losses import negative_preference, segment_sums
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import LossTerm, MakeUpdates, Update
-from vgid_core.methods.terms import joint, pairs_of, retain_nll
+from vgid_core.methods.terms import joint, retain_nll
 
 
 def setup(settings: Npo, context: MethodContext) -> MakeUpdates:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from vgid_core.data.examples import DistillExample, same_for_both
+from vgid_core.data.examples import DistillExample, pairs_of, same_for_both
 from vgid_core.data.pairs import Pair
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import LossTerm, Update
@@ -57,8 +57,3 @@ def joint(context: MethodContext, forget: LossTerm, retain: LossTerm) -> list[Up
 def negative_log_likelihood(context: MethodContext) -> Callable[[Sequence[DistillExample]], Tensor]:
     """-log p_theta at every answer token of some examples."""
     return lambda some: -context.scorer.student_log_probability(pairs_of(some))
-
-
-def pairs_of(examples: Sequence[DistillExample]) -> list[Pair]:
-    """What the student answers."""
-    return [example.pair for example in examples]

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from vgid_core.config.methods import VgidAlias
-from vgid_core.data.examples import DistillExample
+from vgid_core.data.examples import DistillExample, pairs_of
 from vgid_core.data.pairs import EncodedImage, Pair
 from vgid_core.losses.token_losses import huber
 from vgid_core.losses.top_k import TopKDistribution
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import LossPart, LossTerm
-from vgid_core.methods.terms import pairs_of
 from vgid_core.methods.vgid_alias.aliases import Aliases
 from vgid_core.methods.vgid_alias.targets import TeacherTargets
 

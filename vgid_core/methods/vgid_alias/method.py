@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from vgid_core.config.methods import VgidAlias
-from vgid_core.data.examples import DistillExample, same_for_both
+from vgid_core.data.examples import DistillExample, pairs_of, same_for_both
 from vgid_core.data.pairs import Pair
 from vgid_core.losses.token_losses import huber
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import LossPart, LossTerm, MakeUpdates, Update
-from vgid_core.methods.terms import pairs_of, retain_kl
+from vgid_core.methods.terms import retain_kl
 from vgid_core.methods.vgid_alias.aliases import aliases_for
 from vgid_core.methods.vgid_alias.bystanders import BystanderRetain
 from vgid_core.methods.vgid_alias.elsewhere import ForgetElsewhere
