@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from vgid_core.cli.run_file import RunFileError, require_model
+from vgid_core.cli.inputs.run_file import RunFileError, require_model
 from vgid_core.config import EvaluationConfig
 from vgid_core.data.check import DataReport, Finding, Lengths, SetSummary, TextCounter, check_data
 from vgid_core.data.pairs import DataError

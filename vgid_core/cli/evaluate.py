@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from vgid_core.cli import options
 from vgid_core.cli.exit_codes import exit_on_errors, stderr_console
+from vgid_core.cli.inputs import options
+from vgid_core.cli.inputs.run_file import RunFile, RunFileError, adapter_folder, assignments, flag_settings, load_run
+from vgid_core.cli.inputs.sources import read_for_attacks, read_run_set
 from vgid_core.cli.log_setup import set_up_logs
-from vgid_core.cli.run_file import RunFile, RunFileError, adapter_folder, assignments, flag_settings, load_run
-from vgid_core.cli.sources import read_for_attacks, read_run_set
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import PairSet
 

@@ -14,7 +14,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from vgid_core.cli.run_file import RunFileError
+from vgid_core.cli.inputs.run_file import RunFileError
 from vgid_core.data.pairs import DataError
 from vgid_core.errors import UnlearnError
 

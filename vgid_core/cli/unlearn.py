@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from vgid_core.cli import options
 from vgid_core.cli.exit_codes import exit_on_errors, stderr_console
+from vgid_core.cli.inputs import options
+from vgid_core.cli.inputs.run_file import RunFile, assignments, flag_settings, load_run
+from vgid_core.cli.inputs.sources import read_run_photos, read_run_set
 from vgid_core.cli.interrupts import name_checkpoint_in_errors, stop_after_checkpoint
 from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.cli.out_folder import require_folder, require_free, write_atomically
 from vgid_core.cli.reports.progress_bar import ProgressView
 from vgid_core.cli.reports.tensorboard import require_tensorboard, tensorboard_events
-from vgid_core.cli.run_file import RunFile, assignments, flag_settings, load_run
-from vgid_core.cli.sources import read_run_photos, read_run_set
 
 if TYPE_CHECKING:
     from vgid_core.evaluation.metric import Metric

@@ -23,9 +23,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, ValidationError
 
-from vgid_core.cli.config_errors import error_lines
-from vgid_core.cli.flags import Setting, flags_by_key, name_source
-from vgid_core.cli.paths import absolute_paths, is_path
+from vgid_core.cli.inputs.config_errors import error_lines
+from vgid_core.cli.inputs.flags import Setting, flags_by_key, name_source
+from vgid_core.cli.inputs.paths import absolute_paths, is_path
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.strict import Strict
 from vgid_core.data.json_text import NotJson, parse_json

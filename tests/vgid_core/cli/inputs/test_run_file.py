@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.vgid_core.tiny import picture
+from vgid_core.cli.inputs.run_file import RunFile, RunFileError, adapter_folder, assignments, flag_settings, load_run
+from vgid_core.cli.inputs.sources import read_pairs
 from vgid_core.cli.out_folder import write_atomically
-from vgid_core.cli.run_file import RunFile, RunFileError, adapter_folder, assignments, flag_settings, load_run
-from vgid_core.cli.sources import read_pairs
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.pairs import DataError
 
