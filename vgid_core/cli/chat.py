@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from vgid_core.cli.exit_codes import exit_on_errors, stderr_console
+from terminal.console import stderr_console
+from vgid_core.cli.exit_codes import exit_on_errors
 from vgid_core.cli.inputs import options
 from vgid_core.cli.inputs.run_file import RunFileError, adapter_folder, flag_settings, load_run
 from vgid_core.cli.log_setup import set_up_logs

@@ -15,10 +15,10 @@ import torch
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from terminal.progress_bar import ProgressBar
 from tests.vgid_core.cli.conftest import Done, Place, invoke
 from tests.vgid_core.tiny import pair_set
 from vgid_core import Pair, PairSet
-from vgid_core.cli.reports import progress_bar as live
 from vgid_core.cli.reports import tensorboard
 from vgid_core.cli.unlearn import unlearn
 from vgid_core.config import EvaluationConfig
@@ -169,11 +169,11 @@ def test_an_interrupted_run_leaves_what_was_there(
     before = {file.name: file.read_bytes() for file in place.out.iterdir()}
     beside = place.names()
 
-    def stop(_view: live.ProgressView, progress: Progress) -> None:
+    def stop(_bar: ProgressBar, progress: Progress) -> None:
         if progress.phase is Phase.packaging:
             signal.raise_signal(number)
 
-    monkeypatch.setattr(live.ProgressView, "show", stop)
+    monkeypatch.setattr("vgid_core.cli.unlearn.show_progress", stop)
     result = invoke(unlearn, place.file, "--overwrite", "--steps", "1")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Stopped.\n")
     assert {file.name: file.read_bytes() for file in place.out.iterdir()} == before
@@ -285,12 +285,12 @@ def contents(place: Place) -> dict[Path, bytes]:
 
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(_view: live.ProgressView, progress: Progress) -> None:
+    def stop(_bar: ProgressBar, progress: Progress) -> None:
         if progress.phase is Phase.evaluating:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patched:
-        patched.setattr(live.ProgressView, "show", stop)
+        patched.setattr("vgid_core.cli.unlearn.show_progress", stop)
         assert invoke(unlearn, place.file, "--checkpoint", place.folder / "left").exit_code == 130
     assert "adapter" not in place.names()
     result = invoke(unlearn, place.file, "--checkpoint", place.folder / "left")
@@ -346,12 +346,12 @@ def test_a_setting_with_a_control_token_is_named_before_anything_is_computed(
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals, times: int = 1) -> None:
     """The signal comes while step `step` + 1 is about to begin; 0: before any step is done."""
 
-    def show(_view: live.ProgressView, progress: Progress) -> None:
+    def show(_bar: ProgressBar, progress: Progress) -> None:
         if progress.phase is Phase.distilling and progress.step == step:
             for _ in range(times):
                 signal.raise_signal(number)
 
-    monkeypatch.setattr(live.ProgressView, "show", show)
+    monkeypatch.setattr("vgid_core.cli.unlearn.show_progress", show)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -416,9 +416,9 @@ def test_anothers_checkpoint_is_no_reason_to_say_that_the_run_goes_on(
         invoke(unlearn, place.file, "--checkpoint", place.folder / "left")
     assert any((place.folder / "left").iterdir())
 
-    def show(_view: live.ProgressView, _progress: Progress) -> None:
+    def show(_bar: ProgressBar, _progress: Progress) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(live.ProgressView, "show", show)
+    monkeypatch.setattr("vgid_core.cli.unlearn.show_progress", show)
     result = invoke(unlearn, place.file, "--checkpoint", place.folder / "left", "--seed", "9")
     assert (result.exit_code, result.stderr) == (130, "Stopped.\n")
