@@ -14,7 +14,7 @@ from compare.command import compare
 from compare.contenders import all_contenders
 from tests.vgid_core.cli.conftest import Place, invoke
 from vgid_core.cli.unlearn import unlearn
-from vgid_core.config.methods import Npo
+from vgid_core.config.rivals import Npo
 
 
 class Started(Exception):

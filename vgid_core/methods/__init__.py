@@ -1,27 +1,31 @@
-"""Unlearning methods, one module each. A new one needs settings in `config.methods`, a module and a line below."""
+"""Unlearning methods, one module each.
+
+A new one needs settings in `config.rivals`, which the union in `config.methods` names, a module here and a line below.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from vgid_core.config import methods as settings_of
-from vgid_core.config.methods import Method
+from vgid_core.config import rivals
+from vgid_core.config.method_base import Method
+from vgid_core.config.methods import Vgid, VgidAlias
 from vgid_core.methods import ga, graddiff, idk, kl_min, npo, rmu, undial, vgid
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import MakeUpdates
 from vgid_core.methods.vgid_alias import method as vgid_alias
 
 _SETUPS: dict[type[Method], Callable[[Any, MethodContext], MakeUpdates]] = {
-    settings_of.VgidAlias: vgid_alias.setup,
-    settings_of.Vgid: vgid.setup,
-    settings_of.GradientAscent: ga.setup,
-    settings_of.GradientDifference: graddiff.setup,
-    settings_of.KlMin: kl_min.setup,
-    settings_of.Idk: idk.setup,
-    settings_of.Npo: npo.setup,
-    settings_of.Undial: undial.setup,
-    settings_of.Rmu: rmu.setup,
+    VgidAlias: vgid_alias.setup,
+    Vgid: vgid.setup,
+    rivals.GradientAscent: ga.setup,
+    rivals.GradientDifference: graddiff.setup,
+    rivals.KlMin: kl_min.setup,
+    rivals.Idk: idk.setup,
+    rivals.Npo: npo.setup,
+    rivals.Undial: undial.setup,
+    rivals.Rmu: rmu.setup,
 }
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from vgid_core.cli.inputs.config_errors import Option, options_of
 from vgid_core.cli.inputs.run_file import RunFile
 from vgid_core.config import UnlearnConfig
-from vgid_core.config.methods import Method
+from vgid_core.config.method_base import Method
 
 _INTRODUCTION = """\
 # Every option

@@ -22,7 +22,7 @@ from vgid_core.cli.inputs.config_errors import options_of
 from vgid_core.cli.inputs.option_page import page
 from vgid_core.cli.inputs.run_file import RunFile
 from vgid_core.cli.unlearn import unlearn
-from vgid_core.config.methods import Method
+from vgid_core.config.method_base import Method
 
 ROOT = Path(__file__).parents[4]
 
