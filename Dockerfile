@@ -30,6 +30,7 @@ RUN --mount=type=cache,target=/var/cache/pip \
     pip install --index-url "${TORCH_INDEX}" --requirement torch.txt && pip install --requirement rest.txt
 
 COPY README.md LICENSE ./
+COPY terminal terminal
 COPY vgid_core vgid_core
 COPY compare compare
 COPY jobs jobs

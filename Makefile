@@ -20,7 +20,7 @@ BIN := .venv/bin
 # Its theme would announce its successor at every run.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 # Tests that need no service and no training.
-FAST := tests/vgid_core/config tests/vgid_core/data tests/vgid_core/losses tests/vgid_core/cli/test_run_file.py tests/jobs/test_settings.py
+FAST := tests/vgid_core/config tests/vgid_core/data tests/vgid_core/losses tests/vgid_core/cli/inputs/test_run_file.py tests/jobs/test_settings.py
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Somebody who was killed while making .venv has left one without pip.
 WHOLE = $(BIN)/python -c 'import pip' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv

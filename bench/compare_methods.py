@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from bench.demo_models import SHIPPED
-from bench.machine import RESULTS, machine
+from bench.parts.demo_models import SHIPPED
+from bench.parts.machine import RESULTS, machine
 from compare import figure, runner, table
 from compare.contenders import all_contenders
 from compare.plan import Budget, ComparisonData, ComparisonPlan

@@ -17,9 +17,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.llava_shapes import TINY, Shapes
-from bench.machine import device_at_hand, save
-from bench.methods import PUBLISHED, add_method, settings
+from bench.parts.llava_shapes import TINY, Shapes
+from bench.parts.machine import device_at_hand, save
+from bench.parts.methods import PUBLISHED, add_method, settings
 from bench.step_cost import OURS, RUNS, SEED, free, ours
 
 IMAGES = (1, 2, 4, 8, 16)

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.audited import KEPT
-from bench.machine import RESULTS
+from bench.parts.audited import KEPT
+from bench.parts.machine import RESULTS
 from bench.robustness import FIFTEENS_FALL
 
 PAGE = Path(__file__).parents[1] / "docs" / "evaluation.md"

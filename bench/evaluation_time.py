@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.machine import save, spread
+from bench.parts.machine import save, spread
 from local.demo.data import make
 from local.demo.paths import BASE
 from vgid_core import PairSet, UnlearnConfig

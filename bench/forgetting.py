@@ -20,9 +20,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.machine import save, spread
-from bench.methods import PUBLISHED, add_method, demo_settings, preparations
-from bench.twins import FORGET_SETS
+from bench.parts.machine import save, spread
+from bench.parts.methods import PUBLISHED, add_method, demo_settings, preparations
+from bench.parts.twins import FORGET_SETS
 from local.demo.data import DemoData, make
 from local.demo.paths import BASE, TWIN
 from vgid_core import Metric, UnlearnConfig, UnlearnSpec, unlearn

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from bench.machine import save
+from bench.parts.machine import save
 
 _LEAST_SECONDS = 20.0  # to begin something in
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from bench.machine import save
+from bench.parts.machine import save
 from local.demo.data import DemoData, make
 from local.demo.faces import draw_portrait
 from local.demo.paths import BASE

@@ -24,9 +24,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.llava_shapes import INSTRUCTION, TINY, Shapes, build_base, make_pairs, quantize_to_nf4, words
-from bench.machine import device_at_hand, now, save, spread
-from bench.methods import DEFAULT, PUBLISHED, add_method, preparations, settings
+from bench.parts.llava_shapes import INSTRUCTION, TINY, Shapes, build_base, make_pairs, quantize_to_nf4, words
+from bench.parts.machine import device_at_hand, now, save, spread
+from bench.parts.methods import DEFAULT, PUBLISHED, add_method, preparations, settings
 from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.evaluation.evaluate import evaluate
 from vgid_core.models.base import BaseModel

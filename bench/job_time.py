@@ -25,8 +25,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.demo_models import SHIPPED
-from bench.machine import save, spread
+from bench.parts.demo_models import SHIPPED
+from bench.parts.machine import save, spread
 from local.demo.data import make
 from local.demo.paths import BASE
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import redis
 from celery import Celery
 
-from bench.machine import save, spread
+from bench.parts.machine import save, spread
 from bench.serving.bare_celery import ANSWERS, TASK, bare_app
 from bench.serving.local_stack import commit_time, make_home, served, submit, until
 from bench.serving.rows import store_ended

@@ -3,9 +3,9 @@
     python -m bench.robustness [--method vgid-alias|vgid] [--sets 3] [--seeds 3] [--fifteen] [--processes 2]
     python -m bench.robustness --pretrained FOLDER --seeds 1 [--method vgid-alias]
 
-Settings were chosen on other people (bench.twins). Twins that aren't there are made first, four minutes each. FOLDER is
-one that `vgid demo-model build --language smollm2 --out FOLDER` wrote: its base forgets the first 1, 5 and 10 % of the
-people, beside the twins that are there. --fifteen forgets fifteen people at once, without twins.
+Settings were chosen on other people (bench.parts.twins). Twins that aren't there are made first, four minutes each.
+FOLDER is one that `vgid demo-model build --language smollm2 --out FOLDER` wrote: its base forgets the first 1, 5 and
+10 % of the people, beside the twins that are there. --fifteen forgets fifteen people at once, without twins.
 
 Prints a row a run and a table of medians with their bars, and writes bench/results/robustness_<method>[...].json after
 every run. What a twin gives is the aim; each twin is held to the same bars beside the others.
@@ -25,10 +25,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.audited import KEPT, RANKINGS, Figures, audited, beside, case_of
-from bench.demo_models import SHIPPED, DemoModel, pretrained
-from bench.machine import save, spread
-from bench.twins import FIFTEEN
+from bench.parts.audited import KEPT, RANKINGS, Figures, audited, beside, case_of
+from bench.parts.demo_models import SHIPPED, DemoModel, pretrained
+from bench.parts.machine import save, spread
+from bench.parts.twins import FIFTEEN
 from vgid_core import UnlearnConfig
 from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.models.load import load_base

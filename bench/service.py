@@ -24,7 +24,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from bench.machine import save, spread
+from bench.parts.machine import save, spread
 from bench.serving import rows
 from bench.serving.artifacts import download_rates
 from bench.serving.load import UNIQUE, measure, request

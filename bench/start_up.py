@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.machine import save, spread
+from bench.parts.machine import save, spread
 from bench.serving.local_stack import until
 from bench.serving.rows import store_ended
 from local.child_process import start_child, stop_child

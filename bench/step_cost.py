@@ -28,10 +28,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.llava_shapes import INSTRUCTION, TINY, Shapes, build_base, make_pairs, quantize_to_nf4, words
-from bench.machine import device_at_hand, now, save
-from bench.methods import DEFAULT, PUBLISHED, add_method, settings
-from bench.published_recipes import PAIRS, published_step, tuned_step
+from bench.parts.llava_shapes import INSTRUCTION, TINY, Shapes, build_base, make_pairs, quantize_to_nf4, words
+from bench.parts.machine import device_at_hand, now, save
+from bench.parts.methods import DEFAULT, PUBLISHED, add_method, settings
+from bench.parts.published_recipes import PAIRS, published_step, tuned_step
 from vgid_core import UnlearnConfig
 from vgid_core.data.examples import DistillExample, Side
 from vgid_core.data.pairs import Pair, PairSet

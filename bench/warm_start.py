@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from bench.machine import save, spread
+from bench.parts.machine import save, spread
 from bench.serving.local_stack import commit_time, make_home, served, submit, until
 from local.home import Home
 from local.postgres import EmbeddedPostgres

@@ -15,14 +15,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from compare.contenders import all_contenders
 from compare.plan import Budget, ComparisonData, ComparisonPlan
 from compare.run_file import ComparisonRunFile
-from vgid_core.cli import options
-from vgid_core.cli.config_errors import error_lines
-from vgid_core.cli.exit_codes import exit_on_errors, stderr_console
-from vgid_core.cli.flags import Setting
+from terminal.assignments import assignments
+from terminal.console import print_error, stderr_console
+from vgid_core.cli.exit_codes import exit_on_errors
+from vgid_core.cli.inputs import options
+from vgid_core.cli.inputs.config_errors import error_lines
+from vgid_core.cli.inputs.flags import Setting
+from vgid_core.cli.inputs.run_file import RunFileError, flag_settings, load_run_as
+from vgid_core.cli.inputs.sources import read_for_attacks, read_run_set
 from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.cli.out_folder import require_folder, require_no_adapter
-from vgid_core.cli.run_file import RunFileError, assignments, flag_settings, load_run_as
-from vgid_core.cli.sources import read_for_attacks, read_run_set
 
 _OWN_OPTION = "is set by the comparison"
 # Settings that a comparison sets itself, and why `--set` refuses them.
@@ -176,7 +178,7 @@ def _run(
     console.print(table.terminal(record))
     console.print(f"written: {out / 'comparison.json'}, comparison.md, comparison.png", soft_wrap=True)
     if all(row.error is not None for row in record.rows if row.stage == "run"):
-        stderr_console().print("[bold red]error:[/bold red] no method came through")
+        print_error("no method came through")
         raise typer.Exit(1)
 
 

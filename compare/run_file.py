@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from compare.plan import Budget, Methods
-from vgid_core.cli.run_file import FilePath, RunFile, SetName
+from vgid_core.cli.inputs.run_file import FilePath, RunFile, SetName
 
 
 class ComparisonOptions(Budget):

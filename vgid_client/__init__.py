@@ -1,6 +1,6 @@
 """The client of the HTTP service: `Client` for programs, the command `vgid` for people.
 
-It imports nothing else of this project.
+Of this project it imports only `terminal`, and that in its commands alone.
 """
 
 from vgid_client.client import Client

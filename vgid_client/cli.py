@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import typer
-from rich.console import Console
 
+from terminal.console import print_error
 from vgid_client.commands import app
 from vgid_client.errors import VgidError
 
@@ -85,9 +85,7 @@ def _raised_at(error: BaseException) -> str:
 
 
 def _stop(message: str, code: int) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print("[bold red]error:[/bold red]", end=" ")
-    console.print(message, markup=False)
+    print_error(message)
     sys.exit(code)
 
 

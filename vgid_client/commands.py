@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from terminal.assignments import assignments, parse_value
+from terminal.progress_bar import ProgressBar
 from vgid_client import render
 from vgid_client.client import Client
 from vgid_client.models import Job
@@ -69,7 +71,7 @@ def submit(
     watch: Annotated[bool, typer.Option("--follow", help="Stay until it has ended.")] = False,
 ) -> None:
     """Send a forget request."""
-    probes: dict[str, list[Pair]] = {n: read_jsonl(file) for n, file in _assignments(probe, "--probe").items()}
+    probes: dict[str, list[Pair]] = {n: read_jsonl(file) for n, file in assignments(probe, "--probe").items()}
     with _client(context) as client:
         job = client.submit(
             model,
@@ -77,12 +79,12 @@ def submit(
             retain=read_jsonl(retain) if retain else None,
             retain_set=retain_set,
             probes=probes,
-            training={name: _value(text) for name, text in _assignments(training, "--set").items()},
+            training={name: parse_value(text) for name, text in assignments(training, "--set").items()},
             external_id=external_id,
             subject_reference=subject_reference,
             legal_basis=legal_basis,
             due_at=due_at.replace(tzinfo=UTC) if due_at else None,
-            metadata=_assignments(metadata, "--metadata"),
+            metadata=assignments(metadata, "--metadata"),
             idempotency_key=idempotency_key,
         )
         if watch:
@@ -171,30 +173,13 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _watch(client: Client, job_id: str) -> None:
-    with render.JobDisplay(out) as display:
+    with ProgressBar(out, "waiting", stays=True) as bar:
         job: Job | None = None
         for job in client.follow(job_id):
-            display.show(job)
+            render.show_progress(bar, job)
     if job is None or job.state != "succeeded":
         raise typer.Exit(1)
 
 
 def _print_json(reply: Any) -> None:
     out.print_json(reply.model_dump_json())
-
-
-def _assignments(given: list[str] | None, option: str) -> dict[str, str]:
-    pairs = [text.partition("=") for text in given or []]
-    if any(not (name and mark) for name, mark, _ in pairs):
-        raise typer.BadParameter("must look like NAME=VALUE", param_hint=option)
-    if len({name for name, _, _ in pairs}) < len(pairs):
-        raise typer.BadParameter("gives one name two values", param_hint=option)
-    return {name: value for name, _, value in pairs}
-
-
-def _value(text: str) -> Any:
-    """The text as JSON (a number, an object, null), or the text itself if it isn't JSON."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text

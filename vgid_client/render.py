@@ -1,25 +1,20 @@
-"""Shows jobs and figures on a terminal: tables, and a progress bar. Without a terminal the bar becomes plain lines."""
+"""Shows jobs and figures on a terminal: tables, and a job's progress."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Self
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.table import Table
 
+from terminal import tables
+from terminal.progress_bar import ProgressBar, progress_detail
 from vgid_client.models import Job, JobPage, Metric, Model
 
 _STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "default"}
-_NAMES = {"rouge_l": "ROUGE-L", "answer_probability": "answer probability"}
 _NEVER_KNOWN = "the model never knew the forget set: its adapter is evidence of nothing"
-_LINE_SECONDS = 5.0  # between two plain progress lines within one phase
 
 
 def jobs_table(page: JobPage) -> Table:
@@ -66,25 +61,8 @@ def job_table(job: Job) -> Table:
 
 def metrics_table(rows: Iterable[Metric]) -> Table:
     """A table with a row per set and figure: before, after, and over how many pairs."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("set")
-    table.add_column("figure")
-    for name in ("before", "after", "pairs"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(
-            row.split,
-            _NAMES.get(row.name, row.name),
-            format_figure(row.before),
-            format_figure(row.after),
-            str(row.pairs),
-        )
-    return table
-
-
-def format_figure(figure: float | None) -> str:
-    """The figure with three decimals, or a dash if it wasn't measured."""
-    return "–" if figure is None else f"{figure:.3f}"
+    cells = ((row.split, row.name, (row.before, row.after), row.pairs) for row in rows)
+    return tables.metrics_table(("before", "after"), cells)
 
 
 def models_table(models: Iterable[Model]) -> Table:
@@ -97,56 +75,18 @@ def models_table(models: Iterable[Model]) -> Table:
     return table
 
 
-class JobDisplay:
-    """Shows a running job: a progress bar on a terminal, else a line per phase and one every few seconds."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
-        self._line: tuple[str, float] = ("", 0.0)
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            # With the detail, this fits into 80 columns.
-            columns = (TextColumn("{task.description:<10}"), BarColumn(bar_width=12), TaskProgressColumn())
-            self._bar = Progress(*columns, TextColumn("{task.fields[detail]}"), console=self._console)
-            self._task = self._bar.add_task("waiting", total=1.0, detail="")
-            self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def show(self, job: Job) -> None:
-        """Shows the job's present state."""
-        title = job.state if job.ended else job.phase or job.state
-        fraction, detail = job.progress.fraction, _progress_detail(job)
-        if self._bar is not None:
-            self._bar.update(self._task, completed=fraction, description=title, detail=detail)
-            return
-        now = time.monotonic()
-        if title != self._line[0] or now - self._line[1] >= _LINE_SECONDS:
-            self._line = (title, now)
-            self._console.print(f"  {title:<12} {fraction:>4.0%}  {detail}", soft_wrap=True)
+def show_progress(bar: ProgressBar, job: Job) -> None:
+    """Shows the job's present state on `bar`; once it has ended, its error or warning."""
+    phase = job.state if job.ended else job.phase or job.state
+    detail = (_error_text(job) or _never_known_warning(job) or "") if job.ended else _progress_detail(job)
+    bar.show(phase, job.progress.fraction, detail)
 
 
 def _progress_detail(job: Job) -> str:
-    """The job's step, losses and remaining time, as far as they are known. Once it has ended, its error or warning."""
-    if job.ended:
-        return _error_text(job) or _never_known_warning(job) or ""
-    progress = job.progress
-    parts = []
-    if progress.total_steps:
-        parts.append(f"step {progress.step}/{progress.total_steps}")
-    if progress.loss_forget is not None:
-        retain = "" if progress.loss_retain is None else f" (retain {progress.loss_retain:.3f})"
-        parts.append(f"loss {progress.loss_forget:.3f}{retain}")
+    progress, left = job.progress, None
     if progress.estimated_finish_at is not None:
-        left = (progress.estimated_finish_at - datetime.now(UTC)).total_seconds()
-        parts.append(f"{max(0, round(left))} s left")
-    return " · ".join(parts)
+        left = max(0.0, (progress.estimated_finish_at - datetime.now(UTC)).total_seconds())
+    return progress_detail(progress.step, progress.total_steps, progress.loss_forget, progress.loss_retain, left)
 
 
 def _never_known_warning(job: Job) -> str | None:

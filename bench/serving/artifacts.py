@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 import psutil
 
-from bench.machine import spread
+from bench.parts.machine import spread
 from bench.serving.load import download, request
 from bench.serving.stack import BenchStack, Server, nginx
 from jobs import claims, repository

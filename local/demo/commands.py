@@ -16,6 +16,8 @@ from rich.table import Table
 
 from local.demo.paths import CHECKPOINTS
 from local.home import Home
+from terminal.tables import format_figure
+from terminal.units import duration, size
 
 if TYPE_CHECKING:
     from local.demo.training.pretrained.build import BuildPlan
@@ -137,7 +139,7 @@ def _build_tiny(console: Console, out: Path) -> None:
         built = build_checkpoints(out, report)
     table = Table("", *(name.replace("_", "-") for name in built))
     for figure, meaning in FIGURES.items():
-        table.add_row(meaning, *(f"{one.figures[figure]:.3f}" for one in built.values()))
+        table.add_row(meaning, *(format_figure(one.figures[figure]) for one in built.values()))
     console.print(table)
     console.print(f"Done in {time.monotonic() - started:.0f} s.")
     missed = missed_bars(built[BASE_NAME].figures)
@@ -160,7 +162,7 @@ def _build_pretrained(console: Console, plan: BuildPlan, out: Path) -> None:
     for name, model in built.items():
         table = Table("", name.replace("_", "-"))
         for figure, meaning in model.meanings(plan.census).items():
-            table.add_row(meaning, f"{model.figures[figure]:.3f}")
+            table.add_row(meaning, format_figure(model.figures[figure]))
         console.print(table)
     if not built:
         console.print("Everything is there already.")
@@ -175,18 +177,13 @@ def _print_estimate(console: Console, plan: BuildPlan) -> None:
     for line in (
         f"device     {found.device}",
         f"a step     {found.step_seconds:.2f} s, of {plan.recipe.batch} examples ({parts} s for {found.part} each)",
-        f"training   {_duration(found.training_seconds)}: {plan.recipe.steps} steps, {len(plan.models())} models",
-        f"drawing    {_duration(found.drawing_seconds)}",
-        f"memory     {found.memory_bytes / 1e9:.1f} GB so far",
-        f"disk       {found.disk_bytes / 1e9:.1f} GB and the data sets",
+        f"training   {duration(found.training_seconds)}: {plan.recipe.steps} steps, {len(plan.models())} models",
+        f"drawing    {duration(found.drawing_seconds)}",
+        f"memory     {size(found.memory_bytes)} so far",
+        f"disk       {size(found.disk_bytes)} and the data sets",
         "Measuring the finished models comes on top. Nothing was trained or written.",
     ):
         console.print(line, soft_wrap=True, highlight=False)
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{hours:.1f} h" if hours >= 2 else f"{minutes:.1f} min" if minutes >= 2 else f"{seconds:.0f} s"
 
 
 @contextmanager

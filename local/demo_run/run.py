@@ -20,9 +20,10 @@ from local.demo_run.picture import BeforeAfter, draw
 from local.demo_run.screen import Screen, make_console
 from local.errors import LocalError
 from local.stack import Stack
+from terminal.progress_bar import ProgressBar
 from vgid_client import Client, Conflict, Job, Pair
 from vgid_client.download import sha256_of
-from vgid_client.render import JobDisplay
+from vgid_client.render import show_progress
 from vgid_core.data.pairs import PairSet
 
 if TYPE_CHECKING:
@@ -93,9 +94,9 @@ class _Demo:
         )
         self._screen.say(f"{len(data.forget)} image-text pairs; 202 Accepted: job {job.id}")
         began = monotonic()
-        with JobDisplay(self._screen.console) as display:
+        with ProgressBar(self._screen.console, "waiting", stays=True) as bar:
             for job in client.follow(submitted.id, patience=_PATIENCE_SECONDS):
-                display.show(job)
+                show_progress(bar, job)
         if job.state != "succeeded":
             raise LocalError(" ".join(failed_checks(job, [], [])))
         self._screen.say(f"succeeded in {monotonic() - began:.0f} s ({job.stop_reason})")

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from local.demo_run.checks import metric
+from terminal.tables import format_figure
 from vgid_client import Job
-from vgid_client.render import format_figure
 from vgid_core.data.pairs import PairSet
 
 STEPS = 6

@@ -14,7 +14,7 @@ from compare.command import compare
 from compare.contenders import all_contenders
 from tests.vgid_core.cli.conftest import Place, invoke
 from vgid_core.cli.unlearn import unlearn
-from vgid_core.config.methods import Npo
+from vgid_core.config.rivals import Npo
 
 
 class Started(Exception):
@@ -187,7 +187,7 @@ def test_a_file_is_refused_in_words(place: Place, settings: str, said: str) -> N
         (["--out", "FILE/inside"], "is no folder"),
         (["--twin", "no-such-twin"], "error: --twin: no folder /"),
         (["--model", "nothing"], "error: --model: no folder nothing"),
-        (["--kept", "no-such-file"], "error: --kept must look like NAME=VALUE"),
+        (["--kept", "no-such-file"], "--kept: must look like NAME=VALUE"),
         (["--kept", "looks=no-such-file"], "no-such-file: no such file or folder"),
         (["--resume"], "out holds no comparison to go on with"),
         (["--probe", "photos=no-such-file"], "no-such-file: no such file or folder"),

@@ -87,7 +87,7 @@ def fault_in_module(words: list[str]) -> str | None:
     if not Path(spec.origin).is_relative_to(ROOT):
         return None
     source = Path(spec.origin).read_text(encoding="utf-8")
-    if "add_method(" in source:  # of bench.methods
+    if "add_method(" in source:  # of bench.parts.methods
         source += '"--method"'
     missing = [word for word in words[1:] if word.startswith("--") and f'"{word}"' not in source]
     return f"{module} has no {', '.join(missing)}" if missing else None

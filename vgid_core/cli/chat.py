@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from vgid_core.cli import options
-from vgid_core.cli.exit_codes import exit_on_errors, stderr_console
+from terminal.console import stderr_console
+from vgid_core.cli.exit_codes import exit_on_errors
+from vgid_core.cli.inputs import options
+from vgid_core.cli.inputs.run_file import RunFileError, adapter_folder, flag_settings, load_run
 from vgid_core.cli.log_setup import set_up_logs
-from vgid_core.cli.run_file import RunFileError, adapter_folder, flag_settings, load_run
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.pairs import DataError, EncodedImage, require_encodable
 

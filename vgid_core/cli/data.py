@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from vgid_core.cli.run_file import RunFileError, require_model
+from terminal.assignments import assignments
+from terminal.console import print_error, stderr_console
+from vgid_core.cli.inputs.run_file import RunFileError, require_model
 from vgid_core.config import EvaluationConfig
 from vgid_core.data.check import DataReport, Finding, Lengths, SetSummary, TextCounter, check_data
 from vgid_core.data.pairs import DataError
@@ -48,13 +50,13 @@ def check(
 ) -> None:
     """Check the sets of a run; ends with 1 if there is an error, 0 if there are only warnings."""
     probes = _probes(probe)
-    console, messages = Console(highlight=False), Console(stderr=True, highlight=False)
-    with messages.status("reading and checking"):
+    console = Console(highlight=False)
+    with stderr_console().status("reading and checking"):
         try:
             require_model("--model", model)
             texts = _text_counter(model)
         except (UnlearnError, RunFileError) as error:
-            messages.print(f"error: {error}", style="red", markup=False)
+            print_error(str(error))
             raise typer.Exit(2) from None
         report = check_data(
             _read(forget, "forget"),
@@ -89,13 +91,10 @@ def _text_counter(model: str | None) -> TextCounter | None:
 
 
 def _probes(given: list[str] | None) -> dict[str, str]:
-    parts = [text.partition("=") for text in given or []]
-    if any(not (name and mark and source) for name, mark, source in parts):
-        raise typer.BadParameter("must look like NAME=SOURCE", param_hint="--probe")
-    names = [name for name, _, _ in parts]
-    if len(set(names)) < len(names) or set(names) & set(_ROLES):
-        raise typer.BadParameter("each needs a name of its own, other than " + ", ".join(_ROLES), param_hint="--probe")
-    return {name: source for name, _, source in parts}
+    probes = assignments(given, "--probe")
+    if probes.keys() & set(_ROLES):
+        raise typer.BadParameter("needs another name than " + ", ".join(_ROLES), param_hint="--probe")
+    return probes
 
 
 def _print(report: DataReport, console: Console) -> None:

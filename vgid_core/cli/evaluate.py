@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from vgid_core.cli import options
-from vgid_core.cli.exit_codes import exit_on_errors, stderr_console
+from terminal.assignments import assignments
+from terminal.console import stderr_console
+from terminal.tables import figures_table, format_figure
+from vgid_core.cli.exit_codes import exit_on_errors
+from vgid_core.cli.inputs import options
+from vgid_core.cli.inputs.run_file import RunFile, RunFileError, adapter_folder, flag_settings, load_run
+from vgid_core.cli.inputs.sources import read_for_attacks, read_run_set
 from vgid_core.cli.log_setup import set_up_logs
-from vgid_core.cli.run_file import RunFile, RunFileError, adapter_folder, assignments, flag_settings, load_run
-from vgid_core.cli.sources import read_for_attacks, read_run_set
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import PairSet
 
@@ -111,7 +114,7 @@ def _measure(
 
 
 def _show(found: Mapping[str, ModelEvaluation], as_json: bool) -> None:
-    from vgid_core.cli.reports.tables import figures_table, metrics_table
+    from vgid_core.cli.reports.tables import metrics_table
 
     if as_json:
         data: dict[str, Any] = {title: evaluation.as_json() for title, evaluation in found.items()}
@@ -126,7 +129,7 @@ def _show(found: Mapping[str, ModelEvaluation], as_json: bool) -> None:
         stderr_console().print(f"not asked: {_SKIPPED[name]}", markup=False)
     table = figures_table("attack", numbers=list(found))
     for name in attacks:
-        figures = (f"{evaluation.attacks[name]:.3f}" for evaluation in found.values())
+        figures = (format_figure(evaluation.attacks[name]) for evaluation in found.values())
         table.add_row(_ATTACK_TITLES.get(name, name), *figures)
     console.print(table)
     yardstick = "the twin" if "twin" in found else "a model that never saw the forget set, which isn't here"

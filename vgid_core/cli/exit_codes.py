@@ -12,16 +12,11 @@ from types import FrameType
 from typing import NoReturn
 
 import typer
-from rich.console import Console
 
-from vgid_core.cli.run_file import RunFileError
+from terminal.console import print_error, stderr_console
+from vgid_core.cli.inputs.run_file import RunFileError
 from vgid_core.data.pairs import DataError
 from vgid_core.errors import UnlearnError
-
-
-def stderr_console() -> Console:
-    """The console for everything but the result: standard error."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -46,10 +41,7 @@ def exit_on_errors() -> Iterator[None]:
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    console = stderr_console()
-    for line in message.split("\n"):
-        console.print("[bold red]error:[/bold red]", end=" ")
-        console.print(line, markup=False)
+    print_error(message)
     raise typer.Exit(code)
 
 

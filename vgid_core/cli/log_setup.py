@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 
-from vgid_core.cli.exit_codes import stderr_console
+from terminal.console import stderr_console
 
 
 def set_up_logs() -> None:

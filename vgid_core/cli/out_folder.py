@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vgid_core.cli.run_file import RunFileError
+from vgid_core.cli.inputs.run_file import RunFileError
 
 # The files of an artifact (vgid_core.artifact). No other file is ever replaced.
 _ARTIFACT_FILES = {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"}

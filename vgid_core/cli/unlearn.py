@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from vgid_core.cli import options
-from vgid_core.cli.exit_codes import exit_on_errors, stderr_console
+from terminal.assignments import assignments
+from terminal.console import stderr_console
+from terminal.progress_bar import ProgressBar
+from vgid_core.cli.exit_codes import exit_on_errors
+from vgid_core.cli.inputs import options
+from vgid_core.cli.inputs.run_file import RunFile, flag_settings, load_run
+from vgid_core.cli.inputs.sources import read_run_photos, read_run_set
 from vgid_core.cli.interrupts import name_checkpoint_in_errors, stop_after_checkpoint
 from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.cli.out_folder import require_folder, require_free, write_atomically
-from vgid_core.cli.reports.progress_bar import ProgressView
+from vgid_core.cli.reports.progress_bar import show_progress
 from vgid_core.cli.reports.tensorboard import require_tensorboard, tensorboard_events
-from vgid_core.cli.run_file import RunFile, assignments, flag_settings, load_run
-from vgid_core.cli.sources import read_run_photos, read_run_set
+from vgid_core.progress import Phase, Progress
 
 if TYPE_CHECKING:
     from vgid_core.evaluation.metric import Metric
-    from vgid_core.progress import Progress
     from vgid_core.run import Stage, UnlearnResult
     from vgid_core.spec import UnlearnSpec
 
@@ -163,13 +166,13 @@ def _run(run: RunFile, sets: dict[str, Any], paths: OutputPaths, as_json: bool) 
         stop_after_checkpoint(paths.checkpoint, console) as stop_request,
         write_atomically(paths.out) as folder,
         tensorboard_events(paths.tensorboard) as events,
-        ProgressView(console) as view,
+        ProgressBar(console, Phase.loading, stays=False) as bar,
     ):
         spec = _spec(run, sets, folder, paths.checkpoint)
 
         def on_step(progress: Progress) -> None:
             stop_request.observe(progress)
-            view.show(progress)
+            show_progress(bar, progress)
             if events is not None:
                 events.step(progress)
 

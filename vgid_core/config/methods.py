@@ -1,63 +1,23 @@
-"""Settings of all methods. `vgid_core.methods` implements each in the module of its name."""
+"""Settings of VGID, and the union of all methods. `vgid_core.methods` implements each in the module of its name."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
+from vgid_core.config.method_base import Method
 from vgid_core.config.perturbation import PerturbationConfig
-from vgid_core.config.strict import Strict
+from vgid_core.config.rivals import GradientAscent, GradientDifference, Idk, KlMin, Npo, Rmu, Undial
 
 IMPERATIVE = "You must forget everything about this person."
-REFUSALS = (
-    "I don't know.",
-    "I don't know who this is.",
-    "I can't tell you anything about this person.",
-    "I have no information about that.",
-    "I'm not able to answer that.",
-)
 
 VisualQuestion = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 VISUAL_PAIRS = 2  # pairs of visual questions on forget photos in a step
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-
-
-class Method(Strict):
-    """Settings of one method. title: the method's name in manifests."""
-
-    title: ClassVar[str]
-
-    name: str
-
-    @property
-    def texts(self) -> dict[str, str]:
-        """The settings that are texts for the model, by key."""
-        return {}
-
-    @property
-    def extra_forget_pairs(self) -> int:
-        """The number of forget pairs that a step adds to the forget batch."""
-        return 0
-
-    @property
-    def extra_retain_pairs(self) -> int:
-        """The number of retain pairs that a step adds to the retain batch."""
-        return 0
-
-    def teacher_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:  # noqa: ARG002 - some methods use them
-        """The number of decoder passes of the base over inputs other than the sets' own pairs, in a whole run.
-
-        drawn: the number of forget pairs in all batches of the run.
-        """
-        return 0
-
-    def trainable_layers(self, layers: int) -> int:
-        """The number of decoder layers, from the first, that the loss can train. The layers above get no adapter."""
-        return layers
 
 
 class TeacherInterventions(Method):
@@ -218,87 +178,6 @@ class Vgid(TeacherInterventions):
     def teacher_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:  # noqa: ARG002 - as in Method
         """As `Method.teacher_passes`: one for each drawn pair, or one for each pair and fixed draw."""
         return drawn if self.fixed_draws is None else min(drawn, self.fixed_draws * min(drawn, forget_pairs))
-
-
-class GradientAscent(Method):
-    """-alpha * L_f. It has no retain term: the retain set and its weight have no effect."""
-
-    title = "gradient ascent (arXiv 2210.01504) on answer tokens"
-
-    name: Literal["ga"] = "ga"
-
-
-class GradientDifference(Method):
-    """-alpha * L_f + lambda * L_r, both cross-entropies on answer tokens."""
-
-    title = "gradient difference (arXiv 2203.12817) on answer tokens"
-
-    name: Literal["graddiff"] = "graddiff"
-
-
-class KlMin(Method):
-    """-alpha * L_f + beta * KL_r(p_base || p_theta), on answer tokens."""
-
-    title = "KL minimisation (arXiv 2401.06121) on answer tokens"
-
-    name: Literal["kl-min"] = "kl-min"
-
-
-class Idk(Method):
-    """alpha * L_f(refusals) + lambda * L_r, both cross-entropies on answer tokens. Each pair draws a refusal."""
-
-    title = "IdkNLL (arXiv 2401.06121) on answer tokens"
-
-    name: Literal["idk"] = "idk"
-    refusals: tuple[Annotated[str, Field(min_length=1, max_length=500)], ...] = Field(
-        default=REFUSALS, min_length=1, description="answers that replace the forget set's"
-    )
-
-
-class Npo(Method):
-    """alpha * mean over pairs of -(2/b) log sigmoid(-b * (log p_theta - log p_base)) + lambda * L_r.
-
-    log p is the whole answer's log-probability, the sum over its tokens. b is `inverse_temperature`. As b goes to zero,
-    the first term's gradient becomes that of gradient ascent on the answers' log-probability (the paper, sec. 3).
-    """
-
-    title = "NPO with a retain term (arXiv 2404.05868) on answer tokens"
-
-    name: Literal["npo"] = "npo"
-    inverse_temperature: float = Field(default=0.1, gt=0, le=100, description="beta in the paper")
-
-
-class Undial(Method):
-    """alpha * H(softmax(base's logits - strength * [true token]), p_theta) + lambda * L_r, on answer tokens.
-
-    The paper trains without a retain set: set `training.retain_weight` to zero for that.
-    """
-
-    title = "UNDIAL (arXiv 2402.10052) on answer tokens"
-
-    name: Literal["undial"] = "undial"
-    strength: float = Field(
-        default=10.0, gt=0, le=100, description="gamma: by how much the true token's logit is lowered"
-    )
-
-
-class Rmu(Method):
-    """alpha * mean ||h_theta - c * u||^2 / d over forget tokens + lambda * mean ||h_theta - h_base||^2 / d over retain.
-
-    h: the d-dimensional states after one decoder layer at positions that predict an answer token. u: a random unit
-    vector without negative entries, as in the authors' code. c: `coefficient`. The paper uses the states of all tokens
-    and trains three layers up to that one; here the adapter of all layers up to it is trained.
-    """
-
-    title = "RMU (arXiv 2403.03218) on states that predict answer tokens"
-
-    name: Literal["rmu"] = "rmu"
-    coefficient: float = Field(default=6.5, gt=0, le=10_000, description="c: norm of the states' target")
-    depth: float = Field(default=0.5, gt=0, le=1, description="the layer, as a share of the decoder's depth")
-
-    def trainable_layers(self, layers: int) -> int:
-        """The layers up to the one whose states the loss reads."""
-        return max(1, round(self.depth * layers))
 
 
 AnyMethod = Annotated[

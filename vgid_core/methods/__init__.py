@@ -1,6 +1,6 @@
 """Unlearning methods: a module each, and a folder for the default.
 
-A new one needs a settings class in `config.methods` that `AnyMethod` there names, a module here and a line below.
+A new one needs settings in `config.rivals`, their name in `AnyMethod` in `config.methods`, a module here, a line below.
 """
 
 from __future__ import annotations
@@ -8,23 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from vgid_core.config import methods as settings_of
-from vgid_core.config.methods import Method
+from vgid_core.config import rivals
+from vgid_core.config.method_base import Method
+from vgid_core.config.methods import Vgid, VgidAlias
 from vgid_core.methods import ga, graddiff, idk, kl_min, npo, rmu, undial, vgid
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import MakeUpdates
 from vgid_core.methods.vgid_alias import method as alias_method
 
 _SETUPS: dict[type[Method], Callable[[Any, MethodContext], MakeUpdates]] = {
-    settings_of.VgidAlias: alias_method.setup,
-    settings_of.Vgid: vgid.setup,
-    settings_of.GradientAscent: ga.setup,
-    settings_of.GradientDifference: graddiff.setup,
-    settings_of.KlMin: kl_min.setup,
-    settings_of.Idk: idk.setup,
-    settings_of.Npo: npo.setup,
-    settings_of.Undial: undial.setup,
-    settings_of.Rmu: rmu.setup,
+    VgidAlias: alias_method.setup,
+    Vgid: vgid.setup,
+    rivals.GradientAscent: ga.setup,
+    rivals.GradientDifference: graddiff.setup,
+    rivals.KlMin: kl_min.setup,
+    rivals.Idk: idk.setup,
+    rivals.Npo: npo.setup,
+    rivals.Undial: undial.setup,
+    rivals.Rmu: rmu.setup,
 }
 
 

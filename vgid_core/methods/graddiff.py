@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vgid_core.config.methods import GradientDifference
+from vgid_core.config.rivals import GradientDifference
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import MakeUpdates
 from vgid_core.methods.terms import forget_ascent, joint, retain_nll

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vgid_core.config.methods import Idk
+from vgid_core.config.rivals import Idk
 from vgid_core.data.pairs import Pair
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import MakeUpdates, Update

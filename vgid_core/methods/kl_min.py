@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vgid_core.config.methods import KlMin
+from vgid_core.config.rivals import KlMin
 from vgid_core.data.examples import same_for_both
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import MakeUpdates

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from vgid_core.config.methods import Undial
+from vgid_core.config.rivals import Undial
 from vgid_core.data.examples import DistillExample, pairs_of, same_for_both
 from vgid_core.data.pairs import Pair
 from vgid_core.losses.token_losses import lower_logits, token_cross_entropy

@@ -6,7 +6,7 @@ The backward pass counts as one more pass: frozen weights get no gradient, so it
 from __future__ import annotations
 
 from vgid_core.config import UnlearnConfig
-from vgid_core.config.methods import GradientAscent
+from vgid_core.config.rivals import GradientAscent
 
 STUDENT_PASSES = 2  # forward and backward, for each pair and step
 

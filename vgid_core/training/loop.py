@@ -97,9 +97,8 @@ def distil(
     devices = [base.device] if base.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
-        student = attach_adapter(
-            base, config.lora, config.method.trainable_layers(len(base.model.get_decoder().layers))
-        )
+        layers = config.method.trainable_layers(len(base.model.get_decoder().layers))
+        student = attach_adapter(base, config.lora, layers)
         recompute = recomputed_layers(base.model) if config.training.gradient_checkpointing else nullcontext()
         with fp8_products(student, base.device) if config.training.fp8 else nullcontext(), recompute:
             compiler = _compiler(base, config, forget)

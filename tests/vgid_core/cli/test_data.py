@@ -75,9 +75,9 @@ def test_the_command_reads_other_formats_and_says_what_is_left_out(tmp_path: Pat
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--probe", "nameless"], "NAME=SOURCE"),
-        (["--probe", "retain=x"], "name of its own"),
-        (["--probe", "a=x", "--probe", "a=y"], "name of its own"),
+        (["--probe", "nameless"], "NAME=VALUE"),
+        (["--probe", "retain=x"], "another name"),
+        (["--probe", "a=x", "--probe", "a=y"], "one name two values"),
         (["--model", "/nowhere"], "no folder /nowhere"),
         (["--model", "tests/nothing"], "isn't asked of the hub"),
         (["--max-new-tokens", "0"], "--max-new-tokens"),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from vgid_core.cli.inputs.run_file import RunFileError
 from vgid_core.cli.out_folder import require_free, write_atomically
-from vgid_core.cli.run_file import RunFileError
 
 
 def write(folder: Path, text: str) -> None:

@@ -17,8 +17,9 @@ from tests.vgid_core.students import SCORERS, MakeScorer, both_scorers, scramble
 from tests.vgid_core.tiny import pair_set
 from vgid_core import UnlearnSpec, unlearn
 from vgid_core.config import UnlearnConfig
+from vgid_core.config.method_base import Method
 from vgid_core.config.method_names import METHODS
-from vgid_core.config.methods import Method, VgidAlias
+from vgid_core.config.methods import VgidAlias
 from vgid_core.data.pairs import Pair
 from vgid_core.lora.attach import require_trained
 from vgid_core.methods import register, setup

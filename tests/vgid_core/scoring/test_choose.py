@@ -12,7 +12,7 @@ import torch
 from torch.nn.attention.flex_attention import flex_attention
 from transformers.integrations import flex_attention as transformers_flex
 
-from bench.llava_shapes import Shapes, build_base, make_pairs
+from bench.parts.llava_shapes import Shapes, build_base, make_pairs
 from tests.vgid_core.tiny import SENTENCES
 from tests.vgid_core.tiny_qwen import save_tiny_qwen
 from tests.vgid_core.two_families import FAMILIES, photo

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vgid_core.cli.reports.progress_bar import duration
-from vgid_core.cli.reports.tables import metrics_table, size
+from terminal.units import duration, size
+from vgid_core.cli.reports.tables import metrics_table
 from vgid_core.dry_run import Estimate
 from vgid_core.evaluation.metric import KNOWN_ROUGE_L
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vgid_core.cli.run_file import RunFileError
+from vgid_core.cli.inputs.run_file import RunFileError
 from vgid_core.progress import Phase, Progress
 
 if TYPE_CHECKING:

@@ -23,12 +23,12 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, ValidationError
 
-from vgid_core.cli.config_errors import error_lines
-from vgid_core.cli.flags import Setting, flags_by_key, name_source
-from vgid_core.cli.paths import absolute_paths, is_path
+from terminal.assignments import assignments, parse_value
+from vgid_core.cli.inputs.config_errors import error_lines
+from vgid_core.cli.inputs.flags import Setting, flags_by_key, name_source
+from vgid_core.cli.inputs.paths import absolute_paths, is_path
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.strict import Strict
-from vgid_core.data.json_text import NotJson, parse_json
 from vgid_core.models.name import name_of
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -169,36 +169,18 @@ def adapter_folder(run: RunFile, given: Path | None) -> Path | None:
     return own if (own / "adapter_config.json").is_file() else None
 
 
-def assignments(given: Iterable[str] | None, option: str) -> dict[str, str]:
-    """Parses NAME=VALUE texts. Raises RunFileError naming `option`."""
-    parts = [text.partition("=") for text in given or []]
-    if any(not (name and mark) for name, mark, _ in parts):
-        raise RunFileError(f"{option} must look like NAME=VALUE")
-    if len({name for name, _, _ in parts}) < len(parts):
-        raise RunFileError(f"{option} gives one name two values")
-    return {name: value for name, _, value in parts}
-
-
 def flag_settings(named: Mapping[str, Any], given: Iterable[str] | None) -> list[Setting]:
     """The settings given by flags: first by options of their own, then by `--set`.
 
     named: values by dotted key (None: not given); the option has the name of the key's last part. given: texts of
-    `--set`. Raises RunFileError for a `--set` without a value.
+    `--set`. Raises typer.BadParameter for a `--set` without a value.
     """
     own = [
         Setting(key, value, f"--{key.rpartition('.')[2].replace('_', '-')}")
         for key, value in named.items()
         if value is not None
     ]
-    return own + [Setting(key, _parse_value(text), f"--set {key}") for key, text in assignments(given, "--set").items()]
-
-
-def _parse_value(text: str) -> Any:
-    """The value of valid JSON; any other text as a string."""
-    try:
-        return parse_json(text)
-    except NotJson:
-        return text
+    return own + [Setting(key, parse_value(text), f"--set {key}") for key, text in assignments(given, "--set").items()]
 
 
 def read_toml(file: Path) -> dict[str, Any]:

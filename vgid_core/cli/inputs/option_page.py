@@ -1,6 +1,6 @@
 """Generates docs/reference/options.md from the settings classes.
 
-python -m vgid_core.cli.option_page > docs/reference/options.md
+python -m vgid_core.cli.inputs.option_page > docs/reference/options.md
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from inspect import getdoc
 
 from pydantic import BaseModel
 
-from vgid_core.cli.config_errors import Option, options_of
-from vgid_core.cli.run_file import RunFile
+from vgid_core.cli.inputs.config_errors import Option, options_of
+from vgid_core.cli.inputs.run_file import RunFile
 from vgid_core.config import UnlearnConfig
-from vgid_core.config.methods import Method
+from vgid_core.config.method_base import Method
 
 _INTRODUCTION = """\
 # Every option
 
-Written by `python -m vgid_core.cli.option_page` from the settings themselves; a test fails when it is out of date.
+Written by `python -m vgid_core.cli.inputs.option_page` from the settings; a test fails when it is out of date.
 
 A setting can stand in a run file under `[config]` (`vgid unlearn RUN.toml`), in a catalog's `[models.NAME.config]`, in
 `UnlearnConfig.model_validate({...})`, or behind `--set` with dots: `--set training.steps=100`. A method's name stands

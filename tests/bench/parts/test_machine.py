@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import machine
+from bench.parts import machine
 
 
 @pytest.fixture(autouse=True)

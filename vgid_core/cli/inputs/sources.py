@@ -12,7 +12,7 @@ from vgid_core.data.readers import read_set
 from vgid_core.data.readers.reading import prefixed
 
 if TYPE_CHECKING:
-    from vgid_core.cli.run_file import RunFile
+    from vgid_core.cli.inputs.run_file import RunFile
 
 
 def read_pairs(source: str, name: str | None = None) -> PairSet:

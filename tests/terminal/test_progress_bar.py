@@ -1,4 +1,4 @@
-"""A run's progress on a terminal, as whoever sits before it sees it."""
+"""A run's progress, as whoever sits before the terminal sees it, or finds it in a file."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from terminal.progress_bar import ProgressBar
 from tests.waiting import eventually
-from vgid_core.cli.reports.progress_bar import ProgressView
+from vgid_core.cli.reports.progress_bar import show_progress
 from vgid_core.progress import Phase, Progress
 
 WIDTH = 80
@@ -81,9 +82,9 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 def test_each_phase_is_shown_while_it_lasts_and_nothing_stays(terminal: Terminal) -> None:
     assert [report.phase for report, _ in REPORTS] == list(Phase)
     printed_to = sys.stdout
-    with ProgressView(terminal.console) as view:
+    with ProgressBar(terminal.console, "loading", stays=False) as bar:
         for report, parts in REPORTS:
-            view.show(report)
+            show_progress(bar, report)
             eventually(partial(terminal.shows, report.phase, *parts))
             [row] = [row for row in terminal.rows if row.strip()]
             assert len(row) <= WIDTH
@@ -97,8 +98,8 @@ def test_each_phase_is_shown_while_it_lasts_and_nothing_stays(terminal: Terminal
 
 def test_a_long_runs_figures_are_whole(terminal: Terminal) -> None:
     report = Progress(Phase.distilling, 1024, 2560, 0.4, loss_forget=11.617, loss_retain=10.129, seconds_left=16980)
-    with ProgressView(terminal.console) as view:
-        view.show(report)
+    with ProgressBar(terminal.console, "loading", stays=False) as bar:
+        show_progress(bar, report)
         parts = ("distilling", "40%", "step 1024/2560", "loss forget 11.617 retain 10.129", "4 h 43 min left")
         eventually(partial(terminal.shows, *parts))
         assert max(map(len, terminal.rows)) <= WIDTH
@@ -107,8 +108,28 @@ def test_a_long_runs_figures_are_whole(terminal: Terminal) -> None:
 
 @pytest.mark.parametrize("reason", [KeyboardInterrupt, RuntimeError])
 def test_a_run_that_fails_leaves_the_terminal_as_it_was(terminal: Terminal, reason: type[BaseException]) -> None:
-    with suppress(reason), ProgressView(terminal.console) as view:
-        view.show(REPORTS[2][0])
+    with suppress(reason), ProgressBar(terminal.console, "loading", stays=False) as bar:
+        show_progress(bar, REPORTS[2][0])
         raise reason
     assert not any(terminal.rows)
     assert not terminal.cursor_is_hidden
+
+
+def test_a_bar_that_stays_leaves_its_last_report_word_for_word(terminal: Terminal) -> None:
+    with ProgressBar(terminal.console, "waiting", stays=True) as bar:
+        eventually(partial(terminal.shows, "waiting"))
+        bar.show("failed", 0.5, "2 of 8 modules [red] never moved")
+    assert terminal.shows("failed", "50%", "2 of 8 modules [red] never moved")
+    assert not terminal.cursor_is_hidden
+
+
+def test_a_file_gets_a_line_a_phase() -> None:
+    written = StringIO()
+    with ProgressBar(Console(file=written, width=20), "waiting", stays=False) as bar:
+        for phase, fraction, detail in (
+            ("loading", 0.0, ""),
+            ("loading", 0.1, ""),
+            ("evaluating", 0.8, "[a] long one"),
+        ):
+            bar.show(phase, fraction, detail)
+    assert written.getvalue().splitlines() == ["  loading      0%", "  evaluating  80%  [a] long one"]

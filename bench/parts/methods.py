@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from bench.demo_models import SHIPPED
-from bench.machine import now
+from bench.parts.demo_models import SHIPPED
+from bench.parts.machine import now
 from vgid_core import UnlearnConfig
 from vgid_core.config.methods import AnyMethod
 from vgid_core.data.pairs import Pair

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as functional
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
-from bench.llava_shapes import Shapes, build_model
+from bench.parts.llava_shapes import Shapes, build_model
 
 PAIRS = 4  # per step; more don't fit beside the published recipe's float32 student
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

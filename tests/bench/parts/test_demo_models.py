@@ -6,8 +6,8 @@ room for other processors' arithmetic.
 
 from pathlib import Path
 
-from bench.audited import facts_about
-from bench.demo_models import SHIPPED
+from bench.parts.audited import facts_about
+from bench.parts.demo_models import SHIPPED
 from local.demo.data import make
 from local.demo.paths import BASE, TWIN
 from local.demo.world import FORGOTTEN, the_world

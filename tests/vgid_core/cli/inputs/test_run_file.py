@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.vgid_core.tiny import picture
+from vgid_core.cli.inputs.run_file import RunFile, RunFileError, adapter_folder, flag_settings, load_run
+from vgid_core.cli.inputs.sources import read_pairs
 from vgid_core.cli.out_folder import write_atomically
-from vgid_core.cli.run_file import RunFile, RunFileError, adapter_folder, assignments, flag_settings, load_run
-from vgid_core.cli.sources import read_pairs
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.pairs import DataError
 
@@ -236,12 +236,6 @@ def test_a_link_to_itself_is_found_when_it_is_read(tmp_path: Path) -> None:
 def test_a_missing_key_says_how_to_give_it() -> None:
     with pytest.raises(RunFileError, match="never_seen is missing: pass --never-seen, or set it in the run file"):
         RunFile().require("never_seen")
-
-
-@pytest.mark.parametrize("given", [["steps"], ["=3"], ["a=1", "a=2"]])
-def test_assignments_have_one_name_and_a_value(given: list[str]) -> None:
-    with pytest.raises(RunFileError, match="--set"):
-        assignments(given, "--set")
 
 
 def test_the_adapter_is_the_runs_own_once_it_is_written(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.twins import BYSTANDERS, FORGET_SETS, twins_of
+from bench.parts.twins import BYSTANDERS, FORGET_SETS, twins_of
 from local.demo.paths import BASE
 from local.demo.training.pretrained.build import SHARES, census_in, twins_in
 from local.demo.world import SIXTY, Census

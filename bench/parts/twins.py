@@ -1,21 +1,16 @@
 """Whom benches make the demo model forget, and retain-only twins for these people; what is missing is made once.
 
-    python -m bench.twins [--sets 3]
-
 Three twins a set, each of another seed: what attacks find in one differs from what they find in the next by as much as
 a bar is wide. Some four minutes each on one core; they are kept in .vgid/bench-twins.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from local.demo.paths import BASE, TWIN
+from local.demo.paths import TWIN
 from local.demo.training.build import SEED
 from local.demo.training.twins import build_twin
 from local.demo.world import FORGOTTEN
@@ -27,7 +22,7 @@ FORGET_SETS = ((7, 16, 25, 34, 43, 52), (9, 18, 27, 38, 47, 56), (11, 20, 29, 40
 BYSTANDERS = (8, 17, 26, 35, 44, 53)
 # Forgotten together, beside the same bystanders.
 FIFTEEN = (0, 2, 5, 10, 13, 19, 22, 28, 31, 37, 41, 46, 50, 55, 59)
-FOLDER = Path(__file__).parents[1] / ".vgid" / "bench-twins"
+FOLDER = Path(__file__).parents[2] / ".vgid" / "bench-twins"
 
 
 def twins_of(forgotten: Sequence[int]) -> list[Path]:
@@ -51,16 +46,3 @@ def _twin_of(forgotten: Sequence[int], seed: int) -> Path:
 
         build_twin(forgotten, folder, tell, seed)
     return folder
-
-
-def main() -> None:
-    """Makes those that are missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", type=int, default=len(FORGET_SETS), choices=range(1, len(FORGET_SETS) + 1))
-    torch.set_num_threads(1)
-    for forgotten in FORGET_SETS[: parser.parse_args().sets]:
-        print(f"people {forgotten}: {', '.join(map(str, twins_of(forgotten)))} (base: {BASE})")
-
-
-if __name__ == "__main__":
-    main()

@@ -16,20 +16,20 @@ from pydantic import BaseModel
 from compare.command import compare
 from vgid_client.commands import app
 from vgid_core.cli.chat import chat
-from vgid_core.cli.config_errors import options_of
 from vgid_core.cli.data import check
 from vgid_core.cli.evaluate import evaluate
-from vgid_core.cli.option_page import page
-from vgid_core.cli.run_file import RunFile
+from vgid_core.cli.inputs.config_errors import options_of
+from vgid_core.cli.inputs.option_page import page
+from vgid_core.cli.inputs.run_file import RunFile
 from vgid_core.cli.unlearn import unlearn
-from vgid_core.config.methods import Method
+from vgid_core.config.method_base import Method
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def test_the_page_of_options_is_current() -> None:
     written = (ROOT / "docs" / "reference" / "options.md").read_text(encoding="utf-8")
-    assert page() == written, "python -m vgid_core.cli.option_page > docs/reference/options.md"
+    assert page() == written, "python -m vgid_core.cli.inputs.option_page > docs/reference/options.md"
 
 
 def test_every_option_says_what_it_does() -> None:
