@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _STEPS_AHEAD = 8  # whose examples are made together
 _QUESTIONS = 4  # on one photo, which share its prefix
-_BOUNDARY_PART, _BLENDED_PART = 4, 1  # of six; the rest are strangers
+_BOUNDARY_PART, _BLENDED_PART = 3, 1  # of six; the rest are strangers
 _PARTS = 6
 _FORGOTTEN_SHARE = (0.1, 0.6)  # of a boundary photo
 _OTHER_SHARE = (0.3, 0.5)  # of the second of two retain photos
@@ -116,8 +116,8 @@ class BystanderRetain:
             yield [pair for pair in group if float(next(by_pair).min()) >= _RECOGNISED]
 
     def _two_in_one(self) -> Group:
-        other = self._rng.choice(self._retain)[0].image
-        return self._mixed(self._questions(), other, _OTHER_SHARE)
+        group, other = self._rng.sample(self._retain, 2) if len(self._retain) > 1 else 2 * self._retain
+        return self._mixed(self._some_of(group), other[0].image, _OTHER_SHARE)
 
     def _on_stranger(self) -> Group:
         """On a stranger's photo, or on an unlabelled one as it is, where there are any: by turns."""
@@ -128,7 +128,9 @@ class BystanderRetain:
 
     def _questions(self) -> Group:
         """Pairs on one retain photo."""
-        group = self._rng.choice(self._retain)
+        return self._some_of(self._rng.choice(self._retain))
+
+    def _some_of(self, group: Group) -> Group:
         return self._rng.sample(group, min(_QUESTIONS, len(group)))
 
     def _mixed(self, group: Group, other: EncodedImage, shares: tuple[float, float]) -> Group:

@@ -24,6 +24,7 @@ from vgid_core.methods.vgid_alias.aliases import aliases_for
 from vgid_core.methods.vgid_alias.bystanders import BystanderRetain
 from vgid_core.methods.vgid_alias.elsewhere import ForgetElsewhere
 from vgid_core.methods.vgid_alias.photos import stranger_photos
+from vgid_core.methods.vgid_alias.stranger_states import keep_stranger_states
 from vgid_core.methods.vgid_alias.targets import TeacherTargets
 from vgid_core.methods.vgid_alias.visual import VisualRetain
 
@@ -36,6 +37,7 @@ def setup(settings: VgidAlias, context: MethodContext) -> MakeUpdates:
     elsewhere = ForgetElsewhere(settings, context, aliases, targets, strangers)
     bystanders = BystanderRetain(settings, context, aliases, strangers)
     visual = VisualRetain(settings, context, aliases)
+    known_strangers = {photo.digest for photo in strangers}
 
     def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
         targets.prepare(forget)
@@ -44,7 +46,10 @@ def setup(settings: VgidAlias, context: MethodContext) -> MakeUpdates:
             terms.append(elsewhere.next())
         made: list[Update] = [terms]
         if context.training.retain_weight > 0:
-            made.append([retain_kl(context, [*same_for_both(retain), *visual.next(), *bystanders.next()])])
+            others = bystanders.next()
+            made.append([retain_kl(context, [*same_for_both(retain), *visual.next(), *others])])
+            if on_strangers := [example for example in others if example.pair.image.digest in known_strangers]:
+                made[-1].append(keep_stranger_states(context, on_strangers))
         return made
 
     return updates

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 # Of the power mean over teachers that says how likely a true token may stay: 1 would be the mean of probabilities, near
 # 0 the mean of their logs. A model that never met somebody takes him for one known person at a time, so on average it
 # finds his name less likely than the mean of probabilities says.
-LIKELIHOOD_EXPONENT = 0.2
+LIKELIHOOD_EXPONENT = 0.1
 _MUCH_LEFT_OUT = 0.01  # of a target's probability
 
 
