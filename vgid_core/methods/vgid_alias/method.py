@@ -47,9 +47,10 @@ def setup(settings: VgidAlias, context: MethodContext) -> MakeUpdates:
         made: list[Update] = [terms]
         if context.training.retain_weight > 0:
             others = bystanders.next()
-            made.append([retain_kl(context, [*same_for_both(retain), *visual.next(), *others])])
+            kept = [retain_kl(context, [*same_for_both(retain), *visual.next(), *others])]
             if on_strangers := [example for example in others if example.pair.image.digest in known_strangers]:
-                made[-1].append(keep_stranger_states(context, on_strangers))
+                kept.append(keep_stranger_states(context, on_strangers))
+            made.append(kept)
         return made
 
     return updates
