@@ -113,7 +113,7 @@ class VgidAlias(Method):
         "which points at it",
     )
     bystander_pairs: int = Field(
-        default=16,
+        default=24,
         ge=0,
         le=256,
         description="retain pairs about people in no set in a step. Fewer are faster, and harm known people who are in "
