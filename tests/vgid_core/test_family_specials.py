@@ -82,7 +82,7 @@ def test_a_template_of_ones_own_frames_paligemmas_prompt(tmp_path: Path) -> None
     assert base.encoder.processor.tokenizer.decode(prompt).endswith("<bos>answer en Who?\n")
 
 
-def test_photos_are_told_by_their_size_in_tiles(tmp_path: Path) -> None:
+def test_a_photos_size_decides_how_many_tiles_it_has(tmp_path: Path) -> None:
     base = load_base(str(FAMILIES["idefics3"](tmp_path / "model")), CONFIG)
     images = [EncodedImage.of(photo(0).decode().resize(size)).decode() for size in [(32, 32), (64, 32)]]
     rows = base.encoder.prompts(images, ["Who?"] * 2)["input_ids"]
