@@ -15,7 +15,6 @@ torch.cuda.max_memory_allocated, without the driver's context.
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -24,9 +23,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.parts.llava_shapes import INSTRUCTION, TINY, Shapes, build_base, make_pairs, quantize_to_nf4, words
+from bench.parts.llava_shapes import TINY, Shapes, build_base, make_pairs, quantize_to_nf4
 from bench.parts.machine import device_at_hand, now, save, spread
-from bench.parts.methods import DEFAULT, PUBLISHED, add_method, preparations, settings
+from bench.parts.methods import DEFAULT, PUBLISHED, add_method, preparations, shaped_settings
 from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.evaluation.evaluate import evaluate
 from vgid_core.models.base import BaseModel
@@ -48,8 +47,7 @@ def main() -> None:
     base = build_base(shapes, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     if arguments.weights == "nf4":
         quantize_to_nf4(base)
-    instruction = words(INSTRUCTION, random.Random(1), shapes.vocabulary)
-    config = settings(arguments.method, method={"instruction": instruction}, evaluation={"max_new_tokens": 36})
+    config = shaped_settings(arguments.method, shapes, evaluation={"max_new_tokens": 36})
     found = _job(base, config, shapes)
     _print(found)
     name = f"job_cost_{arguments.method}_{arguments.weights}" + ("_tiny" if arguments.tiny else "")

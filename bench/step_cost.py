@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import random
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -28,9 +27,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.parts.llava_shapes import INSTRUCTION, TINY, Shapes, build_base, make_pairs, quantize_to_nf4, words
+from bench.parts.llava_shapes import TINY, Shapes, build_base, make_pairs, quantize_to_nf4
 from bench.parts.machine import device_at_hand, now, save
-from bench.parts.methods import DEFAULT, PUBLISHED, add_method, settings
+from bench.parts.methods import DEFAULT, PUBLISHED, add_method, settings, shaped_settings
 from bench.parts.published_recipes import PAIRS, published_step, tuned_step
 from vgid_core import UnlearnConfig
 from vgid_core.data.examples import DistillExample, Side
@@ -154,9 +153,8 @@ def _packed_scorer(base: BaseModel, probe_pairs: list[Pair], config: UnlearnConf
 
 def _config(method: str, pairs: int, shapes: Shapes) -> UnlearnConfig:
     """The method's own settings, with all `pairs` in one micro-batch."""
-    instruction = words(INSTRUCTION, random.Random(1), shapes.vocabulary)
     sizes = {"forget_batch_size": pairs, "retain_batch_size": pairs, "micro_batch_size": pairs}
-    return settings(method, seed=SEED, method={"instruction": instruction}, training=sizes)
+    return shaped_settings(method, shapes, seed=SEED, training=sizes)
 
 
 def _count_token_passes(base: BaseModel, updates: Sequence[Update]) -> int:
