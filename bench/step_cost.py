@@ -8,7 +8,7 @@ medians of 5 steps after a warm-up, which computes image features and retain tar
 measures the machine's bf16 matrix throughput, and compares a step with the time of its matrix products alone. Prints
 each mode's figures, and writes bench/results/step_cost_<method>.json.
 
-The published recipe and the bars belong to VGID as published, the default here. On an accelerator it exits with 1 if a
+The published recipe and the bars belong to VGID as published, the default here. On an accelerator it exits with 3 if a
 bar is missed. vgid-alias asks its teachers before the steps; what that costs per forget pair, once a run, is shown
 apart. Memory is torch.cuda.max_memory_allocated, without the driver's context.
 """
@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import gc
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -27,6 +26,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from bench.parts.bars import exit_if_missed
 from bench.parts.llava_shapes import TINY, Shapes, build_base, make_pairs, quantize_to_nf4
 from bench.parts.machine import device_at_hand, now, save
 from bench.parts.methods import DEFAULT, PUBLISHED, add_method, settings, shaped_settings
@@ -90,7 +90,7 @@ def main() -> None:
     record = {"arguments": vars(arguments), "config": config, "matrix_tflops": throughput}
     name = f"step_cost_{arguments.method}" + ("_tiny" if arguments.tiny else "")
     print("written:", save(name, record | {"figures": figures, "missed": missed}, seed=SEED, runs=RUNS))
-    sys.exit("\n".join(missed) if missed else 0)
+    exit_if_missed(missed)
 
 
 def _figures(shapes: Shapes, device: torch.device, mode: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def _missed(figures: dict[str, dict[str, Any]]) -> list[str]:
     if "nf4" in figures:
         peak = figures["nf4"]["peak_gib"]
         found.append((peak <= MOST_GIB_NF4, f"{peak} GiB with NF4 weights, at most {MOST_GIB_NF4}"))
-    return [f"missed: {text}" for holds, text in found if not holds]
+    return [text for holds, text in found if not holds]
 
 
 def _print(figures: dict[str, dict[str, Any]]) -> None:
