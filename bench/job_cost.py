@@ -44,10 +44,10 @@ def main() -> None:
     arguments = _arguments()
     shapes = TINY if arguments.tiny else Shapes()
     device = device_at_hand()
+    config = shaped_settings(arguments.method, shapes, evaluation={"max_new_tokens": 36})
     base = build_base(shapes, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     if arguments.weights == "nf4":
         quantize_to_nf4(base)
-    config = shaped_settings(arguments.method, shapes, evaluation={"max_new_tokens": 36})
     found = _job(base, config, shapes)
     _print(found)
     name = f"job_cost_{arguments.method}_{arguments.weights}" + ("_tiny" if arguments.tiny else "")
