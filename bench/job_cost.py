@@ -15,7 +15,7 @@ torch.cuda.max_memory_allocated, without the driver's context.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -28,6 +28,7 @@ from bench.parts.machine import device_at_hand, now, save, spread
 from bench.parts.methods import DEFAULT, PUBLISHED, add_method, preparations, shaped_settings
 from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.evaluation.evaluate import evaluate
+from vgid_core.evaluation.metric import Metric
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.choose import choose_scorer
 from vgid_core.scoring.packed.scorer import PackedScorer
@@ -75,27 +76,32 @@ def _missed(found: dict[str, Any], most_gib: float) -> list[str]:
 
 def _job(base: BaseModel, config: UnlearnConfig, shapes: Shapes) -> dict[str, Any]:
     counts = {"forget": 6, "held_out": 6, "rephrased": 6, "retain": 30, "utility": 30}
-    sets = [_pairs_with_own_answers(base, name, images, shapes) for name, images in counts.items()]
+    sets = {name: _pairs_with_own_answers(base, name, images, shapes) for name, images in counts.items()}
+    forget, retain, measured = sets["forget"], sets["retain"], list(sets.values())
     seconds: dict[str, float] = {}
-    scorer = _timed("choose scorer", seconds, lambda: choose_scorer(base, sets[0].pairs[:4], config.lora))
+    scorer = _timed("choose scorer", seconds, lambda: choose_scorer(base, forget.pairs[:4], config.lora))
     if not isinstance(scorer, PackedScorer):
         raise SystemExit("the packed scorer was not chosen")
-    before = _timed("evaluation before", seconds, lambda: evaluate(base, scorer, sets, config.evaluation))
+    before = _timed("evaluation before", seconds, lambda: evaluate(base, scorer, measured, config.evaluation))
     ended: list[float] = []
     with preparations() as prepared:
-        _timed("training", seconds, lambda: distil(base, sets[0], sets[3], config, lambda *_: ended.append(now())))
-    after = _timed("evaluation after", seconds, lambda: evaluate(base, scorer, sets, config.evaluation))
+        _timed("training", seconds, lambda: distil(base, forget, retain, config, lambda *_: ended.append(now())))
+    after = _timed("evaluation after", seconds, lambda: evaluate(base, scorer, measured, config.evaluation))
     steps = [then - first - spent for first, then, spent in zip(ended, ended[1:], prepared[1:], strict=False)]
     return {
         "seconds": seconds,
         "preparation_seconds": sum(prepared),
         "step_seconds": spread(steps),
         "evaluation_share": (seconds["evaluation before"] + seconds["evaluation after"]) / seconds["training"],
-        "forget_pairs": len(sets[0]),
+        "forget_pairs": len(forget),
         "steps": len(ended),
-        "forget_rouge_l": [metric.value for metric in (before[0], after[0])],
+        "forget_rouge_l": [_forget_rouge_l(metrics) for metrics in (before, after)],
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if base.device.type == "cuda" else 0.0,
     }
+
+
+def _forget_rouge_l(metrics: Sequence[Metric]) -> float:
+    return next(metric.value for metric in metrics if (metric.name, metric.split) == ("rouge_l", "forget"))
 
 
 def _print(found: dict[str, Any]) -> None:
