@@ -25,10 +25,10 @@ from pydantic_core import PydanticCustomError
 
 from jobs.states import State
 from vgid_core.config import TrainingOverrides
+from vgid_core.data.pairs import RESERVED_NAMES
 
 _MAX_METADATA = 16
 _MAX_PROBES = 4
-_RESERVED_PROBES = frozenset({"forget", "retain", "utility"})
 _PROBE_NAME = re.compile(r"^[a-z][a-z0-9_]{0,31}$")
 _ONE_LINE = r"^[^\x00-\x1f\x7f]+$"
 # Event ids are signed 64-bit integers in Postgres.
@@ -173,7 +173,7 @@ class SubmitRequest(_Strict):
     @field_validator("probes")
     @classmethod
     def _no_reserved_probe(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if taken := sorted(_RESERVED_PROBES & value.keys()):
+        if taken := sorted(RESERVED_NAMES & value.keys()):
             raise PydanticCustomError("probes", f"can't name a probe {', '.join(taken)}")
         return value
 

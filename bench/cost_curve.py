@@ -20,7 +20,7 @@ from rich.table import Table
 from bench.parts.llava_shapes import TINY, Shapes
 from bench.parts.machine import device_at_hand, save
 from bench.parts.methods import PUBLISHED, add_method, settings
-from bench.step_cost import OURS, RUNS, SEED, free, ours
+from bench.step_cost import OURS, RUNS, SEED, config_of, free, ours
 
 IMAGES = (1, 2, 4, 8, 16)
 QUESTIONS = (1, 2, 5, 10, 20)
@@ -37,8 +37,9 @@ def main() -> None:
     device = device_at_hand()
     points: list[dict[str, Any]] = []
     for images, questions in [*((n, 5) for n in IMAGES), *((4, n) for n in QUESTIONS if n != 5)]:
+        config = config_of(arguments.method, images * questions, shapes)
         try:
-            found = ours(shapes, device, arguments.mode, images, questions, arguments.method)
+            found = ours(shapes, device, arguments.mode, images, questions, config)
         except torch.OutOfMemoryError:
             found = {"ms_per_pair": None, "peak_gib": None}
         points.append({"images": images, "questions": questions, **found})
@@ -46,8 +47,9 @@ def main() -> None:
         free(device)
     _print(points)
     name = f"cost_curve_{arguments.method}_{arguments.mode}" + ("_tiny" if arguments.tiny else "")
-    config = settings(arguments.method).model_dump(mode="json")
-    record = {"arguments": vars(arguments), "config": config, "points": points}
+    # A point's batches are as large as the point; the rest is the method's own.
+    config_record = settings(arguments.method).model_dump(mode="json")
+    record = {"arguments": vars(arguments), "config": config_record, "points": points}
     print("written:", save(name, record, seed=SEED, runs=RUNS))
 
 

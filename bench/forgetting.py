@@ -3,7 +3,7 @@
     python -m bench.forgetting [--method vgid|vgid-alias] [--seeds 3] [--sets 3] [--precision full|fp8|nf4] [--steps N]
 
 The default method is VGID as published, and the bars are its bars. vgid-alias has none here; its own are in
-bench.robustness. Prints a row per run, then medians and spread, and exits with 1 if a median misses its bar. Writes
+bench.robustness. Prints a row per run, then medians and spread, and exits with 3 if a median misses its bar. Writes
 bench/results/forgetting[_<method>][_<precision>].json, with _part in the name unless all three sets and seeds ran. It
 uses one thread, so training seconds are those of one core. A CPU emulates fp8 and NF4, so time has no bar there.
 """
@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from bench.parts.bars import exit_if_missed
 from bench.parts.machine import save, spread
 from bench.parts.methods import PUBLISHED, add_method, demo_settings, preparations
 from bench.parts.twins import FORGET_SETS
@@ -66,8 +67,7 @@ def main() -> None:
     name = _name(arguments)
     figures = {"config": config, "rows": rows, "summary": summary, "twin": twin, "bars": bars}
     print("written:", save(name, figures, seed=list(range(arguments.seeds)), runs=len(rows)))
-    if missed:
-        raise SystemExit("medians over their bars: " + "; ".join(missed))
+    exit_if_missed(missed)
     print("every median is within its bar" if bars else "no bars: these are of VGID as published")
 
 

@@ -7,7 +7,7 @@ and the method's own steps and batches. The expected answers are the model's own
 training it gives others for the forget set, which must be generated. vgid-alias asks its teachers before a step's
 loss, once a forget pair; that is shown apart from the step. Writes bench/results/job_cost_<method>_<weights>.json.
 
-The bars hold for VGID as published. With --method vgid on an accelerator, it exits with 1 if evaluation takes more than
+The bars hold for VGID as published. With --method vgid on an accelerator, it exits with 3 if evaluation takes more than
 30 % of the training's time, or the job more than 40 GiB (24 with NF4 weights). Memory is
 torch.cuda.max_memory_allocated, without the driver's context.
 """
@@ -15,20 +15,20 @@ torch.cuda.max_memory_allocated, without the driver's context.
 from __future__ import annotations
 
 import argparse
-import random
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.parts.llava_shapes import INSTRUCTION, TINY, Shapes, build_base, make_pairs, quantize_to_nf4, words
+from bench.parts.bars import exit_if_missed
+from bench.parts.llava_shapes import TINY, Shapes, build_base, make_pairs, quantize_to_nf4
 from bench.parts.machine import device_at_hand, now, save, spread
-from bench.parts.methods import DEFAULT, PUBLISHED, add_method, preparations, settings
+from bench.parts.methods import DEFAULT, PUBLISHED, add_method, preparations, shaped_settings
 from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.evaluation.evaluate import evaluate
+from vgid_core.evaluation.metric import Metric
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.choose import choose_scorer
 from vgid_core.scoring.packed.scorer import PackedScorer
@@ -45,11 +45,10 @@ def main() -> None:
     arguments = _arguments()
     shapes = TINY if arguments.tiny else Shapes()
     device = device_at_hand()
+    config = shaped_settings(arguments.method, shapes, evaluation={"max_new_tokens": 36})
     base = build_base(shapes, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     if arguments.weights == "nf4":
         quantize_to_nf4(base)
-    instruction = words(INSTRUCTION, random.Random(1), shapes.vocabulary)
-    config = settings(arguments.method, method={"instruction": instruction}, evaluation={"max_new_tokens": 36})
     found = _job(base, config, shapes)
     _print(found)
     name = f"job_cost_{arguments.method}_{arguments.weights}" + ("_tiny" if arguments.tiny else "")
@@ -62,35 +61,47 @@ def main() -> None:
             runs=1,
         ),
     )
-    share, peak, most = found["evaluation_share"], found["peak_gib"], MOST_GIB[arguments.weights]
-    barred = arguments.method == PUBLISHED and device.type == "cuda" and not arguments.tiny
-    if barred and (share > MOST_SHARE or peak > most):
-        sys.exit(f"missed: evaluation at most {MOST_SHARE:.0%} of training, at most {most} GiB")
+    if arguments.method == PUBLISHED and device.type == "cuda" and not arguments.tiny:
+        exit_if_missed(_missed(found, MOST_GIB[arguments.weights]))
+
+
+def _missed(found: dict[str, Any], most_gib: float) -> list[str]:
+    share, peak = found["evaluation_share"], found["peak_gib"]
+    bars = [
+        (share <= MOST_SHARE, f"evaluation takes {share:.0%} of the training's time, at most {MOST_SHARE:.0%}"),
+        (peak <= most_gib, f"{peak:.1f} GiB, at most {most_gib}"),
+    ]
+    return [text for holds, text in bars if not holds]
 
 
 def _job(base: BaseModel, config: UnlearnConfig, shapes: Shapes) -> dict[str, Any]:
     counts = {"forget": 6, "held_out": 6, "rephrased": 6, "retain": 30, "utility": 30}
-    sets = [_pairs_with_own_answers(base, name, images, shapes) for name, images in counts.items()]
+    sets = {name: _pairs_with_own_answers(base, name, images, shapes) for name, images in counts.items()}
+    forget, retain, measured = sets["forget"], sets["retain"], list(sets.values())
     seconds: dict[str, float] = {}
-    scorer = _timed("choose scorer", seconds, lambda: choose_scorer(base, sets[0].pairs[:4], config.lora))
+    scorer = _timed("choose scorer", seconds, lambda: choose_scorer(base, forget.pairs[:4], config.lora))
     if not isinstance(scorer, PackedScorer):
         raise SystemExit("the packed scorer was not chosen")
-    before = _timed("evaluation before", seconds, lambda: evaluate(base, scorer, sets, config.evaluation))
+    before = _timed("evaluation before", seconds, lambda: evaluate(base, scorer, measured, config.evaluation))
     ended: list[float] = []
     with preparations() as prepared:
-        _timed("training", seconds, lambda: distil(base, sets[0], sets[3], config, lambda *_: ended.append(now())))
-    after = _timed("evaluation after", seconds, lambda: evaluate(base, scorer, sets, config.evaluation))
+        _timed("training", seconds, lambda: distil(base, forget, retain, config, lambda *_: ended.append(now())))
+    after = _timed("evaluation after", seconds, lambda: evaluate(base, scorer, measured, config.evaluation))
     steps = [then - first - spent for first, then, spent in zip(ended, ended[1:], prepared[1:], strict=False)]
     return {
         "seconds": seconds,
         "preparation_seconds": sum(prepared),
         "step_seconds": spread(steps),
         "evaluation_share": (seconds["evaluation before"] + seconds["evaluation after"]) / seconds["training"],
-        "forget_pairs": len(sets[0]),
+        "forget_pairs": len(forget),
         "steps": len(ended),
-        "forget_rouge_l": [metric.value for metric in (before[0], after[0])],
+        "forget_rouge_l": [_forget_rouge_l(metrics) for metrics in (before, after)],
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if base.device.type == "cuda" else 0.0,
     }
+
+
+def _forget_rouge_l(metrics: Sequence[Metric]) -> float:
+    return next(metric.value for metric in metrics if (metric.name, metric.split) == ("rouge_l", "forget"))
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@
 
 It starts Postgres, Redis and the API in a temporary folder, and puts load on them from another process. For comparison
 it also starts a bare FastAPI route, and nginx if that is on the PATH. Everything runs on two cores. There is no worker,
-which would need them too. Prints tables, writes bench/results/service.json, and exits with 1 if a bar is missed.
+which would need them too. Prints tables, writes bench/results/service.json, and exits with 3 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from bench.parts.bars import exit_if_missed
 from bench.parts.machine import save, spread
 from bench.serving import rows
 from bench.serving.artifacts import download_rates
@@ -64,8 +65,7 @@ def main() -> None:
         "missed": missed,
     }
     print("written:", save("service", figures, seed=list(range(_BODIES)), runs=arguments.runs))
-    if missed:
-        raise SystemExit("missed: " + "; ".join(missed))
+    exit_if_missed(missed)
     print("every bar is met")
 
 

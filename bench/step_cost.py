@@ -6,20 +6,18 @@ A pair is one forget question and one retain question: forward, backward and upd
 image tokens, 36 answer tokens, 5 questions an image, LoRA r=16 on the language side), the weights random. Figures are
 medians of 5 steps after a warm-up, which computes image features and retain targets as a job's first pass does. It also
 measures the machine's bf16 matrix throughput, and compares a step with the time of its matrix products alone. Prints
-each mode's figures, and writes bench/results/step_cost_<method>.json.
+each mode's figures, and writes bench/results/step_cost_<method>.json, with --modes step_cost_<method>_<modes>.json.
 
-The published recipe and the bars belong to VGID as published, the default here. On an accelerator it exits with 1 if a
-bar is missed. vgid-alias asks its teachers before the steps; what that costs per forget pair, once a run, is shown
-apart. Memory is torch.cuda.max_memory_allocated, without the driver's context.
+The published recipe and the bars belong to VGID as published, the default here. On an accelerator it exits with 3 if a
+measured mode misses a bar. vgid-alias asks its teachers before the steps; what that costs per forget pair, once a run,
+is shown apart. Memory is torch.cuda.max_memory_allocated, without the driver's context.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import random
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -28,9 +26,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.parts.llava_shapes import INSTRUCTION, TINY, Shapes, build_base, make_pairs, quantize_to_nf4, words
+from bench.parts.bars import exit_if_missed
+from bench.parts.llava_shapes import TINY, Shapes, build_base, make_pairs, quantize_to_nf4
 from bench.parts.machine import device_at_hand, now, save
-from bench.parts.methods import DEFAULT, PUBLISHED, add_method, settings
+from bench.parts.methods import DEFAULT, PUBLISHED, add_method, shaped_settings
 from bench.parts.published_recipes import PAIRS, published_step, tuned_step
 from vgid_core import UnlearnConfig
 from vgid_core.data.examples import DistillExample, Side
@@ -59,6 +58,31 @@ LEAST_TIMES = {"published": 52.0, "tuned": 12.0}
 
 def main() -> None:
     """Measures the modes one after the other, prints and saves."""
+    arguments = read_arguments()
+    shapes = TINY if arguments.tiny else Shapes()
+    config = config_of(arguments.method, arguments.images * arguments.questions, shapes)
+    device = device_at_hand()
+    throughput = matrix_throughput(device)
+    print(f"bf16 matrix throughput: {throughput} TFLOP/s", flush=True)
+    figures: dict[str, dict[str, Any]] = {}
+    for mode in arguments.modes:
+        figures[mode] = _figures(shapes, device, mode, config, arguments)
+        if throughput and mode in OURS:
+            limit = figures[mode]["tera_operations_per_pair"] / throughput * 1000
+            figures[mode]["share_of_limit"] = round(limit / figures[mode]["ms_per_pair"], 3)
+        print(mode, figures[mode], flush=True)
+        free(device)
+    barred = arguments.method == PUBLISHED and device.type == "cuda" and not arguments.tiny
+    missed = missed_bars(figures) if barred else []
+    _print(figures)
+    record = {"arguments": vars(arguments), "config": config.model_dump(mode="json"), "matrix_tflops": throughput}
+    record |= {"figures": figures, "missed": missed}
+    print("written:", save(name_of(arguments), record, seed=SEED, runs=RUNS))
+    exit_if_missed(missed)
+
+
+def read_arguments() -> argparse.Namespace:
+    """The command line. `modes` becomes a list in our order: the recipes and then our own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_method(parser, PUBLISHED)
     parser.add_argument("--tiny", action="store_true")
@@ -69,35 +93,32 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=5)
     parser.add_argument("--profile", action="store_true", help="print where the GPU's time goes")
     arguments = parser.parse_args()
-    published = arguments.method == PUBLISHED
-    modes = arguments.modes.split(",") if arguments.modes else [*(LEAST_TIMES if published else ()), *OURS]
-    if not published and not set(modes) <= set(OURS):
-        parser.error(f"published and tuned are recipes of --method {PUBLISHED}")
-    shapes = TINY if arguments.tiny else Shapes()
-    device = device_at_hand()
-    throughput = matrix_throughput(device)
-    print(f"bf16 matrix throughput: {throughput} TFLOP/s", flush=True)
-    figures: dict[str, dict[str, Any]] = {}
-    for mode in modes:
-        figures[mode] = _figures(shapes, device, mode, arguments)
-        if throughput and mode in OURS:
-            limit = figures[mode]["tera_operations_per_pair"] / throughput * 1000
-            figures[mode]["share_of_limit"] = round(limit / figures[mode]["ms_per_pair"], 3)
-        print(mode, figures[mode], flush=True)
-        free(device)
-    missed = _missed(figures) if published and device.type == "cuda" and not arguments.tiny else []
-    _print(figures)
-    config = settings(arguments.method).model_dump(mode="json")
-    record = {"arguments": vars(arguments), "config": config, "matrix_tflops": throughput}
-    name = f"step_cost_{arguments.method}" + ("_tiny" if arguments.tiny else "")
-    print("written:", save(name, record | {"figures": figures, "missed": missed}, seed=SEED, runs=RUNS))
-    sys.exit("\n".join(missed) if missed else 0)
+    known = _modes_of(arguments.method)
+    chosen = arguments.modes.split(",") if arguments.modes else known
+    if unknown := set(chosen) - set(known):
+        parser.error(f"--method {arguments.method} has no mode {', '.join(sorted(unknown))}, but {', '.join(known)}")
+    arguments.modes = [mode for mode in known if mode in chosen]
+    return arguments
 
 
-def _figures(shapes: Shapes, device: torch.device, mode: str, arguments: argparse.Namespace) -> dict[str, Any]:
+def _modes_of(method: str) -> list[str]:
+    """All modes of the method. The published recipe and its baseline are VGID as published."""
+    return [*(LEAST_TIMES if method == PUBLISHED else ()), *OURS]
+
+
+def name_of(arguments: argparse.Namespace) -> str:
+    """The result's name. It has the modes unless these are all, so that two parts don't overwrite each other."""
+    parts = ["step_cost", arguments.method]
+    if arguments.modes != _modes_of(arguments.method):
+        parts += arguments.modes
+    return "_".join([*parts, "tiny"] if arguments.tiny else parts)
+
+
+def _figures(
+    shapes: Shapes, device: torch.device, mode: str, config: UnlearnConfig, arguments: argparse.Namespace
+) -> dict[str, Any]:
     if mode in OURS:
-        method, images, questions = arguments.method, arguments.images, arguments.questions
-        return ours(shapes, device, mode, images, questions, method, arguments.profile)
+        return ours(shapes, device, mode, arguments.images, arguments.questions, config, arguments.profile)
     step = (published_step if mode == "published" else tuned_step)(shapes, device)
     return measure(step, PAIRS, device, warm_up=1)
 
@@ -108,16 +129,18 @@ def ours(
     mode: str,
     images: int,
     questions: int,
-    method: str = PUBLISHED,
+    config: UnlearnConfig,
     profile: bool = False,
 ) -> dict[str, Any]:
-    """Measures vgid_core's own step on `images` photos with so many questions each, for forget and retain."""
+    """Measures vgid_core's own step on `images` photos with so many questions each, for forget and retain.
+
+    config: of `config_of` for as many pairs.
+    """
     _, fp8 = OURS[mode]
     base = build_base(shapes, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     if mode == "nf4":
         quantize_to_nf4(base)
     count = images * questions
-    config = _config(method, count, shapes)
     student = attach_adapter(base, config.lora)
     forget, retain = (make_pairs(images, questions, shapes, seed) for seed in (1, 2))
     with fp8_products(student, device) if fp8 else nullcontext():
@@ -134,7 +157,7 @@ def ours(
         step()
         first = now() - started
         result = measure(step, count, device, warm_up=3) | {"first_step_seconds": round(first, 1)}
-        if method == DEFAULT:
+        if config.method.name == DEFAULT:
             result["preparation"] = measure(lambda: setup(config.method, run)(forget, retain), count, device, warm_up=1)
         if profile and device.type == "cuda":
             _profile(step)
@@ -152,11 +175,10 @@ def _packed_scorer(base: BaseModel, probe_pairs: list[Pair], config: UnlearnConf
     return scorer
 
 
-def _config(method: str, pairs: int, shapes: Shapes) -> UnlearnConfig:
+def config_of(method: str, pairs: int, shapes: Shapes) -> UnlearnConfig:
     """The method's own settings, with all `pairs` in one micro-batch."""
-    instruction = words(INSTRUCTION, random.Random(1), shapes.vocabulary)
     sizes = {"forget_batch_size": pairs, "retain_batch_size": pairs, "micro_batch_size": pairs}
-    return settings(method, seed=SEED, method={"instruction": instruction}, training=sizes)
+    return shaped_settings(method, shapes, seed=SEED, training=sizes)
 
 
 def _count_token_passes(base: BaseModel, updates: Sequence[Update]) -> int:
@@ -228,13 +250,10 @@ def _profile(step: Callable[[], None]) -> None:
     print(profile.key_averages().table(sort_by="self_cuda_time_total", row_limit=22, max_name_column_width=60))
 
 
-def _missed(figures: dict[str, dict[str, Any]]) -> list[str]:
-    """The bars that were missed, and those whose mode wasn't measured."""
-    best = figures.get("compiled")
-    found = [
-        (mode in figures, f"{mode} wasn't measured, and has bars") for mode in ("compiled", "fp8", "nf4", *LEAST_TIMES)
-    ]
-    if best:
+def missed_bars(figures: dict[str, dict[str, Any]]) -> list[str]:
+    """The bars that the measured modes miss. A mode that was left out has none."""
+    found: list[tuple[bool, str]] = []
+    if best := figures.get("compiled"):
         found.append((best["ms_per_pair"] <= MOST_MS, f"{best['ms_per_pair']} ms a pair, at most {MOST_MS}"))
         share = best["share_of_limit"]
         found.append((share >= LEAST_SHARE, f"{share} of the matrix throughput, at least {LEAST_SHARE}"))
@@ -249,7 +268,7 @@ def _missed(figures: dict[str, dict[str, Any]]) -> list[str]:
     if "nf4" in figures:
         peak = figures["nf4"]["peak_gib"]
         found.append((peak <= MOST_GIB_NF4, f"{peak} GiB with NF4 weights, at most {MOST_GIB_NF4}"))
-    return [f"missed: {text}" for holds, text in found if not holds]
+    return [text for holds, text in found if not holds]
 
 
 def _print(figures: dict[str, dict[str, Any]]) -> None:

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from vgid_core.config import UnlearnConfig
-from vgid_core.data.pairs import DataError, EncodedImage, PairSet
+from vgid_core.data.pairs import RESERVED_NAMES, DataError, EncodedImage, PairSet
 from vgid_core.data.photos import PhotoSet
 
 log = logging.getLogger(__name__)
-
-_RESERVED = ("forget", "retain", "utility", "strangers", "unlabelled")
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class RunSets:
         target is missing.
         """
         for name in spec.probes:
-            if name in _RESERVED:
+            if name in RESERVED_NAMES:
                 raise DataError("is a reserved name", f"probes.{name}")
         forget = PairSet("forget", spec.forget.pairs)
         retain = PairSet("retain", spec.retain.pairs).without_images_of(forget)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
 from bench.parts.demo_models import SHIPPED
+from bench.parts.llava_shapes import INSTRUCTION, Shapes, words
 from bench.parts.machine import now
 from vgid_core import UnlearnConfig
 from vgid_core.config.methods import AnyMethod
@@ -29,6 +31,13 @@ def add_method(parser: argparse.ArgumentParser, default: str) -> None:
 def settings(method: str, /, **changes: Any) -> UnlearnConfig:
     """The method's default settings with these changes. The published method starts from the preset `paper`."""
     return UnlearnConfig.model_validate({**({"preset": "paper"} if method == PUBLISHED else {}), **changes})
+
+
+def shaped_settings(method: str, shapes: Shapes, /, **changes: Any) -> UnlearnConfig:
+    """As `settings`, with an instruction in the shapes' words. Only the published method has one."""
+    instruction = words(INSTRUCTION, random.Random(1), shapes.vocabulary)
+    own = {"method": {"instruction": instruction}} if method == PUBLISHED else {}
+    return settings(method, **own, **changes)
 
 
 def demo_settings(method: str, /, **changes: Any) -> UnlearnConfig:

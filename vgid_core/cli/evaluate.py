@@ -73,15 +73,15 @@ def evaluate(
         flags |= {"never_seen": never_seen, "facts": facts}
         run = load_run(file, {**flags, "probes": assignments(probe, "--probe")}, settings)
         model_source, folder = run.require("model"), adapter_folder(run, adapter)
-        sets = _read(run)
-        attack_data = read_for_attacks(run, sets[0]) if attacks else (None, ())
-        found = _measure(model_source, folder, run, sets, attack_data)
+        to_forget = read_run_set(run, "forget")
+        others = _read_others(run, to_forget)
+        attack_data = read_for_attacks(run, to_forget) if attacks else (None, ())
+        found = _measure(model_source, folder, run, to_forget, others, attack_data)
         _show(found, as_json)
 
 
-def _read(run: RunFile) -> list[PairSet]:
-    forget = read_run_set(run, "forget")
-    sets = [forget]
+def _read_others(run: RunFile, forget: PairSet) -> list[PairSet]:
+    sets = []
     if run.retain is not None:
         sets.append(read_run_set(run, "retain").without_images_of(forget))
     if run.utility is not None:
@@ -93,7 +93,8 @@ def _measure(
     model: str,
     adapter: Path | None,
     run: RunFile,
-    sets: list[PairSet],
+    forget: PairSet,
+    others: Sequence[PairSet],
     attack_data: tuple[PairSet | None, Sequence[Fact]],
 ) -> dict[str, ModelEvaluation]:
     set_up_logs()
@@ -106,7 +107,7 @@ def _measure(
             model,
             adapter,
             run.twin,
-            EvaluationSets(sets, never_seen, facts),
+            EvaluationSets(forget, others, never_seen, facts),
             run.config,
             status.update,
             console.print,

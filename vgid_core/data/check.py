@@ -167,13 +167,14 @@ def check_data(
     """
     texts = texts or CharacterCounter()
     findings = _FindingCollector()
-    others = [source for source in (retain, utility) if source is not None]
-    loaded = [_load(source, findings) for source in (forget, *others, *probes)]
-    summaries = [_check_set(one, texts, max_new_tokens, findings) for one in loaded]
-    for other in loaded[1 : 1 + len(others)]:
-        _check_leaks(loaded[0], other, findings)
-    for probe in loaded[1 + len(others) :]:
-        _check_probe(loaded[0], probe, findings)
+    forgotten = _load(forget, findings)
+    kept = [_load(source, findings) for source in (retain, utility) if source is not None]
+    probed = [_load(source, findings) for source in probes]
+    summaries = [_check_set(one, texts, max_new_tokens, findings) for one in (forgotten, *kept, *probed)]
+    for other in kept:
+        _check_leaks(forgotten, other, findings)
+    for probe in probed:
+        _check_probe(forgotten, probe, findings)
     return DataReport(texts.unit, tuple(summaries), findings.sorted())
 
 

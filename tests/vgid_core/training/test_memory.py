@@ -36,7 +36,7 @@ def test_a_run_ends_where_one_pair_exceeds_memory(
 
 def measured(model: Path, _out: Path) -> None:
     evaluate_models(
-        str(model), None, None, EvaluationSets([FORGET, RETAIN]), vgid_config(), lambda _doing: None, lambda _said: None
+        str(model), None, None, EvaluationSets(FORGET, [RETAIN]), vgid_config(), lambda _doing: None, lambda _said: None
     )
 
 

@@ -29,6 +29,7 @@ from vgid_core.cli.inputs.flags import Setting, flags_by_key, name_source
 from vgid_core.cli.inputs.paths import absolute_paths, is_path
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.strict import Strict
+from vgid_core.data.pairs import RESERVED_NAMES
 from vgid_core.models.name import name_of
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -42,7 +43,7 @@ def _a_path(value: str) -> str:
 
 
 def _not_reserved(name: str) -> str:
-    if name in ("forget", "retain", "utility", "strangers", "unlabelled"):
+    if name in RESERVED_NAMES:
         raise ValueError("is a reserved name")
     return name
 

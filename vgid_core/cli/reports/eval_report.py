@@ -26,12 +26,18 @@ Say = Callable[[str], None]
 class EvaluationSets:
     """The data of an evaluation.
 
-    sets: to be measured, the forget set first. never_seen, facts: for attacks; without facts there are none.
+    forget, others: to be measured. never_seen, facts: for attacks; without facts there are none.
     """
 
-    sets: list[PairSet] = field(repr=False)
+    forget: PairSet = field(repr=False)
+    others: Sequence[PairSet] = field(repr=False)
     never_seen: PairSet | None = field(default=None, repr=False)
     facts: Sequence[Fact] = field(default=(), repr=False)
+
+    @property
+    def measured(self) -> list[PairSet]:
+        """All sets that are measured, in the order of the report."""
+        return [self.forget, *self.others]
 
 
 @dataclass(frozen=True)
@@ -91,19 +97,19 @@ def _load(model: str, data: EvaluationSets, config: UnlearnConfig) -> BaseModel:
     base = load_base(model, config)
     extra = [] if data.never_seen is None else [data.never_seen]
     facts = PairSet("facts", tuple(fact.pair for fact in data.facts))
-    base.encoder.require_usable(*data.sets, *extra, facts)
+    base.encoder.require_usable(*data.measured, *extra, facts)
     return base
 
 
 def _evaluate(
     base: BaseModel, adapter: LoraSettings, data: EvaluationSets, config: UnlearnConfig, show: Say
 ) -> ModelEvaluation:
-    scorer = choose_scorer(base, probe_pairs(data.sets), adapter)
+    scorer = choose_scorer(base, probe_pairs(data.measured), adapter)
     show("0 %")
-    metrics = evaluate(base, scorer, data.sets, config.evaluation, lambda share: show(f"{share:.0%}"))
+    metrics = evaluate(base, scorer, data.measured, config.evaluation, lambda share: show(f"{share:.0%}"))
     attacks: dict[str, float] = {}
     if data.facts:
         show("attacks")
         plan = AttackPlan(pairs=min(max(config.evaluation.max_pairs, 2), 10_000))
-        attacks = run_attacks(base, scorer, data.sets[0], data.never_seen, data.facts, plan, config.seed)
+        attacks = run_attacks(base, scorer, data.forget, data.never_seen, data.facts, plan, config.seed)
     return ModelEvaluation(base.digest, metrics, attacks)

@@ -1,0 +1,95 @@
+"""Every bench that `bench.gpu` starts understands its arguments and has settings for its method.
+
+Each is run until it asks for its model. That is where the hours of a lent GPU begin.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import cost_curve, job_cost, step_cost
+from bench.gpu import Wanted, wanted
+from bench.parts import published_recipes
+from tests.docs.commands import fault_in
+
+RUNS = wanted(Path("models"))
+BENCHES = [each for each in RUNS if each.command[0].startswith("bench.")]
+STEPS = [each for each in BENCHES if each.command[0] == "bench.step_cost"]
+
+
+class _ModelAskedFor(Exception):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(*_: object) -> None:
+        raise _ModelAskedFor
+
+    # The throughput of a machine with a GPU takes a second, and the device sets the threads of the whole process.
+    monkeypatch.setattr(step_cost, "matrix_throughput", lambda _device: 0.0)
+    for module in (step_cost, job_cost, cost_curve):
+        monkeypatch.setattr(module, "device_at_hand", lambda: torch.device("cpu"))
+    for module, name in ((step_cost, "build_base"), (job_cost, "build_base"), (published_recipes, "build_model")):
+        monkeypatch.setattr(module, name, ask)
+
+
+@pytest.mark.parametrize("on_gpu", [True, False], ids=["GPU", "CPU"])
+@pytest.mark.parametrize("run", BENCHES, ids=lambda run: run.what)
+def test_a_bench_gets_as_far_as_its_model(run: Wanted, on_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = run.arguments(on_gpu)
+    assert command is not None
+    monkeypatch.setattr(sys, "argv", list(command))
+    with pytest.raises(_ModelAskedFor):
+        import_module(command[0]).main()
+
+
+@pytest.mark.parametrize("on_gpu", [True, False], ids=["GPU", "CPU"])
+def test_the_other_runs_are_commands_of_vgid(on_gpu: bool) -> None:
+    commands = [run.arguments(on_gpu) for run in RUNS if run not in BENCHES]
+    assert [command[0] for command in commands if command] == ["vgid_client.cli"]
+    assert [fault_in(list(command[1:])) for command in commands if command] == [None]
+
+
+def test_no_run_overwrites_the_file_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = []
+    for run in STEPS:
+        monkeypatch.setattr(sys, "argv", list(run.command))
+        names.append(step_cost.name_of(step_cost.read_arguments()))
+    assert len(set(names)) == len(STEPS) > 1
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ((), "step_cost_vgid"),
+        (("--tiny",), "step_cost_vgid_tiny"),
+        (("--modes", "nf4,fp8"), "step_cost_vgid_fp8_nf4"),
+        (("--modes", "nf4,fp8,compiled,packed", "--method", "vgid-alias"), "step_cost_vgid-alias"),
+    ],
+)
+def test_a_files_name_has_the_modes_unless_these_are_all(
+    words: tuple[str, ...], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["step_cost", *words])
+    assert step_cost.name_of(step_cost.read_arguments()) == name
+
+
+def test_a_mode_that_the_method_hasnt_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["step_cost", "--method", "vgid-alias", "--modes", "packed,tuned"])
+    with pytest.raises(SystemExit):
+        step_cost.read_arguments()
+    assert "vgid-alias has no mode tuned" in capsys.readouterr().err
+
+
+def test_a_mode_that_wasnt_measured_misses_no_bar() -> None:
+    within = {"ms_per_pair": 11.0, "peak_gib": 30.0}
+    assert step_cost.missed_bars({"fp8": within}) == []
+    assert step_cost.missed_bars({"fp8": within, "nf4": within}) == ["30.0 GiB with NF4 weights, at most 24.0"]
