@@ -2,9 +2,9 @@
 
 import torch
 
-from tests.vgid_core.reference import plain_logits
-from tests.vgid_core.students import MakeScorer, both_scorers
-from tests.vgid_core.tiny import picture
+from tests.vgid_core.support.reference import plain_logits
+from tests.vgid_core.support.students import MakeScorer, both_scorers
+from tests.vgid_core.support.tiny import picture
 from vgid_core.data.pairs import EncodedImage
 from vgid_core.evaluation.candidate_ranking import (
     Ranking,
