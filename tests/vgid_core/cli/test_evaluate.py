@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.vgid_core.cli.conftest import Done, Place, invoke
-from tests.vgid_core.tiny import pair_set, save_tiny_model
+from tests.vgid_core.support.tiny import pair_set, save_tiny_model
 from vgid_core.cli.evaluate import evaluate
 from vgid_core.evaluation.membership import ALL_MEMBERSHIP_ATTACKS
 

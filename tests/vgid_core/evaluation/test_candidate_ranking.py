@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from tests.vgid_core.reference import plain_logits
-from tests.vgid_core.students import MakeScorer, both_scorers
-from tests.vgid_core.tiny import picture
+from tests.vgid_core.support.reference import plain_logits
+from tests.vgid_core.support.students import MakeScorer, both_scorers
+from tests.vgid_core.support.tiny import picture
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import EncodedImage, Pair
 from vgid_core.evaluation.candidate_ranking import (

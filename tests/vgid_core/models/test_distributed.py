@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.vgid_core import one_of_several
-from tests.vgid_core.one_of_several import BASIC, FORGET, LOOKING_RUNS, RUNS
-from tests.vgid_core.speaking import save_speaking_model
+from tests.vgid_core.support import one_of_several
+from tests.vgid_core.support.one_of_several import BASIC, FORGET, LOOKING_RUNS, RUNS
+from tests.vgid_core.support.speaking import save_speaking_model
 from vgid_core import UnlearnConfig
 from vgid_core.errors import ModelNotLoadable
 from vgid_core.models import distributed
@@ -37,7 +37,14 @@ def by_two(tiny_folder: Path, speaking_folder: Path, tmp_path_factory: pytest.Te
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, "-m", "tests.vgid_core.one_of_several", str(tiny_folder), str(speaking_folder), str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.vgid_core.support.one_of_several",
+        str(tiny_folder),
+        str(speaking_folder),
+        str(out),
+    ]
     started = []
     for rank in ("0", "1"):
         environment = os.environ | group | {"RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"}
