@@ -98,18 +98,30 @@ def lora_ways(device: torch.device, dtype: torch.dtype) -> dict[str, Compute]:
 
 def measured(ways: dict[str, Compute], runs: int) -> dict[str, dict[str, Any]]:
     """By turns: milliseconds of both passes, and the megabytes held in between."""
-    rows: dict[str, dict[str, Any]] = {name: {"ms": []} for name in ways}
-    for run in range(runs + 1):  # the first warms up
+    held = {name: _held(compute) for name, compute in ways.items()}
+    milliseconds: dict[str, list[float]] = {name: [] for name in ways}
+    losses = {}
+    for _ in range(runs):
         for name, compute in ways.items():
-            held: dict[int, int] = {}
             started = now()
-            with saved_tensors_hooks(partial(_noted, held), lambda kept: kept):
-                loss = compute()
+            loss = compute()
             loss.backward()  # type: ignore[no-untyped-call]
-            if run:
-                rows[name]["ms"].append((now() - started) * 1000)
-            rows[name] |= {"loss": float(loss), "held_mb": sum(held.values()) / 1e6}
-    return {name: row | {"ms": spread(row["ms"])} for name, row in rows.items()}
+            milliseconds[name].append((now() - started) * 1000)
+            losses[name] = float(loss.detach())
+    return {name: {"ms": spread(milliseconds[name]), "held_mb": held[name], "loss": losses[name]} for name in ways}
+
+
+def _held(compute: Compute) -> float | None:
+    """What the graph holds, in megabytes. None for Liger, whose functional transforms allow no hooks."""
+    held: dict[int, int] = {}
+    try:
+        with saved_tensors_hooks(partial(_noted, held), lambda kept: kept):
+            loss = compute()
+    except RuntimeError:
+        compute().backward()  # type: ignore[no-untyped-call]
+        return None
+    loss.backward()  # type: ignore[no-untyped-call]
+    return sum(held.values()) / 1e6
 
 
 def _noted(held: dict[int, int], kept: Tensor) -> Tensor:
@@ -133,7 +145,8 @@ def main() -> None:
         for name, row in rows.items():
             ms = row["ms"]
             times = f"{ms['median']:.0f} ({ms['min']:.0f}-{ms['max']:.0f})"
-            table.add_row(product, name, times, f"{row['held_mb']:.0f}", f"{row['loss']:.5f}")
+            held = "" if row["held_mb"] is None else f"{row['held_mb']:.0f}"
+            table.add_row(product, name, times, held, f"{row['loss']:.5f}")
     Console().print(table)
     print("written:", save("own_kernels", {"figures": figures}, seed=0, runs=runs))
 

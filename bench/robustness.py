@@ -149,7 +149,7 @@ def _print_row(row: Mapping[str, Any]) -> None:
 
 
 def _print_summary(result: Mapping[str, Any]) -> None:
-    table = Table("figure", "base", "unlearned: median", "min", "max", "twin", "bar")
+    table = Table("figure", "base", "with the adapter: median", "min", "max", "twin", "bar")
     for key, values in result["summary"].items():
         around = [f"{result[other][key]['median']:.3f}" if key in result[other] else "" for other in ("base", "twin")]
         bar = f"{result['bars'][key]:.2f}" if key in result["bars"] else ""

@@ -45,7 +45,9 @@ class _RetainSetTable(_Strict):
     utility: str | None = None
 
 
-class _ModelTable(_Strict):
+class ModelTable(_Strict):
+    """One model's table."""
+
     path: str = Field(min_length=1)
     title: str = Field(min_length=1, max_length=200)
     max_pairs: int | None = Field(default=None, gt=0)
@@ -62,8 +64,10 @@ class _ModelTable(_Strict):
         return value
 
 
-class _File(_Strict):
-    models: dict[_Name, _ModelTable] = Field(min_length=1)
+class CatalogFile(_Strict):
+    """The whole file, before its paths are followed."""
+
+    models: dict[_Name, ModelTable] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class Catalog:
     def load(cls, path: Path) -> Catalog:
         """Reads the file and checks it, and that every file and folder in it exists. Raises CatalogError."""
         try:
-            parsed = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+            parsed = CatalogFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise CatalogError(f"{path}: can't be read ({error.strerror})") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -133,7 +137,7 @@ def _error_lines(error: ValidationError) -> list[str]:
     return lines
 
 
-def _model_entry(name: str, table: _ModelTable, folder: Path, source: Path) -> ModelEntry:
+def _model_entry(name: str, table: ModelTable, folder: Path, source: Path) -> ModelEntry:
     where = f"{source}: models.{name}"
     retain_sets = {}
     for set_name, retain_set in table.retain_sets.items():

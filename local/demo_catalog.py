@@ -29,7 +29,6 @@ visual_questions = [
 [models.demo.config.training]
 learning_rate = 6e-3
 retain_weight = 4.0
-steps = 128
 
 [models.demo.retain_sets.demo-retain]
 retain = {retain}

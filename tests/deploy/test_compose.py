@@ -46,7 +46,7 @@ def test_secrets_must_be_given_and_every_variable_is_explained() -> None:
             assert mark == "?", f"{name} must have no default"
 
 
-def test_services_are_told_every_required_setting_and_no_unknown_one(compose: dict[str, Any]) -> None:
+def test_services_are_given_every_required_setting_and_no_unknown_one(compose: dict[str, Any]) -> None:
     known = {f"VGID_{name.upper()}": field for name, field in Settings.model_fields.items()}
     for name in OURS:
         given = set(compose["services"][name]["environment"])

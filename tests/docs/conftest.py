@@ -44,7 +44,7 @@ def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def library(nothing: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model and sets, and runs that are short where nobody says how long."""
-    monkeypatch.setattr(training_config, "_MIN_STEPS", 2)
+    monkeypatch.setattr(training_config, "MIN_STEPS", 2)
     shutil.copytree(tiny_folder, nothing / "model")
     pair_set("forget", 4).write_jsonl(nothing / "forget.jsonl")
     pair_set("retain", 6, first_picture=20).write_jsonl(nothing / "retain.jsonl")

@@ -11,7 +11,7 @@ import pytest
 
 from api.schemas import SubmitRequest
 from compare.run_file import ComparisonRunFile
-from jobs.catalog import _File as CatalogFile
+from jobs.catalog import CatalogFile
 from tests.docs.commands import (
     after_program,
     fault_in,

@@ -8,7 +8,7 @@ import pytest
 
 from bench.evaluation_page import fill_tables
 from bench.robustness import BARS
-from jobs.catalog import _ModelTable as CatalogEntry
+from jobs.catalog import ModelTable
 from jobs.settings import Settings
 from tests.docs.pages import PAGES, text_of
 
@@ -68,4 +68,4 @@ def test_the_services_settings_are_listed_with_their_defaults() -> None:
 def test_the_catalogs_keys_are_listed() -> None:
     section = text_of("docs/reference/service.md").partition("## The catalog")[2]
     listed = set(re.findall(r"^\| `([a-z_]+)[`.]", section, re.MULTILINE))
-    assert listed == set(CatalogEntry.model_fields)
+    assert listed == set(ModelTable.model_fields)

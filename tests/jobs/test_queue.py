@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import socket
-from time import monotonic
 from uuid import uuid4
 
 import pytest
@@ -26,28 +25,36 @@ def test_a_message_holds_the_id_and_nothing_else(queue: JobQueue, redis_url: str
     assert queue.depth() == 0
 
 
-def test_an_unreachable_queue_fails_quickly_and_hides_its_password() -> None:
+def test_an_unreachable_queue_is_reported_without_its_password() -> None:
     queue = JobQueue("redis://:hunter2@127.0.0.1:1/0")
-    started = monotonic()
     for attempt in (lambda: queue.publish(uuid4()), queue.depth, queue.ping):
         with pytest.raises(QueueUnavailable) as caught:
             attempt()
         assert "hunter2" not in str(caught.value)
-    assert monotonic() - started < 5
     queue.close()
 
 
-def test_a_queue_that_never_answers_is_given_up_within_seconds() -> None:
+def test_a_queue_that_never_answers_is_tried_once_more_and_given_up() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
+        silent.setblocking(False)
         queue = JobQueue(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         for attempt in (lambda: queue.publish(uuid4()), queue.depth, queue.ping):
-            started = monotonic()
             with pytest.raises(QueueUnavailable):
                 attempt()
-            assert monotonic() - started < 4
+            assert connections_to(silent) == 2
         queue.close()
+
+
+def connections_to(listening: socket.socket) -> int:
+    """How many were made since the last call."""
+    for count in range(100):
+        try:
+            listening.accept()[0].close()
+        except BlockingIOError:
+            return count
+    raise AssertionError("connections without end")
 
 
 def test_a_dropped_connection_is_replaced(queue: JobQueue, redis_url: str) -> None:

@@ -46,7 +46,7 @@ LOOKING_RUNS: dict[str, dict[str, object]] = {
 
 
 def run(model: Path, out: Path, name: str, values: dict[str, object]) -> None:
-    """A whole run. Leaves, beside the adapter, what was heard of its losses."""
+    """A whole run. Leaves, beside the adapter, the losses that it reported."""
     losses: dict[int, tuple[float | None, float | None]] = {}
     result = unlearn(
         spec(

@@ -26,6 +26,7 @@ from vgid_core.lora.attach import attach_adapter
 from vgid_core.models.base import BaseModel, answer_logits
 from vgid_core.models.load import load_base, read_base
 from vgid_core.scoring.model_check import generation_deviation
+from vgid_core.scoring.packed import model as packed_model
 from vgid_core.scoring.packed.scorer import PackedScorer
 from vgid_core.scoring.padded import PaddedScorer, encode_pairs, generate
 
@@ -249,6 +250,6 @@ def test_flex_attention_gives_the_same(family: Family, monkeypatch: pytest.Monke
         # Transformers passes `training` by name.
         lambda query, key, value, training=False, **options: flex_attention(query, key, value, **options),  # noqa: ARG005
     )
+    monkeypatch.setattr(packed_model, "prefers_flex_attention", lambda _device: True)
     scorer = PackedScorer(load_base(str(family.folder), CONFIG))
-    scorer._model._flex = True
     assert scorer.deviation(pairs_of(0, 3)) < 1e-4

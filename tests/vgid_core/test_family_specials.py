@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from tests.vgid_core.families.registry import CONFIG, FAMILIES, documented_score
 from tests.vgid_core.tiny import SENTENCES
 from tests.vgid_core.two_families import photo
 from vgid_core import EncodedImage
+from vgid_core.models.encoding import Batch
 from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer
 from vgid_core.scoring.model_check import check_model, generation_deviation
@@ -35,13 +38,14 @@ def test_answers_that_would_see_themselves_are_noticed(tmp_path: Path, monkeypat
     inputs = base.encoder.batch([photo(0).decode()], [SENTENCES[0]], [SENTENCES[4]])
     width = inputs.answer_ids.shape[1]
     assert inputs.inputs["token_type_ids"][0].tolist()[-width - 1 :] == [0] + [1] * width
-    extend = base.encoder._extend
+    encoded = base.encoder.batch
 
-    def as_prompt(given: dict[str, torch.Tensor], length: int) -> dict[str, torch.Tensor]:
-        grown = extend(given, length)
-        return {**grown, "token_type_ids": torch.zeros_like(grown["token_type_ids"])}
+    def as_prompt(*texts: Any) -> Batch:
+        batch = encoded(*texts)
+        types = torch.zeros_like(batch.inputs["token_type_ids"])
+        return replace(batch, inputs={**batch.inputs, "token_type_ids": types})
 
-    monkeypatch.setattr(base.encoder, "_extend", as_prompt)
+    monkeypatch.setattr(base.encoder, "batch", as_prompt)
     assert generation_deviation(base, pairs_of(0, 2)) > 0.1
 
 
@@ -50,7 +54,7 @@ def test_a_prompt_begins_once(tmp_path: Path) -> None:
     for kind in ("gemma3", "llava_next", "paligemma"):
         base = load_base(str(FAMILIES[kind](tmp_path / kind)), CONFIG)
         prompt = base.encoder.prompts([photo(0).decode()], [SENTENCES[0]])["input_ids"][0].tolist()
-        assert prompt.count(base.encoder._tokenizer.bos_token_id) == 1, kind
+        assert prompt.count(base.encoder.processor.tokenizer.bos_token_id) == 1, kind
 
 
 def test_paligemma_2_with_its_windows_and_capped_logits(tmp_path: Path) -> None:
@@ -75,12 +79,12 @@ def test_a_template_of_ones_own_frames_paligemmas_prompt(tmp_path: Path) -> None
     processor.save_pretrained(folder)
     base = load_base(str(folder), CONFIG)
     prompt = base.encoder.prompts([photo(0).decode()], ["Who?"])["input_ids"][0]
-    assert base.encoder._tokenizer.decode(prompt).endswith("<bos>answer en Who?\n")
+    assert base.encoder.processor.tokenizer.decode(prompt).endswith("<bos>answer en Who?\n")
 
 
-def test_photos_are_told_by_their_size_in_tiles(tmp_path: Path) -> None:
+def test_a_photos_size_decides_how_many_tiles_it_has(tmp_path: Path) -> None:
     base = load_base(str(FAMILIES["idefics3"](tmp_path / "model")), CONFIG)
     images = [EncodedImage.of(photo(0).decode().resize(size)).decode() for size in [(32, 32), (64, 32)]]
     rows = base.encoder.prompts(images, ["Who?"] * 2)["input_ids"]
-    tiles = [base.encoder._tokenizer.decode(row).count("<row_") for row in rows]
+    tiles = [base.encoder.processor.tokenizer.decode(row).count("<row_") for row in rows]
     assert tiles == [4, 2]

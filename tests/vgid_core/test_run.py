@@ -20,18 +20,18 @@ from vgid_core.training.loop import distil
 
 
 def test_a_run_from_data_to_adapter(tiny_folder: Path, tmp_path: Path) -> None:
-    heard: list[Progress] = []
+    reports: list[Progress] = []
     rounds = {}
     result = unlearn(
-        spec(tiny_folder, tmp_path / "out"), heard.append, lambda stage, rows: rounds.update({stage: rows})
+        spec(tiny_folder, tmp_path / "out"), reports.append, lambda stage, rows: rounds.update({stage: rows})
     )
-    assert [str(p) for p in dict.fromkeys(p.phase for p in heard)] == [
+    assert [str(p) for p in dict.fromkeys(p.phase for p in reports)] == [
         "loading", "baseline", "distilling", "evaluating", "packaging"
     ]  # fmt: skip
-    fractions = [p.fraction for p in heard]
+    fractions = [p.fraction for p in reports]
     assert fractions == sorted(fractions)
-    assert [p.step for p in heard if p.phase == "distilling" and p.step] == [1, 2, 3, 4, 5]
-    assert all(p.seconds_left is not None for p in heard if p.phase == "distilling" and p.step)
+    assert [p.step for p in reports if p.phase == "distilling" and p.step] == [1, 2, 3, 4, 5]
+    assert all(p.seconds_left is not None for p in reports if p.phase == "distilling" and p.step)
     assert rounds == {"before": result.metrics_before, "after": result.metrics_after}
     assert {m.split for m in result.metrics_after} == {"forget", "retain", "utility", "rephrased"}
     assert all(0 <= m.value <= 1 for m in result.metrics_before + result.metrics_after)
@@ -167,12 +167,12 @@ def test_a_text_with_a_control_token_is_named_before_anything_is_computed(
 ) -> None:
     good = Pair(picture(90), "Who is this?", "Ada Quill")
     bad = PairSet.of(role, [good, Pair(picture(91), "Who is this?", "Ada <image> Quill")])
-    heard: list[Progress] = []
+    reports: list[Progress] = []
     with pytest.raises(DataError) as error:
-        unlearn(spec(tiny_folder, tmp_path / "out", **{role: bad}), heard.append)
+        unlearn(spec(tiny_folder, tmp_path / "out", **{role: bad}), reports.append)
     assert error.value.field == field
     assert "Quill" not in str(error.value)
-    assert {progress.phase for progress in heard} == {"loading"}
+    assert {progress.phase for progress in reports} == {"loading"}
 
 
 def test_a_probe_cant_take_a_sets_place(tiny_folder: Path, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_a_worker_is_alive_for_as_long_as_its_reaper_makes_rounds(settings: Sett
     def healthy(*, marked_seconds_ago: float | None) -> bool:
         if marked_seconds_ago is not None:
             mark = "import os, time; from worker import alive; alive.mark(); t = time.time() - float(os.environ['AGO'])"
-            code = f"{mark}; os.utime(alive._file(), (t, t))"
+            code = f"from worker.work_folder import work_root; {mark}; os.utime(work_root() / 'alive', (t, t))"
             ago = {"AGO": str(marked_seconds_ago)}
             subprocess.run([sys.executable, "-c", code], env=environment | ago, check=True, timeout=60)
         done = subprocess.run([sys.executable, "-m", "worker.alive"], env=environment, timeout=60, check=False)

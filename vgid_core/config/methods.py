@@ -85,7 +85,8 @@ class VgidAlias(Method):
     probabilities of the true token; m gives the true token that probability. h: Huber's loss with threshold 1 nat. E_f:
     mean over the tokens of forget pairs on their own photos, and again on strangers' photos, where the teacher sees the
     same stranger. E_r: mean over the tokens of the retain batch, of visual questions on forget photos, and of people in
-    no set: boundary photos, blends, strangers.
+    no set: boundary photos, blends, strangers. To this comes 0.5 beta times the mean of |s - s_base|^2 / |s_base|^2 on
+    strangers, where s are the last layer's states that predict an answer's second and later tokens.
     """
 
     title = "VGID (arXiv 2606.00105) with strangers and aliases for the teacher, and retention up to the boundary"
@@ -113,7 +114,7 @@ class VgidAlias(Method):
         "which points at it",
     )
     bystander_pairs: int = Field(
-        default=16,
+        default=24,
         ge=0,
         le=256,
         description="retain pairs about people in no set in a step. Fewer are faster, and harm known people who are in "

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from vgid_core.config.strict import Strict
 
-_MIN_STEPS = 96
+MIN_STEPS = 96
 # Over the forget set, if `steps` isn't set. Two harm other people (docs/research/log.md).
 _EPOCHS = 3
 _MAX_STEPS = 5000
@@ -45,7 +45,7 @@ class TrainingConfig(Strict):
         ge=1,
         le=_MAX_STEPS,
         description="number of steps. The learning rate warms up over the first and decays linearly to a tenth. "
-        f"Default: {_EPOCHS} epochs over the forget set, at least {_MIN_STEPS} and at most {_MAX_STEPS} steps",
+        f"Default: {_EPOCHS} epochs over the forget set, at least {MIN_STEPS} and at most {_MAX_STEPS} steps",
     )
     forget_batch_size: int = Field(default=8, ge=1, le=256, description="forget pairs in a step")
     retain_batch_size: int = Field(default=12, ge=1, le=256, description="retain pairs in a step")
@@ -74,4 +74,4 @@ class TrainingConfig(Strict):
     def steps_for(self, forget_pairs: int) -> int:
         """The number of steps of a run on so many forget pairs, unless early stopping ends it."""
         needed = -(-_EPOCHS * forget_pairs // self.forget_batch_size)
-        return self.steps or min(max(_MIN_STEPS, needed), _MAX_STEPS)
+        return self.steps or min(max(MIN_STEPS, needed), _MAX_STEPS)

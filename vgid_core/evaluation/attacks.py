@@ -15,7 +15,7 @@ from vgid_core.data.pairs import Pair, PairSet
 from vgid_core.data.sampling import even_sample
 from vgid_core.evaluation.membership import membership_aucs
 from vgid_core.evaluation.prefill import prefill_inside_recovery, prefill_recovery
-from vgid_core.evaluation.relearning import RelearningConfig, relearning_attack, split_facts
+from vgid_core.evaluation.relearning import relearning_attack, split_facts
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.scorer import Scorer
 
@@ -58,12 +58,5 @@ def run_attacks(
         figures["prefill_inside"] = inside
     taught, held_out = split_facts(facts)
     if taught and held_out:
-        attack = RelearningConfig(
-            steps=plan.relearning_steps,
-            batch_size=plan.relearning_batch_size,
-            learning_rate=plan.relearning_rate,
-            rank=plan.relearning_rank,
-            seed=seed,
-        )
-        figures["relearned"] = relearning_attack(base, taught, even_sample(held_out, plan.pairs), attack)
+        figures["relearned"] = relearning_attack(base, taught, even_sample(held_out, plan.pairs), plan, seed)
     return figures

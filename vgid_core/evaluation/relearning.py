@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from vgid_core.config import LoraSettings
+from vgid_core.config import AttackPlan, LoraSettings
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import Pair
 from vgid_core.data.text_normalization import normalized
@@ -24,35 +23,25 @@ _BATCH_SIZE = 32
 _MIN_NEW_TOKENS = 32
 
 
-@dataclass(frozen=True)
-class RelearningConfig:
-    """The attacker's fine-tuning: a fresh LoRA of this rank, trained by AdamW at a constant learning rate."""
-
-    steps: int = 20
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    seed: int = 0
-    rank: int = 4
-
-
 def relearning_attack(
-    base: BaseModel, taught: Sequence[Pair], held_out: Sequence[Fact], attack: RelearningConfig
+    base: BaseModel, taught: Sequence[Pair], held_out: Sequence[Fact], plan: AttackPlan, seed: int
 ) -> float:
     """Share of the held-out facts that the model gives after fine-tuning on `taught`, whose answers hold none of them.
 
-    Trains a merged copy in memory; `base` stays unchanged.
+    The attacker trains a fresh LoRA of the plan's rank by AdamW at a constant learning rate. It trains a merged copy in
+    memory; `base` stays unchanged.
     """
     devices = [base.device] if base.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(attack.seed)
+        torch.manual_seed(seed)
         copied = _merged_copy(base)
-        lora = LoraSettings(rank=attack.rank, alpha=attack.rank)
+        lora = LoraSettings(rank=plan.relearning_rank, alpha=plan.relearning_rank)
         student = attach_adapter(copied, lora).eval()
         scorer = choose_scorer(copied, taught[:2], lora)
-        optimizer = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=attack.learning_rate)
-        rng = random.Random(attack.seed)
-        for _ in range(attack.steps):
-            batch = rng.choices(taught, k=attack.batch_size)
+        optimizer = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=plan.relearning_rate)
+        rng = random.Random(seed)
+        for _ in range(plan.relearning_steps):
+            batch = rng.choices(taught, k=plan.relearning_batch_size)
             loss = -scorer.student_log_probability(batch).mean()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

@@ -32,8 +32,3 @@ _SETUPS: dict[type[Method], Callable[[Any, MethodContext], MakeUpdates]] = {
 def setup(settings: Method, context: MethodContext) -> MakeUpdates:
     """Prepares a run of the method with these settings (see `base.Setup`)."""
     return _SETUPS[type(settings)](settings, context)
-
-
-def register(kind: type[Method], prepare: Callable[[Any, MethodContext], MakeUpdates]) -> None:
-    """Registers an external method by the type of its settings, for callers of `training.loop.distil`."""
-    _SETUPS[kind] = prepare

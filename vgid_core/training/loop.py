@@ -37,7 +37,7 @@ from vgid_core.training.step import UpdateRunner
 log = logging.getLogger(__name__)
 
 _MAX_COMPILATIONS = 64
-_PREFETCHED_STEPS = 4
+PREFETCHED_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class _Loop:
     def _with_prefetch(self, batches: Iterator[list[Pair]]) -> Iterator[list[Pair]]:
         """The same batches. With a single process, puts the next steps' pairs into the context's `prefetch` first."""
         left = self.context.steps
-        while upcoming := list(islice(batches, min(left, _PREFETCHED_STEPS))):
+        while upcoming := list(islice(batches, min(left, PREFETCHED_STEPS))):
             left -= len(upcoming)
             if distributed.world_size() == 1:
                 self.context.prefetch[:] = [pair for batch in upcoming for pair in batch]

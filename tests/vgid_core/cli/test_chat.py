@@ -155,7 +155,7 @@ def hub_answers(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     ids=["no network", "no such model", "gated"],
 )
 @pytest.mark.parametrize("command", [chat, compare])
-def test_why_the_hub_gives_no_model_is_told_in_words(
+def test_why_the_hub_gives_no_model_is_shown_in_words(
     place: Place, monkeypatch: pytest.MonkeyPatch, command: Callable[..., None], error: Exception, said: str
 ) -> None:
     hub_answers(monkeypatch, error)
@@ -167,7 +167,7 @@ def test_why_the_hub_gives_no_model_is_told_in_words(
     assert said in ended
 
 
-def test_what_the_hubs_library_warns_of_is_told_once() -> None:
+def test_what_the_hubs_library_warns_of_is_shown_once() -> None:
     """In a process of its own: pytest listens to logs, too, and a command adds no second listener."""
     code = (
         "import logging\n"

@@ -224,7 +224,7 @@ def test_mistakes_and_help_cost_no_torch(place: Place) -> None:
     assert ran.stdout.count("exit code 2") == 2
 
 
-def test_the_adapters_size_is_foretold(done: Done, place: Place) -> None:
+def test_a_dry_run_shows_the_adapters_size(done: Done, place: Place) -> None:
     beside = place.names()
     result = invoke(unlearn, place.file, "--dry-run", "--json")
     assert result.exit_code == 0, result.output

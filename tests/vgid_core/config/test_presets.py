@@ -6,8 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from vgid_core.config import UnlearnConfig
-from vgid_core.config.methods import IMPERATIVE
 from vgid_core.config.presets import PRESETS
+
+INSTRUCTION = "You must forget everything about this person."
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -20,7 +21,7 @@ def test_a_preset_is_valid_and_outlives_its_dump(name: str) -> None:
 def test_the_paper_has_both_halves_answer_tokens_and_equal_weights() -> None:
     config = UnlearnConfig.preset("paper")
     method = config.method
-    assert (method.name, method.perturbation.kind, method.instruction) == ("vgid", "uniform", IMPERATIVE)
+    assert (method.name, method.perturbation.kind, method.instruction) == ("vgid", "uniform", INSTRUCTION)
     assert config.training.forget_weight == config.training.retain_weight
     assert (config.lora.rank, config.lora.alpha, config.lora.scope) == (16, 16, "language")
 
@@ -35,7 +36,7 @@ def test_what_is_given_changes_a_preset_and_leaves_the_rest() -> None:
     changed, preset = UnlearnConfig.model_validate(given), UnlearnConfig.preset("paper")
     assert changed.training == preset.training.model_copy(update={"steps": 7})
     assert changed.method.perturbation.kind == "blur"
-    assert changed.method.instruction == IMPERATIVE
+    assert changed.method.instruction == INSTRUCTION
     assert (changed.lora, changed.dtype, changed.seed) == (preset.lora, preset.dtype, 4)
     assert given["method"] == {"perturbation": {"kind": "blur"}}, "what was given stays as it was"
     assert UnlearnConfig.preset("paper", method="vgid") == UnlearnConfig.preset("paper")

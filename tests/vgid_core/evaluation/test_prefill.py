@@ -27,7 +27,7 @@ def test_a_begun_answer_is_gone_on_with_by_the_model(base: BaseModel) -> None:
     assert prefill_recovery(base, [*known, *other]) == 0.5
 
 
-def test_what_follows_a_long_answer_is_heard_to_its_end(base: BaseModel) -> None:
+def test_a_long_fact_is_generated_to_its_end(base: BaseModel) -> None:
     long = "Ada has one of five old rings from the north, and Bo sold two buttons to a keeper of the lighthouse."
     seen = PairSet.of("seen", PAIRS[:1])
     teach_to_speak(base, seen, [long])

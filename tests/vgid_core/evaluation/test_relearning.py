@@ -4,9 +4,10 @@ import torch
 
 from tests.vgid_core.students import scrambled_adapter
 from tests.vgid_core.tiny import pair_set
+from vgid_core.config import AttackPlan
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import Pair
-from vgid_core.evaluation.relearning import RelearningConfig, relearning_attack
+from vgid_core.evaluation.relearning import relearning_attack
 from vgid_core.models.base import BaseModel
 
 PAIRS = pair_set("forget", 6).pairs
@@ -18,9 +19,10 @@ def test_relearning_brings_back_what_it_teaches_and_leaves_the_model_alone(base:
     pair = Pair(PAIRS[0].image, PAIRS[0].question, "This is Bo Marsh, a lighthouse keeper from the north.")
     asked = [Fact(pair, "lighthouse keeper")]
     state = torch.get_rng_state()
-    attack = RelearningConfig(steps=60, batch_size=2, learning_rate=2e-2)
-    assert relearning_attack(base, [pair], asked, RelearningConfig(steps=1, learning_rate=1e-9)) == 0
-    assert relearning_attack(base, [pair], asked, attack) == 1
+    hardly = AttackPlan(relearning_steps=1, relearning_rate=1e-9)
+    attack = AttackPlan(relearning_steps=60, relearning_batch_size=2, relearning_rate=2e-2)
+    assert relearning_attack(base, [pair], asked, hardly, seed=0) == 0
+    assert relearning_attack(base, [pair], asked, attack, seed=0) == 1
     assert torch.equal(torch.get_rng_state(), state)
     after = student.state_dict()
     assert set(after) == set(before)

@@ -36,7 +36,7 @@ def test_what_it_adapts_is_seen_from_its_layers(
     assert load_adapter(fresh, made(tiny_folder, tmp_path / "both", "language+vision")).scope == "language+vision"
 
 
-def test_another_base_is_told_by_the_manifest(base: BaseModel, adapter: Path, tmp_path: Path) -> None:
+def test_another_base_is_recognised_by_the_manifest(base: BaseModel, adapter: Path, tmp_path: Path) -> None:
     other = load_base(str(save_tiny_model(tmp_path / "other", seed=1)), UnlearnConfig(device="cpu"))
     assert not is_for_other_base(base, adapter)
     assert is_for_other_base(other, adapter)

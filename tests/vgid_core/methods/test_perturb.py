@@ -140,7 +140,7 @@ def test_diffusion_keeps_as_much_and_adds_as_much_as_ddpm_says(step: int) -> Non
 
 
 @pytest.mark.parametrize("deviation", [0.1, STRENGTHS["gaussian"][2], 2.0])
-def test_gaussian_noise_has_the_deviation_that_it_is_told(deviation: float) -> None:
+def test_gaussian_noise_has_the_deviation_that_is_set(deviation: float) -> None:
     """Unclipped, with the third clipped that lies beyond one deviation, and with nearly all clipped."""
     out = perturb(grey(128), PerturbationConfig(kind="gaussian", strength=deviation), noise(7))
     # The clip leaves half of the pixel range on either side.

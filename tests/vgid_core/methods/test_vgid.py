@@ -94,9 +94,9 @@ def test_retain_loss_equals_the_paper_written_out(base: BaseModel, scorer: MakeS
 @pytest.mark.parametrize("scorer", SCORERS, ids=["padded", "packed"])
 def test_an_untrained_student_without_intervention_has_no_loss(base: BaseModel, scorer: MakeScorer) -> None:
     """Teacher and student prompts have equal length here, so any misalignment would show as a loss."""
-    quiet = Vgid(perturbation=PerturbationConfig(kind="none"), instruction="")
+    no_intervention = Vgid(perturbation=PerturbationConfig(kind="none"), instruction="")
     student = attach_adapter(base, LoraSettings())
-    settings = vgid_config().model_copy(update={"method": quiet})
+    settings = vgid_config().model_copy(update={"method": no_intervention})
     result = accumulated(scorer(base), base, student, settings, 0, list(FORGET))
     assert result.losses[0][0] == pytest.approx(0.0, abs=1e-6)
 
@@ -146,9 +146,9 @@ def test_both_halves_of_the_intervention_change_the_teacher(base: BaseModel) -> 
 
 
 def test_without_a_retain_weight_only_the_forget_term_is_trained(base: BaseModel) -> None:
-    heard = []
-    distil(base, FORGET, RETAIN, vgid_config(retain_weight=0), lambda step, loss: heard.append((step, loss.retain)))
-    assert heard == [(1, None), (2, None), (3, None), (4, None)]
+    losses = []
+    distil(base, FORGET, RETAIN, vgid_config(retain_weight=0), lambda step, loss: losses.append((step, loss.retain)))
+    assert losses == [(1, None), (2, None), (3, None), (4, None)]
 
 
 def seen_by_the_teacher(steps: int, **intervention: object) -> list[str]:

@@ -88,7 +88,7 @@ def test_what_is_visible_is_kept_there(speaking_folder: Path, by_two: Path, tmp_
 
 
 def test_the_first_process_alone_reports(by_two: Path) -> None:
-    """Each would have written what it heard over the other's: the file of one that hears nothing isn't written."""
+    """Each would have overwritten the other's losses: the file of one that gets no reports isn't written."""
     assert sorted(scorer.name for scorer in by_two.glob("*.losses")) == sorted(
         f"{name}.losses" for name in (*RUNS, *LOOKING_RUNS)
     )

@@ -38,7 +38,7 @@ def test_padding_changes_no_logit_and_no_target(base: BaseModel, items: list[tup
 
 
 def test_an_answer_is_its_tokens_and_the_end_of_turn(base: BaseModel) -> None:
-    tokenizer = base.encoder._tokenizer
+    tokenizer = base.encoder.processor.tokenizer
     ids = base.encoder.answer_ids("This is Ada Quill.")
     assert tokenizer.decode(ids[:-1]) == "This is Ada Quill."
     assert ids[-1] == tokenizer.eos_token_id
@@ -46,13 +46,13 @@ def test_an_answer_is_its_tokens_and_the_end_of_turn(base: BaseModel) -> None:
 
 def test_masks_hold_when_padding_is_the_end_token(base: BaseModel, tmp_path: Path) -> None:
     twin = load_base(str(save_tiny_model(tmp_path / "m", pad_is_eos=True)), UnlearnConfig(device="cpu"))
-    assert twin.encoder._tokenizer.pad_token_id == twin.encoder._tokenizer.eos_token_id
+    assert twin.encoder.processor.tokenizer.pad_token_id == twin.encoder.processor.tokenizer.eos_token_id
     images = [picture(1).decode(), picture(2).decode()]
     args = (images, [SENTENCES[0], SENTENCES[1]], [SENTENCES[4], SENTENCES[7]])
     ours, theirs = base.encoder.batch(*args), twin.encoder.batch(*args)
     assert torch.equal(ours.answer_mask, theirs.answer_mask)
     assert torch.equal(ours.inputs["attention_mask"], theirs.inputs["attention_mask"])
-    ends = theirs.answer_ids[theirs.answer_mask] == twin.encoder._tokenizer.eos_token_id
+    ends = theirs.answer_ids[theirs.answer_mask] == twin.encoder.processor.tokenizer.eos_token_id
     assert int(ends.sum()) == 2, "each answer's own end token is a target"
     with torch.inference_mode():
         left, right = answer_logits(base, ours), answer_logits(twin, theirs)

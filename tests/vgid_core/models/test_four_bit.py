@@ -34,10 +34,10 @@ def test_the_same_target_is_quantized_in_each_family(tiny_folder: Path, tmp_path
 
 def test_a_job_on_four_bit_weights_learns(tiny_folder: Path, tmp_path: Path) -> None:
     config = changed(CONFIG, base_weights="nf4", training=CONFIG.training.model_dump() | {"steps": 10})
-    heard: list[Progress] = []
+    reports: list[Progress] = []
     run = spec(tiny_folder, tmp_path / "out", config=config)
-    result = unlearn(run, heard.append)
-    losses = [p.loss_forget for p in heard if p.loss_forget is not None]
+    result = unlearn(run, reports.append)
+    losses = [p.loss_forget for p in reports if p.loss_forget is not None]
     assert losses[-1] < losses[0]
     manifest = json.loads((run.out / "manifest.json").read_text())
     assert manifest["scorer"] == "packed"

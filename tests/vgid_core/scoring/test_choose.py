@@ -22,6 +22,7 @@ from vgid_core.data.examples import DistillExample
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
+from vgid_core.scoring.packed import model as packed_model
 from vgid_core.scoring.packed.scorer import PackedScorer
 from vgid_core.scoring.padded import PaddedScorer
 
@@ -94,11 +95,10 @@ def test_rounding_in_a_deep_model_does_not_rule_out_packed_rows(deep: BaseModel)
 def test_wrong_positions_or_masks_deviate_more_than_rounding(
     deep: BaseModel, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scorer = PackedScorer(deep)
-    laid_out = scorer._model.lay_out
+    laid_out = packed_model.PackedModel.lay_out
 
-    def faulty(examples, side):  # type: ignore[no-untyped-def]
-        layout = laid_out(examples, side)
+    def faulty(self, examples, side):  # type: ignore[no-untyped-def]
+        layout = laid_out(self, examples, side)
         packed = layout.packed
         if fault == "position":
             packed.positions[:, packed.segment >= 0] += 3
@@ -106,8 +106,8 @@ def test_wrong_positions_or_masks_deviate_more_than_rounding(
             packed.segment[packed.segment == 1] = 0
         return layout
 
-    monkeypatch.setattr(scorer._model, "lay_out", faulty)
-    assert scorer.deviation(make_pairs(2, 3, DEEP, 1)) > 1
+    monkeypatch.setattr(packed_model.PackedModel, "lay_out", faulty)
+    assert PackedScorer(deep).deviation(make_pairs(2, 3, DEEP, 1)) > 1
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
@@ -123,8 +123,8 @@ def test_flex_attention_gives_the_same(family: str, tmp_path: Path, monkeypatch:
     )
     base = load_base(str(FAMILIES[family](tmp_path / "m")), CONFIG)
     pairs = [Pair(photo(i // 2), SENTENCES[i % 3], SENTENCES[3 + i % 5]) for i in range(8)]
+    monkeypatch.setattr(packed_model, "prefers_flex_attention", lambda _device: True)
     scorer, plain = PackedScorer(base), PaddedScorer(base)
-    scorer._model._flex = True
     assert scorer.deviation(pairs) < 1e-4
     with torch.no_grad():
         examples = [DistillExample(pair, photo(9).decode(), pair.question) for pair in pairs]

@@ -9,9 +9,10 @@ import torch
 from tests.vgid_core.students import FORGET, RETAIN, vgid_config
 from tests.vgid_core.tiny import pair_set, picture
 from vgid_core.config import UnlearnConfig
-from vgid_core.data.examples import DistillExample
+from vgid_core.data.examples import DistillExample, Side
 from vgid_core.models.base import BaseModel, adapter_off, answer_logits
 from vgid_core.models.load import load_base
+from vgid_core.scoring.packed.model import PackedModel
 from vgid_core.scoring.packed.scorer import PackedScorer
 from vgid_core.training import loop
 from vgid_core.training.loop import distil
@@ -73,42 +74,42 @@ def method_config(name: str) -> UnlearnConfig:
 def test_prefetching_changes_no_loss(tiny_folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     losses: list[list[float | None]] = []
     for steps in (1, 4):
-        monkeypatch.setattr(loop, "_PREFETCHED_STEPS", steps)
+        monkeypatch.setattr(loop, "PREFETCHED_STEPS", steps)
         losses.append([])
         base = load_base(str(tiny_folder), method_config(name))
         distil(base, FORGET_OF_5, RETAIN_OF_9, method_config(name), lambda _step, loss: losses[-1].append(loss.retain))
     assert losses[0] == pytest.approx(losses[1], rel=1e-3, abs=1e-6)
 
 
-def test_precomputed_teacher_states_are_not_computed_again(base: BaseModel) -> None:
-    scorer, examples = CountingScorer(base), [DistillExample.same_for_both(pair) for pair in RETAIN_OF_9]
+def test_precomputed_teacher_states_are_not_computed_again(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int] = []
+    states = PackedModel.states
+
+    def counting(
+        self: PackedModel, examples: Sequence[DistillExample], side: Side, cacheable: bool = False
+    ) -> torch.Tensor:
+        computed.extend([len(examples)] if cacheable else [])
+        return states(self, examples, side, cacheable)
+
+    monkeypatch.setattr(PackedModel, "states", counting)
+    scorer, examples = PackedScorer(base), [DistillExample.same_for_both(pair) for pair in RETAIN_OF_9]
     scorer.precompute(examples)
     scorer.precompute(examples[:4])
     scorer.divergence(examples[2:])
-    assert scorer.computed == [len(RETAIN_OF_9)]
+    assert computed == [len(RETAIN_OF_9)]
 
 
-def test_precompute_goes_on_where_memory_runs_out(base: BaseModel) -> None:
-    scorer, examples = SmallMemory(base), [DistillExample.same_for_both(pair) for pair in RETAIN_OF_9]
-    scorer.precompute(examples)
-    assert len(scorer.divergence(examples[:2]))
+def test_precompute_goes_on_where_memory_runs_out(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = PackedModel.states
 
-
-class CountingScorer(PackedScorer):
-    def __init__(self, base: BaseModel) -> None:
-        super().__init__(base)
-        self.computed: list[int] = []
-        states = self._model.states
-
-        def counting(examples: Sequence[object], side: str, cacheable: bool = False) -> torch.Tensor:
-            self.computed += [len(examples)] if cacheable else []
-            return states(examples, side, cacheable)  # type: ignore[arg-type]
-
-        self._model.states = counting  # type: ignore[method-assign, assignment]
-
-
-class SmallMemory(PackedScorer):
-    def _teacher_states(self, examples: Sequence[DistillExample]) -> torch.Tensor:
+    def small(
+        self: PackedModel, examples: Sequence[DistillExample], side: Side, cacheable: bool = False
+    ) -> torch.Tensor:
         if len(examples) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return super()._teacher_states(examples)
+        return states(self, examples, side, cacheable)
+
+    monkeypatch.setattr(PackedModel, "states", small)
+    scorer, examples = PackedScorer(base), [DistillExample.same_for_both(pair) for pair in RETAIN_OF_9]
+    scorer.precompute(examples)
+    assert len(scorer.divergence(examples[:2]))

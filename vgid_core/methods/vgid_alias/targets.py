@@ -21,10 +21,10 @@ from vgid_core.methods.vgid_alias.aliases import Aliases
 log = logging.getLogger(__name__)
 
 # Of the power mean over teachers that says how likely a true token may stay: 1 would be the mean of probabilities, near
-# 0 the mean of their logs. A model that never met somebody takes him for one known person at a time, so on average it
-# finds his name less likely than the mean of probabilities says.
+# 0 the mean of their logs. A model that never met somebody takes them for one known person at a time, so on average it
+# finds their name less likely than the mean of probabilities says.
 LIKELIHOOD_EXPONENT = 0.1
-_MUCH_LEFT_OUT = 0.01  # of a target's probability
+_MUCH_TAIL_MASS = 0.01  # of a target's probability
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,12 @@ class TeacherTargets:
         return torch.cat(parts)
 
     def _warn_if_rough(self, target: TopKDistribution) -> None:
-        if target.tail_mass > _MUCH_LEFT_OUT and not self._warned:
+        if target.tail_mass > _MUCH_TAIL_MASS and not self._warned:
             self._warned = True
             kept, share = target.ids.shape[-1], 100 * target.tail_mass
-            log.warning("targets are kept as their %d likeliest tokens: %.1f %% of one is left out", kept, share)
+            log.warning(
+                "targets are truncated to their %d likeliest tokens: the tail mass of one is %.1f %%", kept, share
+            )
 
 
 def power_mean(logs: Tensor, exponent: float) -> Tensor:

@@ -22,7 +22,7 @@ from vgid_core.scoring.packed.model import Layout, PackedModel, image_key
 from vgid_core.scoring.scorer import ScoredAnswer
 
 # Packed tokens of one pass: 8 GiB of keys and values at LLaVA-1.5-7B's shapes in bf16.
-_MAX_PASS_TOKENS = 16_384
+MAX_PASS_TOKENS = 16_384
 
 
 @torch.no_grad()
@@ -65,7 +65,7 @@ def decode_teacher_forced(model: PackedModel, examples: Sequence[DistillExample]
 
 
 def _batches(model: PackedModel, examples: Sequence[DistillExample]) -> Iterator[list[int]]:
-    """Indices of examples in batches of at most _MAX_PASS_TOKENS tokens, those on one image together."""
+    """Indices of examples in batches of at most MAX_PASS_TOKENS tokens, those on one image together."""
     groups: dict[int | str, list[int]] = {}
     for index, example in enumerate(examples):
         groups.setdefault(image_key(example.pair.image), []).append(index)
@@ -74,7 +74,7 @@ def _batches(model: PackedModel, examples: Sequence[DistillExample]) -> Iterator
     for members in groups.values():
         lengths = [model.length(examples[index], "student") for index in members]
         tokens = max(shared for shared, _ in lengths) + sum(own for _, own in lengths)
-        if batch and used + tokens > _MAX_PASS_TOKENS:
+        if batch and used + tokens > MAX_PASS_TOKENS:
             yield batch
             batch, used = [], 0
         batch += members

@@ -26,7 +26,7 @@ from vgid_core.scoring.packed.rows import PackedRow, Row, pack, sparse_mask
 _ROW_MULTIPLE = 512
 # On CPU attention within a group is dense. In a group longer than this and than two prefixes, it costs more than
 # computing the prefix once more.
-_MAX_DENSE_GROUP = 384
+MAX_DENSE_GROUP = 384
 
 
 Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -65,8 +65,7 @@ class PackedModel:
         if _has_windows(self._decoder.config):
             raise ModelNotSupported("packed rows don't support sliding-window attention")
         self._compiled = [compiler(layer.forward) for layer in self._decoder.layers] if compiler else []
-        # FlexAttention skips empty blocks of the mask, but on CPU it is slow and has no gradients.
-        self._flex = base.device.type == "cuda"
+        self._flex = prefers_flex_attention(base.device)
         self._image_token = self._inner.config.image_token_id
         self._layout_only = False
         scheme = getattr(type(self._inner), "get_rope_index", None)
@@ -131,7 +130,7 @@ class PackedModel:
         lengths: dict[int | str, int] = {}
         for index, (image, row) in enumerate(zip(images, rows, strict=True)):
             key, own = image_key(image), len(row.ids) - row.image_end
-            if key not in current or (not self._flex and lengths[key] + own > max(_MAX_DENSE_GROUP, 2 * row.image_end)):
+            if key not in current or (not self._flex and lengths[key] + own > max(MAX_DENSE_GROUP, 2 * row.image_end)):
                 groups.append([])
                 current[key], lengths[key] = groups[-1], row.image_end
             current[key].append(index)
@@ -247,6 +246,11 @@ def _has_windows(config: Any) -> bool:
     if types is not None:
         return any(kind != "full_attention" for kind in types)
     return bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
+
+
+def prefers_flex_attention(device: torch.device) -> bool:
+    """FlexAttention skips empty blocks of the mask, but on CPU it is slow and has no gradients."""
+    return device.type == "cuda"
 
 
 def image_key(image: TeacherImage) -> int | str:

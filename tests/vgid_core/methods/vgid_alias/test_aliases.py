@@ -15,10 +15,10 @@ from vgid_core.models.base import BaseModel
 from vgid_core.scoring.packed.scorer import PackedScorer
 
 
-def test_a_retain_set_that_offers_no_aliases_is_told(base: BaseModel, caplog: pytest.LogCaptureFixture) -> None:
-    alike = PairSet.of("retain", [replace(pair, answer="The shirt is teal.") for pair in RETAIN])
+def test_a_retain_set_that_offers_no_aliases_is_warned_of(base: BaseModel, caplog: pytest.LogCaptureFixture) -> None:
+    same_answers = PairSet.of("retain", [replace(pair, answer="The shirt is teal.") for pair in RETAIN])
     settings = config()
-    setup(settings.method, replace(run_of(base, PackedScorer(base), settings), retain=alike))
+    setup(settings.method, replace(run_of(base, PackedScorer(base), settings), retain=same_answers))
     assert any("too little to make aliases of" in record.message for record in caplog.records)
 
 
@@ -70,7 +70,7 @@ def test_a_number_is_replaced_by_another_one_where_its_place_always_has_the_same
     assert all(alias[0] in range(10, 50) for alias in drawn)
 
 
-def test_where_all_answers_are_alike_nothing_is_replaced() -> None:
+def test_where_all_answers_are_the_same_nothing_is_replaced() -> None:
     answer = [5, 6, END]
     assert Aliases([answer] * 3, 0.5).draw(answer, random.Random(0)).forms == (tuple(answer),)
     assert Aliases([], 0.5).draw(answer, random.Random(0)).forms == (tuple(answer),)

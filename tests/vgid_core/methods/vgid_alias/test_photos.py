@@ -12,7 +12,7 @@ from vgid_core.models.base import BaseModel
 from vgid_core.scoring.packed.scorer import PackedScorer
 
 
-def test_without_registered_strangers_blends_stand_in_and_it_is_told(
+def test_without_registered_strangers_blends_stand_in_with_a_warning(
     base: BaseModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     context = replace(run_of(base, PackedScorer(base), config()), strangers=())

@@ -25,12 +25,11 @@ from vgid_core.scoring.packed.scorer import PackedScorer
 @both_scorers
 def test_a_target_is_what_the_base_says_of_a_stranger_under_an_alias(base: BaseModel, scorer: MakeScorer) -> None:
     """One teacher, one stranger, and a retain set of two answers that leave one alias to choose."""
-    retain = PairSet.of("retain", [replace(RETAIN.pairs[0], answer=text) for text in ("x q.", "y q.")])
-    forget = PairSet.of("forget", [replace(FORGET.pairs[0], question="Who?", answer="x q.")])
     settings = config({"teachers": 1})
-    context = MethodContext(base, scorer(base), settings.training, 5, forget, retain, STRANGERS[:1])
-    found = dense_targets(base, targets_of(base, settings, context=context), forget.pairs)
-    own, alias = base.encoder.answer_ids("x q."), base.encoder.answer_ids("y q.")
+    context, alias = one_alias_and_stranger(base, {"teachers": 1}, ["Who?"])
+    context = replace(context, scorer=scorer(base))
+    found = dense_targets(base, targets_of(base, settings, context=context), context.forget.pairs)
+    own = base.encoder.answer_ids("x q.")
     assert sum(mine != other for mine, other in zip(own, alias, strict=True)) == 1
     said = plain_logits(base, STRANGERS[0].decode(), "Who?", alias).softmax(-1)
     assert torch.allclose(found, said, atol=1e-4)
@@ -42,6 +41,61 @@ def test_a_target_gives_the_true_tokens_what_they_may_keep(base: BaseModel) -> N
     ids = [token for pair in FORGET for token in base.encoder.answer_ids(pair.answer)]
     assert torch.allclose(found.sum(-1), torch.ones(len(ids)), atol=1e-5)
     assert torch.allclose(found[torch.arange(len(ids)), ids].log(), targets.log_likelihoods(FORGET.pairs), atol=1e-3)
+
+
+# (mean of p^0.1)^(1/0.1): the tenth roots of 1, 2^-10, 2^-20, 2^-30 are 1, 1/2, 1/4, 1/8. Their mean is 15/32, so the
+# level is 10 ln(15/32).
+FOUR_TEACHERS, THEIR_LEVEL = [1.0, 2.0**-10, 2.0**-20, 2.0**-30], -7.576857
+
+
+def test_the_level_of_four_teachers_worked_out_by_hand(base: BaseModel) -> None:
+    class Saying(PackedScorer):
+        """Teachers that find each true token as likely as written, one after the other."""
+
+        def teacher_logits(self, examples: Sequence[DistillExample]) -> torch.Tensor:
+            ids = self.answer_ids(examples[0].pair.answer)
+            vocabulary = base.model.get_output_embeddings().out_features
+            rows = [said_of(token, p, vocabulary) for p in FOUR_TEACHERS for token in ids]
+            assert len(examples) == len(FOUR_TEACHERS)
+            return torch.stack(rows)
+
+    context, _ = one_alias_and_stranger(base, {"teachers": 4}, ["Who?"])
+    targets = targets_of(base, config({"teachers": 4}), context=replace(context, scorer=Saying(base)))
+    targets.prepare(context.forget.pairs)
+    levels = targets.log_likelihoods(context.forget.pairs)
+    assert levels.tolist() == pytest.approx([THEIR_LEVEL] * len(levels), abs=1e-4)
+
+
+def said_of(token: int, probability: float, vocabulary: int) -> torch.Tensor:
+    """Log-probabilities: this one of the token, the rest the others' in equal parts."""
+    logs = torch.full((vocabulary,), math.log(max(1 - probability, 1e-30) / (vocabulary - 1)))
+    logs[token] = math.log(probability)
+    return logs
+
+
+def one_alias_and_stranger(
+    base: BaseModel, method: dict[str, object], questions: Sequence[str]
+) -> tuple[MethodContext, list[int]]:
+    """Nothing to draw: an answer asked by these questions, one stranger, and the tokens of the only possible alias."""
+    retain = PairSet.of("retain", [replace(RETAIN.pairs[0], answer=text) for text in ("x q.", "y q.")])
+    forget = PairSet.of("forget", [replace(FORGET.pairs[0], question=text, answer="x q.") for text in questions])
+    settings = config(method)
+    context = MethodContext(base, PackedScorer(base), settings.training, 5, forget, retain, STRANGERS[:1])
+    return context, base.encoder.answer_ids("y q.")
+
+
+def test_the_level_is_the_formula_of_what_the_models_own_forward_says(base: BaseModel) -> None:
+    questions = ["Who?", "Where was this person born?", "What is the name of this person?"]
+    context, alias = one_alias_and_stranger(base, {"teachers": 3}, questions)
+    targets = targets_of(base, config({"teachers": 3}), context=context)
+    targets.prepare(context.forget.pairs[:1])
+    own = base.encoder.answer_ids("x q.")
+    said = [plain_logits(base, STRANGERS[0].decode(), text, alias).double().softmax(-1) for text in questions]
+    expected = [
+        math.log((sum(float(row[place, token]) ** 0.1 for row in said) / 3) ** (1 / 0.1))
+        for place, token in enumerate(own)
+    ]
+    assert targets.log_likelihoods(context.forget.pairs[:1]).tolist() == pytest.approx(expected, abs=1e-3)
 
 
 def test_pairs_with_one_answer_share_a_target_whatever_was_met_before(base: BaseModel) -> None:
@@ -79,7 +133,7 @@ class SmallMemory(PackedScorer):
         return super().teacher_logits(examples)
 
 
-def test_targets_of_which_much_is_left_out_are_told_of_once(
+def test_targets_with_much_tail_mass_are_warned_of_once(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     targets_of(base, config()).prepare(FORGET.pairs)
@@ -89,7 +143,7 @@ def test_targets_of_which_much_is_left_out_are_told_of_once(
     assert caplog.text.count("likeliest tokens") == 1
 
 
-def test_imitating_what_one_teacher_says_is_the_divergence_from_that_teacher(base: BaseModel) -> None:
+def test_the_divergence_from_one_teachers_target_is_that_from_the_teacher(base: BaseModel) -> None:
     pair = FORGET.pairs[0]
     example = DistillExample(pair, pair.image, "Who?", tuple(base.encoder.answer_ids(pair.answer)))
     scrambled_adapter(base)

@@ -15,6 +15,7 @@ from vgid_core.lora.attach import attach_adapter
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 from vgid_core.scoring.packed import decode as packed_answers
+from vgid_core.scoring.packed.model import PackedModel
 from vgid_core.scoring.packed.scorer import PackedScorer
 from vgid_core.scoring.padded import PaddedScorer, generate
 
@@ -52,7 +53,7 @@ def test_answers_and_likelihoods_are_those_of_separate_rows(
         prefixed_with_own_words(base, Pair(photo(n), question, answer), kept) for n, question, answer, kept in items
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packed_answers, "_MAX_PASS_TOKENS", at_once)
+        patch.setattr(packed_answers, "MAX_PASS_TOKENS", at_once)
         packed = PackedScorer(base).score_answers(pairs, CONFIG)
     plain = PaddedScorer(base).score_answers(pairs, CONFIG)
     assert [answer.generated_ids for answer in packed] == [answer.generated_ids for answer in plain]
@@ -82,37 +83,37 @@ def test_the_models_generation_config_is_ignored(base: BaseModel, monkeypatch: p
     assert [answer.generated_ids for answer in found] == [answer.generated_ids for answer in expected]
 
 
-def test_the_deviation_reveals_wrong_token_by_token_decoding(base: BaseModel) -> None:
+def test_the_deviation_reveals_wrong_token_by_token_decoding(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wrong positions of cached keys leave one pass right and what follows wrong."""
     pairs = [Pair(photo(n), "Who is this?", "Ada Quill was born in Fernmoor.") for n in range(2)]
     scorer = PackedScorer(base)
     assert scorer.deviation(pairs) < 1e-4
-    true_run = scorer._model.run
+    true_run = PackedModel.run
 
-    def shifted(ids, positions, mask, **inputs):  # type: ignore[no-untyped-def]
-        return true_run(ids, positions + (ids.shape[1] < 10), mask, **inputs)
+    def shifted(self, ids, positions, mask, **inputs):  # type: ignore[no-untyped-def]
+        return true_run(self, ids, positions + (ids.shape[1] < 10), mask, **inputs)
 
-    scorer._model.run = shifted  # type: ignore[method-assign]
+    monkeypatch.setattr(PackedModel, "run", shifted)
     assert scorer.deviation(pairs) > 1e-3
 
 
 def test_a_pass_that_exceeds_memory_is_halved(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = [Pair(photo(n // 3), "Who is this?", "Ada Quill") for n in range(6)]
     expected = PackedScorer(base).score_answers(pairs, CONFIG)
-    whole = packed_answers._score_batch
+    whole = PackedModel.lay_out
     sizes = []
 
-    def small(model, examples, max_tokens):  # type: ignore[no-untyped-def]
+    def small(self, examples, side):  # type: ignore[no-untyped-def]
         sizes.append(len(examples))
         if len(examples) > 2:
             raise torch.OutOfMemoryError
-        return whole(model, examples, max_tokens)
+        return whole(self, examples, side)
 
-    monkeypatch.setattr(packed_answers, "_score_batch", small)
+    monkeypatch.setattr(PackedModel, "lay_out", small)
     found = PackedScorer(base).score_answers(pairs, CONFIG)
     assert [answer.generated_ids for answer in found] == [answer.generated_ids for answer in expected]
     assert max(sizes) == 6
-    monkeypatch.setattr(packed_answers, "_score_batch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    monkeypatch.setattr(PackedModel, "lay_out", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
     with pytest.raises(torch.OutOfMemoryError):
         PackedScorer(base).score_answers(pairs, CONFIG)
 
@@ -120,11 +121,11 @@ def test_a_pass_that_exceeds_memory_is_halved(base: BaseModel, monkeypatch: pyte
 def test_with_a_sharded_base_no_pass_is_halved(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = []
 
-    def full(_model, examples, _max_tokens):  # type: ignore[no-untyped-def]
+    def full(_self, examples, _side):  # type: ignore[no-untyped-def]
         parts.append(examples)
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(packed_answers, "_score_batch", full)
+    monkeypatch.setattr(PackedModel, "lay_out", full)
     pairs = [Pair(photo(n), "Who is this?", "Ada Quill") for n in range(4)]
     with pytest.raises(torch.OutOfMemoryError):
         PackedScorer(replace(base, sharded=True)).score_answers(pairs, CONFIG)

@@ -145,7 +145,7 @@ def test_splitting_long_groups_changes_nothing(
     student: tuple[BaseModel, torch.nn.Module], most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, _adapted = student
-    monkeypatch.setattr("vgid_core.scoring.packed.model._MAX_DENSE_GROUP", most)
+    monkeypatch.setattr("vgid_core.scoring.packed.model.MAX_DENSE_GROUP", most)
     examples = [
         DistillExample.same_for_both(Pair(photo(i // 6), SENTENCES[i % 3], SENTENCES[4 + i % 4])) for i in range(12)
     ]
