@@ -8,7 +8,8 @@ FOLDER is one that `vgid demo-model build --language smollm2 --out FOLDER` wrote
 10 % of the people, beside the twins that are there. --fifteen forgets fifteen people at once, without twins.
 
 Prints a row a run and a table of medians with their bars, and writes bench/results/robustness_<method>[...].json after
-every run. What a twin gives is the aim; each twin is held to the same bars beside the others.
+every run. Exits with 3 if a median misses its bar. What a twin gives is the aim; each twin is held to the same bars
+beside the others.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.parts.audited import KEPT, RANKINGS, Figures, audited, beside, case_of
+from bench.parts.bars import exit_if_missed
 from bench.parts.demo_models import SHIPPED, DemoModel, pretrained
 from bench.parts.machine import save, spread
 from bench.parts.twins import FIFTEEN
@@ -48,7 +50,8 @@ BARS = {
     **{f"ranking.{name}.{end}_five": 0.15 for name in RANKINGS for end in ("first", "last")},
     **{f"from_twin.{name}.below": 0.15 for name in RANKINGS},
 }
-FIFTEENS_FALL = 0.03
+# Fifteen people have no twins, and are a quarter of all: only what must stay has a bar.
+FIFTEENS_BARS = {f"fall.{name}": 0.03 for name in KEPT}
 
 
 def main() -> None:
@@ -57,7 +60,8 @@ def main() -> None:
     set_up_logs()
     model = SHIPPED if arguments.pretrained is None else pretrained(arguments.pretrained)
     sets = [FIFTEEN] if arguments.fifteen else list(model.forget_sets[: arguments.sets])
-    config = _config(model, arguments.method, 0).model_dump(mode="json")
+    bars = FIFTEENS_BARS if arguments.fifteen else BARS
+    judged_by = {"bars": bars, "config": _config(model, arguments.method, 0).model_dump(mode="json")}
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
         twins = [[] if arguments.fifteen else model.twins_of(forgotten) for forgotten in sets]
@@ -70,16 +74,19 @@ def main() -> None:
             base, of_twins = untrained[index]
             rows.append(row | {"figures": beside(row["figures"], base, of_twins or [base])})
             _print_row(rows[-1])
-            result = _summed_up(rows, untrained) | {"config": config}
+            result = _summed_up(rows, untrained) | judged_by
             written = save(_name(arguments, model), result, seed=list(range(arguments.seeds)), runs=len(rows))
     _print_summary(result)
     print("written:", written)
-    bars = {f"fall.{name}": FIFTEENS_FALL for name in KEPT} if arguments.fifteen else BARS
-    medians = {key: result["summary"][key]["median"] for key in bars}
-    missed = [f"{key} {medians[key]:.3f} > {bar}" for key, bar in bars.items() if medians[key] > bar]
-    print(
-        f"{len(bars) - len(missed)} of {len(bars)} bars hold at the median" + "".join(f"\n  {line}" for line in missed)
-    )
+    missed = missed_bars(result)
+    print(f"{len(bars) - len(missed)} of {len(bars)} bars hold at the median")
+    exit_if_missed(missed)
+
+
+def missed_bars(result: Mapping[str, Any]) -> list[str]:
+    """The medians of the summary that exceed their bars."""
+    medians = {key: result["summary"][key]["median"] for key in result["bars"]}
+    return [f"{key} {medians[key]:.3f} > {bar}" for key, bar in result["bars"].items() if medians[key] > bar]
 
 
 def _config(model: DemoModel, method: str, seed: int) -> UnlearnConfig:
@@ -121,7 +128,6 @@ def _summed_up(rows: Sequence[dict[str, Any]], untrained: Sequence[tuple[Figures
         "base": _spreads([base for base, _ in untrained]),
         "twin": _spreads(others) if others else {},
         "training_seconds": spread([row["training_seconds"] for row in rows]),
-        "bars": BARS,
     }
 
 
@@ -146,7 +152,7 @@ def _print_summary(result: Mapping[str, Any]) -> None:
     table = Table("figure", "base", "with the adapter: median", "min", "max", "twin", "bar")
     for key, values in result["summary"].items():
         around = [f"{result[other][key]['median']:.3f}" if key in result[other] else "" for other in ("base", "twin")]
-        bar = f"{BARS[key]:.2f}" if key in BARS else ""
+        bar = f"{result['bars'][key]:.2f}" if key in result["bars"] else ""
         table.add_row(key, around[0], *(f"{values[name]:.3f}" for name in ("median", "min", "max")), around[1], bar)
     Console(width=120).print(table)
 
