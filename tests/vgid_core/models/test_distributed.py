@@ -78,10 +78,12 @@ def one_process_makes_the_same(model: Path, out: Path, name: str, values: dict[s
     assert alone.keys() == together.keys()
     for weight, value in alone.items():
         assert torch.allclose(value, together[weight], rtol=0, atol=1e-5), weight
-    alone_heard, together_heard = (literal_eval((folder / f"{name}.losses").read_text()) for folder in (out, by_two))
-    assert len(alone_heard) == 1 + 3
+    alone_reported, together_reported = (
+        literal_eval((folder / f"{name}.losses").read_text()) for folder in (out, by_two)
+    )
+    assert len(alone_reported) == 1 + 3
     for step in (1, 2, 3):
-        assert together_heard[step] == pytest.approx(alone_heard[step], rel=1e-4, abs=1e-6)
+        assert together_reported[step] == pytest.approx(alone_reported[step], rel=1e-4, abs=1e-6)
 
 
 def test_what_is_visible_is_kept_there(speaking_folder: Path, by_two: Path, tmp_path: Path) -> None:
