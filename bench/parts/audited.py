@@ -24,7 +24,6 @@ from vgid_core.evaluation.candidate_ranking import (
     candidate_ranking,
 )
 from vgid_core.evaluation.evaluate import evaluate
-from vgid_core.evaluation.extraction_strength import extraction_strengths
 from vgid_core.evaluation.membership import ALL_MEMBERSHIP_ATTACKS
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
@@ -88,7 +87,6 @@ def audited(base: BaseModel, config: UnlearnConfig, case: Case) -> Figures:
     members = PairSet.of("members", (fact.pair for fact in facts_about(people, held_out=True)))
     never_seen = PairSet.of("never_seen", (fact.pair for fact in facts_about(world.strangers, held_out=True)))
     figures |= run_attacks(base, scorer, members, never_seen, facts, AttackPlan(pairs=100), seed=0)
-    figures["extraction_strength"] = fmean(extraction_strengths(scorer, [*(f.pair for f in facts), *members]))
     middle = len(base.model.get_decoder().layers) // 2 - 1
     for name, score, photos in (
         ("first_token", by_first_token(scorer), 4),

@@ -13,7 +13,7 @@ from compare import figure, runner, table
 from compare.command import compare as command
 from compare.plan import Budget, ComparisonData, ComparisonPlan
 from compare.record import Record
-from tests.vgid_core.tiny import SENTENCES, pair_set, picture
+from tests.vgid_core.support.tiny import SENTENCES, pair_set, picture
 from vgid_core.config import AttackPlan, EvaluationConfig, UnlearnConfig
 from vgid_core.data.facts import second_half
 from vgid_core.data.pairs import Pair, PairSet

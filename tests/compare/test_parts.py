@@ -17,7 +17,7 @@ from compare.plan import Budget, ComparisonData, ComparisonPlan, EvalSplit, Sett
 from compare.record import Conditions, Record, RecordUnusable, Row
 from compare.runner import chosen_setting
 from compare.table import markdown, table_rows
-from tests.vgid_core.tiny import pair_set, picture
+from tests.vgid_core.support.tiny import pair_set, picture
 from vgid_core.config.methods import AnyMethod, Vgid
 from vgid_core.data.facts import Fact, read_facts, second_half
 from vgid_core.data.pairs import DataError, Pair

@@ -15,8 +15,8 @@ from PIL import Image
 from local.demo.data import make
 from local.demo.paths import BASE, CHECKPOINTS
 from tests.client.conftest import Service, archive, service
-from tests.vgid_core.sources import write_mllmu
-from tests.vgid_core.tiny import TEMPLATE, pair_set, save_tiny_model
+from tests.vgid_core.support.sources import write_mllmu
+from tests.vgid_core.support.tiny import TEMPLATE, pair_set, save_tiny_model
 from tests.waiting import eventually
 from vgid_client import Client
 from vgid_core import UnlearnConfig, UnlearnSpec, unlearn

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.vgid_core.tiny import save_tiny_model
+from tests.vgid_core.support.tiny import save_tiny_model
 from vgid_core.config import UnlearnConfig
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base

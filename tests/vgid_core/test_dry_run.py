@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core import Pair, PairSet, UnlearnConfig, UnlearnSpec, dry_run
 from vgid_core.config.methods import AnyMethod
 from vgid_core.data.examples import DistillExample, Side

@@ -18,7 +18,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.integrations import flex_attention as transformers_flex
 
 from tests.vgid_core.families.registry import CONFIG, FAMILIES, PACKED, documented_scorers, pairs_of
-from tests.vgid_core.two_families import photo
+from tests.vgid_core.support.two_families import photo
 from vgid_core import HostModel, Pair, PairSet, Progress, UnlearnConfig, UnlearnResult, UnlearnSpec, unlearn
 from vgid_core.config import LoraSettings
 from vgid_core.data.examples import DistillExample

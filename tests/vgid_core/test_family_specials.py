@@ -12,8 +12,8 @@ from transformers import AutoProcessor
 
 from tests.vgid_core.families import paligemma
 from tests.vgid_core.families.registry import CONFIG, FAMILIES, documented_scorers, pairs_of
-from tests.vgid_core.tiny import SENTENCES
-from tests.vgid_core.two_families import photo
+from tests.vgid_core.support.tiny import SENTENCES
+from tests.vgid_core.support.two_families import photo
 from vgid_core import EncodedImage
 from vgid_core.models.encoding import Batch
 from vgid_core.models.load import load_base

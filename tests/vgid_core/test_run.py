@@ -10,8 +10,8 @@ import torch
 from peft import PeftModel
 from safetensors import safe_open
 
-from tests.vgid_core.runs import CONFIG, spec
-from tests.vgid_core.tiny import SENTENCES, pair_set, picture, save_tiny_model
+from tests.vgid_core.support.runs import CONFIG, spec
+from tests.vgid_core.support.tiny import SENTENCES, pair_set, picture, save_tiny_model
 from vgid_core import DataError, Pair, PairSet, Progress, unlearn
 from vgid_core.artifact import file_digest
 from vgid_core.errors import ModelNotLoadable

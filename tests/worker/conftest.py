@@ -9,7 +9,7 @@ from jobs.database import SessionFactory
 from jobs.queue import JobQueue
 from jobs.settings import Settings
 from tests.conftest import SECRET_KEY
-from tests.vgid_core.tiny import pair_set, save_tiny_model
+from tests.vgid_core.support.tiny import pair_set, save_tiny_model
 from tests.worker.harness import Ledger, Worker
 
 

@@ -25,7 +25,7 @@ from jobs.storage.inputs import JobInputs, seal
 from jobs.tables import Job
 from local.child_process import start_child
 from tests.processes import command_line
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.tiny import pair_set
 from tests.waiting import eventually
 from vgid_core import UnlearnConfig
 

@@ -11,7 +11,7 @@ import pytest
 from jobs.states import State
 from jobs.tables import Artifact
 from tests.processes import has_ended
-from tests.vgid_core.tiny import save_tiny_model
+from tests.vgid_core.support.tiny import save_tiny_model
 from tests.waiting import eventually
 from tests.worker.harness import Ledger
 from vgid_core.models.load import digest_of

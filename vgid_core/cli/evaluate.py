@@ -34,6 +34,12 @@ _ATTACK_TITLES = {
     "membership.entropy": "membership AUC, entropy",
     "prefill": "facts that follow a begun answer",
     "prefill_inside": "facts that go on where they are begun",
+    "extraction_strength": "Extraction Strength",
+    "ranking.first": "true answer the likeliest candidate",
+    "ranking.first_five": "true answer among the first five",
+    "ranking.last": "true answer the least likely candidate",
+    "ranking.last_five": "true answer among the last five",
+    "ranking.below": "candidates below the true answer",
     "relearned": "facts that come back by relearning others",
 }
 
@@ -42,6 +48,7 @@ _SKIPPED = {
     "membership.loss": "membership, which needs --never-seen",
     "prefill": "begun answers, as all begin with their facts",
     "prefill_inside": "facts that go on where they are begun, as none has several tokens",
+    "ranking.first": "candidate ranking, which needs --never-seen with ten answers to the facts' questions",
     "relearned": "relearning, which needs facts that others' answers don't hold",
 }
 

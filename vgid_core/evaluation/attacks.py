@@ -1,4 +1,4 @@
-"""Attacks that try to get forgotten facts back: membership, prefill, relearning.
+"""Attacks that try to get forgotten facts back: membership, prefill, extraction, candidate ranking, relearning.
 
 Compare each figure with that of the retain-only twin, a model that never saw the forget set. Above the twin, something
 is left. Below it, the model avoids the answer, which an attacker can notice, too.
@@ -7,12 +7,15 @@ is left. Below it, the model avoids the answer, which an attacker can notice, to
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from statistics import fmean
 
 from vgid_core.config import AttackPlan
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import Pair, PairSet
 from vgid_core.data.sampling import even_sample
+from vgid_core.evaluation.candidate_ranking import by_whole_answer, rank_among_answers
+from vgid_core.evaluation.extraction_strength import extraction_strengths
 from vgid_core.evaluation.membership import membership_aucs
 from vgid_core.evaluation.prefill import prefill_inside_recovery, prefill_recovery
 from vgid_core.evaluation.relearning import relearning_attack, split_facts
@@ -37,25 +40,32 @@ def run_attacks(
     seed: int,
     transform: Callable[[Pair], Pair] = unchanged,
 ) -> Figures:
-    """Runs all attacks that the data allows.
+    """Runs all attacks that the data allows, on at most `plan.pairs` pairs each. Every figure is in [0, 1].
 
-    Returns `membership.<attack>` (AUC, needs `never_seen`), `prefill` and `relearned` (shares of facts that come back),
-    and `prefill_inside` (share of token positions within facts). transform: applied to each pair that the model reads,
-    for a defence by prompt. Relearning ignores it, since who trains the weights also chooses the prompt.
+    `membership.<attack>` are AUCs and need `never_seen`. `prefill` and `relearned` are shares of facts that come back,
+    `prefill_inside` is one of token positions within facts. `extraction_strength` is the mean over the facts' answers
+    and the forget set's. `ranking.<place>` (see `rank_among_answers`) needs `never_seen` with the facts' questions.
+
+    transform: applied to each pair that the model reads, for a defence by prompt. Relearning ignores it, since who
+    trains the weights also chooses the prompt.
     """
+    members = [transform(pair) for pair in forget.sample(plan.pairs)]
+    unseen = [transform(pair) for pair in never_seen.sample(plan.pairs)] if never_seen else []
     figures: Figures = {}
-    if never_seen is not None:
-        members = forget.sample(plan.pairs)
-        others = never_seen.sample(plan.pairs)
-        aucs = membership_aucs(base, scorer, list(map(transform, members)), list(map(transform, others)))
+    if unseen:
+        aucs = membership_aucs(base, scorer, members, unseen)
         figures |= {f"membership.{name}": value for name, value in aucs.items()}
     with_prefix = [fact for fact in facts if fact.prefix]
     if with_prefix:
-        sample = [replace(fact, pair=transform(fact.pair)) for fact in even_sample(with_prefix, plan.pairs)]
-        figures["prefill"] = prefill_recovery(base, sample)
+        begun = [replace(fact, pair=transform(fact.pair)) for fact in even_sample(with_prefix, plan.pairs)]
+        figures["prefill"] = prefill_recovery(base, begun)
     sample = [replace(fact, pair=transform(fact.pair)) for fact in even_sample(facts, plan.pairs)]
     if (inside := prefill_inside_recovery(base, sample)) is not None:
         figures["prefill_inside"] = inside
+    answers = [*(fact.pair for fact in sample), *members]
+    figures["extraction_strength"] = fmean(extraction_strengths(scorer, answers))
+    if (ranking := rank_among_answers(by_whole_answer(scorer), sample, unseen)) is not None:
+        figures |= {f"ranking.{place}": share for place, share in asdict(ranking).items()}
     taught, held_out = split_facts(facts)
     if taught and held_out:
         figures["relearned"] = relearning_attack(base, taught, even_sample(held_out, plan.pairs), plan, seed)

@@ -8,12 +8,13 @@ which nobody needs to know anything. A model that never met the person puts the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import fmean
 
 import torch
 from torch import Tensor
 
+from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import EncodedImage, Pair
 from vgid_core.losses.token_losses import token_log_probability
 from vgid_core.models.base import BaseModel
@@ -21,6 +22,8 @@ from vgid_core.scoring.scorer import Scorer
 
 _ANSWERS_AT_ONCE = 32
 _NEAR_THE_END = 5  # places
+_FEWEST_CANDIDATES = 10  # of which five are half
+_STRANGERS = 6  # photos; each costs a pass for every candidate
 
 # Scores of candidate answers to a question about a photo: [candidates], the likelier the higher.
 Score = Callable[[EncodedImage, str, Sequence[str]], Tensor]
@@ -73,6 +76,30 @@ def candidate_ranking(
         last=_share(below, 1),
         last_five=_share(below, _NEAR_THE_END),
         below=fmean(below) / (len(candidates) - 1),
+    )
+
+
+def rank_among_answers(score: Score, facts: Sequence[Fact], never_seen: Sequence[Pair]) -> Ranking | None:
+    """Ranks each fact's answer among all answers that its question has, those about people never seen among them.
+
+    The first six photos of people never seen calibrate the scores. Returns the mean over the facts; None if no question
+    has ten different answers.
+    """
+    strangers = list(dict.fromkeys(pair.image for pair in never_seen))[:_STRANGERS]
+    about = [fact.pair for fact in facts]
+    found: list[tuple[int, Ranking]] = []
+    for question in dict.fromkeys(pair.question for pair in about):
+        asked = [pair for pair in about if pair.question == question]
+        others = [pair for pair in never_seen if pair.question == question]
+        candidates = list(dict.fromkeys(pair.answer for pair in [*asked, *others]))
+        if others and len(candidates) >= _FEWEST_CANDIDATES:
+            sought = [Sought(pair.image, question, candidates.index(pair.answer)) for pair in asked]
+            found.append((len(sought), candidate_ranking(score, sought, candidates, strangers)))
+    total = sum(count for count, _ in found)
+    if not total:
+        return None
+    return Ranking(
+        **{place.name: sum(n * getattr(each, place.name) for n, each in found) / total for place in fields(Ranking)}
     )
 
 

@@ -16,7 +16,7 @@ from transformers.utils import hub
 
 from compare.command import compare
 from tests.vgid_core.cli.conftest import Done, Place, invoke
-from tests.vgid_core.tiny import SENTENCES, picture
+from tests.vgid_core.support.tiny import SENTENCES, picture
 from vgid_core import Pair, PairSet
 from vgid_core.cli.chat import chat
 from vgid_core.config import EvaluationConfig

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.vgid_core.sources import write_mllmu
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.sources import write_mllmu
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core import PairSet
 from vgid_core.cli.data import app
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.vgid_core.cli.conftest import Done, Place, invoke
-from tests.vgid_core.tiny import pair_set, save_tiny_model
+from tests.vgid_core.support.tiny import pair_set, save_tiny_model
 from vgid_core.cli.evaluate import evaluate
 from vgid_core.evaluation.membership import ALL_MEMBERSHIP_ATTACKS
 
@@ -45,7 +45,7 @@ def test_attacks_stand_beside_those_on_a_twin(done: Done, place: Place, twin: Pa
     assert list(said) == ["base", "adapter", "twin"]
     assert said["base"]["digest"] == said["adapter"]["digest"] != said["twin"]["digest"]
     names = {f"membership.{attack}" for attack in ALL_MEMBERSHIP_ATTACKS}
-    names |= {"prefill", "prefill_inside", "relearned"}
+    names |= {"prefill", "prefill_inside", "relearned", "extraction_strength"}
     for column in said.values():
         assert column["attacks"].keys() == names
         assert all(0 <= value <= 1 for value in column["attacks"].values())
@@ -76,6 +76,8 @@ def test_figures_for_people_are_a_table_and_the_forget_set_is_attacked_if_nothin
     assert "facts that follow a begun answer" in result.stdout
     assert "membership" not in result.stdout
     assert "not asked: membership, which needs --never-seen" in result.stderr
+    assert "Extraction Strength" in result.stdout
+    assert "not asked: candidate ranking, which needs --never-seen" in result.stderr
 
 
 def test_an_attack_that_the_data_doesnt_allow_for_is_named(place: Place) -> None:

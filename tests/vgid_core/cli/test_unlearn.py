@@ -13,7 +13,7 @@ from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.vgid_core.cli.conftest import Done, Place, invoke
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core import Pair, PairSet
 from vgid_core.cli.reports import tensorboard
 from vgid_core.cli.unlearn import unlearn

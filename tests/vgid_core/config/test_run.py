@@ -8,7 +8,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from tests.vgid_core.runs import CONFIG, changed, with_fp8
+from tests.vgid_core.support.runs import CONFIG, changed, with_fp8
 from vgid_core.config import UnlearnConfig
 
 

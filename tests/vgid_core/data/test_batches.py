@@ -2,7 +2,7 @@
 
 import random
 
-from tests.vgid_core.tiny import picture
+from tests.vgid_core.support.tiny import picture
 from vgid_core.data.batches import draw_batches
 from vgid_core.data.pairs import Pair, PairSet
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vgid_core.sources import numbered_pairs, photo
+from tests.vgid_core.support.sources import numbered_pairs, photo
 from vgid_core import DataError, EncodedImage, Pair
 from vgid_core.data.check import DataReport, check_data
 from vgid_core.data.readers import ReadResult

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from tests.vgid_core.tiny import picture
+from tests.vgid_core.support.tiny import picture
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import Pair
 

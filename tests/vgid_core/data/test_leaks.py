@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from tests.vgid_core.sources import photo
+from tests.vgid_core.support.sources import photo
 from vgid_core import EncodedImage
 from vgid_core.data.leaks import SIMILAR, ImageFingerprint, names_in
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import ExifTags, Image, PngImagePlugin
 
-from tests.vgid_core.tiny import pair_set, picture
+from tests.vgid_core.support.tiny import pair_set, picture
 from vgid_core import DataError, EncodedImage, Pair, PairSet
 from vgid_core.data.pairs import IMAGE_FORMATS
 

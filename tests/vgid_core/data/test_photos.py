@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vgid_core.tiny import pair_set, picture
+from tests.vgid_core.support.tiny import pair_set, picture
 from vgid_core import DataError, PairSet, UnlearnSpec
 from vgid_core.data.photos import PhotoSet
 from vgid_core.spec import RunSets

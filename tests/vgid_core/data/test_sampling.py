@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compare.plan import ComparisonData, EvalSplit
-from tests.vgid_core.tiny import picture
+from tests.vgid_core.support.tiny import picture
 from vgid_core import Pair, PairSet
 from vgid_core.data.sampling import even_sample
 

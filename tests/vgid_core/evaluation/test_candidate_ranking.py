@@ -1,11 +1,15 @@
 """Candidate ranking beside a loop written out, and on scores whose places are plain."""
 
+from collections.abc import Sequence
+
+import pytest
 import torch
 
-from tests.vgid_core.reference import plain_logits
-from tests.vgid_core.students import MakeScorer, both_scorers
-from tests.vgid_core.tiny import picture
-from vgid_core.data.pairs import EncodedImage
+from tests.vgid_core.support.reference import plain_logits
+from tests.vgid_core.support.students import MakeScorer, both_scorers
+from tests.vgid_core.support.tiny import picture
+from vgid_core.data.facts import Fact
+from vgid_core.data.pairs import EncodedImage, Pair
 from vgid_core.evaluation.candidate_ranking import (
     Ranking,
     Sought,
@@ -13,6 +17,7 @@ from vgid_core.evaluation.candidate_ranking import (
     by_logit_lens,
     by_whole_answer,
     candidate_ranking,
+    rank_among_answers,
 )
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.packed.scorer import PackedScorer
@@ -63,3 +68,30 @@ def test_places_are_those_of_scores_less_what_strangers_get() -> None:
     assert ranked(picture(1), 5) == Ranking(first=0, first_five=0, last=1, last_five=1, below=0)
     assert ranked(picture(2), 0).first == 1
     assert ranked(picture(2), 3) == Ranking(first=0, first_five=1, last=0, last_five=1, below=0.4), "ties share places"
+
+
+def test_candidates_are_all_answers_to_the_facts_question() -> None:
+    """Two facts with one question of ten answers, one with a question that nobody else is asked."""
+    unseen = [Pair(picture(40 + number), QUESTION, f"Stranger {number}.") for number in range(8)]
+    facts = [Fact(Pair(picture(1), QUESTION, "Ada."), "Ada"), Fact(Pair(picture(2), QUESTION, "Bo."), "Bo")]
+    facts.append(Fact(Pair(picture(1), "Where?", "Fernmoor."), "Fernmoor"))
+    asked: list[EncodedImage] = []
+
+    def score(photo: EncodedImage, question: str, candidates: Sequence[str]) -> torch.Tensor:
+        assert question == QUESTION
+        assert list(candidates) == ["Ada.", "Bo.", *(f"Stranger {number}." for number in range(8))]
+        asked.append(photo)
+        likely = {picture(1): 0, picture(2): 5}.get(photo)  # of Ada's photo it says Ada, of Bo's a stranger's name
+        return torch.tensor([float(place == likely) for place in range(len(candidates))])
+
+    assert rank_among_answers(score, facts, unseen) == Ranking(
+        first=0.5, first_five=0.5, last=0.0, last_five=0.5, below=pytest.approx((9 + 4) / 2 / 9)
+    )
+    assert set(asked) == {picture(1), picture(2), *(picture(40 + number) for number in range(6))}
+
+
+def test_nothing_is_ranked_among_fewer_than_ten_answers() -> None:
+    unseen = [Pair(picture(40 + number), QUESTION, f"Stranger {number}.") for number in range(8)]
+    facts = [Fact(Pair(picture(1), QUESTION, "Ada."), "Ada")]
+    assert rank_among_answers(lambda *_: torch.zeros(9), facts, unseen) is None
+    assert rank_among_answers(lambda *_: torch.zeros(1), facts, []) is None

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tests.vgid_core.runs import CONFIG
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.runs import CONFIG
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core.evaluation.evaluate import answer_probabilities, evaluate, generate_answers, rouge_l
 from vgid_core.models.base import BaseModel, answer_logits
 from vgid_core.scoring.packed.scorer import PackedScorer

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core.evaluation.extraction_strength import extraction_strengths
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.packed.scorer import PackedScorer

@@ -6,9 +6,9 @@ import zlib
 import pytest
 import torch
 
-from tests.vgid_core.reference import ByHand
-from tests.vgid_core.students import MakeScorer, both_scorers, scrambled_adapter
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.reference import ByHand
+from tests.vgid_core.support.students import MakeScorer, both_scorers, scrambled_adapter
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core.data.pairs import Pair
 from vgid_core.evaluation.membership import ALL_MEMBERSHIP_ATTACKS, auc, membership_aucs, membership_scores
 from vgid_core.models.base import BaseModel

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from tests.vgid_core.speaking import taught_of, teach_to_speak
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.speaking import taught_of, teach_to_speak
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import PairSet
 from vgid_core.evaluation.prefill import prefill_inside_recovery, prefill_recovery

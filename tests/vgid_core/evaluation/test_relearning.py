@@ -2,8 +2,8 @@
 
 import torch
 
-from tests.vgid_core.students import scrambled_adapter
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.students import scrambled_adapter
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core.config import AttackPlan
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import Pair

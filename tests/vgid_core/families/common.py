@@ -9,7 +9,7 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from tests.vgid_core.tiny import byte_level_tokenizer
+from tests.vgid_core.support.tiny import byte_level_tokenizer
 
 HIDDEN = 32
 

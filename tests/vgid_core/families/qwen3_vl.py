@@ -14,8 +14,8 @@ from transformers import (
 )
 
 from tests.vgid_core.families.common import HIDDEN, save, text_sizes
-from tests.vgid_core.tiny import byte_level_tokenizer
-from tests.vgid_core.tiny_qwen import SPECIAL, TEMPLATE
+from tests.vgid_core.support.tiny import byte_level_tokenizer
+from tests.vgid_core.support.tiny_qwen import SPECIAL, TEMPLATE
 
 
 def save_tiny(folder: Path, seed: int = 0) -> Path:

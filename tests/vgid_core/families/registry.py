@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.vgid_core.families import gemma3, idefics3, internvl, llava_next, mllama, paligemma, qwen3_vl, smolvlm
-from tests.vgid_core.tiny import SENTENCES, save_tiny_model
-from tests.vgid_core.tiny_qwen import save_tiny_qwen
-from tests.vgid_core.two_families import photo
+from tests.vgid_core.support.tiny import SENTENCES, save_tiny_model
+from tests.vgid_core.support.tiny_qwen import save_tiny_qwen
+from tests.vgid_core.support.two_families import photo
 from vgid_core import Pair, UnlearnConfig
 
 # By the name that transformers gives the type.

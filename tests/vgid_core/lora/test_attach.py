@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.vgid_core.students import FORGET, RETAIN, vgid_config
+from tests.vgid_core.support.students import FORGET, RETAIN, vgid_config
 from vgid_core.config import LoraSettings
 from vgid_core.errors import AdapterUntrained
 from vgid_core.lora.attach import require_trained

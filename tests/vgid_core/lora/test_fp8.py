@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from tests.vgid_core.runs import CONFIG, changed, with_fp8
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.runs import CONFIG, changed, with_fp8
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core.errors import ModelNotSupported
 from vgid_core.lora.fp8 import RowScaled
 from vgid_core.lora.fused_product import fp8_products, fuse_lora

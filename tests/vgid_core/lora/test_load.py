@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.vgid_core.tiny import pair_set, save_tiny_model
+from tests.vgid_core.support.tiny import pair_set, save_tiny_model
 from vgid_core import UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.errors import ModelNotLoadable
 from vgid_core.lora.load import is_for_other_base, load_adapter

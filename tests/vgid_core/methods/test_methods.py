@@ -10,9 +10,9 @@ import torch
 from pydantic import ValidationError
 from torch.nn.utils import get_total_norm
 
-from tests.vgid_core.reference import ByHand
-from tests.vgid_core.students import SCORERS, MakeScorer, both_scorers, scrambled_adapter
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.reference import ByHand
+from tests.vgid_core.support.students import SCORERS, MakeScorer, both_scorers, scrambled_adapter
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core import UnlearnSpec, unlearn
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.method_names import METHODS

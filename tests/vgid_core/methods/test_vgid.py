@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from torch.nn.utils import get_total_norm
 
 from tests.vgid_core.config.test_methods import NAME
-from tests.vgid_core.reference import plain_logits
-from tests.vgid_core.students import FORGET, RETAIN, SCORERS, MakeScorer, scrambled_adapter, vgid_config
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.reference import plain_logits
+from tests.vgid_core.support.students import FORGET, RETAIN, SCORERS, MakeScorer, scrambled_adapter, vgid_config
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core import UnlearnSpec, unlearn
 from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.config.methods import Vgid

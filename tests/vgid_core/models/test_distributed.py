@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.vgid_core import one_of_several
-from tests.vgid_core.one_of_several import BASIC, FORGET, LOOKING_RUNS, RUNS
-from tests.vgid_core.speaking import save_speaking_model
+from tests.vgid_core.support import one_of_several
+from tests.vgid_core.support.one_of_several import BASIC, FORGET, LOOKING_RUNS, RUNS
+from tests.vgid_core.support.speaking import save_speaking_model
 from vgid_core import UnlearnConfig
 from vgid_core.errors import ModelNotLoadable
 from vgid_core.models import distributed
@@ -37,7 +37,14 @@ def by_two(tiny_folder: Path, speaking_folder: Path, tmp_path_factory: pytest.Te
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, "-m", "tests.vgid_core.one_of_several", str(tiny_folder), str(speaking_folder), str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.vgid_core.support.one_of_several",
+        str(tiny_folder),
+        str(speaking_folder),
+        str(out),
+    ]
     started = []
     for rank in ("0", "1"):
         environment = os.environ | group | {"RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"}
@@ -71,10 +78,12 @@ def one_process_makes_the_same(model: Path, out: Path, name: str, values: dict[s
     assert alone.keys() == together.keys()
     for weight, value in alone.items():
         assert torch.allclose(value, together[weight], rtol=0, atol=1e-5), weight
-    alone_heard, together_heard = (literal_eval((folder / f"{name}.losses").read_text()) for folder in (out, by_two))
-    assert len(alone_heard) == 1 + 3
+    alone_reported, together_reported = (
+        literal_eval((folder / f"{name}.losses").read_text()) for folder in (out, by_two)
+    )
+    assert len(alone_reported) == 1 + 3
     for step in (1, 2, 3):
-        assert together_heard[step] == pytest.approx(alone_heard[step], rel=1e-4, abs=1e-6)
+        assert together_reported[step] == pytest.approx(alone_reported[step], rel=1e-4, abs=1e-6)
 
 
 def test_what_is_visible_is_kept_there(speaking_folder: Path, by_two: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.vgid_core.reference import plain_logits
-from tests.vgid_core.tiny import SENTENCES, picture, save_tiny_model
+from tests.vgid_core.support.reference import plain_logits
+from tests.vgid_core.support.tiny import SENTENCES, picture, save_tiny_model
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.pairs import DataError, Pair, PairSet
 from vgid_core.models.base import BaseModel, answer_logits

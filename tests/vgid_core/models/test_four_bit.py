@@ -13,8 +13,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from torch import nn
 
-from tests.vgid_core.runs import CONFIG, changed, spec
-from tests.vgid_core.tiny_qwen import save_tiny_qwen
+from tests.vgid_core.support.runs import CONFIG, changed, spec
+from tests.vgid_core.support.tiny_qwen import save_tiny_qwen
 from vgid_core import Progress, unlearn
 from vgid_core.errors import ModelNotLoadable
 from vgid_core.models.base import answer_logits

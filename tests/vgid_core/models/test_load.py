@@ -12,9 +12,9 @@ from transformers import AutoModelForImageTextToText
 
 from compare import runner
 from compare.plan import ComparisonData, ComparisonPlan
-from tests.vgid_core.hub import fake_hub
-from tests.vgid_core.runs import CONFIG, spec
-from tests.vgid_core.tiny import pair_set, save_tiny_model
+from tests.vgid_core.support.hub import fake_hub
+from tests.vgid_core.support.runs import CONFIG, spec
+from tests.vgid_core.support.tiny import pair_set, save_tiny_model
 from vgid_core import UnlearnSpec, unlearn
 from vgid_core.config import UnlearnConfig
 from vgid_core.errors import ModelNotLoadable, ModelNotSupported

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.vgid_core.two_families import FAMILIES
+from tests.vgid_core.support.two_families import FAMILIES
 from vgid_core import UnlearnConfig
 from vgid_core.config import LoraSettings
 from vgid_core.lora.attach import attach_adapter

@@ -13,9 +13,9 @@ from torch.nn.attention.flex_attention import flex_attention
 from transformers.integrations import flex_attention as transformers_flex
 
 from bench.parts.llava_shapes import Shapes, build_base, make_pairs
-from tests.vgid_core.tiny import SENTENCES
-from tests.vgid_core.tiny_qwen import save_tiny_qwen
-from tests.vgid_core.two_families import FAMILIES, photo
+from tests.vgid_core.support.tiny import SENTENCES
+from tests.vgid_core.support.tiny_qwen import save_tiny_qwen
+from tests.vgid_core.support.two_families import FAMILIES, photo
 from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.config import EvaluationConfig, LoraSettings
 from vgid_core.data.examples import DistillExample

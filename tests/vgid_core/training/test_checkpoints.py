@@ -14,9 +14,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from tests.vgid_core.memory_limits import small_memory
-from tests.vgid_core.runs import spec
-from tests.vgid_core.tiny import SENTENCES, pair_set, save_tiny_model
+from tests.vgid_core.support.memory_limits import small_memory
+from tests.vgid_core.support.runs import spec
+from tests.vgid_core.support.tiny import SENTENCES, pair_set, save_tiny_model
 from vgid_core import Progress, UnlearnConfig, UnlearnResult, unlearn
 from vgid_core.errors import CheckpointUnusable, RunStopped
 from vgid_core.models.load import load_base

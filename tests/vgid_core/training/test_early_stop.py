@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.vgid_core.runs import WEIGHTS, spec
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.runs import WEIGHTS, spec
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core import DataError, Pair, PairSet, Progress, UnlearnConfig, unlearn
 from vgid_core.dry_run import estimate
 from vgid_core.errors import RunStopped

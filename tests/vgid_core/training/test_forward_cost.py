@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.batches import draw_batches
 from vgid_core.data.examples import DistillExample, Side

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.vgid_core.students import FORGET, RETAIN, vgid_config
-from tests.vgid_core.tiny import pair_set, picture
+from tests.vgid_core.support.students import FORGET, RETAIN, vgid_config
+from tests.vgid_core.support.tiny import pair_set, picture
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.examples import DistillExample, Side
 from vgid_core.models.base import BaseModel, adapter_off, answer_logits

@@ -10,9 +10,9 @@ from typing import NoReturn
 import pytest
 import torch
 
-from tests.vgid_core.memory_limits import small_memory
-from tests.vgid_core.runs import spec
-from tests.vgid_core.students import FORGET, RETAIN, vgid_config
+from tests.vgid_core.support.memory_limits import small_memory
+from tests.vgid_core.support.runs import spec
+from tests.vgid_core.support.students import FORGET, RETAIN, vgid_config
 from vgid_core import unlearn
 from vgid_core.cli.reports.eval_report import EvaluationSets, evaluate_models
 from vgid_core.dry_run import estimate

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.vgid_core.runs import CONFIG
-from tests.vgid_core.students import vgid_config
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.runs import CONFIG
+from tests.vgid_core.support.students import vgid_config
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core.config import TrainingConfig, UnlearnConfig
 from vgid_core.errors import CheckpointUnusable
 from vgid_core.models.base import BaseModel

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.vgid_core.families.registry import FAMILIES
-from tests.vgid_core.students import FORGET, RETAIN, SCORERS, MakeScorer, scrambled_adapter, vgid_config
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.students import FORGET, RETAIN, SCORERS, MakeScorer, scrambled_adapter, vgid_config
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core import UnlearnConfig
 from vgid_core.config import LoraSettings
 from vgid_core.data.examples import DistillExample

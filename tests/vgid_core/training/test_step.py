@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.vgid_core.memory_limits import small_memory
-from tests.vgid_core.students import FORGET, RETAIN, SCORERS, MakeScorer, vgid_config
+from tests.vgid_core.support.memory_limits import small_memory
+from tests.vgid_core.support.students import FORGET, RETAIN, SCORERS, MakeScorer, vgid_config
 from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.data.examples import DistillExample
 from vgid_core.errors import TrainingDiverged

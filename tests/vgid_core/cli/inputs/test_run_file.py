@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.vgid_core.tiny import picture
+from tests.vgid_core.support.tiny import picture
 from vgid_core.cli.inputs.run_file import RunFile, RunFileError, adapter_folder, flag_settings, load_run
 from vgid_core.cli.inputs.sources import read_pairs
 from vgid_core.cli.out_folder import write_atomically

@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from tests.vgid_core.sources import TEXT, cell, jpeg, write_fiubench, write_parquet
+from tests.vgid_core.support.sources import TEXT, cell, jpeg, write_fiubench, write_parquet
 from vgid_core import DataError, PairSet
 from vgid_core.data.readers import read, read_set
 

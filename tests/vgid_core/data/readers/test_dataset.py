@@ -5,7 +5,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from tests.vgid_core.sources import TEXT, cell, jpeg, table, write_parquet
+from tests.vgid_core.support.sources import TEXT, cell, jpeg, table, write_parquet
 from vgid_core import DataError
 from vgid_core.data.readers import read, read_set
 

@@ -12,7 +12,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from tests.vgid_core.sources import (
+from tests.vgid_core.support.sources import (
     TEXT,
     cell,
     jpeg,
@@ -22,7 +22,7 @@ from tests.vgid_core.sources import (
     write_mllmu,
     write_parquet,
 )
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core import DataError, PairSet
 from vgid_core.data.readers import read, read_set
 from vgid_core.data.readers.clear import CAPTION_QUESTION, NAME_QUESTION

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.vgid_core.alias_runs import RETAIN, config, run_of
+from tests.vgid_core.support.alias_runs import RETAIN, config, run_of
 from vgid_core.data.pairs import PairSet
 from vgid_core.methods import setup
 from vgid_core.methods.vgid_alias.aliases import Aliases

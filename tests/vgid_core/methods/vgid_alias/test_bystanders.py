@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.vgid_core.alias_runs import FORGET, RETAIN, STRANGERS, config, run_of
-from tests.vgid_core.tiny import picture
+from tests.vgid_core.support.alias_runs import FORGET, RETAIN, STRANGERS, config, run_of
+from tests.vgid_core.support.tiny import picture
 from vgid_core.data.examples import DistillExample
 from vgid_core.data.pairs import EncodedImage, Pair
 from vgid_core.methods import setup

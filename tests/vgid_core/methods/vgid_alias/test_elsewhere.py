@@ -1,6 +1,6 @@
 """Forget pairs on strangers' photos."""
 
-from tests.vgid_core.alias_runs import FORGET, RETAIN, STRANGERS, config, run_of
+from tests.vgid_core.support.alias_runs import FORGET, RETAIN, STRANGERS, config, run_of
 from vgid_core.lora.attach import attach_adapter
 from vgid_core.methods import setup
 from vgid_core.models.base import BaseModel

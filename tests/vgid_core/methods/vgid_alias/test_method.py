@@ -2,8 +2,8 @@
 
 import torch
 
-from tests.vgid_core.alias_runs import FORGET, RETAIN, STRANGERS, config, dense_targets, run_of, targets_of
-from tests.vgid_core.students import MakeScorer, both_scorers, scrambled_adapter
+from tests.vgid_core.support.alias_runs import FORGET, RETAIN, STRANGERS, config, dense_targets, run_of, targets_of
+from tests.vgid_core.support.students import MakeScorer, both_scorers, scrambled_adapter
 from vgid_core.config.methods import VgidAlias
 from vgid_core.lora.attach import attach_adapter
 from vgid_core.methods import setup

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.vgid_core.alias_runs import RETAIN, STRANGERS, config, run_of
-from tests.vgid_core.tiny import picture
+from tests.vgid_core.support.alias_runs import RETAIN, STRANGERS, config, run_of
+from tests.vgid_core.support.tiny import picture
 from vgid_core.methods.vgid_alias.photos import blended, bounded, stranger_photos
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.packed.scorer import PackedScorer

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.vgid_core.alias_runs import FORGET, RETAIN, STRANGERS, config, dense_targets, targets_of
-from tests.vgid_core.reference import plain_logits
-from tests.vgid_core.students import SCORERS, MakeScorer, both_scorers, scrambled_adapter
+from tests.vgid_core.support.alias_runs import FORGET, RETAIN, STRANGERS, config, dense_targets, targets_of
+from tests.vgid_core.support.reference import plain_logits
+from tests.vgid_core.support.students import SCORERS, MakeScorer, both_scorers, scrambled_adapter
 from vgid_core.data.examples import DistillExample
 from vgid_core.data.pairs import PairSet
 from vgid_core.losses.top_k import TopKDistribution

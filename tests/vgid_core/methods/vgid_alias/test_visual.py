@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.vgid_core.alias_runs import FORGET, RETAIN, config, method_of, run_of
-from tests.vgid_core.speaking import VISIBLE, said, teach_to_speak
-from tests.vgid_core.students import MakeScorer, both_scorers, scrambled_adapter
+from tests.vgid_core.support.alias_runs import FORGET, RETAIN, config, method_of, run_of
+from tests.vgid_core.support.speaking import VISIBLE, said, teach_to_speak
+from tests.vgid_core.support.students import MakeScorer, both_scorers, scrambled_adapter
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.pairs import Pair, PairSet
 from vgid_core.methods import setup

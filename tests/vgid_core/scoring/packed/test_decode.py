@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.vgid_core.two_families import FAMILIES, photo, text
+from tests.vgid_core.support.two_families import FAMILIES, photo, text
 from vgid_core import Pair, UnlearnConfig
 from vgid_core.config import EvaluationConfig, LoraSettings
 from vgid_core.lora.attach import attach_adapter

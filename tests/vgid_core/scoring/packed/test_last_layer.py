@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.vgid_core.tiny import SENTENCES, picture, save_tiny_model
+from tests.vgid_core.support.tiny import SENTENCES, picture, save_tiny_model
 from vgid_core import Pair, UnlearnConfig
 from vgid_core.config import LoraSettings
 from vgid_core.data.examples import DistillExample

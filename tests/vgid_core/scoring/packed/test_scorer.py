@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.vgid_core.tiny import SENTENCES
-from tests.vgid_core.two_families import photo, text
+from tests.vgid_core.support.tiny import SENTENCES
+from tests.vgid_core.support.two_families import photo, text
 from vgid_core import Pair
 from vgid_core.data.examples import DistillExample
 from vgid_core.losses.top_k import TopKDistribution

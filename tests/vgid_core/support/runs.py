@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core import UnlearnConfig, UnlearnSpec
 
 CONFIG = UnlearnConfig.model_validate(

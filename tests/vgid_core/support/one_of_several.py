@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.vgid_core.runs import spec
-from tests.vgid_core.speaking import VISIBLE
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.runs import spec
+from tests.vgid_core.support.speaking import VISIBLE
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core import Pair, UnlearnConfig, unlearn
 from vgid_core.config import EvaluationConfig, LoraSettings
 from vgid_core.data.examples import DistillExample

@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import PeftModel
 
-from tests.vgid_core.tiny import pair_set
+from tests.vgid_core.support.tiny import pair_set
 from vgid_core.config import LoraSettings, UnlearnConfig
 from vgid_core.lora.attach import attach_adapter
 from vgid_core.models.base import BaseModel

@@ -13,7 +13,7 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
-from tests.vgid_core.tiny import byte_level_tokenizer
+from tests.vgid_core.support.tiny import byte_level_tokenizer
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"

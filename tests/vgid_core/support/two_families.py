@@ -6,8 +6,8 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from tests.vgid_core.tiny import SENTENCES, picture, save_tiny_model
-from tests.vgid_core.tiny_qwen import save_tiny_qwen
+from tests.vgid_core.support.tiny import SENTENCES, picture, save_tiny_model
+from tests.vgid_core.support.tiny_qwen import save_tiny_qwen
 from vgid_core import EncodedImage
 
 FAMILIES: dict[str, Callable[[Path], Path]] = {"llava": save_tiny_model, "qwen2.5-vl": save_tiny_qwen}

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from tests.vgid_core.tiny import pair_set, picture
+from tests.vgid_core.support.tiny import pair_set, picture
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.methods import VgidAlias
 from vgid_core.data.pairs import Pair, PairSet
