@@ -29,10 +29,10 @@ open('rest.txt', 'w').write('\n'.join(line for line in needed if line not in tor
 RUN --mount=type=cache,target=/var/cache/pip \
     pip install --index-url "${TORCH_INDEX}" --requirement torch.txt && pip install --requirement rest.txt
 
+# All packages but compare, which is research.
 COPY README.md LICENSE ./
 COPY terminal terminal
 COPY vgid_core vgid_core
-COPY compare compare
 COPY jobs jobs
 COPY migrations migrations
 COPY api api

@@ -25,7 +25,8 @@ GROUP = "vgid.commands"
 def main() -> None:
     """Runs the command line. An error becomes one line on standard error, without a traceback."""
     for entry in sorted(entry_points(group=GROUP), key=lambda found: found.name):
-        _register(entry)
+        if source := _source_of(entry):
+            _register(entry, source)
     try:
         app(prog_name="vgid")
     except VgidError as error:
@@ -35,11 +36,20 @@ def main() -> None:
         _stop(f"internal error: {type(error).__name__} in {place}", 70)
 
 
-def _register(entry: EntryPoint) -> None:
+def _source_of(entry: EntryPoint) -> Path | None:
+    """The file of the command's module. None if its package isn't there, as `compare` isn't in the service's image."""
+    try:
+        spec = find_spec(entry.module)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin is not None else None
+
+
+def _register(entry: EntryPoint, source: Path) -> None:
     """Lists a command without importing it. Its package is imported when the command is called."""
     app.command(
         entry.name,
-        help=_read_summary(entry),
+        help=_read_summary(entry, source),
         rich_help_panel="On this machine",
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
         add_help_option=False,
@@ -61,12 +71,9 @@ def _make_command(entry: EntryPoint) -> Callable[[typer.Context], None]:
     return call
 
 
-def _read_summary(entry: EntryPoint) -> str:
+def _read_summary(entry: EntryPoint, source: Path) -> str:
     """The first docstring line of the command's function, else of its module. It is read from the source."""
-    spec = find_spec(entry.module)
-    if spec is None or spec.origin is None:
-        return "(not installed)"
-    module = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    module = ast.parse(source.read_text(encoding="utf-8"))
     for node in module.body:
         if isinstance(node, ast.FunctionDef) and node.name == entry.attr:
             return _first_line(ast.get_docstring(node))

@@ -186,6 +186,15 @@ def test_help_lists_the_other_rooms_commands_without_importing_them() -> None:
     assert "heavy: []" in done.stdout
 
 
+def test_a_command_whose_package_isnt_there_is_left_out() -> None:
+    """As in the service's image, which holds no `compare`."""
+    program = "import sys, vgid_client.cli as c; sys.modules['compare'] = None; sys.argv = ['vgid', '--help']; c.main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "│ unlearn " in done.stdout
+    assert "compare" not in done.stdout
+
+
 def test_a_command_whose_extra_is_not_installed_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['psutil'] = None; sys.argv = ['vgid', 'up']; import vgid_client.cli as c; c.main()"
