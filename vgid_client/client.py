@@ -13,8 +13,8 @@ from urllib.parse import quote
 from vgid_client.download import download
 from vgid_client.errors import Conflict, UnexpectedReply
 from vgid_client.event_feed import EventFeed
-from vgid_client.models import Event, Job, JobPage, Metric, Model, parse_reply
-from vgid_client.submission import Pair, RequestFields, build_multipart
+from vgid_client.models import Event, Job, JobPage, Metric, Model, RequestFields, parse_reply
+from vgid_client.submission import Pair, build_multipart
 from vgid_client.transport import PAUSES, Transport, read_json
 
 _IN_FLIGHT = "urn:vgid:problem:idempotency-in-flight"

@@ -1,9 +1,10 @@
-"""The service's answers as types. Fields that the service may add later are ignored."""
+"""A request's fields and the service's answers as types. Fields that the service may add later are ignored."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -12,6 +13,18 @@ from vgid_client.errors import UnexpectedReply
 Reply = TypeVar("Reply", bound=BaseModel)
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class RequestFields(TypedDict, total=False):
+    """The fields of a request besides its model and pairs. None means that the field isn't sent."""
+
+    retain_set: str | None
+    training: Mapping[str, Any] | None
+    external_id: str | None
+    subject_reference: str | None
+    legal_basis: str | None
+    due_at: datetime | None
+    metadata: Mapping[str, str] | None
 
 
 class _Reply(BaseModel):

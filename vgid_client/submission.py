@@ -6,9 +6,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from pydantic_core import to_json
 
@@ -16,18 +15,6 @@ from vgid_client.errors import DataFileError
 
 # A part of a multipart body in httpx's form: the part's name, and (file name, content, media type).
 Part = tuple[str, tuple[str | None, bytes, str]]
-
-
-class RequestFields(TypedDict, total=False):
-    """The fields of a request besides its model and pairs. None means that the field isn't sent."""
-
-    retain_set: str | None
-    training: Mapping[str, Any] | None
-    external_id: str | None
-    subject_reference: str | None
-    legal_basis: str | None
-    due_at: datetime | None
-    metadata: Mapping[str, str] | None
 
 
 @dataclass(frozen=True)

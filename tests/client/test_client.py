@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from api.schemas import SubmitRequest
+from api.views import JobView
 from tests.client.conftest import PAIRS, Service
 from tests.client.relay import relay
 from vgid_client import (
@@ -19,7 +21,14 @@ from vgid_client import (
     UnexpectedReply,
     Unreachable,
 )
+from vgid_client.models import Job, RequestFields
 from vgid_core.progress import Phase
+
+
+def test_the_client_knows_every_field_of_a_request_and_of_a_job() -> None:
+    given = {"model", "forget", "retain", "probes"}  # arguments of their own
+    assert set(RequestFields.__annotations__) == set(SubmitRequest.model_fields) - given
+    assert set(Job.model_fields) == set(JobView.model_fields) - {"links"}  # the client makes its own URLs
 
 
 def test_a_request_is_accepted_whole(client: Client) -> None:
