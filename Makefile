@@ -39,7 +39,7 @@ up: .venv/installed
 	@$(BIN)/vgid up
 
 # A worker a core, of one thread each: a file's tests stay together, since they share what they have started.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 test: lint
 	$(PYTEST)

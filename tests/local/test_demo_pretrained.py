@@ -24,6 +24,8 @@ from vgid_core import PairSet, UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.errors import CheckpointUnusable
 from vgid_core.models.load import load_base
 
+pytestmark = pytest.mark.slow
+
 TWIN = "retain_only_twin_10"
 
 

@@ -6,6 +6,8 @@ room for other processors' arithmetic.
 
 from pathlib import Path
 
+import pytest
+
 from bench.parts.audited import facts_about
 from bench.parts.demo_models import SHIPPED
 from local.demo.data import make
@@ -19,6 +21,8 @@ from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.training.loop import distil
+
+pytestmark = pytest.mark.slow
 
 PEOPLE = FORGOTTEN
 DATA = make(PEOPLE)

@@ -21,6 +21,8 @@ from vgid_core.errors import ModelNotLoadable
 from vgid_core.models import distributed
 from vgid_core.models.load import load_base
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 
