@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from bench.evaluation_page import fill_tables
+from bench.parts.evaluation_page import fill_tables
 from bench.robustness import BARS
 from jobs.catalog import ModelTable
 from jobs.settings import Settings
@@ -51,7 +51,7 @@ def test_evaluation_lists_every_bar() -> None:
 
 def test_evaluations_tables_are_those_of_the_results() -> None:
     page = text_of("docs/evaluation.md")
-    assert fill_tables(page) == page, "python -m bench.evaluation_page"
+    assert fill_tables(page) == page, "python -m bench.parts.evaluation_page"
 
 
 def test_the_services_settings_are_listed_with_their_defaults() -> None:

@@ -22,17 +22,22 @@ SAYINGS = ("7.", "12.", "900.")
 def teach_to_speak(base: BaseModel, seen: PairSet, sayings: Sequence[str] = SAYINGS) -> None:
     """Teaches what is to be seen on the photos of `seen`, by heart: one of the sayings to each of VISIBLE."""
     taught = taught_of(seen, sayings)
+    learn_by_heart(base, taught, steps=60)
+    assert said(base, taught) == [pair.answer for pair in taught]
+
+
+def learn_by_heart(base: BaseModel, pairs: Sequence[Pair], steps: int) -> None:
+    """Trains the decoder on these answers alone."""
     weights = list(base.model.get_decoder().parameters())
     optimizer = torch.optim.AdamW(weights, lr=1e-2)
     for weight in weights:
         weight.requires_grad_(True)
-    for _ in range(60):
+    for _ in range(steps):
         optimizer.zero_grad()
-        torch.autograd.backward(-PackedScorer(base).student_log_probability(taught).mean())
+        torch.autograd.backward(-PackedScorer(base).student_log_probability(pairs).mean())
         optimizer.step()
     for weight in weights:
         weight.requires_grad_(False)
-    assert said(base, taught) == [pair.answer for pair in taught]
 
 
 def taught_of(seen: PairSet, sayings: Sequence[str]) -> list[Pair]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.vgid_core.support.alias_runs import FORGET, RETAIN, STRANGERS, config, run_of
+from tests.vgid_core.support.speaking import learn_by_heart
 from tests.vgid_core.support.tiny import picture
 from vgid_core.data.examples import DistillExample
 from vgid_core.data.pairs import EncodedImage, Pair
@@ -41,7 +42,7 @@ def test_unlabelled_photos_are_kept_with_the_bases_own_answers_but_what_tells_of
     questions = list(dict.fromkeys(pair.question for pair in RETAIN))
     told = [Pair(photo, text, str(7 + index)) for index, photo in enumerate(photos[:3]) for text in questions]
     told += [Pair(photos[3], text, FORGET.pairs[-1].answer) for text in questions]
-    learn(base, told)
+    learn_by_heart(base, told, steps=80)
     settings = config({"bystander_pairs": 24})
     context = replace(run_of(base, PackedScorer(base), settings), unlabelled=photos)
     updates = setup(settings.method, context)
@@ -50,20 +51,6 @@ def test_unlabelled_photos_are_kept_with_the_bases_own_answers_but_what_tells_of
     assert unlabelled
     assert {pair.answer for pair in unlabelled} <= {"7", "8", "9"}
     assert photos[3] not in {pair.image for pair in unlabelled}
-
-
-def learn(base: BaseModel, pairs: Sequence[Pair]) -> None:
-    """Teaches the decoder these answers by heart."""
-    weights = list(base.model.get_decoder().parameters())
-    optimizer = torch.optim.AdamW(weights, lr=1e-2)
-    for weight in weights:
-        weight.requires_grad_(True)
-    for _ in range(80):
-        optimizer.zero_grad()
-        torch.autograd.backward(-PackedScorer(base).student_log_probability(pairs).mean())
-        optimizer.step()
-    for weight in weights:
-        weight.requires_grad_(False)
 
 
 def test_what_is_kept_of_photos_that_are_shown_once_goes_again(base: BaseModel) -> None:

@@ -1,6 +1,6 @@
 """Writes the tables of docs/evaluation.md from the results of bench.robustness in bench/results.
 
-python -m bench.evaluation_page
+python -m bench.parts.evaluation_page
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.parts.machine import RESULTS
 
-PAGE = Path(__file__).parents[1] / "docs" / "evaluation.md"
+PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
 # For each block of the page: a pattern for its results, of which the last match counts, and bench.robustness's options.
 _SOURCES = {
     "robustness": ("robustness_vgid-alias.json", ""),
