@@ -66,31 +66,22 @@ def evaluate_models(
 
     show: called with the current stage. warn: called with warnings. Raises UnlearnError and DataError as a run does.
     """
-    message = "the accelerator ran out of memory; try a smaller evaluation.batch_size"
-    return within_memory(lambda: _evaluate_models(model, adapter, twin, data, config, show, warn), message)
 
+    def evaluated() -> dict[str, ModelEvaluation]:
+        show("loading")
+        base = _load(model, data, config)
+        found = {"base": _evaluate(base, LoraSettings(), data, config, lambda stage: show(f"base: {stage}"))}
+        if adapter is not None:
+            settings = load_adapter_with_warning(base, adapter, warn)
+            found["adapter"] = _evaluate(base, settings, data, config, lambda stage: show(f"adapter: {stage}"))
+        del base  # frees the device for the twin
+        if twin is not None:
+            show("loading the twin")
+            other = _load(twin, data, config)
+            found["twin"] = _evaluate(other, LoraSettings(), data, config, lambda stage: show(f"twin: {stage}"))
+        return found
 
-def _evaluate_models(
-    model: str,
-    adapter: Path | None,
-    twin: str | None,
-    data: EvaluationSets,
-    config: UnlearnConfig,
-    show: Say,
-    warn: Say,
-) -> dict[str, ModelEvaluation]:
-    show("loading")
-    base = _load(model, data, config)
-    found = {"base": _evaluate(base, LoraSettings(), data, config, lambda stage: show(f"base: {stage}"))}
-    if adapter is not None:
-        settings = load_adapter_with_warning(base, adapter, warn)
-        found["adapter"] = _evaluate(base, settings, data, config, lambda stage: show(f"adapter: {stage}"))
-    del base  # frees the device for the twin
-    if twin is not None:
-        show("loading the twin")
-        other = _load(twin, data, config)
-        found["twin"] = _evaluate(other, LoraSettings(), data, config, lambda stage: show(f"twin: {stage}"))
-    return found
+    return within_memory(evaluated, "the accelerator ran out of memory; try a smaller evaluation.batch_size")
 
 
 def _load(model: str, data: EvaluationSets, config: UnlearnConfig) -> BaseModel:
