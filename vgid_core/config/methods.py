@@ -78,15 +78,15 @@ class TeacherInterventions(Method):
 
 
 class VgidAlias(Method):
-    """alpha * (E_f [KL(m || p) + w h(log p(y) - c)] + the same on strangers' photos) + beta * E_r KL(p_base || p).
+    """alpha * (E_f [KL(m || p) + w h(log p(y) - c)] + the same on strangers' photos) + beta * E_r [KL(p_0 || p) + 2 d].
 
     m: the teachers' mean distribution at each token of an answer y. A teacher is the frozen base on a stranger's photo,
     asked one of the answer's questions, reading an alias of y. c: the log of the power mean of the teachers'
     probabilities of the true token; m gives the true token that probability. h: Huber's loss with threshold 1 nat. E_f:
     mean over the tokens of forget pairs on their own photos, and again on strangers' photos, where the teacher sees the
     same stranger. E_r: mean over the tokens of the retain batch, of visual questions on forget photos, and of people in
-    no set: boundary photos, blends, strangers. To this comes 0.5 beta times the mean of |s - s_base|^2 / |s_base|^2 on
-    strangers, where s are the last layer's states that predict an answer's second and later tokens.
+    no set: boundary photos, blends, strangers. p_0: the base. d: |s - s_0|^2 / |s_0|^2 of the last states s, at the second and
+    later tokens of answers about strangers; 0 elsewhere.
     """
 
     title = "VGID (arXiv 2606.00105) with strangers and aliases for the teacher, and retention up to the boundary"

@@ -77,6 +77,11 @@ def mean_square(states: Tensor, target: Tensor) -> Tensor:
     return (states.float() - target.float()).square().mean(dim=-1)
 
 
+def relative_square_distance(states: Tensor, origin: Tensor) -> Tensor:
+    """|states - origin|^2 / |origin|^2 over the last axis: [..., hidden] gives [...], float32."""
+    return mean_square(states, origin) / origin.float().square().mean(dim=-1)
+
+
 def random_direction(width: int, seed: int) -> Tensor:
     """RMU's random unit vector u [width] with no negative entry, on the host (arXiv 2403.03218, the authors' code)."""
     direction = torch.rand(width, generator=torch.Generator().manual_seed(seed))

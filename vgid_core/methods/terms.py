@@ -37,9 +37,14 @@ def retain_nll(context: MethodContext, retain: Sequence[Pair]) -> LossTerm:
 
 def retain_kl(context: MethodContext, examples: Sequence[DistillExample]) -> LossTerm:
     """beta * KL(p_base || p_theta) on a retain batch and what else is to be kept with it."""
+    prefetch_retain(context)
+    return LossTerm.of("retain", examples, context.training.retain_weight, context.scorer.divergence)
+
+
+def prefetch_retain(context: MethodContext) -> None:
+    """Has the scorer compute the base's outputs on the retain pairs of the next steps, once."""
     precompute(context, same_for_both(context.prefetch))
     context.prefetch.clear()
-    return LossTerm.of("retain", examples, context.training.retain_weight, context.scorer.divergence)
 
 
 def precompute(context: MethodContext, examples: Sequence[DistillExample]) -> None:

@@ -82,6 +82,19 @@ def layer_outputs(base: BaseModel, layer: int) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
+@contextmanager
+def head_inputs(base: BaseModel) -> Iterator[list[Tensor]]:
+    """Collects, within the context, the states that the output matrix turns into logits: one tensor a pass."""
+    inputs: list[Tensor] = []
+    handle = base.model.get_output_embeddings().register_forward_pre_hook(
+        lambda _module, given: inputs.append(given[0])
+    )
+    try:
+        yield inputs
+    finally:
+        handle.remove()
+
+
 def answer_logits(base: BaseModel, batch: Batch) -> Tensor:
     """Logits that predict the answer tokens, by the model's own forward: [batch, answer, vocabulary]."""
     length = batch.answer_ids.shape[1]

@@ -10,11 +10,16 @@ from PIL import Image
 from torch import Tensor
 
 from vgid_core.config import EvaluationConfig
-from vgid_core.data.examples import DistillExample, TeacherImage
+from vgid_core.data.examples import DistillExample, TeacherImage, pairs_of
 from vgid_core.data.pairs import Pair
-from vgid_core.losses.token_losses import token_kl, token_kl_of_top_k, token_log_probability
+from vgid_core.losses.token_losses import (
+    relative_square_distance,
+    token_kl,
+    token_kl_of_top_k,
+    token_log_probability,
+)
 from vgid_core.losses.top_k import TopKDistribution
-from vgid_core.models.base import BaseModel, adapter_off, answer_logits, layer_outputs
+from vgid_core.models.base import BaseModel, adapter_off, answer_logits, head_inputs, layer_outputs
 from vgid_core.models.encoding import Batch
 from vgid_core.scoring.scorer import ScoredAnswer, answer_tokens
 
@@ -44,6 +49,19 @@ class PaddedScorer:
     def divergence(self, examples: Sequence[DistillExample]) -> Tensor:
         """As `Scorer.divergence`."""
         return token_kl(self.teacher_logits(examples), self.student_logits([example.pair for example in examples]))
+
+    def divergence_and_movement(self, examples: Sequence[DistillExample]) -> tuple[Tensor, Tensor]:
+        """As `Scorer.divergence_and_movement`."""
+        with torch.no_grad(), adapter_off(self._base):
+            target, origin = self._logits_and_states(self._teacher_batch(examples))
+        logits, states = self._logits_and_states(encode_pairs(self._base, pairs_of(examples)))
+        return token_kl(target, logits), relative_square_distance(states, origin)
+
+    def _logits_and_states(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits that predict the answer tokens, and the states of which they are made."""
+        with head_inputs(self._base) as inputs:
+            logits = answer_logits(self._base, batch)
+        return logits[batch.answer_mask], inputs[0][:, :-1][batch.answer_mask]
 
     def kl_and_logprob(self, pairs: Sequence[Pair], target: TopKDistribution) -> tuple[Tensor, Tensor]:
         """As `Scorer.kl_and_logprob`."""

@@ -40,6 +40,12 @@ class Scorer(Protocol):
     def divergence(self, examples: Sequence[DistillExample]) -> Tensor:
         """KL(teacher || student) at each answer token, in nats: [answer tokens], float32."""
 
+    def divergence_and_movement(self, examples: Sequence[DistillExample]) -> tuple[Tensor, Tensor]:
+        """`divergence`, and |h - h_0|^2 / |h_0|^2 of the last states h, from which logits are made; in one pass.
+
+        h_0: the teacher's. Returns two of [answer tokens], float32.
+        """
+
     def kl_and_logprob(self, pairs: Sequence[Pair], target: TopKDistribution) -> tuple[Tensor, Tensor]:
         """KL(target || student) and the student's log p of each answer token, in nats: both [answer tokens], float32.
 

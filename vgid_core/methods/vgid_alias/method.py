@@ -19,12 +19,11 @@ from vgid_core.data.pairs import Pair
 from vgid_core.losses.token_losses import huber
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import LossPart, LossTerm, MakeUpdates, Update
-from vgid_core.methods.terms import retain_kl
 from vgid_core.methods.vgid_alias.aliases import aliases_for
 from vgid_core.methods.vgid_alias.bystanders import BystanderRetain
 from vgid_core.methods.vgid_alias.elsewhere import ForgetElsewhere
 from vgid_core.methods.vgid_alias.photos import stranger_photos
-from vgid_core.methods.vgid_alias.stranger_states import keep_stranger_states
+from vgid_core.methods.vgid_alias.retention import retention
 from vgid_core.methods.vgid_alias.targets import TeacherTargets
 from vgid_core.methods.vgid_alias.visual import VisualRetain
 
@@ -46,11 +45,8 @@ def setup(settings: VgidAlias, context: MethodContext) -> MakeUpdates:
             terms.append(elsewhere.next())
         made: list[Update] = [terms]
         if context.training.retain_weight > 0:
-            others = bystanders.next()
-            kept = [retain_kl(context, [*same_for_both(retain), *visual.next(), *others])]
-            if on_strangers := [example for example in others if example.pair.image.digest in known_strangers]:
-                kept.append(keep_stranger_states(context, on_strangers))
-            made.append(kept)
+            kept = [*same_for_both(retain), *visual.next(), *bystanders.next()]
+            made.append([retention(context, kept, known_strangers)])
         return made
 
     return updates

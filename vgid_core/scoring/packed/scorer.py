@@ -12,6 +12,7 @@ from vgid_core.config import EvaluationConfig
 from vgid_core.data.examples import DistillExample, same_for_both
 from vgid_core.data.pairs import EncodedImage, Pair
 from vgid_core.losses.fused_linear import linear_kl, linear_kl_and_logprob, linear_log_probability
+from vgid_core.losses.token_losses import relative_square_distance
 from vgid_core.losses.top_k import TopKDistribution
 from vgid_core.models.base import BaseModel, adapter_off, answer_logits
 from vgid_core.models.tensor_cache import TensorCache
@@ -67,6 +68,11 @@ class PackedScorer:
         """As `Scorer.divergence`."""
         target = self._teacher_states(examples)
         return linear_kl(self._model.states(examples, "student"), target, self._model.head)
+
+    def divergence_and_movement(self, examples: Sequence[DistillExample]) -> tuple[Tensor, Tensor]:
+        """As `Scorer.divergence_and_movement`."""
+        target, states = self._teacher_states(examples), self._model.states(examples, "student")
+        return linear_kl(states, target, self._model.head), relative_square_distance(states, target)
 
     def kl_and_logprob(self, pairs: Sequence[Pair], target: TopKDistribution) -> tuple[Tensor, Tensor]:
         """As `Scorer.kl_and_logprob`."""

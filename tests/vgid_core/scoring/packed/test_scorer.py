@@ -89,10 +89,12 @@ def test_log_probabilities_and_layers_are_those_of_separate_rows(student: tuple[
     for scorer in (PaddedScorer(base), PackedScorer(base)):
         adapted.zero_grad()
         mine, states = scorer.student_log_probability(pairs), scorer.student_states(pairs, 0)
-        (mine.sum() + states.square().mean()).backward()
+        divergence, moved = scorer.divergence_and_movement(examples)
+        (mine.sum() + states.square().mean() + moved.mean()).backward()
+        assert torch.allclose(divergence, scorer.divergence(examples), atol=1e-5)
         theirs = [scorer.teacher_log_probability(examples), scorer.teacher_states(examples, 0)]
         gradients = [p.grad for p in adapted.parameters() if p.grad is not None]
-        found.append([mine.detach(), states.detach(), *theirs, *gradients])
+        found.append([mine.detach(), states.detach(), moved.detach(), *theirs, *gradients])
     for one, other in zip(*found, strict=True):
         assert torch.allclose(one, other, atol=1e-5 * max(1.0, float(one.abs().max())))
 
