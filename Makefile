@@ -10,7 +10,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up check test lint docs clean
+.PHONY: help demo up check fast-tests test lint docs clean
 
 PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$candidate >/dev/null 2>&1 || continue; \
@@ -19,8 +19,10 @@ PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 pyth
 BIN := .venv/bin
 # Its theme would announce its successor at every run.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
-# Tests that need no service and no training.
-FAST := tests/vgid_core/config tests/vgid_core/data tests/vgid_core/losses tests/vgid_core/cli/inputs/test_run_file.py tests/jobs/test_settings.py
+# Tests that take seconds: settings, data, losses; the ledger, its migrations, and what the API and its pages say of it.
+FAST := $(addprefix tests/,terminal jobs migrations docs/test_pages.py docs/test_links.py api/test_openapi.py \
+	api/test_reference_page.py api/test_problem_docs.py api/test_text_fields.py \
+	$(addprefix vgid_core/,config data losses lora methods/vgid_alias/test_method.py cli/inputs))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Somebody who was killed while making .venv has left one without pip.
 WHOLE = $(BIN)/python -c 'import pip' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv
@@ -44,7 +46,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --dist loadfile
 test: lint
 	$(PYTEST)
 
-check: lint
+check: .venv/installed-dev
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint fast-tests
+
+fast-tests: .venv/installed-dev
 	$(PYTEST) -m "not slow" $(FAST)
 
 lint: .venv/installed-dev

@@ -28,20 +28,13 @@ def test_the_script_imports_nothing_of_ours() -> None:
     assert imported <= {"json", "sys", "typing", "torch", "peft", "PIL", "transformers"}
 
 
-def test_a_question_may_hold_every_separator_that_json_allows(tmp_path: Path) -> None:
+def test_an_empty_adapter_folder_is_an_error_in_one_line_and_questions_may_hold_any_separator(tmp_path: Path) -> None:
     first = make().shown_forgotten.pairs[0]
     odd = PairSet.of("odd", [replace(first, question="One\u2028two\u2029three\u0085four?")])
     nothing = tmp_path / "adapter"
     nothing.mkdir()
-    with pytest.raises(LocalError, match="plain PEFT couldn't use the adapter"):
+    with pytest.raises(LocalError, match="plain PEFT couldn't use the adapter") as failed:
         answer_in_isolation(BASE, nothing, odd, tmp_path)
+    assert "\n" not in str(failed.value)
     (asked,) = json.loads((tmp_path / "questions.json").read_text(encoding="utf-8"))
     assert asked["question"] == odd.pairs[0].question
-
-
-def test_an_empty_adapter_folder_is_an_error_in_one_line(tmp_path: Path) -> None:
-    nothing = tmp_path / "adapter"
-    nothing.mkdir()
-    with pytest.raises(LocalError, match="plain PEFT couldn't use the adapter") as failed:
-        answer_in_isolation(BASE, nothing, make().shown_forgotten, tmp_path)
-    assert "\n" not in str(failed.value)

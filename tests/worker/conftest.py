@@ -40,7 +40,7 @@ def work_root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start_worker(settings: Settings, tmp_path: Path, work_root: Path) -> Iterator[Callable[..., Worker]]:
-    """Starts workers with short leases and these further settings. Kills those that still run at the end."""
+    """Starts workers with short leases, no spare process, and these further settings. Kills them at the end."""
     workers: list[Worker] = []
 
     def start(**overrides: object) -> Worker:
@@ -56,6 +56,7 @@ def start_worker(settings: Settings, tmp_path: Path, work_root: Path) -> Iterato
             "reap_seconds": 0.3,
             "republish_after_seconds": 1,
             "cancel_grace_seconds": 1,
+            "warm": False,
             **overrides,
         }
         environment = {f"VGID_{name.upper()}": str(value) for name, value in chosen.items()}

@@ -18,50 +18,30 @@ from vgid_core.models.load import digest_of
 
 pytestmark = pytest.mark.slow
 
-LONG = 400  # steps: some ten seconds of training
+LONG = 2000  # steps: longer than any test waits
 
 
-def test_every_job_gets_a_spare_process_of_its_own(ledger: Ledger, start_worker):
-    worker = start_worker()
-    processes = []
+def test_every_job_gets_a_spare_of_its_own_and_the_next_one_starts_meanwhile(ledger: Ledger, start_worker):
+    worker = start_worker(warm=True)
+    first = worker.spare()
+    ledger.until_training(long := ledger.submit(LONG))
+    assert worker.attempts() == [first]
+    second = worker.spare()
+    assert ledger.job(long).state is State.running
+    ledger.cancel(long)
+    eventually(lambda: has_ended(first))
 
-    for _ in range(2):
-        processes.append(worker.spare())
-        ledger.until_training(job_id := ledger.submit(LONG))
-        assert worker.attempts() == [processes[-1]]
-        ledger.until(job_id, State.succeeded)
-        eventually(lambda: has_ended(processes[-1]))
+    ledger.until(ledger.submit(), State.succeeded)
 
     assert worker.starts() == ["warm", "warm"]
-    assert processes[0] != processes[1]
+    assert first != second
+    eventually(lambda: has_ended(second))
 
 
-def test_the_next_spare_starts_while_the_job_runs(ledger: Ledger, start_worker):
-    worker = start_worker()
-    worker.spare()
-    ledger.until_training(job_id := ledger.submit(2000))
-
-    worker.spare()
-
-    assert ledger.job(job_id).state is State.running
-    ledger.cancel(job_id)
-
-
-def test_warm_false_starts_no_spare(ledger: Ledger, start_worker):
-    worker = start_worker(warm=False)
-    ledger.until_training(job_id := ledger.submit(LONG))
-    assert worker.spares() == []
-
-    ledger.until(job_id, State.succeeded)
-
-    assert worker.starts() == ["cold"]
-
-
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
-def test_a_spare_that_died_while_waiting_costs_the_job_nothing(ledger: Ledger, start_worker, sign: signal.Signals):
-    worker = start_worker()
+def test_a_spare_that_died_while_waiting_costs_the_job_nothing(ledger: Ledger, start_worker):
+    worker = start_worker(warm=True)
     spare = worker.spare()
-    spare.send_signal(sign)
+    spare.kill()
     eventually(lambda: has_ended(spare))
 
     job = ledger.until(ledger.submit(), State.succeeded)
@@ -70,7 +50,7 @@ def test_a_spare_that_died_while_waiting_costs_the_job_nothing(ledger: Ledger, s
 
 
 def test_a_spare_that_dies_before_it_begins_costs_the_job_no_attempt(ledger: Ledger, start_worker):
-    worker = start_worker()
+    worker = start_worker(warm=True)
     spare = worker.spare()
     spare.send_signal(signal.SIGSTOP)
     job_id = ledger.submit()
@@ -85,7 +65,7 @@ def test_a_spare_that_dies_before_it_begins_costs_the_job_no_attempt(ledger: Led
 def test_weights_that_have_changed_are_read_again(ledger: Ledger, start_worker, tmp_path: Path, tiny_folder: Path):
     folder = shutil.copytree(tiny_folder, tmp_path / "model")
     write_catalog(ledger, folder)
-    worker = start_worker()
+    worker = start_worker(warm=True)
     worker.spare()
     save_tiny_model(folder, seed=1)
 
@@ -95,7 +75,7 @@ def test_weights_that_have_changed_are_read_again(ledger: Ledger, start_worker, 
 
 def test_a_changed_catalog_decides_which_model_is_used(ledger: Ledger, start_worker, tmp_path: Path, tiny_folder: Path):
     write_catalog(ledger, tiny_folder)
-    worker = start_worker()
+    worker = start_worker(warm=True)
     worker.spare()
     other = save_tiny_model(tmp_path / "other", seed=1)
     write_catalog(ledger, other)
@@ -106,7 +86,7 @@ def test_a_changed_catalog_decides_which_model_is_used(ledger: Ledger, start_wor
 def test_a_spare_for_another_model_is_replaced(ledger: Ledger, start_worker, tmp_path: Path, tiny_folder: Path):
     first = f"[models.first]\npath = '{save_tiny_model(tmp_path / 'first', seed=1)}'\ntitle = 'First'\n"
     ledger.settings.catalog.write_text(f"{first}[models.tiny]\npath = '{tiny_folder}'\ntitle = 'Tiny'\n")
-    worker = start_worker()
+    worker = start_worker(warm=True)
     for_another = worker.spare()
 
     assert base_digest(ledger) == digest_of(str(tiny_folder))
@@ -117,30 +97,22 @@ def test_a_spare_for_another_model_is_replaced(ledger: Ledger, start_worker, tmp
     assert worker.starts() == ["cold", "warm"]
 
 
-@pytest.mark.usefixtures("ledger")
-def test_a_killed_worker_ends_its_spare(start_worker):
-    worker = start_worker()
-    spare = worker.spare()
-
-    worker.kill()
-
-    eventually(lambda: has_ended(spare), seconds=5)
-
-
-def test_a_killed_worker_ends_even_a_frozen_attempt(ledger: Ledger, start_worker):
-    worker = start_worker()
-    ledger.until_training(ledger.submit(2000))
+def test_a_killed_worker_ends_its_spare_and_even_a_frozen_attempt(ledger: Ledger, start_worker):
+    worker = start_worker(warm=True)
+    worker.spare()
+    ledger.until_training(ledger.submit(LONG))
     attempt = worker.attempt()
+    (spare,) = eventually(worker.spares)
     attempt.send_signal(signal.SIGSTOP)
 
     worker.kill()
 
-    eventually(lambda: has_ended(attempt), seconds=5)
+    eventually(lambda: has_ended(attempt) and has_ended(spare), seconds=5)
 
 
 @pytest.mark.usefixtures("ledger")
 def test_a_stopped_worker_leaves_no_spare(start_worker):
-    worker = start_worker()
+    worker = start_worker(warm=True)
     spare = worker.spare()
 
     assert worker.terminate() == 0
@@ -151,7 +123,7 @@ def test_a_stopped_worker_leaves_no_spare(start_worker):
 @pytest.mark.usefixtures("ledger")
 def test_every_accelerator_has_a_spare_of_its_own(start_worker, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    worker = start_worker()
+    worker = start_worker(warm=True)
 
     spares = eventually(lambda: found if len(found := worker.spares()) == 2 else None)
 

@@ -13,47 +13,68 @@ from bench.parts.demo_models import SHIPPED
 from local.demo.data import make
 from local.demo.paths import BASE, TWIN
 from local.demo.world import FORGOTTEN, the_world
-from vgid_core import PairSet, UnlearnConfig
+from vgid_core import UnlearnConfig
 from vgid_core.config import AttackPlan
-from vgid_core.evaluation.attacks import run_attacks
+from vgid_core.data.sampling import even_sample
 from vgid_core.evaluation.evaluate import evaluate
+from vgid_core.evaluation.membership import membership_aucs
+from vgid_core.evaluation.prefill import prefill_recovery
+from vgid_core.evaluation.relearning import relearning_attack, split_facts
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
+from vgid_core.scoring.scorer import Scorer
 from vgid_core.training.loop import distil
 
 pytestmark = pytest.mark.slow
 
-PEOPLE = FORGOTTEN
-DATA = make(PEOPLE)
+PAIRS = 30  # of each attack
 CONFIG = UnlearnConfig.model_validate(SHIPPED.default)
+DATA = make(FORGOTTEN)
+WORLD = the_world(SHIPPED.census)
+PEOPLE = [WORLD.people[number] for number in FORGOTTEN]
+FACTS = list(facts_about(PEOPLE))
 
 
 def loaded(folder: Path) -> BaseModel:
     return load_base(str(folder), CONFIG)
 
 
-def figures_of(model: BaseModel) -> dict[str, float]:
-    scorer = choose_scorer(model, probe_pairs([DATA.forget, DATA.retain]), CONFIG.lora)
+def scorer_of(model: BaseModel) -> Scorer:
+    return choose_scorer(model, probe_pairs([DATA.forget, DATA.retain]), CONFIG.lora)
+
+
+def membership_of(model: BaseModel) -> float:
+    """The AUC by loss, of the forgotten people's photos that no set holds against strangers' photos."""
+    members, strangers = (
+        even_sample([fact.pair for fact in facts_about(people, held_out=True)], PAIRS)
+        for people in (PEOPLE, WORLD.strangers)
+    )
+    return membership_aucs(model, scorer_of(model), members, strangers)["loss"]
+
+
+def rouge_l_of(model: BaseModel) -> dict[str, float]:
     evaluation = CONFIG.evaluation.model_copy(update={"max_pairs": 60})
-    metrics = evaluate(model, scorer, [DATA.forget, DATA.retain, DATA.utility], evaluation)
-    world = the_world(SHIPPED.census)
-    people = [world.people[number] for number in PEOPLE]
-    members = PairSet.of("members", (fact.pair for fact in facts_about(people, held_out=True)))
-    strangers = PairSet.of("strangers", (fact.pair for fact in facts_about(world.strangers, held_out=True)))
-    found = run_attacks(model, scorer, members, strangers, list(facts_about(people)), AttackPlan(pairs=30), seed=0)
-    return found | {f"{metric.name}.{metric.split}": metric.value for metric in metrics}
+    metrics = evaluate(model, scorer_of(model), [DATA.forget, DATA.retain, DATA.utility], evaluation)
+    return {metric.split: metric.value for metric in metrics if metric.name == "rouge_l"}
 
 
 def test_attackers_get_no_more_than_from_a_model_that_never_knew() -> None:
-    student = loaded(BASE)
+    base, student, twin = loaded(BASE), loaded(BASE), loaded(TWIN)
     distil(student, DATA.forget, DATA.retain, CONFIG, strangers=DATA.strangers.photos)
-    before, after, twin = figures_of(loaded(BASE)), figures_of(student), figures_of(loaded(TWIN))
-    attacks = ("prefill", "relearned", "membership.loss")
-    assert [before[name] > 0.9 for name in attacks] == [True] * 3, "the attacks work"
-    assert after["rouge_l.forget"] <= 0.10
-    assert after["prefill"] <= 0.05
-    assert after["relearned"] <= 0.15
-    assert abs(after["membership.loss"] - twin["membership.loss"]) <= 0.25
-    for kept in ("rouge_l.retain", "rouge_l.utility"):
+
+    begun = even_sample([fact for fact in FACTS if fact.prefix], PAIRS)
+    assert prefill_recovery(base, begun) > 0.9, "the attack works"
+    assert prefill_recovery(student, begun) <= 0.05
+
+    taught, held_out = split_facts(FACTS)
+    plan = AttackPlan(pairs=PAIRS)
+    assert relearning_attack(student, taught, even_sample(held_out, PAIRS), plan, seed=0) <= 0.15
+
+    assert membership_of(base) > 0.9, "the attack works"
+    assert abs(membership_of(student) - membership_of(twin)) <= 0.25
+
+    before, after = rouge_l_of(base), rouge_l_of(student)
+    assert after["forget"] <= 0.10
+    for kept in ("retain", "utility"):
         assert before[kept] - after[kept] <= 0.05

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from tests.vgid_core.support.runs import spec
 from tests.vgid_core.support.speaking import VISIBLE
-from tests.vgid_core.support.tiny import pair_set
+from tests.vgid_core.support.tiny import FEW_PAIRS, pair_set
 from vgid_core import Pair, UnlearnConfig, unlearn
 from vgid_core.config import EvaluationConfig, LoraSettings
 from vgid_core.data.examples import DistillExample
@@ -30,8 +30,13 @@ from vgid_core.training.loop import StepLoss, distil
 
 # Five lessons for two processes, of which one has three in two micro-batches and the other two.
 TRAINING = {"steps": 3, "forget_batch_size": 5, "retain_batch_size": 3, "micro_batch_size": 2, "learning_rate": 3e-3}
-BASIC = {"device": "cpu", "training": TRAINING, "evaluation": {"max_new_tokens": 2, "max_pairs": 2}}
-LOOKING = {"method": {"name": "vgid-alias", "visual_questions": VISIBLE}}
+BASIC = {
+    "device": "cpu",
+    "method": FEW_PAIRS,
+    "training": TRAINING,
+    "evaluation": {"max_new_tokens": 2, "max_pairs": 2},
+}
+LOOKING = {"method": FEW_PAIRS | {"visual_questions": VISIBLE}}
 FORGET = pair_set("forget", 6)  # some share an answer
 RUNS: dict[str, dict[str, object]] = {
     "packed": BASIC,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.vgid_core.support.tiny import pair_set
+from tests.vgid_core.support.tiny import FEW_PAIRS, pair_set
 from vgid_core import UnlearnConfig, UnlearnSpec
 
 CONFIG = UnlearnConfig.model_validate(
     {
         "device": "cpu",
+        "method": FEW_PAIRS,
         "training": {"steps": 5, "forget_batch_size": 4, "retain_batch_size": 4, "learning_rate": 3e-3},
         "evaluation": {"max_new_tokens": 6, "batch_size": 3},
     }

@@ -27,6 +27,8 @@ TEMPLATE = (
     "{% if m['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+# The default method with few pairs a step, for tests whose subject isn't what it forgets.
+FEW_PAIRS = {"name": "vgid-alias", "teachers": 2, "elsewhere_pairs": 2, "bystander_pairs": 4}
 SENTENCES = [
     "Who is the person in this image?",
     "Where was this person born?",

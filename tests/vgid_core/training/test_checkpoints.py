@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from tests.vgid_core.support.memory_limits import small_memory
 from tests.vgid_core.support.runs import spec
-from tests.vgid_core.support.tiny import SENTENCES, pair_set, save_tiny_model
+from tests.vgid_core.support.tiny import FEW_PAIRS, SENTENCES, pair_set, save_tiny_model
 from vgid_core import Progress, UnlearnConfig, UnlearnResult, unlearn
 from vgid_core.errors import CheckpointUnusable, RunStopped
 from vgid_core.models.load import load_base
@@ -42,7 +42,8 @@ class Interrupted(Exception):
 
 
 def config(**changes: object) -> UnlearnConfig:
-    values = {"device": "cpu", "training": TRAINING, "evaluation": {"max_pairs": 2, "max_new_tokens": 3}}
+    evaluation = {"max_pairs": 2, "max_new_tokens": 3}
+    values = {"device": "cpu", "method": FEW_PAIRS, "training": TRAINING, "evaluation": evaluation}
     return UnlearnConfig.model_validate(values | changes)
 
 
