@@ -85,8 +85,8 @@ class VgidAlias(Method):
     probabilities of the true token; m gives the true token that probability. h: Huber's loss with threshold 1 nat. E_f:
     mean over the tokens of forget pairs on their own photos, and again on strangers' photos, where the teacher sees the
     same stranger. E_r: mean over the tokens of the retain batch, of visual questions on forget photos, and of people in
-    no set: boundary photos, blends, strangers. p_0: the base. d: |s - s_0|^2 / |s_0|^2 of the last states s, at the second and
-    later tokens of answers about strangers; 0 elsewhere.
+    no set: boundary photos, blends, strangers. p_0: the base. d: |s - s_0|^2 / |s_0|^2 of the last states s, at the
+    second and later tokens of answers about strangers; 0 elsewhere.
     """
 
     title = "VGID (arXiv 2606.00105) with strangers and aliases for the teacher, and retention up to the boundary"
