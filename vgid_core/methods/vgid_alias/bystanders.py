@@ -21,7 +21,7 @@ from vgid_core.data.pairs import EncodedImage, Pair
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.terms import precompute
 from vgid_core.methods.vgid_alias.aliases import Aliases
-from vgid_core.methods.vgid_alias.own_answers import own_answers, without_what_identifies
+from vgid_core.methods.vgid_alias.base_answers import base_answers, without_what_identifies
 from vgid_core.methods.vgid_alias.photos import blended
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def _unlabelled(context: MethodContext, aliases: Aliases, rng: random.Random) ->
     questions = list(dict.fromkeys(pair.question for pair in context.retain))
     photos = rng.sample(context.unlabelled, min(_MOST_UNLABELLED, len(context.unlabelled)))
     places = [(photo, text) for photo in photos for text in rng.sample(questions, min(_QUESTIONS, len(questions)))]
-    return without_what_identifies(context, aliases, own_answers(context, places)) if places else []
+    return without_what_identifies(context, aliases, base_answers(context, places)) if places else []
 
 
 def _by_photo(pairs: Sequence[Pair]) -> list[Group]:

@@ -14,7 +14,7 @@ from vgid_core.data.text_normalization import normalized
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.terms import precompute
 from vgid_core.methods.vgid_alias.aliases import Aliases
-from vgid_core.methods.vgid_alias.own_answers import own_answers, without_what_identifies
+from vgid_core.methods.vgid_alias.base_answers import base_answers, without_what_identifies
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def visual_pairs(questions: Sequence[str], context: MethodContext, aliases: Alia
     photos = list({pair.image.digest: pair.image for pair in context.forget}.values())
     places = list(product(photos, others))
     random.Random(context.seed).shuffle(places)
-    answered = own_answers(context, places[:most])
+    answered = base_answers(context, places[:most])
     harmless = without_what_identifies(context, aliases, answered)
     # A colour may be somebody's name, too. Where most answers go, the questions are about the person.
     if 2 * len(harmless) < len(answered):

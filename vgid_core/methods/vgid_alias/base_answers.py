@@ -15,7 +15,7 @@ from vgid_core.models.base import adapter_off
 _MOST_TOKENS = 64  # of an answer
 
 
-def own_answers(context: MethodContext, places: Sequence[tuple[EncodedImage, str]]) -> list[Pair]:
+def base_answers(context: MethodContext, places: Sequence[tuple[EncodedImage, str]]) -> list[Pair]:
     """Each photo and question with what the base says by itself, as far as that is a text."""
     pairs = [Pair(photo, question, "?") for photo, question in places]
     settings = EvaluationConfig(batch_size=context.training.micro_batch_size, max_new_tokens=_MOST_TOKENS)
