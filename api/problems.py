@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 # Without a limit, a body of 5000 bad pairs would be answered with 5000 errors.
-_MAX_ERRORS = 50
+_MAX_ERRORS = 20
 _MAX_NAME_LENGTH = 64
 
 

@@ -103,7 +103,9 @@ class ImageSource(_Strict):
         json_schema_extra={"oneOf": [{"required": ["base64"]}, {"required": ["file"]}]},
     )
 
-    base64: str | None = Field(default=None, description="PNG, JPEG, WebP, BMP or TIFF, standard base64")
+    base64: str | None = Field(
+        default=None, description="a JPEG, PNG or WebP in standard base64 (an operator can allow others)"
+    )
     file: str | None = Field(default=None, max_length=255, description="name of a part of this multipart request")
 
     @model_validator(mode="after")

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple, cast
 from uuid import UUID
 
-import anyio
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from api.problems import ArtifactUnavailable, NotFound, Unauthenticated
+from api.turns import CheckTurns
 from jobs.access import authenticate, authenticate_for_artifact, authenticate_for_job
 from jobs.catalog import Catalog
 from jobs.database import SessionFactory, autocommit_engine, make_engine, session_factory
@@ -25,16 +25,13 @@ from jobs.storage.blobs import BlobStore, FileBlobStore
 from jobs.storage.crypto import Keyring
 from jobs.tables import Artifact, Job
 
-# Decoding one submission's images can take some hundred MB. Further submissions wait for their turn.
-_MAX_PARALLEL_SUBMISSIONS = 4
-
 
 @dataclass(frozen=True)
 class Services:
     """The connections and settings that all routes use.
 
     read_engine, read_sessions: for requests that only read; each statement is a transaction of its own.
-    submissions: limits how many submissions are parsed at the same time.
+    checks: whose request is checked now.
     closing: set when the process is about to end, so that event streams stop.
     """
 
@@ -47,7 +44,7 @@ class Services:
     blobs: BlobStore
     queue: JobQueue
     keyring: Keyring
-    submissions: anyio.CapacityLimiter
+    checks: CheckTurns
     closing: threading.Event
 
     @classmethod
@@ -65,7 +62,7 @@ class Services:
             blobs=FileBlobStore(settings.blob_dir),
             queue=JobQueue(settings.redis_url),
             keyring=Keyring(settings.secret_key_bytes),
-            submissions=anyio.CapacityLimiter(_MAX_PARALLEL_SUBMISSIONS),
+            checks=CheckTurns(settings.checks_at_once),
             closing=threading.Event(),
         )
 

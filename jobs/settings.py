@@ -51,6 +51,12 @@ class Settings(BaseSettings):
     max_pairs: int = Field(default=5000, gt=0, description="forget, retain and probes of one job together")
     max_image_bytes: int = Field(default=10 * 1024 * 1024, gt=0)
     max_image_pixels: int = Field(default=40_000_000, gt=0)
+    max_request_pixels: int = Field(default=2_000_000_000, gt=0, description="of all images of one request together")
+    max_image_seconds: float = Field(default=5, gt=0, description="processor time to decode one image")
+    image_formats: tuple[str, ...] = Field(default=("JPEG", "PNG", "WEBP"), min_length=1)
+    checks_at_once: int = Field(default=4, gt=0, description="requests; one client gets at most half of them")
+    check_seconds: float = Field(default=120, gt=0, description="for the check of one request, images and all")
+    check_memory_bytes: int = Field(default=2 * 1024**3, gt=0, description="address space of the check's process")
 
     lease_seconds: float = Field(default=30, gt=0, description="a claim that isn't renewed for so long is lost")
     heartbeat_seconds: float = Field(default=5, gt=0)

@@ -9,11 +9,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from vgid_core.data.pairs import IMAGE_FORMATS, EncodedImage
-
-# GIF is no format for photographs.
-_FORMATS = tuple(name for name in IMAGE_FORMATS if name != "GIF")
-_UNREADABLE = "is not a readable image (PNG, JPEG, WebP, BMP or TIFF)"
+from vgid_core.data.pairs import EncodedImage
 
 
 class ImageRefused(Exception):
@@ -22,10 +18,17 @@ class ImageRefused(Exception):
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """The limits of one image: encoded bytes, and pixels once decoded."""
+    """The limits of one image, and of all together.
+
+    max_bytes: encoded. max_pixels: of one, decoded. max_request_pixels: of all different images of a request.
+    max_seconds: of processor time to decode one. formats: names as Pillow has them.
+    """
 
     max_bytes: int
     max_pixels: int
+    max_request_pixels: int
+    max_seconds: float
+    formats: tuple[str, ...]
 
 
 def decode_base64(text: str, limits: ImageLimits) -> bytes:
@@ -38,27 +41,35 @@ def decode_base64(text: str, limits: ImageLimits) -> bytes:
         raise ImageRefused("is not valid base64") from None
 
 
-def check_image(data: bytes, limits: ImageLimits) -> None:
-    """Raises ImageRefused unless `data` is an image within the limits that decodes to its last pixel.
+def count_pixels(data: bytes, limits: ImageLimits) -> int:
+    """Reads the image's size from its header. Raises ImageRefused for one that is over the limits or of no known kind.
 
-    The header's size is checked before the image is decoded, because a small file can decode to gigabytes.
+    The size is known before the image is decoded, because a small file can decode to gigabytes.
     """
     if len(data) > limits.max_bytes:
         raise ImageRefused(f"has more than {limits.max_bytes} bytes")
-    if _count_pixels(data) > limits.max_pixels:
-        raise ImageRefused(f"has more than {limits.max_pixels} pixels")
     try:
-        EncodedImage(data).decode()
-    except Exception:  # on hostile bytes, decoders raise exceptions of any type
-        raise ImageRefused(_UNREADABLE) from None
-
-
-def _count_pixels(data: bytes) -> int:
-    """Reads the size from the header alone."""
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-            return picture.width * picture.height
+        with Image.open(io.BytesIO(data), formats=limits.formats) as picture:
+            pixels = picture.width * picture.height
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageRefused("has far too many pixels") from None
+    except Exception:  # on hostile bytes, decoders raise exceptions of any type
+        raise _unreadable(limits) from None
+    if pixels > limits.max_pixels:
+        raise ImageRefused(f"has more than {limits.max_pixels} pixels")
+    return pixels
+
+
+def check_decodes(data: bytes, limits: ImageLimits) -> None:
+    """Decodes the image to its last pixel. Raises ImageRefused."""
+    try:
+        EncodedImage(data).decode()
+    except MemoryError:
+        raise ImageRefused("needs too much memory to decode") from None
     except Exception:  # as above
-        raise ImageRefused(_UNREADABLE) from None
+        raise _unreadable(limits) from None
+
+
+def _unreadable(limits: ImageLimits) -> ImageRefused:
+    *others, last = limits.formats
+    return ImageRefused(f"is not a readable image ({', '.join(others)}{' or ' if others else ''}{last})")

@@ -56,7 +56,7 @@ class _PartCollector:
         self.complete = True
 
 
-def parse_multipart(content_type: str, body: bytes, max_parts: int) -> list[tuple[str, bytes]]:
+def parse_multipart(content_type: str, body: bytes | bytearray, max_parts: int) -> list[tuple[str, bytes]]:
     """Returns the parts in order, each as (name, bytes). Raises MalformedRequest."""
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
@@ -74,7 +74,7 @@ def parse_multipart(content_type: str, body: bytes, max_parts: int) -> list[tupl
         "on_end": parts.on_end,
     }
     try:
-        MultipartParser(boundary, callbacks).write(body)
+        MultipartParser(boundary, callbacks).write(bytes(body))
     except FormParserError:
         raise MalformedRequest("The body isn't valid multipart/form-data.") from None
     if not parts.complete:

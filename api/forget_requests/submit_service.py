@@ -1,24 +1,21 @@
-"""Turns a forget request into a committed job: checks it, stores its inputs, commits its row, wakes a worker."""
+"""Turns a checked request into a committed job: stores its inputs, commits its row, wakes a worker."""
 
 from __future__ import annotations
 
 import logging
-from uuid import UUID, uuid4
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
 
-from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from api.forget_requests.request_parsing import ParsedRequest, parse_request
-from api.problems import FieldError, IdempotencyKeyReused, InvalidRequest, RequestInFlight
-from api.schemas import SubmitRequest
+from api.forget_requests.request_check import CheckedRequest
+from api.problems import FieldError, IdempotencyKeyReused, RequestInFlight
 from api.services import Services
 from jobs import repository
-from jobs.catalog import Catalog, ModelEntry
 from jobs.queue import QueueUnavailable
-from jobs.storage.inputs import JobInputs, seal
 from jobs.tables import Job
-from vgid_core.config import TrainingOverrides, UnlearnConfig
 
 log = logging.getLogger(__name__)
 
@@ -28,137 +25,99 @@ _CONVERTED_FIELDS = {
 }  # fmt: skip
 
 
-def submit_job(
-    services: Services, client_id: UUID, idempotency_key: str | None, content_type: str, body: bytes
-) -> tuple[Job, bool]:
+@dataclass(frozen=True)
+class Submission:
+    """What a job is made of. sealed: the file with its inputs, encrypted with the wrapped key; it may be moved away."""
+
+    job_id: UUID
+    client_id: UUID
+    idempotency_key: str | None
+    checked: CheckedRequest
+    sealed: Path
+    wrapped_data_key: bytes = field(repr=False)
+
+
+def is_known(services: Services, client_id: UUID, idempotency_key: str) -> bool:
+    """Whether a job was made with this key."""
+    with services.read_sessions() as s:
+        return repository.find_by_idempotency_key(s, client_id, idempotency_key) is not None
+
+
+def replayed_job(services: Services, client_id: UUID, idempotency_key: str, canonical: str) -> Job:
+    """The job that this key made. Raises IdempotencyKeyReused if its request was another one."""
+    with services.sessions() as s:
+        earlier = _find_earlier_job(s, client_id, idempotency_key, _hash(services, canonical))
+    if earlier is None:
+        raise RequestInFlight("The job of this Idempotency-Key is being deleted. Try again in a moment.")
+    return earlier
+
+
+def submit_job(services: Services, submission: Submission) -> tuple[Job, bool]:
     """Returns the request's committed job, and whether an earlier request with this key and content made it.
 
     Raises a Problem when the request is refused. Then nothing is stored.
     """
-    parsed = parse_request(content_type, body, services.settings)
-    request_hash = services.keyring.keyed_hash("request", parsed.canonical)
+    client_id, idempotency_key = submission.client_id, submission.idempotency_key
+    request_hash = _hash(services, submission.checked.canonical)
     with services.sessions() as s:
-        # Before the catalog is asked: a replayed request is answered even if its model has left the catalog since.
         if idempotency_key is not None:
             earlier = _find_earlier_job(s, client_id, idempotency_key, request_hash)
             if earlier is not None:
                 return earlier, True
-        job = _store_job(services, s, client_id, parsed, request_hash, idempotency_key)
-        job_id = job.id
+        job = _store_job(services, s, submission, request_hash)
         try:
             s.commit()
         except SQLAlchemyError:
             # The commit may have succeeded, or may still succeed, so the inputs must stay. If it never succeeds, the
             # key of the inputs is lost and the reaper deletes them.
-            committed = _find_committed_job(services, client_id, job_id)
+            committed = _find_committed_job(services, client_id, submission.job_id)
             if committed is None:
                 raise
             job = committed
-    _publish(services, job_id)
+    _publish(services, submission.job_id)
     return job, False
 
 
-def _store_job(
-    services: Services,
-    s: Session,
-    client_id: UUID,
-    parsed: ParsedRequest,
-    request_hash: str,
-    idempotency_key: str | None,
-) -> Job:
+def _hash(services: Services, canonical: str) -> str:
+    return services.keyring.keyed_hash("request", canonical)
+
+
+def _store_job(services: Services, s: Session, submission: Submission, request_hash: str) -> Job:
     """Stores the inputs and adds the job's row, uncommitted.
 
     Raises a Problem, or what the disk or the database raises. Then the inputs are deleted again.
     """
-    job_id = uuid4()
-    data_key, wrapped_data_key = services.keyring.new_data_key(job_id)
-    job = _new_job(services, client_id, parsed, job_id, wrapped_data_key, request_hash, idempotency_key)
-    sealed = seal(parsed.inputs, data_key)
+    job = _new_job(services, submission, request_hash)
     try:
-        services.blobs.put_inputs(job_id, sealed)
+        services.blobs.adopt_inputs(submission.job_id, submission.sealed)
         repository.submit(s, job)
         s.flush()  # the database refuses a bad row here, so that the commit has no reason of its own to fail
     except BaseException:
-        services.blobs.delete_inputs(job_id)
+        services.blobs.delete_inputs(submission.job_id)
         raise
     return job
 
 
-def _new_job(
-    services: Services,
-    client_id: UUID,
-    parsed: ParsedRequest,
-    job_id: UUID,
-    wrapped_data_key: bytes,
-    request_hash: str,
-    idempotency_key: str | None,
-) -> Job:
-    request, inputs = parsed.request, parsed.inputs
-    entry = _find_model(services.catalog, request, inputs)
+def _new_job(services: Services, submission: Submission, request_hash: str) -> Job:
+    checked = submission.checked
+    request = checked.request
     reference = request.subject_reference
     return Job(
-        id=job_id,
-        client_id=client_id,
-        model=entry.name,
-        config=_resolve_config(entry, request).model_dump(mode="json"),
-        forget_pairs=len(inputs.forget),
-        retain_pairs=None if inputs.retain is None else len(inputs.retain),
-        retain_set=_choose_retain_set(entry, request),
-        probes={name: len(pairs) for name, pairs in inputs.probes.items()},
+        id=submission.job_id,
+        client_id=submission.client_id,
+        model=checked.model,
+        config=checked.config,
+        forget_pairs=checked.forget_pairs,
+        retain_pairs=checked.retain_pairs,
+        retain_set=checked.retain_set,
+        probes=dict(checked.probes),
         subject_hash=None if reference is None else services.subject_hash(reference),
         job_metadata=request.metadata,
         request_hash=request_hash,
-        wrapped_data_key=wrapped_data_key,
-        idempotency_key=idempotency_key,
+        wrapped_data_key=submission.wrapped_data_key,
+        idempotency_key=submission.idempotency_key,
         **request.model_dump(exclude=_CONVERTED_FIELDS),
     )
-
-
-def _find_model(catalog: Catalog, request: SubmitRequest, inputs: JobInputs) -> ModelEntry:
-    entry = catalog.model(request.model)
-    if entry is None:
-        known = ", ".join(catalog.models)
-        raise InvalidRequest.of([FieldError(f"is not a model of this service; known: {known}", ("model",))])
-    count = len(inputs.forget) + len(inputs.retain or ()) + sum(map(len, inputs.probes.values()))
-    if entry.max_pairs is not None and count > entry.max_pairs:
-        detail = f"takes the request over this model's limit of {entry.max_pairs} pairs (forget, retain and probes)"
-        raise InvalidRequest.of([FieldError(detail, ("forget",))])
-    return entry
-
-
-def _choose_retain_set(entry: ModelEntry, request: SubmitRequest) -> str | None:
-    """The name of the registered set to use, or None when the request brings retain pairs of its own."""
-    if request.retain is not None:
-        return None
-    known = ", ".join(entry.retain_sets) or "none"
-    if request.retain_set is not None:
-        if request.retain_set not in entry.retain_sets:
-            detail = f"is not a retain set of this model; registered: {known}"
-            raise InvalidRequest.of([FieldError(detail, ("retain_set",))])
-        return request.retain_set
-    if entry.default_retain_set is None:
-        detail = (
-            "is required: without pairs that must stay known, unlearning damages the rest of the model. "
-            f"Send 'retain', or name a 'retain_set' registered for this model; registered: {known}"
-        )
-        raise InvalidRequest.of([FieldError(detail, ("retain",))])
-    return entry.default_retain_set
-
-
-def _resolve_config(entry: ModelEntry, request: SubmitRequest) -> UnlearnConfig:
-    try:
-        return request.training.apply_to(entry.config)
-    except ValidationError as error:
-        findings = error.errors(include_url=False, include_context=False, include_input=False)
-    errors = {
-        (_request_field(finding["loc"]), str(finding["msg"]).removeprefix("Value error, ")) for finding in findings
-    }
-    raise InvalidRequest.of([FieldError(message, loc) for loc, message in sorted(errors)])
-
-
-def _request_field(config_loc: tuple[str | int, ...]) -> tuple[str, ...]:
-    """The request's field that set the value at `config_loc` of the resolved settings; `training` if several did."""
-    return "training", *[part for part in map(str, config_loc) if part in TrainingOverrides.model_fields][:1]
 
 
 def _find_earlier_job(s: Session, client_id: UUID, idempotency_key: str, request_hash: str) -> Job | None:

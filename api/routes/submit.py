@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from uuid import UUID, uuid4
 
 import anyio.to_thread
 from fastapi import APIRouter, Header, Request, Response, status
 
-from api.forget_requests.submit_service import submit_job
+from api.forget_requests.checking import check_in_process
+from api.forget_requests.request_check import CheckLimits, UncheckedRequest, canonical_text_of, check_request
+from api.forget_requests.spool import Spool, SpooledBody
+from api.forget_requests.submit_service import Submission, is_known, replayed_job, submit_job
 from api.openapi import problem_responses, submission_body
 from api.problems import (
     BodyTooLarge,
@@ -21,8 +25,9 @@ from api.problems import (
     UnsupportedMediaType,
 )
 from api.routes.jobs import job_view
-from api.services import CallerDep
+from api.services import CallerDep, Services
 from api.views import JobView, job_path
+from jobs.tables import Job
 
 router = APIRouter(tags=["jobs"])
 
@@ -70,11 +75,7 @@ async def submit(
         error = FieldError("takes 1 to 255 printable ASCII characters", name="Idempotency-Key")
         raise InvalidRequest.of([error])
     services, client_id = caller.services, await anyio.to_thread.run_sync(caller.client_id)
-    content_type = request.headers.get("content-type", "")
-    body = await _read_body(request, services.settings.max_body_bytes)
-    job, replayed = await anyio.to_thread.run_sync(
-        submit_job, services, client_id, idempotency_key, content_type, body, limiter=services.submissions
-    )
+    job, replayed = await _take(request, services, client_id, idempotency_key)
     request.state.job_id = job.id  # for the log line of the middleware
     response.headers["Location"] = job_path(job.id)
     response.headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
@@ -84,17 +85,45 @@ async def submit(
     return await anyio.to_thread.run_sync(job_view, caller, job.id)
 
 
-async def _read_body(request: Request, max_bytes: int) -> bytes:
-    """Reads the body. Raises BodyTooLarge as soon as more than `max_bytes` are announced or have arrived.
+async def _take(request: Request, services: Services, client_id: UUID, idempotency_key: str | None) -> tuple[Job, bool]:
+    """Receives the body, checks it in its turn, and submits it. Leaves no file behind but the job's inputs."""
+    settings, blobs = services.settings, services.blobs
+    job_id = uuid4()
+    data_key, wrapped_data_key = services.keyring.new_data_key(job_id)
+    sealed, spool = blobs.scratch_file(), Spool(blobs.scratch_file())
+    try:
+        body = await _receive(request, spool, settings.max_body_bytes)
+        content_type = request.headers.get("content-type", "")
+        limits = CheckLimits.of(settings)
+        unchecked = UncheckedRequest(
+            content_type, body, limits, services.catalog, data_key, sealed, blobs.scratch_file()
+        )
+        # A request is answered again even if its model has left the catalog since.
+        if idempotency_key is not None and await anyio.to_thread.run_sync(
+            is_known, services, client_id, idempotency_key
+        ):
+            async with services.checks.turn(client_id):
+                canonical = await check_in_process(canonical_text_of, unchecked, request, settings.check_seconds)
+            return await anyio.to_thread.run_sync(replayed_job, services, client_id, idempotency_key, canonical), True
+        async with services.checks.turn(client_id):
+            checked = await check_in_process(check_request, unchecked, request, settings.check_seconds)
+        submission = Submission(job_id, client_id, idempotency_key, checked, sealed, wrapped_data_key)
+        return await anyio.to_thread.run_sync(submit_job, services, submission)
+    finally:
+        spool.close()
+        sealed.unlink(missing_ok=True)
+
+
+async def _receive(request: Request, spool: Spool, max_bytes: int) -> SpooledBody:
+    """Receives the body. Raises BodyTooLarge as soon as more than `max_bytes` are announced or have arrived.
 
     Starlette's own limit (`max_body_size`) isn't used: it answers in plain text, and before the key is checked.
     """
     refusal = BodyTooLarge(f"The body may have at most {max_bytes} bytes.")
     if int(request.headers.get("content-length", "0")) > max_bytes:
         raise refusal
-    body = bytearray()
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
+        if spool.size + len(chunk) > max_bytes:
             raise refusal
-    return bytes(body)
+        spool.write(chunk)
+    return spool.finish()

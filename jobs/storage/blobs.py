@@ -29,6 +29,12 @@ class BlobStore(Protocol):
     def put_inputs(self, job_id: UUID, sealed: bytes) -> None:
         """Stores a job's encrypted inputs."""
 
+    def scratch_file(self) -> Path:
+        """A path at which a file may be made that somebody else may delete after a crash."""
+
+    def adopt_inputs(self, job_id: UUID, scratch: Path) -> None:
+        """Stores a job's encrypted inputs from a scratch file, whose bytes are durable. The file is gone then."""
+
     def read_inputs(self, job_id: UUID) -> bytes:
         """A job's encrypted inputs. Raises BlobMissing."""
 
@@ -73,6 +79,17 @@ class FileBlobStore:
     def put_inputs(self, job_id: UUID, sealed: bytes) -> None:
         """Stores a job's encrypted inputs."""
         self._write_atomically(lambda file: _write(file, sealed), self._input_file(job_id))
+
+    def scratch_file(self) -> Path:
+        """A path at which a file may be made. `delete_unfinished` deletes it."""
+        return self._unfinished / secrets.token_hex(16)
+
+    def adopt_inputs(self, job_id: UUID, scratch: Path) -> None:
+        """Stores a job's encrypted inputs from a scratch file."""
+        target = self._input_file(job_id)
+        _make_folder(target.parent)
+        scratch.replace(target)
+        _sync_folder(target.parent)
 
     def read_inputs(self, job_id: UUID) -> bytes:
         """A job's encrypted inputs. Raises BlobMissing."""
@@ -140,7 +157,7 @@ class FileBlobStore:
 
     def _write_atomically(self, write: Callable[[BinaryIO], None], target: Path) -> None:
         """Writes a temporary file, makes its bytes durable, then renames it to `target`."""
-        temporary = self._unfinished / secrets.token_hex(16)
+        temporary = self.scratch_file()
         try:
             with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 write(file)

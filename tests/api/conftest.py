@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import httpx
@@ -55,30 +57,46 @@ def settings(settings: Settings) -> Settings:
 Serve = Callable[[Settings], Service]
 
 
+@pytest.fixture(scope="session")
+def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop in a thread, on which all services of the session run: so they share the processes that check requests."""
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        started.set_result((asyncio.get_running_loop(), stop))
+        await stop.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
+    thread.start()
+    loop, stop = started.result()
+    yield loop
+    loop.call_soon_threadsafe(stop.set)
+    thread.join(timeout=20)
+
+
 @pytest.fixture
-def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
-    """Starts services, each in a thread of its own, and stops them after the test."""
+def serve(request: pytest.FixtureRequest, event_loop: asyncio.AbstractEventLoop) -> Iterator[Serve]:
+    """Starts services, and stops them after the test."""
     http = getattr(request, "param", "auto")
-    running: list[tuple[uvicorn.Server, threading.Thread, Service]] = []
+    running: list[tuple[uvicorn.Server, Future[None], Service]] = []
 
     def start(settings: Settings) -> Service:
         app = create_app(settings)
         config = uvicorn.Config(app, port=0, http=http, lifespan="on", log_config=None, access_log=False)
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
+        ended = asyncio.run_coroutine_threadsafe(server.serve(), event_loop)
         eventually(lambda: server.started, every=0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
         service = Service(f"http://127.0.0.1:{port}", settings)
-        running.append((server, thread, service))
+        running.append((server, ended, service))
         return service
 
     yield start
-    for server, thread, service in running:
+    for server, ended, service in running:
         service.close()
         server.should_exit = True
-        thread.join(timeout=20)
-        assert not thread.is_alive()
+        ended.result(timeout=20)
 
 
 @pytest.fixture

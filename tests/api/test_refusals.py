@@ -147,7 +147,7 @@ def test_explanations_name_what_is_known(http: httpx.Client) -> None:
     choice = problem(http.post("/unlearn-jobs", json=body(model="rich")), 422, "invalid-request", "retain")
     assert "people, places" in choice["errors"][0]["detail"]
     gif = problem(http.post("/unlearn-jobs", json=BAD_BODIES["GIF"][0]), 422, "invalid-request")
-    assert "PNG, JPEG, WebP, BMP or TIFF" in gif["errors"][0]["detail"]
+    assert "JPEG, PNG or WEBP" in gif["errors"][0]["detail"]
 
 
 def test_a_setting_that_the_method_lacks_names_its_field(service: Service, serve: Serve) -> None:
@@ -168,15 +168,15 @@ def test_a_setting_that_the_method_lacks_names_its_field(service: Service, serve
     problem(response, 422, "invalid-request", "training.perturbation")
 
 
-def test_at_most_fifty_faults_are_listed(http: httpx.Client) -> None:
+def test_at_most_twenty_faults_are_listed(http: httpx.Client) -> None:
     document = problem(http.post("/unlearn-jobs", json=body(forget=[{}] * 100)), 422, "invalid-request")
-    assert len(document["errors"]) == 50
-    assert "300 problems" in document["detail"]
+    assert len(document["errors"]) == 20
+    assert document["detail"] == "300 problems were found, the first 20 are listed."
 
 
 def test_malformed_json_is_refused(http: httpx.Client) -> None:
     headers = {"Content-Type": "application/json"}
-    for content in (b"", b"{", b'{"model": "\xff"}', b'{"model": "\\ud800"}', b"[" * 100_000):
+    for content in (b"", b"{", b'{"model": "\xff"}', b'{"model": "\\ud800"}', b"[" * 500):
         problem(http.post("/unlearn-jobs", content=content, headers=headers), 400, "malformed-request")
     for content in (b"[]", b"null", b'"text"'):
         problem(http.post("/unlearn-jobs", content=content, headers=headers), 422, "invalid-request", "(body)")

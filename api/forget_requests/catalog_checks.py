@@ -1,0 +1,60 @@
+"""What the catalog says to a request: its model, its retain set, its settings."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from api.forget_requests.image_resolver import pair_sets
+from api.problems import FieldError, InvalidRequest
+from api.schemas import SubmitRequest
+from jobs.catalog import Catalog, ModelEntry
+from vgid_core.config import TrainingOverrides, UnlearnConfig
+
+
+def find_model(catalog: Catalog, request: SubmitRequest) -> ModelEntry:
+    """The request's model. Raises InvalidRequest for an unknown one, or more pairs than it takes."""
+    entry = catalog.model(request.model)
+    if entry is None:
+        known = ", ".join(catalog.models)
+        raise InvalidRequest.of([FieldError(f"is not a model of this service; known: {known}", ("model",))])
+    count = sum(len(pairs) for _, pairs in pair_sets(request))
+    if entry.max_pairs is not None and count > entry.max_pairs:
+        detail = f"takes the request over this model's limit of {entry.max_pairs} pairs (forget, retain and probes)"
+        raise InvalidRequest.of([FieldError(detail, ("forget",))])
+    return entry
+
+
+def choose_retain_set(entry: ModelEntry, request: SubmitRequest) -> str | None:
+    """The name of the registered set to use, or None when the request brings retain pairs of its own."""
+    if request.retain is not None:
+        return None
+    known = ", ".join(entry.retain_sets) or "none"
+    if request.retain_set is not None:
+        if request.retain_set not in entry.retain_sets:
+            detail = f"is not a retain set of this model; registered: {known}"
+            raise InvalidRequest.of([FieldError(detail, ("retain_set",))])
+        return request.retain_set
+    if entry.default_retain_set is None:
+        detail = (
+            "is required: without pairs that must stay known, unlearning damages the rest of the model. "
+            f"Send 'retain', or name a 'retain_set' registered for this model; registered: {known}"
+        )
+        raise InvalidRequest.of([FieldError(detail, ("retain",))])
+    return entry.default_retain_set
+
+
+def resolve_config(entry: ModelEntry, request: SubmitRequest) -> UnlearnConfig:
+    """The model's settings with those of the request. Raises InvalidRequest where they don't go together."""
+    try:
+        return request.training.apply_to(entry.config)
+    except ValidationError as error:
+        findings = error.errors(include_url=False, include_context=False, include_input=False)
+    errors = {
+        (_request_field(finding["loc"]), str(finding["msg"]).removeprefix("Value error, ")) for finding in findings
+    }
+    raise InvalidRequest.of([FieldError(message, loc) for loc, message in sorted(errors)])
+
+
+def _request_field(config_loc: tuple[str | int, ...]) -> tuple[str, ...]:
+    """The request's field that set the value at `config_loc` of the resolved settings; `training` if several did."""
+    return "training", *[part for part in map(str, config_loc) if part in TrainingOverrides.model_fields][:1]

@@ -1,0 +1,169 @@
+"""Everything that is checked before a request is accepted, in a process of its own: it may be killed at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from api.forget_requests.catalog_checks import choose_retain_set, find_model, resolve_config
+from api.forget_requests.image_resolver import ImageResolver, Loc
+from api.forget_requests.images import ImageLimits
+from api.forget_requests.request_parsing import parse_request
+from api.forget_requests.spool import SpooledBody
+from api.problems import FieldError, InvalidRequest
+from api.schemas import SubmitRequest
+from jobs.catalog import Catalog
+from jobs.settings import Settings
+from jobs.storage.inputs import JobInputs, seal
+from vgid_core.data.pairs import Pair
+
+
+@dataclass(frozen=True)
+class CheckLimits:
+    """What a check may take. memory_bytes: of address space, the interpreter included."""
+
+    max_pairs: int
+    memory_bytes: int
+    images: ImageLimits
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The limits of this installation."""
+        images = ImageLimits(
+            max_bytes=settings.max_image_bytes,
+            max_pixels=settings.max_image_pixels,
+            max_request_pixels=settings.max_request_pixels,
+            max_seconds=settings.max_image_seconds,
+            formats=settings.image_formats,
+        )
+        return cls(settings.max_pairs, settings.check_memory_bytes, images)
+
+
+@dataclass(frozen=True)
+class UncheckedRequest:
+    """A request as it has arrived, and where its check leaves something.
+
+    sealed: receives the inputs, encrypted with `data_key`. place: receives the place of the image that is decoded now.
+    """
+
+    content_type: str
+    body: SpooledBody
+    limits: CheckLimits
+    catalog: Catalog
+    data_key: bytes = field(repr=False)
+    sealed: Path
+    place: Path
+
+
+@dataclass(frozen=True)
+class CheckedRequest:
+    """A request that can become a job, without its pairs: these lie encrypted where `UncheckedRequest.sealed` says.
+
+    request: has empty sets. config: the settings in full. canonical: equal for two requests with the same content,
+    whatever their encoding; it is hashed for idempotency.
+    """
+
+    request: SubmitRequest
+    model: str
+    config: dict[str, Any]
+    forget_pairs: int
+    retain_pairs: int | None
+    retain_set: str | None
+    probes: Mapping[str, int]
+    canonical: str = field(repr=False)
+
+
+def canonical_text_of(unchecked: UncheckedRequest) -> str:
+    """`CheckedRequest.canonical` of a request that was accepted before. Decodes no image, and seals nothing.
+
+    Raises a Problem.
+    """
+    request, resolver = _read(unchecked)
+    return _canonical_text(request, resolver.resolve())
+
+
+def check_request(unchecked: UncheckedRequest) -> CheckedRequest:
+    """Checks all that needs no database, from what is cheap to what is not, and seals the inputs.
+
+    Raises a Problem, or OSError. Ends its process where decoding one image takes too much processor time.
+    """
+    request, resolver = _read(unchecked)
+    entry = find_model(unchecked.catalog, request)
+    retain_set, config = choose_retain_set(entry, request), resolve_config(entry, request)
+
+    def decoding(place: Loc) -> None:
+        unchecked.place.write_text(json.dumps(place), encoding="utf-8")
+        signal.setitimer(signal.ITIMER_PROF, unchecked.limits.images.max_seconds)
+
+    resolver.check(decoding)
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    inputs = resolver.resolve()
+    _check_retain_differs(inputs)
+    sealed = os.open(unchecked.sealed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(sealed, "wb") as file:
+        file.write(seal(inputs, unchecked.data_key))
+        file.flush()
+        os.fsync(file.fileno())
+    return CheckedRequest(
+        request=request.model_copy(update={"forget": (), "retain": None, "probes": {}}),
+        model=entry.name,
+        config=config.model_dump(mode="json"),
+        forget_pairs=len(inputs.forget),
+        retain_pairs=None if inputs.retain is None else len(inputs.retain),
+        retain_set=retain_set,
+        probes={name: len(pairs) for name, pairs in inputs.probes.items()},
+        canonical=_canonical_text(request, inputs),
+    )
+
+
+def _read(unchecked: UncheckedRequest) -> tuple[SubmitRequest, ImageResolver]:
+    limits = unchecked.limits
+    _limit_memory(limits.memory_bytes)
+    request, files = parse_request(unchecked.content_type, unchecked.body.read(), limits.max_pairs)
+    return request, ImageResolver(request, files, limits.images)
+
+
+def _limit_memory(limit: int) -> None:
+    if sys.platform == "linux":  # other systems have no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def _check_retain_differs(inputs: JobInputs) -> None:
+    """Raises InvalidRequest if a retain pair is in `forget` too, or if all retain images are."""
+    if inputs.retain is None:
+        return
+
+    def image_and_question(pair: Pair) -> tuple[bytes, str]:
+        return pair.image.data, pair.question.strip()
+
+    forgotten = {image_and_question(pair) for pair in inputs.forget}
+    errors = [
+        FieldError("is to be retained, but the same image and question are in forget too", ("retain", index))
+        for index, pair in enumerate(inputs.retain)
+        if image_and_question(pair) in forgotten
+    ]
+    photos = {pair.image.data for pair in inputs.forget}
+    if not errors and all(pair.image.data in photos for pair in inputs.retain):
+        errors = [FieldError("shows only images that are to be forgotten; at least one other is needed", ("retain",))]
+    if errors:
+        raise InvalidRequest.of(errors)
+
+
+def _canonical_text(request: SubmitRequest, inputs: JobInputs) -> str:
+    """The request as JSON with sorted keys, each set of pairs replaced by its digest.
+
+    Fields with their default are left out: a field that a later version adds must not change the hash of a request
+    without it, which a client may be repeating over an upgrade.
+    """
+    document = request.model_dump(mode="json", exclude_defaults=True, exclude={"forget", "retain", "probes"})
+    document["forget"] = inputs.forget.digest
+    document["retain"] = inputs.retain.digest if inputs.retain else None
+    document["probes"] = {name: pairs.digest for name, pairs in inputs.probes.items()}
+    return json.dumps(document, sort_keys=True, separators=(",", ":"))

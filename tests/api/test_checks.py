@@ -1,0 +1,123 @@
+"""Requests that are dear to check: they are refused early, stopped in time, and hold up nobody else."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import httpx
+import psutil
+import pytest
+
+from api.forget_requests.structure import has_more_tokens
+from jobs.settings import Settings
+from tests.api.conftest import Serve
+from tests.api.hostile import slow_jpeg
+from tests.api.service import Service, body, inline, pair, png, problem
+from tests.processes import command_line, has_ended
+from tests.waiting import eventually
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Limits that let a slow image in."""
+    return settings.model_copy(
+        update={"max_body_bytes": 4_000_000, "max_image_bytes": 2_000_000, "max_image_pixels": 40_000_000}
+    )
+
+
+def test_values_are_counted_before_any_is_built(http: httpx.Client) -> None:
+    content = b'{"model":"demo","forget":[' + b"{}," * 100_000 + b"{}]}"
+    (error,) = problem(http.post("/unlearn-jobs", content=content, headers=JSON), 422, "invalid-request")["errors"]
+    assert error["detail"] == "holds more values than a request of 8 pairs has"
+
+
+def test_strings_hide_no_values_and_are_none_themselves() -> None:
+    document = json.dumps({'a"{[,': [1, '\\",{', {}], "b\\": "c\\\\\\"}).encode()
+    brackets, commas, strings = 3, 3, 4
+    assert not has_more_tokens(document, brackets + commas + strings + 1)
+    assert has_more_tokens(document, brackets + commas + strings - 1)
+    for endless in (b'"' + b'\\"' * 1000, b"[" * 1000, b"{}," * 1000, b'""' * 1000):
+        assert has_more_tokens(endless, 10) == (endless[1:2] != b"\\")
+
+
+def test_an_image_that_takes_too_long_is_named(serve: Serve, settings: Settings) -> None:
+    http = serve(settings.model_copy(update={"max_image_seconds": 0.2})).http
+    request = body(forget=[pair(1), pair(image=inline(slow_jpeg()))])
+    document = problem(http.post("/unlearn-jobs", json=request), 422, "invalid-request", "forget[1].image")
+    assert document["errors"][0]["detail"] == "takes more than 0.2 s of processor time to decode"
+    assert http.post("/unlearn-jobs", json=body()).status_code == 202, "the next request is checked all the same"
+
+
+def test_a_request_that_takes_too_long_is_refused(serve: Serve, settings: Settings) -> None:
+    http = serve(settings.model_copy(update={"check_seconds": 2, "max_image_seconds": 100})).http
+    request = body(forget=[pair(image=inline(slow_jpeg()))])
+    problem(http.post("/unlearn-jobs", json=request), 422, "invalid-request", "(body)")
+
+
+def test_pixels_are_counted_before_any_is_decoded(serve: Serve, settings: Settings) -> None:
+    http = serve(settings.model_copy(update={"max_request_pixels": 100_000, "max_image_seconds": 0.001})).http
+    pictures = [pair(image=inline(png(shade, size=(200, 200)))) for shade in range(3)]
+    (error,) = problem(http.post("/unlearn-jobs", json=body(forget=pictures)), 422, "invalid-request")["errors"]
+    assert error["detail"] == "has images of more than 100000 pixels together"
+
+
+def test_a_check_ends_when_its_client_hangs_up(serve: Serve, settings: Settings) -> None:
+    service = serve(settings.model_copy(update={"max_image_seconds": 1000}))
+    request = service.http.build_request("POST", "/unlearn-jobs", json=body(forget=[pair(image=inline(slow_jpeg()))]))
+    before = _checking()
+    with socket.create_connection((request.url.host, request.url.port)) as connection:
+        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        connection.sendall(f"POST /unlearn-jobs HTTP/1.1\r\n{head}\r\n".encode() + request.read())
+        (checking,) = eventually(lambda: [process for process in _checking() if _is_busy(process)])
+    eventually(lambda: has_ended(checking))
+    assert service.stored_jobs() == 0
+    assert len(_checking()) <= len(before)
+
+
+def test_one_client_takes_half_of_the_turns_at_most(serve: Serve, settings: Settings) -> None:
+    limits = {"checks_at_once": 2, "check_seconds": 60, "max_image_seconds": 1000}
+    service = serve(settings.model_copy(update=limits))
+    slow = service.http.build_request("POST", "/unlearn-jobs", json=body(forget=[pair(image=inline(slow_jpeg()))]))
+    head = "".join(f"{name}: {value}\r\n" for name, value in slow.headers.items())
+    address = (slow.url.host, slow.url.port)
+    with socket.create_connection(address) as first, socket.create_connection(address) as second:
+        for connection in (first, second):
+            connection.sendall(f"POST /unlearn-jobs HTTP/1.1\r\n{head}\r\n".encode() + slow.read())
+        eventually(lambda: any(_is_busy(process) for process in _checking()))
+        assert service.as_client("another").post("/unlearn-jobs", json=body()).status_code == 202
+        assert sum(_is_busy(process) for process in _checking()) == 1
+
+
+def test_a_large_body_waits_encrypted_and_leaves_nothing(service: Service) -> None:
+    request = service.http.build_request(
+        "POST", "/unlearn-jobs", json=body(forget=[pair(answer="Ilse " + "Marwood " * 400)] * 400)
+    )
+    content = request.read()
+    assert len(content) > 1_200_000
+    unfinished = service.settings.blob_dir / "unfinished"
+    with socket.create_connection((request.url.host, request.url.port)) as connection:
+        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        connection.sendall(f"POST /unlearn-jobs HTTP/1.1\r\n{head}\r\n".encode() + content[:-10])
+        (spooled,) = eventually(lambda: [file for file in unfinished.iterdir() if file.stat().st_size > 10_000])
+        assert spooled.stat().st_mode & 0o077 == 0
+        assert b"Marwood" not in spooled.read_bytes()
+        connection.sendall(content[-10:])
+        assert connection.recv(12) == b"HTTP/1.1 422"  # more pairs than the service takes
+    eventually(lambda: not any(unfinished.iterdir()))
+
+
+def test_accepted_requests_leave_no_scratch_file(service: Service) -> None:
+    assert service.http.post("/unlearn-jobs", json=body()).status_code == 202
+    assert not any((service.settings.blob_dir / "unfinished").iterdir())
+
+
+def _checking() -> list[psutil.Process]:
+    """The processes that check requests."""
+    return [child for child in psutil.Process().children() if "anyio.to_process" in command_line(child)]
+
+
+def _is_busy(process: psutil.Process) -> bool:
+    return process.cpu_percent(interval=0.1) > 50
