@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import traceback
+from collections import Counter
 from contextvars import ContextVar
 from datetime import UTC, datetime
+
+_MOST_KINDS = 1000  # remembered
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
@@ -44,13 +48,43 @@ def describe_error(error: BaseException) -> dict[str, str]:
     return facts
 
 
+class OncePerSecond(logging.Filter):
+    """Lets a warning or error of one kind through once a second, and says in the next how many it held back.
+
+    A kind is a logger and a message before its arguments. Lines about requests are INFO: all of them pass.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[tuple[str, str], float] = {}
+        self._held: Counter[tuple[str, str]] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged."""
+        if record.levelno < logging.WARNING:
+            return True
+        kind = (record.name, str(record.msg)[:200])
+        if record.created - self._last.get(kind, -math.inf) < 1:
+            self._held[kind] += 1
+            return False
+        if len(self._last) >= _MOST_KINDS:
+            self._last.clear()
+        self._last[kind] = record.created
+        if held := self._held.pop(kind, 0):
+            record.fields = {**getattr(record, "fields", {}), "held_back": held}
+        return True
+
+
 def configure_logging() -> None:
     """Formats every logger of this process as JSON, and silences uvicorn's access log and Alembic's INFO lines.
+
+    One kind of warning or error is logged once a second, however often it happens.
 
     uvicorn's access log holds the whole URL with its query. Our own line (api.middleware) holds the route instead.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(OncePerSecond())
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.INFO)
     logging.captureWarnings(True)

@@ -110,6 +110,12 @@ class MethodNotAllowed(Problem):
     status, slug, title = 405, "method-not-allowed", "Method not allowed"
 
 
+class RequestTimeout(Problem):
+    """The request arrives too slowly."""
+
+    status, slug, title = 408, "request-timeout", "The request takes too long to arrive"
+
+
 class ArtifactUnavailable(Problem):
     """The job has no artifact (yet)."""
 
@@ -164,6 +170,12 @@ class InvalidRequest(Problem):
         return cls(detail + ".", errors=errors[:_MAX_ERRORS])
 
 
+class HeadTooLarge(Problem):
+    """The request's line and headers have more bytes than the service takes."""
+
+    status, slug, title = 431, "head-too-large", "The request's headers are too large"
+
+
 class IdempotencyKeyReused(Problem):
     """The idempotency key belongs to a request with another content."""
 
@@ -186,6 +198,15 @@ class Unavailable(Problem):
 
     def __init__(self, detail: str, *, errors: Sequence[FieldError] = ()) -> None:
         super().__init__(detail, errors=errors, headers={"Retry-After": "5"})
+
+
+class TooManyConnections(Problem):
+    """The server has, or the peer holds, as many connections as it may."""
+
+    status, slug, title = 503, "too-many-connections", "There are too many connections"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": "5"})
 
 
 def body_errors(errors: Iterable[Mapping[str, Any]]) -> list[FieldError]:

@@ -58,6 +58,14 @@ class Settings(BaseSettings):
     check_seconds: float = Field(default=120, gt=0, description="for the check of one request, images and all")
     check_memory_bytes: int = Field(default=2 * 1024**3, gt=0, description="address space of the check's process")
 
+    max_connections: int = Field(default=1000, gt=0, description="open at once, below the limit of open files")
+    max_connections_per_peer: int = Field(
+        default=100, gt=0, description="of one address; behind a proxy all come from the proxy's"
+    )
+    max_head_bytes: int = Field(default=32 * 1024, gt=0, description="a request's line and headers")
+    head_seconds: float = Field(default=10, gt=0, description="for a request's line and headers to arrive")
+    min_body_rate: float = Field(default=16 * 1024, ge=0, description="bytes a second at which a body has to arrive")
+
     lease_seconds: float = Field(default=30, gt=0, description="a claim that isn't renewed for so long is lost")
     heartbeat_seconds: float = Field(default=5, gt=0)
     stall_seconds: float = Field(default=1800, gt=0, description="an attempt without progress for so long is killed")

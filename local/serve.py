@@ -9,20 +9,12 @@ from __future__ import annotations
 import socket
 import sys
 
-import uvicorn
-
-_GRACE_SECONDS = 5
+from api.server import serve
 
 
 def main() -> None:
     """Serves until SIGTERM."""
-    listening = socket.socket(fileno=int(sys.argv[1]))
-    config = uvicorn.Config(
-        "api.main:create_app_from_environment",
-        factory=True,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-    )
-    uvicorn.Server(config).run(sockets=[listening])
+    serve(socket.socket(fileno=int(sys.argv[1])))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ import httpx
 import pytest
 import uvicorn
 
+from api.connections import bounded_protocol
 from api.main import create_app
+from api.server import limits_of
 from jobs.settings import Settings
 from tests.api.service import Service
 from tests.waiting import eventually
@@ -78,11 +80,11 @@ def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
 @pytest.fixture
 def serve(request: pytest.FixtureRequest, event_loop: asyncio.AbstractEventLoop) -> Iterator[Serve]:
     """Starts services, and stops them after the test."""
-    http = getattr(request, "param", "auto")
     running: list[tuple[uvicorn.Server, Future[None], Service]] = []
 
     def start(settings: Settings) -> Service:
         app = create_app(settings)
+        http = getattr(request, "param", None) or bounded_protocol(limits_of(settings, open_files=4096))
         config = uvicorn.Config(app, port=0, http=http, lifespan="on", log_config=None, access_log=False)
         server = uvicorn.Server(config)
         ended = asyncio.run_coroutine_threadsafe(server.serve(), event_loop)

@@ -26,7 +26,7 @@ from tests.waiting import eventually
 
 
 class Process:
-    """`uvicorn` as the README starts it, with its log in a file."""
+    """`python -m api.server`, with its log in a file."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         with socket.socket() as free:
@@ -38,8 +38,11 @@ class Process:
             "secret_key": settings.secret_key.get_secret_value(),
             "database_url": settings.database_url,
         }
-        environment = {f"VGID_{name.upper()}": str(value) for name, value in values.items()}
-        command = [sys.executable, "-m", "uvicorn", "--factory", "api.main:create_app_from_environment"]
+        environment = {
+            f"VGID_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+            for name, value in values.items()
+        }
+        command = [sys.executable, "-m", "api.server"]
         with self.log_file.open("wb") as log:
             self.child = subprocess.Popen(
                 [*command, "--port", str(port)], env={**os.environ, **environment}, stdout=log, stderr=log

@@ -87,9 +87,8 @@ def test_its_python_is_supported_by_the_project() -> None:
 
 def test_the_default_command_exists() -> None:
     command = json.loads(dict(stages()[1])["CMD"])
-    assert command[0] == "uvicorn"
-    module, _, name = command[command.index("--factory") + 1].partition(":")
-    assert callable(getattr(importlib.import_module(module), name))
+    assert command[:2] == ["python", "-m"]
+    assert callable(importlib.import_module(command[2]).main)
 
 
 @pytest.mark.parametrize("name", [".env", ".git", ".venv", ".vgid"])
