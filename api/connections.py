@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.problems import HeadTooLarge, MalformedRequest, Problem, RequestTimeout, TooManyConnections, problem_response
 
@@ -181,6 +181,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _can_answer(self) -> bool:
         """Whether no answer to this request has begun, and none to an earlier one is still to come."""
-        if self.cycle is None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None:
             return True
-        return bool(self.cycle.response_complete if self._in_head else not self.cycle.response_started)
+        return cycle.response_complete if self._in_head else not cycle.response_started

@@ -10,9 +10,9 @@ import psutil
 import pytest
 
 from api.forget_requests.structure import has_more_tokens
+from bench.serving.hostile import slow_jpeg
 from jobs.settings import Settings
 from tests.api.conftest import Serve
-from tests.api.hostile import slow_jpeg
 from tests.api.service import Service, body, inline, pair, png, problem
 from tests.processes import command_line, has_ended
 from tests.waiting import eventually

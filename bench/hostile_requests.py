@@ -1,0 +1,251 @@
+"""Measures what hostile requests cost: the API's time and memory, and how long others wait meanwhile.
+
+    python -m bench.hostile_requests
+
+Attacks of one client: a body of empty pairs, images that are dear to decode, uploads that stay open, heads without an
+end, connections that send nothing. Meanwhile /healthz is asked ten times a second, and another client files a request.
+Prints a table, writes bench/results/hostile_requests.json, and exits with 3 if a bar is missed.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+
+import httpx
+import numpy as np
+import psutil
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from bench.parts.bars import exit_if_missed
+from bench.parts.machine import save
+from bench.serving.hostile import slow_jpeg
+from bench.serving.stack import BenchStack, private_stack
+from jobs import access
+
+MIB = 1024**2
+BODY = 64 * MIB - 1024  # bytes, below the service's limit
+UPLOADS = 20
+CONNECTIONS = 1100
+HEAD_SECONDS = 15.0
+OTHER_PEER = "127.0.0.2"  # the address that asks /healthz, since limits are per address
+BARS = {
+    "empty pairs: seconds": 3.0,
+    "empty pairs: memory of the check, of the body": 3.0,
+    "empty pairs: /healthz p99, ms": 100.0,
+    "slow images: another client's request, s": 10.0,
+    "held uploads: memory of the API, MiB": 200.0,
+    "endless heads: processor seconds": 1.0,
+    "silent connections: /healthz unanswered": 0.0,
+}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What was seen during an attack. Memory is what was added, in bytes; health: seconds, of those answered."""
+
+    seconds: float
+    processor: float
+    api_memory: int
+    check_memory: int
+    health: list[float]
+    unanswered: int
+
+    @property
+    def health_p99(self) -> float:
+        """In milliseconds."""
+        return float(np.percentile(self.health, 99) * 1000) if self.health else float("inf")
+
+
+def main() -> None:
+    """Measures, prints, saves. Exits with the missed bars."""
+    with private_stack() as stack:
+        with stack.sessions.begin() as s:
+            other = access.create_key(s, access.create_client(s, "another"))[1]
+        _file_request(stack, other)  # starts a process for checks, as the first request of a day does
+        attacks: dict[str, Callable[[], float | None]] = {
+            "empty pairs": lambda: _post(stack, _empty_pairs()),
+            "slow images": lambda: _slow_images(stack, other),
+            "held uploads": lambda: _held_uploads(stack),
+            "endless heads": lambda: _endless_heads(stack),
+            "silent connections": lambda: _silent_connections(stack),
+        }
+        seen, figures = {}, {}
+        for name, attack in attacks.items():
+            seen[name], figures[name] = _watched(stack, attack)
+    bars = _bars(seen, figures)
+    _print(seen, bars)
+    record = {"attacks": {name: asdict(watched) for name, watched in seen.items()}, "figures": bars, "bars": BARS}
+    print("written:", save("hostile_requests", record, seed=None, runs=1))
+    exit_if_missed([f"{name} {bars[name]:.2f} > {most:g}" for name, most in BARS.items() if bars[name] > most])
+
+
+def _bars(seen: dict[str, Watched], figures: dict[str, float | None]) -> dict[str, float]:
+    return {
+        "empty pairs: seconds": figures["empty pairs"] or 0.0,
+        "empty pairs: memory of the check, of the body": seen["empty pairs"].check_memory / BODY,
+        "empty pairs: /healthz p99, ms": seen["empty pairs"].health_p99,
+        "slow images: another client's request, s": figures["slow images"] or 0.0,
+        "held uploads: memory of the API, MiB": seen["held uploads"].api_memory / MIB,
+        "endless heads: processor seconds": seen["endless heads"].processor,
+        "silent connections: /healthz unanswered": float(seen["silent connections"].unanswered),
+    }
+
+
+def _empty_pairs() -> bytes:
+    return b'{"model":"bench","forget":[' + b"{}," * (BODY // 3) + b"{}]}"
+
+
+def _post(stack: BenchStack, content: bytes, key: str | None = None) -> float:
+    """Seconds until the answer."""
+    began = time.perf_counter()
+    headers = {"Authorization": f"Bearer {key or stack.key}", "Content-Type": "application/json"}
+    url = f"http://127.0.0.1:{stack.api.port}/unlearn-jobs"
+    httpx.post(url, content=content, headers=headers, trust_env=False, timeout=300)
+    return time.perf_counter() - began
+
+
+def _file_request(stack: BenchStack, key: str) -> float:
+    return _post(stack, _request_of(_small_picture()), key)
+
+
+def _request_of(picture: bytes) -> bytes:
+    image = {"base64": base64.b64encode(picture).decode()}
+    pair = {"image": image, "question": "Who is this?", "answer": "Ilse Marwood"}
+    return json.dumps({"model": "bench", "forget": [pair]}).encode()
+
+
+def _small_picture() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _slow_images(stack: BenchStack, other: str) -> float:
+    """Four requests at once with an image that is dear to decode. Seconds that another client's request takes."""
+    slow = _request_of(slow_jpeg(side=6000, scans=100))
+    senders = [threading.Thread(target=_post, args=(stack, slow)) for _ in range(4)]
+    for sender in senders:
+        sender.start()
+    time.sleep(1)  # until they are at work
+    taken = _file_request(stack, other)
+    for sender in senders:
+        sender.join()
+    return taken
+
+
+@contextmanager
+def _connected(stack: BenchStack) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", stack.api.port), timeout=10) as connection:
+        yield connection
+
+
+def _held_uploads(stack: BenchStack) -> None:
+    """Uploads of 50 MiB whose last byte doesn't come."""
+    head = f"POST /unlearn-jobs HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {stack.key}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {50 * MIB}\r\n\r\n"
+    with ExitStack() as held:
+        for _ in range(UPLOADS):
+            connection = held.enter_context(_connected(stack))
+            connection.sendall(head.encode())
+            with suppress(OSError):
+                connection.sendall(b" " * (50 * MIB - 1))
+        time.sleep(1)
+
+
+def _endless_heads(stack: BenchStack) -> None:
+    """Four connections that send headers as fast as they are taken."""
+
+    def send() -> None:
+        until = time.monotonic() + HEAD_SECONDS
+        while time.monotonic() < until:
+            with suppress(OSError), _connected(stack) as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nX-Long: ")
+                while time.monotonic() < until:
+                    connection.sendall(b"x" * 65536)
+            time.sleep(0.2)
+
+    senders = [threading.Thread(target=send) for _ in range(4)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+
+
+def _silent_connections(stack: BenchStack) -> None:
+    """As many connections as a process may commonly have files open, and nothing on them."""
+    with ExitStack() as held:
+        for _ in range(CONNECTIONS):
+            with suppress(OSError):
+                held.enter_context(_connected(stack))
+        time.sleep(5)
+
+
+def _watched(stack: BenchStack, attack: Callable[[], float | None]) -> tuple[Watched, float | None]:
+    """Runs the attack. Returns what it cost, and its own figure."""
+    api = psutil.Process(stack.api.process)
+    over = threading.Event()
+    health: list[float] = []
+    unanswered = api_peak = check_peak = 0
+
+    def ask() -> None:
+        nonlocal unanswered
+        while not over.wait(0.1):
+            began = time.perf_counter()
+            try:
+                with httpx.Client(transport=httpx.HTTPTransport(local_address=OTHER_PEER), timeout=10) as another:
+                    another.get(f"http://127.0.0.1:{stack.api.port}/healthz").raise_for_status()
+                health.append(time.perf_counter() - began)
+            except httpx.HTTPError:
+                unanswered += 1
+
+    def weigh() -> None:
+        nonlocal api_peak, check_peak
+        while not over.wait(0.02):
+            api_peak = max(api_peak, api.memory_info().rss)
+            check_peak = max(check_peak, _memory_of_checks(api))
+
+    before, checks_before = api.memory_info().rss, _memory_of_checks(api)
+    watchers = [threading.Thread(target=watch) for watch in (ask, weigh)]
+    for watcher in watchers:
+        watcher.start()
+    began, processor = time.perf_counter(), sum(api.cpu_times()[:2])
+    figure = attack()
+    seconds, processor = time.perf_counter() - began, sum(api.cpu_times()[:2]) - processor
+    over.set()
+    for watcher in watchers:
+        watcher.join()
+    return Watched(seconds, processor, api_peak - before, check_peak - checks_before, health, unanswered), figure
+
+
+def _memory_of_checks(api: psutil.Process) -> int:
+    """Of the API's child processes, bytes."""
+    total = 0
+    for child in api.children():
+        with suppress(psutil.NoSuchProcess):
+            total += child.memory_info().rss
+    return total
+
+
+def _print(seen: dict[str, Watched], bars: dict[str, float]) -> None:
+    table = Table("attack", "seconds", "API: processor s", "API: MiB", "checks: MiB", "/healthz p99, ms", "unanswered")
+    for name, watched in seen.items():
+        memory = (f"{watched.api_memory / MIB:.0f}", f"{watched.check_memory / MIB:.0f}")
+        times = (f"{watched.seconds:.1f}", f"{watched.processor:.1f}")
+        table.add_row(name, *times, *memory, f"{watched.health_p99:.0f}", str(watched.unanswered))
+    Console(width=120).print(table)
+    for name, value in bars.items():
+        print(f"{name}: {value:.2f} (bar: at most {BARS[name]:g})")
+
+
+if __name__ == "__main__":
+    main()
