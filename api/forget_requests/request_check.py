@@ -17,6 +17,7 @@ from api.forget_requests.image_resolver import ImageResolver, Loc
 from api.forget_requests.images import ImageLimits
 from api.forget_requests.request_parsing import parse_request
 from api.forget_requests.spool import SpooledBody
+from api.forget_requests.text_check import check_texts
 from api.problems import FieldError, InvalidRequest
 from api.schemas import SubmitRequest
 from jobs.catalog import Catalog
@@ -97,6 +98,7 @@ def check_request(unchecked: UncheckedRequest) -> CheckedRequest:
     request, resolver = _read(unchecked)
     entry = find_model(unchecked.catalog, request)
     retain_set, config = choose_retain_set(entry, request), resolve_config(entry, request)
+    check_texts(request, entry.path)
 
     def decoding(place: Loc) -> None:
         unchecked.place.write_text(json.dumps(place), encoding="utf-8")

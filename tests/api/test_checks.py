@@ -15,6 +15,7 @@ from jobs.settings import Settings
 from tests.api.conftest import Serve
 from tests.api.service import Service, body, inline, pair, png, problem
 from tests.processes import command_line, has_ended
+from tests.vgid_core.support.tiny import save_tiny_model
 from tests.waiting import eventually
 
 JSON = {"Content-Type": "application/json"}
@@ -121,3 +122,15 @@ def _checking() -> list[psutil.Process]:
 
 def _is_busy(process: psutil.Process) -> bool:
     return process.cpu_percent(interval=0.1) > 50
+
+
+def test_texts_that_the_model_would_refuse_are_refused(serve: Serve, settings: Settings) -> None:
+    save_tiny_model(settings.catalog.parent / "model")
+    http = serve(settings).http
+    request = body(forget=[pair(1), pair(2, question="Who is <image> this?"), pair(3, answer="Ilse Marwood " * 200)])
+    errors = problem(http.post("/unlearn-jobs", json=request), 422, "invalid-request")["errors"]
+    assert [(error["field"], error["detail"]) for error in errors] == [
+        ("forget[1].question", "holds one of the model's control tokens"),
+        ("forget[2]", "has more tokens than the model takes (256), question and answer together"),
+    ]
+    assert http.post("/unlearn-jobs", json=body()).status_code == 202

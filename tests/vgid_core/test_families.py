@@ -22,9 +22,11 @@ from tests.vgid_core.support.two_families import photo
 from vgid_core import HostModel, Pair, PairSet, Progress, UnlearnConfig, UnlearnResult, UnlearnSpec, unlearn
 from vgid_core.config import LoraSettings
 from vgid_core.data.examples import DistillExample
+from vgid_core.data.text_limits import TextLimits
 from vgid_core.lora.attach import attach_adapter
 from vgid_core.models.base import BaseModel, answer_logits
 from vgid_core.models.load import load_base, read_base
+from vgid_core.models.token_counter import TokenCounter
 from vgid_core.scoring.model_check import generation_deviation
 from vgid_core.scoring.packed import model as packed_model
 from vgid_core.scoring.packed.scorer import PackedScorer
@@ -105,6 +107,24 @@ def test_from_loading_to_an_adapter_that_plain_peft_loads(family: Family, tmp_pa
     said_after = generate(load_base(str(family.folder), CONFIG, replace(host)), forget.pairs, 6)
     assert said_after != said_before
     assert plain_answers(loaded, family.folder, untouched, forget.pairs) == said_after
+
+
+def test_the_files_alone_tell_which_texts_a_run_would_refuse(family: Family) -> None:
+    limits, counter = TextLimits.read(family.folder), TokenCounter(str(family.folder))
+    assert limits is not None
+    assert limits.context == counter.context_length
+    processor = AutoProcessor.from_pretrained(family.folder)
+    tokenizer = processor.tokenizer
+    special = {*tokenizer.all_special_tokens, *(str(t) for t in tokenizer.added_tokens_decoder.values() if t.special)}
+    for token in special | {getattr(processor, "image_token", None) or tokenizer.eos_token}:
+        assert limits.holds_control_token(f"Ada {token} Quill"), token
+    assert all(counter.holds_control_token(token) for token in limits.control)
+    assert not limits.holds_control_token("Ada Quill")
+    text = "Where was Ada Quill born?"
+    if limits.context is not None:
+        times = limits.context // counter.question_length(text) + 1
+        assert limits.is_too_long(" ".join(times * [text]), text)
+    assert not limits.is_too_long(text, text)
 
 
 def test_the_default_method_forgets_on_every_family(family: Family, tmp_path: Path) -> None:
