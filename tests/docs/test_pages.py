@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -60,9 +61,15 @@ def test_the_services_settings_are_listed_with_their_defaults() -> None:
     )
     listed = {name.lower(): default for name, default in rows}
     known = {
-        name: "" if field.is_required() else str(field.default).lower() for name, field in Settings.model_fields.items()
+        name: "" if field.is_required() else _as_variable(field.default)
+        for name, field in Settings.model_fields.items()
     }
     assert listed == known
+
+
+def _as_variable(value: object) -> str:
+    """As the environment gives it: a text as it is, everything else in JSON."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def test_the_catalogs_keys_are_listed() -> None:
