@@ -30,7 +30,7 @@ DATA = ComparisonData(
     never_seen=pair_set("never_seen", 3, 90),
     facts=tuple(map(second_half, FORGET)),
 )
-ATTACKS = AttackPlan(pairs=3, relearning_steps=1, relearning_batch_size=2)
+ATTACKS = AttackPlan(pairs=3, relearning_steps=1)
 
 
 def plan(*methods: str, seeds: int = 1, rates: tuple[float, ...] = (1e-3, 3e-3)) -> ComparisonPlan:
