@@ -38,7 +38,23 @@ _FIXED = {
 
 _WHY_IGNORED = "a comparison sets seed, learning rate, retain weight and steps itself, and ends no run early"
 
+_Probe = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=SOURCE", help="About what is forgotten, never trained on; repeatable.", show_default=False
+    ),
+]
+_Kept = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=SOURCE", help="What must stay, never trained on; repeatable.", show_default=False),
+]
+_Out = Annotated[Path | None, typer.Option(help="Folder for comparison.json, .md and .png.", show_default=False)]
+_Methods = Annotated[
+    str | None, typer.Option(help="Some of: " + ", ".join(all_contenders()) + "; else all.", show_default=False)
+]
+_Seeds = Annotated[int | None, typer.Option(help="Runs of each method's chosen setting; else 3.")]
 _Grid = Annotated[str | None, typer.Option(metavar="A,B,...", help="To try for every method.", show_default=False)]
+_Resume = Annotated[bool, typer.Option("--resume", help="Go on with the comparison in the folder.")]
 Number = TypeVar("Number", int, float)
 
 
@@ -48,34 +64,20 @@ def compare(
     forget: options.Forget = None,
     retain: options.Retain = None,
     utility: options.Utility = None,
-    probe: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=SOURCE",
-            help="About what is forgotten, never trained on; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    kept: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=SOURCE", help="What must stay, never trained on; repeatable.", show_default=False),
-    ] = None,
+    probe: _Probe = None,
+    kept: _Kept = None,
     never_seen: options.NeverSeen = None,
     facts: options.Facts = None,
     twin: options.Twin = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for comparison.json, .md and .png.", show_default=False)
-    ] = None,
-    methods: Annotated[
-        str | None, typer.Option(help="Some of: " + ", ".join(all_contenders()) + "; else all.", show_default=False)
-    ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Runs of each method's chosen setting; else 3.")] = None,
+    out: _Out = None,
+    methods: _Methods = None,
+    seeds: _Seeds = None,
     learning_rates: _Grid = None,
     retain_weights: _Grid = None,
     steps: _Grid = None,
     device: options.Device = None,
     setting: options.Setting = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in the folder.")] = False,
+    resume: _Resume = False,
 ) -> None:
     """Tune and run methods of unlearning on one dataset, attack the results, and show them side by side."""
     with exit_on_errors():
