@@ -10,13 +10,13 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from compare.contenders import all_contenders
 from compare.plan import Budget, ComparisonData, ComparisonPlan
 from compare.run_file import ComparisonRunFile
 from terminal.assignments import assignments
 from terminal.console import print_error, stderr_console
+from terminal.progress_bar import ProgressBar
 from vgid_core.cli.exit_codes import exit_on_errors
 from vgid_core.cli.inputs import options
 from vgid_core.cli.inputs.config_errors import error_lines
@@ -164,15 +164,13 @@ def _run(
     record = Record.open(
         out / "comparison.json", runner.conditions_of(plan, data, model, twin), runner.environment(plan), resume
     )
-    with _bars(Console(stderr=True)) as bars:
-        overall, current = bars.add_task("models", total=None), bars.add_task("", total=1.0)
+    with ProgressBar(stderr_console(), "comparing", stays=True) as bar:
 
         def show(progress: runner.ComparisonProgress) -> None:
-            bars.update(overall, completed=progress.done, total=progress.total)
-            bars.update(current, completed=progress.share, description=progress.what)
+            share = (progress.done + progress.share) / progress.total
+            bar.show("comparing", share, f"{progress.done}/{progress.total} models · {progress.what}")
 
         runner.compare(plan, data, model, twin, record, show)
-        bars.remove_task(current)
     (out / "comparison.md").write_text(table.markdown(record), encoding="utf-8")
     figure.draw(record, out / "comparison.png")
     # A pipe has no width; rich's default would break the table.
@@ -210,9 +208,3 @@ def _numbers(text: str | None, option: str, kind: Callable[[str], Number]) -> tu
         return tuple(kind(part) for part in text.split(","))
     except ValueError:
         raise typer.BadParameter("takes numbers with commas between them", param_hint=option) from None
-
-
-def _bars(console: Console) -> Progress:
-    return Progress(
-        BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"), console=console
-    )
