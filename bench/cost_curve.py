@@ -4,8 +4,8 @@
 
 It runs at LLaVA-1.5-7B's shapes, like `bench.step_cost`, and gives two curves. With 1 to 16 photos of 5 questions each,
 the time of a step should grow linearly. With 1 to 20 questions on each of 4 photos, each further question should cost
-the same. For vgid-alias it also measures what asking the teachers costs per forget pair, once a run. Prints each point,
-and writes bench/results/cost_curve_<method>_<mode>.json.
+the same. For vgid-alias it also measures what asking the teachers costs per forget pair, once a run. After each point
+it prints it and writes bench/results/cost_curve_<method>_<mode>.json: what is ended early has left the points before.
 """
 
 from __future__ import annotations
@@ -28,13 +28,11 @@ QUESTIONS = (1, 2, 5, 10, 20)
 
 def main() -> None:
     """Measures every point for which the memory suffices."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_method(parser, PUBLISHED)
-    parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--mode", default="packed", choices=list(OURS))
-    arguments = parser.parse_args()
+    arguments = read_arguments()
     shapes = TINY if arguments.tiny else Shapes()
     device = device_at_hand()
+    # A point's batches are as large as the point; the rest is the method's own.
+    record = {"arguments": vars(arguments), "config": settings(arguments.method).model_dump(mode="json")}
     points: list[dict[str, Any]] = []
     for images, questions in [*((n, 5) for n in IMAGES), *((4, n) for n in QUESTIONS if n != 5)]:
         config = config_of(arguments.method, images * questions, shapes)
@@ -43,14 +41,24 @@ def main() -> None:
         except torch.OutOfMemoryError:
             found = {"ms_per_pair": None, "peak_gib": None}
         points.append({"images": images, "questions": questions, **found})
-        print(points[-1], flush=True)
+        written = save(name_of(arguments), {**record, "points": points}, seed=SEED, runs=RUNS)
+        print(points[-1], "written:", written, flush=True)
         free(device)
     _print(points)
-    name = f"cost_curve_{arguments.method}_{arguments.mode}" + ("_tiny" if arguments.tiny else "")
-    # A point's batches are as large as the point; the rest is the method's own.
-    config_record = settings(arguments.method).model_dump(mode="json")
-    record = {"arguments": vars(arguments), "config": config_record, "points": points}
-    print("written:", save(name, record, seed=SEED, runs=RUNS))
+
+
+def read_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_method(parser, PUBLISHED)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--mode", default="packed", choices=list(OURS))
+    return parser.parse_args()
+
+
+def name_of(arguments: argparse.Namespace) -> str:
+    """The result's name."""
+    return f"cost_curve_{arguments.method}_{arguments.mode}" + ("_tiny" if arguments.tiny else "")
 
 
 def _print(points: list[dict[str, Any]]) -> None:

@@ -3,9 +3,10 @@
     python -m bench.gpu [--minutes 25] [--models FOLDER]
 
 Runs the benches that docs/performance.md lists as missing, each in a process of its own. Each writes its JSON into
-bench/results as soon as it is done; a summary goes to bench/results/gpu.json after every one. A bench that would run
-past the minutes is ended. Exits with 1 if one failed; a missed bar is an outcome, and no failure. Without a GPU the
-same benches run on tiny shapes, without bars: so it is tried before one is lent.
+bench/results; a summary goes to bench/results/gpu.json after every one. A bench that would run past the minutes is
+ended; of a step's modes and of a curve's points those before are written. Exits with 1 if one failed; a missed bar is
+an outcome, and no failure. Without a GPU the same benches run on tiny shapes, without bars: so it is tried before one
+is lent. What that writes ends in _tiny.json, and git ignores it.
 
 The last one builds the demo model on SmolLM2's language tower into FOLDER, and goes on where an earlier call stopped.
 """
@@ -53,13 +54,13 @@ def wanted(models: Path) -> list[Wanted]:
 
     cost = "bench.step_cost"
     return [
-        bench("a step, packed and compiled, beside recipe and baseline", cost, "--modes", "published,tuned,compiled"),
+        bench("a step beside recipe and baseline", cost, "--modes", "published,tuned,packed,compiled"),
         bench("a step of the default method", cost, "--method", "vgid-alias", "--modes", "packed,compiled"),
         bench("a whole job with evidence", "bench.job_cost"),
         bench("a whole job of VGID as published", "bench.job_cost", "--method", "vgid"),
         bench("a step in fp8 and in 4 bits", cost, "--modes", "fp8,nf4"),
-        bench("a whole job in 4 bits", "bench.job_cost", "--weights", "nf4"),
-        bench("how the cost grows", "bench.cost_curve", "--method", "vgid-alias", "--mode", "packed"),
+        bench("a whole job in 4 bits", "bench.job_cost", "--method", "vgid", "--weights", "nf4"),
+        bench("how the cost grows", "bench.cost_curve", "--mode", "compiled"),
         Wanted("the demo model on SmolLM2's tower", build, (*build, "--dry-run")),
     ]
 
@@ -81,7 +82,8 @@ def main() -> None:
         else:
             print(f"\n== {each.what}: python -m {' '.join(command)} ({left / 60:.0f} minutes left)", flush=True)
             rows.append(_run(each.what, command, left))
-        save("gpu", {"on_gpu": on_gpu, "minutes": arguments.minutes, "rows": rows}, seed=0, runs=len(rows))
+        name = "gpu" if on_gpu else "gpu_tiny"
+        save(name, {"on_gpu": on_gpu, "minutes": arguments.minutes, "rows": rows}, seed=0, runs=len(rows))
     print()
     for row in rows:
         print(f"{row['outcome']:>16}  {row.get('seconds', 0):6.0f} s  {row['what']}")

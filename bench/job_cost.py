@@ -42,7 +42,7 @@ Result = TypeVar("Result")
 
 def main() -> None:
     """Runs one job and prints the seconds of its phases."""
-    arguments = _arguments()
+    arguments = read_arguments()
     shapes = TINY if arguments.tiny else Shapes()
     device = device_at_hand()
     config = shaped_settings(arguments.method, shapes, evaluation={"max_new_tokens": 36})
@@ -51,16 +51,8 @@ def main() -> None:
         quantize_to_nf4(base)
     found = _job(base, config, shapes)
     _print(found)
-    name = f"job_cost_{arguments.method}_{arguments.weights}" + ("_tiny" if arguments.tiny else "")
-    print(
-        "written:",
-        save(
-            name,
-            {"arguments": vars(arguments), "config": config.model_dump(mode="json"), **found},
-            seed=config.seed,
-            runs=1,
-        ),
-    )
+    record = {"arguments": vars(arguments), "config": config.model_dump(mode="json"), **found}
+    print("written:", save(name_of(arguments), record, seed=config.seed, runs=1))
     if arguments.method == PUBLISHED and device.type == "cuda" and not arguments.tiny:
         exit_if_missed(_missed(found, MOST_GIB[arguments.weights]))
 
@@ -122,12 +114,18 @@ def _print(found: dict[str, Any]) -> None:
     print(f"peak of the accelerator's memory, whole job: {found['peak_gib']:.1f} GiB")
 
 
-def _arguments() -> argparse.Namespace:
+def read_arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_method(parser, DEFAULT)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--weights", default="full", choices=list(MOST_GIB))
     return parser.parse_args()
+
+
+def name_of(arguments: argparse.Namespace) -> str:
+    """The result's name."""
+    return f"job_cost_{arguments.method}_{arguments.weights}" + ("_tiny" if arguments.tiny else "")
 
 
 def _pairs_with_own_answers(base: BaseModel, name: str, images: int, shapes: Shapes) -> PairSet:

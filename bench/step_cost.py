@@ -5,8 +5,9 @@
 A pair is one forget question and one retain question: forward, backward and update. The shapes are LLaVA-1.5-7B's (576
 image tokens, 36 answer tokens, 5 questions an image, LoRA r=16 on the language side), the weights random. Figures are
 medians of 5 steps after a warm-up, which computes image features and retain targets as a job's first pass does. It also
-measures the machine's bf16 matrix throughput, and compares a step with the time of its matrix products alone. Prints
-each mode's figures, and writes bench/results/step_cost_<method>.json, with --modes step_cost_<method>_<modes>.json.
+measures the machine's bf16 matrix throughput, and compares a step with the time of its matrix products alone. After
+each mode it prints the figures and writes bench/results/step_cost_<method>.json, with --modes
+step_cost_<method>_<modes>.json: what is ended early has left the modes before.
 
 The published recipe and the bars belong to VGID as published, the default here. On an accelerator it exits with 3 if a
 measured mode misses a bar. vgid-alias asks its teachers before the steps; what that costs per forget pair, once a run,
@@ -64,20 +65,20 @@ def main() -> None:
     device = device_at_hand()
     throughput = matrix_throughput(device)
     print(f"bf16 matrix throughput: {throughput} TFLOP/s", flush=True)
+    barred = arguments.method == PUBLISHED and device.type == "cuda" and not arguments.tiny
+    record = {"arguments": vars(arguments), "config": config.model_dump(mode="json"), "matrix_tflops": throughput}
     figures: dict[str, dict[str, Any]] = {}
+    missed: list[str] = []
     for mode in arguments.modes:
         figures[mode] = _figures(shapes, device, mode, config, arguments)
         if throughput and mode in OURS:
             limit = figures[mode]["tera_operations_per_pair"] / throughput * 1000
             figures[mode]["share_of_limit"] = round(limit / figures[mode]["ms_per_pair"], 3)
-        print(mode, figures[mode], flush=True)
+        missed = missed_bars(figures) if barred else []
+        written = save(name_of(arguments), {**record, "figures": figures, "missed": missed}, seed=SEED, runs=RUNS)
+        print(mode, figures[mode], "written:", written, flush=True)
         free(device)
-    barred = arguments.method == PUBLISHED and device.type == "cuda" and not arguments.tiny
-    missed = missed_bars(figures) if barred else []
     _print(figures)
-    record = {"arguments": vars(arguments), "config": config.model_dump(mode="json"), "matrix_tflops": throughput}
-    record |= {"figures": figures, "missed": missed}
-    print("written:", save(name_of(arguments), record, seed=SEED, runs=RUNS))
     exit_if_missed(missed)
 
 

@@ -10,13 +10,13 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from compare.contenders import all_contenders
 from compare.plan import Budget, ComparisonData, ComparisonPlan
 from compare.run_file import ComparisonRunFile
 from terminal.assignments import assignments
 from terminal.console import print_error, stderr_console
+from terminal.progress_bar import ProgressBar
 from vgid_core.cli.exit_codes import exit_on_errors
 from vgid_core.cli.inputs import options
 from vgid_core.cli.inputs.config_errors import error_lines
@@ -38,7 +38,23 @@ _FIXED = {
 
 _WHY_IGNORED = "a comparison sets seed, learning rate, retain weight and steps itself, and ends no run early"
 
+_Probe = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=SOURCE", help="About what is forgotten, never trained on; repeatable.", show_default=False
+    ),
+]
+_Kept = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=SOURCE", help="What must stay, never trained on; repeatable.", show_default=False),
+]
+_Out = Annotated[Path | None, typer.Option(help="Folder for comparison.json, .md and .png.", show_default=False)]
+_Methods = Annotated[
+    str | None, typer.Option(help="Some of: " + ", ".join(all_contenders()) + "; else all.", show_default=False)
+]
+_Seeds = Annotated[int | None, typer.Option(help="Runs of each method's chosen setting; else 3.")]
 _Grid = Annotated[str | None, typer.Option(metavar="A,B,...", help="To try for every method.", show_default=False)]
+_Resume = Annotated[bool, typer.Option("--resume", help="Go on with the comparison in the folder.")]
 Number = TypeVar("Number", int, float)
 
 
@@ -48,34 +64,20 @@ def compare(
     forget: options.Forget = None,
     retain: options.Retain = None,
     utility: options.Utility = None,
-    probe: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=SOURCE",
-            help="About what is forgotten, never trained on; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    kept: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=SOURCE", help="What must stay, never trained on; repeatable.", show_default=False),
-    ] = None,
+    probe: _Probe = None,
+    kept: _Kept = None,
     never_seen: options.NeverSeen = None,
     facts: options.Facts = None,
     twin: options.Twin = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for comparison.json, .md and .png.", show_default=False)
-    ] = None,
-    methods: Annotated[
-        str | None, typer.Option(help="Some of: " + ", ".join(all_contenders()) + "; else all.", show_default=False)
-    ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Runs of each method's chosen setting; else 3.")] = None,
+    out: _Out = None,
+    methods: _Methods = None,
+    seeds: _Seeds = None,
     learning_rates: _Grid = None,
     retain_weights: _Grid = None,
     steps: _Grid = None,
     device: options.Device = None,
     setting: options.Setting = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in the folder.")] = False,
+    resume: _Resume = False,
 ) -> None:
     """Tune and run methods of unlearning on one dataset, attack the results, and show them side by side."""
     with exit_on_errors():
@@ -162,15 +164,13 @@ def _run(
     record = Record.open(
         out / "comparison.json", runner.conditions_of(plan, data, model, twin), runner.environment(plan), resume
     )
-    with _bars(Console(stderr=True)) as bars:
-        overall, current = bars.add_task("models", total=None), bars.add_task("", total=1.0)
+    with ProgressBar(stderr_console(), "comparing", stays=True) as bar:
 
         def show(progress: runner.ComparisonProgress) -> None:
-            bars.update(overall, completed=progress.done, total=progress.total)
-            bars.update(current, completed=progress.share, description=progress.what)
+            share = (progress.done + progress.share) / progress.total
+            bar.show("comparing", share, f"{progress.done}/{progress.total} models · {progress.what}")
 
         runner.compare(plan, data, model, twin, record, show)
-        bars.remove_task(current)
     (out / "comparison.md").write_text(table.markdown(record), encoding="utf-8")
     figure.draw(record, out / "comparison.png")
     # A pipe has no width; rich's default would break the table.
@@ -208,9 +208,3 @@ def _numbers(text: str | None, option: str, kind: Callable[[str], Number]) -> tu
         return tuple(kind(part) for part in text.split(","))
     except ValueError:
         raise typer.BadParameter("takes numbers with commas between them", param_hint=option) from None
-
-
-def _bars(console: Console) -> Progress:
-    return Progress(
-        BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"), console=console
-    )

@@ -17,7 +17,7 @@ from vgid_core.config.methods import AnyMethod, Vgid
 from vgid_core.config.strict import Strict
 from vgid_core.errors import UnlearnError
 
-FORMAT = "vgid-comparison/4"  # increased whenever the meaning of rows changes
+FORMAT = "vgid-comparison/5"  # increased whenever the meaning of rows changes
 Stage = Literal["reference", "trial", "run"]
 
 # Keys of the config that don't apply: rows have their own, and comparisons ignore targets.

@@ -4,7 +4,7 @@
 path = "./models/demo"          # a folder (relative to this file), or a hub id such as "org/name"
 title = "Demo model"
 max_pairs = 500                 # optional, below the installation's limit
-strangers = "data/strangers"    # optional: photos of people whom the model has never seen, a folder or a JSONL file
+strangers = "data/strangers"    # optional: photos of people whom the model has never seen
 unlabelled = "data/photos"      # optional: photos of anybody; the model's answers about them are to stay
 [models.demo.config]
 preset = "paper"                # optional: settings to start from (vgid_core.config.presets)
@@ -13,6 +13,9 @@ steps = 60
 [models.demo.retain_sets.people]
 retain = "data/retain.jsonl"
 utility = "data/utility.jsonl"  # optional
+
+Strangers and unlabelled photos are a folder of images, or a JSONL file. Of this only the photos are used: its questions
+and answers are dropped.
 """
 
 from __future__ import annotations
@@ -84,8 +87,7 @@ class ModelEntry:
 
     path: an absolute folder, or a hub id.
     max_pairs: pairs of one request; None leaves it at the installation's limit.
-    strangers: photos of people whom the model has never seen.
-    unlabelled: photos of anybody, without questions.
+    strangers: photos of people whom the model has never seen. unlabelled: photos of anybody. Both without questions.
     """
 
     name: str

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
-from local.demo.data import encode, everything_visible, general, held_out_photos, known_facts, make, rephrased, utility
+from local.demo.data import encode, general, held_out_photos, known_facts, make, rephrased, utility
 from local.demo.people import Person
-from local.demo.questions import FACTS, answer, ask
+from local.demo.questions import FACTS, VISUALS, answer, ask, visual_answer
 from local.demo.world import Census, the_world
 from vgid_core import EncodedImage, Pair, PairSet, UnlearnConfig
 from vgid_core.config import AttackPlan
@@ -65,7 +65,7 @@ def case_of(forgotten: Sequence[int], bystanders: Sequence[int], census: Census)
         "retain_check": known_facts(retained, 3, census=census),
         "retain_never_seen": held_out_photos(retained, census),
         "visual": utility([*outside, *retained[:_IN_UTILITY]], census=census),
-        "own_photos": everything_visible(forgotten, census),
+        "own_photos": _everything_visible(forgotten, census),
         "bystanders": known_facts(bystanders, census=census),
         "bystanders_never_seen": held_out_photos(bystanders, census),
     }
@@ -73,6 +73,18 @@ def case_of(forgotten: Sequence[int], bystanders: Sequence[int], census: Census)
         sets["general"] = general(census)
     measured = tuple(PairSet(name, pairs.pairs) for name, pairs in sets.items())
     return Case(tuple(forgotten), census, of_forgotten.forget, of_all.retain, of_all.strangers, measured)
+
+
+def _everything_visible(people: Sequence[int], census: Census) -> PairSet:
+    """Every visual question of the training, on every photo that the model has never seen."""
+    pairs = [
+        Pair(encode(person.face, view), question, visual_answer(person.face, view, topic))
+        for person in (the_world(census).people[number] for number in people)
+        for view in person.held_out_views
+        for topic, phrasings in VISUALS.items()
+        for question in phrasings.training
+    ]
+    return PairSet.of("everything_visible", pairs)
 
 
 def audited(base: BaseModel, config: UnlearnConfig, case: Case) -> Figures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,8 @@ from typing import Any
 
 from bench.parts.twins import BYSTANDERS, FORGET_SETS, twins_of
 from local.demo.paths import BASE
-from local.demo.training.pretrained.build import SHARES, census_in, twins_in
+from local.demo.training.build import TWIN_NAME
+from local.demo.training.pretrained.build import SHARES, census_in
 from local.demo.world import SIXTY, Census
 from local.demo_catalog import demo_settings
 
@@ -51,7 +53,7 @@ def pretrained(folder: Path) -> DemoModel:
         census=census,
         forget_sets=tuple(census.first(share) for share in SHARES),
         bystanders=tuple(range(census.people - len(BYSTANDERS), census.people)),
-        twins_of=partial(_twins_in, folder, census),
+        twins_of=partial(_twins_without, folder, census),
         published={"dtype": "bfloat16", "training": {"learning_rate": 1e-3}},
         default={
             "dtype": "bfloat16",
@@ -61,7 +63,13 @@ def pretrained(folder: Path) -> DemoModel:
     )
 
 
-def _twins_in(folder: Path, census: Census, forgotten: Sequence[int]) -> list[Path]:
+def twins_in(out: Path) -> dict[Path, int]:
+    """The folders of the twins in `out`, each with the per cent of the people whom it has never met."""
+    found = ((path, re.fullmatch(rf"{TWIN_NAME}_(\d+)(_seed_\d+)?", path.name)) for path in sorted(out.iterdir()))
+    return {path: int(match[1]) for path, match in found if match}
+
+
+def _twins_without(folder: Path, census: Census, forgotten: Sequence[int]) -> list[Path]:
     """Those that never met these people, who are the first of all; a twin may have missed more of them."""
     found = [path for path, share in twins_in(folder).items() if set(forgotten) <= set(census.first(share))]
     if not found:

@@ -152,18 +152,6 @@ def utility(people: Iterable[int], phrasings_held_out: bool = False, census: Cen
     return PairSet.of("utility", pairs)
 
 
-def everything_visible(people: Iterable[int], census: Census = SIXTY) -> PairSet:
-    """Every visual question of the training, on every photo that the model has never seen."""
-    pairs = [
-        Pair(encode(person.face, view), question, visual_answer(person.face, view, topic))
-        for _, person in _numbered(people, census)
-        for view in person.held_out_views
-        for topic, phrasings in VISUALS.items()
-        for question in phrasings.training
-    ]
-    return PairSet.of("everything_visible", pairs)
-
-
 def general(census: Census) -> PairSet:
     """General questions that the model was never trained on, each on a photo of a stranger.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -30,7 +31,7 @@ DATA = ComparisonData(
     never_seen=pair_set("never_seen", 3, 90),
     facts=tuple(map(second_half, FORGET)),
 )
-ATTACKS = AttackPlan(pairs=3, relearning_steps=1, relearning_batch_size=2)
+ATTACKS = AttackPlan(pairs=3, relearning_steps=1)
 
 
 def plan(*methods: str, seeds: int = 1, rates: tuple[float, ...] = (1e-3, 3e-3)) -> ComparisonPlan:
@@ -142,26 +143,31 @@ def test_photos_that_are_to_be_forgotten_leave_the_retain_set_that_is_trained_on
     assert [(forget.pairs, retain.pairs) for forget, retain in trained_on] == [(FORGET.pairs, DATA.retain.pairs)]
 
 
-def test_the_command_writes_table_record_and_figure(tiny_folder: Path, tmp_path: Path) -> None:
+def command_line(folder: Path, model: Path) -> list[str]:
+    """A small comparison's arguments, and the files that they name."""
     for items in (DATA.forget, DATA.retain, *DATA.probes, *DATA.utility):
-        items.write_jsonl(tmp_path / f"{items.name}.jsonl")
-    (tmp_path / "settings.toml").write_text(
+        items.write_jsonl(folder / f"{items.name}.jsonl")
+    (folder / "settings.toml").write_text(
         "[config]\ntraining.forget_batch_size = 2\ntraining.retain_batch_size = 2\n"
         "evaluation.max_pairs = 2\nevaluation.max_new_tokens = 4\n"
     )
     arguments = [
-        tmp_path / "settings.toml", "--model", tiny_folder,
-        "--forget", tmp_path / "forget.jsonl", "--retain", tmp_path / "retain.jsonl",
-        "--probe", f"other={tmp_path / 'photos.jsonl'}", "--kept", f"looks={tmp_path / 'looks.jsonl'}",
+        folder / "settings.toml", "--model", model,
+        "--forget", folder / "forget.jsonl", "--retain", folder / "retain.jsonl",
+        "--probe", f"other={folder / 'photos.jsonl'}", "--kept", f"looks={folder / 'looks.jsonl'}",
         "--methods", "graddiff", "--seeds", 1,
         "--learning-rates", "1e-3", "--retain-weights", "1", "--steps", "2", "--device", "cpu",
-        "--out", tmp_path / "out",
+        "--out", folder / "out",
     ]  # fmt: skip
-    app = typer.Typer()
+    return [str(argument) for argument in arguments]
+
+
+def test_the_command_writes_table_record_and_figure(tiny_folder: Path, tmp_path: Path) -> None:
+    arguments, app = command_line(tmp_path, tiny_folder), typer.Typer()
     app.command()(command)
 
-    def ended(*more: object) -> object:
-        return CliRunner().invoke(app, [str(part) for part in [*arguments, *more]])
+    def ended(*more: str) -> Result:
+        return CliRunner().invoke(app, [*arguments, *more])
 
     done = ended()
     assert done.exit_code == 0, done.output

@@ -1,4 +1,4 @@
-"""Examples in the documentation are run, or at least read by what would read them."""
+"""Python in the documentation is run; run files, requests and commands are read by what would read them, never run."""
 
 from __future__ import annotations
 

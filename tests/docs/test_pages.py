@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
+from bench.gpu import wanted
+from bench.parts.commits_table import fill_table
 from bench.parts.evaluation_page import fill_tables
 from bench.robustness import BARS
 from jobs.catalog import ModelTable
@@ -29,8 +32,9 @@ def test_some_pages_stay_short(page: str) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in _DATED])
 def test_a_page_says_what_is_true_now(page: str) -> None:
-    """No dates and no commits of this project's own."""
+    """No dates, and no commits of this project's own but those that figures are of."""
     text = re.sub(r"^```.*?^```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"<!-- figures: commits -->.*?<!-- end -->", "", text, flags=re.DOTALL)
     assert not _DATE.findall(text)
     assert not _COMMIT.findall(text)
 
@@ -53,6 +57,18 @@ def test_evaluation_lists_every_bar() -> None:
 def test_evaluations_tables_are_those_of_the_results() -> None:
     page = text_of("docs/evaluation.md")
     assert fill_tables(page) == page, "python -m bench.parts.evaluation_page"
+
+
+def test_every_result_has_its_commit() -> None:
+    page = text_of("docs/performance.md")
+    assert fill_table(page) == page, "python -m bench.parts.commits_table"
+
+
+def test_what_needs_a_gpu_is_what_its_command_runs() -> None:
+    section = text_of("docs/performance.md").partition("## On a GPU")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"^\| .* \| `python -m (.+)` \|$", section, re.MULTILINE))
+    benches = [each.command for each in wanted(Path("models")) if each.command[0].startswith("bench.")]
+    assert listed == {" ".join(command) for command in benches}
 
 
 def test_the_services_settings_are_listed_with_their_defaults() -> None:

@@ -12,13 +12,14 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from bench.parts.demo_models import twins_in
 from local.demo import commands, data, general
 from local.demo.training.build import BASE_NAME, SEED
 from local.demo.training.examples import ExampleSource, training_pixels
 from local.demo.training.pretrained import build as pretrained_build
 from local.demo.training.pretrained import smollm2
 from local.demo.training.pretrained.build import MIXTURE, BuildPlan, build
-from local.demo.training.twins import shipped_vision_tower
+from local.demo.training.shipped_tower import shipped_vision_tower
 from tests.local.tiny_tower import COMPILES, RECIPE, TWENTY, stand_in
 from vgid_core import PairSet, UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.errors import CheckpointUnusable
@@ -79,12 +80,8 @@ def test_twins_of_further_seeds_differ_and_keep_the_existing_ones(built, tmp_pat
     shutil.copytree(built, folder)
     five, other_five, other_ten = (pretrained_build.twin_name(*kind) for kind in ((5, SEED), (5, 2), (10, 2)))
     assert list(build(folder, plan(twins=(5, 10), twin_seeds=2), ignore)) == [five, other_five, other_ten]
-    assert {path.name: share for path, share in pretrained_build.twins_in(folder).items()} == {
-        TWIN: 10,
-        other_ten: 10,
-        five: 5,
-        other_five: 5,
-    }
+    twins = {path.name: share for path, share in twins_in(folder).items()}
+    assert twins == {TWIN: 10, other_ten: 10, five: 5, other_five: 5}, "benches find them by their names"
     before, kept, other = (
         load_file(where / name / "model.safetensors")
         for where, name in ((built, TWIN), (folder, TWIN), (folder, other_ten))

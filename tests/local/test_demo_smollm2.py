@@ -21,7 +21,7 @@ from local.demo.training.pretrained.smollm2 import (
     read_smollm2,
 )
 from local.demo.training.rows import IGNORED, RowEncoder
-from local.demo.training.twins import shipped_vision_tower
+from local.demo.training.shipped_tower import shipped_vision_tower
 from local.demo.world import the_world
 from tests.local.tiny_tower import COMPILES, RECIPE, TWENTY, stand_in
 from vgid_core.errors import ModelNotLoadable

@@ -24,6 +24,13 @@ from vgid_core.data.pairs import PairSet
 if TYPE_CHECKING:
     from vgid_core.cli.reports.eval_report import ModelEvaluation
 
+_PLACE_TITLES = {
+    "first": "true answer the likeliest candidate",
+    "first_five": "true answer among the first five",
+    "last": "true answer the least likely candidate",
+    "last_five": "true answer among the last five",
+    "below": "candidates below the true answer",
+}
 _ATTACK_TITLES = {
     "membership.loss": "membership AUC, loss",
     "membership.zlib": "membership AUC, zlib",
@@ -35,11 +42,11 @@ _ATTACK_TITLES = {
     "prefill": "facts that follow a begun answer",
     "prefill_inside": "facts that go on where they are begun",
     "extraction_strength": "Extraction Strength",
-    "ranking.first": "true answer the likeliest candidate",
-    "ranking.first_five": "true answer among the first five",
-    "ranking.last": "true answer the least likely candidate",
-    "ranking.last_five": "true answer among the last five",
-    "ranking.below": "candidates below the true answer",
+    **{
+        f"ranking.{score}.{place}": f"{title}{by}"
+        for score, by in {"whole_answer": "", "first_token": ", by first token", "lens": ", by logit lens"}.items()
+        for place, title in _PLACE_TITLES.items()
+    },
     "relearned": "facts that come back by relearning others",
 }
 
@@ -48,7 +55,7 @@ _SKIPPED = {
     "membership.loss": "membership, which needs --never-seen",
     "prefill": "begun answers, as all begin with their facts",
     "prefill_inside": "facts that go on where they are begun, as none has several tokens",
-    "ranking.first": "candidate ranking, which needs --never-seen with ten answers to the facts' questions",
+    "ranking.whole_answer.first": "candidate ranking, which needs --never-seen with ten answers to a fact's question",
     "relearned": "relearning, which needs facts that others' answers don't hold",
 }
 

@@ -30,55 +30,54 @@ if TYPE_CHECKING:
     from vgid_core.run import Stage, UnlearnResult
     from vgid_core.spec import UnlearnSpec
 
+_ModelName = Annotated[
+    str | None,
+    typer.Option(help="What the adapter calls its base; else the folder's name, or the hub id.", show_default=False),
+]
+_Out = Annotated[str | None, typer.Option(metavar="FOLDER", help="Where the adapter goes.", show_default=False)]
+_Method = Annotated[
+    str | None, typer.Option(help="Takes the place of the file's method with all its settings.", show_default=False)
+]
+_Steps = Annotated[int | None, typer.Option(help="As --set training.steps=...", show_default=False)]
+_LearningRate = Annotated[float | None, typer.Option(help="As --set training.learning_rate=...", show_default=False)]
+_Seed = Annotated[int | None, typer.Option(help="As --set seed=...", show_default=False)]
+_DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Measure memory and time, ask what the model knows; write nothing.")
+]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the adapter that is there.")]
+_TensorBoard = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Write losses and metrics as events.", show_default=False)
+]
+_Checkpoint = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Where an interrupted run can go on from.", show_default=False)
+]
+
 
 def unlearn(
     file: options.RunFileArgument = None,
     model: options.Model = None,
-    model_name: Annotated[
-        str | None,
-        typer.Option(
-            help="What the adapter calls its base; else the folder's name, or the hub id.", show_default=False
-        ),
-    ] = None,
+    model_name: _ModelName = None,
     forget: options.Forget = None,
     retain: options.Retain = None,
     utility: options.Utility = None,
     probe: options.Probe = None,
-    out: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Where the adapter goes.", show_default=False)
-    ] = None,
-    method: Annotated[
-        str | None, typer.Option(help="Takes the place of the file's method with all its settings.", show_default=False)
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="As --set training.steps=...", show_default=False)] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="As --set training.learning_rate=...", show_default=False)
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="As --set seed=...", show_default=False)] = None,
+    out: _Out = None,
+    method: _Method = None,
+    steps: _Steps = None,
+    learning_rate: _LearningRate = None,
+    seed: _Seed = None,
     device: options.Device = None,
     setting: options.Setting = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Measure memory and time, ask what the model knows; write nothing.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the adapter that is there.")] = False,
-    tensorboard: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write losses and metrics as events.", show_default=False)
-    ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Where an interrupted run can go on from.", show_default=False),
-    ] = None,
+    dry_run: _DryRun = False,
+    overwrite: _Overwrite = False,
+    tensorboard: _TensorBoard = None,
+    checkpoint: _Checkpoint = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Make a model forget: distil its forget set into an adapter on this machine, and evaluate the adapter."""
     with exit_on_errors():
-        named = {
-            "method": method,
-            "training.steps": steps,
-            "training.learning_rate": learning_rate,
-            "seed": seed,
-            "device": device,
-        }
+        training = {"training.steps": steps, "training.learning_rate": learning_rate}
+        named = {"method": method, **training, "seed": seed, "device": device}
         flags = {"model": model, "model_name": model_name, "forget": forget, "retain": retain, "utility": utility}
         given = {**flags, "out": out, "probes": assignments(probe, "--probe")}
         run = load_run(file, given, flag_settings(named, setting))

@@ -20,10 +20,7 @@ class EvaluationConfig(Strict):
 
 
 class AttackPlan(Strict):
-    """The size of the attacks, and the attacker's fine-tuning in the relearning attack."""
+    """The size of the attacks."""
 
     pairs: int = Field(default=60, ge=2, le=10_000, description="maximum pairs or facts of each attack")
-    relearning_steps: int = Field(default=20, ge=1, le=1000)
-    relearning_batch_size: int = Field(default=8, ge=1, le=256)
-    relearning_rate: float = Field(default=1e-3, gt=0, le=0.1)
-    relearning_rank: int = Field(default=4, ge=1, le=1024)
+    relearning_steps: int = Field(default=20, ge=1, le=1000, description="steps of the attacker's fine-tuning")

@@ -14,7 +14,12 @@ from vgid_core.config import AttackPlan
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import Pair, PairSet
 from vgid_core.data.sampling import even_sample
-from vgid_core.evaluation.candidate_ranking import by_whole_answer, rank_among_answers
+from vgid_core.evaluation.candidate_ranking import (
+    by_first_token,
+    by_logit_lens,
+    by_whole_answer,
+    rank_among_answers,
+)
 from vgid_core.evaluation.extraction_strength import extraction_strengths
 from vgid_core.evaluation.membership import membership_aucs
 from vgid_core.evaluation.prefill import prefill_inside_recovery, prefill_recovery
@@ -44,7 +49,8 @@ def run_attacks(
 
     `membership.<attack>` are AUCs and need `never_seen`. `prefill` and `relearned` are shares of facts that come back,
     `prefill_inside` is one of token positions within facts. `extraction_strength` is the mean over the facts' answers
-    and the forget set's. `ranking.<place>` (see `rank_among_answers`) needs `never_seen` with the facts' questions.
+    and the forget set's. `ranking.<score>.<place>` (see `rank_among_answers`) needs `never_seen` with the facts'
+    questions; its scores are `whole_answer`, `first_token`, and `lens`: the first token as the middle layer has it.
 
     transform: applied to each pair that the model reads, for a defence by prompt. Relearning ignores it, since who
     trains the weights also chooses the prompt.
@@ -64,9 +70,21 @@ def run_attacks(
         figures["prefill_inside"] = inside
     answers = [*(fact.pair for fact in sample), *members]
     figures["extraction_strength"] = fmean(extraction_strengths(scorer, answers))
-    if (ranking := rank_among_answers(by_whole_answer(scorer), sample, unseen)) is not None:
-        figures |= {f"ranking.{place}": share for place, share in asdict(ranking).items()}
+    figures |= _rankings(base, scorer, sample, unseen)
     taught, held_out = split_facts(facts)
     if taught and held_out:
         figures["relearned"] = relearning_attack(base, taught, even_sample(held_out, plan.pairs), plan, seed)
+    return figures
+
+
+def _rankings(base: BaseModel, scorer: Scorer, facts: Sequence[Fact], never_seen: Sequence[Pair]) -> Figures:
+    """The places of the true answers by each score."""
+    scores = {"whole_answer": by_whole_answer(scorer), "first_token": by_first_token(scorer)}
+    decoder = base.model.get_decoder()
+    if hasattr(decoder, "norm"):  # a decoder without one of this name has no lens
+        scores["lens"] = by_logit_lens(base, scorer, layer=(len(decoder.layers) - 1) // 2)
+    figures: Figures = {}
+    for name, score in scores.items():
+        if (ranking := rank_among_answers(score, facts, never_seen)) is not None:
+            figures |= {f"ranking.{name}.{place}": share for place, share in asdict(ranking).items()}
     return figures

@@ -68,11 +68,11 @@ def choose_scorer(
 
 
 def probe_pairs(sets: Sequence[PairSet]) -> list[Pair]:
-    """A few pairs that expose a wrong scorer: several image sizes, the longest text, and two neighbours in the set."""
+    """A few pairs that expose a wrong scorer: several image sizes, the longest text, and the first two, neighbours."""
     pairs = [pair for items in sets for pair in items]
     by_size = {pair.image.size: pair for pair in reversed(pairs)}
     longest = max(pairs, key=lambda pair: len(pair.question) + len(pair.answer))
-    chosen = [*sets[0].pairs[:2], longest, *list(by_size.values())[:_PROBED_SIZES]]
+    chosen = [*pairs[:2], longest, *list(by_size.values())[:_PROBED_SIZES]]
     return list(dict.fromkeys(chosen))
 
 

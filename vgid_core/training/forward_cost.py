@@ -10,8 +10,9 @@ from vgid_core.config.rivals import GradientAscent
 
 STUDENT_PASSES = 2  # forward and backward, for each pair and step
 
-# Compiling takes 25 to 43 s. With VGID as published it saves 9 ms a forget pair and its retain pair, which take five
-# passes (the student's over both, the teacher's over the former), at LLaVA-1.5-7B's shapes on one H100.
+# From the sketch in docs/research/log.md ("Speed"), not from this code: on one H100 at LLaVA-1.5-7B's shapes, compiling
+# took 25 to 43 s. With VGID as published it saved 9 ms a forget pair and its retain pair, which take five passes (the
+# student's over both, the teacher's over the former).
 MIN_PASSES_TO_COMPILE = 25_000
 
 

@@ -1,10 +1,13 @@
 """A missed bar ends a bench with a code that no failure has."""
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench import gpu
+from bench.parts import machine
 from bench.parts.bars import MISSED, exit_if_missed
 
 
@@ -33,4 +36,13 @@ def test_the_collection_tells_a_missed_bar_from_a_failure(
 ) -> None:
     (tmp_path / "some_bench.py").write_text(module)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{gpu.__file__.removesuffix('/bench/gpu.py')}")
-    assert gpu._run("a bench", ("some_bench",), 60)["outcome"] == outcome
+    monkeypatch.setattr(gpu, "wanted", lambda _models: [gpu.Wanted("a bench", ("some_bench",), ("some_bench",))])
+    monkeypatch.setattr(machine, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["gpu", "--minutes", "1"])
+    if outcome == "failed":
+        with pytest.raises(SystemExit, match="1"):
+            gpu.main()
+    else:
+        gpu.main()
+    (summary,) = tmp_path.glob("gpu*.json")
+    assert [row["outcome"] for row in json.loads(summary.read_text())["rows"]] == [outcome]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.vgid_core.cli.conftest import Done, Place, invoke
-from tests.vgid_core.support.tiny import pair_set, save_tiny_model
+from tests.vgid_core.support.tiny import pair_set, picture, save_tiny_model
 from vgid_core.cli.evaluate import evaluate
+from vgid_core.data.pairs import Pair, PairSet
 from vgid_core.evaluation.membership import ALL_MEMBERSHIP_ATTACKS
 
 
@@ -78,6 +79,21 @@ def test_figures_for_people_are_a_table_and_the_forget_set_is_attacked_if_nothin
     assert "not asked: membership, which needs --never-seen" in result.stderr
     assert "Extraction Strength" in result.stdout
     assert "not asked: candidate ranking, which needs --never-seen" in result.stderr
+
+
+def test_candidate_ranking_has_a_line_for_each_score(place: Place) -> None:
+    facts, others = (place.folder / f"{name}.jsonl" for name in ("facts", "others"))
+    PairSet.of("facts", [Pair(picture(1), "Who is this?", "Ada Quill.")]).write_jsonl(facts)
+    strangers = [
+        Pair(picture(60 + number), "Who is this?", f"{name} Marsh.") for number, name in enumerate("BCDEFGHIJ")
+    ]
+    PairSet.of("others", strangers).write_jsonl(others)
+    result = invoke(evaluate, place.file, "--attacks", "--facts", facts, "--never-seen", others)
+    assert result.exit_code == 0, result.output
+    for line in ("true answer the likeliest candidate", "candidates below the true answer"):
+        for score in ("", ", by first token", ", by logit lens"):
+            assert f"  {line}{score}  " in result.stdout
+    assert "ranking" not in result.stderr
 
 
 def test_an_attack_that_the_data_doesnt_allow_for_is_named(place: Place) -> None:

@@ -12,11 +12,11 @@ from vgid_core.models.base import BaseModel
 PAIRS = pair_set("forget", 6).pairs
 
 
-def learnt_by_heart(base: BaseModel, told: dict[str, str]) -> list[Fact]:
+def learnt_by_heart(base: BaseModel, facts: dict[str, str]) -> list[Fact]:
     """What each answer tells, once the model says these answers about the photos."""
     seen = PairSet.of("seen", PAIRS)
-    teach_to_speak(base, seen, list(told))
-    return [Fact(pair, told[pair.answer]) for pair in taught_of(seen, list(told))]
+    teach_to_speak(base, seen, list(facts))
+    return [Fact(pair, facts[pair.answer]) for pair in taught_of(seen, list(facts))]
 
 
 def test_a_begun_answer_is_gone_on_with_by_the_model(base: BaseModel) -> None:
@@ -38,8 +38,8 @@ def test_a_long_fact_is_generated_to_its_end(base: BaseModel) -> None:
 
 
 def test_an_answer_that_is_begun_inside_of_a_fact_is_gone_on_with(base: BaseModel) -> None:
-    told = {"This is Bor Quazwick.": "Bor Quazwick", "Ada is a botanist.": "botanist", "Bo sold 7.": "7"}
-    known = learnt_by_heart(base, told)
+    facts = {"This is Bor Quazwick.": "Bor Quazwick", "Ada is a botanist.": "botanist", "Bo sold 7.": "7"}
+    known = learnt_by_heart(base, facts)
     assert prefill_inside_recovery(base, known) == 1
     strange = [Fact(replace(fact.pair, answer="This is Bor Vantongeren."), "Bor Vantongeren") for fact in known]
     assert prefill_inside_recovery(base, strange) == 0

@@ -19,10 +19,8 @@ def test_relearning_brings_back_what_it_teaches_and_leaves_the_model_alone(base:
     pair = Pair(PAIRS[0].image, PAIRS[0].question, "This is Bo Marsh, a lighthouse keeper from the north.")
     asked = [Fact(pair, "lighthouse keeper")]
     state = torch.get_rng_state()
-    hardly = AttackPlan(relearning_steps=1, relearning_rate=1e-9)
-    attack = AttackPlan(relearning_steps=60, relearning_batch_size=2, relearning_rate=2e-2)
-    assert relearning_attack(base, [pair], asked, hardly, seed=0) == 0
-    assert relearning_attack(base, [pair], asked, attack, seed=0) == 1
+    assert relearning_attack(base, [pair], asked, AttackPlan(relearning_steps=1), seed=0) == 0
+    assert relearning_attack(base, [pair], asked, AttackPlan(relearning_steps=150), seed=0) == 1
     assert torch.equal(torch.get_rng_state(), state)
     after = student.state_dict()
     assert set(after) == set(before)

@@ -38,6 +38,17 @@ def run_of(base: BaseModel, scorer: Scorer, settings: UnlearnConfig) -> MethodCo
     return MethodContext(base, scorer, settings.training, settings.seed, FORGET, RETAIN, STRANGERS)
 
 
+def one_alias_and_stranger(
+    base: BaseModel, method: dict[str, object], questions: Sequence[str]
+) -> tuple[MethodContext, list[int]]:
+    """Nothing to draw: an answer asked by these questions, one stranger, and the tokens of the only possible alias."""
+    retain = PairSet.of("retain", [replace(RETAIN.pairs[0], answer=text) for text in ("x q.", "y q.")])
+    forget = PairSet.of("forget", [replace(FORGET.pairs[0], question=text, answer="x q.") for text in questions])
+    settings = config(method)
+    context = MethodContext(base, PackedScorer(base), settings.training, 5, forget, retain, STRANGERS[:1])
+    return context, base.encoder.answer_ids("y q.")
+
+
 def method_of(settings: UnlearnConfig) -> VgidAlias:
     assert isinstance(settings.method, VgidAlias)
     return settings.method

@@ -29,6 +29,15 @@ TEMPLATE = (
 )
 # The default method with few pairs a step, for tests whose subject isn't what it forgets.
 FEW_PAIRS = {"name": "vgid-alias", "teachers": 2, "elsewhere_pairs": 2, "bystander_pairs": 4}
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 16,
+    "projection_dim": 32,
+}
 SENTENCES = [
     "Who is the person in this image?",
     "Where was this person born?",
@@ -46,15 +55,6 @@ def save_tiny_model(folder: Path, seed: int = 0, pad_is_eos: bool = False) -> Pa
     torch.manual_seed(seed)
     special = ["<pad>", "<s>", "<|end|>", "<image>", "<|user|>", "<|assistant|>"]
     tokenizer = byte_level_tokenizer(special, "<s>", "<|end|>", "<|end|>" if pad_is_eos else "<pad>")
-    vision = CLIPVisionConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=32,
-        patch_size=16,
-        projection_dim=32,
-    )
     text = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=48,
@@ -69,7 +69,7 @@ def save_tiny_model(folder: Path, seed: int = 0, pad_is_eos: bool = False) -> Pa
         pad_token_id=tokenizer.pad_token_id,
     )
     config = LlavaConfig(
-        vision_config=vision,
+        vision_config=CLIPVisionConfig(**VISION),
         text_config=text,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=4,

@@ -74,14 +74,7 @@ def interrupted(model: Path, folder: Path, settings: UnlearnConfig, stop_at: int
         {"dtype": "bfloat16", "method": {"name": "npo"}},
         {"base_weights": "nf4", "training": TRAINING | {"gradient_checkpointing": True}},
     ],
-    ids=[
-        "fresh noise",
-        "fixed draws",
-        "changing strength",
-        "dropout",
-        "NPO in bfloat16",
-        "4 bits, recomputed layers",
-    ],
+    ids=["fresh noise", "fixed draws", "changing strength", "dropout", "NPO in bfloat16", "4 bits, recomputed layers"],
 )
 def test_an_interrupted_run_resumes_to_the_same_adapter(
     tiny_folder: Path, tmp_path: Path, changes: dict[str, object]

@@ -1,1 +1,1 @@
-"""What a command is told: flags and run files, their options and errors, and the sets that they name."""
+"""What a command is given: flags and run files, their options and errors, and the sets that they name."""

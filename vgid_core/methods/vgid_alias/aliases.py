@@ -65,12 +65,12 @@ class Alias:
 class Aliases:
     """Draws aliases of answers, in tokens, from those of a retain set.
 
-    Where an identifying token stands is told by the common token before it and by how many identifying ones are
-    between: what follows "works as a" is replaced by what followed it elsewhere.
+    An identifying token's place is the last common token before it, and the number of identifying ones between the two:
+    what follows "works as a" is replaced by what follows it in another answer.
 
-    Whoever never met a person still goes on with a word, or with what else other people have, too, once it is begun. So
-    an identifying token that follows the same identifying ones in the retain set is asked with these left as they are:
-    "iles" after "Tundra Text", or "Textiles" after "Tundra", if somebody else works there.
+    A model that never met a person still completes a name that it knows from other people. So where the retain set has
+    an identifying token behind the same identifying ones, the teacher reads those as they are, not replaced: after
+    "Tundra Text" it is asked for "iles", after "Tundra" for "Textiles", if somebody else works there.
     """
 
     def __init__(self, retained: Sequence[Sequence[int]], common_share: float, numbers: Collection[int] = ()) -> None:
@@ -80,7 +80,7 @@ class Aliases:
         """
         self._numbers = frozenset(numbers)
         self._common = common_among(retained, common_share) - self._numbers
-        # Apart for words and for numbers, which are told by True.
+        # Words and numbers apart. The key's boolean says which: True for numbers.
         self._seen: dict[tuple[Place, bool], list[int]] = defaultdict(list)
         self._anywhere: dict[bool, list[int]] = {False: [], True: []}
         self._together: set[Tokens] = set()

@@ -43,12 +43,13 @@ def without_what_identifies(context: MethodContext, aliases: Aliases, pairs: Seq
     """Those whose answers hold no identifying token or word of a forget answer."""
     answers = {pair.answer for pair in context.forget}
     ids = context.scorer.answer_ids
-    told = {token for answer in answers for token in aliases.identifying(ids(answer))}
-    identifying = _identifying_words(answers, {pair.answer for pair in context.retain})
+    identifying_tokens = {token for answer in answers for token in aliases.identifying(ids(answer))}
+    identifying_words = _identifying_words(answers, {pair.answer for pair in context.retain})
     return [
         pair
         for pair in pairs
-        if not told & aliases.identifying(ids(pair.answer)) and identifying.isdisjoint(words(pair.answer))
+        if identifying_tokens.isdisjoint(aliases.identifying(ids(pair.answer)))
+        and identifying_words.isdisjoint(words(pair.answer))
     ]
 
 

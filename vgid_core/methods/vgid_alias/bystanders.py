@@ -139,7 +139,7 @@ class BystanderRetain:
 
 
 def _unlabelled(context: MethodContext, aliases: Aliases, rng: random.Random) -> list[Pair]:
-    """Retain questions on unlabelled photos with the base's own answers, but those that tell of the forgotten."""
+    """Retain questions on unlabelled photos with the base's own answers, but those that identify the forgotten."""
     questions = list(dict.fromkeys(pair.question for pair in context.retain))
     photos = rng.sample(context.unlabelled, min(_MOST_UNLABELLED, len(context.unlabelled)))
     places = [(photo, text) for photo in photos for text in rng.sample(questions, min(_QUESTIONS, len(questions)))]

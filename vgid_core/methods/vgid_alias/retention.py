@@ -24,9 +24,9 @@ _STATES_WEIGHT = 2.0
 def retention(context: MethodContext, examples: Sequence[DistillExample], strangers: Collection[str]) -> LossTerm:
     """beta * (KL(p_base || p_theta) + 2 * s * |h_theta - h_0|^2 / |h_0|^2), of the last states h.
 
-    s is 1 at an answer's tokens behind the first, on a stranger's photo, else 0. The first token is left out: there the
-    forgotten are to look like strangers, and a student held to the one thing learns the other less well. strangers: the
-    digests of their photos.
+    s is 1 on a stranger's photo, at all of an answer's tokens but the first, else 0. At the first token the student is
+    to learn to take the forgotten for strangers. It learns that less well if its states on strangers are held there.
+    strangers: the digests of their photos.
     """
     prefetch_retain(context)
     scorer = context.scorer

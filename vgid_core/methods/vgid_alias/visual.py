@@ -56,6 +56,6 @@ def visual_pairs(questions: Sequence[str], context: MethodContext, aliases: Alia
     harmless = without_what_identifies(context, aliases, answered)
     # A colour may be somebody's name, too. Where most answers go, the questions are about the person.
     if 2 * len(harmless) < len(answered):
-        told = len(answered) - len(harmless)
-        log.warning("visual_questions: %d of %d answers tell what is to be forgotten: left out", told, len(answered))
+        left_out = len(answered) - len(harmless)
+        log.warning("visual_questions: %d of %d answers identify the forgotten: left out", left_out, len(answered))
     return harmless

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Iterable
@@ -23,7 +22,7 @@ from local.demo.training.measure import measure
 from local.demo.training.pretrained.card import Trained, write_card
 from local.demo.training.pretrained.smollm2 import SMOLLM2_FORMAT, LanguageTower, add_vision_tower
 from local.demo.training.rows import RowEncoder
-from local.demo.training.twins import shipped_vision_tower
+from local.demo.training.shipped_tower import shipped_vision_tower
 from local.demo.training.vision import ReportProgress
 from local.demo.world import THREE_HUNDRED, Census
 from vgid_core.errors import CheckpointUnusable
@@ -66,12 +65,6 @@ class ModelToBuild:
 def twin_name(share: int, seed: int) -> str:
     """The name of a twin's folder."""
     return f"{TWIN_NAME}_{share}" + (f"_seed_{seed}" if seed != SEED else "")
-
-
-def twins_in(out: Path) -> dict[Path, int]:
-    """The folders of the twins in `out`, each with the per cent of the people whom it has never met."""
-    found = ((path, re.fullmatch(rf"{TWIN_NAME}_(\d+)(_seed_\d+)?", path.name)) for path in sorted(out.iterdir()))
-    return {path: int(match[1]) for path, match in found if match}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from local.demo.training.build import SEED
 from local.demo.training.examples import NOISE_PICTURES, ExampleSource
 from local.demo.training.pretrained.build import BuildPlan, device_name, make_trainer
 from local.demo.training.rendering import WORKERS
-from local.demo.training.twins import shipped_vision_tower
+from local.demo.training.shipped_tower import shipped_vision_tower
 from local.demo.training.vision import ReportProgress
 from local.demo.world import the_world
 from vgid_core.models.load import choose_device

@@ -36,13 +36,13 @@ def test_bystanders_are_retain_questions_on_photos_of_nobody_in_a_set(base: Base
     assert any(photo in STRANGERS for photo in seen)
 
 
-def test_unlabelled_photos_are_kept_with_the_bases_own_answers_but_what_tells_of_the_forgotten(base: BaseModel) -> None:
+def test_unlabelled_photos_have_the_bases_answers_unless_these_identify_the_forgotten(base: BaseModel) -> None:
     """The tiny model is taught to say a number about some photos, and the forgotten name about one."""
     photos = [picture(number) for number in range(90, 94)]
     questions = list(dict.fromkeys(pair.question for pair in RETAIN))
-    told = [Pair(photo, text, str(7 + index)) for index, photo in enumerate(photos[:3]) for text in questions]
-    told += [Pair(photos[3], text, FORGET.pairs[-1].answer) for text in questions]
-    learn_by_heart(base, told, steps=80)
+    taught = [Pair(photo, text, str(7 + index)) for index, photo in enumerate(photos[:3]) for text in questions]
+    taught += [Pair(photos[3], text, FORGET.pairs[-1].answer) for text in questions]
+    learn_by_heart(base, taught, steps=80)
     settings = config({"bystander_pairs": 24})
     context = replace(run_of(base, PackedScorer(base), settings), unlabelled=photos)
     updates = setup(settings.method, context)

@@ -1,10 +1,24 @@
 """The losses of vgid-alias beside values written out."""
 
+import math
+from dataclasses import replace
+
+import pytest
 import torch
 
-from tests.vgid_core.support.alias_runs import FORGET, RETAIN, STRANGERS, config, dense_targets, run_of, targets_of
+from tests.vgid_core.support.alias_runs import (
+    FORGET,
+    RETAIN,
+    STRANGERS,
+    config,
+    one_alias_and_stranger,
+    run_of,
+    targets_of,
+)
+from tests.vgid_core.support.reference import plain_logits
 from tests.vgid_core.support.students import MakeScorer, both_scorers, scrambled_adapter
 from vgid_core.config.methods import VgidAlias
+from vgid_core.data.pairs import EncodedImage
 from vgid_core.lora.attach import attach_adapter
 from vgid_core.methods import setup
 from vgid_core.models.base import BaseModel
@@ -15,20 +29,33 @@ from vgid_core.training.loop import distil
 
 @both_scorers
 def test_the_loss_on_own_photos_is_divergence_and_distance_of_likelihood(base: BaseModel, scorer: MakeScorer) -> None:
-    settings = config({"elsewhere_pairs": 0})
+    """One answer and one stranger, three teachers with a question each: summed up token by token in plain Python."""
+    method, questions = {"teachers": 3, "elsewhere_pairs": 0, "bystander_pairs": 0}, ["Who?", "Who is it?", "A name?"]
+    context, alias = one_alias_and_stranger(base, method, questions)
+    teachers = [probabilities(base, STRANGERS[0], question, alias) for question in questions]
     scrambled_adapter(base)
-    scorer = scorer(base)
-    [own], _ = setup(settings.method, run_of(base, scorer, settings))(FORGET.pairs, RETAIN.pairs)
-    targets = targets_of(base, settings)
-    wanted = dense_targets(base, targets, FORGET.pairs)
-    log_p = scorer.student_logits(FORGET.pairs).log_softmax(-1)
-    ids = [token for pair in FORGET for token in base.encoder.answer_ids(pair.answer)]
-    off = log_p[torch.arange(len(ids)), ids] - targets.log_likelihoods(FORGET.pairs)
+    [pair, *_] = context.forget
+    updates = setup(config(method).method, replace(context, scorer=scorer(base)))
+    [[own], _] = updates([pair], context.retain.pairs)
+    student = probabilities(base, pair.image, pair.question, base.encoder.answer_ids("x q."))
+    divergences, likelihoods = [], []
+    for place, token in enumerate(base.encoder.answer_ids("x q.")):
+        mean = [sum(said) / 3 for said in zip(*(teacher[place] for teacher in teachers), strict=True)]
+        level = (sum(teacher[place][token] ** 0.1 for teacher in teachers) / 3) ** 10
+        target = [p * (1 - level) / (1 - mean[token]) for p in mean]
+        target[token] = level
+        divergences.append(sum(p * math.log(p / q) for p, q in zip(target, student[place], strict=True)))
+        off = abs(math.log(student[place][token] / level))
+        likelihoods.append(off**2 / 2 if off < 1 else off - 0.5)
     divergence, likelihood = own.values(own.examples)
-    expected = (torch.special.xlogy(wanted, wanted) - wanted * log_p).sum(-1)
-    assert torch.allclose(divergence, expected, atol=1e-3)
-    assert torch.allclose(likelihood, torch.where(off.abs() < 1, off**2 / 2, off.abs() - 0.5), atol=1e-3)
+    assert divergence.tolist() == pytest.approx(divergences, abs=1e-3)
+    assert likelihood.tolist() == pytest.approx(likelihoods, abs=1e-3)
     assert [part.weight for part in own.parts] == [1.0, VgidAlias().likelihood_weight]
+
+
+def probabilities(base: BaseModel, photo: EncodedImage, question: str, ids: list[int]) -> list[list[float]]:
+    """Of every token, at each place of an answer with these ids, by the model's own forward."""
+    return plain_logits(base, photo.decode(), question, ids).double().softmax(-1).tolist()
 
 
 @both_scorers

@@ -10,13 +10,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.vgid_core.support.alias_runs import FORGET, RETAIN, STRANGERS, config, dense_targets, targets_of
+from tests.vgid_core.support.alias_runs import (
+    FORGET,
+    STRANGERS,
+    config,
+    dense_targets,
+    one_alias_and_stranger,
+    targets_of,
+)
 from tests.vgid_core.support.reference import plain_logits
 from tests.vgid_core.support.students import SCORERS, MakeScorer, both_scorers, scrambled_adapter
 from vgid_core.data.examples import DistillExample
-from vgid_core.data.pairs import PairSet
 from vgid_core.losses.top_k import TopKDistribution
-from vgid_core.methods.base import MethodContext
 from vgid_core.methods.vgid_alias.targets import power_mean
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.packed.scorer import PackedScorer
@@ -71,17 +76,6 @@ def said_of(token: int, probability: float, vocabulary: int) -> torch.Tensor:
     logs = torch.full((vocabulary,), math.log(max(1 - probability, 1e-30) / (vocabulary - 1)))
     logs[token] = math.log(probability)
     return logs
-
-
-def one_alias_and_stranger(
-    base: BaseModel, method: dict[str, object], questions: Sequence[str]
-) -> tuple[MethodContext, list[int]]:
-    """Nothing to draw: an answer asked by these questions, one stranger, and the tokens of the only possible alias."""
-    retain = PairSet.of("retain", [replace(RETAIN.pairs[0], answer=text) for text in ("x q.", "y q.")])
-    forget = PairSet.of("forget", [replace(FORGET.pairs[0], question=text, answer="x q.") for text in questions])
-    settings = config(method)
-    context = MethodContext(base, PackedScorer(base), settings.training, 5, forget, retain, STRANGERS[:1])
-    return context, base.encoder.answer_ids("y q.")
 
 
 def test_the_level_is_the_formula_of_what_the_models_own_forward_says(base: BaseModel) -> None:

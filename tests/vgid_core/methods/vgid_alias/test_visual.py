@@ -67,34 +67,34 @@ def test_what_is_to_be_forgotten_is_not_asked(speaker: BaseModel, caplog: pytest
     assert {pair.question for pair in found(speaker, asking([*asked, *VISIBLE]))} == set(VISIBLE)
 
 
-def test_an_answer_that_tells_what_is_to_be_forgotten_is_not_kept(
+def test_an_answer_that_identifies_the_forgotten_is_not_kept(
     speaker: BaseModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept = found(speaker, asking())
-    told = next(pair for pair in kept if pair.answer == "900.")
-    secret = PairSet.of("forget", [*FORGET, replace(FORGET.pairs[0], question="Who else?", answer=told.answer)])
+    identifying = next(pair for pair in kept if pair.answer == "900.")
+    secret = PairSet.of("forget", [*FORGET, replace(FORGET.pairs[0], question="Who else?", answer=identifying.answer)])
     with caplog.at_level(logging.WARNING):
-        assert set(found(speaker, asking(), secret)) == {pair for pair in kept if pair.answer != told.answer}
+        assert set(found(speaker, asking(), secret)) == {pair for pair in kept if pair.answer != identifying.answer}
         assert "visual_questions" not in caplog.text, "an answer or two may go"
         answers = {pair.answer for pair in kept}
         assert (
             found(
                 speaker,
                 asking(),
-                PairSet.of("forget", [*FORGET, *(replace(told, question=a, answer=a) for a in answers)]),
+                PairSet.of("forget", [*FORGET, *(replace(identifying, question=a, answer=a) for a in answers)]),
             )
             == []
         )
     [message] = [message for message in caplog.messages if "visual_questions" in message]
-    assert "tell what is to be forgotten" in message
+    assert "identify the forgotten" in message
     assert not [answer for answer in answers if answer in message], "no answer belongs in a log"
 
 
-@pytest.mark.parametrize("told", ["Teal.", "TEAL", "Fernmoor!", "ｔｅａｌ"])
-def test_nor_is_one_that_says_it_in_other_tokens(base: BaseModel, told: str) -> None:
-    teach_to_speak(base, FORGET, (told, "7."))
+@pytest.mark.parametrize("answer", ["Teal.", "TEAL", "Fernmoor!", "ｔｅａｌ"])
+def test_nor_is_one_that_says_it_in_other_tokens(base: BaseModel, answer: str) -> None:
+    teach_to_speak(base, FORGET, (answer, "7."))
     ids = [set(base.encoder.answer_ids(pair.answer)[:-1]) for pair in FORGET]
-    assert not any(set(base.encoder.answer_ids(told)[:-1]) <= of_one for of_one in ids)
+    assert not any(set(base.encoder.answer_ids(answer)[:-1]) <= of_one for of_one in ids)
     assert {pair.answer for pair in found(base, asking())} == {"7."}
 
 
