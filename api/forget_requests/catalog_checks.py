@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydantic import ValidationError
 
 from api.forget_requests.image_resolver import pair_sets
@@ -9,6 +11,15 @@ from api.problems import FieldError, InvalidRequest
 from api.schemas import SubmitRequest
 from jobs.catalog import Catalog, ModelEntry
 from vgid_core.config import TrainingOverrides, UnlearnConfig
+
+
+@dataclass(frozen=True)
+class InCatalog:
+    """What the catalog gives a request. retain_set: the registered one's name, if the request brings none of its own."""
+
+    entry: ModelEntry
+    retain_set: str | None
+    config: UnlearnConfig
 
 
 def find_model(catalog: Catalog, request: SubmitRequest) -> ModelEntry:

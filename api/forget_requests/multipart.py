@@ -9,6 +9,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from api.problems import MalformedRequest
 
+_HEAD_BYTES = 4096  # of one part
+
 
 class _PartCollector:
     """The parser's callbacks. They collect every part's name and bytes."""
@@ -21,17 +23,21 @@ class _PartCollector:
         self._value = bytearray()
         self._name: str | None = None
         self._data = bytearray()
+        self._head_bytes = 0
 
     def on_part_begin(self) -> None:
         self._name = None
         self._data = bytearray()
+        self._head_bytes = 0
         if len(self.found) >= self._max_parts:
             raise MalformedRequest(f"The body has more than {self._max_parts} parts.")
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._count(end - start)
         self._header += data[start:end]
 
     def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._count(end - start)
         self._value += data[start:end]
 
     def on_header_end(self) -> None:
@@ -40,6 +46,12 @@ class _PartCollector:
             name = options.get(b"name", b"")
             self._name = name.decode("utf-8", errors="replace") or None
         self._header, self._value = bytearray(), bytearray()
+
+    def _count(self, size: int) -> None:
+        """Each call costs more than its bytes do, so an empty field counts, too."""
+        self._head_bytes += size + 1
+        if self._head_bytes > _HEAD_BYTES:
+            raise MalformedRequest(f"The headers of a part may have {_HEAD_BYTES} bytes.")
 
     def on_headers_finished(self) -> None:
         if self._name is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from api.forget_requests.catalog_checks import choose_retain_set, find_model, resolve_config
+from api.forget_requests.catalog_checks import InCatalog, choose_retain_set, find_model, resolve_config
 from api.forget_requests.image_resolver import ImageResolver, Loc
 from api.forget_requests.images import ImageLimits
 from api.forget_requests.request_parsing import parse_request
@@ -95,9 +95,29 @@ def check_request(unchecked: UncheckedRequest) -> CheckedRequest:
 
     Raises a Problem, or OSError. Ends its process where decoding one image takes too much processor time.
     """
+    request, found, inputs = accepted_inputs(unchecked)
+    sealed = os.open(unchecked.sealed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(sealed, "wb") as file:
+        file.write(seal(inputs, unchecked.data_key))
+        file.flush()
+        os.fsync(file.fileno())
+    return CheckedRequest(
+        request=request.model_copy(update={"forget": (), "retain": None, "probes": {}}),
+        model=found.entry.name,
+        config=found.config.model_dump(mode="json"),
+        forget_pairs=len(inputs.forget),
+        retain_pairs=None if inputs.retain is None else len(inputs.retain),
+        retain_set=found.retain_set,
+        probes={name: len(pairs) for name, pairs in inputs.probes.items()},
+        canonical=_canonical_text(request, inputs),
+    )
+
+
+def accepted_inputs(unchecked: UncheckedRequest) -> tuple[SubmitRequest, InCatalog, JobInputs]:
+    """The request, what the catalog gives it, and its inputs, once everything is checked. Raises a Problem."""
     request, resolver = _read(unchecked)
     entry = find_model(unchecked.catalog, request)
-    retain_set, config = choose_retain_set(entry, request), resolve_config(entry, request)
+    found = InCatalog(entry, choose_retain_set(entry, request), resolve_config(entry, request))
     check_texts(request, entry.path)
 
     def decoding(place: Loc) -> None:
@@ -108,21 +128,7 @@ def check_request(unchecked: UncheckedRequest) -> CheckedRequest:
     signal.setitimer(signal.ITIMER_PROF, 0)
     inputs = resolver.resolve()
     _check_retain_differs(inputs)
-    sealed = os.open(unchecked.sealed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(sealed, "wb") as file:
-        file.write(seal(inputs, unchecked.data_key))
-        file.flush()
-        os.fsync(file.fileno())
-    return CheckedRequest(
-        request=request.model_copy(update={"forget": (), "retain": None, "probes": {}}),
-        model=entry.name,
-        config=config.model_dump(mode="json"),
-        forget_pairs=len(inputs.forget),
-        retain_pairs=None if inputs.retain is None else len(inputs.retain),
-        retain_set=retain_set,
-        probes={name: len(pairs) for name, pairs in inputs.probes.items()},
-        canonical=_canonical_text(request, inputs),
-    )
+    return request, found, inputs
 
 
 def _read(unchecked: UncheckedRequest) -> tuple[SubmitRequest, ImageResolver]:

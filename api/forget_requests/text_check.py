@@ -16,7 +16,7 @@ def check_texts(request: SubmitRequest, model_path: str) -> None:
 
     A model that isn't a folder of this machine, or has no fast tokenizer, is checked by the worker alone.
     """
-    limits = _limits_of(model_path)
+    limits = limits_of(model_path)
     if limits is None:
         return
     errors = []
@@ -33,5 +33,6 @@ def check_texts(request: SubmitRequest, model_path: str) -> None:
 
 
 @lru_cache(maxsize=8)
-def _limits_of(model_path: str) -> TextLimits | None:
+def limits_of(model_path: str) -> TextLimits | None:
+    """The model's limits; None where its files don't tell them."""
     return TextLimits.read(Path(model_path))

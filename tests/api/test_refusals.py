@@ -225,6 +225,7 @@ BAD_MULTIPART = {
     "no request part": (BOUNDARY, NAMED % b"other" + b"--x--\r\n"),
     "twice": (BOUNDARY, NAMED % b"request" + NAMED % b"request" + b"--x--\r\n"),
     "too many parts": (BOUNDARY, b"".join(NAMED % str(i).encode() for i in range(20)) + b"--x--\r\n"),
+    "long headers": (BOUNDARY, b"--x\r\n" + b"X: y\r\n" * 3000 + NAMED % b"request" + b"--x--\r\n"),
     "bad JSON": (BOUNDARY, NAMED.replace(b"{}", b'{"model": \xff}') % b"request" + b"--x--\r\n"),
 }
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from tokenizers import Tokenizer
 
@@ -15,13 +15,17 @@ _TOKENIZER = "tokenizer.json"
 _NAMING_FILES = ("tokenizer_config.json", "special_tokens_map.json", "processor_config.json")
 
 
-@dataclass(frozen=True)
+@dataclass
 class TextLimits:
-    """One model's. context: its context length in tokens, image tokens included; None if its config has none."""
+    """One model's, as a `check.TextCounter`.
+
+    context: its context length in tokens, image tokens included; None if its config has none.
+    """
 
     control: frozenset[str]
     context: int | None
     tokenizer: Tokenizer
+    unit: Literal["tokens", "characters"] = "tokens"
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
@@ -41,12 +45,28 @@ class TextLimits:
         """Whether the text holds one of the model's control tokens, such as <image>. A run would refuse it."""
         return any(token in text for token in self.control)
 
+    @property
+    def context_length(self) -> int | None:
+        """As `check.TextCounter`."""
+        return self.context
+
+    def question_length(self, question: str) -> int:
+        """Tokens of the question, without template and image."""
+        return self._length(question)
+
+    def answer_length(self, answer: str) -> int:
+        """Tokens of the answer, without the end of turn."""
+        return self._length(answer)
+
     def is_too_long(self, *texts: str) -> bool:
         """Whether the texts alone have more tokens than the context. A run also counts template and image."""
         if self.context is None or sum(len(text.encode()) for text in texts) <= self.context:
             return False  # no token is shorter than a byte
         encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return sum(len(each.ids) for each in encoded) > self.context
+
+    def _length(self, text: str) -> int:
+        return len(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def _read_json(file: Path) -> Mapping[str, Any]:

@@ -1,0 +1,70 @@
+"""What a request would be: its data check and its steps. Nothing is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from api.forget_requests.catalog_checks import InCatalog
+from api.forget_requests.request_check import UncheckedRequest, accepted_inputs
+from api.forget_requests.text_check import limits_of
+from jobs.storage.inputs import JobInputs
+from vgid_core.data.check import DataReport, check_data
+from vgid_core.data.pairs import DataError, Pair, PairSet
+from vgid_core.data.readers import ReadResult, read
+
+REGISTERED_PAIRS = 1000  # of a registered set that are looked at
+
+
+@dataclass(frozen=True)
+class RequestEstimate:
+    """What can be said of a request without the ledger."""
+
+    model: str
+    retain_set: str | None
+    forget_pairs: int
+    retain_pairs: int | None
+    probes: Mapping[str, int]
+    steps: int
+    report: DataReport
+
+
+def estimate_request(unchecked: UncheckedRequest) -> RequestEstimate:
+    """Checks the request as `check_request` does, then its data. Raises a Problem, as that does."""
+    _, found, inputs = accepted_inputs(unchecked)
+    report = check_data(
+        _uploaded(inputs.forget),
+        _retain(found, inputs),
+        probes=[_uploaded(pairs) for pairs in inputs.probes.values()],
+        texts=limits_of(found.entry.path),
+        max_new_tokens=found.config.evaluation.max_new_tokens,
+    )
+    return RequestEstimate(
+        model=found.entry.name,
+        retain_set=found.retain_set,
+        forget_pairs=len(inputs.forget),
+        retain_pairs=None if inputs.retain is None else len(inputs.retain),
+        probes={name: len(pairs) for name, pairs in inputs.probes.items()},
+        steps=found.config.training.steps_for(len(inputs.forget)),
+        report=report,
+    )
+
+
+def _uploaded(pairs: PairSet) -> ReadResult:
+    return ReadResult(pairs.name, tuple(pairs))
+
+
+def _retain(found: InCatalog, inputs: JobInputs) -> ReadResult | None:
+    """The request's own retain set, or the beginning of the registered one."""
+    if inputs.retain is not None:
+        return _uploaded(inputs.retain)
+    if found.retain_set is None:
+        return None
+    registered = read(str(found.entry.retain_sets[found.retain_set].retain), "retain")
+    return ReadResult("retain", tuple(islice(_readable(registered), REGISTERED_PAIRS)), registered.left_out)
+
+
+def _readable(result: ReadResult) -> Iterator[Pair]:
+    """Without the operator's own mistakes, which aren't the client's to mend."""
+    return (item for item in result.items if not isinstance(item, DataError))
