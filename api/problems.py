@@ -19,6 +19,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from jobs.surroundings import fault_of
+
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
@@ -170,6 +172,15 @@ class InvalidRequest(Problem):
         return cls(detail + ".", errors=errors[:_MAX_ERRORS])
 
 
+class QuotaExceeded(Problem):
+    """The client has used up a quota, or has as much queued as it may."""
+
+    status, slug, title = 429, "quota-exceeded", "A quota is used up"
+
+    def __init__(self, detail: str, *, retry_after: int) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
 class HeadTooLarge(Problem):
     """The request's line and headers have more bytes than the service takes."""
 
@@ -232,12 +243,15 @@ def install_problem_handler(app: FastAPI) -> None:
     """Makes `app` answer every refusal with a problem document, FastAPI's own refusals included."""
 
     async def answer(request: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, OSError) and fault_of(error) is None:
+            raise error  # the service's own fault: the middleware answers
         problem = _as_problem(error)
         if problem.status >= 500:
             log.error("request failed", exc_info=error)
         return problem_response(problem, getattr(request.state, "request_id", None))
 
-    for kind in (Problem, HTTPException, RequestValidationError, OperationalError, InterfaceError, PoolTimeout):
+    surroundings = (OperationalError, InterfaceError, PoolTimeout, OSError)
+    for kind in (Problem, HTTPException, RequestValidationError, *surroundings):
         app.add_exception_handler(kind, answer)
 
 
@@ -248,6 +262,8 @@ def _as_problem(error: Exception) -> Problem:
         return _from_parameters(error)
     if isinstance(error, HTTPException):
         return _from_framework(error)
+    if isinstance(error, OSError):
+        return Unavailable("The service's storage can't be written at the moment. Nothing was accepted; try again.")
     return Unavailable("The database can't be reached. Nothing was accepted; try again.")
 
 

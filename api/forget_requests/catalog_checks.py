@@ -15,7 +15,7 @@ from vgid_core.config import TrainingOverrides, UnlearnConfig
 
 @dataclass(frozen=True)
 class InCatalog:
-    """What the catalog gives a request. retain_set: the registered one's name, if the request brings none of its own."""
+    """What the catalog gives a request. retain_set: the name of a registered one, if the request brings none."""
 
     entry: ModelEntry
     retain_set: str | None

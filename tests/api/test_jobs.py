@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import httpx
+import pytest
 
 from jobs import access
+from jobs.storage.blobs import FileBlobStore
 from tests.api.service import Service, body, problem
 
 ROUTES = [
@@ -273,3 +276,15 @@ def test_request_ids(http: httpx.Client) -> None:
 
 def test_answers_are_not_cached(http: httpx.Client) -> None:
     assert http.post("/unlearn-jobs", json=body()).headers["cache-control"] == "no-store"
+
+
+def test_a_job_whose_files_cant_be_deleted_yet_is_cancelled(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = service.submit()
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "as the system says it")
+
+    monkeypatch.setattr(FileBlobStore, "delete_inputs", read_only)
+    response = service.http.post(f"/unlearn-jobs/{job_id}/cancel")
+    assert (response.status_code, response.json()["state"]) == (200, "cancelled")
+    assert response.json()["inputs_deleted_at"] is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from jobs.storage.blobs import FileBlobStore
 from jobs.storage.crypto import Keyring
 from jobs.storage.inputs import JobInputs, open_sealed
 from jobs.tables import Job
@@ -173,3 +175,17 @@ def test_a_connection_lost_in_the_commit_leaves_the_inputs_to_the_reaper(service
     problem(service.http.post("/unlearn-jobs", json=body()), 503, "unavailable")
     assert service.stored_jobs() == 0
     assert len(service.stored_inputs()) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_storage_that_cant_be_written_is_no_fault_of_the_service(
+    service: Service, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(number, "as the system says it")
+
+    monkeypatch.setattr(FileBlobStore, "adopt_inputs", full)
+    response = service.http.post("/unlearn-jobs", json=body())
+    problem(response, 503, "unavailable")
+    assert response.headers["retry-after"]
+    assert service.stored_jobs() == 0
