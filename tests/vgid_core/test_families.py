@@ -108,7 +108,7 @@ def test_from_loading_to_an_adapter_that_plain_peft_loads(family: Family, tmp_pa
 
 
 def test_the_default_method_forgets_on_every_family(family: Family, tmp_path: Path) -> None:
-    """With aliases, and photos blended from several sizes."""
+    """With aliases, and photos mixed from several sizes."""
     forget, retain = PairSet.of("forget", pairs_of(0, 4)), PairSet.of("retain", pairs_of(20, 8))
     untouched = load_base(str(family.folder), CONFIG)
     batch = encode_pairs(untouched, forget.pairs)
