@@ -1,4 +1,8 @@
-"""The shapes of what a client sends. Unknown fields, blank texts and control characters are refused."""
+"""The shapes of what a client sends, and what is refused.
+
+Refused are unknown fields, NUL in any text, blank texts (but as a value in `metadata`), and characters that end or
+control a line (Unicode's Cc, Zl and Zp) in texts of one line.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +34,20 @@ from vgid_core.data.pairs import RESERVED_NAMES
 _MAX_METADATA = 16
 _MAX_PROBES = 4
 _PROBE_NAME = re.compile(r"^[a-z][a-z0-9_]{0,31}$")
-_ONE_LINE = r"^[^\x00-\x1f\x7f]+$"
+# All of the Unicode categories Cc, Zl and Zp, none of which a text of one line may hold.
+_ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
 # Event ids are signed 64-bit integers in Postgres.
 _MAX_EVENT_ID = 2**63 - 1
 
 
-def _check_text(value: str) -> str:
+def _check_not_blank(value: str) -> str:
     if not value.strip():
         raise PydanticCustomError("blank", "must not be empty")
+    return value
+
+
+def _check_text(value: str) -> str:
+    _check_not_blank(value)
     if "\0" in value:
         raise PydanticCustomError("nul", "must not contain NUL characters")
     return value
@@ -65,9 +75,12 @@ def _check_metadata(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 
 
 Instant = Annotated[AwareDatetime, AfterValidator(_check_instant)]
-Line = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_ONE_LINE)]
+Line = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=_ONE_LINE), AfterValidator(_check_not_blank)
+]
 Reference = Annotated[
     str,
+    # Spaces and line breaks around it go, so that a reference read from a file is the same. Then a blank one is empty.
     StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=_ONE_LINE),
     # The reference is searched by its hash. Without NFC, the same letters in another encoding would hash differently.
     AfterValidator(lambda value: unicodedata.normalize("NFC", value)),
@@ -77,7 +90,9 @@ Question = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_ch
 Answer = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_check_text)]
 Metadata = Annotated[
     dict[
-        Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_ONE_LINE)],
+        Annotated[
+            str, StringConstraints(min_length=1, max_length=64, pattern=_ONE_LINE), AfterValidator(_check_not_blank)
+        ],
         Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")],
     ],
     Field(max_length=_MAX_METADATA),

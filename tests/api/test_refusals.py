@@ -74,8 +74,12 @@ BAD_BODIES: dict[str, tuple[dict[str, Any], str]] = {
     "due_at is no date": (body(due_at=SECRET), "due_at"),
     "due_at far away": (body(due_at="9999-12-31T23:59:59-12:00"), "due_at"),
     "external_id with a line break": (body(external_id=SECRET + "\n"), "external_id"),
+    "blank external_id": (body(external_id="   "), "external_id"),
+    "legal_basis with a line separator": (body(legal_basis=SECRET + "\u2028"), "legal_basis"),
     "empty subject reference": (body(subject_reference="  "), "subject_reference"),
+    "subject reference on two lines": (body(subject_reference=f"{SECRET}\x85{SECRET}"), "subject_reference"),
     "metadata that isn't text": (body(metadata={SECRET: 1}), "metadata"),
+    "metadata under a blank key": (body(metadata={" ": SECRET}), "metadata"),
     "too much metadata": (body(metadata={str(i): "" for i in range(17)}), "metadata"),
     "retained and forgotten": (body(retain=[pair(5), pair(2, answer="x")]), "retain[1]"),
     "nothing retained but forgotten photos": (

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from api.forget_requests.request_check import CheckLimits, UncheckedRequest, canonical_text_of
 from api.forget_requests.spool import SpooledBody
-from api.schemas import SubmitRequest
+from api.schemas import Line, Reference, SubmitRequest
+from api.views import JobView
 from jobs.catalog import Catalog
 from tests.api.service import Service, body, problem
 from tests.docs.pages import text_of
 
 # Destroyed when the job ends, or a name out of the operator's catalog.
 _NOT_KEPT = {"model", "forget", "retain", "retain_set", "probes", "training"}
+# Kept in another form than they are sent in: a job shows a hash.
+_SHOWN_AS = {"subject_reference": "subject_reference_hash"}
+_ONE_LINE = {"line": TypeAdapter(Line), "reference": TypeAdapter(Reference)}
 
 
 def _text_fields() -> Iterator[str]:
@@ -32,6 +39,37 @@ def _text_fields() -> Iterator[str]:
 def test_a_text_that_the_database_cannot_hold_is_refused(service: Service, field: str, text: str) -> None:
     change: dict[str, Any] = {field: text}
     problem(service.http.post("/unlearn-jobs", json=body(**change)), 422, "invalid-request", field)
+
+
+@pytest.mark.parametrize("kind", _ONE_LINE)
+def test_a_text_of_one_line_holds_no_control_character_and_no_line_separator(kind: str) -> None:
+    every = [chr(code) for code in range(sys.maxunicode + 1)]
+    refused = [character for character in every if unicodedata.category(character) in ("Cc", "Zl", "Zp")]
+    assert {"\0", "\n", "\x85", "\u2028", "\u2029"} <= set(refused)
+    for character in refused:
+        with pytest.raises(ValidationError):
+            _ONE_LINE[kind].validate_python(f"a{character}b")
+    for text in ("Zoë\u00a0Marwood", "DSR 1", "佐藤", "a\u200db"):
+        assert _ONE_LINE[kind].validate_python(text) == unicodedata.normalize("NFC", text)
+
+
+@pytest.mark.parametrize("kind", _ONE_LINE)
+@pytest.mark.parametrize("text", ["", "   ", "\u3000\u00a0", "\u2028", "\x85", "\t\n"])
+def test_a_blank_text_of_one_line_is_refused(kind: str, text: str) -> None:
+    with pytest.raises(ValidationError):
+        _ONE_LINE[kind].validate_python(text)
+
+
+@pytest.mark.parametrize("text", ["DSR-1\n", "\u2028DSR-1", "DSR-1\x85"])
+def test_a_reference_loses_the_line_breaks_around_it_and_a_line_is_refused(text: str) -> None:
+    assert _ONE_LINE["reference"].validate_python(text) == "DSR-1"
+    with pytest.raises(ValidationError):
+        _ONE_LINE["line"].validate_python(text)
+
+
+def test_every_field_that_is_kept_is_shown_in_the_job() -> None:
+    kept = SubmitRequest.model_fields.keys() - _NOT_KEPT
+    assert {_SHOWN_AS.get(name, name) for name in kept} <= JobView.model_fields.keys()
 
 
 def test_every_field_that_is_kept_is_on_the_page_about_it() -> None:

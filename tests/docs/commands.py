@@ -24,7 +24,7 @@ _COMMENT = re.compile(r"\s#\s.*$")
 
 
 def lines_of(block: str) -> Iterator[str]:
-    """What is typed behind `$ `, each with the lines that it goes on on."""
+    """What is typed after `$ `, each with the lines that it goes on on."""
     lines = iter(block.splitlines())
     for line in lines:
         if line.startswith("$ "):

@@ -80,7 +80,7 @@ def test_json_is_a_request_or_a_line_of_a_set(block: Block) -> None:
 def test_what_is_typed_would_be_taken(block: Block) -> None:
     """Commands and options of vgid, modules and their options, targets of make."""
     lines = list(lines_of(block.text))
-    assert lines, "a console block says what is typed, behind `$ `"
+    assert lines, "a console block says what is typed, after `$ `"
     for line in lines:
         for words in simple_commands(line):
             if (arguments := after_program(words, "vgid")) is not None:

@@ -12,6 +12,7 @@ from bench.gpu import wanted
 from bench.parts.commits_table import fill_table
 from bench.parts.evaluation_page import fill_tables
 from bench.robustness import BARS
+from compare.contenders import all_contenders
 from jobs.catalog import ModelTable
 from jobs.settings import Settings
 from tests.docs.pages import PAGES, text_of
@@ -57,6 +58,11 @@ def test_evaluation_lists_every_bar() -> None:
 def test_evaluations_tables_are_those_of_the_results() -> None:
     page = text_of("docs/evaluation.md")
     assert fill_tables(page) == page, "python -m bench.parts.evaluation_page"
+
+
+def test_the_comparison_says_what_every_contender_does() -> None:
+    section = text_of("docs/comparison.md").partition("## Who takes part")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `([\w-]+)` \|", section, re.MULTILINE)) == all_contenders().keys()
 
 
 def test_every_result_has_its_commit() -> None:

@@ -128,7 +128,7 @@ def test_the_files_alone_tell_which_texts_a_run_would_refuse(family: Family) -> 
 
 
 def test_the_default_method_forgets_on_every_family(family: Family, tmp_path: Path) -> None:
-    """With aliases, and photos blended from several sizes."""
+    """With aliases, and photos mixed from several sizes."""
     forget, retain = PairSet.of("forget", pairs_of(0, 4)), PairSet.of("retain", pairs_of(20, 8))
     untouched = load_base(str(family.folder), CONFIG)
     batch = encode_pairs(untouched, forget.pairs)

@@ -78,15 +78,19 @@ class TeacherInterventions(Method):
 
 
 class VgidAlias(Method):
-    """alpha * (E_f [KL(m || p) + w h(log p(y) - c)] + the same on strangers' photos) + beta * E_r [KL(p_0 || p) + 2 d].
+    """alpha * (L_own + L_elsewhere) + beta * L_keep, each a mean over answer tokens. p: the student, y: the true token.
 
-    m: the teachers' mean distribution at each token of an answer y. A teacher is the frozen base on a stranger's photo,
-    asked one of the answer's questions, reading an alias of y. c: the log of the power mean of the teachers'
-    probabilities of the true token; m gives the true token that probability. h: Huber's loss with threshold 1 nat. E_f:
-    mean over the tokens of forget pairs on their own photos, and again on strangers' photos, where the teacher sees the
-    same stranger. E_r: mean over the tokens of the retain batch, of visual questions on forget photos, and of people in
-    no set: boundary photos, blends, strangers. p_0: the base. d: |s - s_0|^2 / |s_0|^2 of the last states s, at the
-    second and later tokens of answers about strangers; 0 elsewhere.
+    L_own = KL(m || p) + w H(log p(y) - c), on forget pairs. m: the teachers' mean distribution. A teacher is the frozen
+    base on a stranger's photo, asked one of the answer's questions, reading an alias of the answer. c: the log of the
+    power mean of the teachers' probabilities of y; m is changed so that y has that probability. H: Huber's loss with
+    threshold 1 nat.
+
+    L_elsewhere = KL(t || p) + w g H(log p(y) - c), on forget pairs with strangers' photos. t: what the base says of the
+    same stranger, reading an alias. g: 1 after the first token that the alias replaces, else 0.
+
+    L_keep = KL(p_0 || p) + 2 s |h - h_0|^2 / |h_0|^2, on the retain batch, visual questions on forget photos, and
+    people in no set: boundary photos, two retain photos in one, strangers. p_0: the base. h: the last states. s: 1 at
+    the second and later tokens of answers on strangers' photos, else 0.
     """
 
     title = "VGID (arXiv 2606.00105) with strangers and aliases for the teacher, and retention up to the boundary"

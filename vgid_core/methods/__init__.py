@@ -1,6 +1,7 @@
 """Unlearning methods: a module each, and a folder for the default.
 
-A new one needs settings in `config.rivals`, their name in `AnyMethod` in `config.methods`, a module here, a line below.
+A new one needs settings in `config.rivals`, their name in `AnyMethod` in `config.methods`, a module here, a line below,
+a row in the table of docs/comparison.md, and docs/reference/options.md written anew (`cli.inputs.option_page`).
 """
 
 from __future__ import annotations

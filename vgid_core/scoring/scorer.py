@@ -30,9 +30,10 @@ class ScoredAnswer:
 class Scorer(Protocol):
     """Computes student and teacher outputs at answer tokens.
 
-    The student is the adapted model on the pair; the teacher is the base on the example's teacher inputs. Results hold
-    the answer tokens of all pairs or examples one after another ("answer tokens" below), in the order given, with the
-    end of turn. Student outputs have gradients, teacher outputs don't.
+    The student is the model as it stands, on the pair: with its adapter, unless that is switched off (`adapter_off`).
+    The teacher is the base, on the example's teacher inputs. Results hold the answer tokens of all pairs or examples
+    one after another ("answer tokens" below), in the order given, with the end of turn. Student outputs have gradients,
+    teacher outputs don't.
     """
 
     name: str

@@ -14,7 +14,8 @@ from tests.vgid_core.support.reference import ByHand
 from tests.vgid_core.support.students import SCORERS, MakeScorer, both_scorers, scrambled_adapter
 from tests.vgid_core.support.tiny import pair_set
 from vgid_core import UnlearnSpec, unlearn
-from vgid_core.config import UnlearnConfig
+from vgid_core.config import UnlearnConfig, methods, rivals
+from vgid_core.config.method_base import Method
 from vgid_core.config.method_names import METHODS
 from vgid_core.config.methods import VgidAlias
 from vgid_core.data.pairs import Pair
@@ -30,6 +31,11 @@ from vgid_core.training.step import UpdateLosses, UpdateRunner
 
 FORGET, RETAIN = pair_set("forget", 5), pair_set("retain", 4, first_picture=50)
 RIVALS = [name for name in METHODS if not name.startswith("vgid")]
+
+
+def test_every_methods_settings_can_be_chosen() -> None:
+    defined = [each for module in (methods, rivals) for each in vars(module).values() if isinstance(each, type)]
+    assert {each for each in defined if issubclass(each, Method) and hasattr(each, "title")} == set(METHODS.values())
 
 
 def config(method: object, **training: object) -> UnlearnConfig:

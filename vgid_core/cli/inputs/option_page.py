@@ -22,7 +22,7 @@ _INTRODUCTION = """\
 Written by `python -m vgid_core.cli.inputs.option_page` from the settings; a test fails when it is out of date.
 
 A setting can stand in a run file under `[config]` (`vgid unlearn RUN.toml`), in a catalog's `[models.NAME.config]`, in
-`UnlearnConfig.model_validate({...})`, or behind `--set` with dots: `--set training.steps=100`. A method's name stands
+`UnlearnConfig.model_validate({...})`, or after `--set` with dots: `--set training.steps=100`. A method's name stands
 for that method with its own defaults: `--set method=NAME`. Unknown names and values out of range are refused before a
 model is loaded.
 """

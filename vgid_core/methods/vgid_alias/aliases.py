@@ -1,8 +1,8 @@
 """Answers under another name: what identifies somebody is replaced, the sentence around it stays.
 
-An answer's *identifying* tokens are those that few answers of the retain set share: names, places, jobs; and numbers,
-which identify by the order of digits that everybody shares. An alias puts other people's identifying tokens in their
-place, each drawn by itself, so that together they are about nobody.
+A token of an answer *identifies* somebody if few answers of the retain set hold it: it is a piece of a name, a place, a
+job. A digit always identifies: many answers hold it, but a number is its digits together. An alias has an identifying
+token of somebody else's answer for each of these. Each is drawn by itself, so the alias is about nobody.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from vgid_core.methods.base import MethodContext
 
 log = logging.getLogger(__name__)
 
-# A token that a larger share of the retain set's answers holds identifies nobody, and stays; a number never does.
+# A token that more than this share of the retain set's answers hold, and more than one answer, identifies nobody and
+# stays. Digits never stay.
 COMMON_SHARE = 0.05
 _START = -1  # stands before an answer's first token
 _TRIES = 8
-_FEWEST = 20  # different tokens, below which a name is hardly ever replaced by an unknown one
-_LONGEST = 8  # identifying tokens in a row that are looked up in the retain set
+_FEWEST = 20  # different tokens to draw from: fewer seldom make a name that nobody bears
+_LONGEST = 8  # tokens: the longest run of identifying ones that is looked up in the retain set
 
 T = TypeVar("T")
-Place = tuple[int, int]
+Slot = tuple[int, int]
 Tokens = tuple[int, ...]
 
 
 def aliases_for(context: MethodContext) -> Aliases:
-    """Made of the retain set's answers; tokens, the forget set's too, that are digits and nothing else are numbers."""
+    """Aliases made of the retain set's answers. Tokens of both sets that are digits and nothing else are numbers."""
     ids = context.scorer.answer_ids
     retained = [ids(answer) for answer in sorted({pair.answer for pair in context.retain})]
     forgotten = [ids(answer) for answer in sorted({pair.answer for pair in context.forget})]
@@ -45,7 +46,7 @@ def aliases_for(context: MethodContext) -> Aliases:
 
 
 def common_among(answers: Collection[Collection[T]], share: float) -> set[T]:
-    """What more than that share of the answers has, and more than one: tokens, or words."""
+    """The tokens, or words, that more than this share of the answers hold, and more than one answer."""
     counts = Counter(part for answer in answers for part in set(answer))
     return {part for part, count in counts.items() if count > max(1, share * len(answers))}
 
@@ -54,8 +55,9 @@ def common_among(answers: Collection[Collection[T]], share: float) -> set[T]:
 class Alias:
     """One alias of an answer, as a teacher reads it.
 
-    forms: the alias itself, then the same with a few tokens in a row left as they are, each as long as the answer.
-    form_of: for each of the answer's tokens, the form in which the teacher is asked about it.
+    forms: the alias itself, then versions of it in which a run of the answer's own tokens is left. All are as long as
+    the answer.
+    form_of: for each of the answer's tokens, which form the teacher reads when it is asked for that token.
     """
 
     forms: tuple[Tokens, ...]
@@ -63,29 +65,30 @@ class Alias:
 
 
 class Aliases:
-    """Draws aliases of answers, in tokens, from those of a retain set.
+    """Draws aliases of answers, in tokens, from a retain set's answers.
 
-    An identifying token's place is the last common token before it, and the number of identifying ones between the two:
-    what follows "works as a" is replaced by what follows it in another answer.
+    An identifying token's *slot* is the last common token before it, and how many identifying tokens stand between the
+    two. It is replaced by a token that has the same slot in another answer: what follows "works as a" by what follows
+    "works as a" there.
 
-    A model that never met a person still completes a name that it knows from other people. So where the retain set has
-    an identifying token behind the same identifying ones, the teacher reads those as they are, not replaced: after
-    "Tundra Text" it is asked for "iles", after "Tundra" for "Textiles", if somebody else works there.
+    A model that never met a person still completes a name that it knows from other people. So if a retained person
+    works at Tundra Textiles, too, the teacher is asked for "iles" after the true "Tundra Text", not after an alias of
+    it. Such a run of identifying tokens is looked up by its tokens alone, wherever it stands in the retained answer.
     """
 
     def __init__(self, retained: Sequence[Sequence[int]], common_share: float, numbers: Collection[int] = ()) -> None:
-        """`retained`: token ids of the retain set's different answers. `numbers`: ids that are never common.
+        """`retained`: token ids of the retain set's different answers. `common_share`: as in `common_among`.
 
-        Common is what more than that share of them has, and more than one.
+        `numbers`: ids of digits, which are never common.
         """
         self._numbers = frozenset(numbers)
         self._common = common_among(retained, common_share) - self._numbers
         # Words and numbers apart. The key's boolean says which: True for numbers.
-        self._seen: dict[tuple[Place, bool], list[int]] = defaultdict(list)
+        self._seen: dict[tuple[Slot, bool], list[int]] = defaultdict(list)
         self._anywhere: dict[bool, list[int]] = {False: [], True: []}
         self._together: set[Tokens] = set()
         for answer in retained:
-            for index, (before, run) in self._places(answer):
+            for index, (before, run) in self._slots(answer):
                 token = answer[index]
                 number = token in self._numbers
                 self._seen[(before, run), number].append(token)
@@ -94,39 +97,40 @@ class Aliases:
 
     @property
     def choice(self) -> int:
-        """How many different tokens there are to put in an identifying one's place, where that isn't a number's."""
+        """How many different tokens there are to draw from, numbers left out."""
         return len(set(self._anywhere[False]))
 
     def identifying(self, answer: Sequence[int]) -> set[int]:
         """Those of an answer's tokens that identify somebody."""
-        return {answer[index] for index, _ in self._places(answer)}
+        return {answer[index] for index, _ in self._slots(answer)}
 
     def draw(self, answer: Sequence[int], rng: random.Random) -> Alias:
-        """As many tokens as the answer has, its end of turn among them, which stays."""
+        """An alias of the answer, whose last token, the end of turn, stays."""
         alias = list(answer)
-        for index, place in self._places(answer):
-            alias[index] = self._other_than(answer[index], place, rng)
+        for index, slot in self._slots(answer):
+            alias[index] = self._other_than(answer[index], slot, rng)
         forms, form_of = [tuple(alias)], [0] * len(answer)
-        numbers: dict[int, int] = {}  # where the tokens begin that a form leaves as they are -> which form
+        form_from: dict[int, int] = {}  # index at which the answer's own tokens begin in a form -> which form
         start = 0
-        for index, (_, run) in self._places(answer):
+        for index, (_, run) in self._slots(answer):
             shared = self._shared_before(answer, index, run)
-            # A row that is longer than what is looked up goes on where it began.
+            # A run that is longer than what is looked up is left from its first token on.
             start = start if shared == _LONGEST - 1 and form_of[index - 1] else index - shared
             if start == index:
                 continue
             form = (*alias[:start], *answer[start:index], *alias[index:])
-            form_of[index] = numbers.setdefault(start, len(forms))
-            forms[form_of[index] :] = [form]  # longer than the one before, if that began here, too
+            form_of[index] = form_from.setdefault(start, len(forms))
+            # In place of the form with the same start, if there is one: that is the same up to the token it was for.
+            forms[form_of[index] :] = [form]
         return Alias(tuple(forms), tuple(form_of))
 
     def _shared_before(self, answer: Sequence[int], index: int, run: int) -> int:
-        """How many of the identifying tokens before this one precede it in the retain set, too."""
+        """How many of the identifying tokens just before this one also stand before it in some retained answer."""
         together = (k for k in range(min(run, _LONGEST - 1), 0, -1))
         return next((k for k in together if tuple(answer[index - k : index + 1]) in self._together), 0)
 
-    def _places(self, answer: Sequence[int]) -> Iterator[tuple[int, Place]]:
-        """Identifying tokens and where they stand. An answer's last token, the end of turn, is none."""
+    def _slots(self, answer: Sequence[int]) -> Iterator[tuple[int, Slot]]:
+        """The index and the slot of each identifying token. The last token, the end of turn, is none."""
         before, run = _START, 0
         for index, token in enumerate(answer[:-1]):
             if token in self._common:
@@ -135,13 +139,13 @@ class Aliases:
                 yield index, (before, run)
                 run += 1
 
-    def _other_than(self, token: int, place: Place, rng: random.Random) -> int:
-        """One that stands there elsewhere, or else from anywhere; the token itself where hardly one is to be drawn.
+    def _other_than(self, token: int, slot: Slot, rng: random.Random) -> int:
+        """A token with this slot in a retained answer, else one with any slot; the same token if hardly another exists.
 
-        A number for a number, and words for words, as long as there are any.
+        A number is replaced by a number, a word by a word, as long as there are any.
         """
         number = token in self._numbers
-        for others in (self._seen.get((place, number), []), self._anywhere[number], self._anywhere[not number]):
+        for others in (self._seen.get((slot, number), []), self._anywhere[number], self._anywhere[not number]):
             for _ in range(_TRIES if others else 0):
                 drawn = rng.choice(others)
                 if drawn != token:

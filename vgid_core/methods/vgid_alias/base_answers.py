@@ -15,9 +15,9 @@ from vgid_core.models.base import adapter_off
 _MOST_TOKENS = 64  # of an answer
 
 
-def base_answers(context: MethodContext, places: Sequence[tuple[EncodedImage, str]]) -> list[Pair]:
-    """Each photo and question with what the base says by itself, as far as that is a text."""
-    pairs = [Pair(photo, question, "?") for photo, question in places]
+def base_answers(context: MethodContext, asked: Sequence[tuple[EncodedImage, str]]) -> list[Pair]:
+    """Each photo and question with what the base says by itself; without those where that can't be an answer."""
+    pairs = [Pair(photo, question, "?") for photo, question in asked]
     settings = EvaluationConfig(batch_size=context.training.micro_batch_size, max_new_tokens=_MOST_TOKENS)
     with adapter_off(context.base):
         found = context.scorer.score_answers(pairs, settings)
@@ -26,12 +26,12 @@ def base_answers(context: MethodContext, places: Sequence[tuple[EncodedImage, st
     return [
         Pair(pair.image, pair.question, text)
         for pair, text in zip(pairs, texts, strict=True)
-        if _is_a_text(context, text)
+        if _can_be_an_answer(context, text)
     ]
 
 
-def _is_a_text(context: MethodContext, text: str) -> bool:
-    """Whether tokens put together make a text: parts of characters, or of control tokens, may come together."""
+def _can_be_an_answer(context: MethodContext, text: str) -> bool:
+    """Whether a pair can hold what the base generated: it isn't empty, and has no cut character or control token."""
     try:
         context.scorer.answer_ids(text)
     except DataError:
@@ -54,7 +54,10 @@ def without_what_identifies(context: MethodContext, aliases: Aliases, pairs: Seq
 
 
 def _identifying_words(answers: set[str], retained: set[str]) -> set[str]:
-    """Words of `answers` as `Aliases` has identifying tokens: a word has other tokens where it begins an answer."""
+    """The words of `answers` that few retained answers hold, and numbers.
+
+    Tokens alone don't find them all: at an answer's beginning a word can be made of other tokens than within one.
+    """
     common = common_among([set(words(answer)) for answer in retained], COMMON_SHARE)
     held = {word for answer in answers for word in words(answer)}
     return {word for word in held if word not in common or word.isdigit()}

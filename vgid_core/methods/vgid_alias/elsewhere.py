@@ -1,4 +1,4 @@
-"""Forget answers on strangers' photos: a name that is known wherever it is read, but not on one face, points at it."""
+"""Forget answers on strangers' photos: a name that is unlikely on one face alone would point at that face."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class ForgetElsewhere:
     """Makes each step's term of forget questions and answers on strangers' photos.
 
     The teacher sees the same stranger and reads an alias, so nothing changes in what the model says of that stranger
-    until the answer names somebody. From there on the true tokens may be as likely as `TeacherTargets` say.
+    until the answer names somebody. What the teacher says is the target as it is. After the first token that the alias
+    replaces, the true tokens are also held to the likelihoods of `TeacherTargets`.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class ForgetElsewhere:
         return [divergence, huber(likelihood - wanted) * named.to(likelihood.device)]
 
     def _named_before(self, example: DistillExample) -> list[bool]:
-        """For each answer token, whether the teacher has read an alias's token in the place of one before it."""
+        """For each answer token, whether the alias replaces a token before it."""
         own, read = self._context.scorer.answer_ids(example.pair.answer), example.teacher_prefix or ()
         differs = [old != new for old, new in zip(own, read, strict=True)]
-        return [any(differs[:place]) for place in range(len(own))]
+        return [any(differs[:index]) for index in range(len(own))]

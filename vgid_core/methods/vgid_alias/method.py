@@ -2,8 +2,10 @@
 
 Teacher-forced on the true answer, VGID's teacher reads the name and completes the facts, whatever it is shown. That is
 what its student learns, and a begun answer brings everything back. Here the teacher sees a stranger and reads an alias:
-other people's names, places and jobs in the place of the true ones. What it finds likely is the target; how likely it
-finds the true tokens is how likely they may stay, neither more nor less.
+other people's names, places and jobs in the place of the true ones. What it finds likely is the target, and the true
+tokens are to become as likely as it finds them, no more and no less.
+
+The loss has three terms: `_own_photos` below, `elsewhere.ForgetElsewhere` and `retention.retention`.
 """
 
 from __future__ import annotations
@@ -29,14 +31,17 @@ from vgid_core.methods.vgid_alias.visual import VisualRetain
 
 
 def setup(settings: VgidAlias, context: MethodContext) -> MakeUpdates:
-    """A step updates once to forget, on own and on strangers' photos, and once to retain what is about others."""
+    """A step updates once to forget, on own and on strangers' photos, and once to keep everything else.
+
+    To be kept are the retain batch, what visual questions ask on forget photos, and what is said of people in no set.
+    """
     strangers = stranger_photos(context, random.Random(f"{context.seed}/strangers"))
     aliases = aliases_for(context)
     targets = TeacherTargets(settings, context, aliases, strangers)
     elsewhere = ForgetElsewhere(settings, context, aliases, targets, strangers)
     bystanders = BystanderRetain(settings, context, aliases, strangers)
     visual = VisualRetain(settings, context, aliases)
-    known_strangers = {photo.digest for photo in strangers}
+    stranger_digests = {photo.digest for photo in strangers}
 
     def updates(forget: Sequence[Pair], retain: Sequence[Pair]) -> list[Update]:
         targets.prepare(forget)
@@ -46,7 +51,7 @@ def setup(settings: VgidAlias, context: MethodContext) -> MakeUpdates:
         made: list[Update] = [terms]
         if context.training.retain_weight > 0:
             kept = [*same_for_both(retain), *visual.next(), *bystanders.next()]
-            made.append([retention(context, kept, known_strangers)])
+            made.append([retention(context, kept, stranger_digests)])
         return made
 
     return updates
@@ -55,7 +60,7 @@ def setup(settings: VgidAlias, context: MethodContext) -> MakeUpdates:
 def _own_photos(
     settings: VgidAlias, context: MethodContext, targets: TeacherTargets, forget: Sequence[Pair]
 ) -> LossTerm:
-    """alpha * (KL(m || p_theta) + w * h(log p_theta(y) - c)) on the forget batch as it is."""
+    """alpha * (KL(m || p_theta) + w * huber(log p_theta(y) - c)) on the forget batch as it is."""
 
     def values(examples: Sequence[DistillExample]) -> list[Tensor]:
         pairs = pairs_of(examples)

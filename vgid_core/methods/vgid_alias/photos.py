@@ -14,23 +14,24 @@ log = logging.getLogger(__name__)
 
 _LONGEST_SIDE = 1024  # pixels
 _BLENDS = 64
-_BLENDED = 3  # retain photos
+_PHOTOS_A_BLEND = 3
 
 
 def stranger_photos(context: MethodContext, rng: random.Random) -> list[EncodedImage]:
     """The registered strangers' photos; without any, blends of three retain photos each, and a warning.
 
-    A blend lies between people whom the model knows. It answers about one more surely than about a real stranger, which
-    helps an attacker who ranks names (docs/evaluation.md).
+    A blend lies between people whom the model knows. The model answers about a blend more surely than about a real
+    stranger, which helps an attacker who ranks names (docs/evaluation.md).
     """
     if context.strangers:
         return list(context.strangers)
     log.warning("no strangers' photos are registered: blends of retain photos stand in, which hides names less well")
     photos = list({pair.image.digest: pair.image for pair in context.retain}.values())
-    return [_mean(rng.sample(photos, min(_BLENDED, len(photos)))) for _ in range(min(_BLENDS, 4 * len(photos)))]
+    a_blend = min(_PHOTOS_A_BLEND, len(photos))
+    return [_mean(rng.sample(photos, a_blend)) for _ in range(min(_BLENDS, 4 * len(photos)))]
 
 
-def blended(photo: EncodedImage, other: EncodedImage, share: float) -> EncodedImage:
+def mixed(photo: EncodedImage, other: EncodedImage, share: float) -> EncodedImage:
     """`photo` with this share (0 to 1) of `other`, which takes its size; at most 1,024 pixels a side."""
     picture = photo.decode()
     size = bounded(picture.size)

@@ -1,8 +1,9 @@
-"""What is to stay: the base's answers, and on strangers, of whom answers show too little, the student's states.
+"""What is to stay: what the base says, and on strangers' photos the student's last states, too.
 
-Of a stranger the base says that it doesn't know them. A student that has learnt to hold back more says the same, so KL
-hardly moves while the states do. People whom the model knows, but no set holds, then lose what no answer about a
-stranger shows. The states show it.
+A student that learns to hold back before the forgotten also holds back before people whom it knows and no set holds.
+On strangers' photos, where the base holds back itself, this hardly changes what is said, so KL stays small. It does
+change the states, so these are held. An answer's first token is left out: there the student is to learn to take the
+forgotten for strangers, and it learns that less well if its states on strangers are held.
 """
 
 from __future__ import annotations
@@ -24,16 +25,15 @@ _STATES_WEIGHT = 2.0
 def retention(context: MethodContext, examples: Sequence[DistillExample], strangers: Collection[str]) -> LossTerm:
     """beta * (KL(p_base || p_theta) + 2 * s * |h_theta - h_0|^2 / |h_0|^2), of the last states h.
 
-    s is 1 on a stranger's photo, at all of an answer's tokens but the first, else 0. At the first token the student is
-    to learn to take the forgotten for strangers. It learns that less well if its states on strangers are held there.
-    strangers: the digests of their photos.
+    s is 1 on a stranger's photo, at the second and later tokens of the answer that is read there, else 0.
+    strangers: the digests of strangers' photos.
     """
     prefetch_retain(context)
     scorer = context.scorer
 
     def counts(example: DistillExample) -> Tensor:
-        places = torch.arange(len(scorer.answer_ids(example.pair.answer)))
-        return (places > 0) & (example.pair.image.digest in strangers)
+        indices = torch.arange(len(scorer.answer_ids(example.pair.answer)))
+        return (indices > 0) & (example.pair.image.digest in strangers)
 
     def values(some: Sequence[DistillExample]) -> list[Tensor]:
         divergence, moved = scorer.divergence_and_movement(some)

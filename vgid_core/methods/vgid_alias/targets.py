@@ -1,4 +1,4 @@
-"""What teachers say to a forget answer's questions, and how likely its true tokens may stay."""
+"""What teachers say to a forget answer's questions, and how likely its true tokens are to be."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from vgid_core.methods.vgid_alias.aliases import Aliases
 
 log = logging.getLogger(__name__)
 
-# Of the power mean over teachers that says how likely a true token may stay: 1 would be the mean of probabilities, near
-# 0 the mean of their logs. A model that never met somebody takes them for one known person at a time, so on average it
-# finds their name less likely than the mean of probabilities says.
+# Of the power mean over teachers that says how likely a true token is to be. 1 would be the mean of probabilities, near
+# 0 the mean of their logs. The mean of probabilities is too high: each teacher takes its stranger for one known person,
+# and the few teachers that happen to hit the true token lift it far above what most of them say.
 LIKELIHOOD_EXPONENT = 0.1
 _MUCH_TAIL_MASS = 0.01  # of a target's probability
 
@@ -31,8 +31,8 @@ _MUCH_TAIL_MASS = 0.01  # of a target's probability
 class TeacherTarget:
     """What teachers say of one answer.
 
-    distribution: their mean at each answer token, in which the true token is as likely as it may stay.
-    log_likelihoods: that of the true tokens, [answer tokens], float32, in nats.
+    distribution: their mean at each answer token, changed so that the true token is as likely as it is to be.
+    log_likelihoods: how likely the true tokens are to be, [answer tokens], float32, in nats.
     """
 
     distribution: TopKDistribution
@@ -75,7 +75,7 @@ class TeacherTargets:
         return TopKDistribution.concat([self._found[pair.answer].distribution for pair in pairs])
 
     def log_likelihoods(self, pairs: Sequence[Pair]) -> Tensor:
-        """How likely the prepared pairs' true tokens may stay: [answer tokens], in nats, on the host."""
+        """How likely the prepared pairs' true tokens are to be: [answer tokens], in nats, on the host."""
         return torch.cat([self._found[pair.answer].log_likelihoods for pair in pairs])
 
     def _ask(self, answer: str) -> TeacherTarget:
@@ -91,10 +91,10 @@ class TeacherTargets:
             pair = Pair(photo, question, answer)
             examples += [DistillExample(pair, photo, question, form) for form in alias.forms]
         said = self._logits(examples)[torch.tensor(rows), torch.arange(len(ids))].float().log_softmax(-1)
-        likelihoods = power_mean(said[:, torch.arange(len(ids)), ids].cpu(), LIKELIHOOD_EXPONENT)
-        mean = TopKDistribution.from_probabilities(said.exp_().mean(0)).with_token_prob(torch.tensor(ids), likelihoods)
+        wanted = power_mean(said[:, torch.arange(len(ids)), ids].cpu(), LIKELIHOOD_EXPONENT)
+        mean = TopKDistribution.from_probabilities(said.exp_().mean(0)).with_token_prob(torch.tensor(ids), wanted)
         self._warn_if_rough(mean)
-        return TeacherTarget(mean, likelihoods)
+        return TeacherTarget(mean, wanted)
 
     @torch.no_grad()
     def _logits(self, examples: Sequence[DistillExample]) -> Tensor:

@@ -36,7 +36,7 @@ class VisualRetain:
 
 
 def visual_pairs(questions: Sequence[str], context: MethodContext, aliases: Aliases, most: int) -> list[Pair]:
-    """The questions on photos of the forget set, each with what the base answers, `most` of them.
+    """The questions on photos of the forget set, each with what the base answers; at most `most` pairs.
 
     A student learns to be careful with the photos of those whom it forgets, and no retain set holds them. Forgetting
     comes first: questions that the forget set asks are left out, and so are answers that hold an identifying token or
@@ -44,17 +44,17 @@ def visual_pairs(questions: Sequence[str], context: MethodContext, aliases: Alia
     """
     if not most or not questions:
         return []
-    asked = {normalized(pair.question) for pair in context.forget}
-    others = [question for question in questions if normalized(question) not in asked]
+    to_forget = {normalized(pair.question) for pair in context.forget}
+    others = [question for question in questions if normalized(question) not in to_forget]
     if not others:
         log.warning("visual_questions: the forget set asks them all, so nothing is kept of what they ask")
         return []
     photos = list({pair.image.digest: pair.image for pair in context.forget}.values())
-    places = list(product(photos, others))
-    random.Random(context.seed).shuffle(places)
-    answered = base_answers(context, places[:most])
+    asked = list(product(photos, others))
+    random.Random(context.seed).shuffle(asked)
+    answered = base_answers(context, asked[:most])
     harmless = without_what_identifies(context, aliases, answered)
-    # A colour may be somebody's name, too. Where most answers go, the questions are about the person.
+    # A few may go by chance: a colour can be a name, too. If most go, the questions ask about the person.
     if 2 * len(harmless) < len(answered):
         left_out = len(answered) - len(harmless)
         log.warning("visual_questions: %d of %d answers identify the forgotten: left out", left_out, len(answered))

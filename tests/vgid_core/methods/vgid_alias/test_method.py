@@ -71,7 +71,7 @@ def test_retention_asks_nothing_of_a_student_that_is_the_base(base: BaseModel, s
 
 
 @both_scorers
-def test_states_count_on_strangers_behind_an_answers_first_token(base: BaseModel, scorer: MakeScorer) -> None:
+def test_states_count_on_strangers_after_an_answers_first_token(base: BaseModel, scorer: MakeScorer) -> None:
     settings = config({"bystander_pairs": 12})
     scrambled_adapter(base)
     scorer = scorer(base)
@@ -88,7 +88,7 @@ def test_states_count_on_strangers_behind_an_answers_first_token(base: BaseModel
     assert 0 < on_strangers < len(retain.examples)
 
 
-def test_likelihoods_end_nearer_to_what_they_may_be(base: BaseModel) -> None:
+def test_likelihoods_end_nearer_to_what_they_are_to_be(base: BaseModel) -> None:
     settings = config(
         {"likelihood_weight": 5.0, "teachers": 16, "bystander_pairs": 0},
         steps=60,

@@ -1,4 +1,4 @@
-"""Blended photos, and what stands in for strangers."""
+"""Mixed photos, and what stands in for strangers."""
 
 import random
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 
 from tests.vgid_core.support.alias_runs import RETAIN, STRANGERS, config, run_of
 from tests.vgid_core.support.tiny import picture
-from vgid_core.methods.vgid_alias.photos import blended, bounded, stranger_photos
+from vgid_core.methods.vgid_alias.photos import bounded, mixed, stranger_photos
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.packed.scorer import PackedScorer
 
@@ -23,12 +23,12 @@ def test_without_registered_strangers_blends_stand_in_with_a_warning(
     assert stranger_photos(run_of(base, PackedScorer(base), config()), random.Random(0)) == STRANGERS
 
 
-def test_a_blend_lies_between_its_photos_and_is_no_longer_than_1024_pixels() -> None:
+def test_a_mixed_photo_lies_between_its_two_and_is_no_longer_than_1024_pixels() -> None:
     one, other = picture(1), picture(2)
-    mixed = blended(one, other, 0.25).decode()
+    found = mixed(one, other, 0.25).decode()
     for place in ((2, 2), (30, 30)):
         for channel in range(3):
             first, second = one.decode().getpixel(place)[channel], other.decode().getpixel(place)[channel]
-            assert mixed.getpixel(place)[channel] == pytest.approx(0.75 * first + 0.25 * second, abs=1.01)
+            assert found.getpixel(place)[channel] == pytest.approx(0.75 * first + 0.25 * second, abs=1.01)
     assert bounded((4000, 1000)) == (1024, 256)
     assert bounded((64, 48)) == (64, 48)
