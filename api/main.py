@@ -30,6 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
         with _call_on_exit_signal(services.closing.set):
             yield
         services.close()
+        await services.quotas.close()
 
     app = FastAPI(
         title="vgid",

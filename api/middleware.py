@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.logs import request_id
 from api.problems import InternalError, problem_response
+from api.quotas import rate_limit_headers
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class RequestContext:
                 headers["X-Request-ID"] = current
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers.setdefault("Cache-Control", "no-store")
+                if quotas := scope["state"].get("quotas"):
+                    headers.update(rate_limit_headers(quotas))
             await send(message)
 
         began = time.perf_counter()

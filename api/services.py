@@ -14,7 +14,9 @@ from fastapi.security import HTTPBearer
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from api.known_clients import KnownClients
 from api.problems import ArtifactUnavailable, NotFound, Unauthenticated
+from api.quotas import Quotas
 from api.turns import CheckTurns
 from jobs.access import authenticate, authenticate_for_artifact, authenticate_for_job
 from jobs.catalog import Catalog
@@ -31,7 +33,7 @@ class Services:
     """The connections and settings that all routes use.
 
     read_engine, read_sessions: for requests that only read; each statement is a transaction of its own.
-    checks: whose request is checked now.
+    checks: whose request is checked now. quotas, clients: what clients have used, and what they may.
     closing: set when the process is about to end, so that event streams stop.
     """
 
@@ -45,6 +47,8 @@ class Services:
     queue: JobQueue
     keyring: Keyring
     checks: CheckTurns
+    quotas: Quotas
+    clients: KnownClients
     closing: threading.Event
 
     @classmethod
@@ -63,6 +67,8 @@ class Services:
             queue=JobQueue(settings.redis_url),
             keyring=Keyring(settings.secret_key_bytes),
             checks=CheckTurns(settings.checks_at_once),
+            quotas=Quotas(settings.redis_url),
+            clients=KnownClients(session_factory(read_engine)),
             closing=threading.Event(),
         )
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import Connection, and_, bindparam, func, select, update
 from sqlalchemy.orm import Session, defer
 
+from jobs.client_limits import ClientLimits
 from jobs.states import State
 from jobs.tables import ApiKey, Artifact, Client, Job
 
@@ -19,6 +20,7 @@ _PREFIX_LENGTH = len(_MARK) + 8
 # Every request runs one of these statements, so they are built once.
 _VALID = (ApiKey.secret_hash == bindparam("secret_hash"), ApiKey.revoked_at.is_(None))
 _CLIENT = select(ApiKey.client_id).where(*_VALID)
+_CLIENT_WITH_LIMITS = select(ApiKey.client_id, Client.limits).join(Client, Client.id == ApiKey.client_id).where(*_VALID)
 _CLIENT_AND_JOB = (
     select(ApiKey.client_id, Job, Artifact)
     .outerjoin(Job, and_(Job.client_id == ApiKey.client_id, Job.id == bindparam("job_id")))
@@ -88,6 +90,12 @@ def create_key(s: Session, client: Client) -> tuple[ApiKey, str]:
 def authenticate(s: Session, secret: str) -> UUID | None:
     """The id of the key's client, or None when the key is unknown or revoked."""
     return s.scalar(_CLIENT, {"secret_hash": _hash(secret)})
+
+
+def client_with_limits(s: Session, secret: str) -> tuple[UUID, ClientLimits] | None:
+    """The key's client and what it may use. None when the key is unknown or revoked."""
+    row = s.execute(_CLIENT_WITH_LIMITS, {"secret_hash": _hash(secret)}).one_or_none()
+    return None if row is None else (row[0], ClientLimits.model_validate(row[1]))
 
 
 def authenticate_for_job(s: Session, secret: str, job_id: UUID) -> AuthenticatedJob | None:

@@ -32,7 +32,7 @@ class RequestEstimate:
 
 def estimate_request(unchecked: UncheckedRequest) -> RequestEstimate:
     """Checks the request as `check_request` does, then its data. Raises a Problem, as that does."""
-    _, found, inputs = accepted_inputs(unchecked)
+    _, found, inputs, _ = accepted_inputs(unchecked)
     report = check_data(
         _uploaded(inputs.forget),
         _retain(found, inputs),

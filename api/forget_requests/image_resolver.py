@@ -35,6 +35,7 @@ class ImageResolver:
         self._refused: dict[Loc, str] = {}
         self._data: dict[Loc, bytes] = {}
         self._places: dict[bytes, list[Loc]] = {}
+        self.pixels = 0  # of all different images, once their headers are checked
         for loc, pairs in pair_sets(request):
             for index, pair in enumerate(pairs):
                 self._find(pair.image, (*loc, index, "image"))
@@ -92,15 +93,13 @@ class ImageResolver:
 
     def _check_headers(self) -> None:
         """Reads every header. Raises InvalidRequest where the images together have too many pixels."""
-        pixels = 0
 
         def count(data: bytes) -> None:
-            nonlocal pixels
-            pixels += count_pixels(data, self._limits)
+            self.pixels += count_pixels(data, self._limits)
 
         for data in self._places:
             self._check(data, partial(count, data))
-        if pixels > self._limits.max_request_pixels:
+        if self.pixels > self._limits.max_request_pixels:
             most = self._limits.max_request_pixels
             raise InvalidRequest.of([FieldError(f"has images of more than {most} pixels together")])
 

@@ -78,6 +78,8 @@ class CheckedRequest:
     retain_pairs: int | None
     retain_set: str | None
     probes: Mapping[str, int]
+    steps: int
+    pixels: int
     canonical: str = field(repr=False)
 
 
@@ -95,7 +97,7 @@ def check_request(unchecked: UncheckedRequest) -> CheckedRequest:
 
     Raises a Problem, or OSError. Ends its process where decoding one image takes too much processor time.
     """
-    request, found, inputs = accepted_inputs(unchecked)
+    request, found, inputs, pixels = accepted_inputs(unchecked)
     sealed = os.open(unchecked.sealed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(sealed, "wb") as file:
         file.write(seal(inputs, unchecked.data_key))
@@ -109,12 +111,14 @@ def check_request(unchecked: UncheckedRequest) -> CheckedRequest:
         retain_pairs=None if inputs.retain is None else len(inputs.retain),
         retain_set=found.retain_set,
         probes={name: len(pairs) for name, pairs in inputs.probes.items()},
+        steps=found.config.training.steps_for(len(inputs.forget)),
+        pixels=pixels,
         canonical=_canonical_text(request, inputs),
     )
 
 
-def accepted_inputs(unchecked: UncheckedRequest) -> tuple[SubmitRequest, InCatalog, JobInputs]:
-    """The request, what the catalog gives it, and its inputs, once everything is checked. Raises a Problem."""
+def accepted_inputs(unchecked: UncheckedRequest) -> tuple[SubmitRequest, InCatalog, JobInputs, int]:
+    """The request, what the catalog gives it, its inputs and their pixels, all of them checked. Raises a Problem."""
     request, resolver = _read(unchecked)
     entry = find_model(unchecked.catalog, request)
     found = InCatalog(entry, choose_retain_set(entry, request), resolve_config(entry, request))
@@ -128,7 +132,7 @@ def accepted_inputs(unchecked: UncheckedRequest) -> tuple[SubmitRequest, InCatal
     signal.setitimer(signal.ITIMER_PROF, 0)
     inputs = resolver.resolve()
     _check_retain_differs(inputs)
-    return request, found, inputs
+    return request, found, inputs, resolver.pixels
 
 
 def _read(unchecked: UncheckedRequest) -> tuple[SubmitRequest, ImageResolver]:

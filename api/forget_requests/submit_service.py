@@ -11,7 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from api.forget_requests.request_check import CheckedRequest
-from api.problems import FieldError, IdempotencyKeyReused, RequestInFlight
+from api.known_clients import KnownClient
+from api.problems import FieldError, IdempotencyKeyReused, QuotaExceeded, RequestInFlight
 from api.services import Services
 from jobs import repository
 from jobs.queue import QueueUnavailable
@@ -19,6 +20,7 @@ from jobs.tables import Job
 
 log = logging.getLogger(__name__)
 
+_RETRY_WAITING_SECONDS = 60  # a job ends in minutes, not in seconds
 # `_new_job` sets the columns of these fields. Every other field goes to the column of the same name.
 _CONVERTED_FIELDS = {
     "model", "forget", "retain", "retain_set", "probes", "training", "subject_reference", "metadata",
@@ -30,7 +32,7 @@ class Submission:
     """What a job is made of. sealed: the file with its inputs, encrypted with the wrapped key; it may be moved away."""
 
     job_id: UUID
-    client_id: UUID
+    client: KnownClient
     idempotency_key: str | None
     checked: CheckedRequest
     sealed: Path
@@ -57,7 +59,7 @@ def submit_job(services: Services, submission: Submission) -> tuple[Job, bool]:
 
     Raises a Problem when the request is refused. Then nothing is stored.
     """
-    client_id, idempotency_key = submission.client_id, submission.idempotency_key
+    client_id, idempotency_key = submission.client.id, submission.idempotency_key
     request_hash = _hash(services, submission.checked.canonical)
     with services.sessions() as s:
         if idempotency_key is not None:
@@ -87,6 +89,7 @@ def _store_job(services: Services, s: Session, submission: Submission, request_h
 
     Raises a Problem, or what the disk or the database raises. Then the inputs are deleted again.
     """
+    _check_queue(s, submission)
     job = _new_job(services, submission, request_hash)
     try:
         services.blobs.adopt_inputs(submission.job_id, submission.sealed)
@@ -98,19 +101,34 @@ def _store_job(services: Services, s: Session, submission: Submission, request_h
     return job
 
 
+def _check_queue(s: Session, submission: Submission) -> None:
+    """Raises QuotaExceeded where the client would have more waiting than it may, until the transaction ends."""
+    limits, checked = submission.client.limits, submission.checked
+    waiting = repository.lock_waiting(s, submission.client.id)
+    for what, most, would_be in (
+        ("jobs", limits.queued_jobs, waiting.jobs + 1),
+        ("pairs", limits.queued_pairs, waiting.pairs + checked.forget_pairs + (checked.retain_pairs or 0)),
+        ("steps", limits.queued_steps, waiting.steps + checked.steps),
+    ):
+        if would_be > most:
+            detail = f"At most {most} {what} may wait at a time; with this request they would be {would_be}."
+            raise QuotaExceeded(detail, retry_after=_RETRY_WAITING_SECONDS)
+
+
 def _new_job(services: Services, submission: Submission, request_hash: str) -> Job:
     checked = submission.checked
     request = checked.request
     reference = request.subject_reference
     return Job(
         id=submission.job_id,
-        client_id=submission.client_id,
+        client_id=submission.client.id,
         model=checked.model,
         config=checked.config,
         forget_pairs=checked.forget_pairs,
         retain_pairs=checked.retain_pairs,
         retain_set=checked.retain_set,
         probes=dict(checked.probes),
+        planned_steps=checked.steps,
         subject_hash=None if reference is None else services.subject_hash(reference),
         job_metadata=request.metadata,
         request_hash=request_hash,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-import anyio.to_thread
+from anyio.to_thread import run_sync as to_thread
 from fastapi import APIRouter, Header, Request, Response, status
 
 from api.forget_requests.checking import check_in_process
-from api.forget_requests.request_check import CheckLimits, UncheckedRequest, canonical_text_of, check_request
-from api.forget_requests.spool import Spool, SpooledBody
+from api.forget_requests.receiving import received
+from api.forget_requests.request_check import canonical_text_of, check_request
 from api.forget_requests.submit_service import Submission, is_known, replayed_job, submit_job
+from api.known_clients import KnownClient
 from api.openapi import problem_responses, submission_body
 from api.problems import (
     BodyTooLarge,
@@ -24,6 +25,8 @@ from api.problems import (
     Unauthenticated,
     UnsupportedMediaType,
 )
+from api.quota_rules import charge, valid_client
+from api.quotas import pixels_policy
 from api.routes.jobs import job_view
 from api.services import CallerDep, Services
 from api.views import JobView, job_path
@@ -74,56 +77,31 @@ async def submit(
     if idempotency_key is not None and not _PRINTABLE.fullmatch(idempotency_key):
         error = FieldError("takes 1 to 255 printable ASCII characters", name="Idempotency-Key")
         raise InvalidRequest.of([error])
-    services, client_id = caller.services, await anyio.to_thread.run_sync(caller.client_id)
-    job, replayed = await _take(request, services, client_id, idempotency_key)
+    client = await valid_client(caller)
+    job, replayed = await _take(request, caller.services, client, idempotency_key)
     request.state.job_id = job.id  # for the log line of the middleware
     response.headers["Location"] = job_path(job.id)
     response.headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
     if not replayed:
-        return JobView.of(job, services.settings.max_attempts)
+        return JobView.of(job, caller.services.settings.max_attempts)
     response.headers["Idempotency-Replayed"] = "true"
-    return await anyio.to_thread.run_sync(job_view, caller, job.id)
+    return await to_thread(job_view, caller, job.id)
 
 
-async def _take(request: Request, services: Services, client_id: UUID, idempotency_key: str | None) -> tuple[Job, bool]:
-    """Receives the body, checks it in its turn, and submits it. Leaves no file behind but the job's inputs."""
-    settings, blobs = services.settings, services.blobs
-    job_id = uuid4()
+async def _take(
+    request: Request, services: Services, client: KnownClient, idempotency_key: str | None
+) -> tuple[Job, bool]:
+    """Receives the body, checks it in the client's turn, and submits it; returns as `submit_job` does."""
+    job_id, seconds = uuid4(), services.settings.check_seconds
     data_key, wrapped_data_key = services.keyring.new_data_key(job_id)
-    sealed, spool = blobs.scratch_file(), Spool(blobs.scratch_file())
-    try:
-        body = await _receive(request, spool, settings.max_body_bytes)
-        content_type = request.headers.get("content-type", "")
-        limits = CheckLimits.of(settings)
-        unchecked = UncheckedRequest(
-            content_type, body, limits, services.catalog, data_key, sealed, blobs.scratch_file()
-        )
+    async with received(request, services, client, data_key) as unchecked:
         # A request is answered again even if its model has left the catalog since.
-        if idempotency_key is not None and await anyio.to_thread.run_sync(
-            is_known, services, client_id, idempotency_key
-        ):
-            async with services.checks.turn(client_id):
-                canonical = await check_in_process(canonical_text_of, unchecked, request, settings.check_seconds)
-            return await anyio.to_thread.run_sync(replayed_job, services, client_id, idempotency_key, canonical), True
-        async with services.checks.turn(client_id):
-            checked = await check_in_process(check_request, unchecked, request, settings.check_seconds)
-        submission = Submission(job_id, client_id, idempotency_key, checked, sealed, wrapped_data_key)
-        return await anyio.to_thread.run_sync(submit_job, services, submission)
-    finally:
-        spool.close()
-        sealed.unlink(missing_ok=True)
-
-
-async def _receive(request: Request, spool: Spool, max_bytes: int) -> SpooledBody:
-    """Receives the body. Raises BodyTooLarge as soon as more than `max_bytes` are announced or have arrived.
-
-    Starlette's own limit (`max_body_size`) isn't used: it answers in plain text, and before the key is checked.
-    """
-    refusal = BodyTooLarge(f"The body may have at most {max_bytes} bytes.")
-    if int(request.headers.get("content-length", "0")) > max_bytes:
-        raise refusal
-    async for chunk in request.stream():
-        if spool.size + len(chunk) > max_bytes:
-            raise refusal
-        spool.write(chunk)
-    return spool.finish()
+        if idempotency_key is not None and await to_thread(is_known, services, client.id, idempotency_key):
+            async with services.checks.turn(client.id):
+                canonical = await check_in_process(canonical_text_of, unchecked, request, seconds)
+            return await to_thread(replayed_job, services, client.id, idempotency_key, canonical), True
+        async with services.checks.turn(client.id):
+            checked = await check_in_process(check_request, unchecked, request, seconds)
+        await charge(request, services, client, pixels_policy(client.limits), checked.pixels)
+        submission = Submission(job_id, client, idempotency_key, checked, unchecked.sealed, wrapped_data_key)
+        return await to_thread(submit_job, services, submission)
