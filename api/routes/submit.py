@@ -7,7 +7,7 @@ from typing import Annotated
 from uuid import UUID, uuid4
 
 import anyio.to_thread
-from fastapi import APIRouter, Header, Request, Response, status
+from fastapi import Header, Request, Response, status
 
 from api.forget_requests.checking import check_in_process
 from api.forget_requests.request_check import CheckLimits, UncheckedRequest, canonical_text_of, check_request
@@ -24,12 +24,14 @@ from api.problems import (
     Unauthenticated,
     UnsupportedMediaType,
 )
+from api.request_rules import refuse_encoded_body
 from api.routes.jobs import job_view
+from api.routing import Router
 from api.services import CallerDep, Services
 from api.views import JobView, job_path
 from jobs.tables import Job
 
-router = APIRouter(tags=["jobs"])
+router = Router(tags=["jobs"])
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,255}")
 _RETRY_AFTER_SECONDS = 2
@@ -37,6 +39,7 @@ _RETRY_AFTER_SECONDS = 2
 
 @router.post(
     "/unlearn-jobs",
+    operation_id="submit_job",
     summary="File a forget request",
     status_code=status.HTTP_202_ACCEPTED,
     response_description="Accepted and stored: from here on no crash loses it",
@@ -117,8 +120,10 @@ async def _take(request: Request, services: Services, client_id: UUID, idempoten
 async def _receive(request: Request, spool: Spool, max_bytes: int) -> SpooledBody:
     """Receives the body. Raises BodyTooLarge as soon as more than `max_bytes` are announced or have arrived.
 
-    Starlette's own limit (`max_body_size`) isn't used: it answers in plain text, and before the key is checked.
+    Raises UnsupportedMediaType for a compressed body, before it is read. Starlette's own limit (`max_body_size`) isn't
+    used: it answers in plain text, and before the key is checked.
     """
+    refuse_encoded_body(request)
     refusal = BodyTooLarge(f"The body may have at most {max_bytes} bytes.")
     if int(request.headers.get("content-length", "0")) > max_bytes:
         raise refusal
