@@ -211,7 +211,7 @@ class ListQuery(BaseModel):
     due_before: Instant | None = Field(default=None, description="due before this moment")
     sort: Sort = Field(
         default="-created_at",
-        description="by what, `-` for descending; a job without `due_at` counts as due after all others",
+        description="`-` for descending; newest first if left out; without `due_at` counts as due after all others",
     )
     total: bool = Field(default=False, description="whether to count all that match; that takes time on long lists")
     limit: int = Field(default=20, ge=1, le=100)

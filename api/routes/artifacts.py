@@ -41,7 +41,7 @@ def _documented(*media_types: str) -> dict[str, Any]:
 
 @router.get("", operation_id="download_artifact", summary="Download the adapter", **_documented(_ZIP, _BINARY))
 def get_artifact(request: Request, caller: CallerDep, job_id: UUID) -> Response:
-    """A zip that PEFT loads after unpacking. Takes Range, If-Range, If-None-Match and HEAD."""
+    """A zip that PEFT loads after unpacking. Takes Range, If-Range, If-Match and If-None-Match."""
     artifact = caller.artifact(job_id)
     download = Download(f"vgid-{job_id}.zip", _ZIP, artifact.sha256, artifact.size_bytes)
     return download.file_response(request, caller.services.blobs.path_of_artifact(artifact.sha256))
