@@ -19,7 +19,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.staticfiles import NotModifiedResponse
 from starlette.types import Receive, Scope, Send
 
-from api.problems import RangeNotSatisfiable
+from api.problems import PreconditionFailed, RangeNotSatisfiable
 
 _CHUNK_BYTES = 1024 * 1024
 _WRONG_SIZE = "the stored file's size differs from its record"
@@ -36,10 +36,14 @@ class Download:
     size: int
 
     def file_response(self, request: Request, path: Path) -> Response:
-        """Answers with the file at `path`. Raises RangeNotSatisfiable, and OSError before anything is sent."""
+        """Answers with the file at `path`.
+
+        Raises PreconditionFailed, RangeNotSatisfiable, and OSError before anything is sent.
+        """
         stat = path.stat()
         if stat.st_size != self.size:
             raise OSError(_WRONG_SIZE)
+        self._check_if_match(request)
         if self._client_has_it(request):
             return NotModifiedResponse(self._headers)
         response = _LargeChunksResponse if self._requested_range(request) else _WholeFileResponse
@@ -47,6 +51,7 @@ class Download:
 
     def member_response(self, request: Request, archive: Path) -> Response:
         """Answers with the zip's member of this name. Raises as `file_response` does."""
+        self._check_if_match(request)
         if self._client_has_it(request):
             return NotModifiedResponse(self._headers)
         requested = self._requested_range(request)
@@ -73,6 +78,13 @@ class Download:
     @property
     def _headers(self) -> Headers:
         return Headers({"ETag": self._etag, "Cache-Control": "private, no-cache"})
+
+    def _check_if_match(self, request: Request) -> None:
+        """Raises PreconditionFailed where If-Match is sent and doesn't name this file's ETag. A weak one never does."""
+        wanted = request.headers.getlist("if-match")
+        named = {item.strip() for item in ",".join(wanted).split(",")}
+        if wanted and not named & {"*", self._etag}:
+            raise PreconditionFailed("If-Match doesn't name this file. Ask for the job: it holds the sha256.")
 
     def _client_has_it(self, request: Request) -> bool:
         """Whether If-None-Match names this file's ETag."""

@@ -6,18 +6,21 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from importlib.metadata import version
 from types import FrameType
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 
 from api.logs import configure_logging
 from api.middleware import RequestContext
 from api.openapi import openapi_document, problem_responses
 from api.problems import Unauthenticated, install_problem_handler
+from api.quota_rules import charge_request
+from api.request_rules import refuse_unknown_query
 from api.routes import artifacts, events, health, jobs, models, submit
+from api.routing import Router
 from api.services import CallerDep, Services, get_caller
+from api.version import API_VERSION
 from jobs.settings import Settings, get_settings
 
 
@@ -34,7 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="vgid",
-        version=version("vgid"),
+        version=API_VERSION,
         lifespan=lifespan,
         redirect_slashes=False,
         openapi_url=None,  # our own route below serves the document, behind an API key
@@ -44,10 +47,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = services
     app.add_middleware(RequestContext)
     install_problem_handler(app)
-    app.include_router(health.router)
+    rules = [Depends(refuse_unknown_query)]
+    app.include_router(health.router, dependencies=rules)
+    with_key = [Depends(get_caller), Depends(charge_request), *rules]
     for resource in (submit, jobs, events, artifacts, models):
-        app.include_router(resource.router, dependencies=[Depends(get_caller)])
-    app.include_router(_openapi_router(app), dependencies=[Depends(get_caller)])
+        app.include_router(resource.router, dependencies=with_key)
+    app.include_router(_openapi_router(app), dependencies=with_key)
     return app
 
 
@@ -57,10 +62,15 @@ def create_app_from_environment() -> FastAPI:
     return create_app(get_settings())
 
 
-def _openapi_router(app: FastAPI) -> APIRouter:
-    router = APIRouter(tags=["service"])
+def _openapi_router(app: FastAPI) -> Router:
+    router = Router(tags=["service"])
 
-    @router.get("/openapi.json", summary="This description", responses=problem_responses(Unauthenticated))
+    @router.get(
+        "/openapi.json",
+        operation_id="get_openapi",
+        summary="This description",
+        responses=problem_responses(Unauthenticated),
+    )
     def openapi(caller: CallerDep) -> dict[str, Any]:
         """OpenAPI 3.1, for generators and for people."""
         caller.client_id()

@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.logs import request_id
 from api.problems import InternalError, problem_response
 from api.quotas import rate_limit_headers
+from api.routing import deprecation_of
+from api.version import API_VERSION, VERSION_HEADER
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +50,13 @@ class RequestContext:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = current
+                headers[VERSION_HEADER] = API_VERSION
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers.setdefault("Cache-Control", "no-store")
                 if quotas := scope["state"].get("quotas"):
                     headers.update(rate_limit_headers(quotas))
+                if deprecation := deprecation_of(scope.get("endpoint")):
+                    headers.update(deprecation.headers)
             await send(message)
 
         began = time.perf_counter()

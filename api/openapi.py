@@ -8,7 +8,17 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api.problems import MEDIA_TYPE, Problem, ProblemDocument
+from api.problems import (
+    MEDIA_TYPE,
+    HeadTooLarge,
+    InternalError,
+    InvalidRequest,
+    Problem,
+    ProblemDocument,
+    RequestTimeout,
+    TooManyConnections,
+    Unavailable,
+)
 from api.schemas import SubmitRequest
 
 _SCHEMAS = "#/components/schemas/"
@@ -17,12 +27,22 @@ _DESCRIPTION = """\
 Makes multimodal language models forget image-text pairs, and measures what was forgotten and what was kept.
 
 A forget request becomes a job: `queued`, `running`, then `succeeded`, `failed` or `cancelled`. Uploaded images and
-texts are kept encrypted until the job has ended, then deleted. Every refusal is a problem document (RFC 9457).
+texts are kept encrypted until the job has ended, then deleted. Every refusal is a problem document (RFC 9457). Every
+answer carries `API-Version`, the version of this document. Wherever there is GET there is HEAD. A query parameter that
+isn't listed here, or comes twice where one is listed, is refused.
 """
+_BY_EVERY_ROUTE = (RequestTimeout, InvalidRequest, HeadTooLarge, InternalError, TooManyConnections, Unavailable)
+_TAGS = {
+    "jobs": "Forget requests as jobs: file, watch, list, cancel.",
+    "artifacts": "What a job that has succeeded leaves: a LoRA adapter, as a zip and file by file.",
+    "models": "The models that can be made to forget.",
+    "health": "For load balancers and orchestrators: no API key needed.",
+    "service": "This document.",
+}
 
 
 def problem_responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that can refuse in these ways. `openapi_document` adds 500 and 503 to every route."""
+    """The `responses` of a route that can refuse in these ways. `openapi_document` adds what any route can answer."""
     titles: dict[int | str, list[str]] = defaultdict(list)
     for kind in kinds:
         titles[kind.status].append(f"{kind.title} (`{kind.slug}`)")
@@ -47,7 +67,7 @@ def submission_body() -> dict[str, Any]:
         "type": "object",
         "required": ["request"],
         "properties": {"request": schema},
-        "additionalProperties": {"type": "string", "contentMediaType": "image/*"},
+        "additionalProperties": {"type": "string", "format": "binary", "contentMediaType": "image/*"},
         "description": "`request` is the JSON document. Every other part is an image; `image.file` gives its name.",
     }
     content = {
@@ -62,26 +82,51 @@ def submission_body() -> dict[str, Any]:
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """The whole document for `app`."""
-    document = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
+    """The whole document for `app`, which keeps it."""
+    if not hasattr(app.state, "openapi_document"):
+        app.state.openapi_document = _described(app)
+    document: dict[str, Any] = app.state.openapi_document
+    return document
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=_DESCRIPTION,
+        routes=app.routes,
+        tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
+        servers=[{"url": "/", "description": "the service that gave this document"}],
+    )
     schemas = document["components"].setdefault("schemas", {})
     for model in (SubmitRequest, ProblemDocument):
         described = model.model_json_schema(ref_template=_SCHEMAS + "{model}")
         schemas.update(described.pop("$defs", {}))
         schemas[model.__name__] = described
-    every = {
-        "500": _problem_response("Something went wrong on our side (`internal-error`)"),
-        "503": _problem_response("A service that this one needs isn't available; try again (`unavailable`)"),
-    }
+    every = {str(status): response for status, response in problem_responses(*_BY_EVERY_ROUTE).items()}
     for methods in document["paths"].values():
         for operation in methods.values():
-            operation["responses"] = {**every, **operation["responses"]}
             # FastAPI adds its own 422 to routes that don't document one. That error shape is never sent.
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
+            operation["responses"] = dict(sorted({**every, **operation["responses"]}.items()))
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
+    _drop_composite_defaults(document)
     return document
+
+
+def _drop_composite_defaults(node: Any) -> None:
+    """Removes defaults that are objects or lists: a generator that can't write one down drops the whole schema."""
+    if isinstance(node, list):
+        for each in node:
+            _drop_composite_defaults(each)
+    elif isinstance(node, dict):
+        if isinstance(node.get("default"), dict | list):
+            del node["default"]
+        for key, value in node.items():
+            by_name = key in ("properties", "responses")  # there a "default" is a name
+            _drop_composite_defaults(list(value.values()) if by_name else value)
 
 
 def _problem_response(description: str) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from api.routing import allowed_methods
+from api.version import API_VERSION, VERSION_HEADER
 from jobs.surroundings import fault_of
 
 log = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ class FieldError:
     def as_document(self) -> FieldProblem:
         """The form that is sent, with `forget[3].image` and `#/forget/3/image` for one path."""
         if self.name is not None:
-            return FieldProblem(field=self.name, detail=self.detail)
+            return FieldProblem(field=self.name[:_MAX_NAME_LENGTH] or "(query)", detail=self.detail)
         steps = [step if isinstance(step, int) else step[:_MAX_NAME_LENGTH] for step in self.loc]
         field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
         pointer = "#" + "".join("/" + _escaped(step) for step in steps)
@@ -139,6 +141,12 @@ class JobAlreadyEnded(Problem):
     status, slug, title = 409, "job-ended", "The job has ended"
 
 
+class PreconditionFailed(Problem):
+    """If-Match names other bytes than there are."""
+
+    status, slug, title = 412, "precondition-failed", "The file is another one"
+
+
 class BodyTooLarge(Problem):
     """The body has more bytes than the service takes."""
 
@@ -146,7 +154,7 @@ class BodyTooLarge(Problem):
 
 
 class UnsupportedMediaType(Problem):
-    """The body is neither JSON nor multipart/form-data."""
+    """The body is neither JSON nor multipart/form-data, or it is compressed."""
 
     status, slug, title = 415, "unsupported-media-type", "Unsupported media type"
 
@@ -236,7 +244,8 @@ def problem_response(problem: Problem, request_id: str | None) -> JSONResponse:
         errors=[error.as_document() for error in problem.errors],
     )
     content = document.model_dump(exclude_none=True)
-    return JSONResponse(content, status_code=problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+    headers = {**problem.headers, VERSION_HEADER: API_VERSION}
+    return JSONResponse(content, status_code=problem.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def install_problem_handler(app: FastAPI) -> None:
@@ -245,7 +254,7 @@ def install_problem_handler(app: FastAPI) -> None:
     async def answer(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, OSError) and fault_of(error) is None:
             raise error  # the service's own fault: the middleware answers
-        problem = _as_problem(error)
+        problem = _as_problem(error, request)
         if problem.status >= 500:
             log.error("request failed", exc_info=error)
         return problem_response(problem, getattr(request.state, "request_id", None))
@@ -255,13 +264,13 @@ def install_problem_handler(app: FastAPI) -> None:
         app.add_exception_handler(kind, answer)
 
 
-def _as_problem(error: Exception) -> Problem:
+def _as_problem(error: Exception, request: Request) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, RequestValidationError):
         return _from_parameters(error)
     if isinstance(error, HTTPException):
-        return _from_framework(error)
+        return _from_framework(error, request)
     if isinstance(error, OSError):
         return Unavailable("The service's storage can't be written at the moment. Nothing was accepted; try again.")
     return Unavailable("The database can't be reached. Nothing was accepted; try again.")
@@ -271,16 +280,16 @@ def _from_parameters(error: RequestValidationError) -> Problem:
     findings = error.errors()
     if any(finding["loc"][0] == "path" for finding in findings):
         return NotFound("There is nothing here.")
-    return InvalidRequest.of(
-        [FieldError(_message(finding), name=str(finding["loc"][-1])[:_MAX_NAME_LENGTH]) for finding in findings]
-    )
+    # After the parameter's name, a finding about one of its several values gives its position.
+    return InvalidRequest.of([FieldError(_message(finding), name=str(finding["loc"][1])) for finding in findings])
 
 
-def _from_framework(error: HTTPException) -> Problem:
+def _from_framework(error: HTTPException, request: Request) -> Problem:
     if error.status_code == 404:
         return NotFound("There is nothing here.")
     if error.status_code == 405:
-        return MethodNotAllowed("See the Allow header for what is possible.", headers=error.headers)
+        headers = {"Allow": ", ".join(allowed_methods(request))}
+        return MethodNotAllowed("See the Allow header for what is possible.", headers=headers)
     return InternalError() if error.status_code >= 500 else MalformedRequest("The request can't be read.")
 
 

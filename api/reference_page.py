@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
 
 from api.openapi import openapi_document
 from api.routes import artifacts, events, health, jobs, models, submit
+from api.version import API_VERSION
 
 _INTRODUCTION = """\
 # HTTP
 
 Written by `python -m api.reference_page` from the OpenAPI description; a test fails when it is out of date. The service
-gives that description itself, as `GET /openapi.json`. How to use it: [Integrate over HTTP](../how-to/http.md).
+gives that description itself ([OpenAPI](openapi.md)). How to use it: [Integrate over HTTP](../how-to/http.md).
 
 Every route but `/healthz` and `/readyz` wants `Authorization: Bearer KEY`. A client sees its own jobs only. Times are
-in UTC, as RFC 3339. Every refusal is a [problem document](problems.md); any route can answer 500 and 503. Unknown
-fields of a request are refused; an answer may grow new fields.
+in UTC, as RFC 3339. Every refusal is a [problem document](problems.md); any route can answer 408, 431, 500 and 503.
+Unknown fields and query parameters are refused; an answer may grow new fields. Wherever there is GET there is HEAD.
 """
 _REF = "#/components/schemas/"
 # The schemas that have pages of their own.
@@ -32,7 +32,7 @@ _OTHER_PAGES = {
     "PerturbationConfig": "[perturbation](interventions.md)",
     "ProblemDocument": "[problem document](problems.md)",
 }
-_BY_EVERY_ROUTE = ("500", "503")
+_BY_EVERY_ROUTE = ("408", "431", "500", "503")
 _LIMITS = {
     "minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}",
     "minLength": "length ≥ {}", "maxLength": "length ≤ {}", "minItems": "at least {}", "maxProperties": "at most {}",
@@ -43,7 +43,7 @@ Schema = Mapping[str, Any]
 
 def page() -> str:
     """The whole page in Markdown."""
-    app = FastAPI(title="vgid", version=version("vgid"))
+    app = FastAPI(title="vgid", version=API_VERSION)
     for resource in (submit, jobs, events, artifacts, models, health):
         app.include_router(resource.router)
     return "\n".join(_Page(openapi_document(app)).parts())
@@ -76,7 +76,8 @@ class _Page:
 
     def _route(self, route: str, operation: Schema) -> Iterator[str]:
         yield f"### `{route}`\n"
-        yield f"{_sentence(operation['summary'])} {_line(operation.get('description', ''))}\n"
+        deprecated = "**Deprecated.** " if operation.get("deprecated") else ""
+        yield f"{deprecated}{_sentence(operation['summary'])} {_line(operation.get('description', ''))}\n"
         body = operation.get("requestBody", {}).get("content", {})
         if body:
             kinds = " or ".join(f"`{kind}`" for kind in body)

@@ -27,6 +27,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from jobs.job_lists import Sort
 from jobs.states import State
 from vgid_core.config import TrainingOverrides
 from vgid_core.data.pairs import RESERVED_NAMES
@@ -34,8 +35,10 @@ from vgid_core.data.pairs import RESERVED_NAMES
 _MAX_METADATA = 16
 _MAX_PROBES = 4
 _PROBE_NAME = re.compile(r"^[a-z][a-z0-9_]{0,31}$")
-# All of the Unicode categories Cc, Zl and Zp, none of which a text of one line may hold.
-_ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
+# Neither control characters, nor line breaks of Unicode, nor what turns the direction of writing: with one of those an
+# identifier looks like another one.
+_NOT_IN_A_LINE = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+_ONE_LINE = rf"^[^{_NOT_IN_A_LINE}]+$"
 # Event ids are signed 64-bit integers in Postgres.
 _MAX_EVENT_ID = 2**63 - 1
 
@@ -97,6 +100,10 @@ Metadata = Annotated[
     ],
     Field(max_length=_MAX_METADATA),
     WrapValidator(_check_metadata),
+]
+MetadataFilter = Annotated[
+    str,
+    StringConstraints(pattern=rf"^[^={_NOT_IN_A_LINE}]{{1,64}}=[^\x00]{{0,500}}$"),
 ]
 EventId = Annotated[int, Field(ge=0, le=_MAX_EVENT_ID)]
 
@@ -201,22 +208,41 @@ class ListQuery(BaseModel):
     There is no `subject_reference`: a query string stays in logs. The Subject-Reference header takes its place.
     """
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     state: State | None = None
     model: Name | None = None
-    external_id: Line | None = None
+    external_id: Line | None = Field(default=None, description="no personal data, please: a URL stays in logs")
+    metadata: list[MetadataFilter] = Field(
+        default_factory=list,
+        max_length=_MAX_METADATA,
+        description="`KEY=VALUE`; several must all hold, as in `?metadata=region=eu&metadata=team=privacy`. A key that "
+        "holds `=` can't be asked for. No personal data, please: a URL stays in logs",
+    )
     created_after: Instant | None = Field(default=None, description="at this moment or later")
     created_before: Instant | None = Field(default=None, description="before this moment")
+    due_after: Instant | None = Field(default=None, description="due at this moment or later")
+    due_before: Instant | None = Field(default=None, description="due before this moment")
+    sort: Sort = Field(
+        default="-created_at",
+        description="`-` for descending; newest first if left out; without `due_at` counts as due after all others",
+    )
+    total: bool = Field(default=False, description="whether to count all that match; that takes time on long lists")
     limit: int = Field(default=20, ge=1, le=100)
     cursor: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
         default=None, description="`next_cursor` of the page before"
     )
 
+    @property
+    def filters(self) -> dict[str, Any]:
+        """What `JobFilter` takes, with its own names."""
+        fields = self.model_dump(exclude={"sort", "total", "limit", "cursor"})
+        return {**fields, "metadata": [each.split("=", 1) for each in self.metadata]}
+
 
 class EventsQuery(BaseModel):
     """Which part of a job's history to return."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     after: EventId = Field(default=0, description="only events with a greater id")

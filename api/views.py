@@ -142,10 +142,11 @@ class JobView(JobSummary):
 
 
 class JobList(_View):
-    """A page of jobs, newest first."""
+    """A page of jobs, newest first unless another order was asked for."""
 
     jobs: list[JobSummary]
     next_cursor: str | None = Field(description="for the next page; null on the last one")
+    total: int | None = Field(description="how many match, on all pages; null unless `total=true` asks for it")
 
 
 class EventView(_View):

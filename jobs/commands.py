@@ -28,6 +28,8 @@ def create(
     name = client.strip()
     if not name:
         raise typer.BadParameter("the client needs a name")
+    if not name.isprintable():
+        raise typer.BadParameter("the client's name holds characters that can't be seen")
     with _session() as s:
         owner = access.find_client(s, name) or access.create_client(s, name)
         _, secret = access.create_key(s, owner)

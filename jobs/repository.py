@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 from collections.abc import Sequence
-from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, select, tuple_
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from jobs import transitions
@@ -30,10 +27,6 @@ _EVENTS = (
     .order_by(JobEvent.id)
     .limit(bindparam("most"))
 )
-
-
-class InvalidCursor(ValueError):
-    """The cursor wasn't made by `list_jobs`."""
 
 
 class JobEnded(Exception):
@@ -79,37 +72,6 @@ def submit(s: Session, job: Job) -> None:
 def get_job(s: Session, client_id: UUID, job_id: UUID) -> Job | None:
     """The client's job, or None."""
     return s.scalar(_JOB, {"client_id": client_id, "job_id": job_id})
-
-
-def list_jobs(
-    s: Session,
-    client_id: UUID,
-    *,
-    state: State | None = None,
-    model: str | None = None,
-    external_id: str | None = None,
-    subject_hash: str | None = None,
-    created_after: datetime | None = None,
-    created_before: datetime | None = None,
-    cursor: str | None = None,
-    limit: int = 20,
-) -> tuple[Sequence[Job], str | None]:
-    """Returns a page of the client's jobs, newest first, and the next page's cursor (None on the last page).
-
-    created_after: at this moment or later. created_before: before this moment. Raises InvalidCursor.
-    """
-    query = select(Job).where(Job.client_id == client_id)
-    wanted = {Job.state: state, Job.model: model, Job.external_id: external_id, Job.subject_hash: subject_hash}
-    query = query.where(*(column == value for column, value in wanted.items() if value is not None))
-    if created_after is not None:
-        query = query.where(Job.created_at >= created_after)
-    if created_before is not None:
-        query = query.where(Job.created_at < created_before)
-    if cursor is not None:
-        query = query.where(tuple_(Job.created_at, Job.id) < tuple_(*_read_cursor(cursor)))
-    jobs = s.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)).all()
-    page = jobs[:limit]
-    return page, _cursor_after(page[-1]) if len(jobs) > limit else None
 
 
 def request_cancel(s: Session, client_id: UUID, job_id: UUID) -> Job | None:
@@ -159,20 +121,3 @@ def mark_inputs_deleted(s: Session, job_id: UUID) -> None:
     job = s.scalar(select(Job).where(Job.id == job_id, Job.inputs_deleted_at.is_(None)).with_for_update())
     if job is not None:
         job.inputs_deleted_at = transitions.database_now(s)
-
-
-def _cursor_after(job: Job) -> str:
-    place = json.dumps([job.created_at.isoformat(), job.id.hex]).encode()
-    return base64.urlsafe_b64encode(place).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
-    try:
-        place = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        created_at, job_id = json.loads(place)
-        moment = datetime.fromisoformat(created_at)
-        if moment.tzinfo is None:
-            raise ValueError
-        return moment, UUID(hex=job_id)
-    except (ValueError, TypeError, AttributeError):
-        raise InvalidCursor("not a cursor of this list") from None

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
 from urllib.parse import quote
 
 from vgid_client.download import download
-from vgid_client.errors import Conflict, UnexpectedReply
+from vgid_client.errors import Conflict, InvalidRequest, Problem, UnexpectedReply
 from vgid_client.event_feed import EventFeed
-from vgid_client.models import Event, Job, JobPage, Metric, Model, RequestFields, parse_reply
+from vgid_client.models import Event, Job, JobPage, ListFilters, Metric, Model, RequestFields, parse_reply
 from vgid_client.submission import Pair, build_multipart
 from vgid_client.transport import PAUSES, Transport, read_json
 
@@ -75,16 +76,23 @@ class Client:
     def list_jobs(
         self,
         *,
-        state: str | None = None,
-        model: str | None = None,
-        external_id: str | None = None,
+        subject_reference: str | None = None,
+        sort: str | None = None,
+        total: bool = False,
         cursor: str | None = None,
         limit: int = 20,
+        **filters: Unpack[ListFilters],
     ) -> JobPage:
-        """One page of this client's jobs, newest first. For the next page, pass `next_cursor` as `cursor`."""
-        wanted = {"state": state, "model": model, "external_id": external_id, "cursor": cursor, "limit": limit}
-        given = {name: value for name, value in wanted.items() if value is not None}
-        return parse_reply(JobPage, read_json(self._transport.request("GET", "/unlearn-jobs", params=given)))
+        """A page of this client's jobs, newest first. For the next one, pass `next_cursor` as `cursor`, with the rest.
+
+        subject_reference: whose data it was; sent in a header, since a URL stays in logs.
+        sort: created_at or due_at, with `-` in front for descending. total: whether to count all that match.
+        """
+        given = {**filters, "sort": sort, "total": total or None, "cursor": cursor, "limit": limit}
+        query = {name: _in_query(value) for name, value in given.items() if value is not None}
+        headers = {} if subject_reference is None else {b"Subject-Reference": _in_header(subject_reference)}
+        reply = self._transport.request("GET", "/unlearn-jobs", params=query, headers=headers)
+        return parse_reply(JobPage, read_json(reply))
 
     def cancel(self, job_id: str) -> Job:
         """Asks the service to stop the job. Raises Conflict when it has succeeded or failed."""
@@ -155,6 +163,23 @@ class Client:
 
 def _path(job_id: str, *rest: str) -> str:
     return "/".join(["/unlearn-jobs", quote(job_id, safe=""), *rest])
+
+
+def _in_query(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if not isinstance(value, Mapping):
+        return value
+    if any("=" in key for key in value):
+        raise InvalidRequest(Problem(status=422, detail="a metadata key that holds '=' can't be asked for"))
+    return [f"{key}={text}" for key, text in value.items()]
+
+
+def _in_header(reference: str) -> bytes:
+    text = reference.strip()
+    if not text or any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
+        raise InvalidRequest(Problem(status=422, detail="a subject reference is one line without control characters"))
+    return text.encode()
 
 
 def _read_list(document: Any, name: str) -> list[Any]:

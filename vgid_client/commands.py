@@ -15,7 +15,7 @@ from terminal.assignments import assignments, parse_value
 from terminal.progress_bar import ProgressBar
 from vgid_client import render
 from vgid_client.client import Client
-from vgid_client.models import Job
+from vgid_client.models import Job, JobPage
 from vgid_client.submission import Pair, read_jsonl
 
 app = typer.Typer(
@@ -83,7 +83,7 @@ def submit(
             external_id=external_id,
             subject_reference=subject_reference,
             legal_basis=legal_basis,
-            due_at=due_at.replace(tzinfo=UTC) if due_at else None,
+            due_at=_in_utc(due_at),
             metadata=assignments(metadata, "--metadata"),
             idempotency_key=idempotency_key,
         )
@@ -107,19 +107,38 @@ def jobs(
     state: Annotated[str | None, typer.Option(help="Only those in this state.")] = None,
     model: Annotated[str | None, typer.Option(help="Only those of this model.")] = None,
     external_id: Annotated[str | None, typer.Option(help="Only those with this number of yours.")] = None,
+    subject_reference: Annotated[str | None, typer.Option(help="Only those about this person.")] = None,
+    metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable: all must hold.")] = None,
+    created_after: Annotated[datetime | None, typer.Option(help="At this moment or later, in UTC.")] = None,
+    created_before: Annotated[datetime | None, typer.Option(help="Before this moment, in UTC.")] = None,
+    due_after: Annotated[datetime | None, typer.Option(help="Due at this moment or later, in UTC.")] = None,
+    due_before: Annotated[datetime | None, typer.Option(help="Due before this moment, in UTC.")] = None,
+    sort: Annotated[
+        str, typer.Option(help="created_at or due_at; with - in front the last comes first.")
+    ] = "-created_at",
+    total: Annotated[bool, typer.Option("--total", help="Count all that match.")] = False,
     cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="Jobs a page.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List your jobs, newest first."""
     with _client(context) as client:
-        page = client.list_jobs(state=state, model=model, external_id=external_id, cursor=cursor, limit=limit)
-    if as_json:
-        _print_json(page)
-        return
-    out.print(render.jobs_table(page))
-    if page.next_cursor:
-        out.print(f"More: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
+        page = client.list_jobs(
+            state=state,
+            model=model,
+            external_id=external_id,
+            subject_reference=subject_reference,
+            metadata=assignments(metadata, "--metadata"),
+            created_after=_in_utc(created_after),
+            created_before=_in_utc(created_before),
+            due_after=_in_utc(due_after),
+            due_before=_in_utc(due_before),
+            sort=sort,
+            total=total,
+            cursor=cursor,
+            limit=limit,
+        )
+    _print_json(page) if as_json else _print_page(page)
 
 
 @app.command(rich_help_panel="Requests")
@@ -172,6 +191,10 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
         out.print(render.models_table(found))
 
 
+def _in_utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment else None
+
+
 def _watch(client: Client, job_id: str) -> None:
     with ProgressBar(out, "waiting", stays=True) as bar:
         job: Job | None = None
@@ -179,6 +202,14 @@ def _watch(client: Client, job_id: str) -> None:
             render.show_progress(bar, job)
     if job is None or job.state != "succeeded":
         raise typer.Exit(1)
+
+
+def _print_page(page: JobPage) -> None:
+    out.print(render.jobs_table(page))
+    if page.total is not None:
+        out.print(f"{page.total} in all")
+    if page.next_cursor:
+        out.print(f"More: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
 
 
 def _print_json(reply: Any) -> None:

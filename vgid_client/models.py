@@ -27,6 +27,22 @@ class RequestFields(TypedDict, total=False):
     metadata: Mapping[str, str] | None
 
 
+class ListFilters(TypedDict, total=False):
+    """Which jobs to list; None leaves none out. No personal data, please: a URL stays in logs.
+
+    metadata: all of it must be so; no key may hold `=`. *_after: at this moment or later. *_before: before this moment.
+    """
+
+    state: str | None
+    model: str | None
+    external_id: str | None
+    metadata: Mapping[str, str] | None
+    created_after: datetime | None
+    created_before: datetime | None
+    due_after: datetime | None
+    due_before: datetime | None
+
+
 class _Reply(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -119,10 +135,11 @@ class Job(_Reply):
 
 
 class JobPage(_Reply):
-    """A page of jobs, newest first. `next_cursor` is the next page's cursor, None on the last page."""
+    """A page of jobs. next_cursor: None on the last page. total: how many match, None unless it was asked for."""
 
     jobs: tuple[Job, ...]
     next_cursor: str | None = None
+    total: int | None = None
 
 
 class Event(_Reply):

@@ -13,6 +13,7 @@ from api.known_clients import KnownClient
 from api.problems import BodyTooLarge
 from api.quota_rules import charge
 from api.quotas import bytes_policy
+from api.request_rules import refuse_encoded_body
 from api.services import Services
 
 
@@ -22,7 +23,7 @@ async def received(
 ) -> AsyncIterator[UncheckedRequest]:
     """The request's body, received whole. Its files, but the sealed one if it is moved away, end with the context.
 
-    Raises BodyTooLarge, QuotaExceeded, or OSError.
+    Raises BodyTooLarge, UnsupportedMediaType, QuotaExceeded, or OSError.
     """
     settings, blobs = services.settings, services.blobs
     sealed, spool = blobs.scratch_file(), Spool(blobs.scratch_file())
@@ -46,8 +47,10 @@ async def received(
 async def _receive(request: Request, spool: Spool, max_bytes: int) -> SpooledBody:
     """Receives the body. Raises BodyTooLarge as soon as more than `max_bytes` are announced or have arrived.
 
-    Starlette's own limit (`max_body_size`) isn't used: it answers in plain text, and before the key is checked.
+    Raises UnsupportedMediaType for a compressed body, before it is read. Starlette's own limit (`max_body_size`) isn't
+    used: it answers in plain text, and before the key is checked.
     """
+    refuse_encoded_body(request)
     refusal = BodyTooLarge(f"The body may have at most {max_bytes} bytes.")
     if int(request.headers.get("content-length", "0")) > max_bytes:
         raise refusal

@@ -6,23 +6,25 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from api.downloads import Download
 from api.openapi import problem_responses
-from api.problems import ArtifactUnavailable, NotFound, RangeNotSatisfiable, Unauthenticated
+from api.problems import ArtifactUnavailable, NotFound, PreconditionFailed, RangeNotSatisfiable, Unauthenticated
+from api.routing import Router
 from api.services import CallerDep
 
-router = APIRouter(prefix="/unlearn-jobs/{job_id}/artifact", tags=["artifacts"])
+router = Router(prefix="/unlearn-jobs/{job_id}/artifact", tags=["artifacts"])
 
 _ZIP = "application/zip"
 _MEDIA_TYPES = {".json": "application/json", ".md": "text/markdown; charset=utf-8"}
 _BINARY = "application/octet-stream"
 
 
-def _documented(media_type: str) -> dict[str, Any]:
-    binary = {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}
+def _documented(*media_types: str) -> dict[str, Any]:
+    """What the OpenAPI document says of a download. Many generators only know `application/octet-stream` as bytes."""
+    binary = {"content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in media_types}}
     etag = {"ETag": {"description": "strong: the sha256 of the bytes", "schema": {"type": "string"}}}
     return {
         "response_class": Response,
@@ -30,22 +32,27 @@ def _documented(media_type: str) -> dict[str, Any]:
             200: {**binary, "headers": etag, "description": "The whole file"},
             206: {**binary, "headers": etag, "description": "The range that was asked for"},
             304: {"description": "If-None-Match names the file's ETag"},
-            **problem_responses(Unauthenticated, NotFound, ArtifactUnavailable, RangeNotSatisfiable),
+            **problem_responses(
+                Unauthenticated, NotFound, ArtifactUnavailable, PreconditionFailed, RangeNotSatisfiable
+            ),
         },
     }
 
 
-@router.head("", include_in_schema=False)
-@router.get("", summary="Download the adapter", **_documented(_ZIP))
+@router.get("", operation_id="download_artifact", summary="Download the adapter", **_documented(_ZIP, _BINARY))
 def get_artifact(request: Request, caller: CallerDep, job_id: UUID) -> Response:
-    """A zip that PEFT loads after unpacking. Takes Range, If-Range, If-None-Match and HEAD."""
+    """A zip that PEFT loads after unpacking. Takes Range, If-Range, If-Match and If-None-Match."""
     artifact = caller.artifact(job_id)
     download = Download(f"vgid-{job_id}.zip", _ZIP, artifact.sha256, artifact.size_bytes)
     return download.file_response(request, caller.services.blobs.path_of_artifact(artifact.sha256))
 
 
-@router.head("/files/{name}", include_in_schema=False)
-@router.get("/files/{name}", summary="Download one file of the adapter", **_documented(_BINARY))
+@router.get(
+    "/files/{name}",
+    operation_id="download_file",
+    summary="Download one file of the adapter",
+    **_documented(_BINARY, *_MEDIA_TYPES.values()),
+)
 def get_file(request: Request, caller: CallerDep, job_id: UUID, name: str) -> Response:
     """One member of the zip by its name in the job's record, with the same headers as the zip itself."""
     artifact = caller.artifact(job_id)

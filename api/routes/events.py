@@ -9,12 +9,13 @@ from uuid import UUID
 
 import anyio
 import anyio.to_thread
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.responses import JSONResponse
 
 from api.openapi import problem_responses
 from api.problems import InvalidRequest, NotFound, Unauthenticated
+from api.routing import Router
 from api.schemas import EventId, EventsQuery
 from api.services import Caller, CallerDep
 from api.views import EventList, EventView
@@ -22,7 +23,7 @@ from jobs import repository
 from jobs.states import ENDED
 from jobs.tables import JobEvent
 
-router = APIRouter(prefix="/unlearn-jobs", tags=["jobs"])
+router = Router(prefix="/unlearn-jobs", tags=["jobs"])
 
 _MAX_EVENTS = 500  # in one JSON answer, and in one poll of a stream
 _POLL_SECONDS = 0.5
@@ -36,6 +37,7 @@ _EXAMPLE = (
 
 @router.get(
     "/{job_id}/events",
+    operation_id="get_events",
     summary="A job's history",
     response_model=EventList,
     response_description="JSON, or with `Accept: text/event-stream` a stream that ends with the job",
@@ -55,7 +57,8 @@ async def get_events(
     ] = None,
 ) -> Response:
     """As JSON, up to 500 events after `after`. As a stream, each event as it happens, `data` being the same object."""
-    wants_stream = _STREAM in request.headers.get("accept", "")
+    # A HEAD of the stream would stay open as long as the job runs.
+    wants_stream = request.method == "GET" and _STREAM in request.headers.get("accept", "")
     after = last_event_id if wants_stream and last_event_id is not None else query.after
     # A stream reads a page too: an invalid key or job must be refused before the stream's 200 is sent.
     document = await anyio.to_thread.run_sync(_read_page, caller, job_id, after)

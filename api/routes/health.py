@@ -9,17 +9,17 @@ from typing import Literal
 
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from fastapi import APIRouter
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.openapi import problem_responses
 from api.problems import FieldError, Unavailable
+from api.routing import Router
 from api.services import Services, ServicesDep
 from jobs.queue import QueueUnavailable
 from migrations.runner import alembic_config
 
-router = APIRouter(tags=["health"])
+router = Router(tags=["health"])
 
 
 class Health(BaseModel):
@@ -28,15 +28,18 @@ class Health(BaseModel):
     status: Literal["ok", "ready"]
 
 
-@router.head("/healthz", include_in_schema=False)
-@router.get("/healthz", summary="Does the process live?")
+@router.get("/healthz", operation_id="check_alive", summary="Does the process live?")
 async def healthz() -> Health:
     """Touches nothing else: an outage of the database is no reason to restart this process."""
     return Health(status="ok")
 
 
-@router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", summary="Can it take requests?", responses=problem_responses(Unavailable))
+@router.get(
+    "/readyz",
+    operation_id="check_ready",
+    summary="Can it take requests?",
+    responses=problem_responses(Unavailable),
+)
 def readyz(services: ServicesDep) -> Health:
     """Checks Postgres and its migrations, Redis and the blob folder; `errors` names what isn't ready."""
     checks: dict[str, Callable[[Services], str | None]] = {

@@ -6,26 +6,30 @@ import logging
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import Header, Query, Response
 from pydantic import TypeAdapter, ValidationError
 
 from api.openapi import problem_responses
 from api.problems import FieldError, InvalidRequest, JobAlreadyEnded, NotFound, Unauthenticated
+from api.routing import Router
 from api.schemas import ListQuery, Reference
 from api.services import Caller, CallerDep, Services
 from api.views import JobList, JobSummary, JobView, MetricList, metric_views
 from jobs import repository
-from jobs.repository import InvalidCursor, JobEnded
+from jobs.job_lists import InvalidCursor, JobFilter, count_jobs, list_page
+from jobs.repository import JobEnded
 from jobs.states import State
 from jobs.storage.input_cleanup import delete_inputs
 
 log = logging.getLogger(__name__)
-router = APIRouter(prefix="/unlearn-jobs", tags=["jobs"])
+router = Router(prefix="/unlearn-jobs", tags=["jobs"])
 
 _reference: TypeAdapter[str] = TypeAdapter(Reference)
 
 
-@router.get("", summary="List your jobs", responses=problem_responses(Unauthenticated, InvalidRequest))
+@router.get(
+    "", operation_id="list_jobs", summary="List your jobs", responses=problem_responses(Unauthenticated, InvalidRequest)
+)
 def list_jobs(
     caller: CallerDep,
     query: Annotated[ListQuery, Query()],
@@ -38,20 +42,25 @@ def list_jobs(
         ),
     ] = None,
 ) -> JobList:
-    """Newest first. Pass `next_cursor` on as `cursor`, with the same filters, for the next page."""
-    filters = query.model_dump()
-    filters["subject_hash"] = None if subject_reference is None else _subject_hash(caller.services, subject_reference)
+    """Newest first, or as `sort` says. For the next page, pass `next_cursor` on as `cursor`, with the same filters."""
+    subject_hash = None if subject_reference is None else _subject_hash(caller.services, subject_reference)
+    wanted = JobFilter(subject_hash=subject_hash, **query.filters)
     with caller.session() as (s, client_id):
         try:
-            jobs, next_cursor = repository.list_jobs(s, client_id, **filters)
+            jobs, next_cursor = list_page(s, client_id, wanted, sort=query.sort, cursor=query.cursor, limit=query.limit)
         except InvalidCursor:
             raise InvalidRequest.of([FieldError("wasn't given by this list", name="cursor")]) from None
+        total = count_jobs(s, client_id, wanted) if query.total else None
     max_attempts = caller.services.settings.max_attempts
-    return JobList(jobs=[JobSummary.of(job, max_attempts) for job in jobs], next_cursor=next_cursor)
+    return JobList(jobs=[JobSummary.of(job, max_attempts) for job in jobs], next_cursor=next_cursor, total=total)
 
 
 @router.get(
-    "/{job_id}", summary="Look at a job", response_model=JobView, responses=problem_responses(Unauthenticated, NotFound)
+    "/{job_id}",
+    operation_id="get_job",
+    summary="Look at a job",
+    response_model=JobView,
+    responses=problem_responses(Unauthenticated, NotFound),
 )
 def get_job(caller: CallerDep, job_id: UUID) -> Response:
     """State, phase, progress, estimated finish, measurements and artifact."""
@@ -59,7 +68,12 @@ def get_job(caller: CallerDep, job_id: UUID) -> Response:
     return Response(job_view(caller, job_id).model_dump_json(), media_type="application/json")
 
 
-@router.get("/{job_id}/metrics", summary="What was measured", responses=problem_responses(Unauthenticated, NotFound))
+@router.get(
+    "/{job_id}/metrics",
+    operation_id="get_metrics",
+    summary="What was measured",
+    responses=problem_responses(Unauthenticated, NotFound),
+)
 def get_metrics(caller: CallerDep, job_id: UUID) -> MetricList:
     """Every figure before and after forgetting; empty until the first ones are known."""
     with caller.job(job_id) as own:
@@ -68,6 +82,7 @@ def get_metrics(caller: CallerDep, job_id: UUID) -> MetricList:
 
 @router.post(
     "/{job_id}/cancel",
+    operation_id="cancel_job",
     summary="Cancel a job",
     response_description="Cancelled",
     responses={

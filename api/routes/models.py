@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Self
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from api.openapi import problem_responses
 from api.problems import Unauthenticated
+from api.routing import Router
 from api.services import CallerDep
 from jobs.catalog import ModelEntry
 from vgid_core.config import UnlearnConfig
 
-router = APIRouter(tags=["models"])
+router = Router(tags=["models"])
 
 
 class ModelView(BaseModel):
@@ -45,7 +45,9 @@ class ModelList(BaseModel):
     models: list[ModelView]
 
 
-@router.get("/models", summary="List the models", responses=problem_responses(Unauthenticated))
+@router.get(
+    "/models", operation_id="list_models", summary="List the models", responses=problem_responses(Unauthenticated)
+)
 def list_models(caller: CallerDep) -> ModelList:
     """Every model of this service, with its settings and its registered retain sets."""
     caller.client_id()

@@ -7,7 +7,7 @@ from typing import Annotated
 from uuid import uuid4
 
 from anyio.to_thread import run_sync as to_thread
-from fastapi import APIRouter, Header, Request, Response, status
+from fastapi import Header, Request, Response, status
 
 from api.forget_requests.checking import check_in_process
 from api.forget_requests.receiving import received
@@ -28,11 +28,12 @@ from api.problems import (
 from api.quota_rules import charge, valid_client
 from api.quotas import pixels_policy
 from api.routes.jobs import job_view
+from api.routing import Router
 from api.services import CallerDep, Services
 from api.views import JobView, job_path
 from jobs.tables import Job
 
-router = APIRouter(tags=["jobs"])
+router = Router(tags=["jobs"])
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,255}")
 _RETRY_AFTER_SECONDS = 2
@@ -40,6 +41,7 @@ _RETRY_AFTER_SECONDS = 2
 
 @router.post(
     "/unlearn-jobs",
+    operation_id="submit_job",
     summary="File a forget request",
     status_code=status.HTTP_202_ACCEPTED,
     response_description="Accepted and stored: from here on no crash loses it",

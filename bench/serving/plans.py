@@ -14,7 +14,8 @@ from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
 from bench.serving.stack import BenchStack
-from jobs import access, claims, reaping, repository
+from jobs import access, claims, job_lists, reaping, repository
+from jobs.job_lists import JobFilter
 from jobs.queue import JobQueue
 from jobs.states import State
 
@@ -43,7 +44,7 @@ def _acts(stack: BenchStack, job_id: UUID, queued_id: UUID) -> dict[str, Callabl
     deep = _deep_cursor(stack)
 
     def listed(**filters: Any) -> Callable[[Session], object]:
-        return lambda s: repository.list_jobs(s, client, **filters)
+        return lambda s: job_lists.list_page(s, client, JobFilter(**filters))
 
     return {
         "key with job": lambda s: access.authenticate_for_job(s, stack.key, job_id),
@@ -55,12 +56,16 @@ def _acts(stack: BenchStack, job_id: UUID, queued_id: UUID) -> dict[str, Callabl
         "heartbeat": lambda s: claims.heartbeat(s, job_id, token, 30),
         "inputs deleted": lambda s: repository.mark_inputs_deleted(s, job_id),
         "list": listed(),
-        "list, deep page": listed(cursor=deep),
+        "list, deep page": lambda s: job_lists.list_page(s, client, cursor=deep),
+        "list, by deadline": lambda s: job_lists.list_page(s, client, sort="due_at"),
+        "list, by deadline, last first": lambda s: job_lists.list_page(s, client, sort="-due_at"),
         **{f"list, {state}": listed(state=state) for state in State},
         "list, model": listed(model="model-2"),
         "list, unused model": listed(model="unused"),
         "list, external_id": listed(external_id="DSR-2"),
         "list, subject": listed(subject_hash="0" * 64),
+        "list, metadata": listed(metadata=[("region", "eu")]),
+        "list, due_before": listed(due_before=yesterday),
         "list, created_after": listed(created_after=yesterday),
         "list, created_before": listed(created_before=yesterday),
     }
@@ -70,7 +75,7 @@ def _deep_cursor(stack: BenchStack) -> str | None:
     cursor = None
     with stack.sessions() as s:
         for _ in range(_PAGES_DEEP):
-            following = repository.list_jobs(s, stack.client_id, limit=100, cursor=cursor)[1]
+            following = job_lists.list_page(s, stack.client_id, limit=100, cursor=cursor)[1]
             cursor = following or cursor
     return cursor
 

@@ -159,6 +159,20 @@ def test_if_none_match(service: Service, stored: Stored) -> None:
     assert service.http.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
+def test_if_match(service: Service, stored: Stored) -> None:
+    path, data = stored
+    for url in (path, f"{path}/files/README.md"):
+        etag = service.http.head(url).headers["etag"]
+        for header in (etag, f'"other", {etag}', "*"):
+            assert service.http.get(url, headers={"If-Match": header}).status_code == 200
+        for header in ('"other"', f"W/{etag}", "", etag.strip('"')):
+            for asked in ({}, {"Range": "bytes=0-3"}, {"If-None-Match": etag}, {"Range": "bytes=99999999-"}):
+                problem(service.http.get(url, headers={"If-Match": header, **asked}), 412, "precondition-failed")
+            assert service.http.head(url, headers={"If-Match": header}).status_code == 412
+    part = service.http.get(path, headers={"If-Match": f'"{hashlib.sha256(data).hexdigest()}"', "Range": "bytes=0-3"})
+    assert (part.status_code, part.content) == (206, data[:4])
+
+
 def test_single_files(service: Service, stored: Stored) -> None:
     path, _ = stored
     record = service.http.get(path.removesuffix("/artifact")).json()["artifact"]

@@ -86,7 +86,7 @@ def test_a_client_sees_only_its_own_jobs(service: Service, tmp_path: Path) -> No
             assert (theirs.status_code, never.status_code) == (404, 404)
             if method != "HEAD":
                 assert problem(theirs, 404, "not-found")["detail"] == problem(never, 404, "not-found")["detail"]
-    assert other.get("/unlearn-jobs").json() == {"jobs": [], "next_cursor": None}
+    assert other.get("/unlearn-jobs").json() == {"jobs": [], "next_cursor": None, "total": None}
 
 
 def test_a_malformed_job_id_is_not_found(http: httpx.Client) -> None:
@@ -186,6 +186,29 @@ class TestList:
         assert found(created_after=later) == []
         assert found(subject="Zoë Marwood", state="running") == []
 
+    def test_metadata_deadlines_order_and_total(self, service: Service) -> None:
+        may, june = "2031-05-01T00:00:00Z", "2031-06-01T00:00:00Z"
+        never = service.submit()
+        late = service.submit(due_at=june, metadata={"region": "eu", "team": "privacy"})
+        soon = service.submit(due_at=may, metadata={"region": "eu", "note": "a=b"})
+
+        def found(query: str = "") -> list[UUID]:
+            response = service.http.get(f"/unlearn-jobs?{query}")
+            assert response.status_code == 200, response.text
+            return [UUID(job["id"]) for job in response.json()["jobs"]]
+
+        assert found("metadata=region=eu") == [soon, late]
+        assert found("metadata=region=eu&metadata=team=privacy") == found(f"due_after={june}") == [late]
+        assert found("metadata=note=a%3Db") == found(f"due_before={june}&due_after={may}") == [soon]
+        assert found("metadata=region=") == found("metadata=region=us") == []
+        assert found("sort=due_at") == found("sort=-due_at")[::-1] == [soon, late, never]
+        assert found("sort=created_at") == found()[::-1] == [never, late, soon]
+        page = service.http.get("/unlearn-jobs?sort=due_at&limit=1&total=true&metadata=region=eu").json()
+        assert ([UUID(job["id"]) for job in page["jobs"]], page["total"]) == ([soon], 2)
+        assert found(f"sort=due_at&metadata=region=eu&cursor={page['next_cursor']}") == [late]
+        stale = service.http.get(f"/unlearn-jobs?sort=-due_at&cursor={page['next_cursor']}")
+        problem(stale, 422, "invalid-request", "cursor")
+
     def test_bad_queries_are_refused(self, http: httpx.Client) -> None:
         for name, value in (
             ("state", "done"),
@@ -197,6 +220,10 @@ class TestList:
             ("created_before", "2031-05-01T00:00:00"),
             ("external_id", "a\0b"),
             ("page", "2"),
+            ("sort", "name"),
+            ("due_after", "soon"),
+            ("total", "perhaps"),
+            ("metadata", "Ilse Marwood"),
             ("subject_reference", "Ilse Marwood"),
         ):
             response = http.get("/unlearn-jobs", params={name: value})

@@ -42,6 +42,52 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
         assert "HTTPValidationError" not in json.dumps(operation)
 
 
+def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
+    """Generated clients name their functions after these. One that changes breaks its callers."""
+    named = [
+        (operation["operationId"], path) for path, each in document["paths"].items() for operation in each.values()
+    ]
+    assert sorted(named) == [
+        ("cancel_job", "/unlearn-jobs/{job_id}/cancel"),
+        ("check_alive", "/healthz"),
+        ("check_ready", "/readyz"),
+        ("download_artifact", "/unlearn-jobs/{job_id}/artifact"),
+        ("download_file", "/unlearn-jobs/{job_id}/artifact/files/{name}"),
+        ("get_events", "/unlearn-jobs/{job_id}/events"),
+        ("get_job", "/unlearn-jobs/{job_id}"),
+        ("get_metrics", "/unlearn-jobs/{job_id}/metrics"),
+        ("get_openapi", "/openapi.json"),
+        ("list_jobs", "/unlearn-jobs"),
+        ("list_models", "/models"),
+        ("submit_job", "/unlearn-jobs"),
+    ]
+
+
+def test_tags_and_the_server_are_described(document: dict[str, Any]) -> None:
+    used = {tag for each in document["paths"].values() for operation in each.values() for tag in operation["tags"]}
+    assert used == {tag["name"] for tag in document["tags"] if tag["description"]}
+    assert [server["url"] for server in document["servers"]] == ["/"]
+
+
+def test_no_default_is_an_object_or_a_list(document: dict[str, Any]) -> None:
+    """Generators drop a schema with one, and with it every operation that answers with this schema."""
+    schemas = document["components"]["schemas"]
+    assert "default" not in schemas["UnlearnConfig"]["properties"]["method"]
+    text = json.dumps(document)
+    assert '"default": {' not in text
+    assert '"default": [' not in text
+
+
+def test_downloads_are_described_as_bytes(document: dict[str, Any]) -> None:
+    """Also as `application/octet-stream`: of other types many generators don't know that they are bytes."""
+    artifact = "/unlearn-jobs/{job_id}/artifact"
+    for path, kind in ((artifact, "application/zip"), (f"{artifact}/files/{{name}}", "application/json")):
+        for status in ("200", "206"):
+            content = document["paths"][path]["get"]["responses"][status]["content"]
+            assert {kind, "application/octet-stream"} <= content.keys()
+            assert all(each["schema"] == {"type": "string", "format": "binary"} for each in content.values())
+
+
 def test_only_health_is_open(document: dict[str, Any]) -> None:
     assert document["components"]["securitySchemes"]["ApiKey"]["scheme"] == "bearer"
     for path, method in METHODS:

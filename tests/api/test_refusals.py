@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import socket
 import struct
 import zlib
 from collections.abc import Iterator
+from http.client import HTTPResponse
 from typing import Any
 
 import httpx
@@ -191,6 +194,26 @@ def test_other_media_types_are_refused(http: httpx.Client) -> None:
         response = http.post("/unlearn-jobs", content=json.dumps(body()), headers={"Content-Type": kind})
         problem(response, 415, "unsupported-media-type")
         assert "multipart/form-data" in response.headers["accept-post"]
+
+
+def test_a_compressed_body_is_refused_before_it_is_read(service: Service) -> None:
+    content = gzip.compress(json.dumps(body()).encode())
+    for encoding in ("gzip", "BR", "identity, gzip", "unknown"):
+        headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+        response = service.http.post("/unlearn-jobs", content=content, headers=headers)
+        problem(response, 415, "unsupported-media-type")
+        assert response.headers["accept-encoding"] == "identity"
+    key = f"Authorization: {service.http.headers['authorization']}"
+    head = ["POST /unlearn-jobs HTTP/1.1", "Host: vgid", key, "Content-Encoding: gzip", "Content-Length: 99", "", ""]
+    with socket.create_connection((service.http.base_url.host, service.http.base_url.port)) as connection:
+        connection.sendall("\r\n".join(head).encode())  # and no body
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 415
+
+
+def test_a_body_that_says_it_is_not_compressed_is_read(http: httpx.Client) -> None:
+    problem(http.post("/unlearn-jobs", json={}, headers={"Content-Encoding": "Identity"}), 422, "invalid-request")
 
 
 def multipart(request: dict[str, Any], *files: tuple[str, bytes]) -> list[Any]:

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from api.forget_requests.request_check import CheckLimits, UncheckedRequest, canonical_text_of
 from api.forget_requests.spool import SpooledBody
-from api.schemas import Line, Reference, SubmitRequest
+from api.schemas import Line, Metadata, MetadataFilter, Name, ProbeName, Reference, SubmitRequest
 from api.views import JobView
 from jobs.catalog import Catalog
 from tests.api.service import Service, body, problem
@@ -35,7 +36,7 @@ def _text_fields() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("field", sorted(_text_fields()))
-@pytest.mark.parametrize("text", ["a\0b", "x" * 20_000], ids=["NUL", "long"])
+@pytest.mark.parametrize("text", ["a\0b", "a\u202eb", "x" * 20_000], ids=["NUL", "bidi", "long"])
 def test_a_text_that_the_database_cannot_hold_is_refused(service: Service, field: str, text: str) -> None:
     change: dict[str, Any] = {field: text}
     problem(service.http.post("/unlearn-jobs", json=body(**change)), 422, "invalid-request", field)
@@ -70,6 +71,45 @@ def test_a_reference_loses_the_line_breaks_around_it_and_a_line_is_refused(text:
 def test_every_field_that_is_kept_is_shown_in_the_job() -> None:
     kept = SubmitRequest.model_fields.keys() - _NOT_KEPT
     assert {_SHOWN_AS.get(name, name) for name in kept} <= JobView.model_fields.keys()
+
+
+# Control characters, line breaks of Unicode, and what turns the direction of writing.
+_UNSEEN = [*range(32), *range(127, 160), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
+
+
+def _identifiers(text: str) -> Iterator[tuple[TypeAdapter[Any], Any]]:
+    """Each kind of identifier with this text in it."""
+    for kind in (Line, Reference, Name, ProbeName):
+        yield TypeAdapter(kind), text
+    yield TypeAdapter(Metadata), {text: "value"}
+    yield TypeAdapter(MetadataFilter), f"{text}=value"
+
+
+def test_no_identifier_holds_a_character_that_cannot_be_seen() -> None:
+    for adapter, value in _identifiers("ab"):
+        adapter.validate_python(value)
+    for code in _UNSEEN:
+        for adapter, value in _identifiers(f"a{chr(code)}b"):
+            with pytest.raises(ValidationError):
+                adapter.validate_python(value)
+
+
+def test_letters_of_every_script_stay_allowed() -> None:
+    """Among them those that are written from right to left, and joiners, which Persian and Hindi need."""
+    for text in ("می\u200cخواهم 4711", "דוד לוי", "क्\u200dष", "Zoë", "李雷", "👩\u200d🔬"):
+        for kind in (Line, Reference):
+            TypeAdapter(kind).validate_python(text)
+
+
+def test_a_query_and_a_header_hold_no_such_character_either(http: httpx.Client) -> None:
+    for params, field in (
+        ({"external_id": "a\u202eb"}, "external_id"),
+        ({"metadata": ["a=b", "a\u2066b=c"]}, "metadata"),
+        ({"metadata": "no value"}, "metadata"),
+    ):
+        problem(http.get("/unlearn-jobs", params=params), 422, "invalid-request", field)
+    response = http.get("/unlearn-jobs", headers=[(b"Subject-Reference", "a\u200eb".encode())])
+    problem(response, 422, "invalid-request", "Subject-Reference")
 
 
 def test_every_field_that_is_kept_is_on_the_page_about_it() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,22 @@ def test_the_list_of_jobs_fits_eighty_columns(service: Service, client: Client) 
     assert "running" in row.split()
     assert "A-RATHER" in row
     assert any(done.id in line and "failed" in line.split() for line in lines)
+
+
+def test_listing_by_every_filter(service: Service, client: Client) -> None:
+    due = datetime(2031, 5, 1, tzinfo=UTC)
+    wanted = client.submit("tiny", PAIRS, external_id="A", due_at=due, metadata={"k": "v"}, subject_reference="Zoë")
+    other = client.submit("tiny", PAIRS)
+    options = {
+        "state": "queued", "model": "tiny", "external-id": "A", "subject-reference": "Zoë", "metadata": "k=v",
+        "created-after": "2020-01-01", "created-before": "2130-01-01", "due-after": "2031-05-01",
+        "due-before": "2031-05-02", "sort": "-due_at", "limit": "5",
+    }  # fmt: skip
+    done = vgid(service, "jobs", "--total", *(text for name, value in options.items() for text in (f"--{name}", value)))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert wanted.id in done.stdout
+    assert other.id not in done.stdout
+    assert "1 in all" in done.stdout
 
 
 def test_showing_and_listing(service: Service, client: Client) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
+from inspect import signature
+from typing import Unpack
 
 import pytest
+from typer.main import get_command
 
-from api.schemas import SubmitRequest
+from api.schemas import ListQuery, SubmitRequest
 from api.views import JobView
 from tests.client.conftest import PAIRS, Service
 from tests.client.relay import relay
@@ -21,7 +24,8 @@ from vgid_client import (
     UnexpectedReply,
     Unreachable,
 )
-from vgid_client.models import Job, RequestFields
+from vgid_client.commands import app
+from vgid_client.models import Job, ListFilters, RequestFields
 from vgid_core.progress import Phase
 
 
@@ -124,6 +128,39 @@ def test_jobs_come_in_pages(client: Client) -> None:
     assert rest.next_cursor is None
     assert [job.id for job in client.list_jobs(external_id="n1").jobs] == [ids[1]]
     assert client.list_jobs(state="failed").jobs == ()
+
+
+def test_every_filter_of_the_service_is_the_clients(client: Client) -> None:
+    own = set(signature(client.list_jobs).parameters) - {"filters"} | set(ListFilters.__annotations__)
+    assert own == {*ListQuery.model_fields, "subject_reference"}
+    options = {parameter.name for parameter in get_command(app).commands["jobs"].params}  # type: ignore[attr-defined]
+    assert own == options - {"as_json"}
+
+
+def test_jobs_are_filtered_sorted_and_counted(client: Client) -> None:
+    may, june = datetime(2031, 5, 1, tzinfo=UTC), datetime(2031, 6, 1, tzinfo=UTC)
+    soon = client.submit("tiny", PAIRS[:1], due_at=may, metadata={"region": "eu", "team": "a=b"}).id
+    late = client.submit("tiny", PAIRS[:1], due_at=june, metadata={"region": "eu"}, subject_reference="Zoë M.").id
+    created = client.get(late).created_at
+
+    def found(subject_reference: str | None = None, **filters: Unpack[ListFilters]) -> list[str]:
+        return [job.id for job in client.list_jobs(subject_reference=subject_reference, **filters).jobs]
+
+    assert found(metadata={"region": "eu"}) == [late, soon]
+    assert found(metadata={"region": "eu", "team": "a=b"}) == found(due_before=june) == [soon]
+    assert found(due_after=june) == found(created_after=created) == found(" Zoë M. ") == [late]
+    assert found(created_before=created) == [soon]
+    page = client.list_jobs(sort="due_at", total=True, limit=1)
+    assert ([job.id for job in page.jobs], page.total) == ([soon], 2)
+    assert client.list_jobs().total is None
+
+
+def test_what_a_list_cannot_be_asked_for_is_said(client: Client) -> None:
+    with pytest.raises(InvalidRequest, match="metadata"):
+        client.list_jobs(metadata={"a=b": "c"})
+    for reference in ("", "Ilse\nMarwood"):
+        with pytest.raises(InvalidRequest, match="one line"):
+            client.list_jobs(subject_reference=reference)
 
 
 def test_an_unknown_job_is_not_found(client: Client) -> None:

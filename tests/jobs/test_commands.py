@@ -49,8 +49,9 @@ def test_a_key_is_created_listed_and_revoked(session_factory: SessionFactory) ->
 
 
 @pytest.mark.usefixtures("environment")
-def test_a_client_needs_a_name() -> None:
-    assert RUNNER.invoke(commands.keys, ["create", "--client", " "]).exit_code == 2
+def test_a_client_needs_a_name_that_can_be_seen() -> None:
+    for name in (" ", "acme\u202eemca", "acme\x1b[2J"):
+        assert RUNNER.invoke(commands.keys, ["create", "--client", name]).exit_code == 2
 
 
 @pytest.mark.usefixtures("environment")

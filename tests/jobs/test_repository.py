@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from threading import Barrier
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from jobs import access, claims, repository
-from jobs.repository import InvalidCursor, JobEnded
+from jobs.repository import JobEnded
 from jobs.states import State
 from tests.jobs.conftest import Ledger
 
@@ -50,84 +48,8 @@ def test_another_clients_job_does_not_exist(ledger: Ledger) -> None:
         assert repository.get_job(s, stranger, job_id) is None
         assert repository.request_cancel(s, stranger, job_id) is None
         assert repository.find_by_idempotency_key(s, stranger, "k") is None
-        assert repository.list_jobs(s, stranger) == ([], None)
         assert repository.get_job(s, ledger.client_id, job_id) is not None
     assert ledger.job(job_id).state is State.queued
-
-
-def test_pages_cover_every_job_once_newest_first(ledger: Ledger) -> None:
-    with ledger.sessions.begin() as s:  # one transaction: all share one created_at, so the id must break the tie
-        tied = [ledger.new_job() for _ in range(4)]
-        for job in tied:
-            repository.submit(s, job)
-    later = [ledger.submit() for _ in range(3)]
-    seen, cursor = [], None
-    for _ in range(10):
-        with ledger.sessions.begin() as s:
-            page, cursor = repository.list_jobs(s, ledger.client_id, cursor=cursor, limit=2)
-        seen += [job.id for job in page]
-        ledger.submit()  # a new job doesn't shift the pages
-        if cursor is None:
-            break
-    assert seen == [*reversed(later), *sorted((job.id for job in tied), reverse=True)]
-
-
-def test_a_full_last_page_has_no_next_cursor(ledger: Ledger) -> None:
-    for _ in range(2):
-        ledger.submit()
-    with ledger.sessions.begin() as s:
-        page, cursor = repository.list_jobs(s, ledger.client_id, limit=2)
-    assert (len(page), cursor) == (2, None)
-
-
-@pytest.mark.parametrize(
-    "cursor",
-    [
-        "",
-        "x",
-        "é",
-        "!!!!",
-        *(base64.urlsafe_b64encode(t).decode() for t in (b"[]", b"{}", b"1", b'["2020-01-01", "z"]')),
-    ],
-)
-def test_an_invalid_cursor_is_refused(ledger: Ledger, cursor: str) -> None:
-    with ledger.sessions.begin() as s, pytest.raises(InvalidCursor):
-        repository.list_jobs(s, ledger.client_id, cursor=cursor)
-
-
-def test_filters_narrow_the_list(ledger: Ledger) -> None:
-    plain = ledger.submit()
-    other = ledger.submit(model="other", external_id="DSR-7", subject_hash="a" * 64)
-    with ledger.sessions.begin() as s:
-        repository.request_cancel(s, ledger.client_id, plain)
-    moment = ledger.job(other).created_at
-    for filters, expected in (
-        ({"state": State.cancelled}, [plain]),
-        ({"model": "other"}, [other]),
-        ({"external_id": "DSR-7"}, [other]),
-        ({"subject_hash": "a" * 64}, [other]),
-        ({"subject_hash": "b" * 64}, []),
-        ({"created_after": moment}, [other]),
-        ({"created_before": moment}, [plain]),
-        ({"created_after": moment + timedelta(seconds=1)}, []),
-        ({"model": "other", "state": State.cancelled}, []),
-    ):
-        with ledger.sessions.begin() as s:
-            page, _ = repository.list_jobs(s, ledger.client_id, **filters)  # type: ignore[arg-type]
-        assert [job.id for job in page] == expected, filters
-
-
-def test_the_list_uses_its_index(ledger: Ledger) -> None:
-    ledger.submit()
-    query = (
-        "EXPLAIN SELECT * FROM jobs WHERE client_id = :client AND (created_at, id) < (now(), :client) "
-        "ORDER BY created_at DESC, id DESC LIMIT 21"
-    )
-    with ledger.sessions.begin() as s:
-        s.execute(text("SET LOCAL enable_seqscan = off"))
-        plan = "\n".join(s.scalars(text(query), {"client": ledger.client_id}))
-    assert "ix_jobs_newest" in plan
-    assert "Sort" not in plan
 
 
 def test_a_queued_job_is_cancelled_at_once(ledger: Ledger) -> None:

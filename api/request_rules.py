@@ -1,0 +1,50 @@
+"""Rules for requests of every route: no query parameter but the declared ones, each once, and no encoded body."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import Request
+
+from api.openapi import openapi_document
+from api.problems import FieldError, InvalidRequest, UnsupportedMediaType
+
+
+async def refuse_unknown_query(request: Request) -> None:
+    """Raises InvalidRequest for a query parameter that the OpenAPI document doesn't list for this route, or lists once.
+
+    A caller who misspells a filter or hopes for a `dry_run` would otherwise get something else than was asked for.
+    """
+    if not request.scope["query_string"]:
+        return
+    takes_several = _declared_query(request)
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    errors = [FieldError("is not a known parameter", name=name) for name in given if name not in takes_several]
+    errors += [
+        FieldError("is given more than once", name=name)
+        for name, times in given.items()
+        if times > 1 and takes_several.get(name) is False
+    ]
+    if errors:
+        raise InvalidRequest.of(errors)
+
+
+def refuse_encoded_body(request: Request) -> None:
+    """Raises UnsupportedMediaType for a body in another encoding than its own: it would be read as garbage."""
+    codings = ",".join(request.headers.getlist("content-encoding")).split(",")
+    if {coding.strip().lower() for coding in codings} - {"", "identity"}:
+        raise UnsupportedMediaType("Send the body without a Content-Encoding.", headers={"Accept-Encoding": "identity"})
+
+
+def _declared_query(request: Request) -> dict[str, bool]:
+    """The route's query parameters, and whether each may come several times."""
+    method = "get" if request.method == "HEAD" else request.method.lower()
+    operations = openapi_document(request.app)["paths"].get(request.scope["route"].path_format, {})
+    declared = operations.get(method, {}).get("parameters", ())
+    return {each["name"]: _is_list(each["schema"]) for each in declared if each["in"] == "query"}
+
+
+def _is_list(schema: Mapping[str, Any]) -> bool:
+    return schema.get("type") == "array" or any(_is_list(choice) for choice in schema.get("anyOf", ()))

@@ -1,0 +1,155 @@
+"""What holds for every route of the OpenAPI document, also for one that is added later."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.client import HTTPResponse
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from api.main import create_app
+from api.openapi import openapi_document
+from api.problems import NotFound
+from api.routing import Router, deprecated
+from api.version import API_VERSION
+from jobs.settings import Settings
+from tests.api.service import Service, body, problem
+
+SECRET = "Ilse Marwood"
+
+
+@pytest.fixture
+def paths(service: Service, tmp_path: Path) -> dict[str, str]:
+    """A real path for each of the document's paths, on a job that has succeeded."""
+    job_id, _ = service.succeeded(tmp_path)
+    return {path: path.format(job_id=job_id, name="README.md") for path in service.documented}
+
+
+def operations(service: Service) -> Iterator[tuple[str, str]]:
+    """Method and path of each operation, and HEAD where there is GET."""
+    for path, methods in service.documented.items():
+        for method in methods:
+            yield method.upper(), path
+            if method == "get":
+                yield "HEAD", path
+
+
+def test_an_unknown_query_parameter_is_refused(service: Service, paths: dict[str, str]) -> None:
+    for method, path in operations(service):
+        response = service.http.request(method, paths[path], params={"dry_run": SECRET})
+        assert response.status_code == 422, (method, path)
+        if method != "HEAD":
+            document = problem(response, 422, "invalid-request", "dry_run")
+            assert document["errors"][0]["detail"] == "is not a known parameter"
+            assert SECRET not in response.text
+
+
+def test_a_dry_run_that_is_hoped_for_stores_nothing(service: Service) -> None:
+    for query in ("dry_run=true", "dry_run", "%64ry_run=", "=true", "a=1&b=2&" + "x" * 500):
+        problem(service.http.post(f"/unlearn-jobs?{query}", json=body()), 422, "invalid-request")
+    response = service.http.post("/unlearn-jobs?=true", json=body())
+    assert problem(response, 422, "invalid-request")["errors"][0]["field"] == "(query)"
+    assert service.stored_jobs() == 0
+
+
+def test_a_repeated_query_parameter_is_refused(service: Service, paths: dict[str, str]) -> None:
+    events = paths["/unlearn-jobs/{job_id}/events"]
+    for url, field in ((f"{events}?after=1&after=1", "after"), ("/unlearn-jobs?limit=5&state=queued&limit=1", "limit")):
+        document = problem(service.http.get(url), 422, "invalid-request", field)
+        assert document["errors"] == [{"field": field, "detail": "is given more than once"}]
+    assert service.http.get("/unlearn-jobs?metadata=a=b&metadata=c=d").status_code == 200
+
+
+def test_a_key_is_asked_for_before_a_parameter_is_named(service: Service) -> None:
+    problem(service.open().get("/models?page=2"), 401, "unauthenticated")
+
+
+def test_head_answers_like_get_without_a_body(service: Service, paths: dict[str, str]) -> None:
+    for path, methods in service.documented.items():
+        assert "head" not in methods
+        if "get" in methods:
+            get, head = service.http.get(paths[path]), service.http.head(paths[path])
+            assert (head.status_code, head.content) == (200, b""), path
+            for name in ("content-type", "content-length", "etag"):
+                assert head.headers.get(name) == get.headers.get(name), path
+
+
+def test_head_of_an_event_stream_answers_like_the_page(service: Service) -> None:
+    """A queued job's stream would stay open."""
+    path = f"/unlearn-jobs/{service.submit()}/events"
+    response = service.http.head(path, headers={"Accept": "text/event-stream"})
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["content-length"] == service.http.get(path).headers["content-length"]
+
+
+def test_allow_names_every_method_of_the_path(service: Service, paths: dict[str, str]) -> None:
+    for path, methods in service.documented.items():
+        there = {method.upper() for method in methods} | ({"HEAD"} if "get" in methods else set())
+        response = service.http.delete(paths[path])
+        problem(response, 405, "method-not-allowed")
+        assert sorted(response.headers["allow"].split(", ")) == sorted(there), path
+    assert {"GET", "HEAD", "POST"} == set(service.http.put("/unlearn-jobs").headers["allow"].split(", "))
+
+
+def test_every_answer_carries_the_version_of_the_document(service: Service) -> None:
+    assert service.http.get("/openapi.json").json()["info"]["version"] == API_VERSION
+    for method, path in (
+        ("GET", "/models"), ("HEAD", "/models"), ("GET", "/nothing"), ("DELETE", "/models"), ("GET", "/models?page=2"),
+        ("POST", "/unlearn-jobs"),
+    ):  # fmt: skip
+        assert service.http.request(method, path).headers["api-version"] == API_VERSION
+    assert service.open().get("/models").headers["api-version"] == API_VERSION
+    host, port = service.http.base_url.host, service.http.base_url.port
+    with socket.create_connection((host, port)) as connection:
+        connection.sendall(b"no HTTP at all\r\n\r\n")
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, answer.headers["api-version"]) == (400, API_VERSION)
+
+
+class TestDeprecation:
+    @pytest.fixture
+    def app(self, settings: Settings) -> Iterator[FastAPI]:
+        """The application with one more route, which goes in 2032."""
+        app, router = create_app(settings), Router(tags=["service"])
+
+        @router.get("/old/{number}", operation_id="get_old")
+        @deprecated(since=datetime(2031, 1, 1, tzinfo=UTC), sunset=datetime(2031, 12, 31, 23, 59, 59, tzinfo=UTC))
+        def old(number: int) -> int:
+            """A route that goes."""
+            if number == 0:
+                raise NotFound("There is nothing here.")
+            return number
+
+        app.include_router(router)
+        yield app
+        app.state.services.close()
+
+    def test_every_answer_of_the_route_says_when_it_goes(self, app: FastAPI) -> None:
+        async def ask(method: str, path: str) -> httpx.Response:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://vgid") as http:
+                return await http.request(method, path)
+
+        for method, path, status in (("GET", "/old/1", 200), ("HEAD", "/old/1", 200), ("GET", "/old/0", 404)):
+            response = anyio.run(ask, method, path)
+            assert response.status_code == status
+            assert response.headers["deprecation"] == "@1924992000"
+            assert response.headers["sunset"] == "Wed, 31 Dec 2031 23:59:59 GMT"
+        kept = anyio.run(ask, "GET", "/healthz")
+        assert not {"deprecation", "sunset"} & kept.headers.keys()
+
+    def test_the_document_says_so_of_this_route_alone(self, app: FastAPI) -> None:
+        paths = openapi_document(app)["paths"]
+        marked = [path for path, methods in paths.items() for each in methods.values() if each.get("deprecated")]
+        assert marked == ["/old/{number}"]
+
+    def test_a_route_cannot_go_before_it_is_deprecated(self) -> None:
+        with pytest.raises(ValueError, match=re.escape("can't go before")):
+            deprecated(since=datetime(2031, 1, 2, tzinfo=UTC), sunset=datetime(2031, 1, 1, tzinfo=UTC))
