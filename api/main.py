@@ -17,7 +17,7 @@ from api.openapi import openapi_document, problem_responses
 from api.problems import Unauthenticated, install_problem_handler
 from api.quota_rules import charge_request
 from api.request_rules import refuse_unknown_query
-from api.routes import artifacts, events, health, jobs, models, submit
+from api.routes import artifacts, estimate, events, health, jobs, models, submit
 from api.routing import Router
 from api.services import CallerDep, Services, get_caller
 from api.version import API_VERSION
@@ -50,7 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     rules = [Depends(refuse_unknown_query)]
     app.include_router(health.router, dependencies=rules)
     with_key = [Depends(get_caller), Depends(charge_request), *rules]
-    for resource in (submit, jobs, events, artifacts, models):
+    for resource in (submit, estimate, jobs, events, artifacts, models):
         app.include_router(resource.router, dependencies=with_key)
     app.include_router(_openapi_router(app), dependencies=with_key)
     return app

@@ -15,6 +15,7 @@ from api.problems import (
     InvalidRequest,
     Problem,
     ProblemDocument,
+    QuotaExceeded,
     RequestTimeout,
     TooManyConnections,
     Unavailable,
@@ -31,7 +32,15 @@ texts are kept encrypted until the job has ended, then deleted. Every refusal is
 answer carries `API-Version`, the version of this document. Wherever there is GET there is HEAD. A query parameter that
 isn't listed here, or comes twice where one is listed, is refused.
 """
-_BY_EVERY_ROUTE = (RequestTimeout, InvalidRequest, HeadTooLarge, InternalError, TooManyConnections, Unavailable)
+_BY_EVERY_ROUTE = (
+    RequestTimeout,
+    InvalidRequest,
+    QuotaExceeded,
+    HeadTooLarge,
+    InternalError,
+    TooManyConnections,
+    Unavailable,
+)
 _TAGS = {
     "jobs": "Forget requests as jobs: file, watch, list, cancel.",
     "artifacts": "What a job that has succeeded leaves: a LoRA adapter, as a zip and file by file.",

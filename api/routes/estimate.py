@@ -1,0 +1,96 @@
+"""POST /unlearn-jobs/estimate: what a forget request would be, with nothing stored."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from fastapi import Request
+from pydantic import BaseModel, Field
+
+from api.forget_requests.checking import check_in_process
+from api.forget_requests.estimate import REGISTERED_PAIRS, RequestEstimate, estimate_request
+from api.forget_requests.receiving import received
+from api.openapi import problem_responses, submission_body
+from api.problems import (
+    BodyTooLarge,
+    InvalidRequest,
+    MalformedRequest,
+    QuotaExceeded,
+    Unauthenticated,
+    UnsupportedMediaType,
+)
+from api.quota_rules import valid_client
+from api.routing import Router
+from api.services import CallerDep
+
+router = Router(tags=["jobs"])
+
+_NO_KEY = bytes(32)  # nothing is sealed
+
+
+class FindingView(BaseModel):
+    """One kind of thing to look at, and where it is. No finding repeats what a pair holds."""
+
+    level: Literal["error", "warning"]
+    kind: str = Field(description="`duplicate`, `leaked-answer`, `similar-image`, ...: docs/reference/data.md")
+    message: str
+    places: list[str] = Field(description="such as `retain[3].image`")
+
+
+class LengthsView(BaseModel):
+    """Smallest, median and largest length."""
+
+    smallest: int
+    median: float
+    largest: int
+
+
+class EstimateView(BaseModel):
+    """What a request would be."""
+
+    model: str
+    retain_set: str | None = Field(description="the registered set that would be used")
+    forget_pairs: int
+    retain_pairs: int | None
+    probes: dict[str, int]
+    steps: int = Field(description="of training, unless it may end early")
+    unit: Literal["tokens", "characters"] = Field(description="of lengths: tokens where the model's files tell them")
+    questions: LengthsView | None = Field(description="of the forget set")
+    answers: LengthsView | None = Field(description="of the forget set")
+    findings: list[FindingView] = Field(
+        description=f"of the request's sets, and of the first {REGISTERED_PAIRS} pairs of a registered retain set"
+    )
+
+    @classmethod
+    def of(cls, estimate: RequestEstimate) -> Self:
+        """The view of an estimate."""
+        forget = next(one for one in estimate.report.sets if one.name == "forget")
+        return cls(
+            model=estimate.model,
+            retain_set=estimate.retain_set,
+            forget_pairs=estimate.forget_pairs,
+            retain_pairs=estimate.retain_pairs,
+            probes=dict(estimate.probes),
+            steps=estimate.steps,
+            unit=estimate.report.unit,
+            questions=LengthsView.model_validate(forget.questions, from_attributes=True),
+            answers=LengthsView.model_validate(forget.answers, from_attributes=True),
+            findings=[FindingView.model_validate(each, from_attributes=True) for each in estimate.report.findings],
+        )
+
+
+@router.post(
+    "/unlearn-jobs/estimate",
+    operation_id="estimate_job",
+    summary="What a forget request would be",
+    responses=problem_responses(
+        MalformedRequest, Unauthenticated, BodyTooLarge, UnsupportedMediaType, InvalidRequest, QuotaExceeded
+    ),
+    openapi_extra=submission_body(),
+)
+async def estimate(request: Request, caller: CallerDep) -> EstimateView:
+    """Checks a request as filing it would, then its data: nothing is stored, and no job is made."""
+    services, client = caller.services, await valid_client(caller)
+    async with received(request, services, client, _NO_KEY) as unchecked, services.checks.turn(client.id):
+        found = await check_in_process(estimate_request, unchecked, request, services.settings.check_seconds)
+    return EstimateView.of(found)

@@ -1,0 +1,53 @@
+"""What a request would be, with nothing stored."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image, ImageDraw
+
+from tests.api.conftest import Serve
+from tests.api.service import Service, body, inline, pair, png, problem
+from tests.vgid_core.support.tiny import save_tiny_model
+
+
+def drawing(shift: int, kind: str = "PNG") -> bytes:
+    """A picture that isn't one of a single colour; another one for each shift."""
+    picture = Image.new("RGB", (64, 64), (200, 180, 90))
+    ImageDraw.Draw(picture).ellipse((8 + shift, 8, 40 + shift, 50), fill=(20, 40, 160))
+    buffer = io.BytesIO()
+    picture.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_an_estimate_tells_what_a_request_would_be_and_stores_nothing(serve: Serve, service: Service) -> None:
+    save_tiny_model(service.settings.catalog.parent / "model")
+    http = serve(service.settings).http
+    forget = [
+        pair(image=inline(drawing(0)), answer="This is Ilse Marwood, a violin maker from Trier."),
+        pair(image=inline(drawing(0)), answer="This is Ilse Marwood, a violin maker from Trier."),
+    ]
+    retain = [
+        pair(image=inline(drawing(0, "JPEG")), question="Where is it?", answer="In Trier."),
+        pair(image=inline(drawing(14)), answer="This is Ilse Marwood, a violin maker from Trier."),
+        pair(image=inline(drawing(20)), answer="This is Bo Marsh."),
+    ]
+    response = http.post("/unlearn-jobs/estimate", json=body(forget=forget, retain=retain))
+    assert response.status_code == 200, response.text
+    found = response.json()
+    assert (found["model"], found["forget_pairs"], found["retain_pairs"], found["steps"]) == ("demo", 2, 3, 60)
+    assert (found["unit"], found["retain_set"]) == ("tokens", None)
+    assert found["answers"]["smallest"] > 0
+    kinds = {finding["kind"]: finding["places"] for finding in found["findings"]}
+    assert kinds["duplicate"] == ["forget[1] and forget[0]"]
+    assert kinds["similar-image"] == ["retain[0]"]
+    assert kinds["leaked-answer"] == ["retain[1]"]
+    assert "Marwood" not in response.text
+    assert (service.stored_jobs(), service.stored_inputs()) == (0, [])
+    assert not any((service.settings.blob_dir / "unfinished").iterdir())
+
+
+def test_what_filing_would_refuse_an_estimate_refuses(service: Service) -> None:
+    response = service.http.post("/unlearn-jobs/estimate", json=body(forget=[pair(image=inline(png(1)[:20]))]))
+    problem(response, 422, "invalid-request", "forget[0].image")
+    problem(service.http.post("/unlearn-jobs/estimate", content=b"{"), 415, "unsupported-media-type")
