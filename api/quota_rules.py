@@ -7,8 +7,7 @@ from fastapi import Request
 
 from api.known_clients import KnownClient
 from api.quotas import Policy, request_policy
-from api.services import Caller, CallerDep, Services
-from jobs.client_limits import ClientLimits
+from api.services import Caller, CallerDep, Services, invalid_key
 
 
 async def charge_request(request: Request, caller: CallerDep) -> None:
@@ -25,10 +24,11 @@ async def known_client(caller: Caller) -> KnownClient | None:
 
 
 async def valid_client(caller: Caller) -> KnownClient:
-    """The caller's client and limits, its key judged now. Raises Unauthenticated."""
-    client_id = await anyio.to_thread.run_sync(caller.client_id)
-    client = await known_client(caller)
-    return client if client is not None else KnownClient(client_id, ClientLimits())
+    """The caller's client and limits as they are now. Raises Unauthenticated for a key that isn't valid now."""
+    client = await anyio.to_thread.run_sync(caller.services.clients.read, caller.secret)
+    if client is None:
+        raise invalid_key()
+    return client
 
 
 async def charge(

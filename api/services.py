@@ -116,7 +116,7 @@ class Caller:
         with self.services.read_sessions() as s:
             client_id = authenticate(s, self.secret)
             if client_id is None:
-                raise _invalid_key()
+                raise invalid_key()
             yield s, client_id
 
     @contextmanager
@@ -128,7 +128,7 @@ class Caller:
         with self.services.read_sessions() as s:
             found = authenticate_for_job(s, self.secret, job_id)
             if found is None:
-                raise _invalid_key()
+                raise invalid_key()
             if found.job is None:
                 raise NotFound("There is no such job.")
             yield OwnJob(s, found.job, found.artifact)
@@ -138,7 +138,7 @@ class Caller:
         with self.services.read_engine.connect() as connection:
             found = authenticate_for_artifact(connection, self.secret, job_id)
         if found is None:
-            raise _invalid_key()
+            raise invalid_key()
         if found.state is None:
             raise NotFound("There is no such job.")
         if found.sha256 is None or found.size_bytes is None or found.files is None:
@@ -151,7 +151,8 @@ class Caller:
             return client_id
 
 
-def _invalid_key() -> Unauthenticated:
+def invalid_key() -> Unauthenticated:
+    """The refusal of a key that isn't valid."""
     return Unauthenticated("The API key is unknown or has been revoked.")
 
 

@@ -29,7 +29,7 @@ _CLIENT_AND_JOB = (
     # No client sees the wrapped key or the claim, and a manifest can be long.
     .options(
         defer(Job.wrapped_data_key), defer(Job.request_hash), defer(Job.attempt_token), defer(Job.worker),
-        defer(Job.lease_expires_at), defer(Job.published_at), defer(Job.updated_at), defer(Artifact.manifest),
+        defer(Job.lease_expires_at), defer(Job.updated_at), defer(Artifact.manifest),
     )
 )  # fmt: skip
 
@@ -76,6 +76,12 @@ def create_client(s: Session, name: str) -> Client:
 def find_client(s: Session, name: str) -> Client | None:
     """The client of that name, or None."""
     return s.scalar(select(Client).where(Client.name == name))
+
+
+def set_limits(s: Session, client: Client, limits: ClientLimits) -> None:
+    """Sets all limits of the client. They hold from the next request and the next claim on."""
+    client.limits = limits.differing()
+    s.flush()
 
 
 def create_key(s: Session, client: Client) -> tuple[ApiKey, str]:

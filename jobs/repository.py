@@ -11,8 +11,9 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from jobs import transitions
+from jobs.client_limits import ClientLimits
 from jobs.states import ENDED, OPEN, State
-from jobs.tables import Job, JobEvent, JobMetric, MetricStage
+from jobs.tables import Client, Job, JobEvent, JobMetric, MetricStage
 
 # The most frequent statements are built once: building one takes about as long as running it.
 _JOB = select(Job).where(Job.client_id == bindparam("client_id"), Job.id == bindparam("job_id"))
@@ -27,6 +28,7 @@ _EVENTS = (
     .order_by(JobEvent.id)
     .limit(bindparam("most"))
 )
+_LIMITS = select(Client.limits).where(Client.id == bindparam("client_id"))
 
 
 class JobEnded(Exception):
@@ -47,6 +49,19 @@ class Measurement(NamedTuple):
     pairs: int
 
 
+class Waiting(NamedTuple):
+    """A client's queued jobs, their pairs and their training steps."""
+
+    jobs: int
+    pairs: int
+    steps: int
+
+
+def client_limits(s: Session, client_id: UUID) -> ClientLimits:
+    """What the client may use. Raises sqlalchemy.exc.NoResultFound for an unknown client."""
+    return ClientLimits.model_validate(s.execute(_LIMITS, {"client_id": client_id}).scalar_one())
+
+
 def try_idempotency_lock(s: Session, client_id: UUID, key: str) -> bool:
     """Reserves the key for this transaction. False while another transaction of the same client holds it."""
     digest = hashlib.sha256(b"vgid/idempotency/" + client_id.bytes + key.encode()).digest()
@@ -59,10 +74,19 @@ def find_by_idempotency_key(s: Session, client_id: UUID, key: str) -> Job | None
     return s.scalar(select(Job).where(Job.client_id == client_id, Job.idempotency_key == key))
 
 
+def lock_waiting(s: Session, client_id: UUID) -> Waiting:
+    """What waits of the client. Until the transaction ends, no other one gets an answer for this client."""
+    key = int.from_bytes(hashlib.sha256(b"vgid/waiting/" + client_id.bytes).digest()[:8], "big", signed=True)
+    s.execute(select(func.pg_advisory_xact_lock(key)))
+    pairs = Job.forget_pairs + func.coalesce(Job.retain_pairs, 0)
+    totals = select(func.count(), func.coalesce(func.sum(pairs), 0), func.coalesce(func.sum(Job.planned_steps), 0))
+    return Waiting(*s.execute(totals.where(Job.client_id == client_id, Job.state == State.queued)).one())
+
+
 def submit(s: Session, job: Job) -> None:
     """Adds a queued job. Its inputs are stored already, encrypted with the key that the row holds wrapped.
 
-    Publish the id after the commit. If that fails, the reaper does it later.
+    Wake a worker after the commit. If that fails, the reaper does it later.
     """
     s.add(job)
     s.flush()

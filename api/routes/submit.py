@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from anyio.to_thread import run_sync as to_thread
 from fastapi import Header, Request, Response, status
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.forget_requests.checking import check_in_process
 from api.forget_requests.receiving import received
@@ -31,6 +32,7 @@ from api.routes.jobs import job_view
 from api.routing import Router
 from api.services import CallerDep, Services
 from api.views import JobView, job_path
+from jobs.forecast import Forecast, forecast
 from jobs.tables import Job
 
 router = Router(tags=["jobs"])
@@ -85,7 +87,7 @@ async def submit(
     response.headers["Location"] = job_path(job.id)
     response.headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
     if not replayed:
-        return JobView.of(job, caller.services.settings.max_attempts)
+        return await to_thread(_new_job_view, caller.services, job)
     response.headers["Idempotency-Replayed"] = "true"
     return await to_thread(job_view, caller, job.id)
 
@@ -104,6 +106,24 @@ async def _take(
             return await to_thread(replayed_job, services, client.id, idempotency_key, canonical), True
         async with services.checks.turn(client.id):
             checked = await check_in_process(check_request, unchecked, request, seconds)
+        _check_priority(client, checked.request.priority)
         await charge(request, services, client, pixels_policy(client.limits), checked.pixels)
         submission = Submission(job_id, client, idempotency_key, checked, unchecked.sealed, wrapped_data_key)
         return await to_thread(submit_job, services, submission)
+
+
+def _check_priority(client: KnownClient, priority: int) -> None:
+    """Raises InvalidRequest for a higher priority than the client has a right to."""
+    most = client.limits.max_priority
+    if priority > most:
+        raise InvalidRequest.of([FieldError(f"may be at most {most} for this client", ("priority",))])
+
+
+def _new_job_view(services: Services, job: Job) -> JobView:
+    """The view of a job that was just committed. It is accepted, so it is answered for even if nothing can be read."""
+    try:
+        with services.read_sessions() as s:
+            expected = forecast(s, job)
+    except SQLAlchemyError:
+        expected = Forecast()
+    return JobView.of(job, services.settings.max_attempts, forecast=expected)
