@@ -79,7 +79,7 @@ def _log_request(scope: Scope, status: int, seconds: float) -> None:
     """Logs the route. The path and the query are left out: they may hold anything that a caller put there."""
     fields: dict[str, Any] = {
         "method": scope["method"],
-        "route": getattr(scope.get("route"), "path", None),
+        "route": getattr(scope.get("route"), "path_format", None),
         "status": status,
         "milliseconds": round(seconds * 1000, 1),
     }

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from api.forget_requests.catalog_checks import InCatalog
 from api.forget_requests.request_check import UncheckedRequest, accepted_inputs
 from api.forget_requests.text_check import limits_of
 from jobs.storage.inputs import JobInputs
-from vgid_core.data.check import DataReport, check_data
 from vgid_core.data.pairs import DataError, Pair, PairSet
 from vgid_core.data.readers import ReadResult, read
 
@@ -19,7 +19,7 @@ REGISTERED_PAIRS = 1000  # of a registered set that are looked at
 
 @dataclass(frozen=True)
 class RequestEstimate:
-    """What can be said of a request without the ledger."""
+    """What can be said of a request without the ledger. report: `DataReport.as_json`."""
 
     model: str
     retain_set: str | None
@@ -27,11 +27,13 @@ class RequestEstimate:
     retain_pairs: int | None
     probes: Mapping[str, int]
     steps: int
-    report: DataReport
+    report: dict[str, Any]
 
 
 def estimate_request(unchecked: UncheckedRequest) -> RequestEstimate:
     """Checks the request as `check_request` does, then its data. Raises a Problem, as that does."""
+    from vgid_core.data.check import check_data  # here, since it loads numpy, which the API's own process does without
+
     _, found, inputs, _ = accepted_inputs(unchecked)
     report = check_data(
         _uploaded(inputs.forget),
@@ -47,7 +49,7 @@ def estimate_request(unchecked: UncheckedRequest) -> RequestEstimate:
         retain_pairs=None if inputs.retain is None else len(inputs.retain),
         probes={name: len(pairs) for name, pairs in inputs.probes.items()},
         steps=found.config.training.steps_for(len(inputs.forget)),
-        report=report,
+        report=report.as_json(),
     )
 
 

@@ -15,7 +15,7 @@ from api.problems import ArtifactUnavailable, NotFound, PreconditionFailed, Rang
 from api.routing import Router
 from api.services import CallerDep
 
-router = Router(prefix="/unlearn-jobs/{job_id}/artifact", tags=["artifacts"])
+router = Router(prefix="/unlearn-jobs/{job_id:uuid}/artifact", tags=["artifacts"])
 
 _ZIP = "application/zip"
 _MEDIA_TYPES = {".json": "application/json", ".md": "text/markdown; charset=utf-8"}

@@ -64,7 +64,8 @@ class EstimateView(BaseModel):
     @classmethod
     def of(cls, estimate: RequestEstimate) -> Self:
         """The view of an estimate."""
-        forget = next(one for one in estimate.report.sets if one.name == "forget")
+        report = estimate.report
+        forget = next(one for one in report["sets"] if one["name"] == "forget")
         return cls(
             model=estimate.model,
             retain_set=estimate.retain_set,
@@ -72,10 +73,10 @@ class EstimateView(BaseModel):
             retain_pairs=estimate.retain_pairs,
             probes=dict(estimate.probes),
             steps=estimate.steps,
-            unit=estimate.report.unit,
-            questions=LengthsView.model_validate(forget.questions, from_attributes=True),
-            answers=LengthsView.model_validate(forget.answers, from_attributes=True),
-            findings=[FindingView.model_validate(each, from_attributes=True) for each in estimate.report.findings],
+            unit=report["unit"],
+            questions=forget["questions"],
+            answers=forget["answers"],
+            findings=report["findings"],
         )
 
 

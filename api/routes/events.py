@@ -36,7 +36,7 @@ _EXAMPLE = (
 
 
 @router.get(
-    "/{job_id}/events",
+    "/{job_id:uuid}/events",
     operation_id="get_events",
     summary="A job's history",
     response_model=EventList,

@@ -57,7 +57,7 @@ def list_jobs(
 
 
 @router.get(
-    "/{job_id}",
+    "/{job_id:uuid}",
     operation_id="get_job",
     summary="Look at a job",
     response_model=JobView,
@@ -70,7 +70,7 @@ def get_job(caller: CallerDep, job_id: UUID) -> Response:
 
 
 @router.get(
-    "/{job_id}/metrics",
+    "/{job_id:uuid}/metrics",
     operation_id="get_metrics",
     summary="What was measured",
     responses=problem_responses(Unauthenticated, NotFound),
@@ -82,7 +82,7 @@ def get_metrics(caller: CallerDep, job_id: UUID) -> MetricList:
 
 
 @router.post(
-    "/{job_id}/cancel",
+    "/{job_id:uuid}/cancel",
     operation_id="cancel_job",
     summary="Cancel a job",
     response_description="Cancelled",

@@ -25,6 +25,7 @@ ROUTES = [
     ("HEAD", "/unlearn-jobs/{id}/artifact"),
     ("GET", "/unlearn-jobs/{id}/artifact/files/README.md"),
     ("GET", "/models"),
+    ("POST", "/unlearn-jobs/estimate"),
     ("GET", "/openapi.json"),
 ]
 

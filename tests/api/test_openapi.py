@@ -23,6 +23,7 @@ METHODS = [
     ("/healthz", "get"),
     ("/readyz", "get"),
     ("/openapi.json", "get"),
+    ("/unlearn-jobs/estimate", "post"),
 ]
 
 
@@ -53,6 +54,7 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
         ("check_ready", "/readyz"),
         ("download_artifact", "/unlearn-jobs/{job_id}/artifact"),
         ("download_file", "/unlearn-jobs/{job_id}/artifact/files/{name}"),
+        ("estimate_job", "/unlearn-jobs/estimate"),
         ("get_events", "/unlearn-jobs/{job_id}/events"),
         ("get_job", "/unlearn-jobs/{job_id}"),
         ("get_metrics", "/unlearn-jobs/{job_id}/metrics"),
