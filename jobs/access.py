@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import Connection, and_, bindparam, func, select, update
 from sqlalchemy.orm import Session, defer
 
+from jobs.client_limits import ClientLimits
 from jobs.states import State
 from jobs.tables import ApiKey, Artifact, Client, Job
 
@@ -27,7 +28,7 @@ _CLIENT_AND_JOB = (
     # No client sees the wrapped key or the claim, and a manifest can be long.
     .options(
         defer(Job.wrapped_data_key), defer(Job.request_hash), defer(Job.attempt_token), defer(Job.worker),
-        defer(Job.lease_expires_at), defer(Job.published_at), defer(Job.updated_at), defer(Artifact.manifest),
+        defer(Job.lease_expires_at), defer(Job.updated_at), defer(Artifact.manifest),
     )
 )  # fmt: skip
 
@@ -74,6 +75,12 @@ def create_client(s: Session, name: str) -> Client:
 def find_client(s: Session, name: str) -> Client | None:
     """The client of that name, or None."""
     return s.scalar(select(Client).where(Client.name == name))
+
+
+def set_limits(s: Session, client: Client, limits: ClientLimits) -> None:
+    """Sets all limits of the client. They hold from the next request and the next claim on."""
+    client.limits = limits.differing()
+    s.flush()
 
 
 def create_key(s: Session, client: Client) -> tuple[ApiKey, str]:

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from jobs import transitions
+from jobs import transitions, turns
 from jobs.states import Phase, State
 from jobs.tables import Artifact, Job, JobMetric, MetricStage
 from vgid_core.progress import Progress
@@ -63,8 +63,26 @@ class NewArtifact:
     manifest: dict[str, Any]
 
 
+def claim_next(s: Session, worker: str, lease_seconds: float) -> Claim | None:
+    """Claims the job whose turn it is (`jobs.turns`). None when no job may start now.
+
+    It waits while another worker chooses, so that both see the same running jobs. Commit at once.
+    """
+    turns.take_turns(s)
+    passed_over: list[UUID] = []
+    while (job_id := turns.next_job(s, passed_over)) is not None:
+        found = claim(s, job_id, worker, lease_seconds)
+        if found is not None:
+            return found
+        passed_over.append(job_id)  # its client is cancelling it at this moment
+    return None
+
+
 def claim(s: Session, job_id: UUID, worker: str, lease_seconds: float) -> Claim | None:
-    """Claims a queued job. None when another worker has claimed it, when it has ended, or when it is unknown."""
+    """Claims this queued job, whoever's turn it is.
+
+    None when another worker has claimed it, when it has ended, or when it is unknown.
+    """
     job = s.scalar(
         select(Job).where(Job.id == job_id, Job.state == State.queued).with_for_update(skip_locked=True),
         execution_options={"populate_existing": True},
@@ -180,8 +198,8 @@ def release(s: Session, job_id: UUID, token: UUID, *, max_attempts: int, refund:
     """Ends the attempt without a result. The job is queued again, cancelled on request, or failed after its last one.
 
     refund: doesn't count the attempt, because the worker is shutting down. reason: a stable slug for the history.
-    Returns the job's new state, or None when the token no longer holds the job. After `queued`, publish the job once
-    the transaction has committed. Raises ValueError for a malformed slug.
+    Returns the job's new state, or None when the token no longer holds the job. After `queued`, wake a worker once the
+    transaction has committed. Raises ValueError for a malformed slug.
     """
     if not _SLUG.fullmatch(reason):
         raise ValueError("reason must be a slug")

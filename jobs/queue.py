@@ -1,8 +1,6 @@
-"""The queue in Redis and its only sender. A message holds a job's id alone. Losing the whole queue loses no job."""
+"""The queue in Redis and its only sender. A message says that a job waits, not which. Losing the queue loses no job."""
 
 from __future__ import annotations
-
-from uuid import UUID
 
 import redis
 from celery import Celery
@@ -11,15 +9,15 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 QUEUE_NAME = "vgid"
-TASK_NAME = "vgid.run_job"
+TASK_NAME = "vgid.work"
 
 _TIMEOUTS = {"socket_connect_timeout": 1.0, "socket_timeout": 1.0}
-# One retry: a pooled connection fails once after Redis has restarted. If Redis is down, the reaper publishes later.
+# One retry: a pooled connection fails once after Redis has restarted. If Redis is down, the reaper wakes later.
 _RETRIES = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
 
 
 class QueueUnavailable(Exception):
-    """Redis can't be reached. Nothing is lost, since the reaper publishes queued jobs again."""
+    """Redis can't be reached. Nothing is lost, since the reaper wakes a worker later."""
 
 
 class JobQueue:
@@ -30,17 +28,21 @@ class JobQueue:
         self._sender.conf.update(task_ignore_result=True, broker_transport_options=dict(_TIMEOUTS))
         self._redis = redis.Redis.from_url(redis_url, retry=Retry(NoBackoff(), 1), **_TIMEOUTS)
 
-    def publish(self, job_id: UUID) -> None:
-        """Sends the job's id to one worker. Call it after the commit. Raises QueueUnavailable."""
+    def wake(self) -> None:
+        """Wakes an idle worker, since a job waits. Call it after the commit. Raises QueueUnavailable.
+
+        A wake-up that no worker has fetched yet is enough: who fetches it sees this job, too, and wakes the next worker
+        if more jobs wait. So the list doesn't grow while all workers are busy.
+        """
+        if self.depth() > 0:
+            return
         try:
-            self._sender.send_task(
-                TASK_NAME, args=[str(job_id)], queue=QUEUE_NAME, ignore_result=True, retry=True, retry_policy=_RETRIES
-            )
+            self._sender.send_task(TASK_NAME, queue=QUEUE_NAME, ignore_result=True, retry=True, retry_policy=_RETRIES)
         except (OperationalError, redis.RedisError, OSError) as error:
             raise QueueUnavailable(type(error).__name__) from error
 
     def depth(self) -> int:
-        """How many messages wait in Redis. Those that a worker has fetched don't count. Raises QueueUnavailable."""
+        """How many wake-ups no worker has fetched yet. Raises QueueUnavailable."""
         try:
             return int(self._redis.llen(QUEUE_NAME))
         except (redis.RedisError, OSError) as error:

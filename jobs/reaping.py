@@ -1,4 +1,4 @@
-"""The reaper: it repairs what crashes leave behind, which is expired claims, lost messages and leftover files.
+"""The reaper: it repairs what crashes leave behind, which is expired claims, lost wake-ups and leftover files.
 
 Any number of processes may reap at the same time. Row locks in Postgres decide which of them repairs what.
 """
@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from jobs import transitions
+from jobs import transitions, turns
 from jobs.database import SessionFactory
 from jobs.queue import JobQueue, QueueUnavailable
 from jobs.repository import select_open
@@ -27,21 +26,19 @@ from jobs.tables import Artifact, Job
 
 _BATCH = 500
 _ORPHAN_SECONDS = 3600.0  # no upload takes longer from its first byte on disk to its commit
-_REPUBLISH_LOCK = 0x76676964  # "vgid"
 
 
 @dataclass(frozen=True)
 class ReapReport:
     """What one round did, as ids of jobs.
 
-    republished: queued jobs whose messages were lost. orphans_deleted: uploads without an open job.
-    undeletable: jobs whose uploads couldn't be deleted. Every round tries again, and an operator should look.
+    orphans_deleted: uploads without an open job. undeletable: jobs whose uploads couldn't be deleted. Every round tries
+    again, and an operator should look.
     """
 
     requeued: list[UUID]
     attempts_exhausted: list[UUID]
     cancelled: list[UUID]
-    republished: list[UUID]
     inputs_deleted: list[UUID]
     orphans_deleted: list[UUID]
     undeletable: list[UUID]
@@ -50,26 +47,21 @@ class ReapReport:
 def reap(sessions: SessionFactory, blobs: BlobStore, settings: Settings, queue: JobQueue) -> ReapReport:
     """Does one round of repairs. Raises what the database or the disk raises.
 
-    Without the queue the round goes on: a later one publishes what this one couldn't.
+    Without the queue the round goes on: a later one wakes a worker.
     """
     with sessions.begin() as s:
         expired = _expire_leases(s, settings.max_attempts)
-    republished: list[UUID] = []
-    with suppress(QueueUnavailable):
-        for job_id in expired[State.queued]:
-            queue.publish(job_id)
-        depth = queue.depth()
-        with sessions.begin() as s:
-            republished = _select_lost_messages(s, depth, settings.republish_after_seconds)
-        for job_id in republished:
-            queue.publish(job_id)
+    with sessions.begin() as s:
+        job_waits = turns.next_job(s) is not None
+    if job_waits:  # most often because all workers are busy, but its wake-up may be lost
+        with suppress(QueueUnavailable):
+            queue.wake()
     inputs_deleted, inputs_left = _delete_inputs_of_ended_jobs(sessions, blobs)
     orphans_deleted, orphans_left = _delete_orphans(sessions, blobs)
     return ReapReport(
         requeued=expired[State.queued],
         attempts_exhausted=expired[State.failed],
         cancelled=expired[State.cancelled],
-        republished=republished,
         inputs_deleted=inputs_deleted,
         orphans_deleted=orphans_deleted,
         undeletable=inputs_left + orphans_left,
@@ -80,33 +72,11 @@ def _expire_leases(s: Session, max_attempts: int) -> dict[State, list[UUID]]:
     """Takes jobs from workers that stopped renewing their leases. Returns the jobs by the state they went to."""
     jobs_by_state: dict[State, list[UUID]] = {State.queued: [], State.failed: [], State.cancelled: []}
     now = transitions.database_now(s)
-    expired = select(Job).where(Job.state == State.running, Job.lease_expires_at < func.now())
+    expired = select(Job).where(turns.in_state(State.running), Job.lease_expires_at < func.now())
     for job in s.scalars(expired.order_by(Job.lease_expires_at).limit(_BATCH).with_for_update(skip_locked=True)):
         state = transitions.requeue_or_end(s, job, now, max_attempts, "lease_expired")
         jobs_by_state[state].append(job.id)
     return jobs_by_state
-
-
-def _select_lost_messages(s: Session, depth: int, after_seconds: float) -> list[UUID]:
-    """Selects queued jobs to publish again: as many as messages are missing, those published longest ago first.
-
-    A job may wait for hours behind others, so its age proves no loss. Messages are missing only if fewer wait in Redis
-    (`depth`) than there are jobs whose message should have arrived. Nobody can tell which ones are missing. A surplus
-    message does no harm: its worker finds nothing to claim. A message that is still missing shows as the queue drains.
-    Messages that a killed worker had fetched aren't in `depth`, so they count as lost, and they are.
-    """
-    if not s.execute(select(func.pg_try_advisory_xact_lock(_REPUBLISH_LOCK))).scalar_one():
-        return []
-    stale = (Job.state == State.queued, Job.published_at < func.now() - timedelta(seconds=after_seconds))
-    missing = s.execute(select(func.count()).where(*stale)).scalar_one() - depth
-    if missing <= 0:
-        return []
-    now = transitions.database_now(s)
-    oldest = select(Job).where(*stale).order_by(Job.published_at).limit(min(missing, _BATCH))
-    jobs = s.scalars(oldest.with_for_update(skip_locked=True)).all()
-    for job in jobs:
-        job.published_at = now
-    return [job.id for job in jobs]
 
 
 def sweep_artifacts(sessions: SessionFactory, blobs: BlobStore) -> list[str]:

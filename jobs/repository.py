@@ -14,8 +14,9 @@ from sqlalchemy import bindparam, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from jobs import transitions
+from jobs.client_limits import ClientLimits
 from jobs.states import ENDED, OPEN, State
-from jobs.tables import Job, JobEvent, JobMetric, MetricStage
+from jobs.tables import Client, Job, JobEvent, JobMetric, MetricStage
 
 # The most frequent statements are built once: building one takes about as long as running it.
 _JOB = select(Job).where(Job.client_id == bindparam("client_id"), Job.id == bindparam("job_id"))
@@ -30,6 +31,7 @@ _EVENTS = (
     .order_by(JobEvent.id)
     .limit(bindparam("most"))
 )
+_LIMITS = select(Client.limits).where(Client.id == bindparam("client_id"))
 
 
 class InvalidCursor(ValueError):
@@ -54,6 +56,11 @@ class Measurement(NamedTuple):
     pairs: int
 
 
+def client_limits(s: Session, client_id: UUID) -> ClientLimits:
+    """What the client may use. Raises sqlalchemy.exc.NoResultFound for an unknown client."""
+    return ClientLimits.model_validate(s.execute(_LIMITS, {"client_id": client_id}).scalar_one())
+
+
 def try_idempotency_lock(s: Session, client_id: UUID, key: str) -> bool:
     """Reserves the key for this transaction. False while another transaction of the same client holds it."""
     digest = hashlib.sha256(b"vgid/idempotency/" + client_id.bytes + key.encode()).digest()
@@ -69,7 +76,7 @@ def find_by_idempotency_key(s: Session, client_id: UUID, key: str) -> Job | None
 def submit(s: Session, job: Job) -> None:
     """Adds a queued job. Its inputs are stored already, encrypted with the key that the row holds wrapped.
 
-    Publish the id after the commit. If that fails, the reaper does it later.
+    Wake a worker after the commit. If that fails, the reaper does it later.
     """
     s.add(job)
     s.flush()

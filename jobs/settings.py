@@ -74,7 +74,6 @@ class Settings(BaseSettings):
     )
     max_attempts: int = Field(default=3, ge=1)
     reap_seconds: float = Field(default=5, gt=0, description="pause between two rounds of the reaper")
-    republish_after_seconds: float = Field(default=10, gt=0, description="age of a message that may have been lost")
     cancel_grace_seconds: float = Field(default=10, gt=0, description="from SIGTERM to SIGKILL")
     checkpoint_seconds: float = Field(
         default=60, ge=0, description="pause between two checkpoints, from which another attempt resumes"

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Index,
     LargeBinary,
     MetaData,
+    SmallInteger,
     String,
     Text,
     TypeDecorator,
@@ -103,6 +104,10 @@ class Client(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     name: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # What differs from the defaults of `ClientLimits`.
+    limits: Mapped[dict[str, int]] = mapped_column(default=dict, server_default=text("'{}'"))
+    # When an attempt at one of its jobs last started. Turns between clients go by it.
+    last_started_at: Mapped[datetime | None]
 
 
 class ApiKey(Base):
@@ -126,6 +131,7 @@ class Job(Base):
         UniqueConstraint("client_id", "idempotency_key"),
         CheckConstraint("progress BETWEEN 0 AND 1", name="progress_range"),
         CheckConstraint("attempt >= 0", name="attempt_range"),
+        CheckConstraint("priority BETWEEN -10 AND 10", name="priority_range"),
         # A job has a token and a lease exactly while it runs.
         CheckConstraint("(state = 'running') = (attempt_token IS NOT NULL)", name="token_while_running"),
         CheckConstraint("(attempt_token IS NULL) = (lease_expires_at IS NULL)", name="lease_with_token"),
@@ -140,10 +146,22 @@ class Job(Base):
         Index("ix_jobs_newest_of_model", "client_id", "model", text("created_at DESC"), text("id DESC")),
         Index("ix_jobs_external_id", "client_id", "external_id", postgresql_where=text("external_id IS NOT NULL")),
         Index("ix_jobs_subject_hash", "client_id", "subject_hash", postgresql_where=text("subject_hash IS NOT NULL")),
-        # The reaper looks for jobs that wait, for expired leases, and for inputs of ended jobs.
-        Index("ix_jobs_open", "state", "published_at", postgresql_where=text("state IN ('queued', 'running')")),
+        # The next job is looked for client by client: in the order of priorities, and in that of deadlines.
+        Index(
+            "ix_jobs_by_priority", "client_id", text("priority DESC"), "created_at", "id",
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index(
+            "ix_jobs_by_deadline", "client_id", "due_at", text("priority DESC"), "created_at", "id",
+            postgresql_where=text("state = 'queued' AND due_at IS NOT NULL"),
+        ),
+        # How many jobs of a client run, and which of them have an expired lease.
+        Index("ix_jobs_running", "client_id", postgresql_where=text("state = 'running'")),
+        # How long the last jobs of a model took.
+        Index("ix_jobs_succeeded", "model", text("finished_at DESC"), postgresql_where=text("state = 'succeeded'")),
+        # The reaper looks for inputs of ended jobs.
         Index("ix_jobs_inputs_remain", "finished_at", postgresql_where=text("inputs_deleted_at IS NULL")),
-    )
+    )  # fmt: skip
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     client_id: Mapped[UUID] = mapped_column(ForeignKey("clients.id"))
@@ -154,7 +172,6 @@ class Job(Base):
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    published_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     # The request, without its images and texts.
     model: Mapped[str]
@@ -167,6 +184,7 @@ class Job(Base):
     subject_hash: Mapped[str | None] = mapped_column(String(64))
     legal_basis: Mapped[str | None]
     due_at: Mapped[datetime | None]
+    priority: Mapped[int] = mapped_column(SmallInteger, default=0, server_default=text("0"))
     job_metadata: Mapped[dict[str, str]] = mapped_column(default=dict)
     idempotency_key: Mapped[str | None]
     request_hash: Mapped[str] = mapped_column(String(64))  # keyed, of the canonical request

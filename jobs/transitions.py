@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from jobs.states import ENDED, Phase, State, check_transition
-from jobs.tables import EventKind, Job, JobEvent
+from jobs.tables import Client, EventKind, Job, JobEvent
 
 ATTEMPTS_EXHAUSTED = "attempts-exhausted"
 
@@ -35,6 +35,9 @@ def start(s: Session, job: Job, now: datetime, worker: str, token: UUID, lease_s
     job.lease_expires_at = now + timedelta(seconds=lease_seconds)
     job.started_at = job.started_at or now
     job.last_progress_at = now
+    # By the clock: a transaction that has waited for its turn began before the turns that it has waited for.
+    turn = update(Client).where(Client.id == job.client_id).values(last_started_at=func.clock_timestamp())
+    s.execute(turn, execution_options={"synchronize_session": False})
     add_event(s, job.id, "state", {"state": State.running.value, "attempt": job.attempt})
     add_event(s, job.id, "phase", {"phase": Phase.loading.value, "attempt": job.attempt})
     return State.running
@@ -59,14 +62,13 @@ def fail(s: Session, job: Job, now: datetime, error_type: str, error_detail: str
     return end(s, job, State.failed, now, error_type=error_type)
 
 
-def requeue(s: Session, job: Job, now: datetime, reason: str) -> State:
-    """Puts the running job back in the queue. The caller publishes it after the commit."""
+def requeue(s: Session, job: Job, reason: str) -> State:
+    """Puts the running job back in the queue. The caller wakes a worker after the commit."""
     job.state = check_transition(job.state, State.queued)
     _drop_claim(job)
     job.step = job.total_steps = 0
     job.progress = 0.0
     job.loss_forget = job.loss_retain = job.last_progress_at = None
-    job.published_at = now
     add_event(s, job.id, "state", {"state": State.queued.value, "attempt": job.attempt, "reason": reason})
     return State.queued
 
@@ -81,7 +83,7 @@ def requeue_or_end(s: Session, job: Job, now: datetime, max_attempts: int, reaso
     if job.attempt >= max_attempts:
         detail = f"Given up after {job.attempt} attempts, the last one lost to: {reason}."
         return fail(s, job, now, ATTEMPTS_EXHAUSTED, detail)
-    return requeue(s, job, now, reason)
+    return requeue(s, job, reason)
 
 
 def _drop_claim(job: Job) -> None:

@@ -1,6 +1,6 @@
 """An embedded Redis: the wheel's `redis-server`, or the one on the PATH, as a child process that keeps nothing on disk.
 
-The queue may be lost: it holds job ids alone, and the reaper publishes them again.
+The queue may be lost: it holds wake-ups alone, and the reaper sends them again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The Celery process: celery -A worker.celery_app worker
 
-It takes job ids from the queue and starts a process for each job (`worker.attempt.process`). It never loads torch.
-Messages are acknowledged before the work starts, and results are ignored: Postgres alone holds a job's state.
+A message wakes it. It then claims one job after the other from the ledger and starts a process for each
+(`worker.attempt.process`). It never loads torch. Messages are acknowledged before the work starts, and results are
+ignored: Postgres alone holds a job's state.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 from typing import Any
-from uuid import UUID
 
 from celery import Celery
 from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
@@ -36,7 +36,7 @@ app.conf.update(
     # One thread per accelerator. A thread only waits for its attempt's process.
     worker_pool="worker.pool:WakingPool",
     worker_concurrency=max(1, len(_gpus)),
-    # A worker that fetched a message ahead would keep the job from an idle worker.
+    # A worker that fetched a wake-up ahead would keep it from an idle worker.
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,
     worker_enable_remote_control=False,
@@ -67,12 +67,12 @@ def _housekeeper() -> Housekeeper:
 
 
 @app.task(name=TASK_NAME)  # type: ignore[untyped-decorator]
-def run_job(job_id: str) -> None:
-    """Runs one attempt at the job. It never raises, because Celery would log the error's message."""
+def work() -> None:
+    """Runs jobs until none is left for this worker. It never raises, because Celery would log the error's message."""
     try:
-        _supervisor().run(UUID(job_id))
-    except Exception as error:  # the lease expires, and the reaper queues the job again
-        log.error("job %s: %s", job_id, describe(error))
+        _supervisor().run()
+    except Exception as error:  # the reaper wakes a worker again
+        log.error("no job claimed: %s", describe(error))
 
 
 def _prepare(**_: Any) -> None:

@@ -14,9 +14,7 @@ from worker.supervisor import WorkerContext
 
 log = logging.getLogger(__name__)
 
-_LOGGED = (
-    "requeued", "attempts_exhausted", "cancelled", "republished", "inputs_deleted", "orphans_deleted", "undeletable",
-)  # fmt: skip
+_LOGGED = ("requeued", "attempts_exhausted", "cancelled", "inputs_deleted", "orphans_deleted", "undeletable")
 # A sweep looks at every artifact, and deletes only what has lain there for an hour.
 _ARTIFACT_SWEEP_SECONDS = 3600.0
 

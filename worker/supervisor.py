@@ -1,4 +1,4 @@
-"""From a message to the end of an attempt: claims the job, runs it in a process, watches it, records how it ended."""
+"""From a wake-up to the last job: claims each, runs it in a process, watches it, records how it ended."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from enum import StrEnum
 from queue import SimpleQueue
 from threading import Event
 from time import monotonic
-from uuid import UUID
 
 from sqlalchemy.exc import OperationalError
 
-from jobs import claims
+from jobs import claims, turns
 from jobs.catalog import Catalog, CatalogError
 from jobs.claims import Claim
 from jobs.database import SessionFactory
@@ -94,19 +93,35 @@ class Supervisor:
         for slot in self._slots:
             slot.close()
 
-    def run(self, job_id: UUID) -> None:
-        """Runs one attempt at the job, from the claim to the recorded outcome. Does nothing if it can't be claimed."""
-        if self._stopping.is_set():
-            return
+    def run(self) -> None:
+        """Runs one job after the other, each from the claim to the recorded outcome, until none may start.
+
+        Raises what the database raises while no job is claimed.
+        """
         slot = self._free.get()
         try:
-            with self._context.sessions.begin() as s:
-                claim = claims.claim(s, job_id, self._name, self._context.settings.lease_seconds)
-            if claim is not None:
-                self._record_outcome(claim, self._run_attempt(claim, slot))
-                self._start_spare(slot, claim.job.model)
+            while (claim := self._claim()) is not None:
+                self._run_claimed(claim, slot)
         finally:
             self._free.put(slot)
+
+    def _claim(self) -> Claim | None:
+        """Claims the next job, and wakes the next worker if yet another job may start."""
+        if self._stopping.is_set():
+            return None
+        with self._context.sessions.begin() as s:
+            claim = claims.claim_next(s, self._name, self._context.settings.lease_seconds)
+            another_waits = claim is not None and turns.next_job(s) is not None
+        if another_waits:
+            self._wake()
+        return claim
+
+    def _run_claimed(self, claim: Claim, slot: GpuSlot) -> None:
+        try:
+            self._record_outcome(claim, self._run_attempt(claim, slot))
+            self._start_spare(slot, claim.job.model)
+        except Exception as error:  # the lease expires, and the reaper queues the job again
+            log.error("job %s: %s", claim.job.id, describe(error))
 
     def _start_spare(self, slot: GpuSlot, model: str) -> None:
         if not self._context.settings.warm or self._stopping.is_set():
@@ -201,13 +216,13 @@ class Supervisor:
                     reason=outcome,
                 )
         if state is State.queued:
-            self._publish(claim.job.id)
+            self._wake()
         elif state is not None:
             delete_checkpoint(claim.job.id)
             delete_inputs(self._context.sessions, self._context.blobs, claim.job.id)
 
-    def _publish(self, job_id: UUID) -> None:
+    def _wake(self) -> None:
         try:
-            self._context.queue.publish(job_id)
+            self._context.queue.wake()
         except QueueUnavailable as error:
-            log.warning("job %s is queued but not published: %s", job_id, describe(error))
+            log.warning("a job waits, and no worker can be woken: %s", describe(error))

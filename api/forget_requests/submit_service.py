@@ -74,7 +74,7 @@ def submit_job(services: Services, submission: Submission) -> tuple[Job, bool]:
             if committed is None:
                 raise
             job = committed
-    _publish(services, submission.job_id)
+    _wake_worker(services, submission.job_id)
     return job, False
 
 
@@ -142,9 +142,9 @@ def _find_committed_job(services: Services, client_id: UUID, job_id: UUID) -> Jo
         return None
 
 
-def _publish(services: Services, job_id: UUID) -> None:
+def _wake_worker(services: Services, job_id: UUID) -> None:
     try:
-        services.queue.publish(job_id)
+        services.queue.wake()
     except QueueUnavailable as error:
-        # The job is committed. The reaper publishes it once the queue is back.
-        log.warning("job accepted but not published", exc_info=error, extra={"fields": {"job": str(job_id)}})
+        # The job is committed. The reaper wakes a worker once the queue is back.
+        log.warning("job accepted but no worker woken", exc_info=error, extra={"fields": {"job": str(job_id)}})

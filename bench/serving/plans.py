@@ -51,7 +51,7 @@ def _acts(stack: BenchStack, job_id: UUID, queued_id: UUID) -> dict[str, Callabl
         "events": lambda s: repository.events_after(s, job_id, 0, 500),
         "idempotency key": lambda s: repository.find_by_idempotency_key(s, client, "key-2"),
         "cancel": lambda s: repository.request_cancel(s, client, queued_id),
-        "claim": lambda s: claims.claim(s, queued_id, "bench", 30),
+        "claim": lambda s: claims.claim_next(s, "bench", 30),
         "heartbeat": lambda s: claims.heartbeat(s, job_id, token, 30),
         "inputs deleted": lambda s: repository.mark_inputs_deleted(s, job_id),
         "list": listed(),

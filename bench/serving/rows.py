@@ -11,7 +11,7 @@ from vgid_core.config import UnlearnConfig
 
 # Every second job belongs to the bench's client. One job in a hundred is open. A few run, with leases of a day.
 _JOBS = """
-INSERT INTO jobs (id, client_id, state, phase, created_at, started_at, finished_at, published_at, model, config,
+INSERT INTO jobs (id, client_id, state, phase, created_at, started_at, finished_at, model, config,
                   retain_set, forget_pairs, probes, external_id, subject_hash, legal_basis, job_metadata, request_hash,
                   idempotency_key, attempt, attempt_token, lease_expires_at, last_progress_at, step, total_steps,
                   progress, loss_forget, loss_retain, wrapped_data_key, inputs_deleted_at, error_type, error_detail,
@@ -19,7 +19,7 @@ INSERT INTO jobs (id, client_id, state, phase, created_at, started_at, finished_
 SELECT gen_random_uuid(), CASE WHEN n % 2 = 0 THEN CAST(:client AS uuid) ELSE (
            SELECT id FROM clients WHERE name = 'other ' || n % 10) END,
        state, CASE WHEN state = 'running' THEN 'distilling' END, at, at,
-       CASE WHEN ended THEN at + interval '1 min' END, now(), 'model-' || n % 20, CAST(:config AS jsonb),
+       CASE WHEN ended THEN at + interval '1 min' END, 'model-' || n % 20, CAST(:config AS jsonb),
        'people', 24, '{"rephrased": 6}', 'DSR-' || n, md5('subject ' || n / 5) || md5('x'), 'GDPR Art. 17(1)(b)',
        '{"team": "privacy"}', md5(n::text) || md5('y'), 'key-' || n, CASE WHEN state = 'queued' THEN 0 ELSE 1 END,
        CASE WHEN state = 'running' THEN gen_random_uuid() END,

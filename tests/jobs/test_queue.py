@@ -1,11 +1,10 @@
-"""The queue: a message holds a job's id alone, and an unreachable queue is reported."""
+"""The queue: a message says nothing but that a job waits, and an unreachable queue is reported."""
 
 from __future__ import annotations
 
 import base64
 import json
 import socket
-from uuid import uuid4
 
 import pytest
 import redis
@@ -13,21 +12,30 @@ import redis
 from jobs.queue import QUEUE_NAME, JobQueue, QueueUnavailable
 
 
-def test_a_message_holds_the_id_and_nothing_else(queue: JobQueue, redis_url: str) -> None:
-    job_id = uuid4()
-    queue.publish(job_id)
+def test_a_message_says_nothing_but_that_a_job_waits(queue: JobQueue, redis_url: str) -> None:
+    queue.wake()
     queue.ping()
     assert queue.depth() == 1
     with redis.Redis.from_url(redis_url) as client:
         message = json.loads(client.lpop(QUEUE_NAME))
     args, kwargs, _ = json.loads(base64.b64decode(message["body"]))
-    assert (args, kwargs) == ([str(job_id)], {})
+    assert (args, kwargs) == ([], {})
     assert queue.depth() == 0
+
+
+def test_a_wake_up_that_waits_is_enough(queue: JobQueue, redis_url: str) -> None:
+    queue.wake()
+    queue.wake()
+    assert queue.depth() == 1
+    with redis.Redis.from_url(redis_url) as client:
+        client.lpop(QUEUE_NAME)
+    queue.wake()
+    assert queue.depth() == 1
 
 
 def test_an_unreachable_queue_is_reported_without_its_password() -> None:
     queue = JobQueue("redis://:hunter2@127.0.0.1:1/0")
-    for attempt in (lambda: queue.publish(uuid4()), queue.depth, queue.ping):
+    for attempt in (queue.wake, queue.depth, queue.ping):
         with pytest.raises(QueueUnavailable) as caught:
             attempt()
         assert "hunter2" not in str(caught.value)
@@ -40,7 +48,7 @@ def test_a_queue_that_never_answers_is_tried_once_more_and_given_up() -> None:
         silent.listen()
         silent.setblocking(False)
         queue = JobQueue(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
-        for attempt in (lambda: queue.publish(uuid4()), queue.depth, queue.ping):
+        for attempt in (queue.wake, queue.depth, queue.ping):
             with pytest.raises(QueueUnavailable):
                 attempt()
             assert connections_to(silent) == 2
@@ -58,8 +66,9 @@ def connections_to(listening: socket.socket) -> int:
 
 
 def test_a_dropped_connection_is_replaced(queue: JobQueue, redis_url: str) -> None:
-    queue.publish(uuid4())
     with redis.Redis.from_url(redis_url) as client:
+        queue.wake()
+        client.flushall()
         client.client_kill_filter(_type="normal", skipme=True)
-    queue.publish(uuid4())
-    assert queue.depth() == 2
+        queue.wake()
+    assert queue.depth() == 1

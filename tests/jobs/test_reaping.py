@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,12 +10,14 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 
-from jobs import claims, repository
-from jobs.queue import JobQueue
+from jobs import access, claims, repository
+from jobs.client_limits import ClientLimits
+from jobs.queue import QUEUE_NAME, JobQueue
 from jobs.reaping import ReapReport, reap, sweep_artifacts
 from jobs.settings import Settings
 from jobs.states import State
 from jobs.storage.blobs import BlobMissing, FileBlobStore
+from jobs.tables import Client
 from tests.jobs.conftest import Ledger
 
 
@@ -42,15 +43,15 @@ def lose(ledger: Ledger, job_id: UUID) -> None:
 
 
 def test_a_round_without_work_changes_nothing(ledger: Ledger, reaper: Round) -> None:
-    waiting, running = ledger.submit(), ledger.submit()
+    running = ledger.submit()
     with ledger.sessions.begin() as s:
         claims.claim(s, running, "worker", 30)
-    assert reaper() == ReapReport([], [], [], [], [], [], [])
-    assert (ledger.job(waiting).state, ledger.job(running).state) == (State.queued, State.running)
+    assert reaper() == ReapReport([], [], [], [], [], [])
+    assert ledger.job(running).state is State.running
     assert reaper.queue.depth() == 0
 
 
-def test_an_expired_lease_puts_the_job_back_and_publishes_it(ledger: Ledger, reaper: Round) -> None:
+def test_an_expired_lease_puts_the_job_back_and_wakes_a_worker(ledger: Ledger, reaper: Round) -> None:
     job_id = ledger.submit()
     lose(ledger, job_id)
     assert reaper().requeued == [job_id]
@@ -79,71 +80,61 @@ def test_a_lost_job_is_cancelled_if_that_was_requested(ledger: Ledger, reaper: R
     assert ledger.job(job_id).state is State.cancelled
 
 
-def test_lost_messages_are_published_again_once(ledger: Ledger, reaper: Round, redis_url: str) -> None:
-    jobs = [ledger.submit() for _ in range(5)]
-    for job_id in jobs:
-        reaper.queue.publish(job_id)
-        ledger.turn_back(job_id, "published_at", 60)
-    assert reaper().republished == []
+def test_a_lost_wake_up_is_sent_again(ledger: Ledger, reaper: Round, redis_url: str) -> None:
+    job_id = ledger.submit()
+    reaper.queue.wake()
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
-    assert reaper().republished == jobs
-    assert reaper().republished == []
-    assert reaper.queue.depth() == 5
+    assert reaper() == ReapReport([], [], [], [], [], [])
+    assert reaper.queue.depth() == 1
+    assert ledger.job(job_id).state is State.queued
 
 
 def test_many_waiting_jobs_do_not_flood_the_queue(ledger: Ledger, reaper: Round) -> None:
-    jobs = [ledger.submit() for _ in range(20)]
-    for job_id in jobs[:17]:  # three messages were lost
-        reaper.queue.publish(job_id)
+    for _ in range(20):
+        ledger.submit()
+        reaper.queue.wake()
     for _ in range(10):
-        for job_id in jobs:
-            ledger.turn_back(job_id, "published_at", 60)
         reaper()
-    assert reaper.queue.depth() == 20
+    assert reaper.queue.depth() == 1
 
 
-def test_the_next_job_is_published_if_the_first_was_not_missing(ledger: Ledger, reaper: Round, redis_url: str) -> None:
-    jobs = [ledger.submit() for _ in range(3)]
-    for job_id in jobs[:2]:
-        reaper.queue.publish(job_id)
-    for expected in (jobs[0], jobs[1], jobs[2]):
-        for job_id in jobs:
-            ledger.turn_back(job_id, "published_at", 60)
-        assert reaper().republished == [expected]
-        with redis.Redis.from_url(redis_url) as client:
-            client.rpop("vgid")
-
-
-def test_a_message_that_may_still_arrive_is_not_sent_twice(ledger: Ledger, reaper: Round) -> None:
-    ledger.submit()
-    assert reaper().republished == []
-    assert reaper.queue.depth() == 0
-
-
-def test_every_lost_message_is_found_as_the_queue_drains(ledger: Ledger, reaper: Round, redis_url: str) -> None:
-    jobs = [ledger.submit() for _ in range(6)]
-    for job_id in jobs[:3]:  # the messages of the three newest were lost
-        reaper.queue.publish(job_id)
-    done: set[UUID] = set()
-    with redis.Redis.from_url(redis_url) as client:
-        for _ in range(30):
-            for job_id in jobs:
-                ledger.turn_back(job_id, "published_at", 60)
-            reaper()
-            message = client.rpop("vgid")
-            if message is not None:
-                done |= {job_id for job_id in jobs if _cancel(ledger, job_id, message)}
-    assert done == set(jobs)
-
-
-def _cancel(ledger: Ledger, job_id: UUID, message: bytes) -> bool:
-    """Ends the job if the message is about it, as its worker would."""
-    if json.loads(message)["headers"]["argsrepr"] != repr([str(job_id)]):
-        return False
+def test_a_job_that_may_not_start_yet_wakes_nobody(ledger: Ledger, reaper: Round) -> None:
     with ledger.sessions.begin() as s:
-        repository.request_cancel(s, ledger.client_id, job_id)
-    return True
+        access.set_limits(s, s.get_one(Client, ledger.client_id), ClientLimits(running_jobs=1))
+    running, _ = ledger.submit(), ledger.submit()
+    with ledger.sessions.begin() as s:
+        claim = claims.claim(s, running, "worker", 30)
+    assert claim is not None
+    reaper()
+    assert reaper.queue.depth() == 0
+    with ledger.sessions.begin() as s:
+        claims.fail(s, running, claim.token, "diverged", "The loss grew.")
+    reaper()
+    assert reaper.queue.depth() == 1
+
+
+def test_every_job_is_claimed_though_every_second_wake_up_is_lost(
+    ledger: Ledger, reaper: Round, redis_url: str
+) -> None:
+    jobs = [ledger.submit() for _ in range(6)]
+    with redis.Redis.from_url(redis_url) as client:
+        for number in range(2 * len(jobs)):
+            reaper()
+            assert client.rpop(QUEUE_NAME) is not None
+            if number % 2:
+                _work(ledger)
+        reaper()
+        assert client.rpop(QUEUE_NAME) is None
+    assert {ledger.job(job_id).state for job_id in jobs} == {State.failed}
+
+
+def _work(ledger: Ledger) -> None:
+    """Claims a job and ends it, as a worker that is woken."""
+    with ledger.sessions.begin() as s:
+        claim = claims.claim_next(s, "worker", 30)
+        assert claim is not None
+        claims.fail(s, claim.job.id, claim.token, "diverged", "The loss grew.")
 
 
 def test_leases_expire_without_the_queue(ledger: Ledger, blobs: FileBlobStore, settings: Settings) -> None:
@@ -238,14 +229,10 @@ def test_simultaneous_reapers_share_the_work(ledger: Ledger, reaper: Round) -> N
     lost = [ledger.submit() for _ in range(6)]
     for job_id in lost:
         lose(ledger, job_id)
-    waiting = [ledger.submit() for _ in range(6)]
-    for job_id in waiting:
-        ledger.turn_back(job_id, "published_at", 60)
     with ThreadPoolExecutor(4) as pool:
         reports = list(pool.map(lambda _: reaper(), range(4)))
     requeued = [job_id for report in reports for job_id in report.requeued]
-    republished = [job_id for report in reports for job_id in report.republished]
     assert sorted(requeued) == sorted(lost)
-    assert len(republished) == len(set(republished))
+    assert reaper.queue.depth() >= 1
     for job_id in lost:
         assert len(ledger.history(job_id)) == 3

@@ -54,7 +54,6 @@ def start_worker(settings: Settings, tmp_path: Path, work_root: Path) -> Iterato
             "lease_seconds": 2,
             "heartbeat_seconds": 0.3,
             "reap_seconds": 0.3,
-            "republish_after_seconds": 1,
             "cancel_grace_seconds": 1,
             "warm": False,
             **overrides,

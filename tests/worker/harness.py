@@ -48,8 +48,8 @@ class Ledger:
         with self.sessions.begin() as s:
             self.client_id = access.create_client(s, "acme").id
 
-    def submit(self, steps: int = 4, *, publish: bool = True, **training: Any) -> UUID:
-        """Submits a job of so many steps. `publish` False leaves its message out."""
+    def submit(self, steps: int = 4, *, wake: bool = True, **training: Any) -> UUID:
+        """Submits a job of so many steps. `wake` False wakes no worker."""
         job_id = uuid4()
         inputs = JobInputs(forget=pair_set("forget", 4, FORGET_PICTURE), retain=pair_set("retain", 4, RETAIN_PICTURE))
         batch = {"forget_batch_size": 2, "retain_batch_size": 2, "micro_batch_size": 2, "warmup_steps": 0}
@@ -79,8 +79,8 @@ class Ledger:
                     wrapped_data_key=wrapped,
                 ),
             )
-        if publish:
-            self.queue.publish(job_id)
+        if wake:
+            self.queue.wake()
         return job_id
 
     def job(self, job_id: UUID) -> Job:

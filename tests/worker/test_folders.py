@@ -65,7 +65,7 @@ def test_a_checkpoint_is_deleted_once_its_job_has_ended(
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert delete_ended_checkpoints(ledger.sessions) == []
-    waiting, cancelled = ledger.submit(publish=False), ledger.submit(publish=False)
+    waiting, cancelled = ledger.submit(wake=False), ledger.submit(wake=False)
     for job_id in (waiting, cancelled):
         checkpoint_folder(job_id).mkdir()
     os.utime(checkpoint_folder(waiting), (0, 0))
@@ -101,7 +101,7 @@ def test_an_attempt_starts_over_when_its_checkpoint_is_unusable(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     # An attempt never closes its connections, because its process ends with it.
     monkeypatch.setattr("worker.attempt.run.session_factory", lambda _engine: session_factory)
-    job_id = ledger.submit(publish=False)
+    job_id = ledger.submit(wake=False)
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "here", 60)
     checkpoint_folder(job_id).mkdir(mode=0o700)

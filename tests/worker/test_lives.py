@@ -113,7 +113,7 @@ def test_jobs_outlive_a_redis_that_dies_under_a_running_worker(
 
     redis_server.process.kill()
     redis_server.process.wait()
-    lost = ledger.submit(publish=False)  # as the API does when it can't reach the queue
+    lost = ledger.submit(wake=False)  # as the API does when it can't reach the queue
     redis_server.start()
 
     assert ledger.until(running, State.succeeded).attempt == 1
@@ -216,7 +216,7 @@ def test_a_model_that_cant_be_loaded_fails_the_job_and_quotes_no_data(ledger: Le
 
 
 def test_uploads_that_are_gone_fail_the_job_at_once(ledger: Ledger, start_worker):
-    job_id = ledger.submit(publish=False)
+    job_id = ledger.submit(wake=False)
     ledger.blobs.delete_inputs(job_id)
     start_worker()
 

@@ -1,0 +1,36 @@
+"""What one client may use. The operator sets it with `vgid keys limits`; a client's row holds what differs."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_PRIORITY = 10
+_COUNT = 1_000_000_000  # above any real limit, and far below what Postgres's integer holds
+_VOLUME = 1_000_000_000_000_000
+
+
+class ClientLimits(BaseModel):
+    """The limits of one client. The defaults suit one office."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    requests_per_minute: int = Field(default=600, ge=1, le=_COUNT, description="requests of any kind in a minute")
+    upload_bytes_per_hour: int = Field(
+        default=2 * 1024**3, ge=0, le=_VOLUME, description="bytes of forget requests in an hour"
+    )
+    pixels_per_hour: int = Field(
+        default=20_000_000_000, ge=0, le=_VOLUME, description="pixels of images that are decoded in an hour"
+    )
+    queued_jobs: int = Field(default=100, ge=0, le=_COUNT, description="jobs that wait at a time")
+    running_jobs: int = Field(default=2, ge=0, le=_COUNT, description="jobs that run at a time; 0 holds them all back")
+    queued_pairs: int = Field(default=50_000, ge=0, le=_COUNT, description="pairs of all waiting jobs together")
+    queued_steps: int = Field(
+        default=500_000, ge=0, le=_COUNT, description="training steps of all waiting jobs together"
+    )
+    max_priority: int = Field(
+        default=0, ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="highest priority that its requests may ask for"
+    )
+
+    def differing(self) -> dict[str, int]:
+        """The limits that aren't the defaults, as a client's row holds them."""
+        return self.model_dump(exclude_defaults=True)

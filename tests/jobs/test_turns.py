@@ -1,0 +1,227 @@
+"""The order of claims, against a model in Python, and with workers that claim at the same moment."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import text
+
+from jobs import access, claims, repository
+from jobs.client_limits import ClientLimits
+from jobs.database import SessionFactory
+from jobs.states import State
+from jobs.tables import Client
+from tests.jobs.conftest import Ledger
+
+EXAMPLES = examples(max_examples=60, stateful_step_count=25, suppress_health_check=[HealthCheck.too_slow])
+HOUR = timedelta(hours=1)
+SOON = 72 * HOUR
+# Far from the limit on both sides, so that a test that takes long meets no other order.
+DEADLINES = [None, None, -50 * HOUR, HOUR, HOUR, SOON - HOUR, SOON + HOUR, 1000 * HOUR]
+BEGIN = datetime(2031, 1, 1, tzinfo=UTC)
+JOB = st.fixed_dictionaries(
+    {
+        "client": st.integers(0, 2),
+        "due_in": st.sampled_from(DEADLINES),
+        "priority": st.sampled_from([0, 0, 0, -1, 10]),
+        "minute": st.integers(0, 9),
+    }
+)
+
+
+def claim_next(sessions: SessionFactory, worker: str = "worker") -> claims.Claim | None:
+    with sessions.begin() as s:
+        return claims.claim_next(s, worker, 30)
+
+
+def client_with(ledger: Ledger, running_jobs: int) -> UUID:
+    client_id = ledger.new_client()
+    with ledger.sessions.begin() as s:
+        s.get_one(Client, client_id).limits = ClientLimits(running_jobs=running_jobs).differing()
+    return client_id
+
+
+@dataclass
+class Waiting:
+    """What the order goes by, of one queued job. `due` is None unless that is soon."""
+
+    id: UUID
+    client: UUID
+    due: datetime | None
+    priority: int
+    created_at: datetime
+
+
+class Turns(RuleBasedStateMachine):
+    """Three clients that submit and cancel, and workers that claim and end jobs. The model knows the whole state."""
+
+    ledger: Ledger
+
+    @initialize(
+        limits=st.lists(st.sampled_from([3, 2, 1, 0]), min_size=3, max_size=3),
+        jobs=st.lists(JOB, min_size=6, max_size=12),
+    )
+    def start(self, limits: list[int], jobs: list[dict[str, Any]]) -> None:
+        with self.ledger.sessions.begin() as s:
+            s.execute(text("TRUNCATE clients, jobs CASCADE"))
+        self.limits = {client_with(self.ledger, limit): limit for limit in limits}
+        self.waiting: list[Waiting] = []
+        self.running: dict[UUID, tuple[UUID, UUID]] = {}  # job: its client and its token
+        self.turns: list[UUID] = []  # the client of each start so far
+        self.now, self.count = datetime.now(UTC), 0
+        for job in jobs:
+            self.add(**job)
+
+    @rule(job=JOB)
+    def submit(self, job: dict[str, Any]) -> None:
+        self.add(**job)
+
+    def add(self, client: int, due_in: timedelta | None, priority: int, minute: int) -> None:
+        owner = list(self.limits)[client]
+        due = None if due_in is None else self.now + due_in
+        at = BEGIN + timedelta(minutes=minute)
+        self.count += 1
+        # Random ids would break ties otherwise each time, and hypothesis wants the same run for the same draws.
+        made_up = UUID(int=self.count * 7919 % 10007)
+        job_id = self.ledger.submit(owner, id=made_up, due_at=due, priority=priority, created_at=at)
+        soon = due if due_in is not None and due_in < SOON else None
+        self.waiting.append(Waiting(job_id, owner, soon, priority, at))
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.waiting))
+        with self.ledger.sessions.begin() as s:
+            repository.request_cancel(s, job.client, job.id)
+        self.waiting.remove(job)
+
+    @rule()
+    def claim(self) -> None:
+        expected = self.next()
+        claim = claim_next(self.ledger.sessions)
+        assert (claim and claim.job.id) == (expected and expected.id)
+        if claim is not None and expected is not None:
+            self.waiting.remove(expected)
+            self.running[expected.id] = expected.client, claim.token
+            self.turns.append(expected.client)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), requeued=st.booleans())
+    def end(self, data: st.DataObject, requeued: bool) -> None:
+        job_id = data.draw(st.sampled_from(sorted(self.running)))
+        client, token = self.running.pop(job_id)
+        with self.ledger.sessions.begin() as s:
+            if not requeued:
+                claims.fail(s, job_id, token, "diverged", "The loss grew.")
+                return
+            claims.release(s, job_id, token, max_attempts=99, refund=False, reason="crashed")
+        job = self.ledger.job(job_id)
+        soon = job.due_at if job.due_at is not None and job.due_at < self.now + SOON else None
+        self.waiting.append(Waiting(job_id, client, soon, job.priority, job.created_at))
+
+    @invariant()
+    def limits_hold(self) -> None:
+        with self.ledger.sessions.begin() as s:
+            found = s.execute(text("SELECT client_id, count(*) FROM jobs WHERE state = 'running' GROUP BY client_id"))
+            counts = {client: count for client, count in found}  # noqa: C416  (rows are no pairs to mypy)
+        assert counts == Counter(client for client, _ in self.running.values())
+        assert all(count <= self.limits[client] for client, count in counts.items())
+
+    def next(self) -> Waiting | None:
+        running = Counter(client for client, _ in self.running.values())
+        allowed = [job for job in self.waiting if running[job.client] < self.limits[job.client]]
+        return min(allowed, key=lambda job: self.rank(job, running), default=None)
+
+    def rank(self, job: Waiting, running: Counter[UUID]) -> tuple[Any, ...]:
+        oldest = min(other.created_at for other in self.waiting if other.client == job.client)
+        last_turn = max((number for number, client in enumerate(self.turns) if client == job.client), default=None)
+        waits = (0, oldest) if last_turn is None else (1, BEGIN + timedelta(seconds=last_turn))
+        never = datetime.max.replace(tzinfo=UTC)
+        return job.due or never, -job.priority, running[job.client], waits, job.created_at, job.id
+
+
+def test_every_claim_takes_the_job_whose_turn_it_is(ledger: Ledger) -> None:
+    turns = type("TurnsOnThisLedger", (Turns,), {"ledger": ledger})
+    run_state_machine_as_test(turns, settings=EXAMPLES)
+
+
+def test_two_hundred_jobs_of_one_client_do_not_stand_before_anothers(ledger: Ledger) -> None:
+    for _ in range(200):
+        ledger.submit()
+    assert claim_next(ledger.sessions) is not None
+    other = ledger.submit(ledger.new_client())
+    claim = claim_next(ledger.sessions)
+    assert claim is not None
+    assert claim.job.id == other
+
+
+def test_a_client_that_never_had_a_turn_does_not_wait_for_a_second_one_of_another(ledger: Ledger) -> None:
+    first, _ = ledger.submit(), ledger.submit()
+    claim = claim_next(ledger.sessions)
+    assert claim is not None
+    other = ledger.submit(ledger.new_client())
+    with ledger.sessions.begin() as s:
+        claims.fail(s, first, claim.token, "diverged", "The loss grew.")
+    following = claim_next(ledger.sessions)
+    assert following is not None
+    assert following.job.id == other
+
+
+@pytest.fixture
+def at_once() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as pool:
+        yield pool
+
+
+def test_workers_that_claim_at_once_keep_the_order_and_the_limits(ledger: Ledger, at_once: ThreadPoolExecutor) -> None:
+    two, three = client_with(ledger, 2), client_with(ledger, 3)
+    jobs = {client: [ledger.submit(client) for _ in range(6)] for client in (two, three)}
+    start = Barrier(8)
+
+    def claim(number: int) -> UUID | None:
+        start.wait()
+        claimed = claim_next(ledger.sessions, f"worker-{number}")
+        return None if claimed is None else claimed.job.id
+
+    taken = [job_id for job_id in at_once.map(claim, range(8)) if job_id is not None]
+
+    assert sorted(taken) == sorted(jobs[two][:2] + jobs[three][:3])
+
+
+def test_a_job_that_is_being_cancelled_is_passed_over(ledger: Ledger) -> None:
+    cancelled, following = ledger.submit(), ledger.submit()
+    with ledger.sessions.begin() as cancelling:
+        repository.request_cancel(cancelling, ledger.client_id, cancelled)
+        claim = claim_next(ledger.sessions)
+        assert claim is not None
+        assert claim.job.id == following
+        assert claim_next(ledger.sessions) is None
+    assert ledger.job(cancelled).state is State.cancelled
+
+
+def test_a_new_limit_holds_from_the_next_claim_on(ledger: Ledger) -> None:
+    for _ in range(4):
+        ledger.submit()
+    assert [claim_next(ledger.sessions) is not None for _ in range(3)] == [True, True, False]
+    with ledger.sessions.begin() as s:
+        access.set_limits(s, s.get_one(Client, ledger.client_id), ClientLimits(running_jobs=3))
+    assert [claim_next(ledger.sessions) is not None for _ in range(2)] == [True, False]
