@@ -1,4 +1,4 @@
-"""The command `vgid keys`, for the API keys in the database that VGID_DATABASE_URL names."""
+"""The command `vgid keys`, for the API keys and clients in the database that VGID_DATABASE_URL names."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
-from jobs import access
+from jobs import access, repository
+from jobs.client_limits import ClientLimits
 from jobs.database import make_engine, session_factory
 from jobs.settings import Settings, get_settings
 
-keys = typer.Typer(no_args_is_help=True, help="API keys: create, list and revoke.")
+keys = typer.Typer(no_args_is_help=True, help="API keys: create, list and revoke; limits of their clients.")
 
 _NOT_CONFIGURED = 2
 
@@ -53,6 +54,51 @@ def revoke(prefix: Annotated[str, typer.Argument(help="The key's prefix, as `vgi
         typer.echo(f"no valid key has the prefix {prefix}", err=True)
         raise typer.Exit(1)
     typer.echo(f"revoked {prefix}")
+
+
+@keys.command()
+def limits(
+    client: Annotated[str, typer.Option(help="Name of the client.")],
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="E.g. running_jobs=4. Repeatable.")
+    ] = None,
+) -> None:
+    """Show what a client may use, and change it. A change holds from the next request and the next claim on."""
+    values = dict(_named_value(text) for text in changes or ())
+    with _session() as s:
+        owner = access.find_client(s, client.strip())
+        if owner is None:
+            typer.echo("no client has this name; `vgid keys list` shows them", err=True)
+            raise typer.Exit(1)
+        known = repository.client_limits(s, owner.id)
+        if values:
+            known = _changed(known, values)
+            access.set_limits(s, owner, known)
+    differing = known.differing()
+    for name, about in ClientLimits.model_fields.items():
+        default = f" (default {about.default})" if name in differing else ""
+        typer.echo(f"{name:21}  {getattr(known, name):>11}  {about.description}{default}")
+
+
+def _named_value(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise typer.BadParameter("takes NAME=VALUE", param_hint="--set")
+    return name.strip(), value.strip()
+
+
+def _changed(known: ClientLimits, values: dict[str, str]) -> ClientLimits:
+    """`known` with these values. Ends the command with a line for each that can't be taken."""
+    try:
+        given = ClientLimits.model_validate_strings(values)
+    except ValidationError as error:
+        for problem in error.errors():
+            name = ".".join(str(part) for part in problem["loc"])
+            unknown = f"no such limit; there are {', '.join(ClientLimits.model_fields)}"
+            reason = unknown if problem["type"] == "extra_forbidden" else problem["msg"]
+            typer.echo(f"--set {name}: {reason}", err=True)
+        raise typer.Exit(_NOT_CONFIGURED) from None
+    return known.model_copy(update={name: getattr(given, name) for name in values})
 
 
 def settings_or_exit() -> Settings:
