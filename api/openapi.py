@@ -39,6 +39,7 @@ def submission_body() -> dict[str, Any]:
         "subject_reference": "customer 4711",
         "legal_basis": "GDPR Art. 17(1)(b)",
         "due_at": "2031-05-01T00:00:00Z",
+        "priority": 0,
     }
     inline = {**base, "forget": [{"image": {"base64": _ONE_PIXEL_PNG}, **pair}]}
     by_name = {**base, "forget": [{"image": {"file": "a.png"}, **pair}]}

@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from jobs.client_limits import MAX_PRIORITY
 from jobs.states import State
 from vgid_core.config import TrainingOverrides
 from vgid_core.data.pairs import RESERVED_NAMES
@@ -163,6 +164,12 @@ class SubmitRequest(_Strict):
     )
     legal_basis: Line | None = Field(default=None, description="for example `GDPR Art. 17(1)(b)`")
     due_at: Instant | None = Field(default=None, description="deadline, with its time zone; may have passed already")
+    priority: int = Field(
+        default=0,
+        ge=-MAX_PRIORITY,
+        le=MAX_PRIORITY,
+        description="the highest goes first, after what is due within 72 hours; your client may be held to a lower one",
+    )
     metadata: Metadata = Field(default_factory=dict, description="kept as it is: no personal data, please")
 
     @field_validator("retain_set")

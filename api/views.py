@@ -14,10 +14,13 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.forecast import FARTHEST, Forecast
 from jobs.repository import Measurement
 from jobs.states import Phase, State
 from jobs.tables import Artifact, EventKind, Job
 from vgid_core.evaluation.metric import KNOWN_ROUGE_L, knows_forget_set
+
+_NO_FORECAST = Forecast()
 
 
 class _View(BaseModel):
@@ -103,6 +106,7 @@ class JobSummary(_View):
     )
     legal_basis: str | None
     due_at: datetime | None
+    priority: int
     metadata: dict[str, str] = Field(validation_alias="job_metadata")
     attempt: int = Field(description="how many attempts have begun")
     max_attempts: int
@@ -125,6 +129,13 @@ class JobSummary(_View):
 class JobView(JobSummary):
     """A job with everything known about it."""
 
+    queue_position: int | None = Field(
+        description=f"of a queued job, 1 being the next, as things stand; {FARTHEST} stands for all beyond, too"
+    )
+    estimated_start_at: datetime | None = Field(
+        description="of a queued job, from its position, what runs now and how long the model's last jobs took; null "
+        "while nothing is known of these"
+    )
     config: dict[str, Any] = Field(description="the resolved settings of the run")
     metrics: list[MetricView] | None = Field(description="null until something is measured")
     knew_forget_set: bool | None = Field(
@@ -135,10 +146,15 @@ class JobView(JobSummary):
 
     @classmethod
     def of(
-        cls, job: Job, max_attempts: int, metrics: Sequence[Measurement] = (), artifact: Artifact | None = None
+        cls,
+        job: Job,
+        max_attempts: int,
+        metrics: Sequence[Measurement] = (),
+        artifact: Artifact | None = None,
+        forecast: Forecast = _NO_FORECAST,
     ) -> Self:
-        """The view of `job` with its measurements and its artifact."""
-        return cls.model_validate(_JobSource(job, max_attempts, metrics, artifact))
+        """The view of `job` with its measurements, its artifact, and what is expected while it is queued."""
+        return cls.model_validate(_JobSource(job, max_attempts, metrics, artifact, forecast))
 
 
 class JobList(_View):
@@ -197,6 +213,7 @@ class _JobSource:
     max_attempts: int
     measurements: Sequence[Measurement] = ()
     stored_artifact: Artifact | None = None
+    forecast: Forecast = _NO_FORECAST
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.job, name)
@@ -216,6 +233,14 @@ class _JobSource:
     @property
     def cancel_requested(self) -> bool:
         return self.job.cancel_requested_at is not None
+
+    @property
+    def queue_position(self) -> int | None:
+        return self.forecast.position
+
+    @property
+    def estimated_start_at(self) -> datetime | None:
+        return self.forecast.starts_at
 
     @property
     def metrics(self) -> list[MetricView] | None:

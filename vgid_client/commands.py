@@ -66,6 +66,7 @@ def submit(
     subject_reference: Annotated[str | None, typer.Option(help="Whose data; only a keyed hash is stored.")] = None,
     legal_basis: Annotated[str | None, typer.Option(help="E.g. 'GDPR Art. 17'.")] = None,
     due_at: Annotated[datetime | None, typer.Option(help="Deadline, in UTC.")] = None,
+    priority: Annotated[int | None, typer.Option(min=-10, max=10, help="Higher ones of yours go first.")] = None,
     metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable.")] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="Sending twice with one key makes one job.")] = None,
     watch: Annotated[bool, typer.Option("--follow", help="Stay until it has ended.")] = False,
@@ -84,6 +85,7 @@ def submit(
             subject_reference=subject_reference,
             legal_basis=legal_basis,
             due_at=due_at.replace(tzinfo=UTC) if due_at else None,
+            priority=priority,
             metadata=assignments(metadata, "--metadata"),
             idempotency_key=idempotency_key,
         )

@@ -24,6 +24,7 @@ class RequestFields(TypedDict, total=False):
     subject_reference: str | None
     legal_basis: str | None
     due_at: datetime | None
+    priority: int | None
     metadata: Mapping[str, str] | None
 
 
@@ -96,6 +97,7 @@ class Job(_Reply):
     subject_reference_hash: str | None = None
     legal_basis: str | None = None
     due_at: datetime | None = None
+    priority: int = 0
     metadata: dict[str, str] = Field(default_factory=dict)
     attempt: int = 0
     max_attempts: int | None = None
@@ -103,6 +105,8 @@ class Job(_Reply):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    queue_position: int | None = None
+    estimated_start_at: datetime | None = None
     config: dict[str, Any] = Field(default_factory=dict)
     data: Data | None = None
     inputs_deleted_at: datetime | None = None

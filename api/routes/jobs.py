@@ -14,6 +14,7 @@ from api.schemas import ListQuery, Reference
 from api.services import Caller, CallerDep, Services
 from api.views import JobList, JobSummary, JobView, MetricList, metric_views
 from jobs import repository
+from jobs.forecast import Forecast, forecast
 from jobs.repository import InvalidCursor, JobEnded
 from jobs.states import State
 from jobs.storage.input_cleanup import delete_inputs
@@ -52,7 +53,7 @@ def list_jobs(
     "/{job_id}", summary="Look at a job", response_model=JobView, responses=problem_responses(Unauthenticated, NotFound)
 )
 def get_job(caller: CallerDep, job_id: UUID) -> Response:
-    """State, phase, progress, estimated finish, measurements and artifact."""
+    """State, place in the queue, phase, progress, estimated start or finish, measurements and artifact."""
     # The service's most frequent request. FastAPI would validate the view once more, so it is written as JSON here.
     return Response(job_view(caller, job_id).model_dump_json(), media_type="application/json")
 
@@ -94,7 +95,8 @@ def job_view(caller: Caller, job_id: UUID) -> JobView:
     """The view of the client's job with its measurements and its artifact. Raises Unauthenticated or NotFound."""
     with caller.job(job_id) as own:
         metrics = repository.metrics_of(own.session, job_id)
-    return JobView.of(own.job, caller.services.settings.max_attempts, metrics, own.artifact)
+        expected = forecast(own.session, own.job) if own.job.state is State.queued else Forecast()
+    return JobView.of(own.job, caller.services.settings.max_attempts, metrics, own.artifact, expected)
 
 
 def _subject_hash(services: Services, header: str) -> str:

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import anyio.to_thread
 from fastapi import APIRouter, Header, Request, Response, status
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.forget_requests.checking import check_in_process
 from api.forget_requests.request_check import CheckLimits, UncheckedRequest, canonical_text_of, check_request
@@ -27,6 +28,8 @@ from api.problems import (
 from api.routes.jobs import job_view
 from api.services import CallerDep, Services
 from api.views import JobView, job_path
+from jobs import repository
+from jobs.forecast import Forecast, forecast
 from jobs.tables import Job
 
 router = APIRouter(tags=["jobs"])
@@ -80,7 +83,7 @@ async def submit(
     response.headers["Location"] = job_path(job.id)
     response.headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
     if not replayed:
-        return JobView.of(job, services.settings.max_attempts)
+        return await anyio.to_thread.run_sync(_new_job_view, services, job)
     response.headers["Idempotency-Replayed"] = "true"
     return await anyio.to_thread.run_sync(job_view, caller, job.id)
 
@@ -107,11 +110,30 @@ async def _take(request: Request, services: Services, client_id: UUID, idempoten
             return await anyio.to_thread.run_sync(replayed_job, services, client_id, idempotency_key, canonical), True
         async with services.checks.turn(client_id):
             checked = await check_in_process(check_request, unchecked, request, settings.check_seconds)
+        await anyio.to_thread.run_sync(_check_priority, services, client_id, checked.request.priority)
         submission = Submission(job_id, client_id, idempotency_key, checked, sealed, wrapped_data_key)
         return await anyio.to_thread.run_sync(submit_job, services, submission)
     finally:
         spool.close()
         sealed.unlink(missing_ok=True)
+
+
+def _check_priority(services: Services, client_id: UUID, priority: int) -> None:
+    """Raises InvalidRequest for a higher priority than the client has a right to."""
+    with services.read_sessions() as s:
+        most = repository.client_limits(s, client_id).max_priority
+    if priority > most:
+        raise InvalidRequest.of([FieldError(f"may be at most {most} for this client", ("priority",))])
+
+
+def _new_job_view(services: Services, job: Job) -> JobView:
+    """The view of a job that was just committed. It is accepted, so it is answered for even if nothing can be read."""
+    try:
+        with services.read_sessions() as s:
+            expected = forecast(s, job)
+    except SQLAlchemyError:
+        expected = Forecast()
+    return JobView.of(job, services.settings.max_attempts, forecast=expected)
 
 
 async def _receive(request: Request, spool: Spool, max_bytes: int) -> SpooledBody:

@@ -124,6 +124,20 @@ def test_a_job_from_claim_to_success(service: Service, tmp_path: Path) -> None:
         assert service.http.get(job["links"][name]).status_code == 200
 
 
+def test_a_queued_job_says_its_place_and_its_likely_start(service: Service, tmp_path: Path) -> None:
+    service.succeeded(tmp_path)
+    jobs = [service.submit() for _ in range(3)]
+    service.claim(jobs[0])
+    seen = [service.http.get(f"/unlearn-jobs/{job_id}").json() for job_id in jobs]
+    assert [job["queue_position"] for job in seen] == [None, 1, 2]
+    first, second, third = (job["estimated_start_at"] for job in seen)
+    assert first is None
+    assert datetime.fromisoformat(second) <= datetime.fromisoformat(third)
+    cancelled = service.http.post(f"/unlearn-jobs/{jobs[2]}/cancel").json()
+    assert (cancelled["queue_position"], cancelled["estimated_start_at"]) == (None, None)
+    assert "queue_position" not in service.http.get("/unlearn-jobs").json()["jobs"][0]
+
+
 def test_a_job_says_that_the_model_never_knew_the_forget_set(service: Service, tmp_path: Path) -> None:
     job_id = service.submit()
     token = service.claim(job_id)

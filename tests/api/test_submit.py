@@ -11,6 +11,8 @@ from uuid import UUID
 import httpx
 import pytest
 
+from jobs import access
+from jobs.client_limits import ClientLimits
 from jobs.storage.crypto import Keyring
 from jobs.storage.inputs import JobInputs, open_sealed
 from jobs.tables import Job
@@ -25,6 +27,7 @@ EVERYTHING: dict[str, Any] = {
     "subject_reference": "Zoë Marwood",
     "legal_basis": "GDPR Art. 17(1)(b)",
     "due_at": "2031-05-01T02:00:00+02:00",
+    "priority": -3,
     "metadata": {"ticket": "4711"},
 }
 
@@ -60,6 +63,7 @@ def test_a_minimal_request_is_accepted(service: Service) -> None:
     assert job["data"] == {"forget_pairs": 2, "retain_pairs": None, "retain_set": "demo-retain", "probes": {}}
     assert job["config"]["training"]["steps"] == 60
     assert (job["metrics"], job["artifact"], job["error"], job["phase"]) == (None, None, None, None)
+    assert (job["priority"], job["queue_position"], job["estimated_start_at"]) == (0, 1, None)
     assert service.http.get(response.headers["location"]).json() == job
     assert service.queue.depth() == 1
 
@@ -70,7 +74,7 @@ def test_the_job_shows_every_field_but_texts_and_images(service: Service) -> Non
     job = response.json()
     assert (job["external_id"], job["legal_basis"]) == ("DSR-1", "GDPR Art. 17(1)(b)")
     assert datetime.fromisoformat(job["due_at"]) == datetime(2031, 5, 1, tzinfo=UTC)
-    assert job["metadata"] == {"ticket": "4711"}
+    assert (job["metadata"], job["priority"]) == ({"ticket": "4711"}, -3)
     assert job["data"]["probes"] == {"rephrased": 1, "held_out_photos": 1}
     assert (job["data"]["retain_pairs"], job["data"]["retain_set"]) == (1, None)
     assert job["config"]["training"]["steps"] == 10
@@ -137,12 +141,41 @@ def test_an_overdue_request_is_still_accepted(http: httpx.Client) -> None:
     assert http.post("/unlearn-jobs", json=body(due_at="2020-01-01T00:00:00Z")).status_code == 202
 
 
+def test_a_priority_is_bounded_by_the_clients_right(service: Service) -> None:
+    def limit(max_priority: int) -> None:
+        with service.sessions.begin() as s:
+            client = access.find_client(s, service.name)
+            assert client is not None
+            access.set_limits(s, client, ClientLimits(max_priority=max_priority))
+
+    document = problem(
+        service.http.post("/unlearn-jobs", json=body(priority=5)), 422, "invalid-request", field="priority"
+    )
+    assert document["errors"][0]["pointer"] == "#/priority"
+    assert "at most 0" in document["errors"][0]["detail"]
+    limit(5)
+    key = {"Idempotency-Key": "urgent"}
+    accepted = service.http.post("/unlearn-jobs", json=body(priority=5), headers=key)
+    assert (accepted.status_code, accepted.json()["priority"]) == (202, 5)
+    assert service.http.get("/unlearn-jobs").json()["jobs"][0]["priority"] == 5
+    limit(-10)
+    assert service.http.post("/unlearn-jobs", json=body(priority=5), headers=key).json() == accepted.json()
+    problem(service.http.post("/unlearn-jobs", json=body()), 422, "invalid-request", field="priority")
+
+
 def test_a_job_is_accepted_without_redis(serve: Serve, service: Service) -> None:
     without_redis = serve(service.settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
     without_redis.http.headers = service.http.headers
     response = without_redis.http.post("/unlearn-jobs", json=body())
     assert response.status_code == 202
     assert service.http.get(response.headers["location"]).json()["state"] == "queued"
+
+
+def test_an_accepted_job_is_answered_for_even_if_its_place_cannot_be_read(service: Service) -> None:
+    with service.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE clients DROP COLUMN last_started_at")
+    response = service.http.post("/unlearn-jobs", json=body())
+    assert (response.status_code, response.json()["queue_position"]) == (202, None)
 
 
 def test_a_failing_commit_leaves_nothing_behind(service: Service) -> None:

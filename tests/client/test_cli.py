@@ -42,14 +42,17 @@ def run(variables: dict[str, str], *arguments: str | Path) -> subprocess.Complet
 def test_submitting_prints_the_id_alone(service: Service, client: Client, request_file: Path) -> None:
     done = vgid(
         service, "submit", request_file, "--model", "tiny", "--probe", f"rephrased={request_file}", "--set", "steps=7",
-        "--external-id", "CASE-9", "--due-at", "2031-01-02", "--metadata", "team=privacy",
+        "--external-id", "CASE-9", "--due-at", "2031-01-02", "--priority", "-2", "--metadata", "team=privacy",
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     job = client.get(done.stdout.strip())
     assert job.data is not None
     assert job.data.probes == {"rephrased": 3}
     assert job.config["training"]["steps"] == 7
-    assert (job.external_id, job.metadata) == ("CASE-9", {"team": "privacy"})
+    assert (job.external_id, job.metadata, job.priority) == ("CASE-9", {"team": "privacy"}, -2)
+    shown = [line.split() for line in vgid(service, "status", job.id).stdout.splitlines()]
+    assert ["priority", "-2"] in shown
+    assert ["place", "1"] in shown
 
 
 @pytest.mark.parametrize("name", ["forget", "retain", "utility"])

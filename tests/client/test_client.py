@@ -41,8 +41,10 @@ def test_a_request_is_accepted_whole(client: Client) -> None:
         subject_reference="somebody",
         legal_basis="GDPR Art. 17",
         due_at=datetime(2031, 1, 2, tzinfo=UTC),
+        priority=-2,
         metadata={"team": "privacy"},
     )
+    assert (job.queue_position, job.estimated_start_at) == (1, None)
     assert job.state == "queued"
     assert not job.ended
     again = client.get(job.id)
@@ -51,6 +53,7 @@ def test_a_request_is_accepted_whole(client: Client) -> None:
     assert again.data.probes == {"rephrased": 1, "held_out_photos": 2}
     assert again.config["training"]["steps"] == 7
     assert (again.external_id, again.legal_basis, again.metadata) == ("CASE-1", "GDPR Art. 17", {"team": "privacy"})
+    assert again.priority == -2
     assert again.due_at == datetime(2031, 1, 2, tzinfo=UTC)
     assert again.subject_reference_hash not in (None, "somebody")
 

@@ -1,0 +1,179 @@
+"""A queued job's place, against the claims that follow, and its likely start."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from jobs import claims, repository
+from jobs.claims import Claim, NewArtifact
+from jobs.forecast import FARTHEST, Forecast, forecast
+from tests.jobs.conftest import Ledger
+from tests.jobs.test_turns import BEGIN, JOB, claim_next, client_with
+
+MINUTE = timedelta(minutes=1)
+
+
+def forecast_of(ledger: Ledger, job_id: UUID) -> Forecast:
+    job = ledger.job(job_id)
+    with ledger.sessions() as s:
+        return forecast(s, job)
+
+
+def minutes_until_start(ledger: Ledger, job_id: UUID) -> float:
+    starts_at = forecast_of(ledger, job_id).starts_at
+    assert starts_at is not None
+    return round((starts_at - datetime.now(UTC)) / MINUTE, 1)
+
+
+def take(ledger: Ledger) -> Claim:
+    claim = claim_next(ledger.sessions)
+    assert claim is not None
+    return claim
+
+
+def succeeded(ledger: Ledger, minutes: float, model: str = "demo") -> None:
+    """A job that took so long."""
+    job_id = ledger.submit(model=model)
+    with ledger.sessions.begin() as s:
+        claim = claims.claim(s, job_id, "worker", 30)
+        assert claim is not None
+        claims.succeed(s, job_id, claim.token, NewArtifact("a" * 64, 1, [], {}), "steps-done")
+    ledger.turn_back(job_id, "started_at", minutes * 60)
+
+
+@given(clients=st.integers(1, 3), running=st.integers(0, 3), jobs=st.lists(JOB, min_size=1, max_size=14))
+@examples(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_the_place_is_right_while_nothing_new_comes(
+    ledger: Ledger, clients: int, running: int, jobs: list[dict[str, Any]]
+) -> None:
+    """A worker takes one job after the other, so no client has more running jobs than another for long."""
+    with ledger.sessions.begin() as s:
+        s.execute(text("TRUNCATE clients, jobs CASCADE"))
+    owners = [client_with(ledger, 100) for _ in range(clients)]
+    for number, job in enumerate(jobs):
+        due = None if job["due_in"] is None else datetime.now(UTC) + job["due_in"]
+        at = BEGIN + timedelta(minutes=job["minute"])
+        owner = owners[job["client"] % clients]
+        ledger.submit(owner, id=UUID(int=number), due_at=due, priority=job["priority"], created_at=at)
+    for _ in range(min(running, len(jobs))):
+        end(ledger, take(ledger))
+    with ledger.sessions() as s:
+        waiting = list(s.scalars(text("SELECT id FROM jobs WHERE state = 'queued'")))
+    places = {job_id: forecast_of(ledger, job_id).position for job_id in waiting}
+    order = []
+    for _ in waiting:
+        claim = take(ledger)
+        order.append(claim.job.id)
+        end(ledger, claim)
+    first_ranks = [rank(ledger, job_id) for job_id in order]
+    for place, job_id in enumerate(order, start=1):
+        if len(set(first_ranks)) == 1 or clients == 1:
+            assert places[job_id] == place
+        else:  # who has had turns with its urgent jobs comes later with its others, which no count foresees
+            rivals = [other for other in order if rank(ledger, other) == rank(ledger, job_id)]
+            first = order.index(rivals[0]) + 1
+            assert first <= (places[job_id] or 0) < first + len(rivals)
+
+
+def rank(ledger: Ledger, job_id: UUID) -> tuple[Any, ...]:
+    job = ledger.job(job_id)
+    soon = job.due_at is not None and job.due_at < datetime.now(UTC) + timedelta(hours=72)
+    return job.due_at if soon else None, job.priority
+
+
+def end(ledger: Ledger, claim: Claim) -> None:
+    with ledger.sessions.begin() as s:
+        claims.fail(s, claim.job.id, claim.token, "diverged", "The loss grew.")
+
+
+def test_places_of_clients_that_take_turns(ledger: Ledger) -> None:
+    many = [ledger.submit() for _ in range(6)]
+    take(ledger)
+    other = ledger.new_client()
+    two = [ledger.submit(other) for _ in range(2)]
+    assert [forecast_of(ledger, job_id).position for job_id in two] == [1, 3]
+    assert [forecast_of(ledger, job_id).position for job_id in many[1:]] == [2, 4, 5, 6, 7]
+
+
+def test_a_far_place_is_not_counted_to_its_end(ledger: Ledger) -> None:
+    succeeded(ledger, 10)
+    ledger.submit()
+    take(ledger)
+    fill = text(
+        "INSERT INTO jobs (id, client_id, state, model, config, forget_pairs, probes, job_metadata, request_hash, "
+        "attempt, step, total_steps, progress, wrapped_data_key, created_at) "
+        "SELECT gen_random_uuid(), :client, 'queued', 'demo', '{}', 1, '{}', '{}', '', 0, 0, 0, 0, '', "
+        "now() - make_interval(secs => n) FROM generate_series(1, :count) AS n"
+    )
+    with ledger.sessions.begin() as s:
+        s.execute(fill, {"client": ledger.client_id, "count": FARTHEST + 5})
+    assert forecast_of(ledger, ledger.submit()) == Forecast(FARTHEST, None)
+
+
+def test_nothing_is_foretold_of_a_start_while_nothing_is_known(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    assert forecast_of(ledger, job_id) == Forecast(1, None)  # no worker is known, and no duration
+    succeeded(ledger, 10, model="other")
+    running = ledger.submit(ledger.new_client())
+    with ledger.sessions.begin() as s:
+        assert claims.claim(s, running, "worker", 30) is not None
+    assert forecast_of(ledger, job_id) == Forecast(1, None)  # no duration of this model
+    succeeded(ledger, 10)
+    assert forecast_of(ledger, job_id).starts_at is not None
+    ledger.turn_back(running, "lease_expires_at", 60)
+    assert forecast_of(ledger, job_id) == Forecast(1, None)  # its worker is gone
+
+
+def test_a_start_follows_from_the_median_and_the_running_jobs(ledger: Ledger) -> None:
+    for minutes in (1, 10, 90):
+        succeeded(ledger, minutes)
+    stranger = ledger.new_client()
+    running = [ledger.submit(stranger) for _ in range(2)]
+    for job_id, minutes in zip(running, (4, 7), strict=True):
+        with ledger.sessions.begin() as s:
+            assert claims.claim(s, job_id, "worker", 30) is not None
+        ledger.turn_back(job_id, "started_at", minutes * 60)
+    waiting = [ledger.submit() for _ in range(4)]
+    assert [minutes_until_start(ledger, job_id) for job_id in waiting] == [3.0, 6.0, 13.0, 16.0]
+    with ledger.sessions.begin() as s:  # what an attempt says of itself is better than the median
+        s.execute(
+            text("UPDATE jobs SET estimated_finish_at = now() + interval '1 min' WHERE id = :id"), {"id": running[0]}
+        )
+    assert minutes_until_start(ledger, waiting[0]) == 1.0
+
+
+@pytest.mark.parametrize(("limit", "minutes"), [(1, [10.0, 20.0]), (2, [0.0, 10.0]), (9, [0.0, 0.0])])
+def test_a_start_waits_for_the_clients_own_running_jobs(ledger: Ledger, limit: int, minutes: list[float]) -> None:
+    succeeded(ledger, 10)
+    for _ in range(3):  # three workers whose jobs are about to end, and one that has just begun
+        job_id = ledger.submit(ledger.new_client())
+        take(ledger)
+        ledger.turn_back(job_id, "started_at", 3600)
+    own = client_with(ledger, limit)
+    ledger.submit(own)
+    take(ledger)
+    waiting = [ledger.submit(own) for _ in range(2)]
+    assert [minutes_until_start(ledger, job_id) for job_id in waiting] == minutes
+
+
+def test_a_client_that_may_run_nothing_is_told_no_start(ledger: Ledger) -> None:
+    succeeded(ledger, 10)
+    ledger.submit()
+    take(ledger)
+    assert forecast_of(ledger, ledger.submit(client_with(ledger, 0))).starts_at is None
+
+
+def test_a_forecast_of_an_ended_job_harms_nobody(ledger: Ledger) -> None:
+    job_id = ledger.submit()
+    job = ledger.job(job_id)
+    with ledger.sessions.begin() as s:
+        repository.request_cancel(s, ledger.client_id, job_id)
+        assert forecast(s, job).position == 1
