@@ -197,7 +197,7 @@ def cancelled(s: Session, job_id: UUID, token: UUID) -> State | None:
 def release(s: Session, job_id: UUID, token: UUID, *, max_attempts: int, refund: bool, reason: str) -> State | None:
     """Ends the attempt without a result. The job is queued again, cancelled on request, or failed after its last one.
 
-    refund: doesn't count the attempt, because the worker is shutting down. reason: a stable slug for the history.
+    refund: doesn't count the attempt, which ended by no fault of the job's. reason: a stable slug for the history.
     Returns the job's new state, or None when the token no longer holds the job. After `queued`, wake a worker once the
     transaction has committed. Raises ValueError for a malformed slug.
     """

@@ -11,6 +11,8 @@ from redis.retry import Retry
 QUEUE_NAME = "vgid"
 TASK_NAME = "vgid.work"
 
+_PAUSED = "vgid-paused:"
+
 _TIMEOUTS = {"socket_connect_timeout": 1.0, "socket_timeout": 1.0}
 # One retry: a pooled connection fails once after Redis has restarted. If Redis is down, the reaper wakes later.
 _RETRIES = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
@@ -47,6 +49,25 @@ class JobQueue:
             return int(self._redis.llen(QUEUE_NAME))
         except (redis.RedisError, OSError) as error:
             raise QueueUnavailable(type(error).__name__) from error
+
+    def report_pause(self, worker: str, reason: str | None, seconds: float) -> None:
+        """Notes for so long why a worker takes no job; None ends that. Raises QueueUnavailable."""
+        key = f"{_PAUSED}{worker}"
+        try:
+            if reason is None:
+                self._redis.delete(key)
+            else:
+                self._redis.set(key, reason, px=int(seconds * 1000))
+        except (redis.RedisError, OSError) as error:
+            raise QueueUnavailable(type(error).__name__) from error
+
+    def pauses(self) -> list[str]:
+        """Why workers take no job, one reason for each that doesn't. Raises QueueUnavailable."""
+        try:
+            found = [self._redis.get(key) for key in self._redis.scan_iter(f"{_PAUSED}*")]
+        except (redis.RedisError, OSError) as error:
+            raise QueueUnavailable(type(error).__name__) from error
+        return [reason.decode() for reason in found if isinstance(reason, bytes)]
 
     def ping(self) -> None:
         """Returns when Redis answers. Raises QueueUnavailable."""

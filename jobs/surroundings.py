@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from enum import StrEnum
 
@@ -31,14 +32,15 @@ _BY_ERRNO = {
     errno.ENFILE: Fault.open_files,
 }
 # What torch's errors say when the device itself is lost, not the memory on it.
+_RUST = re.compile(r"\(os error (\d+)\)")
 _LOST_DEVICE = ("no cuda-capable device", "device not ready", "device is lost", "uncorrectable ecc", "no cuda gpus")
 
 
 def fault_of(error: BaseException) -> Fault | None:
     """The fault that this error, or one of its causes, is a sign of; None for any other error."""
     for each in _with_causes(error):
-        if isinstance(each, OSError) and each.errno in _BY_ERRNO:
-            return _BY_ERRNO[each.errno]
+        if (number := _errno(each)) in _BY_ERRNO:
+            return _BY_ERRNO[number]
         if isinstance(each, OperationalError | InterfaceError | PoolTimeout):
             return Fault.database
         if isinstance(each, RuntimeError) and any(sign in str(each).lower() for sign in _LOST_DEVICE):
@@ -48,8 +50,16 @@ def fault_of(error: BaseException) -> Fault | None:
 
 def errno_name(error: BaseException) -> str | None:
     """Such as ENOSPC, of the error or the first of its causes that has one."""
-    numbers = (each.errno for each in _with_causes(error) if isinstance(each, OSError))
+    numbers = (_errno(each) for each in _with_causes(error))
     return next((errno.errorcode.get(number, str(number)) for number in numbers if number is not None), None)
+
+
+def _errno(error: BaseException) -> int | None:
+    """The error's number. safetensors, which is written in Rust, has it in its message alone."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = _RUST.search(str(error)) if type(error).__module__.startswith("safetensors") else None
+    return int(found[1]) if found else None
 
 
 def _with_causes(error: BaseException) -> Iterator[BaseException]:

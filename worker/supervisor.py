@@ -25,10 +25,13 @@ from jobs.settings import Settings
 from jobs.states import Phase, State
 from jobs.storage.blobs import BlobStore
 from jobs.storage.input_cleanup import delete_inputs
+from jobs.surroundings import Fault, errno_name, fault_of
 from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import delete_checkpoint
 from worker.describe import describe
+from worker.exit_status import fault_of_status
 from worker.gpu_slot import GpuSlot, end_process
+from worker.pause import Pause
 from worker.work_folder import work_folder
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ class Outcome(StrEnum):
     crashed = "crashed"
     stalled = "stalled"
     cancelled = "cancelled"
+    surroundings = "surroundings"  # of the attempt, not of the job: `Supervisor` knows which fault
     lost = "lost"  # the job was taken from this worker
     stopping = "worker_stopping"
 
@@ -67,6 +71,7 @@ class Supervisor:
         self._context = context
         self._name = f"{platform.node()}:{os.getpid()}"
         self._stopping = Event()
+        self._pause = Pause(context.queue, self._name, self._stopping)
         spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
         accelerators: Sequence[str | None] = gpus or [None]
         self._slots = [GpuSlot(gpu, spawner) for gpu in accelerators]
@@ -102,6 +107,10 @@ class Supervisor:
         try:
             while (claim := self._claim()) is not None:
                 self._run_claimed(claim, slot)
+                if slot.fault is None:
+                    self._pause.over()
+                else:
+                    self._pause.wait(slot.fault)
         finally:
             self._free.put(slot)
 
@@ -117,11 +126,16 @@ class Supervisor:
         return claim
 
     def _run_claimed(self, claim: Claim, slot: GpuSlot) -> None:
+        """Runs one attempt. Leaves in `slot.fault` what its surroundings lacked."""
+        slot.fault = None
         try:
             self._record_outcome(claim, self._run_attempt(claim, slot))
             self._start_spare(slot, claim.job.model)
-        except Exception as error:  # the lease expires, and the reaper queues the job again
-            log.error("job %s: %s", claim.job.id, describe(error))
+        except Exception as error:  # else the lease expires, and the reaper queues the job again
+            slot.fault = slot.fault or fault_of(error)
+            log.error("job %s: %s: %s", claim.job.id, errno_name(error) or slot.fault or "failed", describe(error))
+            if slot.fault not in (None, Fault.database):
+                self._record_outcome(claim, Outcome.surroundings)
 
     def _start_spare(self, slot: GpuSlot, model: str) -> None:
         if not self._context.settings.warm or self._stopping.is_set():
@@ -165,7 +179,8 @@ class Supervisor:
                 pass
             else:
                 log.info("job %s: attempt ended with status %d", claim.job.id, status)
-                return Outcome.done if status == 0 else Outcome.crashed
+                slot.fault = fault_of_status(status)
+                return _outcome_of(status)
             if self._stopping.is_set():
                 return Outcome.stopping
             if spec.loaded and not spare_started:
@@ -212,7 +227,7 @@ class Supervisor:
                     claim.job.id,
                     claim.token,
                     max_attempts=settings.max_attempts,
-                    refund=outcome is Outcome.stopping,
+                    refund=outcome in (Outcome.stopping, Outcome.surroundings),
                     reason=outcome,
                 )
         if state is State.queued:
@@ -226,3 +241,10 @@ class Supervisor:
             self._context.queue.wake()
         except QueueUnavailable as error:
             log.warning("a job waits, and no worker can be woken: %s", describe(error))
+
+
+def _outcome_of(status: int) -> Outcome:
+    """What a process's exit status says of its attempt."""
+    if fault_of_status(status) is not None:
+        return Outcome.surroundings
+    return Outcome.done if status == 0 else Outcome.crashed

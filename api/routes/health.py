@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.openapi import problem_responses
@@ -28,6 +29,14 @@ class Health(BaseModel):
     status: Literal["ok", "ready"]
 
 
+class Readiness(Health):
+    """Requests are taken. What keeps workers from taking jobs, if anything does, stands beside."""
+
+    paused_workers: dict[str, int] = Field(
+        default_factory=dict, description="how many workers take no job, by reason, such as `disk-full`"
+    )
+
+
 @router.get("/healthz", operation_id="check_alive", summary="Does the process live?")
 async def healthz() -> Health:
     """Touches nothing else: an outage of the database is no reason to restart this process."""
@@ -40,7 +49,7 @@ async def healthz() -> Health:
     summary="Can it take requests?",
     responses=problem_responses(Unavailable),
 )
-def readyz(services: ServicesDep) -> Health:
+def readyz(services: ServicesDep) -> Readiness:
     """Checks Postgres and its migrations, Redis and the blob folder; `errors` names what isn't ready."""
     checks: dict[str, Callable[[Services], str | None]] = {
         "postgres": _check_postgres,
@@ -51,7 +60,7 @@ def readyz(services: ServicesDep) -> Health:
     faults = [FieldError(fault, name=name) for name, fault in found if fault is not None]
     if faults:
         raise Unavailable("Not ready.", errors=faults)
-    return Health(status="ready")
+    return Readiness(status="ready", paused_workers=Counter(services.queue.pauses()))
 
 
 def _check_postgres(services: Services) -> str | None:

@@ -14,7 +14,13 @@ from tests.api.service import Service, problem
 
 def test_alive_and_ready(service: Service) -> None:
     assert service.open().get("/healthz").json() == {"status": "ok"}
-    assert service.open().get("/readyz").json() == {"status": "ready"}
+    assert service.open().get("/readyz").json() == {"status": "ready", "paused_workers": {}}
+
+
+def test_paused_workers_are_counted_by_their_reason(service: Service) -> None:
+    for worker, reason in (("one:1", "disk-full"), ("one:2", "disk-full"), ("two:1", "database-gone")):
+        service.queue.report_pause(worker, reason, 60)
+    assert service.open().get("/readyz").json()["paused_workers"] == {"disk-full": 2, "database-gone": 1}
 
 
 def test_head_answers_like_get_without_a_body(service: Service) -> None:

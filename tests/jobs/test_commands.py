@@ -50,68 +50,8 @@ def test_a_key_is_created_listed_and_revoked(session_factory: SessionFactory) ->
 
 
 @pytest.mark.usefixtures("environment")
-def test_a_client_needs_a_name_that_can_be_seen() -> None:
-    for name in (" ", "acme\u202eemca", "acme\x1b[2J"):
-        assert RUNNER.invoke(commands.keys, ["create", "--client", name]).exit_code == 2
-
-
-@pytest.mark.usefixtures("environment")
-def test_limits_are_shown_changed_and_go_back_to_their_defaults(session_factory: SessionFactory) -> None:
-    RUNNER.invoke(commands.keys, ["create", "--client", "acme"])
-
-    def limits(*changes: str) -> str:
-        options = [option for change in changes for option in ("--set", change)]
-        result = RUNNER.invoke(commands.keys, ["limits", "--client", "acme", *options])
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    def stored() -> dict[str, int]:
-        with session_factory.begin() as s:
-            client = access.find_client(s, "acme")
-            assert client is not None
-            assert repository.client_limits(s, client.id).differing() == client.limits
-            return client.limits
-
-    assert [line.split()[:2] for line in limits().splitlines()] == [
-        [name, str(default)] for name, default in ClientLimits().model_dump().items()
-    ]
-    assert stored() == {}
-    assert "running_jobs                     4  jobs that run" in limits("running_jobs=4", "max_priority = -3")
-    assert stored() == {"running_jobs": 4, "max_priority": -3}
-    assert "(default 2)" in limits("queued_jobs=7")
-    limits("running_jobs=2")
-    assert stored() == {"max_priority": -3, "queued_jobs": 7}
-
-
-@pytest.mark.usefixtures("environment")
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        ("running_jobs=many", "--set running_jobs: Input should be a valid integer"),
-        ("running_jobs=-1", "--set running_jobs: Input should be greater than or equal to 0"),
-        ("max_priority=11", "--set max_priority: Input should be less than or equal to 10"),
-        ("runing_jobs=4", "--set runing_jobs: no such limit; there are requests_per_minute, "),
-        ("running_jobs", "takes NAME=VALUE"),
-    ],
-)
-def test_a_limit_that_cant_be_taken_is_named_and_nothing_changes(
-    session_factory: SessionFactory, change: str, complaint: str
-) -> None:
-    RUNNER.invoke(commands.keys, ["create", "--client", "acme"])
-    result = RUNNER.invoke(commands.keys, ["limits", "--client", "acme", "--set", "queued_jobs=7", "--set", change])
-    assert result.exit_code == 2
-    assert complaint in result.stderr
-    with session_factory.begin() as s:
-        client = access.find_client(s, "acme")
-    assert client is not None
-    assert client.limits == {}
-
-
-@pytest.mark.usefixtures("environment")
-def test_limits_of_nobody_are_neither_shown_nor_made() -> None:
-    result = RUNNER.invoke(commands.keys, ["limits", "--client", "nobody", "--set", "running_jobs=4"])
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert "no client has this name" in result.stderr
+def test_a_client_needs_a_name() -> None:
+    assert RUNNER.invoke(commands.keys, ["create", "--client", " "]).exit_code == 2
 
 
 @pytest.mark.usefixtures("environment")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 import pytest
+from safetensors import SafetensorError
 from sqlalchemy.exc import OperationalError
 
 from jobs.surroundings import Fault, errno_name, fault_of
@@ -19,6 +20,8 @@ from jobs.surroundings import Fault, errno_name, fault_of
         (RuntimeError("CUDA error: uncorrectable ECC error encountered"), Fault.accelerator, None),
         (RuntimeError("CUDA out of memory"), None, None),
         (FileNotFoundError(errno.ENOENT, "gone"), None, "ENOENT"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), Fault.disk_full, "ENOSPC"),
+        (RuntimeError("somebody wrote (os error 28)"), None, None),
         (ValueError("of the job"), None, None),
     ],
 )

@@ -276,5 +276,23 @@ def test_one_wake_up_starts_every_accelerator(ledger: Ledger, start_worker, work
         ledger.cancel(job_id)
 
 
+def test_a_fault_of_the_surroundings_costs_the_job_no_attempt_and_ends_by_itself(ledger: Ledger, start_worker):
+    utility = ledger.settings.catalog.parent / "registered" / "utility.jsonl"
+    kept = utility.read_bytes()
+    utility.unlink()
+    utility.symlink_to("/proc/self/mem")  # a file that every system has, and that nobody can read: EIO
+    worker = start_worker(max_attempts=1)
+    job_id = ledger.submit()
+
+    eventually(lambda: ledger.queue.pauses() == ["storage-error"], seconds=60)
+    assert (ledger.job(job_id).attempt, ledger.job(job_id).state) == (0, State.queued)
+    utility.unlink()
+    utility.write_bytes(kept)
+
+    assert ledger.until(job_id, State.succeeded).attempt == 1
+    eventually(lambda: ledger.queue.pauses() == [])
+    assert "storage-error (EIO)" in worker.log.read_text()
+
+
 def loads_torch(process: psutil.Process) -> bool:
     return any("libtorch" in mapping.path for mapping in process.memory_maps())

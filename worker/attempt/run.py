@@ -22,6 +22,7 @@ from jobs.storage.blobs import BlobMissing, FileBlobStore
 from jobs.storage.crypto import DecryptionError, Keyring
 from jobs.storage.input_cleanup import delete_inputs
 from jobs.storage.inputs import JobInputs, open_sealed
+from jobs.surroundings import errno_name, fault_of
 from jobs.tables import Job, MetricStage
 from vgid_core import DataError, PairSet, Phase, PhotoSet, Progress, UnlearnConfig, UnlearnError
 from vgid_core.errors import CheckpointUnusable
@@ -29,6 +30,7 @@ from worker.attempt.artifact_zip import write_artifact_zip
 from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import checkpoint_folder, delete_checkpoint
 from worker.describe import describe
+from worker.exit_status import status_of
 
 if TYPE_CHECKING:
     from vgid_core import HostModel, Metric, UnlearnResult, UnlearnSpec
@@ -71,10 +73,10 @@ class Attempt:
         try:
             result = self._unlearn(self._spec.folder / "adapter")
             self._succeed(result, self._spec.folder / "artifact.zip")
-        except (UnlearnError, JobNotRunnable) as error:
-            self._fail(error.code, str(error))
-        except DataError as error:
-            self._fail("data-unusable", str(error))
+        except (UnlearnError, JobNotRunnable, DataError) as error:
+            if fault_of(error) is not None:  # of the surroundings, not of the job
+                raise
+            self._fail("data-unusable" if isinstance(error, DataError) else error.code, str(error))
 
     def _unlearn(self, out: Path) -> UnlearnResult:
         with self._sessions() as s:
@@ -195,8 +197,12 @@ def run_attempt(spec: AttemptSpec, settings: Settings, base: HostModel | None) -
     except TokenLost:
         log.warning("job %s was taken from this attempt", spec.job_id)
     except Exception as error:
-        log.error("job %s: %s", spec.job_id, describe(error))
-        return 1
+        fault = fault_of(error)
+        if fault is None:
+            log.error("job %s: %s", spec.job_id, describe(error))
+            return 1
+        log.error("job %s: %s (%s): %s", spec.job_id, fault, errno_name(error), describe(error))
+        return status_of(fault)
     return 0
 
 
