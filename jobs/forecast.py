@@ -156,4 +156,11 @@ def _left(median: ColumnElement[float]) -> CTE:
     return running.where(in_state(State.running), Job.lease_expires_at > func.now()).cte("left_of_attempts")
 
 
+def usual_seconds(s: Session, model: str) -> float | None:
+    """How long the model's last jobs took from their first start, in the median. None if there are none."""
+    seconds: float | None = s.scalar(_MEDIAN, {"model": model})
+    return seconds
+
+
+_MEDIAN = _median()
 _STATEMENTS = {soon: _statement(soon=soon) for soon in (False, True)}

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from vgid_client.download import download
 from vgid_client.errors import Conflict, InvalidRequest, Problem, UnexpectedReply
 from vgid_client.event_feed import EventFeed
-from vgid_client.models import Event, Job, JobPage, ListFilters, Metric, Model, RequestFields, parse_reply
+from vgid_client.models import Estimate, Event, Job, JobPage, ListFilters, Metric, Model, RequestFields, parse_reply
 from vgid_client.submission import Pair, build_multipart
 from vgid_client.transport import PAUSES, Transport, read_json
 
@@ -64,10 +64,22 @@ class Client:
         idempotency_key: two calls with the same key and content return the same job. Without one, each call makes a
         job, and a key of its own protects its retries after a lost connection.
         """
-        request = {"model": model} | {name: value for name, value in fields.items() if value is not None}
-        sets = {"forget": forget} if retain is None else {"forget": forget, "retain": retain}
-        parts = build_multipart(request, sets, probes or {})
+        parts = _parts(model, forget, retain, probes, fields)
         return self._post_once(parts, idempotency_key or str(uuid.uuid4()))
+
+    def estimate(
+        self,
+        model: str,
+        forget: Iterable[Pair],
+        *,
+        retain: Iterable[Pair] | None = None,
+        probes: Mapping[str, Iterable[Pair]] | None = None,
+        **fields: Unpack[RequestFields],
+    ) -> Estimate:
+        """What `submit` would make of these, and what is to be looked at in the data. Nothing is stored."""
+        parts = _parts(model, forget, retain, probes, fields)
+        reply = self._transport.request("POST", "/unlearn-jobs/estimate", files=parts)
+        return parse_reply(Estimate, read_json(reply))
 
     def get(self, job_id: str) -> Job:
         """The job as it is now."""
@@ -159,6 +171,19 @@ class Client:
                     raise
                 time.sleep(pause)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _parts(
+    model: str,
+    forget: Iterable[Pair],
+    retain: Iterable[Pair] | None,
+    probes: Mapping[str, Iterable[Pair]] | None,
+    fields: RequestFields,
+) -> list[Any]:
+    """A request as the parts of a multipart body."""
+    request = {"model": model} | {name: value for name, value in fields.items() if value is not None}
+    sets = {"forget": forget} if retain is None else {"forget": forget, "retain": retain}
+    return build_multipart(request, sets, probes or {})
 
 
 def _path(job_id: str, *rest: str) -> str:

@@ -15,7 +15,7 @@ from terminal.assignments import assignments, parse_value
 from terminal.progress_bar import ProgressBar
 from vgid_client import render
 from vgid_client.client import Client
-from vgid_client.models import Job, JobPage
+from vgid_client.models import Job, JobPage, RequestFields
 from vgid_client.submission import Pair, read_jsonl
 
 app = typer.Typer(
@@ -69,26 +69,27 @@ def submit(
     priority: Annotated[int | None, typer.Option(min=-10, max=10, help="Higher ones of yours go first.")] = None,
     metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable.")] = None,
     idempotency_key: Annotated[str | None, typer.Option(help="Sending twice with one key makes one job.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what it would be; store nothing.")] = False,
     watch: Annotated[bool, typer.Option("--follow", help="Stay until it has ended.")] = False,
 ) -> None:
     """Send a forget request."""
     probes: dict[str, list[Pair]] = {n: read_jsonl(file) for n, file in assignments(probe, "--probe").items()}
+    fields: RequestFields = {
+        "retain_set": retain_set,
+        "training": {name: parse_value(text) for name, text in assignments(training, "--set").items()},
+        "external_id": external_id,
+        "subject_reference": subject_reference,
+        "legal_basis": legal_basis,
+        "due_at": _in_utc(due_at),
+        "priority": priority,
+        "metadata": assignments(metadata, "--metadata"),
+    }
+    pairs, kept = read_jsonl(forget), read_jsonl(retain) if retain else None
     with _client(context) as client:
-        job = client.submit(
-            model,
-            read_jsonl(forget),
-            retain=read_jsonl(retain) if retain else None,
-            retain_set=retain_set,
-            probes=probes,
-            training={name: parse_value(text) for name, text in assignments(training, "--set").items()},
-            external_id=external_id,
-            subject_reference=subject_reference,
-            legal_basis=legal_basis,
-            due_at=_in_utc(due_at),
-            priority=priority,
-            metadata=assignments(metadata, "--metadata"),
-            idempotency_key=idempotency_key,
-        )
+        if dry_run:
+            out.print(render.estimate_table(client.estimate(model, pairs, retain=kept, probes=probes, **fields)))
+            return
+        job = client.submit(model, pairs, retain=kept, probes=probes, idempotency_key=idempotency_key, **fields)
         if watch:
             _watch(client, job.id)
         else:

@@ -48,6 +48,29 @@ class _Reply(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class Finding(_Reply):
+    """One kind of thing to look at in a request's data, and its places, such as `retain[3].image`."""
+
+    level: Literal["error", "warning"]
+    kind: str
+    message: str
+    places: tuple[str, ...]
+
+
+class Estimate(_Reply):
+    """What a request would be; nothing is stored. What the service can't tell is None."""
+
+    model: str
+    retain_set: str | None = None
+    forget_pairs: int
+    retain_pairs: int | None = None
+    steps: int
+    expected_seconds: float | None = None
+    queue_position: int | None = None
+    estimated_start_at: datetime | None = None
+    findings: tuple[Finding, ...] = ()
+
+
 class Progress(_Reply):
     """A job's progress. fraction: of the whole run, 0 to 1. step: within the phase. Losses: nats per answer token."""
 

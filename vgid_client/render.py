@@ -11,9 +11,10 @@ from rich.table import Table
 
 from terminal import tables
 from terminal.progress_bar import ProgressBar, progress_detail
-from vgid_client.models import Job, JobPage, Metric, Model
+from vgid_client.models import Estimate, Job, JobPage, Metric, Model
 
 _STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "default"}
+_MOST_PLACES = 5  # of one finding
 _NEVER_KNOWN = "the model never knew the forget set: its adapter is evidence of nothing"
 
 
@@ -26,6 +27,29 @@ def jobs_table(page: JobPage) -> Table:
     for job in page.jobs:
         state = f"[{_STYLES.get(job.state, 'default')}]{job.state}[/]"
         table.add_row(job.id, state, f"{job.created_at.astimezone():%Y-%m-%d %H:%M}", escape(job.external_id or ""))
+    return table
+
+
+def estimate_table(estimate: Estimate) -> Table:
+    """A table of what a request would be, with a line for each finding."""
+    table = Table(box=None, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    start = estimate.estimated_start_at
+    for name, value in (
+        ("model", estimate.model),
+        ("retain set", estimate.retain_set),
+        ("pairs", f"{estimate.forget_pairs} to forget, {estimate.retain_pairs or 'registered'} to retain"),
+        ("steps", str(estimate.steps)),
+        ("takes", None if estimate.expected_seconds is None else f"{estimate.expected_seconds:.0f} s, once it runs"),
+        ("place", None if estimate.queue_position is None else str(estimate.queue_position)),
+        ("likely start", f"{start.astimezone():%Y-%m-%d %H:%M}" if start else None),
+    ):
+        if value:
+            table.add_row(name, escape(value))
+    for finding in estimate.findings:
+        places = ", ".join(finding.places[:_MOST_PLACES]) + (", ..." if len(finding.places) > _MOST_PLACES else "")
+        table.add_row(finding.level, f"{escape(finding.message)}: {escape(places)}")
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -27,6 +28,8 @@ class RequestEstimate:
     retain_pairs: int | None
     probes: Mapping[str, int]
     steps: int
+    due_at: datetime | None
+    priority: int
     report: dict[str, Any]
 
 
@@ -34,7 +37,7 @@ def estimate_request(unchecked: UncheckedRequest) -> RequestEstimate:
     """Checks the request as `check_request` does, then its data. Raises a Problem, as that does."""
     from vgid_core.data.check import check_data  # here, since it loads numpy, which the API's own process does without
 
-    _, found, inputs, _ = accepted_inputs(unchecked)
+    request, found, inputs, _ = accepted_inputs(unchecked)
     report = check_data(
         _uploaded(inputs.forget),
         _retain(found, inputs),
@@ -49,6 +52,8 @@ def estimate_request(unchecked: UncheckedRequest) -> RequestEstimate:
         retain_pairs=None if inputs.retain is None else len(inputs.retain),
         probes={name: len(pairs) for name, pairs in inputs.probes.items()},
         steps=found.config.training.steps_for(len(inputs.forget)),
+        due_at=request.due_at,
+        priority=request.priority,
         report=report.as_json(),
     )
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Literal, Self
+from uuid import UUID, uuid4
 
+from anyio.to_thread import run_sync as to_thread
 from fastapi import Request
 from pydantic import BaseModel, Field
 
@@ -21,7 +24,9 @@ from api.problems import (
 )
 from api.quota_rules import valid_client
 from api.routing import Router
-from api.services import CallerDep
+from api.services import CallerDep, Services
+from jobs.forecast import Forecast, forecast, usual_seconds
+from jobs.tables import Job
 
 router = Router(tags=["jobs"])
 
@@ -54,6 +59,11 @@ class EstimateView(BaseModel):
     retain_pairs: int | None
     probes: dict[str, int]
     steps: int = Field(description="of training, unless it may end early")
+    expected_seconds: float | None = Field(
+        description="from its start to its end, as the model's last jobs took in the median; null if there are none"
+    )
+    queue_position: int | None = Field(description="as things stand, 1 being the next")
+    estimated_start_at: datetime | None = Field(description="null while nothing is known to tell it by")
     unit: Literal["tokens", "characters"] = Field(description="of lengths: tokens where the model's files tell them")
     questions: LengthsView | None = Field(description="of the forget set")
     answers: LengthsView | None = Field(description="of the forget set")
@@ -62,8 +72,8 @@ class EstimateView(BaseModel):
     )
 
     @classmethod
-    def of(cls, estimate: RequestEstimate) -> Self:
-        """The view of an estimate."""
+    def of(cls, estimate: RequestEstimate, expected: Forecast, seconds: float | None) -> Self:
+        """The view of an estimate, of its place in the queue, and of how long such jobs take."""
         report = estimate.report
         forget = next(one for one in report["sets"] if one["name"] == "forget")
         return cls(
@@ -73,6 +83,9 @@ class EstimateView(BaseModel):
             retain_pairs=estimate.retain_pairs,
             probes=dict(estimate.probes),
             steps=estimate.steps,
+            expected_seconds=seconds,
+            queue_position=expected.position,
+            estimated_start_at=expected.starts_at,
             unit=report["unit"],
             questions=forget["questions"],
             answers=forget["answers"],
@@ -94,4 +107,18 @@ async def estimate(request: Request, caller: CallerDep) -> EstimateView:
     services, client = caller.services, await valid_client(caller)
     async with received(request, services, client, _NO_KEY) as unchecked, services.checks.turn(client.id):
         found = await check_in_process(estimate_request, unchecked, request, services.settings.check_seconds)
-    return EstimateView.of(found)
+    return await to_thread(_view, services, client.id, found)
+
+
+def _view(services: Services, client_id: UUID, estimate: RequestEstimate) -> EstimateView:
+    """The view with what the ledger says of such a job, which isn't stored."""
+    job = Job(
+        id=uuid4(),
+        client_id=client_id,
+        model=estimate.model,
+        created_at=datetime.now(UTC),
+        due_at=estimate.due_at,
+        priority=estimate.priority,
+    )
+    with services.read_sessions() as s:
+        return EstimateView.of(estimate, forecast(s, job), usual_seconds(s, estimate.model))

@@ -38,6 +38,7 @@ def test_an_estimate_tells_what_a_request_would_be_and_stores_nothing(serve: Ser
     assert (found["model"], found["forget_pairs"], found["retain_pairs"], found["steps"]) == ("demo", 2, 3, 60)
     assert (found["unit"], found["retain_set"]) == ("tokens", None)
     assert found["answers"]["smallest"] > 0
+    assert (found["queue_position"], found["expected_seconds"]) == (1, None)
     kinds = {finding["kind"]: finding["places"] for finding in found["findings"]}
     assert kinds["duplicate"] == ["forget[1] and forget[0]"]
     assert kinds["similar-image"] == ["retain[0]"]

@@ -230,3 +230,14 @@ def test_the_other_rooms_commands_answer_with_their_own_help() -> None:
     done = run({}, "keys", "create", "--help")
     assert done.returncode == 0
     assert "--client" in done.stdout
+
+
+def test_a_dry_run_shows_what_a_request_would_be_and_makes_no_job(
+    service: Service, client: Client, request_file: Path
+) -> None:
+    done = vgid(service, "submit", request_file, "--model", "tiny", "--set", "steps=7", "--dry-run")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = [line.split() for line in done.stdout.splitlines()]
+    assert ["steps", "7"] in shown
+    assert ["place", "1"] in shown
+    assert client.list_jobs().jobs == ()
