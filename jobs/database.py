@@ -32,9 +32,11 @@ def make_engine(settings: Settings) -> Engine:
     set_timeout = f"SET idle_in_transaction_session_timeout = {round(settings.lease_seconds * 1000)}"
 
     @event.listens_for(engine, "connect")
-    def limit_idle_transactions(connection: Any, _record: object) -> None:
+    def set_up(connection: Any, _record: object) -> None:
         with connection.cursor() as cursor:
             cursor.execute(set_timeout)
+            # Every statement takes milliseconds at most, and compiling one takes longer.
+            cursor.execute("SET jit = off")
         connection.commit()
 
     return engine

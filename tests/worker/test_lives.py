@@ -224,10 +224,11 @@ def test_uploads_that_are_gone_fail_the_job_at_once(ledger: Ledger, start_worker
 
 
 def test_a_busy_worker_leaves_the_next_job_to_an_idle_one(ledger: Ledger, start_worker):
-    first = start_worker(republish_after_seconds=1000)
+    first = start_worker(reap_seconds=1000)
     ledger.until_training(running := ledger.submit(2000))
     waiting = ledger.submit()
-    start_worker(republish_after_seconds=1000)
+    assert ledger.queue.depth() == 1
+    start_worker(reap_seconds=1000)
 
     ledger.until(waiting, State.succeeded)
 
@@ -236,10 +237,37 @@ def test_a_busy_worker_leaves_the_next_job_to_an_idle_one(ledger: Ledger, start_
     ledger.cancel(running)
 
 
-def test_every_accelerator_gets_an_attempt_of_its_own(ledger: Ledger, start_worker, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+def test_a_woken_worker_claims_until_nothing_is_left(ledger: Ledger, start_worker, work_root: Path):
+    start_worker(reap_seconds=1000)
+    eventually(lambda: list(work_root.glob("vgid-work-*/alive")))  # its reaper has made the only round of this test
+    jobs = [ledger.submit(wake=False) for _ in range(2)]
+    assert [ledger.job(job_id).state for job_id in jobs] == [State.queued, State.queued]
+
+    ledger.queue.wake()
+
+    for job_id in jobs:
+        ledger.until(job_id, State.succeeded)
+    first, second = (ledger.job(job_id).started_at for job_id in jobs)
+    assert first < second
+
+
+def test_surplus_wake_ups_find_nothing_and_harm_nothing(ledger: Ledger, start_worker):
     worker = start_worker()
-    jobs = [ledger.submit(2000) for _ in range(3)]
+    for _ in range(3):
+        ledger.queue.wake()
+        eventually(lambda: ledger.queue.depth() == 0)
+
+    assert ledger.until(ledger.submit(), State.succeeded).attempt == 1
+    assert len(worker.starts()) == 1
+
+
+def test_one_wake_up_starts_every_accelerator(ledger: Ledger, start_worker, work_root: Path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    worker = start_worker(reap_seconds=1000)
+    eventually(lambda: list(work_root.glob("vgid-work-*/alive")))
+    jobs = [ledger.submit(2000, wake=False) for _ in range(3)]
+
+    ledger.queue.wake()
 
     attempts = eventually(lambda: found if len(found := worker.attempts()) == 2 else None)
 
