@@ -9,6 +9,7 @@ import pytest
 from bench.parts.evaluation_page import fill_tables
 from bench.robustness import BARS
 from jobs.catalog import ModelTable
+from jobs.client_limits import ClientLimits
 from jobs.settings import Settings
 from tests.docs.pages import PAGES, text_of
 
@@ -65,7 +66,14 @@ def test_the_services_settings_are_listed_with_their_defaults() -> None:
     assert listed == known
 
 
+def test_the_limits_of_a_client_are_listed() -> None:
+    section = text_of("docs/reference/service.md").partition("## Limits of a client")[2]
+    listed = re.findall(r"^\| `(\w+)` \| `(-?\d+)` \| (.*) \|$", section, re.MULTILINE)
+    known = [(name, str(field.default), field.description) for name, field in ClientLimits.model_fields.items()]
+    assert listed == known
+
+
 def test_the_catalogs_keys_are_listed() -> None:
-    section = text_of("docs/reference/service.md").partition("## The catalog")[2]
+    section = text_of("docs/reference/service.md").partition("## The catalog")[2].partition("## Keys")[0]
     listed = set(re.findall(r"^\| `([a-z_]+)[`.]", section, re.MULTILINE))
     assert listed == set(ModelTable.model_fields)
