@@ -50,7 +50,7 @@ def take_turns(s: Session) -> None:
 
 def next_job(s: Session, passed_over: Sequence[UUID] = ()) -> UUID | None:
     """The queued job whose turn it is, besides those passed over. None when no job may start now."""
-    return s.execute(_NEXT, {"passed_over": list(passed_over)}).scalar_one_or_none()
+    return s.scalar(_NEXT, {"passed_over": list(passed_over)})
 
 
 def _first(name: str, *order: Any, due: bool) -> LateralFromClause:
@@ -86,7 +86,7 @@ def waiting_since() -> tuple[ColumnElement[Any], ...]:
     )
 
 
-def _next() -> Select[tuple[UUID]]:
+def _next() -> Select[UUID]:
     """The best of the clients' best jobs. Within a client the order is an index's, so two rows a client are read."""
     due, other, running = _first("due", Job.due_at, due=True), _first("other", due=False), running_jobs()
     return (

@@ -24,8 +24,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
-from jobs import access, claims, repository
+from jobs import access, claims, repository, turns
 from jobs.client_limits import ClientLimits
 from jobs.database import SessionFactory
 from jobs.states import State
@@ -160,8 +161,8 @@ class Turns(RuleBasedStateMachine):
 
 
 def test_every_claim_takes_the_job_whose_turn_it_is(ledger: Ledger) -> None:
-    turns = type("TurnsOnThisLedger", (Turns,), {"ledger": ledger})
-    run_state_machine_as_test(turns, settings=EXAMPLES)
+    on_this_ledger = type("TurnsOnThisLedger", (Turns,), {"ledger": ledger})
+    run_state_machine_as_test(on_this_ledger, settings=EXAMPLES)
 
 
 def test_two_hundred_jobs_of_one_client_do_not_stand_before_anothers(ledger: Ledger) -> None:
@@ -184,6 +185,21 @@ def test_a_client_that_never_had_a_turn_does_not_wait_for_a_second_one_of_anothe
     following = claim_next(ledger.sessions)
     assert following is not None
     assert following.job.id == other
+
+
+def test_a_worker_that_freezes_as_it_chooses_does_not_hold_up_the_others_for_long(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_LOCK_MILLISECONDS", 200)
+    job_id = ledger.submit()
+    frozen = ledger.sessions()
+    assert claims.claim_next(frozen, "frozen", 30) is not None
+    claim = claim_next(ledger.sessions)
+    assert claim is not None
+    assert claim.job.id == job_id
+    with pytest.raises(DBAPIError):
+        frozen.commit()
+    frozen.close()
 
 
 @pytest.fixture

@@ -115,6 +115,39 @@ def test_the_error_type_of_exhausted_jobs_is_renamed(empty_database: Callable[[]
     engine.dispose()
 
 
+_STARTED_JOBS = """
+INSERT INTO clients (id, name) VALUES ('00000000-0000-0000-0000-000000000001', 'acme'), (gen_random_uuid(), 'idle');
+INSERT INTO jobs (id, client_id, state, wrapped_data_key, started_at, model, config, forget_pairs, probes, job_metadata,
+                  request_hash, attempt, step, total_steps, progress)
+SELECT gen_random_uuid(), '00000000-0000-0000-0000-000000000001', 'queued', '', at, 'demo', '{}', 1, '{}', '{}', '',
+       0, 0, 0, 0
+FROM (VALUES ('2030-01-01'), ('2030-01-02'), (NULL)) AS times (text), CAST(text AS timestamptz) AS at;
+"""
+
+
+def test_clients_of_a_full_ledger_keep_their_turns(empty_database: Callable[[], str]) -> None:
+    url = empty_database()
+    config = alembic_config(url)
+    command.upgrade(config, "0003")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(_STARTED_JOBS))
+
+    command.upgrade(config, "0004")
+
+    clients = "SELECT name, last_started_at = '2030-01-02'::timestamptz, limits FROM clients ORDER BY name"
+    with engine.connect() as connection:
+        assert connection.execute(text(clients.replace("::", r"\:\:"))).all() == [
+            ("acme", True, {}),
+            ("idle", None, {}),
+        ]
+        assert connection.execute(text("SELECT DISTINCT priority FROM jobs")).scalars().all() == [0]
+    command.downgrade(config, "0003")
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(published_at) FROM jobs")).scalar_one() == 3
+    engine.dispose()
+
+
 def test_a_password_may_hold_any_character() -> None:
     url = "postgresql://vgid:p%25%40ss@db/vgid"
     assert alembic_config(url).attributes["database_url"] == "postgresql+psycopg://vgid:p%25%40ss@db/vgid"
