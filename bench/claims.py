@@ -42,7 +42,7 @@ from migrations.runner import upgrade
 from vgid_core.config import UnlearnConfig
 
 BAR_SECONDS = 0.020
-RUNNING, WORKERS, OTHERS, JOBS_OF_OTHERS = 8, 4, 50, 20
+RUNNING, WORKERS, OTHERS, JOBS_OF_OTHERS = 8, 4, 50, 50
 # Every tenth job has a deadline within the next 30 days.
 _FILL = """
 INSERT INTO jobs (id, client_id, state, created_at, model, config, retain_set, forget_pairs, probes, external_id,
@@ -73,8 +73,8 @@ def main() -> None:
     Console().print(table)
     record = {"arguments": vars(arguments), "bar_seconds": BAR_SECONDS, "seconds": figures}
     print("written:", save("claims", record, seed=None, runs=arguments.claims))
-    found = figures["a claim"]["p99"]
-    exit_if_missed([f"a claim's p99: {found:.4f} s, bar {BAR_SECONDS} s"] if found > BAR_SECONDS else [])
+    p99 = figures["a claim"]["p99"]
+    exit_if_missed([f"a claim's p99: {p99:.4f} s, bar {BAR_SECONDS} s"] if p99 > BAR_SECONDS else [])
 
 
 @contextmanager
@@ -107,7 +107,7 @@ def _fill(engine: Engine, sessions: SessionFactory, count: int) -> None:
     with sessions.begin() as s:
         for name, jobs in sizes.items():
             client = access.create_client(s, name)
-            access.set_limits(s, client, ClientLimits(running_jobs=RUNNING))
+            access.set_limits(s, client, ClientLimits(running_jobs=2 * RUNNING))
             s.execute(text(_FILL), {"client": client.id, "config": config, "count": jobs})
     tidy(engine)
 
@@ -119,7 +119,7 @@ def _measure(sessions: SessionFactory, count: int) -> dict[str, dict[str, float]
 
     def work(_: int) -> list[float]:
         own: deque[tuple[UUID, UUID]] = deque()
-        return [_claim(sessions, own, at_most=2) for _ in range(count // WORKERS)]
+        return [_claim(sessions, own, at_most=RUNNING // WORKERS) for _ in range(count // WORKERS)]
 
     with ThreadPoolExecutor(WORKERS) as pool:
         together = [seconds for found in pool.map(work, range(WORKERS)) for seconds in found]

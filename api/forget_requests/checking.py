@@ -12,7 +12,7 @@ import anyio
 import anyio.to_process
 from starlette.requests import ClientDisconnect, Request
 
-from api.forget_requests.request_check import UncheckedRequest
+from api.forget_requests.request_check import UncheckedRequest, limit_memory
 from api.problems import FieldError, InternalError, InvalidRequest
 
 Checked = TypeVar("Checked")
@@ -56,7 +56,9 @@ async def _checked(
 ) -> Checked:
     try:
         with anyio.fail_after(seconds):
-            return await anyio.to_process.run_sync(check, unchecked, cancellable=True, limiter=anyio.CapacityLimiter(1))
+            return await anyio.to_process.run_sync(
+                _within_memory, check, unchecked, cancellable=True, limiter=anyio.CapacityLimiter(1)
+            )
     except TimeoutError:
         raise InvalidRequest.of([FieldError(f"takes more than {seconds:g} s to check")]) from None
     except anyio.BrokenWorkerProcess as error:
@@ -67,6 +69,12 @@ async def _checked(
         raise InternalError
     seconds = unchecked.limits.images.max_seconds
     raise InvalidRequest.of([FieldError(f"takes more than {seconds:g} s of processor time to decode", place)])
+
+
+def _within_memory(check: Callable[[UncheckedRequest], Checked], unchecked: UncheckedRequest) -> Checked:
+    """Runs in the other process, which keeps its limit."""
+    limit_memory(unchecked.limits.memory_bytes)
+    return check(unchecked)
 
 
 def _place_in(file: Path) -> tuple[str | int, ...] | None:

@@ -137,12 +137,12 @@ def accepted_inputs(unchecked: UncheckedRequest) -> tuple[SubmitRequest, InCatal
 
 def _read(unchecked: UncheckedRequest) -> tuple[SubmitRequest, ImageResolver]:
     limits = unchecked.limits
-    _limit_memory(limits.memory_bytes)
     request, files = parse_request(unchecked.content_type, unchecked.body.read(), limits.max_pairs)
     return request, ImageResolver(request, files, limits.images)
 
 
-def _limit_memory(limit: int) -> None:
+def limit_memory(limit: int) -> None:
+    """Bounds this process's address space, for good."""
     if sys.platform == "linux":  # other systems have no such limit
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 

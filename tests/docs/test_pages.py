@@ -14,7 +14,6 @@ from bench.parts.evaluation_page import fill_tables
 from bench.robustness import BARS
 from compare.contenders import all_contenders
 from jobs.catalog import ModelTable
-from jobs.client_limits import ClientLimits
 from jobs.settings import Settings
 from tests.docs.pages import PAGES, text_of
 
