@@ -10,7 +10,9 @@ from time import monotonic, sleep
 from typing import TypeVar
 
 import psycopg
+from psycopg.types.json import Jsonb
 
+from bench.serving.stack import NO_QUOTA
 from local.demo.data import make
 from local.demo_catalog import ensure_catalog
 from local.home import Home
@@ -45,6 +47,8 @@ def served(home: Home, **settings: object) -> Iterator[tuple[Stack, Client]]:
     os.environ.update(given)
     try:
         with Stack(home.folder) as stack, Client(stack.api_url, home.api_key.read_text().strip()) as client:
+            with psycopg.connect(_plain_url(stack)) as connection:
+                connection.execute("UPDATE clients SET limits = %s", [Jsonb(NO_QUOTA.differing())])
             yield stack, client
     finally:
         os.environ.clear()
@@ -59,9 +63,13 @@ def submit(client: Client, steps: int) -> str:
 
 def commit_time(stack: Stack, job_id: str, kind: str, value: str) -> float | None:
     """When the job's first event of this kind and value was committed, in seconds. None if there is none yet."""
-    with psycopg.connect(stack.database_url.replace("+psycopg", "")) as connection:
+    with psycopg.connect(_plain_url(stack)) as connection:
         row = connection.execute(_COMMITTED, [job_id, kind, value]).fetchone()
     return None if row is None else float(row[0])
+
+
+def _plain_url(stack: Stack) -> str:
+    return stack.database_url.replace("+psycopg", "")
 
 
 def until(condition: Callable[[], Value | None], what: str, seconds: float = 300.0) -> Value:
