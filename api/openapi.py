@@ -122,21 +122,26 @@ def _described(app: FastAPI) -> dict[str, Any]:
             operation["responses"] = dict(sorted({**every, **operation["responses"]}.items()))
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    _drop_composite_defaults(document)
+    _simplify(document)
     return document
 
 
-def _drop_composite_defaults(node: Any) -> None:
-    """Removes defaults that are objects or lists: a generator that can't write one down drops the whole schema."""
+def _simplify(node: Any) -> None:
+    """Removes what generators stumble over.
+
+    A default that is an object or a list: a generator that can't write it down drops the whole schema. `writeOnly`: the
+    settings of a model are shown, too, with null in a secret's place.
+    """
     if isinstance(node, list):
         for each in node:
-            _drop_composite_defaults(each)
+            _simplify(each)
     elif isinstance(node, dict):
         if isinstance(node.get("default"), dict | list):
             del node["default"]
+        node.pop("writeOnly", None)
         for key, value in node.items():
             by_name = key in ("properties", "responses")  # there a "default" is a name
-            _drop_composite_defaults(list(value.values()) if by_name else value)
+            _simplify(list(value.values()) if by_name else value)
 
 
 def _problem_response(description: str) -> dict[str, Any]:
