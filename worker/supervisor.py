@@ -115,20 +115,16 @@ class Supervisor:
             self._free.put(slot)
 
     def _claim(self) -> Claim | None:
-        """Claims the next job, and wakes the next worker if yet another job may start."""
         if self._stopping.is_set():
             return None
         with self._context.sessions.begin() as s:
-            claim = claims.claim_next(s, self._name, self._context.settings.lease_seconds)
-            another_waits = claim is not None and turns.next_job(s) is not None
-        if another_waits:
-            self._wake()
-        return claim
+            return claims.claim_next(s, self._name, self._context.settings.lease_seconds)
 
     def _run_claimed(self, claim: Claim, slot: GpuSlot) -> None:
         """Runs one attempt. Leaves in `slot.fault` what its surroundings lacked."""
         slot.fault = None
         try:
+            self._wake_next()
             self._record_outcome(claim, self._run_attempt(claim, slot))
             self._start_spare(slot, claim.job.model)
         except Exception as error:  # else the lease expires, and the reaper queues the job again
@@ -136,6 +132,17 @@ class Supervisor:
             log.error("job %s: %s: %s", claim.job.id, errno_name(error) or slot.fault or "failed", describe(error))
             if slot.fault not in (None, Fault.database):
                 self._record_outcome(claim, Outcome.surroundings)
+
+    def _wake_next(self) -> None:
+        """Wakes another worker if yet another job may start."""
+        try:
+            with self._context.sessions.begin() as s:
+                another_waits = turns.next_job(s) is not None
+        except OperationalError as error:  # the reaper asks again
+            log.warning("nobody knows whether another job waits: %s", describe(error))
+        else:
+            if another_waits:
+                self._wake()
 
     def _start_spare(self, slot: GpuSlot, model: str) -> None:
         if not self._context.settings.warm or self._stopping.is_set():
