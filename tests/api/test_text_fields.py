@@ -117,15 +117,6 @@ def test_every_field_that_is_kept_is_on_the_page_about_it() -> None:
     assert [name for name in SubmitRequest.model_fields if name not in _NOT_KEPT and f"`{name}`" not in page] == []
 
 
-@pytest.fixture
-def own_memory_limit() -> Iterator[None]:
-    """A check limits the memory of its process, which here is the tests' own: later tests would fail or crash."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-@pytest.mark.usefixtures("own_memory_limit")
 def test_unset_fields_do_not_enter_the_hash(service: Service, tmp_path: Path) -> None:
     """Else a field that a new version adds would change it, and a repeat over an upgrade would be refused."""
     content = service.http.build_request("POST", "/unlearn-jobs", json=body()).read()
