@@ -15,9 +15,11 @@ from sqlalchemy.orm import Session
 
 from bench.serving.stack import BenchStack
 from jobs import access, claims, job_lists, reaping, repository
+from jobs.forecast import forecast
 from jobs.job_lists import JobFilter
 from jobs.queue import JobQueue
 from jobs.states import State
+from jobs.tables import Job
 
 # In the other tables a sequential scan is right: they hold one row a client or a key.
 _LONG_TABLES = {"jobs", "job_events", "job_metrics", "artifacts"}
@@ -53,6 +55,7 @@ def _acts(stack: BenchStack, job_id: UUID, queued_id: UUID) -> dict[str, Callabl
         "idempotency key": lambda s: repository.find_by_idempotency_key(s, client, "key-2"),
         "cancel": lambda s: repository.request_cancel(s, client, queued_id),
         "claim": lambda s: claims.claim_next(s, "bench", 30),
+        "forecast": lambda s: forecast(s, s.get_one(Job, queued_id)),
         "heartbeat": lambda s: claims.heartbeat(s, job_id, token, 30),
         "inputs deleted": lambda s: repository.mark_inputs_deleted(s, job_id),
         "list": listed(),

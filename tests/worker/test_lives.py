@@ -261,7 +261,9 @@ def test_surplus_wake_ups_find_nothing_and_harm_nothing(ledger: Ledger, start_wo
     assert len(worker.starts()) == 1
 
 
-def test_one_wake_up_starts_every_accelerator(ledger: Ledger, start_worker, work_root: Path, monkeypatch):
+def test_one_wake_up_starts_every_accelerator(
+    ledger: Ledger, start_worker, work_root: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     worker = start_worker(reap_seconds=1000)
     eventually(lambda: list(work_root.glob("vgid-work-*/alive")))
