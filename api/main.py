@@ -14,13 +14,12 @@ from fastapi import Depends, FastAPI
 from api.logs import configure_logging
 from api.middleware import RequestContext
 from api.openapi import openapi_document, problem_responses
-from api.problems import Unauthenticated, install_problem_handler
-from api.quota_rules import charge_request
-from api.request_rules import refuse_unknown_query
+from api.problem_handler import install_problem_handler
+from api.problems import Unauthenticated
+from api.request_rules import charge_request, refuse_unknown_query
 from api.routes import artifacts, estimate, events, health, jobs, models, submit
-from api.routing import Router
+from api.routing import API_VERSION, Router
 from api.services import CallerDep, Services, get_caller
-from api.version import API_VERSION
 from jobs.settings import Settings, get_settings
 
 

@@ -12,11 +12,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.limits.quotas import rate_limit_headers
 from api.logs import request_id
 from api.problems import InternalError, problem_response
-from api.quotas import rate_limit_headers
-from api.routing import deprecation_of
-from api.version import API_VERSION, VERSION_HEADER
+from api.routing import API_VERSION, VERSION_HEADER, deprecation_of
 
 log = logging.getLogger(__name__)
 

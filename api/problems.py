@@ -1,4 +1,4 @@
-"""Every way in which a request can be refused, each with its HTTP status, and the handler that answers with it.
+"""Every way in which a request can be refused, each with its HTTP status.
 
 The answer is an RFC 9457 problem document. It names fields and never repeats a value that was sent.
 """
@@ -11,17 +11,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from api.routing import allowed_methods
-from api.version import API_VERSION, VERSION_HEADER
-from jobs.surroundings import fault_of
+from api.routing import API_VERSION, VERSION_HEADER
 
 log = logging.getLogger(__name__)
 
@@ -230,7 +223,7 @@ class TooManyConnections(Problem):
 
 def body_errors(errors: Iterable[Mapping[str, Any]]) -> list[FieldError]:
     """Pydantic's errors about the JSON body as ours, which leave out the values."""
-    return [FieldError(_message(error), loc=tuple(error["loc"])) for error in errors]
+    return [FieldError(message_of(error), loc=tuple(error["loc"])) for error in errors]
 
 
 def problem_response(problem: Problem, request_id: str | None) -> JSONResponse:
@@ -248,52 +241,8 @@ def problem_response(problem: Problem, request_id: str | None) -> JSONResponse:
     return JSONResponse(content, status_code=problem.status, headers=headers, media_type=MEDIA_TYPE)
 
 
-def install_problem_handler(app: FastAPI) -> None:
-    """Makes `app` answer every refusal with a problem document, FastAPI's own refusals included."""
-
-    async def answer(request: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, OSError) and fault_of(error) is None:
-            raise error  # the service's own fault: the middleware answers
-        problem = _as_problem(error, request)
-        if problem.status >= 500:
-            log.error("request failed", exc_info=error)
-        return problem_response(problem, getattr(request.state, "request_id", None))
-
-    surroundings = (OperationalError, InterfaceError, PoolTimeout, OSError)
-    for kind in (Problem, HTTPException, RequestValidationError, *surroundings):
-        app.add_exception_handler(kind, answer)
-
-
-def _as_problem(error: Exception, request: Request) -> Problem:
-    if isinstance(error, Problem):
-        return error
-    if isinstance(error, RequestValidationError):
-        return _from_parameters(error)
-    if isinstance(error, HTTPException):
-        return _from_framework(error, request)
-    if isinstance(error, OSError):
-        return Unavailable("The service's storage can't be written at the moment. Nothing was accepted; try again.")
-    return Unavailable("The database can't be reached. Nothing was accepted; try again.")
-
-
-def _from_parameters(error: RequestValidationError) -> Problem:
-    findings = error.errors()
-    if any(finding["loc"][0] == "path" for finding in findings):
-        return NotFound("There is nothing here.")
-    # After the parameter's name, a finding about one of its several values gives its position.
-    return InvalidRequest.of([FieldError(_message(finding), name=str(finding["loc"][1])) for finding in findings])
-
-
-def _from_framework(error: HTTPException, request: Request) -> Problem:
-    if error.status_code == 404:
-        return NotFound("There is nothing here.")
-    if error.status_code == 405:
-        headers = {"Allow": ", ".join(allowed_methods(request))}
-        return MethodNotAllowed("See the Allow header for what is possible.", headers=headers)
-    return InternalError() if error.status_code >= 500 else MalformedRequest("The request can't be read.")
-
-
-def _message(error: Mapping[str, Any]) -> str:
+def message_of(error: Mapping[str, Any]) -> str:
+    """What a finding of pydantic's says, in our words; never the value."""
     text = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "missing":
         text = "is required"

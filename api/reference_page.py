@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from api.openapi import openapi_document
 from api.routes import artifacts, events, health, jobs, models, submit
-from api.version import API_VERSION
+from api.routing import API_VERSION
 
 _INTRODUCTION = """\
 # HTTP

@@ -1,4 +1,4 @@
-"""Rules for requests of every route: no query parameter but the declared ones, each once, and no encoded body."""
+"""Rules for requests of every route: declared query parameters alone, each once; no encoded body; within the quota."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import anyio.to_thread
 from fastapi import Request
 
+from api.limits.known_clients import KnownClient
+from api.limits.quotas import Policy, request_policy
 from api.openapi import openapi_document
 from api.problems import FieldError, InvalidRequest, UnsupportedMediaType
+from api.services import Caller, CallerDep, Services, invalid_key
 
 
 async def refuse_unknown_query(request: Request) -> None:
@@ -36,6 +40,39 @@ def refuse_encoded_body(request: Request) -> None:
     codings = ",".join(request.headers.getlist("content-encoding")).split(",")
     if {coding.strip().lower() for coding in codings} - {"", "identity"}:
         raise UnsupportedMediaType("Send the body without a Content-Encoding.", headers={"Accept-Encoding": "identity"})
+
+
+async def charge_request(request: Request, caller: CallerDep) -> None:
+    """Counts the request. Raises QuotaExceeded. An invalid key has no quota: the route refuses it."""
+    client = await known_client(caller)
+    if client is not None:
+        await charge(request, caller.services, client, request_policy(client.limits))
+
+
+async def known_client(caller: Caller) -> KnownClient | None:
+    """The caller's client and limits; None for an invalid key."""
+    clients = caller.services.clients
+    return clients.remembered(caller.secret) or await anyio.to_thread.run_sync(clients.read, caller.secret)
+
+
+async def valid_client(caller: Caller) -> KnownClient:
+    """The caller's client and limits as they are now. Raises Unauthenticated for a key that isn't valid now."""
+    client = await anyio.to_thread.run_sync(caller.services.clients.read, caller.secret)
+    if client is None:
+        raise invalid_key()
+    return client
+
+
+async def charge(
+    request: Request, services: Services, client: KnownClient, policy: Policy, units: int = 1, *, spent: bool = True
+) -> None:
+    """Counts the units as `Quotas.charge` does, and has the answer say what is left. Raises QuotaExceeded."""
+    counted = await services.quotas.charge(client.id, policy, units, spent=spent)
+    if counted is None:
+        return
+    request.scope["state"].setdefault("quotas", []).append(counted)
+    if counted.exceeded:
+        raise counted.refusal()
 
 
 def _declared_query(request: Request) -> dict[str, bool]:

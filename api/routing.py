@@ -1,4 +1,4 @@
-"""What every route has without saying so: HEAD beside GET, all methods of its path in Allow, notice of its end.
+"""What every route has without saying so: HEAD beside GET, all methods in Allow, the API's version, notice of its end.
 
 It imports nothing of ours, since problem documents need it.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from http import HTTPMethod
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -17,6 +18,10 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+# The version of the HTTP interface is the service's own, in the OpenAPI document and in a header of every answer.
+API_VERSION = version("vgid")
+VERSION_HEADER = "API-Version"
 
 _MARK = "_deprecation"
 

@@ -1,6 +1,6 @@
 """Serves the API: python -m api.server [--host 127.0.0.1] [--port 8000]
 
-It is uvicorn with limits on connections (`api.connections`). Plain `uvicorn --factory api.main:...` has none of them.
+It is uvicorn with limits on connections (`api.limits.connections`). Plain `uvicorn --factory api.main:...` has none.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import uvicorn
 
-from api.connections import ConnectionLimits, bounded_protocol
+from api.limits.connections import ConnectionLimits, bounded_protocol
 from jobs.settings import Settings, get_settings
 
 _OTHER_FILES = 200  # open at once besides connections: of the database, of Redis, of bodies and artifacts

@@ -14,14 +14,14 @@ from fastapi.security import HTTPBearer
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from api.known_clients import KnownClients
+from api.limits.known_clients import KnownClients
+from api.limits.quotas import Quotas
+from api.limits.turns import CheckTurns
 from api.problems import ArtifactUnavailable, NotFound, Unauthenticated
-from api.quotas import Quotas
-from api.turns import CheckTurns
 from jobs.access import authenticate, authenticate_for_artifact, authenticate_for_job
 from jobs.catalog import Catalog
 from jobs.database import SessionFactory, autocommit_engine, make_engine, session_factory
-from jobs.queue import JobQueue
+from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
 from jobs.storage.blobs import BlobStore, FileBlobStore
 from jobs.storage.crypto import Keyring

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.forecast import FARTHEST, Forecast
+from jobs.queueing.forecast import FARTHEST, Forecast
 from jobs.repository import Measurement
 from jobs.states import Phase, State
 from jobs.tables import Artifact, EventKind, Job

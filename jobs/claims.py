@@ -13,7 +13,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from jobs import transitions, turns
+from jobs import transitions
+from jobs.queueing import turns
 from jobs.states import Phase, State
 from jobs.tables import Artifact, Job, JobMetric, MetricStage
 from vgid_core.progress import Progress
@@ -64,7 +65,7 @@ class NewArtifact:
 
 
 def claim_next(s: Session, worker: str, lease_seconds: float) -> Claim | None:
-    """Claims the job whose turn it is (`jobs.turns`). None when no job may start now.
+    """Claims the job whose turn it is (`jobs.queueing.turns`). None when no job may start now.
 
     It waits while another worker chooses, so that both see the same running jobs. Commit at once.
     """

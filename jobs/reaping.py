@@ -14,9 +14,10 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from jobs import transitions, turns
+from jobs import transitions
 from jobs.database import SessionFactory
-from jobs.queue import JobQueue, QueueUnavailable
+from jobs.queueing import turns
+from jobs.queueing.queue import JobQueue, QueueUnavailable
 from jobs.repository import select_open
 from jobs.settings import Settings
 from jobs.states import State

@@ -15,7 +15,7 @@ from celery import Celery
 from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
 from jobs.database import make_engine, session_factory
-from jobs.queue import QUEUE_NAME, TASK_NAME, JobQueue
+from jobs.queueing.queue import QUEUE_NAME, TASK_NAME, JobQueue
 from jobs.settings import get_settings
 from jobs.storage.blobs import FileBlobStore
 from worker.describe import describe

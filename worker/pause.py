@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from threading import Event
 
-from jobs.queue import JobQueue, QueueUnavailable
+from jobs.queueing.queue import JobQueue, QueueUnavailable
 from jobs.surroundings import Fault
 from worker.describe import describe
 

@@ -16,11 +16,12 @@ from time import monotonic
 
 from sqlalchemy.exc import OperationalError
 
-from jobs import claims, turns
+from jobs import claims
 from jobs.catalog import Catalog, CatalogError
 from jobs.claims import Claim
 from jobs.database import SessionFactory
-from jobs.queue import JobQueue, QueueUnavailable
+from jobs.queueing import turns
+from jobs.queueing.queue import JobQueue, QueueUnavailable
 from jobs.settings import Settings
 from jobs.states import Phase, State
 from jobs.storage.blobs import BlobStore

@@ -9,11 +9,10 @@ from fastapi import Request
 
 from api.forget_requests.request_check import CheckLimits, UncheckedRequest
 from api.forget_requests.spool import Spool, SpooledBody
-from api.known_clients import KnownClient
+from api.limits.known_clients import KnownClient
+from api.limits.quotas import bytes_policy
 from api.problems import BodyTooLarge
-from api.quota_rules import charge
-from api.quotas import bytes_policy
-from api.request_rules import refuse_encoded_body
+from api.request_rules import charge, refuse_encoded_body
 from api.services import Services
 
 

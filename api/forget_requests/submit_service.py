@@ -11,11 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from api.forget_requests.request_check import CheckedRequest
-from api.known_clients import KnownClient
+from api.limits.known_clients import KnownClient
 from api.problems import FieldError, IdempotencyKeyReused, QuotaExceeded, RequestInFlight
 from api.services import Services
 from jobs import repository
-from jobs.queue import QueueUnavailable
+from jobs.queueing.queue import QueueUnavailable
 from jobs.tables import Job
 
 log = logging.getLogger(__name__)

@@ -22,10 +22,10 @@ from api.problems import (
     Unauthenticated,
     UnsupportedMediaType,
 )
-from api.quota_rules import valid_client
+from api.request_rules import valid_client
 from api.routing import Router
 from api.services import CallerDep, Services
-from jobs.forecast import Forecast, forecast, usual_seconds
+from jobs.queueing.forecast import Forecast, forecast, usual_seconds
 from jobs.tables import Job
 
 router = Router(tags=["jobs"])

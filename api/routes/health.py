@@ -17,7 +17,7 @@ from api.openapi import problem_responses
 from api.problems import FieldError, Unavailable
 from api.routing import Router
 from api.services import Services, ServicesDep
-from jobs.queue import QueueUnavailable
+from jobs.queueing.queue import QueueUnavailable
 from migrations.runner import alembic_config
 
 router = Router(tags=["health"])

@@ -16,8 +16,8 @@ from api.schemas import ListQuery, Reference
 from api.services import Caller, CallerDep, Services
 from api.views import JobList, JobSummary, JobView, MetricList, metric_views
 from jobs import repository
-from jobs.forecast import Forecast, forecast
 from jobs.job_lists import InvalidCursor, JobFilter, count_jobs, list_page
+from jobs.queueing.forecast import Forecast, forecast
 from jobs.repository import JobEnded
 from jobs.states import State
 from jobs.storage.input_cleanup import delete_inputs

@@ -14,7 +14,8 @@ from api.forget_requests.checking import check_in_process
 from api.forget_requests.receiving import received
 from api.forget_requests.request_check import canonical_text_of, check_request
 from api.forget_requests.submit_service import Submission, is_known, replayed_job, submit_job
-from api.known_clients import KnownClient
+from api.limits.known_clients import KnownClient
+from api.limits.quotas import pixels_policy
 from api.openapi import problem_responses, submission_body
 from api.problems import (
     BodyTooLarge,
@@ -26,13 +27,12 @@ from api.problems import (
     Unauthenticated,
     UnsupportedMediaType,
 )
-from api.quota_rules import charge, valid_client
-from api.quotas import pixels_policy
+from api.request_rules import charge, valid_client
 from api.routes.jobs import job_view
 from api.routing import Router
 from api.services import CallerDep, Services
 from api.views import JobView, job_path
-from jobs.forecast import Forecast, forecast
+from jobs.queueing.forecast import Forecast, forecast
 from jobs.tables import Job
 
 router = Router(tags=["jobs"])

@@ -1,8 +1,8 @@
-"""A Celery worker with one task that only answers when it ran. `bench.queue_latency` compares the service with it.
+"""A Celery worker with one task that only answers when it ran, for `bench.counter.queue_latency` to compare with.
 
     python -m bench.serving.bare_celery REDIS_URL
 
-`bench.queue_latency` starts this command and sends the tasks.
+`bench.counter.queue_latency` starts this command and sends the tasks.
 """
 
 from __future__ import annotations

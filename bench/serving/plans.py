@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 
 from bench.serving.stack import BenchStack
 from jobs import access, claims, job_lists, reaping, repository
-from jobs.forecast import forecast
 from jobs.job_lists import JobFilter
-from jobs.queue import JobQueue
+from jobs.queueing.forecast import forecast
+from jobs.queueing.queue import JobQueue
 from jobs.states import State
 from jobs.tables import Job
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import uvicorn
 
-from api.connections import bounded_protocol
+from api.limits.connections import bounded_protocol
 from api.main import create_app
 from api.server import limits_of
 from jobs.settings import Settings

@@ -17,7 +17,7 @@ from PIL import Image
 
 from jobs import access, claims
 from jobs.database import make_engine, session_factory
-from jobs.queue import JobQueue
+from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
 from jobs.storage.blobs import FileBlobStore
 from vgid_core.progress import Phase, Progress

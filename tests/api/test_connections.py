@@ -71,7 +71,7 @@ def test_a_head_has_to_arrive_in_time(service: Service, begun: bytes) -> None:
 
 
 def test_a_body_has_to_arrive_at_a_rate(serve: Serve, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.connections._RATE_INTERVAL", 0.2)
+    monkeypatch.setattr("api.limits.connections._RATE_INTERVAL", 0.2)
     service = serve(settings.model_copy(update={"head_seconds": 5, "min_body_rate": 1000}))
     head = b"POST /unlearn-jobs HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n"
     key = service.http.headers["authorization"].encode()

@@ -17,8 +17,7 @@ from fastapi import FastAPI
 from api.main import create_app
 from api.openapi import openapi_document
 from api.problems import NotFound
-from api.routing import Router, deprecated
-from api.version import API_VERSION
+from api.routing import API_VERSION, Router, deprecated
 from jobs.settings import Settings
 from tests.api.service import Service, body, problem
 

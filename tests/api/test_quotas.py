@@ -16,7 +16,7 @@ from tests.api.service import Service, body, inline, pair, png, problem
 
 @pytest.fixture(autouse=True)
 def _one_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.quotas._now", lambda: 1_700_000_000.0)
+    monkeypatch.setattr("api.limits.quotas._now", lambda: 1_700_000_000.0)
 
 
 def limited(service: Service, **limits: int) -> httpx.Client:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from jobs import access, repository
 from jobs.database import SessionFactory
-from jobs.queue import JobQueue
+from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
 from jobs.storage.blobs import FileBlobStore
 from jobs.storage.crypto import Keyring

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from jobs import claims, repository
 from jobs.claims import Claim, NewArtifact
-from jobs.forecast import FARTHEST, Forecast, forecast
+from jobs.queueing.forecast import FARTHEST, Forecast, forecast
 from tests.jobs.conftest import Ledger
 from tests.jobs.test_turns import BEGIN, JOB, claim_next, client_with
 

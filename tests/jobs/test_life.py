@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 from sqlalchemy import inspect
 
 from jobs import claims, repository
-from jobs.queue import JobQueue
+from jobs.queueing.queue import JobQueue
 from jobs.reaping import reap
 from jobs.repository import JobEnded
 from jobs.settings import Settings

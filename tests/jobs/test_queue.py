@@ -9,7 +9,7 @@ import socket
 import pytest
 import redis
 
-from jobs.queue import QUEUE_NAME, JobQueue, QueueUnavailable
+from jobs.queueing.queue import QUEUE_NAME, JobQueue, QueueUnavailable
 
 
 def test_a_message_says_nothing_but_that_a_job_waits(queue: JobQueue, redis_url: str) -> None:

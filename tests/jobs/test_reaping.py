@@ -12,7 +12,7 @@ import redis
 
 from jobs import access, claims, repository
 from jobs.client_limits import ClientLimits
-from jobs.queue import QUEUE_NAME, JobQueue
+from jobs.queueing.queue import QUEUE_NAME, JobQueue
 from jobs.reaping import ReapReport, reap, sweep_artifacts
 from jobs.settings import Settings
 from jobs.states import State

@@ -26,9 +26,10 @@ from hypothesis.stateful import (
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from jobs import access, claims, repository, turns
+from jobs import access, claims, repository
 from jobs.client_limits import ClientLimits
 from jobs.database import SessionFactory
+from jobs.queueing import turns
 from jobs.states import State
 from jobs.tables import Client
 from tests.jobs.conftest import Ledger

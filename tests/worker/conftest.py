@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.database import SessionFactory
-from jobs.queue import JobQueue
+from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
 from tests.conftest import SECRET_KEY
 from tests.vgid_core.support.tiny import pair_set, save_tiny_model

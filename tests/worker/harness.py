@@ -16,7 +16,7 @@ import psutil
 
 from jobs import access, repository
 from jobs.database import SessionFactory
-from jobs.queue import JobQueue
+from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
 from jobs.states import Phase, State
 from jobs.storage.blobs import FileBlobStore

@@ -16,7 +16,7 @@ import pytest
 from kombu.asynchronous import get_event_loop, set_event_loop
 
 from jobs.database import SessionFactory
-from jobs.queue import JobQueue
+from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
 from jobs.storage.blobs import FileBlobStore
 from tests.conftest import SECRET_KEY

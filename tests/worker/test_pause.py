@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threading import Event
 
-from jobs.queue import JobQueue
+from jobs.queueing.queue import JobQueue
 from jobs.surroundings import Fault
 from worker.exit_status import fault_of_status, status_of
 from worker.pause import Pause

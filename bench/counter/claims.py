@@ -1,6 +1,6 @@
 """Measures how long the choice of the next job takes while 100,000 jobs of one client wait, beside some of others.
 
-    python -m bench.claims [--queued 100000] [--claims 1000]
+    python -m bench.counter.claims [--queued 100000] [--claims 1000]
 
 It starts Postgres alone, in a temporary folder. A claim is the whole transaction, from its begin to its commit. Eight
 jobs run at a time: before each claim the oldest of them ends. Claims of four workers, which wait for each other, and
@@ -34,7 +34,7 @@ from bench.serving.rows import tidy
 from jobs import access, claims
 from jobs.client_limits import ClientLimits
 from jobs.database import SessionFactory, make_engine, session_factory
-from jobs.forecast import forecast
+from jobs.queueing.forecast import forecast
 from jobs.settings import Settings
 from jobs.tables import Job
 from local.postgres import EmbeddedPostgres

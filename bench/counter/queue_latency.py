@@ -1,6 +1,6 @@
 """Measures the time from a job's commit to a worker's claim, beside a bare Celery task on the same embedded Redis.
 
-    python -m bench.queue_latency [--jobs 40] [--stored 100000]
+    python -m bench.counter.queue_latency [--jobs 40] [--stored 100000]
 
 Jobs are sent one at a time over HTTP to an idle worker. Both times are commit times from Postgres
 (track_commit_timestamp). Each job is cancelled once it is claimed. Spare processes are off, since one would start

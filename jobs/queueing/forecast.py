@@ -36,9 +36,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from jobs.queueing.turns import SOON, in_state, may_run, running_jobs, waiting_since
 from jobs.states import State
 from jobs.tables import Client, Job, UtcDateTime
-from jobs.turns import SOON, in_state, may_run, running_jobs, waiting_since
 
 FARTHEST = 1000  # places aren't told apart beyond, so that no count reads a long queue from end to end
 

@@ -1,6 +1,6 @@
 """Calls the whole API with generated requests, valid and not: none may get a 5xx, or an answer that isn't documented.
 
-    python -m bench.generated_calls [--examples 250]
+    python -m bench.counter.generated_calls [--examples 250]
 
 schemathesis makes them from the OpenAPI document, case by case, at random, and in sequences. A short form of this is a
 test. Prints its report, writes bench/results/generated_calls.json, and exits with 3 if an answer is wrong.

@@ -1,6 +1,6 @@
 """Measures what hostile requests cost: the API's time and memory, and how long others wait meanwhile.
 
-    python -m bench.hostile_requests
+    python -m bench.counter.hostile_requests
 
 Attacks of one client: a body of empty pairs, images that are dear to decode, uploads that stay open, heads without an
 end, connections that send nothing. Meanwhile /healthz is asked ten times a second, and another client files a request.
