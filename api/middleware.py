@@ -53,7 +53,7 @@ class RequestContext:
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers.setdefault("Cache-Control", "no-store")
                 if quotas := scope["state"].get("quotas"):
-                    headers.update(rate_limit_headers(quotas))
+                    headers.update(rate_limit_headers(list(quotas.values())))
                 if deprecation := deprecation_of(scope.get("endpoint")):
                     headers.update(deprecation.headers)
             await send(message)

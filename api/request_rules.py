@@ -70,7 +70,7 @@ async def charge(
     counted = await services.quotas.charge(client.id, policy, units, spent=spent)
     if counted is None:
         return
-    request.scope["state"].setdefault("quotas", []).append(counted)
+    request.scope["state"].setdefault("quotas", {})[policy.name] = counted
     if counted.exceeded:
         raise counted.refusal()
 

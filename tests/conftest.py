@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import uuid
 from collections import Counter
@@ -19,6 +20,7 @@ from jobs.settings import Settings
 from local.postgres import EmbeddedPostgres
 from local.redis import EmbeddedRedis
 from migrations.runner import upgrade
+from tests.serving import loop_in_a_thread
 
 # Examples are the same every time, so that a failure doesn't depend on luck. A slow example is no failure.
 hypothesis_settings.register_profile("vgid", deadline=None, derandomize=True)
@@ -93,3 +95,10 @@ def session_factory(settings: Settings) -> Iterator[SessionFactory]:
     engine = make_engine(settings)
     yield make_session_factory(engine)
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def server_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """The event loop of all servers of the session."""
+    with loop_in_a_thread() as loop:
+        yield loop

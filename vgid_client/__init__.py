@@ -11,13 +11,14 @@ from vgid_client.errors import (
     IntegrityError,
     InvalidRequest,
     NotFound,
+    QuotaExceeded,
     ServiceFailure,
     Unauthorized,
     UnexpectedReply,
     Unreachable,
     VgidError,
 )
-from vgid_client.models import Artifact, Event, Job, JobPage, Metric, Model
+from vgid_client.models import Artifact, Estimate, Event, Finding, Job, JobPage, Metric, Model
 from vgid_client.submission import Pair, read_jsonl
 
 __all__ = [
@@ -26,7 +27,9 @@ __all__ = [
     "Client",
     "Conflict",
     "DataFileError",
+    "Estimate",
     "Event",
+    "Finding",
     "IntegrityError",
     "InvalidRequest",
     "Job",
@@ -35,6 +38,7 @@ __all__ = [
     "Model",
     "NotFound",
     "Pair",
+    "QuotaExceeded",
     "ServiceFailure",
     "Unauthorized",
     "UnexpectedReply",

@@ -92,13 +92,23 @@ class Conflict(ApiError):
     """409: the job is in a state that doesn't allow this, or the same request is still in flight."""
 
 
+class QuotaExceeded(ApiError):
+    """429: a quota is used up, or as much waits as may. The message says which."""
+
+
 class ServiceFailure(ApiError):
     """5xx: the service failed or isn't ready."""
 
     exit_code = 4
 
 
-_BY_STATUS: dict[int, type[ApiError]] = {401: Unauthorized, 403: Unauthorized, 404: NotFound, 409: Conflict}
+_BY_STATUS: dict[int, type[ApiError]] = {
+    401: Unauthorized,
+    403: Unauthorized,
+    404: NotFound,
+    409: Conflict,
+    429: QuotaExceeded,
+}
 
 
 def error_from_response(response: httpx.Response) -> VgidError:

@@ -11,11 +11,22 @@ from typing import Any
 
 import httpx
 
-from vgid_client.errors import Problem, ServiceFailure, Unauthorized, UnexpectedReply, Unreachable, error_from_response
+from vgid_client.errors import (
+    Problem,
+    QuotaExceeded,
+    ServiceFailure,
+    Unauthorized,
+    UnexpectedReply,
+    Unreachable,
+    error_from_response,
+)
 
 PAUSES = (0.2, 0.5, 1.0, 2.0)  # seconds between the tries of one request
 _NOT_READY = frozenset({502, 503, 504})
 _LONGEST_PAUSE_SECONDS = 30.0
+# A quota of a minute is waited for, one of an hour isn't.
+_LONGEST_QUOTA_SECONDS = 60.0
+_QUOTA_EXCEEDED = 429
 
 
 class Transport:
@@ -60,9 +71,10 @@ class Transport:
                 if response.is_success:
                     return response
                 failure = error_from_response(response)
-                if response.status_code not in _NOT_READY:
+                if response.status_code in _NOT_READY:
+                    pause = _retry_after(response, pause)
+                elif response.status_code != _QUOTA_EXCEEDED or not (pause := _quota_pause(response, pause)):
                     break
-                pause = _retry_after(response, pause)
             if pause is None:
                 break
             time.sleep(pause)
@@ -99,8 +111,8 @@ def read_json(response: httpx.Response) -> Any:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether a later try may succeed: the service couldn't be reached, or wasn't ready."""
-    return isinstance(error, Unreachable | ServiceFailure)
+    """Whether a later try may succeed: the service couldn't be reached, wasn't ready, or the quota was used up."""
+    return isinstance(error, Unreachable | ServiceFailure | QuotaExceeded)
 
 
 def _retry_after(response: httpx.Response, pause: float | None) -> float | None:
@@ -109,6 +121,14 @@ def _retry_after(response: httpx.Response, pause: float | None) -> float | None:
     if pause is None or not requested.isdigit():
         return pause
     return min(float(requested), _LONGEST_PAUSE_SECONDS)
+
+
+def _quota_pause(response: httpx.Response, pause: float | None) -> float | None:
+    """The pause until a quota is there again; None where that is too long, or there is no further try."""
+    requested = response.headers.get("Retry-After", "")
+    if pause is None or not requested.isdigit() or int(requested) > _LONGEST_QUOTA_SECONDS:
+        return None
+    return float(requested)
 
 
 def _is_loopback(host: str) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from api.forget_requests.catalog_checks import InCatalog
-from api.forget_requests.request_check import UncheckedRequest, accepted_inputs
+from api.forget_requests.request_check import CheckedRequest, UncheckedRequest, accept
 from api.forget_requests.text_check import limits_of
 from jobs.storage.inputs import JobInputs
 from vgid_core.data.pairs import DataError, Pair, PairSet
@@ -22,14 +21,7 @@ REGISTERED_PAIRS = 1000  # of a registered set that are looked at
 class RequestEstimate:
     """What can be said of a request without the ledger. report: `DataReport.as_json`."""
 
-    model: str
-    retain_set: str | None
-    forget_pairs: int
-    retain_pairs: int | None
-    probes: Mapping[str, int]
-    steps: int
-    due_at: datetime | None
-    priority: int
+    checked: CheckedRequest
     report: dict[str, Any]
 
 
@@ -37,7 +29,7 @@ def estimate_request(unchecked: UncheckedRequest) -> RequestEstimate:
     """Checks the request as `check_request` does, then its data. Raises a Problem, as that does."""
     from vgid_core.data.check import check_data  # here, since it loads numpy, which the API's own process does without
 
-    request, found, inputs, _ = accepted_inputs(unchecked)
+    checked, found, inputs = accept(unchecked)
     report = check_data(
         _uploaded(inputs.forget),
         _retain(found, inputs),
@@ -45,17 +37,7 @@ def estimate_request(unchecked: UncheckedRequest) -> RequestEstimate:
         texts=limits_of(found.entry.path),
         max_new_tokens=found.config.evaluation.max_new_tokens,
     )
-    return RequestEstimate(
-        model=found.entry.name,
-        retain_set=found.retain_set,
-        forget_pairs=len(inputs.forget),
-        retain_pairs=None if inputs.retain is None else len(inputs.retain),
-        probes={name: len(pairs) for name, pairs in inputs.probes.items()},
-        steps=found.config.training.steps_for(len(inputs.forget)),
-        due_at=request.due_at,
-        priority=request.priority,
-        report=report.as_json(),
-    )
+    return RequestEstimate(checked, report.as_json())
 
 
 def _uploaded(pairs: PairSet) -> ReadResult:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import Request
 
+from api.forget_requests.checking import Checked, check_in_process
 from api.forget_requests.request_check import CheckLimits, UncheckedRequest
 from api.forget_requests.spool import Spool, SpooledBody
 from api.limits.known_clients import KnownClient
-from api.limits.quotas import bytes_policy
+from api.limits.quotas import bytes_policy, pixels_policy
 from api.problems import BodyTooLarge
 from api.request_rules import charge, refuse_encoded_body
 from api.services import Services
@@ -32,7 +33,7 @@ async def received(
         yield UncheckedRequest(
             content_type=request.headers.get("content-type", ""),
             body=body,
-            limits=CheckLimits.of(settings),
+            limits=CheckLimits.of(settings, client.limits),
             catalog=services.catalog,
             data_key=data_key,
             sealed=sealed,
@@ -41,6 +42,19 @@ async def received(
     finally:
         spool.close()
         sealed.unlink(missing_ok=True)
+
+
+async def checked_in_turn(
+    request: Request,
+    services: Services,
+    client: KnownClient,
+    check: Callable[[UncheckedRequest], Checked],
+    unchecked: UncheckedRequest,
+) -> Checked:
+    """Waits for the client's turn, then checks as `check_in_process` does. Raises QuotaExceeded with no pixel left."""
+    await charge(request, services, client, pixels_policy(client.limits), 0, spent=False)
+    async with services.checks.turn(client.id):
+        return await check_in_process(check, unchecked, request, services.settings.check_seconds)
 
 
 async def _receive(request: Request, spool: Spool, max_bytes: int) -> SpooledBody:

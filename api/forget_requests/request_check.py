@@ -21,6 +21,7 @@ from api.forget_requests.text_check import check_texts
 from api.problems import FieldError, InvalidRequest
 from api.schemas import SubmitRequest
 from jobs.catalog import Catalog
+from jobs.client_limits import ClientLimits
 from jobs.settings import Settings
 from jobs.storage.inputs import JobInputs, seal
 from vgid_core.data.pairs import Pair
@@ -28,15 +29,19 @@ from vgid_core.data.pairs import Pair
 
 @dataclass(frozen=True)
 class CheckLimits:
-    """What a check may take. memory_bytes: of address space, the interpreter included."""
+    """What a check may take.
+
+    max_priority: the client's right. memory_bytes: of address space, the interpreter included.
+    """
 
     max_pairs: int
+    max_priority: int
     memory_bytes: int
     images: ImageLimits
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """The limits of this installation."""
+    def of(cls, settings: Settings, client: ClientLimits) -> Self:
+        """The limits of this installation and this client."""
         images = ImageLimits(
             max_bytes=settings.max_image_bytes,
             max_pixels=settings.max_image_pixels,
@@ -44,7 +49,7 @@ class CheckLimits:
             max_seconds=settings.max_image_seconds,
             formats=settings.image_formats,
         )
-        return cls(settings.max_pairs, settings.check_memory_bytes, images)
+        return cls(settings.max_pairs, client.max_priority, settings.check_memory_bytes, images)
 
 
 @dataclass(frozen=True)
@@ -97,32 +102,43 @@ def check_request(unchecked: UncheckedRequest) -> CheckedRequest:
 
     Raises a Problem, or OSError. Ends its process where decoding one image takes too much processor time.
     """
-    request, found, inputs, pixels = accepted_inputs(unchecked)
+    checked, _, inputs = accept(unchecked)
     sealed = os.open(unchecked.sealed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(sealed, "wb") as file:
         file.write(seal(inputs, unchecked.data_key))
         file.flush()
         os.fsync(file.fileno())
-    return CheckedRequest(
+    return checked
+
+
+def accept(unchecked: UncheckedRequest) -> tuple[CheckedRequest, InCatalog, JobInputs]:
+    """The checked request, what the catalog gives it, and its inputs, not yet sealed. Raises a Problem."""
+    request, resolver = _read(unchecked)
+    if request.priority > (most := unchecked.limits.max_priority):
+        raise InvalidRequest.of([FieldError(f"may be at most {most} for this client", ("priority",))])
+    entry = find_model(unchecked.catalog, request)
+    found = InCatalog(entry, choose_retain_set(entry, request), resolve_config(entry, request))
+    check_texts(request, entry.path)
+    _decode(resolver, unchecked)
+    inputs = resolver.resolve()
+    _check_retain_differs(inputs)
+    checked = CheckedRequest(
         request=request.model_copy(update={"forget": (), "retain": None, "probes": {}}),
-        model=found.entry.name,
+        model=entry.name,
         config=found.config.model_dump(mode="json"),
         forget_pairs=len(inputs.forget),
         retain_pairs=None if inputs.retain is None else len(inputs.retain),
         retain_set=found.retain_set,
         probes={name: len(pairs) for name, pairs in inputs.probes.items()},
         steps=found.config.training.steps_for(len(inputs.forget)),
-        pixels=pixels,
+        pixels=resolver.pixels,
         canonical=_canonical_text(request, inputs),
     )
+    return checked, found, inputs
 
 
-def accepted_inputs(unchecked: UncheckedRequest) -> tuple[SubmitRequest, InCatalog, JobInputs, int]:
-    """The request, what the catalog gives it, its inputs and their pixels, all of them checked. Raises a Problem."""
-    request, resolver = _read(unchecked)
-    entry = find_model(unchecked.catalog, request)
-    found = InCatalog(entry, choose_retain_set(entry, request), resolve_config(entry, request))
-    check_texts(request, entry.path)
+def _decode(resolver: ImageResolver, unchecked: UncheckedRequest) -> None:
+    """Decodes every image. Where one takes too much processor time, the system ends this process."""
 
     def decoding(place: Loc) -> None:
         unchecked.place.write_text(json.dumps(place), encoding="utf-8")
@@ -130,9 +146,6 @@ def accepted_inputs(unchecked: UncheckedRequest) -> tuple[SubmitRequest, InCatal
 
     resolver.check(decoding)
     signal.setitimer(signal.ITIMER_PROF, 0)
-    inputs = resolver.resolve()
-    _check_retain_differs(inputs)
-    return request, found, inputs, resolver.pixels
 
 
 def _read(unchecked: UncheckedRequest) -> tuple[SubmitRequest, ImageResolver]:

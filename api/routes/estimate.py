@@ -10,9 +10,9 @@ from anyio.to_thread import run_sync as to_thread
 from fastapi import Request
 from pydantic import BaseModel, Field
 
-from api.forget_requests.checking import check_in_process
 from api.forget_requests.estimate import REGISTERED_PAIRS, RequestEstimate, estimate_request
-from api.forget_requests.receiving import received
+from api.forget_requests.receiving import checked_in_turn, received
+from api.limits.quotas import pixels_policy
 from api.openapi import problem_responses, submission_body
 from api.problems import (
     BodyTooLarge,
@@ -22,7 +22,7 @@ from api.problems import (
     Unauthenticated,
     UnsupportedMediaType,
 )
-from api.request_rules import valid_client
+from api.request_rules import charge, valid_client
 from api.routing import Router
 from api.services import CallerDep, Services
 from jobs.queueing.forecast import Forecast, forecast, usual_seconds
@@ -74,15 +74,15 @@ class EstimateView(BaseModel):
     @classmethod
     def of(cls, estimate: RequestEstimate, expected: Forecast, seconds: float | None) -> Self:
         """The view of an estimate, of its place in the queue, and of how long such jobs take."""
-        report = estimate.report
+        checked, report = estimate.checked, estimate.report
         forget = next(one for one in report["sets"] if one["name"] == "forget")
         return cls(
-            model=estimate.model,
-            retain_set=estimate.retain_set,
-            forget_pairs=estimate.forget_pairs,
-            retain_pairs=estimate.retain_pairs,
-            probes=dict(estimate.probes),
-            steps=estimate.steps,
+            model=checked.model,
+            retain_set=checked.retain_set,
+            forget_pairs=checked.forget_pairs,
+            retain_pairs=checked.retain_pairs,
+            probes=dict(checked.probes),
+            steps=checked.steps,
             expected_seconds=seconds,
             queue_position=expected.position,
             estimated_start_at=expected.starts_at,
@@ -105,20 +105,22 @@ class EstimateView(BaseModel):
 async def estimate(request: Request, caller: CallerDep) -> EstimateView:
     """Checks a request as filing it would, then its data: nothing is stored, and no job is made."""
     services, client = caller.services, await valid_client(caller)
-    async with received(request, services, client, _NO_KEY) as unchecked, services.checks.turn(client.id):
-        found = await check_in_process(estimate_request, unchecked, request, services.settings.check_seconds)
+    async with received(request, services, client, _NO_KEY) as unchecked:
+        found = await checked_in_turn(request, services, client, estimate_request, unchecked)
+    await charge(request, services, client, pixels_policy(client.limits), found.checked.pixels)
     return await to_thread(_view, services, client.id, found)
 
 
 def _view(services: Services, client_id: UUID, estimate: RequestEstimate) -> EstimateView:
     """The view with what the ledger says of such a job, which isn't stored."""
+    asked = estimate.checked
     job = Job(
         id=uuid4(),
         client_id=client_id,
-        model=estimate.model,
+        model=asked.model,
         created_at=datetime.now(UTC),
-        due_at=estimate.due_at,
-        priority=estimate.priority,
+        due_at=asked.request.due_at,
+        priority=asked.request.priority,
     )
     with services.read_sessions() as s:
-        return EstimateView.of(estimate, forecast(s, job), usual_seconds(s, estimate.model))
+        return EstimateView.of(estimate, forecast(s, job), usual_seconds(s, asked.model))

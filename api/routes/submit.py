@@ -10,8 +10,7 @@ from anyio.to_thread import run_sync as to_thread
 from fastapi import Header, Request, Response, status
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.forget_requests.checking import check_in_process
-from api.forget_requests.receiving import received
+from api.forget_requests.receiving import checked_in_turn, received
 from api.forget_requests.request_check import canonical_text_of, check_request
 from api.forget_requests.submit_service import Submission, is_known, replayed_job, submit_job
 from api.limits.known_clients import KnownClient
@@ -96,27 +95,17 @@ async def _take(
     request: Request, services: Services, client: KnownClient, idempotency_key: str | None
 ) -> tuple[Job, bool]:
     """Receives the body, checks it in the client's turn, and submits it; returns as `submit_job` does."""
-    job_id, seconds = uuid4(), services.settings.check_seconds
+    job_id = uuid4()
     data_key, wrapped_data_key = services.keyring.new_data_key(job_id)
     async with received(request, services, client, data_key) as unchecked:
         # A request is answered again even if its model has left the catalog since.
         if idempotency_key is not None and await to_thread(is_known, services, client.id, idempotency_key):
-            async with services.checks.turn(client.id):
-                canonical = await check_in_process(canonical_text_of, unchecked, request, seconds)
+            canonical = await checked_in_turn(request, services, client, canonical_text_of, unchecked)
             return await to_thread(replayed_job, services, client.id, idempotency_key, canonical), True
-        async with services.checks.turn(client.id):
-            checked = await check_in_process(check_request, unchecked, request, seconds)
-        _check_priority(client, checked.request.priority)
+        checked = await checked_in_turn(request, services, client, check_request, unchecked)
         await charge(request, services, client, pixels_policy(client.limits), checked.pixels)
         submission = Submission(job_id, client, idempotency_key, checked, unchecked.sealed, wrapped_data_key)
         return await to_thread(submit_job, services, submission)
-
-
-def _check_priority(client: KnownClient, priority: int) -> None:
-    """Raises InvalidRequest for a higher priority than the client has a right to."""
-    most = client.limits.max_priority
-    if priority > most:
-        raise InvalidRequest.of([FieldError(f"may be at most {most} for this client", ("priority",))])
 
 
 def _new_job_view(services: Services, job: Job) -> JobView:

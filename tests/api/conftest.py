@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -17,7 +16,7 @@ from api.main import create_app
 from api.server import limits_of
 from jobs.settings import Settings
 from tests.api.service import Service
-from tests.waiting import eventually
+from tests.serving import serving
 
 CATALOG = """
 [models.demo]
@@ -59,46 +58,20 @@ def settings(settings: Settings) -> Settings:
 Serve = Callable[[Settings], Service]
 
 
-@pytest.fixture(scope="session")
-def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """A loop in a thread, on which all services of the session run: so they share the processes that check requests."""
-    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        started.set_result((asyncio.get_running_loop(), stop))
-        await stop.wait()
-
-    thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
-    thread.start()
-    loop, stop = started.result()
-    yield loop
-    loop.call_soon_threadsafe(stop.set)
-    thread.join(timeout=20)
-
-
 @pytest.fixture
-def serve(request: pytest.FixtureRequest, event_loop: asyncio.AbstractEventLoop) -> Iterator[Serve]:
+def serve(request: pytest.FixtureRequest, server_loop: asyncio.AbstractEventLoop) -> Iterator[Serve]:
     """Starts services, and stops them after the test."""
-    running: list[tuple[uvicorn.Server, Future[None], Service]] = []
+    with ExitStack() as running:
 
-    def start(settings: Settings) -> Service:
-        app = create_app(settings)
-        http = getattr(request, "param", None) or bounded_protocol(limits_of(settings, open_files=4096))
-        config = uvicorn.Config(app, port=0, http=http, lifespan="on", log_config=None, access_log=False)
-        server = uvicorn.Server(config)
-        ended = asyncio.run_coroutine_threadsafe(server.serve(), event_loop)
-        eventually(lambda: server.started, every=0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        service = Service(f"http://127.0.0.1:{port}", settings)
-        running.append((server, ended, service))
-        return service
+        def start(settings: Settings) -> Service:
+            http = getattr(request, "param", None) or bounded_protocol(limits_of(settings, open_files=4096))
+            app = create_app(settings)
+            config = uvicorn.Config(app, port=0, http=http, lifespan="on", log_config=None, access_log=False)
+            service = Service(f"http://127.0.0.1:{running.enter_context(serving(config, server_loop))}", settings)
+            running.callback(service.close)
+            return service
 
-    yield start
-    for server, ended, service in running:
-        service.close()
-        server.should_exit = True
-        ended.result(timeout=20)
+        yield start
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from api.forget_requests.spool import SpooledBody
 from api.schemas import Line, Metadata, MetadataFilter, Name, ProbeName, Reference, SubmitRequest
 from api.views import JobView
 from jobs.catalog import Catalog
+from jobs.client_limits import ClientLimits
 from tests.api.service import Service, body, problem
 from tests.docs.pages import text_of
 
@@ -123,7 +124,7 @@ def test_unset_fields_do_not_enter_the_hash(service: Service, tmp_path: Path) ->
     unchecked = UncheckedRequest(
         "application/json",
         SpooledBody(content),
-        CheckLimits.of(service.settings),
+        CheckLimits.of(service.settings, ClientLimits()),
         Catalog.load(service.settings.catalog),
         b"",
         tmp_path / "sealed",

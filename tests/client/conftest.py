@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
-import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from api.main import create_app
 from jobs import access, claims
 from jobs.settings import Settings
 from jobs.storage.blobs import FileBlobStore
-from tests.waiting import eventually
+from tests.serving import serving
 from vgid_client import Client, Pair
 from vgid_core.data.pairs import EncodedImage, PairSet
 from vgid_core.data.pairs import Pair as CorePair
@@ -79,7 +79,12 @@ class Service:
 
 
 @pytest.fixture
-def service(settings: Settings, session_factory: sessionmaker[Session], tmp_path: Path) -> Iterator[Service]:
+def service(
+    settings: Settings,
+    session_factory: sessionmaker[Session],
+    tmp_path: Path,
+    server_loop: asyncio.AbstractEventLoop,
+) -> Iterator[Service]:
     retain = PairSet.of("retain", [CorePair(EncodedImage(png(200)), "What colour?", "Red.")])
     retain.write_jsonl(tmp_path / "retain.jsonl")
     settings.catalog.write_text(
@@ -88,18 +93,11 @@ def service(settings: Settings, session_factory: sessionmaker[Session], tmp_path
     )
     with session_factory.begin() as s:
         _, secret = access.create_key(s, access.create_client(s, "tester"))
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        create_app(settings), host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1
     )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        eventually(lambda: server.started)
-        port = server.servers[0].sockets[0].getsockname()[1]
+    with serving(config, server_loop) as port:
         yield Service(port, secret, session_factory, FileBlobStore(settings.blob_dir))
-    finally:
-        server.should_exit = True
-        thread.join(timeout=20)
 
 
 @pytest.fixture
