@@ -2,7 +2,7 @@
 
     python -m bench.gpu [--minutes 25] [--models FOLDER]
 
-Runs the benches that docs/performance.md lists as missing, each in a process of its own. Each writes its JSON into
+Runs the benches that docs/how-to/gpu.md lists, each in a process of its own. Each writes its JSON into
 bench/results; a summary goes to bench/results/gpu.json after every one. A bench that would run past the minutes is
 ended; of a step's modes and of a curve's points those before are written. Exits with 1 if one failed; a missed bar is
 an outcome, and no failure. Without a GPU the same benches run on tiny shapes, without bars: so it is tried before one

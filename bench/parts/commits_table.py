@@ -1,4 +1,4 @@
-"""Writes into docs/performance.md which commit each result in bench/results was measured at.
+"""Writes into bench/results/README.md which commit each result in bench/results was measured at.
 
 python -m bench.parts.commits_table
 """
@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from bench.parts.machine import RESULTS
 
-PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+PAGE = RESULTS / "README.md"
 _BLOCK = re.compile(r"(<!-- figures: commits -->\n).*?(<!-- end -->)", re.DOTALL)
 _DIRTY = "-dirty"
 

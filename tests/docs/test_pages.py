@@ -19,6 +19,7 @@ from tests.docs.pages import PAGES, text_of
 
 # Pages that are to be read in one go, and how many lines they may have.
 SHORT = {"README.md": 130, "ARCHITECTURE.md": 90, "docs/method.md": 120, "docs/research/log.md": 250}
+SHORT |= dict.fromkeys(("docs/performance.md", "docs/tutorials/own-model.md", "docs/tutorials/what-is-left.md"), 200)
 _MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
 _DATE = re.compile(rf"\b20\d\d-\d\d-\d\d\b|\b\d{{1,2}} (?:{_MONTHS})\b")
 _COMMIT = re.compile(r"`(?=[0-9]*[a-f])[0-9a-f]{7,40}`|\bcommit [0-9a-f]{7,40}\b")
@@ -33,9 +34,8 @@ def test_some_pages_stay_short(page: str) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in _DATED])
 def test_a_page_says_what_is_true_now(page: str) -> None:
-    """No dates, and no commits of this project's own but those that figures are of."""
+    """No dates, and no commits of this project's own."""
     text = re.sub(r"^```.*?^```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
-    text = re.sub(r"<!-- figures: commits -->.*?<!-- end -->", "", text, flags=re.DOTALL)
     assert not _DATE.findall(text)
     assert not _COMMIT.findall(text)
 
@@ -66,12 +66,12 @@ def test_the_comparison_says_what_every_contender_does() -> None:
 
 
 def test_every_result_has_its_commit() -> None:
-    page = text_of("docs/performance.md")
+    page = text_of("bench/results/README.md")
     assert fill_table(page) == page, "python -m bench.parts.commits_table"
 
 
 def test_what_needs_a_gpu_is_what_its_command_runs() -> None:
-    section = text_of("docs/performance.md").partition("## On a GPU")[2].partition("\n## ")[0]
+    section = text_of("docs/how-to/gpu.md").partition("## Measure it")[2].partition("\n## ")[0]
     listed = set(re.findall(r"^\| .* \| `python -m (.+)` \|$", section, re.MULTILINE))
     benches = [each.command for each in wanted(Path("models")) if each.command[0].startswith("bench.")]
     assert listed == {" ".join(command) for command in benches}
