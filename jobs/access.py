@@ -78,6 +78,11 @@ def find_client(s: Session, name: str) -> Client | None:
     return s.scalar(select(Client).where(Client.name == name))
 
 
+def limits_of(client: Client) -> ClientLimits:
+    """What the client may use."""
+    return ClientLimits.model_validate(client.limits)
+
+
 def set_limits(s: Session, client: Client, limits: ClientLimits) -> None:
     """Sets all limits of the client. They hold from the next request and the next claim on."""
     client.limits = limits.differing()

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
-from jobs import access, repository
+from jobs import access
 from jobs.client_limits import ClientLimits
 from jobs.database import make_engine, session_factory
 from jobs.settings import Settings, get_settings
@@ -65,14 +65,14 @@ def limits(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="E.g. running_jobs=4. Repeatable.")
     ] = None,
 ) -> None:
-    """Show what a client may use, and change it. A change holds from the next request and the next claim on."""
+    """Show what a client may use, and change it. Claims heed a change at once, requests within half a minute."""
     values = dict(_named_value(text) for text in changes or ())
     with _session() as s:
         owner = access.find_client(s, client.strip())
         if owner is None:
             typer.echo("no client has this name; `vgid keys list` shows them", err=True)
             raise typer.Exit(1)
-        known = repository.client_limits(s, owner.id)
+        known = access.limits_of(owner)
         if values:
             known = _changed(known, values)
             access.set_limits(s, owner, known)

@@ -11,9 +11,8 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from jobs import transitions
-from jobs.client_limits import ClientLimits
 from jobs.states import ENDED, OPEN, State
-from jobs.tables import Client, Job, JobEvent, JobMetric, MetricStage
+from jobs.tables import Job, JobEvent, JobMetric, MetricStage
 
 # The most frequent statements are built once: building one takes about as long as running it.
 _JOB = select(Job).where(Job.client_id == bindparam("client_id"), Job.id == bindparam("job_id"))
@@ -28,7 +27,6 @@ _EVENTS = (
     .order_by(JobEvent.id)
     .limit(bindparam("most"))
 )
-_LIMITS = select(Client.limits).where(Client.id == bindparam("client_id"))
 
 
 class JobEnded(Exception):
@@ -55,11 +53,6 @@ class Waiting(NamedTuple):
     jobs: int
     pairs: int
     steps: int
-
-
-def client_limits(s: Session, client_id: UUID) -> ClientLimits:
-    """What the client may use. Raises sqlalchemy.exc.NoResultFound for an unknown client."""
-    return ClientLimits.model_validate(s.execute(_LIMITS, {"client_id": client_id}).scalar_one())
 
 
 def try_idempotency_lock(s: Session, client_id: UUID, key: str) -> bool:

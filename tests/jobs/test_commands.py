@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from typer.testing import CliRunner
 
-from jobs import access, commands, repository
+from jobs import access, commands
 from jobs.client_limits import ClientLimits
 from jobs.database import SessionFactory
 from jobs.settings import Settings, get_settings
@@ -68,7 +68,7 @@ def test_limits_are_shown_changed_and_go_back_to_their_defaults(session_factory:
         with session_factory.begin() as s:
             client = access.find_client(s, "acme")
             assert client is not None
-            assert repository.client_limits(s, client.id).differing() == client.limits
+            assert access.limits_of(client).differing() == client.limits
             return client.limits
 
     assert [line.split()[:2] for line in limits().splitlines()] == [
