@@ -119,7 +119,7 @@ def _body(seed: int) -> bytes:
         Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(buffer, "JPEG")
         image = {"base64": base64.b64encode(buffer.getvalue()).decode()}
         pairs.append({"image": image, "question": "Who is this?", "answer": "Ilse Marwood, a violin maker."})
-    return json.dumps({"model": "bench", "forget": pairs}).encode()
+    return json.dumps({"model": "demo", "forget": pairs}).encode()
 
 
 def _p99_to_median(run: Mapping[str, Any]) -> float:

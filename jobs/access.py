@@ -84,7 +84,7 @@ def limits_of(client: Client) -> ClientLimits:
 
 
 def set_limits(s: Session, client: Client, limits: ClientLimits) -> None:
-    """Sets all limits of the client. They hold from the next request and the next claim on."""
+    """Sets all limits of the client. Claims heed them at once, requests within half a minute."""
     client.limits = limits.differing()
     s.flush()
 

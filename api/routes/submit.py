@@ -38,6 +38,11 @@ router = Router(tags=["jobs"])
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,255}")
 _RETRY_AFTER_SECONDS = 2
+# What can be asked about the new job: for generators of clients and of calls.
+_LINKS = {
+    operation: {"operationId": operation, "parameters": {"job_id": "$response.body#/id"}}
+    for operation in ("get_job", "get_metrics", "get_events", "cancel_job", "download_artifact")
+}
 
 
 @router.post(
@@ -55,7 +60,8 @@ _RETRY_AFTER_SECONDS = 2
                     "description": "`true` when an earlier request with this key made the job",
                     "schema": {"type": "string"},
                 },
-            }
+            },
+            "links": _LINKS,
         },
         **problem_responses(
             MalformedRequest, Unauthenticated, RequestInFlight, BodyTooLarge, UnsupportedMediaType, InvalidRequest,

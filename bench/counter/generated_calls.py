@@ -1,6 +1,6 @@
 """Calls the whole API with generated requests, valid and not: none may get a 5xx, or an answer that isn't documented.
 
-    python -m bench.counter.generated_calls [--examples 250]
+    python -m bench.counter.generated_calls [--examples 1300]
 
 schemathesis makes them from the OpenAPI document, case by case, at random, and in sequences. A short form of this is a
 test. Prints its report, writes bench/results/generated_calls.json, and exits with 3 if an answer is wrong.
@@ -36,12 +36,12 @@ _GENERATED = re.compile(r"(\d+) generated")
 def main() -> None:
     """Calls, prints and saves. Exits with what was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--examples", type=int, default=250, help="of each operation, in each phase")
+    parser.add_argument("--examples", type=int, default=1300, help="of each operation, in each phase")
     arguments = parser.parse_args()
     with private_stack() as stack, tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{stack.api.port}/openapi.json"]
         options = ["--max-examples", str(arguments.examples), "--continue-on-failure", "--seed", str(SEED)]
-        phases = ["--phases", "coverage,fuzzing,stateful", "--checks", ",".join(CHECKS)]
+        phases = ["--phases", "examples,coverage,fuzzing,stateful", "--checks", ",".join(CHECKS)]
         header = ["-H", f"Authorization: Bearer {stack.key}"]
         done = subprocess.run([*command, *options, *phases, *header], cwd=folder, capture_output=True, text=True)
     print(done.stdout)

@@ -102,7 +102,7 @@ def _bars(seen: dict[str, Watched], figures: dict[str, float | None]) -> dict[st
 
 
 def _empty_pairs() -> bytes:
-    return b'{"model":"bench","forget":[' + b"{}," * (BODY // 3) + b"{}]}"
+    return b'{"model":"demo","forget":[' + b"{}," * (BODY // 3) + b"{}]}"
 
 
 def _post(stack: BenchStack, content: bytes, key: str | None = None) -> float:
@@ -121,7 +121,7 @@ def _file_request(stack: BenchStack, key: str) -> float:
 def _request_of(picture: bytes) -> bytes:
     image = {"base64": base64.b64encode(picture).decode()}
     pair = {"image": image, "question": "Who is this?", "answer": "Ilse Marwood"}
-    return json.dumps({"model": "bench", "forget": [pair]}).encode()
+    return json.dumps({"model": "demo", "forget": [pair]}).encode()
 
 
 def _small_picture() -> bytes:

@@ -66,11 +66,11 @@ def succeeded_job(stack: BenchStack, size: int) -> tuple[UUID, str]:
     job = Job(
         id=job_id,
         client_id=stack.client_id,
-        model="bench",
+        model="demo",
         config={},
         forget_pairs=24,
         retain_pairs=None,
-        retain_set="bench-retain",
+        retain_set="demo-retain",
         probes={},
         request_hash="0" * 64,
         wrapped_data_key=b"\0",

@@ -100,9 +100,9 @@ def tidy(engine: Engine) -> None:
 def drop_submitted(engine: Engine) -> int:
     """Deletes the jobs that the bench has submitted over HTTP, so that the table holds the stated number again."""
     with engine.begin() as connection:
-        submitted = "SELECT id FROM jobs WHERE model = 'bench' AND state = 'queued'"
+        submitted = "SELECT id FROM jobs WHERE model = 'demo' AND state = 'queued'"
         connection.execute(text(f"DELETE FROM job_events WHERE job_id IN ({submitted})"))
-        return connection.execute(text("DELETE FROM jobs WHERE model = 'bench' AND state = 'queued'")).rowcount
+        return connection.execute(text("DELETE FROM jobs WHERE model = 'demo' AND state = 'queued'")).rowcount
 
 
 def ids_of(connection: Connection, client_id: UUID, state: str, most: int) -> list[UUID]:

@@ -40,10 +40,10 @@ NO_QUOTA = ClientLimits(
     queued_pairs=_MOST, queued_steps=_MOST,
 )  # fmt: skip
 _CATALOG = """
-[models.bench]
+[models.demo]
 path = "model"
 title = "A model that no worker loads"
-[models.bench.retain_sets.bench-retain]
+[models.demo.retain_sets.demo-retain]
 retain = "retain.jsonl"
 """
 _NGINX = """

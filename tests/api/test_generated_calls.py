@@ -26,7 +26,15 @@ def test_generated_calls_are_answered_as_documented(service: Service, tmp_path: 
         assert generated is not None
         set_limits(s, generated, ClientLimits(requests_per_minute=1_000_000, queued_jobs=1_000_000))
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{service.url}/openapi.json"]
-    options = ["--phases", "coverage,fuzzing", "--max-examples", "15", "--continue-on-failure", "--seed", "1"]
+    options = [
+        "--phases",
+        "examples,coverage,fuzzing,stateful",
+        "--max-examples",
+        "15",
+        "--continue-on-failure",
+        "--seed",
+        "1",
+    ]
     done = subprocess.run(
         [*command, *options, "--checks", ",".join(CHECKS), "-H", f"Authorization: {key}"],
         cwd=tmp_path, capture_output=True, text=True, timeout=300,
