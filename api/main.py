@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 
 from api.logs import configure_logging
+from api.metrics import metrics_server
 from api.middleware import RequestContext
 from api.openapi import openapi_document, problem_responses
 from api.problem_handler import install_problem_handler
@@ -29,7 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        with _call_on_exit_signal(services.closing.set):
+        with metrics_server(services), _call_on_exit_signal(services.closing.set):
             yield
         services.close()
         await services.quotas.close()

@@ -43,16 +43,14 @@ def refuse_encoded_body(request: Request) -> None:
 
 
 async def charge_request(request: Request, caller: CallerDep) -> None:
-    """Counts the request. Raises QuotaExceeded. An invalid key has no quota: the route refuses it."""
+    """Counts the request. Raises QuotaExceeded, or Unauthenticated for a key that isn't valid."""
     client = await known_client(caller)
-    if client is not None:
-        await charge(request, caller.services, client, request_policy(client.limits))
+    await charge(request, caller.services, client, request_policy(client.limits))
 
 
-async def known_client(caller: Caller) -> KnownClient | None:
-    """The caller's client and limits; None for an invalid key."""
-    clients = caller.services.clients
-    return clients.remembered(caller.secret) or await anyio.to_thread.run_sync(clients.read, caller.secret)
+async def known_client(caller: Caller) -> KnownClient:
+    """The caller's client and limits as they were lately. Raises Unauthenticated for a key that isn't valid."""
+    return caller.services.clients.remembered(caller.secret) or await valid_client(caller)
 
 
 async def valid_client(caller: Caller) -> KnownClient:

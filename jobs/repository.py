@@ -68,9 +68,14 @@ def find_by_idempotency_key(s: Session, client_id: UUID, key: str) -> Job | None
 
 
 def lock_waiting(s: Session, client_id: UUID) -> Waiting:
-    """What waits of the client. Until the transaction ends, no other one gets an answer for this client."""
+    """What waits of the client. Until the transaction ends, no other one gets this lock for this client."""
     key = int.from_bytes(hashlib.sha256(b"vgid/waiting/" + client_id.bytes).digest()[:8], "big", signed=True)
     s.execute(select(func.pg_advisory_xact_lock(key)))
+    return waiting_of(s, client_id)
+
+
+def waiting_of(s: Session, client_id: UUID) -> Waiting:
+    """What waits of the client."""
     pairs = Job.forget_pairs + func.coalesce(Job.retain_pairs, 0)
     totals = select(func.count(), func.coalesce(func.sum(pairs), 0), func.coalesce(func.sum(Job.planned_steps), 0))
     return Waiting(*s.execute(totals.where(Job.client_id == client_id, Job.state == State.queued)).one())

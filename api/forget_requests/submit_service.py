@@ -15,7 +15,9 @@ from api.limits.known_clients import KnownClient
 from api.problems import FieldError, IdempotencyKeyReused, QuotaExceeded, RequestInFlight
 from api.services import Services
 from jobs import repository
+from jobs.client_limits import ClientLimits
 from jobs.queueing.queue import QueueUnavailable
+from jobs.repository import Waiting
 from jobs.tables import Job
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,13 @@ def is_known(services: Services, client_id: UUID, idempotency_key: str) -> bool:
     """Whether a job was made with this key."""
     with services.read_sessions() as s:
         return repository.find_by_idempotency_key(s, client_id, idempotency_key) is not None
+
+
+def refuse_without_place(services: Services, client: KnownClient) -> None:
+    """Raises QuotaExceeded where not even the smallest request could wait. Cheap, so it comes before the check."""
+    with services.read_sessions() as s:
+        waiting = repository.waiting_of(s, client.id)
+    _refuse_excess(client.limits, waiting, pairs=1, steps=1)
 
 
 def replayed_job(services: Services, client_id: UUID, idempotency_key: str, canonical: str) -> Job:
@@ -89,7 +98,10 @@ def _store_job(services: Services, s: Session, submission: Submission, request_h
 
     Raises a Problem, or what the disk or the database raises. Then the inputs are deleted again.
     """
-    _check_queue(s, submission)
+    checked = submission.checked
+    pairs = checked.forget_pairs + (checked.retain_pairs or 0)
+    waiting = repository.lock_waiting(s, submission.client.id)  # until the transaction ends
+    _refuse_excess(submission.client.limits, waiting, pairs, checked.steps)
     job = _new_job(services, submission, request_hash)
     try:
         services.blobs.adopt_inputs(submission.job_id, submission.sealed)
@@ -101,17 +113,15 @@ def _store_job(services: Services, s: Session, submission: Submission, request_h
     return job
 
 
-def _check_queue(s: Session, submission: Submission) -> None:
-    """Raises QuotaExceeded where the client would have more waiting than it may, until the transaction ends."""
-    limits, checked = submission.client.limits, submission.checked
-    waiting = repository.lock_waiting(s, submission.client.id)
+def _refuse_excess(limits: ClientLimits, waiting: Waiting, pairs: int, steps: int) -> None:
+    """Raises QuotaExceeded where one more job, of these sizes, would be more than may wait."""
     for what, most, would_be in (
         ("jobs", limits.queued_jobs, waiting.jobs + 1),
-        ("pairs", limits.queued_pairs, waiting.pairs + checked.forget_pairs + (checked.retain_pairs or 0)),
-        ("steps", limits.queued_steps, waiting.steps + checked.steps),
+        ("pairs", limits.queued_pairs, waiting.pairs + pairs),
+        ("steps", limits.queued_steps, waiting.steps + steps),
     ):
         if would_be > most:
-            detail = f"At most {most} {what} may wait at a time; with this request they would be {would_be}."
+            detail = f"At most {most} {what} may wait at a time; with this request they would be at least {would_be}."
             raise QuotaExceeded(detail, retry_after=_RETRY_WAITING_SECONDS)
 
 

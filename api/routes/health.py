@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
@@ -51,16 +50,15 @@ async def healthz() -> Health:
 )
 def readyz(services: ServicesDep) -> Readiness:
     """Checks Postgres and its migrations, Redis and the blob folder; `errors` names what isn't ready."""
-    checks: dict[str, Callable[[Services], str | None]] = {
-        "postgres": _check_postgres,
-        "redis": _check_redis,
-        "blobs": _check_blobs,
-    }
-    found = [(name, check(services)) for name, check in checks.items()]
-    faults = [FieldError(fault, name=name) for name, fault in found if fault is not None]
+    faults = [FieldError(fault, name=part) for part, fault in not_ready(services).items() if fault is not None]
     if faults:
         raise Unavailable("Not ready.", errors=faults)
     return Readiness(status="ready", paused_workers=Counter(services.queue.pauses()))
+
+
+def not_ready(services: Services) -> dict[str, str | None]:
+    """Of each part that requests need, what is the matter with it; None where nothing is."""
+    return {"postgres": _check_postgres(services), "redis": _check_redis(services), "blobs": _check_blobs(services)}
 
 
 def _check_postgres(services: Services) -> str | None:

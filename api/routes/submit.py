@@ -12,7 +12,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.forget_requests.receiving import checked_in_turn, received
 from api.forget_requests.request_check import canonical_text_of, check_request
-from api.forget_requests.submit_service import Submission, is_known, replayed_job, submit_job
+from api.forget_requests.submit_service import (
+    Submission,
+    is_known,
+    refuse_without_place,
+    replayed_job,
+    submit_job,
+)
 from api.limits.known_clients import KnownClient
 from api.limits.quotas import pixels_policy
 from api.openapi import problem_responses, submission_body
@@ -108,6 +114,7 @@ async def _take(
         if idempotency_key is not None and await to_thread(is_known, services, client.id, idempotency_key):
             canonical = await checked_in_turn(request, services, client, canonical_text_of, unchecked)
             return await to_thread(replayed_job, services, client.id, idempotency_key, canonical), True
+        await to_thread(refuse_without_place, services, client)
         checked = await checked_in_turn(request, services, client, check_request, unchecked)
         await charge(request, services, client, pixels_policy(client.limits), checked.pixels)
         submission = Submission(job_id, client, idempotency_key, checked, unchecked.sealed, wrapped_data_key)

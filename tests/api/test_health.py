@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
+import httpx
 import pytest
 
 from jobs.settings import Settings
 from local.postgres import EmbeddedPostgres
 from tests.api.conftest import Serve
-from tests.api.service import Service, problem
+from tests.api.service import Service, body, problem
 
 
 def test_alive_and_ready(service: Service) -> None:
@@ -21,6 +23,36 @@ def test_paused_workers_are_counted_by_their_reason(service: Service) -> None:
     for worker, reason in (("one:1", "disk-full"), ("one:2", "disk-full"), ("two:1", "database-gone")):
         service.queue.report_pause(worker, reason, 60)
     assert service.open().get("/readyz").json()["paused_workers"] == {"disk-full": 2, "database-gone": 1}
+
+
+@pytest.fixture
+def address() -> str:
+    """A local address that nobody uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_figures_for_prometheus(service: Service, serve: Serve, address: str) -> None:
+    with_metrics = serve(service.settings.model_copy(update={"metrics_listen": address}))
+    service.http.post("/unlearn-jobs", json=body())
+    service.queue.report_pause("one:1", "disk-full", 60)
+    figures = httpx.get(f"http://{address}/metrics").text.splitlines()
+    for line in (
+        'vgid_ready{part="postgres"} 1.0', 'vgid_ready{part="redis"} 1.0', 'vgid_jobs{state="queued"} 1.0',
+        'vgid_jobs{state="running"} 0.0', 'vgid_workers_paused{reason="disk-full"} 1.0', "vgid_jobs_overdue 0.0",
+    ):  # fmt: skip
+        assert line in figures
+    oldest = next(line for line in figures if line.startswith("vgid_queue_oldest_seconds "))
+    assert float(oldest.split()[1]) > 0
+    assert with_metrics.open().get("/metrics").status_code == 404  # clients don't see them
+
+
+def test_figures_that_cannot_be_read_are_left_out(serve: Serve, settings: Settings, address: str) -> None:
+    serve(settings.model_copy(update={"metrics_listen": address, "redis_url": "redis://127.0.0.1:1/0"}))
+    figures = httpx.get(f"http://{address}/metrics").text
+    assert 'vgid_ready{part="redis"} 0.0' in figures
+    assert "vgid_workers_paused" not in figures
 
 
 def test_head_answers_like_get_without_a_body(service: Service) -> None:

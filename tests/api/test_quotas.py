@@ -68,6 +68,12 @@ def test_what_waits_is_bounded(service: Service, limits: dict[str, int]) -> None
     assert http.post("/unlearn-jobs", json=body()).status_code == 202
 
 
+def test_a_full_queue_refuses_before_any_image_is_looked_at(service: Service) -> None:
+    http = limited(service, queued_jobs=0)
+    broken = body(forget=[pair(image=inline(b"no image"))])
+    problem(http.post("/unlearn-jobs", json=broken), 429, "quota-exceeded")
+
+
 def test_without_redis_everything_passes(service: Service, redis_server: EmbeddedRedis) -> None:
     redis_server.process.kill()
     redis_server.process.wait()

@@ -80,11 +80,11 @@ def test_what_needs_a_gpu_is_what_its_command_runs() -> None:
 
 def test_the_services_settings_are_listed_with_their_defaults() -> None:
     rows = re.findall(
-        r"^\| `VGID_(\w+)` \| (?:`([^`]*)`|required) \|", text_of("docs/reference/service.md"), re.MULTILINE
+        r"^\| `VGID_(\w+)` \| (?:`([^`]*)`|required|none) \|", text_of("docs/reference/service.md"), re.MULTILINE
     )
     listed = {name.lower(): default for name, default in rows}
     known = {
-        name: "" if field.is_required() else _as_variable(field.default)
+        name: "" if field.is_required() or field.default is None else _as_variable(field.default)
         for name, field in Settings.model_fields.items()
     }
     assert listed == known
