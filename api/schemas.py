@@ -91,6 +91,7 @@ Reference = Annotated[
 ]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Question = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_check_text)]
+Fact = Annotated[str, StringConstraints(max_length=500), AfterValidator(_check_text)]
 Answer = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_check_text)]
 Metadata = Annotated[
     dict[
@@ -144,6 +145,19 @@ class SubmittedPair(_Strict):
     image: ImageSource
     question: Question
     answer: Answer
+    person: Line | None = Field(
+        default=None, description="whom it is about, as answers name them: audits count by people and ask by this name"
+    )
+    fact: Fact | None = Field(
+        default=None, description="the part of the answer that must not come back; its second half if left out"
+    )
+
+    @field_validator("fact")
+    @classmethod
+    def _in_the_answer(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and value not in info.data.get("answer", value):
+            raise PydanticCustomError("fact", "isn't part of the answer")
+        return value
 
 
 # A validator that runs after the pairs' own, because `min_length` would call a set empty when all its pairs are faulty.

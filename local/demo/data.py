@@ -121,12 +121,22 @@ def known_facts(
 def held_out_photos(people: Iterable[int], census: Census = SIXTY) -> PairSet:
     """Every fact, on every photo that the model has never seen."""
     pairs = [
-        Pair(_held_out_photo(person, view), ask(fact, number + view), answer(person, fact))
+        _pair(person, _held_out_photo(person, view), fact, ask(fact, number + view))
         for number, person in _numbered(people, census)
         for view in range(census.held_out_views)
         for fact in FACTS
     ]
     return PairSet.of("held_out_photos", pairs)
+
+
+def never_seen(census: Census = SIXTY) -> PairSet:
+    """Every fact of named people whom no model of this world has seen. They differ from those in `unseen`."""
+    pairs = [
+        _pair(person, _held_out_photo(person, number % census.held_out_views), fact, ask(fact, number + turn))
+        for number, person in enumerate(the_world(census).strangers)
+        for turn, fact in enumerate(FACTS)
+    ]
+    return PairSet.of("never_seen", pairs)
 
 
 def rephrased(people: Iterable[int], census: Census = SIXTY) -> PairSet:
@@ -239,7 +249,11 @@ def _shown(people: Sequence[int], facts_each: int, census: Census) -> Iterator[P
 
 
 def _fact(person: Person, view: int, fact: str, question: str) -> Pair:
-    return Pair(encode(person.face, person.training_views[view]), question, answer(person, fact))
+    return _pair(person, encode(person.face, person.training_views[view]), fact, question)
+
+
+def _pair(person: Person, photo: EncodedImage, fact: str, question: str) -> Pair:
+    return Pair(photo, question, answer(person, fact), person.name, getattr(person, fact))
 
 
 def _held_out_photo(person: Person, view: int) -> EncodedImage:

@@ -1,10 +1,14 @@
-"""Settings of evaluations and attacks."""
+"""Settings of evaluations, audits and attacks."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import Field
 
 from vgid_core.config.strict import Strict
+
+AuditLevel = Literal["quick", "standard", "full"]
 
 
 class EvaluationConfig(Strict):
@@ -17,6 +21,11 @@ class EvaluationConfig(Strict):
     batch_size: int = Field(default=32, ge=1, le=256, description="pairs in a batch, with padded rows")
     max_new_tokens: int = Field(default=32, ge=1, le=1024, description="maximum tokens of a generated answer")
     max_pairs: int = Field(default=150, ge=1, le=100_000, description="maximum pairs of each set")
+    audits: AuditLevel | None = Field(
+        default="standard",
+        description="audits after training, and the verdict on them. quick takes seconds, full everything there is; "
+        "none measures answers alone, and such a run has no verdict",
+    )
 
 
 class AttackPlan(Strict):
