@@ -2,11 +2,11 @@
 
     python -m bench.meta_evaluation [--sets 3] [--processes 2] [--tuning]
 
-Every model of `bench.parts.model_pool` is audited at the level `full`, and twice again: after an attacker's training on
-other people, and with its weights rounded to 4 bits. Of each figure: how well it tells models that know from twins,
-and how little it moves under both. Of the verdict: what passes that knows or is broken, and which twins fail, also for
-each person alone. A model knows if its answers, begun answers, or facts after 100 steps on the others give away a tenth
-more than any twin's; it is broken if it loses a fifth of what it said of others.
+Every model of `bench.parts.model_pool` is audited at the level `standard`, and at `quick` twice again: after an
+attacker's training on other people, and with its weights rounded to 4 bits. Of each figure: how well it tells models
+that know from twins, and how little it moves under both. Of the verdict: what passes that knows or is broken, and which
+twins fail, also for each person alone. A model knows if its answers, begun answers, or facts after 100 steps on the
+others give away a tenth more than any twin's; it is broken if it loses a fifth of what it said of others.
 
 --tuning: on people 0 to 5 and the shipped twin, by which the default targets were chosen. Without it, on others.
 Writes bench/results/meta_evaluation[_tuning].json, and exits with 3 if a bar is missed.
@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -37,11 +38,12 @@ from local.demo.paths import TWIN
 from local.demo.world import FORGOTTEN
 from vgid_core import PairSet, UnlearnConfig
 from vgid_core.cli.log_setup import set_up_logs
+from vgid_core.data.facts import fact_of
+from vgid_core.data.roles import AuditSets
 from vgid_core.data.sampling import even_sample
-from vgid_core.evaluation.audits.context import AuditSets
 from vgid_core.evaluation.audits.served_precision import round_weights
 from vgid_core.evaluation.evidence import Auditor, Measured
-from vgid_core.evaluation.relearning import fine_tuned, merged_copy
+from vgid_core.evaluation.relearning import fine_tuned, merged_copy, relearned, split_facts
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
@@ -82,7 +84,7 @@ def _audited(model: PooledModel) -> dict[str, Any]:
     """One model's evidence: as it is, after an attacker's training, in 4 bits; and of each person, for some kinds."""
     torch.set_num_threads(1)
     case = case_of(model.forgotten, SHIPPED.bystanders, SHIPPED.census)
-    config = UnlearnConfig.model_validate({**SHIPPED.default, "evaluation": {"audits": "full"}})
+    config = UnlearnConfig.model_validate({**SHIPPED.default, "evaluation": {"audits": "standard"}})
     before = _base_figures(case, config)
     base = load_base(str(model.checkpoint), config)
     started = time.process_time()
@@ -90,14 +92,16 @@ def _audited(model: PooledModel) -> dict[str, Any]:
         distil(base, case.forget, case.retain, model.config, strangers=case.strangers.photos)
     trained = time.process_time() - started
     auditor = _auditor(case, config)
+    quick = _quick(auditor)
     row = {
         "title": model.title,
         "kind": model.kind,
         "forgotten": list(model.forgotten),
         "training_seconds": trained,
         "evidence": _evidence(base, auditor, before),
-        "after_training": _evidence(_trained_on_others(base, case), auditor, before),
-        "in_4_bits": _evidence(_in_4_bits(base), auditor, before),
+        "relearned_in_100": _relearned(base, case),
+        "after_training": _evidence(_trained_on_others(base, case), quick, before),
+        "in_4_bits": _evidence(_in_4_bits(base), quick, before),
     }
     if model.kind in _SINGLE:
         row["persons"] = [_evidence(base, _about(auditor, person), before)["verdict"] for person in _people(case)]
@@ -113,11 +117,18 @@ def _evidence(base: BaseModel, auditor: Auditor, before: Measured) -> dict[str, 
 
 def _base_figures(case: Case, config: UnlearnConfig) -> Measured:
     base, auditor = load_base(str(SHIPPED.base), config), _auditor(case, config)
-    quick = replace(
-        auditor,
-        config=config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"audits": "quick"})}),
-    )
-    return quick.before(base, choose_scorer(base, probe_pairs(auditor.measured), config.lora))
+    return _quick(auditor).before(base, choose_scorer(base, probe_pairs(auditor.measured), config.lora))
+
+
+def _quick(auditor: Auditor) -> Auditor:
+    evaluation = auditor.config.evaluation.model_copy(update={"audits": "quick"})
+    return replace(auditor, config=auditor.config.model_copy(update={"evaluation": evaluation}))
+
+
+def _relearned(base: BaseModel, case: Case) -> float:
+    """The share of half of the facts that comes back after 100 steps on the other half."""
+    taught, held_out = split_facts([fact_of(pair) for pair in case.forget])
+    return fmean(relearned(base, taught, even_sample(held_out, 60), 100, seed=1))
 
 
 def _auditor(case: Case, config: UnlearnConfig) -> Auditor:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from vgid_core.config.strict import Strict
 
-AuditLevel = Literal["quick", "standard", "full"]
+AuditLevel = Literal["none", "quick", "standard", "full"]
 
 
 class EvaluationConfig(Strict):
@@ -21,10 +21,16 @@ class EvaluationConfig(Strict):
     batch_size: int = Field(default=32, ge=1, le=256, description="pairs in a batch, with padded rows")
     max_new_tokens: int = Field(default=32, ge=1, le=1024, description="maximum tokens of a generated answer")
     max_pairs: int = Field(default=150, ge=1, le=100_000, description="maximum pairs of each set")
-    audits: AuditLevel | None = Field(
+    audits: AuditLevel = Field(
         default="standard",
-        description="audits after training, and the verdict on them. quick takes seconds, full everything there is; "
-        "none measures answers alone, and such a run has no verdict",
+        description="which audits are run after training, for the verdict: quick takes seconds, full asks all there "
+        "is; with none, answers alone are measured, and there is no verdict",
+    )
+    retries: int = Field(
+        default=1,
+        ge=0,
+        le=2,
+        description="how often a run whose verdict misses a target trains again, each time with stronger settings",
     )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Pillow has some forty decoders more. Sets don't need them, and hardly anybody maintains them: each is a risk.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 # The sets that a run knows by their roles. No probe can have one of these names.
-RESERVED_NAMES = frozenset({"forget", "retain", "utility", "strangers", "unlabelled"})
+RESERVED_NAMES = frozenset({"forget", "retain", "utility", "strangers", "unlabelled", "never_seen", "bystanders"})
 # A PNG without any of these has no orientation. Asking Pillow for it would decode the whole picture.
 _PNG_ORIENTATION = (b"eXIf", b"exif", b"xmp")
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from vgid_core.config import AuditLevel, UnlearnConfig
 from vgid_core.data.pairs import PairSet
-from vgid_core.evaluation.audits.context import AuditContext, AuditSets
+from vgid_core.data.roles import AuditSets
+from vgid_core.evaluation.audits.context import AuditContext
 from vgid_core.evaluation.audits.levels import LEVELS, Audit
 from vgid_core.evaluation.evaluate import SetAnswers, answer_sets
 from vgid_core.evaluation.figures import Figure
@@ -74,8 +75,7 @@ class Auditor:
 
     def before(self, base: BaseModel, scorer: Scorer, on_progress: Callable[[float], None] | None = None) -> Measured:
         """Measures the base, which has no adapter yet. on_progress: called with the share done, 0 to 1."""
-        level = self.config.evaluation.audits
-        return self._measure(base, scorer, LEVELS[level].before if level else (), Measured(), on_progress)
+        return self._measure(base, scorer, LEVELS[self._level].before, Measured(), on_progress)
 
     def after(
         self,
@@ -85,15 +85,17 @@ class Auditor:
         on_progress: Callable[[float], None] | None = None,
     ) -> Measured:
         """Measures the model with its adapter. before: what `before` found."""
-        level = self.config.evaluation.audits
-        return self._measure(base, scorer, LEVELS[level].after if level else (), before, on_progress)
+        return self._measure(base, scorer, LEVELS[self._level].after, before, on_progress)
 
     def evidence(self, after: Measured) -> Evidence | None:
         """The evidence, judged by the run's targets. None if the settings ask for no audits."""
-        level = self.config.evaluation.audits
-        if level is None:
+        if self._level == "none":
             return None
-        return Evidence(level, self.config.seed, after.figures, judge(after.figures, self.config.verdict))
+        return Evidence(self._level, self.config.seed, after.figures, judge(after.figures, self.config.verdict))
+
+    @property
+    def _level(self) -> AuditLevel:
+        return self.config.evaluation.audits
 
     def _measure(
         self,
@@ -109,12 +111,11 @@ class Auditor:
 
         part = 1 / (1 + len(audits))
         answers = answer_sets(base, scorer, self.measured, self.config.evaluation, lambda share: tell(share * part))
-        level = self.config.evaluation.audits
         context = AuditContext(
             base,
             scorer,
             self.sets,
-            LEVELS[level or "quick"].sizes,
+            LEVELS[self._level].sizes,
             self.config.seed,
             after={each.pairs.name: each for each in answers},
             before={each.pairs.name: each for each in before.answers},

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from vgid_core.data.facts import Fact, fact_of
-from vgid_core.data.pairs import Pair, PairSet
+from vgid_core.data.pairs import Pair
+from vgid_core.data.roles import AuditSets
 from vgid_core.data.sampling import even_sample
 from vgid_core.evaluation.estimates import Estimate, Values, mean_of
 from vgid_core.evaluation.evaluate import SetAnswers
@@ -30,19 +31,6 @@ class AuditSizes:
     pairs: int
     relearning_steps: tuple[int, ...] = (20,)
     samples: int = 20
-
-
-@dataclass(frozen=True)
-class AuditSets:
-    """The sets by their roles.
-
-    forget: what was to be forgotten. never_seen: the same of people whom the model has never seen, the control.
-    retain: what the attacker, too, can train on. Sets that are only measured stand in `AuditContext.after`.
-    """
-
-    forget: PairSet = field(repr=False)
-    retain: PairSet = field(repr=False)
-    never_seen: PairSet | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Which audits run at which level, and with how much data.
 
-quick: seconds, for settings that are being tried. standard: what a verdict needs, the default. full: everything.
+none: nothing. quick: seconds, for settings that are being tried. standard: what a verdict needs, the default. full:
+everything.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ _STANDARD = (
 _KNOWN = (knowledge.audit, extraction.audit, ranking.first_token, membership.by_likelihood)
 
 LEVELS: dict[AuditLevel, Level] = {
+    "none": Level(AuditSizes(pairs=0), (), ()),
     "quick": Level(AuditSizes(pairs=30), _KNOWN, _QUICK),
     "standard": Level(AuditSizes(pairs=60), (*_KNOWN, begun.up_to_fact), _STANDARD),
     "full": Level(

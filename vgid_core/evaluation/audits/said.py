@@ -9,18 +9,15 @@ from vgid_core.evaluation.estimates import Estimate, Values, mean_of
 from vgid_core.evaluation.evaluate import SetAnswers
 from vgid_core.evaluation.figures import Control, Figure
 
-# Sets about the forgotten, beside the forget set itself: other photos and wordings. Probes of these names are theirs.
-ABOUT_THE_FORGOTTEN = ("forget", "held_out_photos", "rephrased")
-
 
 def audit(context: AuditContext) -> Iterator[Figure]:
-    """`said.rouge_l` and `said.probability` of each such set, beside the same for people never seen.
+    """`said.rouge_l` and `said.probability` of each set about the forgotten, beside the same for people never seen.
 
     ROUGE-L of a template is above 0 for anybody, so its control says how much of it is habit.
     """
     strangers = context.after.get("never_seen")
-    for name in ABOUT_THE_FORGOTTEN:
-        if (answers := context.after.get(name)) is not None:
+    for name, answers in context.after.items():
+        if name != "never_seen" and context.sets.is_about_forgotten(answers.pairs):
             before = context.before.get(name)
             for metric in ("rouge_l", "probability"):
                 control = None if strangers is None else Control.measured(NEVER_SEEN, _mean(context, strangers, metric))
