@@ -61,3 +61,9 @@ class RetainHoldsForgotten(UnlearnError):
     """The retain set holds what is to be forgotten, so that training would teach and remove the same."""
 
     code = "retain-holds-forgotten"
+
+
+class CommonKnowledge(UnlearnError):
+    """The forget set's answers come on anybody's photo, so forgetting them would take them from everybody."""
+
+    code = "common-knowledge"

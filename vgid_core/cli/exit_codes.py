@@ -1,4 +1,4 @@
-"""Exit codes: 0 success, 1 the run failed, 2 wrong usage or unreadable data, 130 interrupted.
+"""Exit codes: 0 success, 1 the run failed, 2 wrong usage or unreadable data, 3 a target is missed, 130 interrupted.
 
 An error prints a line on standard error.
 """
@@ -17,6 +17,8 @@ from terminal.console import print_error, stderr_console
 from vgid_core.cli.inputs.run_file import RunFileError
 from vgid_core.data.pairs import DataError
 from vgid_core.errors import UnlearnError
+
+TARGETS_MISSED = 3  # what was asked for is there, but the verdict on it doesn't pass
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from rich.console import Console
 from terminal.assignments import assignments
 from terminal.console import stderr_console
 from terminal.progress_bar import ProgressBar
-from vgid_core.cli.exit_codes import exit_on_errors
+from vgid_core.cli.exit_codes import TARGETS_MISSED, exit_on_errors
 from vgid_core.cli.inputs import options
 from vgid_core.cli.inputs.run_file import RunFile, flag_settings, load_run
 from vgid_core.cli.inputs.sources import read_run_photos, read_run_set
@@ -186,26 +186,32 @@ def _run(run: RunFile, sets: dict[str, Any], paths: OutputPaths, as_json: bool) 
 
 
 def _show(result: UnlearnResult, out: Path, as_json: bool) -> None:
-    from vgid_core.cli.reports.dry_run_report import print_unknown
-    from vgid_core.cli.reports.tables import metrics_table
-
-    seconds = result.manifest["seconds"]
     if as_json:
         metrics = {"before": result.metrics_before, "after": result.metrics_after}
         data = {
             "out": str(out),
             "steps": result.steps,
             "stop_reason": result.stop_reason,
-            "knew_forget_set": result.knew,
-            "seconds": seconds,
+            "verdict": None if result.evidence is None else result.evidence.verdict.as_json(),
+            "seconds": result.manifest["seconds"],
             "metrics": {stage: [asdict(metric) for metric in rows] for stage, rows in metrics.items()},
         }
         typer.echo(json.dumps(data, indent=2))
-        return
+    else:
+        _print(result, out)
+    if result.evidence is not None and not result.evidence.verdict.passed:
+        raise typer.Exit(TARGETS_MISSED)
+
+
+def _print(result: UnlearnResult, out: Path) -> None:
+    from vgid_core.cli.reports.tables import metrics_table
+    from vgid_core.cli.reports.verdict_report import print_verdict
+
+    seconds = result.manifest["seconds"]
     console = Console(highlight=False, soft_wrap=True)
     console.print(metrics_table({"before": result.metrics_before, "after": result.metrics_after}))
     ended = ", when the targets held" if result.stop_reason == "targets-held" else ""
     took = f"{sum(seconds.values()):.0f} s"
     console.print(f"{result.steps} steps{ended}, {took}. The adapter is in {out}", markup=False)
-    if not result.knew:
-        print_unknown(console, "The adapter is evidence of nothing.")
+    if result.evidence is not None:
+        print_verdict(console, result.evidence.as_json())

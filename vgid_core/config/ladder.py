@@ -1,4 +1,4 @@
-"""The ladder: settings with which a run trains again whose verdict missed a target, each rung stronger than the last."""
+"""The ladder: settings with which a run trains again if its verdict missed a target, each rung stronger."""
 
 from __future__ import annotations
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from vgid_core.data.leaks import names_in
 from vgid_core.data.pairs import Pair
+from vgid_core.data.text_normalization import normalized
 from vgid_core.evaluation.audits.context import AuditContext
 from vgid_core.evaluation.extraction_strength import extraction_strengths
 from vgid_core.evaluation.figures import Control, Figure
@@ -17,12 +19,23 @@ OTHERS_PHOTOS = "the same on other people's photos"
 
 
 def audit(context: AuditContext) -> Iterator[Figure]:
-    """`knowledge`: Extraction Strength of the forget set's answers, beside the same answers on retain photos."""
-    members = context.members()
+    """`knowledge`: Extraction Strength of the forget set's answers, beside the same answers on retain photos.
+
+    Questions that name their person are left out: the name may tell the answer on any photo, as it should.
+    """
+    members = [pair for pair in context.members() if not _names_its_person(pair)]
+    if not members:
+        return
     own = context.estimate(members, extraction_strengths(context.scorer, members))
     elsewhere = _on_others_photos(context, members)
     others = context.estimate(members, extraction_strengths(context.scorer, elsewhere))
     yield context.figure("knowledge", own, Control.measured(OTHERS_PHOTOS, others))
+
+
+def _names_its_person(pair: Pair) -> bool:
+    if pair.person is not None:
+        return normalized(pair.person) in normalized(pair.question)
+    return bool(names_in(pair.question) & names_in(pair.answer))
 
 
 def _on_others_photos(context: AuditContext, pairs: Sequence[Pair]) -> list[Pair]:
