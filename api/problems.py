@@ -119,6 +119,12 @@ class ArtifactUnavailable(Problem):
     status, slug, title = 409, "artifact-unavailable", "The job has no artifact"
 
 
+class EvidenceUnavailable(Problem):
+    """The job has no evidence (yet)."""
+
+    status, slug, title = 409, "evidence-unavailable", "The job has no evidence"
+
+
 class RequestInFlight(Problem):
     """Another request with the same idempotency key is still being handled."""
 

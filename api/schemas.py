@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import UTC, datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -107,6 +107,8 @@ MetadataFilter = Annotated[
     str,
     StringConstraints(pattern=rf"^[^={_NOT_IN_A_LINE}]{{1,64}}=[^\x00]{{0,500}}$"),
 ]
+Share = Annotated[float, Field(ge=0, le=1)]
+AuditLevel = Literal["quick", "standard", "full"]
 EventId = Annotated[int, Field(ge=0, le=_MAX_EVENT_ID)]
 
 
@@ -181,6 +183,25 @@ class Training(TrainingOverrides):
         return value
 
 
+class Targets(_Strict):
+    """Targets of the verdict, each as in the model's settings under `verdict`. They can only be tightened."""
+
+    said: Share | None = None
+    extraction: Share | None = None
+    begun: Share | None = None
+    ranking: Share | None = None
+    membership: Share | None = None
+    relearning: Share | None = None
+    prompts: Share | None = None
+    fall: Share | None = None
+    bystanders_fall: Share | None = None
+
+    @property
+    def given(self) -> dict[str, float]:
+        """Those that are set."""
+        return self.model_dump(exclude_none=True)
+
+
 class SubmitRequest(_Strict):
     """A forget request. Texts and images are kept encrypted until the job has ended, then deleted."""
 
@@ -194,6 +215,8 @@ class SubmitRequest(_Strict):
         default_factory=dict, description="measured before and after, never trained on"
     )
     training: Training = Field(default=Training(), description="what differs from the model's own")
+    targets: Targets = Field(default=Targets(), description="what the verdict must hold, where it is stricter")
+    audits: AuditLevel | None = Field(default=None, description="a higher level than the model's own")
     external_id: Line | None = Field(default=None, description="your number for the request; kept and searchable")
     subject_reference: Reference | None = Field(
         default=None, description="whose data it is; kept as a keyed hash only (searchable, not readable)"

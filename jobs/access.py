@@ -29,7 +29,7 @@ _CLIENT_AND_JOB = (
     # No client sees the wrapped key or the claim, and a manifest can be long.
     .options(
         defer(Job.wrapped_data_key), defer(Job.request_hash), defer(Job.attempt_token), defer(Job.worker),
-        defer(Job.lease_expires_at), defer(Job.updated_at), defer(Artifact.manifest),
+        defer(Job.lease_expires_at), defer(Job.updated_at), defer(Artifact.manifest), defer(Artifact.evidence),
     )
 )  # fmt: skip
 

@@ -139,6 +139,9 @@ class Job(Base):
         CheckConstraint("(state IN ('queued', 'running')) = (wrapped_data_key IS NOT NULL)", name="key_until_end"),
         CheckConstraint("(state IN ('queued', 'running')) = (finished_at IS NULL)", name="finished_at_end"),
         CheckConstraint("(state = 'failed') = (error_type IS NOT NULL)", name="error_when_failed"),
+        # A job succeeds by a verdict that every target holds, or without a verdict if its settings ask for none.
+        CheckConstraint("state != 'succeeded' OR outcome IS NULL OR outcome = 'forgotten'", name="success_is_forgotten"),
+        CheckConstraint("outcome != 'forgotten' OR state = 'succeeded'", name="forgotten_is_success"),
         # Lists are per client, newest first, with keyset paging. Each filter has an index, so no list scans jobs that
         # the filter drops.
         Index("ix_jobs_newest", "client_id", text("created_at DESC"), text("id DESC")),
@@ -216,6 +219,8 @@ class Job(Base):
     # The end.
     wrapped_data_key: Mapped[bytes | None]
     inputs_deleted_at: Mapped[datetime | None]
+    outcome: Mapped[str | None] = mapped_column(String(32))  # what it has come to, if that was judged
+    verdict: Mapped[dict[str, Any] | None]  # the level of the audits, targets that were missed, claims not measured
     error_type: Mapped[str | None]
     error_detail: Mapped[str | None]
     stop_reason: Mapped[str | None]
@@ -252,7 +257,7 @@ class JobMetric(Base):
 
 
 class Artifact(Base):
-    """A succeeded job's result: a zip, addressed by its sha256. `files` lists {name, sha256, size} of its members."""
+    """A job's result: a zip, addressed by its sha256. `files` lists {name, sha256, size} of its members."""
 
     __tablename__ = "artifacts"
 
@@ -261,4 +266,5 @@ class Artifact(Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     files: Mapped[list[dict[str, Any]]]
     manifest: Mapped[dict[str, Any]]
+    evidence: Mapped[dict[str, Any] | None]  # evidence.json, the verdict among it; None without audits
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from terminal.assignments import assignments, parse_value
+from terminal.console import stderr_console
 from terminal.progress_bar import ProgressBar
 from vgid_client import render
 from vgid_client.client import Client
@@ -171,6 +172,13 @@ def metrics(context: typer.Context, job: JobId, as_json: AsJson = False) -> None
 
 
 @app.command(rich_help_panel="Requests")
+def evidence(context: typer.Context, job: JobId) -> None:
+    """Print everything that the audits found, and the verdict, as JSON."""
+    with _client(context) as client:
+        out.print_json(json.dumps(client.evidence(job)))
+
+
+@app.command(rich_help_panel="Requests")
 def download(
     context: typer.Context,
     job: JobId,
@@ -181,6 +189,9 @@ def download(
         found = client.get(job)
         path = client.download(found, to or Path(f"{found.id}.zip"))
     out.print(f"{path}  sha256 {found.artifact.sha256 if found.artifact else ''}", soft_wrap=True)
+    if found.outcome != "forgotten":
+        why = "its verdict hasn't passed" if found.outcome else "nothing was judged"
+        stderr_console().print(f"[bold red]Don't serve it as if the people were forgotten:[/bold red] {why}.")
 
 
 @app.command(rich_help_panel="Requests")

@@ -124,6 +124,28 @@ class Data(_Reply):
     probes: dict[str, int] = Field(default_factory=dict)
 
 
+class MissedTarget(_Reply):
+    """A target of the verdict that doesn't hold. amount: what the target limits. low, high: of the 95 % interval."""
+
+    figure: str
+    set: str
+    value: float
+    low: float
+    high: float
+    amount: float
+    judged: str
+    limit: float
+    meaning: str
+
+
+class Verdict(_Reply):
+    """What the audits of an ended job came to. unmeasured: claims for which nothing was measured."""
+
+    level: str
+    missed: tuple[MissedTarget, ...] = ()
+    unmeasured: tuple[str, ...] = ()
+
+
 class Job(_Reply):
     """An unlearning job as the service reports it."""
 
@@ -152,7 +174,8 @@ class Job(_Reply):
     error: JobError | None = None
     stop_reason: str | None = None
     metrics: tuple[Metric, ...] | None = None
-    knew_forget_set: bool | None = None
+    outcome: str | None = None
+    verdict: Verdict | None = None
     artifact: Artifact | None = None
 
     @property

@@ -35,7 +35,8 @@ class Pair:
 def read_jsonl(path: str | Path) -> list[Pair]:
     """Reads pairs from a file with one `{"image": "<path>", "question": ..., "answer": ...}` per line.
 
-    A line may have "person" and "fact", too. Image paths are relative to the file's folder. Raises DataFileError, which names the line.
+    A line may have "person" and "fact", too. Image paths are relative to the file's folder. Raises DataFileError, which
+    names the line.
     """
     source = Path(path)
     images: dict[str, bytes] = {}

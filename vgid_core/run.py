@@ -222,7 +222,7 @@ class _Rung:
         targets = config.training.targets
         if targets is None:
             return None
-        return EarlyStopping(self.base, scorer, self.sets.all, targets, config.evaluation)
+        return EarlyStopping(self.base, scorer, self.sets.all, targets, config, self.sets.audited)
 
     def _checkpoints(self, config: UnlearnConfig) -> Checkpoints | None:
         """The run's checkpoints under these settings, if it has a folder for them."""

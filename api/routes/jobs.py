@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Header, Query, Response
 from pydantic import TypeAdapter, ValidationError
 
 from api.openapi import problem_responses
-from api.problems import FieldError, InvalidRequest, JobAlreadyEnded, NotFound, Unauthenticated
+from api.problems import EvidenceUnavailable, FieldError, InvalidRequest, JobAlreadyEnded, NotFound, Unauthenticated
 from api.routing import Router
 from api.schemas import ListQuery, Reference
 from api.services import Caller, CallerDep, Services
@@ -79,6 +79,21 @@ def get_metrics(caller: CallerDep, job_id: UUID) -> MetricList:
     """Every figure before and after forgetting; empty until the first ones are known."""
     with caller.job(job_id) as own:
         return MetricList(metrics=metric_views(repository.metrics_of(own.session, job_id)))
+
+
+@router.get(
+    "/{job_id:uuid}/evidence",
+    operation_id="get_evidence",
+    summary="What the audits found",
+    responses=problem_responses(Unauthenticated, NotFound, EvidenceUnavailable),
+)
+def get_evidence(caller: CallerDep, job_id: UUID) -> dict[str, Any]:
+    """Every figure with its interval and control, the verdict, and what it doesn't show: the adapter's evidence.json."""
+    with caller.job(job_id) as own:
+        evidence = None if own.artifact is None else own.artifact.evidence
+    if evidence is None:
+        raise EvidenceUnavailable("Evidence is there once a job with audits has ended with an adapter.")
+    return evidence
 
 
 @router.post(

@@ -34,7 +34,8 @@ class DemoData:
     The following sets are only measured. held_out_photos and rephrased: about the forgotten people. retain_check: about
     the others. utility: visual questions, and general ones where the world has them. shown_forgotten, unchanged: a few
     pairs for a person to read.
-    strangers: photos of people whom no model of this world has seen.
+    strangers: photos of people whom no model of this world has seen. never_seen: facts about others of these.
+    bystanders: facts about people whom the model knows and neither forget nor retain holds.
     """
 
     forget: PairSet
@@ -46,6 +47,8 @@ class DemoData:
     shown_forgotten: PairSet
     unchanged: PairSet
     strangers: PhotoSet
+    never_seen: PairSet
+    bystanders: PairSet
 
     def write(self, folder: Path) -> None:
         """Writes each set of pairs as `<folder>/<name>.jsonl` with its images, and each set of photos as a folder."""
@@ -64,7 +67,7 @@ def write(home: Path) -> Path:
     After a crash the folder is whole or absent. Only one process at a time may do this in one home.
     """
     folder = home / "demo-data"
-    if folder.is_dir() and not (folder / "strangers").is_dir():
+    if folder.is_dir() and not (folder / "bystanders.jsonl").is_file():
         shutil.rmtree(folder)  # an earlier version wrote fewer sets
     write_whole(folder, make)
     return folder
@@ -85,7 +88,8 @@ def write_whole(folder: Path, sets: Callable[[], DemoData]) -> None:
 
 def make(forgotten: Sequence[int] = FORGOTTEN, census: Census = SIXTY) -> DemoData:
     """Makes the sets for forgetting these people. `forgotten` are their numbers in `the_world(census).people`."""
-    kept = [number for number in range(census.people) if number not in forgotten]
+    bystanders = [number for number in census.bystanders if number not in forgotten]
+    kept = [number for number in range(census.people) if number not in (*forgotten, *bystanders)]
     measured = [*forgotten, *kept[:RETAINED_IN_UTILITY]]
     visual = utility(measured, census=census)
     return DemoData(
@@ -97,6 +101,8 @@ def make(forgotten: Sequence[int] = FORGOTTEN, census: Census = SIXTY) -> DemoDa
         utility=PairSet.of("utility", [*visual, *general(census)]) if census.general else visual,
         shown_forgotten=PairSet.of("shown_forgotten", _shown(forgotten, 1, census)),
         strangers=unseen(census),
+        never_seen=never_seen(census),
+        bystanders=known_facts(bystanders, name="bystanders", census=census),
         unchanged=PairSet.of("unchanged", [*_shown(kept[:3], 2, census), *utility(kept[3:4], census=census).pairs[:3]]),
     )
 
