@@ -140,7 +140,9 @@ class Job(Base):
         CheckConstraint("(state IN ('queued', 'running')) = (finished_at IS NULL)", name="finished_at_end"),
         CheckConstraint("(state = 'failed') = (error_type IS NOT NULL)", name="error_when_failed"),
         # A job succeeds by a verdict that every target holds, or without a verdict if its settings ask for none.
-        CheckConstraint("state != 'succeeded' OR outcome IS NULL OR outcome = 'forgotten'", name="success_is_forgotten"),
+        CheckConstraint(
+            "state != 'succeeded' OR outcome IS NULL OR outcome = 'forgotten'", name="success_is_forgotten"
+        ),
         CheckConstraint("outcome != 'forgotten' OR state = 'succeeded'", name="forgotten_is_success"),
         # Lists are per client, newest first, with keyset paging. Each filter has an index, so no list scans jobs that
         # the filter drops.

@@ -88,7 +88,7 @@ def get_metrics(caller: CallerDep, job_id: UUID) -> MetricList:
     responses=problem_responses(Unauthenticated, NotFound, EvidenceUnavailable),
 )
 def get_evidence(caller: CallerDep, job_id: UUID) -> dict[str, Any]:
-    """Every figure with its interval and control, the verdict, and what it doesn't show: the adapter's evidence.json."""
+    """Every figure with its interval and control, the verdict, and what it doesn't show."""
     with caller.job(job_id) as own:
         evidence = None if own.artifact is None else own.artifact.evidence
     if evidence is None:

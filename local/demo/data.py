@@ -48,16 +48,16 @@ class DemoData:
     unchanged: PairSet
     strangers: PhotoSet
     never_seen: PairSet
-    bystanders: PairSet
+    bystanders: PairSet | None
 
     def write(self, folder: Path) -> None:
         """Writes each set of pairs as `<folder>/<name>.jsonl` with its images, and each set of photos as a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         for item in fields(self):
-            value: PairSet | PhotoSet = getattr(self, item.name)
+            value: PairSet | PhotoSet | None = getattr(self, item.name)
             if isinstance(value, PairSet):
                 value.write_jsonl(folder / f"{item.name}.jsonl")
-            else:
+            elif value is not None:
                 value.write_folder(folder / item.name)
 
 
@@ -102,7 +102,7 @@ def make(forgotten: Sequence[int] = FORGOTTEN, census: Census = SIXTY) -> DemoDa
         shown_forgotten=PairSet.of("shown_forgotten", _shown(forgotten, 1, census)),
         strangers=unseen(census),
         never_seen=never_seen(census),
-        bystanders=known_facts(bystanders, name="bystanders", census=census),
+        bystanders=known_facts(bystanders, name="bystanders", census=census) if bystanders else None,
         unchanged=PairSet.of("unchanged", [*_shown(kept[:3], 2, census), *utility(kept[3:4], census=census).pairs[:3]]),
     )
 

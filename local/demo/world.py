@@ -26,7 +26,7 @@ class Census:
     training_views: int
     least_differences: int
     general: bool
-    bystanders: tuple[int, ...]
+    bystanders: tuple[int, ...] = ()
     strangers: int = 20
     held_out_views: int = 3
     passers_by: int = 3000

@@ -20,7 +20,7 @@ from compare.table import markdown, table_rows
 from tests.vgid_core.support.tiny import pair_set, picture
 from vgid_core.config.methods import AnyMethod, Vgid
 from vgid_core.data.facts import Fact, fact_of
-from vgid_core.data.pairs import DataError, Pair
+from vgid_core.data.pairs import DataError, Pair, PairSet
 from vgid_core.evaluation.membership import MEMBERSHIP_ATTACKS
 from vgid_core.evaluation.relearning import split_facts
 
