@@ -17,9 +17,10 @@ from peft import PeftModel
 
 from vgid_core.config import UnlearnConfig
 from vgid_core.evaluation.metric import Metric, knows_forget_set
-from vgid_core.lora.load import ADAPTER_FILES
+from vgid_core.lora.load import ADAPTER_FILES, ADAPTER_WEIGHTS
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
+from vgid_core.serving.hints import as_manifest_entry, serving_guide
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = "vgid-manifest/1"
@@ -68,6 +69,7 @@ class RunRecord:
 
 def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, Any]:
     """The manifest in JSON types: settings, data digests, metrics, environment; no image and no text of the data."""
+    files = {name: file_digest(folder / name) for name in ADAPTER_FILES}
     return {
         "format": MANIFEST_FORMAT,
         "method": run.config.method.title,
@@ -89,7 +91,8 @@ def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, A
         "seconds": {phase: round(value, 3) for phase, value in run.seconds.items()},
         "versions": versions(),
         "hardware": hardware(base.device),
-        "files": {name: file_digest(folder / name) for name in ADAPTER_FILES},
+        "files": files,
+        "serving": as_manifest_entry(run.model_name, files[ADAPTER_WEIGHTS], run.config.lora),
         "not_shown": "Measured behaviour is evidence, not proof: weights can't show that nothing is left "
         "(arXiv 2110.11891). Attacks on likelihoods, on begun answers and by training again can reach what a method "
         "leaves behind.",
@@ -97,7 +100,7 @@ def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, A
 
 
 def write_manifest(manifest: Mapping[str, Any], folder: Path) -> None:
-    """Writes manifest.json, and a README.md on how to load the adapter."""
+    """Writes manifest.json, and a README.md on how to load and serve the adapter."""
     text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     (folder / "README.md").write_text(_readme(manifest), encoding="utf-8")
@@ -123,7 +126,8 @@ model = PeftModel.from_pretrained(model, "<this folder>")
 
 The base must have the digest `{manifest["base_model"]["digest"]}` (see manifest.json, which also holds the
 configuration, data digests, versions and the measured figures before and after). {manifest["not_shown"]}
-"""
+
+{serving_guide(manifest)}"""
 
 
 def versions() -> dict[str, str]:

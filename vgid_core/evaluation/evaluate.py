@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
-
-from rouge_score.rouge_scorer import RougeScorer
 
 from vgid_core.config import EvaluationConfig
 from vgid_core.data.pairs import PairSet
-from vgid_core.data.text_normalization import words
 from vgid_core.evaluation.metric import Metric
+from vgid_core.evaluation.rouge import rouge_l
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.padded import generate
 from vgid_core.scoring.scorer import ScoredAnswer, Scorer
@@ -27,12 +24,6 @@ def generate_answers(base: BaseModel, pairs: PairSet, config: EvaluationConfig) 
 def answer_probabilities(scored: Sequence[ScoredAnswer]) -> list[float]:
     """exp(mean log p) of each pair's own answer: its length-normalised probability."""
     return [float(answer.log_probabilities.mean().exp()) for answer in scored]
-
-
-def rouge_l(generated: list[str], expected: list[str]) -> float:
-    """Mean ROUGE-L F1 in [0, 1] of generated against expected answers, over words of any script, without stemming."""
-    scores = [_rouge().score(right, left)["rougeL"].fmeasure for left, right in zip(generated, expected, strict=True)]
-    return float(sum(scores) / len(scores))
 
 
 def evaluate(
@@ -56,15 +47,3 @@ def evaluate(
         if on_progress is not None:
             on_progress(done / total)
     return metrics
-
-
-@cache
-def _rouge() -> RougeScorer:
-    """Cached, since each new instance logs a line."""
-    return RougeScorer(["rougeL"], tokenizer=_WordTokenizer())
-
-
-class _WordTokenizer:
-    """Replaces rouge-score's own tokenizer, which finds no word in scripts other than Latin."""
-
-    tokenize = staticmethod(words)
