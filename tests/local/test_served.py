@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import Result
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -32,7 +33,7 @@ _ADDRESS = re.compile(r"running on (http://[\d.:]+)")
 _SETTINGS = {
     "device": "cpu",
     "method": {"name": "idk"},
-    "training": {"steps": 20, "warmup_steps": 2, "learning_rate": 6e-3},
+    "training": {"steps": 32, "warmup_steps": 2, "learning_rate": 6e-3},
     "evaluation": {"max_pairs": 20},
 }
 
@@ -56,6 +57,7 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The server loads a model when it is first asked for."""
+    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("served")
     data = make([3])
     data.forget.write_jsonl(folder / "forget.jsonl")
@@ -67,9 +69,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     _merge(adapter, merged)
     shutil.copytree(BASE, unmerged)
     log = folder / "server.log"
-    quiet = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub")}
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--host", "127.0.0.1", "--port", "0"]
-    process = start_child([*command, "--device", "cpu"], log=log, environment=quiet)
+    process = start_child([*command, "--device", "cpu"], log=log, environment=environment)
     try:
         url = eventually(lambda: _ADDRESS.search(log.read_text(encoding="utf-8")), seconds=60)[1]
         yield Served(url, folder / "forget.jsonl", adapter, merged, unmerged)

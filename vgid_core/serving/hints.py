@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from vgid_core.config import LoraSettings
 
@@ -17,9 +17,9 @@ DIGEST_DIGITS = 12
 
 @dataclass(frozen=True)
 class ServingWarning:
-    """Something that a server's defaults don't allow for. kind: rank or vision-layers."""
+    """Something that a server's defaults don't allow for."""
 
-    kind: str
+    kind: Literal["rank", "vision-layers"]
     message: str
     advice: str
 

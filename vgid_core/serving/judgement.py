@@ -11,6 +11,20 @@ from vgid_core.serving.evidence import AdapterEvidence
 from vgid_core.serving.hints import DIGEST_DIGITS, serving_warnings
 from vgid_core.serving.survey import Replies, Survey, Way
 
+Kind = Literal[
+    "adapter",
+    "cache",
+    "steady",
+    "text-only",
+    "base",
+    "no-name",
+    "reload",
+    "known",
+    "measured",
+    "name",
+    "rank",
+    "vision-layers",
+]
 Level = Literal["fault", "warning", "ok", "untested"]
 Verdict = Literal["arrives", "does-not-arrive", "inconclusive"]
 
@@ -22,7 +36,7 @@ TOLERANCE = 0.1
 class Finding:
     """One finding: what was seen, and what to do about it. advice: empty if there is nothing to do."""
 
-    kind: str
+    kind: Kind
     level: Level
     message: str
     advice: str = ""
@@ -126,7 +140,7 @@ def _no_name(found: Survey) -> Finding:
     return _other_door("no-name", "by no name at all", found.replies[Way.no_name], advice)
 
 
-def _other_door(kind: str, how: str, replies: Replies, advice: str) -> Finding:
+def _other_door(kind: Kind, how: str, replies: Replies, advice: str) -> Finding:
     if not replies.answered:
         return Finding(kind, "ok", f"{how} nobody is answered")
     if _share(replies) > TOLERANCE:
