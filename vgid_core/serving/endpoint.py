@@ -17,6 +17,8 @@ from vgid_core.serving.errors import EndpointRefused, EndpointUnreachable, Inval
 _TIMEOUT = httpx.Timeout(300.0, connect=10.0)
 _CONNECTION_TRIES = 2
 _NO_SUCH_ROUTE = (404, 405)
+# No answer to anybody now. It must not pass for a closed door.
+_BUSY = (429, 502, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Endpoint:
     def ask(self, model: str | None, question: str, image: EncodedImage | None) -> Reply:
         """Asks one question, greedily. model: None names no model. image: None asks by text alone.
 
-        Raises EndpointError if there is no answer, or none to anybody with this key.
+        Raises EndpointError if the server is busy, or isn't one that chats.
         """
         content: list[dict[str, Any]] = [{"type": "text", "text": question}]
         if image is not None:
@@ -135,8 +137,8 @@ class Endpoint:
             raise EndpointUnreachable(f"cannot reach {self.url}: no answer in time") from None
         except httpx.TransportError:
             raise EndpointUnreachable(f"cannot reach {self.url}: connection refused or cut off") from None
-        if response.status_code in (401, 403):
-            raise EndpointRefused(f"{self.url} takes no request with this key (VGID_ENDPOINT_KEY)")
+        if response.status_code in _BUSY:
+            raise EndpointUnreachable(f"{self.url} is busy or not ready (status {response.status_code})")
         return response
 
 

@@ -103,35 +103,46 @@ def survey(
     """
     served = {model.name: model for model in endpoint.models()}
     base = base or (served[adapter].parent if adapter in served else None)
-
-    def ask(way: Way, model: str | None, photo: Callable[[EncodedImage], EncodedImage | None]) -> None:
-        texts: list[str | None] = []
-        for fact in facts:
-            show(f"asking: {way.replace('_', ' ')}, {len(texts)} of {len(facts)}")
-            reply = endpoint.ask(model, fact.pair.question, photo(fact.pair.image))
-            if reply.text is None and not texts:
-                texts = [None] * len(facts)
-                break
-            texts.append(reply.text if reply.text and reply.text.strip() else None)
-        replies[way] = Replies(facts, texts)
-
-    replies: dict[Way, Replies] = {}
-    ask(Way.adapter, adapter, _as_it_is)
+    asker = _Asker(endpoint, facts, show)
+    replies = {Way.adapter: asker.ask(Way.adapter, adapter)}
     if not replies[Way.adapter].answered:
-        raise EndpointRefused(_no_answer(adapter, served))
-    ask(Way.again, adapter, _as_it_is)
-    ask(Way.changed_photo, adapter, with_one_pixel_changed)
-    ask(Way.text_only, adapter, lambda _: None)
+        raise EndpointRefused(_no_answer(adapter, served, asker.last_status))
+    replies[Way.again] = asker.ask(Way.again, adapter)
+    replies[Way.changed_photo] = asker.ask(Way.changed_photo, adapter, with_one_pixel_changed)
+    replies[Way.text_only] = asker.ask(Way.text_only, adapter, lambda _: None)
     if base is not None:
-        ask(Way.base, base, _as_it_is)
-    ask(Way.no_name, None, _as_it_is)
+        replies[Way.base] = asker.ask(Way.base, base)
+    replies[Way.no_name] = asker.ask(Way.no_name, None)
     not_reloaded: str | None = "--reload asks for it"
     if reload:
         show("reloading")
         not_reloaded = endpoint.reload(served.get(adapter, ServedModel(adapter, None, None)))
         if not_reloaded is None:
-            ask(Way.after_reload, adapter, _as_it_is)
+            replies[Way.after_reload] = asker.ask(Way.after_reload, adapter)
     return Survey(adapter, base, replies, not_reloaded)
+
+
+class _Asker:
+    """Asks about all facts in one way. A way whose first question is refused is closed, and isn't asked further."""
+
+    def __init__(self, endpoint: Endpoint, facts: Sequence[Fact], show: Show) -> None:
+        self._endpoint = endpoint
+        self._facts = facts
+        self._show = show
+        self.last_status = 0
+
+    def ask(
+        self, way: Way, model: str | None, photo: Callable[[EncodedImage], EncodedImage | None] = lambda image: image
+    ) -> Replies:
+        texts: list[str | None] = []
+        for fact in self._facts:
+            self._show(f"asking: {way.replace('_', ' ')}, {len(texts)} of {len(self._facts)}")
+            reply = self._endpoint.ask(model, fact.pair.question, photo(fact.pair.image))
+            self.last_status = reply.status
+            if reply.text is None and not texts:
+                return Replies(self._facts, [None] * len(self._facts))
+            texts.append(reply.text if reply.text and reply.text.strip() else None)
+        return Replies(self._facts, texts)
 
 
 def with_one_pixel_changed(image: EncodedImage) -> EncodedImage:
@@ -142,10 +153,8 @@ def with_one_pixel_changed(image: EncodedImage) -> EncodedImage:
     return EncodedImage.of(picture)
 
 
-def _as_it_is(image: EncodedImage) -> EncodedImage:
-    return image
-
-
-def _no_answer(adapter: str, served: dict[str, ServedModel]) -> str:
+def _no_answer(adapter: str, served: dict[str, ServedModel], status: int) -> str:
+    if status in (401, 403):
+        return f"the server refuses '{adapter}' with this key (VGID_ENDPOINT_KEY)"
     listed = f"it lists {', '.join(sorted(served))}" if served else "it lists no model"
-    return f"the server gives no answer as '{adapter}'; {listed}"
+    return f"the server gives no answer as '{adapter}' (status {status}); {listed}"

@@ -125,6 +125,14 @@ def test_a_base_that_is_reached_by_its_name_or_by_none_gives_the_people_back(che
     assert levels(closed)["base"] == "ok"
 
 
+def test_a_base_that_this_key_may_not_ask_is_closed_and_a_busy_one_isnt(check: Check) -> None:
+    closed = check(ScriptedServer({"base": lambda _: 403, "new": forgets}), "--base", "base", "--json")
+    assert (closed.exit_code, levels(closed)["base"]) == (0, "ok")
+    busy = check(ScriptedServer({"base": lambda _: 429, "new": forgets}), "--base", "base", "--json")
+    assert (busy.exit_code, busy.stdout) == (4, "")
+    assert "is busy or not ready (status 429)" in busy.stderr
+
+
 def test_half_of_the_facts_is_forgetting_in_part(check: Check) -> None:
     def half(prompt: Prompt) -> str:
         return knows(prompt) if int(prompt.question[-2]) % 2 else "I do not know."
@@ -203,7 +211,7 @@ def test_an_adapter_that_doesnt_come_back_is_an_error(check: Check) -> None:
 def test_a_name_that_the_server_doesnt_know_is_refused_with_those_that_it_does(check: Check) -> None:
     result = check(ScriptedServer({"base": knows}))
     assert (result.exit_code, result.stdout) == (3, "")
-    assert "gives no answer as 'new'; it lists base" in result.stderr
+    assert "gives no answer as 'new' (status 404); it lists base" in result.stderr
 
 
 def test_the_key_is_read_from_the_environment(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,15 +9,19 @@ import pytest
 from safetensors import safe_open
 
 from tests.vgid_core.support.tiny import save_tiny_model
-from tests.vgid_core.support.tiny_qwen import save_tiny_qwen
-from tests.vgid_core.support.vllm_rules import LLAVA, QWEN_VL, ServedModel
+from tests.vgid_core.support.tiny_qwen import save_tiny_qwen, save_tiny_qwen2
+from tests.vgid_core.support.vllm_rules import LLAVA, QWEN2_5_VL, QWEN2_VL, ServedModel
 from vgid_core import UnlearnConfig
 from vgid_core.artifact import write_adapter
 from vgid_core.config import LoraSettings
 from vgid_core.lora.attach import attach_adapter
 from vgid_core.models.load import load_base
 
-SERVED = [pytest.param(save_tiny_model, LLAVA, id="llava"), pytest.param(save_tiny_qwen, QWEN_VL, id="qwen2_5_vl")]
+SERVED = [
+    pytest.param(save_tiny_model, LLAVA, id="llava"),
+    pytest.param(save_tiny_qwen2, QWEN2_VL, id="qwen2_vl"),
+    pytest.param(save_tiny_qwen, QWEN2_5_VL, id="qwen2_5_vl"),
+]
 
 
 def written_keys(save: Callable[[Path], Path], folder: Path, lora: LoraSettings) -> set[str]:
@@ -54,7 +58,8 @@ def test_vision_layers_are_left_out_without_an_error(
         # transformers' `vision_tower.encoder` is `vision_tower.vision_model.encoder` on the server.
         pytest.param(save_tiny_model, LLAVA, ".vision_tower.", id="llava"),
         # A linear layer in transformers, a convolution on the server.
-        pytest.param(save_tiny_qwen, QWEN_VL, ".visual.patch_embed.", id="qwen2_5_vl"),
+        pytest.param(save_tiny_qwen2, QWEN2_VL, ".visual.patch_embed.", id="qwen2_vl"),
+        pytest.param(save_tiny_qwen, QWEN2_5_VL, ".visual.patch_embed.", id="qwen2_5_vl"),
     ],
 )
 def test_the_servers_own_option_doesnt_reach_all_vision_layers(

@@ -1,9 +1,10 @@
-"""The names under which vLLM 0.33.0 looks for an adapter's weights, for LLaVA and Qwen2.5-VL (Qwen2-VL alike).
+"""The names under which vLLM 0.33.0 looks for an adapter's weights, for LLaVA, Qwen2-VL and Qwen2.5-VL.
 
-Facts read from its `lora/utils.py` (what a key is called), `model_executor/models/llava.py`, `clip.py`,
-`qwen2_5_vl.py` and `utils.py` (modules and prefixes, which are applied one after another), `lora/lora_model.py` (a
-module's last name must be one of the model's) and `lora/model_manager.py` (a module of any other full name is left out
-without an error; so are those of the vision tower and the projector unless `enable_tower_connector_lora` is set).
+Facts read from its sources: `lora/utils.py` (what a key is called), `model_executor/models/llava.py`, `clip.py`,
+`qwen2_vl.py`, `qwen2_5_vl.py` and `utils.py` (modules, and prefixes, which are applied one after another),
+`lora/lora_model.py` (a module's last name must be one of the model's) and `lora/model_manager.py` (a module of any
+other full name is left out without an error; so are those of the vision tower and the projector unless
+`enable_tower_connector_lora` is set).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ _DECODER_LAYER = (
     *(f"mlp.{part}_proj" for part in ("gate", "up", "down")),
 )
 _CLIP_LAYER = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj", "mlp.fc1", "mlp.fc2")
-_QWEN_BLOCK = ("attn.qkv", "attn.proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+_QWEN2_BLOCK = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+_QWEN2_5_BLOCK = ("attn.qkv", "attn.proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 
 
 @dataclass(frozen=True)
@@ -72,15 +74,20 @@ LLAVA = ServedModel(
         + ["multi_modal_projector.linear_1", "multi_modal_projector.linear_2"]
     ),
 )
-QWEN_VL = ServedModel(
-    prefixes=(
-        ("model.language_model.", "language_model.model."),
-        ("model.visual.", "visual."),
-        ("lm_head.", "language_model.lm_head."),
-        ("model.", "language_model.model."),
-    ),
+_QWEN_PREFIXES = (
+    ("model.language_model.", "language_model.model."),
+    ("model.visual.", "visual."),
+    ("lm_head.", "language_model.lm_head."),
+    ("model.", "language_model.model."),
+)
+_MERGER = ("visual.merger.mlp.0", "visual.merger.mlp.2")
+QWEN2_VL = ServedModel(
+    _QWEN_PREFIXES,
     language=_LANGUAGE,
-    rest=frozenset(
-        [f"visual.blocks.*.{module}" for module in _QWEN_BLOCK] + ["visual.merger.mlp.0", "visual.merger.mlp.2"]
-    ),
+    rest=frozenset([*(f"visual.blocks.*.{module}" for module in _QWEN2_BLOCK), *_MERGER]),
+)
+QWEN2_5_VL = ServedModel(
+    _QWEN_PREFIXES,
+    language=_LANGUAGE,
+    rest=frozenset([*(f"visual.blocks.*.{module}" for module in _QWEN2_5_BLOCK), *_MERGER]),
 )
