@@ -16,10 +16,12 @@ import torch
 from peft import PeftModel
 
 from vgid_core.config import UnlearnConfig
+from vgid_core.evaluation.evidence import LIMITS
 from vgid_core.evaluation.metric import Metric
-from vgid_core.lora.load import ADAPTER_FILES
+from vgid_core.lora.load import ADAPTER_FILES, ADAPTER_WEIGHTS
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
+from vgid_core.serving.hints import as_manifest_entry, serving_guide
 
 MANIFEST = "manifest.json"
 EVIDENCE = "evidence.json"
@@ -71,6 +73,7 @@ class RunRecord:
 
 def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, Any]:
     """The manifest in JSON types: settings, data digests, metrics, environment; no image and no text of the data."""
+    files = {name: file_digest(folder / name) for name in ADAPTER_FILES}
     return {
         "format": MANIFEST_FORMAT,
         "method": run.config.method.title,
@@ -92,12 +95,14 @@ def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, A
         "seconds": {phase: round(value, 3) for phase, value in run.seconds.items()},
         "versions": versions(),
         "hardware": hardware(base.device),
-        "files": {name: file_digest(folder / name) for name in ADAPTER_FILES},
+        "files": files,
+        "serving": as_manifest_entry(run.model_name, files[ADAPTER_WEIGHTS], run.config.lora),
+        "not_shown": list(LIMITS),
     }
 
 
 def write_manifest(manifest: Mapping[str, Any], evidence: Mapping[str, Any] | None, folder: Path) -> None:
-    """Writes evidence.json if there is evidence, a README.md on how to load the adapter, and manifest.json last."""
+    """Writes evidence.json if there is evidence, a README.md on how to use the adapter, and manifest.json last."""
     (folder / EVIDENCE).unlink(missing_ok=True)
     if evidence is not None:
         _write_json(evidence, folder / EVIDENCE)
@@ -139,7 +144,8 @@ model = PeftModel.from_pretrained(model, "<this folder>")
 
 The base must have the digest `{manifest["base_model"]["digest"]}` (see manifest.json, which also holds the
 configuration, data digests, versions and the measured figures before and after).
-"""
+
+{serving_guide(manifest)}"""
 
 
 def versions() -> dict[str, str]:

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from terminal.assignments import assignments
-from terminal.console import stderr_console
+from terminal.console import print_warning, stderr_console
 from terminal.progress_bar import ProgressBar
 from vgid_core.cli.exit_codes import TARGETS_MISSED, exit_on_errors
 from vgid_core.cli.inputs import options
@@ -24,6 +24,7 @@ from vgid_core.cli.out_folder import require_folder, require_free, write_atomica
 from vgid_core.cli.reports.progress_bar import show_progress
 from vgid_core.cli.reports.tensorboard import require_tensorboard, tensorboard_events
 from vgid_core.progress import Phase, Progress
+from vgid_core.serving.hints import serving_warnings
 
 if TYPE_CHECKING:
     from vgid_core.evaluation.metric import Metric
@@ -86,6 +87,7 @@ def unlearn(
         paths.require_folders()
         # Errors of the input come before those of the output folder.
         sets = _read(run)
+        _warn_of_servers(run)
         if dry_run:
             _dry_run(run, sets, target, as_json)
             return
@@ -121,6 +123,13 @@ class OutputPaths:
         for option, folder in (("--checkpoint", self.checkpoint), ("--tensorboard", self.tensorboard)):
             if folder is not None:
                 require_folder(option, folder)
+
+
+def _warn_of_servers(run: RunFile) -> None:
+    """Says before the run what servers won't take of its adapter; once, where several processes share the run."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        for warning in serving_warnings(run.config.lora):
+            print_warning(f"{warning.message}: {warning.advice}")
 
 
 def _spec(run: RunFile, sets: dict[str, Any], out: Path, checkpoint: Path | None = None) -> UnlearnSpec:

@@ -5,6 +5,7 @@ room for other processors' arithmetic.
 """
 
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -14,7 +15,6 @@ from local.demo.data import make
 from local.demo.paths import BASE, TWIN
 from local.demo.world import FORGOTTEN, the_world
 from vgid_core import UnlearnConfig
-from vgid_core.config import AttackPlan
 from vgid_core.data.sampling import even_sample
 from vgid_core.evaluation.evaluate import evaluate
 from vgid_core.evaluation.membership import membership_aucs
