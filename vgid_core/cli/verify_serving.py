@@ -18,7 +18,7 @@ from vgid_core.cli.exit_codes import exit_on_errors
 from vgid_core.cli.inputs import options
 from vgid_core.cli.inputs.paths import resolved
 from vgid_core.cli.inputs.sources import read_pairs
-from vgid_core.data.facts import Fact
+from vgid_core.data.facts import Fact, fact_of
 from vgid_core.data.pairs import DataError, PairSet
 
 if TYPE_CHECKING:
