@@ -12,7 +12,7 @@ from sqlalchemy import Connection, and_, bindparam, func, select, update
 from sqlalchemy.orm import Session, defer
 
 from jobs.client_limits import ClientLimits
-from jobs.states import State
+from jobs.states import Kind, State
 from jobs.tables import ApiKey, Artifact, Client, Job
 
 _MARK = "vgid_"  # lets secret scanners recognise a leaked key
@@ -21,21 +21,22 @@ _PREFIX_LENGTH = len(_MARK) + 8
 _VALID = (ApiKey.secret_hash == bindparam("secret_hash"), ApiKey.revoked_at.is_(None))
 _CLIENT = select(ApiKey.client_id).where(*_VALID)
 _CLIENT_WITH_LIMITS = select(ApiKey.client_id, Client.limits).join(Client, Client.id == ApiKey.client_id).where(*_VALID)
+_OF_CLIENT = (Job.client_id == ApiKey.client_id, Job.id == bindparam("job_id"))
 _CLIENT_AND_JOB = (
     select(ApiKey.client_id, Job, Artifact)
-    .outerjoin(Job, and_(Job.client_id == ApiKey.client_id, Job.id == bindparam("job_id")))
+    .outerjoin(Job, and_(*_OF_CLIENT, Job.kind == bindparam("kind")))
     .outerjoin(Artifact, Artifact.job_id == Job.id)
     .where(*_VALID)
     # No client sees the wrapped key or the claim, and a manifest can be long.
     .options(
         defer(Job.wrapped_data_key), defer(Job.request_hash), defer(Job.attempt_token), defer(Job.worker),
-        defer(Job.lease_expires_at), defer(Job.updated_at), defer(Artifact.manifest), defer(Artifact.evidence),
+        defer(Job.lease_expires_at), defer(Job.updated_at), defer(Artifact.manifest),
     )
 )  # fmt: skip
 
 _CLIENT_AND_ARTIFACT = (
     select(ApiKey.client_id, Job.state, Artifact.sha256, Artifact.size_bytes, Artifact.files)
-    .outerjoin(Job, and_(Job.client_id == ApiKey.client_id, Job.id == bindparam("job_id")))
+    .outerjoin(Job, and_(*_OF_CLIENT, Job.kind == Kind.unlearn))
     .outerjoin(Artifact, Artifact.job_id == Job.id)
     .where(*_VALID)
 )
@@ -57,7 +58,7 @@ class AuthenticatedArtifact(NamedTuple):
 class AuthenticatedJob(NamedTuple):
     """The key's client and its job.
 
-    job: None if the client has no such job. artifact: None if the job has none.
+    job: None if the client has no such job of this kind. artifact: None if the job has none.
     """
 
     client_id: UUID
@@ -109,12 +110,12 @@ def client_with_limits(s: Session, secret: str) -> tuple[UUID, ClientLimits] | N
     return None if row is None else (row[0], ClientLimits.model_validate(row[1]))
 
 
-def authenticate_for_job(s: Session, secret: str, job_id: UUID) -> AuthenticatedJob | None:
+def authenticate_for_job(s: Session, secret: str, job_id: UUID, kind: Kind) -> AuthenticatedJob | None:
     """Checks the key and reads the job in one statement. None when the key is unknown or revoked.
 
     Columns that no client sees aren't loaded.
     """
-    row = s.execute(_CLIENT_AND_JOB, {"secret_hash": _hash(secret), "job_id": job_id}).one_or_none()
+    row = s.execute(_CLIENT_AND_JOB, {"secret_hash": _hash(secret), "job_id": job_id, "kind": kind}).one_or_none()
     return None if row is None else AuthenticatedJob(*row)
 
 

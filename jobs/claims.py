@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from jobs import transitions
 from jobs.queueing import turns
 from jobs.states import Phase, State
-from jobs.tables import Artifact, Job, JobMetric, MetricStage
+from jobs.tables import Artifact, Job, JobEvidence, JobMetric, MetricStage
 from vgid_core.progress import Progress
 
 _PROGRESS_INTERVAL = timedelta(seconds=1)
@@ -174,14 +174,30 @@ def finish(s: Session, job_id: UUID, token: UUID, artifact: NewArtifact, stop_re
             size_bytes=artifact.size_bytes,
             files=artifact.files,
             manifest=artifact.manifest,
-            evidence=artifact.evidence,
         )
     )
     job.progress = 1.0
     job.stop_reason = stop_reason
     if artifact.evidence is None:
         return transitions.end(s, job, State.succeeded, now)
-    return transitions.end_by_verdict(s, job, now, artifact.evidence)
+    return _end_with_evidence(s, job, now, artifact.evidence)
+
+
+def finish_evaluation(s: Session, job_id: UUID, token: UUID, evidence: Mapping[str, Any]) -> State | None:
+    """Ends an evaluation with its evidence as succeeded, whatever the verdict; else as `finish` does."""
+    job = _lock_held_job(s, job_id, token)
+    if job is None:
+        return None
+    now = transitions.database_now(s)
+    if job.cancel_requested_at is not None:
+        return transitions.end(s, job, State.cancelled, now)
+    job.progress = 1.0
+    return _end_with_evidence(s, job, now, evidence)
+
+
+def _end_with_evidence(s: Session, job: Job, now: datetime, evidence: Mapping[str, Any]) -> State:
+    s.add(JobEvidence(job_id=job.id, document=dict(evidence)))
+    return transitions.end_by_verdict(s, job, now, evidence)
 
 
 def fail(s: Session, job_id: UUID, token: UUID, error_type: str, error_detail: str) -> State | None:

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, literal_column, select, tuple_
 from sqlalchemy.orm import Session
 
-from jobs.states import State
+from jobs.states import Kind, State
 from jobs.tables import Job
 
 Sort = Literal["created_at", "-created_at", "due_at", "-due_at"]
@@ -30,12 +30,13 @@ class InvalidCursor(ValueError):
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs to list; None and empty leave none out.
+    """Which jobs of one kind to list; None and empty leave none out.
 
     metadata: keys with their values, all of which a job must have. *_after: at this moment or later. *_before: before
     this moment.
     """
 
+    kind: Kind = Kind.unlearn
     model: str | None = None
     state: State | None = None
     external_id: str | None = None
@@ -49,6 +50,7 @@ class JobFilter:
     def conditions(self, client_id: UUID) -> list[ColumnElement[bool]]:
         """The conditions of a query for the client's jobs among these."""
         equal = {
+            Job.kind: self.kind,
             Job.state: self.state,
             Job.model: self.model,
             Job.external_id: self.external_id,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from jobs import transitions
-from jobs.states import ENDED, OPEN, State
-from jobs.tables import Job, JobEvent, JobMetric, MetricStage
+from jobs.states import ENDED, OPEN, Kind, State
+from jobs.tables import Artifact, Job, JobEvent, JobEvidence, JobMetric, MetricStage
 
 # The most frequent statements are built once: building one takes about as long as running it.
 _JOB = select(Job).where(Job.client_id == bindparam("client_id"), Job.id == bindparam("job_id"))
@@ -45,6 +45,13 @@ class Measurement(NamedTuple):
     name: str
     value: float
     pairs: int
+
+
+class Adapter(NamedTuple):
+    """What a job's training has left. sha256: of the artifact; None as long as the job has none."""
+
+    model: str
+    sha256: str | None
 
 
 class Waiting(NamedTuple):
@@ -96,14 +103,27 @@ def get_job(s: Session, client_id: UUID, job_id: UUID) -> Job | None:
     return s.scalar(_JOB, {"client_id": client_id, "job_id": job_id})
 
 
-def request_cancel(s: Session, client_id: UUID, job_id: UUID) -> Job | None:
+def adapter_of(s: Session, client_id: UUID, job_id: UUID) -> Adapter | None:
+    """The adapter of the client's job. None if the client has no such job that forgets."""
+    found = select(Job.model, Artifact.sha256).outerjoin(Artifact, Artifact.job_id == Job.id)
+    own = found.where(Job.client_id == client_id, Job.id == job_id, Job.kind == Kind.unlearn)
+    row = s.execute(own).one_or_none()
+    return None if row is None else Adapter(*row)
+
+
+def evidence_of(s: Session, job_id: UUID) -> dict[str, Any] | None:
+    """What the audits of the job found, or None."""
+    return s.scalar(select(JobEvidence.document).where(JobEvidence.job_id == job_id))
+
+
+def request_cancel(s: Session, client_id: UUID, job_id: UUID, kind: Kind = Kind.unlearn) -> Job | None:
     """Cancels a queued job at once, and asks the worker to stop a running one. Asking again changes nothing.
 
-    Returns None for an unknown job. If the job comes back cancelled, delete its inputs after the commit. Raises
-    JobEnded when it has succeeded or failed.
+    Returns None for an unknown job, or one of another kind. If the job comes back cancelled, delete its inputs after
+    the commit. Raises JobEnded when it has succeeded or failed.
     """
     job = s.scalar(
-        select(Job).where(Job.client_id == client_id, Job.id == job_id).with_for_update(),
+        select(Job).where(Job.client_id == client_id, Job.id == job_id, Job.kind == kind).with_for_update(),
         execution_options={"populate_existing": True},
     )
     if job is None or job.state is State.cancelled:

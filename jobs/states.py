@@ -1,4 +1,4 @@
-"""The job's state machine: its states, and every transition from one to another."""
+"""The kinds of jobs, and their state machine: its states, and every transition from one to another."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from enum import StrEnum
 
 from vgid_core.progress import Phase
 
-__all__ = ["ENDED", "OPEN", "TRANSITIONS", "IllegalTransition", "Phase", "State", "check_transition"]
+__all__ = ["ENDED", "OPEN", "TRANSITIONS", "IllegalTransition", "Kind", "Phase", "State", "check_transition"]
+
+
+class Kind(StrEnum):
+    """What a job does. Both go through the same states."""
+
+    unlearn = "unlearn"  # trains an adapter, and measures it
+    evaluate = "evaluate"  # measures an adapter that there is, or the base
 
 
 class State(StrEnum):
@@ -28,7 +35,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     ),
     State.running: frozenset(
         {
-            State.succeeded,  # the artifact is stored
+            State.succeeded,  # the artifact is stored, or an evaluation has measured
             State.failed,  # the run raised an error, or the last attempt was lost (attempts exhausted)
             State.cancelled,  # the worker has stopped the run on request
             State.queued,  # the lease expired, the run crashed, or the worker is shutting down

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Double,
     Enum,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     LargeBinary,
     MetaData,
@@ -30,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from jobs.states import Phase, State
+from jobs.states import Kind, Phase, State
 
 EventKind = Literal["state", "phase", "progress", "metrics"]
 MetricStage = Literal["before", "after"]
@@ -124,11 +125,15 @@ class ApiKey(Base):
 
 
 class Job(Base):
-    """One forget request and the state of its run. Counts are in pairs, losses in nats per token."""
+    """A request to forget or to evaluate, and the state of its run. Counts are in pairs, losses in nats per token."""
 
     __tablename__ = "jobs"
     __table_args__ = (
         UniqueConstraint("client_id", "idempotency_key"),
+        # An evaluation measures an adapter of its own client, or none.
+        UniqueConstraint("client_id", "id"),
+        ForeignKeyConstraint(["client_id", "adapter_of"], ["jobs.client_id", "jobs.id"], name="fk_jobs_adapter_of"),
+        CheckConstraint("adapter_of IS NULL OR kind = 'evaluate'", name="adapter_of_evaluation"),
         CheckConstraint("progress BETWEEN 0 AND 1", name="progress_range"),
         CheckConstraint("attempt >= 0", name="attempt_range"),
         CheckConstraint("priority BETWEEN -10 AND 10", name="priority_range"),
@@ -139,17 +144,22 @@ class Job(Base):
         CheckConstraint("(state IN ('queued', 'running')) = (wrapped_data_key IS NOT NULL)", name="key_until_end"),
         CheckConstraint("(state IN ('queued', 'running')) = (finished_at IS NULL)", name="finished_at_end"),
         CheckConstraint("(state = 'failed') = (error_type IS NOT NULL)", name="error_when_failed"),
-        # A job succeeds by a verdict that every target holds, or without a verdict if its settings ask for none.
+        # Forgetting succeeds by a verdict that every target holds, or without a verdict if its settings ask for none.
         CheckConstraint(
-            "state != 'succeeded' OR outcome IS NULL OR outcome = 'forgotten'", name="success_is_forgotten"
+            "kind != 'unlearn' OR state != 'succeeded' OR outcome IS NULL OR outcome = 'forgotten'",
+            name="success_is_forgotten",
         ),
         CheckConstraint("outcome != 'forgotten' OR state = 'succeeded'", name="forgotten_is_success"),
-        # Lists are per client, newest first, with keyset paging. Each filter has an index, so no list scans jobs that
-        # the filter drops.
-        Index("ix_jobs_newest", "client_id", text("created_at DESC"), text("id DESC")),
-        Index("ix_jobs_newest_in_state", "client_id", "state", text("created_at DESC"), text("id DESC")),
-        Index("ix_jobs_newest_of_model", "client_id", "model", text("created_at DESC"), text("id DESC")),
-        Index("ix_jobs_due", "client_id", text("coalesce(due_at, 'infinity'::timestamptz)"), "id"),
+        # An evaluation succeeds when it has measured, whatever it has found.
+        CheckConstraint(
+            "kind != 'evaluate' OR (state = 'succeeded') = (outcome IS NOT NULL)", name="success_is_measured"
+        ),
+        # Lists are per client and kind, newest first, with keyset paging. Each filter has an index, so no list scans
+        # jobs that the filter drops.
+        Index("ix_jobs_newest", "client_id", "kind", text("created_at DESC"), text("id DESC")),
+        Index("ix_jobs_newest_in_state", "client_id", "kind", "state", text("created_at DESC"), text("id DESC")),
+        Index("ix_jobs_newest_of_model", "client_id", "kind", "model", text("created_at DESC"), text("id DESC")),
+        Index("ix_jobs_due", "client_id", "kind", text("coalesce(due_at, 'infinity'::timestamptz)"), "id"),
         Index(
             "ix_jobs_metadata",
             "job_metadata",
@@ -169,14 +179,18 @@ class Job(Base):
         ),
         # How many jobs of a client run, and which of them have an expired lease.
         Index("ix_jobs_running", "client_id", postgresql_where=text("state = 'running'")),
-        # How long the last jobs of a model took.
-        Index("ix_jobs_succeeded", "model", text("finished_at DESC"), postgresql_where=text("state = 'succeeded'")),
+        # How long the last jobs of a kind took with a model.
+        Index(
+            "ix_jobs_succeeded", "model", "kind", text("finished_at DESC"), postgresql_where=text("state = 'succeeded'")
+        ),
         # The reaper looks for inputs of ended jobs.
         Index("ix_jobs_inputs_remain", "finished_at", postgresql_where=text("inputs_deleted_at IS NULL")),
     )  # fmt: skip
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     client_id: Mapped[UUID] = mapped_column(ForeignKey("clients.id"))
+    kind: Mapped[Kind] = mapped_column(_text_enum(Kind), default=Kind.unlearn, server_default=text("'unlearn'"))
+    adapter_of: Mapped[UUID | None]  # the job whose adapter an evaluation measures; null for the base
     state: Mapped[State] = mapped_column(_text_enum(State), default=State.queued)
     phase: Mapped[Phase | None] = mapped_column(_text_enum(Phase))
 
@@ -268,5 +282,13 @@ class Artifact(Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     files: Mapped[list[dict[str, Any]]]
     manifest: Mapped[dict[str, Any]]
-    evidence: Mapped[dict[str, Any] | None]  # evidence.json, the verdict among it; None without audits
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class JobEvidence(Base):
+    """What a job's audits found, the verdict among it, as evidence.json holds it. A job without audits has none."""
+
+    __tablename__ = "job_evidence"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    document: Mapped[dict[str, Any]]

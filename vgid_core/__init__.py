@@ -21,13 +21,16 @@ kernel_notice.suppress()
 
 if TYPE_CHECKING:
     from vgid_core.evaluation.metric import Metric
+    from vgid_core.measure import EvaluationResult, evaluate_adapter
     from vgid_core.models.load import HostModel, read_base
     from vgid_core.run import UnlearnResult, unlearn
-    from vgid_core.spec import UnlearnSpec
+    from vgid_core.spec import EvaluationSpec, UnlearnSpec
 
 __all__ = [
     "DataError",
     "EncodedImage",
+    "EvaluationResult",
+    "EvaluationSpec",
     "HostModel",
     "Metric",
     "Pair",
@@ -40,6 +43,7 @@ __all__ = [
     "UnlearnError",
     "UnlearnResult",
     "UnlearnSpec",
+    "evaluate_adapter",
     "read_base",
     "unlearn",
 ]
@@ -48,6 +52,9 @@ __all__ = [
 _LAZY = {
     "HostModel": "vgid_core.models.load",
     "read_base": "vgid_core.models.load",
+    "EvaluationResult": "vgid_core.measure",
+    "EvaluationSpec": "vgid_core.spec",
+    "evaluate_adapter": "vgid_core.measure",
     "Metric": "vgid_core.evaluation.metric",
     "UnlearnResult": "vgid_core.run",
     "UnlearnSpec": "vgid_core.spec",

@@ -51,6 +51,12 @@ class CheckpointUnusable(UnlearnError):
     code = "checkpoint-unusable"
 
 
+class AdapterForOtherBase(UnlearnError):
+    """The adapter was made for another base than the one that is loaded, so its figures would be about neither."""
+
+    code = "adapter-for-other-base"
+
+
 class NothingToForget(UnlearnError):
     """The base doesn't know the forget set, so there is nothing to remove. No adapter is written."""
 

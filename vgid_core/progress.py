@@ -26,6 +26,8 @@ _STARTS = {
     Phase.evaluating: 0.83,
     Phase.packaging: 0.98,
 }
+# The same of a run without a training.
+_STARTS_WITHOUT_STEPS = {Phase.loading: 0.0, Phase.baseline: 0.1, Phase.evaluating: 0.4}
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,14 @@ class Progress:
 
 
 class ProgressTracker:
-    """Turns phases and steps into reports, and estimates the time left from measured durations."""
+    """Turns phases and steps into reports, and estimates the time left from measured durations.
+
+    total_steps: 0 for a run that only measures.
+    """
 
     def __init__(self, total_steps: int, on_step: Callable[[Progress], None] | None) -> None:
         self._total_steps = total_steps
+        self._starts = _STARTS if total_steps else _STARTS_WITHOUT_STEPS
         self._on_step = on_step
         self._phase = Phase.loading
         self._entered = time.monotonic()
@@ -95,8 +101,8 @@ class ProgressTracker:
     def _report(self, share: float) -> None:
         if self._on_step is None:
             return
-        starts = [*_STARTS.values(), 1.0]
-        index = list(_STARTS).index(self._phase)
+        starts = [*self._starts.values(), 1.0]
+        index = list(self._starts).index(self._phase)
         fraction = starts[index] + share * (starts[index + 1] - starts[index])
         left = self._seconds_left(share)
         done = (self._step, self._total_steps, fraction)

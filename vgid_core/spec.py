@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,26 @@ class UnlearnSpec:
 
 
 @dataclass(frozen=True)
+class EvaluationSpec:
+    """The inputs of one evaluation, in which nothing is trained.
+
+    adapter: the folder of the adapter that is measured on the model; None for the model alone. forget: what must not be
+    known. The rest is as in `UnlearnSpec`. Of the settings only `evaluation`, `verdict`, the seed and how the base is
+    loaded count.
+    """
+
+    model: str
+    adapter: Path | None
+    forget: PairSet = field(repr=False)
+    retain: PairSet = field(repr=False)
+    utility: PairSet | None = field(default=None, repr=False)
+    probes: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
+    never_seen: PairSet | None = field(default=None, repr=False)
+    bystanders: PairSet | None = field(default=None, repr=False)
+    config: UnlearnConfig = field(default_factory=UnlearnConfig)
+
+
+@dataclass(frozen=True)
 class RunSets:
     """The sets that a run works on.
 
@@ -68,9 +88,21 @@ class RunSets:
     def of(cls, spec: UnlearnSpec) -> RunSets:
         """Makes and checks the sets of a run.
 
-        Raises DataError if no retain pair or no stranger is left, if a probe has a reserved name, or if the set of a
-        target is missing.
+        Raises DataError as `to_measure` does, if no stranger is left, or if the set of a target is missing.
         """
+        forget = PairSet("forget", spec.forget.pairs)
+        photo_sets = {"strangers": spec.strangers, "unlabelled": spec.unlabelled}
+        photos = {name: items.without(forget) for name, items in photo_sets.items() if items is not None}
+        sets = replace(cls.to_measure(spec), photos=photos)
+        targets = spec.config.training.targets
+        for name in targets.max_falls if targets is not None else ():
+            if name not in {items.name for items in sets.all}:
+                raise DataError(f"is needed by training.targets.{name}_fall", name)
+        return sets
+
+    @classmethod
+    def to_measure(cls, spec: UnlearnSpec | EvaluationSpec) -> RunSets:
+        """Makes and checks the sets of pairs. Raises DataError if no retain pair is left or a probe's name is reserved."""
         for name in spec.probes:
             if name in RESERVED_NAMES:
                 raise DataError("is a reserved name", f"probes.{name}")
@@ -81,14 +113,7 @@ class RunSets:
         registered = {"utility": spec.utility, "never_seen": spec.never_seen, "bystanders": spec.bystanders}
         measured = [PairSet(name, items.pairs) for name, items in registered.items() if items is not None]
         probes = [PairSet(name, items.pairs) for name, items in spec.probes.items()]
-        photo_sets = {"strangers": spec.strangers, "unlabelled": spec.unlabelled}
-        photos = {name: items.without(forget) for name, items in photo_sets.items() if items is not None}
-        sets = cls(forget, retain, (*measured, *probes), photos, left_out)
-        targets = spec.config.training.targets
-        for name in targets.max_falls if targets is not None else ():
-            if name not in {items.name for items in sets.all}:
-                raise DataError(f"is needed by training.targets.{name}_fall", name)
-        return sets
+        return cls(forget, retain, (*measured, *probes), {}, left_out)
 
     @property
     def all(self) -> list[PairSet]:

@@ -18,11 +18,11 @@ from jobs import access, claims, job_lists, reaping, repository
 from jobs.job_lists import JobFilter
 from jobs.queueing.forecast import forecast
 from jobs.queueing.queue import JobQueue
-from jobs.states import State
+from jobs.states import Kind, State
 from jobs.tables import Job
 
 # In the other tables a sequential scan is right: they hold one row a client or a key.
-_LONG_TABLES = {"jobs", "job_events", "job_metrics", "artifacts"}
+_LONG_TABLES = {"jobs", "job_events", "job_metrics", "job_evidence", "artifacts"}
 _PAGES_DEEP = 100
 Plan = dict[str, Any]
 
@@ -49,8 +49,9 @@ def _acts(stack: BenchStack, job_id: UUID, queued_id: UUID) -> dict[str, Callabl
         return lambda s: job_lists.list_page(s, client, JobFilter(**filters))
 
     return {
-        "key with job": lambda s: access.authenticate_for_job(s, stack.key, job_id),
+        "key with job": lambda s: access.authenticate_for_job(s, stack.key, job_id, Kind.unlearn),
         "metrics": lambda s: repository.metrics_of(s, job_id),
+        "evidence": lambda s: repository.evidence_of(s, job_id),
         "events": lambda s: repository.events_after(s, job_id, 0, 500),
         "idempotency key": lambda s: repository.find_by_idempotency_key(s, client, "key-2"),
         "cancel": lambda s: repository.request_cancel(s, client, queued_id),
@@ -59,6 +60,7 @@ def _acts(stack: BenchStack, job_id: UUID, queued_id: UUID) -> dict[str, Callabl
         "heartbeat": lambda s: claims.heartbeat(s, job_id, token, 30),
         "inputs deleted": lambda s: repository.mark_inputs_deleted(s, job_id),
         "list": listed(),
+        "list, evaluations": listed(kind=Kind.evaluate),
         "list, deep page": lambda s: job_lists.list_page(s, client, cursor=deep),
         "list, by deadline": lambda s: job_lists.list_page(s, client, sort="due_at"),
         "list, by deadline, last first": lambda s: job_lists.list_page(s, client, sort="-due_at"),

@@ -5,7 +5,7 @@ its equals the older ones of its own client, and of every other client as many, 
 turn comes earlier counts one more. Clients that may run no more jobs at the moment count, too.
 
 The start assumes that every attempt that runs now is followed by one job after the other, each as long as the last jobs
-of the model took in the median, and that the client's own jobs stay within its limit.
+of its kind took with the model in the median, and that the client's own jobs stay within its limit.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from jobs.queueing.turns import SOON, in_state, may_run, running_jobs, waiting_since
-from jobs.states import State
+from jobs.states import Kind, State
 from jobs.tables import Client, Job, UtcDateTime
 
 FARTHEST = 1000  # places aren't told apart beyond, so that no count reads a long queue from end to end
 
 _LAST_JOBS = 20  # of whose durations the median is taken
 _CLIENT, _ID = bindparam("client_id", type_=Uuid()), bindparam("id", type_=Uuid())
+_KIND = bindparam("kind", type_=Job.kind.type)
 _PRIORITY = bindparam("priority", type_=SmallInteger())
 _CREATED_AT = bindparam("created_at", type_=UtcDateTime())
 # The deadline of a job that is due soon. For any other the moment up to which others are.
@@ -61,7 +62,7 @@ def forecast(s: Session, job: Job) -> Forecast:
     """The forecast of a queued job, by one statement."""
     now = datetime.now(UTC)
     soon = job.due_at is not None and job.due_at <= now + SOON
-    values = {name: getattr(job, name) for name in ("client_id", "id", "created_at", "priority", "model")}
+    values = {name: getattr(job, name) for name in ("client_id", "id", "created_at", "priority", "model", "kind")}
     found = s.execute(_STATEMENTS[soon], values | {"until": job.due_at if soon else now + SOON}).one_or_none()
     if found is None:
         return Forecast()
@@ -136,9 +137,9 @@ def _statement(*, soon: bool) -> Select[Any]:
 
 
 def _median() -> Select[Any]:
-    """How many seconds the last jobs of the model took from their first start to their end. NULL if there are none."""
+    """How many seconds the last jobs of the kind and model took from first start to end. NULL if there are none."""
     took = select(_seconds(Job.finished_at - Job.started_at).label("seconds"))
-    of_model = took.where(in_state(State.succeeded), Job.model == bindparam("model"))
+    of_model = took.where(in_state(State.succeeded), Job.model == bindparam("model"), Job.kind == _KIND)
     durations = of_model.order_by(Job.finished_at.desc()).limit(_LAST_JOBS).subquery()
     return select(func.percentile_cont(0.5).within_group(durations.c.seconds).label("seconds"))
 
@@ -157,8 +158,8 @@ def _left(median: ColumnElement[float]) -> CTE:
 
 
 def usual_seconds(s: Session, model: str) -> float | None:
-    """How long the model's last jobs took from their first start, in the median. None if there are none."""
-    seconds: float | None = s.scalar(_MEDIAN, {"model": model})
+    """How long the model's last forgetting took from its first start, in the median. None if there was none."""
+    seconds: float | None = s.scalar(_MEDIAN, {"model": model, "kind": Kind.unlearn})
     return seconds
 
 

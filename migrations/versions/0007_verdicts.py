@@ -23,8 +23,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_constraint("forgotten_is_success", "jobs")
-    op.drop_constraint("success_is_forgotten", "jobs")
+    op.drop_constraint(op.f("ck_jobs_forgotten_is_success"), "jobs")
+    op.drop_constraint(op.f("ck_jobs_success_is_forgotten"), "jobs")
     op.drop_column("artifacts", "evidence")
     op.drop_column("jobs", "verdict")
     op.drop_column("jobs", "outcome")

@@ -14,7 +14,7 @@ from vgid_core.evaluation.audits.levels import LEVELS, Audit
 from vgid_core.evaluation.evaluate import SetAnswers, answer_sets
 from vgid_core.evaluation.figures import Figure
 from vgid_core.evaluation.metric import Metric
-from vgid_core.evaluation.verdict import Verdict, judge
+from vgid_core.evaluation.verdict import Verdict, judge, judge_unknown
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.scorer import Scorer
 
@@ -92,6 +92,10 @@ class Auditor:
         if self._level == "none":
             return None
         return Evidence(self._level, self.config.seed, after.figures, judge(after.figures, self.config.verdict))
+
+    def evidence_of_unknown(self, before: Measured) -> Evidence:
+        """The evidence of a base that doesn't know the forget set. before: what `before` found."""
+        return Evidence(self._level, self.config.seed, before.figures, judge_unknown())
 
     @property
     def _level(self) -> AuditLevel:

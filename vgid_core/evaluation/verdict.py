@@ -145,6 +145,11 @@ class Verdict:
         }
 
 
+def judge_unknown() -> Verdict:
+    """The verdict on answers that the base doesn't know: nothing else was asked."""
+    return Verdict(Outcome.nothing_to_forget, (), ("everything else: the model doesn't know these answers",))
+
+
 def judge(figures: Sequence[Figure], targets: VerdictTargets) -> Verdict:
     """Holds the figures against the targets. A figure without a target is evidence, and decides nothing."""
     results = [

@@ -1,0 +1,108 @@
+"""An evaluation: the base is measured, then the base with an adapter, and judged as a run's student is. No training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vgid_core.artifact import file_digest
+from vgid_core.errors import AdapterForOtherBase, NothingToForget
+from vgid_core.evaluation.evidence import Auditor, Evidence, Measured
+from vgid_core.evaluation.known import why_not_forget
+from vgid_core.evaluation.metric import Metric
+from vgid_core.lora.load import ADAPTER_WEIGHTS, is_for_other_base, load_adapter
+from vgid_core.models.base import BaseModel
+from vgid_core.models.load import HostModel, load_base, require_unchanged
+from vgid_core.progress import Phase, ProgressTracker
+from vgid_core.run import OnMetrics, OnStep
+from vgid_core.scoring.choose import choose_scorer, probe_pairs
+from vgid_core.spec import EvaluationSpec, RunSets
+from vgid_core.training.memory import within_memory
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """The result of an evaluation.
+
+    metrics_after: of the model with the adapter; empty where the base doesn't know the forget set. measured: what the
+    figures are of: `base_digest`, `adapter_sha256` of its weights (None for the base alone), `pairs` of each set.
+    """
+
+    metrics_before: list[Metric]
+    metrics_after: list[Metric]
+    evidence: Evidence
+    measured: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """The evidence in JSON types, with what was measured."""
+        return {**self.evidence.as_json(), "measured": dict(self.measured)}
+
+
+def evaluate_adapter(
+    spec: EvaluationSpec,
+    on_step: OnStep | None = None,
+    on_metrics: OnMetrics | None = None,
+    base: HostModel | None = None,
+) -> EvaluationResult:
+    """Measures `spec.adapter` on its base by the audits of the settings' level. Without one, the base alone.
+
+    The arguments are as in `unlearn`. That the base doesn't know the forget set is an outcome, and so is a missed
+    target: neither is an error. Raises ValueError for settings without audits, UnlearnError (model, memory, an adapter
+    that doesn't fit or is for another base) and DataError (an unusable pair).
+    """
+    if spec.config.evaluation.audits == "none":
+        raise ValueError("an evaluation needs a level of audits")
+    message = "the accelerator ran out of memory; try a smaller evaluation.batch_size"
+    return within_memory(lambda: _evaluate(spec, on_step, on_metrics, base), message)
+
+
+def _evaluate(
+    spec: EvaluationSpec, on_step: OnStep | None, on_metrics: OnMetrics | None, read: HostModel | None
+) -> EvaluationResult:
+    sets = RunSets.to_measure(spec)
+    tracker = ProgressTracker(0, on_step)
+    tracker.enter(Phase.loading)
+    base = load_base(spec.model, spec.config, read)
+    _require_own_base(base, spec)
+    base.encoder.require_usable(*sets.all)
+
+    tracker.enter(Phase.baseline)
+    auditor = Auditor(sets.audited, sets.all, spec.config)
+    scorer = choose_scorer(base, probe_pairs(sets.all), spec.config.lora)
+    before = auditor.before(base, scorer, tracker.update)
+    if on_metrics is not None:
+        on_metrics("before", before.metrics)
+    if isinstance(why_not_forget(before.figures), NothingToForget):
+        require_unchanged(base, spec.model)
+        return _result(base, spec, sets, before, Measured(), auditor.evidence_of_unknown(before))
+
+    tracker.enter(Phase.evaluating)
+    if spec.adapter is not None:
+        scorer = choose_scorer(base, probe_pairs(sets.all), load_adapter(base, spec.adapter))
+    after = auditor.after(base, scorer, before, tracker.update)
+    if on_metrics is not None:
+        on_metrics("after", after.metrics)
+    require_unchanged(base, spec.model)
+    evidence = auditor.evidence(after)
+    if evidence is None:
+        raise AssertionError("unreachable: the level isn't none")
+    return _result(base, spec, sets, before, after, evidence)
+
+
+def _require_own_base(base: BaseModel, spec: EvaluationSpec) -> None:
+    if spec.adapter is not None and is_for_other_base(base, spec.adapter):
+        raise AdapterForOtherBase(
+            "The adapter was made for another base than the one that is there now: its manifest names another digest."
+        )
+
+
+def _result(
+    base: BaseModel, spec: EvaluationSpec, sets: RunSets, before: Measured, after: Measured, evidence: Evidence
+) -> EvaluationResult:
+    measured = {
+        "base_digest": base.digest,
+        "adapter_sha256": None if spec.adapter is None else file_digest(spec.adapter / ADAPTER_WEIGHTS),
+        "pairs": {items.name: len(items) for items in sets.all},
+    }
+    return EvaluationResult(before.metrics, after.metrics, evidence, measured)
