@@ -102,7 +102,7 @@ class RunSets:
 
     @classmethod
     def to_measure(cls, spec: UnlearnSpec | EvaluationSpec) -> RunSets:
-        """Makes and checks the sets of pairs. Raises DataError if no retain pair is left or a probe's name is reserved."""
+        """Makes and checks the sets of pairs. Raises DataError if no retain pair is left, or for a reserved name."""
         for name in spec.probes:
             if name in RESERVED_NAMES:
                 raise DataError("is a reserved name", f"probes.{name}")

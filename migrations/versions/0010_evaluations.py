@@ -47,8 +47,9 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     # The tables before know no evaluation. The reaper deletes the inputs of those that were open.
-    for table in ("job_events", "job_metrics", "job_evidence"):
-        op.execute(f"DELETE FROM {table} WHERE job_id IN (SELECT id FROM jobs WHERE kind = 'evaluate')")
+    op.execute("DELETE FROM job_events USING jobs WHERE jobs.id = job_id AND jobs.kind = 'evaluate'")
+    op.execute("DELETE FROM job_metrics USING jobs WHERE jobs.id = job_id AND jobs.kind = 'evaluate'")
+    op.execute("DELETE FROM job_evidence USING jobs WHERE jobs.id = job_id AND jobs.kind = 'evaluate'")
     op.execute("DELETE FROM jobs WHERE kind = 'evaluate'")
     op.add_column("artifacts", sa.Column("evidence", postgresql.JSONB(), nullable=True))
     op.execute(
