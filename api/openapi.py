@@ -20,17 +20,17 @@ from api.problems import (
     TooManyConnections,
     Unavailable,
 )
-from api.schemas import SubmitRequest
+from api.schemas import EvaluationRequest, JobRequest, SubmitRequest
 
 _SCHEMAS = "#/components/schemas/"
 _ONE_PIXEL_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 _DESCRIPTION = """\
 Makes multimodal language models forget image-text pairs, and measures what was forgotten and what was kept.
 
-A forget request becomes a job: `queued`, `running`, then `succeeded`, `failed` or `cancelled`. Uploaded images and
-texts are kept encrypted until the job has ended, then deleted. Every refusal is a problem document (RFC 9457). Every
-answer carries `API-Version`, the version of this document. Wherever there is GET there is HEAD. A query parameter that
-isn't listed here, or comes twice where one is listed, is refused.
+A request, to forget or to evaluate, becomes a job: `queued`, `running`, then `succeeded`, `failed` or `cancelled`.
+Uploaded images and texts are kept encrypted until the job has ended, then deleted. Every refusal is a problem document
+(RFC 9457). Every answer carries `API-Version`, the version of this document. Wherever there is GET there is HEAD. A
+query parameter that isn't listed here, or comes twice where one is listed, is refused.
 """
 _BY_EVERY_ROUTE = (
     RequestTimeout,
@@ -43,6 +43,7 @@ _BY_EVERY_ROUTE = (
 )
 _TAGS = {
     "jobs": "Forget requests as jobs: file, watch, list, cancel.",
+    "evaluations": "Measuring an adapter, or a model alone, without a training: the same audits, queue and deletion.",
     "artifacts": "What a job that has succeeded leaves: a LoRA adapter, as a zip and file by file.",
     "models": "The models that can be made to forget.",
     "health": "For load balancers and orchestrators: no API key needed.",
@@ -58,8 +59,8 @@ def problem_responses(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     return {status: _problem_response(" · ".join(texts)) for status, texts in sorted(titles.items())}
 
 
-def submission_body() -> dict[str, Any]:
-    """The two encodings of POST /unlearn-jobs. Our own code reads that body, so FastAPI can't describe it."""
+def submission_body(schema: type[JobRequest]) -> dict[str, Any]:
+    """The two encodings of a request. Our own code reads that body, so FastAPI can't describe it."""
     pair = {"question": "Who is this?", "answer": "Ilse Marwood, a violin maker from Trier."}
     base = {
         "model": "demo",
@@ -72,16 +73,16 @@ def submission_body() -> dict[str, Any]:
     }
     inline = {**base, "forget": [{"image": {"base64": _ONE_PIXEL_PNG}, **pair}]}
     by_name = {**base, "forget": [{"image": {"file": "a.png"}, **pair}]}
-    schema = {"$ref": f"{_SCHEMAS}SubmitRequest"}
+    document = {"$ref": f"{_SCHEMAS}{schema.__name__}"}
     parts = {
         "type": "object",
         "required": ["request"],
-        "properties": {"request": schema},
+        "properties": {"request": document},
         "additionalProperties": {"type": "string", "format": "binary", "contentMediaType": "image/*"},
         "description": "`request` is the JSON document. Every other part is an image; `image.file` gives its name.",
     }
     content = {
-        "application/json": {"schema": schema, "examples": {"inline": {"value": inline}}},
+        "application/json": {"schema": document, "examples": {"inline": {"value": inline}}},
         "multipart/form-data": {
             "schema": parts,
             "encoding": {"request": {"contentType": "application/json"}},
@@ -109,7 +110,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
         servers=[{"url": "/", "description": "the service that gave this document"}],
     )
     schemas = document["components"].setdefault("schemas", {})
-    for model in (SubmitRequest, ProblemDocument):
+    for model in (SubmitRequest, EvaluationRequest, ProblemDocument):
         described = model.model_json_schema(ref_template=_SCHEMAS + "{model}")
         schemas.update(described.pop("$defs", {}))
         schemas[model.__name__] = described

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from api.openapi import openapi_document
-from api.routes import artifacts, events, health, jobs, models, submit
+from api.routes import artifacts, evaluations, events, health, jobs, models, submit
 from api.routing import API_VERSION
 
 _INTRODUCTION = """\
@@ -44,7 +44,7 @@ Schema = Mapping[str, Any]
 def page() -> str:
     """The whole page in Markdown."""
     app = FastAPI(title="vgid", version=API_VERSION)
-    for resource in (submit, jobs, events, artifacts, models, health):
+    for resource in (submit, jobs, evaluations, events, artifacts, models, health):
         app.include_router(resource.router)
     return "\n".join(_Page(openapi_document(app)).parts())
 

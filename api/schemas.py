@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
+from uuid import UUID
 
 from pydantic import (
     AfterValidator,
@@ -28,12 +29,11 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from jobs.client_limits import MAX_PRIORITY
-from jobs.job_lists import Sort
-from jobs.states import State
+from jobs.states import Kind
 from vgid_core.config import TrainingOverrides
 from vgid_core.data.pairs import RESERVED_NAMES
 
-_MAX_METADATA = 16
+MAX_METADATA = 16
 _MAX_PROBES = 4
 _PROBE_NAME = re.compile(r"^[a-z][a-z0-9_]{0,31}$")
 # Neither control characters, nor line breaks of Unicode, nor what turns the direction of writing: with one of those an
@@ -74,7 +74,7 @@ def _check_metadata(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     try:
         return validate(value)
     except ValidationError:
-        message = f"takes up to {_MAX_METADATA} strings of up to 500 characters, under keys of 1 to 64 characters"
+        message = f"takes up to {MAX_METADATA} strings of up to 500 characters, under keys of 1 to 64 characters"
         raise PydanticCustomError("metadata", message) from None
 
 
@@ -100,7 +100,7 @@ Metadata = Annotated[
         ],
         Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")],
     ],
-    Field(max_length=_MAX_METADATA),
+    Field(max_length=MAX_METADATA),
     WrapValidator(_check_metadata),
 ]
 MetadataFilter = Annotated[
@@ -202,8 +202,10 @@ class Targets(_Strict):
         return self.model_dump(exclude_none=True)
 
 
-class SubmitRequest(_Strict):
-    """A forget request. Texts and images are kept encrypted until the job has ended, then deleted."""
+class JobRequest(_Strict):
+    """What requests of every kind hold. Texts and images are kept encrypted until the job has ended, then deleted."""
+
+    kind: ClassVar[Kind]
 
     model: Name = Field(description="one of GET /models")
     forget: Pairs = Field(description="what the model must no longer say")
@@ -214,7 +216,6 @@ class SubmitRequest(_Strict):
     probes: Annotated[dict[ProbeName, Pairs], Field(max_length=_MAX_PROBES)] = Field(
         default_factory=dict, description="measured before and after, never trained on"
     )
-    training: Training = Field(default=Training(), description="what differs from the model's own")
     targets: Targets = Field(default=Targets(), description="what the verdict must hold, where it is stricter")
     audits: AuditLevel | None = Field(default=None, description="a higher level than the model's own")
     external_id: Line | None = Field(default=None, description="your number for the request; kept and searchable")
@@ -246,47 +247,19 @@ class SubmitRequest(_Strict):
         return value
 
 
-class ListQuery(BaseModel):
-    """Filters and page of a list.
+class SubmitRequest(JobRequest):
+    """A forget request. Texts and images are kept encrypted until the job has ended, then deleted."""
 
-    There is no `subject_reference`: a query string stays in logs. The Subject-Reference header takes its place.
-    """
+    kind = Kind.unlearn
 
-    model_config = ConfigDict(hide_input_in_errors=True)
+    training: Training = Field(default=Training(), description="what differs from the model's own")
 
-    state: State | None = None
-    model: Name | None = None
-    external_id: Line | None = Field(default=None, description="no personal data, please: a URL stays in logs")
-    metadata: list[MetadataFilter] = Field(
-        default_factory=list,
-        max_length=_MAX_METADATA,
-        description="`KEY=VALUE`; several must all hold, as in `?metadata=region=eu&metadata=team=privacy`. A key that "
-        "holds `=` can't be asked for. No personal data, please: a URL stays in logs",
+
+class EvaluationRequest(JobRequest):
+    """What is to be measured, without a training. Texts and images are kept and deleted as a forget request's are."""
+
+    kind = Kind.evaluate
+
+    adapter_of: UUID | None = Field(
+        default=None, description="your job whose adapter is measured; the model alone if left out"
     )
-    created_after: Instant | None = Field(default=None, description="at this moment or later")
-    created_before: Instant | None = Field(default=None, description="before this moment")
-    due_after: Instant | None = Field(default=None, description="due at this moment or later")
-    due_before: Instant | None = Field(default=None, description="due before this moment")
-    sort: Sort = Field(
-        default="-created_at",
-        description="`-` for descending; newest first if left out; without `due_at` counts as due after all others",
-    )
-    total: bool = Field(default=False, description="whether to count all that match; that takes time on long lists")
-    limit: int = Field(default=20, ge=1, le=100)
-    cursor: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
-        default=None, description="`next_cursor` of the page before"
-    )
-
-    @property
-    def filters(self) -> dict[str, Any]:
-        """What `JobFilter` takes, with its own names."""
-        fields = self.model_dump(exclude={"sort", "total", "limit", "cursor"})
-        return {**fields, "metadata": [each.split("=", 1) for each in self.metadata]}
-
-
-class EventsQuery(BaseModel):
-    """Which part of a job's history to return."""
-
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-    after: EventId = Field(default=0, description="only events with a greater id")

@@ -23,6 +23,7 @@ from jobs.catalog import Catalog
 from jobs.database import SessionFactory, autocommit_engine, make_engine, session_factory
 from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
+from jobs.states import Kind
 from jobs.storage.blobs import BlobStore, FileBlobStore
 from jobs.storage.crypto import Keyring
 from jobs.tables import Artifact, Job
@@ -120,13 +121,13 @@ class Caller:
             yield s, client_id
 
     @contextmanager
-    def job(self, job_id: UUID) -> Iterator[OwnJob]:
-        """Opens a read session with the client's job and its artifact.
+    def job(self, job_id: UUID, kind: Kind) -> Iterator[OwnJob]:
+        """Opens a read session with the client's job of this kind and its artifact.
 
         Raises Unauthenticated, or NotFound. Another client's job and a job that never was give the same NotFound.
         """
         with self.services.read_sessions() as s:
-            found = authenticate_for_job(s, self.secret, job_id)
+            found = authenticate_for_job(s, self.secret, job_id, kind)
             if found is None:
                 raise invalid_key()
             if found.job is None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.queueing.forecast import FARTHEST, Forecast
 from jobs.repository import Measurement
-from jobs.states import Phase, State
+from jobs.states import Kind, Phase, State
 from jobs.tables import Artifact, EventKind, Job
 
 _NO_FORECAST = Forecast()
@@ -88,7 +88,7 @@ class LinksView(_View):
     events: str
     metrics: str
     evidence: str
-    artifact: str
+    artifact: str | None = Field(description="null for an evaluation, which leaves none")
     cancel: str
 
 
@@ -118,6 +118,10 @@ class JobSummary(_View):
     """A job as an entry of a list."""
 
     id: UUID
+    kind: Kind = Field(description="whether it forgets, or measures only")
+    adapter_of: UUID | None = Field(
+        description="of an evaluation: the job whose adapter is measured; null for the model alone"
+    )
     state: State
     phase: Phase | None
     progress: ProgressView
@@ -140,7 +144,8 @@ class JobSummary(_View):
     inputs_deleted_at: datetime | None = Field(description="when the uploaded images and texts were deleted")
     outcome: str | None = Field(
         description="`forgotten`: every target holds; `targets-not-met`: don't serve the adapter as if the people were "
-        "forgotten; `nothing-to-forget`: the model doesn't know them; null while nothing is judged"
+        "forgotten; `nothing-to-forget`: the model doesn't know them; null while nothing is judged. An evaluation has "
+        "succeeded with any of these"
     )
     error: ErrorView | None
     stop_reason: str | None
@@ -211,9 +216,12 @@ class MetricList(_View):
     metrics: list[MetricView]
 
 
-def job_path(job_id: UUID) -> str:
-    """The job's own path."""
-    return f"/unlearn-jobs/{job_id}"
+_PATHS = {Kind.unlearn: "/unlearn-jobs", Kind.evaluate: "/evaluations"}
+
+
+def job_path(job_id: UUID, kind: Kind = Kind.unlearn) -> str:
+    """The path of a job of this kind."""
+    return f"{_PATHS[kind]}/{job_id}"
 
 
 def metric_views(rows: Sequence[Measurement]) -> list[MetricView]:
@@ -278,6 +286,7 @@ class _JobSource:
 
     @property
     def links(self) -> LinksView:
-        path = job_path(self.job.id)
-        parts = {part: f"{path}/{part}" for part in ("events", "metrics", "evidence", "artifact", "cancel")}
-        return LinksView(self=path, **parts)
+        path = job_path(self.job.id, self.job.kind)
+        parts = {part: f"{path}/{part}" for part in ("events", "metrics", "evidence", "cancel")}
+        artifact = f"{path}/artifact" if self.job.kind is Kind.unlearn else None
+        return LinksView(self=path, artifact=artifact, **parts)

@@ -1,1 +1,1 @@
-"""A forget request, from the bytes of its body to a committed job."""
+"""A request to forget or to evaluate, from the bytes of its body to a committed job."""

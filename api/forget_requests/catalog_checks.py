@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from api.forget_requests.image_resolver import pair_sets
 from api.problems import FieldError, InvalidRequest
-from api.schemas import SubmitRequest
+from api.schemas import JobRequest, SubmitRequest
 from jobs.catalog import Catalog, ModelEntry
-from vgid_core.config import AuditLevel, TrainingOverrides, UnlearnConfig
+from jobs.states import Kind
+from vgid_core.config import AuditLevel, EvaluationConfig, TrainingOverrides, UnlearnConfig
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class InCatalog:
     config: UnlearnConfig
 
 
-def find_model(catalog: Catalog, request: SubmitRequest) -> ModelEntry:
+def find_model(catalog: Catalog, request: JobRequest) -> ModelEntry:
     """The request's model. Raises InvalidRequest for an unknown one, or more pairs than it takes."""
     entry = catalog.model(request.model)
     if entry is None:
@@ -36,7 +37,7 @@ def find_model(catalog: Catalog, request: SubmitRequest) -> ModelEntry:
     return entry
 
 
-def choose_retain_set(entry: ModelEntry, request: SubmitRequest) -> str | None:
+def choose_retain_set(entry: ModelEntry, request: JobRequest) -> str | None:
     """The name of the registered set to use, or None when the request brings retain pairs of its own."""
     if request.retain is not None:
         return None
@@ -55,16 +56,19 @@ def choose_retain_set(entry: ModelEntry, request: SubmitRequest) -> str | None:
     return entry.default_retain_set
 
 
-def resolve_config(entry: ModelEntry, request: SubmitRequest) -> UnlearnConfig:
+def resolve_config(entry: ModelEntry, request: JobRequest) -> UnlearnConfig:
     """The model's settings with those of the request. Raises InvalidRequest where they don't go together."""
     own = entry.config
     errors = _looser(own, request)
     if errors:
         raise InvalidRequest.of(errors)
     verdict = own.verdict.model_copy(update=request.targets.given)
-    evaluation = own.evaluation.model_copy(update={"audits": request.audits or own.evaluation.audits})
+    evaluation = own.evaluation.model_copy(update={"audits": request.audits or _own_level(own, request)})
+    config = own.model_copy(update={"verdict": verdict, "evaluation": evaluation})
+    if not isinstance(request, SubmitRequest):
+        return config
     try:
-        return request.training.apply_to(own.model_copy(update={"verdict": verdict, "evaluation": evaluation}))
+        return request.training.apply_to(config)
     except ValidationError as error:
         findings = error.errors(include_url=False, include_context=False, include_input=False)
     unfit = {
@@ -73,7 +77,13 @@ def resolve_config(entry: ModelEntry, request: SubmitRequest) -> UnlearnConfig:
     raise InvalidRequest.of([FieldError(message, loc) for loc, message in sorted(unfit)])
 
 
-def _looser(own: UnlearnConfig, request: SubmitRequest) -> list[FieldError]:
+def _own_level(own: UnlearnConfig, request: JobRequest) -> AuditLevel:
+    """The model's own level of audits. An evaluation has some in any case: it would find nothing without them."""
+    without = own.evaluation.audits == "none" and request.kind is Kind.evaluate
+    return EvaluationConfig().audits if without else own.evaluation.audits
+
+
+def _looser(own: UnlearnConfig, request: JobRequest) -> list[FieldError]:
     """An error for each target that allows more than the model's own, and for a lower level of audits."""
     errors = [
         FieldError(f"can only be tightened: this model's is {getattr(own.verdict, name)}", ("targets", name))

@@ -7,14 +7,14 @@ from functools import partial
 
 from api.forget_requests.images import ImageLimits, ImageRefused, check_decodes, count_pixels, decode_base64
 from api.problems import FieldError, InvalidRequest
-from api.schemas import ImageSource, SubmitRequest, SubmittedPair
+from api.schemas import ImageSource, JobRequest, SubmittedPair
 from jobs.storage.inputs import JobInputs
 from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 
 Loc = tuple[str | int, ...]
 
 
-def pair_sets(request: SubmitRequest) -> Iterator[tuple[Loc, tuple[SubmittedPair, ...]]]:
+def pair_sets(request: JobRequest) -> Iterator[tuple[Loc, tuple[SubmittedPair, ...]]]:
     """Each set of pairs with its place in the request."""
     yield ("forget",), request.forget
     if request.retain is not None:
@@ -26,7 +26,7 @@ def pair_sets(request: SubmitRequest) -> Iterator[tuple[Loc, tuple[SubmittedPair
 class ImageResolver:
     """The distinct images of one request, each with the places that show it."""
 
-    def __init__(self, request: SubmitRequest, files: Mapping[str, bytes] | None, limits: ImageLimits) -> None:
+    def __init__(self, request: JobRequest, files: Mapping[str, bytes] | None, limits: ImageLimits) -> None:
         """files: by name, of a multipart request."""
         self._request = request
         self._files = files

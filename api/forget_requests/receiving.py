@@ -1,4 +1,4 @@
-"""Receives a forget request: its bytes within limits and quota, and scratch files that are gone afterwards."""
+"""Receives a request: its bytes within limits and quota, and scratch files that are gone afterwards."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from api.limits.known_clients import KnownClient
 from api.limits.quotas import bytes_policy, pixels_policy
 from api.problems import BodyTooLarge
 from api.request_rules import charge, refuse_encoded_body
+from api.schemas import JobRequest
 from api.services import Services
 
 
 @asynccontextmanager
 async def received(
-    request: Request, services: Services, client: KnownClient, data_key: bytes
+    request: Request, services: Services, client: KnownClient, data_key: bytes, schema: type[JobRequest]
 ) -> AsyncIterator[UncheckedRequest]:
     """The request's body, received whole. Its files, but the sealed one if it is moved away, end with the context.
 
@@ -31,6 +32,7 @@ async def received(
         body = await _receive(request, spool, settings.max_body_bytes)
         await charge(request, services, client, bytes_policy(client.limits), spool.size, spent=False)
         yield UncheckedRequest(
+            schema=schema,
             content_type=request.headers.get("content-type", ""),
             body=body,
             limits=CheckLimits.of(settings, client.limits),

@@ -19,10 +19,11 @@ from api.forget_requests.request_parsing import parse_request
 from api.forget_requests.spool import SpooledBody
 from api.forget_requests.text_check import check_texts
 from api.problems import FieldError, InvalidRequest
-from api.schemas import SubmitRequest
+from api.schemas import JobRequest
 from jobs.catalog import Catalog
 from jobs.client_limits import ClientLimits
 from jobs.settings import Settings
+from jobs.states import Kind
 from jobs.storage.inputs import JobInputs, seal
 from vgid_core.data.pairs import Pair
 
@@ -56,9 +57,11 @@ class CheckLimits:
 class UncheckedRequest:
     """A request as it has arrived, and where its check leaves something.
 
-    sealed: receives the inputs, encrypted with `data_key`. place: receives the place of the image that is decoded now.
+    schema: what it is to be. sealed: receives the inputs, encrypted with `data_key`. place: receives the place of the
+    image that is decoded now.
     """
 
+    schema: type[JobRequest]
     content_type: str
     body: SpooledBody
     limits: CheckLimits
@@ -76,7 +79,7 @@ class CheckedRequest:
     whatever their encoding; it is hashed for idempotency.
     """
 
-    request: SubmitRequest
+    request: JobRequest
     model: str
     config: dict[str, Any]
     forget_pairs: int
@@ -130,7 +133,7 @@ def accept(unchecked: UncheckedRequest) -> tuple[CheckedRequest, InCatalog, JobI
         retain_pairs=None if inputs.retain is None else len(inputs.retain),
         retain_set=found.retain_set,
         probes={name: len(pairs) for name, pairs in inputs.probes.items()},
-        steps=found.config.training.steps_for(len(inputs.forget)),
+        steps=found.config.training.steps_for(len(inputs.forget)) if request.kind is Kind.unlearn else 0,
         pixels=resolver.pixels,
         canonical=_canonical_text(request, inputs),
     )
@@ -148,9 +151,10 @@ def _decode(resolver: ImageResolver, unchecked: UncheckedRequest) -> None:
     signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _read(unchecked: UncheckedRequest) -> tuple[SubmitRequest, ImageResolver]:
+def _read(unchecked: UncheckedRequest) -> tuple[JobRequest, ImageResolver]:
     limits = unchecked.limits
-    request, files = parse_request(unchecked.content_type, unchecked.body.read(), limits.max_pairs)
+    body = unchecked.body.read()
+    request, files = parse_request(unchecked.content_type, body, limits.max_pairs, unchecked.schema)
     return request, ImageResolver(request, files, limits.images)
 
 
@@ -181,13 +185,15 @@ def _check_retain_differs(inputs: JobInputs) -> None:
         raise InvalidRequest.of(errors)
 
 
-def _canonical_text(request: SubmitRequest, inputs: JobInputs) -> str:
+def _canonical_text(request: JobRequest, inputs: JobInputs) -> str:
     """The request as JSON with sorted keys, each set of pairs replaced by its digest.
 
     Fields with their default are left out: a field that a later version adds must not change the hash of a request
-    without it, which a client may be repeating over an upgrade.
+    without it, which a client may be repeating over an upgrade. So is the kind of a forget request.
     """
     document = request.model_dump(mode="json", exclude_defaults=True, exclude={"forget", "retain", "probes"})
+    if request.kind is not Kind.unlearn:
+        document["kind"] = request.kind.value
     document["forget"] = inputs.forget.digest
     document["retain"] = inputs.retain.digest if inputs.retain else None
     document["probes"] = {name: pairs.digest for name, pairs in inputs.probes.items()}

@@ -1,4 +1,4 @@
-"""Parses the body of a forget request, JSON or multipart, and checks all that its texts alone decide."""
+"""Parses the body of a request, JSON or multipart, and checks all that its texts alone decide."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from api.forget_requests.image_resolver import Loc, pair_sets
 from api.forget_requests.multipart import parse_multipart
 from api.forget_requests.structure import has_more_tokens
 from api.problems import FieldError, InvalidRequest, MalformedRequest, UnsupportedMediaType, body_errors
-from api.schemas import SubmitRequest, is_probe_name
+from api.schemas import JobRequest, is_probe_name
 
 _JSON_PART = "request"
 _ACCEPTED_TYPES = "application/json, multipart/form-data"
@@ -21,8 +21,10 @@ _TOKENS_PER_PAIR, _OTHER_TOKENS = 20, 1000
 Files = Mapping[str, bytes]
 
 
-def parse_request(content_type: str, body: bytes | bytearray, max_pairs: int) -> tuple[SubmitRequest, Files | None]:
-    """The request, and its files by name if it is multipart.
+def parse_request(
+    content_type: str, body: bytes | bytearray, max_pairs: int, schema: type[JobRequest]
+) -> tuple[JobRequest, Files | None]:
+    """The request, one of `schema`, and its files by name if it is multipart.
 
     Raises MalformedRequest, UnsupportedMediaType, or InvalidRequest.
     """
@@ -36,7 +38,7 @@ def parse_request(content_type: str, body: bytes | bytearray, max_pairs: int) ->
         raise UnsupportedMediaType("Send application/json or multipart/form-data.", headers=accepted)
     if has_more_tokens(text, _TOKENS_PER_PAIR * max_pairs + _OTHER_TOKENS):
         raise InvalidRequest.of([FieldError(f"holds more values than a request of {max_pairs} pairs has")])
-    request = _parse_json(text)
+    request = _parse_json(text, schema)
     total = 0
     for loc, pairs in pair_sets(request):
         total += len(pairs)
@@ -58,9 +60,9 @@ def _split_parts(parts: list[tuple[str, bytes]]) -> tuple[bytes, dict[str, bytes
     return files.pop(_JSON_PART), files
 
 
-def _parse_json(text: bytes | bytearray) -> SubmitRequest:
+def _parse_json(text: bytes | bytearray, schema: type[JobRequest]) -> JobRequest:
     try:
-        return SubmitRequest.model_validate_json(text, strict=True)
+        return schema.model_validate_json(text, strict=True)
     except ValidationError as error:
         findings = error.errors(include_url=False, include_context=False, include_input=False)
     if findings[0]["type"] == "json_invalid":

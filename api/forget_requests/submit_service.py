@@ -12,12 +12,14 @@ from sqlalchemy.orm import Session
 
 from api.forget_requests.request_check import CheckedRequest
 from api.limits.known_clients import KnownClient
-from api.problems import FieldError, IdempotencyKeyReused, QuotaExceeded, RequestInFlight
+from api.problems import FieldError, IdempotencyKeyReused, InvalidRequest, QuotaExceeded, RequestInFlight
+from api.schemas import EvaluationRequest, JobRequest
 from api.services import Services
 from jobs import repository
 from jobs.client_limits import ClientLimits
 from jobs.queueing.queue import QueueUnavailable
 from jobs.repository import Waiting
+from jobs.states import Kind
 from jobs.tables import Job
 
 log = logging.getLogger(__name__)
@@ -48,11 +50,11 @@ def is_known(services: Services, client_id: UUID, idempotency_key: str) -> bool:
         return repository.find_by_idempotency_key(s, client_id, idempotency_key) is not None
 
 
-def refuse_without_place(services: Services, client: KnownClient) -> None:
+def refuse_without_place(services: Services, client: KnownClient, kind: Kind) -> None:
     """Raises QuotaExceeded where not even the smallest request could wait. Cheap, so it comes before the check."""
     with services.read_sessions() as s:
         waiting = repository.waiting_of(s, client.id)
-    _refuse_excess(client.limits, waiting, pairs=1, steps=1)
+    _refuse_excess(client.limits, waiting, pairs=1, steps=1 if kind is Kind.unlearn else 0)
 
 
 def replayed_job(services: Services, client_id: UUID, idempotency_key: str, canonical: str) -> Job:
@@ -100,6 +102,7 @@ def _store_job(services: Services, s: Session, submission: Submission, request_h
     Raises a Problem, or what the disk or the database raises. Then the inputs are deleted again.
     """
     checked = submission.checked
+    _require_adapter(s, submission.client.id, checked.request)
     pairs = checked.forget_pairs + (checked.retain_pairs or 0)
     waiting = repository.lock_waiting(s, submission.client.id)  # until the transaction ends
     _refuse_excess(submission.client.limits, waiting, pairs, checked.steps)
@@ -112,6 +115,22 @@ def _store_job(services: Services, s: Session, submission: Submission, request_h
         services.blobs.delete_inputs(submission.job_id)
         raise
     return job
+
+
+def _require_adapter(s: Session, client_id: UUID, request: JobRequest) -> None:
+    """Raises InvalidRequest where an evaluation names a job that has no adapter for its model."""
+    if not isinstance(request, EvaluationRequest) or request.adapter_of is None:
+        return
+    adapter = repository.adapter_of(s, client_id, request.adapter_of)
+    if adapter is None:
+        detail = "is none of your unlearning jobs"
+    elif adapter.sha256 is None:
+        detail = "is a job without an adapter: only a job whose training has ended has one"
+    elif adapter.model != request.model:
+        detail = f"is a job with another model, {adapter.model}"
+    else:
+        return
+    raise InvalidRequest.of([FieldError(detail, ("adapter_of",))])
 
 
 def _refuse_excess(limits: ClientLimits, waiting: Waiting, pairs: int, steps: int) -> None:
@@ -133,6 +152,7 @@ def _new_job(services: Services, submission: Submission, request_hash: str) -> J
     return Job(
         id=submission.job_id,
         client_id=submission.client.id,
+        kind=request.kind,
         model=checked.model,
         config=checked.config,
         forget_pairs=checked.forget_pairs,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from api.forget_requests.image_resolver import pair_sets
 from api.problems import FieldError, InvalidRequest
-from api.schemas import SubmitRequest
+from api.schemas import JobRequest
 from vgid_core.data.text_limits import TextLimits
 
 
-def check_texts(request: SubmitRequest, model_path: str) -> None:
+def check_texts(request: JobRequest, model_path: str) -> None:
     """Raises InvalidRequest if a text holds a control token, or a pair is longer than the model's context.
 
     A model that isn't a folder of this machine, or has no fast tokenizer, is checked by the worker alone.

@@ -24,8 +24,10 @@ from api.problems import (
 )
 from api.request_rules import charge, valid_client
 from api.routing import Router
+from api.schemas import SubmitRequest
 from api.services import CallerDep, Services
 from jobs.queueing.forecast import Forecast, forecast, usual_seconds
+from jobs.states import Kind
 from jobs.tables import Job
 
 router = Router(tags=["jobs"])
@@ -100,12 +102,12 @@ class EstimateView(BaseModel):
     responses=problem_responses(
         MalformedRequest, Unauthenticated, BodyTooLarge, UnsupportedMediaType, InvalidRequest, QuotaExceeded
     ),
-    openapi_extra=submission_body(),
+    openapi_extra=submission_body(SubmitRequest),
 )
 async def estimate(request: Request, caller: CallerDep) -> EstimateView:
     """Checks a request as filing it would, then its data: nothing is stored, and no job is made."""
     services, client = caller.services, await valid_client(caller)
-    async with received(request, services, client, _NO_KEY) as unchecked:
+    async with received(request, services, client, _NO_KEY, SubmitRequest) as unchecked:
         found = await checked_in_turn(request, services, client, estimate_request, unchecked)
     await charge(request, services, client, pixels_policy(client.limits), found.checked.pixels)
     return await to_thread(_view, services, client.id, found)
@@ -117,6 +119,7 @@ def _view(services: Services, client_id: UUID, estimate: RequestEstimate) -> Est
     job = Job(
         id=uuid4(),
         client_id=client_id,
+        kind=Kind.unlearn,
         model=asked.model,
         created_at=datetime.now(UTC),
         due_at=asked.request.due_at,

@@ -1,10 +1,11 @@
-"""GET /unlearn-jobs/{job_id}/events: a job's history, as one JSON document or as a stream of server-sent events."""
+"""The history of a job of either kind, as one JSON document or as a stream of server-sent events."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 from uuid import UUID
 
 import anyio
@@ -15,15 +16,16 @@ from starlette.responses import JSONResponse
 
 from api.openapi import problem_responses
 from api.problems import InvalidRequest, NotFound, Unauthenticated
+from api.routes.queries import EventsQuery
 from api.routing import Router
-from api.schemas import EventId, EventsQuery
+from api.schemas import EventId
 from api.services import Caller, CallerDep
 from api.views import EventList, EventView
 from jobs import repository
-from jobs.states import ENDED
+from jobs.states import ENDED, Kind
 from jobs.tables import JobEvent
 
-router = Router(prefix="/unlearn-jobs", tags=["jobs"])
+router = Router()
 
 _MAX_EVENTS = 500  # in one JSON answer, and in one poll of a stream
 _POLL_SECONDS = 0.5
@@ -35,55 +37,100 @@ _EXAMPLE = (
 )
 
 
-@router.get(
-    "/{job_id:uuid}/events",
-    operation_id="get_events",
-    summary="A job's history",
-    response_model=EventList,
-    response_description="JSON, or with `Accept: text/event-stream` a stream that ends with the job",
-    responses={
+_LastEventId = Annotated[
+    EventId | None,
+    Header(alias="Last-Event-ID", description="for streams: go on after this event; counts more than `after`"),
+]
+_DOCUMENTED: dict[str, Any] = {
+    "response_model": EventList,
+    "response_description": "JSON, or with `Accept: text/event-stream` a stream that ends with the job",
+    "responses": {
         200: {"content": {_STREAM: {"schema": {"type": "string"}, "example": _EXAMPLE}}},
         **problem_responses(Unauthenticated, NotFound, InvalidRequest),
     },
+}
+
+
+@router.get(
+    "/unlearn-jobs/{job_id:uuid}/events",
+    operation_id="get_events",
+    summary="A job's history",
+    tags=["jobs"],
+    **_DOCUMENTED,
 )
 async def get_events(
     request: Request,
     caller: CallerDep,
     job_id: UUID,
     query: Annotated[EventsQuery, Query()],
-    last_event_id: Annotated[
-        EventId | None,
-        Header(alias="Last-Event-ID", description="for streams: go on after this event; counts more than `after`"),
-    ] = None,
+    last_event_id: _LastEventId = None,
 ) -> Response:
     """As JSON, up to 500 events after `after`. As a stream, each event as it happens, `data` being the same object."""
+    return await _history(request, _History(caller, job_id, Kind.unlearn), query, last_event_id)
+
+
+@router.get(
+    "/evaluations/{evaluation_id:uuid}/events",
+    operation_id="get_evaluation_events",
+    summary="An evaluation's history",
+    tags=["evaluations"],
+    **_DOCUMENTED,
+)
+async def get_evaluation_events(
+    request: Request,
+    caller: CallerDep,
+    evaluation_id: UUID,
+    query: Annotated[EventsQuery, Query()],
+    last_event_id: _LastEventId = None,
+) -> Response:
+    """As JSON, up to 500 events after `after`. As a stream, each event as it happens, `data` being the same object."""
+    return await _history(request, _History(caller, evaluation_id, Kind.evaluate), query, last_event_id)
+
+
+@dataclass(frozen=True)
+class _History:
+    """The history of one of the caller's jobs."""
+
+    caller: Caller
+    job_id: UUID
+    kind: Kind
+
+    def page(self, after: int) -> EventList:
+        """The events above `after`. Raises Unauthenticated or NotFound."""
+        _, events = self.poll(after)
+        return EventList(events=[EventView.model_validate(event) for event in events])
+
+    def poll(self, after: int) -> tuple[bool, Sequence[JobEvent]]:
+        """Whether the job has ended, and its events above `after`. Raises Unauthenticated or NotFound.
+
+        The state is read first. A job that has ended writes no more events, so none can be missed.
+        """
+        with self.caller.job(self.job_id, self.kind) as own:
+            return own.job.state in ENDED, repository.events_after(own.session, self.job_id, after, _MAX_EVENTS)
+
+
+async def _history(request: Request, history: _History, query: EventsQuery, last_event_id: int | None) -> Response:
     # A HEAD of the stream would stay open as long as the job runs.
     wants_stream = request.method == "GET" and _STREAM in request.headers.get("accept", "")
     after = last_event_id if wants_stream and last_event_id is not None else query.after
     # A stream reads a page too: an invalid key or job must be refused before the stream's 200 is sent.
-    document = await anyio.to_thread.run_sync(_read_page, caller, job_id, after)
+    document = await anyio.to_thread.run_sync(history.page, after)
     if not wants_stream:
         return JSONResponse(document.model_dump(mode="json"))
-    stream = _stream_events(caller, job_id, after)
+    stream = _stream_events(history, after)
     # A proxy that buffers would hold all events back until the job has ended.
     return EventSourceResponse(stream, headers={"X-Accel-Buffering": "no"})
 
 
-def _read_page(caller: Caller, job_id: UUID, after: int) -> EventList:
-    with caller.job(job_id) as own:
-        events = repository.events_after(own.session, job_id, after, _MAX_EVENTS)
-    return EventList(events=[EventView.model_validate(event) for event in events])
-
-
-async def _stream_events(caller: Caller, job_id: UUID, after: int) -> AsyncIterator[bytes]:
+async def _stream_events(history: _History, after: int) -> AsyncIterator[bytes]:
     """Sends every event with an id above `after`, and ends once the job has ended and all its events are sent.
 
     The stream polls Postgres and holds no connection between two polls. It ends early when the key is revoked or the
     process is closing. A client then comes back with Last-Event-ID.
     """
     last_sent = time.monotonic()
-    while not caller.services.closing.is_set():
-        ended, events = await anyio.to_thread.run_sync(_poll, caller, job_id, after)
+    while not history.caller.services.closing.is_set():
+        ended, events = await anyio.to_thread.run_sync(_poll, history, after)
         for event in events:
             document = EventView.model_validate(event).model_dump_json()
             yield format_sse_event(data_str=document, event=event.kind, id=str(event.id))
@@ -97,13 +144,9 @@ async def _stream_events(caller: Caller, job_id: UUID, after: int) -> AsyncItera
             await anyio.sleep(_POLL_SECONDS)
 
 
-def _poll(caller: Caller, job_id: UUID, after: int) -> tuple[bool, Sequence[JobEvent]]:
-    """Returns whether the job has ended, and its new events.
-
-    The state is read first. A job that has ended writes no more events, so none can be missed.
-    """
+def _poll(history: _History, after: int) -> tuple[bool, Sequence[JobEvent]]:
+    """As `History.poll`. A key that was revoked ends the stream."""
     try:
-        with caller.job(job_id) as own:
-            return own.job.state in ENDED, repository.events_after(own.session, job_id, after, _MAX_EVENTS)
+        return history.poll(after)
     except (Unauthenticated, NotFound):
         return True, []

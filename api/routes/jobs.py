@@ -2,58 +2,35 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Header, Query, Response
-from pydantic import TypeAdapter, ValidationError
+from fastapi import Query, Response
 
 from api.openapi import problem_responses
-from api.problems import EvidenceUnavailable, FieldError, InvalidRequest, JobAlreadyEnded, NotFound, Unauthenticated
+from api.problems import EvidenceUnavailable, InvalidRequest, JobAlreadyEnded, NotFound, Unauthenticated
+from api.routes import reading
+from api.routes.queries import ListQuery
+from api.routes.reading import SubjectReference
 from api.routing import Router
-from api.schemas import ListQuery, Reference
-from api.services import Caller, CallerDep, Services
-from api.views import JobList, JobSummary, JobView, MetricList, metric_views
-from jobs import repository
-from jobs.job_lists import InvalidCursor, JobFilter, count_jobs, list_page
-from jobs.queueing.forecast import Forecast, forecast
-from jobs.repository import JobEnded
-from jobs.states import State
-from jobs.storage.input_cleanup import delete_inputs
+from api.services import CallerDep
+from api.views import JobList, JobView, MetricList
+from jobs.states import Kind
 
-log = logging.getLogger(__name__)
 router = Router(prefix="/unlearn-jobs", tags=["jobs"])
-
-_reference: TypeAdapter[str] = TypeAdapter(Reference)
 
 
 @router.get(
-    "", operation_id="list_jobs", summary="List your jobs", responses=problem_responses(Unauthenticated, InvalidRequest)
+    "",
+    operation_id="list_jobs",
+    summary="List your jobs",
+    responses=problem_responses(Unauthenticated, InvalidRequest),
 )
 def list_jobs(
-    caller: CallerDep,
-    query: Annotated[ListQuery, Query()],
-    subject_reference: Annotated[
-        str | None,
-        Header(
-            alias="Subject-Reference",
-            description="Only jobs filed with this `subject_reference` (UTF-8). A header, because a query string would "
-            "leave the reference in the logs and histories of everything between the caller and this service.",
-        ),
-    ] = None,
+    caller: CallerDep, query: Annotated[ListQuery, Query()], subject_reference: SubjectReference = None
 ) -> JobList:
     """Newest first, or as `sort` says. For the next page, pass `next_cursor` on as `cursor`, with the same filters."""
-    subject_hash = None if subject_reference is None else _subject_hash(caller.services, subject_reference)
-    wanted = JobFilter(subject_hash=subject_hash, **query.filters)
-    with caller.session() as (s, client_id):
-        try:
-            jobs, next_cursor = list_page(s, client_id, wanted, sort=query.sort, cursor=query.cursor, limit=query.limit)
-        except InvalidCursor:
-            raise InvalidRequest.of([FieldError("wasn't given by this list", name="cursor")]) from None
-        total = count_jobs(s, client_id, wanted) if query.total else None
-    max_attempts = caller.services.settings.max_attempts
-    return JobList(jobs=[JobSummary.of(job, max_attempts) for job in jobs], next_cursor=next_cursor, total=total)
+    return reading.job_list(caller, Kind.unlearn, query, subject_reference)
 
 
 @router.get(
@@ -65,8 +42,7 @@ def list_jobs(
 )
 def get_job(caller: CallerDep, job_id: UUID) -> Response:
     """State, place in the queue, phase, progress, estimated start or finish, measurements and artifact."""
-    # The service's most frequent request. FastAPI would validate the view once more, so it is written as JSON here.
-    return Response(job_view(caller, job_id).model_dump_json(), media_type="application/json")
+    return reading.job_json(caller, job_id, Kind.unlearn)
 
 
 @router.get(
@@ -77,8 +53,7 @@ def get_job(caller: CallerDep, job_id: UUID) -> Response:
 )
 def get_metrics(caller: CallerDep, job_id: UUID) -> MetricList:
     """Every figure before and after forgetting; empty until the first ones are known."""
-    with caller.job(job_id) as own:
-        return MetricList(metrics=metric_views(repository.metrics_of(own.session, job_id)))
+    return reading.metric_list(caller, job_id, Kind.unlearn)
 
 
 @router.get(
@@ -89,11 +64,7 @@ def get_metrics(caller: CallerDep, job_id: UUID) -> MetricList:
 )
 def get_evidence(caller: CallerDep, job_id: UUID) -> dict[str, Any]:
     """Every figure with its interval and control, the verdict, and what it doesn't show."""
-    with caller.job(job_id) as own:
-        evidence = None if own.artifact is None else own.artifact.evidence
-    if evidence is None:
-        raise EvidenceUnavailable("Evidence is there once a job with audits has ended with an adapter.")
-    return evidence
+    return reading.evidence(caller, job_id, Kind.unlearn)
 
 
 @router.post(
@@ -108,36 +79,4 @@ def get_evidence(caller: CallerDep, job_id: UUID) -> dict[str, Any]:
 )
 def cancel(caller: CallerDep, job_id: UUID, response: Response) -> JobView:
     """A queued job is cancelled at once, a running one within seconds. Asking again changes nothing."""
-    services, client_id = caller.services, caller.client_id()
-    with services.sessions.begin() as s:
-        try:
-            job = repository.request_cancel(s, client_id, job_id)
-        except JobEnded as ended:
-            raise JobAlreadyEnded(f"The job has {ended.state.value} already; there is nothing to cancel.") from None
-    if job is None:
-        raise NotFound("There is no such job.")
-    if job.state is State.cancelled:
-        try:
-            delete_inputs(services.sessions, services.blobs, job_id)
-        except OSError as error:  # its key is gone already; the reaper deletes the file once it can
-            log.warning("uploads of a cancelled job can't be deleted yet", exc_info=error)
-    else:
-        response.status_code = 202
-    return job_view(caller, job_id)
-
-
-def job_view(caller: Caller, job_id: UUID) -> JobView:
-    """The view of the client's job with its measurements and its artifact. Raises Unauthenticated or NotFound."""
-    with caller.job(job_id) as own:
-        metrics = repository.metrics_of(own.session, job_id)
-        expected = forecast(own.session, own.job) if own.job.state is State.queued else Forecast()
-    return JobView.of(own.job, caller.services.settings.max_attempts, metrics, own.artifact, expected)
-
-
-def _subject_hash(services: Services, header: str) -> str:
-    """The hash to search for. Starlette decodes header values as Latin-1, so they are decoded again as UTF-8."""
-    try:
-        return services.subject_hash(_reference.validate_python(header.encode("latin-1").decode()))
-    except (UnicodeError, ValidationError):
-        error = FieldError("takes 1 to 500 characters of UTF-8 on one line", name="Subject-Reference")
-        raise InvalidRequest.of([error]) from None
+    return reading.cancel_job(caller, job_id, Kind.unlearn, response)

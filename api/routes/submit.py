@@ -2,130 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated
-from uuid import uuid4
+from fastapi import Request, Response
 
-from anyio.to_thread import run_sync as to_thread
-from fastapi import Header, Request, Response, status
-from sqlalchemy.exc import SQLAlchemyError
-
-from api.forget_requests.receiving import checked_in_turn, received
-from api.forget_requests.request_check import canonical_text_of, check_request
-from api.forget_requests.submit_service import (
-    Submission,
-    is_known,
-    refuse_without_place,
-    replayed_job,
-    submit_job,
-)
-from api.limits.known_clients import KnownClient
-from api.limits.quotas import pixels_policy
-from api.openapi import problem_responses, submission_body
-from api.problems import (
-    BodyTooLarge,
-    FieldError,
-    IdempotencyKeyReused,
-    InvalidRequest,
-    MalformedRequest,
-    RequestInFlight,
-    Unauthenticated,
-    UnsupportedMediaType,
-)
-from api.request_rules import charge, valid_client
-from api.routes.jobs import job_view
+from api.routes.taking import IdempotencyKey, documented, take
 from api.routing import Router
-from api.services import CallerDep, Services
-from api.views import JobView, job_path
-from jobs.queueing.forecast import Forecast, forecast
-from jobs.tables import Job
+from api.schemas import SubmitRequest
+from api.services import CallerDep
+from api.views import JobView
 
 router = Router(tags=["jobs"])
 
-_PRINTABLE = re.compile(r"[\x20-\x7e]{1,255}")
-_RETRY_AFTER_SECONDS = 2
-# What can be asked about the new job: for generators of clients and of calls.
-_LINKS = {
-    operation: {"operationId": operation, "parameters": {"job_id": "$response.body#/id"}}
-    for operation in ("get_job", "get_metrics", "get_events", "cancel_job", "download_artifact")
-}
+_OPERATIONS = ("get_job", "get_metrics", "get_events", "cancel_job", "download_artifact")
 
 
 @router.post(
     "/unlearn-jobs",
     operation_id="submit_job",
     summary="File a forget request",
-    status_code=status.HTTP_202_ACCEPTED,
-    response_description="Accepted and stored: from here on no crash loses it",
-    responses={
-        202: {
-            "headers": {
-                "Location": {"description": "the job's path", "schema": {"type": "string"}},
-                "Retry-After": {"description": "seconds until a look is worth it", "schema": {"type": "integer"}},
-                "Idempotency-Replayed": {
-                    "description": "`true` when an earlier request with this key made the job",
-                    "schema": {"type": "string"},
-                },
-            },
-            "links": _LINKS,
-        },
-        **problem_responses(
-            MalformedRequest, Unauthenticated, RequestInFlight, BodyTooLarge, UnsupportedMediaType, InvalidRequest,
-            IdempotencyKeyReused,
-        ),
-    },
-    openapi_extra=submission_body(),
-)  # fmt: skip
+    **documented(SubmitRequest, "job_id", _OPERATIONS),
+)
 async def submit(
-    request: Request,
-    response: Response,
-    caller: CallerDep,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            alias="Idempotency-Key",
-            description="1 to 255 printable ASCII characters; the same key and content give the same job",
-        ),
-    ] = None,
+    request: Request, response: Response, caller: CallerDep, idempotency_key: IdempotencyKey = None
 ) -> JobView:
     """Pairs of image, question and answer that a model is to forget. JSON with base64 images, or multipart."""
-    if idempotency_key is not None and not _PRINTABLE.fullmatch(idempotency_key):
-        error = FieldError("takes 1 to 255 printable ASCII characters", name="Idempotency-Key")
-        raise InvalidRequest.of([error])
-    client = await valid_client(caller)
-    job, replayed = await _take(request, caller.services, client, idempotency_key)
-    request.state.job_id = job.id  # for the log line of the middleware
-    response.headers["Location"] = job_path(job.id)
-    response.headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
-    if not replayed:
-        return await to_thread(_new_job_view, caller.services, job)
-    response.headers["Idempotency-Replayed"] = "true"
-    return await to_thread(job_view, caller, job.id)
-
-
-async def _take(
-    request: Request, services: Services, client: KnownClient, idempotency_key: str | None
-) -> tuple[Job, bool]:
-    """Receives the body, checks it in the client's turn, and submits it; returns as `submit_job` does."""
-    job_id = uuid4()
-    data_key, wrapped_data_key = services.keyring.new_data_key(job_id)
-    async with received(request, services, client, data_key) as unchecked:
-        # A request is answered again even if its model has left the catalog since.
-        if idempotency_key is not None and await to_thread(is_known, services, client.id, idempotency_key):
-            canonical = await checked_in_turn(request, services, client, canonical_text_of, unchecked)
-            return await to_thread(replayed_job, services, client.id, idempotency_key, canonical), True
-        await to_thread(refuse_without_place, services, client)
-        checked = await checked_in_turn(request, services, client, check_request, unchecked)
-        await charge(request, services, client, pixels_policy(client.limits), checked.pixels)
-        submission = Submission(job_id, client, idempotency_key, checked, unchecked.sealed, wrapped_data_key)
-        return await to_thread(submit_job, services, submission)
-
-
-def _new_job_view(services: Services, job: Job) -> JobView:
-    """The view of a job that was just committed. It is accepted, so it is answered for even if nothing can be read."""
-    try:
-        with services.read_sessions() as s:
-            expected = forecast(s, job)
-    except SQLAlchemyError:
-        expected = Forecast()
-    return JobView.of(job, services.settings.max_attempts, forecast=expected)
+    return await take(request, response, caller, idempotency_key, SubmitRequest)

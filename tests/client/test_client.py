@@ -10,7 +10,8 @@ from typing import Unpack
 import pytest
 from typer.main import get_command
 
-from api.schemas import ListQuery, SubmitRequest
+from api.routes.queries import ListQuery
+from api.schemas import SubmitRequest
 from api.views import JobView
 from jobs import access
 from jobs.client_limits import ClientLimits

@@ -1,4 +1,4 @@
-"""Packs the artifact into one zip, whose bytes depend on the members' names and bytes alone."""
+"""Packs the artifact into one zip, whose bytes depend on the members' names and bytes alone, and unpacks it."""
 
 from __future__ import annotations
 
@@ -32,3 +32,13 @@ def write_artifact_zip(folder: Path, target: Path) -> list[dict[str, Any]]:
                 digest = hashlib.file_digest(source, "sha256").hexdigest()
             listing.append({"name": file.name, "sha256": digest, "size": size})
     return listing
+
+
+def unpack_artifact(archive: Path, folder: Path) -> None:
+    """Writes the members of a zip by `write_artifact_zip` into the new `folder`. Raises zipfile.BadZipFile or OSError.
+
+    A member's bytes are held against the zip's checksum of them.
+    """
+    folder.mkdir()
+    with ZipFile(archive) as packed:
+        packed.extractall(folder)

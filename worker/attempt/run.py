@@ -1,6 +1,6 @@
-"""Runs one attempt at a job: reads the job's row, unlearns, stores the artifact, and writes how the attempt ended.
+"""Runs one attempt at a job: reads the job's row, unlearns or evaluates, and writes how the attempt ended.
 
-The adapter goes to the attempt's own work folder, checkpoints to the job's folder. Uploads are decrypted in memory.
+A new adapter goes to the attempt's own work folder, checkpoints to the job's folder. Uploads are decrypted in memory.
 """
 
 from __future__ import annotations
@@ -10,30 +10,33 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, TypeVar
+from uuid import UUID
+from zipfile import BadZipFile
 
 from sqlalchemy.exc import OperationalError
 
-from jobs import claims
-from jobs.catalog import Catalog, ModelEntry, RetainSet
+from jobs import claims, repository
 from jobs.claims import MetricRow, NewArtifact
 from jobs.database import SessionFactory, make_engine, session_factory
 from jobs.settings import Settings
+from jobs.states import Kind
 from jobs.storage.blobs import BlobMissing, FileBlobStore
 from jobs.storage.crypto import DecryptionError, Keyring
 from jobs.storage.input_cleanup import delete_inputs
 from jobs.storage.inputs import JobInputs, open_sealed
 from jobs.surroundings import errno_name, fault_of
 from jobs.tables import Job, MetricStage
-from vgid_core import DataError, PairSet, Phase, PhotoSet, Progress, UnlearnConfig, UnlearnError
+from vgid_core import DataError, Phase, Progress, UnlearnError
 from vgid_core.errors import CheckpointUnusable
-from worker.attempt.artifact_zip import write_artifact_zip
+from worker.attempt.artifact_zip import unpack_artifact, write_artifact_zip
+from worker.attempt.specs import JobNotRunnable, evaluation_spec, unlearn_spec
 from worker.attempt_spec import AttemptSpec
-from worker.checkpoint_folder import checkpoint_folder, delete_checkpoint
+from worker.checkpoint_folder import delete_checkpoint
 from worker.describe import describe
 from worker.exit_status import status_of
 
 if TYPE_CHECKING:
-    from vgid_core import HostModel, Metric, UnlearnResult, UnlearnSpec
+    from vgid_core import EvaluationResult, HostModel, Metric, UnlearnResult
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +46,6 @@ Result = TypeVar("Result")
 
 class TokenLost(Exception):
     """The job was taken from this attempt, which can't write any more."""
-
-
-class JobNotRunnable(Exception):
-    """No attempt can run the job here. `code` is a slug. The message holds no personal data."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
 
 
 class Attempt:
@@ -70,20 +65,23 @@ class Attempt:
 
     def run(self) -> None:
         """Runs the job and writes how it ended into its row. Raises TokenLost, or an unexpected error."""
+        with self._sessions() as s:
+            job = claims.held_job(s, self._job_id, self._token)
+        if job is None:
+            raise TokenLost
         try:
-            result = self._unlearn(self._spec.folder / "adapter")
-            self._finish(result, self._spec.folder / "artifact.zip")
+            if job.kind is Kind.unlearn:
+                result = self._unlearn(job, self._spec.folder / "adapter")
+                self._finish(result, self._spec.folder / "artifact.zip")
+            else:
+                self._finish_evaluation(self._evaluate(job, self._spec.folder / "measured"))
         except (UnlearnError, JobNotRunnable, DataError) as error:
             if fault_of(error) is not None:  # of the surroundings, not of the job
                 raise
             self._fail("data-unusable" if isinstance(error, DataError) else error.code, str(error))
 
-    def _unlearn(self, out: Path) -> UnlearnResult:
-        with self._sessions() as s:
-            job = claims.held_job(s, self._job_id, self._token)
-        if job is None:
-            raise TokenLost
-        spec = self._unlearn_spec(job, out)
+    def _unlearn(self, job: Job, out: Path) -> UnlearnResult:
+        spec = unlearn_spec(self._settings, job, self._read_inputs(job), out)
         from vgid_core import unlearn
         from vgid_core.training.memory import free_memory
 
@@ -97,36 +95,26 @@ class Attempt:
         free_memory()
         return unlearn(spec, self._report, self._save_metrics)
 
-    def _unlearn_spec(self, job: Job, out: Path) -> UnlearnSpec:
-        model = Catalog.load(self._settings.catalog).model(job.model)
-        if model is None:
-            raise JobNotRunnable("model-unavailable", "The model isn't in this worker's catalog any more.")
-        inputs, registered = self._read_inputs(job), _registered_retain_set(model, job)
-        retain = inputs.retain
-        if retain is None and registered is not None:
-            retain = PairSet.from_jsonl(registered.retain, "retain")
-        if retain is None:
-            raise JobNotRunnable("retain-set-unavailable", "The job has no retain set.")
-        # Imported late: the checks above fail before torch takes its seconds to load.
-        from vgid_core import UnlearnSpec
+    def _evaluate(self, job: Job, folder: Path) -> EvaluationResult:
+        adapter = None if job.adapter_of is None else self._unpack_adapter(job.client_id, job.adapter_of, folder)
+        spec = evaluation_spec(self._settings, job, self._read_inputs(job), adapter)
+        from vgid_core import evaluate_adapter
 
-        return UnlearnSpec(
-            model=model.path,
-            model_name=model.name,
-            forget=inputs.forget,
-            retain=retain,
-            utility=_read_pairs(None if registered is None else registered.utility, "utility"),
-            probes=inputs.probes,
-            never_seen=_read_pairs(model.never_seen, "never_seen"),
-            bystanders=_read_pairs(model.bystanders, "bystanders"),
-            strangers=_read_photos(model.strangers, "strangers"),
-            unlabelled=_read_photos(model.unlabelled, "unlabelled"),
-            config=UnlearnConfig.model_validate(job.config),
-            out=out,
-            checkpoint=checkpoint_folder(job.id),
-            checkpoint_seconds=self._settings.checkpoint_seconds,
-            keep_checkpoint=True,  # `_end` deletes it, once the artifact is stored
-        )
+        return evaluate_adapter(spec, self._report, self._save_metrics, self._base)
+
+    def _unpack_adapter(self, client_id: UUID, job_id: UUID, folder: Path) -> Path:
+        """Unpacks the artifact of the client's other job, and returns its folder."""
+        with self._sessions() as s:
+            adapter = repository.adapter_of(s, client_id, job_id)
+        try:
+            if adapter is None or adapter.sha256 is None:
+                raise BlobMissing
+            unpack_artifact(self._blobs.path_of_artifact(adapter.sha256), folder)
+        except BlobMissing:
+            raise JobNotRunnable("adapter-missing", "The adapter isn't stored any more.") from None
+        except BadZipFile:
+            raise JobNotRunnable("adapter-damaged", "The stored adapter can't be unpacked.") from None
+        return folder
 
     def _read_inputs(self, job: Job) -> JobInputs:
         if job.wrapped_data_key is None:
@@ -173,6 +161,13 @@ class Attempt:
 
         self._end(finish)
 
+    def _finish_evaluation(self, result: EvaluationResult) -> None:
+        def finish() -> bool:
+            with self._sessions.begin() as s:
+                return claims.finish_evaluation(s, self._job_id, self._token, result.as_json()) is not None
+
+        self._end(finish)
+
     def _fail(self, code: str, detail: str) -> None:
         log.warning("job %s failed: %s", self._job_id, code)
 
@@ -204,27 +199,6 @@ def run_attempt(spec: AttemptSpec, settings: Settings, base: HostModel | None) -
         log.error("job %s: %s (%s): %s", spec.job_id, fault, errno_name(error), describe(error))
         return status_of(fault)
     return 0
-
-
-def _read_pairs(source: Path | None, name: str) -> PairSet | None:
-    return None if source is None else PairSet.from_jsonl(source, name)
-
-
-def _read_photos(source: Path | None, name: str) -> PhotoSet | None:
-    return None if source is None else PhotoSet.read(source, name)
-
-
-def _registered_retain_set(model: ModelEntry, job: Job) -> RetainSet | None:
-    """The model's retain set that the job names, else the model's only one, else None.
-
-    A job with retain pairs of its own gets the set too, for its utility pairs.
-    """
-    name = job.retain_set or model.default_retain_set
-    if name is None:
-        return None
-    if name not in model.retain_sets:
-        raise JobNotRunnable("retain-set-unavailable", "The retain set isn't in this worker's catalog any more.")
-    return model.retain_sets[name]
 
 
 def _retry(write: Callable[[], Result]) -> Result:

@@ -1,0 +1,99 @@
+"""What a run or an evaluation is given: the job's own sets, and what the worker's catalog has for its model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.catalog import Catalog, ModelEntry, RetainSet
+from jobs.settings import Settings
+from jobs.storage.inputs import JobInputs
+from jobs.tables import Job
+from vgid_core import PairSet, PhotoSet, UnlearnConfig
+from worker.checkpoint_folder import checkpoint_folder
+
+if TYPE_CHECKING:
+    from vgid_core import EvaluationSpec, UnlearnSpec
+
+
+class JobNotRunnable(Exception):
+    """No attempt can run the job here. `code` is a slug. The message holds no personal data."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+def unlearn_spec(settings: Settings, job: Job, inputs: JobInputs, out: Path) -> UnlearnSpec:
+    """The run that the job asks for, its adapter at `out`. Raises JobNotRunnable or DataError."""
+    model = _model(settings, job)
+    sets = _sets(model, job, inputs)
+    # Imported late: the checks above fail before torch takes its seconds to load.
+    from vgid_core import UnlearnSpec
+
+    return UnlearnSpec(
+        **sets,
+        model_name=model.name,
+        strangers=_read_photos(model.strangers, "strangers"),
+        unlabelled=_read_photos(model.unlabelled, "unlabelled"),
+        out=out,
+        checkpoint=checkpoint_folder(job.id),
+        checkpoint_seconds=settings.checkpoint_seconds,
+        keep_checkpoint=True,  # the attempt deletes it, once the artifact is stored
+    )
+
+
+def evaluation_spec(settings: Settings, job: Job, inputs: JobInputs, adapter: Path | None) -> EvaluationSpec:
+    """The evaluation that the job asks for, of the adapter in this folder. Raises JobNotRunnable or DataError."""
+    sets = _sets(_model(settings, job), job, inputs)
+    from vgid_core import EvaluationSpec
+
+    return EvaluationSpec(**sets, adapter=adapter)
+
+
+def _model(settings: Settings, job: Job) -> ModelEntry:
+    model = Catalog.load(settings.catalog).model(job.model)
+    if model is None:
+        raise JobNotRunnable("model-unavailable", "The model isn't in this worker's catalog any more.")
+    return model
+
+
+def _sets(model: ModelEntry, job: Job, inputs: JobInputs) -> dict[str, Any]:
+    """What both specs have: the model, the settings and the sets of pairs."""
+    registered = _registered_retain_set(model, job)
+    retain = inputs.retain
+    if retain is None and registered is not None:
+        retain = PairSet.from_jsonl(registered.retain, "retain")
+    if retain is None:
+        raise JobNotRunnable("retain-set-unavailable", "The job has no retain set.")
+    return {
+        "model": model.path,
+        "forget": inputs.forget,
+        "retain": retain,
+        "utility": _read_pairs(None if registered is None else registered.utility, "utility"),
+        "probes": inputs.probes,
+        "never_seen": _read_pairs(model.never_seen, "never_seen"),
+        "bystanders": _read_pairs(model.bystanders, "bystanders"),
+        "config": UnlearnConfig.model_validate(job.config),
+    }
+
+
+def _read_pairs(source: Path | None, name: str) -> PairSet | None:
+    return None if source is None else PairSet.from_jsonl(source, name)
+
+
+def _read_photos(source: Path | None, name: str) -> PhotoSet | None:
+    return None if source is None else PhotoSet.read(source, name)
+
+
+def _registered_retain_set(model: ModelEntry, job: Job) -> RetainSet | None:
+    """The model's retain set that the job names, else the model's only one, else None.
+
+    A job with retain pairs of its own gets the set too, for its utility pairs.
+    """
+    name = job.retain_set or model.default_retain_set
+    if name is None:
+        return None
+    if name not in model.retain_sets:
+        raise JobNotRunnable("retain-set-unavailable", "The retain set isn't in this worker's catalog any more.")
+    return model.retain_sets[name]
