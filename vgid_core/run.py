@@ -113,16 +113,16 @@ def _run(
     auditor = Auditor(sets.audited, sets.all, configs[started])
     before = auditor.before(base, scorer, tracker.update)
     _tell(on_metrics, "before", before)
-    require_known(before.figures)
+    require_known(distributed.broadcast(before.figures))  # all processes go on, or none
 
     for number in range(started, len(configs)):
         attempt = rung.climb(configs[number], before, scorer)
         _tell(on_metrics, "after", attempt.after)
-        if attempt.evidence is None or attempt.evidence.verdict.passed:
+        if distributed.broadcast(not attempt.missed):
             break
         if number + 1 < len(configs):
             log.warning("targets missed: %s; training again", ", ".join(attempt.missed))
-            detach_adapter(base)
+            rung.leave()
     require_unchanged(base, spec.model)
 
     timer.enter(Phase.packaging)
@@ -176,17 +176,17 @@ class _Rung:
 
     def where_interrupted(self, configs: Sequence[UnlearnConfig]) -> int:
         """The rung whose checkpoint there is, or 0. Raises CheckpointUnusable for another run's checkpoint."""
+        refused: list[CheckpointUnusable] = []
         for number, config in enumerate(configs):
             checkpoints = self._checkpoints(config)
             try:
                 if checkpoints is not None:
                     checkpoints.require_own()
-            except CheckpointUnusable:
-                if number + 1 == len(configs):
-                    raise
+            except CheckpointUnusable as error:
+                refused.append(error)
             else:
                 return number
-        return 0
+        raise refused[0]  # it says in what the run itself differs
 
     def climb(self, config: UnlearnConfig, before: Measured, scorer: Scorer) -> _Attempt:
         """Distils, and measures the student."""
@@ -200,6 +200,13 @@ class _Rung:
         after = auditor.after(self.base, scorer, before, self.tracker.update)
         checks = early_stopping.as_rows() if early_stopping is not None else []
         return _Attempt(config, distilled, trained, after, auditor.evidence(after), checks)
+
+    def leave(self) -> None:
+        """Makes room for the next rung: takes the adapter off, and deletes the checkpoint, which is of this one."""
+        detach_adapter(self.base)
+        if self.spec.checkpoint is not None and distributed.is_main():
+            delete_checkpoint(self.spec.checkpoint)
+        distributed.broadcast(None)  # no process looks for a checkpoint before
 
     def _distil(self, config: UnlearnConfig, early_stopping: EarlyStopping | None) -> DistillResult:
         def step_done(step: int, loss: StepLoss) -> None:

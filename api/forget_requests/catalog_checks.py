@@ -84,7 +84,9 @@ def _own_level(own: UnlearnConfig, request: JobRequest) -> AuditLevel:
 
 
 def _looser(own: UnlearnConfig, request: JobRequest) -> list[FieldError]:
-    """An error for each target that allows more than the model's own, and for a lower level of audits."""
+    """An error for each target that allows more than the model's own, or that no audit would measure, and for a lower
+    level of audits.
+    """
     errors = [
         FieldError(f"can only be tightened: this model's is {getattr(own.verdict, name)}", ("targets", name))
         for name, value in request.targets.given.items()
@@ -93,6 +95,8 @@ def _looser(own: UnlearnConfig, request: JobRequest) -> list[FieldError]:
     levels = get_args(AuditLevel)
     if request.audits is not None and levels.index(request.audits) < levels.index(own.evaluation.audits):
         errors.append(FieldError(f"can't be lower than this model's, which is {own.evaluation.audits}", ("audits",)))
+    if request.targets.given and (request.audits or _own_level(own, request)) == "none":
+        errors.append(FieldError("need audits, and this model has none: ask for some with 'audits'", ("targets",)))
     return errors
 
 

@@ -91,7 +91,8 @@ class Auditor:
         """The evidence, judged by the run's targets. None if the settings ask for no audits."""
         if self._level == "none":
             return None
-        return Evidence(self._level, self.config.seed, after.figures, judge(after.figures, self.config.verdict))
+        verdict = judge(after.figures, self.config.verdict, self._level)
+        return Evidence(self._level, self.config.seed, after.figures, verdict)
 
     def evidence_of_unknown(self, before: Measured) -> Evidence:
         """The evidence of a base that doesn't know the forget set. before: what `before` found."""

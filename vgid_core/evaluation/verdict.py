@@ -8,7 +8,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from vgid_core.config import VerdictTargets
+from vgid_core.config import AuditLevel, VerdictTargets
 from vgid_core.evaluation.figures import Figure
 
 Judged = Literal["above control", "distance from chance", "value"]
@@ -68,17 +68,18 @@ RULES = (
     Rule("fall", "everyone_else.fall", "value", "answers about others are lost", but="bystanders"),
 )  # fmt: skip
 
-# What each claim needs. Said where its figures are missing.
+# The claims, each by its figures, and why these can be missing.
 _NEEDED = {
-    "said.rouge_l": "what the model says of the forgotten",
-    "extraction_strength": "Extraction Strength",
-    "begun.up_to_fact": "begun answers: every answer begins with its fact",
-    "ranking.*.below": "candidate ranking: too few names or answers to rank among",
-    "membership.loss": "membership: no set `never_seen` is registered for the model",
-    "relearning.*": "relearning: no fact is left to ask for when half of them are taught",
-    "in_context": "other facts in the prompt: nobody has a second fact",
-    "prompts.painted_name": "the name in the prompt: no pair names its person",
+    "said.rouge_l": ("what the model says of the forgotten", "nothing was asked"),
+    "extraction_strength": ("Extraction Strength", "nothing was asked"),
+    "begun.up_to_fact": ("begun answers", "every answer begins with its fact"),
+    "ranking.*.below": ("candidate ranking", "too few names or answers to rank among"),
+    "membership.loss": ("membership", "no set `never_seen` is registered for the model"),
+    "relearning.*": ("relearning", "no fact is left to ask for when half of them are taught"),
+    "in_context": ("other facts in the prompt", "nobody has a second fact"),
+    "prompts.painted_name": ("the name in the prompt", "no pair names its person"),
 }
+_NOT_QUICK = {"relearning.*", "in_context", "prompts.painted_name"}
 
 
 @dataclass(frozen=True)
@@ -150,15 +151,22 @@ def judge_unknown() -> Verdict:
     return Verdict(Outcome.nothing_to_forget, (), ("everything else: the model doesn't know these answers",))
 
 
-def judge(figures: Sequence[Figure], targets: VerdictTargets) -> Verdict:
-    """Holds the figures against the targets. A figure without a target is evidence, and decides nothing."""
+def judge(figures: Sequence[Figure], targets: VerdictTargets, level: AuditLevel = "standard") -> Verdict:
+    """Holds the figures against the targets. A figure without a target is evidence, and decides nothing.
+
+    level: of the audits that found them.
+    """
     results = [
         TargetResult(figure, rule, getattr(targets, rule.target))
         for rule in RULES
         for figure in figures
         if rule.covers(figure)
     ]
-    unmeasured = [why for name, why in _NEEDED.items() if not any(fnmatchcase(each.name, name) for each in figures)]
+    unmeasured = [
+        f"{claim}: the level `quick` leaves it out" if level == "quick" and name in _NOT_QUICK else f"{claim}: {why}"
+        for name, (claim, why) in _NEEDED.items()
+        if not any(fnmatchcase(each.name, name) for each in figures)
+    ]
     if not any(figure.of == "bystanders" for figure in figures):
         unmeasured.append("collateral: no known people who stand in no set are registered as `bystanders`")
     outcome = Outcome.forgotten if all(result.held for result in results) else Outcome.targets_not_met

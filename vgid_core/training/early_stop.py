@@ -70,7 +70,8 @@ class EarlyStopping:
             return
         start = time.monotonic()
         found = self._rouge_l()
-        held = distributed.broadcast(self._targets_hold(found))
+        # All processes ask the audits, or none.
+        held = distributed.broadcast(self._answers_hold(found)) and distributed.broadcast(self._passes_quick_audits())
         self.checks.append(TargetCheck(step, found, held, round(time.monotonic() - start, 3)))
         log.info("step %d: targets %s", step, "hold" if held else "don't hold yet")
 
@@ -82,9 +83,9 @@ class EarlyStopping:
         """Takes over the checks of an interrupted run."""
         self.checks = [TargetCheck(**row) for row in rows]
 
-    def _targets_hold(self, found: Mapping[str, float]) -> bool:
+    def _answers_hold(self, found: Mapping[str, float]) -> bool:
         retained = all(self._before[name] - found[name] <= fall for name, fall in self._targets.max_falls.items())
-        return retained and found["forget"] <= self._targets.forget_rouge_l and self._passes_quick_audits()
+        return retained and found["forget"] <= self._targets.forget_rouge_l
 
     def _passes_quick_audits(self) -> bool:
         if self._auditor is None:
