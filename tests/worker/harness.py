@@ -18,7 +18,7 @@ from jobs import access, repository
 from jobs.database import SessionFactory
 from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
-from jobs.states import Phase, State
+from jobs.states import Kind, Phase, State
 from jobs.storage.blobs import FileBlobStore
 from jobs.storage.crypto import Keyring
 from jobs.storage.inputs import JobInputs, seal
@@ -50,17 +50,20 @@ class Ledger:
 
     def submit(self, steps: int = 4, *, wake: bool = True, **training: Any) -> UUID:
         """Submits a job of so many steps. `wake` False wakes no worker."""
-        job_id = uuid4()
-        inputs = JobInputs(forget=pair_set("forget", 4, FORGET_PICTURE), retain=pair_set("retain", 4, RETAIN_PICTURE))
         batch = {"forget_batch_size": 2, "retain_batch_size": 2, "micro_batch_size": 2, "warmup_steps": 0}
-        config = UnlearnConfig.model_validate(
-            {
-                "method": "vgid",
-                "device": "cpu",
-                "training": {"steps": steps, **batch, **training},
-                "evaluation": {"max_new_tokens": 4, "audits": "none"},
-            }
-        )
+        return self._submit({"training": {"steps": steps, **batch, **training}}, "none", wake, kind=Kind.unlearn)
+
+    def submit_evaluation(self, adapter_of: UUID | None = None, inputs: JobInputs | None = None) -> UUID:
+        """Submits a quick evaluation of that job's adapter, or of the base alone."""
+        return self._submit({}, "quick", True, inputs, kind=Kind.evaluate, adapter_of=adapter_of)
+
+    def _submit(
+        self, config: dict[str, Any], audits: str, wake: bool, inputs: JobInputs | None = None, **columns: Any
+    ) -> UUID:
+        job_id = uuid4()
+        inputs = inputs or JobInputs(pair_set("forget", 4, FORGET_PICTURE), pair_set("retain", 4, RETAIN_PICTURE))
+        evaluation = {"max_new_tokens": 4 if audits == "none" else 16, "audits": audits}
+        values = {"method": "vgid", "device": "cpu", "evaluation": evaluation, **config}
         data_key, wrapped = Keyring(self.settings.secret_key_bytes).new_data_key(job_id)
         self.blobs.put_inputs(job_id, seal(inputs, data_key))
         with self.sessions.begin() as s:
@@ -70,13 +73,14 @@ class Ledger:
                     id=job_id,
                     client_id=self.client_id,
                     model="tiny",
-                    config=config.model_dump(mode="json"),
-                    forget_pairs=4,
-                    retain_pairs=4,
+                    config=UnlearnConfig.model_validate(values).model_dump(mode="json"),
+                    forget_pairs=len(inputs.forget),
+                    retain_pairs=None if inputs.retain is None else len(inputs.retain),
                     retain_set=None,
                     probes={},
                     request_hash="0" * 64,
                     wrapped_data_key=wrapped,
+                    **columns,
                 ),
             )
         if wake:
