@@ -63,8 +63,8 @@ def resolve_config(entry: ModelEntry, request: JobRequest) -> UnlearnConfig:
     if errors:
         raise InvalidRequest.of(errors)
     verdict = own.verdict.model_copy(update=request.targets.given)
-    evaluation = own.evaluation.model_copy(update={"audits": request.audits or _own_level(own, request)})
-    config = own.model_copy(update={"verdict": verdict, "evaluation": evaluation})
+    audited = own.with_audits(request.audits or _own_level(own, request))
+    config = audited.model_copy(update={"verdict": verdict})
     if not isinstance(request, SubmitRequest):
         return config
     try:

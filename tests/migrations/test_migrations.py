@@ -148,6 +148,55 @@ def test_clients_of_a_full_ledger_keep_their_turns(empty_database: Callable[[], 
     engine.dispose()
 
 
+_EVALUATED = """
+INSERT INTO clients (id, name) VALUES ('00000000-0000-0000-0000-000000000001', 'acme');
+INSERT INTO jobs (id, client_id, state, finished_at, model, config, forget_pairs, probes, job_metadata, request_hash,
+                  attempt, step, total_steps, progress, outcome)
+SELECT id, '00000000-0000-0000-0000-000000000001', 'succeeded', now(), 'demo', '{}', 1, '{}', '{}', '', 1, 0, 0, 1,
+       'forgotten'
+FROM (VALUES ('00000000-0000-0000-0000-000000000002'::uuid), ('00000000-0000-0000-0000-000000000003')) AS ids (id);
+INSERT INTO artifacts (job_id, sha256, size_bytes, files, manifest, evidence)
+SELECT id, '', 1, '[]', '{}', CASE id WHEN '00000000-0000-0000-0000-000000000002' THEN '{"level": "quick"}'::jsonb END
+FROM jobs;
+"""
+_AN_EVALUATION = """
+INSERT INTO jobs (id, client_id, kind, adapter_of, state, finished_at, model, config, forget_pairs, probes,
+                  job_metadata, request_hash, attempt, step, total_steps, progress, outcome)
+SELECT '00000000-0000-0000-0000-000000000004', client_id, 'evaluate', id, state, finished_at, model, config,
+       forget_pairs, probes, job_metadata, request_hash, attempt, step, total_steps, progress, 'targets-not-met'
+FROM jobs LIMIT 1;
+INSERT INTO job_evidence (job_id, document) VALUES ('00000000-0000-0000-0000-000000000004', '{"level": "full"}');
+INSERT INTO job_events (id, job_id, kind, data) VALUES (1, '00000000-0000-0000-0000-000000000004', 'state', '{}');
+INSERT INTO job_metrics (job_id, stage, split, name, value, pairs)
+VALUES ('00000000-0000-0000-0000-000000000004', 'before', 'forget', 'rouge_l', 1, 1);
+"""
+
+
+def test_evidence_moves_to_its_own_table_and_back(empty_database: Callable[[], str]) -> None:
+    url = empty_database()
+    config = alembic_config(url)
+    command.upgrade(config, "0007")
+    engine = create_engine(url)
+
+    def run(statements: str) -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(statements)
+
+    def rows(query: str) -> list[object]:
+        with engine.connect() as connection:
+            return list(connection.execute(text(query)).scalars())
+
+    run(_EVALUATED)
+    command.upgrade(config, "0010")
+    assert rows("SELECT document FROM job_evidence") == [{"level": "quick"}]
+    assert rows("SELECT kind FROM jobs") == ["unlearn", "unlearn"]
+    run(_AN_EVALUATION)
+    command.downgrade(config, "0007")
+    assert rows("SELECT evidence FROM artifacts ORDER BY job_id") == [{"level": "quick"}, None]
+    assert len(rows("SELECT id FROM jobs")) == 2, "an evaluation has no place before"
+    engine.dispose()
+
+
 def test_a_password_may_hold_any_character() -> None:
     url = "postgresql://vgid:p%25%40ss@db/vgid"
     assert alembic_config(url).attributes["database_url"] == "postgresql+psycopg://vgid:p%25%40ss@db/vgid"
