@@ -14,10 +14,22 @@ from urllib.parse import quote
 from vgid_client.download import download
 from vgid_client.errors import Conflict, InvalidRequest, Problem, UnexpectedReply
 from vgid_client.event_feed import EventFeed
-from vgid_client.models import Estimate, Event, Job, JobPage, ListFilters, Metric, Model, RequestFields, parse_reply
+from vgid_client.models import (
+    Estimate,
+    EvaluationFields,
+    Event,
+    Job,
+    JobPage,
+    ListFilters,
+    Metric,
+    Model,
+    RequestFields,
+    parse_reply,
+)
 from vgid_client.submission import Pair, build_multipart
 from vgid_client.transport import PAUSES, Transport, read_json
 
+_UNLEARN_JOBS, _EVALUATIONS = "/unlearn-jobs", "/evaluations"
 _IN_FLIGHT = "urn:vgid:problem:idempotency-in-flight"
 _REFRESH_SECONDS = 0.5  # `follow` asks for the job at most this often while progress events arrive
 
@@ -81,13 +93,38 @@ class Client:
         reply = self._transport.request("POST", "/unlearn-jobs/estimate", files=parts)
         return parse_reply(Estimate, read_json(reply))
 
-    def get(self, job_id: str) -> Job:
-        """The job as it is now."""
-        return parse_reply(Job, read_json(self._transport.request("GET", _path(job_id))))
+    def evaluate(
+        self,
+        model: str,
+        forget: Iterable[Pair],
+        *,
+        adapter_of: str | None = None,
+        retain: Iterable[Pair] | None = None,
+        probes: Mapping[str, Iterable[Pair]] | None = None,
+        idempotency_key: str | None = None,
+        **fields: Unpack[EvaluationFields],
+    ) -> Job:
+        """Asks for an evaluation and returns it queued. Nothing is trained; the rest is as in `submit`.
+
+        forget: what must not be known. adapter_of: the id of the job whose adapter is measured; None for the model
+        alone.
+        """
+        parts = _parts(model, forget, retain, probes, fields, adapter_of)
+        return self._post_once(parts, idempotency_key or str(uuid.uuid4()), _EVALUATIONS)
+
+    def get(self, job: Job | str) -> Job:
+        """The job as it is now. A string is the id of one that forgets."""
+        return parse_reply(Job, read_json(self._transport.request("GET", _path(job))))
+
+    def get_evaluation(self, evaluation_id: str) -> Job:
+        """The evaluation as it is now. What it gives is taken by all methods that take a job."""
+        path = f"{_EVALUATIONS}/{quote(evaluation_id, safe='')}"
+        return parse_reply(Job, read_json(self._transport.request("GET", path)))
 
     def list_jobs(
         self,
         *,
+        evaluations: bool = False,
         subject_reference: str | None = None,
         sort: str | None = None,
         total: bool = False,
@@ -97,58 +134,60 @@ class Client:
     ) -> JobPage:
         """A page of this client's jobs, newest first. For the next one, pass `next_cursor` as `cursor`, with the rest.
 
+        evaluations: lists these instead of the jobs that forget.
         subject_reference: whose data it was; sent in a header, since a URL stays in logs.
         sort: created_at or due_at, with `-` in front for descending. total: whether to count all that match.
         """
         given = {**filters, "sort": sort, "total": total or None, "cursor": cursor, "limit": limit}
         query = {name: _in_query(value) for name, value in given.items() if value is not None}
         headers = {} if subject_reference is None else {b"Subject-Reference": _in_header(subject_reference)}
-        reply = self._transport.request("GET", "/unlearn-jobs", params=query, headers=headers)
+        path = _EVALUATIONS if evaluations else _UNLEARN_JOBS
+        reply = self._transport.request("GET", path, params=query, headers=headers)
         return parse_reply(JobPage, read_json(reply))
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job: Job | str) -> Job:
         """Asks the service to stop the job. Raises Conflict when it has succeeded or failed."""
-        return parse_reply(Job, read_json(self._transport.request("POST", _path(job_id, "cancel"))))
+        return parse_reply(Job, read_json(self._transport.request("POST", _path(job, "cancel"))))
 
-    def metrics(self, job_id: str) -> tuple[Metric, ...]:
+    def metrics(self, job: Job | str) -> tuple[Metric, ...]:
         """What has been measured so far, before and after forgetting."""
-        document = read_json(self._transport.request("GET", _path(job_id, "metrics")))
+        document = read_json(self._transport.request("GET", _path(job, "metrics")))
         return tuple(parse_reply(Metric, item) for item in _read_list(document, "metrics"))
 
-    def evidence(self, job_id: str) -> dict[str, Any]:
-        """Everything that the audits of an ended job found, as its adapter's evidence.json holds it."""
-        found: dict[str, Any] = read_json(self._transport.request("GET", _path(job_id, "evidence")))
+    def evidence(self, job: Job | str) -> dict[str, Any]:
+        """Everything that the audits of an ended job found, as an adapter's evidence.json holds it."""
+        found: dict[str, Any] = read_json(self._transport.request("GET", _path(job, "evidence")))
         return found
 
-    def events(self, job_id: str, *, after: int = 0, patience: float = 60.0) -> Iterator[Event]:
+    def events(self, job: Job | str, *, after: int = 0, patience: float = 60.0) -> Iterator[Event]:
         """Yields every event with an id above `after` as it happens, until the job has ended.
 
         patience: for how many seconds the service may be away before the failure is raised.
         """
-        path = _path(job_id, "events")
-        return iter(EventFeed(self._transport, path, after, patience, lambda: self.get(job_id).ended))
+        path = _path(job, "events")
+        return iter(EventFeed(self._transport, path, after, patience, lambda: self.get(job).ended))
 
-    def follow(self, job_id: str, *, patience: float = 60.0) -> Iterator[Job]:
+    def follow(self, job: Job | str, *, patience: float = 60.0) -> Iterator[Job]:
         """Yields the job now and after every change. The last one has ended."""
-        job = self.get(job_id)
-        yield job
-        if job.ended:
+        now = self.get(job)
+        yield now
+        if now.ended:
             return
         asked_at = time.monotonic()
-        for event in self.events(job_id, patience=patience):
+        for event in self.events(job, patience=patience):
             if event.kind == "progress" and time.monotonic() - asked_at < _REFRESH_SECONDS:
                 continue
-            job, asked_at = self.get(job_id), time.monotonic()
-            yield job
-            if job.ended:
+            now, asked_at = self.get(job), time.monotonic()
+            yield now
+            if now.ended:
                 return
 
-    def wait(self, job_id: str, *, patience: float = 60.0) -> Job:
+    def wait(self, job: Job | str, *, patience: float = 60.0) -> Job:
         """Waits until the job has ended, and returns it whether it succeeded or not."""
-        for job in self.follow(job_id, patience=patience):
-            if job.ended:
-                return job
-        return self.get(job_id)
+        for now in self.follow(job, patience=patience):
+            if now.ended:
+                return now
+        return self.get(job)
 
     def download(self, job: Job | str, target: str | Path) -> Path:
         """Downloads the adapter (a zip) to `target`, resumes an earlier download, and checks the sha256.
@@ -156,19 +195,17 @@ class Client:
         Raises IntegrityError when the sha256 differs from the job's record, Conflict when the job has no artifact.
         """
         current = self.get(job) if isinstance(job, str) else job
-        path = _path(current.id, "artifact")
+        path = _path(current, "artifact")
         if current.artifact is None:
             self._transport.request("GET", path)  # raises Conflict with the service's reason
             raise UnexpectedReply("the job's record names no artifact")
         return download(self._transport, path, current.artifact, Path(target))
 
-    def _post_once(self, parts: list[Any], key: str) -> Job:
+    def _post_once(self, parts: list[Any], key: str, path: str = _UNLEARN_JOBS) -> Job:
         """Sends the request until it is answered. The idempotency key prevents a second job."""
         for pause in (*PAUSES, None):
             try:
-                response = self._transport.request(
-                    "POST", "/unlearn-jobs", files=parts, headers={"Idempotency-Key": key}
-                )
+                response = self._transport.request("POST", path, files=parts, headers={"Idempotency-Key": key})
                 return parse_reply(Job, read_json(response))
             except Conflict as error:
                 # An earlier try whose answer was lost may still be in progress.
@@ -183,16 +220,20 @@ def _parts(
     forget: Iterable[Pair],
     retain: Iterable[Pair] | None,
     probes: Mapping[str, Iterable[Pair]] | None,
-    fields: RequestFields,
+    fields: EvaluationFields,
+    adapter_of: str | None = None,
 ) -> list[Any]:
     """A request as the parts of a multipart body."""
-    request = {"model": model} | {name: value for name, value in fields.items() if value is not None}
+    given = {**fields, "adapter_of": adapter_of}
+    request = {"model": model} | {name: value for name, value in given.items() if value is not None}
     sets = {"forget": forget} if retain is None else {"forget": forget, "retain": retain}
     return build_multipart(request, sets, probes or {})
 
 
-def _path(job_id: str, *rest: str) -> str:
-    return "/".join(["/unlearn-jobs", quote(job_id, safe=""), *rest])
+def _path(job: Job | str, *rest: str) -> str:
+    """The path of the job, or of a part of it. A string is the id of a job that forgets."""
+    root = _EVALUATIONS if isinstance(job, Job) and job.kind == "evaluate" else _UNLEARN_JOBS
+    return "/".join([root, quote(job if isinstance(job, str) else job.id, safe=""), *rest])
 
 
 def _in_query(value: Any) -> Any:

@@ -16,7 +16,8 @@ from terminal.console import stderr_console
 from terminal.progress_bar import ProgressBar
 from vgid_client import render
 from vgid_client.client import Client
-from vgid_client.models import Job, JobPage, RequestFields
+from vgid_client.errors import NotFound
+from vgid_client.models import EvaluationFields, Job, JobPage, RequestFields
 from vgid_client.submission import Pair, read_jsonl
 
 app = typer.Typer(
@@ -98,16 +99,64 @@ def submit(
             return
         job = client.submit(model, pairs, retain=kept, probes=probes, idempotency_key=idempotency_key, **fields)
         if watch:
-            _watch(client, job.id)
+            _watch(client, job)
         else:
             out.print(job.id, soft_wrap=True)
 
 
 @app.command(rich_help_panel="Requests")
-def status(context: typer.Context, job: JobId, as_json: AsJson = False) -> None:
-    """Show a job."""
+def check(
+    context: typer.Context,
+    forget: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="What must not be known, as for `submit`.")],
+    adapter_of: Annotated[
+        str | None, typer.Option(metavar="JOB", help="The job whose adapter is measured.", show_default=False)
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model that is measured alone.", show_default=False)] = None,
+    retain: Annotated[Path | None, typer.Option(help="What must stay, as JSONL.")] = None,
+    retain_set: Annotated[str | None, typer.Option(help="A retain set registered for the model.")] = None,
+    probe: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help="Measured, too. Repeatable.")] = None,
+    target: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A stricter target.")] = None,
+    audits: Annotated[str | None, typer.Option(help="A higher level of audits: quick, standard or full.")] = None,
+    external_id: Annotated[str | None, typer.Option(help="Your own number for the request.")] = None,
+    idempotency_key: Annotated[str | None, typer.Option(help="Sending twice with one key makes one job.")] = None,
+    watch: Annotated[bool, typer.Option("--follow", help="Stay until it has ended, and show what was found.")] = False,
+) -> None:
+    """Measure what an adapter, or a model alone, knows. With --follow, the exit code is 1 unless every target holds."""
+    if (adapter_of is None) == (model is None):
+        raise typer.BadParameter("pass either --adapter-of JOB or --model NAME")
+    probes: dict[str, list[Pair]] = {n: read_jsonl(file) for n, file in assignments(probe, "--probe").items()}
+    fields: EvaluationFields = {
+        "retain_set": retain_set,
+        "targets": {name: parse_value(text) for name, text in assignments(target, "--target").items()},
+        "audits": audits,
+        "external_id": external_id,
+    }
+    pairs, kept = read_jsonl(forget), read_jsonl(retain) if retain else None
     with _client(context) as client:
+        job = client.evaluate(
+            model or client.get(adapter_of or "").model,
+            pairs,
+            adapter_of=adapter_of,
+            retain=kept,
+            probes=probes,
+            idempotency_key=idempotency_key,
+            **fields,
+        )
+        if not watch:
+            out.print(job.id, soft_wrap=True)
+            return
+        _watch(client, job)
         found = client.get(job)
+    out.print(render.job_table(found))
+    if found.outcome != "forgotten":
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel="Requests")
+def status(context: typer.Context, job: JobId, as_json: AsJson = False) -> None:
+    """Show a job or an evaluation."""
+    with _client(context) as client:
+        found = _find(client, job)
     _print_json(found) if as_json else out.print(render.job_table(found))
 
 
@@ -129,11 +178,13 @@ def jobs(
     total: Annotated[bool, typer.Option("--total", help="Count all that match.")] = False,
     cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="Jobs a page.")] = 20,
+    evaluations: Annotated[bool, typer.Option("--evaluations", help="List these instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List your jobs, newest first."""
     with _client(context) as client:
         page = client.list_jobs(
+            evaluations=evaluations,
             state=state,
             model=model,
             external_id=external_id,
@@ -155,14 +206,14 @@ def jobs(
 def follow(context: typer.Context, job: JobId) -> None:
     """Watch a job until it has ended. The exit code is 1 unless it succeeded."""
     with _client(context) as client:
-        _watch(client, job)
+        _watch(client, _find(client, job))
 
 
 @app.command(rich_help_panel="Requests")
 def cancel(context: typer.Context, job: JobId) -> None:
     """Ask for a job to be stopped."""
     with _client(context) as client:
-        found = client.cancel(job)
+        found = client.cancel(_find(client, job))
     out.print("cancelled" if found.state == "cancelled" else f"{found.state}, being stopped")
 
 
@@ -170,7 +221,7 @@ def cancel(context: typer.Context, job: JobId) -> None:
 def metrics(context: typer.Context, job: JobId, as_json: AsJson = False) -> None:
     """Show what was measured before and after forgetting."""
     with _client(context) as client:
-        rows = client.metrics(job)
+        rows = client.metrics(_find(client, job))
     if as_json:
         out.print_json(json.dumps([row.model_dump(mode="json") for row in rows]))
     else:
@@ -181,7 +232,7 @@ def metrics(context: typer.Context, job: JobId, as_json: AsJson = False) -> None
 def evidence(context: typer.Context, job: JobId) -> None:
     """Print everything that the audits found, and the verdict, as JSON."""
     with _client(context) as client:
-        out.print_json(json.dumps(client.evidence(job)))
+        out.print_json(json.dumps(client.evidence(_find(client, job))))
 
 
 @app.command(rich_help_panel="Requests")
@@ -215,10 +266,18 @@ def _in_utc(moment: datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment else None
 
 
-def _watch(client: Client, job_id: str) -> None:
+def _find(client: Client, job_id: str) -> Job:
+    """The job with this id, whichever kind it is. Raises NotFound."""
+    try:
+        return client.get(job_id)
+    except NotFound:
+        return client.get_evaluation(job_id)
+
+
+def _watch(client: Client, watched: Job) -> None:
     with ProgressBar(out, "waiting", stays=True) as bar:
         job: Job | None = None
-        for job in client.follow(job_id):
+        for job in client.follow(watched):
             render.show_progress(bar, job)
     if job is None or job.state != "succeeded":
         raise typer.Exit(1)

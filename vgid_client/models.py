@@ -15,14 +15,13 @@ Reply = TypeVar("Reply", bound=BaseModel)
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
-class RequestFields(TypedDict, total=False):
-    """The fields of a request besides its model and pairs. None means that the field isn't sent.
+class EvaluationFields(TypedDict, total=False):
+    """The fields of an evaluation besides its model, adapter and pairs. None means that the field isn't sent.
 
     targets: of the verdict, each at most the model's own. audits: a level at least as high as the model's own.
     """
 
     retain_set: str | None
-    training: Mapping[str, Any] | None
     targets: Mapping[str, float] | None
     audits: str | None
     external_id: str | None
@@ -31,6 +30,12 @@ class RequestFields(TypedDict, total=False):
     due_at: datetime | None
     priority: int | None
     metadata: Mapping[str, str] | None
+
+
+class RequestFields(EvaluationFields, total=False):
+    """The fields of a forget request besides its model and pairs. None means that the field isn't sent."""
+
+    training: Mapping[str, Any] | None
 
 
 class ListFilters(TypedDict, total=False):
@@ -152,9 +157,15 @@ class Verdict(_Reply):
 
 
 class Job(_Reply):
-    """An unlearning job as the service reports it."""
+    """A job as the service reports it.
+
+    kind: `unlearn` or `evaluate`. adapter_of: of an evaluation, the job whose adapter is measured; None for the model
+    alone.
+    """
 
     id: str
+    kind: str = "unlearn"
+    adapter_of: str | None = None
     state: str
     phase: str | None = None
     progress: Progress = Progress()

@@ -15,6 +15,11 @@ from vgid_client.models import Estimate, Job, JobPage, Metric, MissedTarget, Mod
 
 _STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "default"}
 _MOST_PLACES = 5  # of one finding
+_MEASURED = {
+    "forgotten": "passed: every target holds",
+    "targets-not-met": "not passed: what was asked is still known, or others have lost something",
+    "nothing-to-forget": "the model doesn't know these people, with or without an adapter",
+}
 _OUTCOMES = {
     "forgotten": "passed: every target holds",
     "targets-not-met": "not passed: don't serve the adapter as if the people were forgotten",
@@ -63,7 +68,8 @@ def job_table(job: Job) -> Table:
         ("job", job.id),
         ("state", job.state + (" (being stopped)" if job.cancel_requested and not job.ended else "")),
         ("phase", None if job.ended else job.phase),
-        ("progress", f"{job.progress.fraction:.0%}, step {job.progress.step} of {job.progress.total_steps}"),
+        ("measures", _measured(job)),
+        ("progress", f"{job.progress.fraction:.0%}{_steps(job)}"),
         ("model", job.model),
         ("your id", job.external_id),
         ("legal basis", job.legal_basis),
@@ -74,7 +80,7 @@ def job_table(job: Job) -> Table:
         ("attempt", f"{job.attempt} of {job.max_attempts}" if job.attempt else None),
         ("error", _error_text(job)),
         ("stopped because", job.stop_reason),
-        ("verdict", None if job.outcome is None else _OUTCOMES.get(job.outcome, job.outcome)),
+        ("verdict", None if job.outcome is None else _outcomes(job).get(job.outcome, job.outcome)),
         *(("missed", f"{each.figure} of {each.set}: {each.meaning}") for each in _missed(job)),
         *(("not measured", claim) for claim in (job.verdict.unmeasured if job.verdict else ())),
         (
@@ -120,6 +126,20 @@ def _progress_detail(job: Job) -> str:
     if progress.estimated_finish_at is not None:
         left = max(0.0, (progress.estimated_finish_at - datetime.now(UTC)).total_seconds())
     return progress_detail(progress.step, progress.total_steps, progress.loss_forget, progress.loss_retain, left)
+
+
+def _measured(job: Job) -> str | None:
+    if job.kind != "evaluate":
+        return None
+    return f"the adapter of {job.adapter_of}" if job.adapter_of else "the model alone"
+
+
+def _steps(job: Job) -> str:
+    return "" if job.kind == "evaluate" else f", step {job.progress.step} of {job.progress.total_steps}"
+
+
+def _outcomes(job: Job) -> dict[str, str]:
+    return _MEASURED if job.kind == "evaluate" else _OUTCOMES
 
 
 def _missed(job: Job) -> tuple[MissedTarget, ...]:

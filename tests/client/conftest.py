@@ -122,3 +122,16 @@ def archive(tmp_path: Path) -> Path:
         opened.writestr("adapter_config.json", "{}")
         opened.writestr("adapter_model.safetensors", bytes((i * i + i // 7) % 251 for i in range(400_000)))
     return path
+
+
+@pytest.fixture
+def request_file(tmp_path: Path) -> Path:
+    folder = tmp_path / "request"
+    folder.mkdir()
+    lines = []
+    for number, pair in enumerate(PAIRS):
+        (folder / f"{number}.png").write_bytes(pair.image)
+        lines.append(json.dumps({"image": f"{number}.png", "question": pair.question, "answer": pair.answer}))
+    path = folder / "forget.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path

@@ -16,19 +16,6 @@ from tests.client.conftest import PAIRS, Service
 from vgid_client import Client, read_jsonl
 
 
-@pytest.fixture
-def request_file(tmp_path: Path) -> Path:
-    folder = tmp_path / "request"
-    folder.mkdir()
-    lines = []
-    for number, pair in enumerate(PAIRS):
-        (folder / f"{number}.png").write_bytes(pair.image)
-        lines.append(json.dumps({"image": f"{number}.png", "question": pair.question, "answer": pair.answer}))
-    path = folder / "forget.jsonl"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
 def vgid(service: Service, *arguments: str | Path, key: str | None = None) -> subprocess.CompletedProcess[str]:
     variables = {"VGID_API_URL": service.url, "VGID_API_KEY": service.secret if key is None else key, "COLUMNS": "160"}
     return run(variables, *arguments)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime
 from inspect import signature
-from typing import Unpack
+from typing import Unpack, get_type_hints
 
 import pytest
 from typer.main import get_command
 
 from api.routes.queries import ListQuery
-from api.schemas import SubmitRequest
+from api.schemas import EvaluationRequest, SubmitRequest
 from api.views import JobView
 from jobs import access
 from jobs.client_limits import ClientLimits
@@ -29,13 +29,14 @@ from vgid_client import (
     Unreachable,
 )
 from vgid_client.commands import app
-from vgid_client.models import Job, ListFilters, RequestFields
+from vgid_client.models import EvaluationFields, Job, ListFilters, RequestFields
 from vgid_core.progress import Phase
 
 
 def test_the_client_knows_every_field_of_a_request_and_of_a_job() -> None:
     given = {"model", "forget", "retain", "probes"}  # arguments of their own
-    assert set(RequestFields.__annotations__) == set(SubmitRequest.model_fields) - given
+    assert set(get_type_hints(RequestFields)) == set(SubmitRequest.model_fields) - given
+    assert set(get_type_hints(EvaluationFields)) == set(EvaluationRequest.model_fields) - given - {"adapter_of"}
     assert set(Job.model_fields) == set(JobView.model_fields) - {"links"}  # the client makes its own URLs
 
 
@@ -139,7 +140,7 @@ def test_jobs_come_in_pages(client: Client) -> None:
 
 def test_every_filter_of_the_service_is_the_clients(client: Client) -> None:
     own = set(signature(client.list_jobs).parameters) - {"filters"} | set(ListFilters.__annotations__)
-    assert own == {*ListQuery.model_fields, "subject_reference"}
+    assert own == {*ListQuery.model_fields, "subject_reference", "evaluations"}
     options = {parameter.name for parameter in get_command(app).commands["jobs"].params}  # type: ignore[attr-defined]
     assert own == options - {"as_json"}
 
