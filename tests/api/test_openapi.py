@@ -25,6 +25,13 @@ METHODS = [
     ("/readyz", "get"),
     ("/openapi.json", "get"),
     ("/unlearn-jobs/estimate", "post"),
+    ("/evaluations", "post"),
+    ("/evaluations", "get"),
+    ("/evaluations/{evaluation_id}", "get"),
+    ("/evaluations/{evaluation_id}/cancel", "post"),
+    ("/evaluations/{evaluation_id}/events", "get"),
+    ("/evaluations/{evaluation_id}/metrics", "get"),
+    ("/evaluations/{evaluation_id}/evidence", "get"),
 ]
 
 
@@ -50,19 +57,26 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
         (operation["operationId"], path) for path, each in document["paths"].items() for operation in each.values()
     ]
     assert sorted(named) == [
+        ("cancel_evaluation", "/evaluations/{evaluation_id}/cancel"),
         ("cancel_job", "/unlearn-jobs/{job_id}/cancel"),
         ("check_alive", "/healthz"),
         ("check_ready", "/readyz"),
         ("download_artifact", "/unlearn-jobs/{job_id}/artifact"),
         ("download_file", "/unlearn-jobs/{job_id}/artifact/files/{name}"),
         ("estimate_job", "/unlearn-jobs/estimate"),
+        ("get_evaluation", "/evaluations/{evaluation_id}"),
+        ("get_evaluation_events", "/evaluations/{evaluation_id}/events"),
+        ("get_evaluation_evidence", "/evaluations/{evaluation_id}/evidence"),
+        ("get_evaluation_metrics", "/evaluations/{evaluation_id}/metrics"),
         ("get_events", "/unlearn-jobs/{job_id}/events"),
         ("get_evidence", "/unlearn-jobs/{job_id}/evidence"),
         ("get_job", "/unlearn-jobs/{job_id}"),
         ("get_metrics", "/unlearn-jobs/{job_id}/metrics"),
         ("get_openapi", "/openapi.json"),
+        ("list_evaluations", "/evaluations"),
         ("list_jobs", "/unlearn-jobs"),
         ("list_models", "/models"),
+        ("submit_evaluation", "/evaluations"),
         ("submit_job", "/unlearn-jobs"),
     ]
 

@@ -15,13 +15,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from api.forget_requests.request_check import CheckLimits, UncheckedRequest, canonical_text_of
 from api.forget_requests.spool import SpooledBody
-from api.schemas import Line, Metadata, MetadataFilter, Name, ProbeName, Reference, SubmitRequest
+from api.schemas import EvaluationRequest, Line, Metadata, MetadataFilter, Name, ProbeName, Reference, SubmitRequest
 from api.views import JobView
 from jobs.catalog import Catalog
 from jobs.client_limits import ClientLimits
 from tests.api.service import Service, body, problem
 from tests.docs.pages import text_of
 
+_FIELDS = SubmitRequest.model_fields | EvaluationRequest.model_fields
 # Destroyed when the job ends, a name out of the operator's catalog, or a part of the settings.
 _NOT_KEPT = {"model", "forget", "retain", "retain_set", "probes", "training", "targets", "audits"}
 # Kept in another form than they are sent in: a job shows a hash.
@@ -70,7 +71,7 @@ def test_a_reference_loses_the_line_breaks_around_it_and_a_line_is_refused(text:
 
 
 def test_every_field_that_is_kept_is_shown_in_the_job() -> None:
-    kept = SubmitRequest.model_fields.keys() - _NOT_KEPT
+    kept = _FIELDS.keys() - _NOT_KEPT
     assert {_SHOWN_AS.get(name, name) for name in kept} <= JobView.model_fields.keys()
 
 
@@ -115,7 +116,7 @@ def test_a_query_and_a_header_hold_no_such_character_either(http: httpx.Client) 
 
 def test_every_field_that_is_kept_is_on_the_page_about_it() -> None:
     page = text_of("docs/concepts/kept-data.md")
-    assert [name for name in SubmitRequest.model_fields if name not in _NOT_KEPT and f"`{name}`" not in page] == []
+    assert [name for name in _FIELDS if name not in _NOT_KEPT and f"`{name}`" not in page] == []
 
 
 def test_unset_fields_do_not_enter_the_hash(service: Service, tmp_path: Path) -> None:

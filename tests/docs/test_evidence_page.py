@@ -109,6 +109,11 @@ def test_every_outcome_is_told() -> None:
     assert max(map(len, told)) <= (Job.__table__.c.outcome.type.length or 0)
 
 
+def test_an_evaluation_can_end_with_each_outcome() -> None:
+    rows = cells(section("Read", "docs/how-to/check-again.md"))
+    assert [row[1].strip("`") for row in rows if row[0] == "`succeeded`"] == [outcome.value for outcome in Outcome]
+
+
 def subclasses(kind: type[UnlearnError]) -> Iterator[type[UnlearnError]]:
     for each in kind.__subclasses__():
         yield each
@@ -119,7 +124,7 @@ def test_every_error_that_a_job_can_end_with_is_told() -> None:
     rows = cells(section("Why a job failed", "docs/reference/problems.md"))
     told = {slug for row in rows for slug in re.findall(r"`([a-z-]+)`", row[0])}
     ours = {kind.code for kind in subclasses(UnlearnError) if kind.__module__ == vgid_core.errors.__name__}
-    worker = (ROOT / "worker/attempt/run.py").read_text(encoding="utf-8")
+    worker = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "worker/attempt").glob("*.py"))
     refused = set(re.findall(r'JobNotRunnable\("([a-z-]+)"', worker)) | {"data-unusable"}
     ended = {transitions.TARGETS_NOT_MET, transitions.ATTEMPTS_EXHAUSTED}
     assert told == (ours - {RunStopped.code}) | refused | ended

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from api.schemas import SubmitRequest
+from api.schemas import EvaluationRequest, SubmitRequest
 from compare.run_file import ComparisonRunFile
 from jobs.catalog import CatalogFile
 from tests.docs.commands import (
@@ -72,7 +72,8 @@ def test_toml_is_a_run_file_or_a_catalog(block: Block) -> None:
 def test_json_is_a_request_or_a_line_of_a_set(block: Block) -> None:
     values = json.loads(block.text)
     if "model" in values:
-        SubmitRequest.model_validate_json(block.text)
+        schema = EvaluationRequest if "adapter_of" in values else SubmitRequest
+        schema.model_validate_json(block.text)
     else:
         assert set(values) == {"image", "question", "answer"}
 
