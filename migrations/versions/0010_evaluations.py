@@ -13,7 +13,6 @@ depends_on = None
 
 _NEWEST = (sa.text("created_at DESC"), sa.text("id DESC"))
 _DUE = (sa.text("coalesce(due_at, 'infinity'::timestamptz)"), "id")
-_SUCCEEDED = {"postgresql_where": sa.text("state = 'succeeded'")}
 _FORGOTTEN = "state != 'succeeded' OR outcome IS NULL OR outcome = 'forgotten'"
 
 
@@ -77,4 +76,5 @@ def _index(of_client: list[str], of_model: list[str]) -> None:
     op.create_index("ix_jobs_newest_in_state", "jobs", [*of_client, "state", *_NEWEST])
     op.create_index("ix_jobs_newest_of_model", "jobs", [*of_client, "model", *_NEWEST])
     op.create_index("ix_jobs_due", "jobs", [*of_client, *_DUE])
-    op.create_index("ix_jobs_succeeded", "jobs", [*of_model, sa.text("finished_at DESC")], **_SUCCEEDED)
+    succeeded = sa.text("state = 'succeeded'")
+    op.create_index("ix_jobs_succeeded", "jobs", [*of_model, sa.text("finished_at DESC")], postgresql_where=succeeded)

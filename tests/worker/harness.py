@@ -48,20 +48,30 @@ class Ledger:
         with self.sessions.begin() as s:
             self.client_id = access.create_client(s, "acme").id
 
-    def submit(self, steps: int = 4, *, wake: bool = True, **training: Any) -> UUID:
-        """Submits a job of so many steps. `wake` False wakes no worker."""
+    def submit(
+        self,
+        steps: int = 4,
+        *,
+        wake: bool = True,
+        inputs: JobInputs | None = None,
+        audits: str = "none",
+        **training: Any,
+    ) -> UUID:
+        """Submits a job of so many steps. `wake` False wakes no worker. inputs: else sets that no model knows."""
         batch = {"forget_batch_size": 2, "retain_batch_size": 2, "micro_batch_size": 2, "warmup_steps": 0}
-        return self._submit({"training": {"steps": steps, **batch, **training}}, "none", wake, kind=Kind.unlearn)
+        return self._submit({"training": {"steps": steps, **batch, **training}}, audits, wake, inputs)
 
     def submit_evaluation(self, adapter_of: UUID | None = None, inputs: JobInputs | None = None) -> UUID:
         """Submits a quick evaluation of that job's adapter, or of the base alone."""
         return self._submit({}, "quick", True, inputs, kind=Kind.evaluate, adapter_of=adapter_of)
 
     def _submit(
-        self, config: dict[str, Any], audits: str, wake: bool, inputs: JobInputs | None = None, **columns: Any
+        self, config: dict[str, Any], audits: str, wake: bool, inputs: JobInputs | None, **columns: Any
     ) -> UUID:
         job_id = uuid4()
-        inputs = inputs or JobInputs(pair_set("forget", 4, FORGET_PICTURE), pair_set("retain", 4, RETAIN_PICTURE))
+        inputs = inputs or JobInputs(
+            forget=pair_set("forget", 4, FORGET_PICTURE), retain=pair_set("retain", 4, RETAIN_PICTURE)
+        )
         evaluation = {"max_new_tokens": 4 if audits == "none" else 16, "audits": audits}
         values = {"method": "vgid", "device": "cpu", "evaluation": evaluation, **config}
         data_key, wrapped = Keyring(self.settings.secret_key_bytes).new_data_key(job_id)

@@ -11,7 +11,7 @@ from jobs import repository
 from jobs.states import Phase, State
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Artifact
-from tests.vgid_core.support.knowing import FORGET, RETAIN, save_knowing_model
+from tests.vgid_core.support.knowing import FORGET, RETAIN
 from tests.vgid_core.support.tiny import save_tiny_model
 from tests.waiting import eventually
 from tests.worker.harness import SECRET_ANSWER, Ledger
@@ -26,10 +26,10 @@ def evidence(ledger: Ledger, job_id):
 
 
 def test_an_adapter_is_measured_and_the_inputs_are_deleted(
-    ledger: Ledger, start_worker, work_root: Path, tiny_folder: Path, tmp_path: Path
+    ledger: Ledger, start_worker, work_root: Path, tiny_folder: Path, knowing_folder: Path
 ):
-    knowing = save_knowing_model(tiny_folder, tmp_path / "knowing")
-    ledger.settings.catalog.write_text(ledger.settings.catalog.read_text().replace(str(tiny_folder), str(knowing)))
+    catalog = ledger.settings.catalog
+    catalog.write_text(catalog.read_text().replace(str(tiny_folder), str(knowing_folder)))
     worker = start_worker()
     ledger.until(job_id := ledger.submit(), State.succeeded)
 
@@ -46,7 +46,7 @@ def test_an_adapter_is_measured_and_the_inputs_are_deleted(
     assert splits == {(stage, split) for stage in ("before", "after") for split in ("forget", "retain", "utility")}
     found = evidence(ledger, evaluation)
     assert found["measured"] == {
-        "base_digest": digest_of(str(knowing)),
+        "base_digest": digest_of(str(knowing_folder)),
         "adapter_sha256": weights["adapter_model.safetensors"],
         "pairs": {"forget": 4, "retain": 8, "utility": 3},
     }
