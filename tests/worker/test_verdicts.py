@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from jobs import claims
+from jobs import claims, repository
 from jobs.database import SessionFactory
 from jobs.states import State
 from jobs.storage.inputs import JobInputs
