@@ -76,7 +76,7 @@ def evidence(caller: Caller, job_id: UUID, kind: Kind) -> dict[str, Any]:
     with caller.job(job_id, kind) as own:
         found = repository.evidence_of(own.session, job_id)
     if found is None:
-        raise EvidenceUnavailable("Evidence is there once the audits of a job have ended, and if it has any.")
+        raise EvidenceUnavailable("Evidence is there once a job with audits has ended, unless nothing was measured.")
     return found
 
 
