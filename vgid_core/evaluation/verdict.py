@@ -75,7 +75,7 @@ _NEEDED = {
     "begun.up_to_fact": ("begun answers", "every answer begins with its fact"),
     "ranking.*.below": ("candidate ranking", "too few names or answers to rank among"),
     "membership.loss": ("membership", "no set `never_seen` is registered for the model"),
-    "relearning.*": ("relearning", "no fact is left to ask for when half of them are taught"),
+    "relearning.*": ("relearning", "no fact is left to ask for when half of them are taught, or the base is in shares"),
     "in_context": ("other facts in the prompt", "nobody has a second fact"),
     "prompts.painted_name": ("the name in the prompt", "no pair names its person"),
 }

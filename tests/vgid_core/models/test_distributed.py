@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -32,7 +33,9 @@ def speaking_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def by_two(tiny_folder: Path, speaking_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def by_two(
+    tiny_folder: Path, speaking_folder: Path, knowing_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """What two processes made of `one_of_several`."""
     out = tmp_path_factory.mktemp("by_two")
     with socket.socket() as free:
@@ -45,6 +48,7 @@ def by_two(tiny_folder: Path, speaking_folder: Path, tmp_path_factory: pytest.Te
         "tests.vgid_core.support.one_of_several",
         str(tiny_folder),
         str(speaking_folder),
+        str(knowing_folder),
         str(out),
     ]
     started = []
@@ -96,6 +100,22 @@ def test_what_is_visible_is_kept_there(speaking_folder: Path, by_two: Path, tmp_
         for folder, name in ((tmp_path, "packed"), (by_two, "packed, looking"))
     )
     assert any(not torch.allclose(value, looking[weight], rtol=0, atol=1e-4) for weight, value in without.items())
+
+
+def test_two_processes_come_to_one_verdict_and_climb_together(by_two: Path) -> None:
+    """Audits that copy the base, or take the gradient of its own weights, leave out one that is in shares."""
+    whole, shares = (
+        [json.loads((by_two / f"{name} {rank}").read_text()) for rank in (0, 1)]
+        for name in ("audited", "audited in shares")
+    )
+    assert whole[0] == whole[1]
+    assert shares[0] == shares[1]
+    assert whole[0][:2] == shares[0][:2] == [2, "targets-not-met"]
+    left_out = set(whole[0][2]) - set(shares[0][2])
+    assert left_out == {"relearning.in_domain_20", "membership.grad_norm"}
+    for name in ("audited", "audited in shares"):
+        written = json.loads((by_two / name / "evidence.json").read_text())
+        assert written["verdict"]["outcome"] == "targets-not-met"
 
 
 def test_the_first_process_alone_reports(by_two: Path) -> None:

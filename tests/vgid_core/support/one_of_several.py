@@ -1,7 +1,8 @@
-"""One process of several on the same runs, as `accelerate launch` would start it. Takes two models, output."""
+"""One process of several on the same runs, as `accelerate launch` would start it. Takes three models, output."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.vgid_core.support import knowing
 from tests.vgid_core.support.runs import spec
 from tests.vgid_core.support.speaking import VISIBLE
 from tests.vgid_core.support.tiny import FEW_PAIRS, pair_set
@@ -68,6 +70,24 @@ def run(model: Path, out: Path, name: str, values: dict[str, object]) -> None:
         (out / f"{name}.losses").write_text(repr(losses))
     assert result.manifest["scorer"] == name.replace(",", "").split()[0]
     assert result.manifest["processes"] == distributed.world_size()
+
+
+def run_with_audits(model: Path, out: Path) -> None:
+    """Whole runs of a model that knows the people, with the base whole and in shares. Leaves each verdict."""
+    for shares in (False, True):
+        values = BASIC | {
+            "shard_base": shares,
+            "training": TRAINING | {"steps": 1},
+            "evaluation": {"max_new_tokens": 16, "audits": "standard"},
+        }
+        sets = {"forget": knowing.FORGET, "retain": knowing.RETAIN, "never_seen": knowing.NEVER_SEEN, "probes": {}}
+        name = f"audited{' in shares' * shares}"
+        config = UnlearnConfig.model_validate(values)
+        checkpoint = {"checkpoint": out / "rungs", "checkpoint_seconds": 0}
+        result = unlearn(spec(model, out / name, config=config, utility=None, **sets, **checkpoint))
+        assert result.evidence is not None
+        found = (result.steps, result.evidence.verdict.outcome.value, [each.name for each in result.evidence.figures])
+        (out / f"{name} {distributed.rank()}").write_text(json.dumps(found))
 
 
 def run_with_interruption(model: Path, out: Path) -> None:
@@ -158,11 +178,12 @@ def frozen_numbers(base: BaseModel) -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    model, speaking, out = map(Path, sys.argv[1:])
+    model, speaking, known, out = map(Path, sys.argv[1:])
     for name, values in RUNS.items():
         run(model, out, name, values)
     for name, values in LOOKING_RUNS.items():
         run(speaking, out, name, values)
+    run_with_audits(known, out)
     run_with_interruption(model, out)
     (out / f"chosen {distributed.rank()}").write_text(repr(chosen(model)))
     (out / f"held {distributed.rank()}").write_text(repr(held(model)))
