@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from api.limits.known_clients import KnownClients
 from api.limits.quotas import Quotas
+from api.limits.remembered import Remembered
 from api.limits.turns import CheckTurns
 from api.problems import ArtifactUnavailable, NotFound, Unauthenticated
 from jobs.access import authenticate, authenticate_for_artifact, authenticate_for_job
@@ -28,12 +29,20 @@ from jobs.storage.crypto import Keyring
 from jobs.tables import Artifact, Job
 
 
+class Condition(NamedTuple):
+    """What is the matter with each part that requests need, None where nothing is; and paused workers by reason."""
+
+    faults: dict[str, str | None]
+    paused_workers: dict[str, int]
+
+
 @dataclass(frozen=True)
 class Services:
     """The connections and settings that all routes use.
 
     read_engine, read_sessions: for requests that only read; each statement is a transaction of its own.
     checks: whose request is checked now. quotas, clients: what clients have used, and what they may.
+    condition: whether requests can be taken, as it was lately.
     closing: set when the process is about to end, so that event streams stop.
     """
 
@@ -49,6 +58,7 @@ class Services:
     checks: CheckTurns
     quotas: Quotas
     clients: KnownClients
+    condition: Remembered[Condition]
     closing: threading.Event
 
     @classmethod
@@ -69,6 +79,7 @@ class Services:
             checks=CheckTurns(settings.checks_at_once),
             quotas=Quotas(settings.redis_url),
             clients=KnownClients(session_factory(read_engine)),
+            condition=Remembered(),
             closing=threading.Event(),
         )
 
