@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _RATE_INTERVAL = 5.0  # seconds, over which a body's rate is measured
 _UNREAD_SECONDS = 30.0  # in which a client has to read something of what waits for it
 _LINGER_SECONDS = 2.0  # in which a client can read the last answer while it still sends
+_DROP_PAUSE = 0.01  # seconds between two reads of what is dropped, since dropping at full speed takes a processor
 _PIPELINED = 4  # requests that may wait for the answer to an earlier one
 
 
@@ -85,7 +86,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Takes the next bytes, and refuses those that no request may have."""
-        if self._peer is None or self._deaf or self.transport.is_closing():
+        if self._peer is None or self.transport.is_closing():
+            return
+        if self._deaf:
+            self.flow.pause_reading()
+            self.loop.call_later(_DROP_PAUSE, self.flow.resume_reading)
             return
         self._unset_keepalive_if_required()
         if self._in_head:
