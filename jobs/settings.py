@@ -60,9 +60,11 @@ class Settings(BaseSettings):
 
     max_connections: int = Field(default=1000, gt=0, description="open at once, below the limit of open files")
     max_connections_per_peer: int = Field(
-        default=100, gt=0, description="of one address; behind a proxy all come from the proxy's"
+        default=100, gt=0, description="of one IPv4 address or /64 of IPv6; behind a proxy all come from the proxy's"
     )
-    max_head_bytes: int = Field(default=32 * 1024, gt=0, description="a request's line and headers")
+    max_head_bytes: int = Field(
+        default=32 * 1024, gt=0, description="a request's line and headers; as many of trailers"
+    )
     head_seconds: float = Field(default=10, gt=0, description="for a request's line and headers to arrive")
     min_body_rate: float = Field(default=16 * 1024, ge=0, description="bytes a second at which a body has to arrive")
     metrics_listen: str | None = Field(
