@@ -10,7 +10,7 @@ import anyio.to_thread
 from fastapi import Request
 
 from api.limits.known_clients import KnownClient
-from api.limits.quotas import Policy, request_policy
+from api.limits.quotas import Policy, Remaining, request_policy
 from api.openapi import openapi_document
 from api.problems import FieldError, InvalidRequest, UnsupportedMediaType
 from api.services import Caller, CallerDep, Services, invalid_key
@@ -64,13 +64,20 @@ async def valid_client(caller: Caller) -> KnownClient:
 async def charge(
     request: Request, services: Services, client: KnownClient, policy: Policy, units: int = 1, *, spent: bool = True
 ) -> None:
-    """Counts the units as `Quotas.charge` does, and has the answer say what is left. Raises QuotaExceeded."""
-    counted = await services.quotas.charge(client.id, policy, units, spent=spent)
-    if counted is None:
-        return
-    request.scope["state"].setdefault("quotas", {})[policy.name] = counted
-    if counted.exceeded:
+    """Counts the units as `count` does. Raises QuotaExceeded."""
+    counted = await count(request, services, client, policy, units, spent=spent)
+    if counted is not None and counted.exceeded:
         raise counted.refusal()
+
+
+async def count(
+    request: Request, services: Services, client: KnownClient, policy: Policy, units: int, *, spent: bool = True
+) -> Remaining | None:
+    """Counts the units as `Quotas.charge` does, and has the answer say what is left. None without Redis."""
+    counted = await services.quotas.charge(client.id, policy, units, spent=spent)
+    if counted is not None:
+        request.scope["state"].setdefault("quotas", {})[policy.name] = counted
+    return counted
 
 
 def _declared_query(request: Request) -> dict[str, bool]:

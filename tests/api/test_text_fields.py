@@ -128,6 +128,6 @@ def test_unset_fields_do_not_enter_the_hash(service: Service, tmp_path: Path) ->
         Catalog.load(service.settings.catalog),
         b"",
         tmp_path / "sealed",
-        tmp_path / "place",
+        tmp_path / "decoding",
     )
     assert set(json.loads(canonical_text_of(unchecked))) == {"model", "forget", "retain", "probes"}
