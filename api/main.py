@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
+from api.limits.deadline import Deadline
 from api.logs import configure_logging
 from api.metrics import metrics_server
 from api.middleware import RequestContext
@@ -45,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.services = services
+    app.add_middleware(Deadline, seconds=settings.answer_seconds)
     app.add_middleware(RequestContext)
     install_problem_handler(app)
     rules = [Depends(refuse_unknown_query)]

@@ -54,7 +54,7 @@ class Services:
     @classmethod
     def open(cls, settings: Settings) -> Services:
         """Connects to nothing yet. Raises CatalogError for an unusable catalog, OSError for the blob folder."""
-        engine = make_engine(settings)
+        engine = make_engine(settings, answer_seconds=settings.database_seconds)
         read_engine = autocommit_engine(engine)
         return cls(
             settings=settings,

@@ -11,6 +11,7 @@ from fastapi import Request
 from api.forget_requests.checking import Checked, check_in_process
 from api.forget_requests.request_check import CheckLimits, UncheckedRequest, decoding_of
 from api.forget_requests.spool import Spool, SpooledBody
+from api.limits.deadline import lift_deadline
 from api.limits.known_clients import KnownClient
 from api.limits.quotas import bytes_policy, pixels_policy
 from api.problems import BodyTooLarge
@@ -30,6 +31,7 @@ async def received(
     settings, blobs = services.settings, services.blobs
     announced = _announced(request, settings.max_body_bytes)
     await charge(request, services, client, bytes_policy(client.limits), announced, spent=False)
+    lift_deadline(request)
     sealed, decoding, spool = blobs.scratch_file(), blobs.scratch_file(), Spool(blobs.scratch_file())
     try:
         body = await _receive(request, spool, settings.max_body_bytes)
