@@ -164,7 +164,7 @@ class Job(Base):
         Index(
             "ix_jobs_by_deadline", "client_id", text("greatest(due_at, created_at)"), text("priority DESC"),
             "created_at", "id",
-            postgresql_where=text("state = 'queued' AND due_at IS NOT NULL"),
+            postgresql_include=["due_at"], postgresql_where=text("state = 'queued' AND due_at IS NOT NULL"),
         ),
         # How many jobs of a client run, and which of them have an expired lease.
         Index("ix_jobs_running", "client_id", postgresql_where=text("state = 'running'")),

@@ -100,10 +100,10 @@ def _seconds_until(place: int, each: float, left: Sequence[float]) -> int:
     return bisect_left(range(ceil(min(left) + place * each) + 1), place, key=started)
 
 
-def _count(*conditions: Any) -> ColumnElement[int]:
-    """How many queued jobs of the client these hold for."""
+def _count(*conditions: Any, most: int | ColumnElement[int] = FARTHEST) -> ColumnElement[int]:
+    """How many queued jobs of the client these hold for, up to so many."""
     found = select(Job.id).where(Job.client_id == Client.id, in_state(State.queued), *conditions).correlate(Client)
-    return select(func.count()).select_from(found.limit(FARTHEST).subquery()).scalar_subquery()
+    return select(func.count()).select_from(found.limit(most).subquery()).scalar_subquery()
 
 
 def _count_beyond(*conditions: Any) -> ColumnElement[int]:
@@ -160,7 +160,7 @@ def _counts_in_turn() -> tuple[ColumnElement[int], ...]:
         return job.priority == _PRIORITY  # type: ignore[no-any-return]
 
     return (
-        func.least(_count(is_due(_UNTIL)), urgent_left()) + higher,
+        _count(is_due(_UNTIL), most=func.least(urgent_left(), FARTHEST)) + higher,
         _count(*equally) + _count_beyond(beyond_equally),
         _count(*equally, _older(Job)) + _count_beyond(beyond_equally, _older),
     )
