@@ -129,6 +129,16 @@ def test_what_waits_is_bounded(service: Service, limits: dict[str, int]) -> None
     assert http.post("/unlearn-jobs", json=body()).status_code == 202
 
 
+def test_pairs_of_probes_wait_too(service: Service) -> None:
+    http = limited(service, queued_pairs=7)
+    probes = {"a": [pair(3)], "b": [pair(4)]}
+    assert http.post("/unlearn-jobs", json=body(probes=probes)).status_code == 202  # four pairs
+    document = problem(http.post("/unlearn-jobs", json=body(probes=probes)), 429, "quota-exceeded")
+    assert "7 pairs" in document["detail"]
+    assert "8" in document["detail"]
+    assert http.post("/unlearn-jobs", json=body()).status_code == 202
+
+
 def test_a_full_queue_refuses_before_any_image_is_looked_at(service: Service) -> None:
     http = limited(service, queued_jobs=0)
     broken = body(forget=[pair(image=inline(b"no image"))])
