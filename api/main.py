@@ -18,7 +18,7 @@ from api.middleware import RequestContext
 from api.openapi import openapi_document, problem_responses
 from api.problem_handler import install_problem_handler
 from api.problems import Unauthenticated
-from api.request_rules import charge_request, refuse_unknown_query
+from api.request_rules import charge_request, refuse_repeated_header, refuse_unknown_query
 from api.routes import artifacts, estimate, events, health, jobs, models, submit
 from api.routing import API_VERSION, Router
 from api.services import CallerDep, Services, get_caller
@@ -49,7 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Deadline, seconds=settings.answer_seconds)
     app.add_middleware(RequestContext)
     install_problem_handler(app)
-    rules = [Depends(refuse_unknown_query)]
+    rules = [Depends(refuse_unknown_query), Depends(refuse_repeated_header)]
     app.include_router(health.router, dependencies=rules)
     with_key = [Depends(get_caller), Depends(charge_request), *rules]
     for resource in (submit, estimate, jobs, events, artifacts, models):

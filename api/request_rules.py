@@ -1,4 +1,4 @@
-"""Rules for requests of every route: declared query parameters alone, each once; no encoded body; within the quota."""
+"""Rules for requests of every route: declared parameters alone, each once; no encoded body; within the quota."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def refuse_unknown_query(request: Request) -> None:
     """
     if not request.scope["query_string"]:
         return
-    takes_several = _declared_query(request)
+    takes_several = {each["name"]: _is_list(each["schema"]) for each in _declared(request, "query")}
     given = Counter(name for name, _ in request.query_params.multi_items())
     errors = [FieldError("is not a known parameter", name=name) for name in given if name not in takes_several]
     errors += [
@@ -33,6 +33,17 @@ async def refuse_unknown_query(request: Request) -> None:
     ]
     if errors:
         raise InvalidRequest.of(errors)
+
+
+async def refuse_repeated_header(request: Request) -> None:
+    """Raises InvalidRequest for a header of the route that comes twice: one of the two would be dropped in silence."""
+    given = Counter(name for name, _ in request.headers.raw)
+    if len(given) == len(request.headers.raw):
+        return
+    declared = [each["name"] for each in _declared(request, "header")]
+    repeated = [name for name in declared if given[name.lower().encode()] > 1]
+    if repeated:
+        raise InvalidRequest.of([FieldError("is given more than once", name=name) for name in repeated])
 
 
 def refuse_encoded_body(request: Request) -> None:
@@ -80,12 +91,12 @@ async def count(
     return counted
 
 
-def _declared_query(request: Request) -> dict[str, bool]:
-    """The route's query parameters, and whether each may come several times."""
+def _declared(request: Request, place: str) -> list[dict[str, Any]]:
+    """The route's parameters in the query, or the header."""
     method = "get" if request.method == "HEAD" else request.method.lower()
     operations = openapi_document(request.app)["paths"].get(request.scope["route"].path_format, {})
     declared = operations.get(method, {}).get("parameters", ())
-    return {each["name"]: _is_list(each["schema"]) for each in declared if each["in"] == "query"}
+    return [each for each in declared if each["in"] == place]
 
 
 def _is_list(schema: Mapping[str, Any]) -> bool:
