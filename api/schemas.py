@@ -129,7 +129,9 @@ class SubmitRequest(_Strict):
         default=None, description="whose data it is; kept as a keyed hash only (searchable, not readable)"
     )
     legal_basis: Line | None = Field(default=None, description="for example `GDPR Art. 17(1)(b)`")
-    due_at: Instant | None = Field(default=None, description="deadline, with its time zone; may have passed already")
+    due_at: Instant | None = Field(
+        default=None, description="deadline, with its time zone; before the filing it counts as that"
+    )
     priority: int = Field(
         default=0,
         ge=-MAX_PRIORITY,
