@@ -13,13 +13,13 @@ from fastapi import Depends, FastAPI
 
 from api.limits.deadline import Deadline
 from api.logs import configure_logging
-from api.metrics import metrics_server
 from api.middleware import RequestContext
 from api.openapi import openapi_document, problem_responses
 from api.problem_handler import install_problem_handler
 from api.problems import Unauthenticated
 from api.request_rules import charge_request, refuse_repeated_header, refuse_unknown_query
 from api.routes import artifacts, estimate, events, health, jobs, models, submit
+from api.routes.metrics import metrics_server
 from api.routing import API_VERSION, Router
 from api.services import CallerDep, Services, get_caller
 from jobs.settings import Settings, get_settings
