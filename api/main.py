@@ -11,14 +11,15 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
+from api.limits.deadline import Deadline
 from api.logs import configure_logging
-from api.metrics import metrics_server
 from api.middleware import RequestContext
 from api.openapi import openapi_document, problem_responses
 from api.problem_handler import install_problem_handler
 from api.problems import Unauthenticated
-from api.request_rules import charge_request, refuse_unknown_query
+from api.request_rules import charge_request, refuse_repeated_header, refuse_unknown_query
 from api.routes import artifacts, estimate, events, health, jobs, models, submit
+from api.routes.metrics import metrics_server
 from api.routing import API_VERSION, Router
 from api.services import CallerDep, Services, get_caller
 from jobs.settings import Settings, get_settings
@@ -45,9 +46,10 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.services = services
+    app.add_middleware(Deadline, seconds=settings.answer_seconds)
     app.add_middleware(RequestContext)
     install_problem_handler(app)
-    rules = [Depends(refuse_unknown_query)]
+    rules = [Depends(refuse_unknown_query), Depends(refuse_repeated_header)]
     app.include_router(health.router, dependencies=rules)
     with_key = [Depends(get_caller), Depends(charge_request), *rules]
     for resource in (submit, estimate, jobs, events, artifacts, models):

@@ -13,13 +13,16 @@ from api.problems import (
     HeadTooLarge,
     InternalError,
     InvalidRequest,
+    MalformedRequest,
     Problem,
     ProblemDocument,
     QuotaExceeded,
     RequestTimeout,
     TooManyConnections,
+    Unauthenticated,
     Unavailable,
 )
+from api.routing import VERSION_HEADER
 from api.schemas import SubmitRequest
 
 _SCHEMAS = "#/components/schemas/"
@@ -33,6 +36,7 @@ answer carries `API-Version`, the version of this document. Wherever there is GE
 isn't listed here, or comes twice where one is listed, is refused.
 """
 _BY_EVERY_ROUTE = (
+    MalformedRequest,
     RequestTimeout,
     InvalidRequest,
     QuotaExceeded,
@@ -41,6 +45,17 @@ _BY_EVERY_ROUTE = (
     TooManyConnections,
     Unavailable,
 )
+_VERSION = {VERSION_HEADER: {"description": "the version of this document", "schema": {"type": "string"}}}
+_QUOTAS = {
+    "RateLimit-Policy": {
+        "description": 'the quotas that count this request: `"NAME";q=UNITS;w=SECONDS`, several by commas',
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": 'what is left of each, and until when: `"NAME";r=UNITS;t=SECONDS`',
+        "schema": {"type": "string"},
+    },
+}
 _TAGS = {
     "jobs": "Forget requests as jobs: file, watch, list, cancel.",
     "artifacts": "What a job that has succeeded leaves: a LoRA adapter, as a zip and file by file.",
@@ -119,11 +134,21 @@ def _described(app: FastAPI) -> dict[str, Any]:
             # FastAPI adds its own 422 to routes that don't document one. That error shape is never sent.
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
-            operation["responses"] = dict(sorted({**every, **operation["responses"]}.items()))
+            responses = dict(sorted({**every, **operation["responses"]}.items()))
+            operation["responses"] = {
+                status: response | {"headers": _headers(status, operation) | response.get("headers", {})}
+                for status, response in responses.items()
+            }
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     _simplify(document)
     return document
+
+
+def _headers(status: str, operation: dict[str, Any]) -> dict[str, Any]:
+    """Those of every answer, and of each to a request with a key that is valid."""
+    counted = "security" in operation and int(status) != Unauthenticated.status
+    return _VERSION | _QUOTAS if counted else _VERSION
 
 
 def _simplify(node: Any) -> None:

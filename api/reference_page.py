@@ -22,7 +22,9 @@ Written by `python -m api.reference_page` from the OpenAPI description; a test f
 gives that description itself ([OpenAPI](openapi.md)). How to use it: [Integrate over HTTP](../how-to/http.md).
 
 Every route but `/healthz` and `/readyz` wants `Authorization: Bearer KEY`. A client sees its own jobs only. Times are
-in UTC, as RFC 3339. Every refusal is a [problem document](problems.md); any route can answer 408, 431, 500 and 503.
+in UTC, as RFC 3339 alone. Every refusal is a [problem document](problems.md); any route can answer 400, 408, 431, 500
+and 503. Every answer has the header `API-Version`, and where a request with a valid key was counted, `RateLimit-Policy`
+and `RateLimit`.
 Unknown fields and query parameters are refused; an answer may grow new fields. Wherever there is GET there is HEAD.
 """
 _REF = "#/components/schemas/"
@@ -32,7 +34,7 @@ _OTHER_PAGES = {
     "PerturbationConfig": "[perturbation](interventions.md)",
     "ProblemDocument": "[problem document](problems.md)",
 }
-_BY_EVERY_ROUTE = ("408", "431", "500", "503")
+_BY_EVERY_ROUTE = ("400", "408", "431", "500", "503")
 _LIMITS = {
     "minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}",
     "minLength": "length ≥ {}", "maxLength": "length ≤ {}", "minItems": "at least {}", "maxProperties": "at most {}",

@@ -64,7 +64,7 @@ class Services:
     @classmethod
     def open(cls, settings: Settings) -> Services:
         """Connects to nothing yet. Raises CatalogError for an unusable catalog, OSError for the blob folder."""
-        engine = make_engine(settings)
+        engine = make_engine(settings, answer_seconds=settings.database_seconds)
         read_engine = autocommit_engine(engine)
         return cls(
             settings=settings,
@@ -179,7 +179,9 @@ class _BearerKey(HTTPBearer):
     """
 
     async def __call__(self, request: Request) -> Caller:  # type: ignore[override]  # the caller, not the credentials
-        """The caller. Raises Unauthenticated when there is no key."""
+        """The caller. Raises Unauthenticated when there is no key, or more than one."""
+        if len(request.headers.getlist("authorization")) > 1:
+            raise Unauthenticated("Send one Authorization header.")
         credentials = await super().__call__(request)
         if credentials is None:
             raise Unauthenticated("Send an API key as 'Authorization: Bearer <key>'.")

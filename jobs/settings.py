@@ -67,6 +67,10 @@ class Settings(BaseSettings):
     )
     head_seconds: float = Field(default=10, gt=0, description="for a request's line and headers to arrive")
     min_body_rate: float = Field(default=16 * 1024, ge=0, description="bytes a second at which a body has to arrive")
+    database_seconds: float = Field(default=5, gt=0, description="for one answer of the database to the API")
+    answer_seconds: float = Field(
+        default=15, gt=0, description="for an answer of the API to begin, but to a request with a body of pairs"
+    )
     metrics_listen: str | None = Field(
         default=None, pattern=r":[0-9]{1,5}$", description="host:port where Prometheus reads /metrics, without a key"
     )

@@ -108,6 +108,9 @@ class Client(Base):
     limits: Mapped[dict[str, int]] = mapped_column(default=dict, server_default=text("'{}'"))
     # When an attempt at one of its jobs last started. Turns between clients go by it.
     last_started_at: Mapped[datetime | None]
+    # How many attempts started by their deadline in the day that began then.
+    urgent_since: Mapped[datetime | None]
+    urgent_starts: Mapped[int] = mapped_column(default=0, server_default=text("0"))
 
 
 class ApiKey(Base):
@@ -159,8 +162,9 @@ class Job(Base):
             postgresql_where=text("state = 'queued'"),
         ),
         Index(
-            "ix_jobs_by_deadline", "client_id", "due_at", text("priority DESC"), "created_at", "id",
-            postgresql_where=text("state = 'queued' AND due_at IS NOT NULL"),
+            "ix_jobs_by_deadline", "client_id", text("greatest(due_at, created_at)"), text("priority DESC"),
+            "created_at", "id",
+            postgresql_include=["due_at"], postgresql_where=text("state = 'queued' AND due_at IS NOT NULL"),
         ),
         # How many jobs of a client run, and which of them have an expired lease.
         Index("ix_jobs_running", "client_id", postgresql_where=text("state = 'running'")),

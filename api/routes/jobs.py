@@ -9,10 +9,11 @@ from uuid import UUID
 from fastapi import Header, Query, Response
 from pydantic import TypeAdapter, ValidationError
 
+from api.identifiers import Reference
 from api.openapi import problem_responses
 from api.problems import FieldError, InvalidRequest, JobAlreadyEnded, NotFound, Unauthenticated
 from api.routing import Router
-from api.schemas import ListQuery, Reference
+from api.schemas import ListQuery
 from api.services import Caller, CallerDep, Services
 from api.views import JobList, JobSummary, JobView, MetricList, metric_views
 from jobs import repository

@@ -66,6 +66,28 @@ def test_a_repeated_query_parameter_is_refused(service: Service, paths: dict[str
     assert service.http.get("/unlearn-jobs?metadata=a=b&metadata=c=d").status_code == 200
 
 
+def test_a_repeated_header_is_refused(service: Service, paths: dict[str, str]) -> None:
+    """Also with the same value: who stands between may have added one."""
+    for path, methods in service.documented.items():
+        for method, operation in methods.items():
+            for each in operation.get("parameters", ()):
+                if each["in"] == "header":
+                    headers = [(each["name"], "1"), (each["name"].lower(), "1")]
+                    response = service.http.request(method, paths[path], headers=headers)
+                    (error,) = problem(response, 422, "invalid-request", each["name"])["errors"]
+                    assert error["detail"] == "is given more than once"
+
+
+def test_two_keys_are_none(service: Service) -> None:
+    key = service.http.headers["authorization"]
+    for other in (key, "Bearer vgid_another"):
+        for headers in (
+            [("Authorization", key), ("authorization", other)],
+            [("Authorization", other), ("authorization", key)],
+        ):
+            problem(service.open().get("/models", headers=headers), 401, "unauthenticated")
+
+
 def test_a_key_is_asked_for_before_a_parameter_is_named(service: Service) -> None:
     problem(service.open().get("/models?page=2"), 401, "unauthenticated")
 

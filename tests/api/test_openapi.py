@@ -107,6 +107,21 @@ def test_errors_are_problem_documents(document: dict[str, Any]) -> None:
             assert schema == {"$ref": "#/components/schemas/ProblemDocument"}
 
 
+def test_headers_of_every_answer_are_described(document: dict[str, Any]) -> None:
+    for path, method in METHODS:
+        operation = document["paths"][path][method]
+        for status, response in operation["responses"].items():
+            counted = "security" in operation and status != "401"
+            quotas = {"RateLimit", "RateLimit-Policy"}
+            assert response["headers"].keys() >= {"API-Version"} | (quotas if counted else set()), (path, status)
+            assert counted or not quotas & response["headers"].keys()
+
+
+def test_no_http_at_all_is_described_on_every_path(document: dict[str, Any]) -> None:
+    for path, method in METHODS:
+        assert "`malformed-request`" in document["paths"][path][method]["responses"]["400"]["description"]
+
+
 def test_every_kind_of_problem_is_named_somewhere(document: dict[str, Any]) -> None:
     """All but 405, which belongs to no described operation."""
     text = json.dumps(document["paths"])
