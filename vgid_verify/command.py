@@ -23,9 +23,7 @@ NOT_PASSED, UNREADABLE, DOES_NOT_HOLD = 1, 2, 5
 
 
 def verify(
-    path: Annotated[
-        Path, typer.Argument(metavar="FOLDER", exists=True, help="An unpacked adapter; or a deletion receipt's file.")
-    ],
+    path: Annotated[Path, typer.Argument(metavar="FOLDER", help="An unpacked adapter; or a deletion receipt's file.")],
     keys: Annotated[
         Path,
         typer.Option(metavar="FILE", envvar="VGID_KEYS", help="The public keys that you trust, kept from the service."),
@@ -41,6 +39,8 @@ def verify(
     """Check a signed adapter folder, or a deletion receipt, offline."""
     try:
         trusted = KeyFile.load(keys)
+        if not path.exists():
+            _refuse(f"{path}: there is no such file or folder")
         if path.is_file():
             _end_with_receipt(verify_receipt(path, trusted), as_json)
         report = verify_folder(path, trusted)

@@ -42,7 +42,8 @@ def verify_folder(folder: Path, keys: KeyFile) -> Report:
     about = f"{', '.join(_KINDS.values())}; signed at {moment(first.signed_at)} by key {short(first.key.keyid)}"
     checks = [Check("statements", held=True, detail=", ".join(filter(None, (about, first.key.note))))]
     checks += _file_checks(folder, first.subjects)
-    checks.append(_folder_check(folder, first.key))
+    known = {*first.subjects, *SIGNATURE_FILES, *(name for name, _ in _files_of(folder))}
+    checks.append(_folder_check(folder, first.key, known))
     stamp, stamped_at = _stamp_check(folder, keys)
     checks += stamp
     predicates = {kind: one.predicate for kind, one in signed.items()}
@@ -98,8 +99,8 @@ def _files_of(folder: Path) -> Iterator[tuple[str, Path]]:
             yield path.relative_to(folder).as_posix(), path
 
 
-def _folder_check(folder: Path, key: PublicKey) -> Check:
-    """The OpenSSF Model Signing signature, which covers the statements too."""
+def _folder_check(folder: Path, key: PublicKey, files: set[str]) -> Check:
+    """The OpenSSF Model Signing signature, which covers the statements too. files: names that a fault may be of."""
     # Imported late: it brings Sigstore's client along, which takes longer to load than all checks take.
     from model_signing import hashing, verifying
 
@@ -117,8 +118,10 @@ def _folder_check(folder: Path, key: PublicKey) -> Check:
         except OSError:
             raise
         except Exception as error:  # the library raises many types on a damaged signature
-            reason = printable(str(error)) if str(error).startswith("Signature mismatch") else "it was changed"
-            return Check(name, held=False, detail=f"{FOLDER_SIGNATURE} doesn't hold: {reason}")
+            said = str(error).replace("\\'", "'")  # a list of messages, as Python writes it
+            named = ", ".join(sorted(file for file in files if f"'{file}'" in said or f" {file}" in said))
+            reason = f"changed, missing or added: {named}" if named else "it was changed, or the key is another one"
+            return Check(name, held=False, detail=printable(f"{FOLDER_SIGNATURE} doesn't hold: {reason}"))
     return Check(name, held=True, detail=f"OpenSSF Model Signing, {FOLDER_SIGNATURE}")
 
 

@@ -51,7 +51,8 @@ def _targets(report: Report) -> Iterator[str]:
     verdict = (report.evidence or {}).get("verdict", {})
     for target in verdict.get("targets", ()):
         held = "held  " if target["held"] else "MISSED"
-        yield f"{held} {target['figure']}: {_interval(target)}, limit {target['limit']:.3g}. {target['meaning']}"
+        of = f" on {target['set']}" if target.get("set") else ""
+        yield f"{held} {target['figure']}{of}: {_interval(target)}, limit {target['limit']:.3g}. {target['meaning']}"
     for name in verdict.get("unmeasured", ()):
         yield f"NOT MEASURED {name}"
 
@@ -61,8 +62,8 @@ def _figures(report: Report) -> Iterator[str]:
         before = "" if row.get("before") is None else f", before {row['before']:.3g}"
         control = row.get("control")
         beside = "" if control is None else f", {control['of']} {_interval(control)}"
-        of = f"{row['people']} people, {row['items']} items"
-        yield f"{row['audit']}.{row['figure']} on {row['set']}: {_interval(row)}{before}{beside} ({of})"
+        size = f"{row['people']} people, {row['items']} items"
+        yield f"{row['figure']} on {row['set']}: {_interval(row)}{before}{beside} ({size})"
 
 
 def _measured(report: Report) -> Iterator[str]:

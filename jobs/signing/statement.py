@@ -95,7 +95,7 @@ def _test_result(inputs: StatementInputs, subjects: Mapping[str, str]) -> dict[s
     evidence = inputs.evidence
     verdict = {} if evidence is None else evidence["verdict"]
     targets = verdict.get("targets", [])
-    failed = [target["figure"] for target in targets if not target["held"]]
+    failed = [_test_name(target) for target in targets if not target["held"]]
     if evidence is None:
         failed = [_NO_VERDICT]
     elif not verdict["passed"] and not failed:
@@ -109,12 +109,17 @@ def _test_result(inputs: StatementInputs, subjects: Mapping[str, str]) -> dict[s
     return own | {
         "result": "FAILED" if failed else "PASSED",
         "configuration": configuration,
-        "passedTests": [target["figure"] for target in targets if target["held"]],
+        "passedTests": [_test_name(target) for target in targets if target["held"]],
         "warnedTests": list(verdict.get("unmeasured", [])),
         "failedTests": failed,
         MEASURED: inputs.manifest["metrics"],
-        LIMITS: [*([] if evidence is None else evidence["limits"]), inputs.manifest["not_shown"]],
+        LIMITS: [] if evidence is None else list(evidence["limits"]),
     }
+
+
+def _test_name(target: Mapping[str, Any]) -> str:
+    """A target as a test: its figure and, since one figure can be of several sets, its set."""
+    return " on ".join(target[key] for key in ("figure", "set") if target.get(key))
 
 
 def _verification_result(inputs: StatementInputs) -> dict[str, Any]:

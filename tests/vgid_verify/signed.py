@@ -13,7 +13,7 @@ from uuid import UUID
 from securesystemslib.signer import CryptoSigner
 
 from jobs.signing.keys import PrivateKey
-from jobs.signing.statement import StatementInputs, keyed_manifest, sign_folder
+from jobs.signing.statement import Stamp, StatementInputs, keyed_manifest, sign_folder
 from tests.vgid_core.support.tiny import pair_set
 from vgid_verify import KeyFile
 from vgid_verify.keys import PublicKey, SchemeKey
@@ -29,7 +29,8 @@ EVIDENCE: dict[str, Any] = {
     "seed": 7,
     "figures": [
         {
-            "audit": "extraction", "figure": "strength", "set": "forget", "value": 0.17, "low": 0.1, "high": 0.25,
+            "audit": "extraction", "figure": "extraction.strength", "set": "forget",
+            "value": 0.17, "low": 0.1, "high": 0.25,
             "people": 3, "items": 15, "control": {"of": "never_seen", "value": 0.2, "low": 0.1, "high": 0.3},
             "before": 1.0,
         }
@@ -39,7 +40,8 @@ EVIDENCE: dict[str, Any] = {
         "passed": True,
         "targets": [
             {
-                "figure": "extraction.strength", "limit": 0.3, "value": 0.17, "low": 0.1, "high": 0.25, "held": True,
+                "figure": "extraction.strength", "set": "forget",
+                "limit": 0.3, "value": 0.17, "low": 0.1, "high": 0.25, "held": True,
                 "meaning": "Little of an answer has to be given before the rest follows.",
             }
         ],
@@ -103,11 +105,12 @@ def manifest() -> dict[str, Any]:
         "metrics": {"before": [{**rows[0], "value": 1.0}], "after": rows},
         "versions": {"python": "3.12.1", "vgid": "0.1.0"},
         "hardware": {"device": "cpu", "machine": "x86_64", "threads": 1},
-        "not_shown": "Measured behaviour is evidence, not proof.",
     }
 
 
-def signed_folder(folder: Path, key: Key, evidence: dict[str, Any] | None = EVIDENCE, **changes: Any) -> Path:
+def signed_folder(
+    folder: Path, key: Key, evidence: dict[str, Any] | None = EVIDENCE, *, stamp: Stamp = lambda _: None, **changes: Any
+) -> Path:
     """An adapter's folder with statements and signatures; changes are those of StatementInputs."""
     folder.mkdir()
     keyed = keyed_manifest(manifest(), SALT)
@@ -125,7 +128,7 @@ def signed_folder(folder: Path, key: Key, evidence: dict[str, Any] | None = EVID
         signed_at=NOW,
         salt=SALT,
     )
-    sign_folder(replace(inputs, **changes), key.private, lambda _data: None)
+    sign_folder(replace(inputs, **changes), key.private, stamp)
     return folder
 
 

@@ -33,7 +33,7 @@ def test_a_passed_folder_ends_with_0_and_says_what_it_doesnt_show(folder: Path, 
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("PASSED: forgotten, at level standard\n")
     for part in (
-        "held   extraction.strength: 0.17 [0.1, 0.25], limit 0.3.",
+        "held   extraction.strength on forget: 0.17 [0.1, 0.25], limit 0.3.",
         "NOT MEASURED bystanders",
         "extraction.strength on forget: 0.17 [0.1, 0.25], before 1, never_seen 0.2 [0.1, 0.3] (3 people, 15 items)",
         "rouge_l on forget: 1.000 before, 0.040 after (4 pairs)",
@@ -49,7 +49,7 @@ def test_a_missed_target_ends_with_1(tmp_path: Path, key: Key, keys: Path) -> No
     done = run(signed_folder(tmp_path / "failed", key, missed()), "--keys", keys)
     assert done.exit_code == 1
     assert done.stdout.startswith("NOT PASSED: targets-not-met")
-    assert "MISSED extraction.strength: 0.6" in done.stdout
+    assert "MISSED extraction.strength on forget: 0.6" in done.stdout
 
 
 def test_no_verdict_ends_with_1(tmp_path: Path, key: Key, keys: Path) -> None:
@@ -93,7 +93,7 @@ def test_wrong_usage_ends_with_2(folder: Path, keys: Path, tmp_path: Path) -> No
         ([folder], "--keys"),
         ([folder, "--keys", tmp_path / "nowhere.json"], "can't be read"),
         ([folder, "--keys", tmp_path / "bad.json"], "this is no key file (at 'keys.0.keyid'"),
-        ([tmp_path / "nowhere", "--keys", keys], "does not exist"),
+        ([tmp_path / "nowhere", "--keys", keys], "there is no such file or folder"),
         ([folder, "--keys", keys, "--job", str(JOB)], "need --salt"),
         ([folder, "--keys", keys, "--salt", "xyz"], "hex digits"),
         ([folder, "--keys", keys, "--salt", "00", "--set", f"forget={tmp_path}/bad.jsonl"], "line 1"),

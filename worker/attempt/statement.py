@@ -17,7 +17,7 @@ from jobs.storage.crypto import Keyring
 if TYPE_CHECKING:
     from vgid_core import UnlearnResult
 
-_EVIDENCE = "evidence.json"
+_MANIFEST, _EVIDENCE = "manifest.json", "evidence.json"
 
 
 def sign_artifact(
@@ -27,11 +27,10 @@ def sign_artifact(
 
     Raises SigningKeyMissing. A job that isn't this attempt's any more is signed all the same: nothing will name it.
     """
-    from vgid_core.artifact import write_manifest
-
     salt = Keyring(settings.secret_key_bytes).statement_salt(job_id)
     manifest = keyed_manifest(result.manifest, salt)
-    write_manifest(manifest, result.folder)
+    text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)
+    (result.folder / _MANIFEST).write_text(text + "\n", encoding="utf-8")
     with sessions.begin() as s:
         key, now = private_key(s, settings.signing_keys)
         job = claims.held_job(s, job_id, token)
