@@ -19,10 +19,13 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from jobs.tables import SigningKey
-from jobs.transitions import database_now
 from vgid_verify.keys import KeyFile, PublicKey, SchemeKey
 
 _STATEMENTS, _FOLDERS = "statements.pem", "folders.pem"
+_NEWEST_FIRST = (SigningKey.created_at.desc(), SigningKey.id)
+_VALID = (
+    select(SigningKey).where(SigningKey.retired_at.is_(None), SigningKey.revoked_at.is_(None)).order_by(*_NEWEST_FIRST)
+)
 
 
 class SigningKeyMissing(Exception):
@@ -66,19 +69,19 @@ def create(s: Session, root: Path) -> SigningKey:
 
 def list_keys(s: Session) -> Sequence[SigningKey]:
     """Every key that ever was, the newest first."""
-    return s.scalars(select(SigningKey).order_by(SigningKey.created_at.desc(), SigningKey.id)).all()
+    return s.scalars(select(SigningKey).order_by(*_NEWEST_FIRST)).all()
 
 
-def valid_keys(s: Session) -> list[SigningKey]:
+def valid_keys(s: Session) -> Sequence[SigningKey]:
     """The keys that are neither retired nor revoked, the newest first."""
-    return [key for key in list_keys(s) if key.retired_at is None and key.revoked_at is None]
+    return s.scalars(_VALID).all()
 
 
 def retire(s: Session, prefix: str) -> bool:
     """Ends a key's signing. What it signed before still counts. False when no valid key has an id with this prefix."""
     keyid = _only(prefix, valid_keys(s))
     if keyid is not None:
-        s.execute(update(SigningKey).where(SigningKey.id == keyid).values(retired_at=func.now()))
+        _set_now(s, keyid, "retired_at")
     return keyid is not None
 
 
@@ -86,22 +89,22 @@ def revoke(s: Session, prefix: str) -> bool:
     """Makes all that a key has signed count no more. False when no unrevoked key has an id with this prefix."""
     keyid = _only(prefix, [key for key in list_keys(s) if key.revoked_at is None])
     if keyid is not None:
-        s.execute(update(SigningKey).where(SigningKey.id == keyid).values(revoked_at=func.now()))
+        _set_now(s, keyid, "revoked_at")
     return keyid is not None
 
 
 def private_key(s: Session, root: Path | None) -> tuple[PrivateKey, datetime]:
     """The newest valid key whose private halves are in `root`, and the time by the database's clock.
 
-    The time is what a signature of this key is to say: it lies between the key's creation and its end. Raises
-    SigningKeyMissing.
+    The time is what a signature of this key is to say. It lies between the key's creation and its end: until the
+    transaction ends, nobody can retire or revoke the key. Raises SigningKeyMissing.
     """
     if root is None:
         raise SigningKeyMissing("VGID_SIGNING_KEYS isn't set: it names the folder of the signing keys")
-    for row in valid_keys(s):
+    for row in s.scalars(_VALID.with_for_update(read=True)).all():
         folder = root / row.id
         if folder.is_dir():
-            return _load(row.id, folder), database_now(s)
+            return _load(row.id, folder), s.execute(select(func.clock_timestamp())).scalar_one()
     raise SigningKeyMissing("VGID_SIGNING_KEYS holds no valid key: make one with `vgid keys signing create`")
 
 
@@ -121,6 +124,12 @@ def _load(keyid: str, folder: Path) -> PrivateKey:
     if signer is None or signer.public_key.keyid != keyid or not (folder / _FOLDERS).is_file():
         raise SigningKeyMissing(f"the files of signing key {keyid[:16]} aren't that key's")
     return PrivateKey(keyid, signer, folder / _FOLDERS)
+
+
+def _set_now(s: Session, keyid: str, column: str) -> None:
+    """Sets the key's time to now, once no signature is being made with it."""
+    s.execute(select(SigningKey.id).where(SigningKey.id == keyid).with_for_update())
+    s.execute(update(SigningKey).where(SigningKey.id == keyid).values({column: func.clock_timestamp()}))
 
 
 def _only(prefix: str, keys: Sequence[SigningKey]) -> str | None:

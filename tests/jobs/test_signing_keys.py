@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from jobs import commands
@@ -15,6 +17,7 @@ from jobs.settings import Settings
 from jobs.signing import keys
 from jobs.signing.keys import SigningKeyMissing
 from tests.jobs.test_commands import environment
+from tests.waiting import eventually
 from vgid_verify.keys import UnusableKey
 
 __all__ = ["environment"]
@@ -67,6 +70,27 @@ def test_a_signatures_time_lies_within_its_keys(
     public.require_valid_at(at)
     assert public.valid_until is not None
     assert public.valid_from < at < public.valid_until
+
+
+def test_a_key_is_retired_after_the_signature_that_is_being_made(
+    session_factory: SessionFactory, root: Path, make: Callable[[], str]
+) -> None:
+    keyid = make()
+
+    def retire() -> None:
+        with session_factory.begin() as s:
+            keys.retire(s, keyid)
+
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(1) as operator, session_factory() as s:
+        _, at = keys.private_key(s, root)
+        retiring = operator.submit(retire)
+        eventually(lambda: s.execute(text(waiting)).scalar_one())
+        assert not retiring.done()
+        s.rollback()
+        retiring.result(timeout=20)
+    with session_factory() as s:
+        keys.key_file(s).key(keyid).require_valid_at(at)
 
 
 def test_a_key_is_its_owners_alone(root: Path, make: Callable[[], str]) -> None:
