@@ -146,7 +146,7 @@ class JobView(JobSummary):
     artifact: ArtifactView | None = Field(description="null unless the job has succeeded")
     statement_salt: str | None = Field(
         description="hex; shows that the artifact's statement is of this job and of your sets. Nobody else is told it: "
-        "whoever has it can test guesses of the forget set. Null unless the job has succeeded"
+        "whoever has it can test guesses of the forget set. Null without an artifact"
     )
 
     @classmethod

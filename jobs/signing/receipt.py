@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
 from jobs.database import SessionFactory
 from jobs.signing.envelope import sign_statement
 from jobs.signing.keys import private_key
-from jobs.states import State
-from jobs.tables import Job
+from jobs.tables import Artifact, Job
 from vgid_verify.names import DELETION_RECEIPT, SIGNED_AT
 
 _BATCH = 500
@@ -31,19 +30,20 @@ def sign_receipts(sessions: SessionFactory, root: Path | None) -> list[UUID]:
 
     Raises SigningKeyMissing where one is due and no key can sign.
     """
-    due = select(Job).where(Job.inputs_deleted_at.is_not(None), Job.receipt.is_(None))
+    has_artifact = exists().where(Artifact.job_id == Job.id)
+    due = select(Job, has_artifact).where(Job.inputs_deleted_at.is_not(None), Job.receipt.is_(None))
     with sessions.begin() as s:
-        jobs = s.scalars(due.order_by(Job.inputs_deleted_at).limit(_BATCH).with_for_update(skip_locked=True)).all()
+        jobs = s.execute(due.order_by(Job.inputs_deleted_at).limit(_BATCH).with_for_update(skip_locked=True)).all()
         if not jobs:
             return []
         key, now = private_key(s, root)
-        for job in jobs:
+        for job, kept in jobs:
             subject = f"urn:uuid:{job.id}"
             subjects = {subject: hashlib.sha256(subject.encode()).hexdigest()}
-            predicate = _predicate(job) | {SIGNED_AT: now.isoformat()}
+            predicate = _predicate(job, kept) | {SIGNED_AT: now.isoformat()}
             envelope = sign_statement(subjects, DELETION_RECEIPT, predicate, key)
             s.execute(update(Job).where(Job.id == job.id).values(receipt=envelope, updated_at=Job.updated_at))
-        return [job.id for job in jobs]
+        return [job.id for job, _ in jobs]
 
 
 def receipt_of(s: Session, job_id: UUID) -> dict[str, Any] | None:
@@ -51,7 +51,7 @@ def receipt_of(s: Session, job_id: UUID) -> dict[str, Any] | None:
     return s.scalar(select(Job.receipt).where(Job.id == job_id))
 
 
-def _predicate(job: Job) -> dict[str, Any]:
+def _predicate(job: Job, has_artifact: bool) -> dict[str, Any]:
     assert job.inputs_deleted_at is not None
     assert job.finished_at is not None
     return {
@@ -70,5 +70,5 @@ def _predicate(job: Job) -> dict[str, Any]:
                 "how": "the one file that held them, encrypted with that key (AES-256-GCM), was deleted",
             },
         ],
-        "remains": [_RECORD, _ADAPTER] if job.state is State.succeeded else [_RECORD],
+        "remains": [_RECORD, _ADAPTER] if has_artifact else [_RECORD],
     }

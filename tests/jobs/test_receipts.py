@@ -70,6 +70,19 @@ def test_a_receipt_says_what_the_record_says(ledger: Ledger, blobs: FileBlobStor
     assert len(report.remains) == 1
 
 
+def test_an_adapter_that_stays_is_named(ledger: Ledger, blobs: FileBlobStore, root: Path, tmp_path: Path) -> None:
+    job_id = ledger.submit()
+    with ledger.sessions.begin() as s:
+        claim = claims.claim(s, job_id, "worker", 30)
+        assert claim is not None
+        claims.succeed(s, job_id, claim.token, claims.NewArtifact("ab" * 32, 1, [], {}), "steps-done")
+    delete_inputs(ledger.sessions, blobs, job_id)
+    assert sign_receipts(ledger.sessions, root) == [job_id]
+    report = verified(ledger, job_id, tmp_path)
+    assert report.state == "succeeded"
+    assert any("adapter" in text for text in report.remains)
+
+
 def test_the_reapers_deletions_are_signed_too(
     ledger: Ledger, blobs: FileBlobStore, root: Path, settings: Settings, queue: JobQueue, tmp_path: Path
 ) -> None:
