@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -115,6 +117,7 @@ def _folder_check(folder: Path, key: PublicKey, files: set[str]) -> Check:
         try:
             verifier = verifying.Config().use_elliptic_key_verifier(public_key=public).set_hashing_config(hashed)
             verifier.verify(folder, signature)
+            _require_exact(signature.read_text(encoding="utf-8"))
         except OSError:
             raise
         except Exception as error:  # the library raises many types on a damaged signature
@@ -123,6 +126,20 @@ def _folder_check(folder: Path, key: PublicKey, files: set[str]) -> Check:
             reason = f"changed, missing or added: {named}" if named else "it was changed, or the key is another one"
             return Check(name, held=False, detail=printable(f"{FOLDER_SIGNATURE} doesn't hold: {reason}"))
     return Check(name, held=True, detail=f"OpenSSF Model Signing, {FOLDER_SIGNATURE}")
+
+
+def _require_exact(text: str) -> None:
+    """Raises ValueError unless this is how the bundle was written, to the byte.
+
+    Readers pass over spaces, and over bits that base64 doesn't need, so a byte could be changed with no other effect.
+    """
+    bundle = json.loads(text)
+    envelope = bundle["dsseEnvelope"]
+    encoded = [envelope["payload"], *(signature["sig"] for signature in envelope["signatures"])]
+    if json.dumps(bundle, separators=(",", ":"), ensure_ascii=False) != text:
+        raise ValueError("spaces")
+    if any(b64encode(b64decode(each)).decode() != each for each in encoded):
+        raise ValueError("bits")
 
 
 def _stamp_check(folder: Path, keys: KeyFile) -> tuple[list[Check], datetime | None]:

@@ -60,6 +60,29 @@ def test_every_changed_byte_is_named(folder: Path, key: Key, name: str) -> None:
     assert verify_folder(folder, key.file).passed
 
 
+def test_not_even_a_byte_that_means_nothing_can_be_changed(folder: Path, key: Key) -> None:
+    """A space after the folder's signature, and a bit of its base64 that no byte is made of."""
+    path = folder / FOLDER_SIGNATURE
+    whole = path.read_text()
+    path.write_text(whole + "\n")
+    assert FOLDER_SIGNATURE in faults(verify_folder(folder, key.file))
+    envelope = json.loads(whole)["dsseEnvelope"]
+    for encoded in (envelope["payload"], envelope["signatures"][0]["sig"]):
+        data = base64.b64decode(encoded)
+        same = [encoded[:place] + letter + encoded[place + 1 :] for place, letter in slack(encoded)]
+        assert all(base64.b64decode(each) == data for each in same)
+        for each in same:
+            path.write_text(whole.replace(encoded, each))
+            assert FOLDER_SIGNATURE in faults(verify_folder(folder, key.file))
+
+
+def slack(encoded: str) -> list[tuple[int, str]]:
+    """Where base64 can hold another letter for the same bytes, and one such letter."""
+    place = len(encoded.rstrip("=")) - 1
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    return [(place, alphabet[alphabet.index(encoded[place]) ^ 1])] if encoded.endswith("=") else []
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_missing_file_is_named(folder: Path, key: Key, name: str) -> None:
     (folder / name).unlink()
