@@ -14,7 +14,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from rfc3161_client import VerificationError, VerifierBuilder, decode_timestamp_response
 
 from vgid_verify.envelopes import Signed, Unverified, open_envelope
-from vgid_verify.keys import KeyFile, PublicKey
+from vgid_verify.keys import KeyFile, KeyFileError, PublicKey
 from vgid_verify.names import (
     BUNDLE,
     FOLDER_SIGNATURE,
@@ -34,7 +34,7 @@ _KINDS = {TEST_RESULT: "test result", VERIFICATION_RESULT: "verification result"
 def verify_folder(folder: Path, keys: KeyFile) -> Report:
     """Checks all of it, offline. What doesn't hold becomes a check that says so; nothing is raised for it.
 
-    Raises OSError for a folder that can't be read.
+    Raises OSError for a folder that can't be read, KeyFileError for timestamp_roots that can't.
     """
     try:
         signed = _statements(folder, keys)
@@ -148,8 +148,11 @@ def _stamp_check(folder: Path, keys: KeyFile) -> tuple[list[Check], datetime | N
     if not path.is_file() or not keys.timestamp_roots:
         return [], None
     builder = VerifierBuilder()
-    for pem in keys.timestamp_roots:
-        builder = builder.add_root_certificate(load_pem_x509_certificate(pem.encode()))
+    try:
+        for pem in keys.timestamp_roots:
+            builder = builder.add_root_certificate(load_pem_x509_certificate(pem.encode()))
+    except ValueError:
+        raise KeyFileError("a certificate among the key file's timestamp_roots can't be read") from None
     try:
         response = decode_timestamp_response(path.read_bytes())
         builder.build().verify_message(response, (folder / BUNDLE).read_bytes())

@@ -10,7 +10,7 @@ from rfc3161_client import HashAlgorithm, TimestampRequestBuilder
 from jobs.signing.timestamp import read_roots, stamp
 from tests.timestamp_authority import Authority, serving
 from tests.vgid_verify.signed import NOW, Key, signed_folder
-from vgid_verify import KeyFile, Report, verify_folder
+from vgid_verify import KeyFile, KeyFileError, Report, verify_folder
 from vgid_verify.names import BUNDLE, TIMESTAMP
 
 
@@ -53,6 +53,12 @@ def test_a_stamp_that_nobody_can_check_is_no_fault_and_dates_nothing(tmp_path: P
     report = verify_folder(dated(tmp_path / "adapter", key, Authority.make(NOW)), key.file)
     assert (report.passed, report.stamped_at) == (True, None)
     assert any("times are right" in text for text in report.not_shown)
+
+
+def test_a_root_that_is_no_certificate_is_the_key_files_fault(tmp_path: Path, key: Key) -> None:
+    folder = dated(tmp_path / "adapter", key, Authority.make(NOW))
+    with pytest.raises(KeyFileError, match="timestamp_roots"):
+        verify_folder(folder, KeyFile(keys=(key.public,), timestamp_roots=("no certificate",)))
 
 
 def test_an_authority_that_fails_costs_the_stamp_alone(tmp_path: Path, key: Key) -> None:
