@@ -81,11 +81,16 @@ def test_a_key_is_retired_after_the_signature_that_is_being_made(
         with session_factory.begin() as s:
             keys.retire(s, keyid)
 
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    def somebody_waits() -> int:
+        """Looked up in a session of its own, since within one transaction Postgres gives the same answer again."""
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        with session_factory() as other:
+            return int(other.execute(text(query)).scalar_one())
+
     with ThreadPoolExecutor(1) as operator, session_factory() as s:
         _, at = keys.private_key(s, root)
         retiring = operator.submit(retire)
-        eventually(lambda: s.execute(text(waiting)).scalar_one())
+        eventually(somebody_waits)
         assert not retiring.done()
         s.rollback()
         retiring.result(timeout=20)
