@@ -60,6 +60,7 @@ _TAGS = {
     "jobs": "Forget requests as jobs: file, watch, list, cancel.",
     "artifacts": "What a job that has succeeded leaves: a LoRA adapter, as a zip and file by file.",
     "models": "The models that can be made to forget.",
+    "keys": "Public keys, to check what the service has signed: no API key needed.",
     "health": "For load balancers and orchestrators: no API key needed.",
     "service": "This document.",
 }

@@ -24,6 +24,7 @@ from jobs.catalog import Catalog
 from jobs.database import SessionFactory, autocommit_engine, make_engine, session_factory
 from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
+from jobs.signing.timestamp import read_roots
 from jobs.storage.blobs import BlobStore, FileBlobStore
 from jobs.storage.crypto import Keyring
 from jobs.tables import Artifact, Job
@@ -41,6 +42,7 @@ class Services:
     """The connections and settings that all routes use.
 
     read_engine, read_sessions: for requests that only read; each statement is a transaction of its own.
+    timestamp_roots: certificates of the time stamping authority, in PEM.
     checks: whose request is checked now. quotas, clients: what clients have used, and what they may.
     condition: whether requests can be taken, as it was lately.
     closing: set when the process is about to end, so that event streams stop.
@@ -59,11 +61,14 @@ class Services:
     quotas: Quotas
     clients: KnownClients
     condition: Remembered[Condition]
+    timestamp_roots: tuple[str, ...]
     closing: threading.Event
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
-        """Connects to nothing yet. Raises CatalogError for an unusable catalog, OSError for the blob folder."""
+        """Connects to nothing yet. Raises CatalogError for an unusable catalog, OSError for the blob folder, and
+        OSError or ValueError for the time stamping authority's certificates.
+        """
         engine = make_engine(settings, answer_seconds=settings.database_seconds)
         read_engine = autocommit_engine(engine)
         return cls(
@@ -80,6 +85,7 @@ class Services:
             quotas=Quotas(settings.redis_url),
             clients=KnownClients(session_factory(read_engine)),
             condition=Remembered(),
+            timestamp_roots=read_roots(settings.tsa_roots),
             closing=threading.Event(),
         )
 

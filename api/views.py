@@ -89,6 +89,7 @@ class LinksView(_View):
     events: str
     metrics: str
     artifact: str
+    receipt: str
     cancel: str
 
 
@@ -143,6 +144,10 @@ class JobView(JobSummary):
         "nothing to unlearn, and what is measured after is evidence of nothing; null until it is measured"
     )
     artifact: ArtifactView | None = Field(description="null unless the job has succeeded")
+    statement_salt: str | None = Field(
+        description="hex; shows that the artifact's statement is of this job and of your sets. Nobody else is told it: "
+        "whoever has it can test guesses of the forget set. Null without an artifact"
+    )
 
     @classmethod
     def of(
@@ -152,9 +157,10 @@ class JobView(JobSummary):
         metrics: Sequence[Measurement] = (),
         artifact: Artifact | None = None,
         forecast: Forecast = _NO_FORECAST,
+        statement_salt: str | None = None,
     ) -> Self:
-        """The view of `job` with its measurements, its artifact, and what is expected while it is queued."""
-        return cls.model_validate(_JobSource(job, max_attempts, metrics, artifact, forecast))
+        """The view of `job` with its measurements, its artifact and salt, and what is expected while it is queued."""
+        return cls.model_validate(_JobSource(job, max_attempts, metrics, artifact, forecast, statement_salt))
 
 
 class JobList(_View):
@@ -163,6 +169,21 @@ class JobList(_View):
     jobs: list[JobSummary]
     next_cursor: str | None = Field(description="for the next page; null on the last one")
     total: int | None = Field(description="how many match, on all pages; null unless `total=true` asks for it")
+
+
+class EnvelopeSignature(_View):
+    """One signature of an envelope."""
+
+    keyid: str
+    sig: str = Field(description="base64")
+
+
+class SignedEnvelope(_View):
+    """A DSSE envelope. Its payload is an in-toto statement."""
+
+    payload: str = Field(description="base64 of the statement's JSON")
+    payload_type: str = Field(alias="payloadType", description="`application/vnd.in-toto+json`")
+    signatures: list[EnvelopeSignature]
 
 
 class EventView(_View):
@@ -215,6 +236,7 @@ class _JobSource:
     measurements: Sequence[Measurement] = ()
     stored_artifact: Artifact | None = None
     forecast: Forecast = _NO_FORECAST
+    statement_salt: str | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.job, name)
@@ -259,5 +281,5 @@ class _JobSource:
     @property
     def links(self) -> LinksView:
         path = job_path(self.job.id)
-        parts = {part: f"{path}/{part}" for part in ("events", "metrics", "artifact", "cancel")}
+        parts = {part: f"{path}/{part}" for part in ("events", "metrics", "artifact", "receipt", "cancel")}
         return LinksView(self=path, **parts)

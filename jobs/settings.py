@@ -46,6 +46,11 @@ class Settings(BaseSettings):
     blob_dir: Path = Field(description="folder of encrypted inputs and of artifacts, shared by api and worker")
     catalog: Path = Field(description="TOML file that lists the models")
     secret_key: SecretStr = Field(description="base64 of 32 random bytes: wraps data keys, keys the hashes")
+    signing_keys: Path | None = Field(default=None, description="folder of the signing keys; workers need it, alone")
+    tsa_url: str | None = Field(
+        default=None, pattern=r"^https?://", description="time stamping authority (RFC 3161) that dates statements"
+    )
+    tsa_roots: Path | None = Field(default=None, description="PEM file of the authority's root certificates")
 
     max_body_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
     max_pairs: int = Field(default=5000, gt=0, description="forget, retain and probes of one job together")

@@ -142,6 +142,8 @@ class Job(Base):
         CheckConstraint("(state IN ('queued', 'running')) = (wrapped_data_key IS NOT NULL)", name="key_until_end"),
         CheckConstraint("(state IN ('queued', 'running')) = (finished_at IS NULL)", name="finished_at_end"),
         CheckConstraint("(state = 'failed') = (error_type IS NOT NULL)", name="error_when_failed"),
+        # A receipt says what was deleted, so there is none before.
+        CheckConstraint("receipt IS NULL OR inputs_deleted_at IS NOT NULL", name="receipt_after_deletion"),
         # Lists are per client, newest first, with keyset paging. Each filter has an index, so no list scans jobs that
         # the filter drops.
         Index("ix_jobs_newest", "client_id", text("created_at DESC"), text("id DESC")),
@@ -172,6 +174,11 @@ class Job(Base):
         Index("ix_jobs_succeeded", "model", text("finished_at DESC"), postgresql_where=text("state = 'succeeded'")),
         # The reaper looks for inputs of ended jobs.
         Index("ix_jobs_inputs_remain", "finished_at", postgresql_where=text("inputs_deleted_at IS NULL")),
+        # And for deletions without a receipt.
+        Index(
+            "ix_jobs_receipt_due", "inputs_deleted_at",
+            postgresql_where=text("inputs_deleted_at IS NOT NULL AND receipt IS NULL"),
+        ),
     )  # fmt: skip
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
@@ -220,6 +227,7 @@ class Job(Base):
     # The end.
     wrapped_data_key: Mapped[bytes | None]
     inputs_deleted_at: Mapped[datetime | None]
+    receipt: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))  # signed, in a DSSE envelope
     error_type: Mapped[str | None]
     error_detail: Mapped[str | None]
     stop_reason: Mapped[str | None]
@@ -266,3 +274,20 @@ class Artifact(Base):
     files: Mapped[list[dict[str, Any]]]
     manifest: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class SigningKey(Base):
+    """A signing key's public halves and times. Rows stay, because old signatures are still checked.
+
+    id: sha256 of the statement key. statement_key: Ed25519 in hex. folder_key: ECDSA P-256 in PEM. Retired: signs no
+    more. Revoked: nothing that it signed counts.
+    """
+
+    __tablename__ = "signing_keys"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    statement_key: Mapped[str]
+    folder_key: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    retired_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]

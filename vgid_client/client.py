@@ -115,6 +115,23 @@ class Client:
         document = read_json(self._transport.request("GET", _path(job_id, "metrics")))
         return tuple(parse_reply(Metric, item) for item in _read_list(document, "metrics"))
 
+    def receipt(self, job_id: str) -> dict[str, Any]:
+        """The job's deletion receipt: a DSSE envelope that `vgid verify` checks, as it was signed.
+
+        Raises Conflict while the uploads aren't deleted, or the deletion isn't signed: seconds after the job's end.
+        """
+        document = read_json(self._transport.request("GET", _path(job_id, "receipt")))
+        if not isinstance(document, dict) or "payload" not in document:
+            raise UnexpectedReply("the reply holds no receipt: is this the right URL?")
+        return document
+
+    def signing_keys(self) -> dict[str, Any]:
+        """The service's public keys, as `vgid verify --keys` reads them. Keep them: they are what you trust later."""
+        document = read_json(self._transport.request("GET", "/.well-known/vgid-keys.json"))
+        _read_list(document, "keys")
+        found: dict[str, Any] = document
+        return found
+
     def events(self, job_id: str, *, after: int = 0, patience: float = 60.0) -> Iterator[Event]:
         """Yields every event with an id above `after` as it happens, until the job has ended.
 

@@ -15,6 +15,7 @@ from terminal.assignments import assignments, parse_value
 from terminal.progress_bar import ProgressBar
 from vgid_client import render
 from vgid_client.client import Client
+from vgid_client.errors import DataFileError
 from vgid_client.models import Job, JobPage, RequestFields
 from vgid_client.submission import Pair, read_jsonl
 
@@ -184,6 +185,29 @@ def download(
 
 
 @app.command(rich_help_panel="Requests")
+def receipt(
+    context: typer.Context,
+    job: JobId,
+    to: Annotated[Path | None, typer.Option(help="Where to; default ./<job>.receipt.json.")] = None,
+) -> None:
+    """Fetch the signed receipt of what of a job was deleted when; `vgid verify` checks it."""
+    with _client(context) as client:
+        found = client.receipt(job)
+    _write_json(found, to or Path(f"{job}.receipt.json"))
+
+
+@app.command(rich_help_panel="Requests")
+def signing_keys(
+    context: typer.Context,
+    to: Annotated[Path, typer.Option(help="Where to.")] = Path("vgid-keys.json"),
+) -> None:
+    """Fetch the service's public keys, for `vgid verify --keys`."""
+    with _client(context) as client:
+        found = client.signing_keys()
+    _write_json(found, to)
+
+
+@app.command(rich_help_panel="Requests")
 def models(context: typer.Context, as_json: AsJson = False) -> None:
     """List the models that can be made to forget."""
     with _client(context) as client:
@@ -213,6 +237,14 @@ def _print_page(page: JobPage) -> None:
         out.print(f"{page.total} in all")
     if page.next_cursor:
         out.print(f"More: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
+
+
+def _write_json(document: Any, path: Path) -> None:
+    try:
+        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataFileError(f"{path}: {error.strerror}") from None
+    out.print(path, soft_wrap=True)
 
 
 def _print_json(reply: Any) -> None:

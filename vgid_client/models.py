@@ -154,6 +154,7 @@ class Job(_Reply):
     metrics: tuple[Metric, ...] | None = None
     knew_forget_set: bool | None = None
     artifact: Artifact | None = None
+    statement_salt: str | None = Field(default=None, repr=False)
 
     @property
     def ended(self) -> bool:

@@ -11,15 +11,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from api.identifiers import Reference
 from api.openapi import problem_responses
-from api.problems import FieldError, InvalidRequest, JobAlreadyEnded, NotFound, Unauthenticated
+from api.problems import FieldError, InvalidRequest, JobAlreadyEnded, NotFound, ReceiptUnavailable, Unauthenticated
 from api.routing import Router
 from api.schemas import ListQuery
 from api.services import Caller, CallerDep, Services
-from api.views import JobList, JobSummary, JobView, MetricList, metric_views
+from api.views import JobList, JobSummary, JobView, MetricList, SignedEnvelope, metric_views
 from jobs import repository
 from jobs.job_lists import InvalidCursor, JobFilter, count_jobs, list_page
 from jobs.queueing.forecast import Forecast, forecast
 from jobs.repository import JobEnded
+from jobs.signing.receipt import receipt_of
 from jobs.states import State
 from jobs.storage.input_cleanup import delete_inputs
 
@@ -82,6 +83,23 @@ def get_metrics(caller: CallerDep, job_id: UUID) -> MetricList:
         return MetricList(metrics=metric_views(repository.metrics_of(own.session, job_id)))
 
 
+@router.get(
+    "/{job_id:uuid}/receipt",
+    operation_id="get_receipt",
+    summary="Get the deletion receipt",
+    responses=problem_responses(Unauthenticated, NotFound, ReceiptUnavailable),
+)
+def get_receipt(caller: CallerDep, job_id: UUID) -> SignedEnvelope:
+    """A signed statement of what of the job was deleted when. `vgid verify` checks it."""
+    with caller.job(job_id) as own:
+        receipt = receipt_of(own.session, job_id)
+        deleted_at = own.job.inputs_deleted_at
+    if receipt is None:
+        missing = "The uploads aren't deleted yet" if deleted_at is None else "The deletion isn't signed yet"
+        raise ReceiptUnavailable(f"{missing}: that follows within seconds of the job's end.")
+    return SignedEnvelope.model_validate(receipt)
+
+
 @router.post(
     "/{job_id:uuid}/cancel",
     operation_id="cancel_job",
@@ -116,8 +134,9 @@ def job_view(caller: Caller, job_id: UUID) -> JobView:
     """The view of the client's job with its measurements and its artifact. Raises Unauthenticated or NotFound."""
     with caller.job(job_id) as own:
         metrics = repository.metrics_of(own.session, job_id)
+        salt = None if own.artifact is None else caller.services.keyring.statement_salt(job_id).hex()
         expected = forecast(own.session, own.job) if own.job.state is State.queued else Forecast()
-    return JobView.of(own.job, caller.services.settings.max_attempts, metrics, own.artifact, expected)
+    return JobView.of(own.job, caller.services.settings.max_attempts, metrics, own.artifact, expected, salt)
 
 
 def _subject_hash(services: Services, header: str) -> str:

@@ -46,7 +46,7 @@ _RETRY_AFTER_SECONDS = 2
 # What can be asked about the new job: for generators of clients and of calls.
 _LINKS = {
     operation: {"operationId": operation, "parameters": {"job_id": "$response.body#/id"}}
-    for operation in ("get_job", "get_metrics", "get_events", "cancel_job", "download_artifact")
+    for operation in ("get_job", "get_metrics", "get_events", "cancel_job", "download_artifact", "get_receipt")
 }
 
 

@@ -21,6 +21,7 @@ ROUTES = [
     ("POST", "/unlearn-jobs/{id}/cancel"),
     ("GET", "/unlearn-jobs/{id}/events"),
     ("GET", "/unlearn-jobs/{id}/metrics"),
+    ("GET", "/unlearn-jobs/{id}/receipt"),
     ("GET", "/unlearn-jobs/{id}/artifact"),
     ("HEAD", "/unlearn-jobs/{id}/artifact"),
     ("GET", "/unlearn-jobs/{id}/artifact/files/README.md"),
@@ -47,7 +48,7 @@ def test_the_list_of_routes_is_complete(service: Service) -> None:
     listed = {(method, path.replace("{id}", "{job_id}").replace("README.md", "{name}")) for method, path in ROUTES}
     described = service.http.get("/openapi.json").json()["paths"]
     there = {(method.upper(), path) for path, methods in described.items() for method in methods}
-    assert there - listed == {("GET", "/healthz"), ("GET", "/readyz")}
+    assert there - listed == {("GET", path) for path in ("/healthz", "/readyz", "/.well-known/vgid-keys.json")}
 
 
 def test_a_key_is_checked_before_the_body_is_read(service: Service) -> None:

@@ -17,6 +17,8 @@ METHODS = [
     ("/unlearn-jobs/{job_id}/cancel", "post"),
     ("/unlearn-jobs/{job_id}/events", "get"),
     ("/unlearn-jobs/{job_id}/metrics", "get"),
+    ("/unlearn-jobs/{job_id}/receipt", "get"),
+    ("/.well-known/vgid-keys.json", "get"),
     ("/unlearn-jobs/{job_id}/artifact", "get"),
     ("/unlearn-jobs/{job_id}/artifact/files/{name}", "get"),
     ("/models", "get"),
@@ -59,6 +61,8 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
         ("get_job", "/unlearn-jobs/{job_id}"),
         ("get_metrics", "/unlearn-jobs/{job_id}/metrics"),
         ("get_openapi", "/openapi.json"),
+        ("get_receipt", "/unlearn-jobs/{job_id}/receipt"),
+        ("get_signing_keys", "/.well-known/vgid-keys.json"),
         ("list_jobs", "/unlearn-jobs"),
         ("list_models", "/models"),
         ("submit_job", "/unlearn-jobs"),
@@ -90,11 +94,12 @@ def test_downloads_are_described_as_bytes(document: dict[str, Any]) -> None:
             assert all(each["schema"] == {"type": "string", "format": "binary"} for each in content.values())
 
 
-def test_only_health_is_open(document: dict[str, Any]) -> None:
+def test_only_health_and_public_keys_are_open(document: dict[str, Any]) -> None:
     assert document["components"]["securitySchemes"]["ApiKey"]["scheme"] == "bearer"
+    open_to_all = ("/healthz", "/readyz", "/.well-known/vgid-keys.json")
     for path, method in METHODS:
         secured = document["paths"][path][method].get("security")
-        assert secured == (None if path in ("/healthz", "/readyz") else [{"ApiKey": []}])
+        assert secured == (None if path in open_to_all else [{"ApiKey": []}])
 
 
 def test_errors_are_problem_documents(document: dict[str, Any]) -> None:

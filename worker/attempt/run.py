@@ -27,6 +27,7 @@ from jobs.tables import Job, MetricStage
 from vgid_core import DataError, PairSet, Phase, PhotoSet, Progress, UnlearnConfig, UnlearnError
 from vgid_core.errors import CheckpointUnusable
 from worker.attempt.artifact_zip import write_artifact_zip
+from worker.attempt.statement import sign_artifact
 from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import checkpoint_folder, delete_checkpoint
 from worker.describe import describe
@@ -163,9 +164,10 @@ class Attempt:
             raise TokenLost
 
     def _succeed(self, result: UnlearnResult, archive: Path) -> None:
+        manifest = _retry(lambda: sign_artifact(self._sessions, self._settings, self._job_id, self._token, result))
         files = write_artifact_zip(result.folder, archive)
         sha256, size = self._blobs.put_artifact(archive)
-        artifact = NewArtifact(sha256=sha256, size_bytes=size, files=files, manifest=result.manifest)
+        artifact = NewArtifact(sha256=sha256, size_bytes=size, files=files, manifest=manifest)
 
         def succeed() -> bool:
             with self._sessions.begin() as s:
