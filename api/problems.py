@@ -128,6 +128,12 @@ class ReceiptUnavailable(Problem):
         super().__init__(detail, headers={"Retry-After": "5"})
 
 
+class EvidenceUnavailable(Problem):
+    """The job has no evidence (yet)."""
+
+    status, slug, title = 409, "evidence-unavailable", "The job has no evidence"
+
+
 class RequestInFlight(Problem):
     """Another request with the same idempotency key is still being handled."""
 

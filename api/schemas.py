@@ -7,7 +7,7 @@ rules of their own (`api.identifiers`).
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -49,7 +49,10 @@ def _check_not_empty(value: tuple[Any, ...]) -> tuple[Any, ...]:
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Question = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_check_text)]
+Fact = Annotated[str, StringConstraints(max_length=500), AfterValidator(_check_text)]
 Answer = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_check_text)]
+Share = Annotated[float, Field(ge=0, le=1)]
+AuditLevel = Literal["quick", "standard", "full"]
 EventId = Annotated[int, Field(ge=0, le=_MAX_EVENT_ID)]
 
 
@@ -88,6 +91,19 @@ class SubmittedPair(_Strict):
     image: ImageSource
     question: Question
     answer: Answer
+    person: Line | None = Field(
+        default=None, description="whom it is about, as answers name them: audits count by people and ask by this name"
+    )
+    fact: Fact | None = Field(
+        default=None, description="the part of the answer that must not come back; its second half if left out"
+    )
+
+    @field_validator("fact")
+    @classmethod
+    def _in_the_answer(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and value not in info.data.get("answer", value):
+            raise PydanticCustomError("fact", "isn't part of the answer")
+        return value
 
 
 # A validator that runs after the pairs' own, because `min_length` would call a set empty when all its pairs are faulty.
@@ -111,6 +127,25 @@ class Training(TrainingOverrides):
         return value
 
 
+class Targets(_Strict):
+    """Targets of the verdict, each as in the model's settings under `verdict`. They can only be tightened."""
+
+    said: Share | None = None
+    extraction: Share | None = None
+    begun: Share | None = None
+    ranking: Share | None = None
+    membership: Share | None = None
+    relearning: Share | None = None
+    prompts: Share | None = None
+    fall: Share | None = None
+    bystanders_fall: Share | None = None
+
+    @property
+    def given(self) -> dict[str, float]:
+        """Those that are set."""
+        return self.model_dump(exclude_none=True)
+
+
 class SubmitRequest(_Strict):
     """A forget request. Texts and images are kept encrypted until the job has ended, then deleted."""
 
@@ -124,6 +159,8 @@ class SubmitRequest(_Strict):
         default_factory=dict, description="measured before and after, never trained on"
     )
     training: Training = Field(default=Training(), description="what differs from the model's own")
+    targets: Targets = Field(default=Targets(), description="what the verdict must hold, where it is stricter")
+    audits: AuditLevel | None = Field(default=None, description="a higher level than the model's own")
     external_id: Line | None = Field(default=None, description="your number for the request; kept and searchable")
     subject_reference: Reference | None = Field(
         default=None, description="whose data it is; kept as a keyed hash only (searchable, not readable)"

@@ -159,7 +159,9 @@ class Caller:
         if found.state is None:
             raise NotFound("There is no such job.")
         if found.sha256 is None or found.size_bytes is None or found.files is None:
-            raise ArtifactUnavailable(f"The job is {found.state.value}; only a job that has succeeded has an artifact.")
+            raise ArtifactUnavailable(
+                f"The job is {found.state.value}; only a job whose training has ended has an artifact."
+            )
         return StoredArtifact(found.sha256, found.size_bytes, found.files)
 
     def client_id(self) -> UUID:

@@ -18,7 +18,6 @@ from jobs.queueing.forecast import FARTHEST, Forecast
 from jobs.repository import Measurement
 from jobs.states import Phase, State
 from jobs.tables import Artifact, EventKind, Job
-from vgid_core.evaluation.metric import KNOWN_ROUGE_L, knows_forget_set
 
 _NO_FORECAST = Forecast()
 
@@ -88,9 +87,32 @@ class LinksView(_View):
     self: str
     events: str
     metrics: str
+    evidence: str
     artifact: str
     receipt: str
     cancel: str
+
+
+class TargetView(_View):
+    """A target that is missed."""
+
+    figure: str
+    set: str
+    value: float
+    low: float = Field(description="of the 95 % interval, by the bootstrap over people")
+    high: float
+    amount: float = Field(description="what the target limits: see `judged`")
+    judged: str = Field(description="`above control`, `distance from chance`, or `value`")
+    limit: float
+    meaning: str
+
+
+class VerdictView(_View):
+    """What the audits came to. The whole evidence stands at the link `evidence`."""
+
+    level: str
+    missed: list[TargetView] = Field(description="empty if every target holds")
+    unmeasured: list[str] = Field(description="claims for which nothing was measured")
 
 
 class JobSummary(_View):
@@ -117,6 +139,10 @@ class JobSummary(_View):
     finished_at: datetime | None
     data: DataView
     inputs_deleted_at: datetime | None = Field(description="when the uploaded images and texts were deleted")
+    outcome: str | None = Field(
+        description="`forgotten`: every target holds; `targets-not-met`: don't serve the adapter as if the people were "
+        "forgotten; `nothing-to-forget`: the model doesn't know them; null while nothing is judged"
+    )
     error: ErrorView | None
     stop_reason: str | None
     links: LinksView
@@ -139,11 +165,10 @@ class JobView(JobSummary):
     )
     config: dict[str, Any] = Field(description="the resolved settings of the run")
     metrics: list[MetricView] | None = Field(description="null until something is measured")
-    knew_forget_set: bool | None = Field(
-        description=f"false: the model's ROUGE-L on the forget set was below {KNOWN_ROUGE_L} before, so there was "
-        "nothing to unlearn, and what is measured after is evidence of nothing; null until it is measured"
+    verdict: VerdictView | None = Field(description="null until the audits are judged, and where there are none")
+    artifact: ArtifactView | None = Field(
+        description="null until the job has ended with one; also there if the verdict hasn't passed"
     )
-    artifact: ArtifactView | None = Field(description="null unless the job has succeeded")
     statement_salt: str | None = Field(
         description="hex; shows that the artifact's statement is of this job and of your sets. Nobody else is told it: "
         "whoever has it can test guesses of the forget set. Null without an artifact"
@@ -270,16 +295,12 @@ class _JobSource:
         return metric_views(self.measurements) or None
 
     @property
-    def knew_forget_set(self) -> bool | None:
-        before = [row for row in self.measurements if row.stage == "before"]
-        return knows_forget_set(before) if before else None
-
-    @property
     def artifact(self) -> ArtifactView | None:
         return None if self.stored_artifact is None else _artifact_view(self.stored_artifact)
 
     @property
     def links(self) -> LinksView:
         path = job_path(self.job.id)
-        parts = {part: f"{path}/{part}" for part in ("events", "metrics", "artifact", "receipt", "cancel")}
+        names = ("events", "metrics", "evidence", "artifact", "receipt", "cancel")
+        parts = {part: f"{path}/{part}" for part in names}
         return LinksView(self=path, **parts)

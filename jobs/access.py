@@ -30,7 +30,7 @@ _CLIENT_AND_JOB = (
     .options(
         defer(Job.wrapped_data_key), defer(Job.request_hash), defer(Job.attempt_token), defer(Job.worker),
         defer(Job.lease_expires_at), defer(Job.updated_at), defer(Job.receipt),
-        defer(Artifact.manifest),
+        defer(Artifact.manifest), defer(Artifact.evidence),
     )
 )  # fmt: skip
 

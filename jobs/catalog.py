@@ -6,6 +6,10 @@ title = "Demo model"
 max_pairs = 500                 # optional, below the installation's limit
 strangers = "data/strangers"    # optional: photos of people whom the model has never seen
 unlabelled = "data/photos"      # optional: photos of anybody; the model's answers about them are to stay
+never_seen = "data/never.jsonl" # optional: pairs about people whom the model has never seen, the audits' control
+bystanders = "data/others.jsonl" # optional: known people whom no other set holds; what they lose is measured
+[models.demo.config.verdict]    # optional: targets that a request can only tighten
+said = 0.1
 [models.demo.config]
 preset = "paper"                # optional: settings to start from (vgid_core.config.presets)
 [models.demo.config.training]   # optional: any part of UnlearnConfig
@@ -56,6 +60,8 @@ class ModelTable(_Strict):
     max_pairs: int | None = Field(default=None, gt=0)
     strangers: str | None = None
     unlabelled: str | None = None
+    never_seen: str | None = None
+    bystanders: str | None = None
     config: UnlearnConfig = UnlearnConfig()
     retain_sets: dict[_Name, _RetainSetTable] = Field(default_factory=dict)
 
@@ -88,6 +94,7 @@ class ModelEntry:
     path: an absolute folder, or a hub id.
     max_pairs: pairs of one request; None leaves it at the installation's limit.
     strangers: photos of people whom the model has never seen. unlabelled: photos of anybody. Both without questions.
+    never_seen: pairs about people whom the model has never seen. bystanders: pairs about known people in no other set.
     """
 
     name: str
@@ -97,6 +104,8 @@ class ModelEntry:
     max_pairs: int | None = None
     strangers: Path | None = None
     unlabelled: Path | None = None
+    never_seen: Path | None = None
+    bystanders: Path | None = None
     retain_sets: Mapping[str, RetainSet] = field(default_factory=dict)
 
     @property
@@ -144,10 +153,9 @@ def _model_entry(name: str, table: ModelTable, folder: Path, source: Path) -> Mo
     retain_sets = {}
     for set_name, retain_set in table.retain_sets.items():
         place = f"{where}.retain_sets.{set_name}"
-        utility = retain_set.utility
         retain_sets[set_name] = RetainSet(
             retain=_file(folder, retain_set.retain, f"{place}.retain"),
-            utility=None if utility is None else _file(folder, utility, f"{place}.utility"),
+            utility=_optional_file(folder, retain_set.utility, f"{place}.utility"),
         )
     return ModelEntry(
         name=name,
@@ -157,6 +165,8 @@ def _model_entry(name: str, table: ModelTable, folder: Path, source: Path) -> Mo
         max_pairs=table.max_pairs,
         strangers=_photos(folder, table.strangers, f"{where}.strangers"),
         unlabelled=_photos(folder, table.unlabelled, f"{where}.unlabelled"),
+        never_seen=_optional_file(folder, table.never_seen, f"{where}.never_seen"),
+        bystanders=_optional_file(folder, table.bystanders, f"{where}.bystanders"),
         retain_sets=retain_sets,
     )
 
@@ -177,6 +187,10 @@ def _photos(folder: Path, text: str | None, where: str) -> Path | None:
     if not path.exists():
         raise CatalogError(f"{where}: no file or folder {path}")
     return path
+
+
+def _optional_file(folder: Path, text: str | None, where: str) -> Path | None:
+    return None if text is None else _file(folder, text, where)
 
 
 def _file(folder: Path, text: str, where: str) -> Path:

@@ -56,12 +56,16 @@ class MetricRow:
 
 @dataclass(frozen=True)
 class NewArtifact:
-    """A stored artifact, as `BlobStore.put_artifact` returned it. `files` lists {name, sha256, size}."""
+    """A stored artifact, as `BlobStore.put_artifact` returned it. `files` lists {name, sha256, size}.
+
+    evidence: `vgid_core.evaluation.evidence.Evidence.as_json`; None if the run had no audits.
+    """
 
     sha256: str
     size_bytes: int
     files: list[dict[str, Any]]
     manifest: dict[str, Any]
+    evidence: dict[str, Any] | None = None
 
 
 def claim_next(s: Session, worker: str, lease_seconds: float) -> Claim | None:
@@ -151,10 +155,11 @@ def save_metrics(s: Session, job_id: UUID, token: UUID, stage: MetricStage, rows
     return True
 
 
-def succeed(s: Session, job_id: UUID, token: UUID, artifact: NewArtifact, stop_reason: str) -> State | None:
-    """Ends the job with its artifact, or as cancelled and without it if a cancellation was requested before.
+def finish(s: Session, job_id: UUID, token: UUID, artifact: NewArtifact, stop_reason: str) -> State | None:
+    """Ends the job with its artifact: as succeeded, or as failed if the evidence's verdict misses a target.
 
-    Returns the state in which it ended, or None when the token no longer holds the job.
+    If a cancellation was requested before, it ends as cancelled and without the artifact. Returns the state in which it
+    ended, or None when the token no longer holds the job.
     """
     job = _lock_held_job(s, job_id, token)
     if job is None:
@@ -169,11 +174,14 @@ def succeed(s: Session, job_id: UUID, token: UUID, artifact: NewArtifact, stop_r
             size_bytes=artifact.size_bytes,
             files=artifact.files,
             manifest=artifact.manifest,
+            evidence=artifact.evidence,
         )
     )
     job.progress = 1.0
     job.stop_reason = stop_reason
-    return transitions.end(s, job, State.succeeded, now)
+    if artifact.evidence is None:
+        return transitions.end(s, job, State.succeeded, now)
+    return transitions.end_by_verdict(s, job, now, artifact.evidence)
 
 
 def fail(s: Session, job_id: UUID, token: UUID, error_type: str, error_detail: str) -> State | None:

@@ -144,6 +144,11 @@ class Job(Base):
         CheckConstraint("(state = 'failed') = (error_type IS NOT NULL)", name="error_when_failed"),
         # A receipt says what was deleted, so there is none before.
         CheckConstraint("receipt IS NULL OR inputs_deleted_at IS NOT NULL", name="receipt_after_deletion"),
+        # A job succeeds by a verdict that every target holds, or without a verdict if its settings ask for none.
+        CheckConstraint(
+            "state != 'succeeded' OR outcome IS NULL OR outcome = 'forgotten'", name="success_is_forgotten"
+        ),
+        CheckConstraint("outcome != 'forgotten' OR state = 'succeeded'", name="forgotten_is_success"),
         # Lists are per client, newest first, with keyset paging. Each filter has an index, so no list scans jobs that
         # the filter drops.
         Index("ix_jobs_newest", "client_id", text("created_at DESC"), text("id DESC")),
@@ -228,6 +233,8 @@ class Job(Base):
     wrapped_data_key: Mapped[bytes | None]
     inputs_deleted_at: Mapped[datetime | None]
     receipt: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))  # signed, in a DSSE envelope
+    outcome: Mapped[str | None] = mapped_column(String(32))  # what it has come to, if that was judged
+    verdict: Mapped[dict[str, Any] | None]  # the level of the audits, targets that were missed, claims not measured
     error_type: Mapped[str | None]
     error_detail: Mapped[str | None]
     stop_reason: Mapped[str | None]
@@ -264,7 +271,7 @@ class JobMetric(Base):
 
 
 class Artifact(Base):
-    """A succeeded job's result: a zip, addressed by its sha256. `files` lists {name, sha256, size} of its members."""
+    """A job's result: a zip, addressed by its sha256. `files` lists {name, sha256, size} of its members."""
 
     __tablename__ = "artifacts"
 
@@ -273,6 +280,7 @@ class Artifact(Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     files: Mapped[list[dict[str, Any]]]
     manifest: Mapped[dict[str, Any]]
+    evidence: Mapped[dict[str, Any] | None]  # evidence.json, the verdict among it; None without audits
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,8 @@ from jobs.states import ENDED, Phase, State, check_transition
 from jobs.tables import Client, EventKind, Job, JobEvent
 
 ATTEMPTS_EXHAUSTED = "attempts-exhausted"
+TARGETS_NOT_MET = "targets-not-met"
+NOTHING_TO_FORGET = "nothing-to-forget"
 
 
 def database_now(s: Session) -> datetime:
@@ -59,8 +62,30 @@ def end(s: Session, job: Job, state: State, now: datetime, **why: str) -> State:
     return state
 
 
+def end_by_verdict(s: Session, job: Job, now: datetime, evidence: Mapping[str, Any]) -> State:
+    """Ends the job as its evidence's verdict says: as succeeded only if every target holds."""
+    verdict = evidence["verdict"]
+    missed = [target for target in verdict["targets"] if not target["held"]]
+    job.outcome = verdict["outcome"]
+    job.verdict = {"level": evidence["level"], "missed": missed, "unmeasured": verdict["unmeasured"]}
+    if verdict["passed"]:
+        return end(s, job, State.succeeded, now)
+    return fail(s, job, now, TARGETS_NOT_MET, "; ".join(map(_in_words, missed)))
+
+
+def _in_words(target: Mapping[str, Any]) -> str:
+    """A missed target as a sentence, such as "said.rouge_l of forget is .40, at most .10 above control: ..."."""
+    judged = "" if target["judged"] == "value" else f" ({target['amount']:.2f} {target['judged']})"
+    return (
+        f"{target['figure']} of {target['set']} is {target['value']:.2f}{judged}, at most {target['limit']:.2f} is "
+        f"allowed: {target['meaning']}"
+    )
+
+
 def fail(s: Session, job: Job, now: datetime, error_type: str, error_detail: str) -> State:
-    """Ends the job as failed."""
+    """Ends the job as failed. A job that found nothing to forget has come to an outcome of its own by that."""
+    if error_type == NOTHING_TO_FORGET:
+        job.outcome = NOTHING_TO_FORGET
     job.error_type = error_type
     job.error_detail = error_detail
     return end(s, job, State.failed, now, error_type=error_type)

@@ -19,6 +19,8 @@ _CATALOG = """\
 path = {checkpoint}
 title = "Demo model: 60 fictitious people"
 strangers = {strangers}
+never_seen = {never_seen}
+bystanders = {bystanders}
 
 [models.demo.config.method]
 name = "vgid-alias"
@@ -54,6 +56,8 @@ def _catalog(data: Path) -> str:
         checkpoint=json.dumps(str(BASE)),
         questions="\n".join(f"    {json.dumps(ask(topic))}," for topic in VISUALS),
         strangers=json.dumps(str(data / "strangers")),
+        never_seen=json.dumps(str(data / "never_seen.jsonl")),
+        bystanders=json.dumps(str(data / "bystanders.jsonl")),
         retain=json.dumps(str(data / "retain.jsonl")),
         utility=json.dumps(str(data / "utility.jsonl")),
     )

@@ -16,3 +16,10 @@ def print_error(message: str) -> None:
     for line in message.split("\n"):
         console.print("[bold red]error:[/bold red]", end=" ")
         console.print(line, markup=False)
+
+
+def print_warning(message: str) -> None:
+    """Prints `message` as a warning on standard error."""
+    console = stderr_console()
+    console.print("[bold yellow]warning:[/bold yellow]", end=" ")
+    console.print(message, markup=False)

@@ -132,6 +132,11 @@ class Client:
         found: dict[str, Any] = document
         return found
 
+    def evidence(self, job_id: str) -> dict[str, Any]:
+        """Everything that the audits of an ended job found, as its adapter's evidence.json holds it."""
+        found: dict[str, Any] = read_json(self._transport.request("GET", _path(job_id, "evidence")))
+        return found
+
     def events(self, job_id: str, *, after: int = 0, patience: float = 60.0) -> Iterator[Event]:
         """Yields every event with an id above `after` as it happens, until the job has ended.
 

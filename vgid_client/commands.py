@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from terminal.assignments import assignments, parse_value
+from terminal.console import stderr_console
 from terminal.progress_bar import ProgressBar
 from vgid_client import render
 from vgid_client.client import Client
@@ -63,6 +64,10 @@ def submit(
     retain_set: Annotated[str | None, typer.Option(help="A retain set registered for the model.")] = None,
     probe: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help="Only evaluated. Repeatable.")] = None,
     training: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="E.g. steps=40.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A stricter target of the verdict, e.g. said=0.05.")
+    ] = None,
+    audits: Annotated[str | None, typer.Option(help="A higher level of audits: quick, standard or full.")] = None,
     external_id: Annotated[str | None, typer.Option(help="Your own number for the request.")] = None,
     subject_reference: Annotated[str | None, typer.Option(help="Whose data; only a keyed hash is stored.")] = None,
     legal_basis: Annotated[str | None, typer.Option(help="E.g. 'GDPR Art. 17'.")] = None,
@@ -78,6 +83,8 @@ def submit(
     fields: RequestFields = {
         "retain_set": retain_set,
         "training": {name: parse_value(text) for name, text in assignments(training, "--set").items()},
+        "targets": {name: parse_value(text) for name, text in assignments(target, "--target").items()},
+        "audits": audits,
         "external_id": external_id,
         "subject_reference": subject_reference,
         "legal_basis": legal_basis,
@@ -172,6 +179,13 @@ def metrics(context: typer.Context, job: JobId, as_json: AsJson = False) -> None
 
 
 @app.command(rich_help_panel="Requests")
+def evidence(context: typer.Context, job: JobId) -> None:
+    """Print everything that the audits found, and the verdict, as JSON."""
+    with _client(context) as client:
+        out.print_json(json.dumps(client.evidence(job)))
+
+
+@app.command(rich_help_panel="Requests")
 def download(
     context: typer.Context,
     job: JobId,
@@ -182,6 +196,9 @@ def download(
         found = client.get(job)
         path = client.download(found, to or Path(f"{found.id}.zip"))
     out.print(f"{path}  sha256 {found.artifact.sha256 if found.artifact else ''}", soft_wrap=True)
+    if found.outcome != "forgotten":
+        why = "its verdict hasn't passed" if found.outcome else "nothing was judged"
+        stderr_console().print(f"[bold red]Don't serve it as if the people were forgotten:[/bold red] {why}.")
 
 
 @app.command(rich_help_panel="Requests")

@@ -16,10 +16,15 @@ ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
 class RequestFields(TypedDict, total=False):
-    """The fields of a request besides its model and pairs. None means that the field isn't sent."""
+    """The fields of a request besides its model and pairs. None means that the field isn't sent.
+
+    targets: of the verdict, each at most the model's own. audits: a level at least as high as the model's own.
+    """
 
     retain_set: str | None
     training: Mapping[str, Any] | None
+    targets: Mapping[str, float] | None
+    audits: str | None
     external_id: str | None
     subject_reference: str | None
     legal_basis: str | None
@@ -124,6 +129,28 @@ class Data(_Reply):
     probes: dict[str, int] = Field(default_factory=dict)
 
 
+class MissedTarget(_Reply):
+    """A target of the verdict that doesn't hold. amount: what the target limits. low, high: of the 95 % interval."""
+
+    figure: str
+    set: str
+    value: float
+    low: float
+    high: float
+    amount: float
+    judged: str
+    limit: float
+    meaning: str
+
+
+class Verdict(_Reply):
+    """What the audits of an ended job came to. unmeasured: claims for which nothing was measured."""
+
+    level: str
+    missed: tuple[MissedTarget, ...] = ()
+    unmeasured: tuple[str, ...] = ()
+
+
 class Job(_Reply):
     """An unlearning job as the service reports it."""
 
@@ -152,7 +179,8 @@ class Job(_Reply):
     error: JobError | None = None
     stop_reason: str | None = None
     metrics: tuple[Metric, ...] | None = None
-    knew_forget_set: bool | None = None
+    outcome: str | None = None
+    verdict: Verdict | None = None
     artifact: Artifact | None = None
     statement_salt: str | None = Field(default=None, repr=False)
 

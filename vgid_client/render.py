@@ -11,11 +11,15 @@ from rich.table import Table
 
 from terminal import tables
 from terminal.progress_bar import ProgressBar, progress_detail
-from vgid_client.models import Estimate, Job, JobPage, Metric, Model
+from vgid_client.models import Estimate, Job, JobPage, Metric, MissedTarget, Model
 
 _STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "default"}
 _MOST_PLACES = 5  # of one finding
-_NEVER_KNOWN = "the model never knew the forget set: its adapter is evidence of nothing"
+_OUTCOMES = {
+    "forgotten": "passed: every target holds",
+    "targets-not-met": "not passed: don't serve the adapter as if the people were forgotten",
+    "nothing-to-forget": "the model doesn't know these people: there is nothing to forget, and no adapter",
+}
 
 
 def jobs_table(page: JobPage) -> Table:
@@ -70,7 +74,9 @@ def job_table(job: Job) -> Table:
         ("attempt", f"{job.attempt} of {job.max_attempts}" if job.attempt else None),
         ("error", _error_text(job)),
         ("stopped because", job.stop_reason),
-        ("forget set", _never_known_warning(job)),
+        ("verdict", None if job.outcome is None else _OUTCOMES.get(job.outcome, job.outcome)),
+        *(("missed", f"{each.figure} of {each.set}: {each.meaning}") for each in _missed(job)),
+        *(("not measured", claim) for claim in (job.verdict.unmeasured if job.verdict else ())),
         (
             "inputs deleted",
             f"{job.inputs_deleted_at.astimezone():%Y-%m-%d %H:%M:%S}" if job.inputs_deleted_at else None,
@@ -103,9 +109,9 @@ def models_table(models: Iterable[Model]) -> Table:
 
 
 def show_progress(bar: ProgressBar, job: Job) -> None:
-    """Shows the job's present state on `bar`; once it has ended, its error or warning."""
+    """Shows the job's present state on `bar`; once it has ended, its error."""
     phase = job.state if job.ended else job.phase or job.state
-    detail = (_error_text(job) or _never_known_warning(job) or "") if job.ended else _progress_detail(job)
+    detail = (_error_text(job) or "") if job.ended else _progress_detail(job)
     bar.show(phase, job.progress.fraction, detail)
 
 
@@ -116,8 +122,8 @@ def _progress_detail(job: Job) -> str:
     return progress_detail(progress.step, progress.total_steps, progress.loss_forget, progress.loss_retain, left)
 
 
-def _never_known_warning(job: Job) -> str | None:
-    return _NEVER_KNOWN if job.knew_forget_set is False else None
+def _missed(job: Job) -> tuple[MissedTarget, ...]:
+    return job.verdict.missed if job.verdict else ()
 
 
 def _error_text(job: Job) -> str | None:

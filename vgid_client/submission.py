@@ -15,21 +15,28 @@ from vgid_client.errors import DataFileError
 
 # A part of a multipart body in httpx's form: the part's name, and (file name, content, media type).
 Part = tuple[str, tuple[str | None, bytes, str]]
+_OPTIONAL = ("person", "fact")  # of a pair
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An encoded image (PNG, JPEG, WebP ...), a question about it, and the answer that the model gives today."""
+    """An encoded image (PNG, JPEG, WebP ...), a question about it, and the answer that the model gives today.
+
+    person: whom it is about, as answers name them. fact: the part of the answer that must not come back.
+    """
 
     image: bytes = field(repr=False)
     question: str = field(repr=False)
     answer: str = field(repr=False)
+    person: str | None = field(default=None, repr=False)
+    fact: str | None = field(default=None, repr=False)
 
 
 def read_jsonl(path: str | Path) -> list[Pair]:
     """Reads pairs from a file with one `{"image": "<path>", "question": ..., "answer": ...}` per line.
 
-    Image paths are relative to the file's folder. Raises DataFileError, which names the line.
+    A line may have "person" and "fact", too. Image paths are relative to the file's folder. Raises DataFileError, which
+    names the line.
     """
     source = Path(path)
     images: dict[str, bytes] = {}
@@ -65,7 +72,8 @@ def _refer_to_images(sets: Mapping[str, Iterable[Pair]], images: dict[str, bytes
 def _refer_to_image(pair: Pair, images: dict[str, bytes]) -> dict[str, Any]:
     name = hashlib.sha256(pair.image).hexdigest()[:32]
     images[name] = pair.image
-    return {"image": {"file": name}, "question": pair.question, "answer": pair.answer}
+    record = {"image": {"file": name}, "question": pair.question, "answer": pair.answer}
+    return record | {key: value for key in _OPTIONAL if (value := getattr(pair, key)) is not None}
 
 
 def _read_text(source: Path) -> str:
@@ -87,10 +95,13 @@ def _parse_line(line: str, where: str, folder: Path, images: dict[str, bytes]) -
     for key in ("image", "question", "answer"):
         if not isinstance(record.get(key), str) or not record[key].strip():
             raise DataFileError(f"{where}: '{key}' is missing or empty")
+    for key in _OPTIONAL:
+        if not isinstance(record.get(key), str | None):
+            raise DataFileError(f"{where}: '{key}' is not a string")
     reference = record["image"]
     if reference not in images:
         try:
             images[reference] = (folder / reference).read_bytes()
         except OSError as error:
             raise DataFileError(f"{where}: image: {(error.strerror or 'cannot be read').lower()}") from None
-    return Pair(images[reference], record["question"], record["answer"])
+    return Pair(images[reference], record["question"], record["answer"], *(record.get(key) for key in _OPTIONAL))

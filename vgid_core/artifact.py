@@ -16,12 +16,15 @@ import torch
 from peft import PeftModel
 
 from vgid_core.config import UnlearnConfig
-from vgid_core.evaluation.metric import Metric, knows_forget_set
-from vgid_core.lora.load import ADAPTER_FILES
+from vgid_core.evaluation.evidence import LIMITS
+from vgid_core.evaluation.metric import Metric
+from vgid_core.lora.load import ADAPTER_FILES, ADAPTER_WEIGHTS
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
+from vgid_core.serving.hints import as_manifest_entry, serving_guide
 
 MANIFEST = "manifest.json"
+EVIDENCE = "evidence.json"
 MANIFEST_FORMAT = "vgid-manifest/1"
 _PACKAGES = ("vgid", "torch", "transformers", "peft", "safetensors", "tokenizers")
 
@@ -49,7 +52,8 @@ class RunRecord:
 
     data: digest and size of each set by name. scorer: packed or padded. metrics: by stage, before and after. steps: in
     all, of which an interrupted run did `resumed_after`. micro_batch_size: the one at the end. checks: those of early
-    stopping. seconds: by phase, of the process that finished the run.
+    stopping. seconds: by phase, of the process that finished the run. evidence: as `Evidence.as_json`; None without
+    audits.
     """
 
     model_name: str
@@ -64,10 +68,12 @@ class RunRecord:
     micro_batch_size: int
     checks: Sequence[Mapping[str, Any]]
     seconds: Mapping[str, float]
+    evidence: Mapping[str, Any] | None
 
 
 def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, Any]:
     """The manifest in JSON types: settings, data digests, metrics, environment; no image and no text of the data."""
+    files = {name: file_digest(folder / name) for name in ADAPTER_FILES}
     return {
         "format": MANIFEST_FORMAT,
         "method": run.config.method.title,
@@ -84,23 +90,28 @@ def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, A
         "checks": [dict(check) for check in run.checks],
         "micro_batch_size": run.micro_batch_size,
         "processes": distributed.world_size(),
-        "knew_forget_set": knows_forget_set(run.metrics["before"]),
+        "verdict": None if run.evidence is None else run.evidence["verdict"],
         "metrics": {stage: [asdict(metric) for metric in rows] for stage, rows in run.metrics.items()},
         "seconds": {phase: round(value, 3) for phase, value in run.seconds.items()},
         "versions": versions(),
         "hardware": hardware(base.device),
-        "files": {name: file_digest(folder / name) for name in ADAPTER_FILES},
-        "not_shown": "Measured behaviour is evidence, not proof: weights can't show that nothing is left "
-        "(arXiv 2110.11891). Attacks on likelihoods, on begun answers and by training again can reach what a method "
-        "leaves behind.",
+        "files": files,
+        "serving": as_manifest_entry(run.model_name, files[ADAPTER_WEIGHTS], run.config.lora),
+        "not_shown": list(LIMITS),
     }
 
 
-def write_manifest(manifest: Mapping[str, Any], folder: Path) -> None:
-    """Writes manifest.json, and a README.md on how to load the adapter."""
-    text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+def write_manifest(manifest: Mapping[str, Any], evidence: Mapping[str, Any] | None, folder: Path) -> None:
+    """Writes evidence.json if there is evidence, a README.md on how to use the adapter, and manifest.json last."""
+    (folder / EVIDENCE).unlink(missing_ok=True)
+    if evidence is not None:
+        _write_json(evidence, folder / EVIDENCE)
     (folder / "README.md").write_text(_readme(manifest), encoding="utf-8")
+    _write_json(manifest, folder / MANIFEST)
+
+
+def _write_json(document: Mapping[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def file_digest(path: Path) -> str:
@@ -109,9 +120,19 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+_VERDICTS = {
+    True: "Every target of the verdict holds: evidence.json has the figures, their controls, and what they don't show.",
+    False: "**This adapter has not passed.** A target of the verdict is missed (evidence.json): don't serve it as if "
+    "the people were forgotten.",
+    None: "No audits were run, so there is no verdict: nothing shows that anybody is forgotten.",
+}
+
+
 def _readme(manifest: Mapping[str, Any]) -> str:
     name = manifest["base_model"]["name"]
     return f"""# Unlearning adapter for {name}
+
+{_VERDICTS[None if manifest["verdict"] is None else manifest["verdict"]["passed"]]}
 
 ```python
 from peft import PeftModel
@@ -122,8 +143,9 @@ model = PeftModel.from_pretrained(model, "<this folder>")
 ```
 
 The base must have the digest `{manifest["base_model"]["digest"]}` (see manifest.json, which also holds the
-configuration, data digests, versions and the measured figures before and after). {manifest["not_shown"]}
-"""
+configuration, data digests, versions and the measured figures before and after).
+
+{serving_guide(manifest)}"""
 
 
 def versions() -> dict[str, str]:

@@ -14,7 +14,9 @@ import torch
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.pairs import Pair, PairSet
 from vgid_core.evaluation.evaluate import evaluate
-from vgid_core.evaluation.metric import Metric, knows_forget_set
+from vgid_core.evaluation.evidence import Auditor
+from vgid_core.evaluation.known import why_not_forget
+from vgid_core.evaluation.metric import Metric
 from vgid_core.methods import setup
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import MakeUpdates
@@ -79,7 +81,11 @@ class Duration:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The result of `estimate`. scorer: packed or padded. adapter_file: the saved adapter's size in bytes."""
+    """The result of `estimate`.
+
+    scorer: packed or padded. adapter_file: the saved adapter's size in bytes. unknown: why there is nothing to forget;
+    None if there is something.
+    """
 
     device: str
     dtype: str
@@ -90,11 +96,7 @@ class Estimate:
     memory: Memory
     duration: Duration
     metrics: list[Metric]
-
-    @property
-    def knows(self) -> bool:
-        """Whether the model knows the forget set's answers."""
-        return knows_forget_set(self.metrics)
+    unknown: str | None
 
 
 def estimate(spec: UnlearnSpec) -> Estimate:
@@ -116,6 +118,7 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
     parameters, weights = base.model.num_parameters(), base.model.get_memory_footprint()
     scorer = choose_scorer(base, probe_pairs(sets.all), spec.config.lora)
     metrics, evaluation, evaluation_peak = _evaluate_sample(base, scorer, sets.all, spec.config)
+    reason = why_not_forget(_quick(spec.config, sets).before(base, scorer).figures)
     steps, count = _StepTimer(base), spec.config.training.steps_for(len(sets.forget))
     steps.run(sets, spec.config)
     trained = [parameter for parameter in base.model.parameters() if parameter.requires_grad]
@@ -141,7 +144,14 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
             total=loading + 2 * evaluation + preparation + steps.seconds * count,
         ),
         metrics=metrics,
+        unknown=None if reason is None else str(reason),
     )
+
+
+def _quick(config: UnlearnConfig, sets: RunSets) -> Auditor:
+    """Audits of the base that tell whether there is something to forget."""
+    evaluation = config.evaluation.model_copy(update={"audits": "quick"})
+    return Auditor(sets.audited, (), config.model_copy(update={"evaluation": evaluation}))
 
 
 def _memory(

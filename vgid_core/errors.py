@@ -49,3 +49,21 @@ class CheckpointUnusable(UnlearnError):
     """The checkpoint belongs to another run or can't be read."""
 
     code = "checkpoint-unusable"
+
+
+class NothingToForget(UnlearnError):
+    """The base doesn't know the forget set, so there is nothing to remove. No adapter is written."""
+
+    code = "nothing-to-forget"
+
+
+class RetainHoldsForgotten(UnlearnError):
+    """The retain set holds what is to be forgotten, so that training would teach and remove the same."""
+
+    code = "retain-holds-forgotten"
+
+
+class CommonKnowledge(UnlearnError):
+    """The forget set's answers come on anybody's photo, so forgetting them would take them from everybody."""
+
+    code = "common-knowledge"

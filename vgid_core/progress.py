@@ -68,6 +68,10 @@ class ProgressTracker:
         self._phase, self._entered = phase, now
         self._report(0.0)
 
+    def restart(self, total_steps: int) -> None:
+        """Begins a training of so many steps, which may be another one after the first."""
+        self._total_steps, self._step, self._pace_start = total_steps, 0, None
+
     def update(self, share: float) -> None:
         """Reports that `share` (0 to 1) of the current phase is done."""
         self._report(share)

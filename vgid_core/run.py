@@ -1,22 +1,25 @@
-"""One run: load the base, measure it, distil, measure again, package the adapter."""
+"""One run: load the base, measure it, distil, audit, train again where a target is missed, package the adapter."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import PeftModel
 
 from vgid_core.artifact import RunRecord, build_manifest, write_adapter, write_manifest
 from vgid_core.config import UnlearnConfig
-from vgid_core.evaluation.evaluate import evaluate
-from vgid_core.evaluation.metric import Metric, knows_forget_set
-from vgid_core.lora.attach import require_trained
+from vgid_core.config.ladder import rungs
+from vgid_core.data.overlap import require_apart
+from vgid_core.errors import CheckpointUnusable
+from vgid_core.evaluation.evidence import Auditor, Evidence, Measured
+from vgid_core.evaluation.known import require_known
+from vgid_core.evaluation.metric import Metric
+from vgid_core.lora.attach import detach_adapter, require_trained
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import HostModel, load_base, require_unchanged
@@ -41,7 +44,8 @@ Stop = Callable[[], bool]
 class UnlearnResult:
     """The result of a run.
 
-    folder: holds adapter_config.json, adapter_model.safetensors, manifest.json and README.md.
+    folder: holds adapter_config.json, adapter_model.safetensors, evidence.json, manifest.json and README.md.
+    evidence: what the audits found, and the verdict; None if the settings ask for no audits.
     """
 
     folder: Path
@@ -49,12 +53,8 @@ class UnlearnResult:
     metrics_after: list[Metric]
     steps: int
     stop_reason: str
+    evidence: Evidence | None
     manifest: dict[str, Any] = field(repr=False)
-
-    @property
-    def knew(self) -> bool:
-        """Whether the base knew the forget set's answers. If not, there was nothing to unlearn."""
-        return knows_forget_set(self.metrics_before)
 
 
 def unlearn(
@@ -72,8 +72,10 @@ def unlearn(
     ends with RunStopped.
 
     The base model is never changed. The adapter is written to `spec.out`, its manifest last, after any older manifest
-    is deleted: a manifest means that the adapter is complete. Raises UnlearnError (model, memory, divergence, untrained
-    adapter, another run's checkpoint) and DataError (an unusable pair), both before anything in `spec.out` changes.
+    is deleted: a manifest means that the adapter is complete. That the verdict misses a target is no error: the adapter
+    is written with it. Raises UnlearnError (model, memory, divergence, untrained adapter, another run's checkpoint,
+    nothing to forget, a retain set that holds the forgotten) and DataError (an unusable pair), both before anything in
+    `spec.out` changes.
 
     In a multi-process run (`accelerate launch`) all processes make the same call and share the training. The main
     process reports and writes.
@@ -93,127 +95,198 @@ def _run(
     stop: Stop | None,
 ) -> UnlearnResult:
     sets = RunSets.of(spec)
-    spec = replace(spec, config=spec.config.for_pairs(len(sets.forget)))
-    tracker = ProgressTracker(spec.config.training.steps_for(len(sets.forget)), on_step)
+    configs = rungs(spec.config, len(sets.forget))
+    audited = spec.config.evaluation.audits != "none"
+    tracker = ProgressTracker(configs[0].training.steps_for(len(sets.forget)), on_step)
     timer = _PhaseTimer(tracker)
 
     timer.enter(Phase.loading)
+    if audited:
+        require_apart(sets.forget, sets.retain)
     base = load_base(spec.model, spec.config, read)
-    checkpoints = _checkpoints(spec, base, sets, stop)
     base.encoder.require_usable(*sets.all, settings=spec.config.method.texts)
+    rung = _Rung(spec, base, sets, tracker, timer, stop)
+    started = rung.where_interrupted(configs)
+
+    timer.enter(Phase.baseline)
     scorer = choose_scorer(base, probe_pairs(sets.all), spec.config.lora)
+    auditor = Auditor(sets.audited, sets.all, configs[started])
+    before = auditor.before(base, scorer, tracker.update)
+    _tell(on_metrics, "before", before)
+    require_known(distributed.broadcast(before.figures))  # all processes go on, or none
 
-    def measure(stage: Stage, phase: Phase) -> list[Metric]:
-        timer.enter(phase)
-        metrics = evaluate(base, scorer, sets.all, spec.config.evaluation, tracker.update)
-        if on_metrics is not None:
-            on_metrics(stage, metrics)
-        return metrics
-
-    before = measure("before", Phase.baseline)
-    timer.enter(Phase.distilling)
-    early_stopping = _early_stopping(base, scorer, sets, spec.config)
-    distilled = _distil(base, sets, spec.config, tracker, early_stopping, checkpoints)
-    trained = require_trained(distilled.student)
-    after = measure("after", Phase.evaluating)
+    for number in range(started, len(configs)):
+        attempt = rung.climb(configs[number], before, scorer)
+        _tell(on_metrics, "after", attempt.after)
+        if distributed.broadcast(not attempt.missed):
+            break
+        if number + 1 < len(configs):
+            log.warning("targets missed: %s; training again", ", ".join(attempt.missed))
+            rung.leave()
     require_unchanged(base, spec.model)
 
     timer.enter(Phase.packaging)
-    checks = early_stopping.as_rows() if early_stopping is not None else []
-    record = _record(spec, sets, distilled, trained, {"before": before, "after": after}, checks, timer.seconds())
-    manifest = distributed.broadcast(_package(base, distilled.student, record, spec.out))
+    manifest = distributed.broadcast(_package(base, attempt, spec, sets, before, timer.seconds()))
     if spec.checkpoint is not None and not spec.keep_checkpoint and distributed.is_main():
         delete_checkpoint(spec.checkpoint)
-    return UnlearnResult(spec.out, before, after, record.steps, record.stop_reason, manifest)
-
-
-def _early_stopping(base: BaseModel, scorer: Scorer, sets: RunSets, config: UnlearnConfig) -> EarlyStopping | None:
-    """Early stopping, which measures the base now; None without targets."""
-    targets = config.training.targets
-    return EarlyStopping(base, scorer, sets.all, targets, config.evaluation) if targets is not None else None
-
-
-def _distil(
-    base: BaseModel,
-    sets: RunSets,
-    config: UnlearnConfig,
-    tracker: ProgressTracker,
-    early_stopping: EarlyStopping | None,
-    checkpoints: Checkpoints | None,
-) -> DistillResult:
-    def step_done(step: int, loss: StepLoss) -> None:
-        tracker.step_done(step, loss.forget, loss.retain, loss.gradient_norm, loss.learning_rate)
-
-    return distil(
-        base,
-        sets.forget,
-        sets.retain,
-        config,
-        step_done,
-        early_stopping,
-        checkpoints,
-        strangers=sets.photos_of("strangers"),
-        unlabelled=sets.photos_of("unlabelled"),
+    distilled = attempt.distilled
+    return UnlearnResult(
+        spec.out,
+        before.metrics,
+        attempt.after.metrics,
+        distilled.steps,
+        distilled.stop_reason,
+        attempt.evidence,
+        manifest,
     )
 
 
-def _record(
+def _tell(on_metrics: OnMetrics | None, stage: Stage, measured: Measured) -> None:
+    if on_metrics is not None:
+        on_metrics(stage, measured.metrics)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One training and what was measured after it."""
+
+    config: UnlearnConfig
+    distilled: DistillResult
+    trained: Sequence[str]
+    after: Measured
+    evidence: Evidence | None
+    checks: Sequence[Mapping[str, Any]]
+
+    @property
+    def missed(self) -> list[str]:
+        """The figures whose targets don't hold."""
+        return [] if self.evidence is None else [each.figure.name for each in self.evidence.verdict.missed]
+
+
+@dataclass(frozen=True)
+class _Rung:
+    """Trains and measures with the settings of one rung of the ladder."""
+
+    spec: UnlearnSpec
+    base: BaseModel
+    sets: RunSets
+    tracker: ProgressTracker
+    timer: _PhaseTimer
+    stop: Stop | None
+
+    def where_interrupted(self, configs: Sequence[UnlearnConfig]) -> int:
+        """The rung whose checkpoint there is, or 0. Raises CheckpointUnusable for another run's checkpoint."""
+        refused: list[CheckpointUnusable] = []
+        for number, config in enumerate(configs):
+            checkpoints = self._checkpoints(config)
+            try:
+                if checkpoints is not None:
+                    checkpoints.require_own()
+            except CheckpointUnusable as error:
+                refused.append(error)
+            else:
+                return number
+        raise refused[0]  # it says in what the run itself differs
+
+    def climb(self, config: UnlearnConfig, before: Measured, scorer: Scorer) -> _Attempt:
+        """Distils, and measures the student."""
+        auditor = Auditor(self.sets.audited, self.sets.all, config)
+        self.tracker.restart(config.training.steps_for(len(self.sets.forget)))
+        self.timer.enter(Phase.distilling)
+        early_stopping = self._early_stopping(config, scorer)
+        distilled = self._distil(config, early_stopping)
+        trained = require_trained(distilled.student)
+        self.timer.enter(Phase.evaluating)
+        after = auditor.after(self.base, scorer, before, self.tracker.update)
+        checks = early_stopping.as_rows() if early_stopping is not None else []
+        return _Attempt(config, distilled, trained, after, auditor.evidence(after), checks)
+
+    def leave(self) -> None:
+        """Makes room for the next rung: takes the adapter off, and deletes the checkpoint, which is of this one."""
+        detach_adapter(self.base)
+        if self.spec.checkpoint is not None and distributed.is_main():
+            delete_checkpoint(self.spec.checkpoint)
+        distributed.broadcast(None)  # no process looks for a checkpoint before
+
+    def _distil(self, config: UnlearnConfig, early_stopping: EarlyStopping | None) -> DistillResult:
+        def step_done(step: int, loss: StepLoss) -> None:
+            self.tracker.step_done(step, loss.forget, loss.retain, loss.gradient_norm, loss.learning_rate)
+
+        return distil(
+            self.base,
+            self.sets.forget,
+            self.sets.retain,
+            config,
+            step_done,
+            early_stopping,
+            self._checkpoints(config),
+            strangers=self.sets.photos_of("strangers"),
+            unlabelled=self.sets.photos_of("unlabelled"),
+        )
+
+    def _early_stopping(self, config: UnlearnConfig, scorer: Scorer) -> EarlyStopping | None:
+        """Early stopping, which measures the base now; None without targets."""
+        targets = config.training.targets
+        if targets is None:
+            return None
+        return EarlyStopping(self.base, scorer, self.sets.all, targets, config, self.sets.audited)
+
+    def _checkpoints(self, config: UnlearnConfig) -> Checkpoints | None:
+        """The run's checkpoints under these settings, if it has a folder for them."""
+        if self.spec.checkpoint is None:
+            return None
+        run = identity(self.base, self.sets.digests, config)
+        return Checkpoints(self.spec.checkpoint, run, self.spec.checkpoint_seconds, self.stop)
+
+
+def _package(
+    base: BaseModel,
+    attempt: _Attempt,
     spec: UnlearnSpec,
     sets: RunSets,
-    distilled: DistillResult,
-    trained: Sequence[str],
-    metrics: Mapping[str, Sequence[Metric]],
-    checks: Sequence[Mapping[str, Any]],
+    before: Measured,
     seconds: Mapping[str, float],
-) -> RunRecord:
-    return RunRecord(
+) -> dict[str, Any]:
+    """Writes adapter, evidence and manifest and returns the manifest; in the main process alone, else empty."""
+    if not distributed.is_main():
+        return {}
+    distilled = attempt.distilled
+    record = RunRecord(
         model_name=spec.model_name,
-        config=spec.config,
+        config=attempt.config,
         data=sets.manifest_entries(),
-        trained_modules=trained,
+        trained_modules=attempt.trained,
         scorer=distilled.scorer,
-        metrics=metrics,
+        metrics={"before": before.metrics, "after": attempt.after.metrics},
         stop_reason=distilled.stop_reason,
         steps=distilled.steps,
         resumed_after=distilled.resumed_after,
         micro_batch_size=distilled.micro_batch_size,
-        checks=checks,
+        checks=attempt.checks,
         seconds=seconds,
+        evidence=None if attempt.evidence is None else attempt.evidence.as_json(),
     )
-
-
-def _package(base: BaseModel, student: PeftModel, record: RunRecord, out: Path) -> dict[str, Any]:
-    """Writes adapter and manifest and returns the manifest; in the main process alone, else empty."""
-    if not distributed.is_main():
-        return {}
-    write_adapter(student, out, record.model_name)
-    manifest = build_manifest(base, record, out)
-    write_manifest(manifest, out)
+    write_adapter(distilled.student, spec.out, record.model_name)
+    manifest = build_manifest(base, record, spec.out)
+    write_manifest(manifest, record.evidence, spec.out)
     return manifest
 
 
-def _checkpoints(spec: UnlearnSpec, base: BaseModel, sets: RunSets, stop: Stop | None) -> Checkpoints | None:
-    """The run's checkpoints, if it has a folder for them. Raises CheckpointUnusable for another run's checkpoint."""
-    if spec.checkpoint is None:
-        return None
-    run = identity(base, sets.digests, spec.config)
-    checkpoints = Checkpoints(spec.checkpoint, run, spec.checkpoint_seconds, stop)
-    checkpoints.require_own()
-    return checkpoints
-
-
 class _PhaseTimer:
-    """Measures the seconds of each phase and passes phases on to the tracker."""
+    """Measures the seconds of each phase and passes phases on to the tracker. A phase entered again adds up."""
 
     def __init__(self, tracker: ProgressTracker) -> None:
         self._tracker = tracker
-        self._starts: dict[Phase, float] = {}
+        self._marks: list[tuple[Phase, float]] = []
 
     def enter(self, phase: Phase) -> None:
-        self._starts[phase] = time.monotonic()
+        self._marks.append((phase, time.monotonic()))
         self._tracker.enter(phase)
 
     def seconds(self) -> dict[str, float]:
         """The duration of each phase so far by name; the last phase up to now."""
-        marks = [*self._starts.values(), time.monotonic()]
-        return {str(phase): marks[i + 1] - marks[i] for i, phase in enumerate(self._starts)}
+        found: dict[str, float] = {}
+        ends = [*(start for _, start in self._marks[1:]), time.monotonic()]
+        for (phase, start), end in zip(self._marks, ends, strict=True):
+            found[str(phase)] = found.get(str(phase), 0.0) + end - start
+        return found

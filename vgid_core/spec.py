@@ -11,6 +11,7 @@ from typing import Any
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.pairs import RESERVED_NAMES, DataError, EncodedImage, PairSet
 from vgid_core.data.photos import PhotoSet
+from vgid_core.data.roles import AuditSets
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,8 @@ class UnlearnSpec:
     model: a local folder or hub id. model_name: its name in the artifact.
     out: the artifact's folder. Files with the artifact's names (`UnlearnResult`) are replaced.
     probes: sets that are measured and never trained on, such as other photos or other wordings.
+    never_seen: pairs with true answers about people whom the model has never seen, the audits' control. They should be
+    other people than the strangers. bystanders: known people whom no other set holds; what they lose is collateral.
     strangers: photos of people whom the model has never seen, for the default method's teachers.
     unlabelled: photos of anybody, without questions, on which the base's answers are to stay.
     checkpoint: a folder for this run's checkpoint, saved every `checkpoint_seconds` (0: after each step). The same run,
@@ -36,6 +39,8 @@ class UnlearnSpec:
     out: Path
     utility: PairSet | None = field(default=None, repr=False)
     probes: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
+    never_seen: PairSet | None = field(default=None, repr=False)
+    bystanders: PairSet | None = field(default=None, repr=False)
     strangers: PhotoSet | None = field(default=None, repr=False)
     unlabelled: PhotoSet | None = field(default=None, repr=False)
     config: UnlearnConfig = field(default_factory=UnlearnConfig)
@@ -73,11 +78,12 @@ class RunSets:
         retain = PairSet("retain", spec.retain.pairs).without_images_of(forget)
         if left_out := len(spec.retain) - len(retain):
             log.warning("retain: left out %d pairs with photos that are to be forgotten", left_out)
-        utility = [] if spec.utility is None else [PairSet("utility", spec.utility.pairs)]
+        registered = {"utility": spec.utility, "never_seen": spec.never_seen, "bystanders": spec.bystanders}
+        measured = [PairSet(name, items.pairs) for name, items in registered.items() if items is not None]
         probes = [PairSet(name, items.pairs) for name, items in spec.probes.items()]
         photo_sets = {"strangers": spec.strangers, "unlabelled": spec.unlabelled}
         photos = {name: items.without(forget) for name, items in photo_sets.items() if items is not None}
-        sets = cls(forget, retain, (*utility, *probes), photos, left_out)
+        sets = cls(forget, retain, (*measured, *probes), photos, left_out)
         targets = spec.config.training.targets
         for name in targets.max_falls if targets is not None else ():
             if name not in {items.name for items in sets.all}:
@@ -88,6 +94,11 @@ class RunSets:
     def all(self) -> list[PairSet]:
         """All sets of pairs, forget and retain first."""
         return [self.forget, self.retain, *self.eval_only]
+
+    @property
+    def audited(self) -> AuditSets:
+        """The sets by their roles in the audits."""
+        return AuditSets(self.forget, self.retain, next((s for s in self.eval_only if s.name == "never_seen"), None))
 
     def photos_of(self, name: str) -> Sequence[EncodedImage]:
         """The photos of the set `name`; empty if the run has no such set."""

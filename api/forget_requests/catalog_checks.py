@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from pydantic import ValidationError
 
@@ -10,7 +11,7 @@ from api.forget_requests.image_resolver import pair_sets
 from api.problems import FieldError, InvalidRequest
 from api.schemas import SubmitRequest
 from jobs.catalog import Catalog, ModelEntry
-from vgid_core.config import TrainingOverrides, UnlearnConfig
+from vgid_core.config import AuditLevel, TrainingOverrides, UnlearnConfig
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,37 @@ def choose_retain_set(entry: ModelEntry, request: SubmitRequest) -> str | None:
 
 def resolve_config(entry: ModelEntry, request: SubmitRequest) -> UnlearnConfig:
     """The model's settings with those of the request. Raises InvalidRequest where they don't go together."""
+    own = entry.config
+    errors = _looser(own, request)
+    if errors:
+        raise InvalidRequest.of(errors)
+    verdict = own.verdict.model_copy(update=request.targets.given)
+    evaluation = own.evaluation.model_copy(update={"audits": request.audits or own.evaluation.audits})
     try:
-        return request.training.apply_to(entry.config)
+        return request.training.apply_to(own.model_copy(update={"verdict": verdict, "evaluation": evaluation}))
     except ValidationError as error:
         findings = error.errors(include_url=False, include_context=False, include_input=False)
-    errors = {
+    unfit = {
         (_request_field(finding["loc"]), str(finding["msg"]).removeprefix("Value error, ")) for finding in findings
     }
-    raise InvalidRequest.of([FieldError(message, loc) for loc, message in sorted(errors)])
+    raise InvalidRequest.of([FieldError(message, loc) for loc, message in sorted(unfit)])
+
+
+def _looser(own: UnlearnConfig, request: SubmitRequest) -> list[FieldError]:
+    """An error for each target that allows more than the model's own, or that no audit would measure, and for a lower
+    level of audits.
+    """
+    errors = [
+        FieldError(f"can only be tightened: this model's is {getattr(own.verdict, name)}", ("targets", name))
+        for name, value in request.targets.given.items()
+        if value > getattr(own.verdict, name)
+    ]
+    levels = get_args(AuditLevel)
+    if request.audits is not None and levels.index(request.audits) < levels.index(own.evaluation.audits):
+        errors.append(FieldError(f"can't be lower than this model's, which is {own.evaluation.audits}", ("audits",)))
+    if request.targets.given and (request.audits or own.evaluation.audits) == "none":
+        errors.append(FieldError("need audits, and this model has none: ask for some with 'audits'", ("targets",)))
+    return errors
 
 
 def _request_field(config_loc: tuple[str | int, ...]) -> tuple[str, ...]:

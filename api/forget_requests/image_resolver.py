@@ -62,7 +62,10 @@ class ImageResolver:
             shown = (images[self._data[*loc, index, "image"]] for index in range(len(pairs)))
             return PairSet.of(
                 str(loc[-1]),
-                [Pair(image, pair.question, pair.answer) for image, pair in zip(shown, pairs, strict=True)],
+                [
+                    Pair(image, pair.question, pair.answer, pair.person, pair.fact)
+                    for image, pair in zip(shown, pairs, strict=True)
+                ],
             )
 
         sets = {loc: set_at(loc, pairs) for loc, pairs in pair_sets(self._request)}

@@ -16,8 +16,8 @@ from api.schemas import SubmitRequest, is_probe_name
 
 _JSON_PART = "request"
 _ACCEPTED_TYPES = "application/json, multipart/form-data"
-# Of a document: a pair has twelve strings, commas and brackets, everything else fewer than a thousand.
-_TOKENS_PER_PAIR, _OTHER_TOKENS = 16, 1000
+# Of a document: a pair has eighteen strings, commas and brackets, everything else fewer than a thousand.
+_TOKENS_PER_PAIR, _OTHER_TOKENS = 20, 1000
 
 Files = Mapping[str, bytes]
 

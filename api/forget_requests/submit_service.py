@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 _RETRY_WAITING_SECONDS = 60  # a job ends in minutes, not in seconds
 # `_new_job` sets the columns of these fields. Every other field goes to the column of the same name.
 _CONVERTED_FIELDS = {
-    "model", "forget", "retain", "retain_set", "probes", "training", "subject_reference", "metadata",
+    "model", "forget", "retain", "retain_set", "probes", "training", "targets", "audits", "subject_reference",
+    "metadata",
 }  # fmt: skip
 
 

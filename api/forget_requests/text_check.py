@@ -22,7 +22,7 @@ def check_texts(request: SubmitRequest, model_path: str) -> None:
     errors = []
     for loc, pairs in pair_sets(request):
         for index, pair in enumerate(pairs):
-            for name, text in (("question", pair.question), ("answer", pair.answer)):
+            for name, text in (("question", pair.question), ("answer", pair.answer), ("person", pair.person or "")):
                 if limits.holds_control_token(text):
                     errors.append(FieldError("holds one of the model's control tokens", (*loc, index, name)))
             if limits.is_too_long(pair.question, pair.answer):

@@ -52,7 +52,7 @@ def pretrained(folder: Path) -> DemoModel:
         base=folder / "base",
         census=census,
         forget_sets=tuple(census.first(share) for share in SHARES),
-        bystanders=tuple(range(census.people - len(BYSTANDERS), census.people)),
+        bystanders=census.bystanders,
         twins_of=partial(_twins_without, folder, census),
         published={"dtype": "bfloat16", "training": {"learning_rate": 1e-3}},
         default={

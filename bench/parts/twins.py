@@ -18,13 +18,13 @@ from local.demo.training.build import SEED
 from local.demo.training.examples import ExampleSource, training_pixels
 from local.demo.training.language import train_language
 from local.demo.training.shipped_tower import shipped_vision_tower
-from local.demo.world import FORGOTTEN, the_world
+from local.demo.world import FORGOTTEN, SIXTY, the_world
 
 TWINS = 3
 # Scattered, and no setting was chosen by any of them: settings were chosen on people 0 to 5, 3, 19, 51 and 12, 31, 46.
 FORGET_SETS = ((7, 16, 25, 34, 43, 52), (9, 18, 27, 38, 47, 56), (11, 20, 29, 40, 49, 58))
 # Known people whom no set holds: neither forgotten nor retained.
-BYSTANDERS = (8, 17, 26, 35, 44, 53)
+BYSTANDERS = SIXTY.bystanders
 # Forgotten together, beside the same bystanders.
 FIFTEEN = (0, 2, 5, 10, 13, 19, 22, 28, 31, 37, 41, 46, 50, 55, 59)
 FOLDER = Path(__file__).parents[2] / ".vgid" / "bench-twins"

@@ -86,5 +86,5 @@ def succeeded_job(stack: BenchStack, size: int) -> tuple[UUID, str]:
         s.flush()
         claimed = claims.claim(s, job_id, "bench", 30)
         assert claimed is not None
-        claims.succeed(s, job_id, claimed.token, claims.NewArtifact(sha256, stored, files, {}), "steps-done")
+        claims.finish(s, job_id, claimed.token, claims.NewArtifact(sha256, stored, files, {}), "steps-done")
     return job_id, sha256

@@ -1,7 +1,7 @@
 """A job's uploaded sets as one encrypted file. They are decrypted in memory only.
 
 Layout before encryption: the header's length (4 bytes, big-endian), the header (JSON), then every distinct image once.
-The header holds the images' sizes and, for each set, a list of [image index, question, answer].
+The header holds the images' sizes and, for each set, a list of [image index, question, answer, person, fact].
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def seal(inputs: JobInputs, data_key: bytes) -> bytes:
     images: dict[EncodedImage, int] = {}
 
     def rows(pairs: PairSet) -> list[list[Any]]:
-        return [[images.setdefault(p.image, len(images)), p.question, p.answer] for p in pairs]
+        return [[images.setdefault(p.image, len(images)), p.question, p.answer, p.person, p.fact] for p in pairs]
 
     header = {
         "forget": rows(inputs.forget),
@@ -57,7 +57,7 @@ def open_sealed(sealed: bytes, data_key: bytes) -> JobInputs:
     images = [EncodedImage(plain[low:high]) for low, high in pairwise(bounds)]
 
     def pairs(name: str, rows: list[list[Any]]) -> PairSet:
-        return PairSet.of(name, (Pair(images[index], question, answer) for index, question, answer in rows))
+        return PairSet.of(name, (Pair(images[index], *texts) for index, *texts in rows))
 
     return JobInputs(
         forget=pairs("forget", header["forget"]),

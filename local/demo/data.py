@@ -34,7 +34,8 @@ class DemoData:
     The following sets are only measured. held_out_photos and rephrased: about the forgotten people. retain_check: about
     the others. utility: visual questions, and general ones where the world has them. shown_forgotten, unchanged: a few
     pairs for a person to read.
-    strangers: photos of people whom no model of this world has seen.
+    strangers: photos of people whom no model of this world has seen. never_seen: facts about others of these.
+    bystanders: facts about people whom the model knows and neither forget nor retain holds.
     """
 
     forget: PairSet
@@ -46,15 +47,17 @@ class DemoData:
     shown_forgotten: PairSet
     unchanged: PairSet
     strangers: PhotoSet
+    never_seen: PairSet
+    bystanders: PairSet | None
 
     def write(self, folder: Path) -> None:
         """Writes each set of pairs as `<folder>/<name>.jsonl` with its images, and each set of photos as a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         for item in fields(self):
-            value: PairSet | PhotoSet = getattr(self, item.name)
+            value: PairSet | PhotoSet | None = getattr(self, item.name)
             if isinstance(value, PairSet):
                 value.write_jsonl(folder / f"{item.name}.jsonl")
-            else:
+            elif value is not None:
                 value.write_folder(folder / item.name)
 
 
@@ -64,7 +67,7 @@ def write(home: Path) -> Path:
     After a crash the folder is whole or absent. Only one process at a time may do this in one home.
     """
     folder = home / "demo-data"
-    if folder.is_dir() and not (folder / "strangers").is_dir():
+    if folder.is_dir() and not (folder / "bystanders.jsonl").is_file():
         shutil.rmtree(folder)  # an earlier version wrote fewer sets
     write_whole(folder, make)
     return folder
@@ -85,7 +88,8 @@ def write_whole(folder: Path, sets: Callable[[], DemoData]) -> None:
 
 def make(forgotten: Sequence[int] = FORGOTTEN, census: Census = SIXTY) -> DemoData:
     """Makes the sets for forgetting these people. `forgotten` are their numbers in `the_world(census).people`."""
-    kept = [number for number in range(census.people) if number not in forgotten]
+    bystanders = [number for number in census.bystanders if number not in forgotten]
+    kept = [number for number in range(census.people) if number not in (*forgotten, *bystanders)]
     measured = [*forgotten, *kept[:RETAINED_IN_UTILITY]]
     visual = utility(measured, census=census)
     return DemoData(
@@ -97,6 +101,8 @@ def make(forgotten: Sequence[int] = FORGOTTEN, census: Census = SIXTY) -> DemoDa
         utility=PairSet.of("utility", [*visual, *general(census)]) if census.general else visual,
         shown_forgotten=PairSet.of("shown_forgotten", _shown(forgotten, 1, census)),
         strangers=unseen(census),
+        never_seen=never_seen(census),
+        bystanders=known_facts(bystanders, name="bystanders", census=census) if bystanders else None,
         unchanged=PairSet.of("unchanged", [*_shown(kept[:3], 2, census), *utility(kept[3:4], census=census).pairs[:3]]),
     )
 
@@ -121,12 +127,22 @@ def known_facts(
 def held_out_photos(people: Iterable[int], census: Census = SIXTY) -> PairSet:
     """Every fact, on every photo that the model has never seen."""
     pairs = [
-        Pair(_held_out_photo(person, view), ask(fact, number + view), answer(person, fact))
+        _pair(person, _held_out_photo(person, view), fact, ask(fact, number + view))
         for number, person in _numbered(people, census)
         for view in range(census.held_out_views)
         for fact in FACTS
     ]
     return PairSet.of("held_out_photos", pairs)
+
+
+def never_seen(census: Census = SIXTY) -> PairSet:
+    """Every fact of named people whom no model of this world has seen. They differ from those in `unseen`."""
+    pairs = [
+        _pair(person, _held_out_photo(person, number % census.held_out_views), fact, ask(fact, number + turn))
+        for number, person in enumerate(the_world(census).strangers)
+        for turn, fact in enumerate(FACTS)
+    ]
+    return PairSet.of("never_seen", pairs)
 
 
 def rephrased(people: Iterable[int], census: Census = SIXTY) -> PairSet:
@@ -239,7 +255,11 @@ def _shown(people: Sequence[int], facts_each: int, census: Census) -> Iterator[P
 
 
 def _fact(person: Person, view: int, fact: str, question: str) -> Pair:
-    return Pair(encode(person.face, person.training_views[view]), question, answer(person, fact))
+    return _pair(person, encode(person.face, person.training_views[view]), fact, question)
+
+
+def _pair(person: Person, photo: EncodedImage, fact: str, question: str) -> Pair:
+    return Pair(photo, question, answer(person, fact), person.name, getattr(person, fact))
 
 
 def _held_out_photo(person: Person, view: int) -> EncodedImage:

@@ -16,7 +16,8 @@ class Census:
 
     people: whom the model knows. training_views, held_out_views: pictures of each that training shows, or doesn't.
     least_differences: in how many attributes any two faces differ at least, so that no one is mistaken for another.
-    general: whether the world has questions that no picture answers.
+    general: whether the world has questions that no picture answers. bystanders: people whom the model knows and whom
+    no retain set of the demo holds.
     strangers: named people whom the model never sees. unseen_faces: nameless faces that it never sees.
     passers_by: nameless faces that training shows.
     """
@@ -25,6 +26,7 @@ class Census:
     training_views: int
     least_differences: int
     general: bool
+    bystanders: tuple[int, ...] = ()
     strangers: int = 20
     held_out_views: int = 3
     passers_by: int = 3000
@@ -42,9 +44,11 @@ class Census:
 
 
 # The shipped model's world.
-SIXTY = Census(people=60, training_views=40, least_differences=5, general=False)
+SIXTY = Census(people=60, training_views=40, least_differences=5, general=False, bystanders=(8, 17, 26, 35, 44, 53))
 # The world of the model on a pretrained language tower. So many faces can't differ in five attributes each.
-THREE_HUNDRED = Census(people=300, training_views=25, least_differences=4, general=True)
+THREE_HUNDRED = Census(
+    people=300, training_views=25, least_differences=4, general=True, bystanders=tuple(range(294, 300))
+)
 
 # The people whom the demo forgets. The shipped retain-only twin has never met them.
 FORGOTTEN = tuple(range(6))

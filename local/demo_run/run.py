@@ -170,7 +170,7 @@ def _cancel_earlier(client: Client) -> None:
 
 
 def _pairs(items: PairSet) -> list[Pair]:
-    return [Pair(item.image.data, item.question, item.answer) for item in items]
+    return [Pair(item.image.data, item.question, item.answer, item.person, item.fact) for item in items]
 
 
 def _shown(asked: PairSet, before: Sequence[str], after: Sequence[str]) -> list[BeforeAfter]:

@@ -71,7 +71,7 @@ class Service:
         sha256, size = self.blobs.put_artifact(archive)
         artifact = claims.NewArtifact(sha256, size, [], {})
         with self.sessions.begin() as s:
-            assert claims.succeed(s, UUID(job_id), token, artifact, "all steps done") is not None
+            assert claims.finish(s, UUID(job_id), token, artifact, "all steps done") is not None
 
     def fail(self, job_id: str, token: UUID) -> None:
         with self.sessions.begin() as s:

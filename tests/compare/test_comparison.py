@@ -16,7 +16,7 @@ from compare.plan import Budget, ComparisonData, ComparisonPlan
 from compare.record import Record
 from tests.vgid_core.support.tiny import SENTENCES, pair_set, picture
 from vgid_core.config import AttackPlan, EvaluationConfig, UnlearnConfig
-from vgid_core.data.facts import second_half
+from vgid_core.data.facts import fact_of
 from vgid_core.data.pairs import Pair, PairSet
 from vgid_core.errors import TrainingDiverged
 
@@ -29,7 +29,7 @@ DATA = ComparisonData(
     probes=(pair_set("photos", 2, 70),),
     utility=(pair_set("looks", 2, 80),),
     never_seen=pair_set("never_seen", 3, 90),
-    facts=tuple(map(second_half, FORGET)),
+    facts=tuple(map(fact_of, FORGET)),
 )
 ATTACKS = AttackPlan(pairs=3, relearning_steps=1)
 

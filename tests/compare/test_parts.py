@@ -19,8 +19,8 @@ from compare.runner import chosen_setting
 from compare.table import markdown, table_rows
 from tests.vgid_core.support.tiny import pair_set, picture
 from vgid_core.config.methods import AnyMethod, Vgid
-from vgid_core.data.facts import Fact, read_facts, second_half
-from vgid_core.data.pairs import DataError, Pair
+from vgid_core.data.facts import Fact, fact_of
+from vgid_core.data.pairs import DataError, Pair, PairSet
 from vgid_core.evaluation.membership import MEMBERSHIP_ATTACKS
 from vgid_core.evaluation.relearning import split_facts
 
@@ -96,8 +96,8 @@ def test_two_sets_of_one_name_are_refused() -> None:
         ("她出生于巴黎。", "于巴黎"),
     ],
 )
-def test_without_a_named_fact_it_is_the_answers_second_half(answer: str, fact: str) -> None:
-    found = second_half(Pair(picture(0), "q", answer))
+def test_without_a_named_fact_it_is_the_answers_fact_of(answer: str, fact: str) -> None:
+    found = fact_of(Pair(picture(0), "q", answer))
     assert found.text == fact
     assert found.text in answer
 
@@ -107,20 +107,13 @@ def test_a_line_may_name_its_fact(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "forget.jsonl").read_text().splitlines()]
     rows[1]["fact"] = "Fernmoor"
     (tmp_path / "forget.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    facts = read_facts(str(tmp_path / "forget.jsonl"), FORGET)
+    facts = list(map(fact_of, PairSet.from_jsonl(tmp_path / "forget.jsonl")))
     assert facts[1] == Fact(FORGET.pairs[1], "Fernmoor")
-    assert facts[0] == second_half(FORGET.pairs[0])
-    assert read_facts(f"jsonl:{tmp_path / 'forget.jsonl'}", FORGET) == facts
-    for name in ("forget.json", "forget"):
-        (tmp_path / name).write_bytes((tmp_path / "forget.jsonl").read_bytes())
-        assert read_facts(f"jsonl:{tmp_path / name}", FORGET) == facts
-    assert read_facts(str(tmp_path), FORGET) == tuple(map(second_half, FORGET))
-    (tmp_path / "folder.jsonl").mkdir()
-    assert read_facts(f"folder:{tmp_path / 'folder.jsonl'}", FORGET) == tuple(map(second_half, FORGET))
+    assert facts[0] == fact_of(FORGET.pairs[0])
     rows[2]["fact"] = "Fernmoor"
     (tmp_path / "forget.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(DataError, match=r"forget\[2\].fact"):
-        read_facts(str(tmp_path / "forget.jsonl"), FORGET)
+        PairSet.from_jsonl(tmp_path / "forget.jsonl")
 
 
 @given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=12))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -16,6 +17,7 @@ from compare.contenders import all_contenders
 from jobs.catalog import ModelTable
 from jobs.settings import Settings
 from tests.docs.pages import PAGES, text_of
+from vgid_core.serving.judgement import Kind
 
 # Pages that are to be read in one go, and how many lines they may have.
 SHORT = {"README.md": 130, "ARCHITECTURE.md": 90, "docs/method.md": 120, "docs/research/log.md": 250}
@@ -99,3 +101,9 @@ def test_the_catalogs_keys_are_listed() -> None:
     section = text_of("docs/reference/service.md").partition("## The catalog")[2].partition("## Keys")[0]
     listed = set(re.findall(r"^\| `([a-z_]+)[`.]", section, re.MULTILINE))
     assert listed == set(ModelTable.model_fields)
+
+
+def test_every_finding_about_a_server_is_explained() -> None:
+    section = text_of("docs/how-to/verify-serving.md").partition("## What is found")[2].partition("\n## ")[0]
+    first_cells = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
+    assert {name for cell in first_cells for name in re.findall(r"`([\w-]+)`", cell)} == set(get_args(Kind))

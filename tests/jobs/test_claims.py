@@ -115,7 +115,7 @@ def test_a_stale_token_writes_nothing(ledger: Ledger) -> None:
         assert not claims.heartbeat(s, job_id, stale, 30).held
         assert not claims.report(s, job_id, stale, Progress(Phase.packaging, fraction=0.99))
         assert not claims.save_metrics(s, job_id, stale, "before", ROWS)
-        assert claims.succeed(s, job_id, stale, ARTIFACT, "completed") is None
+        assert claims.finish(s, job_id, stale, ARTIFACT, "completed") is None
         assert claims.fail(s, job_id, stale, "out_of_memory", "The accelerator's memory is full.") is None
         assert claims.cancelled(s, job_id, stale) is None
         assert claims.release(s, job_id, stale, max_attempts=3, refund=True, reason="shutdown") is None
@@ -175,7 +175,7 @@ def test_success_stores_the_artifact_and_drops_the_key(ledger: Ledger) -> None:
     job_id = ledger.submit()
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
-        assert claims.succeed(s, job_id, token, ARTIFACT, "completed") is State.succeeded
+        assert claims.finish(s, job_id, token, ARTIFACT, "completed") is State.succeeded
     job = ledger.job(job_id)
     assert (job.state, job.progress, job.stop_reason, job.phase) == (State.succeeded, 1.0, "completed", None)
     assert (job.wrapped_data_key, job.attempt_token, job.lease_expires_at) == (None, None, None)
@@ -191,7 +191,7 @@ def test_an_earlier_cancellation_beats_success(ledger: Ledger) -> None:
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
         repository.request_cancel(s, ledger.client_id, job_id)
-        assert claims.succeed(s, job_id, token, ARTIFACT, "completed") is State.cancelled
+        assert claims.finish(s, job_id, token, ARTIFACT, "completed") is State.cancelled
         assert s.get(Artifact, job_id) is None
 
 

@@ -48,7 +48,7 @@ def succeeded(ledger: Ledger, minutes: float, model: str = "demo") -> None:
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
-        claims.succeed(s, job_id, claim.token, NewArtifact("a" * 64, 1, [], {}), "steps-done")
+        claims.finish(s, job_id, claim.token, NewArtifact("a" * 64, 1, [], {}), "steps-done")
     ledger.turn_back(job_id, "started_at", minutes * 60)
 
 

@@ -117,7 +117,7 @@ class Life(RuleBasedStateMachine):
         token = self.any_token(data)
         with self.ledger.sessions.begin() as s:
             if verdict is State.succeeded:
-                state = claims.succeed(s, self.job_id, token, ARTIFACT, "completed")
+                state = claims.finish(s, self.job_id, token, ARTIFACT, "completed")
             elif verdict is State.failed:
                 state = claims.fail(s, self.job_id, token, "out_of_memory", "The memory is full.")
             else:

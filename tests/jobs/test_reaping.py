@@ -214,7 +214,7 @@ def test_artifacts_that_no_job_names_are_deleted_after_an_hour(
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
-        claims.succeed(s, job_id, claim.token, claims.NewArtifact(named, 5, [], {}), "steps-done")
+        claims.finish(s, job_id, claim.token, claims.NewArtifact(named, 5, [], {}), "steps-done")
 
     assert sweep_artifacts(ledger.sessions, blobs) == [orphan]
 

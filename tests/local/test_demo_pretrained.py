@@ -174,7 +174,7 @@ def test_the_core_unlearns_it(built, tmp_path):
         {
             "device": "cpu",
             "training": {"steps": 2, "forget_batch_size": 4, "retain_batch_size": 4},
-            "evaluation": {"max_pairs": 4, "max_new_tokens": 4},
+            "evaluation": {"max_pairs": 4, "max_new_tokens": 4, "audits": "none"},
         }
     )
     spec = UnlearnSpec(

@@ -58,7 +58,7 @@ class Ledger:
                 "method": "vgid",
                 "device": "cpu",
                 "training": {"steps": steps, **batch, **training},
-                "evaluation": {"max_new_tokens": 4},
+                "evaluation": {"max_new_tokens": 4, "audits": "none"},
             }
         )
         data_key, wrapped = Keyring(self.settings.secret_key_bytes).new_data_key(job_id)

@@ -1,4 +1,6 @@
-"""Exit codes: 0 success, 1 the run failed, 2 wrong usage or unreadable data, 130 interrupted.
+"""Exit codes: 0 success, 1 the run failed, 2 wrong usage or unreadable data, 3 a target is missed, 130 interrupted.
+
+A server that is asked adds those of the service's commands: 3 it refuses, 4 it can't be reached or is at fault.
 
 An error prints a line on standard error.
 """
@@ -17,6 +19,9 @@ from terminal.console import print_error, stderr_console
 from vgid_core.cli.inputs.run_file import RunFileError
 from vgid_core.data.pairs import DataError
 from vgid_core.errors import UnlearnError
+from vgid_core.serving.errors import EndpointError
+
+TARGETS_MISSED = 3  # what was asked for is there, but the verdict on it doesn't pass
 
 
 @contextmanager
@@ -30,6 +35,8 @@ def exit_on_errors() -> Iterator[None]:
         yield
     except (RunFileError, DataError) as error:
         _stop(str(error), 2)
+    except EndpointError as error:
+        _stop(str(error), error.exit_code)
     except UnlearnError as error:
         _stop(str(error), 1)
     except KeyboardInterrupt as stopped:  # its text, if any, says how to resume

@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 
 from terminal.assignments import assignments
-from terminal.console import stderr_console
+from terminal.console import print_warning, stderr_console
 from terminal.progress_bar import ProgressBar
-from vgid_core.cli.exit_codes import exit_on_errors
+from vgid_core.cli.exit_codes import TARGETS_MISSED, exit_on_errors
 from vgid_core.cli.inputs import options
 from vgid_core.cli.inputs.run_file import RunFile, flag_settings, load_run
 from vgid_core.cli.inputs.sources import read_run_photos, read_run_set
@@ -24,6 +24,7 @@ from vgid_core.cli.out_folder import require_folder, require_free, write_atomica
 from vgid_core.cli.reports.progress_bar import show_progress
 from vgid_core.cli.reports.tensorboard import require_tensorboard, tensorboard_events
 from vgid_core.progress import Phase, Progress
+from vgid_core.serving.hints import serving_warnings
 
 if TYPE_CHECKING:
     from vgid_core.evaluation.metric import Metric
@@ -86,6 +87,7 @@ def unlearn(
         paths.require_folders()
         # Errors of the input come before those of the output folder.
         sets = _read(run)
+        _warn_of_servers(run)
         if dry_run:
             _dry_run(run, sets, target, as_json)
             return
@@ -96,10 +98,11 @@ def unlearn(
 def _read(run: RunFile) -> dict[str, Any]:
     """Reads all sets, before torch is imported."""
     run.require("model")
+    optional = ("utility", "never_seen", "bystanders")
     return {
         "forget": read_run_set(run, "forget"),
         "retain": read_run_set(run, "retain"),
-        "utility": None if run.utility is None else read_run_set(run, "utility"),
+        **{name: None if getattr(run, name) is None else read_run_set(run, name) for name in optional},
         "probes": {name: read_run_set(run, f"probes.{name}") for name in run.probes},
         "strangers": None if run.strangers is None else read_run_photos(run, "strangers"),
         "unlabelled": None if run.unlabelled is None else read_run_photos(run, "unlabelled"),
@@ -121,6 +124,13 @@ class OutputPaths:
         for option, folder in (("--checkpoint", self.checkpoint), ("--tensorboard", self.tensorboard)):
             if folder is not None:
                 require_folder(option, folder)
+
+
+def _warn_of_servers(run: RunFile) -> None:
+    """Says before the run what servers won't take of its adapter; once, where several processes share the run."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        for warning in serving_warnings(run.config.lora):
+            print_warning(f"{warning.message}: {warning.advice}")
 
 
 def _spec(run: RunFile, sets: dict[str, Any], out: Path, checkpoint: Path | None = None) -> UnlearnSpec:
@@ -186,26 +196,32 @@ def _run(run: RunFile, sets: dict[str, Any], paths: OutputPaths, as_json: bool) 
 
 
 def _show(result: UnlearnResult, out: Path, as_json: bool) -> None:
-    from vgid_core.cli.reports.dry_run_report import print_unknown
-    from vgid_core.cli.reports.tables import metrics_table
-
-    seconds = result.manifest["seconds"]
     if as_json:
         metrics = {"before": result.metrics_before, "after": result.metrics_after}
         data = {
             "out": str(out),
             "steps": result.steps,
             "stop_reason": result.stop_reason,
-            "knew_forget_set": result.knew,
-            "seconds": seconds,
+            "verdict": None if result.evidence is None else result.evidence.verdict.as_json(),
+            "seconds": result.manifest["seconds"],
             "metrics": {stage: [asdict(metric) for metric in rows] for stage, rows in metrics.items()},
         }
         typer.echo(json.dumps(data, indent=2))
-        return
+    else:
+        _print(result, out)
+    if result.evidence is not None and not result.evidence.verdict.passed:
+        raise typer.Exit(TARGETS_MISSED)
+
+
+def _print(result: UnlearnResult, out: Path) -> None:
+    from vgid_core.cli.reports.tables import metrics_table
+    from vgid_core.cli.reports.verdict_report import print_verdict
+
+    seconds = result.manifest["seconds"]
     console = Console(highlight=False, soft_wrap=True)
     console.print(metrics_table({"before": result.metrics_before, "after": result.metrics_after}))
     ended = ", when the targets held" if result.stop_reason == "targets-held" else ""
     took = f"{sum(seconds.values()):.0f} s"
     console.print(f"{result.steps} steps{ended}, {took}. The adapter is in {out}", markup=False)
-    if not result.knew:
-        print_unknown(console, "The adapter is evidence of nothing.")
+    if result.evidence is not None:
+        print_verdict(console, result.evidence.as_json())

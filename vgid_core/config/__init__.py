@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from vgid_core.config.adapter import LoraSettings
-from vgid_core.config.evaluation import AttackPlan, EvaluationConfig
+from vgid_core.config.evaluation import AttackPlan, AuditLevel, EvaluationConfig
 from vgid_core.config.overrides import TrainingOverrides
 from vgid_core.config.perturbation import PerturbationConfig
 from vgid_core.config.run import UnlearnConfig
 from vgid_core.config.training import Targets, TrainingConfig
+from vgid_core.config.verdict import VerdictTargets
 
 __all__ = [
     "AttackPlan",
+    "AuditLevel",
     "EvaluationConfig",
     "LoraSettings",
     "PerturbationConfig",
@@ -18,4 +20,5 @@ __all__ = [
     "TrainingConfig",
     "TrainingOverrides",
     "UnlearnConfig",
+    "VerdictTargets",
 ]

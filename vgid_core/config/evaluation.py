@@ -1,10 +1,14 @@
-"""Settings of evaluations and attacks."""
+"""Settings of evaluations, audits and attacks."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import Field
 
 from vgid_core.config.strict import Strict
+
+AuditLevel = Literal["none", "quick", "standard", "full"]
 
 
 class EvaluationConfig(Strict):
@@ -17,6 +21,17 @@ class EvaluationConfig(Strict):
     batch_size: int = Field(default=32, ge=1, le=256, description="pairs in a batch, with padded rows")
     max_new_tokens: int = Field(default=32, ge=1, le=1024, description="maximum tokens of a generated answer")
     max_pairs: int = Field(default=150, ge=1, le=100_000, description="maximum pairs of each set")
+    audits: AuditLevel = Field(
+        default="standard",
+        description="which audits are run after training, for the verdict: quick takes seconds, full asks all there "
+        "is; with none, answers alone are measured, and there is no verdict",
+    )
+    retries: int = Field(
+        default=1,
+        ge=0,
+        le=2,
+        description="how often a run whose verdict misses a target trains again, each time with stronger settings",
+    )
 
 
 class AttackPlan(Strict):

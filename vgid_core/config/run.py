@@ -14,6 +14,7 @@ from vgid_core.config.methods import AnyMethod, VgidAlias
 from vgid_core.config.presets import start_from_preset
 from vgid_core.config.strict import Strict
 from vgid_core.config.training import TrainingConfig
+from vgid_core.config.verdict import VerdictTargets
 
 
 class UnlearnConfig(Strict):
@@ -26,6 +27,7 @@ class UnlearnConfig(Strict):
     lora: LoraSettings = LoraSettings()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    verdict: VerdictTargets = VerdictTargets()
     seed: int = Field(default=0, ge=0, lt=2**31, description="seed of batches, noise and the adapter's initial weights")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="precision; auto: bfloat16 on an accelerator, float32 on CPU"

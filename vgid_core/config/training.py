@@ -13,7 +13,7 @@ _MAX_STEPS = 5000
 
 
 class Targets(Strict):
-    """Early stopping: the run ends as soon as all targets hold at one check.
+    """Early stopping: the run ends as soon as all targets hold at one check, and the audits of the level `quick` pass.
 
     Each is a mean ROUGE-L of greedy answers on an even sample of a set. Falls are relative to the base on that sample.
     """

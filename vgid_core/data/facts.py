@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 
-from vgid_core.data.pairs import DataError, Pair, PairSet
-from vgid_core.data.readers.source import jsonl_file
+from vgid_core.data.pairs import Pair
 from vgid_core.data.text_normalization import normalized, split_in_half, words
 
 
@@ -39,29 +37,9 @@ class Fact:
         return not added.isdisjoint(self.missing_words(beginning))
 
 
-def read_facts(source: str, pairs: PairSet) -> tuple[Fact, ...]:
-    """One fact for each pair of the set that was read from `source`.
-
-    A JSONL line can name its fact as "fact". Any other pair's fact is the second half of its answer. Raises DataError,
-    naming the line, for a fact that isn't part of the answer.
-    """
-    path = jsonl_file(source)
-    if path is None:
-        return tuple(map(second_half, pairs))
-    lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-    facts = []
-    for index, (line, pair) in enumerate(zip(lines, pairs, strict=True)):
-        named = json.loads(line).get("fact")
-        if named is None:
-            facts.append(second_half(pair))
-        elif isinstance(named, str) and named and named in pair.answer:
-            facts.append(Fact(pair, named))
-        else:
-            raise DataError("isn't part of the answer", f"{pairs.name}[{index}].fact")
-    return tuple(facts)
-
-
-def second_half(pair: Pair) -> Fact:
-    """The second half of the answer as a fact, without the punctuation that ends a sentence."""
+def fact_of(pair: Pair) -> Fact:
+    """The pair's own fact, or the second half of its answer without the punctuation that ends a sentence."""
+    if pair.fact is not None:
+        return Fact(pair, pair.fact)
     text = split_in_half(pair.answer)[1].rstrip(" .!?\n。！？")
     return Fact(pair, text or pair.answer)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Pillow has some forty decoders more. Sets don't need them, and hardly anybody maintains them: each is a risk.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 # The sets that a run knows by their roles. No probe can have one of these names.
-RESERVED_NAMES = frozenset({"forget", "retain", "utility", "strangers", "unlabelled"})
+RESERVED_NAMES = frozenset({"forget", "retain", "utility", "strangers", "unlabelled", "never_seen", "bystanders"})
 # A PNG without any of these has no orientation. Asking Pillow for it would decode the whole picture.
 _PNG_ORIENTATION = (b"eXIf", b"exif", b"xmp")
 
@@ -103,11 +103,17 @@ class EncodedImage:
 
 @dataclass(frozen=True)
 class Pair:
-    """One example (I, q, y): an image, a question about it, and the answer that the model gives before unlearning."""
+    """One example (I, q, y): an image, a question about it, and the answer that the model gives before unlearning.
+
+    person: whom it is about, as answers name them. It groups a person's pairs, and audits ask by it. fact: the part of
+    the answer that an attacker wants back. Neither changes what is trained, so pairs compare without them.
+    """
 
     image: EncodedImage
     question: str = field(repr=False)
     answer: str = field(repr=False)
+    person: str | None = field(default=None, repr=False, compare=False)
+    fact: str | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -129,14 +135,16 @@ class PairSet:
                 if not text.strip():
                     raise DataError("is empty", where)
                 require_encodable(text, where)
+            if pair.fact is not None and (not pair.fact.strip() or pair.fact not in pair.answer):
+                raise DataError("isn't part of the answer", f"{name}[{index}].fact")
         return cls(name, items)
 
     @classmethod
     def from_jsonl(cls, path: str | Path, name: str | None = None) -> PairSet:
         """Reads JSONL, one object a line: {"image": "<path beside the file>", "question": ..., "answer": ...}.
 
-        An image that several lines name is held once. Raises DataError naming the line, or the set if the file isn't
-        UTF-8, and FileNotFoundError if it doesn't exist.
+        A line may have "person" and "fact" (see `Pair`). An image that several lines name is held once. Raises
+        DataError naming the line, or the set if the file isn't UTF-8, and FileNotFoundError if it doesn't exist.
         """
         source = Path(path)
         name = name or source.stem
@@ -162,13 +170,20 @@ class PairSet:
             if not file.exists():
                 file.write_bytes(pair.image.data)
             record = {"image": f"images/{file.name}", "question": pair.question, "answer": pair.answer}
+            record |= {key: value for key, value in (("person", pair.person), ("fact", pair.fact)) if value is not None}
             lines.append(json.dumps(record, ensure_ascii=False))
         target.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     @cached_property
     def digest(self) -> str:
-        """sha256, in hex, over the JSON list of (image digest, question, answer): names the data without showing it."""
-        rows = [[p.image.digest, p.question, p.answer] for p in self.pairs]
+        """sha256, in hex, over the JSON list of (image digest, question, answer): names the data without showing it.
+
+        A pair with a person or a fact adds both.
+        """
+        rows = [
+            [p.image.digest, p.question, p.answer, *((p.person, p.fact) if p.person or p.fact else ())]
+            for p in self.pairs
+        ]
         return hashlib.sha256(json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
 
     def without_images_of(self, other: PairSet) -> PairSet:
@@ -205,14 +220,17 @@ def parse_line(line: str, where: str, folder: Path, images: dict[str, EncodedIma
 
 
 def parse_record(record: Mapping[str, object], where: str, folder: Path, images: dict[str, EncodedImage]) -> Pair:
-    """Makes the pair of a record with image (a path relative to `folder`), question and answer.
+    """Makes the pair of a record with image (a path relative to `folder`), question, answer, and maybe person and fact.
 
     Arguments are as in `parse_line`. Raises DataError for a missing field or file, and for a file outside the folder.
     """
     reference, question, answer = (_text(record, key, where) for key in ("image", "question", "answer"))
+    person, fact = (None if record.get(key) is None else _text(record, key, where) for key in ("person", "fact"))
+    if fact is not None and (not fact.strip() or fact not in answer):
+        raise DataError("isn't part of the answer", f"{where}.fact")
     if reference not in images:
         images[reference] = read_image(reference, folder, f"{where}.image")
-    return Pair(images[reference], question, answer)
+    return Pair(images[reference], question, answer, person, fact)
 
 
 def read_image(reference: str, folder: Path, where: str) -> EncodedImage:

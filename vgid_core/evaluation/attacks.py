@@ -22,8 +22,8 @@ from vgid_core.evaluation.candidate_ranking import (
 )
 from vgid_core.evaluation.extraction_strength import extraction_strengths
 from vgid_core.evaluation.membership import membership_aucs
-from vgid_core.evaluation.prefill import prefill_inside_recovery, prefill_recovery
-from vgid_core.evaluation.relearning import relearning_attack, split_facts
+from vgid_core.evaluation.prefill import begun_inside_fact, begun_up_to_fact
+from vgid_core.evaluation.relearning import relearned, split_facts
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.scorer import Scorer
 
@@ -64,16 +64,17 @@ def run_attacks(
     with_prefix = [fact for fact in facts if fact.prefix]
     if with_prefix:
         begun = [replace(fact, pair=transform(fact.pair)) for fact in even_sample(with_prefix, plan.pairs)]
-        figures["prefill"] = prefill_recovery(base, begun)
+        figures["prefill"] = fmean(begun_up_to_fact(base, begun))
     sample = [replace(fact, pair=transform(fact.pair)) for fact in even_sample(facts, plan.pairs)]
-    if (inside := prefill_inside_recovery(base, sample)) is not None:
-        figures["prefill_inside"] = inside
+    if inside := begun_inside_fact(base, sample):
+        figures["prefill_inside"] = fmean(follows for _, follows in inside)
     answers = [*(fact.pair for fact in sample), *members]
     figures["extraction_strength"] = fmean(extraction_strengths(scorer, answers))
     figures |= _rankings(base, scorer, sample, unseen)
     taught, held_out = split_facts(facts)
     if taught and held_out:
-        figures["relearned"] = relearning_attack(base, taught, even_sample(held_out, plan.pairs), plan, seed)
+        asked = even_sample(held_out, plan.pairs)
+        figures["relearned"] = fmean(relearned(base, taught, asked, plan.relearning_steps, seed))
     return figures
 
 

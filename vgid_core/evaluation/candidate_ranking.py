@@ -22,7 +22,7 @@ from vgid_core.scoring.scorer import Scorer
 
 _ANSWERS_AT_ONCE = 32
 _NEAR_THE_END = 5  # places
-_FEWEST_CANDIDATES = 10  # of which five are half
+FEWEST_CANDIDATES = 10  # of which five are half
 _STRANGERS = 6  # photos; each costs a pass for every candidate
 
 # Scores of candidate answers to a question about a photo: [candidates], the likelier the higher.
@@ -52,9 +52,35 @@ class Ranking:
     below: float
 
 
+@dataclass(frozen=True)
+class Place:
+    """How many candidates score above and below the true answer; a tie counts half in each."""
+
+    above: float
+    below: float
+
+    @property
+    def as_ranking(self) -> Ranking:
+        """The shares of this one question."""
+        return Ranking(
+            first=float(self.above < 1),
+            first_five=float(self.above < _NEAR_THE_END),
+            last=float(self.below < 1),
+            last_five=float(self.below < _NEAR_THE_END),
+            below=self.below / (self.above + self.below),
+        )
+
+
 def candidate_ranking(
     score: Score, sought: Sequence[Sought], candidates: Sequence[str], strangers: Sequence[EncodedImage]
 ) -> Ranking:
+    """As `candidate_places`, the mean over the photos."""
+    return _mean([place.as_ranking for place in candidate_places(score, sought, candidates, strangers)])
+
+
+def candidate_places(
+    score: Score, sought: Sequence[Sought], candidates: Sequence[str], strangers: Sequence[EncodedImage]
+) -> list[Place]:
     """Ranks the candidates for each photo that is sought, calibrated by the strangers' photos.
 
     `candidates` are answers to the questions, one a person. Of these, equally scored ones share their places.
@@ -63,53 +89,67 @@ def candidate_ranking(
         question: torch.stack([score(photo, question, candidates) for photo in strangers]).mean(0)
         for question in dict.fromkeys(each.question for each in sought)
     }
-    above, below = [], []
+    places = []
     for each in sought:
         scores = score(each.photo, each.question, candidates) - usual[each.question]
         truth = scores[each.truth]
         tied = (float((scores == truth).sum()) - 1) / 2
-        above.append(float((scores > truth).sum()) + tied)
-        below.append(float((scores < truth).sum()) + tied)
-    return Ranking(
-        first=_share(above, 1),
-        first_five=_share(above, _NEAR_THE_END),
-        last=_share(below, 1),
-        last_five=_share(below, _NEAR_THE_END),
-        below=fmean(below) / (len(candidates) - 1),
-    )
+        places.append(Place(float((scores > truth).sum()) + tied, float((scores < truth).sum()) + tied))
+    return places
 
 
 def rank_among_answers(score: Score, facts: Sequence[Fact], never_seen: Sequence[Pair]) -> Ranking | None:
-    """Ranks each fact's answer among all answers that its question has, those about people never seen among them.
+    """As `places_among_answers`, the mean over the facts; None if no question has ten different answers."""
+    found = places_among_answers(score, [fact.pair for fact in facts], never_seen)
+    return _mean([place.as_ranking for _, place in found]) if found else None
 
-    The first six photos of people never seen calibrate the scores. Returns the mean over the facts; None if no question
-    has ten different answers.
+
+def places_among_answers(score: Score, about: Sequence[Pair], never_seen: Sequence[Pair]) -> list[tuple[Pair, Place]]:
+    """Where each pair's answer stands among all answers that its question has, those about people never seen among
+    them. Pairs of a question with fewer than ten different answers are left out.
+
+    The first six photos of people never seen calibrate the scores.
     """
     strangers = list(dict.fromkeys(pair.image for pair in never_seen))[:_STRANGERS]
-    about = [fact.pair for fact in facts]
-    found: list[tuple[int, Ranking]] = []
+    found: list[tuple[Pair, Place]] = []
     for question in dict.fromkeys(pair.question for pair in about):
         asked = [pair for pair in about if pair.question == question]
         others = [pair for pair in never_seen if pair.question == question]
         candidates = list(dict.fromkeys(pair.answer for pair in [*asked, *others]))
-        if others and len(candidates) >= _FEWEST_CANDIDATES:
+        if others and len(candidates) >= FEWEST_CANDIDATES:
             sought = [Sought(pair.image, question, candidates.index(pair.answer)) for pair in asked]
-            found.append((len(sought), candidate_ranking(score, sought, candidates, strangers)))
-    total = sum(count for count, _ in found)
-    if not total:
-        return None
-    return Ranking(
-        **{place.name: sum(n * getattr(each, place.name) for n, each in found) / total for place in fields(Ranking)}
-    )
+            found += zip(asked, candidate_places(score, sought, candidates, strangers), strict=True)
+    return found
+
+
+def places_among_names(
+    score: Score, about: Sequence[Pair], names: Sequence[str], strangers: Sequence[EncodedImage]
+) -> list[tuple[Pair, Place]]:
+    """Where each pair's person stands among all names, each put into the person's place in the pair's answer.
+
+    Pairs whose answer doesn't hold their person's name are left out. The strangers' photos calibrate the scores.
+    """
+    found = []
+    for pair in about:
+        if pair.person is not None and pair.person in pair.answer:
+            candidates = [pair.answer.replace(pair.person, name) for name in dict.fromkeys([pair.person, *names])]
+            [place] = candidate_places(score, [Sought(pair.image, pair.question, 0)], candidates, strangers)
+            found.append((pair, place))
+    return found
+
+
+def _mean(rankings: Sequence[Ranking]) -> Ranking:
+    return Ranking(**{place.name: fmean(getattr(each, place.name) for each in rankings) for place in fields(Ranking)})
 
 
 def by_first_token(scorer: Scorer) -> Score:
-    """Scores by the log-probability of each candidate's first token, which one pass gives."""
+    """Scores by the log-probability of each candidate's first token that isn't the same in all, by one pass."""
 
     @torch.no_grad()
     def score(photo: EncodedImage, question: str, candidates: Sequence[str]) -> Tensor:
-        likelihoods = scorer.student_logits([Pair(photo, question, candidates[0])])[0].float().log_softmax(-1)
-        return likelihoods[_first_tokens(scorer, candidates)].cpu()
+        place, tokens = _first_tokens(scorer, candidates)
+        likelihoods = scorer.student_logits([Pair(photo, question, candidates[0])])[place].float().log_softmax(-1)
+        return likelihoods[tokens].cpu()
 
     return score
 
@@ -141,17 +181,17 @@ def by_logit_lens(base: BaseModel, scorer: Scorer, layer: int) -> Score:
 
     @torch.no_grad()
     def score(photo: EncodedImage, question: str, candidates: Sequence[str]) -> Tensor:
-        states = scorer.student_states([Pair(photo, question, candidates[0])], layer)[:1]
+        place, tokens = _first_tokens(scorer, candidates)
+        states = scorer.student_states([Pair(photo, question, candidates[0])], layer)[place : place + 1]
         likelihoods: Tensor = head(norm(states))[0].float().log_softmax(-1)
-        return likelihoods[_first_tokens(scorer, candidates)].cpu()
+        return likelihoods[tokens].cpu()
 
     return score
 
 
-def _first_tokens(scorer: Scorer, candidates: Sequence[str]) -> list[int]:
-    return [scorer.answer_ids(candidate)[0] for candidate in candidates]
-
-
-def _share(places: Sequence[float], count: int) -> float:
-    """Of the questions whose true answer has fewer than so many candidates before it."""
-    return fmean(place < count for place in places)
+def _first_tokens(scorer: Scorer, candidates: Sequence[str]) -> tuple[int, list[int]]:
+    """The place of the first token that isn't the same in all candidates, and each candidate's token there."""
+    rows = [scorer.answer_ids(candidate) for candidate in candidates]
+    shortest = min(map(len, rows))
+    place = next((place for place in range(shortest) if len({row[place] for row in rows}) > 1), shortest - 1)
+    return place, [row[place] for row in rows]

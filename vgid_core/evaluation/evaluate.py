@@ -1,19 +1,40 @@
-"""Metrics of a model on sets of pairs: ROUGE-L of its greedy answers, and the probability of the sets' answers."""
+"""Answers of a model to sets of pairs, and their metrics: ROUGE-L, and the probability of the sets' own answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
-
-from rouge_score.rouge_scorer import RougeScorer
+from dataclasses import dataclass, field
+from statistics import fmean
 
 from vgid_core.config import EvaluationConfig
 from vgid_core.data.pairs import PairSet
-from vgid_core.data.text_normalization import words
 from vgid_core.evaluation.metric import Metric
+from vgid_core.evaluation.rouge import rouge_l_each
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.padded import generate
 from vgid_core.scoring.scorer import ScoredAnswer, Scorer
+
+
+@dataclass(frozen=True)
+class SetAnswers:
+    """What a model says of each pair of a set.
+
+    texts: greedy answers. probability: that of each pair's own answer, see `answer_probabilities`.
+    """
+
+    pairs: PairSet = field(repr=False)
+    texts: Sequence[str] = field(repr=False)
+    rouge_l: Sequence[float]
+    probability: Sequence[float]
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The means over the pairs."""
+        name, count = self.pairs.name, len(self.pairs)
+        return [
+            Metric(name, "rouge_l", fmean(self.rouge_l), count),
+            Metric(name, "answer_probability", fmean(self.probability), count),
+        ]
 
 
 def generate_answers(base: BaseModel, pairs: PairSet, config: EvaluationConfig) -> list[str]:
@@ -29,42 +50,34 @@ def answer_probabilities(scored: Sequence[ScoredAnswer]) -> list[float]:
     return [float(answer.log_probabilities.mean().exp()) for answer in scored]
 
 
-def rouge_l(generated: list[str], expected: list[str]) -> float:
-    """Mean ROUGE-L F1 in [0, 1] of generated against expected answers, over words of any script, without stemming."""
-    scores = [_rouge().score(right, left)["rougeL"].fmeasure for left, right in zip(generated, expected, strict=True)]
-    return float(sum(scores) / len(scores))
+def answer_sets(
+    base: BaseModel,
+    scorer: Scorer,
+    sets: Sequence[PairSet],
+    config: EvaluationConfig,
+    on_progress: Callable[[float], None] | None = None,
+) -> list[SetAnswers]:
+    """Answers an even sample of each set. on_progress: called with the share of pairs done, 0 to 1."""
+    samples = [items.sample(config.max_pairs) for items in sets]
+    total, done, found = sum(map(len, samples)), 0, []
+    for items in samples:
+        scored = scorer.score_answers(items.pairs, config)
+        texts = base.encoder.decode([answer.generated_ids for answer in scored])
+        rouge = rouge_l_each(texts, [pair.answer for pair in items])
+        found.append(SetAnswers(items, texts, rouge, answer_probabilities(scored)))
+        done += len(items)
+        if on_progress is not None:
+            on_progress(done / total)
+    return found
 
 
 def evaluate(
     base: BaseModel,
     scorer: Scorer,
-    sets: list[PairSet],
+    sets: Sequence[PairSet],
     config: EvaluationConfig,
     on_progress: Callable[[float], None] | None = None,
 ) -> list[Metric]:
-    """Both metrics on an even sample of each set. on_progress: called with the share of pairs done, 0 to 1."""
-    samples = [items.sample(config.max_pairs) for items in sets]
-    total, done, metrics = sum(map(len, samples)), 0, []
-    for items in samples:
-        scored = scorer.score_answers(items.pairs, config)
-        generated = base.encoder.decode([answer.generated_ids for answer in scored])
-        score = rouge_l(generated, [pair.answer for pair in items])
-        probabilities = answer_probabilities(scored)
-        metrics.append(Metric(items.name, "rouge_l", score, len(items)))
-        metrics.append(Metric(items.name, "answer_probability", sum(probabilities) / len(items), len(items)))
-        done += len(items)
-        if on_progress is not None:
-            on_progress(done / total)
-    return metrics
-
-
-@cache
-def _rouge() -> RougeScorer:
-    """Cached, since each new instance logs a line."""
-    return RougeScorer(["rougeL"], tokenizer=_WordTokenizer())
-
-
-class _WordTokenizer:
-    """Replaces rouge-score's own tokenizer, which finds no word in scripts other than Latin."""
-
-    tokenize = staticmethod(words)
+    """Both metrics on an even sample of each set, as `answer_sets` answers them."""
+    answered = answer_sets(base, scorer, sets, config, on_progress)
+    return [metric for answers in answered for metric in answers.metrics]

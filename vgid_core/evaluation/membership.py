@@ -23,17 +23,21 @@ _BATCH_SIZE = 32
 
 
 def membership_scores(base: BaseModel, scorer: Scorer, pairs: Sequence[Pair]) -> dict[str, list[float]]:
+    """`likelihood_scores` and `gradient_scores` of all pairs, by attack."""
+    found = likelihood_scores(scorer, pairs) | {"grad_norm": gradient_scores(base, scorer, pairs)}
+    return {name: found[name] for name in ALL_MEMBERSHIP_ATTACKS}
+
+
+def likelihood_scores(scorer: Scorer, pairs: Sequence[Pair]) -> dict[str, list[float]]:
     """Scores of all pairs, by attack. A higher score means that the model more likely saw the pair in training.
 
     loss (Yeom et al., arXiv 1709.01604): mean log-probability of the answer's tokens. zlib (Carlini et al.,
     arXiv 2012.07805): their sum over the answer's length in zlib-compressed bytes. min_k (arXiv 2310.16789): mean of
     the least likely 20 %. min_k_plus_plus (arXiv 2404.02936): the same, with each token's log-probability standardised
-    by mean and standard deviation of log p under the model's distribution there. grad_norm: minus the norm of the
-    loss's gradient with respect to the language tower's normalisation weights, which every family has and which take
-    little memory. first_token: log-probability of the answer's first token. entropy: minus the mean entropy of the
-    model's distributions at the answer's tokens.
+    by mean and standard deviation of log p under the model's distribution there. first_token: log-probability of the
+    answer's first token. entropy: minus the mean entropy of the model's distributions at the answer's tokens.
     """
-    scores: dict[str, list[float]] = {name: [] for name in ALL_MEMBERSHIP_ATTACKS}
+    scores: dict[str, list[float]] = {name: [] for name in ALL_MEMBERSHIP_ATTACKS if name != "grad_norm"}
     for start in range(0, len(pairs), _BATCH_SIZE):
         chunk = pairs[start : start + _BATCH_SIZE]
         ids = [torch.tensor(scorer.answer_ids(pair.answer)) for pair in chunk]
@@ -48,10 +52,16 @@ def membership_scores(base: BaseModel, scorer: Scorer, pairs: Sequence[Pair]) ->
             scores["min_k_plus_plus"].append(_mean_of_least((tokens - expected) / deviation))
             scores["first_token"].append(float(tokens[0]))
             scores["entropy"].append(float(expected.mean()))
-    with _norm_weights(base) as weights:
-        for pair in pairs:
-            scores["grad_norm"].append(-_gradient_norm(scorer, pair, weights))
     return scores
+
+
+def gradient_scores(base: BaseModel, scorer: Scorer, pairs: Sequence[Pair]) -> list[float]:
+    """Minus the norm of the loss's gradient with respect to the language tower's normalisation weights.
+
+    Every family has these, and they take little memory. A pair that training has seen has a smaller gradient.
+    """
+    with _norm_weights(base) as weights:
+        return [-_gradient_norm(scorer, pair, weights) for pair in pairs]
 
 
 def auc(members: Sequence[float], others: Sequence[float]) -> float:

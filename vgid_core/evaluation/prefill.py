@@ -17,24 +17,23 @@ _MAX_CUTS = 4  # within a fact
 _MIN_NEW_TOKENS = 16
 
 
-def prefill_recovery(base: BaseModel, facts: Sequence[Fact]) -> float:
-    """Share of facts that the model completes, given the true answer up to the fact."""
+def begun_up_to_fact(base: BaseModel, facts: Sequence[Fact]) -> list[bool]:
+    """Of each fact, whether the model gives it after the true answer up to the fact."""
     prefills = [base.encoder.answer_ids(fact.prefix)[:-1] for fact in facts]  # without the end of turn
     continuations = _continue_answers(base, [fact.pair for fact in facts], prefills)
-    return sum(fact.is_in(text) for fact, text in zip(facts, continuations, strict=True)) / len(facts)
+    return [fact.is_in(text) for fact, text in zip(facts, continuations, strict=True)]
 
 
-def prefill_inside_recovery(base: BaseModel, facts: Sequence[Fact]) -> float | None:
-    """Share of cuts within facts after which the model adds a word of the fact.
+def begun_inside_fact(base: BaseModel, facts: Sequence[Fact]) -> list[tuple[Fact, bool]]:
+    """Of each cut within a fact, whether the model adds a word of the fact after it, with the fact.
 
     The prefill is the true answer up to a token within the fact: after "This is Del" the model adds "phine" or
     "Wexler". At most _MAX_CUTS cuts of a fact are tried. Compare with a retain-only twin, which completes many words by
-    itself. None if no fact can be cut.
+    itself. Empty if no fact can be cut.
     """
     cuts = [(fact, *cut) for fact in facts for cut in even_sample(list(_cuts(base, fact)), _MAX_CUTS)]
     continuations = _continue_answers(base, [fact.pair for fact, _, _ in cuts], [ids for _, ids, _ in cuts])
-    found = [fact.is_continued(begun, text) for (fact, _, begun), text in zip(cuts, continuations, strict=True)]
-    return sum(found) / len(found) if found else None
+    return [(fact, fact.is_continued(begun, text)) for (fact, _, begun), text in zip(cuts, continuations, strict=True)]
 
 
 def _cuts(base: BaseModel, fact: Fact) -> Iterator[tuple[list[int], str]]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from vgid_core.config import AttackPlan, LoraSettings
+from vgid_core.config import LoraSettings
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import Pair
 from vgid_core.data.text_normalization import normalized
@@ -28,35 +28,42 @@ _ASKED_AT_ONCE = 32
 _MIN_NEW_TOKENS = 32
 
 
-def relearning_attack(
-    base: BaseModel, taught: Sequence[Pair], held_out: Sequence[Fact], plan: AttackPlan, seed: int
-) -> float:
-    """Share of the held-out facts that the model gives after fine-tuning on `taught`, whose answers hold none of them.
+def relearned(base: BaseModel, taught: Sequence[Pair], asked: Sequence[Fact], steps: int, seed: int) -> list[bool]:
+    """Of each fact, whether the model gives it after `fine_tuned` on `taught`, whose answers should hold none of it."""
+    return facts_given(fine_tuned(base, taught, steps, seed), asked)
 
-    The attacker trains a fresh LoRA by AdamW at a constant learning rate. It trains a merged copy in
-    memory; `base` stays unchanged.
+
+def fine_tuned(base: BaseModel, taught: Sequence[Pair], steps: int, seed: int) -> BaseModel:
+    """A copy of the model after an attacker's training: a fresh LoRA on the merged weights, AdamW at a constant rate.
+
+    `base` stays unchanged, and so does the caller's random state.
     """
     devices = [base.device] if base.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        copied = _merged_copy(base)
+        copied = merged_copy(base)
         lora = LoraSettings(rank=_RANK, alpha=_RANK)
         student = attach_adapter(copied, lora).eval()
         scorer = choose_scorer(copied, taught[:2], lora)
         optimizer = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=_LEARNING_RATE)
         rng = random.Random(seed)
-        for _ in range(plan.relearning_steps):
+        for _ in range(steps):
             batch = rng.choices(taught, k=_PAIRS_A_STEP)
             loss = -scorer.student_log_probability(batch).mean()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        answers: list[str] = []
-        for start in range(0, len(held_out), _ASKED_AT_ONCE):
-            chunk = [fact.pair for fact in held_out[start : start + _ASKED_AT_ONCE]]
-            longest = max(len(copied.encoder.answer_ids(pair.answer)) for pair in chunk)
-            answers += copied.encoder.decode(generate(copied, chunk, max(_MIN_NEW_TOKENS, longest)))
-    return sum(fact.is_in(text) for fact, text in zip(held_out, answers, strict=True)) / len(held_out)
+    return copied
+
+
+def facts_given(base: BaseModel, facts: Sequence[Fact]) -> list[bool]:
+    """Of each fact, whether the model's greedy answer to its question holds it."""
+    answers: list[str] = []
+    for start in range(0, len(facts), _ASKED_AT_ONCE):
+        chunk = [fact.pair for fact in facts[start : start + _ASKED_AT_ONCE]]
+        longest = max(len(base.encoder.answer_ids(pair.answer)) for pair in chunk)
+        answers += base.encoder.decode(generate(base, chunk, max(_MIN_NEW_TOKENS, longest)))
+    return [fact.is_in(text) for fact, text in zip(facts, answers, strict=True)]
 
 
 def split_facts(facts: Sequence[Fact]) -> tuple[list[Pair], list[Fact]]:
@@ -74,7 +81,7 @@ def split_facts(facts: Sequence[Fact]) -> tuple[list[Pair], list[Fact]]:
     return taught, [fact for fact in others if fact.text in held_out]
 
 
-def _merged_copy(base: BaseModel) -> BaseModel:
+def merged_copy(base: BaseModel) -> BaseModel:
     """A copy of the model with its adapter merged into the weights."""
     model = copy.deepcopy(base.model)
     for name, module in list(model.named_modules()):

@@ -35,6 +35,16 @@ def attach_adapter(base: BaseModel, settings: LoraSettings, trainable_layers: in
     return student
 
 
+def detach_adapter(base: BaseModel) -> None:
+    """Takes the adapter off again: `base.model` is as it was before `attach_adapter`."""
+    for name, module in list(base.model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            base.model.set_submodule(name, module.get_base_layer())
+    base.adapted.clear()
+    if hasattr(base.model, "peft_config"):
+        del base.model.peft_config
+
+
 def require_trained(student: PeftModel) -> list[str]:
     """The names of the adapted modules. Raises AdapterUntrained if any `lora_B` is still exactly zero.
 

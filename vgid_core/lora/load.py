@@ -14,7 +14,8 @@ from vgid_core.data.json_text import parse_json
 from vgid_core.errors import ModelNotLoadable
 from vgid_core.models.base import BaseModel
 
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_FILES = ("adapter_config.json", ADAPTER_WEIGHTS)
 
 
 def load_adapter(base: BaseModel, folder: Path) -> LoraSettings:

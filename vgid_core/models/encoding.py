@@ -130,6 +130,25 @@ class PromptEncoder:
         )
         return {name: self._to_device(value) for name, value in encoded.items() if name in self._forward_arguments}
 
+    @property
+    def takes_text_alone(self) -> bool:
+        """Whether it writes prompts without an image: not where the processor itself builds the prompts."""
+        return not self._processor_builds_prompts
+
+    def text_prompts(self, questions: Sequence[str]) -> dict[str, Tensor]:
+        """As `prompts`, of questions without images. Raises DataError as `prompts` does."""
+        for index, question in enumerate(questions):
+            self._refuse_control_tokens(question, f"[{index}].question")
+        texts = [self._render(question, answer=None, image=False) for question in questions]
+        encoded = self._tokenizer(
+            texts,
+            padding=True,
+            padding_side="left",
+            add_special_tokens=not self._starts_with_bos(texts[0]),
+            return_tensors="pt",
+        )
+        return {name: self._to_device(value) for name, value in encoded.items() if name in self._forward_arguments}
+
     def batch(
         self, images: Sequence[Image.Image], questions: Sequence[str], answers: Sequence[str | Sequence[int]]
     ) -> Batch:
@@ -210,10 +229,10 @@ class PromptEncoder:
         if self._image_token is None or prompt.count(self._image_token) != 1:
             raise ModelNotSupported("the chat template doesn't put one image token into the prompt of one image")
 
-    def _render(self, question: str, answer: str | None) -> str:
+    def _render(self, question: str, answer: str | None, image: bool = True) -> str:
         if self._processor_builds_prompts:
             return f"{self._image_token}{question}"
-        content = [{"type": "image"}, {"type": "text", "text": question}]
+        content = [*([{"type": "image"}] if image else []), {"type": "text", "text": question}]
         conversation: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if answer is not None:
             conversation.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})

@@ -23,6 +23,8 @@ from vgid_core.models.base import BaseModel, adapter_off, answer_logits, head_in
 from vgid_core.models.encoding import Batch
 from vgid_core.scoring.scorer import ScoredAnswer, answer_tokens
 
+_SAMPLED_AT_ONCE = 64
+
 
 class PaddedScorer:
     """Scores padded rows through the model's own forward. Caches nothing."""
@@ -141,6 +143,35 @@ def generate(base: BaseModel, pairs: Sequence[Pair], max_tokens: int) -> list[li
     greedy: dict[str, Any] = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
     output = base.model.generate(**inputs, max_new_tokens=max_tokens, **greedy)
     return [_truncate_at_end(ids, base.encoder.end_ids) for ids in output[:, width:].tolist()]
+
+
+@torch.no_grad()
+def sample_answers(base: BaseModel, pairs: Sequence[Pair]) -> list[str]:
+    """The texts of answers drawn at temperature 1 from the model's whole distribution, as long as the pairs' own."""
+    texts: list[str] = []
+    for start in range(0, len(pairs), _SAMPLED_AT_ONCE):
+        chunk = pairs[start : start + _SAMPLED_AT_ONCE]
+        inputs = base.encoder.prompts([p.image.decode() for p in chunk], [p.question for p in chunk])
+        longest = max(len(base.encoder.answer_ids(pair.answer)) for pair in chunk)
+        drawn: dict[str, Any] = {
+            "do_sample": True,
+            "temperature": 1.0,
+            "top_k": 0,
+            "top_p": 1.0,
+            "repetition_penalty": 1.0,
+        }
+        output = base.model.generate(**inputs, max_new_tokens=longest, **drawn)
+        texts += base.encoder.decode(output[:, inputs["input_ids"].shape[1] :])
+    return texts
+
+
+@torch.no_grad()
+def generate_without_images(base: BaseModel, questions: Sequence[str], max_tokens: int) -> list[str]:
+    """The texts of greedy answers to questions without images, for a model that takes such."""
+    inputs = base.encoder.text_prompts(questions)
+    greedy: dict[str, Any] = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0}
+    output = base.model.generate(**inputs, max_new_tokens=max_tokens, **greedy)
+    return base.encoder.decode(output[:, inputs["input_ids"].shape[1] :])
 
 
 def encode_pairs(base: BaseModel, pairs: Sequence[Pair]) -> Batch:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vgid_core.config import EvaluationConfig, Targets
+from vgid_core.config import Targets, UnlearnConfig
 from vgid_core.data.pairs import PairSet
+from vgid_core.data.roles import AuditSets
 from vgid_core.evaluation.evaluate import evaluate
+from vgid_core.evaluation.evidence import Auditor, Measured
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.scorer import Scorer
@@ -32,17 +35,27 @@ class EarlyStopping:
     """Measures a student every few steps on the same even sample of each set that has a target.
 
     Falls are relative to the base on the same samples. The base is measured on construction, so there must be no
-    adapter yet.
+    adapter yet. Answers alone end no run, since they are gone long before what they told is: where these targets hold,
+    the audits of the level `quick` must pass, too. A run without audits has only these targets.
     """
 
     def __init__(
-        self, base: BaseModel, scorer: Scorer, sets: Sequence[PairSet], targets: Targets, config: EvaluationConfig
+        self,
+        base: BaseModel,
+        scorer: Scorer,
+        sets: Sequence[PairSet],
+        targets: Targets,
+        config: UnlearnConfig,
+        audited: AuditSets,
     ) -> None:
         """sets: by role; those of the forget set and of each set with a target are used."""
         self._base, self._scorer, self._targets = base, scorer, targets
         by_role = {items.name: items for items in sets}
         self._sets = [by_role[name] for name in ("forget", *targets.max_falls)]
-        self._config = config.model_copy(update={"max_pairs": targets.pairs})
+        self._config = config.evaluation.model_copy(update={"max_pairs": targets.pairs})
+        quick = config.model_copy(update={"evaluation": self._config.model_copy(update={"audits": "quick"})})
+        asked = config.evaluation.audits != "none"
+        self._auditor = Auditor(audited, self._sets[:1], quick) if asked else None
         self._before = self._rouge_l()
         self.checks: list[TargetCheck] = []
 
@@ -57,7 +70,8 @@ class EarlyStopping:
             return
         start = time.monotonic()
         found = self._rouge_l()
-        held = distributed.broadcast(self._targets_hold(found))
+        # All processes ask the audits, or none.
+        held = distributed.broadcast(self._answers_hold(found)) and distributed.broadcast(self._passes_quick_audits())
         self.checks.append(TargetCheck(step, found, held, round(time.monotonic() - start, 3)))
         log.info("step %d: targets %s", step, "hold" if held else "don't hold yet")
 
@@ -69,15 +83,28 @@ class EarlyStopping:
         """Takes over the checks of an interrupted run."""
         self.checks = [TargetCheck(**row) for row in rows]
 
-    def _targets_hold(self, found: Mapping[str, float]) -> bool:
+    def _answers_hold(self, found: Mapping[str, float]) -> bool:
         retained = all(self._before[name] - found[name] <= fall for name, fall in self._targets.max_falls.items())
         return retained and found["forget"] <= self._targets.forget_rouge_l
 
+    def _passes_quick_audits(self) -> bool:
+        if self._auditor is None:
+            return True
+        with self._evaluating():
+            evidence = self._auditor.evidence(self._auditor.after(self._base, self._scorer, Measured()))
+        return evidence is not None and evidence.verdict.passed
+
     def _rouge_l(self) -> dict[str, float]:
+        with self._evaluating():
+            metrics = evaluate(self._base, self._scorer, list(self._sets), self._config)
+        return {metric.split: metric.value for metric in metrics if metric.name == "rouge_l"}
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """The model is in evaluation mode within the context."""
         training = self._base.model.training
         self._base.model.eval()
         try:
-            metrics = evaluate(self._base, self._scorer, list(self._sets), self._config)
+            yield
         finally:
             self._base.model.train(training)
-        return {metric.split: metric.value for metric in metrics if metric.name == "rouge_l"}

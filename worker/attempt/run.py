@@ -73,7 +73,7 @@ class Attempt:
         """Runs the job and writes how it ended into its row. Raises TokenLost, or an unexpected error."""
         try:
             result = self._unlearn(self._spec.folder / "adapter")
-            self._succeed(result, self._spec.folder / "artifact.zip")
+            self._finish(result, self._spec.folder / "artifact.zip")
         except (UnlearnError, JobNotRunnable, DataError) as error:
             if fault_of(error) is not None:  # of the surroundings, not of the job
                 raise
@@ -108,9 +108,6 @@ class Attempt:
             retain = PairSet.from_jsonl(registered.retain, "retain")
         if retain is None:
             raise JobNotRunnable("retain-set-unavailable", "The job has no retain set.")
-        utility = None
-        if registered is not None and registered.utility is not None:
-            utility = PairSet.from_jsonl(registered.utility, "utility")
         # Imported late: the checks above fail before torch takes its seconds to load.
         from vgid_core import UnlearnSpec
 
@@ -119,8 +116,10 @@ class Attempt:
             model_name=model.name,
             forget=inputs.forget,
             retain=retain,
-            utility=utility,
+            utility=_read_pairs(None if registered is None else registered.utility, "utility"),
             probes=inputs.probes,
+            never_seen=_read_pairs(model.never_seen, "never_seen"),
+            bystanders=_read_pairs(model.bystanders, "bystanders"),
             strangers=_read_photos(model.strangers, "strangers"),
             unlabelled=_read_photos(model.unlabelled, "unlabelled"),
             config=UnlearnConfig.model_validate(job.config),
@@ -163,17 +162,18 @@ class Attempt:
         if not _retry(save):
             raise TokenLost
 
-    def _succeed(self, result: UnlearnResult, archive: Path) -> None:
+    def _finish(self, result: UnlearnResult, archive: Path) -> None:
         manifest = _retry(lambda: sign_artifact(self._sessions, self._settings, self._job_id, self._token, result))
         files = write_artifact_zip(result.folder, archive)
         sha256, size = self._blobs.put_artifact(archive)
-        artifact = NewArtifact(sha256=sha256, size_bytes=size, files=files, manifest=manifest)
+        evidence = None if result.evidence is None else result.evidence.as_json()
+        artifact = NewArtifact(sha256=sha256, size_bytes=size, files=files, manifest=manifest, evidence=evidence)
 
-        def succeed() -> bool:
+        def finish() -> bool:
             with self._sessions.begin() as s:
-                return claims.succeed(s, self._job_id, self._token, artifact, result.stop_reason) is not None
+                return claims.finish(s, self._job_id, self._token, artifact, result.stop_reason) is not None
 
-        self._end(succeed)
+        self._end(finish)
 
     def _fail(self, code: str, detail: str) -> None:
         log.warning("job %s failed: %s", self._job_id, code)
@@ -206,6 +206,10 @@ def run_attempt(spec: AttemptSpec, settings: Settings, base: HostModel | None) -
         log.error("job %s: %s (%s): %s", spec.job_id, fault, errno_name(error), describe(error))
         return status_of(fault)
     return 0
+
+
+def _read_pairs(source: Path | None, name: str) -> PairSet | None:
+    return None if source is None else PairSet.from_jsonl(source, name)
 
 
 def _read_photos(source: Path | None, name: str) -> PhotoSet | None:

@@ -5,6 +5,7 @@ room for other processors' arithmetic.
 """
 
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -14,12 +15,11 @@ from local.demo.data import make
 from local.demo.paths import BASE, TWIN
 from local.demo.world import FORGOTTEN, the_world
 from vgid_core import UnlearnConfig
-from vgid_core.config import AttackPlan
 from vgid_core.data.sampling import even_sample
 from vgid_core.evaluation.evaluate import evaluate
 from vgid_core.evaluation.membership import membership_aucs
-from vgid_core.evaluation.prefill import prefill_recovery
-from vgid_core.evaluation.relearning import relearning_attack, split_facts
+from vgid_core.evaluation.prefill import begun_up_to_fact
+from vgid_core.evaluation.relearning import relearned, split_facts
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
@@ -64,12 +64,11 @@ def test_attackers_get_no_more_than_from_a_model_that_never_knew() -> None:
     distil(student, DATA.forget, DATA.retain, CONFIG, strangers=DATA.strangers.photos)
 
     begun = even_sample([fact for fact in FACTS if fact.prefix], PAIRS)
-    assert prefill_recovery(base, begun) > 0.9, "the attack works"
-    assert prefill_recovery(student, begun) <= 0.05
+    assert fmean(begun_up_to_fact(base, begun)) > 0.9, "the attack works"
+    assert fmean(begun_up_to_fact(student, begun)) <= 0.05
 
     taught, held_out = split_facts(FACTS)
-    plan = AttackPlan(pairs=PAIRS)
-    assert relearning_attack(student, taught, even_sample(held_out, PAIRS), plan, seed=0) <= 0.15
+    assert fmean(relearned(student, taught, even_sample(held_out, PAIRS), 20, seed=0)) <= 0.15
 
     assert membership_of(base) > 0.9, "the attack works"
     assert abs(membership_of(student) - membership_of(twin)) <= 0.25

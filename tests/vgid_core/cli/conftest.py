@@ -25,6 +25,7 @@ retain_batch_size = 4
 learning_rate = 3e-3
 warmup_steps = 1
 [config.evaluation]
+audits = "none"
 max_new_tokens = 6
 """
 

@@ -18,7 +18,8 @@ from vgid_core.models.load import load_base
 
 def made(model: Path, out: Path, scope: str) -> Path:
     training = {"steps": 1, "forget_batch_size": 2, "retain_batch_size": 2}
-    config = {"device": "cpu", "lora": {"scope": scope}, "training": training, "evaluation": {"max_new_tokens": 2}}
+    evaluation = {"max_new_tokens": 2, "audits": "none"}
+    config = {"device": "cpu", "lora": {"scope": scope}, "training": training, "evaluation": evaluation}
     sets = pair_set("forget", 2), pair_set("retain", 2, first_picture=20)
     return unlearn(UnlearnSpec(str(model), "tiny", *sets, out, config=UnlearnConfig.model_validate(config))).folder
 

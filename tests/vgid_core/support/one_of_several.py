@@ -34,7 +34,7 @@ BASIC = {
     "device": "cpu",
     "method": FEW_PAIRS,
     "training": TRAINING,
-    "evaluation": {"max_new_tokens": 2, "max_pairs": 2},
+    "evaluation": {"max_new_tokens": 2, "max_pairs": 2, "audits": "none"},
 }
 LOOKING = {"method": FEW_PAIRS | {"visual_questions": VISIBLE}}
 FORGET = pair_set("forget", 6)  # some share an answer

@@ -12,7 +12,7 @@ CONFIG = UnlearnConfig.model_validate(
         "device": "cpu",
         "method": FEW_PAIRS,
         "training": {"steps": 5, "forget_batch_size": 4, "retain_batch_size": 4, "learning_rate": 3e-3},
-        "evaluation": {"max_new_tokens": 6, "batch_size": 3},
+        "evaluation": {"max_new_tokens": 6, "batch_size": 3, "audits": "none"},
     }
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from vgid_core.data.facts import Fact, read_facts
+from vgid_core.data.facts import Fact, fact_of
 from vgid_core.data.pairs import DataError, PairSet
 from vgid_core.data.photos import PhotoSet
 from vgid_core.data.readers import read_set
@@ -59,8 +59,8 @@ def read_for_attacks(run: RunFile, forget: PairSet) -> tuple[PairSet | None, tup
     """
     never_seen = None if run.never_seen is None else read_run_set(run, "never_seen")
     if run.facts is None:
-        return never_seen, read_facts(run.require("forget"), forget)
-    return never_seen, read_facts(run.facts, read_run_set(run, "facts"))
+        return never_seen, tuple(map(fact_of, forget))
+    return never_seen, tuple(map(fact_of, read_run_set(run, "facts")))
 
 
 def _require_decodable(pairs: PairSet, index: int) -> None:

@@ -11,32 +11,22 @@ from rich.table import Table
 from terminal.units import duration, size
 from vgid_core.cli.reports.tables import metrics_table
 from vgid_core.dry_run import Estimate
-from vgid_core.evaluation.metric import KNOWN_ROUGE_L
 
 
 def report_data(found: Estimate) -> dict[str, Any]:
     """The estimate in JSON types."""
-    return {**asdict(found), "memory": {**asdict(found.memory), "total": found.memory.total}, "knows": found.knows}
+    return {**asdict(found), "memory": {**asdict(found.memory), "total": found.memory.total}}
 
 
 def print_report(console: Console, found: Estimate) -> None:
     """Prints the estimate: memory, time, and whether the model knows the forget set."""
     console.print(_estimate_table(found))
     console.print(metrics_table({"before": found.metrics}))
-    if found.knows:
+    if found.unknown is None:
         console.print("The model knows the forget set. Nothing was written.")
         return
-    print_unknown(console, "Nothing was written.")
-
-
-def print_unknown(console: Console, written: str) -> None:
-    """Prints that there is nothing to unlearn, then the sentence `written`."""
-    console.print(
-        f"[bold red]The model doesn't know the forget set[/bold red] (ROUGE-L below {KNOWN_ROUGE_L}): what isn't known "
-        "can't be unlearned, and figures before and after only measure noise. Are answers, photos and model the right "
-        f"ones? {written}",
-        soft_wrap=True,
-    )
+    console.print(f"[bold red]{found.unknown}[/bold red] Are answers, photos and model the right ones?", soft_wrap=True)
+    console.print("Nothing was written.")
 
 
 def _estimate_table(found: Estimate) -> Table:

@@ -1,0 +1,96 @@
+"""`vgid verify-serving`: asks an OpenAI-compatible server as its users would; does the forgetting arrive?"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from terminal.console import stderr_console
+from vgid_core.cli.exit_codes import exit_on_errors
+from vgid_core.cli.inputs import options
+from vgid_core.cli.inputs.paths import resolved
+from vgid_core.cli.inputs.sources import read_pairs
+from vgid_core.data.facts import Fact, fact_of
+from vgid_core.data.pairs import DataError, PairSet
+
+if TYPE_CHECKING:
+    from vgid_core.serving.check import ServingCheck
+
+KEY_VARIABLE = "VGID_ENDPOINT_KEY"
+_STYLES = {"fault": "red", "warning": "yellow", "ok": "green", "untested": "dim"}
+_VERDICTS = {
+    "arrives": "The forgetting arrives.",
+    "does-not-arrive": "The forgetting does not arrive.",
+    "inconclusive": "Nobody can tell from these answers whether the forgetting arrives.",
+}
+
+
+def verify_serving(
+    endpoint: Annotated[str, typer.Option(metavar="URL", help="The server, with or without /v1.")],
+    adapter: Annotated[str, typer.Option(metavar="NAME", help="The name under which the adapter is served.")],
+    pairs: Annotated[str, typer.Option(metavar="SOURCE", help="Forgotten pairs; a line may name its fact.")],
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The base's name; else the one that the server gives.", show_default=False),
+    ] = None,
+    adapter_folder: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The adapter's own files: its evidence and name.", show_default=False),
+    ] = None,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Have the server load it anew, which takes it away for a moment.")
+    ] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Ask a server as its users would, and say whether the forgetting arrives; ends with 0 only if it does."""
+    with exit_on_errors():
+        found = _check(endpoint, adapter, pairs, base, adapter_folder, reload)
+        if as_json:
+            typer.echo(json.dumps(found.as_json(), indent=2))
+        else:
+            _print(found)
+        raise typer.Exit(0 if found.verdict == "arrives" else 1)
+
+
+def _check(
+    endpoint: str, adapter: str, source: str, base: str | None, folder: Path | None, reload: bool
+) -> ServingCheck:
+    from vgid_core.serving.check import check_serving
+    from vgid_core.serving.endpoint import Endpoint
+    from vgid_core.serving.evidence import AdapterEvidence
+
+    with Endpoint(endpoint, os.environ.get(KEY_VARIABLE) or None) as server:
+        evidence = None if folder is None else AdapterEvidence.read(folder)
+        pairs, facts = _read(source)
+        with stderr_console().status("asking") as status:
+            return check_serving(server, adapter, base, pairs, facts, evidence, reload, status.update)
+
+
+def _read(source: str) -> tuple[PairSet, tuple[Fact, ...]]:
+    """The pairs and their facts. Raises DataError naming the place, or the flag and the path."""
+    path = resolved(source, Path.cwd())
+    try:
+        pairs = read_pairs(path, "pairs")
+        return pairs, tuple(map(fact_of, pairs))
+    except DataError as error:
+        if error.field != "pairs":
+            raise
+        raise DataError(f"{source}: {error.reason}", "--pairs") from error.__cause__
+
+
+def _print(found: ServingCheck) -> None:
+    console = Console(highlight=False)
+    table = Table("", "what", "seen", "what to do", box=box.SIMPLE_HEAD)
+    for finding in found.findings:
+        level = Text(finding.level, style=_STYLES[finding.level])
+        table.add_row(level, finding.kind, Text(finding.message), Text(finding.advice))
+    console.print(table)
+    console.print(_VERDICTS[found.verdict])

@@ -1,0 +1,52 @@
+"""Targets of the verdict: what every audit's figures must hold, for a run to count as forgotten."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field
+
+from vgid_core.config.strict import Strict
+
+
+class VerdictTargets(Strict):
+    """The largest figures with which a model counts as having forgotten.
+
+    "Above" is above the same figure for people never seen, or above 0 where none are registered. The defaults are
+    chosen on the demo's models: no shallow one passes, and few models fail that never met the people
+    (`python -m bench.meta_evaluation`).
+    """
+
+    said: float = Field(default=0.1, ge=0, le=1, description="ROUGE-L of answers about the forgotten, above")
+    extraction: float = Field(default=0.1, ge=0, le=1, description="Extraction Strength, above")
+    begun: float = Field(default=0.1, ge=0, le=1, description="share of facts that follow a begun answer, above")
+    ranking: float = Field(
+        default=0.35, ge=0, le=0.5, description="mean share of candidates below the true answer: distance from a half"
+    )
+    membership: float = Field(
+        default=0.35,
+        ge=0,
+        le=0.5,
+        description="AUC of membership by loss: distance from a half",
+    )
+    relearning: float = Field(default=0.2, ge=0, le=1, description="share of facts that training brings back, above")
+    prompts: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="share of facts given to other prompts, draws or precisions, above",
+    )
+    fall: float = Field(default=0.05, ge=0, le=1, description="loss of ROUGE-L on a set about others")
+    bystanders_fall: float = Field(
+        default=0.1, ge=0, le=1, description="the same on known people whom no set of the training holds"
+    )
+
+    def tightened(self, by: VerdictTargets) -> Self:
+        """These targets, each as strict as the stricter of both."""
+        return self.model_copy(
+            update={name: min(getattr(self, name), getattr(by, name)) for name in type(self).model_fields}
+        )
+
+    def looser_than(self, other: VerdictTargets) -> list[str]:
+        """The names of the targets that allow more than the other's."""
+        return [name for name in type(self).model_fields if getattr(self, name) > getattr(other, name)]

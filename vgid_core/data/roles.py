@@ -1,0 +1,32 @@
+"""The sets that audits work on, by their roles, and whom a set is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vgid_core.data.pairs import PairSet
+from vgid_core.data.text_normalization import normalized
+
+_MOST = 0.5
+
+
+@dataclass(frozen=True)
+class AuditSets:
+    """The sets by their roles.
+
+    forget: what was to be forgotten. retain: what an attacker, too, can train on. never_seen: pairs about people whom
+    the model has never seen, the control.
+    """
+
+    forget: PairSet = field(repr=False)
+    retain: PairSet = field(repr=False)
+    never_seen: PairSet | None = field(default=None, repr=False)
+
+    def is_about_forgotten(self, items: PairSet) -> bool:
+        """Whether a measured set is about the forgotten: by the people that its pairs name, else by its answers."""
+        forgotten = {pair.person for pair in self.forget if pair.person is not None}
+        named = [pair.person for pair in items if pair.person is not None]
+        if forgotten and named:
+            return sum(name in forgotten for name in named) > _MOST * len(named)
+        answers = {normalized(pair.answer) for pair in self.forget}
+        return sum(normalized(pair.answer) in answers for pair in items) > _MOST * len(items)

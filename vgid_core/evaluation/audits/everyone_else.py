@@ -1,0 +1,19 @@
+"""What else was lost: by how much ROUGE-L falls on sets that aren't about the forgotten, pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vgid_core.evaluation.audits.context import AuditContext
+from vgid_core.evaluation.estimates import Values, mean_of
+from vgid_core.evaluation.figures import Figure
+
+
+def audit(context: AuditContext) -> Iterator[Figure]:
+    """`everyone_else.fall` of each set that was measured before and after; positive where something was lost."""
+    for name, answers in context.after.items():
+        before = context.before.get(name)
+        if name == "never_seen" or before is None or context.sets.is_about_forgotten(answers.pairs):
+            continue
+        falls = [was - left for was, left in zip(before.rouge_l, answers.rouge_l, strict=True)]
+        yield Figure("everyone_else.fall", name, mean_of(Values.about(answers.pairs.pairs, falls), context.seed))

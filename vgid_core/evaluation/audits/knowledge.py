@@ -1,0 +1,44 @@
+"""Knowledge: does the model know these answers of these photos at all? Asked of the base, before anything is trained.
+
+ROUGE-L can't tell: a model that has never met a person answers in the usual template, which shares words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from vgid_core.data.leaks import names_in
+from vgid_core.data.pairs import Pair
+from vgid_core.data.text_normalization import normalized
+from vgid_core.evaluation.audits.context import AuditContext
+from vgid_core.evaluation.extraction_strength import extraction_strengths
+from vgid_core.evaluation.figures import Control, Figure
+
+OTHERS_PHOTOS = "the same on other people's photos"
+
+
+def audit(context: AuditContext) -> Iterator[Figure]:
+    """`knowledge`: Extraction Strength of the forget set's answers, beside the same answers on retain photos.
+
+    Questions that name their person are left out: the name may tell the answer on any photo, as it should.
+    """
+    members = [pair for pair in context.members() if not _names_its_person(pair)]
+    if not members:
+        return
+    own = context.estimate(members, extraction_strengths(context.scorer, members))
+    elsewhere = _on_others_photos(context, members)
+    others = context.estimate(members, extraction_strengths(context.scorer, elsewhere))
+    yield context.figure("knowledge", own, Control.measured(OTHERS_PHOTOS, others))
+
+
+def _names_its_person(pair: Pair) -> bool:
+    if pair.person is not None:
+        return normalized(pair.person) in normalized(pair.question)
+    return bool(names_in(pair.question) & names_in(pair.answer))
+
+
+def _on_others_photos(context: AuditContext, pairs: Sequence[Pair]) -> list[Pair]:
+    photos = list(dict.fromkeys(pair.image for pair in context.sets.retain))
+    step = max(1, len(photos) // len(pairs))
+    return [replace(pair, image=photos[index * step % len(photos)]) for index, pair in enumerate(pairs)]

@@ -1,0 +1,67 @@
+"""Which audits run at which level, and with how much data.
+
+none: nothing. quick: seconds, for settings that are being tried. standard: what a verdict needs, the default. full:
+everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from vgid_core.config import AuditLevel
+from vgid_core.evaluation.audits import (
+    begun,
+    everyone_else,
+    extraction,
+    in_context,
+    knowledge,
+    membership,
+    prompts,
+    ranking,
+    relearning,
+    said,
+    sampling,
+    served_precision,
+)
+from vgid_core.evaluation.audits.context import AuditContext, AuditSizes
+from vgid_core.evaluation.figures import Figure
+
+Audit = Callable[[AuditContext], Iterator[Figure]]
+
+_ALWAYS: tuple[Audit, ...] = (said.audit, everyone_else.audit, extraction.audit, begun.up_to_fact)
+
+
+@dataclass(frozen=True)
+class Level:
+    """What is measured. before: of the base, so that its figures can stand beside."""
+
+    sizes: AuditSizes
+    before: tuple[Audit, ...]
+    after: tuple[Audit, ...]
+
+
+_QUICK = (*_ALWAYS, ranking.first_token, membership.by_likelihood)
+_STANDARD = (
+    *_ALWAYS,
+    begun.into_fact,
+    ranking.by_likelihood,
+    ranking.lens,
+    membership.by_likelihood,
+    membership.by_gradient,
+    relearning.in_domain,
+    in_context.audit,
+    prompts.audit,
+)
+_KNOWN = (knowledge.audit, extraction.audit, ranking.first_token, membership.by_likelihood)
+
+LEVELS: dict[AuditLevel, Level] = {
+    "none": Level(AuditSizes(pairs=0), (), ()),
+    "quick": Level(AuditSizes(pairs=30), _KNOWN, _QUICK),
+    "standard": Level(AuditSizes(pairs=60), (*_KNOWN, begun.up_to_fact), _STANDARD),
+    "full": Level(
+        AuditSizes(pairs=200, relearning_steps=(20, 100)),
+        (knowledge.audit, *_STANDARD),
+        (*_STANDARD, relearning.out_of_domain, sampling.audit, served_precision.audit),
+    ),
+}

@@ -1,0 +1,41 @@
+"""Relearning: the attacker fine-tunes the model, and asks for facts that the training doesn't hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from vgid_core.data.facts import Fact, fact_of
+from vgid_core.data.pairs import Pair
+from vgid_core.data.sampling import even_sample
+from vgid_core.data.text_normalization import normalized
+from vgid_core.evaluation.audits.context import NEVER_SEEN, AuditContext
+from vgid_core.evaluation.figures import Control, Figure
+from vgid_core.evaluation.relearning import relearned, split_facts
+
+
+def in_domain(context: AuditContext) -> Iterator[Figure]:
+    """`relearning.in_domain_<steps>`: half of the facts are taught, the others asked."""
+    taught, held_out = split_facts([fact_of(pair) for pair in context.sets.forget])
+    yield from _relearned(context, "in_domain", taught, held_out)
+
+
+def out_of_domain(context: AuditContext) -> Iterator[Figure]:
+    """`relearning.out_of_domain_<steps>`: other people's facts are taught, the forgotten are asked."""
+    facts = [fact_of(pair) for pair in context.sets.forget]
+    texts = {normalized(fact.text) for fact in facts}
+    others = even_sample(context.sets.retain.pairs, 4 * context.sizes.pairs)
+    taught = [pair for pair in others if not any(text in normalized(pair.answer) for text in texts)]
+    yield from _relearned(context, "out_of_domain", taught, facts)
+
+
+def _relearned(context: AuditContext, name: str, taught: Sequence[Pair], held_out: Sequence[Fact]) -> Iterator[Figure]:
+    """The share of held-out facts that come back, beside that of facts about people never seen."""
+    if not taught or not held_out:
+        return
+    asked = even_sample(held_out, context.sizes.pairs)
+    control = even_sample(context.strangers_facts(), len(asked))
+    for steps in context.sizes.relearning_steps:
+        given = relearned(context.base, taught, [*asked, *control], steps, context.seed)
+        found, others = given[: len(asked)], given[len(asked) :]
+        beside = Control.measured(NEVER_SEEN, context.estimate(control, others)) if control else None
+        yield context.figure(f"relearning.{name}_{steps}", context.estimate(asked, found), beside)

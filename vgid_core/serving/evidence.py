@@ -1,0 +1,57 @@
+"""What an adapter's manifest says that a server's answers can be held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from vgid_core.config import LoraSettings
+from vgid_core.data.json_text import parse_json
+from vgid_core.data.pairs import DataError, PairSet
+from vgid_core.serving.hints import served_name
+
+_FIELD = "--adapter-folder"
+
+
+@dataclass(frozen=True)
+class AdapterEvidence:
+    """An adapter's evidence. name: the one to serve it under. dtype: of the base when it was measured.
+
+    knew: whether the base knew the forget set. rouge_l: after the run, by the digest of the set.
+    """
+
+    name: str
+    digest: str
+    dtype: str
+    knew: bool
+    lora: LoraSettings
+    rouge_l: dict[str, float]
+
+    @classmethod
+    def read(cls, folder: Path) -> AdapterEvidence:
+        """Reads the folder's manifest.json. Raises DataError if there is none or it can't be read."""
+        try:
+            manifest = parse_json((folder / "manifest.json").read_text(encoding="utf-8"))
+            digest = str(manifest["files"]["adapter_model.safetensors"])
+            after = {
+                row["split"]: float(row["value"]) for row in manifest["metrics"]["after"] if row["name"] == "rouge_l"
+            }
+            return cls(
+                name=served_name(str(manifest["base_model"]["name"]), digest),
+                digest=digest,
+                dtype=str(manifest["base_model"]["dtype"]),
+                # A run with audits ends before its training where the base doesn't know the set.
+                knew=manifest["verdict"] is not None,
+                lora=LoraSettings.model_validate(manifest["config"]["lora"]),
+                rouge_l={manifest["data"][name]["digest"]: value for name, value in after.items()},
+            )
+        except FileNotFoundError:
+            raise DataError(f"{folder} holds no manifest.json", _FIELD) from None
+        except (OSError, ValueError, KeyError, TypeError, ValidationError):
+            raise DataError(f"{folder}: its manifest.json can't be read", _FIELD) from None
+
+    def expected_rouge_l(self, pairs: PairSet) -> float | None:
+        """ROUGE-L after the run on this very set; None if the run didn't measure it."""
+        return self.rouge_l.get(pairs.digest)
