@@ -132,6 +132,10 @@ class Client:
         found: dict[str, Any] = document
         return found
 
+    def report(self, job_id: str) -> str:
+        """The evidence as an HTML page that needs nothing else."""
+        return self._transport.request("GET", _path(job_id, "report")).text
+
     def evidence(self, job_id: str) -> dict[str, Any]:
         """Everything that the audits of an ended job found, as its adapter's evidence.json holds it."""
         found: dict[str, Any] = read_json(self._transport.request("GET", _path(job_id, "evidence")))

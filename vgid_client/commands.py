@@ -179,6 +179,19 @@ def metrics(context: typer.Context, job: JobId, as_json: AsJson = False) -> None
 
 
 @app.command(rich_help_panel="Requests")
+def report(
+    context: typer.Context,
+    job: JobId,
+    to: Annotated[Path | None, typer.Option(help="Where to; default ./<job>.html.")] = None,
+) -> None:
+    """Save the evidence as a page to read and print."""
+    with _client(context) as client:
+        path = to or Path(f"{job}.html")
+        path.write_text(client.report(job), encoding="utf-8")
+    out.print(str(path), soft_wrap=True)
+
+
+@app.command(rich_help_panel="Requests")
 def evidence(context: typer.Context, job: JobId) -> None:
     """Print everything that the audits found, and the verdict, as JSON."""
     with _client(context) as client:

@@ -18,7 +18,7 @@ from api.problems import InvalidRequest, NotFound, Unauthenticated
 from api.routing import Router
 from api.schemas import EventId, EventsQuery
 from api.services import Caller, CallerDep
-from api.views import EventList, EventView
+from api.views.job import EventList, EventView
 from jobs import repository
 from jobs.states import ENDED
 from jobs.tables import JobEvent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import Header, Query, Response
@@ -12,7 +12,6 @@ from pydantic import TypeAdapter, ValidationError
 from api.identifiers import Reference
 from api.openapi import problem_responses
 from api.problems import (
-    EvidenceUnavailable,
     FieldError,
     InvalidRequest,
     JobAlreadyEnded,
@@ -23,7 +22,8 @@ from api.problems import (
 from api.routing import Router
 from api.schemas import ListQuery
 from api.services import Caller, CallerDep, Services
-from api.views import JobList, JobSummary, JobView, MetricList, SignedEnvelope, metric_views
+from api.views.job import JobList, JobSummary, JobView, SignedEnvelope
+from api.views.measured import MetricList, metric_views
 from jobs import repository
 from jobs.job_lists import InvalidCursor, JobFilter, count_jobs, list_page
 from jobs.queueing.forecast import Forecast, forecast
@@ -106,21 +106,6 @@ def get_receipt(caller: CallerDep, job_id: UUID) -> SignedEnvelope:
         missing = "The uploads aren't deleted yet" if deleted_at is None else "The deletion isn't signed yet"
         raise ReceiptUnavailable(f"{missing}: that follows within seconds of the job's end.")
     return SignedEnvelope.model_validate(receipt)
-
-
-@router.get(
-    "/{job_id:uuid}/evidence",
-    operation_id="get_evidence",
-    summary="What the audits found",
-    responses=problem_responses(Unauthenticated, NotFound, EvidenceUnavailable),
-)
-def get_evidence(caller: CallerDep, job_id: UUID) -> dict[str, Any]:
-    """Every figure with its interval and control, the verdict, and what it doesn't show."""
-    with caller.job(job_id) as own:
-        evidence = None if own.artifact is None else own.artifact.evidence
-    if evidence is None:
-        raise EvidenceUnavailable("Evidence is there once a job with audits has ended with an adapter.")
-    return evidence
 
 
 @router.post(

@@ -35,7 +35,7 @@ from api.request_rules import valid_client
 from api.routes.jobs import job_view
 from api.routing import Router
 from api.services import CallerDep, Services
-from api.views import JobView, job_path
+from api.views.job import JobView, job_path
 from jobs.queueing.forecast import Forecast, forecast
 from jobs.tables import Job
 

@@ -23,6 +23,7 @@ ROUTES = [
     ("GET", "/unlearn-jobs/{id}/metrics"),
     ("GET", "/unlearn-jobs/{id}/receipt"),
     ("GET", "/unlearn-jobs/{id}/evidence"),
+    ("GET", "/unlearn-jobs/{id}/report"),
     ("GET", "/unlearn-jobs/{id}/artifact"),
     ("HEAD", "/unlearn-jobs/{id}/artifact"),
     ("GET", "/unlearn-jobs/{id}/artifact/files/README.md"),

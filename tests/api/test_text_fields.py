@@ -18,7 +18,7 @@ from api.forget_requests.request_check import CheckLimits, UncheckedRequest, can
 from api.forget_requests.spool import SpooledBody
 from api.identifiers import Instant, Line, Metadata, MetadataFilter, Reference
 from api.schemas import Name, ProbeName, SubmitRequest
-from api.views import JobView
+from api.views.job import JobView
 from jobs.catalog import Catalog
 from jobs.client_limits import ClientLimits
 from tests.api.service import Service, body, problem

@@ -13,7 +13,7 @@ import pytest
 from typer.main import get_command
 
 from api.schemas import ListQuery, SubmitRequest
-from api.views import JobView
+from api.views.job import JobView
 from jobs import access
 from jobs.client_limits import ClientLimits
 from jobs.settings import Settings

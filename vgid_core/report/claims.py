@@ -68,7 +68,7 @@ _CLAIMS = {
     ),
 }
 _SETS = {
-    "forget": "the request's photos and questions",
+    "forget": "the request itself",
     "held_out_photos": "other photos",
     "rephrased": "other wordings",
     "retain": "people to be kept",

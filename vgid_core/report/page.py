@@ -95,7 +95,7 @@ class Report:
             sentence=sentence,
             passed=verdict is not None and verdict["passed"],
             about=self.about,
-            targets=[] if verdict is None else list(map(_target, verdict["targets"])),
+            targets=[] if verdict is None else _targets(verdict["targets"]),
             unmeasured=[] if verdict is None else verdict["unmeasured"],
             limits=self.manifest["not_shown"],
             charts=[] if self.evidence is None else list(_charts(self.evidence)),
@@ -108,9 +108,15 @@ class Report:
         return page
 
 
-def _target(target: Mapping[str, Any]) -> dict[str, Any]:
-    claim = claim_of(target["figure"])
-    return {**target, "title": claim.title, "how": claim.how, "about": set_in_words(target["set"])}
+def _targets(targets: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each target with its claim in words. What was done is said once, where several rows do the same."""
+    found, before = [], None
+    for target in targets:
+        claim = claim_of(target["figure"])
+        how = "" if claim == before else claim.how
+        found.append({**target, "title": claim.title, "how": how, "about": set_in_words(target["set"])})
+        before = claim
+    return found
 
 
 def _charts(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str, Markup]]:
@@ -136,8 +142,8 @@ def _row(figure: Mapping[str, Any], missed: set[tuple[str, str]]) -> Row:
 
 
 def _label(figure: Mapping[str, Any]) -> str:
-    name, about = figure["figure"], set_in_words(figure["set"])
-    audit, _, rest = name.partition(".")
+    about = set_in_words(figure["set"])
+    audit, _, rest = str(figure["figure"]).partition(".")
     if audit == "ranking":
         by, _, place = rest.partition(".")
         return f"{_PLACES[place]}, by {by.replace('_', ' ')}"
@@ -145,6 +151,8 @@ def _label(figure: Mapping[str, Any]) -> str:
         return about
     if audit == "said":
         return f"{'answers' if rest == 'rouge_l' else 'likelihood'}: {about}"
+    if audit == "begun":
+        return f"begun {rest.replace('_', ' ')}"
     return (rest or audit).replace("_", " ")
 
 
@@ -153,5 +161,6 @@ def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("vgid_core.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters["number"] = lambda value: f"{value:.3f}"
-    return environment.get_template("page.html.j2")
+    environment.filters["number"] = "{:.3f}".format
+    template: Template = environment.get_template("page.html.j2")
+    return template

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.views.measured import MetricView, VerdictView, metric_views
 from jobs.queueing.forecast import FARTHEST, Forecast
 from jobs.repository import Measurement
 from jobs.states import Phase, State
@@ -53,16 +54,6 @@ class ErrorView(_View):
     detail: str | None = Field(validation_alias="error_detail")
 
 
-class MetricView(_View):
-    """One figure of one set, before and after forgetting; null until it is measured."""
-
-    split: str = Field(description="forget, retain, utility, or a probe's name")
-    name: str = Field(description="`rouge_l` or `answer_probability`, both 0 to 1")
-    before: float | None
-    after: float | None
-    pairs: int
-
-
 class ArtifactFileView(_View):
     """One file of the adapter."""
 
@@ -88,31 +79,10 @@ class LinksView(_View):
     events: str
     metrics: str
     evidence: str
+    report: str
     artifact: str
     receipt: str
     cancel: str
-
-
-class TargetView(_View):
-    """A target that is missed."""
-
-    figure: str
-    set: str
-    value: float
-    low: float = Field(description="of the 95 % interval, by the bootstrap over people")
-    high: float
-    amount: float = Field(description="what the target limits: see `judged`")
-    judged: str = Field(description="`above control`, `distance from chance`, or `value`")
-    limit: float
-    meaning: str
-
-
-class VerdictView(_View):
-    """What the audits came to. The whole evidence stands at the link `evidence`."""
-
-    level: str
-    missed: list[TargetView] = Field(description="empty if every target holds")
-    unmeasured: list[str] = Field(description="claims for which nothing was measured")
 
 
 class JobSummary(_View):
@@ -226,24 +196,9 @@ class EventList(_View):
     events: list[EventView]
 
 
-class MetricList(_View):
-    """What has been measured so far, before and after forgetting."""
-
-    metrics: list[MetricView]
-
-
 def job_path(job_id: UUID) -> str:
     """The job's own path."""
     return f"/unlearn-jobs/{job_id}"
-
-
-def metric_views(rows: Sequence[Measurement]) -> list[MetricView]:
-    """One view per set and figure, with before and after side by side, in the order of the rows."""
-    views: dict[tuple[str, str], MetricView] = {}
-    for row in rows:
-        empty = MetricView(split=row.split, name=row.name, before=None, after=None, pairs=row.pairs)
-        setattr(views.setdefault((row.split, row.name), empty), row.stage, row.value)
-    return list(views.values())
 
 
 def _artifact_view(artifact: Artifact) -> ArtifactView:
@@ -301,6 +256,6 @@ class _JobSource:
     @property
     def links(self) -> LinksView:
         path = job_path(self.job.id)
-        names = ("events", "metrics", "evidence", "artifact", "receipt", "cancel")
+        names = ("events", "metrics", "evidence", "report", "artifact", "receipt", "cancel")
         parts = {part: f"{path}/{part}" for part in names}
         return LinksView(self=path, **parts)
