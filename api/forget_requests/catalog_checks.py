@@ -62,9 +62,9 @@ def resolve_config(entry: ModelEntry, request: SubmitRequest) -> UnlearnConfig:
     if errors:
         raise InvalidRequest.of(errors)
     verdict = own.verdict.model_copy(update=request.targets.given)
-    evaluation = own.evaluation.model_copy(update={"audits": request.audits or own.evaluation.audits})
+    audited = own.with_audits(request.audits or own.evaluation.audits)
     try:
-        return request.training.apply_to(own.model_copy(update={"verdict": verdict, "evaluation": evaluation}))
+        return request.training.apply_to(audited.model_copy(update={"verdict": verdict}))
     except ValidationError as error:
         findings = error.errors(include_url=False, include_context=False, include_input=False)
     unfit = {

@@ -53,7 +53,7 @@ class EarlyStopping:
         by_role = {items.name: items for items in sets}
         self._sets = [by_role[name] for name in ("forget", *targets.max_falls)]
         self._config = config.evaluation.model_copy(update={"max_pairs": targets.pairs})
-        quick = config.model_copy(update={"evaluation": self._config.model_copy(update={"audits": "quick"})})
+        quick = config.model_copy(update={"evaluation": self._config}).with_audits("quick")
         asked = config.evaluation.audits != "none"
         self._auditor = Auditor(audited, self._sets[:1], quick) if asked else None
         self._before = self._rouge_l()

@@ -55,6 +55,14 @@ def test_targets_that_hold_are_told(known: Place) -> None:
     assert "missed" not in result.stdout
 
 
+def test_an_adapter_is_replaced_with_its_evidence(known: Place) -> None:
+    assert invoke(unlearn, known.file).exit_code == 3
+    assert invoke(unlearn, known.file, "--overwrite").exit_code == 3
+    unjudged = invoke(unlearn, known.file, "--overwrite", "--set", "evaluation.audits=none")
+    assert unjudged.exit_code == 0, unjudged.output
+    assert not (known.out / "evidence.json").exists(), "it was another adapter's"
+
+
 def test_the_verdict_is_told_as_json(known: Place) -> None:
     result = invoke(unlearn, known.file, "--json")
     assert result.exit_code == 3, result.output
