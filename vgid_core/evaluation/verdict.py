@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any, Literal
 
 from vgid_core.config import VerdictTargets
@@ -145,15 +146,27 @@ class Verdict:
         }
 
 
-def judge(figures: Sequence[Figure], targets: VerdictTargets) -> Verdict:
-    """Holds the figures against the targets. A figure without a target is evidence, and decides nothing."""
+def judge(
+    figures: Sequence[Figure], targets: VerdictTargets, not_made: Mapping[str, str] = MappingProxyType({})
+) -> Verdict:
+    """Holds the figures against the targets. A figure without a target is evidence, and decides nothing.
+
+    not_made: why audits weren't made, by audit.
+    """
     results = [
         TargetResult(figure, rule, getattr(targets, rule.target))
         for rule in RULES
         for figure in figures
         if rule.covers(figure)
     ]
-    unmeasured = [why for name, why in _NEEDED.items() if not any(fnmatchcase(each.name, name) for each in figures)]
+    missing = [name for name in _NEEDED if not any(fnmatchcase(each.name, name) for each in figures)]
+    reasons = dict(not_made)
+    unmeasured = []
+    for name in missing:
+        audit = next((audit for audit in reasons if name.startswith(audit)), None)
+        claim = _NEEDED[name].partition(":")[0]
+        unmeasured.append(_NEEDED[name] if audit is None else f"{claim}: {reasons.pop(audit)}")
+    unmeasured += [f"{audit.replace('_', ' ')}: {reason}" for audit, reason in reasons.items()]
     if not any(figure.of == "bystanders" for figure in figures):
         unmeasured.append("collateral: no known people who stand in no set are registered as `bystanders`")
     outcome = Outcome.forgotten if all(result.held for result in results) else Outcome.targets_not_met

@@ -56,7 +56,7 @@ class EarlyStopping:
         quick = config.model_copy(update={"evaluation": self._config.model_copy(update={"audits": "quick"})})
         asked = config.evaluation.audits != "none"
         self._auditor = Auditor(audited, self._sets[:1], quick) if asked else None
-        self._before = self._rouge_l()
+        self._before = distributed.broadcast(self._rouge_l())
         self.checks: list[TargetCheck] = []
 
     @property
@@ -69,8 +69,8 @@ class EarlyStopping:
         if step % self._targets.every_steps:
             return
         start = time.monotonic()
-        found = self._rouge_l()
-        held = distributed.broadcast(self._targets_hold(found))
+        found = distributed.broadcast(self._rouge_l())  # the audits are everybody's or nobody's
+        held = self._targets_hold(found)
         self.checks.append(TargetCheck(step, found, held, round(time.monotonic() - start, 3)))
         log.info("step %d: targets %s", step, "hold" if held else "don't hold yet")
 
