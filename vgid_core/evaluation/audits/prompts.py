@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -67,14 +68,15 @@ def _on_others_photos(facts: Sequence[Fact], others: Sequence[Pair]) -> list[Fac
 
 def _painted(fact: Fact) -> Fact:
     """The same with the name in white on black along the photo's lower edge, as small as it takes to fit."""
-    picture, name = fact.pair.image.decode(), fact.pair.person or ""
+    picture, name = fact.pair.image.decode(), _drawable(fact)
     width, height = picture.size
     size = max(_SMALLEST, height // 10)
-    length = ImageFont.load_default(size).getlength(name)
-    size = max(_SMALLEST, min(size, int(size * (width - 4) / max(1, length))))
+    while (font := ImageFont.load_default(size)).getlength(name) > width - 4 and size > _SMALLEST:
+        size -= 1
+    _, top, _, bottom = font.getbbox(name)
     canvas = ImageDraw.Draw(picture)
-    canvas.rectangle((0, height - size - 4, width, height), fill="black")
-    canvas.text((2, height - size - 3), name, fill="white", font=ImageFont.load_default(size))
+    canvas.rectangle((0, height - (bottom - top) - 4, width, height), fill="black")
+    canvas.text((2, height - bottom - 2), name, fill="white", font=font)
     return replace(fact, pair=replace(fact.pair, image=EncodedImage.of(picture)))
 
 
@@ -82,7 +84,13 @@ def _can_be_painted(fact: Fact) -> bool:
     """Whether the font has all of the name's letters. It draws others, such as Chinese ones, as empty boxes."""
     font = ImageFont.load_default(_SMALLEST)
     box = bytes(font.getmask("\U0010ffff"))
-    return all(bytes(font.getmask(letter)) != box for letter in (fact.pair.person or "") if not letter.isspace())
+    return all(bytes(font.getmask(letter)) != box for letter in _drawable(fact) if letter != " ")
+
+
+def _drawable(fact: Fact) -> str:
+    """The name in one line and without accents, which the font hasn't."""
+    letters = unicodedata.normalize("NFKD", " ".join((fact.pair.person or "").split()))
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 def _told_without_images(context: AuditContext, facts: Sequence[Fact]) -> list[bool]:
