@@ -17,7 +17,7 @@ class VerdictTargets(Strict):
     (`python -m bench.meta_evaluation`).
     """
 
-    said: float = Field(default=0.1, ge=0, le=1, description="ROUGE-L of answers about the forgotten, above")
+    said: float = Field(default=0.2, ge=0, le=1, description="ROUGE-L of answers about the forgotten, above")
     extraction: float = Field(default=0.1, ge=0, le=1, description="Extraction Strength, above")
     begun: float = Field(default=0.1, ge=0, le=1, description="share of facts that follow a begun answer, above")
     ranking: float = Field(
