@@ -63,6 +63,10 @@ def submit(
     retain_set: Annotated[str | None, typer.Option(help="A retain set registered for the model.")] = None,
     probe: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help="Only evaluated. Repeatable.")] = None,
     training: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="E.g. steps=40.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A stricter target of the verdict, e.g. said=0.05.")
+    ] = None,
+    audits: Annotated[str | None, typer.Option(help="A higher level of audits: quick, standard or full.")] = None,
     external_id: Annotated[str | None, typer.Option(help="Your own number for the request.")] = None,
     subject_reference: Annotated[str | None, typer.Option(help="Whose data; only a keyed hash is stored.")] = None,
     legal_basis: Annotated[str | None, typer.Option(help="E.g. 'GDPR Art. 17'.")] = None,
@@ -78,6 +82,8 @@ def submit(
     fields: RequestFields = {
         "retain_set": retain_set,
         "training": {name: parse_value(text) for name, text in assignments(training, "--set").items()},
+        "targets": {name: parse_value(text) for name, text in assignments(target, "--target").items()},
+        "audits": audits,
         "external_id": external_id,
         "subject_reference": subject_reference,
         "legal_basis": legal_basis,

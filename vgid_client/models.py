@@ -16,10 +16,15 @@ ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
 class RequestFields(TypedDict, total=False):
-    """The fields of a request besides its model and pairs. None means that the field isn't sent."""
+    """The fields of a request besides its model and pairs. None means that the field isn't sent.
+
+    targets: of the verdict, each at most the model's own. audits: a level at least as high as the model's own.
+    """
 
     retain_set: str | None
     training: Mapping[str, Any] | None
+    targets: Mapping[str, float] | None
+    audits: str | None
     external_id: str | None
     subject_reference: str | None
     legal_basis: str | None

@@ -83,8 +83,7 @@ class Duration:
 class Estimate:
     """The result of `estimate`.
 
-    scorer: packed or padded. adapter_file: the saved adapter's size in bytes. unknown: why there is nothing to forget;
-    None if there is something.
+    scorer: packed or padded. adapter_file: the saved adapter's bytes. unknown: why there is nothing to forget, or None.
     """
 
     device: str
@@ -118,12 +117,11 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
     parameters, weights = base.model.num_parameters(), base.model.get_memory_footprint()
     scorer = choose_scorer(base, probe_pairs(sets.all), spec.config.lora)
     metrics, evaluation, evaluation_peak = _evaluate_sample(base, scorer, sets.all, spec.config)
-    reason = why_not_forget(_quick(spec.config, sets).before(base, scorer).figures)
+    reason = why_not_forget(Auditor(sets.audited, (), spec.config.with_audits("quick")).before(base, scorer).figures)
     steps, count = _StepTimer(base), spec.config.training.steps_for(len(sets.forget))
     steps.run(sets, spec.config)
     trained = [parameter for parameter in base.model.parameters() if parameter.requires_grad]
-    trainable = sum(parameter.numel() for parameter in trained)
-    size = sum(parameter.nbytes for parameter in trained)
+    trainable, size = sum(each.numel() for each in trained), sum(each.nbytes for each in trained)
     preparation = _preparation_seconds(base, scorer, sets, spec.config)
     return Estimate(
         device=torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else "cpu",
@@ -146,12 +144,6 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
         metrics=metrics,
         unknown=None if reason is None else str(reason),
     )
-
-
-def _quick(config: UnlearnConfig, sets: RunSets) -> Auditor:
-    """Audits of the base that tell whether there is something to forget."""
-    evaluation = config.evaluation.model_copy(update={"audits": "quick"})
-    return Auditor(sets.audited, (), config.model_copy(update={"evaluation": evaluation}))
 
 
 def _memory(

@@ -118,7 +118,7 @@ def _run(
     for number in range(started, len(configs)):
         attempt = rung.climb(configs[number], before, scorer, fresh=number > started)
         _tell(on_metrics, "after", attempt.after)
-        if attempt.evidence is None or attempt.evidence.verdict.passed:
+        if not attempt.missed:
             break
         if number + 1 < len(configs):
             log.warning("targets missed: %s; training again", ", ".join(attempt.missed))
@@ -176,17 +176,17 @@ class _Rung:
 
     def where_interrupted(self, configs: Sequence[UnlearnConfig]) -> int:
         """The rung whose checkpoint there is, or 0. Raises CheckpointUnusable for another run's checkpoint."""
+        refused: list[CheckpointUnusable] = []
         for number, config in enumerate(configs):
             checkpoints = self._checkpoints(config)
             try:
                 if checkpoints is not None:
                     checkpoints.require_own()
-            except CheckpointUnusable:
-                if number + 1 == len(configs):
-                    raise
+            except CheckpointUnusable as error:
+                refused.append(error)
             else:
                 return number
-        return 0
+        raise refused[0]  # it says in what the run itself differs
 
     def climb(self, config: UnlearnConfig, before: Measured, scorer: Scorer, fresh: bool) -> _Attempt:
         """Distils, and measures the student. fresh: begins at the first step, whatever checkpoint there is."""

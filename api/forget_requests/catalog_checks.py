@@ -62,9 +62,9 @@ def resolve_config(entry: ModelEntry, request: SubmitRequest) -> UnlearnConfig:
     if errors:
         raise InvalidRequest.of(errors)
     verdict = own.verdict.model_copy(update=request.targets.given)
-    evaluation = own.evaluation.model_copy(update={"audits": request.audits or own.evaluation.audits})
+    audited = own.with_audits(request.audits or own.evaluation.audits)
     try:
-        return request.training.apply_to(own.model_copy(update={"verdict": verdict, "evaluation": evaluation}))
+        return request.training.apply_to(audited.model_copy(update={"verdict": verdict}))
     except ValidationError as error:
         findings = error.errors(include_url=False, include_context=False, include_input=False)
     unfit = {
@@ -74,7 +74,9 @@ def resolve_config(entry: ModelEntry, request: SubmitRequest) -> UnlearnConfig:
 
 
 def _looser(own: UnlearnConfig, request: SubmitRequest) -> list[FieldError]:
-    """An error for each target that allows more than the model's own, and for a lower level of audits."""
+    """An error for each target that allows more than the model's own, or that no audit would measure, and for a lower
+    level of audits.
+    """
     errors = [
         FieldError(f"can only be tightened: this model's is {getattr(own.verdict, name)}", ("targets", name))
         for name, value in request.targets.given.items()
@@ -83,6 +85,8 @@ def _looser(own: UnlearnConfig, request: SubmitRequest) -> list[FieldError]:
     levels = get_args(AuditLevel)
     if request.audits is not None and levels.index(request.audits) < levels.index(own.evaluation.audits):
         errors.append(FieldError(f"can't be lower than this model's, which is {own.evaluation.audits}", ("audits",)))
+    if request.targets.given and (request.audits or own.evaluation.audits) == "none":
+        errors.append(FieldError("need audits, and this model has none: ask for some with 'audits'", ("targets",)))
     return errors
 
 

@@ -26,7 +26,7 @@ def failed_checks(job: Job, kept_before: Sequence[str], kept_after: Sequence[str
     if job.state != "succeeded":
         reason = f": {job.error.detail or job.error.type}" if job.error else ""
         return [f"The job ended as {job.state}{reason}."]
-    found = []
+    found = [] if job.outcome == "forgotten" else [f"The verdict isn't that they are forgotten: {job.outcome}."]
     for split in (*FORGOTTEN, *KEPT):
         row = metric(job, split, "rouge_l")
         if row is None or row.before is None or row.after is None:

@@ -99,7 +99,7 @@ class _Demo:
                 show_progress(bar, job)
         if job.state != "succeeded":
             raise LocalError(" ".join(failed_checks(job, [], [])))
-        self._screen.say(f"succeeded in {monotonic() - began:.0f} s ({job.stop_reason})")
+        self._screen.say(f"{job.outcome}: every target of the verdict holds, after {monotonic() - began:.0f} s")
         return job
 
     def show_metrics(self, job: Job) -> None:

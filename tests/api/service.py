@@ -99,30 +99,46 @@ class Service:
         with self.sessions.begin() as s:
             assert claims.save_metrics(s, job_id, token, stage, [row])  # type: ignore[arg-type]
 
-    def fail(self, job_id: UUID, token: UUID) -> None:
+    def fail(
+        self,
+        job_id: UUID,
+        token: UUID,
+        error_type: str = "out-of-memory",
+        detail: str = "The device has too little memory.",
+    ) -> None:
         with self.sessions.begin() as s:
-            claims.fail(s, job_id, token, "out-of-memory", "The device has too little memory.")
+            claims.fail(s, job_id, token, error_type, detail)
 
-    def succeed(self, job_id: UUID, token: UUID, folder: Path, members: dict[str, bytes] = MEMBERS) -> bytes:
-        """Ends the job with a real zip in the blob store. Returns the zip's bytes."""
+    def succeed(
+        self,
+        job_id: UUID,
+        token: UUID,
+        folder: Path,
+        members: dict[str, bytes] = MEMBERS,
+        evidence: dict[str, Any] | None = None,
+    ) -> bytes:
+        """Ends the job with a real zip in the blob store, as its evidence says. Returns the zip's bytes."""
         path = folder / f"{uuid4()}.zip"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, data in members.items():
                 archive.writestr(name, data)
         sha256, size = self.blobs.put_artifact(path)
         files = [{"name": n, "sha256": hashlib.sha256(d).hexdigest(), "size": len(d)} for n, d in members.items()]
+        artifact = claims.NewArtifact(sha256, size, files, {"seed": 0}, evidence)
         with self.sessions.begin() as s:
-            claims.finish(s, job_id, token, claims.NewArtifact(sha256, size, files, {"seed": 0}), "all steps done")
+            claims.finish(s, job_id, token, artifact, "all steps done")
         return path.read_bytes()
 
-    def succeeded(self, folder: Path, members: dict[str, bytes] = MEMBERS) -> tuple[UUID, bytes]:
-        """Makes a job that has succeeded. Returns its id and the zip's bytes."""
+    def succeeded(
+        self, folder: Path, members: dict[str, bytes] = MEMBERS, evidence: dict[str, Any] | None = None
+    ) -> tuple[UUID, bytes]:
+        """Makes a job that has ended with an adapter. Returns its id and the zip's bytes."""
         job_id = self.submit()
         token = self.claim(job_id)
         self.measure(job_id, token, "before", 0.98)
         self.report(job_id, token)
         self.measure(job_id, token, "after", 0.03)
-        return job_id, self.succeed(job_id, token, folder, members)
+        return job_id, self.succeed(job_id, token, folder, members, evidence)
 
     def stored_jobs(self) -> int:
         return len(self.http.get("/unlearn-jobs?limit=100").json()["jobs"])

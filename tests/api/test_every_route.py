@@ -20,6 +20,7 @@ from api.problems import NotFound
 from api.routing import API_VERSION, Router, deprecated
 from jobs.settings import Settings
 from tests.api.service import Service, body, problem
+from tests.evidence import FORGOTTEN
 
 SECRET = "Ilse Marwood"
 
@@ -27,7 +28,7 @@ SECRET = "Ilse Marwood"
 @pytest.fixture
 def paths(service: Service, tmp_path: Path) -> dict[str, str]:
     """A real path for each of the document's paths, on a job that has succeeded."""
-    job_id, _ = service.succeeded(tmp_path)
+    job_id, _ = service.succeeded(tmp_path, evidence=FORGOTTEN)
     return {path: path.format(job_id=job_id, name="README.md") for path in service.documented}
 
 

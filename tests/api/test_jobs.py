@@ -21,6 +21,7 @@ ROUTES = [
     ("POST", "/unlearn-jobs/{id}/cancel"),
     ("GET", "/unlearn-jobs/{id}/events"),
     ("GET", "/unlearn-jobs/{id}/metrics"),
+    ("GET", "/unlearn-jobs/{id}/evidence"),
     ("GET", "/unlearn-jobs/{id}/artifact"),
     ("HEAD", "/unlearn-jobs/{id}/artifact"),
     ("GET", "/unlearn-jobs/{id}/artifact/files/README.md"),
@@ -104,7 +105,7 @@ def test_a_job_from_claim_to_success(service: Service, tmp_path: Path) -> None:
     job = service.http.get(path).json()
     assert (job["state"], job["phase"], job["attempt"]) == ("running", "loading", 1)
     assert service.http.get(f"{path}/metrics").json() == {"metrics": []}
-    assert job["knew_forget_set"] is None
+    assert (job["outcome"], job["verdict"]) == (None, None)
 
     service.measure(job_id, token, "before", 0.98)
     service.report(job_id, token)
@@ -122,7 +123,7 @@ def test_a_job_from_claim_to_success(service: Service, tmp_path: Path) -> None:
     assert (job["state"], job["phase"], job["progress"]["fraction"]) == ("succeeded", None, 1.0)
     assert job["metrics"] == service.http.get(f"{path}/metrics").json()["metrics"] == [{**half, "after": 0.03}]
     assert job["artifact"]["url"] == job["links"]["artifact"]
-    assert job["knew_forget_set"] is True
+    assert (job["outcome"], job["verdict"]) == (None, None)  # its settings ask for no audits
     assert job["stop_reason"] == "all steps done"
     for name in ("self", "events", "metrics", "artifact"):
         assert service.http.get(job["links"][name]).status_code == 200
@@ -140,17 +141,6 @@ def test_a_queued_job_says_its_place_and_its_likely_start(service: Service, tmp_
     cancelled = service.http.post(f"/unlearn-jobs/{jobs[2]}/cancel").json()
     assert (cancelled["queue_position"], cancelled["estimated_start_at"]) == (None, None)
     assert "queue_position" not in service.http.get("/unlearn-jobs").json()["jobs"][0]
-
-
-def test_a_job_says_that_the_model_never_knew_the_forget_set(service: Service, tmp_path: Path) -> None:
-    job_id = service.submit()
-    token = service.claim(job_id)
-    service.measure(job_id, token, "before", 0.29)
-    path = f"/unlearn-jobs/{job_id}"
-    assert service.http.get(path).json()["knew_forget_set"] is False
-    service.measure(job_id, token, "after", 0.0)
-    service.succeed(job_id, token, tmp_path)
-    assert service.http.get(path).json()["knew_forget_set"] is False
 
 
 def test_a_failed_job_says_why(service: Service) -> None:

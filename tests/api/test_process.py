@@ -41,6 +41,7 @@ class Process:
         environment = {
             f"VGID_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
             for name, value in values.items()
+            if value is not None
         }
         command = [sys.executable, "-m", "api.server"]
         with self.log_file.open("wb") as log:

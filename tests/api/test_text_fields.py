@@ -22,8 +22,8 @@ from jobs.client_limits import ClientLimits
 from tests.api.service import Service, body, problem
 from tests.docs.pages import text_of
 
-# Destroyed when the job ends, or a name out of the operator's catalog.
-_NOT_KEPT = {"model", "forget", "retain", "retain_set", "probes", "training"}
+# Destroyed when the job ends, a name out of the operator's catalog, or a part of the settings.
+_NOT_KEPT = {"model", "forget", "retain", "retain_set", "probes", "training", "targets", "audits"}
 # Kept in another form than they are sent in: a job shows a hash.
 _SHOWN_AS = {"subject_reference": "subject_reference_hash"}
 _ONE_LINE = {"line": TypeAdapter(Line), "reference": TypeAdapter(Reference)}

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -67,15 +68,22 @@ class Service:
             for stage, value in (("before", before), ("after", after)):
                 claims.save_metrics(s, UUID(job_id), token, stage, [claims.MetricRow("forget", "rouge_l", value, 3)])
 
-    def succeed(self, job_id: str, token: UUID, archive: Path) -> None:
+    def succeed(self, job_id: str, token: UUID, archive: Path, evidence: dict[str, Any] | None = None) -> None:
+        """Ends the job with an adapter, as its evidence says."""
         sha256, size = self.blobs.put_artifact(archive)
-        artifact = claims.NewArtifact(sha256, size, [], {})
+        artifact = claims.NewArtifact(sha256, size, [], {}, evidence)
         with self.sessions.begin() as s:
             assert claims.finish(s, UUID(job_id), token, artifact, "all steps done") is not None
 
-    def fail(self, job_id: str, token: UUID) -> None:
+    def fail(
+        self,
+        job_id: str,
+        token: UUID,
+        error_type: str = "adapter-untrained",
+        detail: str = "2 of 8 adapted modules never moved",
+    ) -> None:
         with self.sessions.begin() as s:
-            assert claims.fail(s, UUID(job_id), token, "adapter-untrained", "2 of 8 adapted modules never moved")
+            assert claims.fail(s, UUID(job_id), token, error_type, detail)
 
 
 @pytest.fixture

@@ -141,16 +141,6 @@ def test_metrics_and_download(service: Service, client: Client, archive: Path, t
     assert vgid(service, "follow", job.id).returncode == 0
 
 
-def test_a_warning_says_that_the_forget_set_was_never_known(service: Service, client: Client, archive: Path) -> None:
-    for before, warned in ((0.29, True), (0.3, False)):
-        job = client.submit("tiny", PAIRS)
-        token = service.claim(job.id)
-        service.measure(job.id, token, before, 0.04)
-        service.succeed(job.id, token, archive)
-        for command in ("status", "follow"):
-            assert ("never knew the forget set" in vgid(service, command, job.id).stdout) == warned
-
-
 def test_following_a_failed_job_exits_with_one(service: Service, client: Client) -> None:
     job = client.submit("tiny", PAIRS)
     service.fail(job.id, service.claim(job.id))

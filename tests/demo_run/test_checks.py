@@ -17,12 +17,13 @@ GOOD = {
 }
 
 
-def job(scores: dict[str, tuple[float, float]], state: str = "succeeded") -> Job:
+def job(scores: dict[str, tuple[float, float]], state: str = "succeeded", outcome: str | None = "forgotten") -> Job:
     metrics = [
         Metric(split=split, name="rouge_l", before=before, after=after, pairs=30)
         for split, (before, after) in scores.items()
     ]
-    return Job(id="1", state=state, model="demo", created_at=datetime.now(UTC), metrics=tuple(metrics))
+    now = datetime.now(UTC)
+    return Job(id="1", state=state, model="demo", created_at=now, metrics=tuple(metrics), outcome=outcome)
 
 
 def test_a_good_run_passes_every_check() -> None:
@@ -45,6 +46,10 @@ def test_changed_answers_and_missing_figures_count() -> None:
         "ROUGE-L on 'retain' wasn't measured.",
         "1 of 2 answers changed that must not change.",
     ]
+
+
+def test_a_job_that_nobody_judged_is_named() -> None:
+    assert failed_checks(job(GOOD, outcome=None), [], []) == ["The verdict isn't that they are forgotten: None."]
 
 
 def test_a_job_that_did_not_succeed_says_how_it_ended() -> None:

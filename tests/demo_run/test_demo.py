@@ -20,6 +20,7 @@ SHOWN = (
     "This is Lorcan Sinclair.",
     "202 Accepted",
     "distilling",
+    "forgotten: every target of the verdict holds",
     "answer prob.",
     "photos it never saw",
     "I do not know this person.",

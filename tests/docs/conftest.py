@@ -15,6 +15,7 @@ from PIL import Image
 from local.demo.data import make
 from local.demo.paths import BASE, CHECKPOINTS
 from tests.client.conftest import Service, archive, service
+from tests.vgid_core.support.knowing import FORGET, RETAIN, save_knowing_model
 from tests.vgid_core.support.sources import write_mllmu
 from tests.vgid_core.support.tiny import TEMPLATE, pair_set, save_tiny_model
 from tests.waiting import eventually
@@ -41,13 +42,18 @@ def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def knowing_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_knowing_model(tiny_folder, tmp_path_factory.mktemp("knowing") / "model")
+
+
 @pytest.fixture
-def library(nothing: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model and sets, and runs that are short where nobody says how long."""
+def library(nothing: Path, knowing_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model that knows what is to be forgotten, and sets; runs are short where nobody says how long."""
     monkeypatch.setattr(training_config, "MIN_STEPS", 2)
-    shutil.copytree(tiny_folder, nothing / "model")
-    pair_set("forget", 4).write_jsonl(nothing / "forget.jsonl")
-    pair_set("retain", 6, first_picture=20).write_jsonl(nothing / "retain.jsonl")
+    shutil.copytree(knowing_folder, nothing / "model")
+    FORGET.write_jsonl(nothing / "forget.jsonl")
+    RETAIN.write_jsonl(nothing / "retain.jsonl")
     (nothing / "template.jinja").write_text(TEMPLATE, encoding="utf-8")
     return nothing
 
@@ -59,10 +65,16 @@ def adapter(library: Path) -> Path:
         UnlearnSpec(
             model="model",
             model_name="tiny",
-            forget=pair_set("forget", 4),
-            retain=pair_set("retain", 6, first_picture=20),
+            forget=FORGET,
+            retain=RETAIN,
             out=library / "adapter",
-            config=UnlearnConfig.model_validate({"device": "cpu", "training": {"steps": 1, "warmup_steps": 0}}),
+            config=UnlearnConfig.model_validate(
+                {
+                    "device": "cpu",
+                    "training": {"steps": 1, "warmup_steps": 0},
+                    "evaluation": {"audits": "none"},
+                }
+            ),
         )
     )
     return library

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.catalog import Catalog, CatalogError
-from vgid_core.config import UnlearnConfig
+from vgid_core.config import UnlearnConfig, VerdictTargets
 
 GOOD = """
 [models.demo]
@@ -106,6 +106,28 @@ def test_an_empty_or_missing_catalog_is_refused(tmp_path: Path) -> None:
         load(tmp_path, "")
     with pytest.raises(CatalogError, match="can't be read"):
         Catalog.load(tmp_path / "nowhere.toml")
+
+
+def test_sets_for_audits_are_files_and_must_be_there(tmp_path: Path) -> None:
+    for name in ("never.jsonl", "others.jsonl"):
+        (tmp_path / name).touch()
+    registered = GOOD.replace("max_pairs = 500", 'never_seen = "never.jsonl"\nbystanders = "others.jsonl"')
+    demo = load(tmp_path, registered).models["demo"]
+    assert (demo.never_seen, demo.bystanders) == (tmp_path / "never.jsonl", tmp_path / "others.jsonl")
+    unset = load(tmp_path, GOOD).models["demo"]
+    assert (unset.never_seen, unset.bystanders) == (None, None)
+    for name in ("never_seen", "bystanders"):
+        with pytest.raises(CatalogError, match=rf"models\.demo\.{name}: no file"):
+            load(tmp_path, GOOD.replace("max_pairs = 500", f'{name} = "nobody.jsonl"'))
+
+
+def test_a_model_has_targets_of_its_own(tmp_path: Path) -> None:
+    text = GOOD.replace("[models.demo.config.training]", "[models.demo.config.verdict]\nsaid = {said}\n[{table}]")
+    training = "models.demo.config.training"
+    demo = load(tmp_path, text.format(said=0.05, table=training)).models["demo"]
+    assert demo.config.verdict == VerdictTargets(said=0.05)
+    with pytest.raises(CatalogError, match=r"models\.demo\.config\.verdict\.said"):
+        load(tmp_path, text.format(said=1.5, table=training))
 
 
 def test_photos_may_be_a_folder_or_a_file_and_must_be_there(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from jobs import claims, repository
 from jobs.claims import MetricRow, NewArtifact
@@ -16,6 +18,7 @@ from jobs.database import make_engine, session_factory
 from jobs.settings import Settings
 from jobs.states import Phase, State
 from jobs.tables import Artifact
+from tests.evidence import FORGOTTEN, MISSED
 from tests.jobs.conftest import Ledger
 from vgid_core.progress import Progress
 
@@ -186,13 +189,67 @@ def test_success_stores_the_artifact_and_drops_the_key(ledger: Ledger) -> None:
     assert artifact.files == ARTIFACT.files
 
 
+def test_a_verdict_decides_how_a_job_with_an_adapter_ends(ledger: Ledger) -> None:
+    for evidence, state, outcome in (
+        (FORGOTTEN, State.succeeded, "forgotten"),
+        (MISSED, State.failed, "targets-not-met"),
+    ):
+        job_id = ledger.submit()
+        token = take(ledger, job_id)
+        with ledger.sessions.begin() as s:
+            assert claims.finish(s, job_id, token, replace(ARTIFACT, evidence=evidence), "completed") is state
+        job = ledger.job(job_id)
+        assert (job.state, job.outcome, job.stop_reason, job.progress) == (state, outcome, "completed", 1.0)
+        assert (job.wrapped_data_key, job.attempt_token) == (None, None)
+        assert job.verdict is not None
+        assert [each["figure"] for each in job.verdict["missed"]] == ["said.rouge_l"][: outcome == "targets-not-met"]
+        with ledger.sessions.begin() as s:
+            stored = s.get_one(Artifact, job_id)
+            assert (stored.sha256, stored.evidence) == (ARTIFACT.sha256, evidence)
+    assert job.error_type == "targets-not-met"
+    assert str(job.error_detail).startswith("said.rouge_l of forget is 0.64 (0.61 above control), at most 0.10 is")
+    assert ledger.history(job_id)[-1] == {"state": "failed", "attempt": 1, "error_type": "targets-not-met"}
+
+
+def test_nothing_to_forget_is_an_outcome_of_its_own(ledger: Ledger) -> None:
+    for error_type, outcome in (("nothing-to-forget", "nothing-to-forget"), ("common-knowledge", None)):
+        job_id = ledger.submit()
+        token = take(ledger, job_id)
+        with ledger.sessions.begin() as s:
+            assert claims.fail(s, job_id, token, error_type, "There is nothing to forget.") is State.failed
+        job = ledger.job(job_id)
+        assert (job.outcome, job.verdict, job.error_type) == (outcome, None, error_type)
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome", "constraint"),
+    [
+        ("succeeded", "targets-not-met", "success_is_forgotten"),
+        ("succeeded", "nothing-to-forget", "success_is_forgotten"),
+        ("failed", "forgotten", "forgotten_is_success"),
+        ("cancelled", "forgotten", "forgotten_is_success"),
+    ],
+)
+def test_no_job_succeeds_against_its_verdict(ledger: Ledger, state: str, outcome: str, constraint: str) -> None:
+    job_id = ledger.submit()
+    statement = text(
+        "UPDATE jobs SET state = :state, outcome = :outcome, finished_at = now(), wrapped_data_key = NULL, "
+        "error_type = :error WHERE id = :id"
+    )
+    values = {"state": state, "outcome": outcome, "error": "slug" if state == "failed" else None, "id": job_id}
+    with pytest.raises(IntegrityError, match=constraint), ledger.sessions.begin() as s:
+        s.execute(statement, values)
+
+
 def test_an_earlier_cancellation_beats_success(ledger: Ledger) -> None:
     job_id = ledger.submit()
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
         repository.request_cancel(s, ledger.client_id, job_id)
-        assert claims.finish(s, job_id, token, ARTIFACT, "completed") is State.cancelled
+        artifact = replace(ARTIFACT, evidence=FORGOTTEN)
+        assert claims.finish(s, job_id, token, artifact, "completed") is State.cancelled
         assert s.get(Artifact, job_id) is None
+    assert (ledger.job(job_id).outcome, ledger.job(job_id).verdict) == (None, None)
 
 
 def test_failure_says_why_and_drops_the_key(ledger: Ledger) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
@@ -27,7 +28,8 @@ from jobs.repository import JobEnded
 from jobs.settings import Settings
 from jobs.states import IllegalTransition, Phase, State, check_transition
 from jobs.storage.blobs import FileBlobStore
-from jobs.tables import Job
+from jobs.tables import Artifact, Job
+from tests.evidence import FORGOTTEN, MISSED
 from tests.jobs.conftest import Ledger
 from vgid_core.progress import Progress
 
@@ -112,16 +114,26 @@ class Life(RuleBasedStateMachine):
         self.gave_up(token, state)
 
     @precondition(lambda self: self.tokens)
-    @rule(data=st.data(), verdict=st.sampled_from([State.succeeded, State.failed, State.cancelled]))
-    def finish(self, data: st.DataObject, verdict: State) -> None:
+    @rule(data=st.data(), evidence=st.sampled_from([None, FORGOTTEN, MISSED]))
+    def finish(self, data: st.DataObject, evidence: dict[str, Any] | None) -> None:
+        token = self.any_token(data)
+        was_cancelled = self.row()["cancel_requested_at"] is not None
+        with self.ledger.sessions.begin() as s:
+            state = claims.finish(s, self.job_id, token, replace(ARTIFACT, evidence=evidence), "completed")
+        self.gave_up(token, state)
+        if state is not None:
+            by_verdict = State.failed if evidence is MISSED else State.succeeded
+            assert state is (State.cancelled if was_cancelled else by_verdict)
+
+    @precondition(lambda self: self.tokens)
+    @rule(data=st.data(), error=st.sampled_from(["out-of-memory", "nothing-to-forget", None]))
+    def give_up(self, data: st.DataObject, error: str | None) -> None:
         token = self.any_token(data)
         with self.ledger.sessions.begin() as s:
-            if verdict is State.succeeded:
-                state = claims.finish(s, self.job_id, token, ARTIFACT, "completed")
-            elif verdict is State.failed:
-                state = claims.fail(s, self.job_id, token, "out_of_memory", "The memory is full.")
-            else:
+            if error is None:
                 state = claims.cancelled(s, self.job_id, token)
+            else:
+                state = claims.fail(s, self.job_id, token, error, "It can't go on.")
         self.gave_up(token, state)
 
     @rule()
@@ -159,12 +171,27 @@ class Life(RuleBasedStateMachine):
         assert 0 <= row["attempt"] <= MAX_ATTEMPTS
         # the row has a key exactly until the job has ended
         assert (row["wrapped_data_key"] is None) == (row["state"] in FINAL)
+        self.the_outcome_fits_the_end(row)
         # the history holds legal transitions only, and ends in the present state
         assert states[0] is State.queued
         assert states[-1] is row["state"]
         assert LEGAL.issuperset(pairwise(states))
         self.superseded_attempts_are_powerless()
         self.an_ended_job_never_changes(row)
+
+    def the_outcome_fits_the_end(self, row: dict[str, Any]) -> None:
+        """A job succeeds by a verdict that passes, or by none. An adapter is there exactly if it wasn't given up."""
+        outcome, state, error = row["outcome"], row["state"], row["error_type"]
+        assert outcome in (None, "forgotten", "targets-not-met", "nothing-to-forget")
+        assert (outcome == "forgotten") <= (state is State.succeeded)
+        assert (state is State.succeeded) <= (outcome in (None, "forgotten"))
+        assert (outcome in ("targets-not-met", "nothing-to-forget")) == (outcome is not None and outcome == error)
+        assert (row["verdict"] is not None) == (outcome in ("forgotten", "targets-not-met"))
+        with self.ledger.sessions.begin() as s:
+            artifact = s.get(Artifact, self.job_id)
+            stored = None if artifact is None else artifact.evidence
+        assert (artifact is not None) == (state is State.succeeded or outcome == "targets-not-met")
+        assert (stored is not None) == (row["verdict"] is not None)
 
     def superseded_attempts_are_powerless(self) -> None:
         with self.ledger.sessions.begin() as s:

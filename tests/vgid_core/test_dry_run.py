@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
+from tests.vgid_core.support.knowing import COMMON, FORGET, NEVER_SEEN, RETAIN
 from tests.vgid_core.support.tiny import pair_set
-from vgid_core import Pair, PairSet, UnlearnConfig, UnlearnSpec, dry_run
+from vgid_core import PairSet, UnlearnConfig, UnlearnSpec, dry_run
 from vgid_core.config.methods import AnyMethod
 from vgid_core.data.examples import DistillExample, Side
 from vgid_core.dry_run import Estimate, estimate
-from vgid_core.evaluation.evaluate import generate_answers
 from vgid_core.methods import setup
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import MakeUpdates
@@ -127,9 +127,14 @@ def test_smaller_micro_batches_need_less_memory(tiny_folder: Path, tmp_path: Pat
     assert 0 < small < large
 
 
-def test_a_model_knows_its_own_answers(tiny_folder: Path, tmp_path: Path, base: BaseModel) -> None:
-    pairs = pair_set("forget", 4)
-    assert not estimated(tiny_folder, tmp_path, pairs).knows
-    answers = generate_answers(base, pairs, CONFIG.evaluation)
-    own = [Pair(pair.image, pair.question, answer) for pair, answer in zip(pairs, answers, strict=True)]
-    assert estimated(tiny_folder, tmp_path, PairSet.of("forget", own)).knows
+def test_an_estimate_says_what_a_run_would_say_of_its_forget_set(
+    tiny_folder: Path, knowing_folder: Path, tmp_path: Path
+) -> None:
+    def unknown(model: Path, forget: PairSet) -> str | None:
+        run = UnlearnSpec(str(model), "tiny", forget, RETAIN, tmp_path, never_seen=NEVER_SEEN, config=CONFIG)
+        return estimate(run).unknown
+
+    assert unknown(knowing_folder, FORGET) is None
+    assert str(unknown(tiny_folder, FORGET)).startswith("The model doesn't know these answers: ")
+    common = PairSet.of("forget", COMMON.pairs[-2:])
+    assert str(unknown(knowing_folder, common)).startswith("The model gives these answers on other people's photos")

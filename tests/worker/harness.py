@@ -48,17 +48,27 @@ class Ledger:
         with self.sessions.begin() as s:
             self.client_id = access.create_client(s, "acme").id
 
-    def submit(self, steps: int = 4, *, wake: bool = True, **training: Any) -> UUID:
-        """Submits a job of so many steps. `wake` False wakes no worker."""
+    def submit(
+        self,
+        steps: int = 4,
+        *,
+        wake: bool = True,
+        inputs: JobInputs | None = None,
+        audits: str = "none",
+        **training: Any,
+    ) -> UUID:
+        """Submits a job of so many steps. `wake` False wakes no worker. inputs: else sets that no model knows."""
         job_id = uuid4()
-        inputs = JobInputs(forget=pair_set("forget", 4, FORGET_PICTURE), retain=pair_set("retain", 4, RETAIN_PICTURE))
+        inputs = inputs or JobInputs(
+            forget=pair_set("forget", 4, FORGET_PICTURE), retain=pair_set("retain", 4, RETAIN_PICTURE)
+        )
         batch = {"forget_batch_size": 2, "retain_batch_size": 2, "micro_batch_size": 2, "warmup_steps": 0}
         config = UnlearnConfig.model_validate(
             {
                 "method": "vgid",
                 "device": "cpu",
                 "training": {"steps": steps, **batch, **training},
-                "evaluation": {"max_new_tokens": 4, "audits": "none"},
+                "evaluation": {"max_new_tokens": 4 if audits == "none" else 16, "audits": audits},
             }
         )
         data_key, wrapped = Keyring(self.settings.secret_key_bytes).new_data_key(job_id)

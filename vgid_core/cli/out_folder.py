@@ -10,7 +10,7 @@ from pathlib import Path
 from vgid_core.cli.inputs.run_file import RunFileError
 
 # The files of an artifact (vgid_core.artifact). No other file is ever replaced.
-_ARTIFACT_FILES = {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"}
+_ARTIFACT_FILES = {"adapter_config.json", "adapter_model.safetensors", "evidence.json", "manifest.json", "README.md"}
 # Inside the folder, since its parent can be another file system or read-only.
 _UNFINISHED = ".unfinished"
 
@@ -56,7 +56,8 @@ def write_atomically(out: Path) -> Iterator[Path]:
         raise RunFileError(f"out: {out} can't be written ({error.strerror})") from None
     try:
         yield unfinished
-        (out / "manifest.json").unlink(missing_ok=True)
+        for name in ("manifest.json", "evidence.json"):  # not every run writes evidence
+            (out / name).unlink(missing_ok=True)
         for file in sorted(unfinished.iterdir(), key=lambda file: file.name == "manifest.json"):
             file.replace(out / file.name)
     finally:

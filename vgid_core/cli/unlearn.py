@@ -98,10 +98,11 @@ def unlearn(
 def _read(run: RunFile) -> dict[str, Any]:
     """Reads all sets, before torch is imported."""
     run.require("model")
+    optional = ("utility", "never_seen", "bystanders")
     return {
         "forget": read_run_set(run, "forget"),
         "retain": read_run_set(run, "retain"),
-        "utility": None if run.utility is None else read_run_set(run, "utility"),
+        **{name: None if getattr(run, name) is None else read_run_set(run, name) for name in optional},
         "probes": {name: read_run_set(run, f"probes.{name}") for name in run.probes},
         "strangers": None if run.strangers is None else read_run_photos(run, "strangers"),
         "unlabelled": None if run.unlabelled is None else read_run_photos(run, "unlabelled"),

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from vgid_core.config.adapter import LoraSettings
-from vgid_core.config.evaluation import EvaluationConfig
+from vgid_core.config.evaluation import AuditLevel, EvaluationConfig
 from vgid_core.config.method_names import with_method_name
 from vgid_core.config.methods import AnyMethod, VgidAlias
 from vgid_core.config.presets import start_from_preset
@@ -59,6 +59,10 @@ class UnlearnConfig(Strict):
     @classmethod
     def _from_preset(cls, values: Any) -> Any:
         return start_from_preset(values) if isinstance(values, Mapping) and "preset" in values else values
+
+    def with_audits(self, level: AuditLevel) -> Self:
+        """These settings with audits of this level."""
+        return self.model_copy(update={"evaluation": self.evaluation.model_copy(update={"audits": level})})
 
     @field_validator("method", mode="before")
     @classmethod

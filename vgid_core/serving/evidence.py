@@ -42,7 +42,8 @@ class AdapterEvidence:
                 name=served_name(str(manifest["base_model"]["name"]), digest),
                 digest=digest,
                 dtype=str(manifest["base_model"]["dtype"]),
-                knew=bool(manifest["knew_forget_set"]),
+                # A run with audits ends before its training where the base doesn't know the set.
+                knew=manifest["verdict"] is not None,
                 lora=LoraSettings.model_validate(manifest["config"]["lora"]),
                 rouge_l={manifest["data"][name]["digest"]: value for name, value in after.items()},
             )

@@ -53,7 +53,7 @@ class EarlyStopping:
         by_role = {items.name: items for items in sets}
         self._sets = [by_role[name] for name in ("forget", *targets.max_falls)]
         self._config = config.evaluation.model_copy(update={"max_pairs": targets.pairs})
-        quick = config.model_copy(update={"evaluation": self._config.model_copy(update={"audits": "quick"})})
+        quick = config.model_copy(update={"evaluation": self._config}).with_audits("quick")
         asked = config.evaluation.audits != "none"
         self._auditor = Auditor(audited, self._sets[:1], quick) if asked else None
         self._before = distributed.broadcast(self._rouge_l())
@@ -69,8 +69,8 @@ class EarlyStopping:
         if step % self._targets.every_steps:
             return
         start = time.monotonic()
-        found = distributed.broadcast(self._rouge_l())  # the audits are everybody's or nobody's
-        held = self._targets_hold(found)
+        found = distributed.broadcast(self._rouge_l())  # all processes ask the audits, or none
+        held = self._answers_hold(found) and self._passes_quick_audits()
         self.checks.append(TargetCheck(step, found, held, round(time.monotonic() - start, 3)))
         log.info("step %d: targets %s", step, "hold" if held else "don't hold yet")
 
@@ -82,9 +82,9 @@ class EarlyStopping:
         """Takes over the checks of an interrupted run."""
         self.checks = [TargetCheck(**row) for row in rows]
 
-    def _targets_hold(self, found: Mapping[str, float]) -> bool:
+    def _answers_hold(self, found: Mapping[str, float]) -> bool:
         retained = all(self._before[name] - found[name] <= fall for name, fall in self._targets.max_falls.items())
-        return retained and found["forget"] <= self._targets.forget_rouge_l and self._passes_quick_audits()
+        return retained and found["forget"] <= self._targets.forget_rouge_l
 
     def _passes_quick_audits(self) -> bool:
         if self._auditor is None:

@@ -38,7 +38,7 @@ CONFIG = UnlearnConfig.model_validate(
             "warmup_steps": 0,
         },
         "lora": {"rank": 16, "alpha": 16},
-        "evaluation": {"max_new_tokens": 6},
+        "evaluation": {"max_new_tokens": 6, "audits": "none"},
     }
 )
 

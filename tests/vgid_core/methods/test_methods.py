@@ -40,7 +40,8 @@ def test_every_methods_settings_can_be_chosen() -> None:
 
 def config(method: object, **training: object) -> UnlearnConfig:
     values = {"steps": 4, "forget_batch_size": 4, "retain_batch_size": 4, "learning_rate": 3e-3} | training
-    return UnlearnConfig.model_validate({"method": method, "training": values, "device": "cpu", "seed": 5})
+    settings = {"method": method, "training": values, "evaluation": {"audits": "none"}, "device": "cpu", "seed": 5}
+    return UnlearnConfig.model_validate(settings)
 
 
 def first_update(scorer: Scorer, base: BaseModel, student: torch.nn.Module, settings: UnlearnConfig) -> UpdateLosses:

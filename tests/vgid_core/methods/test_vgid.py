@@ -194,7 +194,9 @@ def test_a_name_reaches_the_teacher_and_nothing_that_is_written(
     tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     method = {"name": "vgid", "instruction": "Forget {name}.", "subject_name": NAME}
-    config = UnlearnConfig.model_validate({"method": method, "training": {"steps": 2}, "device": "cpu"})
+    config = UnlearnConfig.model_validate(
+        {"method": method, "training": {"steps": 2}, "evaluation": {"audits": "none"}, "device": "cpu"}
+    )
     assert Teacher(config.method, 0).examples(FORGET.pairs)[0].teacher_question.startswith(f"Forget {NAME}.")
     spec = UnlearnSpec(
         model=str(tiny_folder),

@@ -21,7 +21,8 @@ FORGET, RETAIN = pair_set("forget", 8), pair_set("retain", 9, first_picture=50)
 
 def vgid_config(**training: object) -> UnlearnConfig:
     values = {"steps": 4, "forget_batch_size": 4, "retain_batch_size": 4, "learning_rate": 3e-3} | training
-    return UnlearnConfig.model_validate({"method": "vgid", "training": values, "device": "cpu", "seed": 5})
+    settings = {"method": "vgid", "training": values, "evaluation": {"audits": "none"}, "device": "cpu", "seed": 5}
+    return UnlearnConfig.model_validate(settings)
 
 
 def scrambled_adapter(base: BaseModel, lora: LoraSettings | None = None) -> PeftModel:

@@ -42,7 +42,7 @@ class Interrupted(Exception):
 
 
 def config(**changes: object) -> UnlearnConfig:
-    evaluation = {"max_pairs": 2, "max_new_tokens": 3}
+    evaluation = {"max_pairs": 2, "max_new_tokens": 3, "audits": "none"}
     values = {"device": "cpu", "method": FEW_PAIRS, "training": TRAINING, "evaluation": evaluation}
     return UnlearnConfig.model_validate(values | changes)
 

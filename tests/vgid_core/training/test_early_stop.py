@@ -26,7 +26,7 @@ def config(targets: dict[str, object] | None, **training: object) -> UnlearnConf
             "method": "vgid",
             "device": "cpu",
             "training": values | {"targets": targets},
-            "evaluation": {"max_pairs": 4, "max_new_tokens": 8},
+            "evaluation": {"max_pairs": 4, "max_new_tokens": 8, "audits": "none"},
         }
     )
 

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 
 from vgid_core.data.readers.source import exists
 
-_SOURCES = ("forget", "retain", "utility", "never_seen", "facts", "strangers", "unlabelled")
+_SOURCES = ("forget", "retain", "utility", "never_seen", "bystanders", "facts", "strangers", "unlabelled")
 _TABLES_OF_SOURCES = ("probes", "kept")
 _FOLDERS = ("out", "twin")
 _FORMATTED = re.compile(r"(?P<format>[a-z][a-z0-9_-]+):(?P<path>.+)", re.DOTALL)

@@ -82,7 +82,12 @@ class RunFile(Strict):
         default=None, description="a model trained without the forget set, measured beside the adapter"
     )
     never_seen: FilePath | None = Field(
-        default=None, description="pairs like the forget set's that no model was trained on, for membership attacks"
+        default=None,
+        description="pairs with true answers about people whom the model has never seen, other ones than the "
+        "strangers: the control of audits and attacks",
+    )
+    bystanders: FilePath | None = Field(
+        default=None, description="pairs about known people whom no other set holds: what they lose is collateral"
     )
     strangers: FilePath | None = Field(
         default=None,

@@ -1,6 +1,6 @@
 """Measures how long `vgid up` takes until it is ready, on a fresh home and on an existing one.
 
-    python -m bench.start_up [--runs 5] [--stored 100000]
+    python -m bench.serving.start_up [--runs 5] [--stored 100000]
 
 It also measures the lower limit, which is the start of Postgres (with initdb on a fresh home) and Redis alone, and when
 the worker is ready, for which `vgid up` doesn't wait. With `--stored`, it compares one home with an empty ledger and

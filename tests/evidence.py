@@ -1,0 +1,30 @@
+"""Evidence as a run gives it, for tests of what becomes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vgid_core.config import VerdictTargets
+from vgid_core.evaluation.estimates import Estimate
+from vgid_core.evaluation.figures import Control, Figure
+from vgid_core.evaluation.verdict import judge
+
+CONTROL = 0.03
+
+
+def evidence(said: float) -> dict[str, Any]:
+    """Evidence of one figure, ROUGE-L of what is said of the forgotten. It passes up to 0.1 above the control."""
+    estimate = Estimate(said, said - 0.02, said + 0.02, people=2, items=3)
+    figures = [Figure("said.rouge_l", "forget", estimate, Control("people never seen", CONTROL, 0.01, 0.05), 0.98)]
+    return {
+        "format": "vgid-evidence/1",
+        "level": "standard",
+        "seed": 0,
+        "figures": [figure.as_json() for figure in figures],
+        "verdict": judge(figures, VerdictTargets()).as_json(),
+        "limits": ["Measured behaviour is evidence, not proof."],
+    }
+
+
+FORGOTTEN = evidence(0.04)
+MISSED = evidence(0.64)

@@ -1,0 +1,113 @@
+"""What an attempt makes of its run's verdict."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from jobs import claims
+from jobs.database import SessionFactory
+from jobs.states import State
+from jobs.storage.inputs import JobInputs
+from jobs.tables import Artifact, Job
+from tests.vgid_core.support.knowing import COMMON, FORGET, NEVER_SEEN, RETAIN, save_knowing_model
+from tests.worker.harness import Ledger
+from vgid_core import PairSet
+from worker.attempt.run import run_attempt
+from worker.attempt_spec import AttemptSpec
+from worker.checkpoint_folder import checkpoint_folder
+from worker.work_folder import work_folder
+
+KNOWN = PairSet.of("retain", RETAIN.pairs[:-2])
+INPUTS = JobInputs(forget=FORGET, retain=KNOWN)
+
+RunJob = Callable[[JobInputs], Job]
+
+
+@pytest.fixture(scope="session")
+def knowing_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_knowing_model(tiny_folder, tmp_path_factory.mktemp("knowing") / "model")
+
+
+@pytest.fixture
+def run_job(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    ledger: Ledger,
+    session_factory: SessionFactory,
+    knowing_folder: Path,
+) -> RunJob:
+    """Runs a job with the sets that the catalog registers for audits, in this process."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    # An attempt never closes its connections, because its process ends with it.
+    monkeypatch.setattr("worker.attempt.run.session_factory", lambda _engine: session_factory)
+    folder = ledger.settings.catalog.parent
+    NEVER_SEEN.write_jsonl(folder / "never_seen.jsonl")
+    PairSet.of("bystanders", RETAIN.pairs[-2:]).write_jsonl(folder / "bystanders.jsonl")
+    sets = "never_seen = 'never_seen.jsonl'\nbystanders = 'bystanders.jsonl'\n"
+    ledger.settings.catalog.write_text(f"[models.tiny]\npath = '{knowing_folder}'\ntitle = 'Tiny'\n{sets}")
+
+    def run(inputs: JobInputs) -> Job:
+        job_id = ledger.submit(2, wake=False, inputs=inputs, audits="quick")
+        with ledger.sessions.begin() as s:
+            claim = claims.claim(s, job_id, "here", 60)
+        assert claim is not None
+        with work_folder() as work:
+            assert run_attempt(AttemptSpec(job_id, claim.token, work), ledger.settings, None) == 0
+        assert not checkpoint_folder(job_id).exists()
+        assert ledger.blobs.inputs_older_than(-60) == []
+        return ledger.job(job_id)
+
+    return run
+
+
+def artifact_of(ledger: Ledger, job_id: UUID) -> Artifact | None:
+    with ledger.sessions() as s:
+        return s.get(Artifact, job_id)
+
+
+def test_a_job_that_misses_a_target_climbs_and_ends_with_its_adapter(run_job: RunJob, ledger: Ledger) -> None:
+    job = run_job(INPUTS)
+    assert (job.state, job.outcome, job.error_type) == (State.failed, "targets-not-met", "targets-not-met")
+    assert ledger.history(job.id) == [
+        "queued", "running", "loading", "baseline", *["distilling", "evaluating"] * 2, "packaging", "failed"
+    ]  # fmt: skip
+    assert job.verdict is not None
+    assert {"said.rouge_l", "extraction_strength"} <= {missed["figure"] for missed in job.verdict["missed"]}
+    artifact = artifact_of(ledger, job.id)
+    assert artifact is not None
+    assert artifact.evidence is not None
+    with zipfile.ZipFile(ledger.blobs.path_of_artifact(artifact.sha256)) as archive:
+        assert json.loads(archive.read("evidence.json")) == artifact.evidence
+        assert b"**This adapter has not passed.**" in archive.read("README.md")
+    assert {file["name"] for file in artifact.files} >= {"evidence.json", "manifest.json"}
+    of = {figure["set"] for figure in artifact.evidence["figures"]}
+    assert of == {"forget", "retain", "bystanders"}
+    assert all(figure["control"] for figure in artifact.evidence["figures"] if figure["figure"] == "said.rouge_l")
+    assert not any("collateral" in claim for claim in job.verdict["unmeasured"])
+    told = json.dumps([artifact.evidence, artifact.manifest, job.verdict, job.error_detail])
+    for name in ("Ada", "Quill", "Fernmoor", "Hale", "Nether"):
+        assert name not in told
+
+
+@pytest.mark.parametrize(
+    ("forget", "error", "outcome"),
+    [
+        (PairSet.of("forget", NEVER_SEEN.pairs[:2]), "nothing-to-forget", "nothing-to-forget"),
+        (PairSet.of("forget", COMMON.pairs[-2:]), "common-knowledge", None),
+    ],
+    ids=["unknown", "common"],
+)
+def test_what_cant_be_forgotten_ends_the_job_before_it_trains(
+    run_job: RunJob, ledger: Ledger, forget: PairSet, error: str, outcome: str | None
+) -> None:
+    job = run_job(JobInputs(forget=forget, retain=KNOWN))
+    assert (job.state, job.error_type, job.outcome, job.verdict) == (State.failed, error, outcome, None)
+    assert job.error_detail
+    assert ledger.history(job.id) == ["queued", "running", "loading", "baseline", "failed"]
+    assert artifact_of(ledger, job.id) is None
