@@ -102,13 +102,7 @@ class Auditor:
         """The evidence, judged by the run's targets. None if the settings ask for no audits."""
         if self._level == "none":
             return None
-        asked = set(map(name_of, LEVELS[self._level].after))
-        not_asked = {
-            name: f"the level `{self._level}` doesn't ask it"
-            for name in map(name_of, LEVELS["standard"].after)
-            if name not in asked
-        }
-        verdict = judge(after.figures, self.config.verdict, {**not_asked, **after.not_made})
+        verdict = judge(after.figures, self.config.verdict, self._level, after.not_made)
         return Evidence(self._level, self.config.seed, after.figures, verdict)
 
     @property

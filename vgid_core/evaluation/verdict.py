@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Literal
 
-from vgid_core.config import VerdictTargets
+from vgid_core.config import AuditLevel, VerdictTargets
 from vgid_core.evaluation.figures import Figure
 
 Judged = Literal["above control", "distance from chance", "value"]
@@ -69,17 +69,18 @@ RULES = (
     Rule("fall", "everyone_else.fall", "value", "answers about others are lost", but="bystanders"),
 )  # fmt: skip
 
-# What each claim needs. Said where its figures are missing.
+# The claims, each by its figures, and why these can be missing.
 _NEEDED = {
-    "said.rouge_l": "what the model says of the forgotten",
-    "extraction_strength": "Extraction Strength",
-    "begun.up_to_fact": "begun answers: every answer begins with its fact",
-    "ranking.*.below": "candidate ranking: too few names or answers to rank among",
-    "membership.loss": "membership: no set `never_seen` is registered for the model",
-    "relearning.*": "relearning: no fact is left to ask for when half of them are taught",
-    "in_context": "other facts in the prompt: nobody has a second fact",
-    "prompts.painted_name": "the name in the prompt: no pair names its person",
+    "said.rouge_l": ("what the model says of the forgotten", "nothing was asked"),
+    "extraction_strength": ("Extraction Strength", "nothing was asked"),
+    "begun.up_to_fact": ("begun answers", "every answer begins with its fact"),
+    "ranking.*.below": ("candidate ranking", "too few names or answers to rank among"),
+    "membership.loss": ("membership", "no set `never_seen` is registered for the model"),
+    "relearning.*": ("relearning", "no fact is left to ask for when half of them are taught"),
+    "in_context": ("other facts in the prompt", "nobody has a second fact"),
+    "prompts.painted_name": ("the name in the prompt", "no pair names its person"),
 }
+_NOT_QUICK = {"relearning.*", "in_context", "prompts.painted_name"}
 
 
 @dataclass(frozen=True)
@@ -147,11 +148,14 @@ class Verdict:
 
 
 def judge(
-    figures: Sequence[Figure], targets: VerdictTargets, not_made: Mapping[str, str] = MappingProxyType({})
+    figures: Sequence[Figure],
+    targets: VerdictTargets,
+    level: AuditLevel = "standard",
+    not_made: Mapping[str, str] = MappingProxyType({}),
 ) -> Verdict:
     """Holds the figures against the targets. A figure without a target is evidence, and decides nothing.
 
-    not_made: why audits weren't made, by audit.
+    level: of the audits that found them. not_made: why audits weren't made, by audit.
     """
     results = [
         TargetResult(figure, rule, getattr(targets, rule.target))
@@ -159,15 +163,21 @@ def judge(
         for figure in figures
         if rule.covers(figure)
     ]
-    missing = [name for name in _NEEDED if not any(fnmatchcase(each.name, name) for each in figures)]
-    reasons = dict(not_made)
-    unmeasured = []
-    for name in missing:
-        audit = next((audit for audit in reasons if name.startswith(audit)), None)
-        claim = _NEEDED[name].partition(":")[0]
-        unmeasured.append(_NEEDED[name] if audit is None else f"{claim}: {reasons.pop(audit)}")
-    unmeasured += [f"{audit.replace('_', ' ')}: {reason}" for audit, reason in reasons.items()]
+    unmeasured = _unmeasured(figures, level, not_made)
     if not any(figure.of == "bystanders" for figure in figures):
         unmeasured.append("collateral: no known people who stand in no set are registered as `bystanders`")
     outcome = Outcome.forgotten if all(result.held for result in results) else Outcome.targets_not_met
     return Verdict(outcome, results, unmeasured)
+
+
+def _unmeasured(figures: Sequence[Figure], level: AuditLevel, not_made: Mapping[str, str]) -> list[str]:
+    """The claims without figures, each with the reason, then what else wasn't measured."""
+    reasons = dict(not_made)
+    missing = []
+    for name, (claim, usual) in _NEEDED.items():
+        if any(fnmatchcase(each.name, name) for each in figures):
+            continue
+        audit = next((audit for audit in reasons if name.startswith(audit)), None)
+        left_out = "the level `quick` leaves it out" if level == "quick" and name in _NOT_QUICK else usual
+        missing.append(f"{claim}: {left_out if audit is None else reasons.pop(audit)}")
+    return missing + [f"{audit.replace('_', ' ')}: {reason}" for audit, reason in reasons.items()]

@@ -119,9 +119,9 @@ def test_small_and_nameless_sets_are_measured_as_far_as_they_go(
 def test_at_the_level_quick_the_verdict_says_what_it_did_not_ask(knowing: BaseModel) -> None:
     _, found = audited(knowing, AuditSets(FORGET, RETAIN, NEVER_SEEN), level="quick")
     assert [reason for reason in found.verdict.unmeasured if "`quick`" in reason] == [
-        "relearning: the level `quick` doesn't ask it",
-        "other facts in the prompt: the level `quick` doesn't ask it",
-        "the name in the prompt: the level `quick` doesn't ask it",
+        "relearning: the level `quick` leaves it out",
+        "other facts in the prompt: the level `quick` leaves it out",
+        "the name in the prompt: the level `quick` leaves it out",
     ]
 
 

@@ -133,7 +133,7 @@ def test_why_an_audit_was_not_made_stands_in_the_place_of_the_usual_reason() -> 
     found = [each for each in found if not each.name.startswith(("relearning", "served_precision"))]
     found.append(figure("everyone_else.fall", 0.0, of="bystanders"))
     no_room = dict.fromkeys(("relearning", "served_precision", "membership"), "no room")
-    assert judge(found, TARGETS, no_room).unmeasured == [
+    assert judge(found, TARGETS, not_made=no_room).unmeasured == [
         "relearning: no room", "served precision: no room", "membership: no room"
     ]  # fmt: skip
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.vgid_core.support import one_of_several
+from tests.vgid_core.support.acquaintances import save_knowing_model
 from tests.vgid_core.support.one_of_several import BASIC, FORGET, LOOKING_RUNS, RUNS
 from tests.vgid_core.support.speaking import save_speaking_model
 from vgid_core import UnlearnConfig
@@ -32,7 +33,14 @@ def speaking_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def by_two(tiny_folder: Path, speaking_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def knowing_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_knowing_model(tiny_folder, tmp_path_factory.mktemp("knowing") / "model")
+
+
+@pytest.fixture(scope="module")
+def by_two(
+    tiny_folder: Path, speaking_folder: Path, knowing_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """What two processes made of `one_of_several`."""
     out = tmp_path_factory.mktemp("by_two")
     with socket.socket() as free:
@@ -45,6 +53,7 @@ def by_two(tiny_folder: Path, speaking_folder: Path, tmp_path_factory: pytest.Te
         "tests.vgid_core.support.one_of_several",
         str(tiny_folder),
         str(speaking_folder),
+        str(knowing_folder),
         str(out),
     ]
     started = []
@@ -125,6 +134,19 @@ def test_all_processes_take_one_path(by_two: Path) -> None:
     first, second = (literal_eval((by_two / f"chosen {rank}").read_text()) for rank in (0, 1))
     assert first == second
     assert list(first.values()) == ["padded", "padded", "padded", "packed"]
+
+
+@pytest.mark.parametrize("shard", [False, True], ids=["whole", "in shares"])
+def test_all_processes_find_the_same_figures(shard: bool, by_two: Path, knowing_folder: Path) -> None:
+    """Those of a process alone. Of a base in shares there is no copy to train, which the verdict says."""
+    first, second = (literal_eval((by_two / f"audited {rank} {shard}").read_text()) for rank in (0, 1))
+    assert first == second
+    alone = one_of_several.audited(knowing_folder, shard=False)
+    left_out = ("relearning", "served_precision", "membership.grad_norm") if shard else ()
+    expected = {key: value for key, value in alone["figures"].items() if not key[0].startswith(left_out or ("-",))}
+    assert first["figures"] == pytest.approx(expected, abs=0.05)
+    reasons = [reason for reason in first["not"] if "each process holds a part" in reason]
+    assert len(reasons) == len(left_out)
 
 
 def test_a_process_alone_has_it_all(tiny_folder: Path) -> None:
