@@ -14,7 +14,7 @@ import torch
 from vgid_core.artifact import RunRecord, build_manifest, write_adapter, write_manifest
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.ladder import rungs
-from vgid_core.data.overlap import require_apart
+from vgid_core.data.overlap import require_apart, require_few
 from vgid_core.errors import CheckpointUnusable
 from vgid_core.evaluation.evidence import Auditor, Evidence, Measured
 from vgid_core.evaluation.known import require_known
@@ -23,6 +23,7 @@ from vgid_core.lora.attach import detach_adapter, require_trained
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import HostModel, load_base, require_unchanged
+from vgid_core.models.near_copies import near_copies
 from vgid_core.progress import Phase, Progress, ProgressTracker
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.scoring.scorer import Scorer
@@ -105,6 +106,10 @@ def _run(
         require_apart(sets.forget, sets.retain)
     base = load_base(spec.model, spec.config, read)
     base.encoder.require_usable(*sets.all, settings=spec.config.method.texts)
+    if audited:
+        photos = [pair.image for pair in sets.forget]
+        copies = near_copies(base, photos, [pair.image for pair in sets.retain])
+        require_few(copies, len(set(photos)), "photos")
     rung = _Rung(spec, base, sets, tracker, timer, stop)
     started = rung.where_interrupted(configs)
 

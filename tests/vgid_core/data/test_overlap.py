@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.vgid_core.support.sources import numbered_pairs
+from tests.vgid_core.support.tiny import picture
 from vgid_core import EncodedImage, Pair, PairSet
 from vgid_core.data.overlap import require_apart
 from vgid_core.errors import RetainHoldsForgotten
@@ -48,7 +49,7 @@ def test_copies_of_more_than_a_tenth_are_refused(
             require_apart(FORGET, retain_with(copies, copy))
     assert caplog.messages == []
     require_apart(FORGET, retain_with(2, copy))
-    assert caplog.messages == ["2 of the 20 photos to forget stand in the retain set, too, as copies"]
+    assert caplog.messages == ["2 of the 20 photos to forget stand in the retain set, too"]
 
 
 def test_other_photos_are_no_matter(caplog: pytest.LogCaptureFixture) -> None:
@@ -60,4 +61,13 @@ def test_photos_count_and_not_pairs(caplog: pytest.LogCaptureFixture) -> None:
     """One of twenty photos, about which half of the pairs ask."""
     asked_often = [replace(FORGET.pairs[0], question=f"Once more: {number}?") for number in range(20)]
     require_apart(PairSet.of("forget", [*FORGET, *asked_often]), retain_with(1, as_jpeg))
-    assert caplog.messages == ["1 of the 20 photos to forget stand in the retain set, too, as copies"]
+    assert caplog.messages == ["1 of the 20 photos to forget stand in the retain set, too"]
+
+
+def test_the_same_texts_of_somebody_are_refused_and_what_anybody_may_say_is_not() -> None:
+    named = [Pair(picture(number), f"Question {number}?", f"This is Ada Quill {number}.") for number in range(4)]
+    anybody = [Pair(picture(10 + number), "What colour is the hair?", "The hair is blond.") for number in range(4)]
+    same_words = [Pair(picture(20 + number), pair.question, pair.answer) for number, pair in enumerate(named + anybody)]
+    require_apart(PairSet.of("forget", anybody), PairSet.of("retain", same_words[4:]))
+    with pytest.raises(RetainHoldsForgotten, match="4 of the 8 pairs' texts"):
+        require_apart(PairSet.of("forget", named + anybody), PairSet.of("retain", same_words))
