@@ -156,10 +156,8 @@ class Job(Base):
         Index("ix_jobs_newest_of_model", "client_id", "model", text("created_at DESC"), text("id DESC")),
         Index("ix_jobs_due", "client_id", text("coalesce(due_at, 'infinity'::timestamptz)"), "id"),
         Index(
-            "ix_jobs_metadata",
-            "job_metadata",
-            postgresql_using="gin",
-            postgresql_ops={"job_metadata": "jsonb_path_ops"},
+            "ix_jobs_metadata", "job_metadata",
+            postgresql_using="gin", postgresql_ops={"job_metadata": "jsonb_path_ops"},
         ),
         Index("ix_jobs_external_id", "client_id", "external_id", postgresql_where=text("external_id IS NOT NULL")),
         Index("ix_jobs_subject_hash", "client_id", "subject_hash", postgresql_where=text("subject_hash IS NOT NULL")),
