@@ -15,9 +15,10 @@ from vgid_core import EncodedImage, Pair, PairSet, UnlearnConfig
 from vgid_core.config import LoraSettings
 from vgid_core.data.pairs import DataError
 from vgid_core.data.roles import AuditSets
-from vgid_core.evaluation import evidence, relearning
-from vgid_core.evaluation.audits import levels
-from vgid_core.evaluation.audits.context import AuditContext
+from vgid_core.evaluation import evidence
+from vgid_core.evaluation import relearning as attack
+from vgid_core.evaluation.audits import extraction, levels, membership, relearning, served_precision
+from vgid_core.evaluation.audits.context import AuditContext, AuditSizes
 from vgid_core.evaluation.evidence import Auditor, Evidence, Measured
 from vgid_core.evaluation.figures import Figure, NotMeasured
 from vgid_core.evaluation.known import require_known
@@ -62,6 +63,20 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     full = levels.LEVELS["full"]
     sizes = replace(full.sizes, relearning_steps=(1,), samples=1)
     monkeypatch.setitem(levels.LEVELS, "full", replace(full, sizes=sizes))
+
+
+@pytest.fixture
+def copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The level `full` with audits alone that copy a model or take its gradients, and one that does neither."""
+    audits = (
+        extraction.audit,
+        membership.by_likelihood,
+        membership.by_gradient,
+        relearning.in_domain,
+        served_precision.audit,
+    )
+    sizes = AuditSizes(pairs=60, relearning_steps=(1,))
+    monkeypatch.setitem(levels.LEVELS, "full", levels.Level(sizes, (), audits))
 
 
 @pytest.mark.usefixtures("short")
@@ -125,7 +140,7 @@ def test_at_the_level_quick_the_verdict_says_what_it_did_not_ask(knowing: BaseMo
     ]
 
 
-@pytest.mark.usefixtures("short")
+@pytest.mark.usefixtures("copies")
 def test_without_room_for_a_copy_the_run_goes_on_and_says_so(
     knowing: BaseModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -136,18 +151,18 @@ def test_without_room_for_a_copy_the_run_goes_on_and_says_so(
             raise torch.OutOfMemoryError
         return copied(value, *memo)
 
-    monkeypatch.setattr(relearning.copy, "deepcopy", full)
+    monkeypatch.setattr(attack.copy, "deepcopy", full)
     _, found = audited(knowing, AuditSets(FORGET, RETAIN, NEVER_SEEN))
     names = {figure.audit for figure in found.figures}
     assert not names & {"relearning", "served_precision"}
-    assert names >= {"said", "extraction_strength", "prompts", "sampling"}
+    assert names >= {"extraction_strength", "membership"}
     no_room = "the device has no room for a copy of the model"
     assert f"relearning: {no_room}" in found.verdict.unmeasured
     assert f"served precision: {no_room}" in found.verdict.unmeasured
     assert f"relearning isn't measured: {no_room}" in caplog.messages
 
 
-@pytest.mark.usefixtures("short")
+@pytest.mark.usefixtures("copies")
 def test_a_base_in_shares_is_not_copied_and_takes_no_gradients(knowing: BaseModel) -> None:
     _, found = audited(replace(knowing, sharded=True), AuditSets(FORGET, RETAIN, NEVER_SEEN))
     names = {figure.name for figure in found.figures}
@@ -156,7 +171,7 @@ def test_a_base_in_shares_is_not_copied_and_takes_no_gradients(knowing: BaseMode
     assert len([reason for reason in found.verdict.unmeasured if "each process holds a part" in reason]) == 3
 
 
-@pytest.mark.usefixtures("short")
+@pytest.mark.usefixtures("copies")
 def test_four_bit_weights_are_merged_for_the_attacker(knowing_folder: Path) -> None:
     base = load_base(str(knowing_folder), UnlearnConfig(device="cpu", base_weights="nf4"))
     _, found = audited(base, AuditSets(FORGET, RETAIN, NEVER_SEEN))
