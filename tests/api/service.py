@@ -23,6 +23,7 @@ from jobs.signing import keys as signing_keys
 from jobs.signing.receipt import sign_receipts
 from jobs.storage.blobs import FileBlobStore
 from jobs.storage.input_cleanup import delete_inputs
+from tests.evidence import MANIFEST
 from vgid_core.progress import Phase, Progress
 
 MEMBERS = {
@@ -127,7 +128,7 @@ class Service:
                 archive.writestr(name, data)
         sha256, size = self.blobs.put_artifact(path)
         files = [{"name": n, "sha256": hashlib.sha256(d).hexdigest(), "size": len(d)} for n, d in members.items()]
-        artifact = claims.NewArtifact(sha256, size, files, {"seed": 0}, evidence)
+        artifact = claims.NewArtifact(sha256, size, files, MANIFEST, evidence)
         with self.sessions.begin() as s:
             claims.finish(s, job_id, token, artifact, "all steps done")
         return path.read_bytes()

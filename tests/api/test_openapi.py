@@ -65,6 +65,7 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
         ("get_metrics", "/unlearn-jobs/{job_id}/metrics"),
         ("get_openapi", "/openapi.json"),
         ("get_receipt", "/unlearn-jobs/{job_id}/receipt"),
+        ("get_report", "/unlearn-jobs/{job_id}/report"),
         ("get_signing_keys", "/.well-known/vgid-keys.json"),
         ("list_jobs", "/unlearn-jobs"),
         ("list_models", "/models"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.evidence import MANIFEST as _MANIFEST
 from vgid_core.config import VerdictTargets
 from vgid_core.evaluation.estimates import Estimate
 from vgid_core.evaluation.evidence import LIMITS, Evidence
@@ -21,16 +22,7 @@ NAMES = (
     "ranking.first_token.first", "ranking.first_token.below", "membership.loss", "relearning.in_domain_20",
     "in_context", "prompts.text_only", "sampling", "served_precision.4_bit", "everyone_else.fall",
 )  # fmt: skip
-MANIFEST: dict[str, Any] = {
-    "method": "VGID",
-    "base_model": {"name": "<b>demo</b>", "digest": "ab" * 32},
-    "steps": 96,
-    "seed": 0,
-    "data": {"forget": {"pairs": 240, "digest": "c"}, "strangers": {"photos": 200, "digest": "d"}},
-    "versions": {"vgid": "0.1.0", "torch": "2.6"},
-    "config": {"seed": 0},
-    "not_shown": list(LIMITS),
-}
+MANIFEST = {**_MANIFEST, "base_model": {"name": "<b>demo</b>", "digest": "ab" * 32}, "not_shown": list(LIMITS)}
 
 
 def evidence(**values: float) -> dict[str, Any]:
