@@ -32,6 +32,7 @@ RUN --mount=type=cache,target=/var/cache/pip \
 # All packages but compare, which is research.
 COPY README.md LICENSE ./
 COPY terminal terminal
+COPY vgid_verify vgid_verify
 COPY vgid_core vgid_core
 COPY jobs jobs
 COPY migrations migrations
@@ -45,7 +46,8 @@ RUN --mount=type=cache,target=/var/cache/pip pip install --no-deps . && python -
 FROM python:${PYTHON_VERSION}-slim-bookworm
 RUN groupadd --gid 10001 vgid \
     && useradd --uid 10001 --gid vgid --no-create-home --home-dir /tmp --shell /usr/sbin/nologin vgid \
-    && install --directory --owner vgid --group vgid --mode 0700 /var/lib/vgid /var/lib/vgid/blobs /var/lib/vgid/hub
+    && install --directory --owner vgid --group vgid --mode 0700 /var/lib/vgid /var/lib/vgid/blobs /var/lib/vgid/hub \
+       /var/lib/vgid/signing-keys
 COPY --from=build /opt/vgid /opt/vgid
 ENV PATH=/opt/vgid/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -11,13 +11,14 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
+from api.limits.deadline import Deadline
 from api.logs import configure_logging
 from api.middleware import RequestContext
 from api.openapi import openapi_document, problem_responses
 from api.problem_handler import install_problem_handler
 from api.problems import Unauthenticated
-from api.request_rules import charge_request, refuse_unknown_query
-from api.routes import artifacts, estimate, evaluations, events, health, jobs, models, submit
+from api.request_rules import charge_request, refuse_repeated_header, refuse_unknown_query
+from api.routes import artifacts, estimate, evaluations, events, evidence, health, jobs, models, signing_keys, submit
 from api.routes.metrics import metrics_server
 from api.routing import API_VERSION, Router
 from api.services import CallerDep, Services, get_caller
@@ -45,12 +46,14 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.services = services
+    app.add_middleware(Deadline, seconds=settings.answer_seconds)
     app.add_middleware(RequestContext)
     install_problem_handler(app)
-    rules = [Depends(refuse_unknown_query)]
-    app.include_router(health.router, dependencies=rules)
+    rules = [Depends(refuse_unknown_query), Depends(refuse_repeated_header)]
+    for open_to_all in (health, signing_keys):
+        app.include_router(open_to_all.router, dependencies=rules)
     with_key = [Depends(get_caller), Depends(charge_request), *rules]
-    for resource in (submit, estimate, jobs, evaluations, events, artifacts, models):
+    for resource in (submit, estimate, jobs, evaluations, evidence, events, artifacts, models):
         app.include_router(resource.router, dependencies=with_key)
     app.include_router(_openapi_router(app), dependencies=with_key)
     return app

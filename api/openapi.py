@@ -13,13 +13,16 @@ from api.problems import (
     HeadTooLarge,
     InternalError,
     InvalidRequest,
+    MalformedRequest,
     Problem,
     ProblemDocument,
     QuotaExceeded,
     RequestTimeout,
     TooManyConnections,
+    Unauthenticated,
     Unavailable,
 )
+from api.routing import VERSION_HEADER
 from api.schemas import EvaluationRequest, JobRequest, SubmitRequest
 
 _SCHEMAS = "#/components/schemas/"
@@ -33,6 +36,7 @@ Uploaded images and texts are kept encrypted until the job has ended, then delet
 query parameter that isn't listed here, or comes twice where one is listed, is refused.
 """
 _BY_EVERY_ROUTE = (
+    MalformedRequest,
     RequestTimeout,
     InvalidRequest,
     QuotaExceeded,
@@ -41,11 +45,23 @@ _BY_EVERY_ROUTE = (
     TooManyConnections,
     Unavailable,
 )
+_VERSION = {VERSION_HEADER: {"description": "the version of this document", "schema": {"type": "string"}}}
+_QUOTAS = {
+    "RateLimit-Policy": {
+        "description": 'the quotas that count this request: `"NAME";q=UNITS;w=SECONDS`, several by commas',
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": 'what is left of each, and until when: `"NAME";r=UNITS;t=SECONDS`',
+        "schema": {"type": "string"},
+    },
+}
 _TAGS = {
     "jobs": "Forget requests as jobs: file, watch, list, cancel.",
     "evaluations": "Measuring an adapter, or a model alone, without a training: the same audits, queue and deletion.",
     "artifacts": "What a job that has succeeded leaves: a LoRA adapter, as a zip and file by file.",
     "models": "The models that can be made to forget.",
+    "keys": "Public keys, to check what the service has signed: no API key needed.",
     "health": "For load balancers and orchestrators: no API key needed.",
     "service": "This document.",
 }
@@ -120,11 +136,21 @@ def _described(app: FastAPI) -> dict[str, Any]:
             # FastAPI adds its own 422 to routes that don't document one. That error shape is never sent.
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
-            operation["responses"] = dict(sorted({**every, **operation["responses"]}.items()))
+            responses = dict(sorted({**every, **operation["responses"]}.items()))
+            operation["responses"] = {
+                status: response | {"headers": _headers(status, operation) | response.get("headers", {})}
+                for status, response in responses.items()
+            }
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     _simplify(document)
     return document
+
+
+def _headers(status: str, operation: dict[str, Any]) -> dict[str, Any]:
+    """Those of every answer, and of each to a request with a key that is valid."""
+    counted = "security" in operation and int(status) != Unauthenticated.status
+    return _VERSION | _QUOTAS if counted else _VERSION
 
 
 def _simplify(node: Any) -> None:

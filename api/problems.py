@@ -119,6 +119,15 @@ class ArtifactUnavailable(Problem):
     status, slug, title = 409, "artifact-unavailable", "The job has no artifact"
 
 
+class ReceiptUnavailable(Problem):
+    """The job's uploads aren't deleted yet, or nobody has signed yet that they are."""
+
+    status, slug, title = 409, "receipt-unavailable", "There is no deletion receipt yet"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": "5"})
+
+
 class EvidenceUnavailable(Problem):
     """The job has no evidence (yet)."""
 

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from api.openapi import openapi_document
-from api.routes import artifacts, evaluations, events, health, jobs, models, submit
+from api.routes import artifacts, evaluations, events, evidence, health, jobs, models, signing_keys, submit
 from api.routing import API_VERSION
 
 _INTRODUCTION = """\
@@ -21,8 +21,10 @@ _INTRODUCTION = """\
 Written by `python -m api.reference_page` from the OpenAPI description; a test fails when it is out of date. The service
 gives that description itself ([OpenAPI](openapi.md)). How to use it: [Integrate over HTTP](../how-to/http.md).
 
-Every route but `/healthz` and `/readyz` wants `Authorization: Bearer KEY`. A client sees its own jobs only. Times are
-in UTC, as RFC 3339. Every refusal is a [problem document](problems.md); any route can answer 408, 431, 500 and 503.
+Every route but `/healthz`, `/readyz` and `/.well-known/vgid-keys.json` wants `Authorization: Bearer KEY`. A client sees
+its own jobs only. Times are in UTC, as RFC 3339 alone. Every refusal is a [problem document](problems.md); any route
+can answer 400, 408, 431, 500 and 503. Every answer has the header `API-Version`, and where a request with a valid key
+was counted, `RateLimit-Policy` and `RateLimit`.
 Unknown fields and query parameters are refused; an answer may grow new fields. Wherever there is GET there is HEAD.
 """
 _REF = "#/components/schemas/"
@@ -32,7 +34,7 @@ _OTHER_PAGES = {
     "PerturbationConfig": "[perturbation](interventions.md)",
     "ProblemDocument": "[problem document](problems.md)",
 }
-_BY_EVERY_ROUTE = ("408", "431", "500", "503")
+_BY_EVERY_ROUTE = ("400", "408", "431", "500", "503")
 _LIMITS = {
     "minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}",
     "minLength": "length ≥ {}", "maxLength": "length ≤ {}", "minItems": "at least {}", "maxProperties": "at most {}",
@@ -44,7 +46,7 @@ Schema = Mapping[str, Any]
 def page() -> str:
     """The whole page in Markdown."""
     app = FastAPI(title="vgid", version=API_VERSION)
-    for resource in (submit, jobs, evaluations, events, artifacts, models, health):
+    for resource in (submit, jobs, evaluations, evidence, events, artifacts, models, signing_keys, health):
         app.include_router(resource.router)
     return "\n".join(_Page(openapi_document(app)).parts())
 

@@ -1,4 +1,4 @@
-"""Rules for requests of every route: declared query parameters alone, each once; no encoded body; within the quota."""
+"""Rules for requests of every route: declared parameters alone, each once; no encoded body; within the quota."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import anyio.to_thread
 from fastapi import Request
 
 from api.limits.known_clients import KnownClient
-from api.limits.quotas import Policy, request_policy
+from api.limits.quotas import Policy, Remaining, request_policy
 from api.openapi import openapi_document
 from api.problems import FieldError, InvalidRequest, UnsupportedMediaType
 from api.services import Caller, CallerDep, Services, invalid_key
@@ -23,7 +23,7 @@ async def refuse_unknown_query(request: Request) -> None:
     """
     if not request.scope["query_string"]:
         return
-    takes_several = _declared_query(request)
+    takes_several = {each["name"]: _is_list(each["schema"]) for each in _declared(request, "query")}
     given = Counter(name for name, _ in request.query_params.multi_items())
     errors = [FieldError("is not a known parameter", name=name) for name in given if name not in takes_several]
     errors += [
@@ -33,6 +33,17 @@ async def refuse_unknown_query(request: Request) -> None:
     ]
     if errors:
         raise InvalidRequest.of(errors)
+
+
+async def refuse_repeated_header(request: Request) -> None:
+    """Raises InvalidRequest for a header of the route that comes twice: one of the two would be dropped in silence."""
+    given = Counter(name for name, _ in request.headers.raw)
+    if len(given) == len(request.headers.raw):
+        return
+    declared = [each["name"] for each in _declared(request, "header")]
+    repeated = [name for name in declared if given[name.lower().encode()] > 1]
+    if repeated:
+        raise InvalidRequest.of([FieldError("is given more than once", name=name) for name in repeated])
 
 
 def refuse_encoded_body(request: Request) -> None:
@@ -64,21 +75,28 @@ async def valid_client(caller: Caller) -> KnownClient:
 async def charge(
     request: Request, services: Services, client: KnownClient, policy: Policy, units: int = 1, *, spent: bool = True
 ) -> None:
-    """Counts the units as `Quotas.charge` does, and has the answer say what is left. Raises QuotaExceeded."""
-    counted = await services.quotas.charge(client.id, policy, units, spent=spent)
-    if counted is None:
-        return
-    request.scope["state"].setdefault("quotas", {})[policy.name] = counted
-    if counted.exceeded:
+    """Counts the units as `count` does. Raises QuotaExceeded."""
+    counted = await count(request, services, client, policy, units, spent=spent)
+    if counted is not None and counted.exceeded:
         raise counted.refusal()
 
 
-def _declared_query(request: Request) -> dict[str, bool]:
-    """The route's query parameters, and whether each may come several times."""
+async def count(
+    request: Request, services: Services, client: KnownClient, policy: Policy, units: int, *, spent: bool = True
+) -> Remaining | None:
+    """Counts the units as `Quotas.charge` does, and has the answer say what is left. None without Redis."""
+    counted = await services.quotas.charge(client.id, policy, units, spent=spent)
+    if counted is not None:
+        request.scope["state"].setdefault("quotas", {})[policy.name] = counted
+    return counted
+
+
+def _declared(request: Request, place: str) -> list[dict[str, Any]]:
+    """The route's parameters in the query, or the header."""
     method = "get" if request.method == "HEAD" else request.method.lower()
     operations = openapi_document(request.app)["paths"].get(request.scope["route"].path_format, {})
     declared = operations.get(method, {}).get("parameters", ())
-    return {each["name"]: _is_list(each["schema"]) for each in declared if each["in"] == "query"}
+    return [each for each in declared if each["in"] == place]
 
 
 def _is_list(schema: Mapping[str, Any]) -> bool:

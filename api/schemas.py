@@ -1,57 +1,41 @@
 """The shapes of what a client sends, and what is refused.
 
-Refused are unknown fields, NUL in any text, blank texts (but as a value in `metadata`), and characters that end or
-control a line (Unicode's Cc, Zl and Zp) in texts of one line.
+Refused are unknown fields, NUL in any text, and blank texts (but as a value in `metadata`). Texts of one line have
+rules of their own (`api.identifiers`).
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 from uuid import UUID
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from api.identifiers import Instant, Line, Metadata, Reference, check_not_blank
 from jobs.client_limits import MAX_PRIORITY
 from jobs.states import Kind
 from vgid_core.config import TrainingOverrides
 from vgid_core.data.pairs import RESERVED_NAMES
 
-MAX_METADATA = 16
 _MAX_PROBES = 4
 _PROBE_NAME = re.compile(r"^[a-z][a-z0-9_]{0,31}$")
-# Neither control characters, nor line breaks of Unicode, nor what turns the direction of writing: with one of those an
-# identifier looks like another one.
-_NOT_IN_A_LINE = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
-_ONE_LINE = rf"^[^{_NOT_IN_A_LINE}]+$"
 # Event ids are signed 64-bit integers in Postgres.
 _MAX_EVENT_ID = 2**63 - 1
 
 
-def _check_not_blank(value: str) -> str:
-    if not value.strip():
-        raise PydanticCustomError("blank", "must not be empty")
-    return value
-
-
 def _check_text(value: str) -> str:
-    _check_not_blank(value)
+    check_not_blank(value)
     if "\0" in value:
         raise PydanticCustomError("nul", "must not contain NUL characters")
     return value
@@ -63,50 +47,10 @@ def _check_not_empty(value: tuple[Any, ...]) -> tuple[Any, ...]:
     return value
 
 
-def _check_instant(value: datetime) -> datetime:
-    if not 2000 <= value.year <= 2200:
-        raise PydanticCustomError("year", "must lie between the years 2000 and 2200")
-    return value.astimezone(UTC)
-
-
-def _check_metadata(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    """Gives one error for the whole field. The keys are the client's free text, and errors don't repeat free text."""
-    try:
-        return validate(value)
-    except ValidationError:
-        message = f"takes up to {MAX_METADATA} strings of up to 500 characters, under keys of 1 to 64 characters"
-        raise PydanticCustomError("metadata", message) from None
-
-
-Instant = Annotated[AwareDatetime, AfterValidator(_check_instant)]
-Line = Annotated[
-    str, StringConstraints(min_length=1, max_length=200, pattern=_ONE_LINE), AfterValidator(_check_not_blank)
-]
-Reference = Annotated[
-    str,
-    # Spaces and line breaks around it go, so that a reference read from a file is the same. Then a blank one is empty.
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=_ONE_LINE),
-    # The reference is searched by its hash. Without NFC, the same letters in another encoding would hash differently.
-    AfterValidator(lambda value: unicodedata.normalize("NFC", value)),
-]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Question = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_check_text)]
 Fact = Annotated[str, StringConstraints(max_length=500), AfterValidator(_check_text)]
 Answer = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_check_text)]
-Metadata = Annotated[
-    dict[
-        Annotated[
-            str, StringConstraints(min_length=1, max_length=64, pattern=_ONE_LINE), AfterValidator(_check_not_blank)
-        ],
-        Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")],
-    ],
-    Field(max_length=MAX_METADATA),
-    WrapValidator(_check_metadata),
-]
-MetadataFilter = Annotated[
-    str,
-    StringConstraints(pattern=rf"^[^={_NOT_IN_A_LINE}]{{1,64}}=[^\x00]{{0,500}}$"),
-]
 Share = Annotated[float, Field(ge=0, le=1)]
 AuditLevel = Literal["quick", "standard", "full"]
 EventId = Annotated[int, Field(ge=0, le=_MAX_EVENT_ID)]
@@ -223,7 +167,9 @@ class JobRequest(_Strict):
         default=None, description="whose data it is; kept as a keyed hash only (searchable, not readable)"
     )
     legal_basis: Line | None = Field(default=None, description="for example `GDPR Art. 17(1)(b)`")
-    due_at: Instant | None = Field(default=None, description="deadline, with its time zone; may have passed already")
+    due_at: Instant | None = Field(
+        default=None, description="deadline, with its time zone; before the filing it counts as that"
+    )
     priority: int = Field(
         default=0,
         ge=-MAX_PRIORITY,

@@ -12,7 +12,8 @@ from typing import Any
 
 import uvicorn
 
-from api.limits.connections import ConnectionLimits, bounded_protocol
+from api.limits.connections import bounded_protocol
+from api.limits.peers import ConnectionLimits
 from jobs.settings import Settings, get_settings
 
 _OTHER_FILES = 200  # open at once besides connections: of the database, of Redis, of bodies and artifacts
@@ -34,6 +35,7 @@ def serve(listening: socket.socket | None = None, **options: Any) -> None:
         "api.main:create_app_from_environment",
         factory=True,
         http=bounded_protocol(limits_of(get_settings(), _open_files())),
+        ws="none",
         timeout_graceful_shutdown=_GRACE_SECONDS,
         **options,
     )

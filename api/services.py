@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from api.limits.known_clients import KnownClients
 from api.limits.quotas import Quotas
+from api.limits.remembered import Remembered
 from api.limits.turns import CheckTurns
 from api.problems import ArtifactUnavailable, NotFound, Unauthenticated
 from jobs.access import authenticate, authenticate_for_artifact, authenticate_for_job
@@ -23,10 +24,18 @@ from jobs.catalog import Catalog
 from jobs.database import SessionFactory, autocommit_engine, make_engine, session_factory
 from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
+from jobs.signing.timestamp import read_roots
 from jobs.states import Kind
 from jobs.storage.blobs import BlobStore, FileBlobStore
 from jobs.storage.crypto import Keyring
 from jobs.tables import Artifact, Job
+
+
+class Condition(NamedTuple):
+    """What is the matter with each part that requests need, None where nothing is; and paused workers by reason."""
+
+    faults: dict[str, str | None]
+    paused_workers: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,9 @@ class Services:
     """The connections and settings that all routes use.
 
     read_engine, read_sessions: for requests that only read; each statement is a transaction of its own.
+    timestamp_roots: certificates of the time stamping authority, in PEM.
     checks: whose request is checked now. quotas, clients: what clients have used, and what they may.
+    condition: whether requests can be taken, as it was lately.
     closing: set when the process is about to end, so that event streams stop.
     """
 
@@ -50,12 +61,16 @@ class Services:
     checks: CheckTurns
     quotas: Quotas
     clients: KnownClients
+    condition: Remembered[Condition]
+    timestamp_roots: tuple[str, ...]
     closing: threading.Event
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
-        """Connects to nothing yet. Raises CatalogError for an unusable catalog, OSError for the blob folder."""
-        engine = make_engine(settings)
+        """Connects to nothing yet. Raises CatalogError for an unusable catalog, OSError for the blob folder, and
+        OSError or ValueError for the time stamping authority's certificates.
+        """
+        engine = make_engine(settings, answer_seconds=settings.database_seconds)
         read_engine = autocommit_engine(engine)
         return cls(
             settings=settings,
@@ -70,6 +85,8 @@ class Services:
             checks=CheckTurns(settings.checks_at_once),
             quotas=Quotas(settings.redis_url),
             clients=KnownClients(session_factory(read_engine)),
+            condition=Remembered(),
+            timestamp_roots=read_roots(settings.tsa_roots),
             closing=threading.Event(),
         )
 
@@ -171,7 +188,9 @@ class _BearerKey(HTTPBearer):
     """
 
     async def __call__(self, request: Request) -> Caller:  # type: ignore[override]  # the caller, not the credentials
-        """The caller. Raises Unauthenticated when there is no key."""
+        """The caller. Raises Unauthenticated when there is no key, or more than one."""
+        if len(request.headers.getlist("authorization")) > 1:
+            raise Unauthenticated("Send one Authorization header.")
         credentials = await super().__call__(request)
         if credentials is None:
             raise Unauthenticated("Send an API key as 'Authorization: Bearer <key>'.")

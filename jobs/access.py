@@ -27,10 +27,10 @@ _CLIENT_AND_JOB = (
     .outerjoin(Job, and_(*_OF_CLIENT, Job.kind == bindparam("kind")))
     .outerjoin(Artifact, Artifact.job_id == Job.id)
     .where(*_VALID)
-    # No client sees the wrapped key or the claim, and a manifest can be long.
+    # No client sees the wrapped key or the claim. Manifests and receipts can be long.
     .options(
         defer(Job.wrapped_data_key), defer(Job.request_hash), defer(Job.attempt_token), defer(Job.worker),
-        defer(Job.lease_expires_at), defer(Job.updated_at), defer(Artifact.manifest),
+        defer(Job.lease_expires_at), defer(Job.updated_at), defer(Job.receipt), defer(Artifact.manifest),
     )
 )  # fmt: skip
 

@@ -27,6 +27,9 @@ class ClientLimits(BaseModel):
     queued_steps: int = Field(
         default=500_000, ge=0, le=_COUNT, description="training steps of all waiting jobs together"
     )
+    urgent_jobs_per_day: int = Field(
+        default=20, ge=0, le=_COUNT, description="jobs that go by their deadline in a day; the others take turns"
+    )
     max_priority: int = Field(
         default=0, ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="highest priority that its requests may ask for"
     )

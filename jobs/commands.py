@@ -1,4 +1,4 @@
-"""The command `vgid keys`, for the API keys and clients in the database that VGID_DATABASE_URL names."""
+"""The command `vgid keys`, for API keys, clients and signing keys in the database that VGID_DATABASE_URL names."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from jobs import access
 from jobs.client_limits import ClientLimits
 from jobs.database import make_engine, session_factory
 from jobs.settings import Settings, get_settings
+from jobs.signing import keys as signing_keys
 
 keys = typer.Typer(no_args_is_help=True, help="API keys: create, list and revoke; limits of their clients.")
+signing = typer.Typer(no_args_is_help=True, help="Keys that sign statements: create, list, retire and revoke.")
+keys.add_typer(signing, name="signing")
 
 _NOT_CONFIGURED = 2
 
@@ -80,6 +83,63 @@ def limits(
     for name, about in ClientLimits.model_fields.items():
         default = f" (default {about.default})" if name in differing else ""
         typer.echo(f"{name:21}  {getattr(known, name):>11}  {about.description}{default}")
+
+
+_KeyId = Annotated[str, typer.Argument(metavar="KEY", help="The first digits of the key's id.")]
+
+
+@signing.command("create")
+def create_signing_key() -> None:
+    """Make a signing key in VGID_SIGNING_KEYS and print its id. From now on it signs."""
+    root = settings_or_exit().signing_keys
+    if root is None:
+        typer.echo("VGID_SIGNING_KEYS isn't set: it names the folder of the private keys", err=True)
+        raise typer.Exit(_NOT_CONFIGURED)
+    try:
+        with _session() as s:
+            key = signing_keys.create(s, root)
+    except OSError as error:
+        typer.echo(f"the private keys can't be written to VGID_SIGNING_KEYS: {error.strerror}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(key.id)
+
+
+@signing.command("list")
+def list_signing_keys() -> None:
+    """List every signing key: id, creation, and whether it still signs."""
+    with _session() as s:
+        rows = signing_keys.list_keys(s)
+    for key in rows:
+        state = f"retired {key.retired_at:%Y-%m-%d %H:%M} UTC" if key.retired_at else "valid"
+        state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M} UTC" if key.revoked_at else state
+        typer.echo(f"{key.id}  {key.created_at:%Y-%m-%d %H:%M} UTC  {state}")
+
+
+@signing.command()
+def retire(key: _KeyId) -> None:
+    """End a key's signing. What it signed before still counts. The only valid key can't be retired."""
+    with _session() as s:
+        if len(signing_keys.valid_keys(s)) == 1:
+            typer.echo("it would leave no key that signs: run `vgid keys signing create` first", err=True)
+            raise typer.Exit(1)
+        _require_found(signing_keys.retire(s, key), key)
+    typer.echo(f"retired {key}")
+
+
+@signing.command("revoke")
+def revoke_signing_key(key: _KeyId) -> None:
+    """Make everything that a key has signed count no more, because somebody else may hold it."""
+    with _session() as s:
+        _require_found(signing_keys.revoke(s, key), key)
+    typer.echo(f"revoked {key}")
+
+
+def _require_found(found: bool, key: str) -> None:
+    if not found:
+        typer.echo(
+            f"no such key, or several, with an id that begins with {key}; see `vgid keys signing list`", err=True
+        )
+        raise typer.Exit(1)
 
 
 def _named_value(text: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, literal_column, select, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from jobs.states import Kind, State
 from jobs.tables import Job
@@ -83,7 +83,7 @@ def list_page(
     A job without a deadline counts as due after all others. New jobs don't shift the pages.
     """
     key, descends = _KEYS[sort.removeprefix("-")], sort.startswith("-")
-    query = select(Job).where(*wanted.conditions(client_id))
+    query = select(Job).where(*wanted.conditions(client_id)).options(defer(Job.receipt))
     if cursor is not None:
         own, last = tuple_(key, Job.id), tuple_(*_read_cursor(cursor, sort))
         query = query.where(own < last if descends else own > last)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import Integer, bindparam, cast, func, select
 from sqlalchemy.orm import Session
 
 from jobs import transitions
@@ -55,7 +55,7 @@ class Adapter(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """A client's queued jobs, their pairs and their training steps."""
+    """A client's queued jobs, their pairs (those of probes, too) and their training steps."""
 
     jobs: int
     pairs: int
@@ -83,7 +83,9 @@ def lock_waiting(s: Session, client_id: UUID) -> Waiting:
 
 def waiting_of(s: Session, client_id: UUID) -> Waiting:
     """What waits of the client."""
-    pairs = Job.forget_pairs + func.coalesce(Job.retain_pairs, 0)
+    of_probe = func.jsonb_each_text(Job.probes).table_valued("key", "value")
+    of_probes = select(func.coalesce(func.sum(cast(of_probe.c.value, Integer)), 0)).scalar_subquery()
+    pairs = Job.forget_pairs + func.coalesce(Job.retain_pairs, 0) + of_probes
     totals = select(func.count(), func.coalesce(func.sum(pairs), 0), func.coalesce(func.sum(Job.planned_steps), 0))
     return Waiting(*s.execute(totals.where(Job.client_id == client_id, Job.state == State.queued)).one())
 

@@ -46,6 +46,11 @@ class Settings(BaseSettings):
     blob_dir: Path = Field(description="folder of encrypted inputs and of artifacts, shared by api and worker")
     catalog: Path = Field(description="TOML file that lists the models")
     secret_key: SecretStr = Field(description="base64 of 32 random bytes: wraps data keys, keys the hashes")
+    signing_keys: Path | None = Field(default=None, description="folder of the signing keys; workers need it, alone")
+    tsa_url: str | None = Field(
+        default=None, pattern=r"^https?://", description="time stamping authority (RFC 3161) that dates statements"
+    )
+    tsa_roots: Path | None = Field(default=None, description="PEM file of the authority's root certificates")
 
     max_body_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
     max_pairs: int = Field(default=5000, gt=0, description="forget, retain and probes of one job together")
@@ -60,11 +65,17 @@ class Settings(BaseSettings):
 
     max_connections: int = Field(default=1000, gt=0, description="open at once, below the limit of open files")
     max_connections_per_peer: int = Field(
-        default=100, gt=0, description="of one address; behind a proxy all come from the proxy's"
+        default=100, gt=0, description="of one IPv4 address or /64 of IPv6; behind a proxy all come from the proxy's"
     )
-    max_head_bytes: int = Field(default=32 * 1024, gt=0, description="a request's line and headers")
+    max_head_bytes: int = Field(
+        default=32 * 1024, gt=0, description="a request's line and headers; as many of trailers"
+    )
     head_seconds: float = Field(default=10, gt=0, description="for a request's line and headers to arrive")
     min_body_rate: float = Field(default=16 * 1024, ge=0, description="bytes a second at which a body has to arrive")
+    database_seconds: float = Field(default=5, gt=0, description="for one answer of the database to the API")
+    answer_seconds: float = Field(
+        default=15, gt=0, description="for an answer of the API to begin, but to a request with a body of pairs"
+    )
     metrics_listen: str | None = Field(
         default=None, pattern=r":[0-9]{1,5}$", description="host:port where Prometheus reads /metrics, without a key"
     )

@@ -10,6 +10,8 @@ from enum import StrEnum
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from jobs.signing.keys import SigningKeyMissing
+
 
 class Fault(StrEnum):
     """What is the matter, as a slug."""
@@ -20,6 +22,7 @@ class Fault(StrEnum):
     open_files = "too-many-open-files"
     database = "database-gone"
     accelerator = "accelerator-gone"
+    signing_key = "signing-key-missing"
 
 
 _BY_ERRNO = {
@@ -43,6 +46,8 @@ def fault_of(error: BaseException) -> Fault | None:
             return _BY_ERRNO[number]
         if isinstance(each, OperationalError | InterfaceError | PoolTimeout):
             return Fault.database
+        if isinstance(each, SigningKeyMissing):
+            return Fault.signing_key
         if isinstance(each, RuntimeError) and any(sign in str(each).lower() for sign in _LOST_DEVICE):
             return Fault.accelerator
     return None

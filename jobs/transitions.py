@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from jobs.queueing import turns
 from jobs.states import ENDED, Kind, Phase, State, check_transition
 from jobs.tables import Client, EventKind, Job, JobEvent
 
@@ -39,7 +40,10 @@ def start(s: Session, job: Job, now: datetime, worker: str, token: UUID, lease_s
     job.started_at = job.started_at or now
     job.last_progress_at = now
     # By the clock: a transaction that has waited for its turn began before the turns that it has waited for.
-    turn = update(Client).where(Client.id == job.client_id).values(last_started_at=func.clock_timestamp())
+    values = {"last_started_at": func.clock_timestamp()}
+    if turns.due_soon(job.due_at, now):
+        values |= turns.counted_as_urgent()
+    turn = update(Client).where(Client.id == job.client_id).values(values)
     s.execute(turn, execution_options={"synchronize_session": False})
     add_event(s, job.id, "state", {"state": State.running.value, "attempt": job.attempt})
     add_event(s, job.id, "phase", {"phase": Phase.loading.value, "attempt": job.attempt})

@@ -55,6 +55,16 @@ class Home:
         return self.folder / "environment"
 
     @property
+    def signing_keys(self) -> Path:
+        """The folder of the signing keys' private halves."""
+        return self.folder / "signing-keys"
+
+    @property
+    def public_keys(self) -> Path:
+        """The file of the signing keys' public halves, by which `vgid verify` checks."""
+        return self.folder / "vgid-keys.json"
+
+    @property
     def pid_file(self) -> Path:
         """The file that lists the stack's processes."""
         return self.folder / "pids"

@@ -17,6 +17,7 @@ from jobs import access
 from jobs.catalog import Catalog, CatalogError
 from jobs.database import make_engine, session_factory
 from jobs.settings import Settings
+from jobs.signing import keys as signing_keys
 from local.demo_catalog import ensure_catalog
 from local.errors import LocalError
 from local.home import Home, write_private
@@ -78,6 +79,8 @@ class Stack:
             "VGID_BLOB_DIR": str(self.home.blobs),
             "VGID_CATALOG": str(self.home.catalog),
             "VGID_SECRET_KEY": self.home.secret_key(),
+            "VGID_SIGNING_KEYS": str(self.home.signing_keys),
+            "VGID_KEYS": str(self.home.public_keys),
             "VGID_API_URL": self.api_url,
         }
 
@@ -119,6 +122,7 @@ class Stack:
         for server in (self.postgres, self.redis):
             supervisor.start(server)
         upgrade(self.database_url)
+        self._ensure_signing_key()
         for program in self._programs(listening):
             supervisor.start(program)
         supervisor.watch()
@@ -156,6 +160,20 @@ class Stack:
             engine.dispose()
         if not known:
             write_private(path, self.create_key(_LOCAL_CLIENT) + "\n")
+
+    def _ensure_signing_key(self) -> None:
+        """Makes a signing key unless one can sign, and writes all public halves where `vgid verify` looks."""
+        engine = make_engine(self._settings())
+        try:
+            with session_factory(engine).begin() as s:
+                try:
+                    signing_keys.private_key(s, self.home.signing_keys)
+                except signing_keys.SigningKeyMissing:
+                    signing_keys.create(s, self.home.signing_keys)
+                public = signing_keys.key_file(s)
+        finally:
+            engine.dispose()
+        write_private(self.home.public_keys, public.model_dump_json(indent=2) + "\n")
 
     def _settings(self) -> Settings:
         return Settings(

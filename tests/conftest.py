@@ -87,6 +87,7 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
         blob_dir=tmp_path / "blobs",
         catalog=catalog,
         secret_key=SecretStr(SECRET_KEY),
+        signing_keys=tmp_path / "signing-keys",
     )
 
 

@@ -10,10 +10,20 @@ from vgid_core.evaluation.figures import Control, Figure
 from vgid_core.evaluation.verdict import judge
 
 CONTROL = 0.03
+MANIFEST: dict[str, Any] = {
+    "method": "VGID",
+    "base_model": {"name": "demo", "digest": "ab" * 32},
+    "steps": 96,
+    "seed": 0,
+    "data": {"forget": {"pairs": 2}, "retain": {"pairs": 40}, "strangers": {"photos": 200}},
+    "versions": {"vgid": "0.1.0", "torch": "2.6"},
+    "config": {"seed": 0},
+    "not_shown": ["Measured behaviour is evidence, not proof."],
+}
 
 
 def evidence(said: float) -> dict[str, Any]:
-    """Evidence of one figure, ROUGE-L of what is said of the forgotten. It passes up to 0.1 above the control."""
+    """Evidence of one figure, ROUGE-L of what is said of the forgotten. It passes up to 0.2 above the control."""
     estimate = Estimate(said, said - 0.02, said + 0.02, people=2, items=3)
     figures = [Figure("said.rouge_l", "forget", estimate, Control("people never seen", CONTROL, 0.01, 0.05), 0.98)]
     return {

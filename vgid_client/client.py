@@ -154,6 +154,27 @@ class Client:
         document = read_json(self._transport.request("GET", _path(job, "metrics")))
         return tuple(parse_reply(Metric, item) for item in _read_list(document, "metrics"))
 
+    def receipt(self, job: Job | str) -> dict[str, Any]:
+        """The job's deletion receipt: a DSSE envelope that `vgid verify` checks, as it was signed.
+
+        Raises Conflict while the uploads aren't deleted, or the deletion isn't signed: seconds after the job's end.
+        """
+        document = read_json(self._transport.request("GET", _path(job, "receipt")))
+        if not isinstance(document, dict) or "payload" not in document:
+            raise UnexpectedReply("the reply holds no receipt: is this the right URL?")
+        return document
+
+    def signing_keys(self) -> dict[str, Any]:
+        """The service's public keys, as `vgid verify --keys` reads them. Keep them: they are what you trust later."""
+        document = read_json(self._transport.request("GET", "/.well-known/vgid-keys.json"))
+        _read_list(document, "keys")
+        found: dict[str, Any] = document
+        return found
+
+    def report(self, job: Job | str) -> str:
+        """The evidence as an HTML page that needs nothing else."""
+        return self._transport.request("GET", _path(job, "report")).text
+
     def evidence(self, job: Job | str) -> dict[str, Any]:
         """Everything that the audits of an ended job found, as an adapter's evidence.json holds it."""
         found: dict[str, Any] = read_json(self._transport.request("GET", _path(job, "evidence")))

@@ -16,7 +16,7 @@ from terminal.console import stderr_console
 from terminal.progress_bar import ProgressBar
 from vgid_client import render
 from vgid_client.client import Client
-from vgid_client.errors import NotFound
+from vgid_client.errors import DataFileError, NotFound
 from vgid_client.models import EvaluationFields, Job, JobPage, RequestFields
 from vgid_client.submission import Pair, read_jsonl
 
@@ -229,6 +229,19 @@ def metrics(context: typer.Context, job: JobId, as_json: AsJson = False) -> None
 
 
 @app.command(rich_help_panel="Requests")
+def report(
+    context: typer.Context,
+    job: JobId,
+    to: Annotated[Path | None, typer.Option(help="Where to; default ./<job>.html.")] = None,
+) -> None:
+    """Save the evidence as a page to read and print."""
+    with _client(context) as client:
+        path = to or Path(f"{job}.html")
+        path.write_text(client.report(job), encoding="utf-8")
+    out.print(str(path), soft_wrap=True)
+
+
+@app.command(rich_help_panel="Requests")
 def evidence(context: typer.Context, job: JobId) -> None:
     """Print everything that the audits found, and the verdict, as JSON."""
     with _client(context) as client:
@@ -249,6 +262,29 @@ def download(
     if found.outcome != "forgotten":
         why = "its verdict hasn't passed" if found.outcome else "nothing was judged"
         stderr_console().print(f"[bold red]Don't serve it as if the people were forgotten:[/bold red] {why}.")
+
+
+@app.command(rich_help_panel="Requests")
+def receipt(
+    context: typer.Context,
+    job: JobId,
+    to: Annotated[Path | None, typer.Option(help="Where to; default ./<job>.receipt.json.")] = None,
+) -> None:
+    """Fetch the signed receipt of what of a job was deleted when; `vgid verify` checks it."""
+    with _client(context) as client:
+        found = client.receipt(_find(client, job))
+    _write_json(found, to or Path(f"{job}.receipt.json"))
+
+
+@app.command(rich_help_panel="Requests")
+def signing_keys(
+    context: typer.Context,
+    to: Annotated[Path, typer.Option(help="Where to.")] = Path("vgid-keys.json"),
+) -> None:
+    """Fetch the service's public keys, for `vgid verify --keys`."""
+    with _client(context) as client:
+        found = client.signing_keys()
+    _write_json(found, to)
 
 
 @app.command(rich_help_panel="Requests")
@@ -289,6 +325,14 @@ def _print_page(page: JobPage) -> None:
         out.print(f"{page.total} in all")
     if page.next_cursor:
         out.print(f"More: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
+
+
+def _write_json(document: Any, path: Path) -> None:
+    try:
+        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataFileError(f"{path}: {error.strerror}") from None
+    out.print(path, soft_wrap=True)
 
 
 def _print_json(reply: Any) -> None:

@@ -193,6 +193,7 @@ class Job(_Reply):
     outcome: str | None = None
     verdict: Verdict | None = None
     artifact: Artifact | None = None
+    statement_salt: str | None = Field(default=None, repr=False)
 
     @property
     def ended(self) -> bool:

@@ -14,7 +14,7 @@ import torch
 from vgid_core.artifact import RunRecord, build_manifest, write_adapter, write_manifest
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.ladder import rungs
-from vgid_core.data.overlap import require_apart
+from vgid_core.data.overlap import require_apart, require_few
 from vgid_core.errors import CheckpointUnusable
 from vgid_core.evaluation.evidence import Auditor, Evidence, Measured
 from vgid_core.evaluation.known import require_known
@@ -23,6 +23,7 @@ from vgid_core.lora.attach import detach_adapter, require_trained
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import HostModel, load_base, require_unchanged
+from vgid_core.models.near_copies import near_copies
 from vgid_core.progress import Phase, Progress, ProgressTracker
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.scoring.scorer import Scorer
@@ -105,6 +106,10 @@ def _run(
         require_apart(sets.forget, sets.retain)
     base = load_base(spec.model, spec.config, read)
     base.encoder.require_usable(*sets.all, settings=spec.config.method.texts)
+    if audited:
+        photos = [pair.image for pair in sets.forget]
+        copies = near_copies(base, photos, [pair.image for pair in sets.retain])
+        require_few(copies, len(set(photos)), "photos")
     rung = _Rung(spec, base, sets, tracker, timer, stop)
     started = rung.where_interrupted(configs)
 
@@ -113,16 +118,16 @@ def _run(
     auditor = Auditor(sets.audited, sets.all, configs[started])
     before = auditor.before(base, scorer, tracker.update)
     _tell(on_metrics, "before", before)
-    require_known(distributed.broadcast(before.figures))  # all processes go on, or none
+    require_known(before.figures)
 
     for number in range(started, len(configs)):
-        attempt = rung.climb(configs[number], before, scorer)
+        attempt = rung.climb(configs[number], before, scorer, fresh=number > started)
         _tell(on_metrics, "after", attempt.after)
-        if distributed.broadcast(not attempt.missed):
+        if not attempt.missed:
             break
         if number + 1 < len(configs):
             log.warning("targets missed: %s; training again", ", ".join(attempt.missed))
-            rung.leave()
+            detach_adapter(base)
     require_unchanged(base, spec.model)
 
     timer.enter(Phase.packaging)
@@ -188,27 +193,22 @@ class _Rung:
                 return number
         raise refused[0]  # it says in what the run itself differs
 
-    def climb(self, config: UnlearnConfig, before: Measured, scorer: Scorer) -> _Attempt:
-        """Distils, and measures the student."""
+    def climb(self, config: UnlearnConfig, before: Measured, scorer: Scorer, fresh: bool) -> _Attempt:
+        """Distils, and measures the student. fresh: begins at the first step, whatever checkpoint there is."""
         auditor = Auditor(self.sets.audited, self.sets.all, config)
         self.tracker.restart(config.training.steps_for(len(self.sets.forget)))
         self.timer.enter(Phase.distilling)
         early_stopping = self._early_stopping(config, scorer)
-        distilled = self._distil(config, early_stopping)
+        distilled = self._distil(config, early_stopping, self._checkpoints(config, fresh))
         trained = require_trained(distilled.student)
         self.timer.enter(Phase.evaluating)
         after = auditor.after(self.base, scorer, before, self.tracker.update)
         checks = early_stopping.as_rows() if early_stopping is not None else []
         return _Attempt(config, distilled, trained, after, auditor.evidence(after), checks)
 
-    def leave(self) -> None:
-        """Makes room for the next rung: takes the adapter off, and deletes the checkpoint, which is of this one."""
-        detach_adapter(self.base)
-        if self.spec.checkpoint is not None and distributed.is_main():
-            delete_checkpoint(self.spec.checkpoint)
-        distributed.broadcast(None)  # no process looks for a checkpoint before
-
-    def _distil(self, config: UnlearnConfig, early_stopping: EarlyStopping | None) -> DistillResult:
+    def _distil(
+        self, config: UnlearnConfig, early_stopping: EarlyStopping | None, checkpoints: Checkpoints | None
+    ) -> DistillResult:
         def step_done(step: int, loss: StepLoss) -> None:
             self.tracker.step_done(step, loss.forget, loss.retain, loss.gradient_norm, loss.learning_rate)
 
@@ -219,7 +219,7 @@ class _Rung:
             config,
             step_done,
             early_stopping,
-            self._checkpoints(config),
+            checkpoints,
             strangers=self.sets.photos_of("strangers"),
             unlabelled=self.sets.photos_of("unlabelled"),
         )
@@ -231,12 +231,12 @@ class _Rung:
             return None
         return EarlyStopping(self.base, scorer, self.sets.all, targets, config, self.sets.audited)
 
-    def _checkpoints(self, config: UnlearnConfig) -> Checkpoints | None:
+    def _checkpoints(self, config: UnlearnConfig, fresh: bool = False) -> Checkpoints | None:
         """The run's checkpoints under these settings, if it has a folder for them."""
         if self.spec.checkpoint is None:
             return None
         run = identity(self.base, self.sets.digests, config)
-        return Checkpoints(self.spec.checkpoint, run, self.spec.checkpoint_seconds, self.stop)
+        return Checkpoints(self.spec.checkpoint, run, self.spec.checkpoint_seconds, self.stop, fresh)
 
 
 def _package(

@@ -13,10 +13,12 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
+from sqlalchemy.exc import OperationalError
 
 from jobs.database import make_engine, session_factory
 from jobs.queueing.queue import QUEUE_NAME, TASK_NAME, JobQueue
 from jobs.settings import get_settings
+from jobs.signing.keys import SigningKeyMissing, private_key
 from jobs.storage.blobs import FileBlobStore
 from worker.describe import describe
 from worker.gpu_slot import visible_gpus
@@ -75,7 +77,20 @@ def work() -> None:
         log.error("no job claimed: %s", describe(error))
 
 
+def _require_signing_key() -> None:
+    """Ends the worker unless it can sign. Celery catches and logs every Exception of a signal's receiver."""
+    context = _context()
+    try:
+        with context.sessions.begin() as s:
+            private_key(s, context.settings.signing_keys)
+    except SigningKeyMissing as error:
+        raise SystemExit(f"this worker can't sign what it makes: {error}") from None
+    except OperationalError as error:  # the worker waits for the database, and an attempt asks again
+        log.warning("signing keys not checked: %s", describe(error))
+
+
 def _prepare(**_: Any) -> None:
+    _require_signing_key()
     delete_abandoned()
     _supervisor().start_spares()
 

@@ -8,6 +8,7 @@ from jobs.surroundings import Fault
 _FIRST = 80
 _FAULTS = (
     Fault.disk_full, Fault.read_only, Fault.storage, Fault.open_files, Fault.database, Fault.accelerator,
+    Fault.signing_key,
 )  # fmt: skip
 
 

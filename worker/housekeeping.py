@@ -7,6 +7,8 @@ from threading import Event, Thread
 from time import monotonic
 
 from jobs.reaping import reap, sweep_artifacts
+from jobs.signing.keys import SigningKeyMissing
+from jobs.signing.receipt import sign_receipts
 from worker import alive
 from worker.checkpoint_folder import delete_ended_checkpoints
 from worker.describe import describe
@@ -51,6 +53,7 @@ class Housekeeper:
         for action in _LOGGED:
             for job_id in getattr(report, action):
                 log.warning("reaper: job %s %s", job_id, action)
+        self._sign_receipts()
         for job_id in delete_ended_checkpoints(context.sessions):
             log.warning("reaper: job %s checkpoint deleted", job_id)
         if monotonic() >= self._next_artifact_sweep:
@@ -58,3 +61,9 @@ class Housekeeper:
             for sha256 in sweep_artifacts(context.sessions, context.blobs):
                 log.warning("reaper: artifact %s of no job deleted", sha256)
         alive.mark()
+
+    def _sign_receipts(self) -> None:
+        try:
+            sign_receipts(self._context.sessions, self._context.settings.signing_keys)
+        except SigningKeyMissing as error:
+            log.error("reaper: deletion receipts wait: %s", error)

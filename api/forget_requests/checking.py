@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 import anyio
 import anyio.to_process
 from starlette.requests import ClientDisconnect, Request
 
-from api.forget_requests.request_check import UncheckedRequest, limit_memory
+from api.forget_requests.request_check import UncheckedRequest, decoding_of, limit_memory
 from api.problems import FieldError, InternalError, InvalidRequest
 
 Checked = TypeVar("Checked")
@@ -25,7 +23,8 @@ async def check_in_process(
 ) -> Checked:
     """Runs the check in another process, which is killed when the client hangs up or after so many seconds.
 
-    Raises what `check` raises, InvalidRequest where the process was killed, and ClientDisconnect.
+    Raises what `check` raises, InvalidRequest where the process was killed, and ClientDisconnect. `decoding_of` tells
+    what it has decoded, however it ended.
     """
     gone = False
 
@@ -63,25 +62,14 @@ async def _checked(
         raise InvalidRequest.of([FieldError(f"takes more than {seconds:g} s to check")]) from None
     except anyio.BrokenWorkerProcess as error:
         log.warning("the check of a request ended with its process", exc_info=error)
-    finally:
-        place = _place_in(unchecked.place)
-    if place is None:
+    decoding = decoding_of(unchecked)
+    if decoding is None:
         raise InternalError
     seconds = unchecked.limits.images.max_seconds
-    raise InvalidRequest.of([FieldError(f"takes more than {seconds:g} s of processor time to decode", place)])
+    raise InvalidRequest.of([FieldError(f"takes more than {seconds:g} s of processor time to decode", decoding.place)])
 
 
 def _within_memory(check: Callable[[UncheckedRequest], Checked], unchecked: UncheckedRequest) -> Checked:
     """Runs in the other process, which keeps its limit."""
     limit_memory(unchecked.limits.memory_bytes)
     return check(unchecked)
-
-
-def _place_in(file: Path) -> tuple[str | int, ...] | None:
-    """The image that was being decoded, if any was."""
-    try:
-        return tuple(json.loads(file.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    finally:
-        file.unlink(missing_ok=True)

@@ -15,6 +15,12 @@ from vgid_core.data.pairs import DataError, Pair, PairSet
 from vgid_core.data.readers import ReadResult, read
 
 REGISTERED_PAIRS = 1000  # of a registered set that are looked at
+_INCOMPLETE = {
+    "level": "warning",
+    "kind": "incomplete",
+    "message": f"the registered retain set has more than {REGISTERED_PAIRS} pairs: the others weren't looked at",
+    "places": [f"retain[{REGISTERED_PAIRS}]"],
+}
 
 
 @dataclass(frozen=True)
@@ -30,28 +36,33 @@ def estimate_request(unchecked: UncheckedRequest) -> RequestEstimate:
     from vgid_core.data.check import check_data  # here, since it loads numpy, which the API's own process does without
 
     checked, found, inputs = accept(unchecked)
+    retain, incomplete = _retain(found, inputs)
     report = check_data(
         _uploaded(inputs.forget),
-        _retain(found, inputs),
+        retain,
         probes=[_uploaded(pairs) for pairs in inputs.probes.values()],
         texts=limits_of(found.entry.path),
         max_new_tokens=found.config.evaluation.max_new_tokens,
-    )
-    return RequestEstimate(checked, report.as_json())
+    ).as_json()
+    if incomplete:
+        report["findings"] = [*report["findings"], _INCOMPLETE]
+    return RequestEstimate(checked, report)
 
 
 def _uploaded(pairs: PairSet) -> ReadResult:
     return ReadResult(pairs.name, tuple(pairs))
 
 
-def _retain(found: InCatalog, inputs: JobInputs) -> ReadResult | None:
-    """The request's own retain set, or the beginning of the registered one."""
+def _retain(found: InCatalog, inputs: JobInputs) -> tuple[ReadResult | None, bool]:
+    """The request's own retain set, or the beginning of the registered one; and whether that has more pairs."""
     if inputs.retain is not None:
-        return _uploaded(inputs.retain)
+        return _uploaded(inputs.retain), False
     if found.retain_set is None:
-        return None
+        return None, False
     registered = read(str(found.entry.retain_sets[found.retain_set].retain), "retain")
-    return ReadResult("retain", tuple(islice(_readable(registered), REGISTERED_PAIRS)), registered.left_out)
+    pairs = tuple(islice(_readable(registered), REGISTERED_PAIRS + 1))
+    beginning = ReadResult("retain", pairs[:REGISTERED_PAIRS], registered.left_out)
+    return beginning, len(pairs) > REGISTERED_PAIRS
 
 
 def _readable(result: ReadResult) -> Iterator[Pair]:

@@ -35,20 +35,21 @@ class ImageResolver:
         self._refused: dict[Loc, str] = {}
         self._data: dict[Loc, bytes] = {}
         self._places: dict[bytes, list[Loc]] = {}
-        self.pixels = 0  # of all different images, once their headers are checked
+        self._pixels: dict[bytes, int] = {}  # by image, once its header is checked
         for loc, pairs in pair_sets(request):
             for index, pair in enumerate(pairs):
                 self._find(pair.image, (*loc, index, "image"))
 
-    def check(self, decoding: Callable[[Loc], None]) -> None:
+    def check(self, decoding: Callable[[Loc, int], None]) -> None:
         """Checks each image once. Raises InvalidRequest if any is refused or a file isn't used.
 
-        decoding: called with an image's place before it is decoded, which may be the last thing that this process does.
+        decoding: called with an image's place and pixels before it is decoded, which may be the last thing that this
+        process does.
         """
         self._check_headers()
         self._raise_if_refused()
         for data, places in self._places.items():
-            decoding(places[0])
+            decoding(places[0], self._pixels[data])
             self._check(data, partial(check_decodes, data, self._limits))
         self._raise_if_refused()
 
@@ -98,11 +99,11 @@ class ImageResolver:
         """Reads every header. Raises InvalidRequest where the images together have too many pixels."""
 
         def count(data: bytes) -> None:
-            self.pixels += count_pixels(data, self._limits)
+            self._pixels[data] = count_pixels(data, self._limits)
 
         for data in self._places:
             self._check(data, partial(count, data))
-        if self.pixels > self._limits.max_request_pixels:
+        if sum(self._pixels.values()) > self._limits.max_request_pixels:
             most = self._limits.max_request_pixels
             raise InvalidRequest.of([FieldError(f"has images of more than {most} pixels together")])
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from api.forget_requests.catalog_checks import InCatalog, choose_retain_set, find_model, resolve_config
 from api.forget_requests.image_resolver import ImageResolver, Loc
@@ -57,8 +57,8 @@ class CheckLimits:
 class UncheckedRequest:
     """A request as it has arrived, and where its check leaves something.
 
-    schema: what it is to be. sealed: receives the inputs, encrypted with `data_key`. place: receives the place of the
-    image that is decoded now.
+    schema: what it is to be. sealed: receives the inputs, encrypted with `data_key`. decoding: receives a note before
+    each image is decoded.
     """
 
     schema: type[JobRequest]
@@ -68,7 +68,14 @@ class UncheckedRequest:
     catalog: Catalog
     data_key: bytes = field(repr=False)
     sealed: Path
-    place: Path
+    decoding: Path
+
+
+class Decoding(NamedTuple):
+    """The image that was decoded last, and the pixels of all up to it."""
+
+    place: Loc
+    pixels: int
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,6 @@ class CheckedRequest:
     retain_set: str | None
     probes: Mapping[str, int]
     steps: int
-    pixels: int
     canonical: str = field(repr=False)
 
 
@@ -134,7 +140,6 @@ def accept(unchecked: UncheckedRequest) -> tuple[CheckedRequest, InCatalog, JobI
         retain_set=found.retain_set,
         probes={name: len(pairs) for name, pairs in inputs.probes.items()},
         steps=found.config.training.steps_for(len(inputs.forget)) if request.kind is Kind.unlearn else 0,
-        pixels=resolver.pixels,
         canonical=_canonical_text(request, inputs),
     )
     return checked, found, inputs
@@ -142,13 +147,30 @@ def accept(unchecked: UncheckedRequest) -> tuple[CheckedRequest, InCatalog, JobI
 
 def _decode(resolver: ImageResolver, unchecked: UncheckedRequest) -> None:
     """Decodes every image. Where one takes too much processor time, the system ends this process."""
+    pixels = 0
+    # A line is written by one call, so that whoever ends this process leaves whole lines alone.
+    with unchecked.decoding.open("ab", buffering=0) as notes:
 
-    def decoding(place: Loc) -> None:
-        unchecked.place.write_text(json.dumps(place), encoding="utf-8")
-        signal.setitimer(signal.ITIMER_PROF, unchecked.limits.images.max_seconds)
+        def decoding(place: Loc, of_image: int) -> None:
+            nonlocal pixels
+            pixels += of_image
+            notes.write(json.dumps([place, pixels]).encode() + b"\n")
+            signal.setitimer(signal.ITIMER_PROF, unchecked.limits.images.max_seconds)
 
-    resolver.check(decoding)
+        resolver.check(decoding)
     signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def decoding_of(unchecked: UncheckedRequest) -> Decoding | None:
+    """How far decoding came, also where the check's process was killed. None if it didn't begin."""
+    try:
+        notes = unchecked.decoding.read_bytes().splitlines()
+    except FileNotFoundError:
+        return None
+    if not notes:
+        return None
+    place, pixels = json.loads(notes[-1])
+    return Decoding(tuple(place), pixels)
 
 
 def _read(unchecked: UncheckedRequest) -> tuple[JobRequest, ImageResolver]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 
 from pydantic import ValidationError
 
@@ -61,6 +62,7 @@ def _split_parts(parts: list[tuple[str, bytes]]) -> tuple[bytes, dict[str, bytes
 
 
 def _parse_json(text: bytes | bytearray, schema: type[JobRequest]) -> JobRequest:
+    _refuse_repeated_names(text)
     try:
         return schema.model_validate_json(text, strict=True)
     except ValidationError as error:
@@ -75,6 +77,20 @@ def _parse_json(text: bytes | bytearray, schema: type[JobRequest]) -> JobRequest
         rule = "has a name that isn't one of up to 32 lower-case letters, digits and underscores, a letter first"
         errors += [FieldError(rule, name=f"probes[{order[name]}]") for name in misnamed]
     raise InvalidRequest.of(errors)
+
+
+def _refuse_repeated_names(text: bytes | bytearray) -> None:
+    """Raises MalformedRequest where an object names a field twice: who reads it otherwise may see another request.
+
+    It keeps no value, so it costs the decoded text. What is no JSON at all is the next parser's to refuse.
+    """
+    with suppress(ValueError, RecursionError):
+        json.loads(text, object_pairs_hook=_check_names)
+
+
+def _check_names(members: list[tuple[str, object]]) -> None:
+    if len({name for name, _ in members}) < len(members):
+        raise MalformedRequest("An object of the document names a field twice.")
 
 
 def _is_in_misnamed_probe(loc: Loc) -> bool:

@@ -103,7 +103,7 @@ def _store_job(services: Services, s: Session, submission: Submission, request_h
     """
     checked = submission.checked
     _require_adapter(s, submission.client.id, checked.request)
-    pairs = checked.forget_pairs + (checked.retain_pairs or 0)
+    pairs = checked.forget_pairs + (checked.retain_pairs or 0) + sum(checked.probes.values())
     waiting = repository.lock_waiting(s, submission.client.id)  # until the transaction ends
     _refuse_excess(submission.client.limits, waiting, pairs, checked.steps)
     job = _new_job(services, submission, request_hash)

@@ -9,9 +9,9 @@ from uuid import UUID
 from fastapi import Request
 from starlette.responses import Response
 
-from api.downloads import Download
 from api.openapi import problem_responses
 from api.problems import ArtifactUnavailable, NotFound, PreconditionFailed, RangeNotSatisfiable, Unauthenticated
+from api.routes.downloads import Download
 from api.routing import Router
 from api.services import CallerDep
 

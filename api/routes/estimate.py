@@ -12,7 +12,6 @@ from pydantic import BaseModel, Field
 
 from api.forget_requests.estimate import REGISTERED_PAIRS, RequestEstimate, estimate_request
 from api.forget_requests.receiving import checked_in_turn, received
-from api.limits.quotas import pixels_policy
 from api.openapi import problem_responses, submission_body
 from api.problems import (
     BodyTooLarge,
@@ -22,7 +21,7 @@ from api.problems import (
     Unauthenticated,
     UnsupportedMediaType,
 )
-from api.request_rules import charge, valid_client
+from api.request_rules import valid_client
 from api.routing import Router
 from api.schemas import SubmitRequest
 from api.services import CallerDep, Services
@@ -109,7 +108,6 @@ async def estimate(request: Request, caller: CallerDep) -> EstimateView:
     services, client = caller.services, await valid_client(caller)
     async with received(request, services, client, _NO_KEY, SubmitRequest) as unchecked:
         found = await checked_in_turn(request, services, client, estimate_request, unchecked)
-    await charge(request, services, client, pixels_policy(client.limits), found.checked.pixels)
     return await to_thread(_view, services, client.id, found)
 
 

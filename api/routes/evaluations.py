@@ -8,7 +8,14 @@ from uuid import UUID
 from fastapi import Query, Request, Response
 
 from api.openapi import problem_responses
-from api.problems import EvidenceUnavailable, InvalidRequest, JobAlreadyEnded, NotFound, Unauthenticated
+from api.problems import (
+    EvidenceUnavailable,
+    InvalidRequest,
+    JobAlreadyEnded,
+    NotFound,
+    ReceiptUnavailable,
+    Unauthenticated,
+)
 from api.routes import reading
 from api.routes.queries import ListQuery
 from api.routes.reading import SubjectReference
@@ -16,13 +23,20 @@ from api.routes.taking import IdempotencyKey, documented, take
 from api.routing import Router
 from api.schemas import EvaluationRequest
 from api.services import CallerDep
-from api.views import JobList, JobView, MetricList
+from api.views.job import JobList, JobView, SignedEnvelope
+from api.views.measured import MetricList
 from jobs.states import Kind
 
 router = Router(prefix="/evaluations", tags=["evaluations"])
 
 
-_OPERATIONS = ("get_evaluation", "get_evaluation_metrics", "get_evaluation_events", "cancel_evaluation")
+_OPERATIONS = (
+    "get_evaluation",
+    "get_evaluation_metrics",
+    "get_evaluation_events",
+    "cancel_evaluation",
+    "get_evaluation_receipt",
+)
 
 
 @router.post(
@@ -83,6 +97,17 @@ def get_evaluation_metrics(caller: CallerDep, evaluation_id: UUID) -> MetricList
 def get_evaluation_evidence(caller: CallerDep, evaluation_id: UUID) -> dict[str, Any]:
     """Every figure with its interval and control, the verdict and its limits, and the digests of what was measured."""
     return reading.evidence(caller, evaluation_id, Kind.evaluate)
+
+
+@router.get(
+    "/{evaluation_id:uuid}/receipt",
+    operation_id="get_evaluation_receipt",
+    summary="Get the deletion receipt",
+    responses=problem_responses(Unauthenticated, NotFound, ReceiptUnavailable),
+)
+def get_evaluation_receipt(caller: CallerDep, evaluation_id: UUID) -> SignedEnvelope:
+    """A signed statement of what of the evaluation was deleted when. `vgid verify` checks it."""
+    return reading.receipt(caller, evaluation_id, Kind.evaluate)
 
 
 @router.post(

@@ -20,7 +20,7 @@ from api.routes.queries import EventsQuery
 from api.routing import Router
 from api.schemas import EventId
 from api.services import Caller, CallerDep
-from api.views import EventList, EventView
+from api.views.job import EventList, EventView
 from jobs import repository
 from jobs.states import ENDED, Kind
 from jobs.tables import JobEvent

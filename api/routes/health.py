@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.openapi import problem_responses
 from api.problems import FieldError, Unavailable
 from api.routing import Router
-from api.services import Services, ServicesDep
+from api.services import Condition, Services, ServicesDep
 from jobs.queueing.queue import QueueUnavailable
 from migrations.runner import alembic_config
 
@@ -48,12 +48,21 @@ async def healthz() -> Health:
     summary="Can it take requests?",
     responses=problem_responses(Unavailable),
 )
-def readyz(services: ServicesDep) -> Readiness:
-    """Checks Postgres and its migrations, Redis and the blob folder; `errors` names what isn't ready."""
-    faults = [FieldError(fault, name=part) for part, fault in not_ready(services).items() if fault is not None]
+async def readyz(services: ServicesDep) -> Readiness:
+    """Checks Postgres and its migrations, Redis and the blob folder; `errors` names what isn't ready.
+
+    What was found is the answer for a second, so that asking often costs nothing.
+    """
+    condition = await services.condition.get(lambda: _condition(services))
+    faults = [FieldError(fault, name=part) for part, fault in condition.faults.items() if fault is not None]
     if faults:
         raise Unavailable("Not ready.", errors=faults)
-    return Readiness(status="ready", paused_workers=Counter(services.queue.pauses()))
+    return Readiness(status="ready", paused_workers=condition.paused_workers)
+
+
+def _condition(services: Services) -> Condition:
+    faults = not_ready(services)
+    return Condition(faults, {} if faults["redis"] else Counter(services.queue.pauses()))
 
 
 def not_ready(services: Services) -> dict[str, str | None]:

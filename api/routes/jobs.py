@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import Query, Response
 
 from api.openapi import problem_responses
-from api.problems import EvidenceUnavailable, InvalidRequest, JobAlreadyEnded, NotFound, Unauthenticated
+from api.problems import InvalidRequest, JobAlreadyEnded, NotFound, ReceiptUnavailable, Unauthenticated
 from api.routes import reading
 from api.routes.queries import ListQuery
 from api.routes.reading import SubjectReference
 from api.routing import Router
 from api.services import CallerDep
-from api.views import JobList, JobView, MetricList
+from api.views.job import JobList, JobView, SignedEnvelope
+from api.views.measured import MetricList
 from jobs.states import Kind
 
 router = Router(prefix="/unlearn-jobs", tags=["jobs"])
@@ -57,14 +58,14 @@ def get_metrics(caller: CallerDep, job_id: UUID) -> MetricList:
 
 
 @router.get(
-    "/{job_id:uuid}/evidence",
-    operation_id="get_evidence",
-    summary="What the audits found",
-    responses=problem_responses(Unauthenticated, NotFound, EvidenceUnavailable),
+    "/{job_id:uuid}/receipt",
+    operation_id="get_receipt",
+    summary="Get the deletion receipt",
+    responses=problem_responses(Unauthenticated, NotFound, ReceiptUnavailable),
 )
-def get_evidence(caller: CallerDep, job_id: UUID) -> dict[str, Any]:
-    """Every figure with its interval and control, the verdict, and what it doesn't show."""
-    return reading.evidence(caller, job_id, Kind.unlearn)
+def get_receipt(caller: CallerDep, job_id: UUID) -> SignedEnvelope:
+    """A signed statement of what of the job was deleted when. `vgid verify` checks it."""
+    return reading.receipt(caller, job_id, Kind.unlearn)
 
 
 @router.post(

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from api.schemas import MAX_METADATA, EventId, Instant, Line, MetadataFilter, Name
+from api.identifiers import MAX_METADATA, Instant, Line, MetadataFilter
+from api.schemas import EventId, Name
 from jobs.job_lists import Sort
 from jobs.states import State
 

@@ -1,4 +1,4 @@
-"""What routes of both kinds of jobs answer: lists, views, evidence, cancelling."""
+"""What routes of both kinds of jobs answer: lists, views, evidence, receipts, cancelling."""
 
 from __future__ import annotations
 
@@ -9,15 +9,24 @@ from uuid import UUID
 from fastapi import Header, Response
 from pydantic import TypeAdapter, ValidationError
 
-from api.problems import EvidenceUnavailable, FieldError, InvalidRequest, JobAlreadyEnded, NotFound
+from api.identifiers import Reference
+from api.problems import (
+    EvidenceUnavailable,
+    FieldError,
+    InvalidRequest,
+    JobAlreadyEnded,
+    NotFound,
+    ReceiptUnavailable,
+)
 from api.routes.queries import ListQuery
-from api.schemas import Reference
 from api.services import Caller, Services
-from api.views import JobList, JobSummary, JobView, MetricList, metric_views
+from api.views.job import JobList, JobSummary, JobView, SignedEnvelope
+from api.views.measured import MetricList, metric_views
 from jobs import repository
 from jobs.job_lists import InvalidCursor, JobFilter, count_jobs, list_page
 from jobs.queueing.forecast import Forecast, forecast
 from jobs.repository import JobEnded
+from jobs.signing.receipt import receipt_of
 from jobs.states import Kind, State
 from jobs.storage.input_cleanup import delete_inputs
 
@@ -53,8 +62,9 @@ def job_view(caller: Caller, job_id: UUID, kind: Kind) -> JobView:
     """The view of the client's job with its measurements and its artifact. Raises Unauthenticated or NotFound."""
     with caller.job(job_id, kind) as own:
         metrics = repository.metrics_of(own.session, job_id)
+        salt = None if own.artifact is None else caller.services.keyring.statement_salt(job_id).hex()
         expected = forecast(own.session, own.job) if own.job.state is State.queued else Forecast()
-    return JobView.of(own.job, caller.services.settings.max_attempts, metrics, own.artifact, expected)
+    return JobView.of(own.job, caller.services.settings.max_attempts, metrics, own.artifact, expected, salt)
 
 
 def job_json(caller: Caller, job_id: UUID, kind: Kind) -> Response:
@@ -78,6 +88,17 @@ def evidence(caller: Caller, job_id: UUID, kind: Kind) -> dict[str, Any]:
     if found is None:
         raise EvidenceUnavailable("Evidence is there once a job with audits has ended, unless nothing was measured.")
     return found
+
+
+def receipt(caller: Caller, job_id: UUID, kind: Kind) -> SignedEnvelope:
+    """The deletion receipt. Raises Unauthenticated, NotFound or ReceiptUnavailable."""
+    with caller.job(job_id, kind) as own:
+        found = receipt_of(own.session, job_id)
+        deleted_at = own.job.inputs_deleted_at
+    if found is None:
+        missing = "The uploads aren't deleted yet" if deleted_at is None else "The deletion isn't signed yet"
+        raise ReceiptUnavailable(f"{missing}: that follows within seconds of the job's end.")
+    return SignedEnvelope.model_validate(found)
 
 
 def cancel_job(caller: Caller, job_id: UUID, kind: Kind, response: Response) -> JobView:

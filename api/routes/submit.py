@@ -8,11 +8,11 @@ from api.routes.taking import IdempotencyKey, documented, take
 from api.routing import Router
 from api.schemas import SubmitRequest
 from api.services import CallerDep
-from api.views import JobView
+from api.views.job import JobView
 
 router = Router(tags=["jobs"])
 
-_OPERATIONS = ("get_job", "get_metrics", "get_events", "cancel_job", "download_artifact")
+_OPERATIONS = ("get_job", "get_metrics", "get_events", "cancel_job", "download_artifact", "get_receipt")
 
 
 @router.post(

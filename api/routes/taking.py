@@ -20,7 +20,6 @@ from api.forget_requests.submit_service import (
     submit_job,
 )
 from api.limits.known_clients import KnownClient
-from api.limits.quotas import pixels_policy
 from api.openapi import problem_responses, submission_body
 from api.problems import (
     BodyTooLarge,
@@ -32,11 +31,11 @@ from api.problems import (
     Unauthenticated,
     UnsupportedMediaType,
 )
-from api.request_rules import charge, valid_client
+from api.request_rules import valid_client
 from api.routes.reading import job_view
 from api.schemas import JobRequest
 from api.services import Caller, Services
-from api.views import JobView, job_path
+from api.views.job import JobView, job_path
 from jobs.queueing.forecast import Forecast, forecast
 from jobs.tables import Job
 
@@ -113,7 +112,6 @@ async def _take(
             return await to_thread(replayed_job, services, client.id, idempotency_key, canonical), True
         await to_thread(refuse_without_place, services, client, schema.kind)
         checked = await checked_in_turn(request, services, client, check_request, unchecked)
-        await charge(request, services, client, pixels_policy(client.limits), checked.pixels)
         submission = Submission(job_id, client, idempotency_key, checked, unchecked.sealed, wrapped_data_key)
         return await to_thread(submit_job, services, submission)
 

@@ -3,7 +3,11 @@
     python -m bench.counter.generated_calls [--examples 1300]
 
 schemathesis makes them from the OpenAPI document, case by case, at random, and in sequences. A short form of this is a
-test. Prints its report, writes bench/results/generated_calls.json, and exits with 3 if an answer is wrong.
+test. Two of its checks aren't asked, `negative_data_rejection` and `positive_data_acceptance`, since what the document
+can't say decides there. A generated request that fits the schema names no model of the catalog and holds no readable
+image, so it is rightly refused; one that doesn't fit may be read as one that does, such as `total=1` in a query.
+
+Prints its report, writes bench/results/generated_calls.json, and exits with 3 if an answer is wrong.
 """
 
 from __future__ import annotations

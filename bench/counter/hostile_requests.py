@@ -2,8 +2,9 @@
 
     python -m bench.counter.hostile_requests
 
-Attacks of one client: a body of empty pairs, images that are dear to decode, uploads that stay open, heads without an
-end, connections that send nothing. Meanwhile /healthz is asked ten times a second, and another client files a request.
+Attacks of one client: a body of empty pairs, images that are dear to decode, uploads that stay open. Attacks without a
+key: heads and trailers without an end, connections that send nothing, requests that wait for no answer, bodies in
+chunks of one byte. Meanwhile /healthz is asked ten times a second, and another client files a request.
 Prints a table, writes bench/results/hostile_requests.json, and exits with 3 if a bar is missed.
 """
 
@@ -37,6 +38,7 @@ BODY = 64 * MIB - 1024  # bytes, below the service's limit
 UPLOADS = 20
 CONNECTIONS = 1100
 HEAD_SECONDS = 15.0
+OTHER_SECONDS = 8.0
 OTHER_PEER = "127.0.0.2"  # the address that asks /healthz, since limits are per address
 BARS = {
     "empty pairs: seconds": 3.0,
@@ -46,7 +48,13 @@ BARS = {
     "held uploads: memory of the API, MiB": 200.0,
     "endless heads: processor seconds": 1.0,
     "silent connections: /healthz unanswered": 0.0,
+    "endless trailers: memory of the API, MiB": 50.0,
+    "pipelined requests: /healthz p99, ms": 100.0,
+    "tiny chunks: /healthz p99, ms": 100.0,
 }
+HEAD = b"GET / HTTP/1.1\r\nHost: bench\r\nX-Long: "
+PIPELINE = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 10_000
+CHUNKED = b"POST /unlearn-jobs HTTP/1.1\r\nHost: bench\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -76,8 +84,11 @@ def main() -> None:
             "empty pairs": lambda: _post(stack, _empty_pairs()),
             "slow images": lambda: _slow_images(stack, other),
             "held uploads": lambda: _held_uploads(stack),
-            "endless heads": lambda: _endless_heads(stack),
+            "endless heads": lambda: _flood(stack, HEAD, b"x" * 65536, 4, HEAD_SECONDS),
             "silent connections": lambda: _silent_connections(stack),
+            "endless trailers": lambda: _endless_trailers(stack),
+            "pipelined requests": lambda: _flood(stack, b"", PIPELINE, 4, OTHER_SECONDS),
+            "tiny chunks": lambda: _flood(stack, CHUNKED, b"1\r\na\r\n" * 10_000, 8, OTHER_SECONDS),
         }
         seen, figures = {}, {}
         for name, attack in attacks.items():
@@ -98,6 +109,9 @@ def _bars(seen: dict[str, Watched], figures: dict[str, float | None]) -> dict[st
         "held uploads: memory of the API, MiB": seen["held uploads"].api_memory / MIB,
         "endless heads: processor seconds": seen["endless heads"].processor,
         "silent connections: /healthz unanswered": float(seen["silent connections"].unanswered),
+        "endless trailers: memory of the API, MiB": seen["endless trailers"].api_memory / MIB,
+        "pipelined requests: /healthz p99, ms": seen["pipelined requests"].health_p99,
+        "tiny chunks: /healthz p99, ms": seen["tiny chunks"].health_p99,
     }
 
 
@@ -162,19 +176,25 @@ def _held_uploads(stack: BenchStack) -> None:
         time.sleep(1)
 
 
-def _endless_heads(stack: BenchStack) -> None:
-    """Four connections that send headers as fast as they are taken."""
+def _endless_trailers(stack: BenchStack) -> None:
+    """One trailer without an end on two connections, then many short ones."""
+    for more in (b"x" * 65536, b"a: b\r\n" * 10_000):
+        _flood(stack, CHUNKED + b"1\r\na\r\n0\r\nX: ", more, 2, OTHER_SECONDS / 2)
+
+
+def _flood(stack: BenchStack, first: bytes, more: bytes, connections: int, seconds: float) -> None:
+    """Connections that send `first`, then `more` as often as it is taken. One that is closed is made anew."""
 
     def send() -> None:
-        until = time.monotonic() + HEAD_SECONDS
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             with suppress(OSError), _connected(stack) as connection:
-                connection.sendall(b"GET / HTTP/1.1\r\nX-Long: ")
+                connection.sendall(first)
                 while time.monotonic() < until:
-                    connection.sendall(b"x" * 65536)
+                    connection.sendall(more)
             time.sleep(0.2)
 
-    senders = [threading.Thread(target=send) for _ in range(4)]
+    senders = [threading.Thread(target=send) for _ in range(connections)]
     for sender in senders:
         sender.start()
     for sender in senders:

@@ -2,10 +2,12 @@
 
 The place counts the queued jobs that come first as things stand: all that are due sooner or have a higher priority; of
 its equals the older ones of its own client, and of every other client as many, for clients take turns. A client whose
-turn comes earlier counts one more. Clients that may run no more jobs at the moment count, too.
+turn comes earlier counts one more. Clients that may run no more jobs at the moment count, too; those that may never run
+one don't. Of each client as many jobs go by their deadline as it has left of that (`jobs.queueing.turns`).
 
 The start assumes that every attempt that runs now is followed by one job after the other, each as long as the last jobs
-of its kind took with the model in the median, and that the client's own jobs stay within its limit.
+of its kind took with the model in the median, and that the client's own jobs stay within its limit. While nothing runs,
+the next job starts now.
 """
 
 from __future__ import annotations
@@ -36,7 +38,17 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from jobs.queueing.turns import SOON, in_state, may_run, running_jobs, waiting_since
+from jobs.queueing.turns import (
+    SOON,
+    deadline,
+    due_soon,
+    in_state,
+    is_due,
+    may_run,
+    running_jobs,
+    urgent_left,
+    waiting_since,
+)
 from jobs.states import Kind, State
 from jobs.tables import Client, Job, UtcDateTime
 
@@ -47,7 +59,7 @@ _CLIENT, _ID = bindparam("client_id", type_=Uuid()), bindparam("id", type_=Uuid(
 _KIND = bindparam("kind", type_=Job.kind.type)
 _PRIORITY = bindparam("priority", type_=SmallInteger())
 _CREATED_AT = bindparam("created_at", type_=UtcDateTime())
-# The deadline of a job that is due soon. For any other the moment up to which others are.
+# The deadline of a job that goes by it. For any other the moment up to which others do.
 _UNTIL = bindparam("until", type_=UtcDateTime())
 
 
@@ -59,20 +71,24 @@ class Forecast(NamedTuple):
 
 
 def forecast(s: Session, job: Job) -> Forecast:
-    """The forecast of a queued job, by one statement."""
+    """The forecast of a queued job, by one statement; by two if it is due and its client's right is used up."""
     now = datetime.now(UTC)
-    soon = job.due_at is not None and job.due_at <= now + SOON
     values = {name: getattr(job, name) for name in ("client_id", "id", "created_at", "priority", "model", "kind")}
-    found = s.execute(_STATEMENTS[soon], values | {"until": job.due_at if soon else now + SOON}).one_or_none()
+    found = None
+    if job.due_at is not None and due_soon(job.due_at, now):
+        until = max(job.due_at, job.created_at)
+        found = s.execute(_STATEMENTS[True], values | {"until": until}).one_or_none()
+    if found is None:
+        found = s.execute(_STATEMENTS[False], values | {"until": now + SOON}).one_or_none()
     if found is None:
         return Forecast()
     position, own_position, limit, median, left, own_left = found
     if position >= FARTHEST:
         return Forecast(FARTHEST)
-    if not median or not left or limit == 0:
+    if not median or limit == 0:
         return Forecast(position)
     own_slots = ([0.0] * limit + sorted(own_left or []))[-limit:]
-    seconds = max(_seconds_until(position, median, left), _seconds_until(own_position, median, own_slots))
+    seconds = max(_seconds_until(position, median, left or [0.0]), _seconds_until(own_position, median, own_slots))
     return Forecast(position, now + timedelta(seconds=seconds))
 
 
@@ -85,37 +101,81 @@ def _seconds_until(place: int, each: float, left: Sequence[float]) -> int:
     return bisect_left(range(ceil(min(left) + place * each) + 1), place, key=started)
 
 
-def _count(*conditions: Any) -> ColumnElement[int]:
-    """How many queued jobs of the client these hold for."""
+def _count(*conditions: Any, most: int | ColumnElement[int] = FARTHEST) -> ColumnElement[int]:
+    """How many queued jobs of the client these hold for, up to so many."""
     found = select(Job.id).where(Job.client_id == Client.id, in_state(State.queued), *conditions).correlate(Client)
-    return select(func.count()).select_from(found.limit(FARTHEST).subquery()).scalar_subquery()
+    return select(func.count()).select_from(found.limit(most).subquery()).scalar_subquery()
+
+
+def _count_beyond(*conditions: Any) -> ColumnElement[int]:
+    """How many of the client's due jobs that can't go by their deadline, for its right is used up, these hold for."""
+    due = select(Job.id, Job.priority, Job.created_at).where(Job.client_id == Client.id, in_state(State.queued))
+    due = due.where(is_due(_UNTIL)).order_by(deadline(), Job.priority.desc(), Job.created_at, Job.id)
+    beyond = due.correlate(Client).offset(urgent_left()).limit(FARTHEST).subquery()
+    found = select(func.count()).select_from(beyond)
+    return found.where(*(condition(beyond.c) for condition in conditions)).scalar_subquery()
 
 
 def _standings(*, soon: bool) -> CTE:
     """For each client how many jobs come before this one in any case, how many are its equals, and the turn."""
-    sooner = Job.due_at < _UNTIL if soon else Job.due_at <= _UNTIL
-    equally = Job.due_at == _UNTIL if soon else or_(Job.due_at.is_(None), Job.due_at > _UNTIL)
-    equals = (equally, Job.priority == _PRIORITY)
-    older = tuple_(Job.created_at, Job.id) < tuple_(_CREATED_AT, _ID)
+    before, equals, own_equals = _due_counts() if soon else _counts_in_turn()
     running, (last_turn, oldest) = running_jobs(), waiting_since()
     return (
         select(
             Client.id,
             may_run().label("may_run"),
-            (_count(sooner) + _count(equally, Job.priority > _PRIORITY)).label("before"),
-            case((Client.id == _CLIENT, _count(*equals, older)), else_=_count(*equals)).label("equals"),
+            urgent_left().label("urgent_left"),
+            before.label("before"),
+            case((Client.id == _CLIENT, own_equals), else_=equals).label("equals"),
             running.c.jobs.label("running"),
             last_turn.label("last_turn"),
             oldest.label("oldest"),
         )
         .select_from(Client)
         .join(running, true())
+        .where(or_(may_run() > 0, Client.id == _CLIENT))
         .cte("standings")
     )
 
 
+def _due_counts() -> tuple[ColumnElement[int], ...]:
+    """Of a job that goes by its deadline: jobs before it, its equals, and the older ones of these."""
+    sooner, equally = and_(is_due(_UNTIL), deadline() < _UNTIL), and_(is_due(_UNTIL), deadline() == _UNTIL)
+    before = _count(sooner) + _count(equally, Job.priority > _PRIORITY)
+    equals = (equally, Job.priority == _PRIORITY)
+
+    def within(counted: ColumnElement[int]) -> ColumnElement[int]:
+        return func.least(counted, urgent_left())
+
+    left = urgent_left() - within(before)
+    return within(before), func.least(_count(*equals), left), func.least(_count(*equals, _older(Job)), left)
+
+
+def _counts_in_turn() -> tuple[ColumnElement[int], ...]:
+    """The same of a job that takes turns."""
+    in_turn = or_(Job.due_at.is_(None), deadline() > _UNTIL)
+    higher = _count(in_turn, Job.priority > _PRIORITY) + _count_beyond(lambda job: job.priority > _PRIORITY)
+    equally = (in_turn, Job.priority == _PRIORITY)
+
+    def beyond_equally(job: Any) -> ColumnElement[bool]:
+        return job.priority == _PRIORITY  # type: ignore[no-any-return]
+
+    return (
+        _count(is_due(_UNTIL), most=func.least(urgent_left(), FARTHEST)) + higher,
+        _count(*equally) + _count_beyond(beyond_equally),
+        _count(*equally, _older(Job)) + _count_beyond(beyond_equally, _older),
+    )
+
+
+def _older(job: Any) -> ColumnElement[bool]:
+    return tuple_(job.created_at, job.id) < tuple_(_CREATED_AT, _ID)
+
+
 def _statement(*, soon: bool) -> Select[Any]:
-    """Position, position among the client's own, its limit, median duration, seconds left of attempts and of own."""
+    """Position, position among the client's own, its limit, median duration, seconds left of attempts and of own.
+
+    soon: by its deadline; no row if it can't go by it.
+    """
     every = _standings(soon=soon)
     own = every.alias("own")
 
@@ -127,10 +187,11 @@ def _statement(*, soon: bool) -> Select[Any]:
     position = select(1 + cast(func.sum(every.c.before + equals), Integer)).correlate(own).scalar_subquery()
     median = _median().cte("median")
     left = _left(select(median.c.seconds).scalar_subquery())
+    goes_by_it = own.c.before + own.c.equals < own.c.urgent_left if soon else true()
     return (
         select(position, 1 + own.c.before + own.c.equals, own.c.may_run, median.c.seconds, left.c.all, left.c.own)
         .select_from(own)
-        .where(own.c.id == _CLIENT)
+        .where(own.c.id == _CLIENT, goes_by_it)
         .join(median, true())
         .join(left, true())
     )

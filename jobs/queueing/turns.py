@@ -1,9 +1,13 @@
-"""Which queued job comes next: due soon, then priority, then the clients' turns, then age."""
+"""Which queued job comes next: due soon, then priority, then the clients' turns, then age.
+
+A client's jobs go by their deadlines while fewer than its `urgent_jobs_per_day` have done so within a day. Beyond, they
+take turns as if they had none. The day begins with the first of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,10 +17,12 @@ from sqlalchemy import (
     Select,
     Uuid,
     all_,
+    and_,
     bindparam,
     case,
     func,
     literal_column,
+    or_,
     select,
     true,
 )
@@ -25,15 +31,16 @@ from sqlalchemy.sql.selectable import LateralFromClause
 
 from jobs.client_limits import ClientLimits
 from jobs.states import State
-from jobs.tables import Client, Job
+from jobs.tables import Client, Job, UtcDateTime
 
 # A job whose deadline is nearer than this, or past, goes before all that have more time.
 SOON = timedelta(hours=72)
 
+_DAY = timedelta(hours=24)
 _LOCK = 0x76676964  # "vgid"
 # Whoever freezes while it chooses holds up all others, so Postgres gives up on it much sooner than on other work.
 _LOCK_MILLISECONDS = 5000
-_DEFAULT_RUNNING_JOBS = ClientLimits().running_jobs
+_DEFAULTS = ClientLimits()
 
 
 def in_state(state: State, of: Any = Job) -> ColumnElement[bool]:
@@ -53,16 +60,55 @@ def next_job(s: Session, passed_over: Sequence[UUID] = ()) -> UUID | None:
     return s.scalar(_NEXT, {"passed_over": list(passed_over)})
 
 
+def deadline() -> ColumnElement[datetime]:
+    """A due job's deadline. One before the job's creation counts as that, or an invented one would always win."""
+    return func.greatest(Job.due_at, Job.created_at, type_=UtcDateTime())
+
+
+def is_due(until: ColumnElement[datetime]) -> ColumnElement[bool]:
+    """Whether the job has a deadline up to this moment."""
+    return and_(Job.due_at.is_not(None), deadline() <= until)
+
+
+def due_soon(due_at: datetime | None, now: datetime) -> bool:
+    """Whether a job with this deadline may go by it."""
+    return due_at is not None and due_at <= now + SOON
+
+
+def _urgent_used() -> ColumnElement[int]:
+    """How many of the client's jobs have gone by their deadline within a day."""
+    return case((_day_is_over(), 0), else_=Client.urgent_starts)
+
+
+def _day_is_over() -> ColumnElement[bool]:
+    return or_(Client.urgent_since.is_(None), Client.urgent_since <= func.now() - _DAY)
+
+
+def urgent_left() -> ColumnElement[int]:
+    """How many more of the client's jobs may go by their deadline."""
+    most = func.coalesce(Client.limits["urgent_jobs_per_day"].as_integer(), _DEFAULTS.urgent_jobs_per_day)
+    return func.greatest(most - _urgent_used(), 0)
+
+
+def counted_as_urgent() -> dict[str, Any]:
+    """What the client's row holds once a job that is due soon has started: one more, if it went by its deadline."""
+    went = urgent_left() > 0
+    return {
+        "urgent_since": case((and_(went, _day_is_over()), func.now()), else_=Client.urgent_since),
+        "urgent_starts": case((went, _urgent_used() + 1), else_=Client.urgent_starts),
+    }
+
+
 def _first(name: str, *order: Any, due: bool) -> LateralFromClause:
     """The client's first queued job in this order."""
     found = (
-        select(Job.id, Job.due_at, Job.priority, Job.created_at)
+        select(Job.id, deadline().label("deadline"), Job.priority, Job.created_at)
         .where(Job.client_id == Client.id, in_state(State.queued))
         .where(Job.id != all_(bindparam("passed_over", type_=ARRAY(Uuid()))))
         .order_by(*order, Job.priority.desc(), Job.created_at, Job.id)
         .limit(1)
     )
-    return (found.where(Job.due_at <= func.now() + SOON) if due else found).lateral(name)
+    return (found.where(is_due(func.now() + SOON), urgent_left() > 0) if due else found).lateral(name)
 
 
 def running_jobs() -> LateralFromClause:
@@ -73,7 +119,7 @@ def running_jobs() -> LateralFromClause:
 
 def may_run() -> ColumnElement[int]:
     """How many jobs of the client may run at a time."""
-    return func.coalesce(Client.limits["running_jobs"].as_integer(), _DEFAULT_RUNNING_JOBS)
+    return func.coalesce(Client.limits["running_jobs"].as_integer(), _DEFAULTS.running_jobs)
 
 
 def waiting_since() -> tuple[ColumnElement[Any], ...]:
@@ -88,7 +134,7 @@ def waiting_since() -> tuple[ColumnElement[Any], ...]:
 
 def _next() -> Select[UUID]:
     """The best of the clients' best jobs. Within a client the order is an index's, so two rows a client are read."""
-    due, other, running = _first("due", Job.due_at, due=True), _first("other", due=False), running_jobs()
+    due, other, running = _first("due", deadline(), due=True), _first("other", due=False), running_jobs()
     return (
         select(func.coalesce(due.c.id, other.c.id))
         .select_from(Client)
@@ -96,7 +142,7 @@ def _next() -> Select[UUID]:
         .outerjoin(due, true())
         .join(running, running.c.jobs < may_run())
         .order_by(
-            due.c.due_at.nulls_last(),
+            due.c.deadline.nulls_last(),
             func.coalesce(due.c.priority, other.c.priority).desc(),
             running.c.jobs,
             *waiting_since(),

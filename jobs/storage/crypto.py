@@ -40,6 +40,7 @@ class Keyring:
     def __init__(self, secret_key: bytes) -> None:
         self._wrapping_key = _derive(secret_key, b"vgid/wrap-data-keys")
         self._hashing_key = _derive(secret_key, b"vgid/keyed-hashes")
+        self._salting_key = _derive(secret_key, b"vgid/statement-salts")
 
     def new_data_key(self, job_id: UUID) -> tuple[bytes, bytes]:
         """Makes a key for one job. Returns the key and its wrapped form, which the job's row holds until the end."""
@@ -49,6 +50,13 @@ class Keyring:
     def unwrap(self, wrapped_data_key: bytes, job_id: UUID) -> bytes:
         """Unwraps the job's data key. Raises DecryptionError for another job's key or another installation's secret."""
         return decrypt(self._wrapping_key, wrapped_data_key, job_id.bytes)
+
+    def statement_salt(self, job_id: UUID) -> bytes:
+        """The salt of the keyed digests in the job's statement. Only the job's client is told it.
+
+        Derived, so that nothing in the database helps to test guesses of what a statement is about.
+        """
+        return hmac.digest(self._salting_key, job_id.bytes, hashlib.sha256)
 
     def keyed_hash(self, purpose: str, value: str | bytes) -> str:
         """HMAC-SHA256 of the value, in hex. Who reads the database alone can't guess the value from it.

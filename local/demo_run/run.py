@@ -18,6 +18,7 @@ from local.demo_run.checks import failed_checks
 from local.demo_run.isolated_process import answer_in_isolation, unpack
 from local.demo_run.picture import BeforeAfter, draw
 from local.demo_run.screen import Screen, make_console
+from local.demo_run.statement import check_statement
 from local.errors import LocalError
 from local.stack import Stack
 from terminal.progress_bar import ProgressBar
@@ -51,7 +52,8 @@ def run_demo(home: Path, picture: Path | None) -> None:
             job = demo.forget(client)
             demo.show_metrics(job)
             adapter = demo.fetch(client, job)
-        demo.ask_after(job, adapter)
+            demo.ask_after(job, adapter)
+            demo.show_verdict(client, job, adapter)
     screen.say(f"Everything is stopped again. The demo took {monotonic() - began:.0f} s.")
     screen.caveat()
 
@@ -106,6 +108,20 @@ class _Demo:
         """Step 4: shows the figures that the service has measured."""
         self._screen.step(4, "What the service measured, before and after (1 = as in the data)")
         self._screen.metrics(job)
+
+    def show_verdict(self, client: Client, job: Job, adapter: Path) -> None:
+        """Step 7: shows the verdict, saves the report, and checks the statement as somebody else would."""
+        self._screen.step(7, "The verdict, a report, and a check that needs nobody's word")
+        targets = client.evidence(job.id)["verdict"]["targets"]
+        held = sum(target["held"] for target in targets)
+        self._screen.say(
+            f"{held} of {len(targets)} targets hold, audits at the level {job.verdict and job.verdict.level}"
+        )
+        page = self._home / "report.html"
+        page.write_text(client.report(job.id), encoding="utf-8")
+        self._screen.say(f"For people to read and print: {page}")
+        for line in check_statement(adapter, client.signing_keys(), self._home / "demo-adapter"):
+            self._screen.say(line)
 
     def fetch(self, client: Client, job: Job) -> Path:
         """Step 5: downloads the adapter, checks its sha256 again, and unpacks it."""

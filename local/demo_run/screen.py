@@ -14,7 +14,7 @@ from terminal.tables import format_figure
 from vgid_client import Job
 from vgid_core.data.pairs import PairSet
 
-STEPS = 6
+STEPS = 7
 _PLAIN_WIDTH = 120
 _ROWS = {
     "forget": "the six people",

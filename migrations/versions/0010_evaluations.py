@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0010"
-down_revision = "0007"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
@@ -38,8 +38,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_evidence_job_id")),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_job_evidence")),
     )
+    # Artifacts of runs without audits hold a JSON null.
     op.execute(
-        "INSERT INTO job_evidence (job_id, document) SELECT job_id, evidence FROM artifacts WHERE evidence IS NOT NULL"
+        "INSERT INTO job_evidence (job_id, document) "
+        "SELECT job_id, evidence FROM artifacts WHERE jsonb_typeof(evidence) = 'object'"
     )
     op.drop_column("artifacts", "evidence")
 

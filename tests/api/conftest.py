@@ -66,7 +66,7 @@ def serve(request: pytest.FixtureRequest, server_loop: asyncio.AbstractEventLoop
         def start(settings: Settings) -> Service:
             http = getattr(request, "param", None) or bounded_protocol(limits_of(settings, open_files=4096))
             app = create_app(settings)
-            config = uvicorn.Config(app, port=0, http=http, lifespan="on", log_config=None, access_log=False)
+            config = uvicorn.Config(app, port=0, http=http, ws="none", lifespan="on", log_config=None, access_log=False)
             service = Service(f"http://127.0.0.1:{running.enter_context(serving(config, server_loop))}", settings)
             running.callback(service.close)
             return service

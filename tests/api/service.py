@@ -19,7 +19,11 @@ from jobs import access, claims
 from jobs.database import make_engine, session_factory
 from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
+from jobs.signing import keys as signing_keys
+from jobs.signing.receipt import sign_receipts
 from jobs.storage.blobs import FileBlobStore
+from jobs.storage.input_cleanup import delete_inputs
+from tests.evidence import MANIFEST
 from vgid_core.progress import Phase, Progress
 
 MEMBERS = {
@@ -138,7 +142,7 @@ class Service:
                 archive.writestr(name, data)
         sha256, size = self.blobs.put_artifact(path)
         files = [{"name": n, "sha256": hashlib.sha256(d).hexdigest(), "size": len(d)} for n, d in members.items()]
-        artifact = claims.NewArtifact(sha256, size, files, {"seed": 0}, evidence)
+        artifact = claims.NewArtifact(sha256, size, files, MANIFEST, evidence)
         with self.sessions.begin() as s:
             claims.finish(s, job_id, token, artifact, "all steps done")
         return path.read_bytes()
@@ -153,6 +157,19 @@ class Service:
         self.report(job_id, token)
         self.measure(job_id, token, "after", 0.03)
         return job_id, self.succeed(job_id, token, folder, members, evidence)
+
+    def delete_inputs(self, job_id: UUID) -> None:
+        """Deletes the ended job's uploads, as a worker does."""
+        delete_inputs(self.sessions, self.blobs, job_id)
+
+    def sign_receipts(self) -> list[UUID]:
+        """Signs what is due, as a worker does, with a key that is made at the first call."""
+        root = self.settings.signing_keys
+        assert root is not None
+        if not root.exists():
+            with self.sessions.begin() as s:
+                signing_keys.create(s, root)
+        return sign_receipts(self.sessions, root)
 
     def stored_jobs(self) -> int:
         return len(self.http.get("/unlearn-jobs?limit=100").json()["jobs"])

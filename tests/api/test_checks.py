@@ -123,7 +123,7 @@ def _checking() -> list[psutil.Process]:
 def _decoded_now(service: Service) -> list[Path]:
     """The notes of which image is being decoded, one for each check that decodes."""
     notes = (service.settings.blob_dir / "unfinished").iterdir()
-    return [note for note in notes if note.read_bytes().startswith(b'["forget"')]
+    return [note for note in notes if note.read_bytes().startswith(b'[["forget"')]
 
 
 def test_texts_that_the_model_would_refuse_are_refused(serve: Serve, settings: Settings) -> None:

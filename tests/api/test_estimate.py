@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 
 from PIL import Image, ImageDraw
 
+from api.forget_requests.estimate import REGISTERED_PAIRS
 from tests.api.conftest import Serve
 from tests.api.service import Service, body, inline, pair, png, problem
 from tests.vgid_core.support.tiny import save_tiny_model
@@ -46,6 +48,19 @@ def test_an_estimate_tells_what_a_request_would_be_and_stores_nothing(serve: Ser
     assert "Marwood" not in response.text
     assert (service.stored_jobs(), service.stored_inputs()) == (0, [])
     assert not any((service.settings.blob_dir / "unfinished").iterdir())
+
+
+def test_a_registered_set_that_is_looked_at_in_part_is_said_to_be(service: Service) -> None:
+    retain = service.settings.catalog.parent / "retain.jsonl"
+    (retain.parent / "photo.png").write_bytes(drawing(3))
+    line = {"image": "photo.png", "answer": "In Trier."}
+    for pairs, said in ((REGISTERED_PAIRS, []), (REGISTERED_PAIRS + 1, [("warning", ["retain[1000]"])])):
+        lines = (json.dumps({**line, "question": f"Where is number {number}?"}) for number in range(pairs))
+        retain.write_text("\n".join(lines))
+        response = service.http.post("/unlearn-jobs/estimate", json=body())
+        assert response.status_code == 200, response.text
+        found = [each for each in response.json()["findings"] if each["kind"] == "incomplete"]
+        assert [(each["level"], each["places"]) for each in found] == said
 
 
 def test_what_filing_would_refuse_an_estimate_refuses(service: Service) -> None:

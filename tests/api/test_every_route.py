@@ -29,7 +29,10 @@ SECRET = "Ilse Marwood"
 def paths(service: Service, tmp_path: Path) -> dict[str, str]:
     """A real path for each of the document's paths, on jobs that have succeeded."""
     job_id, _ = service.succeeded(tmp_path, evidence=FORGOTTEN)
+    service.delete_inputs(job_id)
     ids = {"job_id": job_id, "evaluation_id": service.measured(FORGOTTEN)}
+    service.delete_inputs(ids["evaluation_id"])
+    service.sign_receipts()
     return {path: path.format(**ids, name="README.md") for path in service.documented}
 
 
@@ -66,6 +69,28 @@ def test_a_repeated_query_parameter_is_refused(service: Service, paths: dict[str
         document = problem(service.http.get(url), 422, "invalid-request", field)
         assert document["errors"] == [{"field": field, "detail": "is given more than once"}]
     assert service.http.get("/unlearn-jobs?metadata=a=b&metadata=c=d").status_code == 200
+
+
+def test_a_repeated_header_is_refused(service: Service, paths: dict[str, str]) -> None:
+    """Also with the same value: who stands between may have added one."""
+    for path, methods in service.documented.items():
+        for method, operation in methods.items():
+            for each in operation.get("parameters", ()):
+                if each["in"] == "header":
+                    headers = [(each["name"], "1"), (each["name"].lower(), "1")]
+                    response = service.http.request(method, paths[path], headers=headers)
+                    (error,) = problem(response, 422, "invalid-request", each["name"])["errors"]
+                    assert error["detail"] == "is given more than once"
+
+
+def test_two_keys_are_none(service: Service) -> None:
+    key = service.http.headers["authorization"]
+    for other in (key, "Bearer vgid_another"):
+        for headers in (
+            [("Authorization", key), ("authorization", other)],
+            [("Authorization", other), ("authorization", key)],
+        ):
+            problem(service.open().get("/models", headers=headers), 401, "unauthenticated")
 
 
 def test_a_key_is_asked_for_before_a_parameter_is_named(service: Service) -> None:

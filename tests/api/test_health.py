@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
+from api.limits.remembered import Remembered
+from api.main import create_app
+from api.routes import health
+from api.services import Services
 from jobs.settings import Settings
 from local.postgres import EmbeddedPostgres
 from tests.api.conftest import Serve
@@ -81,6 +88,31 @@ def test_not_ready_without_the_blob_folder(service: Service) -> None:
     blobs: Path = service.settings.blob_dir
     blobs.rename(blobs.with_name("elsewhere"))
     problem(service.open().get("/readyz"), 503, "unavailable", "blobs")
+
+
+def test_readiness_is_looked_at_once_a_second(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ask at the same time."""
+    looks: list[Services] = []
+    look = health.not_ready
+    monkeypatch.setattr(health, "not_ready", lambda services: looks.append(services) or look(services))
+    now = 0.0
+    app = create_app(settings)
+    services = app.state.services = replace(app.state.services, condition=Remembered(lambda: now))
+
+    async def ask_at(*moments: float) -> list[set[int]]:
+        nonlocal now
+        answers = []
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://vgid") as http:
+            for moment in moments:
+                now = moment
+                asked = await asyncio.gather(*(http.get("/readyz") for _ in range(20)))
+                answers.append({each.status_code for each in asked})
+                shutil.rmtree(settings.blob_dir, ignore_errors=True)
+        return answers
+
+    assert asyncio.run(ask_at(0.0, 0.9, 1.1)) == [{200}, {200}, {503}]
+    assert len(looks) == 2
+    services.close()
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/models", "/unlearn-jobs"])

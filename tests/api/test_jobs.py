@@ -21,7 +21,9 @@ ROUTES = [
     ("POST", "/unlearn-jobs/{id}/cancel"),
     ("GET", "/unlearn-jobs/{id}/events"),
     ("GET", "/unlearn-jobs/{id}/metrics"),
+    ("GET", "/unlearn-jobs/{id}/receipt"),
     ("GET", "/unlearn-jobs/{id}/evidence"),
+    ("GET", "/unlearn-jobs/{id}/report"),
     ("GET", "/unlearn-jobs/{id}/artifact"),
     ("HEAD", "/unlearn-jobs/{id}/artifact"),
     ("GET", "/unlearn-jobs/{id}/artifact/files/README.md"),
@@ -58,7 +60,7 @@ def test_the_list_of_routes_is_complete(service: Service) -> None:
     }
     described = service.http.get("/openapi.json").json()["paths"]
     there = {(method.upper(), path) for path, methods in described.items() for method in methods}
-    assert there - listed == {("GET", "/healthz"), ("GET", "/readyz")}
+    assert there - listed == {("GET", path) for path in ("/healthz", "/readyz", "/.well-known/vgid-keys.json")}
 
 
 def _id_of(path: str) -> str:

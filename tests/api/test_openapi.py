@@ -17,7 +17,10 @@ METHODS = [
     ("/unlearn-jobs/{job_id}/cancel", "post"),
     ("/unlearn-jobs/{job_id}/events", "get"),
     ("/unlearn-jobs/{job_id}/metrics", "get"),
+    ("/unlearn-jobs/{job_id}/receipt", "get"),
+    ("/.well-known/vgid-keys.json", "get"),
     ("/unlearn-jobs/{job_id}/evidence", "get"),
+    ("/unlearn-jobs/{job_id}/report", "get"),
     ("/unlearn-jobs/{job_id}/artifact", "get"),
     ("/unlearn-jobs/{job_id}/artifact/files/{name}", "get"),
     ("/models", "get"),
@@ -73,6 +76,9 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
         ("get_job", "/unlearn-jobs/{job_id}"),
         ("get_metrics", "/unlearn-jobs/{job_id}/metrics"),
         ("get_openapi", "/openapi.json"),
+        ("get_receipt", "/unlearn-jobs/{job_id}/receipt"),
+        ("get_report", "/unlearn-jobs/{job_id}/report"),
+        ("get_signing_keys", "/.well-known/vgid-keys.json"),
         ("list_evaluations", "/evaluations"),
         ("list_jobs", "/unlearn-jobs"),
         ("list_models", "/models"),
@@ -106,11 +112,12 @@ def test_downloads_are_described_as_bytes(document: dict[str, Any]) -> None:
             assert all(each["schema"] == {"type": "string", "format": "binary"} for each in content.values())
 
 
-def test_only_health_is_open(document: dict[str, Any]) -> None:
+def test_only_health_and_public_keys_are_open(document: dict[str, Any]) -> None:
     assert document["components"]["securitySchemes"]["ApiKey"]["scheme"] == "bearer"
+    open_to_all = ("/healthz", "/readyz", "/.well-known/vgid-keys.json")
     for path, method in METHODS:
         secured = document["paths"][path][method].get("security")
-        assert secured == (None if path in ("/healthz", "/readyz") else [{"ApiKey": []}])
+        assert secured == (None if path in open_to_all else [{"ApiKey": []}])
 
 
 def test_errors_are_problem_documents(document: dict[str, Any]) -> None:
@@ -121,6 +128,21 @@ def test_errors_are_problem_documents(document: dict[str, Any]) -> None:
         for response in errors.values():
             schema = response["content"]["application/problem+json"]["schema"]
             assert schema == {"$ref": "#/components/schemas/ProblemDocument"}
+
+
+def test_headers_of_every_answer_are_described(document: dict[str, Any]) -> None:
+    for path, method in METHODS:
+        operation = document["paths"][path][method]
+        for status, response in operation["responses"].items():
+            counted = "security" in operation and status != "401"
+            quotas = {"RateLimit", "RateLimit-Policy"}
+            assert response["headers"].keys() >= {"API-Version"} | (quotas if counted else set()), (path, status)
+            assert counted or not quotas & response["headers"].keys()
+
+
+def test_no_http_at_all_is_described_on_every_path(document: dict[str, Any]) -> None:
+    for path, method in METHODS:
+        assert "`malformed-request`" in document["paths"][path][method]["responses"]["400"]["description"]
 
 
 def test_every_kind_of_problem_is_named_somewhere(document: dict[str, Any]) -> None:

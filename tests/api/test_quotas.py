@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+import socket
+from http.client import HTTPResponse
 from typing import Any
 
 import httpx
 import pytest
 
+from bench.serving.hostile import slow_jpeg
 from jobs.access import find_client, set_limits
 from jobs.client_limits import ClientLimits
+from jobs.settings import Settings
 from local.redis import EmbeddedRedis
+from tests.api.conftest import Serve
 from tests.api.service import Service, body, inline, pair, png, problem
+from tests.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +63,61 @@ def test_bytes_and_pixels_of_requests_are_counted(service: Service) -> None:
     assert "bytes" in problem(post(answer="x" * 4000), 429, "quota-exceeded")["detail"]
 
 
+def quota_left(response: httpx.Response, name: str) -> int:
+    found = re.search(rf'"{name}";r=(\d+)', response.headers["ratelimit"])
+    assert found is not None
+    return int(found[1])
+
+
+def test_what_a_refused_check_has_decoded_counts(service: Service) -> None:
+    http = limited(service, pixels_per_hour=10_000)
+    whole = png(1, size=(40, 40))
+    request = body(forget=[pair(image=inline(whole)), pair(2, image=inline(png(2, size=(40, 40))[:-30]))])
+    for path in ("/unlearn-jobs", "/unlearn-jobs/estimate"):
+        problem(http.post(path, json=request), 422, "invalid-request", "forget[1].image")
+    too_large = pair(image=inline(png(3, size=(40, 400))))  # refused by its header, so nothing is decoded
+    refused = http.post("/unlearn-jobs", json=body(forget=[pair(image=inline(whole)), too_large]))
+    problem(refused, 422, "invalid-request", "forget[1].image")
+    assert quota_left(refused, "pixels") == 10_000 - 4 * 1600
+
+
+def test_what_a_killed_check_has_decoded_counts(serve: Serve, settings: Settings) -> None:
+    slow = {"max_image_seconds": 0.2, "max_image_pixels": 40_000_000, "max_image_bytes": 2_000_000}
+    service = serve(settings.model_copy(update=slow | {"max_body_bytes": 4_000_000}))
+    http = limited(service, pixels_per_hour=100_000_000)
+    request = body(forget=[pair(1), pair(image=inline(slow_jpeg())), pair(2)])
+    refused = http.post("/unlearn-jobs", json=request)
+    problem(refused, 422, "invalid-request", "forget[1].image")
+    assert quota_left(refused, "pixels") == 100_000_000 - 8 * 8 - 6000 * 6000
+
+
+def test_what_is_decoded_for_a_client_that_hangs_up_counts(serve: Serve, settings: Settings) -> None:
+    slow = {"max_image_seconds": 1000, "max_image_pixels": 40_000_000, "max_image_bytes": 2_000_000}
+    service = serve(settings.model_copy(update=slow | {"max_body_bytes": 4_000_000}))
+    http = limited(service, pixels_per_hour=36_000_100)
+    request = http.build_request("POST", "/unlearn-jobs", json=body(forget=[pair(image=inline(slow_jpeg()))]))
+    notes = service.settings.blob_dir / "unfinished"
+    with socket.create_connection((request.url.host, request.url.port)) as connection:
+        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        connection.sendall(f"POST /unlearn-jobs HTTP/1.1\r\n{head}\r\n".encode() + request.read())
+        eventually(lambda: [note for note in notes.iterdir() if note.read_bytes().startswith(b'[["forget"')])
+    eventually(lambda: not any(notes.iterdir()))
+    small = body(forget=[pair(image=inline(png(1, size=(40, 40))))])
+    assert "pixels" in problem(http.post("/unlearn-jobs", json=small), 429, "quota-exceeded")["detail"]
+
+
+def test_announced_bytes_over_the_quota_are_refused_before_they_are_sent(service: Service) -> None:
+    http = limited(service, upload_bytes_per_hour=1000)
+    key = f"Authorization: {http.headers['authorization']}"
+    head = ["POST /unlearn-jobs HTTP/1.1", "Host: vgid", key, "Content-Type: application/json", "Content-Length: 5000"]
+    with socket.create_connection((http.base_url.host, http.base_url.port)) as connection:
+        connection.sendall("\r\n".join([*head, "", ""]).encode())  # and no body
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 429
+    assert "bytes" in problem(http.post("/unlearn-jobs", content=iter([bytes(2000)])), 429, "quota-exceeded")["detail"]
+
+
 @pytest.mark.parametrize("limits", [{"queued_jobs": 1}, {"queued_pairs": 3}, {"queued_steps": 100}])
 def test_what_waits_is_bounded(service: Service, limits: dict[str, int]) -> None:
     http = limited(service, **limits)
@@ -65,6 +126,16 @@ def test_what_waits_is_bounded(service: Service, limits: dict[str, int]) -> None
     document = problem(http.post("/unlearn-jobs", json=body()), 429, "quota-exceeded")
     assert next(iter(limits)).removeprefix("queued_") in document["detail"]
     http.post(f"{job.headers['location']}/cancel")
+    assert http.post("/unlearn-jobs", json=body()).status_code == 202
+
+
+def test_pairs_of_probes_wait_too(service: Service) -> None:
+    http = limited(service, queued_pairs=7)
+    probes = {"a": [pair(3)], "b": [pair(4)]}
+    assert http.post("/unlearn-jobs", json=body(probes=probes)).status_code == 202  # four pairs
+    document = problem(http.post("/unlearn-jobs", json=body(probes=probes)), 429, "quota-exceeded")
+    assert "7 pairs" in document["detail"]
+    assert "8" in document["detail"]
     assert http.post("/unlearn-jobs", json=body()).status_code == 202
 
 

@@ -192,6 +192,21 @@ def test_malformed_json_is_refused(http: httpx.Client) -> None:
         problem(http.post("/unlearn-jobs", content=content, headers=headers), 422, "invalid-request", "(body)")
 
 
+def test_a_field_that_is_named_twice_is_refused(http: httpx.Client) -> None:
+    """Parsers differ in which of the two they take."""
+    headers, plain = {"Content-Type": "application/json"}, json.dumps(body())
+    for text in (
+        plain[:-1] + ', "model": "nosuch"}', '{"model": "nosuch", ' + plain[1:],
+        plain.replace('"answer":', '"answer": "x", "answer":', 1),
+        plain.replace('"base64":', '"\\u0062ase64": "", "base64":'),
+    ):  # fmt: skip
+        document = problem(http.post("/unlearn-jobs", content=text, headers=headers), 400, "malformed-request")
+        assert document["detail"] == "An object of the document names a field twice."
+    twice = multipart(body(forget=[pair(image={"file": "a"})]), ("a", png(1)))
+    twice[0] = ("request", (None, plain[:-1] + ', "priority": 0, "priority": 0}', "application/json"))
+    problem(http.post("/unlearn-jobs", files=twice), 400, "malformed-request")
+
+
 def test_other_media_types_are_refused(http: httpx.Client) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""):
         response = http.post("/unlearn-jobs", content=json.dumps(body()), headers={"Content-Type": kind})

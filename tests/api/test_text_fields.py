@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from api.forget_requests.request_check import CheckLimits, UncheckedRequest, canonical_text_of
 from api.forget_requests.spool import SpooledBody
-from api.schemas import EvaluationRequest, Line, Metadata, MetadataFilter, Name, ProbeName, Reference, SubmitRequest
-from api.views import JobView
+from api.identifiers import Instant, Line, Metadata, MetadataFilter, Reference
+from api.schemas import EvaluationRequest, Name, ProbeName, SubmitRequest
+from api.views.job import JobView
 from jobs.catalog import Catalog
 from jobs.client_limits import ClientLimits
 from tests.api.service import Service, body, problem
@@ -52,7 +54,7 @@ def test_a_text_of_one_line_holds_no_control_character_and_no_line_separator(kin
     for character in refused:
         with pytest.raises(ValidationError):
             _ONE_LINE[kind].validate_python(f"a{character}b")
-    for text in ("Zoë\u00a0Marwood", "DSR 1", "佐藤", "a\u200db"):
+    for text in ("Zoë\u00a0Marwood", "DSR 1", "佐藤"):
         assert _ONE_LINE[kind].validate_python(text) == unicodedata.normalize("NFC", text)
 
 
@@ -75,8 +77,11 @@ def test_every_field_that_is_kept_is_shown_in_the_job() -> None:
     assert {_SHOWN_AS.get(name, name) for name in kept} <= JobView.model_fields.keys()
 
 
-# Control characters, line breaks of Unicode, and what turns the direction of writing.
-_UNSEEN = [*range(32), *range(127, 160), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)]
+# Control and format characters, line breaks, those of private use or of no use, and what shows nothing otherwise.
+_CATEGORIES = ("Cc", "Cf", "Cn", "Co", "Zl", "Zp")
+_BLANK = [0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0x180B, 0x1810)]
+_BLANK += [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]  # variation selectors
+_JOINERS = (0x200C, 0x200D)
 
 
 def _identifiers(text: str) -> Iterator[tuple[TypeAdapter[Any], Any]]:
@@ -90,17 +95,59 @@ def _identifiers(text: str) -> Iterator[tuple[TypeAdapter[Any], Any]]:
 def test_no_identifier_holds_a_character_that_cannot_be_seen() -> None:
     for adapter, value in _identifiers("ab"):
         adapter.validate_python(value)
-    for code in _UNSEEN:
-        for adapter, value in _identifiers(f"a{chr(code)}b"):
+    codes = [code for code in range(0x10000) if unicodedata.category(chr(code)) in _CATEGORIES]
+    samples = [*codes, *_BLANK, 0x1FFFF, 0xE0001, 0xE0041, 0xF0000, 0x10FFFD, 0x10FFFF]
+    adapters = [adapter for adapter, _ in _identifiers("")]
+    for code in set(samples) - {*_JOINERS, *range(0xD800, 0xE000)}:
+        for adapter, (_, value) in zip(adapters, _identifiers(f"a{chr(code)}b"), strict=True):
             with pytest.raises(ValidationError):
                 adapter.validate_python(value)
+    for code in _JOINERS:
+        for adapter, (kind, value) in zip(adapters, _identifiers(f"a{chr(code)}b"), strict=True):
+            if kind.core_schema != TypeAdapter(Reference).core_schema:
+                with pytest.raises(ValidationError):
+                    adapter.validate_python(value)
+
+
+def test_the_published_pattern_refuses_what_is_unseen_among_the_first_characters() -> None:
+    """Those that have a meaning in this version of Unicode: what has none yet is refused by the service alone."""
+    pattern = re.compile(TypeAdapter(Line).json_schema()["pattern"])
+    for code in range(0x10000):
+        category = unicodedata.category(chr(code))
+        if category not in ("Cn", "Cs"):
+            unseen = category in _CATEGORIES or code in _BLANK
+            assert bool(pattern.fullmatch(chr(code))) is not unseen, hex(code)
 
 
 def test_letters_of_every_script_stay_allowed() -> None:
-    """Among them those that are written from right to left, and joiners, which Persian and Hindi need."""
-    for text in ("می\u200cخواهم 4711", "דוד לוי", "क्\u200dष", "Zoë", "李雷", "👩\u200d🔬"):
+    """Among them those that are written from right to left."""
+    for text in ("علی رضا 4711", "דוד לוי", "क्ष", "Zoë", "李雷", "👩🔬"):
         for kind in (Line, Reference):
-            TypeAdapter(kind).validate_python(text)
+            assert TypeAdapter(kind).validate_python(text) == text
+
+
+def test_a_name_is_found_with_and_without_its_joiners(service: Service) -> None:
+    job_id = service.submit(subject_reference="علی\u200cرضا")
+    for spelling in ("علیرضا", "علی\u200cرضا"):
+        found = service.http.get("/unlearn-jobs", headers=[(b"Subject-Reference", spelling.encode())]).json()["jobs"]
+        assert [job["id"] for job in found] == [str(job_id)]
+    with pytest.raises(ValidationError):
+        TypeAdapter(Reference).validate_python("\u200c \u200d")
+
+
+@pytest.mark.parametrize(
+    "text", ["1700000000", "1700000000000", "2031-05-01", "2031-05-01T00:00:00", "2031-05-01T00:00Z", "+1.7e9"]
+)
+def test_a_moment_is_given_as_rfc_3339_alone(http: httpx.Client, text: str) -> None:
+    problem(http.post("/unlearn-jobs", json=body(due_at=text)), 422, "invalid-request", "due_at")
+    problem(http.get("/unlearn-jobs", params={"created_after": text}), 422, "invalid-request", "created_after")
+
+
+def test_moments_are_read_in_every_time_zone(http: httpx.Client) -> None:
+    for text in ("2031-05-01T02:30:00.5+02:30", "2031-05-01T00:00:00.500Z", "2031-05-01t00:00:00.5z"):
+        assert TypeAdapter(Instant).validate_python(text).isoformat() == "2031-05-01T00:00:00.500000+00:00"
+        assert http.get("/unlearn-jobs", params={"created_after": text}).status_code == 200
+    problem(http.post("/unlearn-jobs", json=body(due_at=1_700_000_000)), 422, "invalid-request", "due_at")
 
 
 def test_a_query_and_a_header_hold_no_such_character_either(http: httpx.Client) -> None:
@@ -130,6 +177,6 @@ def test_unset_fields_do_not_enter_the_hash(service: Service, tmp_path: Path) ->
         Catalog.load(service.settings.catalog),
         b"",
         tmp_path / "sealed",
-        tmp_path / "place",
+        tmp_path / "decoding",
     )
     assert set(json.loads(canonical_text_of(unchecked))) == {"model", "forget", "retain", "probes"}

@@ -71,7 +71,7 @@ def test_a_job_that_misses_a_target_fails_and_says_which(service: Service, tmp_p
     job = service.http.get(f"/unlearn-jobs/{job_id}").json()
     assert (job["state"], job["outcome"], job["error"]["type"]) == ("failed", "targets-not-met", "targets-not-met")
     assert job["error"]["detail"] == (
-        "said.rouge_l of forget is 0.64 (0.61 above control), at most 0.10 is allowed: the model still says what it "
+        "said.rouge_l of forget is 0.64 (0.61 above control), at most 0.20 is allowed: the model still says what it "
         "was to forget"
     )
     [missed] = job["verdict"]["missed"]
@@ -229,3 +229,14 @@ def test_the_same_pairs_with_other_people_are_another_request(service: Service) 
     assert first.status_code == 202
     named = body(forget=[pair(1, person="Ilse Marwood"), pair(2)])
     problem(service.http.post("/unlearn-jobs", json=named, headers=headers), 422, "idempotency-key-reused")
+
+
+def test_the_report_is_a_page_that_loads_nothing(service: Service, tmp_path: Path) -> None:
+    job_id, _ = service.succeeded(tmp_path, evidence=MISSED)
+    response = service.http.get(f"/unlearn-jobs/{job_id}/report")
+    assert (response.status_code, response.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert response.headers["content-security-policy"] == "default-src 'none'; style-src 'unsafe-inline'"
+    assert "Not passed" in response.text
+    assert str(job_id) in response.text
+    queued = service.submit()
+    problem(service.http.get(f"/unlearn-jobs/{queued}/report"), 409, "evidence-unavailable")

@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from jobs.settings import Settings
+from jobs.signing import keys as signing_keys
+from jobs.signing.receipt import sign_receipts
 from tests.client.conftest import PAIRS, Service
 from vgid_client import Client, read_jsonl
+from vgid_verify import KeyFile, verify_receipt
 
 
 def vgid(service: Service, *arguments: str | Path, key: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -218,3 +222,23 @@ def test_a_dry_run_shows_what_a_request_would_be_and_makes_no_job(
     assert ["steps", "7"] in shown
     assert ["place", "1"] in shown
     assert client.list_jobs().jobs == ()
+
+
+def test_receipt_and_keys_come_as_files_that_verify_reads(
+    service: Service, client: Client, settings: Settings, tmp_path: Path
+) -> None:
+    job = client.submit("tiny", PAIRS)
+    client.cancel(job.id)
+    receipt, keys = tmp_path / "receipt.json", tmp_path / "keys.json"
+    early = vgid(service, "receipt", job.id, "--to", receipt)
+    assert (early.returncode, receipt.exists()) == (3, False)
+    assert settings.signing_keys is not None
+    with service.sessions.begin() as s:
+        signing_keys.create(s, settings.signing_keys)
+    sign_receipts(service.sessions, settings.signing_keys)
+
+    assert vgid(service, "receipt", job.id, "--to", receipt).stdout.strip() == str(receipt)
+    assert vgid(service, "signing-keys", "--to", keys).returncode == 0
+    assert verify_receipt(receipt, KeyFile.load(keys)).holds
+    unwritable = vgid(service, "receipt", job.id, "--to", tmp_path / "nowhere" / "receipt.json")
+    assert (unwritable.returncode, "No such file" in unwritable.stderr) == (2, True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from datetime import UTC, datetime
 from inspect import signature
+from pathlib import Path
 from typing import Unpack, get_type_hints
 
 import pytest
@@ -12,9 +14,12 @@ from typer.main import get_command
 
 from api.routes.queries import ListQuery
 from api.schemas import EvaluationRequest, SubmitRequest
-from api.views import JobView
+from api.views.job import JobView
 from jobs import access
 from jobs.client_limits import ClientLimits
+from jobs.settings import Settings
+from jobs.signing import keys as signing_keys
+from jobs.signing.receipt import sign_receipts
 from tests.client.conftest import PAIRS, Service
 from tests.client.relay import relay
 from vgid_client import (
@@ -31,6 +36,23 @@ from vgid_client import (
 from vgid_client.commands import app
 from vgid_client.models import EvaluationFields, Job, ListFilters, RequestFields
 from vgid_core.progress import Phase
+from vgid_verify import KeyFile, verify_receipt
+
+
+def test_a_receipt_and_the_keys_that_check_it(
+    service: Service, client: Client, settings: Settings, tmp_path: Path
+) -> None:
+    job = client.submit("tiny", PAIRS)
+    client.cancel(job.id)
+    with pytest.raises(Conflict, match="isn't signed yet"):
+        client.receipt(job.id)
+    assert settings.signing_keys is not None
+    with service.sessions.begin() as s:
+        signing_keys.create(s, settings.signing_keys)
+    sign_receipts(service.sessions, settings.signing_keys)
+    (tmp_path / "receipt.json").write_text(json.dumps(client.receipt(job.id)))
+    keys = KeyFile.model_validate(client.signing_keys())
+    assert verify_receipt(tmp_path / "receipt.json", keys).job == job.id
 
 
 def test_the_client_knows_every_field_of_a_request_and_of_a_job() -> None:

@@ -6,7 +6,19 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("api", "bench", "compare", "jobs", "local", "migrations", "terminal", "vgid_client", "vgid_core", "worker")
+ROOMS = (
+    "api",
+    "bench",
+    "compare",
+    "jobs",
+    "local",
+    "migrations",
+    "terminal",
+    "vgid_client",
+    "vgid_core",
+    "vgid_verify",
+    "worker",
+)
 MOST_MODULES, MOST_LINES = 15, 300
 
 

@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from jobs import claims, repository
+from jobs.access import limits_of
 from jobs.claims import Claim, NewArtifact
 from jobs.queueing.forecast import FARTHEST, Forecast, forecast
+from jobs.tables import Client
 from tests.jobs.conftest import Ledger
-from tests.jobs.test_turns import BEGIN, JOB, claim_next, client_with
+from tests.jobs.test_turns import BEGIN, JOB, SOON, claim_next, client_with
 
 MINUTE = timedelta(minutes=1)
+FAR = datetime.now(UTC) + SOON
 
 
 def forecast_of(ledger: Ledger, job_id: UUID) -> Forecast:
@@ -49,15 +52,20 @@ def succeeded(ledger: Ledger, minutes: float, model: str = "demo") -> None:
     ledger.turn_back(job_id, "started_at", minutes * 60)
 
 
-@given(clients=st.integers(1, 3), running=st.integers(0, 3), jobs=st.lists(JOB, min_size=1, max_size=14))
+@given(
+    urgent=st.lists(st.sampled_from([20, 2, 1, 0]), min_size=1, max_size=3),
+    running=st.integers(0, 3),
+    jobs=st.lists(JOB, min_size=1, max_size=14),
+)
 @examples(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_the_place_is_right_while_nothing_new_comes(
-    ledger: Ledger, clients: int, running: int, jobs: list[dict[str, Any]]
+    ledger: Ledger, urgent: list[int], running: int, jobs: list[dict[str, Any]]
 ) -> None:
     """A worker takes one job after the other, so no client has more running jobs than another for long."""
     with ledger.sessions.begin() as s:
         s.execute(text("TRUNCATE clients, jobs CASCADE"))
-    owners = [client_with(ledger, 100) for _ in range(clients)]
+    clients = len(urgent)
+    owners = [client_with(ledger, 100, most) for most in urgent]
     for number, job in enumerate(jobs):
         due = None if job["due_in"] is None else datetime.now(UTC) + job["due_in"]
         at = BEGIN + timedelta(minutes=job["minute"])
@@ -68,25 +76,33 @@ def test_the_place_is_right_while_nothing_new_comes(
     with ledger.sessions() as s:
         waiting = list(s.scalars(text("SELECT id FROM jobs WHERE state = 'queued'")))
     places = {job_id: forecast_of(ledger, job_id).position for job_id in waiting}
+    ranks = ranks_of(ledger, waiting)
     order = []
     for _ in waiting:
         claim = take(ledger)
         order.append(claim.job.id)
         end(ledger, claim)
-    first_ranks = [rank(ledger, job_id) for job_id in order]
     for place, job_id in enumerate(order, start=1):
-        if len(set(first_ranks)) == 1 or clients == 1:
+        if len(set(ranks.values())) == 1 or clients == 1:
             assert places[job_id] == place
         else:  # who has had turns with its urgent jobs comes later with its others, which no count foresees
-            rivals = [other for other in order if rank(ledger, other) == rank(ledger, job_id)]
+            rivals = [other for other in order if ranks[other] == ranks[job_id]]
             first = order.index(rivals[0]) + 1
             assert first <= (places[job_id] or 0) < first + len(rivals)
 
 
-def rank(ledger: Ledger, job_id: UUID) -> tuple[Any, ...]:
-    job = ledger.job(job_id)
-    soon = job.due_at is not None and job.due_at < datetime.now(UTC) + timedelta(hours=72)
-    return job.due_at if soon else None, job.priority
+def ranks_of(ledger: Ledger, waiting: list[UUID]) -> dict[UUID, tuple[Any, ...]]:
+    """What goes before the turns. Of each client as many jobs go by their deadline as it has left."""
+    jobs = [ledger.job(job_id) for job_id in waiting]
+    with ledger.sessions() as s:
+        left = {client.id: limits_of(client).urgent_jobs_per_day - client.urgent_starts for client in s.query(Client)}
+    due = {job.id: max(job.due_at, job.created_at) for job in jobs if job.due_at and job.due_at < FAR}
+    urgent = set()
+    for job in sorted(jobs, key=lambda job: (due.get(job.id, FAR), -job.priority, job.created_at, job.id)):
+        if job.id in due and left[job.client_id]:
+            left[job.client_id] -= 1
+            urgent.add(job.id)
+    return {job.id: (due[job.id] if job.id in urgent else None, job.priority) for job in jobs}
 
 
 def end(ledger: Ledger, claim: Claim) -> None:
@@ -127,9 +143,22 @@ def test_nothing_is_foretold_of_a_start_while_nothing_is_known(ledger: Ledger) -
         assert claims.claim(s, running, "worker", 30) is not None
     assert forecast_of(ledger, job_id) == Forecast(1, None)  # no duration of this model
     succeeded(ledger, 10)
-    assert forecast_of(ledger, job_id).starts_at is not None
+    assert minutes_until_start(ledger, job_id) == 10.0
     ledger.turn_back(running, "lease_expires_at", 60)
-    assert forecast_of(ledger, job_id) == Forecast(1, None)  # its worker is gone
+    assert minutes_until_start(ledger, job_id) == 0.0  # its worker is gone, so nothing runs
+
+
+def test_while_nothing_runs_the_next_job_starts_now(ledger: Ledger) -> None:
+    succeeded(ledger, 10)
+    waiting = [ledger.submit() for _ in range(2)]
+    assert [minutes_until_start(ledger, job_id) for job_id in waiting] == [0.0, 10.0]
+
+
+def test_clients_that_may_run_nothing_stand_before_nobody(ledger: Ledger) -> None:
+    held_back = client_with(ledger, 0)
+    own = ledger.submit(held_back, due_at=datetime.now(UTC))
+    assert forecast_of(ledger, ledger.submit()).position == 1
+    assert forecast_of(ledger, own).position == 1
 
 
 def test_a_start_follows_from_the_median_and_the_running_jobs(ledger: Ledger) -> None:

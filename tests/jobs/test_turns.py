@@ -38,8 +38,9 @@ EXAMPLES = examples(max_examples=60, stateful_step_count=25, suppress_health_che
 HOUR = timedelta(hours=1)
 SOON = 72 * HOUR
 # Far from the limit on both sides, so that a test that takes long meets no other order.
-DEADLINES = [None, None, -50 * HOUR, HOUR, HOUR, SOON - HOUR, SOON + HOUR, 1000 * HOUR]
-BEGIN = datetime(2031, 1, 1, tzinfo=UTC)
+LONG_AGO = -timedelta(days=365 * 24)  # before any job was made
+DEADLINES = [None, None, LONG_AGO, -50 * HOUR, HOUR, HOUR, SOON - HOUR, SOON + HOUR, 1000 * HOUR]
+BEGIN = datetime(2021, 1, 1, tzinfo=UTC)
 JOB = st.fixed_dictionaries(
     {
         "client": st.integers(0, 2),
@@ -55,11 +56,21 @@ def claim_next(sessions: SessionFactory, worker: str = "worker") -> claims.Claim
         return claims.claim_next(s, worker, 30)
 
 
-def client_with(ledger: Ledger, running_jobs: int) -> UUID:
+def client_with(ledger: Ledger, running_jobs: int = 2, urgent: int = 20) -> UUID:
     client_id = ledger.new_client()
+    limits = ClientLimits(running_jobs=running_jobs, urgent_jobs_per_day=urgent)
     with ledger.sessions.begin() as s:
-        s.get_one(Client, client_id).limits = ClientLimits(running_jobs=running_jobs).differing()
+        s.get_one(Client, client_id).limits = limits.differing()
     return client_id
+
+
+def claimed_id(ledger: Ledger) -> UUID:
+    """The job that is claimed next. It ends at once."""
+    claim = claim_next(ledger.sessions)
+    assert claim is not None
+    with ledger.sessions.begin() as s:
+        claims.fail(s, claim.job.id, claim.token, "diverged", "The loss grew.")
+    return claim.job.id
 
 
 @dataclass
@@ -80,12 +91,16 @@ class Turns(RuleBasedStateMachine):
 
     @initialize(
         limits=st.lists(st.sampled_from([3, 2, 1, 0]), min_size=3, max_size=3),
+        urgent=st.lists(st.sampled_from([20, 20, 2, 1, 0]), min_size=3, max_size=3),
         jobs=st.lists(JOB, min_size=6, max_size=12),
     )
-    def start(self, limits: list[int], jobs: list[dict[str, Any]]) -> None:
+    def start(self, limits: list[int], urgent: list[int], jobs: list[dict[str, Any]]) -> None:
         with self.ledger.sessions.begin() as s:
             s.execute(text("TRUNCATE clients, jobs CASCADE"))
-        self.limits = {client_with(self.ledger, limit): limit for limit in limits}
+        both = zip(limits, urgent, strict=True)
+        clients = {client_with(self.ledger, running, most): (running, most) for running, most in both}
+        self.limits = {client: running for client, (running, _) in clients.items()}
+        self.urgent_left = {client: most for client, (_, most) in clients.items()}
         self.waiting: list[Waiting] = []
         self.running: dict[UUID, tuple[UUID, UUID]] = {}  # job: its client and its token
         self.turns: list[UUID] = []  # the client of each start so far
@@ -105,7 +120,7 @@ class Turns(RuleBasedStateMachine):
         # Random ids would break ties otherwise each time, and hypothesis wants the same run for the same draws.
         made_up = UUID(int=self.count * 7919 % 10007)
         job_id = self.ledger.submit(owner, id=made_up, due_at=due, priority=priority, created_at=at)
-        soon = due if due_in is not None and due_in < SOON else None
+        soon = max(due, at) if due is not None and due < self.now + SOON else None
         self.waiting.append(Waiting(job_id, owner, soon, priority, at))
 
     @precondition(lambda self: self.waiting)
@@ -123,6 +138,8 @@ class Turns(RuleBasedStateMachine):
         assert (claim and claim.job.id) == (expected and expected.id)
         if claim is not None and expected is not None:
             self.waiting.remove(expected)
+            if expected.due is not None and self.urgent_left[expected.client]:
+                self.urgent_left[expected.client] -= 1
             self.running[expected.id] = expected.client, claim.token
             self.turns.append(expected.client)
 
@@ -137,7 +154,9 @@ class Turns(RuleBasedStateMachine):
                 return
             claims.release(s, job_id, token, max_attempts=99, refund=False, reason="crashed")
         job = self.ledger.job(job_id)
-        soon = job.due_at if job.due_at is not None and job.due_at < self.now + SOON else None
+        soon = None
+        if job.due_at is not None and job.due_at < self.now + SOON:
+            soon = max(job.due_at, job.created_at)
         self.waiting.append(Waiting(job_id, client, soon, job.priority, job.created_at))
 
     @invariant()
@@ -158,7 +177,8 @@ class Turns(RuleBasedStateMachine):
         last_turn = max((number for number, client in enumerate(self.turns) if client == job.client), default=None)
         waits = (0, oldest) if last_turn is None else (1, BEGIN + timedelta(seconds=last_turn))
         never = datetime.max.replace(tzinfo=UTC)
-        return job.due or never, -job.priority, running[job.client], waits, job.created_at, job.id
+        due = job.due if job.due is not None and self.urgent_left[job.client] else never
+        return due, -job.priority, running[job.client], waits, job.created_at, job.id
 
 
 def test_every_claim_takes_the_job_whose_turn_it_is(ledger: Ledger) -> None:
@@ -174,6 +194,41 @@ def test_two_hundred_jobs_of_one_client_do_not_stand_before_anothers(ledger: Led
     claim = claim_next(ledger.sessions)
     assert claim is not None
     assert claim.job.id == other
+
+
+def test_overdue_jobs_of_one_client_do_not_all_stand_before_anothers(ledger: Ledger) -> None:
+    hasty, overdue = client_with(ledger, urgent=2), datetime(2000, 1, 1, tzinfo=UTC)
+    for _ in range(4):
+        ledger.submit(hasty, due_at=overdue)
+    other = ledger.submit(ledger.new_client())
+    assert [claimed_id(ledger) == other for _ in range(3)] == [False, False, True]
+
+
+def test_a_client_may_be_urgent_again_a_day_later(ledger: Ledger) -> None:
+    hasty = client_with(ledger, urgent=1)
+    for _ in range(2):
+        ledger.submit(hasty, due_at=datetime.now(UTC))
+    claimed_id(ledger)
+    patient = ledger.new_client()
+    first = ledger.submit(patient)
+    assert claimed_id(ledger) == first
+    ledger.submit(patient)
+    with ledger.sessions.begin() as s:
+        s.execute(
+            text("UPDATE clients SET urgent_since = urgent_since - interval '1 day' WHERE id = :id"), {"id": hasty}
+        )
+    assert ledger.job(claimed_id(ledger)).client_id == hasty
+    with ledger.sessions.begin() as s:
+        client = s.get_one(Client, hasty)
+        assert client.urgent_starts == 1
+        assert client.urgent_since is not None
+        assert client.urgent_since > datetime.now(UTC) - HOUR
+
+
+def test_a_deadline_before_the_jobs_creation_counts_as_that(ledger: Ledger) -> None:
+    overdue = ledger.submit(due_at=datetime.now(UTC) - HOUR, created_at=datetime.now(UTC) - 2 * HOUR)
+    invented = ledger.submit(ledger.new_client(), due_at=datetime(2000, 1, 1, tzinfo=UTC))
+    assert [claimed_id(ledger), claimed_id(ledger)] == [overdue, invented]
 
 
 def test_a_client_that_never_had_a_turn_does_not_wait_for_a_second_one_of_another(ledger: Ledger) -> None:

@@ -24,6 +24,7 @@ from local.postgres import EmbeddedPostgres
 from tests.processes import command_line, has_ended
 from tests.waiting import eventually
 from vgid_client import Client, Pair, VgidError
+from vgid_verify import KeyFile
 
 pytestmark = pytest.mark.slow
 
@@ -106,6 +107,8 @@ def test_ctrl_c_ends_everything_and_the_next_start_is_a_clean_one(up: Callable[.
         signal.signal(signal.SIGINT, before)
     with stack.client() as client:
         assert [model.name for model in client.models()] == ["demo"]
+        (key,) = KeyFile.model_validate(client.signing_keys()).keys
+    assert KeyFile.load(home / "vgid-keys.json").keys == (key,)
     secret_key, api_key = (home / "secret-key").read_text(), (home / "api-key").read_text()
     for private in ("secret-key", "api-key", "environment"):
         assert (home / private).stat().st_mode & 0o077 == 0
@@ -119,6 +122,7 @@ def test_ctrl_c_ends_everything_and_the_next_start_is_a_clean_one(up: Callable[.
     again = up().until_ready()
     with again.client() as client:
         assert client.list_jobs().jobs == ()
+        assert KeyFile.model_validate(client.signing_keys()).keys == (key,)
     assert ((home / "secret-key").read_text(), (home / "api-key").read_text()) == (secret_key, api_key)
     again.process.terminate()
     assert again.process.wait(timeout=30) == 0

@@ -156,7 +156,7 @@ SELECT id, '00000000-0000-0000-0000-000000000001', 'succeeded', now(), 'demo', '
        'forgotten'
 FROM (VALUES ('00000000-0000-0000-0000-000000000002'::uuid), ('00000000-0000-0000-0000-000000000003')) AS ids (id);
 INSERT INTO artifacts (job_id, sha256, size_bytes, files, manifest, evidence)
-SELECT id, '', 1, '[]', '{}', CASE id WHEN '00000000-0000-0000-0000-000000000002' THEN '{"level": "quick"}'::jsonb END
+SELECT id, '', 1, '[]', '{}', CASE id WHEN '00000000-0000-0000-0000-000000000002' THEN '{"level": "quick"}'::jsonb ELSE 'null' END
 FROM jobs;
 """
 _AN_EVALUATION = """
@@ -175,7 +175,7 @@ VALUES ('00000000-0000-0000-0000-000000000004', 'before', 'forget', 'rouge_l', 1
 def test_evidence_moves_to_its_own_table_and_back(empty_database: Callable[[], str]) -> None:
     url = empty_database()
     config = alembic_config(url)
-    command.upgrade(config, "0007")
+    command.upgrade(config, "0009")
     engine = create_engine(url)
 
     def run(statements: str) -> None:
@@ -191,7 +191,7 @@ def test_evidence_moves_to_its_own_table_and_back(empty_database: Callable[[], s
     assert rows("SELECT document FROM job_evidence") == [{"level": "quick"}]
     assert rows("SELECT kind FROM jobs") == ["unlearn", "unlearn"]
     run(_AN_EVALUATION)
-    command.downgrade(config, "0007")
+    command.downgrade(config, "0009")
     assert rows("SELECT evidence FROM artifacts ORDER BY job_id") == [{"level": "quick"}, None]
     assert len(rows("SELECT id FROM jobs")) == 2, "an evaluation has no place before"
     engine.dispose()

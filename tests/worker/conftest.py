@@ -8,6 +8,7 @@ import pytest
 from jobs.database import SessionFactory
 from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
+from jobs.signing import keys as signing_keys
 from tests.conftest import SECRET_KEY
 from tests.vgid_core.support.knowing import save_knowing_model
 from tests.vgid_core.support.tiny import pair_set, save_tiny_model
@@ -31,6 +32,9 @@ def ledger(settings: Settings, session_factory: SessionFactory, tiny_folder: Pat
         pair_set(name, 3, first_picture).write_jsonl(registered / f"{name}.jsonl")
     sets = "[models.tiny.retain_sets.all]\nretain = 'registered/retain.jsonl'\nutility = 'registered/utility.jsonl'\n"
     settings.catalog.write_text(f"[models.tiny]\npath = '{tiny_folder}'\ntitle = 'Tiny'\n{sets}", encoding="utf-8")
+    assert settings.signing_keys is not None
+    with session_factory.begin() as s:
+        signing_keys.create(s, settings.signing_keys)
     queue = JobQueue(settings.redis_url)
     yield Ledger(settings, session_factory, queue)
     queue.close()
@@ -56,6 +60,7 @@ def start_worker(settings: Settings, tmp_path: Path, work_root: Path) -> Iterato
             "blob_dir": settings.blob_dir,
             "catalog": settings.catalog,
             "secret_key": SECRET_KEY,
+            "signing_keys": settings.signing_keys,
             "environment": "development",
             "lease_seconds": 2,
             "heartbeat_seconds": 0.3,

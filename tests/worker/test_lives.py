@@ -44,7 +44,8 @@ def test_a_job_runs_to_its_artifact_and_leaves_nothing_else(ledger: Ledger, star
         assert archive.testzip() is None
         names = archive.namelist()
         assert names == [file["name"] for file in artifact.files] == sorted(names)
-        assert {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"} == set(names)
+        signed = {"statement.intoto.jsonl", "model.sig"}
+        assert {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"} == set(names) - signed
         assert json.loads(archive.read("manifest.json")) == artifact.manifest
     eventually(lambda: not list(work_root.glob("vgid-work-*/attempt-*")))
     assert list(work_root.glob("vgid-work-*/alive"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 from pydantic import Field
 
 from vgid_core.config.strict import Strict
@@ -17,7 +15,7 @@ class VerdictTargets(Strict):
     (`python -m bench.meta_evaluation`).
     """
 
-    said: float = Field(default=0.1, ge=0, le=1, description="ROUGE-L of answers about the forgotten, above")
+    said: float = Field(default=0.2, ge=0, le=1, description="ROUGE-L of answers about the forgotten, above")
     extraction: float = Field(default=0.1, ge=0, le=1, description="Extraction Strength, above")
     begun: float = Field(default=0.1, ge=0, le=1, description="share of facts that follow a begun answer, above")
     ranking: float = Field(
@@ -40,13 +38,3 @@ class VerdictTargets(Strict):
     bystanders_fall: float = Field(
         default=0.1, ge=0, le=1, description="the same on known people whom no set of the training holds"
     )
-
-    def tightened(self, by: VerdictTargets) -> Self:
-        """These targets, each as strict as the stricter of both."""
-        return self.model_copy(
-            update={name: min(getattr(self, name), getattr(by, name)) for name in type(self).model_fields}
-        )
-
-    def looser_than(self, other: VerdictTargets) -> list[str]:
-        """The names of the targets that allow more than the other's."""
-        return [name for name in type(self).model_fields if getattr(self, name) > getattr(other, name)]

@@ -204,6 +204,8 @@ def _load(source: ReadResult, findings: _FindingCollector) -> _LoadedSet:
 def _check_set(loaded: _LoadedSet, texts: TextCounter, max_new_tokens: int, findings: _FindingCollector) -> SetSummary:
     questions, answers = [], []
     for index, pair in loaded.pairs.items():
+        if texts.holds_control_token(pair.person or ""):
+            _add_control_token(texts, loaded.place(index, ".person"), findings)
         for part, text in (("question", pair.question), ("answer", pair.answer)):
             where = loaded.place(index, f".{part}")
             if not text.strip():

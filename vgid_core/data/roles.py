@@ -8,6 +8,8 @@ from vgid_core.data.pairs import PairSet
 from vgid_core.data.text_normalization import normalized
 
 _MOST = 0.5
+# Sets about others by their role, whatever they have in common with what is forgotten.
+_OTHERS = frozenset({"retain", "utility", "never_seen", "bystanders"})
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,11 @@ class AuditSets:
     never_seen: PairSet | None = field(default=None, repr=False)
 
     def is_about_forgotten(self, items: PairSet) -> bool:
-        """Whether a measured set is about the forgotten: by the people that its pairs name, else by its answers."""
+        """Whether a measured set is about the forgotten: by its role, else by the people that its pairs name, else by
+        its answers.
+        """
+        if items.name in _OTHERS:
+            return False
         forgotten = {pair.person for pair in self.forget if pair.person is not None}
         named = [pair.person for pair in items if pair.person is not None]
         if forgotten and named:

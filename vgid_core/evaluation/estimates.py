@@ -15,6 +15,7 @@ from vgid_core.data.pairs import Pair
 
 _DRAWS = 1000
 _TAIL = 2.5  # per cent on either side
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -50,19 +51,25 @@ def owner(pair: Pair) -> str:
 
 
 def mean_of(found: Values, seed: int = 0) -> Estimate:
-    """The mean over the items, each in [-1, 1], and its interval. Raises ValueError without items."""
+    """The mean over the items, each in [-1, 1], and its interval. Raises ValueError without items.
+
+    In whatever order the items come.
+    """
     sums, counts = _by_person(found)
     drawn = _weights(len(counts), seed)
     means = (drawn @ sums) / (drawn @ counts)
     value = float(sums.sum() / counts.sum())
     low, high = np.percentile(means, [_TAIL, 100 - _TAIL])
-    if float(np.ptp(sums / counts)) == 0:
+    if _agree(sums / counts):
         low, high = _when_all_agree(value, len(counts))
     return Estimate(value, min(float(low), value), max(float(high), value), len(counts), len(found.values))
 
 
 def auc_of(members: Values, others: Values, seed: int = 0) -> Estimate:
-    """The probability that a member's value is above another's, ties counting half; over people of both sides."""
+    """The probability that a member's value is above another's, ties counting half; over people of both sides.
+
+    people: of the members. Of one person on a side, no draw shows how much another would differ.
+    """
     left, right = np.asarray(members.values, float)[:, None], np.asarray(others.values, float)[None]
     wins = (left > right) + 0.5 * (left == right)
     inside, outside = _membership(members.people), _membership(others.people)
@@ -72,8 +79,9 @@ def auc_of(members: Values, others: Values, seed: int = 0) -> Estimate:
     aucs = np.einsum("dp,pq,dq->d", rows, by_person, columns) / np.einsum("dp,pq,dq->d", rows, sizes, columns)
     value = float(wins.mean())
     low, high = np.percentile(aucs, [_TAIL, 100 - _TAIL])
-    if float(np.ptp(by_person / sizes)) == 0:
-        low, high = _when_all_agree(value, min(len(inside), len(outside)))
+    fewer = min(len(inside), len(outside))
+    if fewer == 1 or _agree(by_person / sizes):
+        low, high = _when_all_agree(value, fewer)
     return Estimate(value, min(float(low), value), max(float(high), value), len(inside), len(members.values))
 
 
@@ -87,7 +95,7 @@ def _by_person(found: Values) -> tuple[NDArray[np.float64], NDArray[np.float64]]
 
 def _membership(people: Sequence[str]) -> NDArray[np.float64]:
     """1 where an item is the person's: [people, items]."""
-    order = {name: index for index, name in enumerate(dict.fromkeys(people))}
+    order = {name: index for index, name in enumerate(sorted(set(people)))}
     owned = np.zeros((len(order), len(people)))
     owned[[order[name] for name in people], np.arange(len(people))] = 1
     return owned
@@ -99,10 +107,15 @@ def _weights(people: int, seed: int) -> NDArray[np.float64]:
     return rng.multinomial(people, np.full(people, 1 / people), size=_DRAWS).astype(float)
 
 
+def _agree(by_person: NDArray[np.float64]) -> bool:
+    """Whether all people have the same value, as far as sums of other lengths can."""
+    return float(np.ptp(by_person)) < _ROUNDING
+
+
 def _when_all_agree(value: float, people: int) -> tuple[float, float]:
     """The bootstrap can't see beyond the people it has: where all agree, it would claim to be certain.
 
     For shares of 0 or 1, the interval of Clopper and Pearson (1934), 2.5 % in the tail. For others as wide a one.
     """
     width = 1 - (_TAIL / 100) ** (1 / people)
-    return max(min(value, 0.0), value - width), min(max(value, 1.0), value + width)
+    return max(0.0 if value >= 0 else -1.0, value - width), min(1.0, value + width)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from vgid_core.config import AuditLevel, UnlearnConfig
-from vgid_core.data.pairs import PairSet
+from vgid_core.data.pairs import DataError, PairSet
 from vgid_core.data.roles import AuditSets
 from vgid_core.evaluation.audits.context import AuditContext
-from vgid_core.evaluation.audits.levels import LEVELS, Audit
+from vgid_core.evaluation.audits.levels import LEVELS, Audit, name_of
 from vgid_core.evaluation.evaluate import SetAnswers, answer_sets
-from vgid_core.evaluation.figures import Figure
+from vgid_core.evaluation.figures import Figure, NotMeasured
 from vgid_core.evaluation.metric import Metric
 from vgid_core.evaluation.verdict import Verdict, judge, judge_unknown
+from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.scorer import Scorer
+
+log = logging.getLogger(__name__)
 
 EVIDENCE_FORMAT = "vgid-evidence/1"
 LIMITS = (
@@ -30,10 +37,14 @@ LIMITS = (
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found of one model: its answers to each set, and its audits' figures."""
+    """What was found of one model: its answers to each set, and its audits' figures.
+
+    not_made: why audits weren't made, by audit.
+    """
 
     answers: Sequence[SetAnswers] = ()
     figures: Sequence[Figure] = ()
+    not_made: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def metrics(self) -> list[Metric]:
@@ -91,7 +102,7 @@ class Auditor:
         """The evidence, judged by the run's targets. None if the settings ask for no audits."""
         if self._level == "none":
             return None
-        verdict = judge(after.figures, self.config.verdict, self._level)
+        verdict = judge(after.figures, self.config.verdict, self._level, after.not_made)
         return Evidence(self._level, self.config.seed, after.figures, verdict)
 
     def evidence_of_unknown(self, before: Measured) -> Evidence:
@@ -124,10 +135,33 @@ class Auditor:
             self.config.seed,
             after={each.pairs.name: each for each in answers},
             before={each.pairs.name: each for each in before.answers},
-            found_before={figure.name: figure.value for figure in before.figures},
+            found_before={(figure.name, figure.of): figure.value for figure in before.figures},
         )
         figures: list[Figure] = []
+        not_made: dict[str, str] = {}
         for number, audit in enumerate(audits, 2):
-            figures += audit(context)
+            reason = _make(audit, context, figures)
+            if reason is not None:
+                not_made[name_of(audit)] = reason
             tell(number * part)
-        return Measured(answers, figures)
+        # Processes that differ in a last bit could decide differently, and then wait for each other.
+        return Measured(answers, *distributed.broadcast((figures, not_made)))
+
+
+def _make(audit: Audit, context: AuditContext, figures: list[Figure]) -> str | None:
+    """Adds the audit's figures. Returns why it couldn't go on, if so: a trained adapter isn't lost for that."""
+    try:
+        for figure in audit(context):
+            figures.append(figure)
+        return None
+    except NotMeasured as error:
+        reason = str(error)
+    except DataError as error:
+        reason = f"a text that it makes {error.reason}"
+    except torch.OutOfMemoryError:
+        if distributed.world_size() > 1:  # the others may be waiting inside a pass
+            raise
+        reason = "the device has too little memory for it"
+    gc.collect()  # a model's copy is full of reference cycles
+    log.warning("%s isn't measured: %s", name_of(audit), reason)
+    return reason

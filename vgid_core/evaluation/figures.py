@@ -8,6 +8,10 @@ from typing import Any
 from vgid_core.evaluation.estimates import Estimate
 
 
+class NotMeasured(Exception):
+    """An audit can't be made of this model or on this machine. The message says why, in words for its user."""
+
+
 @dataclass(frozen=True)
 class Control:
     """The same figure where nothing can be known. of: whose it is, in words."""

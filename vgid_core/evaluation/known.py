@@ -39,7 +39,7 @@ def why_not_forget(figures: Sequence[Figure]) -> NothingToForget | CommonKnowled
     if any(sign is not None for sign in signs) and not any(signs):
         return NothingToForget(
             "The model doesn't know these answers: it gives them no sooner than those about people whom it has never "
-            "seen. There is nothing to forget."
+            "seen, or than the same on other people's photos. There is nothing to forget."
         )
     if signs[0] and _comes_anywhere(found.get("knowledge")):
         return CommonKnowledge(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vgid_core.data.pairs import Pair
+from vgid_core.evaluation.figures import NotMeasured
 from vgid_core.losses.token_losses import token_log_probability
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.scorer import Scorer
@@ -58,8 +59,11 @@ def likelihood_scores(scorer: Scorer, pairs: Sequence[Pair]) -> dict[str, list[f
 def gradient_scores(base: BaseModel, scorer: Scorer, pairs: Sequence[Pair]) -> list[float]:
     """Minus the norm of the loss's gradient with respect to the language tower's normalisation weights.
 
-    Every family has these, and they take little memory. A pair that training has seen has a smaller gradient.
+    Every family has these, and they take little memory. A pair that training has seen has a smaller gradient. Raises
+    NotMeasured for a sharded base, whose weights take no gradients.
     """
+    if base.sharded:
+        raise NotMeasured("each process holds a part of the model, which takes no gradients")
     with _norm_weights(base) as weights:
         return [-_gradient_norm(scorer, pair, weights) for pair in pairs]
 

@@ -47,7 +47,7 @@ def _cuts(base: BaseModel, fact: Fact) -> Iterator[tuple[list[int], str]]:
             yield ids[:end], text[start:]
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: see `generate`
 def _continue_answers(base: BaseModel, pairs: Sequence[Pair], prefills: Sequence[Sequence[int]]) -> list[str]:
     """The model's greedy continuation of each prefill, at least as long as the rest of the true answer."""
     by_length: dict[int, list[int]] = {}

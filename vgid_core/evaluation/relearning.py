@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import random
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -13,7 +15,9 @@ from vgid_core.config import LoraSettings
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import Pair
 from vgid_core.data.text_normalization import normalized
+from vgid_core.evaluation.figures import NotMeasured
 from vgid_core.lora.attach import attach_adapter
+from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.choose import choose_scorer
 from vgid_core.scoring.padded import generate
@@ -82,13 +86,30 @@ def split_facts(facts: Sequence[Fact]) -> tuple[list[Pair], list[Fact]]:
 
 
 def merged_copy(base: BaseModel) -> BaseModel:
-    """A copy of the model with its adapter merged into the weights."""
-    model = copy.deepcopy(base.model)
-    for name, module in list(model.named_modules()):
-        if isinstance(module, BaseTunerLayer):
-            module.merge()
-            model.set_submodule(name, module.get_base_layer())
+    """A copy of the model with its adapter merged into the weights; 4-bit ones are rounded again, as in serving.
+
+    Raises NotMeasured in all processes if there is no room for a copy in one of them, or if each holds a shard.
+    """
+    if base.sharded:
+        raise NotMeasured("each process holds a part of the model, of which there is no copy to train or to round")
+    model = _copied(base)
+    if distributed.all_gather(model is None).count(True):
+        raise NotMeasured("the device has no room for a copy of the model")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Merge lora module to", category=UserWarning)
+        for name, module in list(model.named_modules()):
+            if isinstance(module, BaseTunerLayer):
+                module.merge()
+                model.set_submodule(name, module.get_base_layer())
     if hasattr(model, "peft_config"):
         del model.peft_config
     model.requires_grad_(False)
     return BaseModel(model, base.encoder, base.device, base.dtype, base.digest, file_stats=base.file_stats)
+
+
+def _copied(base: BaseModel) -> Any:
+    """None without room."""
+    try:
+        return copy.deepcopy(base.model)
+    except torch.OutOfMemoryError:
+        return None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any, Literal
 
 from vgid_core.config import AuditLevel, VerdictTargets
@@ -75,7 +76,7 @@ _NEEDED = {
     "begun.up_to_fact": ("begun answers", "every answer begins with its fact"),
     "ranking.*.below": ("candidate ranking", "too few names or answers to rank among"),
     "membership.loss": ("membership", "no set `never_seen` is registered for the model"),
-    "relearning.*": ("relearning", "no fact is left to ask for when half of them are taught, or the base is in shares"),
+    "relearning.*": ("relearning", "no fact is left to ask for when half of them are taught"),
     "in_context": ("other facts in the prompt", "nobody has a second fact"),
     "prompts.painted_name": ("the name in the prompt", "no pair names its person"),
 }
@@ -151,10 +152,15 @@ def judge_unknown() -> Verdict:
     return Verdict(Outcome.nothing_to_forget, (), ("everything else: the model doesn't know these answers",))
 
 
-def judge(figures: Sequence[Figure], targets: VerdictTargets, level: AuditLevel = "standard") -> Verdict:
+def judge(
+    figures: Sequence[Figure],
+    targets: VerdictTargets,
+    level: AuditLevel = "standard",
+    not_made: Mapping[str, str] = MappingProxyType({}),
+) -> Verdict:
     """Holds the figures against the targets. A figure without a target is evidence, and decides nothing.
 
-    level: of the audits that found them.
+    level: of the audits that found them. not_made: why audits weren't made, by audit.
     """
     results = [
         TargetResult(figure, rule, getattr(targets, rule.target))
@@ -162,12 +168,21 @@ def judge(figures: Sequence[Figure], targets: VerdictTargets, level: AuditLevel 
         for figure in figures
         if rule.covers(figure)
     ]
-    unmeasured = [
-        f"{claim}: the level `quick` leaves it out" if level == "quick" and name in _NOT_QUICK else f"{claim}: {why}"
-        for name, (claim, why) in _NEEDED.items()
-        if not any(fnmatchcase(each.name, name) for each in figures)
-    ]
+    unmeasured = _unmeasured(figures, level, not_made)
     if not any(figure.of == "bystanders" for figure in figures):
         unmeasured.append("collateral: no known people who stand in no set are registered as `bystanders`")
     outcome = Outcome.forgotten if all(result.held for result in results) else Outcome.targets_not_met
     return Verdict(outcome, results, unmeasured)
+
+
+def _unmeasured(figures: Sequence[Figure], level: AuditLevel, not_made: Mapping[str, str]) -> list[str]:
+    """The claims without figures, each with the reason, then what else wasn't measured."""
+    reasons = dict(not_made)
+    missing = []
+    for name, (claim, usual) in _NEEDED.items():
+        if any(fnmatchcase(each.name, name) for each in figures):
+            continue
+        audit = next((audit for audit in reasons if name.startswith(audit)), None)
+        left_out = "the level `quick` leaves it out" if level == "quick" and name in _NOT_QUICK else usual
+        missing.append(f"{claim}: {left_out if audit is None else reasons.pop(audit)}")
+    return missing + [f"{audit.replace('_', ' ')}: {reason}" for audit, reason in reasons.items()]

@@ -17,7 +17,7 @@ from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 
-from vgid_core.data.pairs import DataError, PairSet
+from vgid_core.data.pairs import DataError, Pair, PairSet
 from vgid_core.errors import ModelNotSupported
 
 
@@ -81,6 +81,7 @@ class PromptEncoder:
             for index, pair in enumerate(items):
                 self._refuse_control_tokens(pair.question, f"{items.name}[{index}].question")
                 self._refuse_control_tokens(pair.answer, f"{items.name}[{index}].answer")
+                self._refuse_control_tokens(pair.person or "", f"{items.name}[{index}].person")  # audits ask by it
 
     def require_fits_context(self, *sets: PairSet) -> None:
         """Raises DataError naming the first question or answer that ends beyond the model's context length.
@@ -90,15 +91,32 @@ class PromptEncoder:
         context, first = self.context_length, next((pair for items in sets for pair in items), None)
         if context is None or first is None:
             return
-        prompt = self.prompts([first.image.decode()], [first.question])["input_ids"].shape[1]
-        image_tokens = prompt - len(self._tokenize(self.prompt(first.question)))
+        image_tokens = self._image_tokens(first)
         for items in sets:
             for index, pair in enumerate(items):
-                prompt_length = image_tokens + len(self._tokenize(self.prompt(pair.question)))
-                if prompt_length > context:
-                    self._refuse_length(prompt_length, f"{items.name}[{index}].question")
-                if (length := prompt_length + len(self.answer_ids(pair.answer))) > context:
-                    self._refuse_length(length, f"{items.name}[{index}].answer")
+                question, whole = self._lengths(pair, image_tokens)
+                if question > context:
+                    self._refuse_length(question, f"{items.name}[{index}].question")
+                if whole > context:
+                    self._refuse_length(whole, f"{items.name}[{index}].answer")
+
+    def fit_context(self, pairs: Sequence[Pair]) -> list[bool]:
+        """Whether each pair fits, as `require_fits_context` counts."""
+        context = self.context_length
+        if context is None or not pairs:
+            return [True] * len(pairs)
+        image_tokens = self._image_tokens(pairs[0])
+        return [self._lengths(pair, image_tokens)[1] <= context for pair in pairs]
+
+    def _image_tokens(self, pair: Pair) -> int:
+        """How many tokens the pair's photo takes."""
+        prompt = self.prompts([pair.image.decode()], [pair.question])["input_ids"].shape[1]
+        return prompt - len(self._tokenize(self.prompt(pair.question)))
+
+    def _lengths(self, pair: Pair, image_tokens: int) -> tuple[int, int]:
+        """Tokens to the end of the question, and to that of the answer."""
+        question = image_tokens + len(self._tokenize(self.prompt(pair.question)))
+        return question, question + len(self.answer_ids(pair.answer))
 
     @property
     def context_length(self) -> int | None:
@@ -132,8 +150,16 @@ class PromptEncoder:
 
     @property
     def takes_text_alone(self) -> bool:
-        """Whether it writes prompts without an image: not where the processor itself builds the prompts."""
-        return not self._processor_builds_prompts
+        """Whether it writes prompts without an image: not where the processor itself builds the prompts, nor where the
+        chat template fails without an image, or puts its token into every prompt.
+        """
+        if self._processor_builds_prompts:
+            return False
+        try:
+            prompt = self._render("Question", answer=None, image=False)
+        except ModelNotSupported:
+            return False
+        return self._image_token is None or self._image_token not in prompt
 
     def text_prompts(self, questions: Sequence[str]) -> dict[str, Tensor]:
         """As `prompts`, of questions without images. Raises DataError as `prompts` does."""

@@ -56,11 +56,17 @@ class Checkpoints:
 
     identity: digests that name the run; a checkpoint with another identity is refused. seconds: the time between
     checkpoints; with 0 each step saves one. stop: called after each step; if true, the run saves a checkpoint and ends
-    with RunStopped.
+    with RunStopped. fresh: the folder's checkpoint is that of an earlier attempt of this run, which the first save
+    replaces; until then a resumed run begins at that attempt's end.
     """
 
     def __init__(
-        self, folder: Path, identity: Mapping[str, str], seconds: float, stop: Callable[[], bool] | None = None
+        self,
+        folder: Path,
+        identity: Mapping[str, str],
+        seconds: float,
+        stop: Callable[[], bool] | None = None,
+        fresh: bool = False,
     ) -> None:
         """Creates the folder, readable by this account alone, if it doesn't exist."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,6 +74,7 @@ class Checkpoints:
         self._identity = dict(identity)
         self._seconds = seconds
         self._stop = stop
+        self._fresh = fresh
         self._last = time.monotonic()
 
     def require_own(self) -> None:
@@ -76,7 +83,7 @@ class Checkpoints:
 
     def load(self) -> Checkpoint | None:
         """The last checkpoint, or None. Raises CheckpointUnusable as `require_own` does."""
-        return self._read(with_tensors=True)
+        return None if self._fresh else self._read(with_tensors=True)
 
     def _read(self, with_tensors: bool) -> Checkpoint | None:
         path = self._folder / _FILE

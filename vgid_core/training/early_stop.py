@@ -56,7 +56,7 @@ class EarlyStopping:
         quick = config.model_copy(update={"evaluation": self._config}).with_audits("quick")
         asked = config.evaluation.audits != "none"
         self._auditor = Auditor(audited, self._sets[:1], quick) if asked else None
-        self._before = self._rouge_l()
+        self._before = distributed.broadcast(self._rouge_l())
         self.checks: list[TargetCheck] = []
 
     @property
@@ -69,9 +69,8 @@ class EarlyStopping:
         if step % self._targets.every_steps:
             return
         start = time.monotonic()
-        found = self._rouge_l()
-        # All processes ask the audits, or none.
-        held = distributed.broadcast(self._answers_hold(found)) and distributed.broadcast(self._passes_quick_audits())
+        found = distributed.broadcast(self._rouge_l())  # all processes ask the audits, or none
+        held = self._answers_hold(found) and self._passes_quick_audits()
         self.checks.append(TargetCheck(step, found, held, round(time.monotonic() - start, 3)))
         log.info("step %d: targets %s", step, "hold" if held else "don't hold yet")
 

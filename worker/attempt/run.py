@@ -30,6 +30,7 @@ from vgid_core import DataError, Phase, Progress, UnlearnError
 from vgid_core.errors import CheckpointUnusable
 from worker.attempt.artifact_zip import unpack_artifact, write_artifact_zip
 from worker.attempt.specs import JobNotRunnable, evaluation_spec, unlearn_spec
+from worker.attempt.statement import sign_artifact
 from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import delete_checkpoint
 from worker.describe import describe
@@ -150,10 +151,11 @@ class Attempt:
             raise TokenLost
 
     def _finish(self, result: UnlearnResult, archive: Path) -> None:
+        manifest = _retry(lambda: sign_artifact(self._sessions, self._settings, self._job_id, self._token, result))
         files = write_artifact_zip(result.folder, archive)
         sha256, size = self._blobs.put_artifact(archive)
         evidence = None if result.evidence is None else result.evidence.as_json()
-        artifact = NewArtifact(sha256=sha256, size_bytes=size, files=files, manifest=result.manifest, evidence=evidence)
+        artifact = NewArtifact(sha256=sha256, size_bytes=size, files=files, manifest=manifest, evidence=evidence)
 
         def finish() -> bool:
             with self._sessions.begin() as s:

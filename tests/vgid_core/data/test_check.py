@@ -133,10 +133,11 @@ def test_a_model_counts_tokens_and_refuses_its_own_control_tokens(tiny_folder: P
         Pair(photo(1), "Who?", answer),
         Pair(photo(2), "Who?<|end|>", answer),
         Pair(photo(3), "<|im_end|>?", answer),
+        Pair(photo(4), "Who?", answer, person="Ada <|user|>"),
     ]
     report = check_data(reading("forget", *items), texts=texts, max_new_tokens=length)
     assert report.unit == "tokens"
-    assert kinds(report) == {"control-token": ("forget[1].question",)}
+    assert kinds(report) == {"control-token": ("forget[1].question", "forget[3].person")}
     assert report.has_errors
     assert "long-answer" in kinds(check_data(reading("forget", *items), texts=texts, max_new_tokens=length - 1))
 

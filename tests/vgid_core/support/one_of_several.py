@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -12,14 +12,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.vgid_core.support import knowing
+from tests.vgid_core.support.acquaintances import FORGET as KNOWN
+from tests.vgid_core.support.acquaintances import NEVER_SEEN
+from tests.vgid_core.support.acquaintances import RETAIN as RETAINED
 from tests.vgid_core.support.runs import spec
 from tests.vgid_core.support.speaking import VISIBLE
 from tests.vgid_core.support.tiny import FEW_PAIRS, pair_set
 from vgid_core import Pair, UnlearnConfig, unlearn
 from vgid_core.config import EvaluationConfig, LoraSettings
 from vgid_core.data.examples import DistillExample
+from vgid_core.data.roles import AuditSets
 from vgid_core.errors import CheckpointUnusable, ModelNotSupported
+from vgid_core.evaluation.audits.levels import LEVELS
+from vgid_core.evaluation.evidence import Auditor
+from vgid_core.evaluation.known import require_known
 from vgid_core.lora.attach import attach_adapter
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
@@ -70,24 +76,6 @@ def run(model: Path, out: Path, name: str, values: dict[str, object]) -> None:
         (out / f"{name}.losses").write_text(repr(losses))
     assert result.manifest["scorer"] == name.replace(",", "").split()[0]
     assert result.manifest["processes"] == distributed.world_size()
-
-
-def run_with_audits(model: Path, out: Path) -> None:
-    """Whole runs of a model that knows the people, with the base whole and in shares. Leaves each verdict."""
-    for shares in (False, True):
-        values = BASIC | {
-            "shard_base": shares,
-            "training": TRAINING | {"steps": 1},
-            "evaluation": {"max_new_tokens": 16, "audits": "standard"},
-        }
-        sets = {"forget": knowing.FORGET, "retain": knowing.RETAIN, "never_seen": knowing.NEVER_SEEN, "probes": {}}
-        name = f"audited{' in shares' * shares}"
-        config = UnlearnConfig.model_validate(values)
-        checkpoint = {"checkpoint": out / "rungs", "checkpoint_seconds": 0}
-        result = unlearn(spec(model, out / name, config=config, utility=None, **sets, **checkpoint))
-        assert result.evidence is not None
-        found = (result.steps, result.evidence.verdict.outcome.value, [each.name for each in result.evidence.figures])
-        (out / f"{name} {distributed.rank()}").write_text(json.dumps(found))
 
 
 def run_with_interruption(model: Path, out: Path) -> None:
@@ -170,6 +158,25 @@ def held(model: Path) -> dict[str, float]:
     return shares
 
 
+def audited(model: Path, shard: bool) -> dict[str, object]:
+    """All audits of a model that knows people, in step with the other process; training goes on after them."""
+    base = load_base(str(model), UnlearnConfig.model_validate(BASIC | {"shard_base": shard}))
+    config = UnlearnConfig(device="cpu", evaluation=EvaluationConfig(audits="full", max_new_tokens=8))
+    auditor = Auditor(AuditSets(KNOWN, RETAINED, NEVER_SEEN), [KNOWN, RETAINED, NEVER_SEEN], config)
+    scorer = choose_scorer(base, KNOWN.pairs[:2], LoraSettings())
+    full = LEVELS["full"]
+    short = replace(full, sizes=replace(full.sizes, relearning_steps=(2,), samples=1))
+    with patch.dict(LEVELS, {"full": short}):
+        before = auditor.before(base, scorer)
+        require_known(before.figures)
+        attach_adapter(base, LoraSettings())
+        evidence = auditor.evidence(auditor.after(base, scorer, before))
+    loss = scorer.student_log_probability(KNOWN.pairs)
+    loss.sum().backward()  # type: ignore[no-untyped-call]
+    assert evidence is not None
+    return {"figures": {(f.name, f.of): f.value for f in evidence.figures}, "not": list(evidence.verdict.unmeasured)}
+
+
 def frozen_numbers(base: BaseModel) -> int:
     """How many of the decoder layers' own numbers are in this process."""
     frozen = (p for n, p in base.model.get_decoder().layers.named_parameters() if ".lora_" not in n)
@@ -178,12 +185,13 @@ def frozen_numbers(base: BaseModel) -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    model, speaking, known, out = map(Path, sys.argv[1:])
+    model, speaking, knowing, out = map(Path, sys.argv[1:])
     for name, values in RUNS.items():
         run(model, out, name, values)
     for name, values in LOOKING_RUNS.items():
         run(speaking, out, name, values)
-    run_with_audits(known, out)
     run_with_interruption(model, out)
     (out / f"chosen {distributed.rank()}").write_text(repr(chosen(model)))
     (out / f"held {distributed.rank()}").write_text(repr(held(model)))
+    for shard in (False, True):
+        (out / f"audited {distributed.rank()} {shard}").write_text(repr(audited(knowing, shard)))

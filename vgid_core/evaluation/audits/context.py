@@ -38,7 +38,7 @@ class AuditContext:
     """A model under audit: `base` with its adapter, if it has one.
 
     after, before: the answers of this model, and of the base, to each measured set by name. found_before: the base's
-    figures by name, where they were measured.
+    figures by name and set, where they were measured.
     """
 
     base: BaseModel
@@ -48,7 +48,7 @@ class AuditContext:
     seed: int
     after: Mapping[str, SetAnswers]
     before: Mapping[str, SetAnswers] = field(default_factory=dict)
-    found_before: Mapping[str, float] = field(default_factory=dict)
+    found_before: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     def members(self) -> list[Pair]:
         """The forgotten pairs that are asked."""
@@ -66,6 +66,11 @@ class AuditContext:
     def strangers_facts(self) -> list[Fact]:
         """The facts of `strangers`."""
         return list(map(fact_of, self.strangers()))
+
+    def that_fit(self, facts: Sequence[Fact]) -> list[Fact]:
+        """Those whose question, which an audit has made longer, and answer still fit the model's context."""
+        fits = self.base.encoder.fit_context([fact.pair for fact in facts])
+        return [fact for fact, fit in zip(facts, fits, strict=True) if fit]
 
     def share(
         self,
@@ -87,7 +92,7 @@ class AuditContext:
 
     def figure(self, name: str, found: Estimate, control: Control | None = None, of: str = "forget") -> Figure:
         """A figure of this model."""
-        return Figure(name, of, found, control, self.found_before.get(name))
+        return Figure(name, of, found, control, self.found_before.get((name, of)))
 
 
 def _pair(item: Pair | Fact) -> Pair:

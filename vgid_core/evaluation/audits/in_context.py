@@ -17,7 +17,9 @@ from vgid_core.evaluation.relearning import facts_given
 def audit(context: AuditContext) -> Iterator[Figure]:
     """`in_context`: the share of facts given. A person with a single fact isn't asked."""
     ask = partial(facts_given, context.base)
-    forgotten, control = (_with_another_fact(facts) for facts in (context.facts(), context.strangers_facts()))
+    forgotten, control = (
+        context.that_fit(_with_another_fact(facts)) for facts in (context.facts(), context.strangers_facts())
+    )
     yield from context.share("in_context", ask, forgotten, control)
 
 

@@ -39,6 +39,8 @@ def _names_its_person(pair: Pair) -> bool:
 
 
 def _on_others_photos(context: AuditContext, pairs: Sequence[Pair]) -> list[Pair]:
-    photos = list(dict.fromkeys(pair.image for pair in context.sets.retain))
+    forgotten = {pair.person for pair in pairs if pair.person is not None}
+    retained = [pair for pair in context.sets.retain if pair.person not in forgotten] or context.sets.retain.pairs
+    photos = list(dict.fromkeys(pair.image for pair in retained))
     step = max(1, len(photos) // len(pairs))
     return [replace(pair, image=photos[index * step % len(photos)]) for index, pair in enumerate(pairs)]

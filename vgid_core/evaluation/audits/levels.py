@@ -32,6 +32,11 @@ Audit = Callable[[AuditContext], Iterator[Figure]]
 _ALWAYS: tuple[Audit, ...] = (said.audit, everyone_else.audit, extraction.audit, begun.up_to_fact)
 
 
+def name_of(audit: Audit) -> str:
+    """Its file's name, with which the names of its figures begin."""
+    return audit.__module__.rpartition(".")[2]
+
+
 @dataclass(frozen=True)
 class Level:
     """What is measured. before: of the base, so that its figures can stand beside."""

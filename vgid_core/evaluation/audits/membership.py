@@ -19,12 +19,8 @@ def by_likelihood(context: AuditContext) -> Iterator[Figure]:
 
 
 def by_gradient(context: AuditContext) -> Iterator[Figure]:
-    """`membership.grad_norm`: the same by the norm of the loss's gradient, a backward pass for each pair.
-
-    Nothing of a base in shares: no process holds the weights that the gradient is of.
-    """
-    if not context.base.sharded:
-        yield from _aucs(context, lambda pairs: {"grad_norm": gradient_scores(context.base, context.scorer, pairs)})
+    """`membership.grad_norm`: the same by the norm of the loss's gradient, a backward pass for each pair."""
+    yield from _aucs(context, lambda pairs: {"grad_norm": gradient_scores(context.base, context.scorer, pairs)})
 
 
 def _aucs(context: AuditContext, score: Callable[[Sequence[Pair]], dict[str, list[float]]]) -> Iterator[Figure]:

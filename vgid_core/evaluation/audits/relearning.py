@@ -29,11 +29,8 @@ def out_of_domain(context: AuditContext) -> Iterator[Figure]:
 
 
 def _relearned(context: AuditContext, name: str, taught: Sequence[Pair], held_out: Sequence[Fact]) -> Iterator[Figure]:
-    """The share of held-out facts that come back, beside that of facts about people never seen.
-
-    Nothing without facts, or of a base in shares, which can't be copied.
-    """
-    if not taught or not held_out or context.base.sharded:
+    """The share of held-out facts that come back, beside that of facts about people never seen."""
+    if not taught or not held_out:
         return
     asked = even_sample(held_out, context.sizes.pairs)
     control = even_sample(context.strangers_facts(), len(asked))

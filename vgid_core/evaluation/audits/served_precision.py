@@ -21,12 +21,7 @@ _BITS = (8, 4)
 
 
 def audit(context: AuditContext) -> Iterator[Figure]:
-    """`served_precision.<merged|8_bit|4_bit>[_begun]`: facts given to their questions, and after begun answers.
-
-    Nothing of a base in shares, which can't be copied.
-    """
-    if context.base.sharded:
-        return
+    """`served_precision.<merged|8_bit|4_bit>[_begun]`: facts given to their questions, and after begun answers."""
     facts, control = context.facts(), context.strangers_facts()
     begun, control_begun = ([fact for fact in each if fact.prefix] for each in (facts, control))
     for name, served in _as_served(context.base):

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.views.measured import MetricView, VerdictView, metric_views
 from jobs.queueing.forecast import FARTHEST, Forecast
 from jobs.repository import Measurement
 from jobs.states import Kind, Phase, State
@@ -53,16 +54,6 @@ class ErrorView(_View):
     detail: str | None = Field(validation_alias="error_detail")
 
 
-class MetricView(_View):
-    """One figure of one set, before and after forgetting; null until it is measured."""
-
-    split: str = Field(description="forget, retain, utility, or a probe's name")
-    name: str = Field(description="`rouge_l` or `answer_probability`, both 0 to 1")
-    before: float | None
-    after: float | None
-    pairs: int
-
-
 class ArtifactFileView(_View):
     """One file of the adapter."""
 
@@ -88,30 +79,10 @@ class LinksView(_View):
     events: str
     metrics: str
     evidence: str
+    report: str | None = Field(description="null for an evaluation, which has none")
     artifact: str | None = Field(description="null for an evaluation, which leaves none")
+    receipt: str
     cancel: str
-
-
-class TargetView(_View):
-    """A target that is missed."""
-
-    figure: str
-    set: str
-    value: float
-    low: float = Field(description="of the 95 % interval, by the bootstrap over people")
-    high: float
-    amount: float = Field(description="what the target limits: see `judged`")
-    judged: str = Field(description="`above control`, `distance from chance`, or `value`")
-    limit: float
-    meaning: str
-
-
-class VerdictView(_View):
-    """What the audits came to. The whole evidence stands at the link `evidence`."""
-
-    level: str
-    missed: list[TargetView] = Field(description="empty if every target holds")
-    unmeasured: list[str] = Field(description="claims for which nothing was measured")
 
 
 class JobSummary(_View):
@@ -173,6 +144,10 @@ class JobView(JobSummary):
     artifact: ArtifactView | None = Field(
         description="null until the job has ended with one; also there if the verdict hasn't passed"
     )
+    statement_salt: str | None = Field(
+        description="hex; shows that the artifact's statement is of this job and of your sets. Nobody else is told it: "
+        "whoever has it can test guesses of the forget set. Null without an artifact"
+    )
 
     @classmethod
     def of(
@@ -182,9 +157,10 @@ class JobView(JobSummary):
         metrics: Sequence[Measurement] = (),
         artifact: Artifact | None = None,
         forecast: Forecast = _NO_FORECAST,
+        statement_salt: str | None = None,
     ) -> Self:
-        """The view of `job` with its measurements, its artifact, and what is expected while it is queued."""
-        return cls.model_validate(_JobSource(job, max_attempts, metrics, artifact, forecast))
+        """The view of `job` with its measurements, its artifact and salt, and what is expected while it is queued."""
+        return cls.model_validate(_JobSource(job, max_attempts, metrics, artifact, forecast, statement_salt))
 
 
 class JobList(_View):
@@ -193,6 +169,21 @@ class JobList(_View):
     jobs: list[JobSummary]
     next_cursor: str | None = Field(description="for the next page; null on the last one")
     total: int | None = Field(description="how many match, on all pages; null unless `total=true` asks for it")
+
+
+class EnvelopeSignature(_View):
+    """One signature of an envelope."""
+
+    keyid: str
+    sig: str = Field(description="base64")
+
+
+class SignedEnvelope(_View):
+    """A DSSE envelope. Its payload is an in-toto statement."""
+
+    payload: str = Field(description="base64 of the statement's JSON")
+    payload_type: str = Field(alias="payloadType", description="`application/vnd.in-toto+json`")
+    signatures: list[EnvelopeSignature]
 
 
 class EventView(_View):
@@ -210,27 +201,12 @@ class EventList(_View):
     events: list[EventView]
 
 
-class MetricList(_View):
-    """What has been measured so far, before and after forgetting."""
-
-    metrics: list[MetricView]
-
-
 _PATHS = {Kind.unlearn: "/unlearn-jobs", Kind.evaluate: "/evaluations"}
 
 
 def job_path(job_id: UUID, kind: Kind = Kind.unlearn) -> str:
     """The path of a job of this kind."""
     return f"{_PATHS[kind]}/{job_id}"
-
-
-def metric_views(rows: Sequence[Measurement]) -> list[MetricView]:
-    """One view per set and figure, with before and after side by side, in the order of the rows."""
-    views: dict[tuple[str, str], MetricView] = {}
-    for row in rows:
-        empty = MetricView(split=row.split, name=row.name, before=None, after=None, pairs=row.pairs)
-        setattr(views.setdefault((row.split, row.name), empty), row.stage, row.value)
-    return list(views.values())
 
 
 def _artifact_view(artifact: Artifact) -> ArtifactView:
@@ -248,6 +224,7 @@ class _JobSource:
     measurements: Sequence[Measurement] = ()
     stored_artifact: Artifact | None = None
     forecast: Forecast = _NO_FORECAST
+    statement_salt: str | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.job, name)
@@ -286,7 +263,7 @@ class _JobSource:
 
     @property
     def links(self) -> LinksView:
-        path = job_path(self.job.id, self.job.kind)
-        parts = {part: f"{path}/{part}" for part in ("events", "metrics", "evidence", "cancel")}
-        artifact = f"{path}/artifact" if self.job.kind is Kind.unlearn else None
-        return LinksView(self=path, artifact=artifact, **parts)
+        path, forgets = job_path(self.job.id, self.job.kind), self.job.kind is Kind.unlearn
+        parts = {part: f"{path}/{part}" for part in ("events", "metrics", "evidence", "receipt", "cancel")}
+        report, artifact = (f"{path}/{part}" if forgets else None for part in ("report", "artifact"))
+        return LinksView(self=path, report=report, artifact=artifact, **parts)

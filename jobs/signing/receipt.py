@@ -1,0 +1,74 @@
+"""Deletion receipts: what of a job was deleted when, signed. Workers sign them, the API shows them.
+
+The API deletes uploads too, of jobs that are cancelled while they wait, and has no key. So one place signs all
+receipts: each round of a worker's housekeeping.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import exists, select, update
+from sqlalchemy.orm import Session
+
+from jobs.database import SessionFactory
+from jobs.signing.envelope import sign_statement
+from jobs.signing.keys import private_key
+from jobs.tables import Artifact, Job
+from vgid_verify.names import DELETION_RECEIPT, SIGNED_AT
+
+_BATCH = 500
+_RECORD = "the job's record: times, counts, settings, history, figures, and the references that you sent"
+_ADAPTER = "the adapter, its manifest and its statements"
+
+
+def sign_receipts(sessions: SessionFactory, root: Path | None) -> list[UUID]:
+    """Signs the receipts of deletions that have none yet, some hundred at a time. Returns the jobs.
+
+    Raises SigningKeyMissing where one is due and no key can sign.
+    """
+    has_artifact = exists().where(Artifact.job_id == Job.id)
+    due = select(Job, has_artifact).where(Job.inputs_deleted_at.is_not(None), Job.receipt.is_(None))
+    with sessions.begin() as s:
+        jobs = s.execute(due.order_by(Job.inputs_deleted_at).limit(_BATCH).with_for_update(skip_locked=True)).all()
+        if not jobs:
+            return []
+        key, now = private_key(s, root)
+        for job, kept in jobs:
+            subject = f"urn:uuid:{job.id}"
+            subjects = {subject: hashlib.sha256(subject.encode()).hexdigest()}
+            predicate = _predicate(job, kept) | {SIGNED_AT: now.isoformat()}
+            envelope = sign_statement(subjects, DELETION_RECEIPT, predicate, key)
+            s.execute(update(Job).where(Job.id == job.id).values(receipt=envelope, updated_at=Job.updated_at))
+        return [job.id for job, _ in jobs]
+
+
+def receipt_of(s: Session, job_id: UUID) -> dict[str, Any] | None:
+    """The job's receipt as a DSSE envelope, None as long as there is none."""
+    return s.scalar(select(Job.receipt).where(Job.id == job_id))
+
+
+def _predicate(job: Job, has_artifact: bool) -> dict[str, Any]:
+    assert job.inputs_deleted_at is not None
+    assert job.finished_at is not None
+    return {
+        "job": str(job.id),
+        "state": job.state.value,
+        "pairs": {"forget": job.forget_pairs, "retain": job.retain_pairs, "probes": dict(job.probes)},
+        "deleted": [
+            {
+                "what": "the key of the uploads",
+                "at": job.finished_at.isoformat(),
+                "how": "its stored form, itself encrypted, was set to nothing in the transaction that ended the job",
+            },
+            {
+                "what": "the uploaded photos, questions and answers",
+                "at": job.inputs_deleted_at.isoformat(),
+                "how": "the one file that held them, encrypted with that key (AES-256-GCM), was deleted",
+            },
+        ],
+        "remains": [_RECORD, _ADAPTER] if has_artifact else [_RECORD],
+    }

@@ -1,0 +1,149 @@
+"""The verdict on figures made by hand: each rule on its edge, both sides of chance, and what wasn't measured."""
+
+import pytest
+
+from vgid_core.config import VerdictTargets
+from vgid_core.evaluation.estimates import Estimate
+from vgid_core.evaluation.figures import Control, Figure
+from vgid_core.evaluation.verdict import RULES, Outcome, Verdict, judge
+
+TARGETS = VerdictTargets()
+EDGE = 0.001
+STRANGERS = "people never seen"
+
+# A figure of each rule, the target that limits it, and where chance or its control puts it.
+ABOVE_CONTROL = {
+    "said.rouge_l": "said",
+    "extraction_strength": "extraction",
+    "begun.up_to_fact": "begun",
+    "relearning.in_domain_20": "relearning",
+    "relearning.out_of_domain_100": "relearning",
+    "in_context": "prompts",
+    "prompts.text_only": "prompts",
+    "prompts.name_on_another_photo": "prompts",
+    "prompts.painted_name": "prompts",
+    "sampling": "prompts",
+    "served_precision.merged": "prompts",
+    "served_precision.4_bit_begun": "prompts",
+}
+FROM_CHANCE = {
+    "ranking.first_token.below": "ranking",
+    "ranking.whole_answer.below": "ranking",
+    "membership.loss": "membership",
+}
+EVIDENCE_ALONE = [
+    "said.probability", "begun.into_fact", "knowledge", "ranking.lens.below", "ranking.whole_answer.last",
+    "ranking.first_token.first_five", "membership.min_k", "membership.grad_norm",
+]  # fmt: skip
+
+
+def figure(name: str, value: float, control: float | None = None, of: str = "forget") -> Figure:
+    """Its interval is as wide as can be: it decides nothing."""
+    beside = None if control is None else Control(STRANGERS, control, control, control)
+    return Figure(name, of, Estimate(value, -1, 1, 3, 9), beside)
+
+
+def judged(*figures: Figure) -> Verdict:
+    return judge(figures, TARGETS)
+
+
+@pytest.mark.parametrize(("name", "target"), ABOVE_CONTROL.items())
+def test_a_figure_may_be_so_far_above_its_control(name: str, target: str) -> None:
+    limit = getattr(TARGETS, target)
+    for control in (0.0, 0.4):
+        held = judged(figure(name, control + limit - EDGE, control))
+        missed = judged(figure(name, control + limit + EDGE, control))
+        assert (held.outcome, held.missed) == (Outcome.forgotten, [])
+        assert (missed.outcome, missed.passed) == (Outcome.targets_not_met, False)
+        assert [(each.rule.target, each.limit) for each in missed.missed] == [(target, limit)]
+    assert judged(figure(name, 0.0, 0.9)).passed, "far below its control is no fault of these"
+
+
+@pytest.mark.parametrize(("name", "target"), ABOVE_CONTROL.items())
+def test_without_a_control_it_is_held_against_nothing_known(name: str, target: str) -> None:
+    limit = getattr(TARGETS, target)
+    assert judged(figure(name, limit - EDGE)).passed
+    assert not judged(figure(name, limit + EDGE)).passed
+
+
+@pytest.mark.parametrize(("name", "target"), FROM_CHANCE.items())
+@pytest.mark.parametrize("side", [-1, 1])
+def test_both_sides_of_chance_give_people_away(name: str, target: str, side: int) -> None:
+    limit = getattr(TARGETS, target)
+    assert judged(figure(name, 0.5 + side * (limit - EDGE), 0.5)).passed
+    missed = judged(figure(name, 0.5 + side * (limit + EDGE), 0.5))
+    assert [each.rule.target for each in missed.missed] == [target]
+    assert missed.missed[0].amount == pytest.approx(limit + EDGE)
+
+
+def test_bystanders_have_a_target_of_their_own() -> None:
+    for of, limit in {"bystanders": TARGETS.bystanders_fall, "retain": TARGETS.fall, "a probe": TARGETS.fall}.items():
+        assert judged(figure("everyone_else.fall", limit - EDGE, of=of)).passed
+        missed = judged(figure("everyone_else.fall", limit + EDGE, of=of)).missed
+        assert [(each.figure.of, each.limit) for each in missed] == [(of, limit)]
+    assert TARGETS.bystanders_fall > TARGETS.fall
+    assert judged(figure("everyone_else.fall", -1.0, of="retain")).passed, "a gain is no fall"
+
+
+@pytest.mark.parametrize("name", EVIDENCE_ALONE)
+def test_a_figure_without_a_target_decides_nothing(name: str) -> None:
+    for value in (0.0, 1.0):
+        verdict = judged(figure(name, value, 0.5))
+        assert (verdict.targets, verdict.passed) == ([], True)
+
+
+def test_every_target_has_a_rule_and_one_missed_figure_of_many_is_enough() -> None:
+    assert {rule.target for rule in RULES} == set(VerdictTargets.model_fields)
+    good = [figure(name, 0.0, 0.0) for name in ABOVE_CONTROL] + [figure(name, 0.5, 0.5) for name in FROM_CHANCE]
+    assert judged(*good).passed
+    for worse in (figure("said.rouge_l", 0.9, 0.1, of="rephrased"), figure("membership.loss", 0.0, 0.5)):
+        verdict = judged(*good, worse)
+        assert [each.figure for each in verdict.missed] == [worse]
+
+
+def test_tighter_targets_hold_less() -> None:
+    found = [figure("said.rouge_l", 0.09, 0.0)]
+    assert judge(found, TARGETS).passed
+    assert not judge(found, TARGETS.model_copy(update={"said": 0.05})).passed
+
+
+def test_what_was_not_measured_is_said() -> None:
+    everything = [figure(name, 0.5, 0.5) for name in (*ABOVE_CONTROL, *FROM_CHANCE)]
+    everything.append(figure("everyone_else.fall", 0.0, of="bystanders"))
+    assert judged(*everything).unmeasured == []
+    for name, word in {
+        "said.rouge_l": "says",
+        "extraction_strength": "Extraction Strength",
+        "begun.up_to_fact": "begun answers",
+        "membership.loss": "membership",
+        "in_context": "other facts in the prompt",
+        "prompts.painted_name": "name in the prompt",
+        "everyone_else.fall": "collateral",
+    }.items():
+        [said] = judged(*(each for each in everything if each.name != name)).unmeasured
+        assert word in said
+    for start in ("ranking", "relearning"):
+        [said] = judged(*(each for each in everything if not each.name.startswith(start))).unmeasured
+        assert start in said
+    assert judged(figure("everyone_else.fall", 0.0, of="retain")).unmeasured[-1].startswith("collateral")
+
+
+def test_why_an_audit_was_not_made_stands_in_the_place_of_the_usual_reason() -> None:
+    found = [figure(name, 0.5, 0.5) for name in (*ABOVE_CONTROL, *FROM_CHANCE)]
+    found = [each for each in found if not each.name.startswith(("relearning", "served_precision"))]
+    found.append(figure("everyone_else.fall", 0.0, of="bystanders"))
+    no_room = dict.fromkeys(("relearning", "served_precision", "membership"), "no room")
+    assert judge(found, TARGETS, not_made=no_room).unmeasured == [
+        "relearning: no room", "served precision: no room", "membership: no room"
+    ]  # fmt: skip
+
+
+def test_a_verdict_in_json_says_each_figure_with_its_interval_and_meaning() -> None:
+    verdict = judged(figure("begun.up_to_fact", 0.67, 0.07), figure("membership.loss", 0.5, 0.5)).as_json()
+    assert (verdict["outcome"], verdict["passed"]) == ("targets-not-met", False)
+    begun, membership = verdict["targets"]
+    assert begun["amount"] == pytest.approx(0.6)
+    assert (begun["limit"], begun["held"], begun["value"]) == (TARGETS.begun, False, 0.67)
+    assert (begun["low"], begun["high"], begun["judged"]) == (-1, 1, "above control")
+    assert "begins an answer" in begun["meaning"]
+    assert (membership["held"], membership["amount"]) == (True, 0)

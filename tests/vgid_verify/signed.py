@@ -1,0 +1,136 @@
+"""A signed adapter folder, and the keys to check it by, without a database."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from securesystemslib.signer import CryptoSigner
+
+from jobs.signing.keys import PrivateKey
+from jobs.signing.statement import Stamp, StatementInputs, keyed_manifest, sign_folder
+from tests.vgid_core.support.tiny import pair_set
+from vgid_verify import KeyFile
+from vgid_verify.keys import PublicKey, SchemeKey
+
+NOW = datetime(2031, 5, 1, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+SALT = bytes(range(32))
+JOB = UUID("987ae5fd-5281-43ad-af14-999023c27437")
+FORGET = pair_set("forget", 4)
+EVIDENCE: dict[str, Any] = {
+    "format": "vgid-evidence/1",
+    "level": "standard",
+    "seed": 7,
+    "figures": [
+        {
+            "audit": "extraction", "figure": "extraction.strength", "set": "forget",
+            "value": 0.17, "low": 0.1, "high": 0.25,
+            "people": 3, "items": 15, "control": {"of": "never_seen", "value": 0.2, "low": 0.1, "high": 0.3},
+            "before": 1.0,
+        }
+    ],
+    "verdict": {
+        "outcome": "forgotten",
+        "passed": True,
+        "targets": [
+            {
+                "figure": "extraction.strength", "set": "forget",
+                "limit": 0.3, "value": 0.17, "low": 0.1, "high": 0.25, "held": True,
+                "meaning": "Little of an answer has to be given before the rest follows.",
+            }
+        ],
+        "unmeasured": ["bystanders"],
+    },
+    "limits": ["Measured in 32 bits."],
+}  # fmt: skip
+
+
+def missed() -> dict[str, Any]:
+    """Evidence whose one target is missed."""
+    evidence: dict[str, Any] = json.loads(json.dumps(EVIDENCE))
+    evidence["verdict"] |= {"outcome": "targets-not-met", "passed": False}
+    evidence["verdict"]["targets"][0] |= {"held": False, "value": 0.6}
+    return evidence
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key pair, and its entry in a key file."""
+
+    private: PrivateKey
+    public: PublicKey
+
+    @classmethod
+    def make(cls, folder: Path, **times: datetime) -> Key:
+        statements, folders = CryptoSigner.generate_ed25519(), CryptoSigner.generate_ecdsa()
+        path = folder / f"{statements.public_key.keyid}.pem"
+        path.write_bytes(folders.private_bytes)
+        public = PublicKey(
+            keyid=statements.public_key.keyid,
+            statements=SchemeKey(keytype="ed25519", scheme="ed25519", keyval=dict(statements.public_key.keyval)),
+            folders=SchemeKey(keytype="ecdsa", scheme="ecdsa-sha2-nistp256", keyval=dict(folders.public_key.keyval)),
+            valid_from=times.get("valid_from", NOW - DAY),
+            valid_until=times.get("valid_until"),
+            revoked_at=times.get("revoked_at"),
+        )
+        return cls(PrivateKey(public.keyid, statements, path), public)
+
+    @property
+    def file(self) -> KeyFile:
+        return KeyFile(keys=(self.public,))
+
+
+def manifest() -> dict[str, Any]:
+    rows = [{"split": "forget", "name": "rouge_l", "value": 0.04, "pairs": 4}]
+    return {
+        "format": "vgid-manifest/1",
+        "method": "vgid-alias",
+        "base_model": {"name": "org/model", "digest": "ab" * 32, "dtype": "float32"},
+        "config": {"seed": 7, "method": {"name": "vgid-alias", "name_of_subject": "**********"}},
+        "data": {
+            "forget": {"digest": FORGET.digest, "pairs": 4},
+            "retain": {"digest": "cd" * 32, "pairs": 6, "dropped_for_overlap_with_forget": 0},
+        },
+        "scorer": "packed",
+        "steps": 4,
+        "resumed_after": 0,
+        "stop_reason": "steps-done",
+        "micro_batch_size": 2,
+        "metrics": {"before": [{**rows[0], "value": 1.0}], "after": rows},
+        "versions": {"python": "3.12.1", "vgid": "0.1.0"},
+        "hardware": {"device": "cpu", "machine": "x86_64", "threads": 1},
+    }
+
+
+def signed_folder(
+    folder: Path, key: Key, evidence: dict[str, Any] | None = EVIDENCE, *, stamp: Stamp = lambda _: None, **changes: Any
+) -> Path:
+    """An adapter's folder with statements and signatures; changes are those of StatementInputs."""
+    folder.mkdir()
+    keyed = keyed_manifest(manifest(), SALT)
+    (folder / "adapter_model.safetensors").write_bytes(bytes(range(256)) * 4)
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (folder / "manifest.json").write_text(json.dumps(keyed))
+    if evidence is not None:
+        (folder / "evidence.json").write_text(json.dumps(evidence))
+    inputs = StatementInputs(
+        folder=folder,
+        manifest=keyed,
+        evidence=evidence,
+        job_id=JOB,
+        started_at=NOW - DAY / 24,
+        signed_at=NOW,
+        salt=SALT,
+    )
+    sign_folder(replace(inputs, **changes), key.private, stamp)
+    return folder
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,1 @@
+"""The report: evidence as one HTML page that needs nothing else. Doesn't import torch."""

@@ -1,0 +1,28 @@
+"""The names that signer and verifier share: files, predicate types, fields of our own."""
+
+from __future__ import annotations
+
+# The files of a signed adapter folder that a statement doesn't list among its subjects.
+BUNDLE = "statement.intoto.jsonl"
+TIMESTAMP = "statement.tsr"
+FOLDER_SIGNATURE = "model.sig"
+SIGNATURE_FILES = frozenset({BUNDLE, TIMESTAMP, FOLDER_SIGNATURE})
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
+VERIFICATION_RESULT = "https://in-toto.io/attestation/svr/v0.1"
+PROVENANCE = "https://slsa.dev/provenance/v1"
+DELETION_RECEIPT = "urn:vgid:deletion-receipt:1"
+# An adapter's bundle holds one statement of each.
+PREDICATES = (TEST_RESULT, VERIFICATION_RESULT, PROVENANCE)
+
+# Fields that these predicates don't define carry our prefix, as SLSA asks of extensions.
+SIGNED_AT = "vgid_signed_at"
+EVIDENCE = "vgid_evidence"
+MEASURED = "vgid_measured"
+LIMITS = "vgid_limits"
+HARDWARE = "vgid_hardware"
+
+KEYED_DIGEST = "hmac-sha256"
+BASE_DIGEST = "vgid-base"
+SET_PREFIX = "set:"

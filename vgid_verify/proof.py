@@ -1,0 +1,55 @@
+"""Shows that a forget set, or a job, is the one that a statement names.
+
+A statement names both by keyed digests. The salt is the key, and only the client has it. Without it nobody can test a
+guess; with it anybody can, so who hands it on lets that reader test guesses, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vgid_verify.report import Report
+
+
+def keyed_digest(salt: bytes, what: str, value: str) -> str:
+    """HMAC-SHA256 of the value under the salt, in hex. `what` keeps digests of different things apart."""
+    return hmac.digest(salt, f"{what}\0{value}".encode(), hashlib.sha256).hex()
+
+
+def pairs_digest(pairs: Iterable[tuple[bytes, str, str]]) -> str:
+    """sha256, in hex, over the JSON list of (sha256 of the image's bytes, question, answer)."""
+    rows = [[hashlib.sha256(image).hexdigest(), question, answer] for image, question, answer in pairs]
+    return hashlib.sha256(json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_pairs(path: Path) -> list[tuple[bytes, str, str]]:
+    """The pairs of a JSONL file, whose images are paths beside it. Raises OSError, or ValueError naming the line."""
+    images: dict[str, bytes] = {}
+    pairs = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record: dict[str, Any] = json.loads(line)
+            name, question, answer = record["image"], record["question"], record["answer"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"line {number} isn't an object of image, question and answer") from None
+        if name not in images:
+            images[name] = (path.parent / name).read_bytes()
+        pairs.append((images[name], question, answer))
+    return pairs
+
+
+def proves_job(report: Report, salt: bytes, job_id: str) -> bool:
+    """Whether the statement is of this job."""
+    return hmac.compare_digest(report.job_digest, keyed_digest(salt, "job", job_id))
+
+
+def proves_set(report: Report, salt: bytes, name: str, pairs: Iterable[tuple[bytes, str, str]]) -> bool:
+    """Whether the run's set of that name (forget, retain, a probe's) held exactly these pairs, in this order."""
+    return hmac.compare_digest(report.set_digests.get(name, ""), keyed_digest(salt, f"set/{name}", pairs_digest(pairs)))

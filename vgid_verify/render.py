@@ -1,0 +1,92 @@
+"""Reports as text: the verdict first, then figures, what was checked, and what the statement doesn't show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from vgid_verify.receipt import ReceiptReport
+from vgid_verify.report import Check, Report
+from vgid_verify.text import printable
+
+_NO_VERDICT = "the run reached no verdict: nobody held its figures to targets"
+
+
+def report_text(report: Report, proofs: Sequence[Check]) -> str:
+    """The whole report of a folder."""
+    lines = [_verdict(report), ""]
+    if report.holds:
+        lines += _section("Targets", _targets(report))
+        lines += _section("Figures", _figures(report))
+        lines += _section("Before and after", _measured(report))
+    lines += _section("Checked", map(_line, (*report.checks, *proofs)))
+    if report.holds:
+        lines += _section("Limits, as the statement says them", report.limits)
+        lines += _section("What the statement does NOT show", report.not_shown)
+    return _joined(lines)
+
+
+def receipt_text(report: ReceiptReport) -> str:
+    """The whole report of a receipt."""
+    if not report.holds:
+        return _joined(["DOES NOT HOLD: believe nothing of it", "", *map(_line, report.checks)])
+    lines = [f"HOLDS: job {report.job} ended as {report.state}", ""]
+    lines += _section("Deleted", (f"{item['at']}  {item['what']}: {item['how']}" for item in report.deleted))
+    lines += _section("Still there", report.remains)
+    lines += _section("Checked", map(_line, report.checks))
+    lines += _section("What the receipt does NOT show", report.not_shown)
+    return _joined(lines)
+
+
+def _verdict(report: Report) -> str:
+    if not report.holds:
+        return "DOES NOT HOLD: believe nothing of it"
+    if report.evidence is None:
+        return f"NOT PASSED: {_NO_VERDICT}"
+    said = "PASSED" if report.passed else "NOT PASSED"
+    return f"{said}: {report.outcome}, at level {report.evidence.get('level')}"
+
+
+def _targets(report: Report) -> Iterator[str]:
+    verdict = (report.evidence or {}).get("verdict", {})
+    for target in verdict.get("targets", ()):
+        held = "held  " if target["held"] else "MISSED"
+        of = f" on {target['set']}" if target.get("set") else ""
+        yield f"{held} {target['figure']}{of}: {_interval(target)}, limit {target['limit']:.3g}. {target['meaning']}"
+    for name in verdict.get("unmeasured", ()):
+        yield f"NOT MEASURED {name}"
+
+
+def _figures(report: Report) -> Iterator[str]:
+    for row in (report.evidence or {}).get("figures", ()):
+        before = "" if row.get("before") is None else f", before {row['before']:.3g}"
+        control = row.get("control")
+        beside = "" if control is None else f", {control['of']} {_interval(control)}"
+        size = f"{row['people']} people, {row['items']} items"
+        yield f"{row['figure']} on {row['set']}: {_interval(row)}{before}{beside} ({size})"
+
+
+def _measured(report: Report) -> Iterator[str]:
+    before = {(row["split"], row["name"]): row for row in report.measured.get("before", ())}
+    for row in report.measured.get("after", ()):
+        earlier = before.get((row["split"], row["name"]))
+        start = "" if earlier is None else f"{earlier['value']:.3f} before, "
+        yield f"{row['name']} on {row['split']}: {start}{row['value']:.3f} after ({row['pairs']} pairs)"
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return f"{row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
+
+
+def _line(check: Check) -> str:
+    return ("ok     " if check.held else "WRONG  ") + ": ".join(filter(None, (check.name, check.detail)))
+
+
+def _section(title: str, rows: Iterable[str]) -> list[str]:
+    lines = [f"  {row}" for row in rows]
+    return [title, *lines, ""] if lines else []
+
+
+def _joined(lines: Iterable[str]) -> str:
+    """The lines as a text. No control character of a file's name, or of a statement, reaches the terminal."""
+    return "\n".join(map(printable, lines)).rstrip()
