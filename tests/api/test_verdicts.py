@@ -83,7 +83,7 @@ def test_a_job_that_misses_a_target_fails_and_says_which(service: Service, tmp_p
         "high": pytest.approx(0.66),
         "amount": pytest.approx(0.61),
         "judged": "above control",
-        "limit": 0.1,
+        "limit": 0.2,
         "meaning": "the model still says what it was to forget",
     }
     assert service.stored_inputs() == [job_id]  # the harness plays the worker, which deletes them; the key is gone
