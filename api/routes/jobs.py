@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Query, Response
+from starlette.responses import HTMLResponse
 
 from api.openapi import problem_responses
-from api.problems import InvalidRequest, JobAlreadyEnded, NotFound, ReceiptUnavailable, Unauthenticated
+from api.problems import (
+    EvidenceUnavailable,
+    InvalidRequest,
+    JobAlreadyEnded,
+    NotFound,
+    ReceiptUnavailable,
+    Unauthenticated,
+)
 from api.routes import reading
 from api.routes.queries import ListQuery
 from api.routes.reading import SubjectReference
@@ -55,6 +63,33 @@ def get_job(caller: CallerDep, job_id: UUID) -> Response:
 def get_metrics(caller: CallerDep, job_id: UUID) -> MetricList:
     """Every figure before and after forgetting; empty until the first ones are known."""
     return reading.metric_list(caller, job_id, Kind.unlearn)
+
+
+@router.get(
+    "/{job_id:uuid}/evidence",
+    operation_id="get_evidence",
+    summary="What the audits found",
+    responses=problem_responses(Unauthenticated, NotFound, EvidenceUnavailable),
+)
+def get_evidence(caller: CallerDep, job_id: UUID) -> dict[str, Any]:
+    """Every figure with its interval and control, the verdict, and what it doesn't show."""
+    return reading.evidence(caller, job_id, Kind.unlearn)
+
+
+@router.get(
+    "/{job_id:uuid}/report",
+    operation_id="get_report",
+    summary="The evidence as a page",
+    response_class=HTMLResponse,
+    responses={
+        200: {"content": {"text/html": {"schema": {"type": "string"}}}, "description": "HTML that needs nothing else"},
+        **problem_responses(Unauthenticated, NotFound, EvidenceUnavailable),
+    },
+)
+def get_report(caller: CallerDep, job_id: UUID) -> HTMLResponse:
+    """Verdict, claims, figures and limits for people to read. It holds no photo, no text and no name of anybody."""
+    page = reading.report(caller, job_id)
+    return HTMLResponse(page, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})
 
 
 @router.get(

@@ -1,4 +1,4 @@
-"""What routes of both kinds of jobs answer: lists, views, evidence, receipts, cancelling."""
+"""What routes of both kinds of jobs answer: lists, views, evidence, reports, receipts, cancelling."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ from jobs.repository import JobEnded
 from jobs.signing.receipt import receipt_of
 from jobs.states import Kind, State
 from jobs.storage.input_cleanup import delete_inputs
+from jobs.tables import Artifact, Job
+from vgid_core.report.page import Report
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,14 @@ def evidence(caller: Caller, job_id: UUID, kind: Kind) -> dict[str, Any]:
     return found
 
 
+def report(caller: Caller, job_id: UUID) -> str:
+    """What was found of a job that forgets, as a page in HTML. Raises as `evidence` does."""
+    with caller.job(job_id, Kind.unlearn) as own:
+        if own.artifact is None:
+            raise EvidenceUnavailable("A report is there once a job has ended with an adapter.")
+        return _report(own.job, own.artifact, repository.evidence_of(own.session, job_id)).html()
+
+
 def receipt(caller: Caller, job_id: UUID, kind: Kind) -> SignedEnvelope:
     """The deletion receipt. Raises Unauthenticated, NotFound or ReceiptUnavailable."""
     with caller.job(job_id, kind) as own:
@@ -131,3 +141,17 @@ def _subject_hash(services: Services, header: str) -> str:
     except (UnicodeError, ValidationError):
         error = FieldError("takes 1 to 500 characters of UTF-8 on one line", name="Subject-Reference")
         raise InvalidRequest.of([error]) from None
+
+
+def _report(job: Job, artifact: Artifact, evidence: dict[str, Any] | None) -> Report:
+    """The report of an ended job, of what the ledger holds."""
+    about = {
+        "job": str(job.id),
+        "your number": job.external_id or "",
+        "legal basis": job.legal_basis or "",
+        "filed": f"{job.created_at:%Y-%m-%d %H:%M} UTC",
+        "ended": f"{job.finished_at:%Y-%m-%d %H:%M} UTC" if job.finished_at else "",
+        "uploads deleted": f"{job.inputs_deleted_at:%Y-%m-%d %H:%M} UTC" if job.inputs_deleted_at else "",
+        "adapter (zip)": f"sha256 {artifact.sha256}",
+    }
+    return Report(evidence, artifact.manifest, {name: value for name, value in about.items() if value})

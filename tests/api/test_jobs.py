@@ -36,6 +36,7 @@ ROUTES = [
     ("GET", "/evaluations/{id}/events"),
     ("GET", "/evaluations/{id}/metrics"),
     ("GET", "/evaluations/{id}/evidence"),
+    ("GET", "/evaluations/{id}/receipt"),
     ("GET", "/openapi.json"),
 ]
 

@@ -35,6 +35,7 @@ METHODS = [
     ("/evaluations/{evaluation_id}/events", "get"),
     ("/evaluations/{evaluation_id}/metrics", "get"),
     ("/evaluations/{evaluation_id}/evidence", "get"),
+    ("/evaluations/{evaluation_id}/receipt", "get"),
 ]
 
 
@@ -71,6 +72,7 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
         ("get_evaluation_events", "/evaluations/{evaluation_id}/events"),
         ("get_evaluation_evidence", "/evaluations/{evaluation_id}/evidence"),
         ("get_evaluation_metrics", "/evaluations/{evaluation_id}/metrics"),
+        ("get_evaluation_receipt", "/evaluations/{evaluation_id}/receipt"),
         ("get_events", "/unlearn-jobs/{job_id}/events"),
         ("get_evidence", "/unlearn-jobs/{job_id}/evidence"),
         ("get_job", "/unlearn-jobs/{job_id}"),

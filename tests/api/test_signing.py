@@ -39,6 +39,19 @@ def test_a_job_that_is_cancelled_while_it_waits_gets_a_receipt(service: Service)
     assert service.http.get(f"/unlearn-jobs/{job_id}/receipt").status_code == 200
 
 
+def test_an_evaluation_gets_a_receipt_as_a_job_does(service: Service, tmp_path: Path) -> None:
+    job_id = service.measured(FORGOTTEN)
+    path = f"/evaluations/{job_id}/receipt"
+    problem(service.http.get(path), 409, "receipt-unavailable")
+    service.delete_inputs(job_id)
+    assert service.sign_receipts() == [job_id]
+    (tmp_path / "receipt.json").write_bytes(service.http.get(path).content)
+    report = verify_receipt(tmp_path / "receipt.json", KeyFile.model_validate_json(service.http.get(KEYS).content))
+    assert (report.holds, report.job, report.state) == (True, str(job_id), "succeeded")
+    assert service.http.get(f"/evaluations/{job_id}").json()["links"]["receipt"] == path
+    problem(service.http.get(f"/unlearn-jobs/{job_id}/receipt"), 404, "not-found")
+
+
 def test_nobody_else_gets_a_receipt(service: Service) -> None:
     job_id = service.submit()
     service.http.post(f"/unlearn-jobs/{job_id}/cancel")

@@ -156,7 +156,8 @@ SELECT id, '00000000-0000-0000-0000-000000000001', 'succeeded', now(), 'demo', '
        'forgotten'
 FROM (VALUES ('00000000-0000-0000-0000-000000000002'::uuid), ('00000000-0000-0000-0000-000000000003')) AS ids (id);
 INSERT INTO artifacts (job_id, sha256, size_bytes, files, manifest, evidence)
-SELECT id, '', 1, '[]', '{}', CASE id WHEN '00000000-0000-0000-0000-000000000002' THEN '{"level": "quick"}'::jsonb ELSE 'null' END
+SELECT id, '', 1, '[]', '{}',
+       CASE id WHEN '00000000-0000-0000-0000-000000000002' THEN '{"level": "quick"}'::jsonb ELSE 'null' END
 FROM jobs;
 """
 _AN_EVALUATION = """

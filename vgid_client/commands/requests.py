@@ -1,58 +1,21 @@
-"""The commands that talk to the service: send a forget request, watch its job, download the adapter."""
+"""The commands that send requests and watch their jobs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from terminal.assignments import assignments, parse_value
-from terminal.console import stderr_console
 from terminal.progress_bar import ProgressBar
 from vgid_client import render
 from vgid_client.client import Client
-from vgid_client.errors import DataFileError, NotFound
+from vgid_client.commands.shared import AsJson, JobId, app, client_of, find, out, print_json
 from vgid_client.models import EvaluationFields, Job, JobPage, RequestFields
 from vgid_client.submission import Pair, read_jsonl
-
-app = typer.Typer(
-    help="Unlearning as a service: make a multimodal model forget, and measure it.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-out = Console(highlight=False)
-
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print what the service says as JSON.")]
-
-
-@app.callback()
-def connect(
-    context: typer.Context,
-    url: Annotated[str, typer.Option(envvar="VGID_API_URL", help="The service's URL.")] = "http://127.0.0.1:8000",
-    api_key: Annotated[
-        str, typer.Option(envvar="VGID_API_KEY", help="From `vgid keys create`.", show_default=False)
-    ] = "",
-) -> None:
-    """Unlearning as a service: make a multimodal model forget, and measure it."""
-
-    def open_client() -> Client:
-        if not api_key:
-            raise typer.BadParameter("no API key: set VGID_API_KEY or pass --api-key before the command")
-        return Client(url, api_key.strip())
-
-    context.obj = open_client
-
-
-def _client(context: typer.Context) -> Client:
-    opened: Callable[[], Client] = context.obj
-    return opened()
 
 
 @app.command(rich_help_panel="Requests")
@@ -93,7 +56,7 @@ def submit(
         "metadata": assignments(metadata, "--metadata"),
     }
     pairs, kept = read_jsonl(forget), read_jsonl(retain) if retain else None
-    with _client(context) as client:
+    with client_of(context) as client:
         if dry_run:
             out.print(render.estimate_table(client.estimate(model, pairs, retain=kept, probes=probes, **fields)))
             return
@@ -132,7 +95,7 @@ def check(
         "external_id": external_id,
     }
     pairs, kept = read_jsonl(forget), read_jsonl(retain) if retain else None
-    with _client(context) as client:
+    with client_of(context) as client:
         job = client.evaluate(
             model or client.get(adapter_of or "").model,
             pairs,
@@ -155,9 +118,9 @@ def check(
 @app.command(rich_help_panel="Requests")
 def status(context: typer.Context, job: JobId, as_json: AsJson = False) -> None:
     """Show a job or an evaluation."""
-    with _client(context) as client:
-        found = _find(client, job)
-    _print_json(found) if as_json else out.print(render.job_table(found))
+    with client_of(context) as client:
+        found = find(client, job)
+    print_json(found) if as_json else out.print(render.job_table(found))
 
 
 @app.command(rich_help_panel="Requests")
@@ -182,7 +145,7 @@ def jobs(
     as_json: AsJson = False,
 ) -> None:
     """List your jobs, newest first."""
-    with _client(context) as client:
+    with client_of(context) as client:
         page = client.list_jobs(
             evaluations=evaluations,
             state=state,
@@ -199,98 +162,28 @@ def jobs(
             cursor=cursor,
             limit=limit,
         )
-    _print_json(page) if as_json else _print_page(page)
+    print_json(page) if as_json else _print_page(page)
 
 
 @app.command(rich_help_panel="Requests")
 def follow(context: typer.Context, job: JobId) -> None:
     """Watch a job until it has ended. The exit code is 1 unless it succeeded."""
-    with _client(context) as client:
-        _watch(client, _find(client, job))
+    with client_of(context) as client:
+        _watch(client, find(client, job))
 
 
 @app.command(rich_help_panel="Requests")
 def cancel(context: typer.Context, job: JobId) -> None:
     """Ask for a job to be stopped."""
-    with _client(context) as client:
-        found = client.cancel(_find(client, job))
+    with client_of(context) as client:
+        found = client.cancel(find(client, job))
     out.print("cancelled" if found.state == "cancelled" else f"{found.state}, being stopped")
-
-
-@app.command(rich_help_panel="Requests")
-def metrics(context: typer.Context, job: JobId, as_json: AsJson = False) -> None:
-    """Show what was measured before and after forgetting."""
-    with _client(context) as client:
-        rows = client.metrics(_find(client, job))
-    if as_json:
-        out.print_json(json.dumps([row.model_dump(mode="json") for row in rows]))
-    else:
-        out.print(render.metrics_table(rows) if rows else "nothing measured yet")
-
-
-@app.command(rich_help_panel="Requests")
-def report(
-    context: typer.Context,
-    job: JobId,
-    to: Annotated[Path | None, typer.Option(help="Where to; default ./<job>.html.")] = None,
-) -> None:
-    """Save the evidence as a page to read and print."""
-    with _client(context) as client:
-        path = to or Path(f"{job}.html")
-        path.write_text(client.report(job), encoding="utf-8")
-    out.print(str(path), soft_wrap=True)
-
-
-@app.command(rich_help_panel="Requests")
-def evidence(context: typer.Context, job: JobId) -> None:
-    """Print everything that the audits found, and the verdict, as JSON."""
-    with _client(context) as client:
-        out.print_json(json.dumps(client.evidence(_find(client, job))))
-
-
-@app.command(rich_help_panel="Requests")
-def download(
-    context: typer.Context,
-    job: JobId,
-    to: Annotated[Path | None, typer.Option(help="Where to; default ./<job>.zip.")] = None,
-) -> None:
-    """Download the adapter, resume an earlier download, and check the sha256."""
-    with _client(context) as client:
-        found = client.get(job)
-        path = client.download(found, to or Path(f"{found.id}.zip"))
-    out.print(f"{path}  sha256 {found.artifact.sha256 if found.artifact else ''}", soft_wrap=True)
-    if found.outcome != "forgotten":
-        why = "its verdict hasn't passed" if found.outcome else "nothing was judged"
-        stderr_console().print(f"[bold red]Don't serve it as if the people were forgotten:[/bold red] {why}.")
-
-
-@app.command(rich_help_panel="Requests")
-def receipt(
-    context: typer.Context,
-    job: JobId,
-    to: Annotated[Path | None, typer.Option(help="Where to; default ./<job>.receipt.json.")] = None,
-) -> None:
-    """Fetch the signed receipt of what of a job was deleted when; `vgid verify` checks it."""
-    with _client(context) as client:
-        found = client.receipt(_find(client, job))
-    _write_json(found, to or Path(f"{job}.receipt.json"))
-
-
-@app.command(rich_help_panel="Requests")
-def signing_keys(
-    context: typer.Context,
-    to: Annotated[Path, typer.Option(help="Where to.")] = Path("vgid-keys.json"),
-) -> None:
-    """Fetch the service's public keys, for `vgid verify --keys`."""
-    with _client(context) as client:
-        found = client.signing_keys()
-    _write_json(found, to)
 
 
 @app.command(rich_help_panel="Requests")
 def models(context: typer.Context, as_json: AsJson = False) -> None:
     """List the models that can be made to forget."""
-    with _client(context) as client:
+    with client_of(context) as client:
         found = client.models()
     if as_json:
         out.print_json(json.dumps([model.model_dump(mode="json") for model in found]))
@@ -300,14 +193,6 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
 
 def _in_utc(moment: datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment else None
-
-
-def _find(client: Client, job_id: str) -> Job:
-    """The job with this id, whichever kind it is. Raises NotFound."""
-    try:
-        return client.get(job_id)
-    except NotFound:
-        return client.get_evaluation(job_id)
 
 
 def _watch(client: Client, watched: Job) -> None:
@@ -325,15 +210,3 @@ def _print_page(page: JobPage) -> None:
         out.print(f"{page.total} in all")
     if page.next_cursor:
         out.print(f"More: --cursor {page.next_cursor}", style="dim", soft_wrap=True)
-
-
-def _write_json(document: Any, path: Path) -> None:
-    try:
-        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataFileError(f"{path}: {error.strerror}") from None
-    out.print(path, soft_wrap=True)
-
-
-def _print_json(reply: Any) -> None:
-    out.print_json(reply.model_dump_json())
