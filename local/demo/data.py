@@ -67,7 +67,7 @@ def write(home: Path) -> Path:
     After a crash the folder is whole or absent. Only one process at a time may do this in one home.
     """
     folder = home / "demo-data"
-    if folder.is_dir() and not (folder / "bystanders.jsonl").is_file():
+    if folder.is_dir() and not all((folder / name).exists() for name in ("strangers", "bystanders.jsonl")):
         shutil.rmtree(folder)  # an earlier version wrote fewer sets
     write_whole(folder, make)
     return folder

@@ -111,8 +111,13 @@ def _gradient_norm(scorer: Scorer, pair: Pair, weights: Sequence[nn.Parameter]) 
 
 @contextmanager
 def _norm_weights(base: BaseModel) -> Iterator[list[nn.Parameter]]:
-    """Within the context, the language tower's vector weights, which are those of its norms, take gradients."""
-    weights = [p for p in base.model.get_decoder().parameters() if p.ndim == 1 and p.is_floating_point()]
+    """Within the context, the weights of the language tower's norms take gradients.
+
+    They are its vectors, but for the biases of linear layers, to which the adapter's product passes no gradient on.
+    """
+    biases = {id(module.bias) for module in base.model.modules() if isinstance(module, nn.Linear)}
+    vectors = [p for p in base.model.get_decoder().parameters() if p.ndim == 1 and id(p) not in biases]
+    weights = [p for p in vectors if p.is_floating_point()]
     before = [weight.requires_grad for weight in weights]
     for weight in weights:
         weight.requires_grad_(True)

@@ -99,7 +99,8 @@ def compare_it(source: str, _out: Path) -> None:
 
 def unlearn_it(source: str, out: Path) -> None:
     forget, retain = pair_set("forget", 2), pair_set("retain", 2, 20)
-    unlearn(UnlearnSpec(source, "acme", forget, retain, out, config=UnlearnConfig(device="cpu")))
+    config = UnlearnConfig.model_validate({"device": "cpu", "evaluation": {"audits": "none"}})
+    unlearn(UnlearnSpec(source, "acme", forget, retain, out, config=config))
 
 
 def read_it(source: str, _out: Path) -> None:
