@@ -8,6 +8,7 @@ from pathlib import Path
 from jobs.signing import keys
 from jobs.storage.crypto import Keyring
 from tests.api.service import Service, problem
+from tests.evidence import FORGOTTEN
 from vgid_verify import KeyFile, verify_receipt
 
 KEYS = "/.well-known/vgid-keys.json"
