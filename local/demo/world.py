@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from local.demo.faces import Face, View
@@ -26,7 +26,7 @@ class Census:
     training_views: int
     least_differences: int
     general: bool
-    bystanders: tuple[int, ...] = ()
+    bystanders: tuple[int, ...] = field(default=(), compare=False)  # says nothing of what a model knows
     strangers: int = 20
     held_out_views: int = 3
     passers_by: int = 3000

@@ -126,7 +126,8 @@ def build(out: Path, plan: BuildPlan, report: ReportProgress) -> dict[str, Train
 
 def census_in(out: Path) -> Census:
     """The census of the models in `out`. Raises OSError if there are none."""
-    return Census(**json.loads((out / CENSUS_FILE).read_text(encoding="utf-8")))
+    stored = json.loads((out / CENSUS_FILE).read_text(encoding="utf-8"))
+    return Census(**stored | {"bystanders": tuple(stored.get("bystanders", ()))})
 
 
 def _record_census(out: Path, census: Census) -> None:
