@@ -16,7 +16,7 @@ from local.postgres import EmbeddedPostgres
 from tests.waiting import eventually
 
 SHOWN = (
-    "1/6",
+    "1/7",
     "This is Lorcan Sinclair.",
     "202 Accepted",
     "distilling",
@@ -51,7 +51,7 @@ def test_the_demo_forgets_checks_the_adapter_and_leaves_nothing_running(tmp_path
 @pytest.mark.parametrize("moment", ["*demo-data*", "logs/worker.log"], ids=["writing its data", "starting its worker"])
 def test_a_demo_that_is_killed_early_leaves_no_process_and_can_run_again(tmp_path: Path, moment: str) -> None:
     home = tmp_path / "home"
-    for words in (None, "2/6"):
+    for words in (None, "2/7"):
         log = tmp_path / f"{words is None}.txt"
         command = [sys.executable, "-m", "vgid_client.cli", "demo"]
         demo = start_child(command, log=log, environment=os.environ | {"VGID_HOME": str(home)})
