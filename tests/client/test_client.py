@@ -15,8 +15,6 @@ from typer.main import get_command
 from api.routes.queries import ListQuery
 from api.schemas import EvaluationRequest, SubmitRequest
 from api.views.job import JobView
-from jobs import access
-from jobs.client_limits import ClientLimits
 from jobs.settings import Settings
 from jobs.signing import keys as signing_keys
 from jobs.signing.receipt import sign_receipts
@@ -28,7 +26,6 @@ from vgid_client import (
     InvalidRequest,
     NotFound,
     Pair,
-    QuotaExceeded,
     Unauthorized,
     UnexpectedReply,
     Unreachable,
@@ -282,28 +279,3 @@ def test_waiting_outlives_an_outage_of_the_service(service: Service, client: Cli
         client.cancel(job.id)
         thread.join(timeout=30)
         assert result == ["cancelled"]
-
-
-def test_a_quota_of_a_minute_is_waited_for_and_one_of_an_hour_is_not(
-    service: Service, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = 1_700_000_000.0
-    waited: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        nonlocal now
-        waited.append(seconds)
-        now += seconds
-
-    monkeypatch.setattr("api.limits.quotas._now", lambda: now)
-    monkeypatch.setattr("vgid_client.transport.time.sleep", sleep)
-    with service.sessions.begin() as s:
-        tester = access.find_client(s, "tester")
-        assert tester is not None
-        access.set_limits(s, tester, ClientLimits(requests_per_minute=2, upload_bytes_per_hour=10))
-    for _ in range(3):
-        client.models()
-    assert waited == [40]  # the window ends there
-    with pytest.raises(QuotaExceeded, match="bytes"):
-        client.submit("tiny", PAIRS)
-    assert waited == [40]
