@@ -44,9 +44,8 @@ def test_a_quota_that_is_soon_there_again_is_waited_for(server_loop: asyncio.Abs
 
 
 def test_a_quota_of_an_hour_is_not_waited_for(server_loop: asyncio.AbstractEventLoop) -> None:
-    with refusing(server_loop, retry_after=3600) as (client, answered):
-        with pytest.raises(QuotaExceeded, match="used up"):
-            client.models()
+    with refusing(server_loop, retry_after=3600) as (client, answered), pytest.raises(QuotaExceeded, match="used up"):
+        client.models()
     assert answered == [429]
 
 
