@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from api.openapi import openapi_document
-from api.routes import artifacts, evaluations, events, health, jobs, models, signing_keys, submit
+from api.routes import artifacts, health, jobs, models, signing_keys, submit
 from api.routing import API_VERSION
 
 _INTRODUCTION = """\
@@ -46,8 +46,9 @@ Schema = Mapping[str, Any]
 def page() -> str:
     """The whole page in Markdown."""
     app = FastAPI(title="vgid", version=API_VERSION)
-    for resource in (submit, jobs, evaluations, events, artifacts, models, signing_keys, health):
-        app.include_router(resource.router)
+    others = [resource.router for resource in (artifacts, models, signing_keys, health)]
+    for router in (submit.router, *jobs.routers(), *others):
+        app.include_router(router)
     return "\n".join(_Page(openapi_document(app)).parts())
 
 

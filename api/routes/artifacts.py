@@ -1,4 +1,4 @@
-"""Downloads of a job's adapter: the stored zip, and each file in it."""
+"""What a job that forgets leaves: downloads of its adapter, as a zip and file by file, and a report."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from api.openapi import problem_responses
-from api.problems import ArtifactUnavailable, NotFound, PreconditionFailed, RangeNotSatisfiable, Unauthenticated
+from api.problems import (
+    ArtifactUnavailable,
+    EvidenceUnavailable,
+    NotFound,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    Unauthenticated,
+)
 from api.routes.downloads import Download
+from api.routes.reading import report
 from api.routing import Router
 from api.services import CallerDep
 
-router = Router(prefix="/unlearn-jobs/{job_id:uuid}/artifact", tags=["artifacts"])
+router = Router(prefix="/unlearn-jobs/{job_id:uuid}", tags=["artifacts"])
 
 _ZIP = "application/zip"
 _MEDIA_TYPES = {".json": "application/json", ".md": "text/markdown; charset=utf-8"}
@@ -39,7 +47,7 @@ def _documented(*media_types: str) -> dict[str, Any]:
     }
 
 
-@router.get("", operation_id="download_artifact", summary="Download the adapter", **_documented(_ZIP, _BINARY))
+@router.get("/artifact", operation_id="download_artifact", summary="Download the adapter", **_documented(_ZIP, _BINARY))
 def get_artifact(request: Request, caller: CallerDep, job_id: UUID) -> Response:
     """A zip that PEFT loads after unpacking. Takes Range, If-Range, If-Match and If-None-Match."""
     artifact = caller.artifact(job_id)
@@ -48,7 +56,7 @@ def get_artifact(request: Request, caller: CallerDep, job_id: UUID) -> Response:
 
 
 @router.get(
-    "/files/{name}",
+    "/artifact/files/{name}",
     operation_id="download_file",
     summary="Download one file of the adapter",
     **_documented(_BINARY, *_MEDIA_TYPES.values()),
@@ -61,3 +69,19 @@ def get_file(request: Request, caller: CallerDep, job_id: UUID, name: str) -> Re
         raise NotFound("The artifact has no such file.")
     download = Download(name, _MEDIA_TYPES.get(Path(name).suffix, _BINARY), file["sha256"], file["size"])
     return download.member_response(request, caller.services.blobs.path_of_artifact(artifact.sha256))
+
+
+@router.get(
+    "/report",
+    operation_id="get_report",
+    summary="The evidence as a page",
+    response_class=HTMLResponse,
+    responses={
+        200: {"content": {"text/html": {"schema": {"type": "string"}}}, "description": "HTML that needs nothing else"},
+        **problem_responses(Unauthenticated, NotFound, EvidenceUnavailable),
+    },
+)
+def get_report(caller: CallerDep, job_id: UUID) -> HTMLResponse:
+    """Verdict, claims, figures and limits for people to read. It holds no photo, no text and no name of anybody."""
+    page = report(caller, job_id)
+    return HTMLResponse(page, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})

@@ -17,15 +17,13 @@ from starlette.responses import JSONResponse
 from api.openapi import problem_responses
 from api.problems import InvalidRequest, NotFound, Unauthenticated
 from api.routes.queries import EventsQuery
-from api.routing import Router
+from api.routes.reading import KindDep
 from api.schemas import EventId
 from api.services import Caller, CallerDep
 from api.views.job import EventList, EventView
 from jobs import repository
 from jobs.states import ENDED, Kind
 from jobs.tables import JobEvent
-
-router = Router()
 
 _MAX_EVENTS = 500  # in one JSON answer, and in one poll of a stream
 _POLL_SECONDS = 0.5
@@ -41,7 +39,8 @@ _LastEventId = Annotated[
     EventId | None,
     Header(alias="Last-Event-ID", description="for streams: go on after this event; counts more than `after`"),
 ]
-_DOCUMENTED: dict[str, Any] = {
+DOCUMENTED: dict[str, Any] = {
+    "summary": "A job's history",
     "response_model": EventList,
     "response_description": "JSON, or with `Accept: text/event-stream` a stream that ends with the job",
     "responses": {
@@ -51,40 +50,26 @@ _DOCUMENTED: dict[str, Any] = {
 }
 
 
-@router.get(
-    "/unlearn-jobs/{job_id:uuid}/events",
-    operation_id="get_events",
-    summary="A job's history",
-    tags=["jobs"],
-    **_DOCUMENTED,
-)
 async def get_events(
     request: Request,
     caller: CallerDep,
+    kind: KindDep,
     job_id: UUID,
     query: Annotated[EventsQuery, Query()],
     last_event_id: _LastEventId = None,
 ) -> Response:
     """As JSON, up to 500 events after `after`. As a stream, each event as it happens, `data` being the same object."""
-    return await _history(request, _History(caller, job_id, Kind.unlearn), query, last_event_id)
-
-
-@router.get(
-    "/evaluations/{evaluation_id:uuid}/events",
-    operation_id="get_evaluation_events",
-    summary="An evaluation's history",
-    tags=["evaluations"],
-    **_DOCUMENTED,
-)
-async def get_evaluation_events(
-    request: Request,
-    caller: CallerDep,
-    evaluation_id: UUID,
-    query: Annotated[EventsQuery, Query()],
-    last_event_id: _LastEventId = None,
-) -> Response:
-    """As JSON, up to 500 events after `after`. As a stream, each event as it happens, `data` being the same object."""
-    return await _history(request, _History(caller, evaluation_id, Kind.evaluate), query, last_event_id)
+    history = _History(caller, job_id, kind)
+    # A HEAD of the stream would stay open as long as the job runs.
+    wants_stream = request.method == "GET" and _STREAM in request.headers.get("accept", "")
+    after = last_event_id if wants_stream and last_event_id is not None else query.after
+    # A stream reads a page too: an invalid key or job must be refused before the stream's 200 is sent.
+    document = await anyio.to_thread.run_sync(history.page, after)
+    if not wants_stream:
+        return JSONResponse(document.model_dump(mode="json"))
+    stream = _stream_events(history, after)
+    # A proxy that buffers would hold all events back until the job has ended.
+    return EventSourceResponse(stream, headers={"X-Accel-Buffering": "no"})
 
 
 @dataclass(frozen=True)
@@ -107,19 +92,6 @@ class _History:
         """
         with self.caller.job(self.job_id, self.kind) as own:
             return own.job.state in ENDED, repository.events_after(own.session, self.job_id, after, _MAX_EVENTS)
-
-
-async def _history(request: Request, history: _History, query: EventsQuery, last_event_id: int | None) -> Response:
-    # A HEAD of the stream would stay open as long as the job runs.
-    wants_stream = request.method == "GET" and _STREAM in request.headers.get("accept", "")
-    after = last_event_id if wants_stream and last_event_id is not None else query.after
-    # A stream reads a page too: an invalid key or job must be refused before the stream's 200 is sent.
-    document = await anyio.to_thread.run_sync(history.page, after)
-    if not wants_stream:
-        return JSONResponse(document.model_dump(mode="json"))
-    stream = _stream_events(history, after)
-    # A proxy that buffers would hold all events back until the job has ended.
-    return EventSourceResponse(stream, headers={"X-Accel-Buffering": "no"})
 
 
 async def _stream_events(history: _History, after: int) -> AsyncIterator[bytes]:

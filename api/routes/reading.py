@@ -6,7 +6,7 @@ import logging
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Header, Response
+from fastapi import Depends, Header, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
 from api.identifiers import Reference
@@ -36,6 +36,14 @@ log = logging.getLogger(__name__)
 
 _reference: TypeAdapter[str] = TypeAdapter(Reference)
 
+
+def _kind_of(request: Request) -> Kind:
+    """The kind whose path was asked for, as `api.routes.jobs` has noted it."""
+    kind: Kind = request.state.kind
+    return kind
+
+
+KindDep = Annotated[Kind, Depends(_kind_of)]
 SubjectReference = Annotated[
     str | None,
     Header(

@@ -51,12 +51,12 @@ IdempotencyKey = Annotated[
 ]
 
 
-def documented(schema: type[JobRequest], parameter: str, operations: tuple[str, ...]) -> dict[str, Any]:
+def documented(schema: type[JobRequest], operations: tuple[str, ...]) -> dict[str, Any]:
     """What a route that takes requests says of itself.
 
-    operations: what can be asked about the new job, by its id as `parameter`: for generators of clients and of calls.
+    operations: what can be asked about the new job, by its id: for generators of clients and of calls.
     """
-    links = {each: {"operationId": each, "parameters": {parameter: "$response.body#/id"}} for each in operations}
+    links = {each: {"operationId": each, "parameters": {"job_id": "$response.body#/id"}} for each in operations}
     return {
         "status_code": 202,
         "response_description": "Accepted and stored: from here on no crash loses it",

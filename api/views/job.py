@@ -201,12 +201,12 @@ class EventList(_View):
     events: list[EventView]
 
 
-_PATHS = {Kind.unlearn: "/unlearn-jobs", Kind.evaluate: "/evaluations"}
+JOBS_PATHS = {Kind.unlearn: "/unlearn-jobs", Kind.evaluate: "/evaluations"}
 
 
 def job_path(job_id: UUID, kind: Kind = Kind.unlearn) -> str:
     """The path of a job of this kind."""
-    return f"{_PATHS[kind]}/{job_id}"
+    return f"{JOBS_PATHS[kind]}/{job_id}"
 
 
 def _artifact_view(artifact: Artifact) -> ArtifactView:

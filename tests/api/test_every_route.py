@@ -30,10 +30,13 @@ def paths(service: Service, tmp_path: Path) -> dict[str, str]:
     """A real path for each of the document's paths, on jobs that have succeeded."""
     job_id, _ = service.succeeded(tmp_path, evidence=FORGOTTEN)
     service.delete_inputs(job_id)
-    ids = {"job_id": job_id, "evaluation_id": service.measured(FORGOTTEN)}
-    service.delete_inputs(ids["evaluation_id"])
+    evaluation_id = service.measured(FORGOTTEN)
+    service.delete_inputs(evaluation_id)
     service.sign_receipts()
-    return {path: path.format(**ids, name="README.md") for path in service.documented}
+    return {
+        path: path.format(job_id=evaluation_id if path.startswith("/evaluations") else job_id, name="README.md")
+        for path in service.documented
+    }
 
 
 def operations(service: Service) -> Iterator[tuple[str, str]]:

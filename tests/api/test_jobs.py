@@ -55,17 +55,10 @@ def test_every_route_but_health_needs_a_key(service: Service) -> None:
 
 
 def test_the_list_of_routes_is_complete(service: Service) -> None:
-    listed = {
-        (method, path.replace("s/{id}", f"s/{{{_id_of(path)}}}").replace("README.md", "{name}"))
-        for method, path in ROUTES
-    }
+    listed = {(method, path.replace("{id}", "{job_id}").replace("README.md", "{name}")) for method, path in ROUTES}
     described = service.http.get("/openapi.json").json()["paths"]
     there = {(method.upper(), path) for path, methods in described.items() for method in methods}
     assert there - listed == {("GET", path) for path in ("/healthz", "/readyz", "/.well-known/vgid-keys.json")}
-
-
-def _id_of(path: str) -> str:
-    return "evaluation_id" if path.startswith("/evaluations") else "job_id"
 
 
 def test_a_key_is_checked_before_the_body_is_read(service: Service) -> None:
@@ -96,11 +89,12 @@ def test_keys_are_stored_as_hashes(service: Service) -> None:
 
 
 def test_a_client_sees_only_its_own_jobs(service: Service, tmp_path: Path) -> None:
-    ids = {"job_id": service.succeeded(tmp_path)[0], "evaluation_id": service.submit_evaluation()}
+    job_id, evaluation_id = service.succeeded(tmp_path)[0], service.submit_evaluation()
     other = service.as_client("second")
     for method, path in ROUTES:
         if "{id}" in path:
-            theirs = other.request(method, path.format(id=ids[_id_of(path)]))
+            own = evaluation_id if path.startswith("/evaluations") else job_id
+            theirs = other.request(method, path.format(id=own))
             never = other.request(method, path.format(id=uuid4()))
             assert (theirs.status_code, never.status_code) == (404, 404)
             if method != "HEAD":

@@ -30,12 +30,12 @@ METHODS = [
     ("/unlearn-jobs/estimate", "post"),
     ("/evaluations", "post"),
     ("/evaluations", "get"),
-    ("/evaluations/{evaluation_id}", "get"),
-    ("/evaluations/{evaluation_id}/cancel", "post"),
-    ("/evaluations/{evaluation_id}/events", "get"),
-    ("/evaluations/{evaluation_id}/metrics", "get"),
-    ("/evaluations/{evaluation_id}/evidence", "get"),
-    ("/evaluations/{evaluation_id}/receipt", "get"),
+    ("/evaluations/{job_id}", "get"),
+    ("/evaluations/{job_id}/cancel", "post"),
+    ("/evaluations/{job_id}/events", "get"),
+    ("/evaluations/{job_id}/metrics", "get"),
+    ("/evaluations/{job_id}/evidence", "get"),
+    ("/evaluations/{job_id}/receipt", "get"),
 ]
 
 
@@ -61,18 +61,18 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
         (operation["operationId"], path) for path, each in document["paths"].items() for operation in each.values()
     ]
     assert sorted(named) == [
-        ("cancel_evaluation", "/evaluations/{evaluation_id}/cancel"),
+        ("cancel_evaluation", "/evaluations/{job_id}/cancel"),
         ("cancel_job", "/unlearn-jobs/{job_id}/cancel"),
         ("check_alive", "/healthz"),
         ("check_ready", "/readyz"),
         ("download_artifact", "/unlearn-jobs/{job_id}/artifact"),
         ("download_file", "/unlearn-jobs/{job_id}/artifact/files/{name}"),
         ("estimate_job", "/unlearn-jobs/estimate"),
-        ("get_evaluation", "/evaluations/{evaluation_id}"),
-        ("get_evaluation_events", "/evaluations/{evaluation_id}/events"),
-        ("get_evaluation_evidence", "/evaluations/{evaluation_id}/evidence"),
-        ("get_evaluation_metrics", "/evaluations/{evaluation_id}/metrics"),
-        ("get_evaluation_receipt", "/evaluations/{evaluation_id}/receipt"),
+        ("get_evaluation", "/evaluations/{job_id}"),
+        ("get_evaluation_events", "/evaluations/{job_id}/events"),
+        ("get_evaluation_evidence", "/evaluations/{job_id}/evidence"),
+        ("get_evaluation_metrics", "/evaluations/{job_id}/metrics"),
+        ("get_evaluation_receipt", "/evaluations/{job_id}/receipt"),
         ("get_events", "/unlearn-jobs/{job_id}/events"),
         ("get_evidence", "/unlearn-jobs/{job_id}/evidence"),
         ("get_job", "/unlearn-jobs/{job_id}"),
