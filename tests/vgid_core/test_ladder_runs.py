@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vgid_core.support.acquaintances import FORGET, NEVER_SEEN, RETAIN, save_knowing_model
+from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN, save_knowing_model
 from tests.vgid_core.support.runs import WEIGHTS, spec
 from vgid_core import Progress, UnlearnConfig, UnlearnResult, UnlearnSpec, unlearn
 from vgid_core.config.ladder import rungs

@@ -59,7 +59,7 @@ def test_a_base_that_knows_misses_its_targets(measure: Measure, knowing_folder: 
     assert dict(found.measured) == {
         "base_digest": digest_of(str(knowing_folder)),
         "adapter_sha256": None,
-        "pairs": {"forget": 4, "retain": 8, "never_seen": 6},
+        "pairs": {"forget": len(FORGET), "retain": len(RETAIN), "never_seen": len(NEVER_SEEN)},
     }
     assert list(dict.fromkeys(str(each.phase) for each in reports)) == ["loading", "baseline", "evaluating"]
     fractions = [each.fraction for each in reports]

@@ -48,7 +48,7 @@ def test_an_adapter_is_measured_and_the_inputs_are_deleted(
     assert found["measured"] == {
         "base_digest": digest_of(str(knowing_folder)),
         "adapter_sha256": weights["adapter_model.safetensors"],
-        "pairs": {"forget": 4, "retain": 8, "utility": 3},
+        "pairs": {"forget": len(FORGET), "retain": len(RETAIN), "utility": 3},
     }
     assert found["verdict"]["outcome"] == job.outcome
     assert job.verdict["unmeasured"] == found["verdict"]["unmeasured"]

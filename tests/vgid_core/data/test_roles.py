@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.vgid_core.support.acquaintances import FORGET, NEVER_SEEN, RETAIN, unnamed
+from tests.vgid_core.support.audited import unnamed
+from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
 from vgid_core import PairSet
 from vgid_core.data.roles import AuditSets
 

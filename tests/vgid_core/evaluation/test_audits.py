@@ -10,18 +10,15 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from tests.vgid_core.support.acquaintances import (
+from tests.vgid_core.support.audited import answered, by_name, context_of, unnamed
+from tests.vgid_core.support.knowing import (
     FORGET,
     FORGOTTEN,
     NEVER_SEEN,
     RETAIN,
     STRANGERS,
-    answered,
-    by_name,
-    context_of,
     pairs_about,
     save_knowing_model,
-    unnamed,
 )
 from tests.vgid_core.support.reference import plain_logits
 from vgid_core import Pair, PairSet, UnlearnConfig
@@ -141,7 +138,7 @@ def by_hand(base: BaseModel, sought: Pair, answers: list[str], strangers: list[P
 
 def test_places_among_names_and_among_answers_are_those_of_single_passes(knowing: BaseModel) -> None:
     score, unknown = by_whole_answer(PackedScorer(knowing)), NEVER_SEEN.pairs[::3][:2]
-    about = [FORGET.pairs[0], replace(NEVER_SEEN.pairs[12], question="Who is this?")]
+    about = [FORGET.pairs[3], replace(NEVER_SEEN.pairs[12], question="Who is this?")]
     names = [*FORGOTTEN, *STRANGERS]
     found = places_among_names(score, about, names, [pair.image for pair in unknown])
     for pair, place in found:

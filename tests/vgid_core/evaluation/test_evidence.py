@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.vgid_core.support.acquaintances import FORGET, NEVER_SEEN, RETAIN, save_knowing_model, unnamed
+from tests.vgid_core.support.audited import unnamed
+from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN, save_knowing_model
 from vgid_core import EncodedImage, Pair, PairSet, UnlearnConfig
 from vgid_core.config import LoraSettings
 from vgid_core.data.pairs import DataError

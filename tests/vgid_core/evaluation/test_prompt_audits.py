@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from PIL import Image, ImageChops
 
-from tests.vgid_core.support.acquaintances import FORGET, NEVER_SEEN, RETAIN, by_name, context_of, teach, unnamed
+from tests.vgid_core.support.audited import by_name, context_of, unnamed
+from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN, teach
 from vgid_core import EncodedImage, Pair, PairSet
 from vgid_core.data.facts import Fact
 from vgid_core.data.roles import AuditSets

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.vgid_core.support.acquaintances import FORGET, RETAIN, by_name, context_of, teach
+from tests.vgid_core.support.audited import by_name, context_of
+from tests.vgid_core.support.knowing import FORGET, RETAIN, teach
 from tests.vgid_core.support.students import scrambled_adapter
 from vgid_core.data.roles import AuditSets
 from vgid_core.evaluation.audits import served_precision

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.vgid_core.support import one_of_several
-from tests.vgid_core.support.acquaintances import save_knowing_model
+from tests.vgid_core.support.knowing import save_knowing_model
 from tests.vgid_core.support.one_of_several import BASIC, FORGET, LOOKING_RUNS, RUNS
 from tests.vgid_core.support.speaking import save_speaking_model
 from vgid_core import UnlearnConfig

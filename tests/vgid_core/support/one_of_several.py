@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.vgid_core.support.acquaintances import FORGET as KNOWN
-from tests.vgid_core.support.acquaintances import NEVER_SEEN
-from tests.vgid_core.support.acquaintances import RETAIN as RETAINED
+from tests.vgid_core.support.knowing import FORGET as KNOWN
+from tests.vgid_core.support.knowing import NEVER_SEEN
+from tests.vgid_core.support.knowing import RETAIN as RETAINED
 from tests.vgid_core.support.runs import spec
 from tests.vgid_core.support.speaking import VISIBLE
 from tests.vgid_core.support.tiny import FEW_PAIRS, pair_set
