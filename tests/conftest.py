@@ -37,6 +37,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that knows nobody."""
+    from tests.vgid_core.support.tiny import save_tiny_model  # imported late: most tests need no torch
+
+    return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def knowing_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, taught some people by heart."""
+    from tests.vgid_core.support.knowing import save_knowing_model
+
+    return save_knowing_model(tiny_folder, tmp_path_factory.mktemp("knowing") / "model")
+
+
+@pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A server without crash safety. It holds one migrated, empty database, from which each test's own is copied."""
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), durable=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vgid_core.artifact import file_digest
@@ -25,14 +25,28 @@ from vgid_core.training.memory import within_memory
 class EvaluationResult:
     """The result of an evaluation.
 
-    metrics_after: of the model with the adapter; empty where the base doesn't know the forget set. measured: what the
-    figures are of: `base_digest`, `adapter_sha256` of its weights (None for the base alone), `pairs` of each set.
+    before: what was found of the base. after: of the model with the adapter; empty where the base doesn't know the
+    forget set. twin: of the twin; None without one. measured: what the figures are of: `base_digest`, `adapter_sha256`
+    of its weights (None for the base alone), `twin_digest` where there is one, `pairs` of each set. set_digests: by
+    set. Whoever has them can test guesses of a set, so they stay with whoever has the sets.
     """
 
-    metrics_before: list[Metric]
-    metrics_after: list[Metric]
+    before: Measured = field(repr=False)
+    after: Measured = field(repr=False)
+    twin: Measured | None = field(repr=False)
     evidence: Evidence
     measured: Mapping[str, Any]
+    set_digests: Mapping[str, str] = field(repr=False)
+
+    @property
+    def metrics_before(self) -> list[Metric]:
+        """Both metrics of each set, of the base."""
+        return self.before.metrics
+
+    @property
+    def metrics_after(self) -> list[Metric]:
+        """The same of the model with the adapter; empty where `after` is."""
+        return self.after.metrics
 
     def as_json(self) -> dict[str, Any]:
         """The evidence in JSON types, with what was measured."""
@@ -47,9 +61,10 @@ def evaluate_adapter(
 ) -> EvaluationResult:
     """Measures `spec.adapter` on its base by the audits of the settings' level. Without one, the base alone.
 
-    The arguments are as in `unlearn`. That the base doesn't know the forget set is an outcome, and so is a missed
-    target: neither is an error. Raises ValueError for settings without audits, UnlearnError (model, memory, an adapter
-    that doesn't fit or is for another base) and DataError (an unusable pair).
+    A twin, if there is one, is measured last, on the same sets, and figures are judged by its own. The arguments are as
+    in `unlearn`. That the base doesn't know the forget set is an outcome, and so is a missed target; neither raises.
+    Raises ValueError for settings without audits, UnlearnError (model, memory, an adapter that doesn't fit or is for
+    another base) and DataError (an unusable pair).
     """
     if spec.config.evaluation.audits == "none":
         raise ValueError("an evaluation needs a level of audits")
@@ -75,19 +90,24 @@ def _evaluate(
         on_metrics("before", before.metrics)
     if isinstance(why_not_forget(before.figures), NothingToForget):
         require_unchanged(base, spec.model)
-        return _result(base, spec, sets, before, Measured(), auditor.evidence_of_unknown(before))
+        return _result(spec, sets, base.digest, before, Measured(), auditor)
 
     tracker.enter(Phase.evaluating)
     if spec.adapter is not None:
         scorer = choose_scorer(base, probe_pairs(sets.all), load_adapter(base, spec.adapter))
-    after = auditor.after(base, scorer, before, tracker.update)
+    parts = 1 if spec.twin is None else 2
+    after = auditor.after(base, scorer, before, lambda share: tracker.update(share / parts))
     if on_metrics is not None:
         on_metrics("after", after.metrics)
     require_unchanged(base, spec.model)
-    evidence = auditor.evidence(after)
-    if evidence is None:
-        raise AssertionError("unreachable: the level isn't none")
-    return _result(base, spec, sets, before, after, evidence)
+    digest = base.digest
+    if spec.twin is None:
+        return _result(spec, sets, digest, before, after, auditor)
+    del base, scorer  # makes room on the device
+    twin = load_base(spec.twin, spec.config)
+    scorer = choose_scorer(twin, probe_pairs(sets.all), spec.config.lora)
+    found = auditor.after(twin, scorer, before, lambda share: tracker.update((1 + share) / parts))
+    return _result(spec, sets, digest, before, after.beside(found), auditor, (twin.digest, found))
 
 
 def _require_own_base(base: BaseModel, spec: EvaluationSpec) -> None:
@@ -98,11 +118,22 @@ def _require_own_base(base: BaseModel, spec: EvaluationSpec) -> None:
 
 
 def _result(
-    base: BaseModel, spec: EvaluationSpec, sets: RunSets, before: Measured, after: Measured, evidence: Evidence
+    spec: EvaluationSpec,
+    sets: RunSets,
+    base_digest: str,
+    before: Measured,
+    after: Measured,
+    auditor: Auditor,
+    twin: tuple[str, Measured] | None = None,
 ) -> EvaluationResult:
+    evidence = auditor.evidence(after) if after.answers else auditor.evidence_of_unknown(before)
+    if evidence is None:
+        raise AssertionError("unreachable: the level isn't none")
     measured = {
-        "base_digest": base.digest,
+        "base_digest": base_digest,
         "adapter_sha256": None if spec.adapter is None else file_digest(spec.adapter / ADAPTER_WEIGHTS),
         "pairs": {items.name: len(items) for items in sets.all},
     }
-    return EvaluationResult(before.metrics, after.metrics, evidence, measured)
+    if twin is not None:
+        measured["twin_digest"] = twin[0]
+    return EvaluationResult(before, after, twin and twin[1], evidence, measured, sets.digests)

@@ -54,7 +54,8 @@ class EvaluationSpec:
     """The inputs of one evaluation, in which nothing is trained.
 
     adapter: the folder of the adapter that is measured on the model; None for the model alone. forget: what must not be
-    known. The rest is as in `UnlearnSpec`. Of the settings only `evaluation`, `verdict`, the seed and how the base is
+    known. twin: a model trained without the forget set, a folder or hub id: where there is one, figures are judged by
+    its own. The rest is as in `UnlearnSpec`. Of the settings only `evaluation`, `verdict`, the seed and how the base is
     loaded count.
     """
 
@@ -66,6 +67,7 @@ class EvaluationSpec:
     probes: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
     never_seen: PairSet | None = field(default=None, repr=False)
     bystanders: PairSet | None = field(default=None, repr=False)
+    twin: str | None = None
     config: UnlearnConfig = field(default_factory=UnlearnConfig)
 
 

@@ -52,4 +52,9 @@ def proves_job(report: Report, salt: bytes, job_id: str) -> bool:
 
 def proves_set(report: Report, salt: bytes, name: str, pairs: Iterable[tuple[bytes, str, str]]) -> bool:
     """Whether the run's set of that name (forget, retain, a probe's) held exactly these pairs, in this order."""
-    return hmac.compare_digest(report.set_digests.get(name, ""), keyed_digest(salt, f"set/{name}", pairs_digest(pairs)))
+    return proves_digest(report, salt, name, pairs_digest(pairs))
+
+
+def proves_digest(report: Report, salt: bytes, name: str, digest: str) -> bool:
+    """The same by the set's digest (`pairs_digest`)."""
+    return hmac.compare_digest(report.set_digests.get(name, ""), keyed_digest(salt, f"set/{name}", digest))

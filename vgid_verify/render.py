@@ -7,19 +7,23 @@ from typing import Any
 
 from vgid_verify.receipt import ReceiptReport
 from vgid_verify.report import Check, Report
+from vgid_verify.rerun import Rerun
 from vgid_verify.text import printable
 
 _NO_VERDICT = "the run reached no verdict: nobody held its figures to targets"
 
 
-def report_text(report: Report, proofs: Sequence[Check]) -> str:
-    """The whole report of a folder."""
+def report_text(report: Report, proofs: Sequence[Check], found: Rerun | None = None) -> str:
+    """The whole report of a folder. found: what was measured again, if anything was."""
     lines = [_verdict(report), ""]
     if report.holds:
         lines += _section("Targets", _targets(report))
         lines += _section("Figures", _figures(report))
         lines += _section("Before and after", _measured(report))
     lines += _section("Checked", map(_line, (*report.checks, *proofs)))
+    if found is not None:
+        lines += _section(f"Measured again: {found.outcome}", map(_line, found.checks))
+        lines += _section("Not compared", found.not_compared)
     if report.holds:
         lines += _section("Limits, as the statement says them", report.limits)
         lines += _section("What the statement does NOT show", report.not_shown)

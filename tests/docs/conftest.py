@@ -15,9 +15,9 @@ from PIL import Image
 from local.demo.data import make
 from local.demo.paths import BASE, CHECKPOINTS
 from tests.client.conftest import Service, archive, service
-from tests.vgid_core.support.knowing import FORGET, RETAIN, save_knowing_model
+from tests.vgid_core.support.knowing import FORGET, RETAIN
 from tests.vgid_core.support.sources import write_mllmu
-from tests.vgid_core.support.tiny import TEMPLATE, pair_set, save_tiny_model
+from tests.vgid_core.support.tiny import TEMPLATE, pair_set
 from tests.waiting import eventually
 from vgid_client import Client
 from vgid_core import UnlearnConfig, UnlearnSpec, unlearn
@@ -29,10 +29,9 @@ from vgid_core.models.load import load_base
 __all__ = ["archive", "service"]
 
 
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
     torch.set_num_threads(1)
-    return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
 @pytest.fixture
@@ -40,11 +39,6 @@ def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture(scope="session")
-def knowing_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_knowing_model(tiny_folder, tmp_path_factory.mktemp("knowing") / "model")
 
 
 @pytest.fixture

@@ -33,7 +33,6 @@ NEEDS = {
     "docs/reference/interventions.md": "nothing",
     "docs/reference/models.md": "library",
     "docs/tutorials/own-model.md": "demo",
-    "docs/tutorials/what-is-left.md": "demo",
 }
 # The service of the tests knows another model.
 STANDS_FOR = {'"demo"': '"tiny"', '"demo-retain"': '"all"'}

@@ -119,6 +119,20 @@ def signed_folder(
     (folder / "manifest.json").write_text(json.dumps(keyed))
     if evidence is not None:
         (folder / "evidence.json").write_text(json.dumps(evidence))
+    sign(folder, key, keyed, evidence, stamp=stamp, **changes)
+    return folder
+
+
+def sign(
+    folder: Path,
+    key: Key,
+    keyed: dict[str, Any],
+    evidence: dict[str, Any] | None,
+    *,
+    stamp: Stamp = lambda _: None,
+    **changes: Any,
+) -> None:
+    """Signs a complete folder. keyed: its manifest, with keyed digests."""
     inputs = StatementInputs(
         folder=folder,
         manifest=keyed,
@@ -129,7 +143,6 @@ def signed_folder(
         salt=SALT,
     )
     sign_folder(replace(inputs, **changes), key.private, stamp)
-    return folder
 
 
 def sha256(data: bytes) -> str:

@@ -10,19 +10,8 @@ from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
 from jobs.signing import keys as signing_keys
 from tests.conftest import SECRET_KEY
-from tests.vgid_core.support.knowing import save_knowing_model
-from tests.vgid_core.support.tiny import pair_set, save_tiny_model
+from tests.vgid_core.support.tiny import pair_set
 from tests.worker.harness import Ledger, Worker
-
-
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
-
-
-@pytest.fixture(scope="session")
-def knowing_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_knowing_model(tiny_folder, tmp_path_factory.mktemp("knowing") / "model")
 
 
 @pytest.fixture

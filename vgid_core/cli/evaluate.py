@@ -1,63 +1,39 @@
-"""`vgid evaluate`: measures a model, an adapter on it and a twin, side by side."""
+"""`vgid evaluate`: audits a model, or an adapter on it, as a run's student is, beside a twin if there is one."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from terminal.assignments import assignments
 from terminal.console import stderr_console
-from terminal.tables import figures_table, format_figure
-from vgid_core.cli.exit_codes import exit_on_errors
+from terminal.progress_bar import ProgressBar
+from vgid_core.cli.exit_codes import TARGETS_MISSED, exit_on_errors
 from vgid_core.cli.inputs import options
 from vgid_core.cli.inputs.run_file import RunFile, RunFileError, adapter_folder, flag_settings, load_run
-from vgid_core.cli.inputs.sources import read_for_attacks, read_run_set
+from vgid_core.cli.inputs.sources import read_run_set
 from vgid_core.cli.log_setup import set_up_logs
-from vgid_core.data.facts import Fact
-from vgid_core.data.pairs import PairSet
+from vgid_core.cli.out_folder import require_folder, write_text
+from vgid_core.cli.reports.progress_bar import show_progress
+from vgid_core.progress import Phase, Progress
 
 if TYPE_CHECKING:
-    from vgid_core.cli.reports.eval_report import ModelEvaluation
+    from vgid_core.measure import EvaluationResult
+    from vgid_core.spec import EvaluationSpec
 
-_PLACE_TITLES = {
-    "first": "true answer the likeliest candidate",
-    "first_five": "true answer among the first five",
-    "last": "true answer the least likely candidate",
-    "last_five": "true answer among the last five",
-    "below": "candidates below the true answer",
-}
-_ATTACK_TITLES = {
-    "membership.loss": "membership AUC, loss",
-    "membership.zlib": "membership AUC, zlib",
-    "membership.min_k": "membership AUC, Min-K%",
-    "membership.min_k_plus_plus": "membership AUC, Min-K%++",
-    "membership.grad_norm": "membership AUC, gradient norm",
-    "membership.first_token": "membership AUC, first token",
-    "membership.entropy": "membership AUC, entropy",
-    "prefill": "facts that follow a begun answer",
-    "prefill_inside": "facts that go on where they are begun",
-    "extraction_strength": "Extraction Strength",
-    **{
-        f"ranking.{score}.{place}": f"{title}{by}"
-        for score, by in {"whole_answer": "", "first_token": ", by first token", "lens": ", by logit lens"}.items()
-        for place, title in _PLACE_TITLES.items()
-    },
-    "relearned": "facts that come back by relearning others",
-}
-
-# Attacks that need data, by the first figure that each gives; said when they are skipped.
-_SKIPPED = {
-    "membership.loss": "membership, which needs --never-seen",
-    "prefill": "begun answers, as all begin with their facts",
-    "prefill_inside": "facts that go on where they are begun, as none has several tokens",
-    "ranking.whole_answer.first": "candidate ranking, which needs --never-seen with ten answers to a fact's question",
-    "relearned": "relearning, which needs facts that others' answers don't hold",
-}
+_OPTIONAL = ("utility", "never_seen", "bystanders")
+_Audits = Annotated[
+    str | None, typer.Option(metavar="LEVEL", help="quick, standard (the default) or full.", show_default=False)
+]
+_Report = Annotated[
+    Path | None, typer.Option(metavar="FILE.html", help="Write it all as a page, too.", show_default=False)
+]
+_ShowTexts = Annotated[bool, typer.Option("--show-texts", help="Leave the true answers' words in the page uncovered.")]
 
 
 def evaluate(
@@ -68,84 +44,85 @@ def evaluate(
     retain: options.Retain = None,
     utility: options.Utility = None,
     probe: options.Probe = None,
-    twin: options.Twin = None,
-    attacks: Annotated[
-        bool, typer.Option("--attacks", help="Begun answers and relearning; with --never-seen, membership too.")
-    ] = False,
     never_seen: options.NeverSeen = None,
-    facts: options.Facts = None,
+    bystanders: options.Bystanders = None,
+    twin: options.Twin = None,
+    audits: _Audits = None,
+    report: _Report = None,
+    show_texts: _ShowTexts = False,
     device: options.Device = None,
     setting: options.Setting = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure a model, an adapter on it and a twin, side by side; with attacks, if asked."""
+    """Audit a model, or an adapter on it, and judge whether it has forgotten; nothing is trained."""
     with exit_on_errors():
-        if not attacks and (never_seen or facts):
-            raise RunFileError("--never-seen and --facts are for attacks: pass --attacks, too")
-        settings = flag_settings({"device": device}, setting)
+        named = {"evaluation.audits": audits, "device": device}
         flags = {"model": model, "forget": forget, "retain": retain, "utility": utility, "twin": twin}
-        flags |= {"never_seen": never_seen, "facts": facts}
-        run = load_run(file, {**flags, "probes": assignments(probe, "--probe")}, settings)
-        model_source, folder = run.require("model"), adapter_folder(run, adapter)
-        to_forget = read_run_set(run, "forget")
-        others = _read_others(run, to_forget)
-        attack_data = read_for_attacks(run, to_forget) if attacks else (None, ())
-        found = _measure(model_source, folder, run, to_forget, others, attack_data)
+        flags |= {"never_seen": never_seen, "bystanders": bystanders}
+        run = load_run(file, {**flags, "probes": assignments(probe, "--probe")}, flag_settings(named, setting))
+        page = _page_of(report, show_texts)
+        spec = _spec(run, adapter)
+        found = _measure(spec)
+        if page is not None:
+            page.write(spec, run.model_label, found)
         _show(found, as_json)
+        if not found.evidence.verdict.passed:
+            raise typer.Exit(TARGETS_MISSED)
 
 
-def _read_others(run: RunFile, forget: PairSet) -> list[PairSet]:
-    sets = []
-    if run.retain is not None:
-        sets.append(read_run_set(run, "retain").without_images_of(forget))
-    if run.utility is not None:
-        sets.append(read_run_set(run, "utility"))
-    return sets + [read_run_set(run, f"probes.{name}") for name in run.probes]
+@dataclass(frozen=True)
+class _Page:
+    file: Path
+    show_texts: bool
+
+    def write(self, spec: EvaluationSpec, model_name: str, found: EvaluationResult) -> None:
+        from vgid_core.cli.reports.evaluation_report import page
+
+        write_text("--report", self.file, page(spec, model_name, found, self.show_texts))
 
 
-def _measure(
-    model: str,
-    adapter: Path | None,
-    run: RunFile,
-    forget: PairSet,
-    others: Sequence[PairSet],
-    attack_data: tuple[PairSet | None, Sequence[Fact]],
-) -> dict[str, ModelEvaluation]:
+def _page_of(report: Path | None, show_texts: bool) -> _Page | None:
+    """The page that is asked for. Raises RunFileError for one that can't be written, before anything is measured."""
+    if report is None:
+        if show_texts:
+            raise RunFileError("--show-texts is about the page: pass --report, too")
+        return None
+    require_folder("--report", report.parent)
+    if report.is_dir():
+        raise RunFileError(f"--report: {report} is a folder; name a file")
+    return _Page(report, show_texts)
+
+
+def _spec(run: RunFile, adapter: Path | None) -> EvaluationSpec:
+    """Reads everything before torch is imported."""
+    model, folder = run.require("model"), adapter_folder(run, adapter)
+    sets = {name: read_run_set(run, name) for name in ("forget", "retain")}
+    sets |= {name: read_run_set(run, name) for name in _OPTIONAL if getattr(run, name) is not None}
+    probes = {name: read_run_set(run, f"probes.{name}") for name in run.probes}
+    if run.config.evaluation.audits == "none":
+        raise RunFileError(f"{run.source_of('config.evaluation.audits')}: with none there is nothing to judge by")
+
+    from vgid_core.spec import EvaluationSpec
+
+    return EvaluationSpec(model=model, adapter=folder, probes=probes, twin=run.twin, config=run.config, **sets)
+
+
+def _measure(spec: EvaluationSpec) -> EvaluationResult:
     set_up_logs()
-    from vgid_core.cli.reports.eval_report import EvaluationSets, evaluate_models
+    from vgid_core.measure import evaluate_adapter
 
-    never_seen, facts = attack_data
-    console = stderr_console()
-    with console.status("loading") as status:
-        return evaluate_models(
-            model,
-            adapter,
-            run.twin,
-            EvaluationSets(forget, others, never_seen, facts),
-            run.config,
-            status.update,
-            console.print,
-        )
+    with ProgressBar(stderr_console(), Phase.loading, stays=False) as bar:
+
+        def on_step(progress: Progress) -> None:
+            show_progress(bar, progress)
+
+        return evaluate_adapter(spec, on_step)
 
 
-def _show(found: Mapping[str, ModelEvaluation], as_json: bool) -> None:
-    from vgid_core.cli.reports.tables import metrics_table
+def _show(found: EvaluationResult, as_json: bool) -> None:
+    from vgid_core.cli.reports.evaluation_report import as_document, print_evaluation
 
     if as_json:
-        data: dict[str, Any] = {title: evaluation.as_json() for title, evaluation in found.items()}
-        typer.echo(json.dumps(data, indent=2))
-        return
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(metrics_table({title: evaluation.metrics for title, evaluation in found.items()}))
-    attacks = next(iter(found.values())).attacks
-    if not attacks:
-        return
-    for name in (name for name in _SKIPPED if name not in attacks):
-        stderr_console().print(f"not asked: {_SKIPPED[name]}", markup=False)
-    table = figures_table("attack", numbers=list(found))
-    for name in attacks:
-        figures = (format_figure(evaluation.attacks[name]) for evaluation in found.values())
-        table.add_row(_ATTACK_TITLES.get(name, name), *figures)
-    console.print(table)
-    yardstick = "the twin" if "twin" in found else "a model that never saw the forget set, which isn't here"
-    console.print(f"Yardstick: {yardstick}. Above it something is left, below it the model avoids the answer.")
+        typer.echo(json.dumps(as_document(found), indent=2))
+    else:
+        print_evaluation(Console(highlight=False, soft_wrap=True), found)

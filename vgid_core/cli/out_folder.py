@@ -41,6 +41,15 @@ def require_folder(option: str, path: Path) -> None:
         raise RunFileError(f"{option}: {path} can't be written ({error.strerror})") from None
 
 
+def write_text(option: str, path: Path, text: str) -> None:
+    """Writes a file, whose folder is made if need be. Raises RunFileError, naming `option`, if it can't be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunFileError(f"{option}: {path} can't be written ({error.strerror})") from None
+
+
 @contextmanager
 def write_atomically(out: Path) -> Iterator[Path]:
     """Yields a temporary folder, whose files are moved to `out` at the end, the manifest last.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -50,6 +50,12 @@ class Measured:
     def metrics(self) -> list[Metric]:
         """Both metrics of each set."""
         return [metric for answers in self.answers for metric in answers.metrics]
+
+    def beside(self, twin: Measured) -> Measured:
+        """The same with each figure that was found of a twin, too, beside the twin's."""
+        found = {(figure.name, figure.of): figure.value for figure in twin.figures}
+        figures = [replace(figure, twin=found.get((figure.name, figure.of))) for figure in self.figures]
+        return replace(self, figures=figures)
 
 
 @dataclass(frozen=True)

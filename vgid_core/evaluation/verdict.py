@@ -13,6 +13,8 @@ from vgid_core.config import AuditLevel, VerdictTargets
 from vgid_core.evaluation.figures import Figure
 
 Judged = Literal["above control", "distance from chance", "value"]
+# A twin shows what knowing nothing looks like: better than people never seen, or than chance.
+_BY_TWIN: dict[Judged, str] = {"above control": "above the twin", "distance from chance": "distance from the twin"}
 
 
 class Outcome(StrEnum):
@@ -45,10 +47,15 @@ class Rule:
     def amount(self, figure: Figure) -> float:
         """The amount that the target limits."""
         if self.judged == "distance from chance":
-            return abs(figure.value - 0.5)
+            return abs(figure.value - (0.5 if figure.twin is None else figure.twin))
         if self.judged == "above control":
-            return figure.value - (0.0 if figure.control is None else figure.control.value)
+            control = 0.0 if figure.control is None else figure.control.value
+            return figure.value - (control if figure.twin is None else figure.twin)
         return figure.value
+
+    def judged_by(self, figure: Figure) -> str:
+        """What the amount is of the figure, in words."""
+        return self.judged if figure.twin is None else _BY_TWIN.get(self.judged, self.judged)
 
 
 RULES = (
@@ -110,7 +117,7 @@ class TargetResult:
             "set": found.of,
             "limit": self.limit,
             "amount": self.amount,
-            "judged": self.rule.judged,
+            "judged": self.rule.judged_by(found),
             "value": found.estimate.value,
             "low": found.estimate.low,
             "high": found.estimate.high,

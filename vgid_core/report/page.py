@@ -30,6 +30,10 @@ _VERDICTS = {
         "At least one measurement shows that something of these people is left, or that too much of others is lost. "
         "This adapter must not be served as if the people were forgotten.",
     ),
+    "nothing-to-forget": (
+        "Nothing to forget",
+        "The model doesn't know these answers: it gives them no sooner than those about people whom it has never seen.",
+    ),
 }
 
 
@@ -90,6 +94,7 @@ class Report:
         """The page, with its style in it and no script."""
         verdict = None if self.evidence is None else self.evidence["verdict"]
         heading, sentence = _NOT_JUDGED if verdict is None else _VERDICTS[verdict["outcome"]]
+        figures = [] if self.evidence is None else self.evidence["figures"]
         page: str = _template().render(
             heading=heading,
             sentence=sentence,
@@ -99,7 +104,8 @@ class Report:
             unmeasured=[] if verdict is None else verdict["unmeasured"],
             limits=self.manifest["not_shown"],
             charts=[] if self.evidence is None else list(_charts(self.evidence)),
-            figures=[] if self.evidence is None else self.evidence["figures"],
+            figures=figures,
+            twin=any(figure["twin"] is not None for figure in figures),
             examples=self.examples,
             covered=self.covered,
             manifest=self.manifest,

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.vgid_core.support.audited import unnamed
-from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN, save_knowing_model
+from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
 from vgid_core import EncodedImage, Pair, PairSet, UnlearnConfig
 from vgid_core.config import LoraSettings
 from vgid_core.data.pairs import DataError
@@ -27,11 +27,6 @@ from vgid_core.lora.attach import attach_adapter
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer
-
-
-@pytest.fixture(scope="module")
-def knowing_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_knowing_model(tiny_folder, tmp_path_factory.mktemp("knowing") / "model")
 
 
 @pytest.fixture

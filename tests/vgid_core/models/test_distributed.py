@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file
 
 from tests.vgid_core.support import one_of_several
-from tests.vgid_core.support.knowing import save_knowing_model
 from tests.vgid_core.support.one_of_several import BASIC, FORGET, LOOKING_RUNS, RUNS
 from tests.vgid_core.support.speaking import save_speaking_model
 from vgid_core import UnlearnConfig
@@ -30,11 +29,6 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(scope="module")
 def speaking_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_speaking_model(tiny_folder, FORGET, tmp_path_factory.mktemp("speaking") / "model")
-
-
-@pytest.fixture(scope="module")
-def knowing_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_knowing_model(tiny_folder, tmp_path_factory.mktemp("knowing") / "model")
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ import torch
 from tests.vgid_core.support.memory_limits import small_memory
 from tests.vgid_core.support.runs import spec
 from tests.vgid_core.support.students import FORGET, RETAIN, vgid_config
-from vgid_core import unlearn
-from vgid_core.cli.reports.eval_report import EvaluationSets, evaluate_models
+from vgid_core import EvaluationSpec, evaluate_adapter, unlearn
 from vgid_core.dry_run import estimate
 from vgid_core.errors import OutOfMemory
 from vgid_core.models.base import BaseModel
@@ -35,9 +34,7 @@ def test_a_run_ends_where_one_pair_exceeds_memory(
 
 
 def measured(model: Path, _out: Path) -> None:
-    evaluate_models(
-        str(model), None, None, EvaluationSets(FORGET, [RETAIN]), vgid_config(), lambda _doing: None, lambda _said: None
-    )
+    evaluate_adapter(EvaluationSpec(str(model), None, FORGET, RETAIN, config=vgid_config().with_audits("quick")))
 
 
 @pytest.mark.parametrize(
@@ -45,9 +42,9 @@ def measured(model: Path, _out: Path) -> None:
     [
         ("vgid_core.run", lambda model, out: unlearn(spec(model, out, config=vgid_config()))),
         ("vgid_core.dry_run", lambda model, out: estimate(spec(model, out, config=vgid_config()))),
-        ("vgid_core.cli.reports.eval_report", measured),
+        ("vgid_core.measure", measured),
     ],
-    ids=["run", "dry run", "figures"],
+    ids=["run", "dry run", "evaluation"],
 )
 def test_the_out_of_memory_error_keeps_no_tensors_alive(
     tiny_folder: Path,

@@ -30,6 +30,10 @@ NeverSeen = Annotated[
     str | None,
     typer.Option(metavar="SOURCE", help="Pairs like the forgotten ones that no model saw.", show_default=False),
 ]
+Bystanders = Annotated[
+    str | None,
+    typer.Option(metavar="SOURCE", help="Pairs about known people whom no other set holds.", show_default=False),
+]
 Facts = Annotated[
     str | None,
     typer.Option(

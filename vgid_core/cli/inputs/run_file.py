@@ -101,8 +101,8 @@ class RunFile(Strict):
     )
     facts: FilePath | None = Field(
         default=None,
-        description="pairs whose facts are attacked, by default the forget set. A JSONL line can name its fact, a part "
-        "of the answer, as `fact`",
+        description="pairs whose facts `vgid compare` attacks, by default the forget set's. A JSONL line can name its "
+        "fact, a part of the answer, as `fact`",
     )
     config: UnlearnConfig = Field(default=UnlearnConfig(), description="the settings of the run")
     compare: Any = Field(default=None, description="options of `vgid compare`; other commands ignore them")

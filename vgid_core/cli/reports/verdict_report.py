@@ -12,13 +12,16 @@ _OUTCOMES = {
     "forgotten": "[bold green]Passed[/bold green]: every target holds.",
     "targets-not-met": "[bold red]Not passed[/bold red]: a target is missed. Don't serve this adapter as if the people "
     "were forgotten.",
+    "nothing-to-forget": "[bold red]Nothing to forget[/bold red]: the model doesn't know these answers. Are answers, "
+    "photos and model the right ones?",
 }
 
 
 def print_verdict(console: Console, evidence: Mapping[str, Any]) -> None:
     """Prints the verdict of an evidence document."""
     verdict = evidence["verdict"]
-    console.print(_table(verdict))
+    if verdict["targets"]:
+        console.print(_table(verdict))
     for claim in verdict["unmeasured"]:
         console.print(f"[dim]not measured: {claim}[/dim]")
     console.print(_OUTCOMES[verdict["outcome"]])
