@@ -53,7 +53,7 @@ class RunRecord:
     data: digest and size of each set by name. scorer: packed or padded. metrics: by stage, before and after. steps: in
     all, of which an interrupted run did `resumed_after`. micro_batch_size: the one at the end. checks: those of early
     stopping. seconds: by phase, of the process that finished the run. evidence: as `Evidence.as_json`; None without
-    audits.
+    audits. start: sha256 of the weights with which the student began; None for a fresh adapter.
     """
 
     model_name: str
@@ -69,6 +69,7 @@ class RunRecord:
     checks: Sequence[Mapping[str, Any]]
     seconds: Mapping[str, float]
     evidence: Mapping[str, Any] | None
+    start: str | None = None
 
 
 def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, Any]:
@@ -82,6 +83,7 @@ def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, A
         "config": run.config.model_dump(mode="json"),  # shows a subject's name as asterisks
         "seed": run.config.seed,
         "data": {name: dict(entry) for name, entry in run.data.items()},
+        "start": run.start,
         "trained_modules": list(run.trained_modules),
         "scorer": run.scorer,
         "steps": run.steps,

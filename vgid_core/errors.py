@@ -57,6 +57,12 @@ class AdapterForOtherBase(UnlearnError):
     code = "adapter-for-other-base"
 
 
+class StartUnusable(UnlearnError):
+    """The adapter to start from doesn't fit the run's settings, or can't be read."""
+
+    code = "start-unusable"
+
+
 class NothingToForget(UnlearnError):
     """The base doesn't know the forget set, so there is nothing to remove. No adapter is written."""
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from vgid_core.artifact import RunRecord, build_manifest, write_adapter, write_manifest
+from vgid_core.artifact import RunRecord, build_manifest, file_digest, write_adapter, write_manifest
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.ladder import rungs
 from vgid_core.data.overlap import require_apart, require_few
@@ -20,6 +20,7 @@ from vgid_core.evaluation.evidence import Auditor, Evidence, Measured
 from vgid_core.evaluation.known import require_known
 from vgid_core.evaluation.metric import Metric
 from vgid_core.lora.attach import detach_adapter, require_trained
+from vgid_core.lora.load import ADAPTER_WEIGHTS
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import HostModel, load_base, require_unchanged
@@ -46,7 +47,8 @@ class UnlearnResult:
     """The result of a run.
 
     folder: holds adapter_config.json, adapter_model.safetensors, evidence.json, manifest.json and README.md.
-    evidence: what the audits found, and the verdict; None if the settings ask for no audits.
+    evidence: what the audits found, and the verdict; None if the settings ask for no audits. kits_held: by kit, whether
+    its people are still forgotten; empty without audits.
     """
 
     folder: Path
@@ -55,6 +57,7 @@ class UnlearnResult:
     steps: int
     stop_reason: str
     evidence: Evidence | None
+    kits_held: Mapping[str, bool]
     manifest: dict[str, Any] = field(repr=False)
 
 
@@ -115,7 +118,7 @@ def _run(
 
     timer.enter(Phase.baseline)
     scorer = choose_scorer(base, probe_pairs(sets.all), spec.config.lora)
-    auditor = Auditor(sets.audited, sets.all, configs[started])
+    auditor = Auditor(sets.audited, sets.all, configs[started], sets.kits)
     before = auditor.before(base, scorer, tracker.update)
     _tell(on_metrics, "before", before)
     require_known(before.figures)
@@ -142,6 +145,7 @@ def _run(
         distilled.steps,
         distilled.stop_reason,
         attempt.evidence,
+        attempt.after.kits_held,
         manifest,
     )
 
@@ -195,7 +199,7 @@ class _Rung:
 
     def climb(self, config: UnlearnConfig, before: Measured, scorer: Scorer, fresh: bool) -> _Attempt:
         """Distils, and measures the student. fresh: begins at the first step, whatever checkpoint there is."""
-        auditor = Auditor(self.sets.audited, self.sets.all, config)
+        auditor = Auditor(self.sets.audited, self.sets.all, config, self.sets.kits)
         self.tracker.restart(config.training.steps_for(len(self.sets.forget)))
         self.timer.enter(Phase.distilling)
         early_stopping = self._early_stopping(config, scorer)
@@ -214,7 +218,7 @@ class _Rung:
 
         return distil(
             self.base,
-            self.sets.forget,
+            self.sets.to_forget,
             self.sets.retain,
             config,
             step_done,
@@ -222,6 +226,7 @@ class _Rung:
             checkpoints,
             strangers=self.sets.photos_of("strangers"),
             unlabelled=self.sets.photos_of("unlabelled"),
+            start=self.spec.start,
         )
 
     def _early_stopping(self, config: UnlearnConfig, scorer: Scorer) -> EarlyStopping | None:
@@ -235,8 +240,13 @@ class _Rung:
         """The run's checkpoints under these settings, if it has a folder for them."""
         if self.spec.checkpoint is None:
             return None
-        run = identity(self.base, self.sets.digests, config)
+        start = _start_digest(self.spec)
+        run = identity(self.base, self.sets.digests | ({} if start is None else {"start": start}), config)
         return Checkpoints(self.spec.checkpoint, run, self.spec.checkpoint_seconds, self.stop, fresh)
+
+
+def _start_digest(spec: UnlearnSpec) -> str | None:
+    return None if spec.start is None else file_digest(spec.start / ADAPTER_WEIGHTS)
 
 
 def _package(
@@ -265,6 +275,7 @@ def _package(
         checks=attempt.checks,
         seconds=seconds,
         evidence=None if attempt.evidence is None else attempt.evidence.as_json(),
+        start=_start_digest(spec),
     )
     write_adapter(distilled.student, spec.out, record.model_name)
     manifest = build_manifest(base, record, spec.out)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vgid_core.config import UnlearnConfig
-from vgid_core.data.pairs import RESERVED_NAMES, DataError, EncodedImage, PairSet
+from vgid_core.data.pairs import RESERVED_NAMES, DataError, EncodedImage, Pair, PairSet
 from vgid_core.data.photos import PhotoSet
 from vgid_core.data.roles import AuditSets
 
@@ -26,6 +26,8 @@ class UnlearnSpec:
     never_seen: pairs with true answers about people whom the model has never seen, the audits' control. They should be
     other people than the strangers. bystanders: known people whom no other set holds; what they lose is collateral.
     strangers: photos of people whom the model has never seen, for the default method's teachers.
+    start: the folder of the adapter with which the student begins, as a release before left it. kits: pairs of each of
+    those whom it has forgotten, by any label; they are forgotten again and checked, and retain pairs about them left out.
     unlabelled: photos of anybody, without questions, on which the base's answers are to stay.
     checkpoint: a folder for this run's checkpoint, saved every `checkpoint_seconds` (0: after each step). The same run,
     started again, resumes from it to the same adapter. It is deleted at the end unless `keep_checkpoint` is set, for
@@ -43,6 +45,8 @@ class UnlearnSpec:
     bystanders: PairSet | None = field(default=None, repr=False)
     strangers: PhotoSet | None = field(default=None, repr=False)
     unlabelled: PhotoSet | None = field(default=None, repr=False)
+    start: Path | None = None
+    kits: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
     config: UnlearnConfig = field(default_factory=UnlearnConfig)
     checkpoint: Path | None = None
     checkpoint_seconds: float = 60.0
@@ -77,7 +81,8 @@ class RunSets:
 
     forget, retain: trained on and measured. eval_only: measured alone. photos: sets of photos by name (strangers,
     unlabelled), without the forget set's. left_out: the number of retain pairs dropped because their photo is in the
-    forget set, which they would counteract.
+    forget set or a kit, or their person in a kit: they would counteract. kits: of people forgotten before, trained on
+    and checked again.
     """
 
     forget: PairSet
@@ -85,6 +90,7 @@ class RunSets:
     eval_only: tuple[PairSet, ...]
     photos: Mapping[str, PhotoSet]
     left_out: int
+    kits: Mapping[str, PairSet] = field(default_factory=dict)
 
     @classmethod
     def of(cls, spec: UnlearnSpec) -> RunSets:
@@ -92,10 +98,17 @@ class RunSets:
 
         Raises DataError as `to_measure` does, if no stranger is left, or if the set of a target is missing.
         """
-        forget = PairSet("forget", spec.forget.pairs)
+        sets = cls.to_measure(spec)
+        kept = sets.retain
+        if spec.kits:
+            earlier = PairSet("kits", tuple(pair for kit in spec.kits.values() for pair in kit))
+            kept = kept.without_images_of(earlier).without_people_of(earlier)
+            log.info("retain: left out %d pairs about people forgotten before", len(sets.retain) - len(kept))
+        left_out = sets.left_out + len(sets.retain) - len(kept)
+        sets = replace(sets, retain=kept, left_out=left_out, kits=dict(spec.kits))
         photo_sets = {"strangers": spec.strangers, "unlabelled": spec.unlabelled}
-        photos = {name: items.without(forget) for name, items in photo_sets.items() if items is not None}
-        sets = replace(cls.to_measure(spec), photos=photos)
+        photos = {name: items.without(sets.to_forget) for name, items in photo_sets.items() if items is not None}
+        sets = replace(sets, photos=photos)
         targets = spec.config.training.targets
         for name in targets.max_falls if targets is not None else ():
             if name not in {items.name for items in sets.all}:
@@ -123,6 +136,15 @@ class RunSets:
         return [self.forget, self.retain, *self.eval_only]
 
     @property
+    def to_forget(self) -> PairSet:
+        """What the training forgets: the forget set and all kits."""
+        return PairSet("forget", (*self.forget, *self._kit_pairs))
+
+    @property
+    def _kit_pairs(self) -> tuple[Pair, ...]:
+        return tuple(pair for kit in self.kits.values() for pair in kit)
+
+    @property
     def audited(self) -> AuditSets:
         """The sets by their roles in the audits."""
         return AuditSets(self.forget, self.retain, next((s for s in self.eval_only if s.name == "never_seen"), None))
@@ -135,7 +157,8 @@ class RunSets:
     def digests(self) -> dict[str, str]:
         """The digest of each set by name."""
         photo_digests = {name: items.digest for name, items in self.photos.items()}
-        return {items.name: items.digest for items in self.all} | photo_digests
+        kits = {"kits": PairSet("kits", self._kit_pairs).digest} if self.kits else {}
+        return {items.name: items.digest for items in self.all} | photo_digests | kits
 
     def manifest_entries(self) -> dict[str, dict[str, Any]]:
         """Digest and size of each set by name, for the manifest."""
@@ -145,4 +168,6 @@ class RunSets:
         data["retain"]["dropped_for_overlap_with_forget"] = self.left_out
         for name, items in self.photos.items():
             data[name] = {"digest": items.digest, "photos": len(items)}
+        if self.kits:
+            data["kits"] = {"digest": self.digests["kits"], "pairs": len(self._kit_pairs), "kits": len(self.kits)}
         return data

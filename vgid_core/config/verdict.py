@@ -38,3 +38,6 @@ class VerdictTargets(Strict):
     bystanders_fall: float = Field(
         default=0.1, ge=0, le=1, description="the same on known people whom no set of the training holds"
     )
+    earlier: float = Field(
+        default=0.0, ge=0, le=1, description="share of the kits of people forgotten before who are known again"
+    )

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 # Pillow has some forty decoders more. Sets don't need them, and hardly anybody maintains them: each is a risk.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 # The sets that a run knows by their roles. No probe can have one of these names.
-RESERVED_NAMES = frozenset({"forget", "retain", "utility", "strangers", "unlabelled", "never_seen", "bystanders"})
+RESERVED_NAMES = frozenset(
+    {"forget", "retain", "utility", "strangers", "unlabelled", "never_seen", "bystanders", "kits"}
+)
 # A PNG without any of these has no orientation. Asking Pillow for it would decode the whole picture.
 _PNG_ORIENTATION = (b"eXIf", b"exif", b"xmp")
 
@@ -192,6 +194,14 @@ class PairSet:
         left = tuple(p for p in self.pairs if p.image.digest not in taken)
         if not left:
             raise DataError("shows only images that are to be forgotten", self.name)
+        return PairSet(self.name, left)
+
+    def without_people_of(self, other: PairSet) -> PairSet:
+        """This set without the pairs that name somebody whom `other` names. Raises DataError if none is left."""
+        named = {pair.person for pair in other if pair.person is not None}
+        left = tuple(pair for pair in self.pairs if pair.person not in named)
+        if not left:
+            raise DataError("is only about people who are forgotten already", self.name)
         return PairSet(self.name, left)
 
     def sample(self, limit: int) -> PairSet:

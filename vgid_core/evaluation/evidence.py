@@ -6,6 +6,7 @@ import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from vgid_core.evaluation.audits.levels import LEVELS, Audit, name_of
 from vgid_core.evaluation.evaluate import SetAnswers, answer_sets
 from vgid_core.evaluation.figures import Figure, NotMeasured
 from vgid_core.evaluation.metric import Metric
+from vgid_core.evaluation.rechecks import Rechecks, recheck
 from vgid_core.evaluation.verdict import Verdict, judge, judge_unknown
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
@@ -39,12 +41,13 @@ LIMITS = (
 class Measured:
     """What was found of one model: its answers to each set, and its audits' figures.
 
-    not_made: why audits weren't made, by audit.
+    not_made: why audits weren't made, by audit. kits_held: by kit, whether its people are still forgotten.
     """
 
     answers: Sequence[SetAnswers] = ()
     figures: Sequence[Figure] = ()
     not_made: Mapping[str, str] = field(default_factory=dict)
+    kits_held: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def metrics(self) -> list[Metric]:
@@ -83,12 +86,13 @@ class Evidence:
 class Auditor:
     """Measures models on the same sets in the same way.
 
-    measured: sets whose answers are measured, those of `sets` among them.
+    measured: sets whose answers are measured, those of `sets` among them. kits: of people who were forgotten before.
     """
 
     sets: AuditSets = field(repr=False)
     measured: Sequence[PairSet] = field(repr=False)
     config: UnlearnConfig
+    kits: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
 
     def before(self, base: BaseModel, scorer: Scorer, on_progress: Callable[[float], None] | None = None) -> Measured:
         """Measures the base, which has no adapter yet. on_progress: called with the share done, 0 to 1."""
@@ -101,8 +105,8 @@ class Auditor:
         before: Measured,
         on_progress: Callable[[float], None] | None = None,
     ) -> Measured:
-        """Measures the model with its adapter. before: what `before` found."""
-        return self._measure(base, scorer, LEVELS[self._level].after, before, on_progress)
+        """Measures the model with its adapter, and checks the kits again. before: what `before` found."""
+        return self._measure(base, scorer, LEVELS[self._level].after, before, on_progress, self.kits)
 
     def evidence(self, after: Measured) -> Evidence | None:
         """The evidence, judged by the run's targets. None if the settings ask for no audits."""
@@ -126,6 +130,7 @@ class Auditor:
         audits: Sequence[Audit],
         before: Measured,
         on_progress: Callable[[float], None] | None,
+        kits: Mapping[str, PairSet] = MappingProxyType({}),
     ) -> Measured:
         def tell(share: float) -> None:
             if on_progress is not None:
@@ -150,8 +155,10 @@ class Auditor:
             if reason is not None:
                 not_made[name_of(audit)] = reason
             tell(number * part)
+        rechecks = recheck(context, kits, self.config) if audits else Rechecks({}, ())
+        figures += rechecks.figures
         # Processes that differ in a last bit could decide differently, and then wait for each other.
-        return Measured(answers, *distributed.broadcast((figures, not_made)))
+        return Measured(answers, *distributed.broadcast((figures, not_made, rechecks.held)))
 
 
 def _make(audit: Audit, context: AuditContext, figures: list[Figure]) -> str | None:

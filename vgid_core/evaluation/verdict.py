@@ -74,6 +74,7 @@ RULES = (
         only="bystanders",
     ),
     Rule("fall", "everyone_else.fall", "value", "answers about others are lost", but="bystanders"),
+    Rule("earlier", "earlier.known_again", "value", "people who were forgotten before are known again"),
 )  # fmt: skip
 
 # The claims, each by its figures, and why these can be missing.

@@ -1,13 +1,18 @@
-"""Attaches a fresh LoRA adapter, and checks that training changed it."""
+"""Attaches a LoRA adapter, fresh or as a release before left it, and checks that training changed it."""
 
 from __future__ import annotations
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from pathlib import Path
+
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from vgid_core.config import LoraSettings
-from vgid_core.errors import AdapterUntrained
+from vgid_core.errors import AdapterUntrained, StartUnusable
 from vgid_core.lora.fused_product import fuse_lora
+from vgid_core.lora.load import ADAPTER_WEIGHTS
 from vgid_core.models.base import BaseModel
 from vgid_core.models.support import adapter_pattern
 
@@ -33,6 +38,25 @@ def attach_adapter(base: BaseModel, settings: LoraSettings, trainable_layers: in
     fuse_lora(student)
     base.adapted[:] = [module for module in student.modules() if isinstance(module, BaseTunerLayer)]
     return student
+
+
+def start_from(student: PeftModel, folder: Path) -> None:
+    """Gives the student the weights of the adapter in `folder`, which must have its modules, ranks and scale.
+
+    Raises StartUnusable if it has others, or can't be read.
+    """
+    config = student.peft_config["default"]
+    try:
+        weights = load_file(folder / ADAPTER_WEIGHTS)
+        saved = LoraConfig.from_pretrained(str(folder))
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        raise StartUnusable("the adapter to start from can't be read") from error
+    own = {name: tensor.shape for name, tensor in get_peft_model_state_dict(student).items()}
+    if own != {name: tensor.shape for name, tensor in weights.items()} or saved.lora_alpha != config.lora_alpha:
+        raise StartUnusable(
+            "the adapter to start from has other modules, another rank or another alpha than the settings"
+        )
+    set_peft_model_state_dict(student, weights)
 
 
 def detach_adapter(base: BaseModel) -> None:

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 
 import torch
 from peft import PeftModel
@@ -17,7 +18,7 @@ from vgid_core.config import UnlearnConfig
 from vgid_core.data.batches import draw_batches
 from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 from vgid_core.errors import CheckpointUnusable, RunStopped
-from vgid_core.lora.attach import attach_adapter
+from vgid_core.lora.attach import attach_adapter, start_from
 from vgid_core.lora.fp8 import FP8_ROUNDING
 from vgid_core.lora.fused_product import fp8_products
 from vgid_core.methods import setup
@@ -82,6 +83,7 @@ def distil(
     checkpoints: Checkpoints | None = None,
     strangers: Sequence[EncodedImage] = (),
     unlabelled: Sequence[EncodedImage] = (),
+    start: Path | None = None,
 ) -> DistillResult:
     """Trains an adapter on `base`; returns the student in evaluation mode with its adapter on.
 
@@ -89,16 +91,19 @@ def distil(
     count give the same adapter, bit for bit, also if the run was interrupted and resumes from `checkpoints`.
 
     strangers: photos of people whom the model has never seen. unlabelled: photos of anybody, on which the base's
-    answers are to stay. Some methods use neither.
+    answers are to stay. Some methods use neither. start: the folder of an adapter with whose weights the student begins;
+    what it is taught comes from the base all the same.
 
-    Raises TrainingDiverged if a loss isn't finite, CheckpointUnusable (see `Checkpoints.load`), and RunStopped (see
-    `Checkpoints`).
+    Raises TrainingDiverged if a loss isn't finite, CheckpointUnusable (see `Checkpoints.load`), StartUnusable (see
+    `start_from`), and RunStopped (see `Checkpoints`).
     """
     devices = [base.device] if base.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(config.seed)
         layers = config.method.trainable_layers(len(base.model.get_decoder().layers))
         student = attach_adapter(base, config.lora, layers)
+        if start is not None:
+            start_from(student, start)
         recompute = recomputed_layers(base.model) if config.training.gradient_checkpointing else nullcontext()
         with fp8_products(student, base.device) if config.training.fp8 else nullcontext(), recompute:
             compiler = _compiler(base, config, forget)

@@ -1,0 +1,93 @@
+"""A run that starts from a release: earlier people are forgotten again and checked, and nothing teaches them back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
+from tests.vgid_core.support.runs import CONFIG, WEIGHTS, changed, spec
+from vgid_core import DataError, PairSet, UnlearnConfig, UnlearnResult, unlearn
+from vgid_core.artifact import file_digest
+from vgid_core.errors import CheckpointUnusable, StartUnusable
+from vgid_core.spec import RunSets
+
+FIRST, SECOND = (PairSet.of("forget", FORGET.pairs[part]) for part in (slice(0, 3), slice(3, 9)))
+KIT = PairSet.of("kit", FIRST.pairs[:2])
+Run = Callable[..., UnlearnResult]
+
+
+def config(**changes: object) -> UnlearnConfig:
+    asked = {**CONFIG.evaluation.model_dump(), "audits": "quick", "max_new_tokens": 16, "retries": 0}
+    return changed(CONFIG, evaluation=asked, **changes)
+
+
+@pytest.fixture
+def run(knowing_folder: Path, tmp_path: Path) -> Run:
+    def start(out: str, forget: PairSet, **changes: object) -> UnlearnResult:
+        given = {"forget": forget, "retain": RETAIN, "never_seen": NEVER_SEEN, "utility": None, "probes": {}}
+        return unlearn(spec(knowing_folder, tmp_path / out, **{"config": config(), **given, **changes}))
+
+    return start
+
+
+def test_the_second_run_starts_from_the_first_and_checks_it_again(run: Run) -> None:
+    first = run("first", FIRST)
+    second = run("second", SECOND, start=first.folder, kits={"a": KIT})
+    assert second.manifest["start"] == file_digest(first.folder / WEIGHTS)
+    assert first.manifest["start"] is None
+    data = second.manifest["data"]
+    assert (data["kits"]["pairs"], data["kits"]["kits"], data["forget"]["pairs"]) == (2, 1, len(SECOND))
+    assert list(second.kits_held) == ["a"]
+    assert second.evidence is not None
+    found = {(figure.name, figure.of): figure for figure in second.evidence.figures}
+    again = found["earlier.known_again", "kits"]
+    assert again.value == float(not second.kits_held["a"])
+    assert {("said.rouge_l", "kits"), ("extraction_strength", "kits")} <= found.keys()
+    judged = {target.rule.target for target in second.evidence.verdict.targets}
+    assert "earlier" in judged
+
+
+def test_without_a_step_the_student_is_the_start(run: Run) -> None:
+    """Its first loss is that of the adapter that it starts from: the weights are taken over."""
+    first = run("first", FIRST)
+    still = config(training={**CONFIG.training.model_dump(), "steps": 1, "learning_rate": 1e-12, "warmup_steps": 0})
+    same = run("same", FIRST, start=first.folder, config=still)
+    for before, after in zip(first.metrics_after, same.metrics_after, strict=True):
+        assert after.value == pytest.approx(before.value, abs=1e-3)
+    assert same.kits_held == {}
+
+
+def test_retain_pairs_about_earlier_people_are_left_out(knowing_folder: Path, tmp_path: Path) -> None:
+    named = PairSet.of("kit", RETAIN.pairs[:1])
+    sets = RunSets.of(spec(knowing_folder, tmp_path, forget=SECOND, retain=RETAIN, kits={"a": named}))
+    (person,) = {pair.person for pair in named}
+    assert {pair.person for pair in sets.retain} == {pair.person for pair in RETAIN} - {person}
+    assert sets.left_out == 3
+    assert [pair.person for pair in sets.to_forget][-1] == person
+    everybody = PairSet.of("kit", [replace(pair, image=FIRST.pairs[0].image) for pair in RETAIN])
+    with pytest.raises(DataError, match="forgotten already"):
+        RunSets.of(spec(knowing_folder, tmp_path, forget=SECOND, retain=RETAIN, kits={"a": everybody}))
+
+
+@pytest.mark.parametrize("setting", [{"rank": 8}, {"alpha": 16}], ids=["rank", "alpha"])
+def test_a_start_of_another_shape_is_refused(run: Run, setting: dict[str, int]) -> None:
+    first = run("first", FIRST)
+    with pytest.raises(StartUnusable, match="another rank or another alpha"):
+        run("second", SECOND, start=first.folder, config=config(lora=setting))
+
+
+def test_a_start_that_is_none_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / WEIGHTS).write_bytes(b"nothing")
+    with pytest.raises(StartUnusable, match="can't be read"):
+        run("second", SECOND, start=tmp_path)
+
+
+def test_another_start_is_another_run(run: Run, tmp_path: Path) -> None:
+    first = run("first", FIRST)
+    run("second", SECOND, checkpoint=tmp_path / "place", checkpoint_seconds=0, keep_checkpoint=True)
+    with pytest.raises(CheckpointUnusable, match="start"):
+        run("second", SECOND, start=first.folder, checkpoint=tmp_path / "place", checkpoint_seconds=0)
