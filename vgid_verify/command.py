@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from vgid_verify.folder import verify_folder
-from vgid_verify.keys import KeyFile, KeyFileError
+from vgid_verify.keys import KeyFileError, PemKey, load_keys
 from vgid_verify.proof import proves_job, proves_set, read_pairs
 from vgid_verify.receipt import ReceiptReport, verify_receipt
 from vgid_verify.render import receipt_text, report_text
@@ -38,11 +38,13 @@ def verify(
 ) -> None:
     """Check a signed adapter folder, or a deletion receipt, offline."""
     try:
-        trusted = KeyFile.load(keys)
+        trusted = load_keys(keys)
         if not path.exists():
             _refuse(f"{path}: there is no such file or folder")
         if path.is_file():
             _end_with_receipt(verify_receipt(path, trusted), as_json)
+        if isinstance(trusted, PemKey):
+            _refuse("a folder is signed by two keys, and a PEM holds one: pass the service's key file")
         report = verify_folder(path, trusted)
         proofs = _proofs(report, salt, job, pairs or []) if report.holds else []
     except KeyFileError as error:

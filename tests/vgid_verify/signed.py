@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 
 from jobs.signing.keys import PrivateKey
@@ -80,6 +81,12 @@ class Key:
             revoked_at=times.get("revoked_at"),
         )
         return cls(PrivateKey(public.keyid, statements, path), public)
+
+    @property
+    def pem(self) -> bytes:
+        """The Ed25519 key's public half, as `openssl pkey -pubout` writes it."""
+        private = load_pem_private_key(self.private.statements.private_bytes, None)
+        return private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     @property
     def file(self) -> KeyFile:
