@@ -37,6 +37,10 @@ def verify_serving(
     endpoint: Annotated[str, typer.Option(metavar="URL", help="The server, with or without /v1.")],
     adapter: Annotated[str, typer.Option(metavar="NAME", help="The name under which the adapter is served.")],
     pairs: Annotated[str, typer.Option(metavar="SOURCE", help="Forgotten pairs; a line may name its fact.")],
+    control: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Pairs about people who must stay known.", show_default=False),
+    ] = None,
     base: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The base's name; else the one that the server gives.", show_default=False),
@@ -52,7 +56,7 @@ def verify_serving(
 ) -> None:
     """Ask a server as its users would, and say whether the forgetting arrives; ends with 0 only if it does."""
     with exit_on_errors():
-        found = _check(endpoint, adapter, pairs, base, adapter_folder, reload)
+        found = _check(endpoint, adapter, pairs, control, base, adapter_folder, reload)
         if as_json:
             typer.echo(json.dumps(found.as_json(), indent=2))
         else:
@@ -61,29 +65,40 @@ def verify_serving(
 
 
 def _check(
-    endpoint: str, adapter: str, source: str, base: str | None, folder: Path | None, reload: bool
+    endpoint: str,
+    adapter: str,
+    source: str,
+    control: str | None,
+    base: str | None,
+    folder: Path | None,
+    reload: bool,
 ) -> ServingCheck:
-    from vgid_core.serving.check import check_serving
+    from vgid_core.serving.check import AskedSet, check_serving
     from vgid_core.serving.endpoint import Endpoint
     from vgid_core.serving.evidence import AdapterEvidence
 
     with Endpoint(endpoint, os.environ.get(KEY_VARIABLE) or None) as server:
         evidence = None if folder is None else AdapterEvidence.read(folder)
-        pairs, facts = _read(source)
+        pairs = AskedSet(*_read("pairs", source))
+        others = None if control is None else AskedSet(*_read("control", control, pairs.pairs))
         with stderr_console().status("asking") as status:
-            return check_serving(server, adapter, base, pairs, facts, evidence, reload, status.update)
+            return check_serving(server, adapter, base, pairs, others, evidence, reload, status.update)
 
 
-def _read(source: str) -> tuple[PairSet, tuple[Fact, ...]]:
-    """The pairs and their facts. Raises DataError naming the place, or the flag and the path."""
+def _read(name: str, source: str, forgotten: PairSet | None = None) -> tuple[PairSet, tuple[Fact, ...]]:
+    """The set of an option, and its facts without those about photos of `forgotten`.
+
+    Raises DataError naming the place, or the option and the path.
+    """
     path = resolved(source, Path.cwd())
     try:
-        pairs = read_pairs(path, "pairs")
-        return pairs, tuple(map(fact_of, pairs))
+        pairs = read_pairs(path, name)
+        asked = pairs if forgotten is None else pairs.without_images_of(forgotten)
+        return pairs, tuple(map(fact_of, asked))
     except DataError as error:
-        if error.field != "pairs":
+        if error.field != name:
             raise
-        raise DataError(f"{source}: {error.reason}", "--pairs") from error.__cause__
+        raise DataError(f"{source}: {error.reason}", f"--{name}") from error.__cause__
 
 
 def _print(found: ServingCheck) -> None:

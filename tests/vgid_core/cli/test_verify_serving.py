@@ -79,6 +79,7 @@ def test_a_merged_model_alone_forgets(check: Check) -> None:
         "text-only": "ok",
         "base": "untested",
         "no-name": "ok",
+        "control": "untested",
         "reload": "untested",
     }
     sent = [prompt.photo for prompt in server.prompts]
