@@ -191,7 +191,7 @@ def _reload(found: Survey) -> Finding:
 def _measured(found: Survey, evidence: AdapterEvidence, pairs: PairSet) -> Finding:
     expected, served = evidence.expected_rouge_l(pairs), found.replies[Way.adapter].figures.rouge_l
     if expected is None or served is None:
-        return Finding("measured", "untested", "the adapter's evidence isn't about this set of pairs")
+        return Finding("measured", "untested", "the adapter's manifest names no set with this digest")
     message = f"ROUGE-L {served:.3f} served, {expected:.3f} measured after the run"
     if served > expected + TOLERANCE:
         advice = f"serve in {evidence.dtype}, as it was measured; else it is another adapter or another base"
