@@ -1,7 +1,7 @@
-"""Shows that a forget set, or a job, is the one that a statement names.
+"""Shows that a set of pairs, or a job, is the one that a statement names.
 
-A statement names both by keyed digests. The salt is the key, and only the client has it. Without it nobody can test a
-guess; with it anybody can, so who hands it on lets that reader test guesses, too.
+A statement names both by keyed digests. The salt is the key, and only the client has it, or who checked the server.
+Without it nobody can test a guess; with it anybody can, so who hands it on lets that reader test guesses, too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vgid_verify.report import Report
+from vgid_verify.serving import ServingReport
 
 # Image, question, answer; and, where a line has them, person and fact.
 Row = tuple[bytes, str, str] | tuple[bytes, str, str, str | None, str | None]
@@ -59,6 +60,9 @@ def proves_job(report: Report, salt: bytes, job_id: str) -> bool:
     return hmac.compare_digest(report.job_digest, keyed_digest(salt, "job", job_id))
 
 
-def proves_set(report: Report, salt: bytes, name: str, pairs: Iterable[Row]) -> bool:
-    """Whether the run's set of that name (forget, retain, a probe's) held exactly these pairs, in this order."""
+def proves_set(report: Report | ServingReport, salt: bytes, name: str, pairs: Iterable[Row]) -> bool:
+    """Whether the set of that name held exactly these pairs, in this order.
+
+    A run's are forget, retain and its probes; a check of a server has pairs, and maybe control.
+    """
     return hmac.compare_digest(report.set_digests.get(name, ""), keyed_digest(salt, f"set/{name}", pairs_digest(pairs)))

@@ -22,6 +22,7 @@ from vgid_core.data.facts import Fact, fact_of
 from vgid_core.data.pairs import DataError, PairSet
 
 if TYPE_CHECKING:
+    from vgid_core.cli.serving_statement import StatementWriter
     from vgid_core.serving.check import ServingCheck
 
 KEY_VARIABLE = "VGID_ENDPOINT_KEY"
@@ -52,16 +53,44 @@ def verify_serving(
     reload: Annotated[
         bool, typer.Option("--reload", help="Have the server load it anew, which takes it away for a moment.")
     ] = False,
+    sign_key: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY.pem", help="Sign the result with this Ed25519 key.", show_default=False),
+    ] = None,
+    statement: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.intoto.json", help="Where the signed result goes.", show_default=False),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Ask a server as its users would, and say whether the forgetting arrives; ends with 0 only if it does."""
     with exit_on_errors():
+        writer = _writer(sign_key, statement)
         found = _check(endpoint, adapter, pairs, control, base, adapter_folder, reload)
+        said = found.as_json()
+        signed = {} if writer is None else {"statement_salt": writer.write(said)}
         if as_json:
-            typer.echo(json.dumps(found.as_json(), indent=2))
+            typer.echo(json.dumps(said | signed, indent=2))
         else:
             _print(found)
+        if writer is not None and not as_json:
+            typer.echo(f"{writer.path} says so, signed by key {writer.keyid[:16]}.")
+            typer.echo(f"Its salt, which opens whom it is about; no file holds it: {signed['statement_salt']}")
         raise typer.Exit(0 if found.verdict == "arrives" else 1)
+
+
+def _writer(key: Path | None, path: Path | None) -> StatementWriter | None:
+    """None without both options. Raises DataError for one alone, and as `StatementWriter.of` does."""
+    if key is None and path is None:
+        return None
+    if key is None:
+        raise DataError("needs --sign-key KEY.pem, by which the statement is signed", "--statement")
+    if path is None:
+        raise DataError("needs --statement FILE.intoto.json, where the statement goes", "--sign-key")
+    # Imported late: it brings what signs along.
+    from vgid_core.cli.serving_statement import StatementWriter
+
+    return StatementWriter.of(key, path)
 
 
 def _check(
