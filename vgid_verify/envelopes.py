@@ -13,8 +13,9 @@ from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 
-from vgid_verify.keys import KeyFile, PublicKey, UnusableKey
+from vgid_verify.keys import Keys, StatementKey, UnusableKey
 from vgid_verify.names import PAYLOAD_TYPE, SIGNED_AT
+from vgid_verify.text import moment, short
 
 
 class Unverified(Exception):
@@ -32,10 +33,16 @@ class Signed:
     subjects: dict[str, str]
     predicate: dict[str, Any] = field(repr=False)
     signed_at: datetime
-    key: PublicKey
+    key: StatementKey
+
+    @property
+    def about(self) -> str:
+        """When it was signed, by which key, and what to know of that."""
+        about = f"signed at {moment(self.signed_at)} by key {short(self.key.keyid)}"
+        return ", ".join(filter(None, (about, self.key.note)))
 
 
-def open_envelope(text: str, keys: KeyFile) -> Signed:
+def open_envelope(text: str, keys: Keys) -> Signed:
     """Checks one envelope and the statement in it. Raises Unverified."""
     envelope = _parse(text)
     key = _check_signature(envelope, keys)
@@ -64,7 +71,7 @@ def _parse(text: str) -> Envelope:
     return envelope
 
 
-def _check_signature(envelope: Envelope, keys: KeyFile) -> PublicKey:
+def _check_signature(envelope: Envelope, keys: Keys) -> StatementKey:
     if len(envelope.signatures) != 1:
         raise Unverified(f"an envelope has {len(envelope.signatures)} signatures, where one belongs")
     (keyid,) = envelope.signatures

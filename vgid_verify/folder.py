@@ -26,7 +26,7 @@ from vgid_verify.names import (
     VERIFICATION_RESULT,
 )
 from vgid_verify.report import Check, Report, report_of
-from vgid_verify.text import moment, printable, short
+from vgid_verify.text import moment, printable
 
 _KINDS = {TEST_RESULT: "test result", VERIFICATION_RESULT: "verification result", PROVENANCE: "provenance"}
 
@@ -41,11 +41,10 @@ def verify_folder(folder: Path, keys: KeyFile) -> Report:
     except Unverified as error:
         return Report((Check("statements", held=False, detail=str(error)),))
     first = signed[TEST_RESULT]
-    about = f"{', '.join(_KINDS.values())}; signed at {moment(first.signed_at)} by key {short(first.key.keyid)}"
-    checks = [Check("statements", held=True, detail=", ".join(filter(None, (about, first.key.note))))]
+    checks = [Check("statements", held=True, detail=f"{', '.join(_KINDS.values())}; {first.about}")]
     checks += _file_checks(folder, first.subjects)
     known = {*first.subjects, *SIGNATURE_FILES, *(name for name, _ in _files_of(folder))}
-    checks.append(_folder_check(folder, first.key, known))
+    checks.append(_folder_check(folder, keys.key(first.key.keyid), known))
     stamp, stamped_at = _stamp_check(folder, keys)
     checks += stamp
     predicates = {kind: one.predicate for kind, one in signed.items()}

@@ -1,11 +1,14 @@
-"""The public keys that a verifier trusts, in the form that a service shows at /.well-known/vgid-keys.json."""
+"""The public keys that a verifier trusts: a service's, as /.well-known/vgid-keys.json shows them, or one in PEM."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from securesystemslib.signer import SSlibKey
 
@@ -30,26 +33,77 @@ class SchemeKey(BaseModel):
     keyval: dict[str, str] = Field(description="`public`: hex for Ed25519, PEM for ECDSA")
 
 
-class PublicKey(BaseModel):
-    """A signing key's public halves, and when its signatures count.
-
-    statements: Ed25519, for statements and receipts. folders: ECDSA P-256, for Model Signing, which takes no Ed25519.
-    """
+class StatementKey(BaseModel):
+    """The public half of a key that signs statements. What it signed counts at any time."""
 
     model_config = ConfigDict(frozen=True)
 
     keyid: str = Field(description="sha256 of the Ed25519 key's canonical JSON, in hex")
     statements: SchemeKey = Field(description="Ed25519: signs statements and receipts")
+
+    def statement_key(self) -> SSlibKey:
+        """The Ed25519 key. Raises UnusableKey if it isn't one."""
+        if (self.statements.keytype, self.statements.scheme) != ("ed25519", "ed25519"):
+            raise UnusableKey(f"key {short(self.keyid)} isn't an Ed25519 key")
+        return SSlibKey(self.keyid, "ed25519", "ed25519", dict(self.statements.keyval))
+
+    def require_valid_at(self, signed_at: datetime) -> None:
+        """Raises UnusableKey unless a signature of that time counts."""
+
+    @property
+    def note(self) -> str:
+        """What a reader has to know of the key; else empty."""
+        return ""
+
+
+class Keys(Protocol):
+    """Trusted keys."""
+
+    def key(self, keyid: str) -> StatementKey:
+        """The key of that id. Raises UnusableKey for one that isn't among them."""
+
+
+class PemKey(StatementKey):
+    """One key from a PEM file. It checks no folder, which needs a second key, and says no times."""
+
+    @classmethod
+    def of(cls, pem: bytes) -> PemKey:
+        """Reads what `openssl pkey -pubout` writes. Raises KeyFileError."""
+        try:
+            key = load_pem_public_key(pem)
+        except (ValueError, UnsupportedAlgorithm):
+            raise KeyFileError(
+                "this PEM holds no public key: `openssl pkey -in KEY.pem -pubout` writes a private key's public half"
+            ) from None
+        if not isinstance(key, Ed25519PublicKey):
+            raise KeyFileError("the key in this PEM isn't an Ed25519 key, which alone signs statements")
+        found = SSlibKey.from_crypto(key)
+        return cls(
+            keyid=found.keyid, statements=SchemeKey(keytype=found.keytype, scheme=found.scheme, keyval=found.keyval)
+        )
+
+    def key(self, keyid: str) -> PemKey:
+        """Itself. Raises UnusableKey for another id."""
+        if keyid != self.keyid:
+            raise UnusableKey(f"it is signed by key {short(keyid)}, and the PEM holds key {short(self.keyid)}")
+        return self
+
+    @property
+    def note(self) -> str:
+        """That nobody says when it counts."""
+        return "of which a PEM says no times: ask its owner whether it still counts"
+
+
+class PublicKey(StatementKey):
+    """A signing key's public halves, and when its signatures count.
+
+    statements: Ed25519, for statements and receipts. folders: ECDSA P-256, for Model Signing, which takes no Ed25519.
+    """
+
     folders: SchemeKey = Field(description="ECDSA P-256: signs adapter folders (OpenSSF Model Signing)")
     valid_from: AwareDatetime = Field(description="nothing was signed before")
     valid_until: AwareDatetime | None = Field(description="when it was retired; what it signed before still counts")
     revoked_at: AwareDatetime | None = Field(description="when it was revoked; nothing that it signed counts")
-
-    def statement_key(self) -> SSlibKey:
-        """The Ed25519 half. Raises UnusableKey if it isn't one."""
-        if (self.statements.keytype, self.statements.scheme) != ("ed25519", "ed25519"):
-            raise UnusableKey(f"key {short(self.keyid)} isn't an Ed25519 key")
-        return SSlibKey(self.keyid, "ed25519", "ed25519", dict(self.statements.keyval))
 
     def require_valid_at(self, signed_at: datetime) -> None:
         """Raises UnusableKey unless a signature of that time counts."""
@@ -81,10 +135,13 @@ class KeyFile(BaseModel):
     @classmethod
     def load(cls, path: Path) -> KeyFile:
         """Reads the file. Raises KeyFileError."""
+        return cls.of(_read(path))
+
+    @classmethod
+    def of(cls, text: bytes) -> KeyFile:
+        """Reads a file's text. Raises KeyFileError."""
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise KeyFileError(f"the key file can't be read: {error.strerror}") from None
+            return cls.model_validate_json(text)
         except ValidationError as error:
             first: Any = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"]) or "top"
@@ -97,3 +154,16 @@ class KeyFile(BaseModel):
             known = ", ".join(short(key.keyid) for key in self.keys) or "none"
             raise UnusableKey(f"it is signed by key {short(keyid)}, which isn't in the key file (known: {known})")
         return found
+
+
+def load_keys(path: Path) -> KeyFile | PemKey:
+    """Reads a service's key file, or one public key in PEM. Raises KeyFileError."""
+    text = _read(path)
+    return PemKey.of(text) if text.lstrip().startswith(b"-----BEGIN") else KeyFile.of(text)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise KeyFileError(f"the key file can't be read: {error.strerror}") from None

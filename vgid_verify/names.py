@@ -22,6 +22,7 @@ EVIDENCE = "vgid_evidence"
 MEASURED = "vgid_measured"
 LIMITS = "vgid_limits"
 HARDWARE = "vgid_hardware"
+SERVING_CHECK = "vgid_serving_check"
 
 KEYED_DIGEST = "hmac-sha256"
 BASE_DIGEST = "vgid-base"

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from vgid_verify.envelopes import Unverified, open_envelope
-from vgid_verify.keys import KeyFile
+from vgid_verify.keys import Keys
 from vgid_verify.names import DELETION_RECEIPT
 from vgid_verify.report import Check
-from vgid_verify.text import moment, short
 
 NOT_SHOWN = (
     "That no copy exists elsewhere. Backups of the database and of the disk are the operator's, as are your own files.",
@@ -41,7 +40,7 @@ class ReceiptReport:
         return {"holds": self.holds} | asdict(self)
 
 
-def verify_receipt(path: Path, keys: KeyFile) -> ReceiptReport:
+def verify_receipt(path: Path, keys: Keys) -> ReceiptReport:
     """Checks the receipt in a file, offline. Raises OSError for a file that can't be read."""
     try:
         signed = open_envelope(path.read_text(encoding="utf-8", errors="replace"), keys)
@@ -52,9 +51,8 @@ def verify_receipt(path: Path, keys: KeyFile) -> ReceiptReport:
         if signed.subjects != {subject: hashlib.sha256(subject.encode()).hexdigest()}:
             raise Unverified("its subject isn't the job that it names")
     except Unverified as error:
-        return ReceiptReport((Check("receipt", held=False, detail=str(error)),))
-    about = f"signed at {moment(signed.signed_at)} by key {short(signed.key.keyid)}"
-    check = Check("receipt", held=True, detail=", ".join(filter(None, (about, signed.key.note))))
+        return ReceiptReport((Check("statement", held=False, detail=str(error)),))
+    check = Check("statement", held=True, detail=signed.about)
     return ReceiptReport(
         (check,), predicate["job"], predicate["state"], tuple(predicate["deleted"]), tuple(predicate["remains"])
     )

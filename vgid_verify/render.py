@@ -8,8 +8,15 @@ from typing import Any
 from vgid_verify.receipt import ReceiptReport
 from vgid_verify.report import Check, Report
 from vgid_verify.rerun import Rerun
-from vgid_verify.text import printable
+from vgid_verify.serving import ServingCheck, ServingReport
+from vgid_verify.text import moment, printable
 
+_DOES_NOT_HOLD = "DOES NOT HOLD: believe nothing of it"
+_ARRIVES = {
+    "arrives": "PASSED: the forgetting arrives",
+    "does-not-arrive": "NOT PASSED: the forgetting does not arrive",
+    "inconclusive": "NOT PASSED: nobody can tell whether the forgetting arrives",
+}
 _NO_VERDICT = "the run reached no verdict: nobody held its figures to targets"
 
 
@@ -33,7 +40,7 @@ def report_text(report: Report, proofs: Sequence[Check], found: Rerun | None = N
 def receipt_text(report: ReceiptReport) -> str:
     """The whole report of a receipt."""
     if not report.holds:
-        return _joined(["DOES NOT HOLD: believe nothing of it", "", *map(_line, report.checks)])
+        return _joined([_DOES_NOT_HOLD, "", *map(_line, report.checks)])
     lines = [f"HOLDS: job {report.job} ended as {report.state}", ""]
     lines += _section("Deleted", (f"{item['at']}  {item['what']}: {item['how']}" for item in report.deleted))
     lines += _section("Still there", report.remains)
@@ -42,9 +49,37 @@ def receipt_text(report: ReceiptReport) -> str:
     return _joined(lines)
 
 
+def serving_text(report: ServingReport, proofs: Sequence[Check]) -> str:
+    """The whole report of a server's check."""
+    if not report.holds or report.check is None:
+        return _joined([_DOES_NOT_HOLD, "", *map(_line, report.checks)])
+    lines = [_ARRIVES[report.check.verdict], ""]
+    lines += _section("Asked", _asked(report.check))
+    lines += _section("Found", (f"{one.level:<9}{one.kind}: {one.message}" for one in report.check.findings))
+    lines += _section("Figures", _answers(report.check))
+    lines += _section("Checked", map(_line, (*report.checks, *proofs)))
+    lines += _section("What the statement does NOT show", report.not_shown)
+    return _joined(lines)
+
+
+def _asked(check: ServingCheck) -> Iterator[str]:
+    digest = check.adapter.sha256
+    yield f"endpoint  {check.endpoint}"
+    yield f"adapter   {check.adapter.name}{'' if digest is None else f', weights with sha256 {digest}'}"
+    yield f"base      {check.base or 'none was known'}"
+    yield f"about     {check.pairs.pairs} forgotten pairs, {check.control.pairs if check.control else 'no'} others"
+    yield f"at        {moment(check.checked_at)}"
+
+
+def _answers(check: ServingCheck) -> Iterator[str]:
+    for way, answers in check.figures.items():
+        score = "" if answers.rouge_l is None else f", ROUGE-L {answers.rouge_l:.3f}"
+        yield f"{way}: {answers.told} of {answers.answered} facts are told, {answers.asked} asked{score}"
+
+
 def _verdict(report: Report) -> str:
     if not report.holds:
-        return "DOES NOT HOLD: believe nothing of it"
+        return _DOES_NOT_HOLD
     if report.evidence is None:
         return f"NOT PASSED: {_NO_VERDICT}"
     said = "PASSED" if report.passed else "NOT PASSED"

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from jobs.tables import SigningKey
 from vgid_verify.keys import KeyFile, PublicKey, SchemeKey
+from vgid_verify.signing import UnusableSigningKey, read_signer
 
 _STATEMENTS, _FOLDERS = "statements.pem", "folders.pem"
 _NEWEST_FIRST = (SigningKey.created_at.desc(), SigningKey.id)
@@ -116,12 +115,10 @@ def key_file(s: Session, timestamp_roots: Sequence[str] = ()) -> KeyFile:
 def _load(keyid: str, folder: Path) -> PrivateKey:
     """The private halves. Raises SigningKeyMissing for files that aren't this key's."""
     try:
-        pem = (folder / _STATEMENTS).read_bytes()
-        loaded = load_pem_private_key(pem, None)
-    except (FileNotFoundError, PermissionError, ValueError, TypeError):
+        signer = read_signer(folder / _STATEMENTS)
+    except (FileNotFoundError, PermissionError, UnusableSigningKey):
         raise SigningKeyMissing(f"the files of signing key {keyid[:16]} can't be read") from None
-    signer = CryptoSigner(loaded) if isinstance(loaded, Ed25519PrivateKey) else None
-    if signer is None or signer.public_key.keyid != keyid or not (folder / _FOLDERS).is_file():
+    if signer.public_key.keyid != keyid or not (folder / _FOLDERS).is_file():
         raise SigningKeyMissing(f"the files of signing key {keyid[:16]} aren't that key's")
     return PrivateKey(keyid, signer, folder / _FOLDERS)
 

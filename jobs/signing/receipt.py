@@ -15,10 +15,10 @@ from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
 from jobs.database import SessionFactory
-from jobs.signing.envelope import sign_statement
 from jobs.signing.keys import private_key
 from jobs.tables import Artifact, Job
 from vgid_verify.names import DELETION_RECEIPT, SIGNED_AT
+from vgid_verify.signing import sign_statement
 
 _BATCH = 500
 _RECORD = "the job's record: times, counts, settings, history, figures, and the references that you sent"
@@ -41,7 +41,7 @@ def sign_receipts(sessions: SessionFactory, root: Path | None) -> list[UUID]:
             subject = f"urn:uuid:{job.id}"
             subjects = {subject: hashlib.sha256(subject.encode()).hexdigest()}
             predicate = _predicate(job, kept) | {SIGNED_AT: now.isoformat()}
-            envelope = sign_statement(subjects, DELETION_RECEIPT, predicate, key)
+            envelope = sign_statement(subjects, DELETION_RECEIPT, predicate, key.statements)
             s.execute(update(Job).where(Job.id == job.id).values(receipt=envelope, updated_at=Job.updated_at))
         return [job.id for job, _ in jobs]
 

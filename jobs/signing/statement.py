@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from jobs.signing.envelope import sign_statement
 from jobs.signing.keys import PrivateKey
 from vgid_verify import keyed_digest
 from vgid_verify.names import (
@@ -31,6 +30,7 @@ from vgid_verify.names import (
     TIMESTAMP,
     VERIFICATION_RESULT,
 )
+from vgid_verify.signing import sign_statement
 
 _BUILD_TYPE = "urn:vgid:unlearn:1"
 _WORKER = "urn:vgid:worker"
@@ -82,7 +82,7 @@ def sign_folder(inputs: StatementInputs, key: PrivateKey, stamp: Stamp) -> None:
         PROVENANCE: _provenance(inputs),
     }
     signed_at = {SIGNED_AT: inputs.signed_at.isoformat()}
-    envelopes = [sign_statement(subjects, kind, made | signed_at, key) for kind, made in predicates.items()]
+    envelopes = [sign_statement(subjects, kind, made | signed_at, key.statements) for kind, made in predicates.items()]
     bundle = "".join(json.dumps(envelope) + "\n" for envelope in envelopes).encode()
     (inputs.folder / BUNDLE).write_bytes(bundle)
     stamped = stamp(bundle)

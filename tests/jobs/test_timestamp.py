@@ -8,8 +8,9 @@ import pytest
 from rfc3161_client import HashAlgorithm, TimestampRequestBuilder
 
 from jobs.signing.timestamp import read_roots, stamp
+from tests.signing_keys import NOW, Key
 from tests.timestamp_authority import Authority, serving
-from tests.vgid_verify.signed import NOW, Key, signed_folder
+from tests.vgid_verify.signed import signed_folder
 from vgid_verify import KeyFile, KeyFileError, Report, verify_folder
 from vgid_verify.names import BUNDLE, TIMESTAMP
 

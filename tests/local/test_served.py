@@ -102,6 +102,7 @@ def test_the_forgetting_arrives_from_a_merged_model(served: Served) -> None:
         "text-only": "ok",
         "base": "untested",
         "no-name": "ok",
+        "control": "untested",
         "reload": "ok",
         "measured": "ok",
         "name": "ok",

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.vgid_verify.signed import Key, signed_folder
+from tests.signing_keys import Key
+from tests.vgid_verify.signed import signed_folder
 
 
 @pytest.fixture

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from securesystemslib.signer import CryptoSigner
-
-from jobs.signing.keys import PrivateKey
 from jobs.signing.statement import Stamp, StatementInputs, keyed_manifest, sign_folder
+from tests.signing_keys import DAY, NOW, Key
 from tests.vgid_core.support.tiny import pair_set
-from vgid_verify import KeyFile
-from vgid_verify.keys import PublicKey, SchemeKey
 
-NOW = datetime(2031, 5, 1, 12, tzinfo=UTC)
-DAY = timedelta(days=1)
 SALT = bytes(range(32))
 JOB = UUID("987ae5fd-5281-43ad-af14-999023c27437")
 FORGET = pair_set("forget", 4)
@@ -57,33 +50,6 @@ def missed() -> dict[str, Any]:
     evidence["verdict"] |= {"outcome": "targets-not-met", "passed": False}
     evidence["verdict"]["targets"][0] |= {"held": False, "value": 0.6}
     return evidence
-
-
-@dataclass(frozen=True)
-class Key:
-    """A key pair, and its entry in a key file."""
-
-    private: PrivateKey
-    public: PublicKey
-
-    @classmethod
-    def make(cls, folder: Path, **times: datetime) -> Key:
-        statements, folders = CryptoSigner.generate_ed25519(), CryptoSigner.generate_ecdsa()
-        path = folder / f"{statements.public_key.keyid}.pem"
-        path.write_bytes(folders.private_bytes)
-        public = PublicKey(
-            keyid=statements.public_key.keyid,
-            statements=SchemeKey(keytype="ed25519", scheme="ed25519", keyval=dict(statements.public_key.keyval)),
-            folders=SchemeKey(keytype="ecdsa", scheme="ecdsa-sha2-nistp256", keyval=dict(folders.public_key.keyval)),
-            valid_from=times.get("valid_from", NOW - DAY),
-            valid_until=times.get("valid_until"),
-            revoked_at=times.get("revoked_at"),
-        )
-        return cls(PrivateKey(public.keyid, statements, path), public)
-
-    @property
-    def file(self) -> KeyFile:
-        return KeyFile(keys=(self.public,))
 
 
 def manifest() -> dict[str, Any]:

@@ -9,7 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from tests.vgid_verify.signed import FORGET, JOB, SALT, Key, missed, signed_folder
+from tests.signing_keys import Key
+from tests.vgid_verify.signed import FORGET, JOB, SALT, missed, signed_folder
 from vgid_verify.command import verify
 
 RUNNER = CliRunner()
@@ -86,7 +87,10 @@ def test_the_salt_opens_job_and_set(folder: Path, keys: Path, tmp_path: Path) ->
     assert (wrong.exit_code, wrong.stdout.count("WRONG")) == (5, 2)
 
 
-def test_wrong_usage_ends_with_2(folder: Path, keys: Path, tmp_path: Path) -> None:
+def test_wrong_usage_ends_with_2(folder: Path, keys: Path, key: Key, tmp_path: Path) -> None:
+    (tmp_path / "private.pem").write_bytes(key.private.statements.private_bytes)
+    (tmp_path / "folders.pem").write_text(key.public.folders.keyval["public"])
+    (tmp_path / "public.pem").write_bytes(key.pem)
     (tmp_path / "bad.json").write_text('{"keys": [{}]}')
     (tmp_path / "bad.jsonl").write_text("{}\n")
     for arguments, complaint in (
@@ -94,6 +98,9 @@ def test_wrong_usage_ends_with_2(folder: Path, keys: Path, tmp_path: Path) -> No
         ([folder, "--keys", tmp_path / "nowhere.json"], "can't be read"),
         ([folder, "--keys", tmp_path / "bad.json"], "this is no key file (at 'keys.0.keyid'"),
         ([tmp_path / "nowhere", "--keys", keys], "there is no such file or folder"),
+        ([folder, "--keys", tmp_path / "private.pem"], "openssl pkey -in KEY.pem -pubout"),
+        ([folder, "--keys", tmp_path / "folders.pem"], "isn't an Ed25519 key"),
+        ([folder, "--keys", tmp_path / "public.pem"], "pass the service's key file"),
         ([folder, "--keys", keys, "--job", str(JOB)], "need --salt"),
         ([folder, "--keys", keys, "--salt", "xyz"], "hex digits"),
         ([folder, "--keys", keys, "--salt", "00", "--set", f"forget={tmp_path}/bad.jsonl"], "line 1"),

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from google.protobuf import json_format
 from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
 from in_toto_attestation.predicates.test_result.v0 import test_result_pb2
 
-from tests.vgid_verify.signed import DAY, EVIDENCE, FORGET, JOB, NOW, SALT, Key, missed, signed_folder
-from vgid_verify import KeyFile, Report, keyed_digest, proves_job, proves_set, verify_folder
+from tests.signing_keys import DAY, NOW, Key
+from tests.vgid_verify.signed import EVIDENCE, FORGET, JOB, SALT, missed, signed_folder
+from vgid_core.data.pairs import PairSet
+from vgid_verify import KeyFile, Report, keyed_digest, pairs_digest, proves_job, proves_set, verify_folder
 from vgid_verify.names import BUNDLE, FOLDER_SIGNATURE, PROVENANCE, TEST_RESULT, VERIFICATION_RESULT
+from vgid_verify.proof import read_pairs
 
 NAMES = ["adapter_config.json", "adapter_model.safetensors", "evidence.json", "manifest.json", BUNDLE, FOLDER_SIGNATURE]
 
@@ -220,6 +224,14 @@ def test_the_salt_proves_what_a_guess_doesnt(folder: Path, key: Key) -> None:
     assert not proves_set(report, SALT, "retain", pairs)
     assert not proves_set(report, SALT, "unknown", pairs)
     assert not proves_job(report, SALT, "another")
+
+
+def test_a_set_that_names_people_and_facts_has_the_digest_of_its_file(tmp_path: Path) -> None:
+    ada, told, nameless, plain = FORGET
+    named = [replace(ada, person="Ada"), replace(told, fact=told.answer), replace(nameless, person=""), plain]
+    pairs = PairSet.of("forget", named)
+    pairs.write_jsonl(tmp_path / "forget.jsonl")
+    assert pairs_digest(read_pairs(tmp_path / "forget.jsonl")) == pairs.digest != FORGET.digest
 
 
 def test_nothing_published_lets_anybody_test_a_guess(folder: Path) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from jobs.signing.statement import keyed_manifest
+from tests.signing_keys import Key
 from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
 from tests.vgid_core.support.runs import CONFIG, changed, spec
-from tests.vgid_verify.signed import EVIDENCE, SALT, Key, sha256, sign, signed_folder
+from tests.vgid_verify.signed import EVIDENCE, SALT, sha256, sign, signed_folder
 from tests.vgid_verify.signed import FORGET as SIGNED_FORGET
 from vgid_core import UnlearnConfig, unlearn
 from vgid_verify import Report, verify_folder

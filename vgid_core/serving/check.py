@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -22,11 +22,29 @@ MAX_FACTS = 30
 
 
 @dataclass(frozen=True)
+class AskedSet:
+    """A set, and the facts of it that may be asked."""
+
+    pairs: PairSet
+    facts: Sequence[Fact] = field(repr=False)
+
+    @property
+    def drawn(self) -> list[Fact]:
+        """At most MAX_FACTS of the facts, evenly drawn."""
+        return even_sample(self.facts, MAX_FACTS)
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole set's digest and size."""
+        return {"digest": self.pairs.digest, "pairs": len(self.pairs)}
+
+
+@dataclass(frozen=True)
 class ServingCheck:
-    """The result of a check. pairs: the whole set, of which the facts were drawn."""
+    """The result of a check. control: people who must stay known, if somebody asked for them."""
 
     endpoint: str
-    pairs: PairSet
+    pairs: AskedSet
+    control: AskedSet | None
     evidence: AdapterEvidence | None
     survey: Survey
     findings: tuple[Finding, ...]
@@ -48,7 +66,8 @@ class ServingCheck:
                 "sha256": None if self.evidence is None else self.evidence.digest,
             },
             "base": self.survey.base,
-            "pairs": {"digest": self.pairs.digest, "pairs": len(self.pairs)},
+            "pairs": self.pairs.as_json(),
+            "control": None if self.control is None else self.control.as_json(),
             "figures": self.survey.figures(),
             "findings": [asdict(finding) for finding in self.findings],
             "versions": {"vgid": version("vgid")},
@@ -61,15 +80,16 @@ def check_serving(
     endpoint: Endpoint,
     adapter: str,
     base: str | None,
-    pairs: PairSet,
-    facts: Sequence[Fact],
+    pairs: AskedSet,
+    control: AskedSet | None,
     evidence: AdapterEvidence | None,
     reload: bool,
     show: Show,
 ) -> ServingCheck:
-    """Asks the server about at most MAX_FACTS of the facts, evenly drawn, and judges its answers.
+    """Asks the server about at most MAX_FACTS facts of each set, and judges its answers.
 
     base, reload: as for `survey`. show: called with the current stage. Raises EndpointError and DataError.
     """
-    found = survey(endpoint, adapter, base, even_sample(facts, MAX_FACTS), reload, show)
-    return ServingCheck(endpoint.url, pairs, evidence, found, judge(found, evidence, pairs))
+    others = [] if control is None else control.drawn
+    found = survey(endpoint, adapter, base, pairs.drawn, others, reload, show)
+    return ServingCheck(endpoint.url, pairs, control, evidence, found, judge(found, evidence, pairs.pairs))

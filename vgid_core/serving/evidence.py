@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from vgid_core.data.pairs import DataError, PairSet
 from vgid_core.serving.hints import served_name
 
 _FIELD = "--adapter-folder"
+_WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -31,27 +33,41 @@ class AdapterEvidence:
 
     @classmethod
     def read(cls, folder: Path) -> AdapterEvidence:
-        """Reads the folder's manifest.json. Raises DataError if there is none or it can't be read."""
+        """Reads the folder's manifest.json. Raises DataError if it can't be read, or if the weights aren't its own."""
         try:
             manifest = parse_json((folder / "manifest.json").read_text(encoding="utf-8"))
-            digest = str(manifest["files"]["adapter_model.safetensors"])
+            digest = str(manifest["files"][_WEIGHTS])
             after = {
                 row["split"]: float(row["value"]) for row in manifest["metrics"]["after"] if row["name"] == "rouge_l"
             }
-            return cls(
+            sets = manifest["data"]
+            found = cls(
                 name=served_name(str(manifest["base_model"]["name"]), digest),
                 digest=digest,
                 dtype=str(manifest["base_model"]["dtype"]),
                 # A run with audits ends before its training where the base doesn't know the set.
                 knew=manifest["verdict"] is not None,
                 lora=LoraSettings.model_validate(manifest["config"]["lora"]),
-                rouge_l={manifest["data"][name]["digest"]: value for name, value in after.items()},
+                # A service's manifest has a keyed digest instead, which says nothing without its salt.
+                rouge_l={sets[name]["digest"]: value for name, value in after.items() if "digest" in sets[name]},
             )
         except FileNotFoundError:
             raise DataError(f"{folder} holds no manifest.json", _FIELD) from None
         except (OSError, ValueError, KeyError, TypeError, ValidationError):
             raise DataError(f"{folder}: its manifest.json can't be read", _FIELD) from None
+        if _sha256(folder / _WEIGHTS) != digest:
+            raise DataError(f"{folder}: its {_WEIGHTS} isn't the one that its manifest names", _FIELD)
+        return found
 
     def expected_rouge_l(self, pairs: PairSet) -> float | None:
         """ROUGE-L after the run on this very set; None if the run didn't measure it."""
         return self.rouge_l.get(pairs.digest)
+
+
+def _sha256(path: Path) -> str | None:
+    """None if the file can't be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -18,6 +18,8 @@ Kind = Literal[
     "text-only",
     "base",
     "no-name",
+    "control",
+    "control-lost",
     "reload",
     "known",
     "measured",
@@ -44,7 +46,8 @@ class Finding:
 
 def judge(found: Survey, evidence: AdapterEvidence | None, pairs: PairSet) -> tuple[Finding, ...]:
     """All findings, in the order in which they matter. pairs: the whole set that the facts were drawn from."""
-    findings = [*_adapter(found, evidence), _text_only(found), _base(found), _no_name(found), _reload(found)]
+    findings = [*_adapter(found, evidence), _text_only(found), _base(found), _no_name(found)]
+    findings += [_control(found), _reload(found)]
     if not _may_be_known(found, evidence):
         advice = "ask about pairs that the base answers rightly: those of the forget set"
         findings.append(Finding("known", "warning", "the base doesn't tell these facts, either", advice))
@@ -148,6 +151,27 @@ def _other_door(kind: Kind, how: str, replies: Replies, advice: str) -> Finding:
     return Finding(kind, "ok", f"{how}: {_tells(replies)}")
 
 
+def _control(found: Survey) -> Finding:
+    """Whether people who must stay known are told of: as often as by the base, else nearly always."""
+    replies, base = found.replies.get(Way.control), found.replies.get(Way.control_base)
+    if replies is None:
+        message = "whether others are still known isn't asked: a model that answers nonsense passes"
+        return Finding("control", "untested", message, "pass --control SOURCE")
+    message, told, chance = f"of others {_tells(replies)}", len(replies.told), TOLERANCE * len(replies.facts)
+    expected = len(replies.facts)
+    compared = base is not None and base.answered > 0
+    if base is not None and compared:
+        message, expected = f"{message}; by the base {_tells(base)}", len(base.told)
+    if expected <= chance:
+        return Finding("control", "warning", message, "ask about pairs that the base answers rightly")
+    if expected - told <= chance:
+        return Finding("control", "ok", message)
+    if not compared and told > chance:
+        return Finding("control", "warning", message, "repeat it where --base NAME can be asked, to compare")
+    advice = "ask about them by hand: a damaged model, another base or a wrong chat template answers nonsense"
+    return Finding("control-lost", "fault", message, advice)
+
+
 def _reload(found: Survey) -> Finding:
     replies = found.replies.get(Way.after_reload)
     if replies is None:
@@ -167,7 +191,7 @@ def _reload(found: Survey) -> Finding:
 def _measured(found: Survey, evidence: AdapterEvidence, pairs: PairSet) -> Finding:
     expected, served = evidence.expected_rouge_l(pairs), found.replies[Way.adapter].figures.rouge_l
     if expected is None or served is None:
-        return Finding("measured", "untested", "the adapter's evidence isn't about this set of pairs")
+        return Finding("measured", "untested", "the adapter's manifest names no set with this digest")
     message = f"ROUGE-L {served:.3f} served, {expected:.3f} measured after the run"
     if served > expected + TOLERANCE:
         advice = f"serve in {evidence.dtype}, as it was measured; else it is another adapter or another base"

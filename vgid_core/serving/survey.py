@@ -21,7 +21,8 @@ class Way(StrEnum):
     """The ways to ask, in their order.
 
     again: the very prompts once more, which a server may answer from its prefix cache. changed_photo: the photo with
-    one pixel changed, for which no server has a cached prefix.
+    one pixel changed, for which no server has a cached prefix. control, control_base: the adapter and the base about
+    people who must stay known.
     """
 
     adapter = "adapter"
@@ -30,6 +31,8 @@ class Way(StrEnum):
     text_only = "text_only"
     base = "base"
     no_name = "no_name"
+    control = "control"
+    control_base = "control_base"
     after_reload = "after_reload"
 
 
@@ -94,12 +97,18 @@ class Survey:
 
 
 def survey(
-    endpoint: Endpoint, adapter: str, base: str | None, facts: Sequence[Fact], reload: bool, show: Show
+    endpoint: Endpoint,
+    adapter: str,
+    base: str | None,
+    facts: Sequence[Fact],
+    control: Sequence[Fact],
+    reload: bool,
+    show: Show,
 ) -> Survey:
     """Asks in every way. reload: also has the server load the adapter anew, which takes it away for a moment.
 
-    base: None takes the one that the server names as the adapter's. Raises EndpointError, also if the server refuses
-    the adapter's name.
+    base: None takes the one that the server names as the adapter's. control: facts about people who must stay known;
+    none leaves these ways out. Raises EndpointError, also if the server refuses the adapter's name.
     """
     served = {model.name: model for model in endpoint.models()}
     base = base or (served[adapter].parent if adapter in served else None)
@@ -113,6 +122,11 @@ def survey(
     if base is not None:
         replies[Way.base] = asker.ask(Way.base, base)
     replies[Way.no_name] = asker.ask(Way.no_name, None)
+    if control:
+        others = _Asker(endpoint, control, show)
+        replies[Way.control] = others.ask(Way.control, adapter)
+        if base is not None:
+            replies[Way.control_base] = others.ask(Way.control_base, base)
     not_reloaded: str | None = "--reload asks for it"
     if reload:
         show("reloading")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import uvicorn
 from click.testing import Result
 
+from jobs.signing.statement import keyed_manifest
 from tests.openai_server import Prompt, ScriptedServer
 from tests.serving import serving
 from tests.vgid_core.cli.conftest import Done, invoke
@@ -79,6 +81,7 @@ def test_a_merged_model_alone_forgets(check: Check) -> None:
         "text-only": "ok",
         "base": "untested",
         "no-name": "ok",
+        "control": "untested",
         "reload": "untested",
     }
     sent = [prompt.photo for prompt in server.prompts]
@@ -256,3 +259,20 @@ def test_the_adapters_folder_says_what_was_measured_and_its_name(check: Check, d
     )
     missing = check(server, "--adapter-folder", tmp_path)
     assert (missing.exit_code, "holds no manifest.json" in missing.stderr) == (2, True)
+
+
+def test_an_adapter_of_a_service_is_read_too(check: Check, done: Done, tmp_path: Path) -> None:
+    """Its manifest has keyed digests, so nobody can tell which set was measured."""
+    folder = Path(shutil.copytree(done.place.out, tmp_path / "adapter"))
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    (folder / "manifest.json").write_text(json.dumps(keyed_manifest(manifest, bytes(32))))
+    forget = ["--pairs", done.place.folder / "forget.jsonl"]
+    result = check(ScriptedServer({"new": forgets}), "--adapter-folder", folder, "--json", *forget)
+    assert levels(result)["measured"] == "untested"
+
+
+def test_weights_that_arent_the_manifests_are_refused(check: Check, done: Done, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(done.place.out, tmp_path / "adapter"))
+    (folder / "adapter_model.safetensors").write_bytes(b"other")
+    result = check(ScriptedServer({"new": forgets}), "--adapter-folder", folder)
+    assert (result.exit_code, "isn't the one that its manifest names" in result.stderr) == (2, True)
