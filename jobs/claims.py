@@ -13,8 +13,9 @@ from uuid import UUID, uuid4
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from jobs import transitions
+from jobs import releases, transitions
 from jobs.queueing import turns
+from jobs.releases import NewRelease
 from jobs.states import Phase, State
 from jobs.tables import Artifact, Job, JobEvidence, JobMetric, MetricStage
 from vgid_core.progress import Progress
@@ -58,14 +59,16 @@ class MetricRow:
 class NewArtifact:
     """A stored artifact, as `BlobStore.put_artifact` returned it. `files` lists {name, sha256, size}.
 
-    evidence: `vgid_core.evaluation.evidence.Evidence.as_json`; None if the run had no audits.
+    evidence: `vgid_core.evaluation.evidence.Evidence.as_json`; None if the run had no audits. release: what it is in
+    the model's line.
     """
 
     sha256: str
     size_bytes: int
     files: list[dict[str, Any]]
     manifest: dict[str, Any]
-    evidence: dict[str, Any] | None = None
+    evidence: dict[str, Any] | None
+    release: NewRelease
 
 
 def claim_next(s: Session, worker: str, lease_seconds: float) -> Claim | None:
@@ -86,10 +89,12 @@ def claim_next(s: Session, worker: str, lease_seconds: float) -> Claim | None:
 def claim(s: Session, job_id: UUID, worker: str, lease_seconds: float) -> Claim | None:
     """Claims this queued job, whoever's turn it is.
 
-    None when another worker has claimed it, when it has ended, or when it is unknown.
+    None when another worker has claimed it, when another job trains on its model, when it has ended or is unknown.
     """
     job = s.scalar(
-        select(Job).where(Job.id == job_id, Job.state == State.queued).with_for_update(skip_locked=True),
+        select(Job)
+        .where(Job.id == job_id, Job.state == State.queued, turns.line_is_free())
+        .with_for_update(skip_locked=True, of=Job),
         execution_options={"populate_existing": True},
     )
     if job is None:
@@ -158,8 +163,9 @@ def save_metrics(s: Session, job_id: UUID, token: UUID, stage: MetricStage, rows
 def finish(s: Session, job_id: UUID, token: UUID, artifact: NewArtifact, stop_reason: str) -> State | None:
     """Ends the job with its artifact: as succeeded, or as failed if the evidence's verdict misses a target.
 
-    If a cancellation was requested before, it ends as cancelled and without the artifact. Returns the state in which it
-    ended, or None when the token no longer holds the job.
+    Its adapter becomes the model's current release if the verdict passes. If a cancellation was requested before, it
+    ends as cancelled and without the artifact. Returns the state in which it ended, or None when the token no longer
+    holds the job. Raises ParentSuperseded, with nothing written, if it didn't start from the current release.
     """
     job = _lock_held_job(s, job_id, token)
     if job is None:
@@ -167,6 +173,7 @@ def finish(s: Session, job_id: UUID, token: UUID, artifact: NewArtifact, stop_re
     now = transitions.database_now(s)
     if job.cancel_requested_at is not None:
         return transitions.end(s, job, State.cancelled, now)
+    before = releases.lock_parent(s, job.model, artifact.release)
     s.add(
         Artifact(
             job_id=job_id,
@@ -179,8 +186,14 @@ def finish(s: Session, job_id: UUID, token: UUID, artifact: NewArtifact, stop_re
     job.progress = 1.0
     job.stop_reason = stop_reason
     if artifact.evidence is None:
-        return transitions.end(s, job, State.succeeded, now)
-    return _end_with_evidence(s, job, now, artifact.evidence)
+        state = transitions.end(s, job, State.succeeded, now)
+        drift = None
+    else:
+        state = _end_with_evidence(s, job, now, artifact.evidence)
+        drift = releases.drift_of(artifact.evidence)
+    passed = state is State.succeeded and artifact.evidence is not None
+    releases.add(s, job, artifact.release, before, now, drift, passed=passed)
+    return state
 
 
 def finish_evaluation(s: Session, job_id: UUID, token: UUID, evidence: Mapping[str, Any]) -> State | None:

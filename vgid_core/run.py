@@ -15,12 +15,12 @@ from vgid_core.artifact import RunRecord, build_manifest, file_digest, write_ada
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.ladder import rungs
 from vgid_core.data.overlap import require_apart, require_few
-from vgid_core.errors import CheckpointUnusable
+from vgid_core.errors import AdapterForOtherBase, CheckpointUnusable
 from vgid_core.evaluation.evidence import Auditor, Evidence, Measured
 from vgid_core.evaluation.known import require_known
 from vgid_core.evaluation.metric import Metric
 from vgid_core.lora.attach import detach_adapter, require_trained
-from vgid_core.lora.load import ADAPTER_WEIGHTS
+from vgid_core.lora.load import ADAPTER_WEIGHTS, is_for_other_base
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import HostModel, load_base, require_unchanged
@@ -108,6 +108,8 @@ def _run(
     if audited:
         require_apart(sets.forget, sets.retain)
     base = load_base(spec.model, spec.config, read)
+    if spec.start is not None and is_for_other_base(base, spec.start):
+        raise AdapterForOtherBase("The adapter to start from was made for another base than the one that is there now.")
     base.encoder.require_usable(*sets.all, settings=spec.config.method.texts)
     if audited:
         photos = [pair.image for pair in sets.forget]

@@ -27,7 +27,7 @@ class UnlearnSpec:
     other people than the strangers. bystanders: known people whom no other set holds; what they lose is collateral.
     strangers: photos of people whom the model has never seen, for the default method's teachers.
     start: the folder of the adapter with which the student begins, as a release before left it. kits: pairs of each of
-    those whom it has forgotten, by any label; they are forgotten again and checked, and retain pairs about them left out.
+    those whom it has forgotten, by any label. They are forgotten again and checked, and not retained.
     unlabelled: photos of anybody, without questions, on which the base's answers are to stay.
     checkpoint: a folder for this run's checkpoint, saved every `checkpoint_seconds` (0: after each step). The same run,
     started again, resumes from it to the same adapter. It is deleted at the end unless `keep_checkpoint` is set, for

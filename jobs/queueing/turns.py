@@ -20,6 +20,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    exists,
     func,
     literal_column,
     or_,
@@ -30,7 +31,7 @@ from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql.selectable import LateralFromClause
 
 from jobs.client_limits import ClientLimits
-from jobs.states import State
+from jobs.states import Kind, State
 from jobs.tables import Client, Job, UtcDateTime
 
 # A job whose deadline is nearer than this, or past, goes before all that have more time.
@@ -99,11 +100,23 @@ def counted_as_urgent() -> dict[str, Any]:
     }
 
 
+def line_is_free() -> ColumnElement[bool]:
+    """Whether no other job trains on the model. One that only measures needs no line."""
+    other = aliased(Job)
+    trains = exists().where(other.model == Job.model, in_state(State.running, other), _is(Kind.unlearn, other))
+    return or_(_is(Kind.evaluate, Job), ~trains)
+
+
+def _is(kind: Kind, of: Any) -> ColumnElement[bool]:
+    written: ColumnElement[Kind] = literal_column(f"'{kind.value}'", Job.kind.type)
+    return of.kind == written  # type: ignore[no-any-return]
+
+
 def _first(name: str, *order: Any, due: bool) -> LateralFromClause:
     """The client's first queued job in this order."""
     found = (
         select(Job.id, deadline().label("deadline"), Job.priority, Job.created_at)
-        .where(Job.client_id == Client.id, in_state(State.queued))
+        .where(Job.client_id == Client.id, in_state(State.queued), line_is_free())
         .where(Job.id != all_(bindparam("passed_over", type_=ARRAY(Uuid()))))
         .order_by(*order, Job.priority.desc(), Job.created_at, Job.id)
         .limit(1)

@@ -3,6 +3,7 @@
 from jobs.tables.base import Base, UtcDateTime
 from jobs.tables.clients import ApiKey, Client
 from jobs.tables.job import Job
+from jobs.tables.releases import Kit, Mark, Release, ReleaseJob, ReleaseState
 from jobs.tables.results import Artifact, EventKind, JobEvent, JobEvidence, JobMetric, MetricStage, SigningKey
 
 __all__ = [
@@ -15,7 +16,12 @@ __all__ = [
     "JobEvent",
     "JobEvidence",
     "JobMetric",
+    "Kit",
+    "Mark",
     "MetricStage",
+    "Release",
+    "ReleaseJob",
+    "ReleaseState",
     "SigningKey",
     "UtcDateTime",
 ]

@@ -78,6 +78,11 @@ class Job(Base):
             "created_at", "id",
             postgresql_include=["due_at"], postgresql_where=text("state = 'queued' AND due_at IS NOT NULL"),
         ),
+        # A line has one run at a time: two would both start from the same release, and one would be lost.
+        Index(
+            "uq_jobs_line", "model", unique=True,
+            postgresql_where=text("state = 'running' AND kind = 'unlearn'"),
+        ),
         # How many jobs of a client run, and which of them have an expired lease.
         Index("ix_jobs_running", "client_id", postgresql_where=text("state = 'running'")),
         # How long the last jobs of a kind took with a model.
@@ -119,6 +124,7 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(SmallInteger, default=0, server_default=text("0"))
     job_metadata: Mapped[dict[str, str]] = mapped_column(default=dict)
     idempotency_key: Mapped[str | None]
+    kit_days: Mapped[int | None]  # how long a kit is kept; null keeps none
     request_hash: Mapped[str] = mapped_column(String(64))  # keyed, of the canonical request
 
     # The claim.

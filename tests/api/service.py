@@ -24,6 +24,7 @@ from jobs.signing.receipt import sign_receipts
 from jobs.storage.blobs import FileBlobStore
 from jobs.storage.input_cleanup import delete_inputs
 from tests.evidence import MANIFEST
+from tests.lines import new_artifact
 from vgid_core.progress import Phase, Progress
 
 MEMBERS = {
@@ -142,8 +143,8 @@ class Service:
                 archive.writestr(name, data)
         sha256, size = self.blobs.put_artifact(path)
         files = [{"name": n, "sha256": hashlib.sha256(d).hexdigest(), "size": len(d)} for n, d in members.items()]
-        artifact = claims.NewArtifact(sha256, size, files, MANIFEST, evidence)
         with self.sessions.begin() as s:
+            artifact = new_artifact(s, job_id, evidence, sha256=sha256, size=size, files=files, manifest=MANIFEST)
             claims.finish(s, job_id, token, artifact, "all steps done")
         return path.read_bytes()
 

@@ -21,6 +21,7 @@ from api.main import create_app
 from jobs import access, claims
 from jobs.settings import Settings
 from jobs.storage.blobs import FileBlobStore
+from tests.lines import new_artifact
 from tests.serving import serving
 from vgid_client import Client, Pair
 from vgid_core.data.pairs import EncodedImage, PairSet
@@ -71,8 +72,8 @@ class Service:
     def succeed(self, job_id: str, token: UUID, archive: Path, evidence: dict[str, Any] | None = None) -> None:
         """Ends the job with an adapter, as its evidence says."""
         sha256, size = self.blobs.put_artifact(archive)
-        artifact = claims.NewArtifact(sha256, size, [], {}, evidence)
         with self.sessions.begin() as s:
+            artifact = new_artifact(s, UUID(job_id), evidence, sha256=sha256, size=size)
             assert claims.finish(s, UUID(job_id), token, artifact, "all steps done") is not None
 
     def fail(

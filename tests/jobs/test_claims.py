@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from threading import Barrier
 from uuid import UUID, uuid4
 
@@ -13,16 +12,17 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from jobs import claims, repository
-from jobs.claims import MetricRow, NewArtifact
+from jobs.claims import MetricRow
 from jobs.database import make_engine, session_factory
 from jobs.settings import Settings
 from jobs.states import Phase, State
 from jobs.tables import Artifact
 from tests.evidence import FORGOTTEN, MISSED
 from tests.jobs.conftest import Ledger
+from tests.lines import new_artifact
 from vgid_core.progress import Progress
 
-ARTIFACT = NewArtifact("a" * 64, 12, [{"name": "adapter_config.json", "sha256": "b" * 64, "size": 2}], {"seed": 0})
+FILES = [{"name": "adapter_config.json", "sha256": "b" * 64, "size": 2}]
 ROWS = [MetricRow("forget", "rouge_l", 0.98, 6), MetricRow("retain", "rouge_l", 0.99, 40)]
 
 
@@ -118,7 +118,7 @@ def test_a_stale_token_writes_nothing(ledger: Ledger) -> None:
         assert not claims.heartbeat(s, job_id, stale, 30).held
         assert not claims.report(s, job_id, stale, Progress(Phase.packaging, fraction=0.99))
         assert not claims.save_metrics(s, job_id, stale, "before", ROWS)
-        assert claims.finish(s, job_id, stale, ARTIFACT, "completed") is None
+        assert claims.finish(s, job_id, stale, new_artifact(s, job_id), "completed") is None
         assert claims.fail(s, job_id, stale, "out_of_memory", "The accelerator's memory is full.") is None
         assert claims.cancelled(s, job_id, stale) is None
         assert claims.release(s, job_id, stale, max_attempts=3, refund=True, reason="shutdown") is None
@@ -178,7 +178,10 @@ def test_success_stores_the_artifact_and_drops_the_key(ledger: Ledger) -> None:
     job_id = ledger.submit()
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
-        assert claims.finish(s, job_id, token, ARTIFACT, "completed") is State.succeeded
+        assert (
+            claims.finish(s, job_id, token, new_artifact(s, job_id, files=FILES, manifest={"seed": 0}), "completed")
+            is State.succeeded
+        )
     job = ledger.job(job_id)
     assert (job.state, job.progress, job.stop_reason, job.phase) == (State.succeeded, 1.0, "completed", None)
     assert (job.wrapped_data_key, job.attempt_token, job.lease_expires_at) == (None, None, None)
@@ -186,7 +189,7 @@ def test_success_stores_the_artifact_and_drops_the_key(ledger: Ledger) -> None:
     with ledger.sessions.begin() as s:
         artifact = s.get(Artifact, job_id)
     assert artifact is not None
-    assert artifact.files == ARTIFACT.files
+    assert artifact.files == FILES
 
 
 def test_a_verdict_decides_how_a_job_with_an_adapter_ends(ledger: Ledger) -> None:
@@ -197,14 +200,14 @@ def test_a_verdict_decides_how_a_job_with_an_adapter_ends(ledger: Ledger) -> Non
         job_id = ledger.submit()
         token = take(ledger, job_id)
         with ledger.sessions.begin() as s:
-            assert claims.finish(s, job_id, token, replace(ARTIFACT, evidence=evidence), "completed") is state
+            assert claims.finish(s, job_id, token, new_artifact(s, job_id, evidence), "completed") is state
         job = ledger.job(job_id)
         assert (job.state, job.outcome, job.stop_reason, job.progress) == (state, outcome, "completed", 1.0)
         assert (job.wrapped_data_key, job.attempt_token) == (None, None)
         assert job.verdict is not None
         assert [each["figure"] for each in job.verdict["missed"]] == ["said.rouge_l"][: outcome == "targets-not-met"]
         with ledger.sessions.begin() as s:
-            assert s.get_one(Artifact, job_id).sha256 == ARTIFACT.sha256
+            assert s.get_one(Artifact, job_id).sha256 == "a" * 64
             assert repository.evidence_of(s, job_id) == evidence
     assert job.error_type == "targets-not-met"
     assert str(job.error_detail).startswith("said.rouge_l of forget is 0.64 (0.61 above control), at most 0.20 is")
@@ -246,7 +249,7 @@ def test_an_earlier_cancellation_beats_success(ledger: Ledger) -> None:
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
         repository.request_cancel(s, ledger.client_id, job_id)
-        artifact = replace(ARTIFACT, evidence=FORGOTTEN)
+        artifact = new_artifact(s, job_id, FORGOTTEN)
         assert claims.finish(s, job_id, token, artifact, "completed") is State.cancelled
         assert s.get(Artifact, job_id) is None
     assert (ledger.job(job_id).outcome, ledger.job(job_id).verdict) == (None, None)

@@ -10,13 +10,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from jobs import claims, repository
-from jobs.claims import NewArtifact
 from jobs.job_lists import JobFilter, count_jobs, list_page
 from jobs.queueing.forecast import forecast, usual_seconds
 from jobs.states import Kind, State
 from jobs.tables import Artifact
 from tests.evidence import FORGOTTEN, MISSED
 from tests.jobs.conftest import Ledger
+from tests.lines import new_artifact
 
 NOTHING = {
     **FORGOTTEN,
@@ -93,7 +93,7 @@ def test_only_a_job_that_forgets_has_an_adapter(ledger: Ledger) -> None:
     waiting, done, evaluation = ledger.submit(), ledger.submit(model="other"), measured(ledger, FORGOTTEN)
     token = claim(ledger, done)
     with ledger.sessions.begin() as s:
-        claims.finish(s, done, token, NewArtifact("a" * 64, 1, [], {}, MISSED), "steps-done")
+        claims.finish(s, done, token, new_artifact(s, done, MISSED), "steps-done")
     with ledger.sessions.begin() as s:
         assert repository.adapter_of(s, ledger.client_id, waiting) == ("demo", None)
         assert repository.adapter_of(s, ledger.client_id, done) == ("other", "a" * 64)

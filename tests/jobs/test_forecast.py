@@ -14,11 +14,12 @@ from sqlalchemy import text
 
 from jobs import claims, repository
 from jobs.access import limits_of
-from jobs.claims import Claim, NewArtifact
+from jobs.claims import Claim
 from jobs.queueing.forecast import FARTHEST, Forecast, forecast
 from jobs.tables import Client
 from tests.jobs.conftest import Ledger
 from tests.jobs.test_turns import BEGIN, JOB, SOON, claim_next, client_with
+from tests.lines import new_artifact
 
 MINUTE = timedelta(minutes=1)
 FAR = datetime.now(UTC) + SOON
@@ -48,7 +49,7 @@ def succeeded(ledger: Ledger, minutes: float, model: str = "demo") -> None:
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
-        claims.finish(s, job_id, claim.token, NewArtifact("a" * 64, 1, [], {}), "steps-done")
+        claims.finish(s, job_id, claim.token, new_artifact(s, job_id), "steps-done")
     ledger.turn_back(job_id, "started_at", minutes * 60)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
@@ -31,6 +30,7 @@ from jobs.storage.blobs import FileBlobStore
 from jobs.tables import Artifact, Job
 from tests.evidence import FORGOTTEN, MISSED
 from tests.jobs.conftest import Ledger
+from tests.lines import new_artifact
 from vgid_core.progress import Progress
 
 MAX_ATTEMPTS = 3
@@ -39,7 +39,6 @@ EXAMPLES = examples(
     stateful_step_count=30,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-ARTIFACT = claims.NewArtifact("a" * 64, 12, [], {})
 FINAL = {State.succeeded, State.failed, State.cancelled}
 LEGAL = {
     (State.queued, State.running),
@@ -119,7 +118,7 @@ class Life(RuleBasedStateMachine):
         token = self.any_token(data)
         was_cancelled = self.row()["cancel_requested_at"] is not None
         with self.ledger.sessions.begin() as s:
-            state = claims.finish(s, self.job_id, token, replace(ARTIFACT, evidence=evidence), "completed")
+            state = claims.finish(s, self.job_id, token, new_artifact(s, self.job_id, evidence), "completed")
         self.gave_up(token, state)
         if state is not None:
             by_verdict = State.failed if evidence is MISSED else State.succeeded

@@ -19,6 +19,7 @@ from jobs.states import State
 from jobs.storage.blobs import BlobMissing, FileBlobStore
 from jobs.tables import Client
 from tests.jobs.conftest import Ledger
+from tests.lines import new_artifact
 
 
 class Round:
@@ -214,7 +215,7 @@ def test_artifacts_that_no_job_names_are_deleted_after_an_hour(
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
-        claims.finish(s, job_id, claim.token, claims.NewArtifact(named, 5, [], {}), "steps-done")
+        claims.finish(s, job_id, claim.token, new_artifact(s, job_id, sha256=named), "steps-done")
 
     assert sweep_artifacts(ledger.sessions, blobs) == [orphan]
 

@@ -21,6 +21,7 @@ from jobs.signing.receipt import receipt_of, sign_receipts
 from jobs.storage.blobs import FileBlobStore
 from jobs.storage.input_cleanup import delete_inputs
 from tests.jobs.conftest import Ledger
+from tests.lines import new_artifact
 from vgid_verify import ReceiptReport, verify_receipt
 
 
@@ -75,7 +76,7 @@ def test_an_adapter_that_stays_is_named(ledger: Ledger, blobs: FileBlobStore, ro
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
-        claims.finish(s, job_id, claim.token, claims.NewArtifact("ab" * 32, 1, [], {}), "steps-done")
+        claims.finish(s, job_id, claim.token, new_artifact(s, job_id), "steps-done")
     delete_inputs(ledger.sessions, blobs, job_id)
     assert sign_receipts(ledger.sessions, root) == [job_id]
     report = verified(ledger, job_id, tmp_path)

@@ -40,19 +40,18 @@ def attach_adapter(base: BaseModel, settings: LoraSettings, trainable_layers: in
     return student
 
 
-def start_from(student: PeftModel, folder: Path) -> None:
-    """Gives the student the weights of the adapter in `folder`, which must have its modules, ranks and scale.
+def start_from(student: PeftModel, folder: Path, alpha: int) -> None:
+    """Gives the student the weights of the adapter in `folder`, which must have its modules, rank and alpha.
 
     Raises StartUnusable if it has others, or can't be read.
     """
-    config = student.peft_config["default"]
     try:
         weights = load_file(folder / ADAPTER_WEIGHTS)
         saved = LoraConfig.from_pretrained(str(folder))
     except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise StartUnusable("the adapter to start from can't be read") from error
     own = {name: tensor.shape for name, tensor in get_peft_model_state_dict(student).items()}
-    if own != {name: tensor.shape for name, tensor in weights.items()} or saved.lora_alpha != config.lora_alpha:
+    if own != {name: tensor.shape for name, tensor in weights.items()} or saved.lora_alpha != alpha:
         raise StartUnusable(
             "the adapter to start from has other modules, another rank or another alpha than the settings"
         )

@@ -91,8 +91,8 @@ def distil(
     count give the same adapter, bit for bit, also if the run was interrupted and resumes from `checkpoints`.
 
     strangers: photos of people whom the model has never seen. unlabelled: photos of anybody, on which the base's
-    answers are to stay. Some methods use neither. start: the folder of an adapter with whose weights the student begins;
-    what it is taught comes from the base all the same.
+    answers are to stay. Some methods use neither. start: the folder of an adapter with whose weights the student
+    begins; what it is taught comes from the base all the same.
 
     Raises TrainingDiverged if a loss isn't finite, CheckpointUnusable (see `Checkpoints.load`), StartUnusable (see
     `start_from`), and RunStopped (see `Checkpoints`).
@@ -103,7 +103,7 @@ def distil(
         layers = config.method.trainable_layers(len(base.model.get_decoder().layers))
         student = attach_adapter(base, config.lora, layers)
         if start is not None:
-            start_from(student, start)
+            start_from(student, start, config.lora.alpha)
         recompute = recomputed_layers(base.model) if config.training.gradient_checkpointing else nullcontext()
         with fp8_products(student, base.device) if config.training.fp8 else nullcontext(), recompute:
             compiler = _compiler(base, config, forget)

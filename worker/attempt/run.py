@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from jobs import claims, repository
 from jobs.claims import MetricRow, NewArtifact
 from jobs.database import SessionFactory, make_engine, session_factory
+from jobs.releases import ParentSuperseded
 from jobs.settings import Settings
 from jobs.states import Kind
 from jobs.storage.blobs import BlobMissing, FileBlobStore
@@ -27,8 +28,9 @@ from jobs.storage.inputs import JobInputs, open_sealed
 from jobs.surroundings import errno_name, fault_of
 from jobs.tables import Job, MetricStage
 from vgid_core import DataError, Phase, Progress, UnlearnError
-from vgid_core.errors import CheckpointUnusable
+from vgid_core.errors import AdapterForOtherBase, CheckpointUnusable
 from worker.attempt.artifact_zip import unpack_artifact, write_artifact_zip
+from worker.attempt.line import Line, LineKeeper
 from worker.attempt.specs import JobNotRunnable, evaluation_spec, unlearn_spec
 from worker.attempt.statement import sign_artifact
 from worker.attempt_spec import AttemptSpec
@@ -63,6 +65,7 @@ class Attempt:
         self._base = base
         self._sessions: SessionFactory = session_factory(make_engine(settings))
         self._blobs = FileBlobStore(settings.blob_dir)
+        self._keeper = LineKeeper(self._sessions, self._blobs, Keyring(settings.secret_key_bytes))
 
     def run(self) -> None:
         """Runs the job and writes how it ended into its row. Raises TokenLost, or an unexpected error."""
@@ -72,8 +75,7 @@ class Attempt:
             raise TokenLost
         try:
             if job.kind is Kind.unlearn:
-                result = self._unlearn(job, self._spec.folder / "adapter")
-                self._finish(result, self._spec.folder / "artifact.zip")
+                self._unlearn(job)
             else:
                 self._finish_evaluation(self._evaluate(job, self._spec.folder / "measured"))
         except (UnlearnError, JobNotRunnable, DataError) as error:
@@ -81,8 +83,28 @@ class Attempt:
                 raise
             self._fail("data-unusable" if isinstance(error, DataError) else error.code, str(error))
 
-    def _unlearn(self, job: Job, out: Path) -> UnlearnResult:
-        spec = unlearn_spec(self._settings, job, self._read_inputs(job), out)
+    def _unlearn(self, job: Job) -> None:
+        """Starts from the line's current release. If the base is another one by now, a line of its own begins."""
+        inputs = self._read_inputs(job)
+        line = self._line(job)
+        try:
+            result = self._train(job, inputs, line)
+        except AdapterForOtherBase:
+            log.warning("job %s: model %s has another base now, which has forgotten nobody yet", job.id, job.model)
+            line = Line()
+            result = None
+        self._finish(job, inputs, line, result or self._train(job, inputs, line))
+
+    def _line(self, job: Job) -> Line:
+        try:
+            return self._keeper.before(job.model, self._spec.folder / "start")
+        except BlobMissing:
+            raise JobNotRunnable("adapter-missing", "The current release's adapter isn't stored any more.") from None
+        except BadZipFile:
+            raise JobNotRunnable("adapter-damaged", "The current release's adapter can't be unpacked.") from None
+
+    def _train(self, job: Job, inputs: JobInputs, line: Line) -> UnlearnResult:
+        spec = unlearn_spec(self._settings, job, inputs, self._spec.folder / "adapter", line, self._keeper)
         from vgid_core import unlearn
         from vgid_core.training.memory import free_memory
 
@@ -150,18 +172,39 @@ class Attempt:
         if not _retry(save):
             raise TokenLost
 
-    def _finish(self, result: UnlearnResult, archive: Path) -> None:
+    def _finish(self, job: Job, inputs: JobInputs, line: Line, result: UnlearnResult) -> None:
+        archive = self._spec.folder / "artifact.zip"
         manifest = _retry(lambda: sign_artifact(self._sessions, self._settings, self._job_id, self._token, result))
         files = write_artifact_zip(result.folder, archive)
         sha256, size = self._blobs.put_artifact(archive)
         evidence = None if result.evidence is None else result.evidence.as_json()
-        artifact = NewArtifact(sha256=sha256, size_bytes=size, files=files, manifest=manifest, evidence=evidence)
+        release = self._keeper.after(job, inputs, line, result)
+        artifact = NewArtifact(sha256, size, files, manifest, evidence, release)
 
         def finish() -> bool:
             with self._sessions.begin() as s:
                 return claims.finish(s, self._job_id, self._token, artifact, result.stop_reason) is not None
 
-        self._end(finish)
+        try:
+            self._end(finish)
+        except ParentSuperseded:
+            self._start_over()
+
+    def _start_over(self) -> None:
+        """Puts the job back in the queue, since its line has gone on without it. The reaper wakes a worker."""
+        log.warning("job %s starts over: its release's parent isn't current any more", self._job_id)
+        most = self._settings.max_attempts
+
+        def start_over() -> bool:
+            with self._sessions.begin() as s:
+                state = claims.release(
+                    s, self._job_id, self._token, max_attempts=most, refund=True, reason="parent_superseded"
+                )
+                return state is not None
+
+        if not _retry(start_over):
+            raise TokenLost
+        delete_checkpoint(self._job_id)
 
     def _finish_evaluation(self, result: EvaluationResult) -> None:
         def finish() -> bool:

@@ -10,10 +10,14 @@ from jobs.settings import Settings
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Job
 from vgid_core import PairSet, PhotoSet, UnlearnConfig
+from worker.attempt.line import Line, LineKeeper
 from worker.checkpoint_folder import checkpoint_folder
 
 if TYPE_CHECKING:
     from vgid_core import EvaluationSpec, UnlearnSpec
+
+
+_ABOUT_OTHERS = ("retain", "utility", "bystanders")
 
 
 class JobNotRunnable(Exception):
@@ -24,10 +28,18 @@ class JobNotRunnable(Exception):
         self.code = code
 
 
-def unlearn_spec(settings: Settings, job: Job, inputs: JobInputs, out: Path) -> UnlearnSpec:
-    """The run that the job asks for, its adapter at `out`. Raises JobNotRunnable or DataError."""
+def unlearn_spec(
+    settings: Settings, job: Job, inputs: JobInputs, out: Path, line: Line, keeper: LineKeeper
+) -> UnlearnSpec:
+    """The run that the job asks for, from where its line is, its adapter at `out`. Raises JobNotRunnable or DataError.
+
+    Sets about others lose who is forgotten already: a true answer about them would be taught, or counted as lost.
+    """
     model = _model(settings, job)
     sets = _sets(model, job, inputs)
+    for name in _ABOUT_OTHERS:
+        if sets[name] is not None:
+            sets[name] = keeper.without_marked(sets[name], line.marks)
     # Imported late: the checks above fail before torch takes its seconds to load.
     from vgid_core import UnlearnSpec
 
@@ -36,6 +48,8 @@ def unlearn_spec(settings: Settings, job: Job, inputs: JobInputs, out: Path) -> 
         model_name=model.name,
         strangers=_read_photos(model.strangers, "strangers"),
         unlabelled=_read_photos(model.unlabelled, "unlabelled"),
+        start=line.start,
+        kits={str(job_id): kit for job_id, kit in line.kits.items()},
         out=out,
         checkpoint=checkpoint_folder(job.id),
         checkpoint_seconds=settings.checkpoint_seconds,

@@ -1,0 +1,144 @@
+"""A model's line of releases: which one is current, what a run starts from, and how a new one takes its place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from jobs.tables import Job, Kit, Mark, Release, ReleaseJob, ReleaseState
+
+# Others' sets that say how far a line has drifted. Bystanders have a target of their own.
+_NOT_DRIFT = frozenset({"bystanders"})
+
+
+class ParentSuperseded(Exception):
+    """Another release has become current since the run began. The run must start over from that one."""
+
+
+@dataclass(frozen=True)
+class NewKit:
+    """A kit that is sealed and stored. days: how long it is kept."""
+
+    wrapped_key: bytes
+    pairs: int
+    days: int
+
+
+@dataclass(frozen=True)
+class NewRelease:
+    """What a run has made, for its line.
+
+    parent_id: the release that it started from; None for a start from the base. still_forgotten: by earlier job,
+    whether its kit's people are still forgotten. marks: keyed hashes of its own people. kit: None if none is kept.
+    """
+
+    base_digest: str
+    parent_id: UUID | None
+    adapter_sha256: str
+    rank: int
+    still_forgotten: Mapping[UUID, bool]
+    marks: Collection[str] = field(repr=False)
+    kit: NewKit | None = None
+
+
+def current(s: Session, model: str) -> Release | None:
+    """The model's current release."""
+    return s.scalar(select(Release).where(Release.model == model, Release.state == ReleaseState.current))
+
+
+def jobs_of(s: Session, release_id: UUID) -> Sequence[ReleaseJob]:
+    """The jobs whose people the release holds, in the order in which they were asked for."""
+    held = select(ReleaseJob).join(Job, Job.id == ReleaseJob.job_id).where(ReleaseJob.release_id == release_id)
+    return s.scalars(held.order_by(Job.created_at, Job.id)).all()
+
+
+def kits_of(s: Session, release_id: UUID) -> dict[UUID, bytes]:
+    """The wrapped key of each kit that there is of the release's jobs, by job."""
+    kept = (
+        select(Kit.job_id, Kit.wrapped_key)
+        .join(ReleaseJob, ReleaseJob.job_id == Kit.job_id)
+        .where(ReleaseJob.release_id == release_id, Kit.wrapped_key.is_not(None), Kit.expires_at > func.now())
+        .order_by(Kit.job_id)
+    )
+    return {job_id: key for job_id, key in s.execute(kept) if key is not None}
+
+
+def marks_of(s: Session, release_id: UUID) -> frozenset[str]:
+    """The marks of everybody whom the release holds."""
+    held = select(Mark.mark).join(ReleaseJob, ReleaseJob.job_id == Mark.job_id)
+    return frozenset(s.scalars(held.where(ReleaseJob.release_id == release_id)))
+
+
+def drift_of(evidence: Mapping[str, Any]) -> float | None:
+    """The largest fall of a set about others, from the base. None where none was measured."""
+    falls = [
+        row["value"]
+        for row in evidence["figures"]
+        if row["figure"] == "everyone_else.fall" and row["set"] not in _NOT_DRIFT
+    ]
+    return max(falls, default=None)
+
+
+def lock_parent(s: Session, model: str, new: NewRelease) -> Release | None:
+    """The current release, with its row locked. Raises ParentSuperseded unless the new one may follow it.
+
+    One of another base may be followed by the first of a line of its own.
+    """
+    found = s.scalar(
+        select(Release).where(Release.model == model, Release.state == ReleaseState.current).with_for_update(),
+        execution_options={"populate_existing": True},
+    )
+    same_line = found if found is not None and found.base_digest == new.base_digest else None
+    if (None if same_line is None else same_line.id) != new.parent_id:
+        raise ParentSuperseded
+    return found
+
+
+def add(
+    s: Session, job: Job, new: NewRelease, before: Release | None, now: datetime, drift: float | None, *, passed: bool
+) -> Release:
+    """Adds the job's release: as the current one if it has passed, else as a candidate.
+
+    before: the current release, as `lock_parent` gave it. Only who has passed is held by later releases, is marked, and
+    leaves a kit.
+    """
+    if passed and before is not None:
+        before.state = ReleaseState.superseded
+        before.ended_at = now
+        s.flush()  # first: there is one current release at a time
+    made = Release(
+        model=job.model,
+        base_digest=new.base_digest,
+        number=_next_number(s, job.model, new.base_digest),
+        parent_id=new.parent_id,
+        job_id=job.id,
+        state=ReleaseState.current if passed else ReleaseState.candidate,
+        adapter_sha256=new.adapter_sha256,
+        rank=new.rank,
+        drift=drift,
+        current_at=now if passed else None,
+    )
+    s.add(made)
+    s.flush()
+    earlier = [] if new.parent_id is None else [each.job_id for each in jobs_of(s, new.parent_id)]
+    s.add_all(
+        ReleaseJob(release_id=made.id, job_id=each, still_forgotten=new.still_forgotten.get(each)) for each in earlier
+    )
+    s.add(ReleaseJob(release_id=made.id, job_id=job.id, still_forgotten=passed))
+    if passed:
+        s.add_all(Mark(job_id=job.id, mark=mark) for mark in sorted(set(new.marks)))
+        if new.kit is not None:
+            kept_until = now + timedelta(days=new.kit.days)
+            s.add(Kit(job_id=job.id, wrapped_key=new.kit.wrapped_key, pairs=new.kit.pairs, expires_at=kept_until))
+    return made
+
+
+def _next_number(s: Session, model: str, base_digest: str) -> int:
+    most = select(func.max(Release.number)).where(Release.model == model, Release.base_digest == base_digest)
+    return (s.scalar(most) or 0) + 1

@@ -1,0 +1,102 @@
+"""A model's line of releases: which adapter holds whose forgetting, and the kits that keep it checkable."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID, uuid4
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from jobs.tables.base import Base, text_enum
+
+
+class ReleaseState(StrEnum):
+    """Where a release stands in its line."""
+
+    candidate = "candidate"  # made, and not passed: nobody serves it
+    current = "current"  # what is to be served
+    superseded = "superseded"  # another one has taken its place
+    reverted = "reverted"  # an admin has taken it back
+
+
+class Release(Base):
+    """One adapter of a model's line. It holds everybody whom the line has forgotten up to it.
+
+    job_id: the job whose artifact it is. parent_id: the release that it started from; null for a start from the base.
+    base_digest: of the model that it is for; another base begins another line, whose numbers begin at 1.
+    adapter_sha256: of the weights. drift: the largest fall of a set about others, from the base; null if unmeasured.
+    """
+
+    __tablename__ = "releases"
+    __table_args__ = (
+        UniqueConstraint("model", "base_digest", "number"),
+        CheckConstraint("number >= 1", name="number_range"),
+        CheckConstraint(
+            "(state IN ('current', 'superseded', 'reverted')) = (current_at IS NOT NULL)", name="was_current"
+        ),
+        CheckConstraint("(state IN ('superseded', 'reverted')) = (ended_at IS NOT NULL)", name="ended"),
+        CheckConstraint("(state = 'reverted') = (reason IS NOT NULL)", name="reason_when_reverted"),
+        # Whatever races with whatever: a model has one current release.
+        Index("uq_releases_current", "model", unique=True, postgresql_where=text("state = 'current'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    model: Mapped[str]
+    base_digest: Mapped[str] = mapped_column(String(64))
+    number: Mapped[int]
+    parent_id: Mapped[UUID | None] = mapped_column(ForeignKey("releases.id"))
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    state: Mapped[ReleaseState] = mapped_column(text_enum(ReleaseState))
+    adapter_sha256: Mapped[str] = mapped_column(String(64))
+    rank: Mapped[int]
+    drift: Mapped[float | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    current_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    reason: Mapped[str | None]  # why an admin has taken it back
+
+
+class ReleaseJob(Base):
+    """A job whose people a release holds. still_forgotten: by its kit; null where there was none to check by."""
+
+    __tablename__ = "release_jobs"
+    __table_args__ = (Index("ix_release_jobs_job_id", "job_id"),)
+
+    release_id: Mapped[UUID] = mapped_column(ForeignKey("releases.id"), primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    still_forgotten: Mapped[bool | None]
+
+
+class Kit(Base):
+    """What a client lets the service keep of a job, sealed: to forget it again with later requests, and to check it.
+
+    The sealed file is in the blob store. Without its key it can't be read.
+    """
+
+    __tablename__ = "kits"
+    __table_args__ = (
+        CheckConstraint("(deleted_at IS NULL) = (wrapped_key IS NOT NULL)", name="key_until_deleted"),
+        Index("ix_kits_expires_at", "expires_at", postgresql_where=text("deleted_at IS NULL")),
+    )
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    wrapped_key: Mapped[bytes | None]
+    pairs: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+
+
+class Mark(Base):
+    """Keyed hashes of somebody forgotten: of each photo, and of the name where the pairs had one.
+
+    They keep retain sets that still hold that person from teaching the person again. They say nothing without the
+    installation's secret key.
+    """
+
+    __tablename__ = "marks"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    mark: Mapped[str] = mapped_column(String(64), primary_key=True)

@@ -1,0 +1,124 @@
+"""A run's place in its model's line: what it starts from, whom it forgets again, and what it leaves for the next."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from jobs import releases
+from jobs.database import SessionFactory
+from jobs.releases import NewKit, NewRelease
+from jobs.storage.blobs import BlobMissing, BlobStore
+from jobs.storage.crypto import DecryptionError, Keyring
+from jobs.storage.inputs import JobInputs, open_sealed, seal
+from jobs.tables import Artifact, Job
+from vgid_core import DataError, Pair, PairSet
+from worker.attempt.artifact_zip import unpack_artifact
+
+if TYPE_CHECKING:
+    from vgid_core import UnlearnResult
+
+log = logging.getLogger(__name__)
+
+_KIT_QUESTIONS = 5
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the line has before a run.
+
+    parent_id, start: the current release and the folder of its adapter; None where there is none. kits: by job, of whom
+    it holds. marks: of everybody whom it holds.
+    """
+
+    parent_id: UUID | None = None
+    start: Path | None = None
+    kits: Mapping[UUID, PairSet] = field(default_factory=dict, repr=False)
+    marks: frozenset[str] = field(default=frozenset(), repr=False)
+
+
+@dataclass(frozen=True)
+class LineKeeper:
+    """Reads a model's line for a run, and prepares what the run adds to it."""
+
+    sessions: SessionFactory
+    blobs: BlobStore
+    keyring: Keyring
+
+    def before(self, model: str, folder: Path) -> Line:
+        """The line as it is now. Its current adapter is unpacked into `folder`.
+
+        Raises BlobMissing or BadZipFile if the current adapter isn't there any more.
+        """
+        with self.sessions() as s:
+            parent = releases.current(s, model)
+            if parent is None:
+                return Line()
+            artifact = s.get_one(Artifact, parent.job_id)
+            keys, marks = releases.kits_of(s, parent.id), releases.marks_of(s, parent.id)
+        unpack_artifact(self.blobs.path_of_artifact(artifact.sha256), folder)
+        kits = {job_id: kit for job_id, key in keys.items() if (kit := self._open(job_id, key)) is not None}
+        return Line(parent.id, folder, kits, marks)
+
+    def _open(self, job_id: UUID, wrapped_key: bytes) -> PairSet | None:
+        try:
+            return open_sealed(self.blobs.read_kit(job_id), self.keyring.unwrap(wrapped_key, job_id)).forget
+        except (BlobMissing, DecryptionError) as error:  # its person isn't checked, and everything else goes on
+            log.warning("the kit of job %s can't be read: %s", job_id, type(error).__name__)
+            return None
+
+    def without_marked(self, items: PairSet, marks: frozenset[str]) -> PairSet:
+        """The set without pairs about anybody who is marked. Raises DataError if none is left."""
+        if not marks:
+            return items
+        photos = {photo for photo in {pair.image.digest for pair in items} if self._photo_mark(photo) in marks}
+        names = {
+            name for name in {pair.person for pair in items} if name is not None and self._name_mark(name) in marks
+        }
+        left = tuple(pair for pair in items if pair.image.digest not in photos and pair.person not in names)
+        if not left:
+            raise DataError("is only about people who are forgotten already", items.name)
+        return PairSet(items.name, left)
+
+    def after(self, job: Job, inputs: JobInputs, line: Line, result: UnlearnResult) -> NewRelease:
+        """What the run adds. Seals and stores the kit, if one is to be kept."""
+        manifest = result.manifest
+        return NewRelease(
+            base_digest=manifest["base_model"]["digest"],
+            parent_id=line.parent_id,
+            adapter_sha256=manifest["files"]["adapter_model.safetensors"],
+            rank=manifest["config"]["lora"]["rank"],
+            still_forgotten={UUID(label): held for label, held in result.kits_held.items()},
+            marks=self._marks(inputs.forget),
+            kit=None if job.kit_days is None else self._keep(job.id, inputs.forget, job.kit_days),
+        )
+
+    def _marks(self, forget: Iterable[Pair]) -> set[str]:
+        pairs = list(forget)
+        names = {self._name_mark(pair.person) for pair in pairs if pair.person is not None}
+        return names | {self._photo_mark(digest) for digest in {pair.image.digest for pair in pairs}}
+
+    def _photo_mark(self, digest: str) -> str:
+        return self.keyring.keyed_hash("mark/photo", digest)
+
+    def _name_mark(self, name: str) -> str:
+        return self.keyring.keyed_hash("mark/name", " ".join(name.casefold().split()))
+
+    def _keep(self, job_id: UUID, forget: PairSet, days: int) -> NewKit:
+        kit = kit_of(forget)
+        key, wrapped = self.keyring.new_data_key(job_id)
+        self.blobs.put_kit(job_id, seal(JobInputs(kit), key))
+        return NewKit(wrapped, len(kit), days)
+
+
+def kit_of(forget: PairSet) -> PairSet:
+    """A photo of each person with at most five of its questions: the photo with the most. Without names, one photo."""
+    photos: dict[str | None, dict[str, list[Pair]]] = {}
+    for pair in forget:
+        photos.setdefault(pair.person, {}).setdefault(pair.image.digest, []).append(pair)
+    best = [max(of_person.values(), key=len) for of_person in photos.values()]
+    return PairSet("forget", tuple(pair for pairs in best for pair in pairs[:_KIT_QUESTIONS]))
