@@ -203,6 +203,18 @@ class HeadTooLarge(Problem):
     status, slug, title = 431, "head-too-large", "The request's headers are too large"
 
 
+class AlreadyForgotten(Problem):
+    """The model has forgotten this subject already."""
+
+    status, slug, title = 409, "already-forgotten", "The model has forgotten this subject already"
+
+
+class NoRelease(Problem):
+    """The model has no release yet."""
+
+    status, slug, title = 404, "no-release", "The model has no release yet"
+
+
 class IdempotencyKeyReused(Problem):
     """The idempotency key belongs to a request with another content."""
 

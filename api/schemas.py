@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from api.identifiers import Instant, Line, Metadata, Reference, check_not_blank
-from jobs.client_limits import MAX_PRIORITY
+from jobs.client_limits import MAX_KIT_DAYS, MAX_PRIORITY
 from jobs.states import Kind
 from vgid_core.config import TrainingOverrides
 from vgid_core.data.pairs import RESERVED_NAMES
@@ -199,6 +199,16 @@ class SubmitRequest(JobRequest):
     kind = Kind.unlearn
 
     training: Training = Field(default=Training(), description="what differs from the model's own")
+    kit_days: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_KIT_DAYS,
+        description="how long a photo of each person with at most five of its questions is kept, sealed, so that later "
+        "requests forget them again and check them; 0 keeps nothing; your client's own if left out",
+    )
+    repeat: bool = Field(
+        default=False, description="forget a subject again whom the model's current release has forgotten already"
+    )
 
 
 class EvaluationRequest(JobRequest):

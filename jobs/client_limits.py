@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_PRIORITY = 10
+MAX_KIT_DAYS = 3650
 _COUNT = 1_000_000_000  # above any real limit, and far below what Postgres's integer holds
 _VOLUME = 1_000_000_000_000_000
 
@@ -32,6 +33,13 @@ class ClientLimits(BaseModel):
     )
     max_priority: int = Field(
         default=0, ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="highest priority that its requests may ask for"
+    )
+
+    kit_days: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_KIT_DAYS,
+        description="how long a kit of each request is kept where it doesn't say; 0 keeps none",
     )
 
     def differing(self) -> dict[str, int]:

@@ -58,6 +58,47 @@ def jobs_of(s: Session, release_id: UUID) -> Sequence[ReleaseJob]:
     return s.scalars(held.order_by(Job.created_at, Job.id)).all()
 
 
+@dataclass(frozen=True)
+class Held:
+    """A job whose people a release holds. checked_in: number of the last release that was checked for it, or was its."""
+
+    job_id: UUID
+    client_id: UUID
+    still_forgotten: bool | None
+    checked_in: int
+
+
+def held_by(s: Session, release_id: UUID) -> list[Held]:
+    """The jobs whose people the release holds, with their clients, in the order of their requests."""
+    last = (
+        select(ReleaseJob.job_id, func.max(Release.number).label("number"))
+        .join(Release, Release.id == ReleaseJob.release_id)
+        .where(ReleaseJob.still_forgotten.is_(True))
+        .group_by(ReleaseJob.job_id)
+        .subquery()
+    )
+    found = (
+        select(ReleaseJob.job_id, Job.client_id, ReleaseJob.still_forgotten, last.c.number)
+        .join(Job, Job.id == ReleaseJob.job_id)
+        .join(last, last.c.job_id == ReleaseJob.job_id)
+        .where(ReleaseJob.release_id == release_id)
+        .order_by(Job.created_at, Job.id)
+    )
+    return [Held(*row) for row in s.execute(found)]
+
+
+def job_that_forgot(s: Session, client_id: UUID, model: str, subject_hash: str) -> UUID | None:
+    """The client's job about this subject that the model's current release holds, or None."""
+    found = (
+        select(Job.id)
+        .join(ReleaseJob, ReleaseJob.job_id == Job.id)
+        .join(Release, Release.id == ReleaseJob.release_id)
+        .where(Release.model == model, Release.state == ReleaseState.current)
+        .where(Job.client_id == client_id, Job.subject_hash == subject_hash)
+    )
+    return s.scalar(found.order_by(Job.created_at.desc()).limit(1))
+
+
 def kits_of(s: Session, release_id: UUID) -> dict[UUID, bytes]:
     """The wrapped key of each kit that there is of the release's jobs, by job."""
     kept = (

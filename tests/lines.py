@@ -19,8 +19,8 @@ def new_release(s: Session, job_id: UUID, base_digest: str = BASE, **changes: An
     """The release of a job that has started from what is current now."""
     parent = releases.current(s, s.get_one(Job, job_id).model)
     parent_id = parent.id if parent is not None and parent.base_digest == base_digest else None
-    values = {"adapter_sha256": "c" * 64, "rank": 4, "still_forgotten": {}, "marks": ()}
-    return NewRelease(base_digest, parent_id, **{**values, **changes})
+    values = {"parent_id": parent_id, "adapter_sha256": "c" * 64, "rank": 4, "still_forgotten": {}, "marks": ()}
+    return NewRelease(base_digest, **{**values, **changes})
 
 
 def new_artifact(

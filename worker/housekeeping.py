@@ -8,7 +8,7 @@ from time import monotonic
 
 from jobs.reaping import reap, sweep_artifacts
 from jobs.signing.keys import SigningKeyMissing
-from jobs.signing.receipt import sign_receipts
+from jobs.signing.receipt import sign_kit_receipts, sign_receipts
 from worker import alive
 from worker.checkpoint_folder import delete_ended_checkpoints
 from worker.describe import describe
@@ -16,7 +16,15 @@ from worker.supervisor import WorkerContext
 
 log = logging.getLogger(__name__)
 
-_LOGGED = ("requeued", "attempts_exhausted", "cancelled", "inputs_deleted", "orphans_deleted", "undeletable")
+_LOGGED = (
+    "requeued",
+    "attempts_exhausted",
+    "cancelled",
+    "inputs_deleted",
+    "kits_deleted",
+    "orphans_deleted",
+    "undeletable",
+)
 # A sweep looks at every artifact, and deletes only what has lain there for an hour.
 _ARTIFACT_SWEEP_SECONDS = 3600.0
 
@@ -64,6 +72,7 @@ class Housekeeper:
 
     def _sign_receipts(self) -> None:
         try:
-            sign_receipts(self._context.sessions, self._context.settings.signing_keys)
+            for sign in (sign_receipts, sign_kit_receipts):
+                sign(self._context.sessions, self._context.settings.signing_keys)
         except SigningKeyMissing as error:
             log.error("reaper: deletion receipts wait: %s", error)

@@ -12,10 +12,18 @@ from sqlalchemy.orm import Session
 
 from api.forget_requests.request_check import CheckedRequest
 from api.limits.known_clients import KnownClient
-from api.problems import FieldError, IdempotencyKeyReused, InvalidRequest, QuotaExceeded, RequestInFlight
-from api.schemas import EvaluationRequest, JobRequest
+from api.problems import (
+    AlreadyForgotten,
+    FieldError,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    QuotaExceeded,
+    RequestInFlight,
+)
+from api.schemas import EvaluationRequest, JobRequest, SubmitRequest
 from api.services import Services
-from jobs import repository
+from api.views.job import job_path
+from jobs import releases, repository
 from jobs.client_limits import ClientLimits
 from jobs.queueing.queue import QueueUnavailable
 from jobs.repository import Waiting
@@ -28,7 +36,7 @@ _RETRY_WAITING_SECONDS = 60  # a job ends in minutes, not in seconds
 # `_new_job` sets the columns of these fields. Every other field goes to the column of the same name.
 _CONVERTED_FIELDS = {
     "model", "forget", "retain", "retain_set", "probes", "training", "targets", "audits", "subject_reference",
-    "metadata",
+    "metadata", "kit_days", "repeat",
 }  # fmt: skip
 
 
@@ -103,6 +111,7 @@ def _store_job(services: Services, s: Session, submission: Submission, request_h
     """
     checked = submission.checked
     _require_adapter(s, submission.client.id, checked.request)
+    _refuse_repetition(services, s, submission.client.id, checked)
     pairs = checked.forget_pairs + (checked.retain_pairs or 0) + sum(checked.probes.values())
     waiting = repository.lock_waiting(s, submission.client.id)  # until the transaction ends
     _refuse_excess(submission.client.limits, waiting, pairs, checked.steps)
@@ -131,6 +140,28 @@ def _require_adapter(s: Session, client_id: UUID, request: JobRequest) -> None:
     else:
         return
     raise InvalidRequest.of([FieldError(detail, ("adapter_of",))])
+
+
+def _refuse_repetition(services: Services, s: Session, client_id: UUID, checked: CheckedRequest) -> None:
+    """Raises AlreadyForgotten, naming the job, where the current release holds the subject and `repeat` isn't asked."""
+    request = checked.request
+    if not isinstance(request, SubmitRequest) or request.repeat or request.subject_reference is None:
+        return
+    subject = services.subject_hash(request.subject_reference)
+    earlier = releases.job_that_forgot(s, client_id, checked.model, subject)
+    if earlier is not None:
+        raise AlreadyForgotten(
+            f"{job_path(earlier)} has done it, and the current release holds it. Send `repeat`: true to do it again."
+        )
+
+
+def _kit_days(submission: Submission) -> int | None:
+    """How long a kit is kept; None keeps none."""
+    request = submission.checked.request
+    if not isinstance(request, SubmitRequest):
+        return None
+    asked = submission.client.limits.kit_days if request.kit_days is None else request.kit_days
+    return asked or None
 
 
 def _refuse_excess(limits: ClientLimits, waiting: Waiting, pairs: int, steps: int) -> None:
@@ -165,6 +196,7 @@ def _new_job(services: Services, submission: Submission, request_hash: str) -> J
         request_hash=request_hash,
         wrapped_data_key=submission.wrapped_data_key,
         idempotency_key=submission.idempotency_key,
+        kit_days=_kit_days(submission),
         **request.model_dump(exclude=_CONVERTED_FIELDS),
     )
 

@@ -25,12 +25,12 @@ from api.services import CallerDep
 
 router = Router(prefix="/unlearn-jobs/{job_id:uuid}", tags=["artifacts"])
 
-_ZIP = "application/zip"
+ZIP = "application/zip"
 _MEDIA_TYPES = {".json": "application/json", ".md": "text/markdown; charset=utf-8"}
 _BINARY = "application/octet-stream"
 
 
-def _documented(*media_types: str) -> dict[str, Any]:
+def documented(*media_types: str) -> dict[str, Any]:
     """What the OpenAPI document says of a download. Many generators only know `application/octet-stream` as bytes."""
     binary = {"content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in media_types}}
     etag = {"ETag": {"description": "strong: the sha256 of the bytes", "schema": {"type": "string"}}}
@@ -47,11 +47,11 @@ def _documented(*media_types: str) -> dict[str, Any]:
     }
 
 
-@router.get("/artifact", operation_id="download_artifact", summary="Download the adapter", **_documented(_ZIP, _BINARY))
+@router.get("/artifact", operation_id="download_artifact", summary="Download the adapter", **documented(ZIP, _BINARY))
 def get_artifact(request: Request, caller: CallerDep, job_id: UUID) -> Response:
     """A zip that PEFT loads after unpacking. Takes Range, If-Range, If-Match and If-None-Match."""
     artifact = caller.artifact(job_id)
-    download = Download(f"vgid-{job_id}.zip", _ZIP, artifact.sha256, artifact.size_bytes)
+    download = Download(f"vgid-{job_id}.zip", ZIP, artifact.sha256, artifact.size_bytes)
     return download.file_response(request, caller.services.blobs.path_of_artifact(artifact.sha256))
 
 
@@ -59,7 +59,7 @@ def get_artifact(request: Request, caller: CallerDep, job_id: UUID) -> Response:
     "/artifact/files/{name}",
     operation_id="download_file",
     summary="Download one file of the adapter",
-    **_documented(_BINARY, *_MEDIA_TYPES.values()),
+    **documented(_BINARY, *_MEDIA_TYPES.values()),
 )
 def get_file(request: Request, caller: CallerDep, job_id: UUID, name: str) -> Response:
     """One member of the zip by its name in the job's record, with the same headers as the zip itself."""

@@ -113,6 +113,7 @@ class JobSummary(_View):
     finished_at: datetime | None
     data: DataView
     inputs_deleted_at: datetime | None = Field(description="when the uploaded images and texts were deleted")
+    kit_days: int | None = Field(description="how long a kit of it is kept once it has succeeded; null keeps none")
     outcome: str | None = Field(
         description="`forgotten`: every target holds; `targets-not-met`: don't serve the adapter as if the people were "
         "forgotten; `nothing-to-forget`: the model doesn't know them; null while nothing is judged. An evaluation has "

@@ -7,13 +7,15 @@ one don't. Of each client as many jobs go by their deadline as it has left of th
 
 The start assumes that every attempt that runs now is followed by one job after the other, each as long as the last jobs
 of its kind took with the model in the median, and that the client's own jobs stay within its limit. While nothing runs,
-the next job starts now.
+the next job starts now. A job that trains also waits for all that stand before it in its model's line, one after the
+other, however many workers there are. Jobs of other lines count as if they only waited for workers, so a job may start
+sooner than foretold.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import Any, NamedTuple
@@ -23,6 +25,7 @@ from sqlalchemy import (
     ColumnElement,
     Double,
     Integer,
+    Row,
     Select,
     SmallInteger,
     Uuid,
@@ -61,6 +64,7 @@ _PRIORITY = bindparam("priority", type_=SmallInteger())
 _CREATED_AT = bindparam("created_at", type_=UtcDateTime())
 # The deadline of a job that goes by it. For any other the moment up to which others do.
 _UNTIL = bindparam("until", type_=UtcDateTime())
+_Condition = Callable[[Any], ColumnElement[bool]]  # on a job's columns
 
 
 class Forecast(NamedTuple):
@@ -71,25 +75,33 @@ class Forecast(NamedTuple):
 
 
 def forecast(s: Session, job: Job) -> Forecast:
-    """The forecast of a queued job, by one statement; by two if it is due and its client's right is used up."""
+    """The forecast of a queued job."""
     now = datetime.now(UTC)
+    found = _find(s, job, now, line=False)
+    if found is None:
+        return Forecast()
+    if found.position >= FARTHEST:
+        return Forecast(FARTHEST)
+    if not found.median or found.limit == 0:
+        return Forecast(found.position)
+    left = found.left or [0.0]
+    own_slots = ([0.0] * found.limit + sorted(found.own_left or []))[-found.limit :]
+    waits = [(found.position, left), (found.own_position, own_slots)]
+    trains_beside_others = job.kind is Kind.unlearn and len(left) > 1  # else all jobs run one after the other anyway
+    if trains_beside_others and (in_line := _find(s, job, now, line=True)) is not None:
+        waits.append((in_line.position, in_line.left or [min(left)]))
+    seconds = max(_seconds_until(place, found.median, slots) for place, slots in waits)
+    return Forecast(found.position, now + timedelta(seconds=seconds))
+
+
+def _find(s: Session, job: Job, now: datetime, *, line: bool) -> Row[Any] | None:
+    """A row of `_statement`, by one statement; by two if the job is due and its client's right is used up."""
     values = {name: getattr(job, name) for name in ("client_id", "id", "created_at", "priority", "model", "kind")}
     found = None
     if job.due_at is not None and due_soon(job.due_at, now):
         until = max(job.due_at, job.created_at)
-        found = s.execute(_STATEMENTS[True], values | {"until": until}).one_or_none()
-    if found is None:
-        found = s.execute(_STATEMENTS[False], values | {"until": now + SOON}).one_or_none()
-    if found is None:
-        return Forecast()
-    position, own_position, limit, median, left, own_left = found
-    if position >= FARTHEST:
-        return Forecast(FARTHEST)
-    if not median or limit == 0:
-        return Forecast(position)
-    own_slots = ([0.0] * limit + sorted(own_left or []))[-limit:]
-    seconds = max(_seconds_until(position, median, left or [0.0]), _seconds_until(own_position, median, own_slots))
-    return Forecast(position, now + timedelta(seconds=seconds))
+        found = s.execute(_STATEMENTS[True, line], values | {"until": until}).one_or_none()
+    return found or s.execute(_STATEMENTS[False, line], values | {"until": now + SOON}).one_or_none()
 
 
 def _seconds_until(place: int, each: float, left: Sequence[float]) -> int:
@@ -101,24 +113,38 @@ def _seconds_until(place: int, each: float, left: Sequence[float]) -> int:
     return bisect_left(range(ceil(min(left) + place * each) + 1), place, key=started)
 
 
-def _count(*conditions: Any, most: int | ColumnElement[int] = FARTHEST) -> ColumnElement[int]:
-    """How many queued jobs of the client these hold for, up to so many."""
-    found = select(Job.id).where(Job.client_id == Client.id, in_state(State.queued), *conditions).correlate(Client)
-    return select(func.count()).select_from(found.limit(most).subquery()).scalar_subquery()
+def _queued() -> Select[Any]:
+    """The client's queued jobs, with what a place goes by."""
+    columns: list[Any] = [Job.id, Job.model, Job.kind, Job.priority, Job.created_at, deadline().label("deadline")]
+    return select(*columns).where(Job.client_id == Client.id, in_state(State.queued)).correlate(Client)
 
 
-def _count_beyond(*conditions: Any) -> ColumnElement[int]:
-    """How many of the client's due jobs that can't go by their deadline, for its right is used up, these hold for."""
-    due = select(Job.id, Job.priority, Job.created_at).where(Job.client_id == Client.id, in_state(State.queued))
-    due = due.where(is_due(_UNTIL)).order_by(deadline(), Job.priority.desc(), Job.created_at, Job.id)
-    beyond = due.correlate(Client).offset(urgent_left()).limit(FARTHEST).subquery()
-    found = select(func.count()).select_from(beyond)
-    return found.where(*(condition(beyond.c) for condition in conditions)).scalar_subquery()
+def _due() -> Select[Any]:
+    """Those with a deadline, in the order in which they go by it."""
+    return _queued().where(is_due(_UNTIL)).order_by(deadline(), Job.priority.desc(), Job.created_at, Job.id)
 
 
-def _standings(*, soon: bool) -> CTE:
+def _urgent() -> Select[Any]:
+    """As many of these as the client may have go by their deadline."""
+    return _due().limit(func.least(urgent_left(), FARTHEST))
+
+
+def _count(jobs: Select[Any], which: _Condition | None = None, *, line: bool) -> ColumnElement[int]:
+    """How many of these jobs the condition holds for. line: of those that train on the same model."""
+    found = jobs.subquery()
+    conditions = [] if which is None else [which(found.c)]
+    if line:
+        conditions.append(_same_line(found.c))
+    return select(func.count()).select_from(found).where(*conditions).scalar_subquery()
+
+
+def _same_line(job: Any) -> ColumnElement[bool]:
+    return and_(job.model == bindparam("model"), job.kind == _KIND)
+
+
+def _standings(*, soon: bool, line: bool) -> CTE:
     """For each client how many jobs come before this one in any case, how many are its equals, and the turn."""
-    before, equals, own_equals = _due_counts() if soon else _counts_in_turn()
+    before, equals, own_equals = _due_counts(line=line) if soon else _counts_in_turn(line=line)
     running, (last_turn, oldest) = running_jobs(), waiting_since()
     return (
         select(
@@ -138,45 +164,51 @@ def _standings(*, soon: bool) -> CTE:
     )
 
 
-def _due_counts() -> tuple[ColumnElement[int], ...]:
+def _due_counts(*, line: bool) -> tuple[ColumnElement[int], ...]:
     """Of a job that goes by its deadline: jobs before it, its equals, and the older ones of these."""
-    sooner, equally = and_(is_due(_UNTIL), deadline() < _UNTIL), and_(is_due(_UNTIL), deadline() == _UNTIL)
-    before = _count(sooner) + _count(equally, Job.priority > _PRIORITY)
-    equals = (equally, Job.priority == _PRIORITY)
 
-    def within(counted: ColumnElement[int]) -> ColumnElement[int]:
-        return func.least(counted, urgent_left())
+    def before(job: Any) -> ColumnElement[bool]:
+        return or_(job.deadline < _UNTIL, job.priority > _PRIORITY)
 
-    left = urgent_left() - within(before)
-    return within(before), func.least(_count(*equals), left), func.least(_count(*equals, _older(Job)), left)
+    def equal(job: Any) -> ColumnElement[bool]:
+        return and_(job.deadline == _UNTIL, job.priority == _PRIORITY)
+
+    def older(job: Any) -> ColumnElement[bool]:
+        return and_(equal(job), _older(job))
+
+    return tuple(_count(_urgent(), which, line=line) for which in (before, equal, older))
 
 
-def _counts_in_turn() -> tuple[ColumnElement[int], ...]:
+def _counts_in_turn(*, line: bool) -> tuple[ColumnElement[int], ...]:
     """The same of a job that takes turns."""
-    in_turn = or_(Job.due_at.is_(None), deadline() > _UNTIL)
-    higher = _count(in_turn, Job.priority > _PRIORITY) + _count_beyond(lambda job: job.priority > _PRIORITY)
-    equally = (in_turn, Job.priority == _PRIORITY)
+    in_turn = _queued().where(or_(Job.due_at.is_(None), deadline() > _UNTIL)).limit(FARTHEST)
+    beyond = _due().offset(urgent_left()).limit(FARTHEST)  # the client's right is used up before these
 
-    def beyond_equally(job: Any) -> ColumnElement[bool]:
+    def counted(which: _Condition) -> ColumnElement[int]:
+        return _count(in_turn.where(which(Job)), line=line) + _count(beyond, which, line=line)
+
+    def higher(job: Any) -> ColumnElement[bool]:
+        return job.priority > _PRIORITY  # type: ignore[no-any-return]
+
+    def equal(job: Any) -> ColumnElement[bool]:
         return job.priority == _PRIORITY  # type: ignore[no-any-return]
 
-    return (
-        _count(is_due(_UNTIL), most=func.least(urgent_left(), FARTHEST)) + higher,
-        _count(*equally) + _count_beyond(beyond_equally),
-        _count(*equally, _older(Job)) + _count_beyond(beyond_equally, _older),
-    )
+    def older(job: Any) -> ColumnElement[bool]:
+        return and_(equal(job), _older(job))
+
+    return _count(_urgent(), line=line) + counted(higher), counted(equal), counted(older)
 
 
 def _older(job: Any) -> ColumnElement[bool]:
     return tuple_(job.created_at, job.id) < tuple_(_CREATED_AT, _ID)
 
 
-def _statement(*, soon: bool) -> Select[Any]:
+def _statement(*, soon: bool, line: bool) -> Select[Any]:
     """Position, position among the client's own, its limit, median duration, seconds left of attempts and of own.
 
-    soon: by its deadline; no row if it can't go by it.
+    soon: by its deadline; no row if it can't go by it. line: only among jobs that train on the same model.
     """
-    every = _standings(soon=soon)
+    every = _standings(soon=soon, line=line)
     own = every.alias("own")
 
     def turn(of: Any) -> ColumnElement[Any]:
@@ -186,10 +218,17 @@ def _statement(*, soon: bool) -> Select[Any]:
     equals = case((every.c.id == own.c.id, own.c.equals), else_=func.least(every.c.equals, own.c.equals) + extra)
     position = select(1 + cast(func.sum(every.c.before + equals), Integer)).correlate(own).scalar_subquery()
     median = _median().cte("median")
-    left = _left(select(median.c.seconds).scalar_subquery())
+    left = _left(select(median.c.seconds).scalar_subquery(), line=line)
     goes_by_it = own.c.before + own.c.equals < own.c.urgent_left if soon else true()
     return (
-        select(position, 1 + own.c.before + own.c.equals, own.c.may_run, median.c.seconds, left.c.all, left.c.own)
+        select(
+            position.label("position"),
+            (1 + own.c.before + own.c.equals).label("own_position"),
+            own.c.may_run.label("limit"),
+            median.c.seconds.label("median"),
+            left.c.all.label("left"),
+            left.c.own.label("own_left"),
+        )
         .select_from(own)
         .where(own.c.id == _CLIENT, goes_by_it)
         .join(median, true())
@@ -209,13 +248,14 @@ def _seconds(span: ColumnElement[Any]) -> ColumnElement[float]:
     return cast(func.extract("epoch", span), Double)
 
 
-def _left(median: ColumnElement[float]) -> CTE:
+def _left(median: ColumnElement[float], *, line: bool) -> CTE:
     """In how many seconds the attempts that run now are likely to end: by their own estimate, else by the median."""
     by_median = _seconds(Job.started_at - func.now()) + median
     estimated = _seconds(Job.estimated_finish_at - func.now())
     seconds = func.array_agg(func.greatest(func.coalesce(estimated, by_median), 0.0))
     running = select(seconds.label("all"), seconds.filter(Job.client_id == _CLIENT).label("own"))
-    return running.where(in_state(State.running), Job.lease_expires_at > func.now()).cte("left_of_attempts")
+    running = running.where(in_state(State.running), Job.lease_expires_at > func.now())
+    return (running.where(_same_line(Job)) if line else running).cte("left_of_attempts")
 
 
 def usual_seconds(s: Session, model: str) -> float | None:
@@ -225,4 +265,4 @@ def usual_seconds(s: Session, model: str) -> float | None:
 
 
 _MEDIAN = _median()
-_STATEMENTS = {soon: _statement(soon=soon) for soon in (False, True)}
+_STATEMENTS = {(soon, line): _statement(soon=soon, line=line) for soon in (False, True) for line in (False, True)}

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from jobs.database import SessionFactory
 from jobs.signing.keys import private_key
-from jobs.tables import Artifact, Job
+from jobs.tables import Artifact, Job, Kit
 from vgid_verify.names import DELETION_RECEIPT, SIGNED_AT
 from vgid_verify.signing import sign_statement
 
@@ -38,12 +38,25 @@ def sign_receipts(sessions: SessionFactory, root: Path | None) -> list[UUID]:
             return []
         key, now = private_key(s, root)
         for job, kept in jobs:
-            subject = f"urn:uuid:{job.id}"
-            subjects = {subject: hashlib.sha256(subject.encode()).hexdigest()}
             predicate = _predicate(job, kept) | {SIGNED_AT: now.isoformat()}
-            envelope = sign_statement(subjects, DELETION_RECEIPT, predicate, key.statements)
+            envelope = sign_statement(_subjects(job.id), DELETION_RECEIPT, predicate, key.statements)
             s.execute(update(Job).where(Job.id == job.id).values(receipt=envelope, updated_at=Job.updated_at))
         return [job.id for job, _ in jobs]
+
+
+def sign_kit_receipts(sessions: SessionFactory, root: Path | None) -> list[UUID]:
+    """The same of kits that are deleted: a receipt of its own, which says that this was kept, too, and is gone."""
+    due = select(Kit, Job).join(Job, Job.id == Kit.job_id).where(Kit.deleted_at.is_not(None), Kit.receipt.is_(None))
+    with sessions.begin() as s:
+        kits = s.execute(due.order_by(Kit.ended_at).limit(_BATCH).with_for_update(skip_locked=True, of=Kit)).all()
+        if not kits:
+            return []
+        key, now = private_key(s, root)
+        for kit, job in kits:
+            predicate = _kit_predicate(kit, job) | {SIGNED_AT: now.isoformat()}
+            envelope = sign_statement(_subjects(job.id), DELETION_RECEIPT, predicate, key.statements)
+            s.execute(update(Kit).where(Kit.job_id == kit.job_id).values(receipt=envelope))
+        return [kit.job_id for kit, _ in kits]
 
 
 def receipt_of(s: Session, job_id: UUID) -> dict[str, Any] | None:
@@ -72,3 +85,31 @@ def _predicate(job: Job, has_artifact: bool) -> dict[str, Any]:
         ],
         "remains": [_RECORD, _ADAPTER] if has_artifact else [_RECORD],
     }
+
+
+def _kit_predicate(kit: Kit, job: Job) -> dict[str, Any]:
+    assert kit.ended_at is not None
+    assert kit.deleted_at is not None
+    return {
+        "job": str(job.id),
+        "state": job.state.value,
+        "pairs": {"kit": kit.pairs},
+        "deleted": [
+            {
+                "what": "the kit's key",
+                "at": kit.ended_at.isoformat(),
+                "how": "its stored form, itself encrypted, was set to nothing",
+            },
+            {
+                "what": "the kit: photos, questions and answers that were kept of the request",
+                "at": kit.deleted_at.isoformat(),
+                "how": "the one file that held them, encrypted with that key (AES-256-GCM), was deleted",
+            },
+        ],
+        "remains": [_RECORD, _ADAPTER],
+    }
+
+
+def _subjects(job_id: UUID) -> dict[str, str]:
+    subject = f"urn:uuid:{job_id}"
+    return {subject: hashlib.sha256(subject.encode()).hexdigest()}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from jobs.tables.base import Base, text_enum
@@ -72,13 +74,17 @@ class ReleaseJob(Base):
 class Kit(Base):
     """What a client lets the service keep of a job, sealed: to forget it again with later requests, and to check it.
 
-    The sealed file is in the blob store. Without its key it can't be read.
+    The sealed file is in the blob store. It can't be read any more once `ended_at` has dropped its key, and is gone at
+    `deleted_at`. receipt: of that, signed, in a DSSE envelope.
     """
 
     __tablename__ = "kits"
     __table_args__ = (
-        CheckConstraint("(deleted_at IS NULL) = (wrapped_key IS NOT NULL)", name="key_until_deleted"),
-        Index("ix_kits_expires_at", "expires_at", postgresql_where=text("deleted_at IS NULL")),
+        CheckConstraint("(ended_at IS NULL) = (wrapped_key IS NOT NULL)", name="key_until_end"),
+        CheckConstraint("deleted_at IS NULL OR ended_at IS NOT NULL", name="deleted_after_end"),
+        CheckConstraint("receipt IS NULL OR deleted_at IS NOT NULL", name="receipt_after_deletion"),
+        Index("ix_kits_expires_at", "expires_at", postgresql_where=text("ended_at IS NULL")),
+        Index("ix_kits_unfinished", "ended_at", postgresql_where=text("ended_at IS NOT NULL AND receipt IS NULL")),
     )
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
@@ -86,7 +92,9 @@ class Kit(Base):
     pairs: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
+    receipt: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
 
 
 class Mark(Base):

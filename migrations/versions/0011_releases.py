@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0011"
 down_revision = "0010"
@@ -80,13 +81,18 @@ def upgrade() -> None:
         sa.Column("pairs", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=_NOW, nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("(deleted_at IS NULL) = (wrapped_key IS NOT NULL)", name=op.f("ck_kits_key_until_deleted")),
+        sa.Column("receipt", JSONB(), nullable=True),
+        sa.CheckConstraint("(ended_at IS NULL) = (wrapped_key IS NOT NULL)", name=op.f("ck_kits_key_until_end")),
+        sa.CheckConstraint("deleted_at IS NULL OR ended_at IS NOT NULL", name=op.f("ck_kits_deleted_after_end")),
+        sa.CheckConstraint("receipt IS NULL OR deleted_at IS NOT NULL", name=op.f("ck_kits_receipt_after_deletion")),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_kits_job_id")),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_kits")),
     )
-    kept = sa.text("deleted_at IS NULL")
+    kept, unfinished = sa.text("ended_at IS NULL"), sa.text("ended_at IS NOT NULL AND receipt IS NULL")
     op.create_index("ix_kits_expires_at", "kits", ["expires_at"], postgresql_where=kept)
+    op.create_index("ix_kits_unfinished", "kits", ["ended_at"], postgresql_where=unfinished)
     op.create_table(
         "marks",
         sa.Column("job_id", sa.Uuid(), nullable=False),

@@ -45,7 +45,7 @@ def test_a_claim_starts_an_attempt_with_a_lease(ledger: Ledger) -> None:
 
 def test_only_one_of_eight_simultaneous_claims_wins(ledger: Ledger) -> None:
     for _ in range(5):
-        job_id = ledger.submit()
+        job_id = ledger.submit_apart()
         start = Barrier(8)
 
         def claim(number: int, job_id: UUID = job_id, start: Barrier = start) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -16,7 +16,9 @@ from jobs import claims, repository
 from jobs.access import limits_of
 from jobs.claims import Claim
 from jobs.queueing.forecast import FARTHEST, Forecast, forecast
+from jobs.states import Kind
 from jobs.tables import Client
+from tests.evidence import FORGOTTEN
 from tests.jobs.conftest import Ledger
 from tests.jobs.test_turns import BEGIN, JOB, SOON, claim_next, client_with
 from tests.lines import new_artifact
@@ -43,14 +45,26 @@ def take(ledger: Ledger) -> Claim:
     return claim
 
 
-def succeeded(ledger: Ledger, minutes: float, model: str = "demo") -> None:
+def succeeded(ledger: Ledger, minutes: float, model: str = "demo", kind: Kind = Kind.unlearn) -> None:
     """A job that took so long."""
-    job_id = ledger.submit(model=model)
+    job_id = ledger.submit(model=model, kind=kind)
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
-        claims.finish(s, job_id, claim.token, new_artifact(s, job_id), "steps-done")
+        if kind is Kind.unlearn:
+            claims.finish(s, job_id, claim.token, new_artifact(s, job_id), "steps-done")
+        else:
+            claims.finish_evaluation(s, job_id, claim.token, FORGOTTEN)
     ledger.turn_back(job_id, "started_at", minutes * 60)
+
+
+def running_for(ledger: Ledger, minutes: float, **fields: object) -> UUID:
+    """A job of another client that has run so long."""
+    job_id = ledger.submit(ledger.new_client(), **fields)
+    with ledger.sessions.begin() as s:
+        assert claims.claim(s, job_id, "worker", 30) is not None
+    ledger.turn_back(job_id, "started_at", minutes * 60)
+    return job_id
 
 
 @given(
@@ -71,7 +85,8 @@ def test_the_place_is_right_while_nothing_new_comes(
         due = None if job["due_in"] is None else datetime.now(UTC) + job["due_in"]
         at = BEGIN + timedelta(minutes=job["minute"])
         owner = owners[job["client"] % clients]
-        ledger.submit(owner, id=UUID(int=number), due_at=due, priority=job["priority"], created_at=at)
+        same = {name: job[name] for name in ("priority", "model", "kind")}
+        ledger.submit(owner, id=UUID(int=number), due_at=due, created_at=at, **same)
     for _ in range(min(running, len(jobs))):
         end(ledger, take(ledger))
     with ledger.sessions() as s:
@@ -139,9 +154,7 @@ def test_nothing_is_foretold_of_a_start_while_nothing_is_known(ledger: Ledger) -
     job_id = ledger.submit()
     assert forecast_of(ledger, job_id) == Forecast(1, None)  # no worker is known, and no duration
     succeeded(ledger, 10, model="other")
-    running = ledger.submit(ledger.new_client())
-    with ledger.sessions.begin() as s:
-        assert claims.claim(s, running, "worker", 30) is not None
+    running = running_for(ledger, 0, model="another")
     assert forecast_of(ledger, job_id) == Forecast(1, None)  # no duration of this model
     succeeded(ledger, 10)
     assert minutes_until_start(ledger, job_id) == 10.0
@@ -164,14 +177,9 @@ def test_clients_that_may_run_nothing_stand_before_nobody(ledger: Ledger) -> Non
 
 def test_a_start_follows_from_the_median_and_the_running_jobs(ledger: Ledger) -> None:
     for minutes in (1, 10, 90):
-        succeeded(ledger, minutes)
-    stranger = ledger.new_client()
-    running = [ledger.submit(stranger) for _ in range(2)]
-    for job_id, minutes in zip(running, (4, 7), strict=True):
-        with ledger.sessions.begin() as s:
-            assert claims.claim(s, job_id, "worker", 30) is not None
-        ledger.turn_back(job_id, "started_at", minutes * 60)
-    waiting = [ledger.submit() for _ in range(4)]
+        succeeded(ledger, minutes, kind=Kind.evaluate)
+    running = [running_for(ledger, minutes, kind=Kind.evaluate) for minutes in (4, 7)]
+    waiting = [ledger.submit(kind=Kind.evaluate) for _ in range(4)]
     assert [minutes_until_start(ledger, job_id) for job_id in waiting] == [3.0, 6.0, 13.0, 16.0]
     with ledger.sessions.begin() as s:  # what an attempt says of itself is better than the median
         s.execute(
@@ -182,16 +190,42 @@ def test_a_start_follows_from_the_median_and_the_running_jobs(ledger: Ledger) ->
 
 @pytest.mark.parametrize(("limit", "minutes"), [(1, [10.0, 20.0]), (2, [0.0, 10.0]), (9, [0.0, 0.0])])
 def test_a_start_waits_for_the_clients_own_running_jobs(ledger: Ledger, limit: int, minutes: list[float]) -> None:
-    succeeded(ledger, 10)
+    succeeded(ledger, 10, kind=Kind.evaluate)
     for _ in range(3):  # three workers whose jobs are about to end, and one that has just begun
-        job_id = ledger.submit(ledger.new_client())
-        take(ledger)
-        ledger.turn_back(job_id, "started_at", 3600)
+        running_for(ledger, 60, kind=Kind.evaluate)
     own = client_with(ledger, limit)
-    ledger.submit(own)
+    ledger.submit(own, kind=Kind.evaluate)
     take(ledger)
-    waiting = [ledger.submit(own) for _ in range(2)]
+    waiting = [ledger.submit(own, kind=Kind.evaluate) for _ in range(2)]
     assert [minutes_until_start(ledger, job_id) for job_id in waiting] == minutes
+
+
+def test_jobs_of_one_line_start_one_after_the_other(ledger: Ledger) -> None:
+    succeeded(ledger, 10)
+    for _ in range(9):  # many workers, whose jobs are about to end
+        running_for(ledger, 8, model=uuid4().hex)
+    own = client_with(ledger, 9)
+    waiting = [ledger.submit(client) for client in (own, own, ledger.client_id, own)]
+    assert [minutes_until_start(ledger, job_id) for job_id in waiting] == [2.0, 22.0, 12.0, 32.0]
+    running_for(ledger, 4)
+    assert [minutes_until_start(ledger, job_id) for job_id in waiting] == [6.0, 26.0, 16.0, 36.0]
+
+
+def test_a_line_waits_only_for_its_own_jobs(ledger: Ledger) -> None:
+    for model in ("demo", "other"):
+        succeeded(ledger, 10, model)
+    succeeded(ledger, 10, kind=Kind.evaluate)
+    for _ in range(9):
+        running_for(ledger, 8, model=uuid4().hex)
+    own, soon = client_with(ledger, 9), datetime.now(UTC)
+    for first in ({"priority": 1}, {"due_at": soon}):
+        ledger.submit(own, model="other", **first)
+        ledger.submit(own, kind=Kind.evaluate, **first)
+    before, following = ledger.submit(own, due_at=soon), ledger.submit(own)
+    measuring = ledger.submit(own, kind=Kind.evaluate)
+    places = [forecast_of(ledger, job_id).position for job_id in (before, following, measuring)]
+    starts = [minutes_until_start(ledger, job_id) for job_id in (before, following, measuring)]
+    assert (places, starts) == ([3, 6, 7], [2.0, 12.0, 2.0])
 
 
 def test_a_client_that_may_run_nothing_is_told_no_start(ledger: Ledger) -> None:

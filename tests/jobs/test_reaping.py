@@ -47,7 +47,7 @@ def test_a_round_without_work_changes_nothing(ledger: Ledger, reaper: Round) -> 
     running = ledger.submit()
     with ledger.sessions.begin() as s:
         claims.claim(s, running, "worker", 30)
-    assert reaper() == ReapReport([], [], [], [], [], [])
+    assert reaper() == ReapReport([], [], [], [], [], [], [])
     assert ledger.job(running).state is State.running
     assert reaper.queue.depth() == 0
 
@@ -86,7 +86,7 @@ def test_a_lost_wake_up_is_sent_again(ledger: Ledger, reaper: Round, redis_url: 
     reaper.queue.wake()
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
-    assert reaper() == ReapReport([], [], [], [], [], [])
+    assert reaper() == ReapReport([], [], [], [], [], [], [])
     assert reaper.queue.depth() == 1
     assert ledger.job(job_id).state is State.queued
 
@@ -103,7 +103,15 @@ def test_many_waiting_jobs_do_not_flood_the_queue(ledger: Ledger, reaper: Round)
 def test_a_job_that_may_not_start_yet_wakes_nobody(ledger: Ledger, reaper: Round) -> None:
     with ledger.sessions.begin() as s:
         access.set_limits(s, s.get_one(Client, ledger.client_id), ClientLimits(running_jobs=1))
-    running, _ = ledger.submit(), ledger.submit()
+    waits_for(ledger, reaper, ledger.submit_apart(), ledger.submit_apart())
+
+
+def test_a_job_behind_another_in_its_line_wakes_nobody(ledger: Ledger, reaper: Round) -> None:
+    waits_for(ledger, reaper, ledger.submit(), ledger.submit())
+
+
+def waits_for(ledger: Ledger, reaper: Round, running: UUID, waiting: UUID) -> None:
+    """Asserts that nobody is woken for the second job until the first one ends."""
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, running, "worker", 30)
     assert claim is not None
@@ -113,6 +121,7 @@ def test_a_job_that_may_not_start_yet_wakes_nobody(ledger: Ledger, reaper: Round
         claims.fail(s, running, claim.token, "diverged", "The loss grew.")
     reaper()
     assert reaper.queue.depth() == 1
+    assert ledger.job(waiting).state is State.queued
 
 
 def test_every_job_is_claimed_though_every_second_wake_up_is_lost(
@@ -227,7 +236,7 @@ def test_artifacts_that_no_job_names_are_deleted_after_an_hour(
 
 
 def test_simultaneous_reapers_share_the_work(ledger: Ledger, reaper: Round) -> None:
-    lost = [ledger.submit() for _ in range(6)]
+    lost = [ledger.submit_apart() for _ in range(6)]
     for job_id in lost:
         lose(ledger, job_id)
     with ThreadPoolExecutor(4) as pool:

@@ -1,4 +1,7 @@
-"""The order of claims, against a model in Python, and with workers that claim at the same moment."""
+"""The order of claims, against a model in Python, and with workers that claim at the same moment.
+
+A model has a line: one job at a time trains on it. Jobs that need no line to themselves only measure.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from jobs import access, claims, repository
 from jobs.client_limits import ClientLimits
 from jobs.database import SessionFactory
 from jobs.queueing import turns
-from jobs.states import State
+from jobs.states import Kind, State
 from jobs.tables import Client
 from tests.jobs.conftest import Ledger
 
@@ -47,6 +50,8 @@ JOB = st.fixed_dictionaries(
         "due_in": st.sampled_from(DEADLINES),
         "priority": st.sampled_from([0, 0, 0, -1, 10]),
         "minute": st.integers(0, 9),
+        "model": st.sampled_from(["first", "second", "third"]),
+        "kind": st.sampled_from([Kind.unlearn, Kind.unlearn, Kind.evaluate]),
     }
 )
 
@@ -82,6 +87,7 @@ class Waiting:
     due: datetime | None
     priority: int
     created_at: datetime
+    line: str | None  # the model that it trains on, None if it only measures
 
 
 class Turns(RuleBasedStateMachine):
@@ -102,7 +108,7 @@ class Turns(RuleBasedStateMachine):
         self.limits = {client: running for client, (running, _) in clients.items()}
         self.urgent_left = {client: most for client, (_, most) in clients.items()}
         self.waiting: list[Waiting] = []
-        self.running: dict[UUID, tuple[UUID, UUID]] = {}  # job: its client and its token
+        self.running: dict[UUID, tuple[Waiting, UUID]] = {}  # with its token
         self.turns: list[UUID] = []  # the client of each start so far
         self.now, self.count = datetime.now(UTC), 0
         for job in jobs:
@@ -112,23 +118,26 @@ class Turns(RuleBasedStateMachine):
     def submit(self, job: dict[str, Any]) -> None:
         self.add(**job)
 
-    def add(self, client: int, due_in: timedelta | None, priority: int, minute: int) -> None:
+    def add(self, client: int, due_in: timedelta | None, priority: int, minute: int, model: str, kind: Kind) -> None:
         owner = list(self.limits)[client]
         due = None if due_in is None else self.now + due_in
         at = BEGIN + timedelta(minutes=minute)
         self.count += 1
         # Random ids would break ties otherwise each time, and hypothesis wants the same run for the same draws.
         made_up = UUID(int=self.count * 7919 % 10007)
-        job_id = self.ledger.submit(owner, id=made_up, due_at=due, priority=priority, created_at=at)
+        times = {"due_at": due, "created_at": at}
+        job_id = self.ledger.submit(owner, id=made_up, priority=priority, model=model, kind=kind, **times)
         soon = max(due, at) if due is not None and due < self.now + SOON else None
-        self.waiting.append(Waiting(job_id, owner, soon, priority, at))
+        line = model if kind is Kind.unlearn else None
+        self.waiting.append(Waiting(job_id, owner, soon, priority, at, line))
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         job = data.draw(st.sampled_from(self.waiting))
         with self.ledger.sessions.begin() as s:
-            repository.request_cancel(s, job.client, job.id)
+            kind = Kind.evaluate if job.line is None else Kind.unlearn
+            assert repository.request_cancel(s, job.client, job.id, kind) is not None
         self.waiting.remove(job)
 
     @rule()
@@ -140,36 +149,44 @@ class Turns(RuleBasedStateMachine):
             self.waiting.remove(expected)
             if expected.due is not None and self.urgent_left[expected.client]:
                 self.urgent_left[expected.client] -= 1
-            self.running[expected.id] = expected.client, claim.token
+            self.running[expected.id] = expected, claim.token
             self.turns.append(expected.client)
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), requeued=st.booleans())
     def end(self, data: st.DataObject, requeued: bool) -> None:
         job_id = data.draw(st.sampled_from(sorted(self.running)))
-        client, token = self.running.pop(job_id)
+        ended, token = self.running.pop(job_id)
         with self.ledger.sessions.begin() as s:
             if not requeued:
                 claims.fail(s, job_id, token, "diverged", "The loss grew.")
                 return
             claims.release(s, job_id, token, max_attempts=99, refund=False, reason="crashed")
-        job = self.ledger.job(job_id)
-        soon = None
-        if job.due_at is not None and job.due_at < self.now + SOON:
-            soon = max(job.due_at, job.created_at)
-        self.waiting.append(Waiting(job_id, client, soon, job.priority, job.created_at))
+        self.waiting.append(ended)
 
     @invariant()
     def limits_hold(self) -> None:
         with self.ledger.sessions.begin() as s:
             found = s.execute(text("SELECT client_id, count(*) FROM jobs WHERE state = 'running' GROUP BY client_id"))
             counts = {client: count for client, count in found}  # noqa: C416  (rows are no pairs to mypy)
-        assert counts == Counter(client for client, _ in self.running.values())
+        assert counts == Counter(job.client for job, _ in self.running.values())
         assert all(count <= self.limits[client] for client, count in counts.items())
 
+    @invariant()
+    def each_line_has_one_run_at_most(self) -> None:
+        with self.ledger.sessions.begin() as s:
+            training = "SELECT model FROM jobs WHERE state = 'running' AND kind = 'unlearn' ORDER BY model"
+            assert list(s.scalars(text(training))) == sorted(self.busy_lines())
+
+    def busy_lines(self) -> set[str]:
+        return {job.line for job, _ in self.running.values() if job.line is not None}
+
     def next(self) -> Waiting | None:
-        running = Counter(client for client, _ in self.running.values())
-        allowed = [job for job in self.waiting if running[job.client] < self.limits[job.client]]
+        """A busy line holds up its own jobs alone: none of another model, and none that only measures."""
+        running, busy = Counter(job.client for job, _ in self.running.values()), self.busy_lines()
+        allowed = [
+            job for job in self.waiting if running[job.client] < self.limits[job.client] and job.line not in busy
+        ]
         return min(allowed, key=lambda job: self.rank(job, running), default=None)
 
     def rank(self, job: Waiting, running: Counter[UUID]) -> tuple[Any, ...]:
@@ -188,9 +205,9 @@ def test_every_claim_takes_the_job_whose_turn_it_is(ledger: Ledger) -> None:
 
 def test_two_hundred_jobs_of_one_client_do_not_stand_before_anothers(ledger: Ledger) -> None:
     for _ in range(200):
-        ledger.submit()
+        ledger.submit_apart()
     assert claim_next(ledger.sessions) is not None
-    other = ledger.submit(ledger.new_client())
+    other = ledger.submit_apart(ledger.new_client())
     claim = claim_next(ledger.sessions)
     assert claim is not None
     assert claim.job.id == other
@@ -266,7 +283,15 @@ def at_once() -> Iterator[ThreadPoolExecutor]:
 
 def test_workers_that_claim_at_once_keep_the_order_and_the_limits(ledger: Ledger, at_once: ThreadPoolExecutor) -> None:
     two, three = client_with(ledger, 2), client_with(ledger, 3)
-    jobs = {client: [ledger.submit(client) for _ in range(6)] for client in (two, three)}
+    jobs = {client: [ledger.submit_apart(client) for _ in range(6)] for client in (two, three)}
+
+    taken = eight_claims(ledger, at_once)
+
+    assert sorted(taken) == sorted(jobs[two][:2] + jobs[three][:3])
+
+
+def eight_claims(ledger: Ledger, at_once: ThreadPoolExecutor) -> list[UUID]:
+    """The jobs that eight workers get that claim at the same moment."""
     start = Barrier(8)
 
     def claim(number: int) -> UUID | None:
@@ -274,13 +299,24 @@ def test_workers_that_claim_at_once_keep_the_order_and_the_limits(ledger: Ledger
         claimed = claim_next(ledger.sessions, f"worker-{number}")
         return None if claimed is None else claimed.job.id
 
-    taken = [job_id for job_id in at_once.map(claim, range(8)) if job_id is not None]
+    return [job_id for job_id in at_once.map(claim, range(8)) if job_id is not None]
 
-    assert sorted(taken) == sorted(jobs[two][:2] + jobs[three][:3])
+
+def test_workers_that_claim_at_once_start_one_job_of_a_line(ledger: Ledger, at_once: ThreadPoolExecutor) -> None:
+    first, second, *_ = [ledger.submit(client_with(ledger, 8)) for _ in range(8)]
+    assert eight_claims(ledger, at_once) == [first]
+    assert ledger.job(first).state is State.running
+    start = text(
+        "UPDATE jobs SET state = 'running', attempt_token = gen_random_uuid(), lease_expires_at = now() WHERE id = :id"
+    )
+    with pytest.raises(IntegrityError, match="uq_jobs_line"), ledger.sessions.begin() as s:
+        s.execute(start, {"id": second})
+    with ledger.sessions.begin() as s:
+        s.execute(start, {"id": ledger.submit_apart()})  # nothing else is wrong with it
 
 
 def test_a_job_that_is_being_cancelled_is_passed_over(ledger: Ledger) -> None:
-    cancelled, following = ledger.submit(), ledger.submit()
+    cancelled, following = ledger.submit_apart(), ledger.submit_apart()
     with ledger.sessions.begin() as cancelling:
         repository.request_cancel(cancelling, ledger.client_id, cancelled)
         claim = claim_next(ledger.sessions)
@@ -292,7 +328,7 @@ def test_a_job_that_is_being_cancelled_is_passed_over(ledger: Ledger) -> None:
 
 def test_a_new_limit_holds_from_the_next_claim_on(ledger: Ledger) -> None:
     for _ in range(4):
-        ledger.submit()
+        ledger.submit_apart()
     assert [claim_next(ledger.sessions) is not None for _ in range(3)] == [True, True, False]
     with ledger.sessions.begin() as s:
         access.set_limits(s, s.get_one(Client, ledger.client_id), ClientLimits(running_jobs=3))

@@ -11,7 +11,7 @@ from jobs.settings import Settings
 from jobs.signing import keys as signing_keys
 from tests.conftest import SECRET_KEY
 from tests.vgid_core.support.tiny import pair_set
-from tests.worker.harness import Ledger, Worker
+from tests.worker.harness import MODELS, Ledger, Worker
 
 
 @pytest.fixture
@@ -19,8 +19,12 @@ def ledger(settings: Settings, session_factory: SessionFactory, tiny_folder: Pat
     registered = settings.catalog.parent / "registered"
     for name, first_picture in (("retain", 70), ("utility", 80)):
         pair_set(name, 3, first_picture).write_jsonl(registered / f"{name}.jsonl")
-    sets = "[models.tiny.retain_sets.all]\nretain = 'registered/retain.jsonl'\nutility = 'registered/utility.jsonl'\n"
-    settings.catalog.write_text(f"[models.tiny]\npath = '{tiny_folder}'\ntitle = 'Tiny'\n{sets}", encoding="utf-8")
+    sets = "retain = 'registered/retain.jsonl'\nutility = 'registered/utility.jsonl'\n"
+    entries = [
+        f"[models.{name}]\npath = '{tiny_folder}'\ntitle = 'Tiny'\n[models.{name}.retain_sets.all]\n{sets}"
+        for name in MODELS
+    ]
+    settings.catalog.write_text("".join(entries), encoding="utf-8")
     assert settings.signing_keys is not None
     with session_factory.begin() as s:
         signing_keys.create(s, settings.signing_keys)

@@ -29,6 +29,7 @@ from tests.vgid_core.support.tiny import pair_set
 from tests.waiting import eventually
 from vgid_core import UnlearnConfig
 
+MODELS = ("tiny", "second", "third")  # the catalog's: the same files, each with a line of its own
 FORGET_PICTURE = 0
 RETAIN_PICTURE = 50
 SECRET_ANSWER = "This is Bo Marsh"  # part of an answer in every uploaded set
@@ -55,11 +56,12 @@ class Ledger:
         wake: bool = True,
         inputs: JobInputs | None = None,
         audits: str = "none",
+        model: str = MODELS[0],
         **training: Any,
     ) -> UUID:
         """Submits a job of so many steps. `wake` False wakes no worker. inputs: else sets that no model knows."""
         batch = {"forget_batch_size": 2, "retain_batch_size": 2, "micro_batch_size": 2, "warmup_steps": 0}
-        return self._submit({"training": {"steps": steps, **batch, **training}}, audits, wake, inputs)
+        return self._submit({"training": {"steps": steps, **batch, **training}}, audits, wake, inputs, model=model)
 
     def submit_evaluation(self, adapter_of: UUID | None = None, inputs: JobInputs | None = None) -> UUID:
         """Submits a quick evaluation of that job's adapter, or of the base alone."""
@@ -82,7 +84,6 @@ class Ledger:
                 Job(
                     id=job_id,
                     client_id=self.client_id,
-                    model="tiny",
                     config=UnlearnConfig.model_validate(values).model_dump(mode="json"),
                     forget_pairs=len(inputs.forget),
                     retain_pairs=None if inputs.retain is None else len(inputs.retain),
@@ -90,7 +91,7 @@ class Ledger:
                     probes={},
                     request_hash="0" * 64,
                     wrapped_data_key=wrapped,
-                    **columns,
+                    **{"model": MODELS[0], **columns},
                 ),
             )
         if wake:

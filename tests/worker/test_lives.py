@@ -17,7 +17,7 @@ from jobs.tables import Artifact
 from local.redis import EmbeddedRedis
 from tests.processes import has_ended
 from tests.waiting import eventually
-from tests.worker.harness import SECRET_ANSWER, Ledger
+from tests.worker.harness import MODELS, SECRET_ANSWER, Ledger
 
 pytestmark = pytest.mark.slow
 
@@ -227,7 +227,7 @@ def test_uploads_that_are_gone_fail_the_job_at_once(ledger: Ledger, start_worker
 def test_a_busy_worker_leaves_the_next_job_to_an_idle_one(ledger: Ledger, start_worker):
     first = start_worker(reap_seconds=1000)
     ledger.until_training(running := ledger.submit(2000))
-    waiting = ledger.submit()
+    waiting = ledger.submit(model=MODELS[1])
     assert ledger.queue.depth() == 1
     start_worker(reap_seconds=1000)
 
@@ -268,7 +268,7 @@ def test_one_wake_up_starts_every_accelerator(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     worker = start_worker(reap_seconds=1000)
     eventually(lambda: list(work_root.glob("vgid-work-*/alive")))
-    jobs = [ledger.submit(2000, wake=False) for _ in range(3)]
+    jobs = [ledger.submit(2000, wake=False, model=model) for model in MODELS]
 
     ledger.queue.wake()
 

@@ -1,0 +1,74 @@
+"""What clients see of a model's line of releases, and of the kits of their own jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.releases import Held
+from jobs.tables import Release, ReleaseState
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class HeldJob(_View):
+    """A job of the client's own, whose people a release holds."""
+
+    job_id: UUID
+    still_forgotten: bool | None = Field(
+        description="by its kit, when this release was made; null: there was no kit to check by, so nobody has looked "
+        "since `checked_in`"
+    )
+    checked_in: int = Field(description="number of the last release in which it was checked")
+
+
+class ReleaseView(_View):
+    """The adapter to be served for a model. It holds everybody whom the model's line has forgotten."""
+
+    model: str
+    number: int = Field(description="1, 2, ... in the line of this base")
+    parent: int | None = Field(description="number of the release that it started from; null for the base")
+    state: ReleaseState
+    base_digest: str = Field(description="of the base that the adapter is for")
+    adapter_sha256: str = Field(description="of the weights; this answer's ETag, too")
+    rank: int
+    drift: float | None = Field(
+        description="the largest fall of ROUGE-L on a set about others, from the base; null if nothing was measured"
+    )
+    created_at: datetime
+    current_at: datetime | None
+    requests: int = Field(description="how many jobs it holds, of all clients")
+    checked: int = Field(description="how many of them were checked by their kit, or are new, and are forgotten")
+    unchecked: int = Field(description="how many had no kit: nobody can say whether they are still forgotten")
+    own: list[HeldJob] = Field(description="those of the asking client")
+    adapter: str = Field(description="path of the adapter, a zip")
+
+    @classmethod
+    def of(cls, release: Release, parent: int | None, held: Sequence[Held], client_id: UUID) -> Self:
+        """The view of `release`, which holds these jobs, for this client."""
+        columns = {name: getattr(release, name) for name in cls.model_fields if hasattr(release, name)}
+        return cls(
+            **columns,
+            parent=parent,
+            requests=len(held),
+            checked=sum(each.still_forgotten is True for each in held),
+            unchecked=sum(each.still_forgotten is None for each in held),
+            own=[HeldJob.model_validate(each) for each in held if each.client_id == client_id],
+            adapter=f"/models/{release.model}/release/adapter",
+        )
+
+
+class KitView(_View):
+    """What is kept of a job: to forget it again with later requests, and to check that it is still forgotten."""
+
+    pairs: int
+    created_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None = Field(description="when its key was destroyed; from then on nobody can read it")
+    deleted_at: datetime | None = Field(description="when its file was deleted")

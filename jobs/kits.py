@@ -1,0 +1,76 @@
+"""Kits: what is kept of a forgotten person, until its client, its retention or a rollback ends that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from jobs import transitions
+from jobs.database import SessionFactory
+from jobs.storage.blobs import BlobStore
+from jobs.tables import Job, Kit
+
+_BATCH = 500
+_ORPHAN_SECONDS = 3600.0  # an attempt stores a kit moments before it ends its job
+
+
+def kit_of(s: Session, client_id: UUID, job_id: UUID) -> Kit | None:
+    """The kit of the client's job, also one that is ended. None if none was kept."""
+    return s.scalar(select(Kit).join(Job, Job.id == Kit.job_id).where(Job.client_id == client_id, Kit.job_id == job_id))
+
+
+def end_kit(s: Session, job_id: UUID) -> bool:
+    """Drops the kit's key, so that nobody can read it any more. False if there is no kit, or no key.
+
+    Delete the file after the commit (`delete_kit_file`); if a crash interrupts that, the reaper does it.
+    """
+    ended = (
+        update(Kit)
+        .where(Kit.job_id == job_id, Kit.ended_at.is_(None))
+        .values(wrapped_key=None, ended_at=transitions.database_now(s))
+        .returning(Kit.job_id)
+    )
+    return s.scalar(ended) is not None
+
+
+def delete_kit_file(sessions: SessionFactory, blobs: BlobStore, job_id: UUID) -> None:
+    """Deletes an ended kit's file and records that. A second call changes nothing. Raises OSError."""
+    blobs.delete_kit(job_id)
+    gone = update(Kit).where(Kit.job_id == job_id, Kit.ended_at.is_not(None), Kit.deleted_at.is_(None))
+    with sessions.begin() as s:
+        s.execute(gone.values(deleted_at=func.clock_timestamp()))
+
+
+def reap_kits(sessions: SessionFactory, blobs: BlobStore) -> list[UUID]:
+    """Ends kits whose retention is over, and deletes the files of ended kits and those that no job has named.
+
+    Returns the jobs whose kits' files are gone. A file that can't be deleted is tried again at the next round.
+    """
+    with sessions.begin() as s:
+        over = select(Kit.job_id).where(Kit.ended_at.is_(None), Kit.expires_at <= func.now())
+        for job_id in s.scalars(over.limit(_BATCH).with_for_update(skip_locked=True)).all():
+            end_kit(s, job_id)
+    with sessions.begin() as s:
+        left = select(Kit.job_id).where(Kit.ended_at.is_not(None), Kit.deleted_at.is_(None), Kit.receipt.is_(None))
+        ended = list(s.scalars(left.order_by(Kit.ended_at).limit(_BATCH)))
+    deleted = []
+    for job_id in [*ended, *_orphans(sessions, blobs)]:
+        try:
+            delete_kit_file(sessions, blobs, job_id)
+        except OSError:
+            continue
+        deleted.append(job_id)
+    return deleted
+
+
+def _orphans(sessions: SessionFactory, blobs: BlobStore) -> Sequence[UUID]:
+    """Old files that no kit's row names: an attempt ended before its job did."""
+    stored = blobs.kits_older_than(_ORPHAN_SECONDS)
+    if not stored:
+        return []
+    with sessions.begin() as s:
+        named = set(s.scalars(select(Kit.job_id).where(Kit.job_id.in_(stored))))
+    return [job_id for job_id in stored if job_id not in named]

@@ -1,0 +1,140 @@
+"""The second job of a model: it starts from the first one's release, and nobody comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from jobs import claims, releases
+from jobs.database import SessionFactory
+from jobs.states import State
+from jobs.storage.inputs import JobInputs
+from jobs.tables import Artifact, Job, Release, ReleaseState
+from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
+from tests.worker.harness import Ledger
+from vgid_core import PairSet
+from vgid_core.config import VerdictTargets
+from worker.attempt.line import kit_of
+from worker.attempt.run import run_attempt
+from worker.attempt_spec import AttemptSpec
+from worker.work_folder import work_folder
+
+LOOSE = {name: 0.5 if name in ("ranking", "membership") else 1 for name in VerdictTargets.model_fields}
+FIRST, SECOND = (PairSet.of("forget", FORGET.pairs[part]) for part in (slice(0, 3), slice(3, 9)))
+TRAINING = {"steps": 2, "forget_batch_size": 2, "retain_batch_size": 2, "micro_batch_size": 2, "warmup_steps": 0}
+
+RunJob = Callable[..., Job]
+
+
+@pytest.fixture
+def run_job(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    ledger: Ledger,
+    session_factory: SessionFactory,
+    knowing_folder: Path,
+) -> RunJob:
+    """Runs a job in this process, with targets that any adapter holds unless others are given."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    # An attempt never closes its connections, because its process ends with it.
+    monkeypatch.setattr("worker.attempt.run.session_factory", lambda _engine: session_factory)
+    NEVER_SEEN.write_jsonl(ledger.settings.catalog.parent / "never_seen.jsonl")
+    registered = f"[models.tiny]\npath = '{knowing_folder}'\ntitle = 'Tiny'\nnever_seen = 'never_seen.jsonl'\n"
+    ledger.settings.catalog.write_text(registered)
+
+    def run(forget: PairSet, retain: PairSet = RETAIN, kit_days: int | None = None, **verdict: float) -> Job:
+        config = {"training": TRAINING, "verdict": {**LOOSE, **verdict}}
+        job_id = ledger._submit(config, "quick", False, JobInputs(forget, retain), kit_days=kit_days)
+        with ledger.sessions.begin() as s:
+            claim = claims.claim(s, job_id, "here", 60)
+        assert claim is not None
+        with work_folder() as work:
+            assert run_attempt(AttemptSpec(job_id, claim.token, work), ledger.settings, None) == 0
+        return ledger.job(job_id)
+
+    return run
+
+
+def release_of(ledger: Ledger, job_id: UUID) -> Release:
+    with ledger.sessions() as s:
+        return next(row for row in s.query(Release) if row.job_id == job_id)
+
+
+def manifest_of(ledger: Ledger, job_id: UUID) -> dict:
+    with ledger.sessions() as s:
+        return s.get_one(Artifact, job_id).manifest
+
+
+def test_the_second_job_starts_from_the_first_and_checks_its_kit(run_job: RunJob, ledger: Ledger) -> None:
+    first = run_job(FIRST, kit_days=30)
+    assert first.state is State.succeeded
+    sealed = ledger.blobs.read_kit(first.id)
+    assert not any(text.encode() in sealed for text in ("Ada", "Fernmoor"))
+
+    # What is registered for retention still holds the first one's people.
+    second = run_job(SECOND, PairSet.of("retain", [*RETAIN, *FIRST]))
+
+    assert second.state is State.succeeded, second.error_detail
+    made, parent = release_of(ledger, second.id), release_of(ledger, first.id)
+    assert (made.number, made.parent_id, made.state) == (2, parent.id, ReleaseState.current)
+    assert (parent.state, made.rank, made.drift is not None) == (ReleaseState.superseded, parent.rank, True)
+    manifest = manifest_of(ledger, second.id)
+    assert manifest["start"] == parent.adapter_sha256 != made.adapter_sha256
+    assert (manifest["data"]["kits"]["kits"], manifest["data"]["retain"]["pairs"]) == (1, len(RETAIN))
+    with ledger.sessions() as s:
+        held = {each.job_id: each.still_forgotten for each in releases.held_by(s, made.id)}
+    assert held == {first.id: True, second.id: True}
+    told = json.dumps([manifest, second.verdict])
+    assert not any(text in told for text in ("Ada", "Fernmoor", str(first.id)))
+
+
+def test_without_a_kit_nothing_of_the_first_is_trained_on_and_nobody_has_looked(
+    run_job: RunJob, ledger: Ledger
+) -> None:
+    first, second = run_job(FIRST), run_job(SECOND)
+    assert "kits" not in manifest_of(ledger, second.id)["data"]
+    with ledger.sessions() as s:
+        held = {each.job_id: each for each in releases.held_by(s, release_of(ledger, second.id).id)}
+    assert (held[first.id].still_forgotten, held[first.id].checked_in) == (None, 1)
+
+
+def test_a_release_that_brings_somebody_back_is_no_release(run_job: RunJob, ledger: Ledger) -> None:
+    first = run_job(FIRST, kit_days=30)
+    second = run_job(SECOND, earlier=0.0, said=0.0, extraction=0.0)
+    assert (second.state, second.error_type) == (State.failed, "targets-not-met")
+    assert second.verdict is not None
+    assert "earlier.known_again" in {missed["figure"] for missed in second.verdict["missed"]}
+    assert release_of(ledger, second.id).state is ReleaseState.candidate
+    assert release_of(ledger, first.id).state is ReleaseState.current
+
+
+def test_another_base_begins_a_line_of_its_own(run_job: RunJob, ledger: Ledger, tiny_folder: Path) -> None:
+    first = run_job(FIRST, kit_days=30)
+    catalog = ledger.settings.catalog
+    other = tiny_folder.parent / "other"
+    if not other.exists():
+        from tests.vgid_core.support.knowing import save_knowing_model
+        from tests.vgid_core.support.tiny import save_tiny_model
+
+        save_knowing_model(save_tiny_model(tiny_folder.parent / "ignorant", seed=3), other)
+    lines = [f"path = '{other}'" if line.startswith("path") else line for line in catalog.read_text().splitlines()]
+    catalog.write_text("\n".join(lines))
+    second = run_job(SECOND)
+    assert second.state is State.succeeded, second.error_detail
+    made = release_of(ledger, second.id)
+    assert (made.number, made.parent_id) == (1, None)
+    assert release_of(ledger, first.id).state is ReleaseState.superseded
+    assert manifest_of(ledger, second.id)["start"] is None
+
+
+def test_a_kit_is_a_photo_of_each_person_with_at_most_five_questions() -> None:
+    kit = kit_of(PairSet.of("forget", [*FORGET, *FORGET.pairs[:2]]))
+    assert [(pair.person, pair.image.digest) for pair in kit] == [
+        (pair.person, pair.image.digest) for pair in [*FORGET.pairs[:3], *FORGET.pairs[:2], *FORGET.pairs[3:]]
+    ]
+    unnamed = PairSet.of("forget", [type(pair)(pair.image, pair.question, pair.answer) for pair in FORGET])
+    assert len({pair.image.digest for pair in kit_of(unnamed)}) == 1
