@@ -132,8 +132,10 @@ class Targets(_Strict):
 
     said: Share | None = None
     extraction: Share | None = None
+    left: Share | None = None
     begun: Share | None = None
     ranking: Share | None = None
+    ends: Share | None = None
     membership: Share | None = None
     relearning: Share | None = None
     prompts: Share | None = None
