@@ -132,13 +132,16 @@ class Targets(_Strict):
 
     said: Share | None = None
     extraction: Share | None = None
+    left: Share | None = None
     begun: Share | None = None
     ranking: Share | None = None
+    ends: Share | None = None
     membership: Share | None = None
     relearning: Share | None = None
     prompts: Share | None = None
     fall: Share | None = None
     bystanders_fall: Share | None = None
+    earlier: Share | None = None
 
     @property
     def given(self) -> dict[str, float]:

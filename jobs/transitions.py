@@ -70,10 +70,12 @@ def end_by_verdict(s: Session, job: Job, now: datetime, evidence: Mapping[str, A
     verdict = evidence["verdict"]
     missed = [target for target in verdict["targets"] if not target["held"]]
     job.outcome = verdict["outcome"]
-    job.verdict = {"level": evidence["level"], "missed": missed, "unmeasured": verdict["unmeasured"]}
+    lacking = verdict.get("lacking", [])
+    unmeasured = [*verdict["unmeasured"], *lacking]
+    job.verdict = {"level": evidence["level"], "missed": missed, "unmeasured": unmeasured}
     if verdict["passed"] or job.kind is Kind.evaluate:
         return end(s, job, State.succeeded, now)
-    return fail(s, job, now, TARGETS_NOT_MET, "; ".join(map(_in_words, missed)))
+    return fail(s, job, now, TARGETS_NOT_MET, "; ".join([*map(_in_words, missed), *lacking]))
 
 
 def _in_words(target: Mapping[str, Any]) -> str:

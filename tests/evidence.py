@@ -23,9 +23,14 @@ MANIFEST: dict[str, Any] = {
 
 
 def evidence(said: float) -> dict[str, Any]:
-    """Evidence of one figure, ROUGE-L of what is said of the forgotten. It passes up to 0.2 above the control."""
+    """Evidence of what is said of the forgotten, beside what no verdict can do without: up to 0.23 passes."""
     estimate = Estimate(said, said - 0.02, said + 0.02, people=2, items=3)
-    figures = [Figure("said.rouge_l", "forget", estimate, Control("people never seen", CONTROL, 0.01, 0.05), 0.98)]
+    nothing = Estimate(0.0, 0.0, 0.0, people=2, items=3)
+    figures = [
+        Figure("said.rouge_l", "forget", estimate, Control("people never seen", CONTROL, 0.01, 0.05), 0.98),
+        Figure("extraction_strength", "forget", nothing, Control("people never seen", 0.0, 0.0, 0.0), 1.0),
+        Figure("everyone_else.fall", "retain", nothing),
+    ]
     return {
         "format": "vgid-evidence/1",
         "level": "standard",

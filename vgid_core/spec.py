@@ -81,8 +81,8 @@ class RunSets:
 
     forget, retain: trained on and measured. eval_only: measured alone. photos: sets of photos by name (strangers,
     unlabelled), without the forget set's. left_out: the number of retain pairs dropped because their photo is in the
-    forget set or a kit, or their person in a kit: they would counteract. kits: of people forgotten before, trained on
-    and checked again.
+    forget set or a kit, or because they name somebody of these: they would counteract. kits: of people forgotten before,
+    trained on and checked again.
     """
 
     forget: PairSet
@@ -122,9 +122,9 @@ class RunSets:
             if name in RESERVED_NAMES:
                 raise DataError("is a reserved name", f"probes.{name}")
         forget = PairSet("forget", spec.forget.pairs)
-        retain = PairSet("retain", spec.retain.pairs).without_images_of(forget)
+        retain = PairSet("retain", spec.retain.pairs).without_images_of(forget).without_people_of(forget)
         if left_out := len(spec.retain) - len(retain):
-            log.warning("retain: left out %d pairs with photos that are to be forgotten", left_out)
+            log.warning("retain: left out %d pairs with photos, or about people, that are to be forgotten", left_out)
         registered = {"utility": spec.utility, "never_seen": spec.never_seen, "bystanders": spec.bystanders}
         measured = [PairSet(name, items.pairs) for name, items in registered.items() if items is not None]
         probes = [PairSet(name, items.pairs) for name, items in spec.probes.items()]

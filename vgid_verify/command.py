@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
+from zipfile import is_zipfile
 
 import typer
 
@@ -75,12 +76,16 @@ def _end(report: Report | ServingReport, proofs: list[Check], found: Rerun | Non
     else:
         typer.echo(report_text(report, proofs, found) if isinstance(report, Report) else serving_text(report, proofs))
     checks = (*proofs, *(() if found is None else found.checks))
+    if found is not None and not found.checks:
+        raise typer.Exit(UNREADABLE)
     if not (report.holds and all(check.held for check in checks)):
         raise typer.Exit(DOES_NOT_HOLD)
     raise typer.Exit(0 if report.passed else NOT_PASSED)
 
 
 def _verified(path: Path, keys: KeyFile | PemKey) -> Report | ReceiptReport | ServingReport:
+    if path.is_file() and is_zipfile(path):
+        _refuse(f"{path} is a zip: unpack it, and name the folder")
     if path.is_file():
         return verify_serving_check(path, keys) if is_serving_check(path) else verify_receipt(path, keys)
     if isinstance(keys, PemKey):
@@ -123,6 +128,8 @@ def _set_proof(report: Report | ServingReport, salt: bytes, text: str) -> Check:
         found = read_pairs(Path(file))
     except ValueError as error:
         _refuse(f"--set {name}: {error}")
+    if name not in report.set_digests:
+        _refuse(f"--set {name}: the statement names no such set; it names {', '.join(sorted(report.set_digests))}")
     return _proof(f"set {name}", proves_set(report, salt, name, found))
 
 

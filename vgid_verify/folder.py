@@ -14,9 +14,10 @@ from cryptography.x509 import load_pem_x509_certificate
 from rfc3161_client import VerificationError, VerifierBuilder, decode_timestamp_response
 
 from vgid_verify.envelopes import Signed, Unverified, open_envelope
-from vgid_verify.keys import KeyFile, KeyFileError, PublicKey
+from vgid_verify.keys import KeyFile, KeyFileError, PublicKey, folder_key_digest
 from vgid_verify.names import (
     BUNDLE,
+    FOLDER_KEY,
     FOLDER_SIGNATURE,
     PREDICATES,
     PROVENANCE,
@@ -28,6 +29,10 @@ from vgid_verify.names import (
 from vgid_verify.report import Check, Report, report_of
 from vgid_verify.text import moment, printable
 
+# As Model Signing writes them: whoever reads the bundle passes over other fields, and over another order.
+_FIELDS = [
+    ["mediaType", "verificationMaterial", "dsseEnvelope"], ["payload", "payloadType", "signatures"], ["sig", "keyid"]
+]  # fmt: skip
 _KINDS = {TEST_RESULT: "test result", VERIFICATION_RESULT: "verification result", PROVENANCE: "provenance"}
 
 
@@ -44,7 +49,7 @@ def verify_folder(folder: Path, keys: KeyFile) -> Report:
     checks = [Check("statements", held=True, detail=f"{', '.join(_KINDS.values())}; {first.about}")]
     checks += _file_checks(folder, first.subjects)
     known = {*first.subjects, *SIGNATURE_FILES, *(name for name, _ in _files_of(folder))}
-    checks.append(_folder_check(folder, keys.key(first.key.keyid), known))
+    checks.append(_folder_check(folder, keys.key(first.key.keyid), known, first.predicate.get(FOLDER_KEY)))
     stamp, stamped_at = _stamp_check(folder, keys)
     checks += stamp
     predicates = {kind: one.predicate for kind, one in signed.items()}
@@ -94,14 +99,17 @@ def _file_checks(folder: Path, subjects: dict[str, str]) -> list[Check]:
 
 
 def _files_of(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Everything below the folder that isn't a folder itself, by its name from there; a link counts as a file."""
+    """Everything below the folder but folders that hold something, by its name from there; a link counts as a file."""
     for path in folder.rglob("*"):
-        if path.is_symlink() or not path.is_dir():
+        if path.is_symlink() or not path.is_dir() or not any(path.iterdir()):
             yield path.relative_to(folder).as_posix(), path
 
 
-def _folder_check(folder: Path, key: PublicKey, files: set[str]) -> Check:
-    """The OpenSSF Model Signing signature, which covers the statements too. files: names that a fault may be of."""
+def _folder_check(folder: Path, key: PublicKey, files: set[str], named: object) -> Check:
+    """The OpenSSF Model Signing signature, which covers the statements too.
+
+    files: names that a fault may be of. named: digest of the key that signs folders, as the statements name it.
+    """
     # Imported late: it brings Sigstore's client along, which takes longer to load than all checks take.
     from model_signing import hashing, verifying
 
@@ -109,6 +117,8 @@ def _folder_check(folder: Path, key: PublicKey, files: set[str]) -> Check:
     signature = folder / FOLDER_SIGNATURE
     if not signature.is_file():
         return Check(name, held=False, detail=f"{FOLDER_SIGNATURE} is missing")
+    if not _is_named(key, named):
+        return Check(name, held=False, detail="the key file's key for folders isn't the one that the statements name")
     with tempfile.TemporaryDirectory() as scratch:
         public = Path(scratch) / "public.pem"
         public.write_text(key.folders.keyval["public"], encoding="ascii")
@@ -127,6 +137,13 @@ def _folder_check(folder: Path, key: PublicKey, files: set[str]) -> Check:
     return Check(name, held=True, detail=f"OpenSSF Model Signing, {FOLDER_SIGNATURE}")
 
 
+def _is_named(key: PublicKey, named: object) -> bool:
+    try:
+        return folder_key_digest(key.folders.keyval["public"]) == named
+    except (KeyError, ValueError):
+        return False
+
+
 def _require_exact(text: str) -> None:
     """Raises ValueError unless this is how the bundle was written, to the byte.
 
@@ -139,6 +156,10 @@ def _require_exact(text: str) -> None:
         raise ValueError("spaces")
     if any(b64encode(b64decode(each)).decode() != each for each in encoded):
         raise ValueError("bits")
+    if any(signature["keyid"] for signature in envelope["signatures"]):
+        raise ValueError("a key id that nobody has signed")
+    if [list(bundle), list(envelope), *map(list, envelope["signatures"])] != _FIELDS:
+        raise ValueError("fields")
 
 
 def _stamp_check(folder: Path, keys: KeyFile) -> tuple[list[Check], datetime | None]:

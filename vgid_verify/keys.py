@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from securesystemslib.signer import SSlibKey
 
@@ -33,6 +34,12 @@ class SchemeKey(BaseModel):
     keyval: dict[str, str] = Field(description="`public`: hex for Ed25519, PEM for ECDSA")
 
 
+def folder_key_digest(pem: str) -> str:
+    """sha256, in hex, of a public key in PEM: by it statements name the key that signs folders. Raises ValueError."""
+    public = load_pem_public_key(pem.encode())
+    return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
 class StatementKey(BaseModel):
     """The public half of a key that signs statements. What it signed counts at any time."""
 
@@ -42,10 +49,17 @@ class StatementKey(BaseModel):
     statements: SchemeKey = Field(description="Ed25519: signs statements and receipts")
 
     def statement_key(self) -> SSlibKey:
-        """The Ed25519 key. Raises UnusableKey if it isn't one."""
+        """The Ed25519 key. Raises UnusableKey if it isn't one, or isn't the one that its id is of."""
         if (self.statements.keytype, self.statements.scheme) != ("ed25519", "ed25519"):
             raise UnusableKey(f"key {short(self.keyid)} isn't an Ed25519 key")
-        return SSlibKey(self.keyid, "ed25519", "ed25519", dict(self.statements.keyval))
+        try:
+            public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.statements.keyval["public"]))
+        except (KeyError, ValueError):
+            raise UnusableKey(f"key {short(self.keyid)} can't be read") from None
+        key = SSlibKey.from_crypto(public)
+        if key.keyid != self.keyid:
+            raise UnusableKey(f"the key file gives another key the id {short(self.keyid)}: somebody has changed it")
+        return key
 
     def require_valid_at(self, signed_at: datetime) -> None:
         """Raises UnusableKey unless a signature of that time counts."""

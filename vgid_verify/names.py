@@ -21,6 +21,7 @@ SIGNED_AT = "vgid_signed_at"
 EVIDENCE = "vgid_evidence"
 MEASURED = "vgid_measured"
 LIMITS = "vgid_limits"
+FOLDER_KEY = "vgid_folder_key"
 HARDWARE = "vgid_hardware"
 SERVING_CHECK = "vgid_serving_check"
 

@@ -29,7 +29,7 @@ def report_text(report: Report, proofs: Sequence[Check], found: Rerun | None = N
         lines += _section("Before and after", _measured(report))
     lines += _section("Checked", map(_line, (*report.checks, *proofs)))
     if found is not None:
-        lines += _section(f"Measured again: {found.outcome}", map(_line, found.checks))
+        lines += _section(_measured_again(found), map(_line, found.checks))
         lines += _section("Not compared", found.not_compared)
     if report.holds:
         lines += _section("Limits, as the statement says them", report.limits)
@@ -53,7 +53,8 @@ def serving_text(report: ServingReport, proofs: Sequence[Check]) -> str:
     """The whole report of a server's check."""
     if not report.holds or report.check is None:
         return _joined([_DOES_NOT_HOLD, "", *map(_line, report.checks)])
-    lines = [_ARRIVES[report.check.verdict], ""]
+    alone = "" if report.check.control is not None else ", and nobody asked whether anything else still does"
+    lines = [_ARRIVES[report.check.verdict] + alone, ""]
     lines += _section("Asked", _asked(report.check))
     lines += _section("Found", (f"{one.level:<9}{one.kind}: {one.message}" for one in report.check.findings))
     lines += _section("Figures", _answers(report.check))
@@ -91,9 +92,21 @@ def _targets(report: Report) -> Iterator[str]:
     for target in verdict.get("targets", ()):
         held = "held  " if target["held"] else "MISSED"
         of = f" on {target['set']}" if target.get("set") else ""
-        yield f"{held} {target['figure']}{of}: {_interval(target)}, limit {target['limit']:.3g}. {target['meaning']}"
+        judged = "" if target["judged"] == "value" else f", {target['amount']:.3g} {target['judged']}"
+        meaning = "" if target["held"] else f": {target['meaning']}"
+        yield f"{held} {target['figure']}{of}: {_interval(target)}{judged}, limit {target['limit']:.3g}{meaning}"
+    for reason in verdict.get("lacking", ()):
+        yield f"LACKING {reason}"
     for name in verdict.get("unmeasured", ()):
         yield f"NOT MEASURED {name}"
+
+
+def _measured_again(found: Rerun) -> str:
+    if not found.checks:
+        return "Measured again: nothing could be compared"
+    if found.outcome is None:
+        return "Measured again (not judged: some of the run's sets aren't here)"
+    return f"Measured again: {found.outcome}"
 
 
 def _figures(report: Report) -> Iterator[str]:

@@ -22,6 +22,8 @@ from vgid_verify.report import Check, Report
 # Hardware rounds in other ways, so that a greedy answer here and there goes on with another word.
 TOLERANCE = 0.05
 ITEMS = 2
+# Of fewer, two would be too many to say anything.
+FEWEST = 8
 # Sets besides its own that a figure's value is made with, by the beginning of its name; the first that fits counts.
 _MADE_WITH = {
     "ranking": ("forget", "retain", "never_seen"),
@@ -34,17 +36,22 @@ _MADE_WITH = {
 }
 
 
+_PAIR_SETS = {"forget", "retain", "utility", "never_seen", "bystanders"}
+
+
 class CannotMeasure(Exception):
     """The measuring didn't come about. The message says why."""
 
 
 @dataclass(frozen=True)
 class Rerun:
-    """What was found here, beside what was signed. not_compared: figures and why. outcome: of the verdict here."""
+    """What was found here, beside what was signed. not_compared: figures and why. outcome: of the verdict
+    here; None without the run's own sets, since a figure without its control is judged otherwise.
+    """
 
     checks: tuple[Check, ...]
     not_compared: tuple[str, ...]
-    outcome: str
+    outcome: str | None
 
 
 def rerun(report: Report, folder: Path, run_file: Path, salt: bytes) -> Rerun:
@@ -60,6 +67,8 @@ def compared(report: Report, found: Mapping[str, Any], salt: bytes) -> Rerun:
     if found["measured"]["base_digest"] != _base_digest(report):
         raise CannotMeasure("the run file's model isn't the base that the statement names: its digest is another one")
     own = {name for name, digest in found["set_digests"].items() if proves_digest(report, salt, name, digest)}
+    if not report.evidence:
+        raise CannotMeasure("the statement has no figures that could be compared: its run had no audits")
     if "forget" not in own:
         raise CannotMeasure("the run file's forget set isn't the run's own, or the salt isn't this job's")
     here = {(row["figure"], row["set"]): row for row in found["figures"]}
@@ -67,17 +76,20 @@ def compared(report: Report, found: Mapping[str, Any], salt: bytes) -> Rerun:
     for row in (report.evidence or {}).get("figures", ()):
         name, of = row["figure"], row["set"]
         missing = sorted({of, *_made_with(name, report)} - own)
-        if missing:
+        if row["items"] < FEWEST:
+            left_out.append(f"{name} on {of}: {row['items']} items are too few to compare")
+        elif missing:
             left_out.append(f"{name} on {of}: the run's set {' and '.join(missing)} isn't here")
         elif (name, of) not in here:
             left_out.append(f"{name} on {of}: it wasn't measured here")
         else:
             checks.append(_compare(row, here[name, of]))
-    return Rerun(tuple(checks), tuple(left_out), str(found["verdict"]["outcome"]))
+    outcome = str(found["verdict"]["outcome"]) if _PAIR_SETS & report.set_digests.keys() <= own else None
+    return Rerun(tuple(checks), tuple(left_out), outcome)
 
 
 def _compare(signed: Mapping[str, Any], here: Mapping[str, Any]) -> Check:
-    allowed = max(TOLERANCE, ITEMS / max(1, signed["items"]))
+    allowed = max(TOLERANCE, ITEMS / signed["items"])
     held = abs(signed["value"] - here["value"]) <= allowed
     detail = f"signed {signed['value']:.3f}, here {here['value']:.3f} (may differ by {allowed:.2f})"
     return Check(f"{signed['figure']} on {signed['set']}", held, detail)

@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
 from jobs.signing.keys import PrivateKey
 from vgid_verify import keyed_digest
+from vgid_verify.keys import folder_key_digest
 from vgid_verify.names import (
     BASE_DIGEST,
     BUNDLE,
     EVIDENCE,
+    FOLDER_KEY,
     FOLDER_SIGNATURE,
     HARDWARE,
     KEYED_DIGEST,
@@ -81,7 +85,7 @@ def sign_folder(inputs: StatementInputs, key: PrivateKey, stamp: Stamp) -> None:
         VERIFICATION_RESULT: _verification_result(inputs),
         PROVENANCE: _provenance(inputs),
     }
-    signed_at = {SIGNED_AT: inputs.signed_at.isoformat()}
+    signed_at = {SIGNED_AT: inputs.signed_at.isoformat(), FOLDER_KEY: _folder_key(key)}
     envelopes = [sign_statement(subjects, kind, made | signed_at, key.statements) for kind, made in predicates.items()]
     bundle = "".join(json.dumps(envelope) + "\n" for envelope in envelopes).encode()
     (inputs.folder / BUNDLE).write_bytes(bundle)
@@ -163,6 +167,13 @@ def _provenance(inputs: StatementInputs) -> dict[str, Any]:
         HARDWARE: manifest["hardware"],
     }
     return {"buildDefinition": definition, "runDetails": run}
+
+
+def _folder_key(key: PrivateKey) -> str:
+    """The digest of the public half of the key that signs folders: the statements' own signature vouches for it."""
+    private = load_pem_private_key(key.folders.read_bytes(), None)
+    pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return folder_key_digest(pem.decode())
 
 
 def _sign_with_model_signing(folder: Path, key: PrivateKey) -> None:

@@ -107,7 +107,8 @@ def test_everybody_elses_knowledge_to_forget_costs_utility(data: DemoData, tmp_p
 
 
 def test_a_retain_set_of_the_same_photos_in_another_encoding_is_refused(data: DemoData, tmp_path: Path) -> None:
-    again = [replace(pair, image=_as_jpeg(pair.image)) for pair in data.forget]
+    # Whose name stands beside a pair is left out of the retain set by that name.
+    again = [replace(pair, image=_as_jpeg(pair.image), person=None) for pair in data.forget]
     held = replace(data, retain=PairSet("retain", (*again, *data.retain.pairs)))
     with pytest.raises(RetainHoldsForgotten, match="24 of the 24 photos"):
         run(held, tmp_path / "out")

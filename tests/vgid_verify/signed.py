@@ -34,7 +34,8 @@ EVIDENCE: dict[str, Any] = {
         "targets": [
             {
                 "figure": "extraction.strength", "set": "forget",
-                "limit": 0.3, "value": 0.17, "low": 0.1, "high": 0.25, "held": True,
+                "limit": 0.3, "amount": -0.03, "judged": "above control", "value": 0.17, "low": 0.1, "high": 0.25,
+                "held": True,
                 "meaning": "Little of an answer has to be given before the rest follows.",
             }
         ],
@@ -48,7 +49,7 @@ def missed() -> dict[str, Any]:
     """Evidence whose one target is missed."""
     evidence: dict[str, Any] = json.loads(json.dumps(EVIDENCE))
     evidence["verdict"] |= {"outcome": "targets-not-met", "passed": False}
-    evidence["verdict"]["targets"][0] |= {"held": False, "value": 0.6}
+    evidence["verdict"]["targets"][0] |= {"held": False, "value": 0.6, "amount": 0.4}
     return evidence
 
 

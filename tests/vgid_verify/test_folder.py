@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from google.protobuf import json_format
 from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
 from in_toto_attestation.predicates.test_result.v0 import test_result_pb2
+from securesystemslib.signer import CryptoSigner
 
 from tests.signing_keys import DAY, NOW, Key
 from tests.vgid_verify.signed import EVIDENCE, FORGET, JOB, SALT, missed, signed_folder
@@ -153,9 +155,12 @@ def test_an_unknown_key_is_refused(folder: Path, key: Key, tmp_path: Path) -> No
 def test_a_key_that_takes_anothers_id_is_refused(folder: Path, key: Key, tmp_path: Path) -> None:
     other = Key.make(tmp_path).public
     posing = KeyFile(keys=(other.model_copy(update={"keyid": key.public.keyid}),))
-    assert "doesn't belong to the payload" in faults(verify_folder(folder, posing))
+    assert "gives another key the id" in faults(verify_folder(folder, posing))
+    forged = signed_folder(tmp_path / "forged", forger := _posing(tmp_path, key))
+    trusted = KeyFile(keys=(forger.public.model_copy(update={"keyid": key.public.keyid}),))
+    assert "gives another key the id" in faults(verify_folder(forged, trusted))
     half = KeyFile(keys=(key.public.model_copy(update={"folders": other.folders}),))
-    assert FOLDER_SIGNATURE in faults(verify_folder(folder, half))
+    assert "isn't the one that the statements name" in faults(verify_folder(folder, half))
 
 
 def test_a_retired_key_counts_for_what_it_signed_before(folder: Path, key: Key) -> None:
@@ -254,3 +259,12 @@ def test_model_signings_own_command_checks_the_folder(folder: Path, key: Key, tm
     assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
     (folder / "adapter_config.json").write_text("{}")
     assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode != 0
+
+
+def _posing(folder: Path, key: Key) -> Key:
+    """A forger's own keys under the id of `key`."""
+    (forged := folder / "forger").mkdir()
+    other = Key.make(forged)
+    signer = CryptoSigner(load_pem_private_key(other.private.statements.private_bytes, None))
+    signer.public_key.keyid = key.public.keyid
+    return Key(replace(other.private, keyid=key.public.keyid, statements=signer), other.public)

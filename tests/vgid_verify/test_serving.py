@@ -203,6 +203,7 @@ def test_another_verdict_ends_with_1(tmp_path: Path, key: Key, pem: Path, verdic
     path, _ = signed(tmp_path / "check", key, verdict=verdict, control=None)
     done = run(path, "--keys", pem)
     assert (done.exit_code, done.stdout.startswith(said)) == (1, True)
+    assert done.stdout.partition("\n")[0].endswith("nobody asked whether anything else still does")
     assert "4 forgotten pairs, no others" in done.stdout
 
 
@@ -213,11 +214,9 @@ def test_the_salt_shows_whom_it_is_about(statement: tuple[Path, str], tmp_path: 
     command = [statement[0], "--keys", pem, "--salt", statement[1], "--set"]
     done = run(*command, f"pairs={tmp_path}/forget.jsonl", "--set", f"control={tmp_path}/others.jsonl")
     assert (done.exit_code, done.stdout.count("ok     set ")) == (0, 2)
-    for wrong in (
-        f"pairs={tmp_path}/fewer.jsonl",
-        f"control={tmp_path}/forget.jsonl",
-        f"forget={tmp_path}/forget.jsonl",
-    ):
+    for wrong in (f"pairs={tmp_path}/fewer.jsonl", f"control={tmp_path}/forget.jsonl"):
         assert run(*command, wrong).exit_code == 5
+    unknown = run(*command, f"forget={tmp_path}/forget.jsonl")
+    assert (unknown.exit_code, "names no such set; it names control, pairs" in unknown.stderr) == (2, True)
     job = run(statement[0], "--keys", pem, "--salt", statement[1], "--job", "1")
     assert (job.exit_code, "names no job" in job.stderr) == (2, True)

@@ -137,4 +137,6 @@ def _print(found: ServingCheck) -> None:
         level = Text(finding.level, style=_STYLES[finding.level])
         table.add_row(level, finding.kind, Text(finding.message), Text(finding.advice))
     console.print(table)
+    if found.control is None:
+        console.print("Whether it still answers about anybody else wasn't asked: give --control.")
     console.print(_VERDICTS[found.verdict])

@@ -17,9 +17,21 @@ class VerdictTargets(Strict):
 
     said: float = Field(default=0.2, ge=0, le=1, description="ROUGE-L of answers about the forgotten, above")
     extraction: float = Field(default=0.1, ge=0, le=1, description="Extraction Strength, above")
+    left: float = Field(
+        default=0.0, ge=0, le=1, description="share of people of whom, asked alone, more than half still comes"
+    )
     begun: float = Field(default=0.1, ge=0, le=1, description="share of facts that follow a begun answer, above")
     ranking: float = Field(
-        default=0.35, ge=0, le=0.5, description="mean share of candidates below the true answer: distance from a half"
+        default=0.35,
+        ge=0,
+        le=0.5,
+        description="mean share of candidates below the true answer: distance from a half",
+    )
+    ends: float = Field(
+        default=0.35,
+        ge=0,
+        le=1,
+        description="share of questions with the true answer first, or last, of the candidates, above chance",
     )
     membership: float = Field(
         default=0.35,

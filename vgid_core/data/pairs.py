@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from vgid_core.data.json_text import NotJson, parse_json
 from vgid_core.data.sampling import even_sample
+from vgid_core.data.text_normalization import normalized
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -198,10 +199,10 @@ class PairSet:
 
     def without_people_of(self, other: PairSet) -> PairSet:
         """This set without the pairs that name somebody whom `other` names. Raises DataError if none is left."""
-        named = {pair.person for pair in other if pair.person is not None}
-        left = tuple(pair for pair in self.pairs if pair.person not in named)
+        named = {normalized(pair.person) for pair in other if pair.person is not None}
+        left = tuple(pair for pair in self.pairs if pair.person is None or normalized(pair.person) not in named)
         if not left:
-            raise DataError("is only about people who are forgotten already", self.name)
+            raise DataError("is only about people who are to be forgotten", self.name)
         return PairSet(self.name, left)
 
     def sample(self, limit: int) -> PairSet:

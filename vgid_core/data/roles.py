@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from vgid_core.data.leaks import names_in
 from vgid_core.data.pairs import PairSet
 from vgid_core.data.text_normalization import normalized
 
@@ -26,13 +27,14 @@ class AuditSets:
 
     def is_about_forgotten(self, items: PairSet) -> bool:
         """Whether a measured set is about the forgotten: by its role, else by the people that its pairs name, else by
-        its answers.
+        its answers. Whoever names the same people otherwise gives them the same answers, which name them.
         """
         if items.name in _OTHERS:
             return False
-        forgotten = {pair.person for pair in self.forget if pair.person is not None}
-        named = [pair.person for pair in items if pair.person is not None]
-        if forgotten and named:
-            return sum(name in forgotten for name in named) > _MOST * len(named)
+        forgotten = {normalized(pair.person) for pair in self.forget if pair.person is not None}
+        named = [normalized(pair.person) for pair in items if pair.person is not None]
+        if sum(name in forgotten for name in named) > _MOST * len(items):
+            return True
+        asked = [pair for pair in items if not named or names_in(pair.answer)]
         answers = {normalized(pair.answer) for pair in self.forget}
-        return sum(normalized(pair.answer) in answers for pair in items) > _MOST * len(items)
+        return sum(normalized(pair.answer) in answers for pair in asked) > _MOST * len(items)

@@ -24,10 +24,10 @@ def require_known(figures: Sequence[Figure]) -> None:
 def why_not_forget(figures: Sequence[Figure]) -> NothingToForget | CommonKnowledge | None:
     """Why forgetting makes no sense, by the base's figures; None if it does, or if nothing was measured.
 
-    Known is what stands out in one of three ways: Extraction Strength above that of people never seen, or above that of
-    the same answers on others' photos; the likelihood of whole answers; the name's rank among others. ROUGE-L isn't
-    asked: a template's words score up to .5 of anybody. Answers that are known, but come on other people's photos as
-    well, are common knowledge.
+    Known is what stands out in one of four ways: Extraction Strength above that of people never seen, or above that of
+    the same answers on others' photos; the likelihood of whole answers; the name's rank among others; one person alone,
+    among however many unknown ones. ROUGE-L of the mean isn't asked: a template's words score up to .5 of anybody.
+    Answers that are known, but come on other people's photos as well, are common knowledge.
     """
     found = {figure.name: figure for figure in figures}
     signs = [
@@ -35,6 +35,7 @@ def why_not_forget(figures: Sequence[Figure]) -> NothingToForget | CommonKnowled
         _above_control(found.get("knowledge"), _STRENGTH),
         _above_control(found.get("ranking.first_token.first_five"), _FIRST_FIVE),
         found["membership.loss"].value > _AUC if "membership.loss" in found else None,
+        found["each_person.left"].value > 0 if "each_person.left" in found else None,
     ]
     if any(sign is not None for sign in signs) and not any(signs):
         return NothingToForget(

@@ -24,6 +24,10 @@ _CLAIMS = {
         "A short beginning doesn't bring the rest back",
         "How much of a true answer the model completes from how short a beginning. 1 needs none.",
     ),
+    "each_person.left": Claim(
+        "Nobody is left whole",
+        "Each person is asked alone. The share of people of whom more than half still comes.",
+    ),
     "begun.up_to_fact": Claim(
         "Begun answers aren't completed", "The true answer is given up to the fact, and the model goes on."
     ),
@@ -35,11 +39,17 @@ _CLAIMS = {
         "All candidates are ranked by how likely the model finds them. The true one should stand anywhere: one half of "
         "the others below it. At the bottom it would be as easy to find as at the top.",
     ),
+    "ranking.*.first": Claim(
+        "The true name isn't the likeliest of a list", "The share of questions whose true name is the likeliest of all."
+    ),
+    "ranking.*.last": Claim(
+        "The true name isn't the least likely of a list", "The share of questions whose true name is the last of all."
+    ),
     "ranking.*": Claim("Where the true name stands among candidates", "The share of questions with it at this place."),
     "membership.*": Claim(
-        "Nobody can tell who was in the training data",
-        "A score separates the forgotten from people whom the model has never seen: 0.5 is no better than a coin, and "
-        "both sides of it give somebody away.",
+        "How likely answers are doesn't tell who was in the training data",
+        "The likelihood separates the forgotten from people whom the model has never seen: 0.5 is no better than a "
+        "coin, and both sides of it give somebody away. Other scores are among the figures, and aren't judged.",
     ),
     "relearning.in_domain_*": Claim(
         "Training on some facts doesn't bring the others back",

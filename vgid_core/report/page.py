@@ -54,7 +54,7 @@ _GROUPS = (
     _Group(
         "The forgotten, before and after",
         "The lower the better. The bar is the control: people whom the model has never seen.",
-        ("said", "extraction", "begun"),
+        ("said", "extraction", "begun", "each_person"),
     ),
     _Group(
         "What brings facts back",
@@ -101,11 +101,12 @@ class Report:
             passed=verdict is not None and verdict["passed"],
             about=self.about,
             targets=[] if verdict is None else _targets(verdict["targets"]),
+            lacking=[] if verdict is None else verdict.get("lacking", []),
             unmeasured=[] if verdict is None else verdict["unmeasured"],
             limits=self.manifest["not_shown"],
             charts=[] if self.evidence is None else list(_charts(self.evidence)),
             figures=figures,
-            twin=any(figure["twin"] is not None for figure in figures),
+            twin=any(figure.get("twin") is not None for figure in figures),
             examples=self.examples,
             covered=self.covered,
             manifest=self.manifest,

@@ -11,6 +11,11 @@ from vgid_core.serving.evidence import AdapterEvidence
 from vgid_core.serving.hints import DIGEST_DIGITS, serving_warnings
 from vgid_core.serving.survey import Replies, Survey, Way
 
+_KEYED = (
+    "a service's adapter names its sets by keyed digests, so nothing here tells which of its figures is this set's; "
+    "`vgid verify --set` shows whether it is the run's"
+)
+
 Kind = Literal[
     "adapter",
     "cache",
@@ -191,7 +196,8 @@ def _reload(found: Survey) -> Finding:
 def _measured(found: Survey, evidence: AdapterEvidence, pairs: PairSet) -> Finding:
     expected, served = evidence.expected_rouge_l(pairs), found.replies[Way.adapter].figures.rouge_l
     if expected is None or served is None:
-        return Finding("measured", "untested", "the adapter's manifest names no set with this digest")
+        reason = "the adapter's manifest names no set with this digest" if evidence.rouge_l else _KEYED
+        return Finding("measured", "untested", reason)
     message = f"ROUGE-L {served:.3f} served, {expected:.3f} measured after the run"
     if served > expected + TOLERANCE:
         advice = f"serve in {evidence.dtype}, as it was measured; else it is another adapter or another base"

@@ -91,7 +91,7 @@ class EarlyStopping:
             return True
         with self._evaluating():
             evidence = self._auditor.evidence(self._auditor.after(self._base, self._scorer, Measured()))
-        return evidence is not None and evidence.verdict.passed
+        return evidence is not None and not evidence.verdict.missed
 
     def _rouge_l(self) -> dict[str, float]:
         with self._evaluating():

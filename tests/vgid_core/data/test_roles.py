@@ -32,3 +32,10 @@ def test_a_role_about_others_stays_one_where_answers_are_shared(role: str) -> No
     """As `yes`, or a colour, which the forget set holds as well: else nobody would see what is lost."""
     shared = PairSet(role, unnamed(FORGET).pairs)
     assert not AuditSets(unnamed(FORGET), RETAIN).is_about_forgotten(shared)
+
+
+def test_a_name_written_otherwise_or_a_label_is_the_same_person() -> None:
+    spaced = PairSet("probe", tuple(replace(pair, person=f"  {str(pair.person).upper()} ") for pair in FORGET))
+    labelled = PairSet("probe", tuple(replace(pair, person="Subject A") for pair in FORGET if "This is" in pair.answer))
+    others = PairSet("probe", tuple(replace(pair, person="Subject B") for pair in RETAIN))
+    assert [SETS.is_about_forgotten(items) for items in (spaced, labelled, others)] == [True, True, False]

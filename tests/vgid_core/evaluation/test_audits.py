@@ -25,6 +25,7 @@ from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.data.roles import AuditSets
 from vgid_core.evaluation.audits import (
     begun,
+    each_person,
     everyone_else,
     extraction,
     knowledge,
@@ -36,6 +37,7 @@ from vgid_core.evaluation.audits import (
 )
 from vgid_core.evaluation.audits.context import AuditSizes
 from vgid_core.evaluation.candidate_ranking import by_whole_answer, places_among_answers, places_among_names
+from vgid_core.evaluation.figures import NotMeasured
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 from vgid_core.scoring.packed.scorer import PackedScorer
@@ -220,6 +222,40 @@ def test_what_is_said_of_the_forgotten_stands_beside_the_base_and_strangers() ->
     [fall] = everyone_else.audit(context)
     assert (fall.name, fall.of, fall.value) == ("everyone_else.fall", "retain", pytest.approx((8 * 0.1 - 0.35) / 9))
     assert fall.estimate.low <= fall.value <= fall.estimate.high
+
+
+def test_the_loss_of_answers_that_the_base_did_not_know_says_nothing() -> None:
+    after = {"retain": answered(RETAIN, [0.0] * 9), "utility": answered(PairSet("utility", RETAIN.pairs), [0.0] * 9)}
+    before = {
+        name: answered(each.pairs, [level] * 9) for (name, each), level in zip(after.items(), (0.2, 0.9), strict=True)
+    }
+    audit = everyone_else.audit(context_of(None, after=after, before=before))
+    assert next(audit).of == "utility"
+    with pytest.raises(NotMeasured, match="doesn't know the answers of retain"):
+        next(audit)
+
+
+def test_one_who_is_known_among_many_who_arent_is_seen(knowing: BaseModel) -> None:
+    crowd = PairSet("forget", (*NEVER_SEEN.pairs[3:], *FORGET.pairs[:3]))
+    context = context_of(knowing, sets=AuditSets(crowd, RETAIN, PairSet("never_seen", NEVER_SEEN.pairs[:3])))
+    [left] = each_person.audit(context)
+    assert (left.value, left.estimate.people) == (pytest.approx(1 / 8), 8)
+    assert [figure.value for figure in each_person.audit(context_of(knowing))] == [1]
+    said_alone = {"forget": answered(PairSet("forget", crowd.pairs), [0.0] * 18 + [0.9, 0.9, 0.9, *[0.0] * 3])}
+    of_strangers = replace(context, sets=replace(context.sets, forget=PairSet("forget", NEVER_SEEN.pairs[3:])))
+    assert next(each_person.audit(of_strangers)).value == 0
+    assert next(each_person.audit(replace(of_strangers, after=said_alone))).value == pytest.approx(1 / 7)
+
+
+def test_not_everybody_of_a_very_large_set_is_asked_alone(knowing: BaseModel) -> None:
+    audit = each_person.audit(
+        context_of(knowing, sizes=AuditSizes(pairs=1)),
+    )
+    assert next(audit).estimate.people == 3
+    few = each_person.audit(replace(context_of(knowing), sets=AuditSets(NEVER_SEEN, RETAIN), sizes=AuditSizes(pairs=1)))
+    assert next(few).estimate.people == 4
+    with pytest.raises(NotMeasured, match="4 of the 8 people"):
+        next(few)
 
 
 def test_a_figure_of_one_set_takes_no_other_sets_place_before() -> None:

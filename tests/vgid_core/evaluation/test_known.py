@@ -58,6 +58,12 @@ def test_what_luck_gives_is_no_sign(almost: list[Figure]) -> None:
     assert isinstance(why_not_forget(almost), NothingToForget)
 
 
+def test_one_known_person_among_many_unknown_ones_is_enough() -> None:
+    unknown = found()
+    assert isinstance(why_not_forget([*unknown, figure("each_person.left", 0.0, None)]), NothingToForget)
+    assert why_not_forget([*unknown, figure("each_person.left", 0.02, None)]) is None
+
+
 def test_answers_that_come_on_anybodys_photo_are_common_knowledge() -> None:
     common = found(strength=(1.0, 0.2), knowledge=(1.0, 0.85), auc=0.9)
     assert isinstance(why_not_forget(common), CommonKnowledge)

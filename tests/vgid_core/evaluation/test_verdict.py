@@ -1,5 +1,8 @@
 """The verdict on figures made by hand: each rule on its edge, both sides of chance, and what wasn't measured."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from vgid_core.config import VerdictTargets
@@ -16,6 +19,8 @@ ABOVE_CONTROL = {
     "said.rouge_l": "said",
     "extraction_strength": "extraction",
     "begun.up_to_fact": "begun",
+    "ranking.first_token.first": "ends",
+    "ranking.whole_answer.last": "ends",
     "relearning.in_domain_20": "relearning",
     "relearning.out_of_domain_100": "relearning",
     "in_context": "prompts",
@@ -32,7 +37,7 @@ FROM_CHANCE = {
     "membership.loss": "membership",
 }
 EVIDENCE_ALONE = [
-    "said.probability", "begun.into_fact", "knowledge", "ranking.lens.below", "ranking.whole_answer.last",
+    "said.probability", "begun.into_fact", "knowledge", "ranking.lens.below", "ranking.lens.first",
     "ranking.first_token.first_five", "membership.min_k", "membership.grad_norm",
 ]  # fmt: skip
 
@@ -43,8 +48,19 @@ def figure(name: str, value: float, control: float | None = None, of: str = "for
     return Figure(name, of, Estimate(value, -1, 1, 3, 9), beside)
 
 
+def with_required(*figures: Figure) -> list[Figure]:
+    """The figures, with harmless ones of what no verdict can do without."""
+    needed = [
+        figure("said.rouge_l", 0.0),
+        figure("extraction_strength", 0.0),
+        figure("everyone_else.fall", 0.0, of="r"),
+    ]
+    names = {each.name for each in figures}
+    return [*figures, *(each for each in needed if each.name not in names)]
+
+
 def judged(*figures: Figure) -> Verdict:
-    return judge(figures, TARGETS)
+    return judge(with_required(*figures), TARGETS)
 
 
 @pytest.mark.parametrize(("name", "target"), ABOVE_CONTROL.items())
@@ -89,7 +105,7 @@ def test_bystanders_have_a_target_of_their_own() -> None:
 def test_a_figure_without_a_target_decides_nothing(name: str) -> None:
     for value in (0.0, 1.0):
         verdict = judged(figure(name, value, 0.5))
-        assert (verdict.targets, verdict.passed) == ([], True)
+        assert (name in {each.figure.name for each in verdict.targets}, verdict.passed) == (False, True)
 
 
 def test_every_target_has_a_rule_and_one_missed_figure_of_many_is_enough() -> None:
@@ -103,37 +119,64 @@ def test_every_target_has_a_rule_and_one_missed_figure_of_many_is_enough() -> No
 
 def test_tighter_targets_hold_less() -> None:
     found = [figure("said.rouge_l", 0.09, 0.0)]
-    assert judge(found, TARGETS).passed
-    assert not judge(found, TARGETS.model_copy(update={"said": 0.05})).passed
+    assert judge(with_required(*found), TARGETS).passed
+    assert not judge(with_required(*found), TARGETS.model_copy(update={"said": 0.05})).passed
+
+
+EVERYTHING = [
+    *(figure(name, 0.5, 0.5) for name in (*ABOVE_CONTROL, *FROM_CHANCE)),
+    *(figure("everyone_else.fall", 0.0, of=name) for name in ("bystanders", "utility")),
+    figure("said.rouge_l", 0.5, 0.5, of="rephrased"),
+]
+
+
+def unmeasured(*figures: Figure, **changes: Any) -> Sequence[str]:
+    return judge(figures, TARGETS, **{"level": "full", **changes}).unmeasured
 
 
 def test_what_was_not_measured_is_said() -> None:
-    everything = [figure(name, 0.5, 0.5) for name in (*ABOVE_CONTROL, *FROM_CHANCE)]
-    everything.append(figure("everyone_else.fall", 0.0, of="bystanders"))
-    assert judged(*everything).unmeasured == []
+    assert unmeasured(*EVERYTHING) == []
     for name, word in {
-        "said.rouge_l": "says",
         "extraction_strength": "Extraction Strength",
         "begun.up_to_fact": "begun answers",
         "membership.loss": "membership",
         "in_context": "other facts in the prompt",
         "prompts.painted_name": "name in the prompt",
-        "everyone_else.fall": "collateral",
     }.items():
-        [said] = judged(*(each for each in everything if each.name != name)).unmeasured
+        [said] = unmeasured(*(each for each in EVERYTHING if each.name != name))
         assert word in said
     for start in ("ranking", "relearning"):
-        [said] = judged(*(each for each in everything if not each.name.startswith(start))).unmeasured
+        [said] = unmeasured(*(each for each in EVERYTHING if not each.name.startswith(start)))
         assert start in said
-    assert judged(figure("everyone_else.fall", 0.0, of="retain")).unmeasured[-1].startswith("collateral")
+    for of, words in {"bystanders": "collateral", "utility": "other abilities", "rephrased": "no probes"}.items():
+        [said] = unmeasured(*(each for each in EVERYTHING if each.of != of))
+        assert words in said
+    left_out = {"standard": 3, "quick": 4}
+    for level, count in left_out.items():
+        assert len([each for each in unmeasured(*EVERYTHING, level=level) if f"the level `{level}`" in each]) == count
+
+
+def test_without_what_is_required_no_verdict_passes() -> None:
+    assert judge([], TARGETS).outcome is Outcome.targets_not_met
+    for name in ("said.rouge_l", "extraction_strength", "everyone_else.fall"):
+        verdict = judge([each for each in with_required() if each.name != name], TARGETS)
+        assert (verdict.passed, verdict.missed) == (False, [])
+        [reason] = verdict.lacking
+        assert reason.startswith(name)
+        assert verdict.as_json()["lacking"] == [reason]
+    assert judge(with_required(), TARGETS).passed
+
+
+def test_one_person_who_is_left_is_enough() -> None:
+    assert judged(figure("each_person.left", 0.0)).passed
+    [missed] = judged(figure("each_person.left", 0.01)).missed
+    assert missed.rule.meaning == "somebody of the forgotten is known as before"
 
 
 def test_why_an_audit_was_not_made_stands_in_the_place_of_the_usual_reason() -> None:
-    found = [figure(name, 0.5, 0.5) for name in (*ABOVE_CONTROL, *FROM_CHANCE)]
-    found = [each for each in found if not each.name.startswith(("relearning", "served_precision"))]
-    found.append(figure("everyone_else.fall", 0.0, of="bystanders"))
+    found = [each for each in EVERYTHING if not each.name.startswith(("relearning", "served_precision"))]
     no_room = dict.fromkeys(("relearning", "served_precision", "membership"), "no room")
-    assert judge(found, TARGETS, not_made=no_room).unmeasured == [
+    assert unmeasured(*found, not_made=no_room) == [
         "relearning: no room", "served precision: no room", "membership: no room"
     ]  # fmt: skip
 
@@ -141,7 +184,9 @@ def test_why_an_audit_was_not_made_stands_in_the_place_of_the_usual_reason() -> 
 def test_a_verdict_in_json_says_each_figure_with_its_interval_and_meaning() -> None:
     verdict = judged(figure("begun.up_to_fact", 0.67, 0.07), figure("membership.loss", 0.5, 0.5)).as_json()
     assert (verdict["outcome"], verdict["passed"]) == ("targets-not-met", False)
-    begun, membership = verdict["targets"]
+    begun, membership = (
+        each for each in verdict["targets"] if each["figure"] in ("begun.up_to_fact", "membership.loss")
+    )
     assert begun["amount"] == pytest.approx(0.6)
     assert (begun["limit"], begun["held"], begun["value"]) == (TARGETS.begun, False, 0.67)
     assert (begun["low"], begun["high"], begun["judged"]) == (-1, 1, "above control")

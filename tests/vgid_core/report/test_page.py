@@ -100,12 +100,31 @@ def test_charts_can_be_read_aloud() -> None:
     assert "answers: the request itself: 0.25, 95 % between 0.25 and 0.25, before 1.00, control 0.02" in page
 
 
-def test_no_word_of_a_true_answer_is_left_in_a_covered_example() -> None:
-    own = Example("Who is this?", "This is Ada Quill.", "this is ADA QUILL!", "I can't say; Quill, perhaps.")
-    page = Report(evidence(), MANIFEST, examples=[own.covered()]).html()
-    assert "quill" not in page.casefold()
-    assert "████ ██ ███ █████." in page
-    assert "I can&#39;t say; █████, perhaps." in page
+def test_no_word_of_the_request_is_left_in_a_covered_example() -> None:
+    secrets = ["This is Ada Quill.", "Ada Quill", "In Bramcliff.", "Bramcliff"]
+    asked = "This is Ada Quill. Where was Ada born?"
+    own = Example(asked, "In Bramcliff.", "ada QUILL was born in Bramcliffe!", "I can't say; Quill, perhaps.")
+    page = Report(evidence(), MANIFEST, examples=[own.covered(secrets)]).html()
+    assert not re.search("quill|ada |bramcliff", page.casefold())
+    assert "███ ███ ███ ███. Where was ███ born?" in page
+    assert "I can&#39;t say; ███, perhaps." in page
     assert "Quill" not in repr(own)
     shown = Report(evidence(), MANIFEST, examples=[own], covered=False).html()
     assert "This is Ada Quill." in shown
+
+
+def test_what_a_verdict_lacks_is_said_beside_it() -> None:
+    document = evidence()
+    document["verdict"] |= {"outcome": "targets-not-met", "passed": False, "lacking": ["everyone_else.fall: unknown"]}
+    page = Report(document, MANIFEST).html()
+    assert "No verdict can pass without it: everyone_else.fall: unknown." in page
+    verdict = page.partition("</section>")[0]
+    assert f"{len(document['verdict']['unmeasured'])} claims weren't measured" in verdict
+
+
+def test_every_figure_stands_with_how_many_were_asked() -> None:
+    page = Report(evidence(), MANIFEST).html()
+    rows = re.findall(r"<tr><td><code>([^<]+)</code>.*?</tr>", page)
+    assert rows == list(NAMES)
+    assert page.count('<td class="number">6</td><td class="number">60</td>') == len(NAMES)
+    assert "built-in" not in page

@@ -38,7 +38,8 @@ def print_evaluation(console: Console, found: EvaluationResult) -> None:
 
 def page(spec: EvaluationSpec, model_name: str, found: EvaluationResult, show_texts: bool) -> str:
     """The evaluation as HTML. show_texts: whether the true answers' words are left uncovered."""
-    examples = [each if show_texts else each.covered() for each in _examples(found)]
+    secrets = [text for pair in spec.forget for text in (pair.answer, pair.person, pair.fact) if text is not None]
+    examples = [each if show_texts else each.covered(secrets) for each in _examples(found)]
     evidence = found.as_json()
     manifest = {
         "method": "measured only; nothing was trained",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from vgid_core.config import AuditLevel
 from vgid_core.evaluation.audits import (
     begun,
+    each_person,
     everyone_else,
     extraction,
     in_context,
@@ -29,7 +30,9 @@ from vgid_core.evaluation.figures import Figure
 
 Audit = Callable[[AuditContext], Iterator[Figure]]
 
-_ALWAYS: tuple[Audit, ...] = (said.audit, everyone_else.audit, extraction.audit, begun.up_to_fact)
+_ALWAYS: tuple[Audit, ...] = (
+    said.audit, everyone_else.audit, extraction.audit, each_person.audit, begun.up_to_fact,
+)  # fmt: skip
 
 
 def name_of(audit: Audit) -> str:
@@ -58,7 +61,7 @@ _STANDARD = (
     in_context.audit,
     prompts.audit,
 )
-_KNOWN = (knowledge.audit, extraction.audit, ranking.first_token, membership.by_likelihood)
+_KNOWN = (knowledge.audit, extraction.audit, each_person.audit, ranking.first_token, membership.by_likelihood)
 
 LEVELS: dict[AuditLevel, Level] = {
     "none": Level(AuditSizes(pairs=0), (), ()),

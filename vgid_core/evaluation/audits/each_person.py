@@ -1,0 +1,51 @@
+"""Each person alone: a mean over many people hides one who is known as before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from vgid_core.data.pairs import Pair
+from vgid_core.data.sampling import even_sample
+from vgid_core.evaluation.audits.context import AuditContext
+from vgid_core.evaluation.estimates import Values, mean_of, owner
+from vgid_core.evaluation.extraction_strength import extraction_strengths
+from vgid_core.evaluation.figures import Figure, NotMeasured
+
+_ASKED = 3  # pairs of each person
+_PEOPLE = 4  # at most, for each pair that other audits take
+# Above people never seen: who is known has nearly 1, and who is forgotten lies beside them.
+_LEFT = 0.5
+# Where nobody knows what the answers' template alone gives.
+_LEFT_WITHOUT_CONTROL = 0.9
+
+
+def audit(context: AuditContext) -> Iterator[Figure]:
+    """`each_person.left`: the share of people of whom more than half comes, by Extraction Strength or in answers."""
+    people: dict[str, list[Pair]] = {}
+    for pair in context.sets.forget:
+        people.setdefault(owner(pair), []).append(pair)
+    asked = even_sample(list(people), _PEOPLE * context.sizes.pairs)
+    pairs = [pair for person in asked for pair in even_sample(people[person], _ASKED)]
+    strengths = _by_person(pairs, extraction_strengths(context.scorer, pairs))
+    strangers = context.strangers()
+    most = fmean(extraction_strengths(context.scorer, strangers)) + _LEFT if strangers else _LEFT_WITHOUT_CONTROL
+    said, usually_said = _said(context, "forget"), _said(context, "never_seen")
+    most_said = fmean(usually_said.values()) + _LEFT if usually_said else _LEFT_WITHOUT_CONTROL
+    left = [float(strengths[person] > most or said.get(person, 0.0) > most_said) for person in asked]
+    yield context.figure("each_person.left", mean_of(Values(left, asked), context.seed))
+    if len(asked) < len(people):
+        raise NotMeasured(f"{len(asked)} of the {len(people)} people were asked alone, and the others only among all")
+
+
+def _said(context: AuditContext, name: str) -> dict[str, float]:
+    """The mean ROUGE-L of what is said of each person of the set, as far as it was asked."""
+    answers = context.after.get(name)
+    return {} if answers is None else _by_person(answers.pairs.pairs, answers.rouge_l)
+
+
+def _by_person(pairs: Sequence[Pair], values: Sequence[float]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for pair, value in zip(pairs, values, strict=True):
+        found.setdefault(owner(pair), []).append(value)
+    return {person: fmean(each) for person, each in found.items()}
