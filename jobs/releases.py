@@ -60,7 +60,7 @@ def jobs_of(s: Session, release_id: UUID) -> Sequence[ReleaseJob]:
 
 @dataclass(frozen=True)
 class Held:
-    """A job whose people a release holds. checked_in: number of the last release that was checked for it, or was its."""
+    """A job whose people a release holds. checked_in: number of the last release that was checked for it."""
 
     job_id: UUID
     client_id: UUID

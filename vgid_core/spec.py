@@ -80,9 +80,9 @@ class RunSets:
     """The sets that a run works on.
 
     forget, retain: trained on and measured. eval_only: measured alone. photos: sets of photos by name (strangers,
-    unlabelled), without the forget set's. left_out: the number of retain pairs dropped because their photo is in the
-    forget set or a kit, or because they name somebody of these: they would counteract. kits: of people forgotten before,
-    trained on and checked again.
+    unlabelled), without the forget set's. kits: of people forgotten before, trained on and checked again. left_out: the
+    number of retain pairs dropped because their photo is in the forget set or a kit, or because they name somebody of
+    these: they would counteract.
     """
 
     forget: PairSet
