@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import Request, Response
 
+from api.problems import AlreadyForgotten
 from api.routes.taking import IdempotencyKey, documented, take
 from api.routing import Router
 from api.schemas import EvaluationRequest, SubmitRequest
@@ -28,7 +29,7 @@ _OF_AN_EVALUATION = (
     operation_id="submit_job",
     summary="File a forget request",
     tags=["jobs"],
-    **documented(SubmitRequest, _OF_A_JOB),
+    **documented(SubmitRequest, _OF_A_JOB, AlreadyForgotten),
 )
 async def submit(
     request: Request, response: Response, caller: CallerDep, idempotency_key: IdempotencyKey = None

@@ -27,6 +27,7 @@ from api.problems import (
     IdempotencyKeyReused,
     InvalidRequest,
     MalformedRequest,
+    Problem,
     RequestInFlight,
     Unauthenticated,
     UnsupportedMediaType,
@@ -51,10 +52,10 @@ IdempotencyKey = Annotated[
 ]
 
 
-def documented(schema: type[JobRequest], operations: tuple[str, ...]) -> dict[str, Any]:
+def documented(schema: type[JobRequest], operations: tuple[str, ...], *refusals: type[Problem]) -> dict[str, Any]:
     """What a route that takes requests says of itself.
 
-    operations: what can be asked about the new job, by its id: for generators of clients and of calls.
+    refusals: what this kind alone can be refused for. operations: what can be asked about the new job, by its id: for generators of clients and of calls.
     """
     links = {each: {"operationId": each, "parameters": {"job_id": "$response.body#/id"}} for each in operations}
     return {
@@ -75,7 +76,7 @@ def documented(schema: type[JobRequest], operations: tuple[str, ...]) -> dict[st
             },
             **problem_responses(
                 MalformedRequest, Unauthenticated, RequestInFlight, BodyTooLarge, UnsupportedMediaType, InvalidRequest,
-                IdempotencyKeyReused,
+                IdempotencyKeyReused, *refusals,
             ),
         },
     }  # fmt: skip

@@ -18,6 +18,7 @@ from PIL import Image
 from jobs import access, claims
 from jobs.database import make_engine, session_factory
 from jobs.queueing.queue import JobQueue
+from jobs.releases import NewKit
 from jobs.settings import Settings
 from jobs.signing import keys as signing_keys
 from jobs.signing.receipt import sign_receipts
@@ -135,6 +136,7 @@ class Service:
         folder: Path,
         members: dict[str, bytes] = MEMBERS,
         evidence: dict[str, Any] | None = None,
+        **release: Any,
     ) -> bytes:
         """Ends the job with a real zip in the blob store, as its evidence says. Returns the zip's bytes."""
         path = folder / f"{uuid4()}.zip"
@@ -144,20 +146,26 @@ class Service:
         sha256, size = self.blobs.put_artifact(path)
         files = [{"name": n, "sha256": hashlib.sha256(d).hexdigest(), "size": len(d)} for n, d in members.items()]
         with self.sessions.begin() as s:
-            artifact = new_artifact(s, job_id, evidence, sha256=sha256, size=size, files=files, manifest=MANIFEST)
+            stored = {"sha256": sha256, "size": size, "files": files, "manifest": MANIFEST}
+            artifact = new_artifact(s, job_id, evidence, **stored, **release)
             claims.finish(s, job_id, token, artifact, "all steps done")
         return path.read_bytes()
 
     def succeeded(
-        self, folder: Path, members: dict[str, bytes] = MEMBERS, evidence: dict[str, Any] | None = None
+        self,
+        folder: Path,
+        members: dict[str, bytes] = MEMBERS,
+        evidence: dict[str, Any] | None = None,
+        kit: NewKit | None = None,
+        **request: Any,
     ) -> tuple[UUID, bytes]:
         """Makes a job that has ended with an adapter. Returns its id and the zip's bytes."""
-        job_id = self.submit()
+        job_id = self.submit(**request)
         token = self.claim(job_id)
         self.measure(job_id, token, "before", 0.98)
         self.report(job_id, token)
         self.measure(job_id, token, "after", 0.03)
-        return job_id, self.succeed(job_id, token, folder, members, evidence)
+        return job_id, self.succeed(job_id, token, folder, members, evidence, kit=kit)
 
     def delete_inputs(self, job_id: UUID) -> None:
         """Deletes the ended job's uploads, as a worker does."""

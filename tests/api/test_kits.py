@@ -1,0 +1,77 @@
+"""Kits over HTTP: who asks for one, what is seen of it, and its end."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from jobs import access
+from jobs.client_limits import ClientLimits
+from jobs.releases import NewKit
+from jobs.signing.receipt import sign_kit_receipts
+from jobs.storage.blobs import BlobMissing
+from tests.api.service import Service, body, problem
+from tests.evidence import FORGOTTEN
+from vgid_verify import KeyFile, verify_receipt
+
+
+@pytest.fixture
+def kept(service: Service, tmp_path: Path) -> UUID:
+    """A job of which a kit is kept."""
+    kit = NewKit(b"wrapped", 5, 30)
+    job_id, _ = service.succeeded(tmp_path, evidence=FORGOTTEN, kit=kit)
+    service.blobs.put_kit(job_id, b"sealed")
+    return job_id
+
+
+def test_nothing_is_kept_unless_the_request_or_its_client_says_so(service: Service) -> None:
+    keeping = service.as_client("keeps kits")
+    with service.sessions.begin() as s:
+        owner = access.find_client(s, "keeps kits")
+        assert owner is not None
+        access.set_limits(s, owner, ClientLimits(kit_days=365))
+    for http, usual in ((service.http, None), (keeping, 365)):
+        asked = [body(), body(kit_days=30), body(kit_days=0)]
+        assert [http.post("/unlearn-jobs", json=each).json()["kit_days"] for each in asked] == [usual, 30, None]
+    for wrong in (-1, 3651, "30", 1.5):
+        refused = problem(service.http.post("/unlearn-jobs", json=body(kit_days=wrong)), 422, "invalid-request")
+        assert refused["errors"][0]["field"] == "kit_days"
+    problem(service.http.post("/evaluations", json=body(kit_days=30)), 422, "invalid-request")
+
+
+def test_a_kit_is_shown_and_ended_and_receipted(service: Service, kept: UUID, tmp_path: Path) -> None:
+    url = f"/unlearn-jobs/{kept}/kit"
+    shown = service.http.get(url).json()
+    assert (shown["pairs"], shown["ended_at"], shown["deleted_at"]) == (5, None, None)
+    days = datetime.fromisoformat(shown["expires_at"]) - datetime.fromisoformat(shown["created_at"])
+    assert days.days in (29, 30)
+    problem(service.http.get(f"{url}/receipt"), 409, "receipt-unavailable")
+
+    assert [service.http.delete(url).status_code for _ in range(2)] == [204, 204]
+    with pytest.raises(BlobMissing):
+        service.blobs.read_kit(kept)
+    gone = service.http.get(url).json()
+    assert gone["ended_at"] <= gone["deleted_at"]
+
+    service.delete_inputs(kept)
+    service.sign_receipts()
+    sign_kit_receipts(service.sessions, service.settings.signing_keys)
+    (tmp_path / "receipt.json").write_text(json.dumps(service.http.get(f"{url}/receipt").json()))
+    keys = KeyFile.model_validate_json(service.http.get("/.well-known/vgid-keys.json").content)
+    report = verify_receipt(tmp_path / "receipt.json", keys)
+    assert report.holds
+    assert "the kit" in report.deleted[1]["what"]
+
+
+def test_nobody_else_sees_or_ends_a_kit(service: Service, kept: UUID) -> None:
+    other = service.as_client("another")
+    url = f"/unlearn-jobs/{kept}/kit"
+    for answer in (other.get(url), other.delete(url), other.get(f"{url}/receipt")):
+        problem(answer, 404, "not-found")
+    problem(service.open().delete(url), 401, "unauthenticated")
+    assert service.blobs.read_kit(kept) == b"sealed"
+    problem(service.http.get(f"/unlearn-jobs/{service.submit()}/kit"), 404, "not-found")

@@ -1,0 +1,68 @@
+"""A model's current release over HTTP: what is to be served, what it holds, and who may know of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+from tests.api.service import Service, body, problem
+from tests.evidence import FORGOTTEN, MISSED
+
+URL = "/models/demo/release"
+
+
+def test_without_a_release_it_says_so(service: Service) -> None:
+    for path in (URL, f"{URL}/adapter"):
+        assert "Nobody has been forgotten" in problem(service.http.get(path), 404, "no-release")["detail"]
+        problem(service.http.get(path.replace("demo", "other")), 404, "not-found")
+        problem(service.open().get(path), 401, "unauthenticated")
+
+
+def test_the_current_release_and_its_adapter(service: Service, tmp_path: Path) -> None:
+    first, _ = service.succeeded(tmp_path, evidence=FORGOTTEN)
+    service.succeeded(tmp_path, evidence=MISSED)
+    second, packed = service.succeeded(tmp_path, evidence=FORGOTTEN)
+
+    answer = service.http.get(URL)
+    assert answer.status_code == 200, answer.text
+    shown = answer.json()
+    assert (shown["model"], shown["number"], shown["parent"], shown["state"]) == ("demo", 3, 1, "current")
+    assert (shown["requests"], shown["checked"], shown["unchecked"], shown["rank"]) == (2, 1, 1, 4)
+    assert [UUID(each["job_id"]) for each in shown["own"]] == [first, second]
+    assert [(each["still_forgotten"], each["checked_in"]) for each in shown["own"]] == [(None, 1), (True, 3)]
+    assert shown["drift"] == 0.0
+
+    etag = f'"{shown["adapter_sha256"]}"'
+    assert answer.headers["etag"] == etag
+    assert service.http.get(URL, headers={"If-None-Match": etag}).status_code == 304
+    assert service.http.get(URL, headers={"If-None-Match": '"other"'}).status_code == 200
+    download = service.http.get(shown["adapter"])
+    assert (download.content, download.headers["content-type"]) == (packed, "application/zip")
+    assert 'filename="vgid-demo-3.zip"' in download.headers["content-disposition"]
+
+
+def test_another_client_serves_it_too_and_learns_of_no_job(service: Service, tmp_path: Path) -> None:
+    job_id, packed = service.succeeded(tmp_path, evidence=FORGOTTEN)
+    other = service.as_client("another")
+    shown = other.get(URL)
+    assert (shown.json()["requests"], shown.json()["own"]) == (1, [])
+    assert str(job_id) not in shown.text
+    assert other.get(f"{URL}/adapter").content == packed
+
+
+def test_who_is_forgotten_already_is_forgotten_again_only_if_asked(service: Service, tmp_path: Path) -> None:
+    service.succeeded(tmp_path, evidence=FORGOTTEN, subject_reference="case 7")
+    [job] = service.http.get("/unlearn-jobs").json()["jobs"]
+    again = body(subject_reference="case 7")
+    refused = problem(service.http.post("/unlearn-jobs", json=again), 409, "already-forgotten")
+    assert f"/unlearn-jobs/{job['id']} has done it" in refused["detail"]
+    assert "case 7" not in str(refused)
+    assert service.http.post("/unlearn-jobs", json={**again, "repeat": True}).status_code == 202
+    assert service.http.post("/unlearn-jobs", json=body(subject_reference="case 8")).status_code == 202
+    assert service.as_client("another").post("/unlearn-jobs", json=again).status_code == 202
+    assert service.http.post("/evaluations", json=again).status_code == 202
+
+
+def test_one_that_did_not_pass_has_forgotten_nobody(service: Service, tmp_path: Path) -> None:
+    service.succeeded(tmp_path, evidence=MISSED, subject_reference="case 7")
+    assert service.http.post("/unlearn-jobs", json=body(subject_reference="case 7")).status_code == 202
