@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError, ProgrammingError
-from sqlalchemy.orm import Session
 
 from jobs import access
 from jobs.client_limits import ClientLimits
-from jobs.database import make_engine, session_factory
-from jobs.settings import Settings, get_settings
+from jobs.command_session import NOT_CONFIGURED, session, settings_or_exit
 from jobs.signing import keys as signing_keys
 
 keys = typer.Typer(no_args_is_help=True, help="API keys: create, list and revoke; limits of their clients.")
 signing = typer.Typer(no_args_is_help=True, help="Keys that sign statements: create, list, retire and revoke.")
 keys.add_typer(signing, name="signing")
-
-_NOT_CONFIGURED = 2
 
 
 @keys.command()
@@ -34,7 +27,7 @@ def create(
         raise typer.BadParameter("the client needs a name")
     if not name.isprintable():
         raise typer.BadParameter("the client's name holds characters that can't be seen")
-    with _session() as s:
+    with session() as s:
         owner = access.find_client(s, name) or access.create_client(s, name)
         _, secret = access.create_key(s, owner)
     typer.echo(secret)
@@ -43,7 +36,7 @@ def create(
 @keys.command("list")
 def list_() -> None:
     """List every key: its prefix, client, creation and revocation."""
-    with _session() as s:
+    with session() as s:
         rows = access.list_keys(s)
     for key, client in rows:
         revoked = f"revoked {key.revoked_at:%Y-%m-%d %H:%M} UTC" if key.revoked_at else "valid"
@@ -53,7 +46,7 @@ def list_() -> None:
 @keys.command()
 def revoke(prefix: Annotated[str, typer.Argument(help="The key's prefix, as `vgid keys list` shows it.")]) -> None:
     """Make a key useless from now on."""
-    with _session() as s:
+    with session() as s:
         found = access.revoke_key(s, prefix)
     if not found:
         typer.echo(f"no valid key has the prefix {prefix}", err=True)
@@ -70,7 +63,7 @@ def limits(
 ) -> None:
     """Show what a client may use, and change it. Claims heed a change at once, requests within half a minute."""
     values = dict(_named_value(text) for text in changes or ())
-    with _session() as s:
+    with session() as s:
         owner = access.find_client(s, client.strip())
         if owner is None:
             typer.echo("no client has this name; `vgid keys list` shows them", err=True)
@@ -94,9 +87,9 @@ def create_signing_key() -> None:
     root = settings_or_exit().signing_keys
     if root is None:
         typer.echo("VGID_SIGNING_KEYS isn't set: it names the folder of the private keys", err=True)
-        raise typer.Exit(_NOT_CONFIGURED)
+        raise typer.Exit(NOT_CONFIGURED)
     try:
-        with _session() as s:
+        with session() as s:
             key = signing_keys.create(s, root)
     except OSError as error:
         typer.echo(f"the private keys can't be written to VGID_SIGNING_KEYS: {error.strerror}", err=True)
@@ -107,7 +100,7 @@ def create_signing_key() -> None:
 @signing.command("list")
 def list_signing_keys() -> None:
     """List every signing key: id, creation, and whether it still signs."""
-    with _session() as s:
+    with session() as s:
         rows = signing_keys.list_keys(s)
     for key in rows:
         state = f"retired {key.retired_at:%Y-%m-%d %H:%M} UTC" if key.retired_at else "valid"
@@ -118,7 +111,7 @@ def list_signing_keys() -> None:
 @signing.command()
 def retire(key: _KeyId) -> None:
     """End a key's signing. What it signed before still counts. The only valid key can't be retired."""
-    with _session() as s:
+    with session() as s:
         if len(signing_keys.valid_keys(s)) == 1:
             typer.echo("it would leave no key that signs: run `vgid keys signing create` first", err=True)
             raise typer.Exit(1)
@@ -129,7 +122,7 @@ def retire(key: _KeyId) -> None:
 @signing.command("revoke")
 def revoke_signing_key(key: _KeyId) -> None:
     """Make everything that a key has signed count no more, because somebody else may hold it."""
-    with _session() as s:
+    with session() as s:
         _require_found(signing_keys.revoke(s, key), key)
     typer.echo(f"revoked {key}")
 
@@ -159,39 +152,5 @@ def _changed(known: ClientLimits, values: dict[str, str]) -> ClientLimits:
             unknown = f"no such limit; there are {', '.join(ClientLimits.model_fields)}"
             reason = unknown if problem["type"] == "extra_forbidden" else problem["msg"]
             typer.echo(f"--set {name}: {reason}", err=True)
-        raise typer.Exit(_NOT_CONFIGURED) from None
+        raise typer.Exit(NOT_CONFIGURED) from None
     return known.model_copy(update={name: getattr(given, name) for name in values})
-
-
-def settings_or_exit() -> Settings:
-    """Reads the settings. If some are missing or wrong, prints a line for each and ends the command."""
-    try:
-        return get_settings()
-    except ValidationError as error:
-        for problem in error.errors():
-            name = "VGID_" + "_".join(str(part) for part in problem["loc"]).upper() if problem["loc"] else "settings"
-            typer.echo(f"{name}: {problem['msg']}", err=True)
-        raise typer.Exit(_NOT_CONFIGURED) from None
-
-
-@contextmanager
-def _session() -> Iterator[Session]:
-    engine = make_engine(settings_or_exit())
-    try:
-        with exit_on_database_error(), session_factory(engine).begin() as s:
-            yield s
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def exit_on_database_error() -> Iterator[None]:
-    """Turns a database error into one line and exit code 1, without a traceback."""
-    try:
-        yield
-    except OperationalError:
-        typer.echo("the database named by VGID_DATABASE_URL doesn't answer", err=True)
-        raise typer.Exit(1) from None
-    except ProgrammingError:
-        typer.echo("the database has no tables yet, or outdated ones: run `vgid database upgrade`", err=True)
-        raise typer.Exit(1) from None

@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from jobs import transitions
 from jobs.tables import Job, Kit, Mark, Release, ReleaseJob, ReleaseState
 
 # Others' sets that say how far a line has drifted. Bystanders have a target of their own.
@@ -173,11 +174,54 @@ def add(
     )
     s.add(ReleaseJob(release_id=made.id, job_id=job.id, still_forgotten=passed))
     if passed:
+        transitions.add_event(s, job.id, "release", {"number": made.number, "state": "current"})
         s.add_all(Mark(job_id=job.id, mark=mark) for mark in sorted(set(new.marks)))
         if new.kit is not None:
             kept_until = now + timedelta(days=new.kit.days)
             s.add(Kit(job_id=job.id, wrapped_key=new.kit.wrapped_key, pairs=new.kit.pairs, expires_at=kept_until))
     return made
+
+
+def line_of(s: Session, model: str) -> Sequence[Release]:
+    """All releases of the model, of every base, the newest first."""
+    return s.scalars(select(Release).where(Release.model == model).order_by(Release.created_at.desc())).all()
+
+
+def would_return(s: Session, model: str) -> list[UUID] | None:
+    """The jobs whose people are known again if the current release is taken back. None if there is no current one."""
+    found = current(s, model)
+    if found is None:
+        return None
+    kept = set() if found.parent_id is None else {each.job_id for each in jobs_of(s, found.parent_id)}
+    return [each.job_id for each in jobs_of(s, found.id) if each.job_id not in kept]
+
+
+def revert(s: Session, model: str, reason: str) -> int | None:
+    """Takes the current release back, for this reason: its parent is current again. Returns the parent's number.
+
+    Whom it alone held is known again: their jobs are marked, their clients are told by an event, and neither marks nor
+    kits of them count any more. None if it had no parent, so that nothing is current. A run that started from it starts
+    over. Raises LookupError where there is no current release.
+    """
+    found = s.scalar(
+        select(Release).where(Release.model == model, Release.state == ReleaseState.current).with_for_update()
+    )
+    if found is None:
+        raise LookupError("there is no current release")
+    returning = would_return(s, model) or []
+    now = transitions.database_now(s)
+    found.state, found.ended_at, found.reason = ReleaseState.reverted, now, reason
+    s.flush()  # first: there is one current release at a time
+    for job_id in returning:
+        s.execute(update(Job).where(Job.id == job_id).values(reverted_at=now))
+        s.execute(delete(Mark).where(Mark.job_id == job_id))
+        transitions.add_event(s, job_id, "release", {"number": found.number, "state": "reverted", "reason": reason})
+    if found.parent_id is None:
+        return None
+    parent = s.get_one(Release, found.parent_id)
+    parent.state, parent.ended_at = ReleaseState.current, None
+    s.flush()
+    return parent.number
 
 
 def _next_number(s: Session, model: str, base_digest: str) -> int:

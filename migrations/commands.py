@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from jobs.commands import exit_on_database_error, settings_or_exit
+from jobs.command_session import exit_on_database_error, settings_or_exit
 from migrations.runner import upgrade
 
 database = typer.Typer(no_args_is_help=True, help="The database's tables.")

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 from urllib.parse import quote
 
-from vgid_client.download import download
+from vgid_client.download import download, download_whole
 from vgid_client.errors import Conflict, InvalidRequest, Problem, UnexpectedReply
 from vgid_client.event_feed import EventFeed
 from vgid_client.models import (
@@ -20,9 +20,11 @@ from vgid_client.models import (
     Event,
     Job,
     JobPage,
+    Kit,
     ListFilters,
     Metric,
     Model,
+    Release,
     RequestFields,
     parse_reply,
 )
@@ -210,6 +212,27 @@ class Client:
                 return now
         return self.get(job)
 
+    def release(self, model: str) -> Release:
+        """The model's current release. Raises NotFound while nobody has been forgotten by it."""
+        return parse_reply(Release, read_json(self._transport.request("GET", _release_path(model))))
+
+    def download_release(self, model: str, target: str | Path) -> Path:
+        """Downloads the current release's adapter (a zip) to `target`, and checks it against the answer's ETag."""
+        return download_whole(self._transport, f"{_release_path(model)}/adapter", Path(target))
+
+    def kit(self, job: Job | str) -> Kit:
+        """What is kept of the job. Raises NotFound if nothing was."""
+        return parse_reply(Kit, read_json(self._transport.request("GET", _path(job, "kit"))))
+
+    def end_kit(self, job: Job | str) -> None:
+        """Destroys the kit's key, and has its file deleted. Later releases can't be checked for its people any more."""
+        self._transport.request("DELETE", _path(job, "kit"))
+
+    def kit_receipt(self, job: Job | str) -> dict[str, Any]:
+        """The receipt of the kit's deletion, as `receipt` is of the uploads'. Raises Conflict until it is signed."""
+        document: dict[str, Any] = read_json(self._transport.request("GET", _path(job, "kit/receipt")))
+        return document
+
     def download(self, job: Job | str, target: str | Path) -> Path:
         """Downloads the adapter (a zip) to `target`, resumes an earlier download, and checks the sha256.
 
@@ -255,6 +278,10 @@ def _path(job: Job | str, *rest: str) -> str:
     """The path of the job, or of a part of it. A string is the id of a job that forgets."""
     root = _EVALUATIONS if isinstance(job, Job) and job.kind == "evaluate" else _UNLEARN_JOBS
     return "/".join([root, quote(job if isinstance(job, str) else job.id, safe=""), *rest])
+
+
+def _release_path(model: str) -> str:
+    return f"/models/{quote(model, safe='')}/release"
 
 
 def _in_query(value: Any) -> Any:

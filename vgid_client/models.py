@@ -33,9 +33,50 @@ class EvaluationFields(TypedDict, total=False):
 
 
 class RequestFields(EvaluationFields, total=False):
-    """The fields of a forget request besides its model and pairs. None means that the field isn't sent."""
+    """The fields of a forget request besides its model and pairs. None means that the field isn't sent.
+
+    kit_days: how long a kit is kept, 0 for none. repeat: forget again whom the current release has forgotten already.
+    """
 
     training: Mapping[str, Any] | None
+    kit_days: int | None
+    repeat: bool | None
+
+
+class HeldJob(BaseModel):
+    """A job of your own whose people a release holds.
+
+    still_forgotten: None where there was no kit to check by: nobody has looked since release `checked_in`.
+    """
+
+    job_id: str
+    still_forgotten: bool | None
+    checked_in: int
+
+
+class Release(BaseModel):
+    """A model's current release, which is to be served. drift: the largest fall on a set about others."""
+
+    model: str
+    number: int
+    base_digest: str
+    adapter_sha256: str
+    rank: int
+    drift: float | None
+    requests: int
+    checked: int
+    unchecked: int
+    own: list[HeldJob]
+
+
+class Kit(BaseModel):
+    """What is kept of a job, until `expires_at` or until its client ends it."""
+
+    pairs: int
+    created_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None
+    deleted_at: datetime | None
 
 
 class ListFilters(TypedDict, total=False):
@@ -187,6 +228,8 @@ class Job(_Reply):
     config: dict[str, Any] = Field(default_factory=dict)
     data: Data | None = None
     inputs_deleted_at: datetime | None = None
+    reverted_at: datetime | None = None
+    kit_days: int | None = None
     error: JobError | None = None
     stop_reason: str | None = None
     metrics: tuple[Metric, ...] | None = None

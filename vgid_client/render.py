@@ -11,7 +11,7 @@ from rich.table import Table
 
 from terminal import tables
 from terminal.progress_bar import ProgressBar, progress_detail
-from vgid_client.models import Estimate, Job, JobPage, Metric, MissedTarget, Model
+from vgid_client.models import Estimate, Job, JobPage, Kit, Metric, MissedTarget, Model, Release
 
 _STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "default"}
 _MOST_PLACES = 5  # of one finding
@@ -148,3 +148,28 @@ def _missed(job: Job) -> tuple[MissedTarget, ...]:
 
 def _error_text(job: Job) -> str | None:
     return (job.error.detail or job.error.type) if job.error else None
+
+
+def release_table(release: Release) -> Table:
+    """A table of a release: what is to be served, and which jobs of the client it holds."""
+    table = Table(box=None, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    unchecked = f", {release.unchecked} without a kit: nobody can say" if release.unchecked else ""
+    table.add_row("release", f"{release.number} of {escape(release.model)}")
+    table.add_row("adapter", f"sha256 {release.adapter_sha256}, rank {release.rank}")
+    table.add_row("base", f"digest {release.base_digest}")
+    table.add_row("drift", "not measured" if release.drift is None else f"{release.drift:.3f} of ROUGE-L on others")
+    table.add_row("holds", f"{release.requests} requests: {release.checked} still forgotten{unchecked}")
+    for held in release.own:
+        checked = "still forgotten" if held.still_forgotten else f"not re-checked since release {held.checked_in}"
+        table.add_row("of yours", f"{held.job_id}  {checked}")
+    return table
+
+
+def kit_text(kit: Kit) -> str:
+    """What is kept of a job, as a sentence."""
+    if kit.ended_at is None:
+        return f"{kit.pairs} pairs are kept, sealed, until {kit.expires_at.astimezone():%Y-%m-%d}"
+    file = "its file is deleted" if kit.deleted_at else "its file will be deleted"
+    return f"ended at {kit.ended_at.astimezone():%Y-%m-%d %H:%M}: its key is destroyed, and {file}"

@@ -27,7 +27,7 @@ router = Router(prefix="/unlearn-jobs/{job_id:uuid}", tags=["artifacts"])
 
 ZIP = "application/zip"
 _MEDIA_TYPES = {".json": "application/json", ".md": "text/markdown; charset=utf-8"}
-_BINARY = "application/octet-stream"
+BINARY = "application/octet-stream"
 
 
 def documented(*media_types: str) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def documented(*media_types: str) -> dict[str, Any]:
     }
 
 
-@router.get("/artifact", operation_id="download_artifact", summary="Download the adapter", **documented(ZIP, _BINARY))
+@router.get("/artifact", operation_id="download_artifact", summary="Download the adapter", **documented(ZIP, BINARY))
 def get_artifact(request: Request, caller: CallerDep, job_id: UUID) -> Response:
     """A zip that PEFT loads after unpacking. Takes Range, If-Range, If-Match and If-None-Match."""
     artifact = caller.artifact(job_id)
@@ -59,7 +59,7 @@ def get_artifact(request: Request, caller: CallerDep, job_id: UUID) -> Response:
     "/artifact/files/{name}",
     operation_id="download_file",
     summary="Download one file of the adapter",
-    **documented(_BINARY, *_MEDIA_TYPES.values()),
+    **documented(BINARY, *_MEDIA_TYPES.values()),
 )
 def get_file(request: Request, caller: CallerDep, job_id: UUID, name: str) -> Response:
     """One member of the zip by its name in the job's record, with the same headers as the zip itself."""
@@ -67,7 +67,7 @@ def get_file(request: Request, caller: CallerDep, job_id: UUID, name: str) -> Re
     file = next((file for file in artifact.files if file["name"] == name), None)
     if file is None:
         raise NotFound("The artifact has no such file.")
-    download = Download(name, _MEDIA_TYPES.get(Path(name).suffix, _BINARY), file["sha256"], file["size"])
+    download = Download(name, _MEDIA_TYPES.get(Path(name).suffix, BINARY), file["sha256"], file["size"])
     return download.member_response(request, caller.services.blobs.path_of_artifact(artifact.sha256))
 
 

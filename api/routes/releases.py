@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api.openapi import problem_responses
 from api.problems import NoRelease, NotFound, Unauthenticated
-from api.routes.artifacts import ZIP, documented
+from api.routes.artifacts import BINARY, ZIP, documented
 from api.routes.downloads import Download
 from api.routing import Router
 from api.services import Caller, CallerDep
@@ -46,7 +46,9 @@ def get_release(request: Request, caller: CallerDep, model: _Model) -> Response:
     return Response(view.model_dump_json(), headers=headers, media_type="application/json")
 
 
-@router.get("/adapter", operation_id="download_release", summary="Download the current release", **documented(ZIP))
+@router.get(
+    "/adapter", operation_id="download_release", summary="Download the current release", **documented(ZIP, BINARY)
+)
 def get_adapter(request: Request, caller: CallerDep, model: _Model) -> Response:
     """A zip that PEFT loads after unpacking, as that of the job that made the release."""
     with caller.session() as (s, _):

@@ -55,7 +55,8 @@ IdempotencyKey = Annotated[
 def documented(schema: type[JobRequest], operations: tuple[str, ...], *refusals: type[Problem]) -> dict[str, Any]:
     """What a route that takes requests says of itself.
 
-    refusals: what this kind alone can be refused for. operations: what can be asked about the new job, by its id: for generators of clients and of calls.
+    refusals: what this kind alone can be refused for.
+    operations: what can be asked about the new job, by its id: for generators of clients and of calls.
     """
     links = {each: {"operationId": each, "parameters": {"job_id": "$response.body#/id"}} for each in operations}
     return {

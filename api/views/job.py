@@ -113,6 +113,9 @@ class JobSummary(_View):
     finished_at: datetime | None
     data: DataView
     inputs_deleted_at: datetime | None = Field(description="when the uploaded images and texts were deleted")
+    reverted_at: datetime | None = Field(
+        description="when an operator took its release back, so that its people are known again"
+    )
     kit_days: int | None = Field(description="how long a kit of it is kept once it has succeeded; null keeps none")
     outcome: str | None = Field(
         description="`forgotten`: every target holds; `targets-not-met`: don't serve the adapter as if the people were "

@@ -15,12 +15,12 @@ from sqlalchemy import (
     ARRAY,
     ColumnElement,
     Select,
+    Text,
     Uuid,
     all_,
     and_,
     bindparam,
     case,
-    exists,
     func,
     literal_column,
     or_,
@@ -101,10 +101,13 @@ def counted_as_urgent() -> dict[str, Any]:
 
 
 def line_is_free() -> ColumnElement[bool]:
-    """Whether no other job trains on the model. One that only measures needs no line."""
+    """Whether no other job trains on the model. One that only measures needs no line.
+
+    The busy models are read once a statement: looked for job by job, a long queue of one model would be slow.
+    """
     other = aliased(Job)
-    trains = exists().where(other.model == Job.model, in_state(State.running, other), _is(Kind.unlearn, other))
-    return or_(_is(Kind.evaluate, Job), ~trains)
+    busy = select(other.model).where(in_state(State.running, other), _is(Kind.unlearn, other))
+    return or_(_is(Kind.evaluate, Job), Job.model != all_(func.array(busy.scalar_subquery(), type_=ARRAY(Text()))))
 
 
 def _is(kind: Kind, of: Any) -> ColumnElement[bool]:

@@ -71,7 +71,7 @@ class Job(Base):
         # The next job is looked for client by client: in the order of priorities, and in that of deadlines.
         Index(
             "ix_jobs_by_priority", "client_id", text("priority DESC"), "created_at", "id",
-            postgresql_where=text("state = 'queued'"),
+            postgresql_include=["model", "kind", "due_at"], postgresql_where=text("state = 'queued'"),
         ),
         Index(
             "ix_jobs_by_deadline", "client_id", text("greatest(due_at, created_at)"), text("priority DESC"),
@@ -148,6 +148,7 @@ class Job(Base):
     wrapped_data_key: Mapped[bytes | None]
     inputs_deleted_at: Mapped[datetime | None]
     receipt: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))  # signed, in a DSSE envelope
+    reverted_at: Mapped[datetime | None]  # when its people became known again, by an admin's rollback
     outcome: Mapped[str | None] = mapped_column(String(32))  # what it has come to, if that was judged
     verdict: Mapped[dict[str, Any] | None]  # the level of the audits, targets that were missed, claims not measured
     error_type: Mapped[str | None]

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from jobs.tables.base import Base
 
-EventKind = Literal["state", "phase", "progress", "metrics"]
+EventKind = Literal["state", "phase", "progress", "metrics", "release"]
 MetricStage = Literal["before", "after"]
 
 
@@ -20,7 +20,7 @@ class JobEvent(Base):
 
     __tablename__ = "job_events"
     __table_args__ = (
-        CheckConstraint("kind IN ('state', 'phase', 'progress', 'metrics')", name="kind"),
+        CheckConstraint("kind IN ('state', 'phase', 'progress', 'metrics', 'release')", name="kind"),
         Index("ix_job_events_history", "job_id", "id"),
     )
 

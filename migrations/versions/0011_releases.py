@@ -19,11 +19,14 @@ _NOW = sa.text("now()")
 
 def upgrade() -> None:
     op.add_column("jobs", sa.Column("kit_days", sa.Integer(), nullable=True))
+    op.add_column("jobs", sa.Column("reverted_at", sa.DateTime(timezone=True), nullable=True))
+    _event_kinds("'state', 'phase', 'progress', 'metrics', 'release'")
     # Several may run now. Their workers lose them, and the queue runs them one after the other.
     op.execute(
         "UPDATE jobs SET state = 'queued', phase = NULL, attempt_token = NULL, lease_expires_at = NULL, "
         "attempt = greatest(attempt - 1, 0) WHERE state = 'running' AND kind = 'unlearn'"
     )
+    _index_by_priority(include=["model", "kind", "due_at"])
     running = sa.text("state = 'running' AND kind = 'unlearn'")
     op.create_index("uq_jobs_line", "jobs", ["model"], unique=True, postgresql_where=running)
     op.create_table(
@@ -106,4 +109,25 @@ def downgrade() -> None:
     for name in ("marks", "kits", "release_jobs", "releases"):
         op.drop_table(name)
     op.drop_index("uq_jobs_line", "jobs")
+    _index_by_priority(include=[])
+    op.drop_column("jobs", "reverted_at")
     op.drop_column("jobs", "kit_days")
+    op.execute("DELETE FROM job_events WHERE kind = 'release'")
+    _event_kinds("'state', 'phase', 'progress', 'metrics'")
+
+
+def _index_by_priority(include: list[str]) -> None:
+    """Makes the index of the next job again. With these columns in it a busy model's jobs are passed over quickly."""
+    op.drop_index("ix_jobs_by_priority", "jobs")
+    op.create_index(
+        "ix_jobs_by_priority",
+        "jobs",
+        ["client_id", sa.text("priority DESC"), "created_at", "id"],
+        postgresql_include=include,
+        postgresql_where=sa.text("state = 'queued'"),
+    )
+
+
+def _event_kinds(kinds: str) -> None:
+    op.drop_constraint(op.f("ck_job_events_kind"), "job_events")
+    op.create_check_constraint(op.f("ck_job_events_kind"), "job_events", f"kind IN ({kinds})")

@@ -69,11 +69,13 @@ class Service:
             for stage, value in (("before", before), ("after", after)):
                 claims.save_metrics(s, UUID(job_id), token, stage, [claims.MetricRow("forget", "rouge_l", value, 3)])
 
-    def succeed(self, job_id: str, token: UUID, archive: Path, evidence: dict[str, Any] | None = None) -> None:
+    def succeed(
+        self, job_id: str, token: UUID, archive: Path, evidence: dict[str, Any] | None = None, **release: Any
+    ) -> None:
         """Ends the job with an adapter, as its evidence says."""
         sha256, size = self.blobs.put_artifact(archive)
         with self.sessions.begin() as s:
-            artifact = new_artifact(s, UUID(job_id), evidence, sha256=sha256, size=size)
+            artifact = new_artifact(s, UUID(job_id), evidence, sha256=sha256, size=size, **release)
             assert claims.finish(s, UUID(job_id), token, artifact, "all steps done") is not None
 
     def fail(

@@ -7,9 +7,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
+from typer.testing import CliRunner
 
 from jobs import claims, releases
+from jobs.release_commands import app
 from jobs.releases import NewKit, ParentSuperseded
+from jobs.settings import Settings
 from jobs.states import State
 from jobs.tables import Job, Kit, Mark, Release, ReleaseState
 from tests.evidence import FORGOTTEN, MISSED
@@ -122,3 +125,62 @@ def test_a_subject_that_the_current_release_holds_names_its_job(ledger: Ledger) 
         assert releases.job_that_forgot(s, ledger.client_id, "demo", "6" * 64) is None
         assert releases.job_that_forgot(s, ledger.client_id, "other", "5" * 64) is None
         assert releases.job_that_forgot(s, UUID(int=0), "demo", "5" * 64) is None
+
+
+def test_a_rollback_names_who_returns_and_tells_their_clients(ledger: Ledger) -> None:
+    first = finished(ledger, marks=["1" * 64])
+    second = finished(ledger, marks=["2" * 64])
+    with ledger.sessions.begin() as s:
+        assert releases.would_return(s, "demo") == [second]
+        assert releases.revert(s, "demo", "wrong person") == 1
+    assert [state for _, state, _ in line(ledger)] == [ReleaseState.current, ReleaseState.reverted]
+    assert (ledger.job(first).reverted_at, ledger.job(second).reverted_at is not None) == (None, True)
+    assert ledger.history(second, "release") == [
+        {"number": 2, "state": "current"}, {"number": 2, "state": "reverted", "reason": "wrong person"}
+    ]  # fmt: skip
+    with ledger.sessions() as s:
+        current = releases.current(s, "demo")
+        assert current is not None
+        assert releases.marks_of(s, current.id) == {"1" * 64}
+        assert set(s.scalars(select(Mark.mark))) == {"1" * 64}
+    third = finished(ledger)
+    assert [job_id for job_id, *_ in held(ledger)] == [first, third]
+
+    with ledger.sessions.begin() as s:
+        releases.revert(s, "demo", "again")
+        assert releases.revert(s, "demo", "all of it") is None
+        assert releases.would_return(s, "demo") is None
+    with pytest.raises(LookupError), ledger.sessions.begin() as s:
+        releases.revert(s, "demo", "nothing left")
+
+
+def test_a_run_that_started_from_what_was_taken_back_starts_over(ledger: Ledger) -> None:
+    finished(ledger)
+    finished(ledger)
+    late = ledger.submit()
+    with ledger.sessions.begin() as s:
+        claim = claims.claim(s, late, "worker", 30)
+        assert claim is not None
+        made = new_artifact(s, late, FORGOTTEN)
+    with ledger.sessions.begin() as s:
+        releases.revert(s, "demo", "wrong person")
+    with pytest.raises(ParentSuperseded), ledger.sessions.begin() as s:
+        claims.finish(s, late, claim.token, made, "steps-done")
+
+
+def test_the_operators_commands(ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.command_session.get_settings", lambda: settings)
+    run = CliRunner()
+    assert run.invoke(app, ["list", "demo"]).exit_code == 1
+    first, second = finished(ledger), finished(ledger)
+    listed = run.invoke(app, ["list", "demo"]).stdout.splitlines()
+    assert ["2 requests, 1 unchecked" in listed[0], "1 requests, 0 unchecked" in listed[1]] == [True, True]
+    assert [row.split()[-1] for row in listed] == ["current", "superseded"]
+    asked = run.invoke(app, ["revert", "demo", "--reason", "wrong person"], input="n\n")
+    assert (asked.exit_code, str(second) in asked.stdout, str(first) in asked.stdout) == (1, True, False)
+    assert ledger.job(second).reverted_at is None
+    done = run.invoke(app, ["revert", "demo", "--reason", "wrong person", "--yes"])
+    assert (done.exit_code, "release 1 is current now" in done.stdout) == (0, True)
+    assert "reverted: wrong person" in run.invoke(app, ["list", "demo"]).stdout
+    assert run.invoke(app, ["revert", "demo", "--reason", " "]).exit_code == 2
+    assert run.invoke(app, ["revert", "other", "--reason", "x", "--yes"]).exit_code == 1

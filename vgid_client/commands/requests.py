@@ -37,6 +37,10 @@ def submit(
     due_at: Annotated[datetime | None, typer.Option(help="Deadline, in UTC.")] = None,
     priority: Annotated[int | None, typer.Option(min=-10, max=10, help="Higher ones of yours go first.")] = None,
     metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable.")] = None,
+    kit_days: Annotated[
+        int | None, typer.Option(min=0, help="Keep a kit so long, to stay forgotten; 0 keeps none.", show_default=False)
+    ] = None,
+    repeat: Annotated[bool, typer.Option("--repeat", help="Also if the subject is forgotten already.")] = False,
     idempotency_key: Annotated[str | None, typer.Option(help="Sending twice with one key makes one job.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what it would be; store nothing.")] = False,
     watch: Annotated[bool, typer.Option("--follow", help="Stay until it has ended.")] = False,
@@ -54,6 +58,8 @@ def submit(
         "due_at": _in_utc(due_at),
         "priority": priority,
         "metadata": assignments(metadata, "--metadata"),
+        "kit_days": kit_days,
+        "repeat": True if repeat else None,
     }
     pairs, kept = read_jsonl(forget), read_jsonl(retain) if retain else None
     with client_of(context) as client:

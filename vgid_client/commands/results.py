@@ -90,3 +90,45 @@ def _write_json(document: Any, path: Path) -> None:
     except OSError as error:
         raise DataFileError(f"{path}: {error.strerror}") from None
     out.print(path, soft_wrap=True)
+
+
+@app.command(rich_help_panel="Releases")
+def release(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="One of `vgid models`.")],
+    to: Annotated[Path | None, typer.Option(metavar="FILE.zip", help="Download its adapter there, too.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a model's current release: which adapter is to be served, and whom of yours it holds."""
+    with client_of(context) as client:
+        found = client.release(model)
+        if to is not None:
+            client.download_release(model, to)
+    if as_json:
+        out.print_json(found.model_dump_json())
+    else:
+        out.print(render.release_table(found))
+    if to is not None:
+        out.print(str(to), soft_wrap=True)
+
+
+@app.command(rich_help_panel="Releases")
+def kit(
+    context: typer.Context,
+    job: JobId,
+    end: Annotated[bool, typer.Option("--end", help="Destroy its key and delete it, for good.")] = False,
+    receipt_to: Annotated[Path | None, typer.Option(help="Save the receipt of its deletion there.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is kept of a job so that its people stay forgotten, or end that."""
+    with client_of(context) as client:
+        if end:
+            client.end_kit(job)
+        found = client.kit(job)
+        receipt = None if receipt_to is None else client.kit_receipt(job)
+    if receipt_to is not None:
+        receipt_to.write_text(json.dumps(receipt, indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        out.print_json(found.model_dump_json())
+    else:
+        out.print(render.kit_text(found), soft_wrap=True)
