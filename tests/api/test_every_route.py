@@ -18,7 +18,10 @@ from api.main import create_app
 from api.openapi import openapi_document
 from api.problems import NotFound
 from api.routing import API_VERSION, Router, deprecated
+from jobs import kits
+from jobs.releases import NewKit
 from jobs.settings import Settings
+from jobs.signing.receipt import sign_kit_receipts
 from tests.api.service import Service, body, problem
 from tests.evidence import FORGOTTEN
 
@@ -28,13 +31,19 @@ SECRET = "Ilse Marwood"
 @pytest.fixture
 def paths(service: Service, tmp_path: Path) -> dict[str, str]:
     """A real path for each of the document's paths, on jobs that have succeeded."""
-    job_id, _ = service.succeeded(tmp_path, evidence=FORGOTTEN)
+    job_id, _ = service.succeeded(tmp_path, evidence=FORGOTTEN, kit=NewKit(b"wrapped", 5, 30))
     service.delete_inputs(job_id)
+    with service.sessions.begin() as s:
+        kits.end_kit(s, job_id)
+    kits.delete_kit_file(service.sessions, service.blobs, job_id)
     evaluation_id = service.measured(FORGOTTEN)
     service.delete_inputs(evaluation_id)
     service.sign_receipts()
+    sign_kit_receipts(service.sessions, service.settings.signing_keys)
     return {
-        path: path.format(job_id=evaluation_id if path.startswith("/evaluations") else job_id, name="README.md")
+        path: path.format(
+            job_id=evaluation_id if path.startswith("/evaluations") else job_id, name="README.md", model="demo"
+        )
         for path in service.documented
     }
 
@@ -121,7 +130,7 @@ def test_head_of_an_event_stream_answers_like_the_page(service: Service) -> None
 def test_allow_names_every_method_of_the_path(service: Service, paths: dict[str, str]) -> None:
     for path, methods in service.documented.items():
         there = {method.upper() for method in methods} | ({"HEAD"} if "get" in methods else set())
-        response = service.http.delete(paths[path])
+        response = service.http.patch(paths[path])
         problem(response, 405, "method-not-allowed")
         assert sorted(response.headers["allow"].split(", ")) == sorted(there), path
     assert {"GET", "HEAD", "POST"} == set(service.http.put("/unlearn-jobs").headers["allow"].split(", "))

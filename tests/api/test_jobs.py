@@ -28,6 +28,11 @@ ROUTES = [
     ("HEAD", "/unlearn-jobs/{id}/artifact"),
     ("GET", "/unlearn-jobs/{id}/artifact/files/README.md"),
     ("GET", "/models"),
+    ("GET", "/models/{model}/release"),
+    ("GET", "/models/{model}/release/adapter"),
+    ("GET", "/unlearn-jobs/{id}/kit"),
+    ("DELETE", "/unlearn-jobs/{id}/kit"),
+    ("GET", "/unlearn-jobs/{id}/kit/receipt"),
     ("POST", "/unlearn-jobs/estimate"),
     ("POST", "/evaluations"),
     ("GET", "/evaluations"),
@@ -46,7 +51,7 @@ def test_every_route_but_health_needs_a_key(service: Service) -> None:
     for authorization in (None, "Bearer vgid_wrong", "Bearer", "Basic Zm9vOmJhcg==", "vgid_wrong"):
         stranger = service.open(**({"Authorization": authorization} if authorization else {}))
         for method, path in ROUTES:
-            response = stranger.request(method, path.format(id=job_id))
+            response = stranger.request(method, path.format(id=job_id, model="demo"))
             assert response.headers["www-authenticate"].startswith("Bearer")
             assert response.status_code == 401
             if method != "HEAD":
