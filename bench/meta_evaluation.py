@@ -74,7 +74,8 @@ def main() -> None:
                 )
             # After each set, so that a bench that is cut short has whole sets.
             result = summed_up(rows)
-            written = save(name, {**result, "bars": BARS, "models": rows}, seed=0, runs=len(rows))
+            models = [_in_short(row) for row in rows]
+            written = save(name, {**result, "bars": BARS, "models": models}, seed=0, runs=len(rows))
     _print(result)
     print("written:", written)
     exit_if_missed(missed_bars(result))
@@ -106,6 +107,14 @@ def _audited(model: PooledModel) -> dict[str, Any]:
     if model.kind in _SINGLE:
         row["persons"] = [_evidence(base, _about(auditor, person), before)["verdict"] for person in _people(case)]
     return row
+
+
+def _in_short(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's row as it is saved: figures by name and set, and the outcome."""
+    evidence = row["evidence"]
+    figures = {f"{each['figure']} {each['set']}": round(each["value"], 4) for each in evidence["figures"]}
+    kept = ("title", "kind", "forgotten", "training_seconds", "relearned_in_100")
+    return {name: row[name] for name in kept} | {"outcome": evidence["verdict"]["outcome"], "figures": figures}
 
 
 def _evidence(base: BaseModel, auditor: Auditor, before: Measured) -> dict[str, Any]:
