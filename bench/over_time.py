@@ -1,6 +1,6 @@
 """Twenty requests, one after the other: is everybody still forgotten after the last, and is everybody else still known?
 
-    python -m bench.over_time [--modes kits,alone,batches] [--requests 20] [--processes 2] [--tuning]
+    python -m bench.over_time [--modes kits,alone,batches] [--requests 20] [--steps N] [--processes 2] [--tuning]
 
 Each request is about one or two people of the shipped demo model. Its release starts from the adapter of the release
 before, learns from the base, and forgets the new pairs and the kits of everybody before. kits: one photo a person with
@@ -97,7 +97,9 @@ def main() -> None:
     found: dict[str, list[dict[str, Any]]] = {mode: [] for mode in arguments.modes}
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool, tempfile.TemporaryDirectory() as work:
         folders = {mode: Path(work) / mode for mode in arguments.modes}
-        lines = {mode: pool.submit(_line, MODES[mode], asked, folder) for mode, folder in folders.items()}
+        lines = {
+            mode: pool.submit(_line, MODES[mode], asked, folder, arguments.steps) for mode, folder in folders.items()
+        }
         for mode, line in lines.items():
             found[mode] = line.result()
             written = save(name, {"bars": BARS | KIT_BARS, "lines": found}, seed=0, runs=len(asked))
@@ -114,8 +116,8 @@ def _missed(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     return missed
 
 
-def _line(mode: Mode, asked: Sequence[tuple[int, ...]], work: Path) -> list[dict[str, Any]]:
-    """The rows of one line of releases, a row a release."""
+def _line(mode: Mode, asked: Sequence[tuple[int, ...]], work: Path, steps: int | None) -> list[dict[str, Any]]:
+    """The rows of one line of releases, a row a release. steps: of each run that has a start; None: as of any run."""
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     start: Path | None = None
@@ -125,7 +127,7 @@ def _line(mode: Mode, asked: Sequence[tuple[int, ...]], work: Path) -> list[dict
     for number, group in enumerate(_batches(asked, mode.batch), 1):
         case = case_of([*done, *group], SHIPPED.bystanders, SHIPPED.census)
         folder = work / str(number)
-        base, seconds = _release(mode, case, group, start, folder)
+        base, seconds = _release(mode, case, group, start, folder, steps)
         row = {"release": number, "people": len(case.forgotten), "seconds": seconds} | _figures(base, case)
         row |= {f"fall.{name}": before[name] - value for name, value in _kept(base, everybody).items()}
         if len(case.forgotten) == len(everybody.forgotten):
@@ -142,7 +144,9 @@ def _batches(asked: Sequence[tuple[int, ...]], size: int) -> Iterator[tuple[int,
         yield tuple(person for group in asked[first : first + size] for person in group)
 
 
-def _release(mode: Mode, case: Case, group: Sequence[int], start: Path | None, folder: Path) -> tuple[BaseModel, float]:
+def _release(
+    mode: Mode, case: Case, group: Sequence[int], start: Path | None, folder: Path, steps: int | None
+) -> tuple[BaseModel, float]:
     """Trains the release's adapter into the folder. Returns the model with it, and the processor seconds."""
     config = _config()
     people = the_world(SHIPPED.census).people
@@ -152,6 +156,8 @@ def _release(mode: Mode, case: Case, group: Sequence[int], start: Path | None, f
     base = load_base(str(SHIPPED.base), config)
     started = time.process_time()
     config = config.for_pairs(len(pairs))
+    if start is not None and steps is not None:
+        config = config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})
     result = distil(
         base,
         PairSet.of("forget", [*pairs, *kits]),
@@ -257,6 +263,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modes", type=lambda text: text.split(","), default=list(MODES))
     parser.add_argument("--requests", type=int, default=_REQUESTS)
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--tuning", action="store_true")
     return parser.parse_args()
