@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -13,7 +14,8 @@ from tests.client.conftest import PAIRS, Service
 from tests.client.test_cli import vgid
 from tests.evidence import FORGOTTEN
 from vgid_client import Client
-from vgid_client.errors import Conflict, IntegrityError, NotFound
+from vgid_client.errors import Conflict, IntegrityError, NotFound, VgidError
+from vgid_client.serving_folder import export_release, pull
 
 
 def released(service: Service, client: Client, archive: Path, **release: object) -> str:
@@ -32,13 +34,15 @@ def test_a_release_is_shown_and_fetched(service: Service, client: Client, archiv
     assert [(each.job_id, each.still_forgotten) for each in found.own] == [(first, None), (second, True)]
 
     to = tmp_path / "served" / "release.zip"
-    done = vgid(service, "release", "tiny", "--to", to)
+    done = vgid(service, "releases", "show", "tiny", "--to", to)
     assert done.returncode == 0, done.stderr
     assert to.read_bytes() == archive.read_bytes()
     assert "2 requests: 1 still forgotten, 1 without a kit: nobody can say" in done.stdout
     assert f"{first}  not re-checked since release 1" in done.stdout
-    assert json.loads(vgid(service, "release", "tiny", "--json").stdout)["adapter_sha256"] == found.adapter_sha256
-    assert vgid(service, "release", "other").returncode == 3
+    assert (
+        json.loads(vgid(service, "releases", "show", "tiny", "--json").stdout)["adapter_sha256"] == found.adapter_sha256
+    )
+    assert vgid(service, "releases", "show", "other").returncode == 3
 
 
 def test_a_download_that_isnt_what_was_named_is_refused(
@@ -75,3 +79,65 @@ def test_a_kit_is_asked_for_shown_and_ended(
     client.end_kit(kept)
     with pytest.raises(NotFound):
         client.kit(released(service, client, archive))
+
+
+def adapter_zip(path: Path, name: str) -> Path:
+    with ZipFile(path, "w") as packed:
+        packed.writestr("adapter_config.json", "{}")
+        packed.writestr("manifest.json", json.dumps({"serving": {"name": name}}))
+    return path
+
+
+def test_a_servers_folder_has_the_new_release_before_the_old_one_goes(
+    service: Service, client: Client, tmp_path: Path
+) -> None:
+    folder = tmp_path / "loras"
+    (folder / "somebody-elses").mkdir(parents=True)
+    released(service, client, adapter_zip(tmp_path / "1.zip", "tiny-11111111"))
+    done = vgid(service, "releases", "export", "tiny", folder)
+    assert (done.returncode, done.stdout.strip()) == (0, str(folder / "tiny-11111111"))
+    assert "(it was there)" in vgid(service, "releases", "export", "tiny", folder).stdout
+    released(service, client, adapter_zip(tmp_path / "2.zip", "tiny-22222222"), adapter_sha256="d" * 64)
+
+    seen: list[set[str]] = []
+    changes: list[Path] = []
+    rounds = iter([True, False])
+
+    def pause() -> bool:
+        seen.append({each.name for each in folder.iterdir() if each.is_dir()})
+        return next(rounds)
+
+    pull(client, "tiny", folder, pause, changes.append, pytest.fail)
+    assert seen == [{"somebody-elses", "tiny-22222222"}] * 2
+    assert changes == [folder / "tiny-22222222"]
+    assert (folder / "tiny-22222222" / "adapter_config.json").read_text() == "{}"
+    assert not [each for each in folder.iterdir() if "unfinished" in each.name]
+
+
+@pytest.mark.parametrize("name", ["../outside", "", ".hidden", "a/b"])
+def test_a_name_that_leaves_the_folder_is_refused(service: Service, client: Client, tmp_path: Path, name: str) -> None:
+    released(service, client, adapter_zip(tmp_path / "bad.zip", name))
+    with pytest.raises(IntegrityError):
+        export_release(client, "tiny", tmp_path / "loras")
+    assert not (tmp_path / "outside").exists()
+    assert list((tmp_path / "loras").iterdir()) == []
+
+
+def test_a_round_without_a_release_is_told_and_the_next_one_finds_it(
+    service: Service, client: Client, tmp_path: Path
+) -> None:
+    def pause() -> bool:
+        if told:
+            released(service, client, adapter_zip(tmp_path / "1.zip", "tiny-11111111"))
+        return bool(told) and not changes
+
+    told: list[VgidError] = []
+    changes: list[Path] = []
+
+    def failed(error: VgidError) -> None:
+        assert not told
+        told.append(error)
+
+    pull(client, "tiny", tmp_path / "loras", pause, changes.append, failed)
+    assert isinstance(told[0], NotFound)
+    assert [path.name for path in changes] == ["tiny-11111111"]

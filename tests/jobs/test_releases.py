@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from typer.testing import CliRunner
 
 from jobs import claims, releases
-from jobs.release_commands import app
+from jobs.line_commands import app
 from jobs.releases import NewKit, ParentSuperseded
 from jobs.settings import Settings
 from jobs.states import State

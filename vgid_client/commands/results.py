@@ -93,26 +93,6 @@ def _write_json(document: Any, path: Path) -> None:
 
 
 @app.command(rich_help_panel="Releases")
-def release(
-    context: typer.Context,
-    model: Annotated[str, typer.Argument(help="One of `vgid models`.")],
-    to: Annotated[Path | None, typer.Option(metavar="FILE.zip", help="Download its adapter there, too.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show a model's current release: which adapter is to be served, and whom of yours it holds."""
-    with client_of(context) as client:
-        found = client.release(model)
-        if to is not None:
-            client.download_release(model, to)
-    if as_json:
-        out.print_json(found.model_dump_json())
-    else:
-        out.print(render.release_table(found))
-    if to is not None:
-        out.print(str(to), soft_wrap=True)
-
-
-@app.command(rich_help_panel="Releases")
 def kit(
     context: typer.Context,
     job: JobId,

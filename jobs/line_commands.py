@@ -1,4 +1,4 @@
-"""The command `vgid releases`, for the lines of releases in the database that VGID_DATABASE_URL names."""
+"""The command `vgid lines`, for the lines of releases in the database that VGID_DATABASE_URL names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jobs import releases
 from jobs.command_session import session
 from jobs.tables import Release, ReleaseState
 
-app = typer.Typer(no_args_is_help=True, help="A model's releases: list them, and take the current one back.")
+app = typer.Typer(no_args_is_help=True, help="A model's line of releases: list it, take the current one back.")
 
 _Model = Annotated[str, typer.Argument(help="The model, as the catalog names it.")]
 

@@ -1,0 +1,101 @@
+"""The commands about what is to be served: a model's current release."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from terminal.console import print_error
+from vgid_client import render
+from vgid_client.commands.shared import AsJson, app, client_of, out
+from vgid_client.errors import VgidError
+from vgid_client.serving_folder import export_release, pull
+
+releases = typer.Typer(no_args_is_help=True, help="What is to be served of a model: show it, put it before a server.")
+app.add_typer(releases, name="releases", rich_help_panel="Releases")
+
+_Model = Annotated[str, typer.Argument(help="One of `vgid models`.")]
+_Folder = Annotated[Path, typer.Argument(help="The folder that the server reads adapters from.")]
+
+
+@releases.command()
+def show(
+    context: typer.Context,
+    model: _Model,
+    to: Annotated[Path | None, typer.Option(metavar="FILE.zip", help="Download its adapter there, too.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a model's current release: which adapter is to be served, and whom of yours it holds."""
+    with client_of(context) as client:
+        found = client.release(model)
+        if to is not None:
+            client.download_release(model, to)
+    if as_json:
+        out.print_json(found.model_dump_json())
+    else:
+        out.print(render.release_table(found))
+    if to is not None:
+        out.print(str(to), soft_wrap=True)
+
+
+@releases.command()
+def export(context: typer.Context, model: _Model, folder: _Folder) -> None:
+    """Put the current release into a server's folder of adapters, and take the one before away."""
+    with client_of(context) as client:
+        path, new = export_release(client, model, folder)
+    out.print(f"{path}{'' if new else '  (it was there)'}", soft_wrap=True)
+
+
+@releases.command("pull")
+def pull_(
+    context: typer.Context,
+    model: _Model,
+    folder: _Folder,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and follow each new release.")] = False,
+    every: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="How often to look.")] = 60,
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="URL", help="Run `vgid verify-serving` there after each change.")
+    ] = None,
+    pairs: Annotated[str | None, typer.Option(metavar="SOURCE", help="Forgotten pairs, for that.")] = None,
+) -> None:
+    """Fetch the current release for a server's machine, and check what is served after each change."""
+    if (endpoint is None) != (pairs is None):
+        raise typer.BadParameter("--endpoint and --pairs go together: the server is asked about these pairs")
+    failed = False
+
+    def changed(path: Path) -> None:
+        nonlocal failed
+        out.print(str(path), soft_wrap=True)
+        if endpoint is not None and pairs is not None:
+            failed = not _arrives(endpoint, pairs, path)
+
+    def told(error: VgidError) -> None:
+        if not watch:
+            raise error
+        print_error(str(error))
+
+    with client_of(context) as client:
+        pull(client, model, folder, _pause(every) if watch else lambda: False, changed, told)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _pause(seconds: float) -> Callable[[], bool]:
+    def wait() -> bool:
+        time.sleep(seconds)
+        return True
+
+    return wait
+
+
+def _arrives(endpoint: str, pairs: str, adapter: Path) -> bool:
+    """Whether the forgetting arrives, by a program of its own: the client imports nothing of the core."""
+    typed = [sys.executable, "-m", "vgid_client.cli", "verify-serving"]
+    typed += ["--endpoint", endpoint, "--adapter", adapter.name, "--pairs", pairs, "--adapter-folder", str(adapter)]
+    return subprocess.run(typed, check=False).returncode == 0  # noqa: S603  (what its user has typed)
