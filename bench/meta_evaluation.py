@@ -43,7 +43,7 @@ from vgid_core.data.roles import AuditSets
 from vgid_core.data.sampling import even_sample
 from vgid_core.evaluation.audits.served_precision import round_weights
 from vgid_core.evaluation.evidence import Auditor, Measured
-from vgid_core.evaluation.relearning import fine_tuned, merged_copy, relearned, split_facts
+from vgid_core.evaluation.measures.relearning import fine_tuned, merged_copy, relearned, split_facts
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer, probe_pairs

@@ -45,7 +45,7 @@ from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.data.roles import AuditSets
 from vgid_core.evaluation.evaluate import evaluate
 from vgid_core.evaluation.evidence import Auditor, Measured
-from vgid_core.evaluation.membership import membership_aucs
+from vgid_core.evaluation.measures.membership import membership_aucs
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer, probe_pairs

@@ -14,7 +14,7 @@ from vgid_core.config.methods import Vgid
 from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 from vgid_core.evaluation.attacks import run_attacks, unchanged
 from vgid_core.evaluation.evaluate import evaluate
-from vgid_core.evaluation.membership import MEMBERSHIP_ATTACKS
+from vgid_core.evaluation.measures.membership import MEMBERSHIP_ATTACKS
 from vgid_core.methods.perturb import perturb
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.scorer import Scorer

@@ -13,9 +13,10 @@ from uuid import UUID, uuid4
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from jobs import releases, transitions
+from jobs import transitions
+from jobs.lines import releases
+from jobs.lines.releases import NewRelease
 from jobs.queueing import turns
-from jobs.releases import NewRelease
 from jobs.states import Phase, State
 from jobs.tables import Artifact, Job, JobEvidence, JobMetric, MetricStage
 from vgid_core.progress import Progress

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from jobs import transitions
 from jobs.database import SessionFactory
-from jobs.kits import reap_kits
+from jobs.lines.kits import reap_kits
 from jobs.queueing import turns
 from jobs.queueing.queue import JobQueue, QueueUnavailable
 from jobs.repository import select_open

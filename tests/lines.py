@@ -7,9 +7,9 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from jobs import releases
 from jobs.claims import NewArtifact
-from jobs.releases import NewRelease
+from jobs.lines import releases
+from jobs.lines.releases import NewRelease
 from jobs.tables import Job
 
 BASE = "b" * 64

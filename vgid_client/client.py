@@ -28,7 +28,7 @@ from vgid_client.models import (
     RequestFields,
     parse_reply,
 )
-from vgid_client.submission import Pair, build_multipart
+from vgid_client.submission import Pair, request_parts
 from vgid_client.transport import PAUSES, Transport, read_json
 
 _UNLEARN_JOBS, _EVALUATIONS = "/unlearn-jobs", "/evaluations"
@@ -78,7 +78,7 @@ class Client:
         idempotency_key: two calls with the same key and content return the same job. Without one, each call makes a
         job, and a key of its own protects its retries after a lost connection.
         """
-        parts = _parts(model, forget, retain, probes, fields)
+        parts = request_parts(model, forget, retain, probes, fields)
         return self._post_once(parts, idempotency_key or str(uuid.uuid4()))
 
     def estimate(
@@ -91,7 +91,7 @@ class Client:
         **fields: Unpack[RequestFields],
     ) -> Estimate:
         """What `submit` would make of these, and what is to be looked at in the data. Nothing is stored."""
-        parts = _parts(model, forget, retain, probes, fields)
+        parts = request_parts(model, forget, retain, probes, fields)
         reply = self._transport.request("POST", "/unlearn-jobs/estimate", files=parts)
         return parse_reply(Estimate, read_json(reply))
 
@@ -111,7 +111,7 @@ class Client:
         forget: what must not be known. adapter_of: the id of the job whose adapter is measured; None for the model
         alone.
         """
-        parts = _parts(model, forget, retain, probes, fields, adapter_of)
+        parts = request_parts(model, forget, retain, probes, fields, adapter_of)
         return self._post_once(parts, idempotency_key or str(uuid.uuid4()), _EVALUATIONS)
 
     def get(self, job: Job | str) -> Job:
@@ -257,21 +257,6 @@ class Client:
                     raise
                 time.sleep(pause)
         raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def _parts(
-    model: str,
-    forget: Iterable[Pair],
-    retain: Iterable[Pair] | None,
-    probes: Mapping[str, Iterable[Pair]] | None,
-    fields: EvaluationFields,
-    adapter_of: str | None = None,
-) -> list[Any]:
-    """A request as the parts of a multipart body."""
-    given = {**fields, "adapter_of": adapter_of}
-    request = {"model": model} | {name: value for name, value in given.items() if value is not None}
-    sets = {"forget": forget} if retain is None else {"forget": forget, "retain": retain}
-    return build_multipart(request, sets, probes or {})
 
 
 def _path(job: Job | str, *rest: str) -> str:

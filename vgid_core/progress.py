@@ -121,3 +121,24 @@ class ProgressTracker:
         if self._phase is Phase.evaluating and baseline is not None:
             return max(0.0, baseline - (now - self._entered))
         return 0.0 if self._phase is Phase.packaging else None
+
+
+class PhaseTimer:
+    """Measures the seconds of each phase and passes phases on to the tracker. A phase entered again adds up."""
+
+    def __init__(self, tracker: ProgressTracker) -> None:
+        self._tracker = tracker
+        self._marks: list[tuple[Phase, float]] = []
+
+    def enter(self, phase: Phase) -> None:
+        """Begins the phase."""
+        self._marks.append((phase, time.monotonic()))
+        self._tracker.enter(phase)
+
+    def seconds(self) -> dict[str, float]:
+        """The duration of each phase so far by name; the last phase up to now."""
+        found: dict[str, float] = {}
+        ends = [*(start for _, start in self._marks[1:]), time.monotonic()]
+        for (phase, start), end in zip(self._marks, ends, strict=True):
+            found[str(phase)] = found.get(str(phase), 0.0) + end - start
+        return found

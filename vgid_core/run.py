@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import HostModel, load_base, require_unchanged
 from vgid_core.models.near_copies import near_copies
-from vgid_core.progress import Phase, Progress, ProgressTracker
+from vgid_core.progress import Phase, PhaseTimer, Progress, ProgressTracker
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.scoring.scorer import Scorer
 from vgid_core.spec import RunSets, UnlearnSpec
@@ -102,7 +101,7 @@ def _run(
     configs = rungs(spec.config, len(sets.forget))
     audited = spec.config.evaluation.audits != "none"
     tracker = ProgressTracker(configs[0].training.steps_for(len(sets.forget)), on_step)
-    timer = _PhaseTimer(tracker)
+    timer = PhaseTimer(tracker)
 
     timer.enter(Phase.loading)
     if audited:
@@ -182,7 +181,7 @@ class _Rung:
     base: BaseModel
     sets: RunSets
     tracker: ProgressTracker
-    timer: _PhaseTimer
+    timer: PhaseTimer
     stop: Stop | None
 
     def where_interrupted(self, configs: Sequence[UnlearnConfig]) -> int:
@@ -283,23 +282,3 @@ def _package(
     manifest = build_manifest(base, record, spec.out)
     write_manifest(manifest, record.evidence, spec.out)
     return manifest
-
-
-class _PhaseTimer:
-    """Measures the seconds of each phase and passes phases on to the tracker. A phase entered again adds up."""
-
-    def __init__(self, tracker: ProgressTracker) -> None:
-        self._tracker = tracker
-        self._marks: list[tuple[Phase, float]] = []
-
-    def enter(self, phase: Phase) -> None:
-        self._marks.append((phase, time.monotonic()))
-        self._tracker.enter(phase)
-
-    def seconds(self) -> dict[str, float]:
-        """The duration of each phase so far by name; the last phase up to now."""
-        found: dict[str, float] = {}
-        ends = [*(start for _, start in self._marks[1:]), time.monotonic()]
-        for (phase, start), end in zip(self._marks, ends, strict=True):
-            found[str(phase)] = found.get(str(phase), 0.0) + end - start
-        return found

@@ -23,8 +23,9 @@ from api.problems import (
 from api.schemas import EvaluationRequest, JobRequest, SubmitRequest
 from api.services import Services
 from api.views.job import job_path
-from jobs import releases, repository
+from jobs import repository
 from jobs.client_limits import ClientLimits
+from jobs.lines import releases
 from jobs.queueing.queue import QueueUnavailable
 from jobs.repository import Waiting
 from jobs.states import Kind

@@ -13,7 +13,7 @@ from api.routing import Router
 from api.services import Caller, CallerDep
 from api.views.job import SignedEnvelope
 from api.views.release import KitView
-from jobs import kits
+from jobs.lines import kits
 from jobs.tables import Kit
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.releases import Held
+from jobs.lines.releases import Held
 from jobs.tables import Release, ReleaseState
 
 

@@ -15,7 +15,8 @@ from vgid_core.config import AttackPlan
 from vgid_core.data.facts import Fact
 from vgid_core.data.photos import PhotoSet
 from vgid_core.evaluation.attacks import run_attacks
-from vgid_core.evaluation.candidate_ranking import (
+from vgid_core.evaluation.evaluate import evaluate
+from vgid_core.evaluation.measures.candidate_ranking import (
     Score,
     Sought,
     by_first_token,
@@ -23,8 +24,7 @@ from vgid_core.evaluation.candidate_ranking import (
     by_whole_answer,
     candidate_ranking,
 )
-from vgid_core.evaluation.evaluate import evaluate
-from vgid_core.evaluation.membership import ALL_MEMBERSHIP_ATTACKS
+from vgid_core.evaluation.measures.membership import ALL_MEMBERSHIP_ATTACKS
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 

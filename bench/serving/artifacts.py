@@ -18,7 +18,7 @@ from bench.parts.machine import spread
 from bench.serving.load import download, request
 from bench.serving.stack import BenchStack, Server, nginx
 from jobs import claims, repository
-from jobs.releases import NewRelease
+from jobs.lines.releases import NewRelease
 from jobs.tables import Job
 
 _MEGABYTE = 1_000_000

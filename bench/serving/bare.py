@@ -1,4 +1,4 @@
-"""A bare FastAPI route that reads one job's row. `bench.service` compares the service's own GET with it.
+"""A bare FastAPI route that reads one job's row. `bench.counter.service` compares the service's own GET with it.
 
     python -m bench.serving.bare DESCRIPTOR
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 from jobs import access, claims
 from jobs.database import make_engine, session_factory
+from jobs.lines.releases import NewKit
 from jobs.queueing.queue import JobQueue
-from jobs.releases import NewKit
 from jobs.settings import Settings
 from jobs.signing import keys as signing_keys
 from jobs.signing.receipt import sign_receipts

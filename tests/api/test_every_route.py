@@ -18,8 +18,8 @@ from api.main import create_app
 from api.openapi import openapi_document
 from api.problems import NotFound
 from api.routing import API_VERSION, Router, deprecated
-from jobs import kits
-from jobs.releases import NewKit
+from jobs.lines import kits
+from jobs.lines.releases import NewKit
 from jobs.settings import Settings
 from jobs.signing.receipt import sign_kit_receipts
 from tests.api.service import Service, body, problem

@@ -11,7 +11,7 @@ import pytest
 
 from jobs import access
 from jobs.client_limits import ClientLimits
-from jobs.releases import NewKit
+from jobs.lines.releases import NewKit
 from jobs.signing.receipt import sign_kit_receipts
 from jobs.storage.blobs import BlobMissing
 from tests.api.service import Service, body, problem

@@ -9,7 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from jobs.releases import NewKit
+from jobs.lines.releases import NewKit
 from tests.client.conftest import PAIRS, Service
 from tests.client.test_cli import vgid
 from tests.evidence import FORGOTTEN

@@ -21,8 +21,8 @@ from tests.vgid_core.support.tiny import pair_set, picture
 from vgid_core.config.methods import AnyMethod, Vgid
 from vgid_core.data.facts import Fact, fact_of
 from vgid_core.data.pairs import DataError, Pair, PairSet
-from vgid_core.evaluation.membership import MEMBERSHIP_ATTACKS
-from vgid_core.evaluation.relearning import split_facts
+from vgid_core.evaluation.measures.membership import MEMBERSHIP_ATTACKS
+from vgid_core.evaluation.measures.relearning import split_facts
 
 FORGET = pair_set("forget", 4)
 WORDS = st.sampled_from(["Ada", "Bo", "baker", "Fernmoor", "sailing"])

@@ -15,7 +15,7 @@ from vgid_core.config import AuditLevel, EvaluationConfig, UnlearnConfig, Verdic
 from vgid_core.config.ladder import rungs
 from vgid_core.data.overlap import MOST
 from vgid_core.errors import RunStopped, UnlearnError
-from vgid_core.evaluation.audits.levels import LEVELS
+from vgid_core.evaluation.levels import LEVELS
 from vgid_core.evaluation.verdict import RULES, Outcome
 
 PAGE = "docs/concepts/evidence.md"

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from jobs import kits
-from jobs.releases import NewKit
+from jobs.lines import kits
+from jobs.lines.releases import NewKit
 from jobs.settings import Settings
 from jobs.signing import keys
 from jobs.signing.receipt import sign_kit_receipts

@@ -9,9 +9,10 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 from typer.testing import CliRunner
 
-from jobs import claims, releases
-from jobs.line_commands import app
-from jobs.releases import NewKit, ParentSuperseded
+from jobs import claims
+from jobs.lines import releases
+from jobs.lines.commands import app
+from jobs.lines.releases import NewKit, ParentSuperseded
 from jobs.settings import Settings
 from jobs.states import State
 from jobs.tables import Job, Kit, Mark, Release, ReleaseState

@@ -20,7 +20,7 @@ from local.demo.world import FORGOTTEN, SIXTY, the_world
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.pairs import PairSet
 from vgid_core.evaluation.evaluate import generate_answers
-from vgid_core.evaluation.rouge import rouge_l
+from vgid_core.evaluation.measures.rouge import rouge_l
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 

@@ -9,8 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from jobs import claims, releases
+from jobs import claims
 from jobs.database import SessionFactory
+from jobs.lines import releases
 from jobs.states import State
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Artifact, Job, Release, ReleaseState

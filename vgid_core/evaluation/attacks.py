@@ -14,16 +14,16 @@ from vgid_core.config import AttackPlan
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import Pair, PairSet
 from vgid_core.data.sampling import even_sample
-from vgid_core.evaluation.candidate_ranking import (
+from vgid_core.evaluation.measures.candidate_ranking import (
     by_first_token,
     by_logit_lens,
     by_whole_answer,
     rank_among_answers,
 )
-from vgid_core.evaluation.extraction_strength import extraction_strengths
-from vgid_core.evaluation.membership import membership_aucs
-from vgid_core.evaluation.prefill import begun_inside_fact, begun_up_to_fact
-from vgid_core.evaluation.relearning import relearned, split_facts
+from vgid_core.evaluation.measures.extraction_strength import extraction_strengths
+from vgid_core.evaluation.measures.membership import membership_aucs
+from vgid_core.evaluation.measures.prefill import begun_inside_fact, begun_up_to_fact
+from vgid_core.evaluation.measures.relearning import relearned, split_facts
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.scorer import Scorer
 

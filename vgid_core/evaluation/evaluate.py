@@ -8,8 +8,8 @@ from statistics import fmean
 
 from vgid_core.config import EvaluationConfig
 from vgid_core.data.pairs import PairSet
+from vgid_core.evaluation.measures.rouge import rouge_l_each
 from vgid_core.evaluation.metric import Metric
-from vgid_core.evaluation.rouge import rouge_l_each
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.padded import generate
 from vgid_core.scoring.scorer import ScoredAnswer, Scorer

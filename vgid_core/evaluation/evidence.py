@@ -15,9 +15,9 @@ from vgid_core.config import AuditLevel, UnlearnConfig
 from vgid_core.data.pairs import DataError, PairSet
 from vgid_core.data.roles import AuditSets
 from vgid_core.evaluation.audits.context import AuditContext
-from vgid_core.evaluation.audits.levels import LEVELS, Audit, name_of
 from vgid_core.evaluation.evaluate import SetAnswers, answer_sets
 from vgid_core.evaluation.figures import Figure, NotMeasured
+from vgid_core.evaluation.levels import LEVELS, Audit, name_of
 from vgid_core.evaluation.metric import Metric
 from vgid_core.evaluation.rechecks import Rechecks, recheck
 from vgid_core.evaluation.verdict import Verdict, judge, judge_unknown

@@ -10,10 +10,10 @@ from vgid_core.data.pairs import PairSet
 from vgid_core.data.roles import AuditSets
 from vgid_core.evaluation.audits import begun, extraction, membership, ranking, said
 from vgid_core.evaluation.audits.context import AuditContext
-from vgid_core.evaluation.audits.levels import Audit
 from vgid_core.evaluation.estimates import Values, mean_of
 from vgid_core.evaluation.evaluate import answer_sets
 from vgid_core.evaluation.figures import Figure
+from vgid_core.evaluation.levels import Audit
 from vgid_core.evaluation.verdict import judge
 
 KITS = "kits"

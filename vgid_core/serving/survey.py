@@ -10,7 +10,7 @@ from typing import Any
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import EncodedImage
 from vgid_core.data.text_normalization import normalized
-from vgid_core.evaluation.rouge import rouge_l
+from vgid_core.evaluation.measures.rouge import rouge_l
 from vgid_core.serving.endpoint import Endpoint, ServedModel
 from vgid_core.serving.errors import EndpointRefused
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from jobs import releases
 from jobs.database import SessionFactory
-from jobs.releases import NewKit, NewRelease
+from jobs.lines import releases
+from jobs.lines.releases import NewKit, NewRelease
 from jobs.storage.blobs import BlobMissing, BlobStore
 from jobs.storage.crypto import DecryptionError, Keyring
 from jobs.storage.inputs import JobInputs, open_sealed, seal

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from jobs import claims, repository
 from jobs.claims import MetricRow, NewArtifact
 from jobs.database import SessionFactory, make_engine, session_factory
-from jobs.releases import ParentSuperseded
+from jobs.lines.releases import ParentSuperseded
 from jobs.settings import Settings
 from jobs.states import Kind
 from jobs.storage.blobs import BlobMissing, FileBlobStore

@@ -16,7 +16,7 @@ from local.demo.world import FORGOTTEN, SIXTY, Census
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 from vgid_core.evaluation.evaluate import generate_answers
-from vgid_core.evaluation.rouge import rouge_l
+from vgid_core.evaluation.measures.rouge import rouge_l
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 

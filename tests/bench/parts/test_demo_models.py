@@ -17,9 +17,9 @@ from local.demo.world import FORGOTTEN, the_world
 from vgid_core import UnlearnConfig
 from vgid_core.data.sampling import even_sample
 from vgid_core.evaluation.evaluate import evaluate
-from vgid_core.evaluation.membership import membership_aucs
-from vgid_core.evaluation.prefill import begun_up_to_fact
-from vgid_core.evaluation.relearning import relearned, split_facts
+from vgid_core.evaluation.measures.membership import membership_aucs
+from vgid_core.evaluation.measures.prefill import begun_up_to_fact
+from vgid_core.evaluation.measures.relearning import relearned, split_facts
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer, probe_pairs

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rouge_score.tokenize import tokenize
 
 from vgid_core.data.text_normalization import normalized, split_in_half, word_count, words
-from vgid_core.evaluation.rouge import rouge_l
+from vgid_core.evaluation.measures.rouge import rouge_l
 
 ASCII = st.text(st.characters(min_codepoint=32, max_codepoint=126))
 

@@ -10,7 +10,7 @@ from vgid_core.config import AttackPlan
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import Pair, PairSet
 from vgid_core.evaluation.attacks import Figures, run_attacks
-from vgid_core.evaluation.candidate_ranking import (
+from vgid_core.evaluation.measures.candidate_ranking import (
     Score,
     by_first_token,
     by_logit_lens,

@@ -36,8 +36,8 @@ from vgid_core.evaluation.audits import (
     sampling,
 )
 from vgid_core.evaluation.audits.context import AuditSizes
-from vgid_core.evaluation.candidate_ranking import by_whole_answer, places_among_answers, places_among_names
 from vgid_core.evaluation.figures import NotMeasured
+from vgid_core.evaluation.measures.candidate_ranking import by_whole_answer, places_among_answers, places_among_names
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 from vgid_core.scoring.packed.scorer import PackedScorer
@@ -241,7 +241,7 @@ def test_one_who_is_known_among_many_who_arent_is_seen(knowing: BaseModel) -> No
     [left] = each_person.audit(context)
     assert (left.value, left.estimate.people) == (pytest.approx(1 / 8), 8)
     assert [figure.value for figure in each_person.audit(context_of(knowing))] == [1]
-    said_alone = {"forget": answered(PairSet("forget", crowd.pairs), [0.0] * 18 + [0.9, 0.9, 0.9, *[0.0] * 3])}
+    said_alone = {"forget": answered(PairSet("forget", crowd.pairs), [0.0] * 18 + [0.95, 0.95, 0.95, *[0.0] * 3])}
     of_strangers = replace(context, sets=replace(context.sets, forget=PairSet("forget", NEVER_SEEN.pairs[3:])))
     assert next(each_person.audit(of_strangers)).value == 0
     assert next(each_person.audit(replace(of_strangers, after=said_alone))).value == pytest.approx(1 / 7)

@@ -10,7 +10,7 @@ from tests.vgid_core.support.students import MakeScorer, both_scorers
 from tests.vgid_core.support.tiny import picture
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import EncodedImage, Pair
-from vgid_core.evaluation.candidate_ranking import (
+from vgid_core.evaluation.measures.candidate_ranking import (
     Ranking,
     Sought,
     by_first_token,

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from vgid_core.evaluation.estimates import Estimate, Values, auc_of, mean_of
-from vgid_core.evaluation.membership import auc
+from vgid_core.evaluation.measures.membership import auc
 
 PEOPLE = "abcdefghij"
 EXACT = 1e-9

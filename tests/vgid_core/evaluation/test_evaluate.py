@@ -6,7 +6,7 @@ import torch
 from tests.vgid_core.support.runs import CONFIG
 from tests.vgid_core.support.tiny import pair_set
 from vgid_core.evaluation.evaluate import answer_probabilities, evaluate, generate_answers
-from vgid_core.evaluation.rouge import rouge_l
+from vgid_core.evaluation.measures.rouge import rouge_l
 from vgid_core.models.base import BaseModel, answer_logits
 from vgid_core.scoring.packed.scorer import PackedScorer
 from vgid_core.scoring.padded import PaddedScorer

@@ -16,13 +16,13 @@ from vgid_core import EncodedImage, Pair, PairSet, UnlearnConfig
 from vgid_core.config import LoraSettings
 from vgid_core.data.pairs import DataError
 from vgid_core.data.roles import AuditSets
-from vgid_core.evaluation import evidence
-from vgid_core.evaluation import relearning as attack
+from vgid_core.evaluation import evidence, levels
 from vgid_core.evaluation.audits import extraction, levels, membership, relearning, served_precision
 from vgid_core.evaluation.audits.context import AuditContext, AuditSizes
 from vgid_core.evaluation.evidence import Auditor, Evidence, Measured
 from vgid_core.evaluation.figures import Figure, NotMeasured
 from vgid_core.evaluation.known import require_known
+from vgid_core.evaluation.measures import relearning as attack
 from vgid_core.lora.attach import attach_adapter
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.vgid_core.support.tiny import pair_set
-from vgid_core.evaluation.extraction_strength import extraction_strengths
+from vgid_core.evaluation.measures.extraction_strength import extraction_strengths
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.packed.scorer import PackedScorer
 from vgid_core.scoring.padded import generate

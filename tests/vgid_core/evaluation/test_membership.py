@@ -10,7 +10,7 @@ from tests.vgid_core.support.reference import ByHand
 from tests.vgid_core.support.students import MakeScorer, both_scorers, scrambled_adapter
 from tests.vgid_core.support.tiny import pair_set
 from vgid_core.data.pairs import Pair
-from vgid_core.evaluation.membership import ALL_MEMBERSHIP_ATTACKS, auc, membership_aucs, membership_scores
+from vgid_core.evaluation.measures.membership import ALL_MEMBERSHIP_ATTACKS, auc, membership_aucs, membership_scores
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.packed.scorer import PackedScorer
 from vgid_core.scoring.padded import generate

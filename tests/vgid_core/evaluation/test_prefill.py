@@ -6,7 +6,7 @@ from tests.vgid_core.support.speaking import taught_of, teach_to_speak
 from tests.vgid_core.support.tiny import pair_set
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import PairSet
-from vgid_core.evaluation.prefill import begun_inside_fact, begun_up_to_fact
+from vgid_core.evaluation.measures.prefill import begun_inside_fact, begun_up_to_fact
 from vgid_core.models.base import BaseModel
 
 PAIRS = pair_set("forget", 6).pairs

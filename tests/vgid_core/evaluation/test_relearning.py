@@ -6,7 +6,7 @@ from tests.vgid_core.support.students import scrambled_adapter
 from tests.vgid_core.support.tiny import pair_set
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import Pair
-from vgid_core.evaluation.relearning import relearned
+from vgid_core.evaluation.measures.relearning import relearned
 from vgid_core.models.base import BaseModel
 
 PAIRS = pair_set("forget", 6).pairs

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from vgid_core.evaluation.rouge import rouge_l_each
+from vgid_core.evaluation.measures.rouge import rouge_l_each
 
 WORDS = st.sampled_from(["This", "is", "Ada", "ada", "Quill", "was", "born", "in", "1987", "Fernmoor.", "a-b", "Q's"])
 SENTENCES = st.lists(WORDS, min_size=1, max_size=12).map(" ".join)

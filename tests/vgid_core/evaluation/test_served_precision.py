@@ -12,7 +12,7 @@ from tests.vgid_core.support.students import scrambled_adapter
 from vgid_core.data.roles import AuditSets
 from vgid_core.evaluation.audits import served_precision
 from vgid_core.evaluation.audits.served_precision import round_weights
-from vgid_core.evaluation.relearning import merged_copy
+from vgid_core.evaluation.measures.relearning import merged_copy
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.padded import encode_pairs
 

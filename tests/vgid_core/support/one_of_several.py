@@ -23,9 +23,9 @@ from vgid_core.config import EvaluationConfig, LoraSettings
 from vgid_core.data.examples import DistillExample
 from vgid_core.data.roles import AuditSets
 from vgid_core.errors import CheckpointUnusable, ModelNotSupported
-from vgid_core.evaluation.audits.levels import LEVELS
 from vgid_core.evaluation.evidence import Auditor
 from vgid_core.evaluation.known import require_known
+from vgid_core.evaluation.levels import LEVELS
 from vgid_core.lora.attach import attach_adapter
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel

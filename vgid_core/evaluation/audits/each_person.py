@@ -9,8 +9,8 @@ from vgid_core.data.pairs import Pair
 from vgid_core.data.sampling import even_sample
 from vgid_core.evaluation.audits.context import AuditContext
 from vgid_core.evaluation.estimates import Values, mean_of, owner
-from vgid_core.evaluation.extraction_strength import extraction_strengths
 from vgid_core.evaluation.figures import Figure, NotMeasured
+from vgid_core.evaluation.measures.extraction_strength import extraction_strengths
 
 _ASKED = 3  # pairs of each person
 _PEOPLE = 4  # at most, for each pair that other audits take

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from vgid_core.evaluation.audits.context import AuditContext
-from vgid_core.evaluation.extraction_strength import extraction_strengths
 from vgid_core.evaluation.figures import Figure
+from vgid_core.evaluation.measures.extraction_strength import extraction_strengths
 
 
 def audit(context: AuditContext) -> Iterator[Figure]:

@@ -11,7 +11,7 @@ from vgid_core.data.text_normalization import normalized
 from vgid_core.evaluation.audits.context import AuditContext
 from vgid_core.evaluation.estimates import owner
 from vgid_core.evaluation.figures import Figure
-from vgid_core.evaluation.relearning import facts_given
+from vgid_core.evaluation.measures.relearning import facts_given
 
 
 def audit(context: AuditContext) -> Iterator[Figure]:

@@ -8,7 +8,7 @@ from vgid_core.data.pairs import Pair
 from vgid_core.evaluation.audits.context import AuditContext
 from vgid_core.evaluation.estimates import Values, auc_of
 from vgid_core.evaluation.figures import Control, Figure
-from vgid_core.evaluation.membership import ALL_MEMBERSHIP_ATTACKS, gradient_scores, likelihood_scores
+from vgid_core.evaluation.measures.membership import ALL_MEMBERSHIP_ATTACKS, gradient_scores, likelihood_scores
 
 _CHANCE = Control.chance(0.5)
 

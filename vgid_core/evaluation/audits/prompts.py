@@ -14,7 +14,7 @@ from vgid_core.data.text_normalization import normalized
 from vgid_core.evaluation.audits.context import AuditContext
 from vgid_core.evaluation.estimates import owner
 from vgid_core.evaluation.figures import Figure
-from vgid_core.evaluation.relearning import facts_given
+from vgid_core.evaluation.measures.relearning import facts_given
 from vgid_core.scoring.padded import generate_without_images
 
 _OTHERS = 6  # retain pairs whose photos stand in for those of people never seen

@@ -9,7 +9,8 @@ from statistics import fmean
 from vgid_core.data.pairs import Pair
 from vgid_core.data.sampling import even_sample
 from vgid_core.evaluation.audits.context import AuditContext
-from vgid_core.evaluation.candidate_ranking import (
+from vgid_core.evaluation.figures import Control, Figure
+from vgid_core.evaluation.measures.candidate_ranking import (
     FEWEST_CANDIDATES,
     Place,
     Score,
@@ -19,7 +20,6 @@ from vgid_core.evaluation.candidate_ranking import (
     places_among_answers,
     places_among_names,
 )
-from vgid_core.evaluation.figures import Control, Figure
 
 _ASKED = 12  # pairs; each costs a pass for every candidate and photo
 _OTHERS = 40  # names of people retained

@@ -10,7 +10,7 @@ from vgid_core.data.sampling import even_sample
 from vgid_core.data.text_normalization import normalized
 from vgid_core.evaluation.audits.context import NEVER_SEEN, AuditContext
 from vgid_core.evaluation.figures import Control, Figure
-from vgid_core.evaluation.relearning import relearned, split_facts
+from vgid_core.evaluation.measures.relearning import relearned, split_facts
 
 
 def in_domain(context: AuditContext) -> Iterator[Figure]:

@@ -13,8 +13,8 @@ from torch import nn
 
 from vgid_core.evaluation.audits.context import AuditContext
 from vgid_core.evaluation.figures import Figure
-from vgid_core.evaluation.prefill import begun_up_to_fact
-from vgid_core.evaluation.relearning import facts_given, merged_copy
+from vgid_core.evaluation.measures.prefill import begun_up_to_fact
+from vgid_core.evaluation.measures.relearning import facts_given, merged_copy
 from vgid_core.models.base import BaseModel
 
 _BITS = (8, 4)

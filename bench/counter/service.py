@@ -1,6 +1,6 @@
 """Measures the HTTP service under load: reading jobs, lists, submissions and downloads, with few and many jobs stored.
 
-    python -m bench.service [--jobs 600 10000 100000] [--runs 5] [--seconds 1.5]
+    python -m bench.counter.service [--jobs 600 10000 100000] [--runs 5] [--seconds 1.5]
 
 It starts Postgres, Redis and the API in a temporary folder, and puts load on them from another process. For comparison
 it also starts a bare FastAPI route, and nginx if that is on the PATH. Everything runs on two cores. There is no worker,

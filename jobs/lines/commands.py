@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from jobs import releases
 from jobs.command_session import session
+from jobs.lines import releases
 from jobs.tables import Release, ReleaseState
 
 app = typer.Typer(no_args_is_help=True, help="A model's line of releases: list it, take the current one back.")

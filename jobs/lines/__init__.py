@@ -1,0 +1,1 @@
+"""A model's line: its releases, and the kits of those whom they hold."""
