@@ -222,3 +222,13 @@ class EvaluationRequest(JobRequest):
     adapter_of: UUID | None = Field(
         default=None, description="your job whose adapter is measured; the model alone if left out"
     )
+    release: bool = Field(
+        default=False, description="the model's current release is measured, in which your people and others' are held"
+    )
+
+    @field_validator("release")
+    @classmethod
+    def _one_artifact(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("adapter_of") is not None:
+            raise PydanticCustomError("release", "takes either 'release' or 'adapter_of', not both")
+        return value

@@ -101,6 +101,7 @@ class Client:
         forget: Iterable[Pair],
         *,
         adapter_of: str | None = None,
+        release: bool = False,
         retain: Iterable[Pair] | None = None,
         probes: Mapping[str, Iterable[Pair]] | None = None,
         idempotency_key: str | None = None,
@@ -108,10 +109,11 @@ class Client:
     ) -> Job:
         """Asks for an evaluation and returns it queued. Nothing is trained; the rest is as in `submit`.
 
-        forget: what must not be known. adapter_of: the id of the job whose adapter is measured; None for the model
-        alone.
+        forget: what must not be known. adapter_of: the id of the job whose adapter is measured. release: whether
+        the model's current release is. Else it is the model alone.
         """
-        parts = request_parts(model, forget, retain, probes, fields, adapter_of)
+        measured = {"adapter_of": adapter_of, "release": True if release else None}
+        parts = request_parts(model, forget, retain, probes, {**fields, **measured})
         return self._post_once(parts, idempotency_key or str(uuid.uuid4()), _EVALUATIONS)
 
     def get(self, job: Job | str) -> Job:

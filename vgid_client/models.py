@@ -207,6 +207,7 @@ class Job(_Reply):
     id: str
     kind: str = "unlearn"
     adapter_of: str | None = None
+    release_id: str | None = None
     state: str
     phase: str | None = None
     progress: Progress = Progress()

@@ -131,6 +131,8 @@ def _progress_detail(job: Job) -> str:
 def _measured(job: Job) -> str | None:
     if job.kind != "evaluate":
         return None
+    if job.release_id:
+        return "the model's release"
     return f"the adapter of {job.adapter_of}" if job.adapter_of else "the model alone"
 
 

@@ -55,11 +55,9 @@ def request_parts(
     retain: Iterable[Pair] | None,
     probes: Mapping[str, Iterable[Pair]] | None,
     fields: Mapping[str, Any],
-    adapter_of: str | None = None,
 ) -> list[Part]:
     """A request as the parts of a multipart body. fields: those that are None aren't sent."""
-    given = {**fields, "adapter_of": adapter_of}
-    request = {"model": model} | {name: value for name, value in given.items() if value is not None}
+    request = {"model": model} | {name: value for name, value in fields.items() if value is not None}
     sets = {"forget": forget} if retain is None else {"forget": forget, "retain": retain}
     return build_multipart(request, sets, probes or {})
 

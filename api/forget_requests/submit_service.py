@@ -37,7 +37,7 @@ _RETRY_WAITING_SECONDS = 60  # a job ends in minutes, not in seconds
 # `_new_job` sets the columns of these fields. Every other field goes to the column of the same name.
 _CONVERTED_FIELDS = {
     "model", "forget", "retain", "retain_set", "probes", "training", "targets", "audits", "subject_reference",
-    "metadata", "kit_days", "repeat",
+    "metadata", "kit_days", "repeat", "release",
 }  # fmt: skip
 
 
@@ -117,6 +117,7 @@ def _store_job(services: Services, s: Session, submission: Submission, request_h
     waiting = repository.lock_waiting(s, submission.client.id)  # until the transaction ends
     _refuse_excess(submission.client.limits, waiting, pairs, checked.steps)
     job = _new_job(services, submission, request_hash)
+    job.release_id = _release_of(s, checked)
     try:
         services.blobs.adopt_inputs(submission.job_id, submission.sealed)
         repository.submit(s, job)
@@ -141,6 +142,16 @@ def _require_adapter(s: Session, client_id: UUID, request: JobRequest) -> None:
     else:
         return
     raise InvalidRequest.of([FieldError(detail, ("adapter_of",))])
+
+
+def _release_of(s: Session, checked: CheckedRequest) -> UUID | None:
+    """The release that an evaluation measures. Raises InvalidRequest where the model has none."""
+    if not isinstance(checked.request, EvaluationRequest) or not checked.request.release:
+        return None
+    found = releases.current(s, checked.model)
+    if found is None:
+        raise InvalidRequest.of([FieldError("the model has no release yet", ("release",))])
+    return found.id
 
 
 def _refuse_repetition(services: Services, s: Session, client_id: UUID, checked: CheckedRequest) -> None:

@@ -93,6 +93,7 @@ class JobSummary(_View):
     adapter_of: UUID | None = Field(
         description="of an evaluation: the job whose adapter is measured; null for the model alone"
     )
+    release_id: UUID | None = Field(description="of an evaluation: the release that is measured")
     state: State
     phase: Phase | None
     progress: ProgressView

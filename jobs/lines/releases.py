@@ -12,7 +12,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from jobs import transitions
-from jobs.tables import Job, Kit, Mark, Release, ReleaseJob, ReleaseState
+from jobs.tables import Artifact, Job, Kit, Mark, Release, ReleaseJob, ReleaseState
 
 # Others' sets that say how far a line has drifted. Bystanders have a target of their own.
 _NOT_DRIFT = frozenset({"bystanders"})
@@ -51,6 +51,12 @@ class NewRelease:
 def current(s: Session, model: str) -> Release | None:
     """The model's current release."""
     return s.scalar(select(Release).where(Release.model == model, Release.state == ReleaseState.current))
+
+
+def artifact_of(s: Session, release_id: UUID) -> str | None:
+    """The sha256 of the release's zip."""
+    found = select(Artifact.sha256).join(Release, Release.job_id == Artifact.job_id).where(Release.id == release_id)
+    return s.scalar(found)
 
 
 def jobs_of(s: Session, release_id: UUID) -> Sequence[ReleaseJob]:

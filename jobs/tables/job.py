@@ -34,6 +34,9 @@ class Job(Base):
         UniqueConstraint("client_id", "id"),
         ForeignKeyConstraint(["client_id", "adapter_of"], ["jobs.client_id", "jobs.id"], name="fk_jobs_adapter_of"),
         CheckConstraint("adapter_of IS NULL OR kind = 'evaluate'", name="adapter_of_evaluation"),
+        CheckConstraint(
+            "release_id IS NULL OR (kind = 'evaluate' AND adapter_of IS NULL)", name="release_of_evaluation"
+        ),
         CheckConstraint("progress BETWEEN 0 AND 1", name="progress_range"),
         CheckConstraint("attempt >= 0", name="attempt_range"),
         CheckConstraint("priority BETWEEN -10 AND 10", name="priority_range"),
@@ -102,6 +105,7 @@ class Job(Base):
     client_id: Mapped[UUID] = mapped_column(ForeignKey("clients.id"))
     kind: Mapped[Kind] = mapped_column(text_enum(Kind), default=Kind.unlearn, server_default=text("'unlearn'"))
     adapter_of: Mapped[UUID | None]  # the job whose adapter an evaluation measures; null for the base
+    release_id: Mapped[UUID | None] = mapped_column(ForeignKey("releases.id", use_alter=True))  # measured by it
     state: Mapped[State] = mapped_column(text_enum(State), default=State.queued)
     phase: Mapped[Phase | None] = mapped_column(text_enum(Phase))
 

@@ -65,6 +65,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("job_id", name=op.f("uq_releases_job_id")),
         sa.UniqueConstraint("model", "base_digest", "number", name=op.f("uq_releases_model_base_digest_number")),
     )
+    op.add_column("jobs", sa.Column("release_id", sa.Uuid(), nullable=True))
+    op.create_foreign_key(op.f("fk_jobs_release_id"), "jobs", "releases", ["release_id"], ["id"])
+    op.create_check_constraint(
+        op.f("ck_jobs_release_of_evaluation"),
+        "jobs",
+        "release_id IS NULL OR (kind = 'evaluate' AND adapter_of IS NULL)",
+    )
     current = sa.text("state = 'current'")
     op.create_index("uq_releases_current", "releases", ["model"], unique=True, postgresql_where=current)
     op.create_table(
@@ -106,6 +113,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_column("jobs", "release_id")
     for name in ("marks", "kits", "release_jobs", "releases"):
         op.drop_table(name)
     op.drop_index("uq_jobs_line", "jobs")

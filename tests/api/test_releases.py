@@ -66,3 +66,20 @@ def test_who_is_forgotten_already_is_forgotten_again_only_if_asked(service: Serv
 def test_one_that_did_not_pass_has_forgotten_nobody(service: Service, tmp_path: Path) -> None:
     service.succeeded(tmp_path, evidence=MISSED, subject_reference="case 7")
     assert service.http.post("/unlearn-jobs", json=body(subject_reference="case 7")).status_code == 202
+
+
+def test_an_evaluation_measures_the_current_release_whoevers_job_made_it(service: Service, tmp_path: Path) -> None:
+    asked = body(release=True)
+    refused = problem(service.http.post("/evaluations", json=asked), 422, "invalid-request")
+    assert (refused["errors"][0]["field"], refused["errors"][0]["detail"]) == (
+        "release",
+        "the model has no release yet",
+    )
+    job_id, _ = service.succeeded(tmp_path, evidence=FORGOTTEN)
+    answer = service.as_client("another").post("/evaluations", json=asked)
+    assert answer.status_code == 202, answer.text
+    assert (answer.json()["release_id"] is not None, answer.json()["adapter_of"]) == (True, None)
+    assert service.http.post("/evaluations", json=body()).json()["release_id"] is None
+    both = problem(service.http.post("/evaluations", json={**asked, "adapter_of": str(job_id)}), 422, "invalid-request")
+    assert both["errors"][0]["field"] == "release"
+    problem(service.http.post("/unlearn-jobs", json=asked), 422, "invalid-request")

@@ -26,7 +26,7 @@ from tests.docs.pages import text_of
 
 _FIELDS = SubmitRequest.model_fields | EvaluationRequest.model_fields
 # Destroyed when the job ends, a name out of the operator's catalog, or a part of the settings.
-_NOT_KEPT = {"model", "forget", "retain", "retain_set", "probes", "training", "targets", "audits", "repeat"}
+_NOT_KEPT = {"model", "forget", "retain", "retain_set", "probes", "training", "targets", "audits", "repeat", "release"}
 # Kept in another form than they are sent in: a job shows a hash.
 _SHOWN_AS = {"subject_reference": "subject_reference_hash"}
 _ONE_LINE = {"line": TypeAdapter(Line), "reference": TypeAdapter(Reference)}

@@ -55,7 +55,10 @@ def test_a_receipt_and_the_keys_that_check_it(
 def test_the_client_knows_every_field_of_a_request_and_of_a_job() -> None:
     given = {"model", "forget", "retain", "probes"}  # arguments of their own
     assert set(get_type_hints(RequestFields)) == set(SubmitRequest.model_fields) - given
-    assert set(get_type_hints(EvaluationFields)) == set(EvaluationRequest.model_fields) - given - {"adapter_of"}
+    assert set(get_type_hints(EvaluationFields)) == set(EvaluationRequest.model_fields) - given - {
+        "adapter_of",
+        "release",
+    }
     assert set(Job.model_fields) == set(JobView.model_fields) - {"links"}  # the client makes its own URLs
 
 

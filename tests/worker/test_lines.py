@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
-from jobs import claims
+from jobs import claims, repository
 from jobs.database import SessionFactory
 from jobs.lines import releases
-from jobs.states import State
+from jobs.states import Kind, State
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Artifact, Job, Release, ReleaseState
 from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
@@ -47,9 +48,10 @@ def run_job(
     registered = f"[models.tiny]\npath = '{knowing_folder}'\ntitle = 'Tiny'\nnever_seen = 'never_seen.jsonl'\n"
     ledger.settings.catalog.write_text(registered)
 
-    def run(forget: PairSet, retain: PairSet = RETAIN, kit_days: int | None = None, **verdict: float) -> Job:
-        config = {"training": TRAINING, "verdict": {**LOOSE, **verdict}}
-        job_id = ledger._submit(config, "quick", False, JobInputs(forget, retain), kit_days=kit_days)
+    def run(forget: PairSet, retain: PairSet = RETAIN, **changes: Any) -> Job:
+        strict = {name: changes.pop(name) for name in list(changes) if name in LOOSE}
+        config = {"training": TRAINING, "verdict": {**LOOSE, **strict}}
+        job_id = ledger._submit(config, "quick", False, JobInputs(forget, retain), **changes)
         with ledger.sessions.begin() as s:
             claim = claims.claim(s, job_id, "here", 60)
         assert claim is not None
@@ -91,6 +93,16 @@ def test_the_second_job_starts_from_the_first_and_checks_its_kit(run_job: RunJob
     assert held == {first.id: True, second.id: True}
     told = json.dumps([manifest, second.verdict])
     assert not any(text in told for text in ("Ada", "Fernmoor", str(first.id)))
+
+
+def test_a_release_is_measured_by_an_evaluation(run_job: RunJob, ledger: Ledger) -> None:
+    made = release_of(ledger, run_job(FIRST).id)
+    measured = run_job(FIRST, release_id=made.id, kind=Kind.evaluate)
+    assert measured.state is State.succeeded, measured.error_detail
+    with ledger.sessions() as s:
+        found = repository.evidence_of(s, measured.id)
+    assert found is not None
+    assert found["measured"]["adapter_sha256"] == made.adapter_sha256
 
 
 def test_without_a_kit_nothing_of_the_first_is_trained_on_and_nobody_has_looked(

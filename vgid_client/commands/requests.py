@@ -80,7 +80,8 @@ def check(
     adapter_of: Annotated[
         str | None, typer.Option(metavar="JOB", help="The job whose adapter is measured.", show_default=False)
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The model that is measured alone.", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option(help="The model that is measured.", show_default=False)] = None,
+    release: Annotated[bool, typer.Option("--release", help="With its current release; else alone.")] = False,
     retain: Annotated[Path | None, typer.Option(help="What must stay, as JSONL.")] = None,
     retain_set: Annotated[str | None, typer.Option(help="A retain set registered for the model.")] = None,
     probe: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help="Measured, too. Repeatable.")] = None,
@@ -93,6 +94,8 @@ def check(
     """Measure what an adapter, or a model alone, knows. With --follow, the exit code is 1 unless every target holds."""
     if (adapter_of is None) == (model is None):
         raise typer.BadParameter("pass either --adapter-of JOB or --model NAME")
+    if release and model is None:
+        raise typer.BadParameter("--release goes with --model NAME")
     probes: dict[str, list[Pair]] = {n: read_jsonl(file) for n, file in assignments(probe, "--probe").items()}
     fields: EvaluationFields = {
         "retain_set": retain_set,
@@ -106,6 +109,7 @@ def check(
             model or client.get(adapter_of or "").model,
             pairs,
             adapter_of=adapter_of,
+            release=release,
             retain=kept,
             probes=probes,
             idempotency_key=idempotency_key,

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, TypeVar
-from uuid import UUID
 from zipfile import BadZipFile
 
 from sqlalchemy.exc import OperationalError
@@ -18,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from jobs import claims, repository
 from jobs.claims import MetricRow, NewArtifact
 from jobs.database import SessionFactory, make_engine, session_factory
+from jobs.lines import releases
 from jobs.lines.releases import ParentSuperseded
 from jobs.settings import Settings
 from jobs.states import Kind
@@ -109,7 +109,8 @@ class Attempt:
         from vgid_core.training.memory import free_memory
 
         try:
-            return unlearn(spec, self._report, self._save_metrics, self._base)
+            base, self._base = self._base, None  # a run uses it up, and another one may follow
+            return unlearn(spec, self._report, self._save_metrics, base)
         except CheckpointUnusable as error:  # for example, the model's files have changed
             # The text is logged, because a log record of the error itself would keep its frames alive.
             log.warning("job %s starts over: %s", self._job_id, str(error))
@@ -119,20 +120,26 @@ class Attempt:
         return unlearn(spec, self._report, self._save_metrics)
 
     def _evaluate(self, job: Job, folder: Path) -> EvaluationResult:
-        adapter = None if job.adapter_of is None else self._unpack_adapter(job.client_id, job.adapter_of, folder)
+        adapter = self._unpack_adapter(job, folder)
         spec = evaluation_spec(self._settings, job, self._read_inputs(job), adapter)
         from vgid_core import evaluate_adapter
 
         return evaluate_adapter(spec, self._report, self._save_metrics, self._base)
 
-    def _unpack_adapter(self, client_id: UUID, job_id: UUID, folder: Path) -> Path:
-        """Unpacks the artifact of the client's other job, and returns its folder."""
+    def _unpack_adapter(self, job: Job, folder: Path) -> Path | None:
+        """Unpacks the adapter that the evaluation measures, and returns its folder; None for the base alone."""
+        if job.adapter_of is None and job.release_id is None:
+            return None
         with self._sessions() as s:
-            adapter = repository.adapter_of(s, client_id, job_id)
+            if job.release_id is not None:
+                sha256 = releases.artifact_of(s, job.release_id)
+            else:
+                found = repository.adapter_of(s, job.client_id, job.adapter_of) if job.adapter_of is not None else None
+                sha256 = None if found is None else found.sha256
         try:
-            if adapter is None or adapter.sha256 is None:
+            if sha256 is None:
                 raise BlobMissing
-            unpack_artifact(self._blobs.path_of_artifact(adapter.sha256), folder)
+            unpack_artifact(self._blobs.path_of_artifact(sha256), folder)
         except BlobMissing:
             raise JobNotRunnable("adapter-missing", "The adapter isn't stored any more.") from None
         except BadZipFile:
