@@ -8,7 +8,7 @@ from time import monotonic
 
 from jobs.reaping import reap, sweep_artifacts
 from jobs.signing.keys import SigningKeyMissing
-from jobs.signing.receipt import sign_kit_receipts, sign_receipts
+from jobs.signing.receipt import sign_receipts
 from worker import alive
 from worker.checkpoint_folder import delete_ended_checkpoints
 from worker.describe import describe
@@ -72,7 +72,6 @@ class Housekeeper:
 
     def _sign_receipts(self) -> None:
         try:
-            for sign in (sign_receipts, sign_kit_receipts):
-                sign(self._context.sessions, self._context.settings.signing_keys)
+            sign_receipts(self._context.sessions, self._context.settings.signing_keys)
         except SigningKeyMissing as error:
             log.error("reaper: deletion receipts wait: %s", error)

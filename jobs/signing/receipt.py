@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import flag_modified
 
 from jobs.database import SessionFactory
 from jobs.signing.keys import private_key
@@ -26,37 +27,41 @@ _ADAPTER = "the adapter, its manifest and its statements"
 
 
 def sign_receipts(sessions: SessionFactory, root: Path | None) -> list[UUID]:
-    """Signs the receipts of deletions that have none yet, some hundred at a time. Returns the jobs.
+    """Signs the receipts of deletions that have none yet, of uploads and of kits, some hundred at a time.
 
-    Raises SigningKeyMissing where one is due and no key can sign.
+    Returns the jobs. Raises SigningKeyMissing where one is due and no key can sign.
     """
+    return [*_sign(sessions, root, Job, _uploads_due()), *_sign(sessions, root, Kit, _kits_due())]
+
+
+def _uploads_due() -> Select[Any, Any]:
     has_artifact = exists().where(Artifact.job_id == Job.id)
     due = select(Job, has_artifact).where(Job.inputs_deleted_at.is_not(None), Job.receipt.is_(None))
-    with sessions.begin() as s:
-        jobs = s.execute(due.order_by(Job.inputs_deleted_at).limit(_BATCH).with_for_update(skip_locked=True)).all()
-        if not jobs:
-            return []
-        key, now = private_key(s, root)
-        for job, kept in jobs:
-            predicate = _predicate(job, kept) | {SIGNED_AT: now.isoformat()}
-            envelope = sign_statement(_subjects(job.id), DELETION_RECEIPT, predicate, key.statements)
-            s.execute(update(Job).where(Job.id == job.id).values(receipt=envelope, updated_at=Job.updated_at))
-        return [job.id for job, _ in jobs]
+    return due.order_by(Job.inputs_deleted_at)
 
 
-def sign_kit_receipts(sessions: SessionFactory, root: Path | None) -> list[UUID]:
-    """The same of kits that are deleted: a receipt of its own, which says that this was kept, too, and is gone."""
+def _kits_due() -> Select[Any, Any]:
     due = select(Kit, Job).join(Job, Job.id == Kit.job_id).where(Kit.deleted_at.is_not(None), Kit.receipt.is_(None))
+    return due.order_by(Kit.ended_at)
+
+
+def _sign(sessions: SessionFactory, root: Path | None, of: type[Job] | type[Kit], due: Select[Any, Any]) -> list[UUID]:
+    """Signs what is due, each row's first being what the receipt is written to."""
+    signed = []
     with sessions.begin() as s:
-        kits = s.execute(due.order_by(Kit.ended_at).limit(_BATCH).with_for_update(skip_locked=True, of=Kit)).all()
-        if not kits:
+        rows = s.execute(due.limit(_BATCH).with_for_update(skip_locked=True, of=of)).all()
+        if not rows:
             return []
         key, now = private_key(s, root)
-        for kit, job in kits:
-            predicate = _kit_predicate(kit, job) | {SIGNED_AT: now.isoformat()}
-            envelope = sign_statement(_subjects(job.id), DELETION_RECEIPT, predicate, key.statements)
-            s.execute(update(Kit).where(Kit.job_id == kit.job_id).values(receipt=envelope))
-        return [kit.job_id for kit, _ in kits]
+        for deleted, beside in rows:
+            job_id = deleted.id if isinstance(deleted, Job) else deleted.job_id
+            made = _predicate(deleted, beside) if isinstance(deleted, Job) else _kit_predicate(deleted, beside)
+            predicate = made | {SIGNED_AT: now.isoformat()}
+            deleted.receipt = sign_statement(_subjects(job_id), DELETION_RECEIPT, predicate, key.statements)
+            if isinstance(deleted, Job):
+                flag_modified(deleted, "updated_at")  # a receipt is no change of the job
+            signed.append(job_id)
+    return signed
 
 
 def receipt_of(s: Session, job_id: UUID) -> dict[str, Any] | None:

@@ -21,7 +21,6 @@ from api.routing import API_VERSION, Router, deprecated
 from jobs.lines import kits
 from jobs.lines.releases import NewKit
 from jobs.settings import Settings
-from jobs.signing.receipt import sign_kit_receipts
 from tests.api.service import Service, body, problem
 from tests.evidence import FORGOTTEN
 
@@ -39,7 +38,6 @@ def paths(service: Service, tmp_path: Path) -> dict[str, str]:
     evaluation_id = service.measured(FORGOTTEN)
     service.delete_inputs(evaluation_id)
     service.sign_receipts()
-    sign_kit_receipts(service.sessions, service.settings.signing_keys)
     return {
         path: path.format(
             job_id=evaluation_id if path.startswith("/evaluations") else job_id, name="README.md", model="demo"

@@ -12,7 +12,6 @@ import pytest
 from jobs import access
 from jobs.client_limits import ClientLimits
 from jobs.lines.releases import NewKit
-from jobs.signing.receipt import sign_kit_receipts
 from jobs.storage.blobs import BlobMissing
 from tests.api.service import Service, body, problem
 from tests.evidence import FORGOTTEN
@@ -59,7 +58,6 @@ def test_a_kit_is_shown_and_ended_and_receipted(service: Service, kept: UUID, tm
 
     service.delete_inputs(kept)
     service.sign_receipts()
-    sign_kit_receipts(service.sessions, service.settings.signing_keys)
     (tmp_path / "receipt.json").write_text(json.dumps(service.http.get(f"{url}/receipt").json()))
     keys = KeyFile.model_validate_json(service.http.get("/.well-known/vgid-keys.json").content)
     report = verify_receipt(tmp_path / "receipt.json", keys)

@@ -16,7 +16,7 @@ from jobs.lines import kits
 from jobs.lines.releases import NewKit
 from jobs.settings import Settings
 from jobs.signing import keys
-from jobs.signing.receipt import sign_kit_receipts
+from jobs.signing.receipt import sign_receipts
 from jobs.storage.blobs import BlobMissing, FileBlobStore
 from jobs.tables import Kit
 from tests.jobs.conftest import Ledger
@@ -92,12 +92,12 @@ def test_a_receipt_says_that_it_was_kept_and_is_gone(
     root = tmp_path / "keys"
     with ledger.sessions.begin() as s:
         keys.create(s, root)
-    assert sign_kit_receipts(ledger.sessions, root) == []
+    assert sign_receipts(ledger.sessions, root) == []
     with ledger.sessions.begin() as s:
         kits.end_kit(s, kept)
     kits.delete_kit_file(ledger.sessions, blobs, kept)
-    assert sign_kit_receipts(ledger.sessions, root) == [kept]
-    assert sign_kit_receipts(ledger.sessions, root) == []
+    assert sign_receipts(ledger.sessions, root) == [kept]
+    assert sign_receipts(ledger.sessions, root) == []
     receipt = tmp_path / "receipt.json"
     receipt.write_text(json.dumps(kit(ledger, kept).receipt))
     with ledger.sessions() as s:

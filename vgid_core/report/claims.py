@@ -73,6 +73,10 @@ _CLAIMS = {
     "served_precision.*": Claim(
         "Servers' precisions bring nothing back", "The adapter merged, and the weights rounded to 8 and 4 bits."
     ),
+    "earlier.known_again": Claim(
+        "Who was forgotten before is still forgotten",
+        "Each earlier person of whom a kit is kept is asked again. The share of kits whose people are known again.",
+    ),
     "everyone_else.fall": Claim(
         "Others are still known", "By how much answers about others got worse: 0 is nothing, and less is better."
     ),
@@ -81,6 +85,7 @@ _SETS = {
     "forget": "the request itself",
     "held_out_photos": "other photos",
     "rephrased": "other wordings",
+    "kits": "people forgotten before",
     "retain": "people to be kept",
     "utility": "other abilities",
     "bystanders": "known people in no set",
