@@ -2,16 +2,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from jobs import claims
 from jobs.database import SessionFactory
 from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
 from jobs.signing import keys as signing_keys
+from jobs.tables import Job
 from tests.conftest import SECRET_KEY
 from tests.vgid_core.support.tiny import pair_set
 from tests.worker.harness import MODELS, Ledger, Worker
+from worker.attempt.run import run_attempt
+from worker.attempt_spec import AttemptSpec
+from worker.work_folder import work_folder
 
 
 @pytest.fixture
@@ -71,3 +77,23 @@ def start_worker(settings: Settings, tmp_path: Path, work_root: Path) -> Iterato
     for worker in workers:
         if worker.process.poll() is None:
             worker.kill()
+
+
+@pytest.fixture
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger, session_factory: SessionFactory
+) -> Callable[[UUID], Job]:
+    """Runs a queued job's attempt in this process, and gives the job as it is then."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    # An attempt never closes its connections, because its process ends with it.
+    monkeypatch.setattr("worker.attempt.run.session_factory", lambda _engine: session_factory)
+
+    def run(job_id: UUID) -> Job:
+        with ledger.sessions.begin() as s:
+            claim = claims.claim(s, job_id, "here", 60)
+        assert claim is not None
+        with work_folder() as work:
+            assert run_attempt(AttemptSpec(job_id, claim.token, work), ledger.settings, None) == 0
+        return ledger.job(job_id)
+
+    return run

@@ -10,8 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from jobs import claims, repository
-from jobs.database import SessionFactory
+from jobs import repository
 from jobs.lines import releases
 from jobs.states import Kind, State
 from jobs.storage.inputs import JobInputs
@@ -21,9 +20,6 @@ from tests.worker.harness import Ledger
 from vgid_core import PairSet
 from vgid_core.config import VerdictTargets
 from worker.attempt.line import kit_of
-from worker.attempt.run import run_attempt
-from worker.attempt_spec import AttemptSpec
-from worker.work_folder import work_folder
 
 LOOSE = {name: 0.5 if name in ("ranking", "membership") else 1 for name in VerdictTargets.model_fields}
 FIRST, SECOND = (PairSet.of("forget", FORGET.pairs[part]) for part in (slice(0, 3), slice(3, 9)))
@@ -33,17 +29,8 @@ RunJob = Callable[..., Job]
 
 
 @pytest.fixture
-def run_job(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    ledger: Ledger,
-    session_factory: SessionFactory,
-    knowing_folder: Path,
-) -> RunJob:
+def run_job(ledger: Ledger, run_here: Callable[[UUID], Job], knowing_folder: Path) -> RunJob:
     """Runs a job in this process, with targets that any adapter holds unless others are given."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    # An attempt never closes its connections, because its process ends with it.
-    monkeypatch.setattr("worker.attempt.run.session_factory", lambda _engine: session_factory)
     NEVER_SEEN.write_jsonl(ledger.settings.catalog.parent / "never_seen.jsonl")
     registered = f"[models.tiny]\npath = '{knowing_folder}'\ntitle = 'Tiny'\nnever_seen = 'never_seen.jsonl'\n"
     ledger.settings.catalog.write_text(registered)
@@ -51,13 +38,7 @@ def run_job(
     def run(forget: PairSet, retain: PairSet = RETAIN, **changes: Any) -> Job:
         strict = {name: changes.pop(name) for name in list(changes) if name in LOOSE}
         config = {"training": TRAINING, "verdict": {**LOOSE, **strict}}
-        job_id = ledger._submit(config, "quick", False, JobInputs(forget, retain), **changes)
-        with ledger.sessions.begin() as s:
-            claim = claims.claim(s, job_id, "here", 60)
-        assert claim is not None
-        with work_folder() as work:
-            assert run_attempt(AttemptSpec(job_id, claim.token, work), ledger.settings, None) == 0
-        return ledger.job(job_id)
+        return run_here(ledger._submit(config, "quick", False, JobInputs(forget, retain), **changes))
 
     return run
 

@@ -10,18 +10,14 @@ from uuid import UUID
 
 import pytest
 
-from jobs import claims, repository
-from jobs.database import SessionFactory
+from jobs import repository
 from jobs.states import State
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Artifact, Job
 from tests.vgid_core.support.knowing import COMMON, FORGET, NEVER_SEEN, RETAIN
 from tests.worker.harness import Ledger
 from vgid_core import PairSet
-from worker.attempt.run import run_attempt
-from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import checkpoint_folder
-from worker.work_folder import work_folder
 
 KNOWN = PairSet.of("retain", RETAIN.pairs[:-2])
 INPUTS = JobInputs(forget=FORGET, retain=KNOWN)
@@ -30,17 +26,8 @@ RunJob = Callable[[JobInputs], Job]
 
 
 @pytest.fixture
-def run_job(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    ledger: Ledger,
-    session_factory: SessionFactory,
-    knowing_folder: Path,
-) -> RunJob:
+def run_job(ledger: Ledger, run_here: Callable[[UUID], Job], knowing_folder: Path) -> RunJob:
     """Runs a job with the sets that the catalog registers for audits, in this process."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    # An attempt never closes its connections, because its process ends with it.
-    monkeypatch.setattr("worker.attempt.run.session_factory", lambda _engine: session_factory)
     folder = ledger.settings.catalog.parent
     NEVER_SEEN.write_jsonl(folder / "never_seen.jsonl")
     PairSet.of("bystanders", RETAIN.pairs[-2:]).write_jsonl(folder / "bystanders.jsonl")
@@ -48,15 +35,10 @@ def run_job(
     ledger.settings.catalog.write_text(f"[models.tiny]\npath = '{knowing_folder}'\ntitle = 'Tiny'\n{sets}")
 
     def run(inputs: JobInputs) -> Job:
-        job_id = ledger.submit(2, wake=False, inputs=inputs, audits="quick")
-        with ledger.sessions.begin() as s:
-            claim = claims.claim(s, job_id, "here", 60)
-        assert claim is not None
-        with work_folder() as work:
-            assert run_attempt(AttemptSpec(job_id, claim.token, work), ledger.settings, None) == 0
-        assert not checkpoint_folder(job_id).exists()
+        job = run_here(ledger.submit(2, wake=False, inputs=inputs, audits="quick"))
+        assert not checkpoint_folder(job.id).exists()
         assert ledger.blobs.inputs_older_than(-60) == []
-        return ledger.job(job_id)
+        return job
 
     return run
 
