@@ -11,10 +11,11 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 from urllib.parse import quote
 
-from vgid_client.download import download, download_whole
+from vgid_client.download import download
 from vgid_client.errors import Conflict, InvalidRequest, Problem, UnexpectedReply
 from vgid_client.event_feed import EventFeed
 from vgid_client.models import (
+    Artifact,
     Estimate,
     EvaluationFields,
     Event,
@@ -219,8 +220,10 @@ class Client:
         return parse_reply(Release, read_json(self._transport.request("GET", _release_path(model))))
 
     def download_release(self, model: str, target: str | Path) -> Path:
-        """Downloads the current release's adapter (a zip) to `target`, and checks it against the answer's ETag."""
-        return download_whole(self._transport, f"{_release_path(model)}/adapter", Path(target))
+        """Downloads the current release's adapter (a zip) to `target`, as `download` does a job's."""
+        found = self.release(model)
+        artifact = Artifact(sha256=found.zip_sha256, size_bytes=found.zip_bytes)
+        return download(self._transport, f"{_release_path(model)}/adapter", artifact, Path(target))
 
     def kit(self, job: Job | str) -> Kit:
         """What is kept of the job. Raises NotFound if nothing was."""

@@ -36,21 +36,6 @@ def download(transport: Transport, path: str, artifact: Artifact, target: Path) 
     return target
 
 
-def download_whole(transport: Transport, path: str, target: Path) -> Path:
-    """Downloads `path`, whose ETag is the sha256 of its bytes, to `target` in one piece.
-
-    Raises IntegrityError if the bytes have another sha256.
-    """
-    reply = transport.request("GET", path)
-    if reply.headers.get("etag", "").strip('"') != hashlib.sha256(reply.content).hexdigest():
-        raise IntegrityError("the download's sha256 isn't the one that the service names")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    part.write_bytes(reply.content)
-    os.replace(part, target)
-    return target
-
-
 def sha256_of(file: Path) -> str:
     """The sha256 of a file's bytes, in hex."""
     with file.open("rb") as stream:

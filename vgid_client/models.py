@@ -43,42 +43,6 @@ class RequestFields(EvaluationFields, total=False):
     repeat: bool | None
 
 
-class HeldJob(BaseModel):
-    """A job of your own whose people a release holds.
-
-    still_forgotten: None where there was no kit to check by: nobody has looked since release `checked_in`.
-    """
-
-    job_id: str
-    still_forgotten: bool | None
-    checked_in: int
-
-
-class Release(BaseModel):
-    """A model's current release, which is to be served. drift: the largest fall on a set about others."""
-
-    model: str
-    number: int
-    base_digest: str
-    adapter_sha256: str
-    rank: int
-    drift: float | None
-    requests: int
-    checked: int
-    unchecked: int
-    own: list[HeldJob]
-
-
-class Kit(BaseModel):
-    """What is kept of a job, until `expires_at` or until its client ends it."""
-
-    pairs: int
-    created_at: datetime
-    expires_at: datetime
-    ended_at: datetime | None
-    deleted_at: datetime | None
-
-
 class ListFilters(TypedDict, total=False):
     """Which jobs to list; None leaves none out. No personal data, please: a URL stays in logs.
 
@@ -157,6 +121,44 @@ class Artifact(_Reply):
     sha256: str
     size_bytes: int
     files: tuple[ArtifactFile, ...] = ()
+
+
+class HeldJob(_Reply):
+    """A job of your own whose people a release holds.
+
+    still_forgotten: None where there was no kit to check by: nobody has looked since release `checked_in`.
+    """
+
+    job_id: str
+    still_forgotten: bool | None
+    checked_in: int
+
+
+class Release(_Reply):
+    """A model's current release, which is to be served. drift: the largest fall on a set about others."""
+
+    model: str
+    number: int
+    base_digest: str
+    adapter_sha256: str
+    rank: int
+    drift: float | None
+    requests: int
+    checked: int
+    unchecked: int
+    zip_sha256: str
+    zip_bytes: int
+    own: tuple[HeldJob, ...]
+
+
+class Kit(_Reply):
+    """What is kept of a job, until `expires_at` or until its client ends it."""
+
+    pairs: int
+    created_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None
+    deleted_at: datetime | None
 
 
 class JobError(_Reply):

@@ -26,6 +26,21 @@ _WRONG_SIZE = "the stored file's size differs from its record"
 _ONE_RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", re.IGNORECASE)
 
 
+def _etag(sha256: str) -> str:
+    return f'"{sha256}"'
+
+
+def validator_of(sha256: str) -> Headers:
+    """The headers by which a client asks again whether it has the newest bytes."""
+    return Headers({"ETag": _etag(sha256), "Cache-Control": "private, no-cache"})
+
+
+def client_has(request: Request, sha256: str) -> bool:
+    """Whether If-None-Match names the ETag of these bytes."""
+    known = request.headers.get("if-none-match", "")
+    return known.strip() == "*" or _etag(sha256) in [item.strip().removeprefix("W/") for item in known.split(",")]
+
+
 @dataclass(frozen=True)
 class Download:
     """A file to send, as the job's record describes it. `size` is in bytes, `sha256` in hex."""
@@ -44,20 +59,22 @@ class Download:
         if stat.st_size != self.size:
             raise OSError(_WRONG_SIZE)
         self._check_if_match(request)
-        if self._client_has_it(request):
-            return NotModifiedResponse(self._headers)
+        if client_has(request, self.sha256):
+            return NotModifiedResponse(validator_of(self.sha256))
         response = _LargeChunksResponse if self._requested_range(request) else _WholeFileResponse
-        return response(path, headers=self._headers, media_type=self.media_type, filename=self.name, stat_result=stat)
+        return response(
+            path, headers=validator_of(self.sha256), media_type=self.media_type, filename=self.name, stat_result=stat
+        )
 
     def member_response(self, request: Request, archive: Path) -> Response:
         """Answers with the zip's member of this name. Raises as `file_response` does."""
         self._check_if_match(request)
-        if self._client_has_it(request):
-            return NotModifiedResponse(self._headers)
+        if client_has(request, self.sha256):
+            return NotModifiedResponse(validator_of(self.sha256))
         requested = self._requested_range(request)
         start, end = requested or (0, self.size)
         headers = {
-            **self._headers,
+            **validator_of(self.sha256),
             "Accept-Ranges": "bytes",
             "Content-Disposition": f'attachment; filename="{self.name}"',
             "Content-Length": str(end - start),
@@ -71,32 +88,19 @@ class Download:
             member = opened.open(self.name)  # keeps the zip's file open until the member is closed
         return StreamingResponse(_chunks(member, start, end), status, headers, self.media_type)
 
-    @property
-    def _etag(self) -> str:
-        return f'"{self.sha256}"'
-
-    @property
-    def _headers(self) -> Headers:
-        return Headers({"ETag": self._etag, "Cache-Control": "private, no-cache"})
-
     def _check_if_match(self, request: Request) -> None:
         """Raises PreconditionFailed where If-Match is sent and doesn't name this file's ETag. A weak one never does."""
         wanted = request.headers.getlist("if-match")
         named = {item.strip() for item in ",".join(wanted).split(",")}
-        if wanted and not named & {"*", self._etag}:
+        if wanted and not named & {"*", _etag(self.sha256)}:
             raise PreconditionFailed("If-Match doesn't name this file. Ask for the job: it holds the sha256.")
-
-    def _client_has_it(self, request: Request) -> bool:
-        """Whether If-None-Match names this file's ETag."""
-        known = request.headers.get("if-none-match", "")
-        return known.strip() == "*" or self._etag in [item.strip().removeprefix("W/") for item in known.split(",")]
 
     def _requested_range(self, request: Request) -> tuple[int, int] | None:
         """Start and end (exclusive) of the requested range, or None where the whole file is the answer."""
         requested = _ONE_RANGE.fullmatch(request.headers.get("range", ""))
         if requested is None or requested.groups() == ("", ""):
             return None  # no range, several, or not understood: a server may ignore those
-        if request.headers.get("if-range", self._etag) != self._etag:
+        if request.headers.get("if-range", _etag(self.sha256)) != _etag(self.sha256):
             return None
         first, last = requested.groups()
         start = int(first) if first else max(self.size - int(last), 0)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from fastapi import Path, Request
 from pydantic import BaseModel, Field
+from sqlalchemy.orm import Session
 from starlette.responses import Response
+from starlette.staticfiles import NotModifiedResponse
 
 from api.openapi import problem_responses
 from api.problems import NoRelease, NotFound, Unauthenticated
 from api.routes.artifacts import BINARY, ZIP, documented
-from api.routes.downloads import Download
+from api.routes.downloads import Download, client_has, validator_of
 from api.routing import Router
 from api.services import Caller, CallerDep
 from api.views.release import ReleaseView
@@ -80,11 +82,11 @@ def get_release(request: Request, caller: CallerDep, model: _Model) -> Response:
     with caller.session() as (s, client_id):
         release = _current(caller, s, model)
         parent = None if release.parent_id is None else s.get_one(Release, release.parent_id).number
-        view = ReleaseView.of(release, parent, releases.held_by(s, release.id), client_id)
-    etag = f'"{release.adapter_sha256}"'
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if etag in request.headers.get("if-none-match", ""):
-        return Response(None, 304, headers)
+        artifact = s.get_one(Artifact, release.job_id)
+        view = ReleaseView.of(release, artifact, parent, releases.held_by(s, release.id), client_id)
+    headers = validator_of(release.adapter_sha256)
+    if client_has(request, release.adapter_sha256):
+        return NotModifiedResponse(headers)
     return Response(view.model_dump_json(), headers=headers, media_type="application/json")
 
 
@@ -104,7 +106,7 @@ def get_adapter(request: Request, caller: CallerDep, model: _Model) -> Response:
     return download.file_response(request, caller.services.blobs.path_of_artifact(artifact.sha256))
 
 
-def _current(caller: Caller, s: Any, model: str) -> Release:
+def _current(caller: Caller, s: Session, model: str) -> Release:
     if caller.services.catalog.model(model) is None:
         raise NotFound("There is no such model.")
     found = releases.current(s, model)

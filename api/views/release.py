@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.lines.releases import Held
-from jobs.tables import Release, ReleaseState
+from jobs.tables import Artifact, Release, ReleaseState
 
 
 class _View(BaseModel):
@@ -48,10 +48,14 @@ class ReleaseView(_View):
     unchecked: int = Field(description="how many had no kit: nobody can say whether they are still forgotten")
     own: list[HeldJob] = Field(description="those of the asking client")
     adapter: str = Field(description="path of the adapter, a zip")
+    zip_sha256: str = Field(description="of the zip; its ETag")
+    zip_bytes: int
 
     @classmethod
-    def of(cls, release: Release, parent: int | None, held: Sequence[Held], client_id: UUID) -> Self:
-        """The view of `release`, which holds these jobs, for this client."""
+    def of(
+        cls, release: Release, artifact: Artifact, parent: int | None, held: Sequence[Held], client_id: UUID
+    ) -> Self:
+        """The view of `release`, whose zip is `artifact` and which holds these jobs, for this client."""
         columns = {name: getattr(release, name) for name in cls.model_fields if hasattr(release, name)}
         return cls(
             **columns,
@@ -61,6 +65,8 @@ class ReleaseView(_View):
             unchecked=sum(each.still_forgotten is None for each in held),
             own=[HeldJob.model_validate(each) for each in held if each.client_id == client_id],
             adapter=f"/models/{release.model}/release/adapter",
+            zip_sha256=artifact.sha256,
+            zip_bytes=artifact.size_bytes,
         )
 
 
