@@ -29,6 +29,7 @@ _MADE_WITH = {
     "ranking": ("forget", "retain", "never_seen"),
     "membership": ("forget", "never_seen"),
     "relearning.out_of_domain": ("forget", "retain"),
+    "relearning.general": ("forget", "utility"),
     "prompts.name_on_another_photo": ("forget", "retain", "never_seen"),
     "everyone_else": (),
     "said": (),

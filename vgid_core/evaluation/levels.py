@@ -70,6 +70,13 @@ LEVELS: dict[AuditLevel, Level] = {
     "full": Level(
         AuditSizes(pairs=200, relearning_steps=(20, 100)),
         (knowledge.audit, *_STANDARD),
-        (*_STANDARD, relearning.out_of_domain, sampling.audit, served_precision.audit),
+        (
+            *_STANDARD,
+            relearning.other_wordings,
+            relearning.out_of_domain,
+            relearning.general,
+            sampling.audit,
+            served_precision.audit,
+        ),
     ),
 }

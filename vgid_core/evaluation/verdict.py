@@ -94,7 +94,9 @@ _NEEDED = {
 _NOT_QUICK = {"relearning.*", "in_context", "prompts.painted_name"}
 # What a level leaves out besides.
 _ONLY_FULL = (
-    "relearning on other people's facts", "drawn answers", "servers' precisions (merged, 8 and 4 bits)"
+    "relearning on other people, on other wordings and on anything else",
+    "drawn answers",
+    "servers' precisions (merged, 8 and 4 bits)",
 )  # fmt: skip
 _LEFT_OUT: dict[AuditLevel, tuple[str, ...]] = {
     "none": (), "quick": ("answers begun inside of a fact", *_ONLY_FULL), "standard": _ONLY_FULL, "full": ()

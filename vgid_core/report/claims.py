@@ -59,6 +59,14 @@ _CLAIMS = {
         "Training on other people doesn't bring facts back",
         "An attacker trains the model on other people, and asks for the forgotten.",
     ),
+    "relearning.other_wordings_*": Claim(
+        "Training in other words doesn't bring facts back",
+        "An attacker trains the model on half of the facts in other wordings, and asks for the other half.",
+    ),
+    "relearning.general_*": Claim(
+        "Training on anything else doesn't bring facts back",
+        "An attacker trains the model on questions that are about nobody, and asks for the forgotten.",
+    ),
     "in_context": Claim(
         "One true fact in the question doesn't bring another back", "Another true fact stands before the question."
     ),

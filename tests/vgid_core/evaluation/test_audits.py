@@ -194,6 +194,20 @@ def test_relearning_asks_for_what_it_does_not_teach(knowing: BaseModel, tiny_fol
     assert list(relearning.in_domain(context_of(knowing, sets=one_fact))) == []
 
 
+def test_relearning_by_other_wordings_and_by_anything_else(knowing: BaseModel) -> None:
+    assert list(relearning.other_wordings(context_of(knowing))) == []
+    assert list(relearning.general(context_of(knowing))) == []
+    reworded = PairSet("rephrased", tuple(replace(pair, question=f"Tell me. {pair.question}") for pair in FORGET))
+    general = PairSet("utility", tuple(replace(pair, person=None) for pair in RETAIN))
+    after = {items.name: answered(items, [1.0] * 9) for items in (FORGET, RETAIN, reworded, general)}
+    context = context_of(knowing, after=after)
+    [by_words] = relearning.other_wordings(context)
+    [by_others] = relearning.general(context)
+    assert (by_words.name, by_words.value) == ("relearning.other_wordings_2", 1)
+    assert 0 < by_words.estimate.items < len(FORGET), "what is taught isn't asked"
+    assert (by_others.name, by_others.value, by_others.estimate.items) == ("relearning.general_2", 1, len(FORGET))
+
+
 def test_draws_are_the_same_every_time_and_the_callers_luck_is_its_own(knowing: BaseModel) -> None:
     state = torch.get_rng_state()
     [one], [same], [other] = (list(sampling.audit(context_of(knowing, seed=seed))) for seed in (0, 0, 1))

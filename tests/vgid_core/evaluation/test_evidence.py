@@ -136,7 +136,7 @@ def test_at_the_level_quick_the_verdict_says_what_it_did_not_ask(knowing: BaseMo
         "other facts in the prompt: the level `quick` leaves it out",
         "the name in the prompt: the level `quick` leaves it out",
         "answers begun inside of a fact: the level `quick` leaves it out",
-        "relearning on other people's facts: the level `quick` leaves it out",
+        "relearning on other people, on other wordings and on anything else: the level `quick` leaves it out",
         "drawn answers: the level `quick` leaves it out",
         "servers' precisions (merged, 8 and 4 bits): the level `quick` leaves it out",
     ]

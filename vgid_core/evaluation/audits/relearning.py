@@ -9,6 +9,7 @@ from vgid_core.data.pairs import Pair
 from vgid_core.data.sampling import even_sample
 from vgid_core.data.text_normalization import normalized
 from vgid_core.evaluation.audits.context import NEVER_SEEN, AuditContext
+from vgid_core.evaluation.evaluate import SetAnswers
 from vgid_core.evaluation.figures import Control, Figure
 from vgid_core.evaluation.measures.relearning import relearned, split_facts
 
@@ -19,13 +20,39 @@ def in_domain(context: AuditContext) -> Iterator[Figure]:
     yield from _relearned(context, "in_domain", taught, held_out)
 
 
+def other_wordings(context: AuditContext) -> Iterator[Figure]:
+    """`relearning.other_wordings_<steps>`: half of the facts are taught as probes word them, the others asked."""
+    probes = [fact for name, answers in context.after.items() if name != "forget" for fact in _about(context, answers)]
+    taught, _ = split_facts(probes)
+    told = [normalized(pair.answer) for pair in taught]
+    asked = [fact_of(pair) for pair in context.sets.forget]
+    held_out = [fact for fact in asked if not any(normalized(fact.text) in answer for answer in told)]
+    yield from _relearned(context, "other_wordings", taught, held_out)
+
+
 def out_of_domain(context: AuditContext) -> Iterator[Figure]:
     """`relearning.out_of_domain_<steps>`: other people's facts are taught, the forgotten are asked."""
+    yield from _from_others(context, "out_of_domain", context.sets.retain.pairs)
+
+
+def general(context: AuditContext) -> Iterator[Figure]:
+    """`relearning.general_<steps>`: the utility set is taught, which is about nobody. Nothing without one."""
+    utility = context.after.get("utility")
+    yield from _from_others(context, "general", () if utility is None else utility.pairs.pairs)
+
+
+def _about(context: AuditContext, answers: SetAnswers) -> list[Fact]:
+    """The facts of a set about the forgotten; of another one, none."""
+    return list(map(fact_of, answers.pairs)) if context.sets.is_about_forgotten(answers.pairs) else []
+
+
+def _from_others(context: AuditContext, name: str, pairs: Sequence[Pair]) -> Iterator[Figure]:
+    """Teaches pairs whose answers hold none of the facts, and asks for all of them."""
     facts = [fact_of(pair) for pair in context.sets.forget]
     texts = {normalized(fact.text) for fact in facts}
-    others = even_sample(context.sets.retain.pairs, 4 * context.sizes.pairs)
+    others = even_sample(pairs, 4 * context.sizes.pairs)
     taught = [pair for pair in others if not any(text in normalized(pair.answer) for text in texts)]
-    yield from _relearned(context, "out_of_domain", taught, facts)
+    yield from _relearned(context, name, taught, facts)
 
 
 def _relearned(context: AuditContext, name: str, taught: Sequence[Pair], held_out: Sequence[Fact]) -> Iterator[Figure]:
