@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
-from rich.console import Console
 
 from compare.contenders import all_contenders
 from compare.plan import Budget, ComparisonData, ComparisonPlan
 from compare.run_file import ComparisonRunFile
 from terminal.assignments import assignments
-from terminal.console import print_error, stderr_console
+from terminal.console import print_error, result_console, stderr_console
 from terminal.progress_bar import ProgressBar
 from vgid_core.cli.exit_codes import exit_on_errors
 from vgid_core.cli.inputs import options
@@ -173,8 +171,7 @@ def _run(
         runner.compare(plan, data, model, twin, record, show)
     (out / "comparison.md").write_text(table.markdown(record), encoding="utf-8")
     figure.draw(record, out / "comparison.png")
-    # A pipe has no width; rich's default would break the table.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = result_console()
     console.print(table.terminal(record))
     console.print(f"written: {out / 'comparison.json'}, comparison.md, comparison.png", soft_wrap=True)
     if all(row.error is not None for row in record.rows if row.stage == "run"):

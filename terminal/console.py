@@ -1,8 +1,19 @@
-"""The console for everything but a command's result: standard error."""
+"""The consoles: standard output for a command's result, standard error for everything else."""
 
 from __future__ import annotations
 
+import os
+import sys
+
 from rich.console import Console
+
+_PIPED_WIDTH = 160  # a pipe has none, and rich's default of 80 cuts numbers out of tables
+
+
+def result_console() -> Console:
+    """A console on standard output, wide enough for tables also where that is a pipe."""
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(highlight=False, soft_wrap=True, width=None if known else _PIPED_WIDTH)
 
 
 def stderr_console() -> Console:

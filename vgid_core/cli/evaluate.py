@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from terminal.assignments import assignments
-from terminal.console import stderr_console
+from terminal.console import result_console, stderr_console
 from terminal.progress_bar import ProgressBar
 from vgid_core.cli.exit_codes import TARGETS_MISSED, exit_on_errors
 from vgid_core.cli.inputs import options
@@ -125,4 +124,4 @@ def _show(found: EvaluationResult, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(as_document(found), indent=2))
     else:
-        print_evaluation(Console(highlight=False, soft_wrap=True), found)
+        print_evaluation(result_console(), found)

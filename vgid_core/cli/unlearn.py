@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from terminal.assignments import assignments
-from terminal.console import print_warning, stderr_console
+from terminal.console import print_warning, result_console, stderr_console
 from terminal.progress_bar import ProgressBar
 from vgid_core.cli.exit_codes import TARGETS_MISSED, exit_on_errors
 from vgid_core.cli.inputs import options
@@ -157,7 +156,7 @@ def _dry_run(run: RunFile, sets: dict[str, Any], out: Path, as_json: bool) -> No
     if as_json:
         typer.echo(json.dumps(report_data(found), indent=2))
     else:
-        print_report(Console(highlight=False), found)
+        print_report(result_console(), found)
 
 
 def _run(run: RunFile, sets: dict[str, Any], paths: OutputPaths, as_json: bool) -> None:
@@ -218,7 +217,7 @@ def _print(result: UnlearnResult, out: Path) -> None:
     from vgid_core.cli.reports.verdict_report import print_verdict
 
     seconds = result.manifest["seconds"]
-    console = Console(highlight=False, soft_wrap=True)
+    console = result_console()
     console.print(metrics_table({"before": result.metrics_before, "after": result.metrics_after}))
     ended = ", when the targets held" if result.stop_reason == "targets-held" else ""
     took = f"{sum(seconds.values()):.0f} s"
