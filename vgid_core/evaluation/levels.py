@@ -72,6 +72,8 @@ LEVELS: dict[AuditLevel, Level] = {
         (knowledge.audit, *_STANDARD),
         (
             *_STANDARD,
+            ranking.lens25,
+            ranking.lens75,
             relearning.other_wordings,
             relearning.out_of_domain,
             relearning.general,

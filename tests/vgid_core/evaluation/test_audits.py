@@ -16,6 +16,7 @@ from tests.vgid_core.support.knowing import (
     FORGOTTEN,
     NEVER_SEEN,
     RETAIN,
+    RETAINED,
     STRANGERS,
     pairs_about,
     save_knowing_model,
@@ -23,6 +24,7 @@ from tests.vgid_core.support.knowing import (
 from tests.vgid_core.support.reference import plain_logits
 from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.data.roles import AuditSets
+from vgid_core.data.sampling import even_sample
 from vgid_core.evaluation.audits import (
     begun,
     each_person,
@@ -37,7 +39,12 @@ from vgid_core.evaluation.audits import (
 )
 from vgid_core.evaluation.audits.context import AuditSizes
 from vgid_core.evaluation.figures import NotMeasured
-from vgid_core.evaluation.measures.candidate_ranking import by_whole_answer, places_among_answers, places_among_names
+from vgid_core.evaluation.measures.candidate_ranking import (
+    by_logit_lens,
+    by_whole_answer,
+    places_among_answers,
+    places_among_names,
+)
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 from vgid_core.scoring.packed.scorer import PackedScorer
@@ -165,9 +172,17 @@ def test_a_taught_name_stands_first_among_names_by_whatever_score(knowing: BaseM
     chance = found["ranking.whole_answer.first_five"].control
     assert chance is not None
     assert chance.value == pytest.approx(5 / 14)  # three forgotten, three retained, eight strangers
-    assert set(by_name(ranking.lens(context_of(knowing)))) == {
-        f"ranking.lens.{place}" for place in ("first", "first_five", "last", "last_five", "below")
-    }
+    for name, audit in (("lens", ranking.lens), ("lens25", ranking.lens25), ("lens75", ranking.lens75)):
+        assert set(by_name(audit(context_of(knowing)))) == {
+            f"ranking.{name}.{place}" for place in ("first", "first_five", "last", "last_five", "below")
+        }
+    layer = (len(knowing.model.get_decoder().layers) - 1) * 75 // 100
+    asked = [pair for pair in FORGET if str(pair.person) in pair.answer]
+    photos = even_sample(list(dict.fromkeys(pair.image for pair in NEVER_SEEN)), 4)
+    score = by_logit_lens(knowing, PackedScorer(knowing), layer)
+    there = places_among_names(score, asked, [*FORGOTTEN, *STRANGERS, *RETAINED], photos)
+    above = by_name(ranking.lens75(context_of(knowing)))["ranking.lens75.below"]
+    assert above.value == pytest.approx(fmean(place.as_ranking.below for _, place in there))
 
 
 def test_nothing_is_ranked_among_few_names_or_without_any(knowing: BaseModel) -> None:

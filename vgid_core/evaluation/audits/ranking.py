@@ -39,10 +39,25 @@ def first_token(context: AuditContext) -> Iterator[Figure]:
 
 def lens(context: AuditContext) -> Iterator[Figure]:
     """`ranking.lens.*`: by the middle layer's states, as whoever has the weights reads them."""
+    yield from _read_at(context, "ranking.lens", 50)
+
+
+def lens25(context: AuditContext) -> Iterator[Figure]:
+    """`ranking.lens25.*`: the same a quarter up the decoder."""
+    yield from _read_at(context, "ranking.lens25", 25)
+
+
+def lens75(context: AuditContext) -> Iterator[Figure]:
+    """`ranking.lens75.*`: the same three quarters up the decoder."""
+    yield from _read_at(context, "ranking.lens75", 75)
+
+
+def _read_at(context: AuditContext, name: str, percent: int) -> Iterator[Figure]:
+    """The ranking by the states after so much of the decoder. Nothing of one without a norm of this name."""
     decoder = context.base.model.get_decoder()
-    if hasattr(decoder, "norm"):  # a decoder without one of this name has no lens
-        layer = (len(decoder.layers) - 1) // 2
-        yield from _ranked(context, "ranking.lens", by_logit_lens(context.base, context.scorer, layer))
+    if hasattr(decoder, "norm"):
+        layer = (len(decoder.layers) - 1) * percent // 100
+        yield from _ranked(context, name, by_logit_lens(context.base, context.scorer, layer))
 
 
 def _ranked(context: AuditContext, name: str, score: Score) -> Iterator[Figure]:
