@@ -76,6 +76,18 @@ def test_the_second_job_starts_from_the_first_and_checks_its_kit(run_job: RunJob
     assert not any(text in told for text in ("Ada", "Fernmoor", str(first.id)))
 
 
+def test_a_set_that_is_only_about_the_forgotten_is_left_out(run_job: RunJob, ledger: Ledger) -> None:
+    run_job(FIRST)
+    FIRST.write_jsonl(ledger.settings.catalog.parent / "bystanders.jsonl")
+    with ledger.settings.catalog.open("a") as catalog:
+        catalog.write("bystanders = 'bystanders.jsonl'\n")
+    second = run_job(SECOND)
+    assert second.state is State.succeeded, second.error_detail
+    assert "bystanders" not in manifest_of(ledger, second.id)["data"]
+    third = run_job(SECOND, FIRST)
+    assert (third.error_type, "forgotten already" in str(third.error_detail)) == ("data-unusable", True)
+
+
 def test_a_release_is_measured_by_an_evaluation(run_job: RunJob, ledger: Ledger) -> None:
     made = release_of(ledger, run_job(FIRST).id)
     measured = run_job(FIRST, release_id=made.id, kind=Kind.evaluate)

@@ -16,7 +16,8 @@ from jobs.storage.blobs import BlobMissing, BlobStore
 from jobs.storage.crypto import DecryptionError, Keyring
 from jobs.storage.inputs import JobInputs, open_sealed, seal
 from jobs.tables import Artifact, Job
-from vgid_core import DataError, Pair, PairSet
+from vgid_core import Pair, PairSet
+from vgid_core.data.text_normalization import normalized
 from worker.attempt.artifact_zip import unpack_artifact
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ class LineKeeper:
             log.warning("the kit of job %s can't be read: %s", job_id, type(error).__name__)
             return None
 
-    def without_marked(self, items: PairSet, marks: frozenset[str]) -> PairSet:
-        """The set without pairs about anybody who is marked. Raises DataError if none is left."""
+    def without_marked(self, items: PairSet, marks: frozenset[str]) -> PairSet | None:
+        """The set without pairs about anybody who is marked; None if none is left."""
         if not marks:
             return items
         photos = {photo for photo in {pair.image.digest for pair in items} if self._photo_mark(photo) in marks}
@@ -80,9 +81,7 @@ class LineKeeper:
             name for name in {pair.person for pair in items} if name is not None and self._name_mark(name) in marks
         }
         left = tuple(pair for pair in items if pair.image.digest not in photos and pair.person not in names)
-        if not left:
-            raise DataError("is only about people who are forgotten already", items.name)
-        return PairSet(items.name, left)
+        return PairSet(items.name, left) if left else None
 
     def after(self, job: Job, inputs: JobInputs, line: Line, result: UnlearnResult) -> NewRelease:
         """What the run adds. Seals and stores the kit, if one is to be kept."""
@@ -106,7 +105,7 @@ class LineKeeper:
         return self.keyring.keyed_hash("mark/photo", digest)
 
     def _name_mark(self, name: str) -> str:
-        return self.keyring.keyed_hash("mark/name", " ".join(name.casefold().split()))
+        return self.keyring.keyed_hash("mark/name", normalized(name))
 
     def _keep(self, job_id: UUID, forget: PairSet, days: int) -> NewKit:
         kit = kit_of(forget)

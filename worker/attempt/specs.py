@@ -9,7 +9,7 @@ from jobs.catalog import Catalog, ModelEntry, RetainSet
 from jobs.settings import Settings
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Job
-from vgid_core import PairSet, PhotoSet, UnlearnConfig
+from vgid_core import DataError, PairSet, PhotoSet, UnlearnConfig
 from worker.attempt.line import Line, LineKeeper
 from worker.checkpoint_folder import checkpoint_folder
 
@@ -40,6 +40,8 @@ def unlearn_spec(
     for name in _ABOUT_OTHERS:
         if sets[name] is not None:
             sets[name] = keeper.without_marked(sets[name], line.marks)
+    if sets["retain"] is None:
+        raise DataError("is only about people who are forgotten already", "retain")
     # Imported late: the checks above fail before torch takes its seconds to load.
     from vgid_core import UnlearnSpec
 
