@@ -1,33 +1,36 @@
-"""What an attempt does with its job. Every write checks the attempt's token, so a superseded attempt can't write."""
+"""What an attempt does with its job. Every write checks the attempt's token, so a superseded attempt can't write.
+
+Several jobs of one model may be run as one. They have the token in common, and stay together: what ends the attempt of
+one ends that of all.
+"""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from jobs import transitions
-from jobs.lines import releases
-from jobs.lines.releases import NewRelease
-from jobs.queueing import turns
+from jobs.queueing import together, turns
 from jobs.states import Phase, State
-from jobs.tables import Artifact, Job, JobEvidence, JobMetric, MetricStage
+from jobs.tables import Job, JobMetric, MetricStage
 from vgid_core.progress import Progress
 
 _PROGRESS_INTERVAL = timedelta(seconds=1)
-_SLUG = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A job that this worker holds as long as it renews the lease, and the token that proves it."""
+    """A job that this worker holds as long as it renews the lease, and the token that proves it.
+
+    The token may hold more jobs, which take part in its run (`jobs_of_run`).
+    """
 
     job: Job
     token: UUID
@@ -56,32 +59,23 @@ class MetricRow:
     pairs: int
 
 
-@dataclass(frozen=True)
-class NewArtifact:
-    """A stored artifact, as `BlobStore.put_artifact` returned it. `files` lists {name, sha256, size}.
-
-    evidence: `vgid_core.evaluation.evidence.Evidence.as_json`; None if the run had no audits. release: what it is in
-    the model's line.
-    """
-
-    sha256: str
-    size_bytes: int
-    files: list[dict[str, Any]]
-    manifest: dict[str, Any]
-    evidence: dict[str, Any] | None
-    release: NewRelease
-
-
-def claim_next(s: Session, worker: str, lease_seconds: float) -> Claim | None:
+def claim_next(
+    s: Session, worker: str, lease_seconds: float, *, run_requests: int = 1, gather_seconds: float = 0
+) -> Claim | None:
     """Claims the job whose turn it is (`jobs.queueing.turns`). None when no job may start now.
 
+    run_requests: how many jobs may be run as one. gather_seconds: how long a job waits for others, unless it is due.
     It waits while another worker chooses, so that both see the same running jobs. Commit at once.
     """
     turns.take_turns(s)
     passed_over: list[UUID] = []
-    while (job_id := turns.next_job(s, passed_over)) is not None:
+    while (job_id := turns.next_job(s, passed_over, gather_seconds=gather_seconds)) is not None:
         found = claim(s, job_id, worker, lease_seconds)
         if found is not None:
+            now = transitions.database_now(s)
+            for job in together.companions(s, found.job, run_requests - 1):
+                transitions.join(s, job, found.job, now, lease_seconds)
+            s.flush()
             return found
         passed_over.append(job_id)  # its client is cancelling it at this moment
     return None
@@ -111,36 +105,45 @@ def held_job(s: Session, job_id: UUID, token: UUID) -> Job | None:
     return s.scalar(select(Job).where(Job.id == job_id, Job.attempt_token == token))
 
 
+def jobs_of_run(s: Session, job_id: UUID, token: UUID) -> Sequence[Job]:
+    """The jobs that the token holds, this one first; none when it no longer holds this one. Rows aren't locked."""
+    return _run(s, job_id, _in_run(token))
+
+
 def heartbeat(s: Session, job_id: UUID, token: UUID, lease_seconds: float) -> Heartbeat:
-    """Renews the lease if the token still holds the job. The database's clock counts."""
-    row = s.execute(
+    """Renews the run's leases if the token still holds the job. The database's clock counts."""
+    rows = s.execute(
         update(Job)
-        .where(Job.id == job_id, Job.attempt_token == token)
+        .where(turns.in_state(State.running), Job.attempt_token == token)
         .values(lease_expires_at=func.now() + timedelta(seconds=lease_seconds), updated_at=Job.updated_at)
-        .returning(Job.phase, Job.cancel_requested_at, func.extract("epoch", func.now() - Job.last_progress_at))
+        .returning(Job.id, Job.phase, Job.cancel_requested_at, func.extract("epoch", func.now() - Job.last_progress_at))
         .execution_options(synchronize_session=False)
-    ).one_or_none()
-    if row is None:
+    ).all()
+    own = next((row for row in rows if row[0] == job_id), None)
+    if own is None:
         return Heartbeat(held=False)
-    return Heartbeat(held=True, phase=row[0], cancel_requested=row[1] is not None, stalled_for=float(row[2]))
+    cancel_requested = any(row[2] is not None for row in rows)
+    return Heartbeat(held=True, phase=own[1], cancel_requested=cancel_requested, stalled_for=float(own[3]))
 
 
 def report(s: Session, job_id: UUID, token: UUID, progress: Progress) -> bool:
-    """Records progress: every change of phase, and at most one report a second within a phase.
+    """Records the run's progress: every change of phase, and at most one report a second within a phase.
 
     False when the token no longer holds the job.
     """
-    job = _lock_held_job(s, job_id, token)
-    if job is None:
+    jobs = lock_run(s, job_id, token)
+    if not jobs:
         return False
+    job = jobs[0]
     now = transitions.database_now(s)
     phase_changed = progress.phase != job.phase
     if not phase_changed and job.last_progress_at is not None and now - job.last_progress_at < _PROGRESS_INTERVAL:
         return True
-    _copy_progress(progress, job, now)
-    if phase_changed:
-        transitions.add_event(s, job_id, "phase", {"phase": progress.phase.value, "attempt": job.attempt})
-    transitions.add_event(s, job_id, "progress", _progress_event(job))
+    for each in jobs:
+        _copy_progress(progress, each, now)
+        if phase_changed:
+            transitions.add_event(s, each.id, "phase", {"phase": progress.phase.value, "attempt": each.attempt})
+        transitions.add_event(s, each.id, "progress", _progress_event(each))
     return True
 
 
@@ -149,7 +152,7 @@ def save_metrics(s: Session, job_id: UUID, token: UUID, stage: MetricStage, rows
 
     False when the token no longer holds the job.
     """
-    job = _lock_held_job(s, job_id, token)
+    job = lock_held(s, job_id, token)
     if job is None:
         return False
     outdated = delete(JobMetric).where(JobMetric.job_id == job_id)
@@ -161,96 +164,65 @@ def save_metrics(s: Session, job_id: UUID, token: UUID, stage: MetricStage, rows
     return True
 
 
-def finish(s: Session, job_id: UUID, token: UUID, artifact: NewArtifact, stop_reason: str) -> State | None:
-    """Ends the job with its artifact: as succeeded, or as failed if the evidence's verdict misses a target.
-
-    Its adapter becomes the model's current release if the verdict passes. If a cancellation was requested before, it
-    ends as cancelled and without the artifact. Returns the state in which it ended, or None when the token no longer
-    holds the job. Raises ParentSuperseded, with nothing written, if it didn't start from the current release.
-    """
-    job = _lock_held_job(s, job_id, token)
-    if job is None:
-        return None
-    now = transitions.database_now(s)
-    if job.cancel_requested_at is not None:
-        return transitions.end(s, job, State.cancelled, now)
-    before = releases.lock_parent(s, job.model, artifact.release)
-    s.add(
-        Artifact(
-            job_id=job_id,
-            sha256=artifact.sha256,
-            size_bytes=artifact.size_bytes,
-            files=artifact.files,
-            manifest=artifact.manifest,
-        )
-    )
-    job.progress = 1.0
-    job.stop_reason = stop_reason
-    if artifact.evidence is None:
-        state = transitions.end(s, job, State.succeeded, now)
-        drift = None
-    else:
-        state = _end_with_evidence(s, job, now, artifact.evidence)
-        drift = releases.drift_of(artifact.evidence)
-    passed = state is State.succeeded and artifact.evidence is not None
-    releases.add(s, job, artifact.release, before, now, drift, passed=passed)
-    return state
-
-
-def finish_evaluation(s: Session, job_id: UUID, token: UUID, evidence: Mapping[str, Any]) -> State | None:
-    """Ends an evaluation with its evidence as succeeded, whatever the verdict; else as `finish` does."""
-    job = _lock_held_job(s, job_id, token)
-    if job is None:
-        return None
-    now = transitions.database_now(s)
-    if job.cancel_requested_at is not None:
-        return transitions.end(s, job, State.cancelled, now)
-    job.progress = 1.0
-    return _end_with_evidence(s, job, now, evidence)
-
-
-def _end_with_evidence(s: Session, job: Job, now: datetime, evidence: Mapping[str, Any]) -> State:
-    s.add(JobEvidence(job_id=job.id, document=dict(evidence)))
-    return transitions.end_by_verdict(s, job, now, evidence)
-
-
-def fail(s: Session, job_id: UUID, token: UUID, error_type: str, error_detail: str) -> State | None:
-    """Ends the job as failed, for an error that another attempt would meet again.
-
-    error_type: a stable slug. error_detail: shown to the client; must hold no personal data.
-    Returns the state in which it ended, or None when the token no longer holds the job. Raises ValueError for a
-    malformed slug.
-    """
-    if not _SLUG.fullmatch(error_type):
-        raise ValueError("error_type must be a slug")
-    job = _lock_held_job(s, job_id, token)
-    return None if job is None else transitions.fail(s, job, transitions.database_now(s), error_type, error_detail)
-
-
 def cancelled(s: Session, job_id: UUID, token: UUID) -> State | None:
-    """Ends the job as cancelled, after its run was stopped. None when the token no longer holds the job."""
-    job = _lock_held_job(s, job_id, token)
-    return None if job is None else transitions.end(s, job, State.cancelled, transitions.database_now(s))
+    """Ends the job as cancelled, after its run was stopped. None when the token no longer holds the job.
+
+    Of a run of several those end that were cancelled. The others are queued again.
+    """
+    jobs = lock_run(s, job_id, token)
+    if len(jobs) > 1:
+        return part(s, jobs)
+    return transitions.end(s, jobs[0], State.cancelled, transitions.database_now(s)) if jobs else None
+
+
+def part(s: Session, jobs: Sequence[Job], alone: Collection[UUID] = ()) -> State:
+    """Ends a run of several without a result: all are queued again, but those that were cancelled.
+
+    alone: who runs alone from now on. The attempt doesn't count. The jobs' rows are locked by `lock_run`. Returns the
+    state of the first.
+    """
+    now = transitions.database_now(s)
+    for job in jobs:
+        job.runs_alone = job.runs_alone or job.id in alone
+        job.attempt -= 1
+        transitions.requeue_or_end(s, job, now, job.attempt + 1, "run_parted")
+    return jobs[0].state
 
 
 def release(s: Session, job_id: UUID, token: UUID, *, max_attempts: int, refund: bool, reason: str) -> State | None:
     """Ends the attempt without a result. The job is queued again, cancelled on request, or failed after its last one.
 
-    refund: doesn't count the attempt, which ended by no fault of the job's. reason: a stable slug for the history.
-    Returns the job's new state, or None when the token no longer holds the job. After `queued`, wake a worker once the
-    transaction has committed. Raises ValueError for a malformed slug.
+    So are the others of its run. Unless `refund` is set, each of several runs alone from now on, for one of them may
+    have been to blame. refund: doesn't count the attempt, which ended by no fault of the job's. reason: a stable slug
+    for the history. Returns the job's new state, or None when the token no longer holds the job. After `queued`, wake a
+    worker once the transaction has committed. Raises ValueError for a malformed slug.
     """
-    if not _SLUG.fullmatch(reason):
-        raise ValueError("reason must be a slug")
-    job = _lock_held_job(s, job_id, token)
-    if job is None:
-        return None
-    if refund:
-        job.attempt -= 1
-    return transitions.requeue_or_end(s, job, transitions.database_now(s), max_attempts, reason)
+    transitions.require_slug(reason)
+    jobs = lock_run(s, job_id, token)
+    now = transitions.database_now(s)
+    for job in jobs:
+        job.attempt -= refund
+        job.runs_alone = job.runs_alone or (not refund and len(jobs) > 1)
+        transitions.requeue_or_end(s, job, now, max_attempts, reason)
+    return jobs[0].state if jobs else None
 
 
-def _lock_held_job(s: Session, job_id: UUID, token: UUID) -> Job | None:
+def lock_run(s: Session, job_id: UUID, token: UUID) -> Sequence[Job]:
+    """As `jobs_of_run`, with the rows locked."""
+    return _run(s, job_id, _in_run(token).with_for_update())
+
+
+def _in_run(token: UUID) -> Select[Job]:
+    held = select(Job).where(turns.in_state(State.running), Job.attempt_token == token)
+    return held.order_by(Job.run_of.is_not(None), Job.created_at, Job.id)
+
+
+def _run(s: Session, job_id: UUID, found: Select[Job]) -> Sequence[Job]:
+    jobs = s.scalars(found, execution_options={"populate_existing": True}).all()
+    return jobs if jobs and jobs[0].id == job_id else ()
+
+
+def lock_held(s: Session, job_id: UUID, token: UUID) -> Job | None:
     """The job with its row locked if the token still holds it, else None."""
     return s.scalar(
         select(Job).where(Job.id == job_id, Job.attempt_token == token).with_for_update(),

@@ -5,6 +5,7 @@ Any number of processes may reap at the same time. Row locks in Postgres decide 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def reap(sessions: SessionFactory, blobs: BlobStore, settings: Settings, queue: 
     with sessions.begin() as s:
         expired = _expire_leases(s, settings.max_attempts)
     with sessions.begin() as s:
-        job_waits = turns.next_job(s) is not None
+        job_waits = turns.next_job(s, gather_seconds=settings.gather_seconds) is not None
     if job_waits:  # most often because all workers are busy, but its wake-up may be lost
         with suppress(QueueUnavailable):
             queue.wake()
@@ -77,7 +78,10 @@ def _expire_leases(s: Session, max_attempts: int) -> dict[State, list[UUID]]:
     jobs_by_state: dict[State, list[UUID]] = {State.queued: [], State.failed: [], State.cancelled: []}
     now = transitions.database_now(s)
     expired = select(Job).where(turns.in_state(State.running), Job.lease_expires_at < func.now())
-    for job in s.scalars(expired.order_by(Job.lease_expires_at).limit(_BATCH).with_for_update(skip_locked=True)):
+    found = s.scalars(expired.order_by(Job.lease_expires_at).limit(_BATCH).with_for_update(skip_locked=True)).all()
+    jobs_by_token = Counter(job.attempt_token for job in found)
+    for job in found:
+        job.runs_alone = job.runs_alone or jobs_by_token[job.attempt_token] > 1  # nobody knows whose fault it was
         state = transitions.requeue_or_end(s, job, now, max_attempts, "lease_expired")
         jobs_by_state[state].append(job.id)
     return jobs_by_state

@@ -87,6 +87,12 @@ class Settings(BaseSettings):
         default=3 * 3600, gt=0, description="the same while the model loads, since a download reports no progress"
     )
     max_attempts: int = Field(default=3, ge=1)
+    run_requests: int = Field(
+        default=1, ge=1, le=100, description="requests for one model that are run as one, if so many wait"
+    )
+    gather_seconds: float = Field(
+        default=0, ge=0, description="a request that isn't due soon waits for so long for others to be run with"
+    )
     reap_seconds: float = Field(default=5, gt=0, description="pause between two rounds of the reaper")
     cancel_grace_seconds: float = Field(default=10, gt=0, description="from SIGTERM to SIGKILL")
     checkpoint_seconds: float = Field(

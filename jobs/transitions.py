@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +19,14 @@ ATTEMPTS_EXHAUSTED = "attempts-exhausted"
 TARGETS_NOT_MET = "targets-not-met"
 NOTHING_TO_FORGET = "nothing-to-forget"
 
+_SLUG = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+
+def require_slug(text: str) -> None:
+    """Raises ValueError for what isn't a stable slug, as a history or an error may show it."""
+    if not _SLUG.fullmatch(text):
+        raise ValueError("must be a slug")
+
 
 def database_now(s: Session) -> datetime:
     """The start of the current transaction by the database's clock, the only clock that leases go by."""
@@ -31,6 +40,26 @@ def add_event(s: Session, job_id: UUID, kind: EventKind, data: dict[str, Any]) -
 
 def start(s: Session, job: Job, now: datetime, worker: str, token: UUID, lease_seconds: float) -> State:
     """Begins the queued job's next attempt, which `worker` holds by the token until the lease expires."""
+    _hold(s, job, now, worker, token, lease_seconds)
+    # By the clock: a transaction that has waited for its turn began before the turns that it has waited for.
+    values = {"last_started_at": func.clock_timestamp()}
+    if turns.due_soon(job.due_at, now):
+        values |= turns.counted_as_urgent()
+    turn = update(Client).where(Client.id == job.client_id).values(values)
+    s.execute(turn, execution_options={"synchronize_session": False})
+    return State.running
+
+
+def join(s: Session, job: Job, run: Job, now: datetime, lease_seconds: float) -> State:
+    """Lets the queued job take part in the run of another job that has just been claimed. It is nobody's turn."""
+    if run.attempt_token is None or run.worker is None:
+        raise ValueError("the other job isn't claimed")
+    job.run_of = run.id
+    _hold(s, job, now, run.worker, run.attempt_token, lease_seconds)
+    return State.running
+
+
+def _hold(s: Session, job: Job, now: datetime, worker: str, token: UUID, lease_seconds: float) -> None:
     job.state = check_transition(job.state, State.running)
     job.phase = Phase.loading
     job.attempt += 1
@@ -39,15 +68,8 @@ def start(s: Session, job: Job, now: datetime, worker: str, token: UUID, lease_s
     job.lease_expires_at = now + timedelta(seconds=lease_seconds)
     job.started_at = job.started_at or now
     job.last_progress_at = now
-    # By the clock: a transaction that has waited for its turn began before the turns that it has waited for.
-    values = {"last_started_at": func.clock_timestamp()}
-    if turns.due_soon(job.due_at, now):
-        values |= turns.counted_as_urgent()
-    turn = update(Client).where(Client.id == job.client_id).values(values)
-    s.execute(turn, execution_options={"synchronize_session": False})
     add_event(s, job.id, "state", {"state": State.running.value, "attempt": job.attempt})
     add_event(s, job.id, "phase", {"phase": Phase.loading.value, "attempt": job.attempt})
-    return State.running
 
 
 def end(s: Session, job: Job, state: State, now: datetime, **why: str) -> State:
@@ -100,6 +122,7 @@ def requeue(s: Session, job: Job, reason: str) -> State:
     """Puts the running job back in the queue. The caller wakes a worker after the commit."""
     job.state = check_transition(job.state, State.queued)
     _drop_claim(job)
+    job.run_of = None
     job.step = job.total_steps = 0
     job.progress = 0.0
     job.loss_forget = job.loss_retain = job.last_progress_at = None

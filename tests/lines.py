@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from jobs.claims import NewArtifact
+from jobs.endings import NewArtifact
 from jobs.lines import releases
 from jobs.lines.releases import NewRelease
 from jobs.tables import Job

@@ -109,7 +109,7 @@ def estimate(spec: UnlearnSpec) -> Estimate:
 
 def _estimate(spec: UnlearnSpec) -> Estimate:
     sets = RunSets.of(spec)
-    spec = replace(spec, config=spec.config.for_pairs(len(sets.forget)))
+    spec = replace(spec, config=spec.config.for_pairs(len(sets.requested)))
     started = time.monotonic()
     base = load_base(spec.model, spec.config)
     loading = time.monotonic() - started
@@ -118,7 +118,7 @@ def _estimate(spec: UnlearnSpec) -> Estimate:
     scorer = choose_scorer(base, probe_pairs(sets.all), spec.config.lora)
     metrics, evaluation, evaluation_peak = _evaluate_sample(base, scorer, sets.all, spec.config)
     reason = why_not_forget(Auditor(sets.audited, (), spec.config.with_audits("quick")).before(base, scorer).figures)
-    steps, count = _StepTimer(base), spec.config.training.steps_for(len(sets.forget))
+    steps, count = _StepTimer(base), spec.config.training.steps_for(len(sets.requested))
     steps.run(sets, spec.config)
     trained = [parameter for parameter in base.model.parameters() if parameter.requires_grad]
     trainable, size = sum(each.numel() for each in trained), sum(each.nbytes for each in trained)
@@ -233,7 +233,7 @@ class _StepTimer:
 
     def run(self, sets: RunSets, config: UnlearnConfig) -> None:
         """Makes the steps; stops early after _MAX_SECONDS."""
-        steps = min(config.training.steps_for(len(sets.forget)), _TIMED_STEPS)
+        steps = min(config.training.steps_for(len(sets.requested)), _TIMED_STEPS)
         two_batches = PairSet.of("forget", sets.forget.pairs[: 2 * config.training.forget_batch_size])
         short = config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})
         with self._counting:

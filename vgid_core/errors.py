@@ -4,9 +4,13 @@ from __future__ import annotations
 
 
 class UnlearnError(Exception):
-    """The base class: a run failed for a reason that the caller can act on."""
+    """The base class: a run failed for a reason that the caller can act on.
+
+    request: by `UnlearnSpec.together`, whose request it is about; "" is the run's own, None the run as a whole.
+    """
 
     code = "unlearning-failed"
+    request: str | None = None
 
 
 class ModelNotLoadable(UnlearnError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,18 +13,16 @@ import torch
 from vgid_core.artifact import RunRecord, build_manifest, file_digest, write_adapter, write_manifest
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.ladder import rungs
-from vgid_core.data.overlap import require_apart, require_few
 from vgid_core.errors import AdapterForOtherBase, CheckpointUnusable
-from vgid_core.evaluation.evidence import Auditor, Evidence, Measured
-from vgid_core.evaluation.known import require_known
+from vgid_core.evaluation.evidence import Evidence, Measured
 from vgid_core.evaluation.metric import Metric
 from vgid_core.lora.attach import detach_adapter, require_trained
 from vgid_core.lora.load import ADAPTER_WEIGHTS, is_for_other_base
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import HostModel, load_base, require_unchanged
-from vgid_core.models.near_copies import near_copies
 from vgid_core.progress import Phase, PhaseTimer, Progress, ProgressTracker
+from vgid_core.requests import OWN, Views, measure_after, measure_before, require_usable, views_of
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.scoring.scorer import Scorer
 from vgid_core.spec import RunSets, UnlearnSpec
@@ -43,11 +41,11 @@ Stop = Callable[[], bool]
 
 @dataclass(frozen=True)
 class UnlearnResult:
-    """The result of a run.
+    """The result of a run, for one of its requests.
 
     folder: holds adapter_config.json, adapter_model.safetensors, evidence.json, manifest.json and README.md.
     evidence: what the audits found, and the verdict; None if the settings ask for no audits. kits_held: by kit, whether
-    its people are still forgotten; empty without audits.
+    its people are still forgotten; empty without audits. together: the results of the run's other requests.
     """
 
     folder: Path
@@ -58,6 +56,7 @@ class UnlearnResult:
     evidence: Evidence | None
     kits_held: Mapping[str, bool]
     manifest: dict[str, Any] = field(repr=False)
+    together: Mapping[str, UnlearnResult] = field(default_factory=dict)
 
 
 def unlearn(
@@ -69,16 +68,18 @@ def unlearn(
 ) -> UnlearnResult:
     """Unlearns `spec.forget` into a LoRA adapter and measures the model before and after.
 
-    on_step: called with each phase and step. on_metrics: called with the metrics before and after. An exception in
+    on_step: called with each phase and step. on_metrics: called with the own request's metrics. An exception in
     either ends the run. base: a model from `read_base`, which this run uses up; one that doesn't match the spec is
     ignored. stop: called after each step of a single-process run with a checkpoint; if true, the run saves the step and
     ends with RunStopped.
 
     The base model is never changed. The adapter is written to `spec.out`, its manifest last, after any older manifest
     is deleted: a manifest means that the adapter is complete. That the verdict misses a target is no error: the adapter
-    is written with it. Raises UnlearnError (model, memory, divergence, untrained adapter, another run's checkpoint,
-    nothing to forget, a retain set that holds the forgotten) and DataError (an unusable pair), both before anything in
-    `spec.out` changes.
+    is written with it. The ladder is climbed until every request passes.
+
+    Raises UnlearnError (model, memory, divergence, untrained adapter, another run's checkpoint, nothing to forget, a
+    retain set that holds the forgotten) and DataError (an unusable pair), both before anything in `spec.out` changes.
+    Either says which request it is about.
 
     In a multi-process run (`accelerate launch`) all processes make the same call and share the training. The main
     process reports and writes.
@@ -97,32 +98,24 @@ def _run(
     read: HostModel | None,
     stop: Stop | None,
 ) -> UnlearnResult:
-    sets = RunSets.of(spec)
-    configs = rungs(spec.config, len(sets.forget))
-    audited = spec.config.evaluation.audits != "none"
-    tracker = ProgressTracker(configs[0].training.steps_for(len(sets.forget)), on_step)
+    views = views_of(spec)
+    sets = views[OWN]
+    configs = rungs(spec.config, len(sets.requested))
+    tracker = ProgressTracker(configs[0].training.steps_for(len(sets.requested)), on_step)
     timer = PhaseTimer(tracker)
 
     timer.enter(Phase.loading)
-    if audited:
-        require_apart(sets.forget, sets.retain)
     base = load_base(spec.model, spec.config, read)
     if spec.start is not None and is_for_other_base(base, spec.start):
         raise AdapterForOtherBase("The adapter to start from was made for another base than the one that is there now.")
-    base.encoder.require_usable(*sets.all, settings=spec.config.method.texts)
-    if audited:
-        photos = [pair.image for pair in sets.forget]
-        copies = near_copies(base, photos, [pair.image for pair in sets.retain])
-        require_few(copies, len(set(photos)), "photos")
-    rung = _Rung(spec, base, sets, tracker, timer, stop)
+    require_usable(base, views, spec.config)
+    rung = _Rung(spec, base, views, tracker, timer, stop)
     started = rung.where_interrupted(configs)
 
     timer.enter(Phase.baseline)
     scorer = choose_scorer(base, probe_pairs(sets.all), spec.config.lora)
-    auditor = Auditor(sets.audited, sets.all, configs[started], sets.kits)
-    before = auditor.before(base, scorer, tracker.update)
+    before = measure_before(base, scorer, views, configs[started], tracker.update)
     _tell(on_metrics, "before", before)
-    require_known(before.figures)
 
     for number in range(started, len(configs)):
         attempt = rung.climb(configs[number], before, scorer, fresh=number > started)
@@ -135,42 +128,33 @@ def _run(
     require_unchanged(base, spec.model)
 
     timer.enter(Phase.packaging)
-    manifest = distributed.broadcast(_package(base, attempt, spec, sets, before, timer.seconds()))
+    results = _package(base, attempt, spec, views, before, timer.seconds())
     if spec.checkpoint is not None and not spec.keep_checkpoint and distributed.is_main():
         delete_checkpoint(spec.checkpoint)
-    distilled = attempt.distilled
-    return UnlearnResult(
-        spec.out,
-        before.metrics,
-        attempt.after.metrics,
-        distilled.steps,
-        distilled.stop_reason,
-        attempt.evidence,
-        attempt.after.kits_held,
-        manifest,
-    )
+    return replace(results.pop(OWN), together=results)
 
 
-def _tell(on_metrics: OnMetrics | None, stage: Stage, measured: Measured) -> None:
+def _tell(on_metrics: OnMetrics | None, stage: Stage, measured: Mapping[str, Measured]) -> None:
     if on_metrics is not None:
-        on_metrics(stage, measured.metrics)
+        on_metrics(stage, measured[OWN].metrics)
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """One training and what was measured after it."""
+    """One training and what was measured after it, by request."""
 
     config: UnlearnConfig
     distilled: DistillResult
     trained: Sequence[str]
-    after: Measured
-    evidence: Evidence | None
+    after: Mapping[str, Measured]
+    evidence: Mapping[str, Evidence | None]
     checks: Sequence[Mapping[str, Any]]
 
     @property
     def missed(self) -> list[str]:
-        """The figures whose targets don't hold."""
-        return [] if self.evidence is None else [each.figure.name for each in self.evidence.verdict.missed]
+        """The figures of any request whose targets don't hold."""
+        judged = [evidence for evidence in self.evidence.values() if evidence is not None]
+        return [each.figure.name for evidence in judged for each in evidence.verdict.missed]
 
 
 @dataclass(frozen=True)
@@ -179,7 +163,7 @@ class _Rung:
 
     spec: UnlearnSpec
     base: BaseModel
-    sets: RunSets
+    views: Views
     tracker: ProgressTracker
     timer: PhaseTimer
     stop: Stop | None
@@ -198,18 +182,21 @@ class _Rung:
                 return number
         raise refused[0]  # it says in what the run itself differs
 
-    def climb(self, config: UnlearnConfig, before: Measured, scorer: Scorer, fresh: bool) -> _Attempt:
+    @property
+    def _sets(self) -> RunSets:
+        return self.views[OWN]
+
+    def climb(self, config: UnlearnConfig, before: Mapping[str, Measured], scorer: Scorer, fresh: bool) -> _Attempt:
         """Distils, and measures the student. fresh: begins at the first step, whatever checkpoint there is."""
-        auditor = Auditor(self.sets.audited, self.sets.all, config, self.sets.kits)
-        self.tracker.restart(config.training.steps_for(len(self.sets.forget)))
+        self.tracker.restart(config.training.steps_for(len(self._sets.requested)))
         self.timer.enter(Phase.distilling)
         early_stopping = self._early_stopping(config, scorer)
         distilled = self._distil(config, early_stopping, self._checkpoints(config, fresh))
         trained = require_trained(distilled.student)
         self.timer.enter(Phase.evaluating)
-        after = auditor.after(self.base, scorer, before, self.tracker.update)
+        after, evidence = measure_after(self.base, scorer, self.views, config, before, self.tracker.update)
         checks = early_stopping.as_rows() if early_stopping is not None else []
-        return _Attempt(config, distilled, trained, after, auditor.evidence(after), checks)
+        return _Attempt(config, distilled, trained, after, evidence, checks)
 
     def _distil(
         self, config: UnlearnConfig, early_stopping: EarlyStopping | None, checkpoints: Checkpoints | None
@@ -219,14 +206,14 @@ class _Rung:
 
         return distil(
             self.base,
-            self.sets.to_forget,
-            self.sets.retain,
+            self._sets.to_forget,
+            self._sets.retain,
             config,
             step_done,
             early_stopping,
             checkpoints,
-            strangers=self.sets.photos_of("strangers"),
-            unlabelled=self.sets.photos_of("unlabelled"),
+            strangers=self._sets.photos_of("strangers"),
+            unlabelled=self._sets.photos_of("unlabelled"),
             start=self.spec.start,
         )
 
@@ -235,14 +222,15 @@ class _Rung:
         targets = config.training.targets
         if targets is None:
             return None
-        return EarlyStopping(self.base, scorer, self.sets.all, targets, config, self.sets.audited)
+        sets = replace(self._sets, forget=self._sets.requested)
+        return EarlyStopping(self.base, scorer, sets.all, targets, config, sets.audited)
 
     def _checkpoints(self, config: UnlearnConfig, fresh: bool = False) -> Checkpoints | None:
         """The run's checkpoints under these settings, if it has a folder for them."""
         if self.spec.checkpoint is None:
             return None
         start = _start_digest(self.spec)
-        run = identity(self.base, self.sets.digests | ({} if start is None else {"start": start}), config)
+        run = identity(self.base, self._sets.digests | ({} if start is None else {"start": start}), config)
         return Checkpoints(self.spec.checkpoint, run, self.spec.checkpoint_seconds, self.stop, fresh)
 
 
@@ -254,31 +242,53 @@ def _package(
     base: BaseModel,
     attempt: _Attempt,
     spec: UnlearnSpec,
-    sets: RunSets,
-    before: Measured,
+    views: Views,
+    before: Mapping[str, Measured],
     seconds: Mapping[str, float],
-) -> dict[str, Any]:
-    """Writes adapter, evidence and manifest and returns the manifest; in the main process alone, else empty."""
-    if not distributed.is_main():
-        return {}
+) -> dict[str, UnlearnResult]:
+    """Writes each request's adapter, evidence and manifest, in the main process alone, and returns the results."""
     distilled = attempt.distilled
-    record = RunRecord(
+    shared = RunRecord(
         model_name=spec.model_name,
         config=attempt.config,
-        data=sets.manifest_entries(),
+        data={},
         trained_modules=attempt.trained,
         scorer=distilled.scorer,
-        metrics={"before": before.metrics, "after": attempt.after.metrics},
+        metrics={},
         stop_reason=distilled.stop_reason,
         steps=distilled.steps,
         resumed_after=distilled.resumed_after,
         micro_batch_size=distilled.micro_batch_size,
         checks=attempt.checks,
         seconds=seconds,
-        evidence=None if attempt.evidence is None else attempt.evidence.as_json(),
+        evidence=None,
         start=_start_digest(spec),
     )
-    write_adapter(distilled.student, spec.out, record.model_name)
-    manifest = build_manifest(base, record, spec.out)
-    write_manifest(manifest, record.evidence, spec.out)
+    results = {}
+    for label, sets in views.items():
+        after, evidence = attempt.after[label], attempt.evidence[label]
+        metrics = {"before": before[label].metrics, "after": after.metrics}
+        own = None if evidence is None else evidence.as_json()
+        record = replace(shared, data=sets.manifest_entries(), metrics=metrics, evidence=own)
+        folder = spec.out if label == OWN else spec.together[label].out
+        results[label] = UnlearnResult(
+            folder,
+            metrics["before"],
+            metrics["after"],
+            distilled.steps,
+            distilled.stop_reason,
+            evidence,
+            after.rechecks.held,
+            distributed.broadcast(_write(base, distilled, record, folder)),
+        )
+    return results
+
+
+def _write(base: BaseModel, distilled: DistillResult, record: RunRecord, folder: Path) -> dict[str, Any]:
+    """Writes the adapter and its papers, and returns the manifest; nothing and {} in another than the main process."""
+    if not distributed.is_main():
+        return {}
+    write_adapter(distilled.student, folder, record.model_name)
+    manifest = build_manifest(base, record, folder)
+    write_manifest(manifest, record.evidence, folder)
     return manifest

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from vgid_core.config import UnlearnConfig
-from vgid_core.data.pairs import RESERVED_NAMES, DataError, EncodedImage, Pair, PairSet
+from vgid_core.data.pairs import RESERVED_NAMES, DataError, EncodedImage, PairSet
 from vgid_core.data.photos import PhotoSet
 from vgid_core.data.roles import AuditSets
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One of several requests that a run forgets together: what to forget, probes about that, its artifact's folder."""
+
+    forget: PairSet = field(repr=False)
+    out: Path
+    probes: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,8 @@ class UnlearnSpec:
     strangers: photos of people whom the model has never seen, for the default method's teachers.
     start: the folder of the adapter with which the student begins, as a release before left it. kits: pairs of each of
     those whom it has forgotten, by any label. They are forgotten again and checked, and not retained.
+    together: other requests by any label (but ""), forgotten in the same run. Each is audited by itself, and has an
+    artifact of its own with the same adapter.
     unlabelled: photos of anybody, without questions, on which the base's answers are to stay.
     checkpoint: a folder for this run's checkpoint, saved every `checkpoint_seconds` (0: after each step). The same run,
     started again, resumes from it to the same adapter. It is deleted at the end unless `keep_checkpoint` is set, for
@@ -47,6 +58,7 @@ class UnlearnSpec:
     unlabelled: PhotoSet | None = field(default=None, repr=False)
     start: Path | None = None
     kits: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
+    together: Mapping[str, Request] = field(default_factory=dict, repr=False)
     config: UnlearnConfig = field(default_factory=UnlearnConfig)
     checkpoint: Path | None = None
     checkpoint_seconds: float = 60.0
@@ -77,35 +89,37 @@ class EvaluationSpec:
 
 @dataclass(frozen=True)
 class RunSets:
-    """The sets that a run works on.
+    """The sets that a run works on, as one of its requests sees them.
 
-    forget, retain: trained on and measured. eval_only: measured alone. photos: sets of photos by name (strangers,
-    unlabelled), without the forget set's. kits: of people forgotten before, trained on and checked again. left_out: the
-    number of retain pairs dropped because their photo is in the forget set or a kit, or because they name somebody of
-    these: they would counteract.
+    forget, retain: trained on and measured. registered, probes: measured alone. photos: sets of photos by name
+    (strangers, unlabelled), without what is to be forgotten. kits: of people forgotten before, trained on and checked
+    again. others: the forget sets of the run's other requests, trained on. left_out: the number of retain pairs dropped
+    because their photo is to be forgotten, or because they name somebody of these: they would counteract.
     """
 
     forget: PairSet
     retain: PairSet
-    eval_only: tuple[PairSet, ...]
+    registered: tuple[PairSet, ...]
+    probes: tuple[PairSet, ...]
     photos: Mapping[str, PhotoSet]
     left_out: int
     kits: Mapping[str, PairSet] = field(default_factory=dict)
+    others: Mapping[str, PairSet] = field(default_factory=dict)
 
     @classmethod
     def of(cls, spec: UnlearnSpec) -> RunSets:
-        """Makes and checks the sets of a run.
+        """Makes and checks the sets of a run, as its own request sees them.
 
         Raises DataError as `to_measure` does, if no stranger is left, or if the set of a target is missing.
         """
         sets = cls.to_measure(spec)
         kept = sets.retain
-        if spec.kits:
-            earlier = PairSet("kits", tuple(pair for kit in spec.kits.values() for pair in kit))
-            kept = kept.without_images_of(earlier).without_people_of(earlier)
-            log.info("retain: left out %d pairs about people forgotten before", len(sets.retain) - len(kept))
+        others = {label: request.forget for label, request in spec.together.items()}
+        if also := _joined("also", (*others.values(), *spec.kits.values())):
+            kept = kept.without_images_of(also).without_people_of(also)
+            log.info("retain: left out %d pairs about others who are forgotten", len(sets.retain) - len(kept))
         left_out = sets.left_out + len(sets.retain) - len(kept)
-        sets = replace(sets, retain=kept, left_out=left_out, kits=dict(spec.kits))
+        sets = replace(sets, retain=kept, left_out=left_out, kits=dict(spec.kits), others=others)
         photo_sets = {"strangers": spec.strangers, "unlabelled": spec.unlabelled}
         photos = {name: items.without(sets.to_forget) for name, items in photo_sets.items() if items is not None}
         sets = replace(sets, photos=photos)
@@ -118,36 +132,43 @@ class RunSets:
     @classmethod
     def to_measure(cls, spec: UnlearnSpec | EvaluationSpec) -> RunSets:
         """Makes and checks the sets of pairs. Raises DataError if no retain pair is left, or for a reserved name."""
-        for name in spec.probes:
-            if name in RESERVED_NAMES:
-                raise DataError("is a reserved name", f"probes.{name}")
+        probes = _probes(spec.probes)
         forget = PairSet("forget", spec.forget.pairs)
         retain = PairSet("retain", spec.retain.pairs).without_images_of(forget).without_people_of(forget)
         if left_out := len(spec.retain) - len(retain):
             log.warning("retain: left out %d pairs with photos, or about people, that are to be forgotten", left_out)
         registered = {"utility": spec.utility, "never_seen": spec.never_seen, "bystanders": spec.bystanders}
         measured = [PairSet(name, items.pairs) for name, items in registered.items() if items is not None]
-        probes = [PairSet(name, items.pairs) for name, items in spec.probes.items()]
-        return cls(forget, retain, (*measured, *probes), {}, left_out)
+        return cls(forget, retain, tuple(measured), probes, {}, left_out)
+
+    def as_seen_by(self, label: str, request: Request, own: PairSet) -> RunSets:
+        """The same run, as another of its requests sees it. own: the forget set of the run's own request.
+
+        Raises DataError for a reserved name.
+        """
+        others = {"": own} | {other: items for other, items in self.others.items() if other != label}
+        forget = PairSet("forget", request.forget.pairs)
+        return replace(self, forget=forget, probes=_probes(request.probes), others=others)
 
     @property
     def all(self) -> list[PairSet]:
         """All sets of pairs, forget and retain first."""
-        return [self.forget, self.retain, *self.eval_only]
+        return [self.forget, self.retain, *self.registered, *self.probes]
+
+    @property
+    def requested(self) -> PairSet:
+        """What the run's requests ask to forget, all together."""
+        return _joined("forget", (self.forget, *self.others.values()))
 
     @property
     def to_forget(self) -> PairSet:
-        """What the training forgets: the forget set and all kits."""
-        return PairSet("forget", (*self.forget, *self._kit_pairs))
-
-    @property
-    def _kit_pairs(self) -> tuple[Pair, ...]:
-        return tuple(pair for kit in self.kits.values() for pair in kit)
+        """What the training forgets: what is requested, and all kits."""
+        return _joined("forget", (self.requested, *self.kits.values()))
 
     @property
     def audited(self) -> AuditSets:
         """The sets by their roles in the audits."""
-        return AuditSets(self.forget, self.retain, next((s for s in self.eval_only if s.name == "never_seen"), None))
+        return AuditSets(self.forget, self.retain, next((s for s in self.registered if s.name == "never_seen"), None))
 
     def photos_of(self, name: str) -> Sequence[EncodedImage]:
         """The photos of the set `name`; empty if the run has no such set."""
@@ -157,8 +178,13 @@ class RunSets:
     def digests(self) -> dict[str, str]:
         """The digest of each set by name."""
         photo_digests = {name: items.digest for name, items in self.photos.items()}
-        kits = {"kits": PairSet("kits", self._kit_pairs).digest} if self.kits else {}
-        return {items.name: items.digest for items in self.all} | photo_digests | kits
+        also = {name: _joined(name, items.values()).digest for name, items in self._also.items()}
+        return {items.name: items.digest for items in self.all} | photo_digests | also
+
+    @property
+    def _also(self) -> dict[str, Mapping[str, PairSet]]:
+        """What is forgotten beside the forget set, where there is anything, by its name in the manifest."""
+        return {name: items for name, items in (("together", self.others), ("kits", self.kits)) if items}
 
     def manifest_entries(self) -> dict[str, dict[str, Any]]:
         """Digest and size of each set by name, for the manifest."""
@@ -168,6 +194,18 @@ class RunSets:
         data["retain"]["dropped_for_overlap_with_forget"] = self.left_out
         for name, items in self.photos.items():
             data[name] = {"digest": items.digest, "photos": len(items)}
-        if self.kits:
-            data["kits"] = {"digest": self.digests["kits"], "pairs": len(self._kit_pairs), "kits": len(self.kits)}
+        for name, sets in self._also.items():
+            joined = _joined(name, sets.values())
+            data[name] = {"digest": joined.digest, "pairs": len(joined), "sets": len(sets)}
         return data
+
+
+def _joined(name: str, sets: Iterable[PairSet]) -> PairSet:
+    return PairSet(name, tuple(pair for items in sets for pair in items))
+
+
+def _probes(probes: Mapping[str, PairSet]) -> tuple[PairSet, ...]:
+    for name in probes:
+        if name in RESERVED_NAMES:
+            raise DataError("is a reserved name", f"probes.{name}")
+    return tuple(PairSet(name, items.pairs) for name, items in probes.items())

@@ -119,7 +119,14 @@ class Supervisor:
         if self._stopping.is_set():
             return None
         with self._context.sessions.begin() as s:
-            return claims.claim_next(s, self._name, self._context.settings.lease_seconds)
+            settings = self._context.settings
+            return claims.claim_next(
+                s,
+                self._name,
+                settings.lease_seconds,
+                run_requests=settings.run_requests,
+                gather_seconds=settings.gather_seconds,
+            )
 
     def _run_claimed(self, claim: Claim, slot: GpuSlot) -> None:
         """Runs one attempt. Leaves in `slot.fault` what its surroundings lacked."""
@@ -138,7 +145,7 @@ class Supervisor:
         """Wakes another worker if yet another job may start."""
         try:
             with self._context.sessions.begin() as s:
-                another_waits = turns.next_job(s) is not None
+                another_waits = turns.next_job(s, gather_seconds=self._context.settings.gather_seconds) is not None
         except OperationalError as error:  # the reaper asks again
             log.warning("nobody knows whether another job waits: %s", describe(error))
         else:
@@ -240,7 +247,7 @@ class Supervisor:
                 )
         if state is State.queued:
             self._wake()
-        elif state is not None:
+        elif state is not None:  # the reaper deletes the uploads of others who were cancelled in its run
             delete_checkpoint(claim.job.id)
             delete_inputs(self._context.sessions, self._context.blobs, claim.job.id)
 

@@ -31,7 +31,7 @@ from sqlalchemy import Engine, text
 from bench.parts.bars import exit_if_missed
 from bench.parts.machine import save
 from bench.serving.rows import tidy
-from jobs import access, claims
+from jobs import access, claims, endings
 from jobs.client_limits import ClientLimits
 from jobs.database import SessionFactory, make_engine, session_factory
 from jobs.queueing.forecast import forecast
@@ -136,7 +136,7 @@ def _claim(sessions: SessionFactory, running: deque[tuple[UUID, UUID]], *, at_mo
     if len(running) >= at_most:
         job_id, token = running.popleft()
         with sessions.begin() as s:
-            claims.fail(s, job_id, token, "bench", "Only claimed.")
+            endings.fail(s, job_id, token, "bench", "Only claimed.")
 
     def claim() -> None:
         with sessions.begin() as s:

@@ -17,7 +17,7 @@ import psutil
 from bench.parts.machine import spread
 from bench.serving.load import download, request
 from bench.serving.stack import BenchStack, Server, nginx
-from jobs import claims, repository
+from jobs import claims, endings, repository
 from jobs.lines.releases import NewRelease
 from jobs.tables import Job
 
@@ -88,7 +88,7 @@ def succeeded_job(stack: BenchStack, size: int) -> tuple[UUID, str]:
         claimed = claims.claim(s, job_id, "bench", 30)
         assert claimed is not None
         release = NewRelease("0" * 64, None, hashlib.sha256(weights).hexdigest(), 4, {}, ())
-        claims.finish(
-            s, job_id, claimed.token, claims.NewArtifact(sha256, stored, files, {}, None, release), "steps-done"
+        endings.finish(
+            s, job_id, claimed.token, endings.NewArtifact(sha256, stored, files, {}, None, release), "steps-done"
         )
     return job_id, sha256

@@ -149,13 +149,21 @@ def lock_parent(s: Session, model: str, new: NewRelease) -> Release | None:
 
 
 def add(
-    s: Session, job: Job, new: NewRelease, before: Release | None, now: datetime, drift: float | None, *, passed: bool
+    s: Session,
+    job: Job,
+    made_by: Mapping[UUID, NewRelease],
+    before: Release | None,
+    now: datetime,
+    drift: float | None,
+    *,
+    passed: bool,
 ) -> Release:
     """Adds the job's release: as the current one if it has passed, else as a candidate.
 
-    before: the current release, as `lock_parent` gave it. Only who has passed is held by later releases, is marked, and
-    leaves a kit.
+    made_by: what was made, by job: by this one and those that took part in its run. before: the current release, as
+    `lock_parent` gave it. Only who has passed is held by later releases, is marked, and leaves a kit.
     """
+    new = made_by[job.id]
     if passed and before is not None:
         before.state = ReleaseState.superseded
         before.ended_at = now
@@ -178,14 +186,20 @@ def add(
     s.add_all(
         ReleaseJob(release_id=made.id, job_id=each, still_forgotten=new.still_forgotten.get(each)) for each in earlier
     )
-    s.add(ReleaseJob(release_id=made.id, job_id=job.id, still_forgotten=passed))
-    if passed:
-        transitions.add_event(s, job.id, "release", {"number": made.number, "state": "current"})
-        s.add_all(Mark(job_id=job.id, mark=mark) for mark in sorted(set(new.marks)))
-        if new.kit is not None:
-            kept_until = now + timedelta(days=new.kit.days)
-            s.add(Kit(job_id=job.id, wrapped_key=new.kit.wrapped_key, pairs=new.kit.pairs, expires_at=kept_until))
+    for job_id, own in made_by.items():
+        s.add(ReleaseJob(release_id=made.id, job_id=job_id, still_forgotten=passed))
+        if passed:
+            _leave(s, made, job_id, own, now)
     return made
+
+
+def _leave(s: Session, made: Release, job_id: UUID, new: NewRelease, now: datetime) -> None:
+    """What a job leaves that the current release holds: an event, marks, and a kit if one is kept."""
+    transitions.add_event(s, job_id, "release", {"number": made.number, "state": "current"})
+    s.add_all(Mark(job_id=job_id, mark=mark) for mark in sorted(set(new.marks)))
+    if new.kit is not None:
+        kept_until = now + timedelta(days=new.kit.days)
+        s.add(Kit(job_id=job_id, wrapped_key=new.kit.wrapped_key, pairs=new.kit.pairs, expires_at=kept_until))
 
 
 def line_of(s: Session, model: str) -> Sequence[Release]:

@@ -254,7 +254,7 @@ def _left(median: ColumnElement[float], *, line: bool) -> CTE:
     estimated = _seconds(Job.estimated_finish_at - func.now())
     seconds = func.array_agg(func.greatest(func.coalesce(estimated, by_median), 0.0))
     running = select(seconds.label("all"), seconds.filter(Job.client_id == _CLIENT).label("own"))
-    running = running.where(in_state(State.running), Job.lease_expires_at > func.now())
+    running = running.where(in_state(State.running), Job.run_of.is_(None), Job.lease_expires_at > func.now())
     return (running.where(_same_line(Job)) if line else running).cte("left_of_attempts")
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    Interval,
     Select,
     Text,
     Uuid,
@@ -56,9 +57,13 @@ def take_turns(s: Session) -> None:
     s.execute(select(timeout, func.pg_advisory_xact_lock(_LOCK)))
 
 
-def next_job(s: Session, passed_over: Sequence[UUID] = ()) -> UUID | None:
-    """The queued job whose turn it is, besides those passed over. None when no job may start now."""
-    return s.scalar(_NEXT, {"passed_over": list(passed_over)})
+def next_job(s: Session, passed_over: Sequence[UUID] = (), *, gather_seconds: float = 0) -> UUID | None:
+    """The queued job whose turn it is, besides those passed over. None when no job may start now.
+
+    gather_seconds: how long a job that isn't due soon waits for others, to be run with them.
+    """
+    values = {"passed_over": list(passed_over), "gathered": timedelta(seconds=gather_seconds)}
+    return s.scalar(_NEXT, values)
 
 
 def deadline() -> ColumnElement[datetime]:
@@ -106,11 +111,18 @@ def line_is_free() -> ColumnElement[bool]:
     The busy models are read once a statement: looked for job by job, a long queue of one model would be slow.
     """
     other = aliased(Job)
-    busy = select(other.model).where(in_state(State.running, other), _is(Kind.unlearn, other))
-    return or_(_is(Kind.evaluate, Job), Job.model != all_(func.array(busy.scalar_subquery(), type_=ARRAY(Text()))))
+    busy = select(other.model).where(in_state(State.running, other), of_kind(Kind.unlearn, other))
+    return or_(of_kind(Kind.evaluate, Job), Job.model != all_(func.array(busy.scalar_subquery(), type_=ARRAY(Text()))))
 
 
-def _is(kind: Kind, of: Any) -> ColumnElement[bool]:
+def _has_gathered() -> ColumnElement[bool]:
+    """Whether the job has waited long enough for others to be run with."""
+    gathered = bindparam("gathered", type_=Interval())
+    return or_(of_kind(Kind.evaluate, Job), Job.runs_alone, Job.created_at <= func.now() - gathered)
+
+
+def of_kind(kind: Kind, of: Any) -> ColumnElement[bool]:
+    """Whether the job is of this kind, written out as in `in_state`."""
     written: ColumnElement[Kind] = literal_column(f"'{kind.value}'", Job.kind.type)
     return of.kind == written  # type: ignore[no-any-return]
 
@@ -124,13 +136,17 @@ def _first(name: str, *order: Any, due: bool) -> LateralFromClause:
         .order_by(*order, Job.priority.desc(), Job.created_at, Job.id)
         .limit(1)
     )
-    return (found.where(is_due(func.now() + SOON), urgent_left() > 0) if due else found).lateral(name)
+    soon = is_due(func.now() + SOON)
+    found = (
+        found.where(soon, urgent_left() > 0) if due else found.where(or_(func.coalesce(soon, False), _has_gathered()))
+    )
+    return found.lateral(name)
 
 
 def running_jobs() -> LateralFromClause:
-    """How many jobs of the client run, as `jobs`."""
-    running = select(func.count().label("jobs")).where(Job.client_id == Client.id, in_state(State.running))
-    return running.lateral("running")
+    """How many jobs of the client run, as `jobs`. What takes part in another job's run occupies nothing."""
+    own = (Job.client_id == Client.id, in_state(State.running), Job.run_of.is_(None))
+    return select(func.count().label("jobs")).where(*own).lateral("running")
 
 
 def may_run() -> ColumnElement[int]:

@@ -84,7 +84,13 @@ class Job(Base):
         # A line has one run at a time: two would both start from the same release, and one would be lost.
         Index(
             "uq_jobs_line", "model", unique=True,
-            postgresql_where=text("state = 'running' AND kind = 'unlearn'"),
+            postgresql_where=text("state = 'running' AND kind = 'unlearn' AND run_of IS NULL"),
+        ),
+        CheckConstraint("run_of IS NULL OR state != 'queued'", name="run_of_claimed"),
+        # Which jobs may join a run, in their order.
+        Index(
+            "ix_jobs_joinable", "model", "retain_set", "due_at", text("priority DESC"), "created_at", "id",
+            postgresql_where=text("state = 'queued' AND kind = 'unlearn' AND retain_pairs IS NULL AND NOT runs_alone"),
         ),
         # How many jobs of a client run, and which of them have an expired lease.
         Index("ix_jobs_running", "client_id", postgresql_where=text("state = 'running'")),
@@ -133,7 +139,9 @@ class Job(Base):
 
     # The claim.
     attempt: Mapped[int] = mapped_column(default=0)
-    attempt_token: Mapped[UUID | None]
+    attempt_token: Mapped[UUID | None]  # one of a run: jobs that are run together have the same
+    run_of: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"))  # the job in whose run it takes part
+    runs_alone: Mapped[bool] = mapped_column(default=False, server_default=text("false"))  # after a run that came apart
     worker: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]

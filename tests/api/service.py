@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import httpx
 from PIL import Image
 
-from jobs import access, claims
+from jobs import access, claims, endings
 from jobs.database import make_engine, session_factory
 from jobs.lines.releases import NewKit
 from jobs.queueing.queue import JobQueue
@@ -99,7 +99,7 @@ class Service:
         token = self.claim(job_id)
         self.measure(job_id, token, "before", 0.98)
         with self.sessions.begin() as s:
-            assert claims.finish_evaluation(s, job_id, token, evidence) is not None
+            assert endings.finish_evaluation(s, job_id, token, evidence) is not None
         return job_id
 
     def claim(self, job_id: UUID) -> UUID:
@@ -127,7 +127,7 @@ class Service:
         detail: str = "The device has too little memory.",
     ) -> None:
         with self.sessions.begin() as s:
-            claims.fail(s, job_id, token, error_type, detail)
+            endings.fail(s, job_id, token, error_type, detail)
 
     def succeed(
         self,
@@ -148,7 +148,7 @@ class Service:
         with self.sessions.begin() as s:
             stored = {"sha256": sha256, "size": size, "files": files, "manifest": MANIFEST}
             artifact = new_artifact(s, job_id, evidence, **stored, **release)
-            claims.finish(s, job_id, token, artifact, "all steps done")
+            endings.finish(s, job_id, token, artifact, "all steps done")
         return path.read_bytes()
 
     def succeeded(

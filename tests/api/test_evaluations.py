@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from jobs import claims
+from jobs import claims, endings
 from jobs.access import find_client, set_limits
 from jobs.client_limits import ClientLimits
 from jobs.settings import Settings
@@ -213,7 +213,7 @@ def test_cancelling_deletes_its_inputs(service: Service) -> None:
     assert answers[0].json()["state"] == "cancelled"
     assert service.stored_inputs() == [running]
     with service.sessions.begin() as s:
-        assert claims.finish_evaluation(s, running, token, FORGOTTEN) == "cancelled"
+        assert endings.finish_evaluation(s, running, token, FORGOTTEN) == "cancelled"
     view = service.http.get(f"/evaluations/{running}").json()
     assert (view["state"], view["outcome"]) == ("cancelled", None)
     ended = service.measured(FORGOTTEN)

@@ -18,7 +18,7 @@ from PIL import Image
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.main import create_app
-from jobs import access, claims
+from jobs import access, claims, endings
 from jobs.settings import Settings
 from jobs.storage.blobs import FileBlobStore
 from tests.lines import new_artifact
@@ -76,7 +76,7 @@ class Service:
         sha256, size = self.blobs.put_artifact(archive)
         with self.sessions.begin() as s:
             artifact = new_artifact(s, UUID(job_id), evidence, sha256=sha256, size=size, **release)
-            assert claims.finish(s, UUID(job_id), token, artifact, "all steps done") is not None
+            assert endings.finish(s, UUID(job_id), token, artifact, "all steps done") is not None
 
     def fail(
         self,
@@ -86,7 +86,7 @@ class Service:
         detail: str = "2 of 8 adapted modules never moved",
     ) -> None:
         with self.sessions.begin() as s:
-            assert claims.fail(s, UUID(job_id), token, error_type, detail)
+            assert endings.fail(s, UUID(job_id), token, error_type, detail)
 
 
 @pytest.fixture

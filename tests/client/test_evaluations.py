@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from jobs import claims
+from jobs import endings
 from tests.client.conftest import PAIRS, Service
 from tests.client.test_cli import vgid
 from tests.evidence import FORGOTTEN, MISSED
@@ -20,7 +20,7 @@ def measure(service: Service, job_id: str, evidence: dict[str, object]) -> None:
     service.report(job_id, token, Phase.evaluating, 0.6)
     service.measure(job_id, token, 0.9, 0.1)
     with service.sessions.begin() as s:
-        assert claims.finish_evaluation(s, UUID(job_id), token, evidence) == "succeeded"
+        assert endings.finish_evaluation(s, UUID(job_id), token, evidence) == "succeeded"
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from jobs import claims, repository
+from jobs import claims, endings, repository
 from jobs.claims import MetricRow
 from jobs.database import make_engine, session_factory
 from jobs.settings import Settings
@@ -118,8 +118,8 @@ def test_a_stale_token_writes_nothing(ledger: Ledger) -> None:
         assert not claims.heartbeat(s, job_id, stale, 30).held
         assert not claims.report(s, job_id, stale, Progress(Phase.packaging, fraction=0.99))
         assert not claims.save_metrics(s, job_id, stale, "before", ROWS)
-        assert claims.finish(s, job_id, stale, new_artifact(s, job_id), "completed") is None
-        assert claims.fail(s, job_id, stale, "out_of_memory", "The accelerator's memory is full.") is None
+        assert endings.finish(s, job_id, stale, new_artifact(s, job_id), "completed") is None
+        assert endings.fail(s, job_id, stale, "out_of_memory", "The accelerator's memory is full.") is None
         assert claims.cancelled(s, job_id, stale) is None
         assert claims.release(s, job_id, stale, max_attempts=3, refund=True, reason="shutdown") is None
     after = vars(ledger.job(job_id)).copy()
@@ -179,7 +179,7 @@ def test_success_stores_the_artifact_and_drops_the_key(ledger: Ledger) -> None:
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
         assert (
-            claims.finish(s, job_id, token, new_artifact(s, job_id, files=FILES, manifest={"seed": 0}), "completed")
+            endings.finish(s, job_id, token, new_artifact(s, job_id, files=FILES, manifest={"seed": 0}), "completed")
             is State.succeeded
         )
     job = ledger.job(job_id)
@@ -200,7 +200,7 @@ def test_a_verdict_decides_how_a_job_with_an_adapter_ends(ledger: Ledger) -> Non
         job_id = ledger.submit()
         token = take(ledger, job_id)
         with ledger.sessions.begin() as s:
-            assert claims.finish(s, job_id, token, new_artifact(s, job_id, evidence), "completed") is state
+            assert endings.finish(s, job_id, token, new_artifact(s, job_id, evidence), "completed") is state
         job = ledger.job(job_id)
         assert (job.state, job.outcome, job.stop_reason, job.progress) == (state, outcome, "completed", 1.0)
         assert (job.wrapped_data_key, job.attempt_token) == (None, None)
@@ -219,7 +219,7 @@ def test_nothing_to_forget_is_an_outcome_of_its_own(ledger: Ledger) -> None:
         job_id = ledger.submit()
         token = take(ledger, job_id)
         with ledger.sessions.begin() as s:
-            assert claims.fail(s, job_id, token, error_type, "There is nothing to forget.") is State.failed
+            assert endings.fail(s, job_id, token, error_type, "There is nothing to forget.") is State.failed
         job = ledger.job(job_id)
         assert (job.outcome, job.verdict, job.error_type) == (outcome, None, error_type)
 
@@ -250,7 +250,7 @@ def test_an_earlier_cancellation_beats_success(ledger: Ledger) -> None:
     with ledger.sessions.begin() as s:
         repository.request_cancel(s, ledger.client_id, job_id)
         artifact = new_artifact(s, job_id, FORGOTTEN)
-        assert claims.finish(s, job_id, token, artifact, "completed") is State.cancelled
+        assert endings.finish(s, job_id, token, artifact, "completed") is State.cancelled
         assert s.get(Artifact, job_id) is None
     assert (ledger.job(job_id).outcome, ledger.job(job_id).verdict) == (None, None)
 
@@ -259,7 +259,7 @@ def test_failure_says_why_and_drops_the_key(ledger: Ledger) -> None:
     job_id = ledger.submit()
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
-        assert claims.fail(s, job_id, token, "out_of_memory", "The accelerator's memory is full.") is State.failed
+        assert endings.fail(s, job_id, token, "out_of_memory", "The accelerator's memory is full.") is State.failed
     job = ledger.job(job_id)
     assert (job.error_type, job.wrapped_data_key) == ("out_of_memory", None)
     assert ledger.history(job_id)[-1] == {"state": "failed", "attempt": 1, "error_type": "out_of_memory"}
@@ -269,7 +269,7 @@ def test_an_error_type_is_a_slug(ledger: Ledger) -> None:
     job_id = ledger.submit()
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s, pytest.raises(ValueError, match="slug"):
-        claims.fail(s, job_id, token, "Traceback: Ada Lovelace", "")
+        endings.fail(s, job_id, token, "Traceback: Ada Lovelace", "")
 
 
 @pytest.mark.parametrize(("refund", "attempt"), [(True, 0), (False, 1)])

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from jobs import claims, repository
+from jobs import claims, endings, repository
 from jobs.job_lists import JobFilter, count_jobs, list_page
 from jobs.queueing.forecast import forecast, usual_seconds
 from jobs.states import Kind, State
@@ -35,8 +35,8 @@ def measured(ledger: Ledger, evidence: dict[str, Any]) -> UUID:
     job_id = ledger.submit(kind=Kind.evaluate)
     token = claim(ledger, job_id)
     with ledger.sessions.begin() as s:
-        assert claims.finish_evaluation(s, job_id, token, evidence) is State.succeeded
-        assert claims.finish_evaluation(s, job_id, token, evidence) is None, "the token is gone"
+        assert endings.finish_evaluation(s, job_id, token, evidence) is State.succeeded
+        assert endings.finish_evaluation(s, job_id, token, evidence) is None, "the token is gone"
     return job_id
 
 
@@ -62,7 +62,7 @@ def test_an_earlier_cancellation_beats_what_was_measured(ledger: Ledger) -> None
     with ledger.sessions.begin() as s:
         assert repository.request_cancel(s, ledger.client_id, job_id) is None, "it is of the other kind"
         repository.request_cancel(s, ledger.client_id, job_id, Kind.evaluate)
-        assert claims.finish_evaluation(s, job_id, token, FORGOTTEN) is State.cancelled
+        assert endings.finish_evaluation(s, job_id, token, FORGOTTEN) is State.cancelled
         assert repository.evidence_of(s, job_id) is None
     assert ledger.job(job_id).outcome is None
 
@@ -93,7 +93,7 @@ def test_only_a_job_that_forgets_has_an_adapter(ledger: Ledger) -> None:
     waiting, done, evaluation = ledger.submit(), ledger.submit(model="other"), measured(ledger, FORGOTTEN)
     token = claim(ledger, done)
     with ledger.sessions.begin() as s:
-        claims.finish(s, done, token, new_artifact(s, done, MISSED), "steps-done")
+        endings.finish(s, done, token, new_artifact(s, done, MISSED), "steps-done")
     with ledger.sessions.begin() as s:
         assert repository.adapter_of(s, ledger.client_id, waiting) == ("demo", None)
         assert repository.adapter_of(s, ledger.client_id, done) == ("other", "a" * 64)

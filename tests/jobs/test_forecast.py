@@ -12,7 +12,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from jobs import claims, repository
+from jobs import claims, endings, repository
 from jobs.access import limits_of
 from jobs.claims import Claim
 from jobs.queueing.forecast import FARTHEST, Forecast, forecast
@@ -52,9 +52,9 @@ def succeeded(ledger: Ledger, minutes: float, model: str = "demo", kind: Kind = 
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
         if kind is Kind.unlearn:
-            claims.finish(s, job_id, claim.token, new_artifact(s, job_id), "steps-done")
+            endings.finish(s, job_id, claim.token, new_artifact(s, job_id), "steps-done")
         else:
-            claims.finish_evaluation(s, job_id, claim.token, FORGOTTEN)
+            endings.finish_evaluation(s, job_id, claim.token, FORGOTTEN)
     ledger.turn_back(job_id, "started_at", minutes * 60)
 
 
@@ -123,7 +123,7 @@ def ranks_of(ledger: Ledger, waiting: list[UUID]) -> dict[UUID, tuple[Any, ...]]
 
 def end(ledger: Ledger, claim: Claim) -> None:
     with ledger.sessions.begin() as s:
-        claims.fail(s, claim.job.id, claim.token, "diverged", "The loss grew.")
+        endings.fail(s, claim.job.id, claim.token, "diverged", "The loss grew.")
 
 
 def test_places_of_clients_that_take_turns(ledger: Ledger) -> None:

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import inspect
 
-from jobs import claims, repository
+from jobs import claims, endings, repository
 from jobs.queueing.queue import JobQueue
 from jobs.reaping import reap
 from jobs.repository import JobEnded
@@ -118,7 +118,7 @@ class Life(RuleBasedStateMachine):
         token = self.any_token(data)
         was_cancelled = self.row()["cancel_requested_at"] is not None
         with self.ledger.sessions.begin() as s:
-            state = claims.finish(s, self.job_id, token, new_artifact(s, self.job_id, evidence), "completed")
+            state = endings.finish(s, self.job_id, token, new_artifact(s, self.job_id, evidence), "completed")
         self.gave_up(token, state)
         if state is not None:
             by_verdict = State.failed if evidence is MISSED else State.succeeded
@@ -132,7 +132,7 @@ class Life(RuleBasedStateMachine):
             if error is None:
                 state = claims.cancelled(s, self.job_id, token)
             else:
-                state = claims.fail(s, self.job_id, token, error, "It can't go on.")
+                state = endings.fail(s, self.job_id, token, error, "It can't go on.")
         self.gave_up(token, state)
 
     @rule()

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 
-from jobs import access, claims, repository
+from jobs import access, claims, endings, repository
 from jobs.client_limits import ClientLimits
 from jobs.queueing.queue import QUEUE_NAME, JobQueue
 from jobs.reaping import ReapReport, reap, sweep_artifacts
@@ -118,7 +118,7 @@ def waits_for(ledger: Ledger, reaper: Round, running: UUID, waiting: UUID) -> No
     reaper()
     assert reaper.queue.depth() == 0
     with ledger.sessions.begin() as s:
-        claims.fail(s, running, claim.token, "diverged", "The loss grew.")
+        endings.fail(s, running, claim.token, "diverged", "The loss grew.")
     reaper()
     assert reaper.queue.depth() == 1
     assert ledger.job(waiting).state is State.queued
@@ -144,7 +144,7 @@ def _work(ledger: Ledger) -> None:
     with ledger.sessions.begin() as s:
         claim = claims.claim_next(s, "worker", 30)
         assert claim is not None
-        claims.fail(s, claim.job.id, claim.token, "diverged", "The loss grew.")
+        endings.fail(s, claim.job.id, claim.token, "diverged", "The loss grew.")
 
 
 def test_leases_expire_without_the_queue(ledger: Ledger, blobs: FileBlobStore, settings: Settings) -> None:
@@ -224,7 +224,7 @@ def test_artifacts_that_no_job_names_are_deleted_after_an_hour(
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
-        claims.finish(s, job_id, claim.token, new_artifact(s, job_id, sha256=named), "steps-done")
+        endings.finish(s, job_id, claim.token, new_artifact(s, job_id, sha256=named), "steps-done")
 
     assert sweep_artifacts(ledger.sessions, blobs) == [orphan]
 

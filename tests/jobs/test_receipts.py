@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from jobs import claims, repository
+from jobs import claims, endings, repository
 from jobs.queueing.queue import JobQueue
 from jobs.reaping import reap
 from jobs.settings import Settings
@@ -41,7 +41,7 @@ def end(ledger: Ledger, blobs: FileBlobStore) -> UUID:
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
-        claims.fail(s, job_id, claim.token, "diverged", "The loss grew.")
+        endings.fail(s, job_id, claim.token, "diverged", "The loss grew.")
     return job_id
 
 
@@ -76,7 +76,7 @@ def test_an_adapter_that_stays_is_named(ledger: Ledger, blobs: FileBlobStore, ro
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
-        claims.finish(s, job_id, claim.token, new_artifact(s, job_id), "steps-done")
+        endings.finish(s, job_id, claim.token, new_artifact(s, job_id), "steps-done")
     delete_inputs(ledger.sessions, blobs, job_id)
     assert sign_receipts(ledger.sessions, root) == [job_id]
     report = verified(ledger, job_id, tmp_path)

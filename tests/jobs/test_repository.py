@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from jobs import access, claims, repository
+from jobs import access, claims, endings, repository
 from jobs.repository import JobEnded
 from jobs.states import State
 from tests.jobs.conftest import Ledger
@@ -82,7 +82,7 @@ def test_an_ended_job_can_not_be_cancelled(ledger: Ledger) -> None:
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
-        claims.fail(s, job_id, claim.token, "diverged", "The loss grew without bound.")
+        endings.fail(s, job_id, claim.token, "diverged", "The loss grew without bound.")
     with ledger.sessions.begin() as s, pytest.raises(JobEnded) as caught:
         repository.request_cancel(s, ledger.client_id, job_id)
     assert caught.value.state is State.failed

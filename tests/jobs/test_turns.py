@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from jobs import access, claims, repository
+from jobs import access, claims, endings, repository
 from jobs.client_limits import ClientLimits
 from jobs.database import SessionFactory
 from jobs.queueing import turns
@@ -74,7 +74,7 @@ def claimed_id(ledger: Ledger) -> UUID:
     claim = claim_next(ledger.sessions)
     assert claim is not None
     with ledger.sessions.begin() as s:
-        claims.fail(s, claim.job.id, claim.token, "diverged", "The loss grew.")
+        endings.fail(s, claim.job.id, claim.token, "diverged", "The loss grew.")
     return claim.job.id
 
 
@@ -159,7 +159,7 @@ class Turns(RuleBasedStateMachine):
         ended, token = self.running.pop(job_id)
         with self.ledger.sessions.begin() as s:
             if not requeued:
-                claims.fail(s, job_id, token, "diverged", "The loss grew.")
+                endings.fail(s, job_id, token, "diverged", "The loss grew.")
                 return
             claims.release(s, job_id, token, max_attempts=99, refund=False, reason="crashed")
         self.waiting.append(ended)
@@ -254,7 +254,7 @@ def test_a_client_that_never_had_a_turn_does_not_wait_for_a_second_one_of_anothe
     assert claim is not None
     other = ledger.submit(ledger.new_client())
     with ledger.sessions.begin() as s:
-        claims.fail(s, first, claim.token, "diverged", "The loss grew.")
+        endings.fail(s, first, claim.token, "diverged", "The loss grew.")
     following = claim_next(ledger.sessions)
     assert following is not None
     assert following.job.id == other

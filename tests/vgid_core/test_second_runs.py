@@ -40,7 +40,7 @@ def test_the_second_run_starts_from_the_first_and_checks_it_again(run: Run) -> N
     assert second.manifest["start"] == file_digest(first.folder / WEIGHTS)
     assert first.manifest["start"] is None
     data = second.manifest["data"]
-    assert (data["kits"]["pairs"], data["kits"]["kits"], data["forget"]["pairs"]) == (2, 1, len(SECOND))
+    assert (data["kits"]["pairs"], data["kits"]["sets"], data["forget"]["pairs"]) == (2, 1, len(SECOND))
     assert list(second.kits_held) == ["a"]
     assert second.evidence is not None
     found = {(figure.name, figure.of): figure for figure in second.evidence.figures}

@@ -82,16 +82,23 @@ def start_worker(settings: Settings, tmp_path: Path, work_root: Path) -> Iterato
 @pytest.fixture
 def run_here(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger, session_factory: SessionFactory
-) -> Callable[[UUID], Job]:
-    """Runs a queued job's attempt in this process, and gives the job as it is then."""
+) -> Callable[..., Job]:
+    """Runs a queued job's attempt in this process, and gives the job as it is then.
+
+    together: how many jobs may take part in the run; more than one needs the job to be the next.
+    """
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     # An attempt never closes its connections, because its process ends with it.
     monkeypatch.setattr("worker.attempt.run.session_factory", lambda _engine: session_factory)
 
-    def run(job_id: UUID) -> Job:
+    def run(job_id: UUID, together: int = 1) -> Job:
         with ledger.sessions.begin() as s:
-            claim = claims.claim(s, job_id, "here", 60)
+            if together > 1:
+                claim = claims.claim_next(s, "here", 60, run_requests=together)
+            else:
+                claim = claims.claim(s, job_id, "here", 60)
         assert claim is not None
+        assert claim.job.id == job_id
         with work_folder() as work:
             assert run_attempt(AttemptSpec(job_id, claim.token, work), ledger.settings, None) == 0
         return ledger.job(job_id)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 # The sets that a run knows by their roles. No probe can have one of these names.
 RESERVED_NAMES = frozenset(
-    {"forget", "retain", "utility", "strangers", "unlabelled", "never_seen", "bystanders", "kits"}
+    {"forget", "retain", "utility", "strangers", "unlabelled", "never_seen", "bystanders", "kits", "together"}
 )
 # A PNG without any of these has no orientation. Asking Pillow for it would decode the whole picture.
 _PNG_ORIENTATION = (b"eXIf", b"exif", b"xmp")
@@ -33,8 +33,10 @@ _PNG_ORIENTATION = (b"eXIf", b"exif", b"xmp")
 class DataError(ValueError):
     """A set that can't be used. The message holds no personal data.
 
-    field: the place, such as 'forget[3].image'. reason: the message without the place.
+    field: the place, such as 'forget[3].image'. reason: the message without the place. request: as in `UnlearnError`.
     """
+
+    request: str | None = None
 
     def __init__(self, message: str, field: str) -> None:
         super().__init__(f"{field}: {message}")

@@ -41,13 +41,13 @@ LIMITS = (
 class Measured:
     """What was found of one model: its answers to each set, and its audits' figures.
 
-    not_made: why audits weren't made, by audit. kits_held: by kit, whether its people are still forgotten.
+    not_made: why audits weren't made, by audit. rechecks: what was found of the kits, whose figures are among these.
     """
 
     answers: Sequence[SetAnswers] = ()
     figures: Sequence[Figure] = ()
     not_made: Mapping[str, str] = field(default_factory=dict)
-    kits_held: Mapping[str, bool] = field(default_factory=dict)
+    rechecks: Rechecks = field(default_factory=lambda: Rechecks({}, ()))
 
     @property
     def metrics(self) -> list[Metric]:
@@ -94,9 +94,19 @@ class Auditor:
     config: UnlearnConfig
     kits: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
 
-    def before(self, base: BaseModel, scorer: Scorer, on_progress: Callable[[float], None] | None = None) -> Measured:
-        """Measures the base, which has no adapter yet. on_progress: called with the share done, 0 to 1."""
-        return self._measure(base, scorer, LEVELS[self._level].before, Measured(), on_progress)
+    def before(
+        self,
+        base: BaseModel,
+        scorer: Scorer,
+        on_progress: Callable[[float], None] | None = None,
+        beside: Measured | None = None,
+    ) -> Measured:
+        """Measures the base, which has no adapter yet.
+
+        on_progress: called with the share done, 0 to 1. beside: what was found of the same model for another request of
+        the run. Answers to sets that both have are taken from it.
+        """
+        return self._measure(base, scorer, LEVELS[self._level].before, Measured(), on_progress, beside=beside)
 
     def after(
         self,
@@ -104,9 +114,13 @@ class Auditor:
         scorer: Scorer,
         before: Measured,
         on_progress: Callable[[float], None] | None = None,
+        beside: Measured | None = None,
     ) -> Measured:
-        """Measures the model with its adapter, and checks the kits again. before: what `before` found."""
-        return self._measure(base, scorer, LEVELS[self._level].after, before, on_progress, self.kits)
+        """Measures the model with its adapter, and checks the kits again.
+
+        before: what `before` found. beside: as there; what it found of the kits is taken from it, too.
+        """
+        return self._measure(base, scorer, LEVELS[self._level].after, before, on_progress, self.kits, beside)
 
     def evidence(self, after: Measured) -> Evidence | None:
         """The evidence, judged by the run's targets. None if the settings ask for no audits."""
@@ -131,13 +145,14 @@ class Auditor:
         before: Measured,
         on_progress: Callable[[float], None] | None,
         kits: Mapping[str, PairSet] = MappingProxyType({}),
+        beside: Measured | None = None,
     ) -> Measured:
         def tell(share: float) -> None:
             if on_progress is not None:
                 on_progress(share)
 
         part = 1 / (1 + len(audits))
-        answers = answer_sets(base, scorer, self.measured, self.config.evaluation, lambda share: tell(share * part))
+        answers = self._answers(base, scorer, beside, lambda share: tell(share * part))
         context = AuditContext(
             base,
             scorer,
@@ -155,10 +170,27 @@ class Auditor:
             if reason is not None:
                 not_made[name_of(audit)] = reason
             tell(number * part)
-        rechecks = recheck(context, kits, self.config) if audits else Rechecks({}, ())
+        if beside is not None:
+            rechecks = beside.rechecks
+        else:
+            rechecks = recheck(context, kits, self.config) if audits else Rechecks({}, ())
         figures += rechecks.figures
         # Processes that differ in a last bit could decide differently, and then wait for each other.
-        return Measured(answers, *distributed.broadcast((figures, not_made, rechecks.held)))
+        return Measured(answers, *distributed.broadcast((figures, not_made, rechecks)))
+
+    def _answers(
+        self, base: BaseModel, scorer: Scorer, beside: Measured | None, tell: Callable[[float], None]
+    ) -> list[SetAnswers]:
+        """The answers to each set, without asking again what has been asked beside."""
+        config = self.config.evaluation
+        ready = {each.pairs.name: each for each in (() if beside is None else beside.answers)}
+        asked = [
+            items
+            for items in self.measured
+            if items.name not in ready or ready[items.name].pairs != items.sample(config.max_pairs)
+        ]
+        found = ready | {each.pairs.name: each for each in answer_sets(base, scorer, asked, config, tell)}
+        return [found[items.name] for items in self.measured]
 
 
 def _make(audit: Audit, context: AuditContext, figures: list[Figure]) -> str | None:

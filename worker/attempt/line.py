@@ -92,11 +92,12 @@ class LineKeeper:
             adapter_sha256=manifest["files"]["adapter_model.safetensors"],
             rank=manifest["config"]["lora"]["rank"],
             still_forgotten={UUID(label): held for label, held in result.kits_held.items()},
-            marks=self._marks(inputs.forget),
+            marks=self.marks_of(inputs.forget),
             kit=None if job.kit_days is None else self._keep(job.id, inputs.forget, job.kit_days),
         )
 
-    def _marks(self, forget: Iterable[Pair]) -> set[str]:
+    def marks_of(self, forget: Iterable[Pair]) -> set[str]:
+        """The keyed hashes of each photo, and of each name."""
         pairs = list(forget)
         names = {self._name_mark(pair.person) for pair in pairs if pair.person is not None}
         return names | {self._photo_mark(digest) for digest in {pair.image.digest for pair in pairs}}

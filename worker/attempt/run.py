@@ -6,21 +6,23 @@ A new adapter goes to the attempt's own work folder, checkpoints to the job's fo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, TypeVar
+from uuid import UUID
 from zipfile import BadZipFile
 
 from sqlalchemy.exc import OperationalError
 
-from jobs import claims, repository
-from jobs.claims import MetricRow, NewArtifact
+from jobs import claims, endings, repository
+from jobs.claims import MetricRow
 from jobs.database import SessionFactory, make_engine, session_factory
+from jobs.endings import NewArtifact
 from jobs.lines import releases
 from jobs.lines.releases import ParentSuperseded
 from jobs.settings import Settings
-from jobs.states import Kind
+from jobs.states import ENDED, Kind, State
 from jobs.storage.blobs import BlobMissing, FileBlobStore
 from jobs.storage.crypto import DecryptionError, Keyring
 from jobs.storage.input_cleanup import delete_inputs
@@ -31,7 +33,7 @@ from vgid_core import DataError, Phase, Progress, UnlearnError
 from vgid_core.errors import AdapterForOtherBase, CheckpointUnusable
 from worker.attempt.artifact_zip import unpack_artifact, write_artifact_zip
 from worker.attempt.line import Line, LineKeeper
-from worker.attempt.specs import JobNotRunnable, evaluation_spec, unlearn_spec
+from worker.attempt.specs import JobNotRunnable, RequestOfRun, evaluation_spec, unlearn_spec
 from worker.attempt.statement import sign_artifact
 from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import delete_checkpoint
@@ -52,7 +54,7 @@ class TokenLost(Exception):
 
 
 class Attempt:
-    """One attempt at a job. Every write to the job's row carries the attempt's token.
+    """One attempt at a job, and at those that take part in its run. Every write to their rows carries the token.
 
     base: the preloaded model, if the process had one.
     """
@@ -70,30 +72,31 @@ class Attempt:
     def run(self) -> None:
         """Runs the job and writes how it ended into its row. Raises TokenLost, or an unexpected error."""
         with self._sessions() as s:
-            job = claims.held_job(s, self._job_id, self._token)
-        if job is None:
+            jobs = claims.jobs_of_run(s, self._job_id, self._token)
+        if not jobs:
             raise TokenLost
         try:
-            if job.kind is Kind.unlearn:
-                self._unlearn(job)
+            if jobs[0].kind is Kind.unlearn:
+                self._unlearn(jobs)
             else:
-                self._finish_evaluation(self._evaluate(job, self._spec.folder / "measured"))
+                self._finish_evaluation(self._evaluate(jobs[0], self._spec.folder / "measured"))
         except (UnlearnError, JobNotRunnable, DataError) as error:
             if fault_of(error) is not None:  # of the surroundings, not of the job
                 raise
-            self._fail("data-unusable" if isinstance(error, DataError) else error.code, str(error))
+            code = "data-unusable" if isinstance(error, DataError) else error.code
+            self._fail(code, str(error), None if error.request is None else UUID(error.request or str(self._job_id)))
 
-    def _unlearn(self, job: Job) -> None:
+    def _unlearn(self, jobs: Sequence[Job]) -> None:
         """Starts from the line's current release. If the base is another one by now, a line of its own begins."""
-        inputs = self._read_inputs(job)
-        line = self._line(job)
+        requests = [RequestOfRun(job, self._read_inputs(job), self._spec.folder / f"adapter-{job.id}") for job in jobs]
+        line = self._line(jobs[0])
         try:
-            result = self._train(job, inputs, line)
+            result = self._train(requests, line)
         except AdapterForOtherBase:
-            log.warning("job %s: model %s has another base now, which has forgotten nobody yet", job.id, job.model)
+            log.warning("model %s has another base now, which has forgotten nobody yet", jobs[0].model)
             line = Line()
             result = None
-        self._finish(job, inputs, line, result or self._train(job, inputs, line))
+        self._finish(requests, line, result or self._train(requests, line))
 
     def _line(self, job: Job) -> Line:
         try:
@@ -103,8 +106,8 @@ class Attempt:
         except BadZipFile:
             raise JobNotRunnable("adapter-damaged", "The current release's adapter can't be unpacked.") from None
 
-    def _train(self, job: Job, inputs: JobInputs, line: Line) -> UnlearnResult:
-        spec = unlearn_spec(self._settings, job, inputs, self._spec.folder / "adapter", line, self._keeper)
+    def _train(self, requests: Sequence[RequestOfRun], line: Line) -> UnlearnResult:
+        spec = unlearn_spec(self._settings, requests, line, self._keeper)
         from vgid_core import unlearn
         from vgid_core.training.memory import free_memory
 
@@ -153,9 +156,11 @@ class Attempt:
             key = Keyring(self._settings.secret_key_bytes).unwrap(job.wrapped_data_key, job.id)
             return open_sealed(self._blobs.read_inputs(job.id), key)
         except BlobMissing:
-            raise JobNotRunnable("inputs-missing", "The uploaded images and texts aren't there any more.") from None
+            detail = "The uploaded images and texts aren't there any more."
+            raise JobNotRunnable("inputs-missing", detail, str(job.id)) from None
         except DecryptionError:
-            raise JobNotRunnable("inputs-unreadable", "The uploaded images and texts can't be decrypted.") from None
+            detail = "The uploaded images and texts can't be decrypted."
+            raise JobNotRunnable("inputs-unreadable", detail, str(job.id)) from None
 
     def _report(self, progress: Progress) -> None:
         if progress.phase is Phase.baseline:
@@ -169,33 +174,44 @@ class Attempt:
         if not held:
             raise TokenLost
 
-    def _save_metrics(self, stage: MetricStage, metrics: list[Metric]) -> None:
+    def _save_metrics(self, stage: MetricStage, metrics: list[Metric], job_id: UUID | None = None) -> None:
         rows = [MetricRow(metric.split, metric.name, metric.value, metric.pairs) for metric in metrics]
 
         def save() -> bool:
             with self._sessions.begin() as s:
-                return claims.save_metrics(s, self._job_id, self._token, stage, rows)
+                return claims.save_metrics(s, job_id or self._job_id, self._token, stage, rows)
 
         if not _retry(save):
             raise TokenLost
 
-    def _finish(self, job: Job, inputs: JobInputs, line: Line, result: UnlearnResult) -> None:
-        archive = self._spec.folder / "artifact.zip"
-        manifest = _retry(lambda: sign_artifact(self._sessions, self._settings, self._job_id, self._token, result))
+    def _finish(self, requests: Sequence[RequestOfRun], line: Line, result: UnlearnResult) -> None:
+        own, *others = requests
+        artifact = self._store(own, line, result)
+        others_artifacts = {}
+        for each in others:
+            found = result.together[str(each.job.id)]
+            self._save_metrics("before", found.metrics_before, each.job.id)
+            self._save_metrics("after", found.metrics_after, each.job.id)
+            others_artifacts[each.job.id] = self._store(each, line, found)
+
+        def finish() -> State | None:
+            with self._sessions.begin() as s:
+                return endings.finish(s, self._job_id, self._token, artifact, result.stop_reason, others_artifacts)
+
+        try:
+            self._end(finish, [each.job.id for each in requests])
+        except ParentSuperseded:
+            self._start_over()
+
+    def _store(self, request: RequestOfRun, line: Line, result: UnlearnResult) -> NewArtifact:
+        """Signs, packs and stores one request's artifact."""
+        job, archive = request.job, self._spec.folder / f"{request.job.id}.zip"
+        manifest = _retry(lambda: sign_artifact(self._sessions, self._settings, job.id, self._token, result))
         files = write_artifact_zip(result.folder, archive)
         sha256, size = self._blobs.put_artifact(archive)
         evidence = None if result.evidence is None else result.evidence.as_json()
-        release = self._keeper.after(job, inputs, line, result)
-        artifact = NewArtifact(sha256, size, files, manifest, evidence, release)
-
-        def finish() -> bool:
-            with self._sessions.begin() as s:
-                return claims.finish(s, self._job_id, self._token, artifact, result.stop_reason) is not None
-
-        try:
-            self._end(finish)
-        except ParentSuperseded:
-            self._start_over()
+        release = self._keeper.after(job, request.inputs, line, result)
+        return NewArtifact(sha256, size, files, manifest, evidence, release)
 
     def _start_over(self) -> None:
         """Puts the job back in the queue, since its line has gone on without it. The reaper wakes a worker."""
@@ -214,26 +230,32 @@ class Attempt:
         delete_checkpoint(self._job_id)
 
     def _finish_evaluation(self, result: EvaluationResult) -> None:
-        def finish() -> bool:
+        def finish() -> State | None:
             with self._sessions.begin() as s:
-                return claims.finish_evaluation(s, self._job_id, self._token, result.as_json()) is not None
+                return endings.finish_evaluation(s, self._job_id, self._token, result.as_json())
 
-        self._end(finish)
+        self._end(finish, [self._job_id])
 
-    def _fail(self, code: str, detail: str) -> None:
-        log.warning("job %s failed: %s", self._job_id, code)
+    def _fail(self, code: str, detail: str, about: UUID | None) -> None:
+        log.warning("job %s failed: %s", about or self._job_id, code)
 
-        def fail() -> bool:
+        def fail() -> State | None:
             with self._sessions.begin() as s:
-                return claims.fail(s, self._job_id, self._token, code, detail) is not None
+                return endings.fail(s, self._job_id, self._token, code, detail, about)
 
-        self._end(fail)
+        self._end(fail, [self._job_id])
 
-    def _end(self, write: Callable[[], bool]) -> None:
-        if not _retry(write):
+    def _end(self, write: Callable[[], State | None], jobs: Sequence[UUID]) -> None:
+        """Ends the run, and deletes what is left of these jobs if they have ended; if not, the run has come apart."""
+        state = _retry(write)
+        if state is None:
             raise TokenLost
         delete_checkpoint(self._job_id)
-        delete_inputs(self._sessions, self._blobs, self._job_id)
+        if state not in ENDED:
+            log.warning("the run of job %s has come apart", self._job_id)
+            return
+        for job_id in jobs:
+            delete_inputs(self._sessions, self._blobs, job_id)
 
 
 def run_attempt(spec: AttemptSpec, settings: Settings, base: HostModel | None) -> int:

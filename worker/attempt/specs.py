@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,29 +23,43 @@ _ABOUT_OTHERS = ("retain", "utility", "bystanders")
 
 
 class JobNotRunnable(Exception):
-    """No attempt can run the job here. `code` is a slug. The message holds no personal data."""
+    """No attempt can run the job here. `code` is a slug. The message holds no personal data.
 
-    def __init__(self, code: str, detail: str) -> None:
+    request: the job that it is about, where several are run together; None if it is about all.
+    """
+
+    def __init__(self, code: str, detail: str, request: str | None = None) -> None:
         super().__init__(detail)
         self.code = code
+        self.request = request
 
 
-def unlearn_spec(
-    settings: Settings, job: Job, inputs: JobInputs, out: Path, line: Line, keeper: LineKeeper
-) -> UnlearnSpec:
-    """The run that the job asks for, from where its line is, its adapter at `out`. Raises JobNotRunnable or DataError.
+@dataclass(frozen=True)
+class RequestOfRun:
+    """A job that takes part in the run, its uploads, and the folder of its artifact."""
 
-    Sets about others lose who is forgotten already: a true answer about them would be taught, or counted as lost.
+    job: Job
+    inputs: JobInputs = field(repr=False)
+    out: Path
+
+
+def unlearn_spec(settings: Settings, requests: Sequence[RequestOfRun], line: Line, keeper: LineKeeper) -> UnlearnSpec:
+    """The run that the jobs ask for, from where the line is; its own is the first. Raises JobNotRunnable or DataError.
+
+    Sets about others lose whoever is forgotten: a true answer about them would be taught, or counted as lost.
     """
-    model = _model(settings, job)
-    sets = _sets(model, job, inputs)
+    own, *others = requests
+    model = _model(settings, own.job)
+    sets = _sets(model, own.job, own.inputs)
+    requested = frozenset().union(*(keeper.marks_of(request.inputs.forget) for request in requests))
     for name in _ABOUT_OTHERS:
-        if sets[name] is not None:
-            sets[name] = keeper.without_marked(sets[name], line.marks)
+        if sets[name] is not None:  # the run itself leaves out of `retain` what is requested, and says so
+            sets[name] = keeper.without_marked(sets[name], line.marks if name == "retain" else line.marks | requested)
     if sets["retain"] is None:
         raise DataError("is only about people who are forgotten already", "retain")
     # Imported late: the checks above fail before torch takes its seconds to load.
     from vgid_core import UnlearnSpec
+    from vgid_core.spec import Request
 
     return UnlearnSpec(
         **sets,
@@ -52,8 +68,9 @@ def unlearn_spec(
         unlabelled=_read_photos(model.unlabelled, "unlabelled"),
         start=line.start,
         kits={str(job_id): kit for job_id, kit in line.kits.items()},
-        out=out,
-        checkpoint=checkpoint_folder(job.id),
+        together={str(each.job.id): Request(each.inputs.forget, each.out, each.inputs.probes) for each in others},
+        out=own.out,
+        checkpoint=checkpoint_folder(own.job.id),
         checkpoint_seconds=settings.checkpoint_seconds,
         keep_checkpoint=True,  # the attempt deletes it, once the artifact is stored
     )

@@ -1,0 +1,135 @@
+"""How a job's run ends: with its artifact, its evidence, or an error. Every write checks the attempt's token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from jobs import claims, transitions
+from jobs.lines import releases
+from jobs.lines.releases import NewRelease
+from jobs.states import State
+from jobs.tables import Artifact, Job, JobEvidence
+
+
+@dataclass(frozen=True)
+class NewArtifact:
+    """A stored artifact, as `BlobStore.put_artifact` returned it. `files` lists {name, sha256, size}.
+
+    evidence: `vgid_core.evaluation.evidence.Evidence.as_json`; None if the run had no audits. release: what it is in
+    the model's line.
+    """
+
+    sha256: str
+    size_bytes: int
+    files: list[dict[str, Any]]
+    manifest: dict[str, Any]
+    evidence: dict[str, Any] | None
+    release: NewRelease
+
+    @property
+    def missed(self) -> bool:
+        """Whether its evidence's verdict misses a target."""
+        return self.evidence is not None and not self.evidence["verdict"]["passed"]
+
+
+def finish(
+    s: Session,
+    job_id: UUID,
+    token: UUID,
+    artifact: NewArtifact,
+    stop_reason: str,
+    others: Mapping[UUID, NewArtifact] = MappingProxyType({}),
+) -> State | None:
+    """Ends the job with its artifact: as succeeded, or as failed if the evidence's verdict misses a target.
+
+    Its adapter becomes the model's current release if the verdict passes. If a cancellation was requested before, it
+    ends as cancelled and without the artifact. others: the artifacts of the jobs that took part in its run. Unless all
+    of them pass, none is kept, and the run comes apart (`claims.part`): who has missed runs alone from now on.
+
+    Returns the state in which the job ended, or to which it went, or None when the token no longer holds it. Raises
+    ParentSuperseded, with nothing written, if it didn't start from the current release.
+    """
+    jobs = claims.lock_run(s, job_id, token)
+    if not jobs:
+        return None
+    now = transitions.database_now(s)
+    if others or len(jobs) > 1:
+        made = {job_id: artifact, **others}
+        missed = {each for each, found in made.items() if found.missed}
+        if missed or made.keys() != {job.id for job in jobs} or any(job.cancel_requested_at for job in jobs):
+            return claims.part(s, jobs, missed)
+        return _finish_all(s, jobs, made, now, stop_reason)
+    if jobs[0].cancel_requested_at is not None:
+        return transitions.end(s, jobs[0], State.cancelled, now)
+    return _finish_all(s, jobs, {job_id: artifact}, now, stop_reason)
+
+
+def _finish_all(
+    s: Session, jobs: Sequence[Job], made: Mapping[UUID, NewArtifact], now: datetime, stop_reason: str
+) -> State:
+    """Ends a run's jobs, each with its artifact and evidence, and adds the release of the first. Returns its state."""
+    run, artifact = jobs[0], made[jobs[0].id]
+    before = releases.lock_parent(s, run.model, artifact.release)
+    states = [_finish_one(s, job, made[job.id], now, stop_reason) for job in jobs]
+    passed = states[0] is State.succeeded and artifact.evidence is not None
+    drift = None if artifact.evidence is None else releases.drift_of(artifact.evidence)
+    new = {job.id: made[job.id].release for job in jobs}
+    releases.add(s, run, new, before, now, drift, passed=passed)
+    return states[0]
+
+
+def _finish_one(s: Session, job: Job, artifact: NewArtifact, now: datetime, stop_reason: str) -> State:
+    s.add(
+        Artifact(
+            job_id=job.id,
+            sha256=artifact.sha256,
+            size_bytes=artifact.size_bytes,
+            files=artifact.files,
+            manifest=artifact.manifest,
+        )
+    )
+    job.progress = 1.0
+    job.stop_reason = stop_reason
+    if artifact.evidence is None:
+        return transitions.end(s, job, State.succeeded, now)
+    return _end_with_evidence(s, job, now, artifact.evidence)
+
+
+def finish_evaluation(s: Session, job_id: UUID, token: UUID, evidence: Mapping[str, Any]) -> State | None:
+    """Ends an evaluation with its evidence as succeeded, whatever the verdict; else as `finish` does."""
+    job = claims.lock_held(s, job_id, token)
+    if job is None:
+        return None
+    now = transitions.database_now(s)
+    if job.cancel_requested_at is not None:
+        return transitions.end(s, job, State.cancelled, now)
+    job.progress = 1.0
+    return _end_with_evidence(s, job, now, evidence)
+
+
+def _end_with_evidence(s: Session, job: Job, now: datetime, evidence: Mapping[str, Any]) -> State:
+    s.add(JobEvidence(job_id=job.id, document=dict(evidence)))
+    return transitions.end_by_verdict(s, job, now, evidence)
+
+
+def fail(
+    s: Session, job_id: UUID, token: UUID, error_type: str, error_detail: str, about: UUID | None = None
+) -> State | None:
+    """Ends the job as failed, for an error that another attempt would meet again.
+
+    error_type: a stable slug. error_detail: shown to the client; must hold no personal data. A run of several comes
+    apart instead: the job that the error is about, or each if nobody knows which, meets it again alone.
+    Returns the job's state, or None when the token no longer holds it. Raises ValueError for a malformed slug.
+    """
+    transitions.require_slug(error_type)
+    jobs = claims.lock_run(s, job_id, token)
+    if len(jobs) > 1:
+        return claims.part(s, jobs, {job.id for job in jobs} if about is None else {about})
+    return transitions.fail(s, jobs[0], transitions.database_now(s), error_type, error_detail) if jobs else None

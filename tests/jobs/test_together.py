@@ -1,0 +1,352 @@
+"""Runs of several requests: who takes part, and how a run comes apart so that one's trouble is nobody else's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import select
+
+from jobs import claims, endings, repository
+from jobs.claims import Claim
+from jobs.client_limits import ClientLimits
+from jobs.lines import releases
+from jobs.lines.releases import NewKit
+from jobs.queueing.queue import JobQueue
+from jobs.reaping import reap
+from jobs.settings import Settings
+from jobs.states import ENDED, Kind, Phase, State
+from jobs.storage.blobs import FileBlobStore
+from jobs.tables import Artifact, Client, Job, Kit, Mark
+from tests.evidence import FORGOTTEN, MISSED
+from tests.jobs.conftest import Ledger
+from tests.jobs.test_life import EXAMPLES
+from tests.lines import new_artifact
+from vgid_core.progress import Progress
+
+MAX_ATTEMPTS = 3
+
+
+def claim_next(ledger: Ledger, most: int = 5, gather: float = 0) -> Claim | None:
+    with ledger.sessions.begin() as s:
+        return claims.claim_next(s, "worker", 30, run_requests=most, gather_seconds=gather)
+
+
+def run_of(ledger: Ledger, claim: Claim | None) -> list[UUID]:
+    """The jobs of a claimed run, the claimed one first."""
+    assert claim is not None
+    with ledger.sessions.begin() as s:
+        return [job.id for job in claims.jobs_of_run(s, claim.job.id, claim.token)]
+
+
+def finish(ledger: Ledger, claim: Claim, evidence: dict[UUID, dict[str, Any]], **release: Any) -> State | None:
+    with ledger.sessions.begin() as s:
+        made = {job_id: new_artifact(s, job_id, found, **release) for job_id, found in evidence.items()}
+        own = made.pop(claim.job.id)
+        return endings.finish(s, claim.job.id, claim.token, own, "completed", made)
+
+
+def test_waiting_requests_of_a_model_are_run_as_one_by_due_date(ledger: Ledger) -> None:
+    now = datetime.now(UTC)
+    first = ledger.submit(due_at=now + timedelta(hours=1))
+    none, late, soon = ledger.submit(), ledger.submit(due_at=now + timedelta(days=9)), ledger.submit(due_at=now)
+    other_client = ledger.submit(ledger.new_client(), due_at=now + timedelta(days=5))
+    claim = claim_next(ledger, most=4)
+    assert run_of(ledger, claim) == [soon, first, late, other_client]  # as they were asked for, behind the claimed one
+    assert ledger.job(none).state is State.queued
+    assert {ledger.job(job_id).run_of for job_id in (first, late, other_client)} == {soon}
+    assert (claim_next(ledger), ledger.job(soon).run_of) == (None, None)
+
+
+def test_only_what_one_training_can_serve_takes_part(ledger: Ledger) -> None:
+    first = ledger.submit(priority=1)
+    for different in (
+        {"config": {"seed": 1}},
+        {"retain_set": "another"},
+        {"retain_pairs": 3},
+        {"kind": Kind.evaluate},
+        {"runs_alone": True},
+        {"model": "another"},
+    ):
+        ledger.submit(**different)
+    stopped = ledger.new_client()
+    with ledger.sessions.begin() as s:
+        s.get_one(Client, stopped).limits = ClientLimits(running_jobs=0).model_dump()
+    ledger.submit(stopped)
+    same = ledger.submit()
+    assert run_of(ledger, claim_next(ledger, most=99)) == [first, same]
+
+
+@pytest.mark.parametrize("alone", [{"retain_pairs": 3}, {"runs_alone": True}, {"kind": Kind.evaluate}])
+def test_a_job_that_is_run_alone_takes_nobody_along(ledger: Ledger, alone: dict[str, Any]) -> None:
+    first = ledger.submit(priority=1, **alone)
+    ledger.submit()
+    assert run_of(ledger, claim_next(ledger)) == [first]
+
+
+def test_who_takes_part_occupies_no_worker_of_its_client(ledger: Ledger) -> None:
+    with ledger.sessions.begin() as s:
+        s.get_one(Client, ledger.client_id).limits = ClientLimits(running_jobs=2).model_dump()
+    for _ in range(3):
+        ledger.submit()
+    assert len(run_of(ledger, claim_next(ledger))) == 3
+    elsewhere = ledger.submit(model="another")
+    assert run_of(ledger, claim_next(ledger)) == [elsewhere]
+
+
+def test_a_request_waits_for_others_unless_it_is_due(ledger: Ledger) -> None:
+    patient = ledger.submit()
+    assert claim_next(ledger, gather=600) is None
+    ledger.turn_back(patient, "created_at", 601)
+    later = ledger.submit()
+    assert run_of(ledger, claim_next(ledger, gather=600)) == [patient, later]
+    urgent = ledger.submit(model="another", due_at=datetime.now(UTC) + timedelta(hours=1))
+    measuring = ledger.submit(ledger.new_client(), model="another", kind=Kind.evaluate)
+    assert {run_of(ledger, claim_next(ledger, gather=600))[0] for _ in range(2)} == {urgent, measuring}
+
+
+def test_all_that_pass_are_held_by_one_release_each_with_its_own(ledger: Ledger) -> None:
+    first, second = ledger.submit(), ledger.submit()
+    claim = claim_next(ledger)
+    assert claim is not None
+    with ledger.sessions.begin() as s:
+        own = new_artifact(s, first, FORGOTTEN, sha256="1" * 64, marks=["a"])
+        other = new_artifact(s, second, FORGOTTEN, sha256="2" * 64, marks=["b"], kit=NewKit(b"key", 3, 30))
+        state = endings.finish(s, first, claim.token, own, "completed", {second: other})
+    assert state is State.succeeded
+    with ledger.sessions.begin() as s:
+        current = releases.current(s, "demo")
+        assert current is not None
+        assert (current.job_id, current.number) == (first, 1)
+        assert {each.job_id: each.still_forgotten for each in releases.jobs_of(s, current.id)} == {
+            first: True,
+            second: True,
+        }
+        artifacts = {row.job_id: row.sha256 for row in s.scalars(select(Artifact))}
+        assert artifacts == {first: "1" * 64, second: "2" * 64}
+        assert {(row.job_id, row.mark) for row in s.scalars(select(Mark))} == {(first, "a"), (second, "b")}
+        assert [kit.job_id for kit in s.scalars(select(Kit))] == [second]
+        assert repository.evidence_of(s, second) is not None
+    for job_id in (first, second):
+        job = ledger.job(job_id)
+        assert (job.state, job.outcome, job.wrapped_data_key) == (State.succeeded, "forgotten", None)
+        assert ledger.history(job_id, "release") == [{"number": 1, "state": "current"}]
+
+
+def test_one_that_misses_its_targets_is_taken_out_and_the_others_go_on(ledger: Ledger) -> None:
+    first, second, third = (ledger.submit() for _ in range(3))
+    claim = claim_next(ledger)
+    assert claim is not None
+    assert finish(ledger, claim, {first: FORGOTTEN, second: MISSED, third: FORGOTTEN}) is State.queued
+    assert [ledger.job(job_id).attempt for job_id in (first, second, third)] == [0, 0, 0]
+    with ledger.sessions.begin() as s:
+        assert releases.current(s, "demo") is None
+        assert s.scalars(select(Artifact)).all() == []
+    again = claim_next(ledger)
+    assert again is not None
+    assert run_of(ledger, again) == [first, third]
+    assert finish(ledger, again, {first: FORGOTTEN, third: FORGOTTEN}) is State.succeeded
+    alone = claim_next(ledger)
+    assert alone is not None
+    assert run_of(ledger, alone) == [second]
+    assert finish(ledger, alone, {second: MISSED}) is State.failed
+
+
+def test_one_that_is_cancelled_is_taken_out_and_the_others_go_on(ledger: Ledger) -> None:
+    first, second, third = (ledger.submit() for _ in range(3))
+    claim = claim_next(ledger)
+    assert claim is not None
+    with ledger.sessions.begin() as s:
+        repository.request_cancel(s, ledger.client_id, second)
+        assert claims.heartbeat(s, first, claim.token, 30).cancel_requested
+        assert claims.cancelled(s, first, claim.token) is State.queued
+    assert ledger.job(second).state is State.cancelled
+    assert run_of(ledger, claim_next(ledger)) == [first, third]
+
+
+def test_a_cancellation_at_the_last_moment_takes_its_person_out_of_the_adapter(ledger: Ledger) -> None:
+    first, second = ledger.submit(), ledger.submit()
+    claim = claim_next(ledger)
+    assert claim is not None
+    with ledger.sessions.begin() as s:
+        repository.request_cancel(s, ledger.client_id, first)
+    assert finish(ledger, claim, {first: FORGOTTEN, second: FORGOTTEN}) is State.cancelled
+    with ledger.sessions.begin() as s:
+        assert releases.current(s, "demo") is None
+    assert run_of(ledger, claim_next(ledger)) == [second]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_error_is_met_again_alone_by_whom_it_is_about(ledger: Ledger, known: bool) -> None:
+    first, second, third = (ledger.submit() for _ in range(3))
+    claim = claim_next(ledger)
+    assert claim is not None
+    with ledger.sessions.begin() as s:
+        state = endings.fail(s, first, claim.token, "data-unusable", "A photo.", second if known else None)
+    assert state is State.queued
+    assert run_of(ledger, claim_next(ledger)) == ([first, third] if known else [first])
+
+
+def test_after_a_crash_each_runs_alone(
+    ledger: Ledger, blobs: FileBlobStore, queue: JobQueue, settings: Settings
+) -> None:
+    first, second, third, fourth = (ledger.submit() for _ in range(4))
+    claim = claim_next(ledger, most=2)
+    assert claim is not None
+    with ledger.sessions.begin() as s:
+        claims.release(s, first, claim.token, max_attempts=MAX_ATTEMPTS, refund=False, reason="crashed")
+    assert [ledger.job(job_id).runs_alone for job_id in (first, second)] == [True, True]
+    assert run_of(ledger, claim_next(ledger)) == [first]
+    ledger.turn_back(first, "lease_expires_at", 60)
+    with ledger.sessions.begin() as s:
+        s.get_one(Job, second).priority = -1
+        s.get_one(Job, first).priority = -1
+    reap(ledger.sessions, blobs, settings, queue)
+    lost = claim_next(ledger)
+    assert run_of(ledger, lost) == [third, fourth]
+    for job_id in (third, fourth):
+        ledger.turn_back(job_id, "lease_expires_at", 60)
+    reap(ledger.sessions, blobs, settings, queue)
+    assert [ledger.job(job_id).runs_alone for job_id in (third, fourth)] == [True, True]
+
+
+def test_progress_and_a_worker_that_stops_are_everybodys(ledger: Ledger) -> None:
+    first, second = ledger.submit(), ledger.submit()
+    claim = claim_next(ledger)
+    assert claim is not None
+    with ledger.sessions.begin() as s:
+        assert claims.report(s, first, claim.token, Progress(Phase.distilling, 3, 9, 0.4))
+    assert [(ledger.job(job_id).step, ledger.job(job_id).progress) for job_id in (first, second)] == [(3, 0.4)] * 2
+    with ledger.sessions.begin() as s:
+        claims.release(s, first, claim.token, max_attempts=MAX_ATTEMPTS, refund=True, reason="worker_stopping")
+    assert [(ledger.job(job_id).attempt, ledger.job(job_id).runs_alone) for job_id in (first, second)] == [
+        (0, False)
+    ] * 2
+    assert len(run_of(ledger, claim_next(ledger))) == 2
+
+
+class Runs(RuleBasedStateMachine):
+    """Five requests for one model, in runs of up to three. `live` is the run that goes on now."""
+
+    ledger: Ledger
+    blobs: FileBlobStore
+    queue: JobQueue
+    settings: Settings
+
+    @initialize()
+    def submit(self) -> None:
+        model = uuid4().hex
+        self.jobs = [self.ledger.submit(model=model) for _ in range(5)]
+        self.live: Claim | None = None
+        self.ended: dict[UUID, State] = {}
+
+    def teardown(self) -> None:
+        """Leaves no open job for the next example."""
+        with self.ledger.sessions.begin() as s:
+            for job_id in self.jobs:
+                if self.ledger.job(job_id).state not in ENDED:
+                    repository.request_cancel(s, self.ledger.client_id, job_id)
+        if self.live is not None:
+            with self.ledger.sessions.begin() as s:
+                claims.cancelled(s, self.live.job.id, self.live.token)
+
+    @precondition(lambda self: self.live is None)
+    @rule()
+    def claim(self) -> None:
+        left = [job_id for job_id in self.jobs if job_id not in self.ended]
+        self.live = claim_next(self.ledger, most=3)
+        assert (self.live is not None) == bool(left)
+
+    @precondition(lambda self: self.live)
+    @rule(missed=st.sets(st.integers(0, 2)))
+    def finish(self, missed: set[int]) -> None:
+        assert self.live is not None
+        run = run_of(self.ledger, self.live)
+        found = {job_id: MISSED if number in missed else FORGOTTEN for number, job_id in enumerate(run)}
+        finish(self.ledger, self.live, found)
+        self.live = None
+
+    @precondition(lambda self: self.live)
+    @rule(refund=st.booleans())
+    def release(self, refund: bool) -> None:
+        assert self.live is not None
+        with self.ledger.sessions.begin() as s:
+            claims.release(
+                s, self.live.job.id, self.live.token, max_attempts=MAX_ATTEMPTS, refund=refund, reason="crashed"
+            )
+        self.live = None
+
+    @precondition(lambda self: self.live)
+    @rule(about=st.sampled_from([None, 0, 1, 2]))
+    def fail(self, about: int | None) -> None:
+        assert self.live is not None
+        run = run_of(self.ledger, self.live)
+        whose = None if about is None else run[about % len(run)]
+        with self.ledger.sessions.begin() as s:
+            endings.fail(s, self.live.job.id, self.live.token, "data-unusable", "It can't be used.", whose)
+        self.live = None
+
+    @rule(number=st.integers(0, 4))
+    def cancel(self, number: int) -> None:
+        with self.ledger.sessions.begin() as s:
+            if self.ledger.job(self.jobs[number]).state not in ENDED:
+                repository.request_cancel(s, self.ledger.client_id, self.jobs[number])
+
+    @precondition(lambda self: self.live)
+    @rule()
+    def stop_what_is_cancelled(self) -> None:
+        assert self.live is not None
+        with self.ledger.sessions.begin() as s:
+            if claims.heartbeat(s, self.live.job.id, self.live.token, 30).cancel_requested:
+                claims.cancelled(s, self.live.job.id, self.live.token)
+                self.live = None
+
+    @precondition(lambda self: self.live)
+    @rule()
+    def lose_the_worker(self) -> None:
+        assert self.live is not None
+        for job_id in run_of(self.ledger, self.live):
+            self.ledger.turn_back(job_id, "lease_expires_at", 60)
+        reap(self.ledger.sessions, self.blobs, self.settings, self.queue)
+        self.live = None
+
+    @invariant()
+    def the_run_and_its_jobs_agree(self) -> None:
+        jobs = [self.ledger.job(job_id) for job_id in self.jobs]
+        running = [job for job in jobs if job.state is State.running]
+        # one run, and one token, and everybody who runs takes part in it
+        assert {job.attempt_token for job in running} == ({self.live.token} if self.live is not None else set())
+        assert all((job.run_of is None) == (job.id == self.live.job.id) for job in running if self.live is not None)
+        # who runs alone does
+        assert not any(job.runs_alone for job in running) or len(running) == 1
+        for job in jobs:
+            assert (job.wrapped_data_key is None) == (job.state in ENDED)
+            assert 0 <= job.attempt <= MAX_ATTEMPTS
+            if job.state in ENDED:
+                assert self.ended.setdefault(job.id, job.state) is job.state
+        self.the_release_holds_who_succeeded(jobs)
+
+    def the_release_holds_who_succeeded(self, jobs: list[Job]) -> None:
+        with self.ledger.sessions.begin() as s:
+            current = releases.current(s, jobs[0].model)
+            held = Counter() if current is None else Counter(row.job_id for row in releases.jobs_of(s, current.id))
+        assert held == Counter(job.id for job in jobs if job.state is State.succeeded)
+
+
+def test_any_sequence_keeps_the_invariants(
+    ledger: Ledger, blobs: FileBlobStore, queue: JobQueue, settings: Settings
+) -> None:
+    services = {"ledger": ledger, "blobs": blobs, "queue": queue, "settings": settings}
+    run_state_machine_as_test(type("RunsOnThisLedger", (Runs,), services), settings=EXAMPLES)
