@@ -17,6 +17,8 @@ from jobs.lines.releases import NewRelease
 from jobs.states import State
 from jobs.tables import Artifact, Job, JobEvidence
 
+_BUDGET_SPENT = "the line's budget of drift is spent, and an operator can rebuild it from the base"
+
 
 @dataclass(frozen=True)
 class NewArtifact:
@@ -78,11 +80,19 @@ def _finish_all(
     run, artifact = jobs[0], made[jobs[0].id]
     before = releases.lock_parent(s, run.model, artifact.release)
     states = [_finish_one(s, job, made[job.id], now, stop_reason) for job in jobs]
+    if artifact.release.parent_id is not None and _drifted(run):
+        run.error_detail = f"{run.error_detail}; {_BUDGET_SPENT}"
     passed = states[0] is State.succeeded and artifact.evidence is not None
     drift = None if artifact.evidence is None else releases.drift_of(artifact.evidence)
     new = {job.id: made[job.id].release for job in jobs}
     releases.add(s, run, new, before, now, drift, passed=passed)
     return states[0]
+
+
+def _drifted(job: Job) -> bool:
+    """Whether the job has failed because its line lies too far from the base."""
+    missed = [] if job.verdict is None else job.verdict["missed"]
+    return job.state is State.failed and any(target["target"] == "fall" for target in missed)
 
 
 def _finish_one(s: Session, job: Job, artifact: NewArtifact, now: datetime, stop_reason: str) -> State:

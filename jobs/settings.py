@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     )
     max_attempts: int = Field(default=3, ge=1)
     run_requests: int = Field(
-        default=1, ge=1, le=100, description="requests for one model that are run as one, if so many wait"
+        default=5, ge=1, le=100, description="requests for one model that are run as one, if so many wait"
     )
     gather_seconds: float = Field(
         default=0, ge=0, description="a request that isn't due soon waits for so long for others to be run with"

@@ -10,10 +10,11 @@ __all__ = ["ENDED", "OPEN", "TRANSITIONS", "IllegalTransition", "Kind", "Phase",
 
 
 class Kind(StrEnum):
-    """What a job does. Both go through the same states."""
+    """What a job does. All go through the same states."""
 
     unlearn = "unlearn"  # trains an adapter, and measures it
     evaluate = "evaluate"  # measures an adapter that there is, or the base
+    rebuild = "rebuild"  # trains a line's adapter anew from the base, for everybody of whom there is a kit
 
 
 class State(StrEnum):

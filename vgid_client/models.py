@@ -149,6 +149,7 @@ class Release(_Reply):
     zip_sha256: str
     zip_bytes: int
     own: tuple[HeldJob, ...]
+    not_held: tuple[str, ...] = ()
 
 
 class Kit(_Reply):
@@ -228,6 +229,7 @@ class Job(_Reply):
     finished_at: datetime | None = None
     queue_position: int | None = None
     estimated_start_at: datetime | None = None
+    waits_for: str | None = None
     config: dict[str, Any] = Field(default_factory=dict)
     data: Data | None = None
     inputs_deleted_at: datetime | None = None

@@ -76,6 +76,7 @@ def job_table(job: Job) -> Table:
         ("due", f"{job.due_at:%Y-%m-%d}" if job.due_at else None),
         ("priority", str(job.priority) if job.priority else None),
         ("place", str(job.queue_position) if job.queue_position else None),
+        ("waits for", "the rebuild of its model's line" if job.waits_for == "rebuild" else job.waits_for),
         ("likely start", f"{job.estimated_start_at.astimezone():%Y-%m-%d %H:%M}" if job.estimated_start_at else None),
         ("attempt", f"{job.attempt} of {job.max_attempts}" if job.attempt else None),
         ("error", _error_text(job)),
@@ -166,6 +167,8 @@ def release_table(release: Release) -> Table:
     for held in release.own:
         checked = "still forgotten" if held.still_forgotten else f"not re-checked since release {held.checked_in}"
         table.add_row("of yours", f"{held.job_id}  {checked}")
+    for job_id in release.not_held:
+        table.add_row("not held", f"{job_id}  its people are known again: ask again, with --repeat")
     return table
 
 

@@ -162,8 +162,11 @@ class RunSets:
 
     @property
     def to_forget(self) -> PairSet:
-        """What the training forgets: what is requested, and all kits."""
-        return _joined("forget", (self.requested, *self.kits.values()))
+        """What the training forgets: what is requested, and what else is in the kits."""
+        requested = self.requested
+        known = set(requested.pairs)
+        kits = [PairSet(name, tuple(each for each in kit if each not in known)) for name, kit in self.kits.items()]
+        return _joined("forget", (requested, *kits))
 
     @property
     def audited(self) -> AuditSets:

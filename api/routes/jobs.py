@@ -43,7 +43,7 @@ _declared: list[tuple[str, Callable[..., Any], dict[str, Any]]] = []
 
 def routers() -> list[Router]:
     """The routes below, and that of the history, once for each kind of job."""
-    return [_router(kind) for kind in Kind]
+    return [_router(kind) for kind in JOBS_PATHS]
 
 
 def _router(kind: Kind) -> Router:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import quote
 from uuid import UUID
 
@@ -143,6 +143,9 @@ class JobView(JobSummary):
         description="of a queued job, from its position, what runs now and how long the model's last jobs took; null "
         "while nothing is known of these"
     )
+    waits_for: Literal["rebuild"] | None = Field(
+        description="of a queued job: its model's line is being rebuilt from the base, and it waits for that"
+    )
     config: dict[str, Any] = Field(description="the resolved settings of the run")
     metrics: list[MetricView] | None = Field(description="null until something is measured")
     verdict: VerdictView | None = Field(description="null until the audits are judged, and where there are none")
@@ -249,6 +252,10 @@ class _JobSource:
     @property
     def cancel_requested(self) -> bool:
         return self.job.cancel_requested_at is not None
+
+    @property
+    def waits_for(self) -> str | None:
+        return "rebuild" if self.forecast.rebuild else None
 
     @property
     def queue_position(self) -> int | None:

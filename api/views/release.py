@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Self
 from uuid import UUID
@@ -47,15 +47,28 @@ class ReleaseView(_View):
     checked: int = Field(description="how many of them were checked by their kit, or are new, and are forgotten")
     unchecked: int = Field(description="how many had no kit: nobody can say whether they are still forgotten")
     own: list[HeldJob] = Field(description="those of the asking client")
+    not_held: list[UUID] = Field(
+        description="the asking client's jobs that have forgotten somebody whom this release doesn't hold: the base is "
+        "another one now, or a rebuild left them out. Their people are known again. Ask again, with `repeat`"
+    )
     adapter: str = Field(description="path of the adapter, a zip")
     zip_sha256: str = Field(description="of the zip; its ETag")
     zip_bytes: int
 
     @classmethod
     def of(
-        cls, release: Release, artifact: Artifact, parent: int | None, held: Sequence[Held], client_id: UUID
+        cls,
+        release: Release,
+        artifact: Artifact,
+        parent: int | None,
+        held: Sequence[Held],
+        not_held: Mapping[UUID, UUID],
+        client_id: UUID,
     ) -> Self:
-        """The view of `release`, whose zip is `artifact` and which holds these jobs, for this client."""
+        """The view of `release`, whose zip is `artifact`, for this client.
+
+        held: the jobs that it holds. not_held: the client by job, of those that it should.
+        """
         columns = {name: getattr(release, name) for name in cls.model_fields if hasattr(release, name)}
         return cls(
             **columns,
@@ -64,6 +77,7 @@ class ReleaseView(_View):
             checked=sum(each.still_forgotten is True for each in held),
             unchecked=sum(each.still_forgotten is None for each in held),
             own=[HeldJob.model_validate(each) for each in held if each.client_id == client_id],
+            not_held=[job_id for job_id, client in not_held.items() if client == client_id],
             adapter=f"/models/{release.model}/release/adapter",
             zip_sha256=artifact.sha256,
             zip_bytes=artifact.size_bytes,

@@ -2,57 +2,160 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated
+from uuid import UUID
 
 import typer
+from sqlalchemy.orm import Session
 
-from jobs.command_session import session
-from jobs.lines import releases
-from jobs.tables import Release, ReleaseState
+from jobs.catalog import Catalog, CatalogError, ModelEntry
+from jobs.command_session import NOT_CONFIGURED, session, settings_or_exit
+from jobs.lines import rebuilds, releases, rollback
+from jobs.states import State
+from jobs.tables import Job, Release, ReleaseState
 
-app = typer.Typer(no_args_is_help=True, help="A model's line of releases: list it, take the current one back.")
+app = typer.Typer(
+    no_args_is_help=True, help="A model's line of releases: list it, take the current one back, rebuild it."
+)
 
 _Model = Annotated[str, typer.Argument(help="The model, as the catalog names it.")]
+_Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 
 
 @app.command("list")
 def list_(model: _Model) -> None:
     """List a model's releases, the newest first: what each holds, how far it has drifted, what became of it."""
+    budget = _budget(model)
     with session() as s:
         rows = [(release, releases.held_by(s, release.id)) for release in releases.line_of(s, model)]
+        notes = _notes(s, model)
     if not rows:
         typer.echo(f"no release of {model}", err=True)
         raise typer.Exit(1)
     for release, held in rows:
         unchecked = sum(each.still_forgotten is None for each in held)
-        typer.echo("  ".join(_columns(release, len(held), unchecked)))
+        typer.echo("  ".join(_columns(release, len(held), unchecked, budget)))
+    for note in notes:
+        typer.echo(note)
 
 
 @app.command()
 def revert(
     model: _Model,
     reason: Annotated[str, typer.Option(help="Why; it is kept, and the clients are told.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    yes: _Yes = False,
 ) -> None:
     """Take the current release back: the one before is current again, and whom it alone held is known again."""
     if not reason.strip():
         raise typer.BadParameter("give a reason", param_hint="--reason")
     with session() as s:
-        returning = releases.would_return(s, model)
+        returning = rollback.would_return(s, model)
         if returning is None:
             typer.echo(f"no release of {model} is current", err=True)
             raise typer.Exit(1)
-        typer.echo(f"known again, by {len(returning)} jobs:")
-        for job_id in returning:
-            typer.echo(f"  {job_id}")
+        _list_jobs(f"known again, by {len(returning)} jobs", returning)
         if not yes:
             typer.confirm("Take it back?", abort=True)
-        current = releases.revert(s, model, reason.strip())
+        current = rollback.revert(s, model, reason.strip())
     typer.echo("nothing is current now" if current is None else f"release {current} is current now")
 
 
-def _columns(release: Release, requests: int, unchecked: int) -> tuple[str, ...]:
-    drift = "drift unmeasured" if release.drift is None else f"drift {release.drift:.3f}"
+@app.command()
+def rebuild(
+    model: _Model,
+    retain_set: Annotated[str | None, typer.Option(help="One of the model's; needed if it has several.")] = None,
+    leave_out: Annotated[
+        bool, typer.Option("--leave-out", help="Go on without those of whom nothing is kept.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say whom it is about, and order nothing.")] = False,
+    yes: _Yes = False,
+) -> None:
+    """Order a rebuild: everybody of whom there is a kit is forgotten again, in one run from the base.
+
+    Other jobs of the model wait until it has ended. Its release takes the current one's place if it passes.
+    """
+    entry = _entry(model)
+    retained = _retain_set(entry, retain_set)
+    with session() as s:
+        found = rebuilds.whom(s, model)
+        typer.echo(f"forgotten again: {len(found.kits)} requests, by their kits")
+        if found.left_out:
+            _list_jobs(f"left out, and known again: {len(found.left_out)} requests, nothing is kept of", found.left_out)
+        if not found.kits:
+            typer.echo("there is no kit to rebuild from", err=True)
+            raise typer.Exit(1)
+        if dry_run:
+            return
+        if found.left_out and not leave_out:
+            typer.echo("ask their clients for the pairs (`repeat`, with a kit), or give --leave-out", err=True)
+            raise typer.Exit(1)
+        if not yes:
+            typer.confirm("Rebuild?", abort=True)
+        try:
+            job = rebuilds.order(s, model, retained, rebuilds.pairs_of(s, found.kits))
+        except rebuilds.AlreadyOrdered:
+            typer.echo("a rebuild of this line waits or runs already: see `vgid lines list`", err=True)
+            raise typer.Exit(1) from None
+    typer.echo(f"ordered {job.id}; `vgid lines list {model}` shows how it goes")
+
+
+def _budget(model: str) -> float | None:
+    """How far the model's line may drift. None if the catalog doesn't say: releases outlive its entries."""
+    try:
+        entry = Catalog.load(settings_or_exit().catalog).model(model)
+    except CatalogError:
+        return None
+    return None if entry is None else entry.config.verdict.fall
+
+
+def _entry(model: str) -> ModelEntry:
+    try:
+        found = Catalog.load(settings_or_exit().catalog).model(model)
+    except CatalogError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(NOT_CONFIGURED) from None
+    if found is None:
+        typer.echo(f"the catalog has no model {model}", err=True)
+        raise typer.Exit(1)
+    return found
+
+
+def _retain_set(entry: ModelEntry, asked: str | None) -> str:
+    name = asked or entry.default_retain_set
+    if name is None or name not in entry.retain_sets:
+        known = ", ".join(entry.retain_sets) or "none is registered"
+        raise typer.BadParameter(f"name one of the model's retain sets ({known})", param_hint="--retain-set")
+    return name
+
+
+def _list_jobs(title: str, jobs: Collection[UUID]) -> None:
+    typer.echo(f"{title}:")
+    for job_id in jobs:
+        typer.echo(f"  {job_id}")
+
+
+def _notes(s: Session, model: str) -> list[str]:
+    """What an operator should know of the line as it stands."""
+    notes = []
+    current = releases.current(s, model)
+    if current is not None and (missing := rebuilds.not_held(s, model, current.id)):
+        notes.append(f"{len(missing)} requests are held by no current release: `vgid lines rebuild {model} --dry-run`")
+    rebuilt = rebuilds.last_rebuild(s, model)
+    if rebuilt is not None:
+        notes.append(f"rebuild {rebuilt.id}: {_in_words(rebuilt)}")
+    return notes
+
+
+def _in_words(job: Job) -> str:
+    if job.state is State.running:
+        return f"running, {job.progress:.0%}"
+    return f"failed: {job.error_detail}" if job.state is State.failed else job.state.value
+
+
+def _columns(release: Release, requests: int, unchecked: int, budget: float | None) -> tuple[str, ...]:
+    of_budget = "" if budget is None else f" of {budget:.3f}"
+    drift = "drift unmeasured" if release.drift is None else f"drift {release.drift:.3f}{of_budget}"
     why = f"reverted: {release.reason}" if release.state is ReleaseState.reverted else release.state.value
     return (
         f"{release.number:>4}",

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from jobs import transitions
@@ -32,11 +32,20 @@ class NewKit:
 
 
 @dataclass(frozen=True)
+class Rebuilt:
+    """What a rebuild takes the place of, None if there was nothing, and the jobs whose people it has forgotten."""
+
+    replaces_id: UUID | None
+    holds: Collection[UUID]
+
+
+@dataclass(frozen=True)
 class NewRelease:
     """What a run has made, for its line.
 
     parent_id: the release that it started from; None for a start from the base. still_forgotten: by earlier job,
     whether its kit's people are still forgotten. marks: keyed hashes of its own people. kit: None if none is kept.
+    rebuilt: None if a request has made it.
     """
 
     base_digest: str
@@ -46,6 +55,7 @@ class NewRelease:
     still_forgotten: Mapping[UUID, bool]
     marks: Collection[str] = field(repr=False)
     kit: NewKit | None = None
+    rebuilt: Rebuilt | None = None
 
 
 def current(s: Session, model: str) -> Release | None:
@@ -80,7 +90,7 @@ def held_by(s: Session, release_id: UUID) -> list[Held]:
     last = (
         select(ReleaseJob.job_id, func.max(Release.number).label("number"))
         .join(Release, Release.id == ReleaseJob.release_id)
-        .where(ReleaseJob.still_forgotten.is_(True))
+        .where(ReleaseJob.still_forgotten.is_(True), Release.current_at.is_not(None))  # nobody served a candidate
         .group_by(ReleaseJob.job_id)
         .subquery()
     )
@@ -136,12 +146,16 @@ def drift_of(evidence: Mapping[str, Any]) -> float | None:
 def lock_parent(s: Session, model: str, new: NewRelease) -> Release | None:
     """The current release, with its row locked. Raises ParentSuperseded unless the new one may follow it.
 
-    One of another base may be followed by the first of a line of its own.
+    One of another base may be followed by the first of a line of its own, and any by the rebuild that has found it.
     """
     found = s.scalar(
         select(Release).where(Release.model == model, Release.state == ReleaseState.current).with_for_update(),
         execution_options={"populate_existing": True},
     )
+    if new.rebuilt is not None:
+        if (None if found is None else found.id) != new.rebuilt.replaces_id:
+            raise ParentSuperseded
+        return found
     same_line = found if found is not None and found.base_digest == new.base_digest else None
     if (None if same_line is None else same_line.id) != new.parent_id:
         raise ParentSuperseded
@@ -173,6 +187,7 @@ def add(
         base_digest=new.base_digest,
         number=_next_number(s, job.model, new.base_digest),
         parent_id=new.parent_id,
+        replaces_id=None if before is None else before.id,
         job_id=job.id,
         state=ReleaseState.current if passed else ReleaseState.candidate,
         adapter_sha256=new.adapter_sha256,
@@ -182,20 +197,39 @@ def add(
     )
     s.add(made)
     s.flush()
-    earlier = [] if new.parent_id is None else [each.job_id for each in jobs_of(s, new.parent_id)]
+    earlier = _earlier(s, new)
     s.add_all(
         ReleaseJob(release_id=made.id, job_id=each, still_forgotten=new.still_forgotten.get(each)) for each in earlier
     )
-    for job_id, own in made_by.items():
-        s.add(ReleaseJob(release_id=made.id, job_id=job_id, still_forgotten=passed))
-        if passed:
-            _leave(s, made, job_id, own, now)
+    own = {} if new.rebuilt is not None else made_by
+    s.add_all(ReleaseJob(release_id=made.id, job_id=job_id, still_forgotten=passed) for job_id in own)
+    if passed:
+        for job_id, left in own.items():
+            _leave(s, job_id, left, now)
+        _tell(s, made, earlier if new.rebuilt is not None else own, before)
     return made
 
 
-def _leave(s: Session, made: Release, job_id: UUID, new: NewRelease, now: datetime) -> None:
-    """What a job leaves that the current release holds: an event, marks, and a kit if one is kept."""
-    transitions.add_event(s, job_id, "release", {"number": made.number, "state": "current"})
+def _earlier(s: Session, new: NewRelease) -> Collection[UUID]:
+    """The jobs that the release holds besides those that have made it."""
+    if new.rebuilt is not None:
+        return new.rebuilt.holds
+    return [] if new.parent_id is None else [each.job_id for each in jobs_of(s, new.parent_id)]
+
+
+def _tell(s: Session, made: Release, joined: Collection[UUID], before: Release | None) -> None:
+    """Tells the clients of those whom the release holds first, and of those whom it no longer holds."""
+    s.flush()
+    for job_id in joined:
+        transitions.add_event(s, job_id, "release", {"number": made.number, "state": "current"})
+    kept = {each.job_id for each in jobs_of(s, made.id)}
+    for each in () if before is None else jobs_of(s, before.id):
+        if each.job_id not in kept:
+            transitions.add_event(s, each.job_id, "release", {"number": made.number, "state": "left_out"})
+
+
+def _leave(s: Session, job_id: UUID, new: NewRelease, now: datetime) -> None:
+    """What a job leaves that the current release holds: marks, and a kit if one is kept."""
     s.add_all(Mark(job_id=job_id, mark=mark) for mark in sorted(set(new.marks)))
     if new.kit is not None:
         kept_until = now + timedelta(days=new.kit.days)
@@ -205,43 +239,6 @@ def _leave(s: Session, made: Release, job_id: UUID, new: NewRelease, now: dateti
 def line_of(s: Session, model: str) -> Sequence[Release]:
     """All releases of the model, of every base, the newest first."""
     return s.scalars(select(Release).where(Release.model == model).order_by(Release.created_at.desc())).all()
-
-
-def would_return(s: Session, model: str) -> list[UUID] | None:
-    """The jobs whose people are known again if the current release is taken back. None if there is no current one."""
-    found = current(s, model)
-    if found is None:
-        return None
-    kept = set() if found.parent_id is None else {each.job_id for each in jobs_of(s, found.parent_id)}
-    return [each.job_id for each in jobs_of(s, found.id) if each.job_id not in kept]
-
-
-def revert(s: Session, model: str, reason: str) -> int | None:
-    """Takes the current release back, for this reason: its parent is current again. Returns the parent's number.
-
-    Whom it alone held is known again: their jobs are marked, their clients are told by an event, and neither marks nor
-    kits of them count any more. None if it had no parent, so that nothing is current. A run that started from it starts
-    over. Raises LookupError where there is no current release.
-    """
-    found = s.scalar(
-        select(Release).where(Release.model == model, Release.state == ReleaseState.current).with_for_update()
-    )
-    if found is None:
-        raise LookupError("there is no current release")
-    returning = would_return(s, model) or []
-    now = transitions.database_now(s)
-    found.state, found.ended_at, found.reason = ReleaseState.reverted, now, reason
-    s.flush()  # first: there is one current release at a time
-    for job_id in returning:
-        s.execute(update(Job).where(Job.id == job_id).values(reverted_at=now))
-        s.execute(delete(Mark).where(Mark.job_id == job_id))
-        transitions.add_event(s, job_id, "release", {"number": found.number, "state": "reverted", "reason": reason})
-    if found.parent_id is None:
-        return None
-    parent = s.get_one(Release, found.parent_id)
-    parent.state, parent.ended_at = ReleaseState.current, None
-    s.flush()
-    return parent.number
 
 
 def _next_number(s: Session, model: str, base_digest: str) -> int:

@@ -33,6 +33,7 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    exists,
     func,
     or_,
     select,
@@ -48,6 +49,7 @@ from jobs.queueing.turns import (
     in_state,
     is_due,
     may_run,
+    of_kind,
     running_jobs,
     urgent_left,
     waiting_since,
@@ -68,14 +70,24 @@ _Condition = Callable[[Any], ColumnElement[bool]]  # on a job's columns
 
 
 class Forecast(NamedTuple):
-    """A queued job's place, from 1 to FARTHEST (or farther), and its likely start, None when nothing is known of it."""
+    """A queued job's place, from 1 to FARTHEST (or farther), and its likely start, None when nothing is known of it.
+
+    rebuild: whether it waits until its model's line is rebuilt.
+    """
 
     position: int | None = None
     starts_at: datetime | None = None
+    rebuild: bool = False
 
 
 def forecast(s: Session, job: Job) -> Forecast:
     """The forecast of a queued job."""
+    if job.kind is Kind.unlearn and s.scalar(_REBUILDING, {"model": job.model}):
+        return _place(s, job)._replace(rebuild=True, starts_at=None)
+    return _place(s, job)
+
+
+def _place(s: Session, job: Job) -> Forecast:
     now = datetime.now(UTC)
     found = _find(s, job, now, line=False)
     if found is None:
@@ -265,4 +277,11 @@ def usual_seconds(s: Session, model: str) -> float | None:
 
 
 _MEDIAN = _median()
+_REBUILDING = select(
+    exists().where(
+        Job.model == bindparam("model"),
+        of_kind(Kind.rebuild, Job),
+        or_(in_state(State.queued), in_state(State.running)),
+    )
+)
 _STATEMENTS = {(soon, line): _statement(soon=soon, line=line) for soon in (False, True) for line in (False, True)}

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     Interval,
     Select,
+    SelectBase,
     Text,
     Uuid,
     all_,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     case,
     func,
     literal_column,
+    not_,
     or_,
     select,
     true,
@@ -106,19 +108,28 @@ def counted_as_urgent() -> dict[str, Any]:
 
 
 def line_is_free() -> ColumnElement[bool]:
-    """Whether no other job trains on the model. One that only measures needs no line.
+    """Whether no other job trains on the model, or is about to rebuild its line. One that only measures needs no line.
 
     The busy models are read once a statement: looked for job by job, a long queue of one model would be slow.
     """
     other = aliased(Job)
-    busy = select(other.model).where(in_state(State.running, other), of_kind(Kind.unlearn, other))
-    return or_(of_kind(Kind.evaluate, Job), Job.model != all_(func.array(busy.scalar_subquery(), type_=ARRAY(Text()))))
+    training = select(other.model).where(in_state(State.running, other), not_(of_kind(Kind.evaluate, other)))
+    rebuilding = select(other.model).where(in_state(State.queued, other), of_kind(Kind.rebuild, other))
+    return or_(
+        of_kind(Kind.evaluate, Job),
+        and_(of_kind(Kind.rebuild, Job), _none_of(training)),
+        and_(of_kind(Kind.unlearn, Job), _none_of(training.union(rebuilding))),
+    )
+
+
+def _none_of(models: SelectBase) -> ColumnElement[bool]:
+    return Job.model != all_(func.array(models.scalar_subquery(), type_=ARRAY(Text())))
 
 
 def _has_gathered() -> ColumnElement[bool]:
     """Whether the job has waited long enough for others to be run with."""
     gathered = bindparam("gathered", type_=Interval())
-    return or_(of_kind(Kind.evaluate, Job), Job.runs_alone, Job.created_at <= func.now() - gathered)
+    return or_(not_(of_kind(Kind.unlearn, Job)), Job.runs_alone, Job.created_at <= func.now() - gathered)
 
 
 def of_kind(kind: Kind, of: Any) -> ColumnElement[bool]:

@@ -25,7 +25,10 @@ from jobs.tables.base import Base, text_enum
 
 
 class Job(Base):
-    """A request to forget or to evaluate, and the state of its run. Counts are in pairs, losses in nats per token."""
+    """A request to forget or to evaluate, or an operator's order to rebuild, and the state of its run.
+
+    Counts are in pairs, losses in nats per token.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -44,14 +47,18 @@ class Job(Base):
         CheckConstraint("(state = 'running') = (attempt_token IS NOT NULL)", name="token_while_running"),
         CheckConstraint("(attempt_token IS NULL) = (lease_expires_at IS NULL)", name="lease_with_token"),
         # An ended job has no key, so its uploads can't be read any more, not even from a backup of the files.
-        CheckConstraint("(state IN ('queued', 'running')) = (wrapped_data_key IS NOT NULL)", name="key_until_end"),
+        # A rebuild has none: it reads kits, each by its own key.
+        CheckConstraint(
+            "(state IN ('queued', 'running') AND kind != 'rebuild') = (wrapped_data_key IS NOT NULL)",
+            name="key_until_end",
+        ),
         CheckConstraint("(state IN ('queued', 'running')) = (finished_at IS NULL)", name="finished_at_end"),
         CheckConstraint("(state = 'failed') = (error_type IS NOT NULL)", name="error_when_failed"),
         # A receipt says what was deleted, so there is none before.
         CheckConstraint("receipt IS NULL OR inputs_deleted_at IS NOT NULL", name="receipt_after_deletion"),
         # Forgetting succeeds by a verdict that every target holds, or without a verdict if its settings ask for none.
         CheckConstraint(
-            "kind != 'unlearn' OR state != 'succeeded' OR outcome IS NULL OR outcome = 'forgotten'",
+            "kind = 'evaluate' OR state != 'succeeded' OR outcome IS NULL OR outcome = 'forgotten'",
             name="success_is_forgotten",
         ),
         CheckConstraint("outcome != 'forgotten' OR state = 'succeeded'", name="forgotten_is_success"),
@@ -84,7 +91,11 @@ class Job(Base):
         # A line has one run at a time: two would both start from the same release, and one would be lost.
         Index(
             "uq_jobs_line", "model", unique=True,
-            postgresql_where=text("state = 'running' AND kind = 'unlearn' AND run_of IS NULL"),
+            postgresql_where=text("state = 'running' AND kind IN ('unlearn', 'rebuild') AND run_of IS NULL"),
+        ),
+        Index(
+            "uq_jobs_rebuild", "model", unique=True,
+            postgresql_where=text("kind = 'rebuild' AND state IN ('queued', 'running')"),
         ),
         CheckConstraint("run_of IS NULL OR state != 'queued'", name="run_of_claimed"),
         # Which jobs may join a run, in their order.

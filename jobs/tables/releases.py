@@ -27,6 +27,7 @@ class Release(Base):
     """One adapter of a model's line. It holds everybody whom the line has forgotten up to it.
 
     job_id: the job whose artifact it is. parent_id: the release that it started from; null for a start from the base.
+    replaces_id: the one that was current before it, to which a rollback goes back if it is of the same base.
     base_digest: of the model that it is for; another base begins another line, whose numbers begin at 1.
     adapter_sha256: of the weights. drift: the largest fall of a set about others, from the base; null if unmeasured.
     """
@@ -49,6 +50,7 @@ class Release(Base):
     base_digest: Mapped[str] = mapped_column(String(64))
     number: Mapped[int]
     parent_id: Mapped[UUID | None] = mapped_column(ForeignKey("releases.id"))
+    replaces_id: Mapped[UUID | None] = mapped_column(ForeignKey("releases.id"))
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), unique=True)
     state: Mapped[ReleaseState] = mapped_column(text_enum(ReleaseState))
     adapter_sha256: Mapped[str] = mapped_column(String(64))

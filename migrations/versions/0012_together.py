@@ -1,4 +1,4 @@
-"""Lets several requests take part in one run of a line."""
+"""Lets several requests take part in one run of a line, and a line be rebuilt from the base."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ branch_labels = None
 depends_on = None
 
 _RUNNING = "state = 'running' AND kind = 'unlearn'"
+_OPEN = "state IN ('queued', 'running')"
 
 
 def upgrade() -> None:
@@ -18,7 +19,18 @@ def upgrade() -> None:
     op.create_foreign_key(op.f("fk_jobs_run_of"), "jobs", "jobs", ["run_of"], ["id"])
     op.add_column("jobs", sa.Column("runs_alone", sa.Boolean(), server_default=sa.text("false"), nullable=False))
     op.create_check_constraint(op.f("ck_jobs_run_of_claimed"), "jobs", "run_of IS NULL OR state != 'queued'")
-    _line_index(f"{_RUNNING} AND run_of IS NULL")
+    _line_index("state = 'running' AND kind IN ('unlearn', 'rebuild') AND run_of IS NULL")
+    _rules(
+        "kind IN ('unlearn', 'evaluate', 'rebuild')",
+        f"({_OPEN} AND kind != 'rebuild') = (wrapped_data_key IS NOT NULL)",
+        "kind = 'evaluate' OR state != 'succeeded' OR outcome IS NULL OR outcome = 'forgotten'",
+    )
+    op.create_index(
+        "uq_jobs_rebuild", "jobs", ["model"], unique=True, postgresql_where=sa.text(f"kind = 'rebuild' AND {_OPEN}")
+    )
+    op.add_column("releases", sa.Column("replaces_id", sa.Uuid(), nullable=True))
+    op.create_foreign_key(op.f("fk_releases_replaces_id"), "releases", "releases", ["replaces_id"], ["id"])
+    op.execute("UPDATE releases SET replaces_id = parent_id")
     op.create_index(
         "ix_jobs_joinable",
         "jobs",
@@ -28,15 +40,31 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    found = op.get_bind().scalar(sa.text("SELECT count(*) FROM jobs WHERE kind = 'rebuild'"))
+    if found:
+        raise RuntimeError(f"{found} lines were rebuilt, which older versions can't tell from requests")
     # Whoever takes part in another job's run starts again by itself.
     op.execute(
         "UPDATE jobs SET state = 'queued', phase = NULL, attempt_token = NULL, lease_expires_at = NULL, run_of = NULL, "
         "attempt = greatest(attempt - 1, 0) WHERE state = 'running' AND run_of IS NOT NULL"
     )
+    op.drop_column("releases", "replaces_id")
+    op.drop_index("uq_jobs_rebuild", "jobs")
+    _rules(
+        "kind IN ('unlearn', 'evaluate')",
+        f"({_OPEN}) = (wrapped_data_key IS NOT NULL)",
+        "kind != 'unlearn' OR state != 'succeeded' OR outcome IS NULL OR outcome = 'forgotten'",
+    )
     op.drop_index("ix_jobs_joinable", "jobs")
     _line_index(_RUNNING)
     op.drop_column("jobs", "runs_alone")
     op.drop_column("jobs", "run_of")
+
+
+def _rules(kinds: str, key: str, success: str) -> None:
+    for name, rule in (("kind", kinds), ("key_until_end", key), ("success_is_forgotten", success)):
+        op.drop_constraint(op.f(f"ck_jobs_{name}"), "jobs")
+        op.create_check_constraint(op.f(f"ck_jobs_{name}"), "jobs", rule)
 
 
 def _line_index(which: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from uuid import UUID
 
+from jobs.lines import rebuilds
 from tests.api.service import Service, body, problem
 from tests.evidence import FORGOTTEN, MISSED
 
@@ -83,3 +84,24 @@ def test_an_evaluation_measures_the_current_release_whoevers_job_made_it(service
     both = problem(service.http.post("/evaluations", json={**asked, "adapter_of": str(job_id)}), 422, "invalid-request")
     assert both["errors"][0]["field"] == "release"
     problem(service.http.post("/unlearn-jobs", json=asked), 422, "invalid-request")
+
+
+def test_whom_a_new_base_does_not_hold_is_listed_for_its_client_alone(service: Service, tmp_path: Path) -> None:
+    first, _ = service.succeeded(tmp_path, evidence=FORGOTTEN)
+    assert service.http.get(URL).json()["not_held"] == []
+    second = service.submit()
+    service.succeed(second, service.claim(second), tmp_path, evidence=FORGOTTEN, base_digest="d" * 64)
+    shown = service.http.get(URL).json()
+    assert ([UUID(each) for each in shown["not_held"]], shown["requests"]) == ([first], 1)
+    assert [UUID(each["job_id"]) for each in shown["own"]] == [second]
+    assert service.as_client("another").get(URL).json()["not_held"] == []
+
+
+def test_a_job_says_that_it_waits_for_a_rebuild(service: Service) -> None:
+    waiting = service.http.post("/unlearn-jobs", json=body()).json()
+    assert waiting["waits_for"] is None
+    with service.sessions.begin() as s:
+        rebuild = rebuilds.order(s, "demo", None, 0).id
+    assert service.http.get(f"/unlearn-jobs/{waiting['id']}").json()["waits_for"] == "rebuild"
+    # Nobody's request: no client sees it.
+    problem(service.http.get(f"/unlearn-jobs/{rebuild}"), 404, "not-found")

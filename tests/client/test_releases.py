@@ -9,6 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from jobs.lines import rebuilds
 from jobs.lines.releases import NewKit
 from tests.client.conftest import PAIRS, Service
 from tests.client.test_cli import vgid
@@ -18,9 +19,9 @@ from vgid_client.errors import Conflict, IntegrityError, NotFound, VgidError
 from vgid_client.serving_folder import export_release, pull
 
 
-def released(service: Service, client: Client, archive: Path, **release: object) -> str:
+def released(service: Service, client: Client, archive: Path, subject: str = "case 7", **release: object) -> str:
     """A job whose adapter is the current release."""
-    job = client.submit("tiny", PAIRS, subject_reference="case 7", repeat=True)
+    job = client.submit("tiny", PAIRS, subject_reference=subject, repeat=True)
     service.succeed(job.id, service.claim(job.id), archive, FORGOTTEN, **release)
     return job.id
 
@@ -43,6 +44,21 @@ def test_a_release_is_shown_and_fetched(service: Service, client: Client, archiv
         json.loads(vgid(service, "releases", "show", "tiny", "--json").stdout)["adapter_sha256"] == found.adapter_sha256
     )
     assert vgid(service, "releases", "show", "other").returncode == 3
+
+
+def test_whom_the_release_does_not_hold_and_what_waits_is_shown(
+    service: Service, client: Client, archive: Path
+) -> None:
+    first = released(service, client, archive)
+    released(service, client, archive, "case 8", base_digest="d" * 64)
+    assert client.release("tiny").not_held == (first,)
+    shown = vgid(service, "releases", "show", "tiny")
+    assert f"{first}  its people are known again" in shown.stdout
+    waiting = client.submit("tiny", PAIRS)
+    with service.sessions.begin() as s:
+        rebuilds.order(s, "tiny", None, 0)
+    assert client.job(waiting.id).waits_for == "rebuild"
+    assert "the rebuild of its model's line" in vgid(service, "show", waiting.id).stdout
 
 
 def test_a_download_that_isnt_what_was_named_is_refused(

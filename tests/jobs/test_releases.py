@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from typer.testing import CliRunner
 
 from jobs import claims, endings
-from jobs.lines import releases
+from jobs.lines import releases, rollback
 from jobs.lines.commands import app
 from jobs.lines.releases import NewKit, ParentSuperseded
 from jobs.settings import Settings
@@ -132,8 +132,8 @@ def test_a_rollback_names_who_returns_and_tells_their_clients(ledger: Ledger) ->
     first = finished(ledger, marks=["1" * 64])
     second = finished(ledger, marks=["2" * 64])
     with ledger.sessions.begin() as s:
-        assert releases.would_return(s, "demo") == [second]
-        assert releases.revert(s, "demo", "wrong person") == 1
+        assert rollback.would_return(s, "demo") == [second]
+        assert rollback.revert(s, "demo", "wrong person") == 1
     assert [state for _, state, _ in line(ledger)] == [ReleaseState.current, ReleaseState.reverted]
     assert (ledger.job(first).reverted_at, ledger.job(second).reverted_at is not None) == (None, True)
     assert ledger.history(second, "release") == [
@@ -148,11 +148,11 @@ def test_a_rollback_names_who_returns_and_tells_their_clients(ledger: Ledger) ->
     assert [job_id for job_id, *_ in held(ledger)] == [first, third]
 
     with ledger.sessions.begin() as s:
-        releases.revert(s, "demo", "again")
-        assert releases.revert(s, "demo", "all of it") is None
-        assert releases.would_return(s, "demo") is None
+        rollback.revert(s, "demo", "again")
+        assert rollback.revert(s, "demo", "all of it") is None
+        assert rollback.would_return(s, "demo") is None
     with pytest.raises(LookupError), ledger.sessions.begin() as s:
-        releases.revert(s, "demo", "nothing left")
+        rollback.revert(s, "demo", "nothing left")
 
 
 def test_a_run_that_started_from_what_was_taken_back_starts_over(ledger: Ledger) -> None:
@@ -164,7 +164,7 @@ def test_a_run_that_started_from_what_was_taken_back_starts_over(ledger: Ledger)
         assert claim is not None
         made = new_artifact(s, late, FORGOTTEN)
     with ledger.sessions.begin() as s:
-        releases.revert(s, "demo", "wrong person")
+        rollback.revert(s, "demo", "wrong person")
     with pytest.raises(ParentSuperseded), ledger.sessions.begin() as s:
         endings.finish(s, late, claim.token, made, "steps-done")
 

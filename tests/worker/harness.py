@@ -100,7 +100,7 @@ class Ledger:
 
     def job(self, job_id: UUID) -> Job:
         with self.sessions() as s:
-            job = repository.get_job(s, self.client_id, job_id)
+            job = s.get(Job, job_id)
         assert job is not None
         return job
 

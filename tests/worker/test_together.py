@@ -13,7 +13,7 @@ from zipfile import ZipFile
 import pytest
 
 from jobs import repository
-from jobs.lines import releases
+from jobs.lines import rebuilds, releases
 from jobs.states import State
 from jobs.storage.blobs import BlobMissing
 from jobs.storage.inputs import JobInputs
@@ -115,3 +115,46 @@ def test_uploads_that_are_lost_fail_their_own_job(submit: Submit, run_here: Call
     assert run_here(first, together=2).state is State.succeeded
     alone = run_here(second, together=2)
     assert (alone.state, alone.error_type) == (State.failed, "inputs-missing")
+
+
+def test_a_rebuild_forgets_the_kits_again_from_the_base(
+    submit: Submit, run_here: Callable[..., Job], ledger: Ledger
+) -> None:
+    first, second, without = submit(FIRST, kit_days=30), submit(SECOND, kit_days=30), submit(FORGET)
+    for job_id in (first, second, without):
+        assert run_here(job_id).state is State.succeeded
+    with ledger.settings.catalog.open("a") as catalog:
+        catalog.write(f"[models.tiny.config]\n{toml_of({'training': TRAINING, 'verdict': LOOSE})}")
+    with ledger.sessions.begin() as s:
+        rebuild = rebuilds.order(s, "tiny", "others", 9).id
+    done = run_here(rebuild)
+    assert done.state is State.succeeded, done.error_detail
+    manifest = json.loads(files_of(ledger, rebuild)["manifest.json"])
+    assert (manifest["start"], manifest["steps"]) == (None, 2)
+    assert (manifest["data"]["forget"]["pairs"], manifest["data"]["kits"]["sets"]) == (9, 2)
+    assert {figure["figure"] for figure in document_of(ledger, rebuild)["figures"]} >= {"earlier.known_again"}
+    with ledger.sessions() as s:
+        current = releases.current(s, "tiny")
+        assert current is not None
+        assert (current.job_id, current.number) == (rebuild, 4)
+        assert {each.job_id: each.still_forgotten for each in releases.jobs_of(s, current.id)} == {
+            first: True,
+            second: True,
+        }
+
+
+def test_without_a_kit_there_is_nothing_to_rebuild(
+    submit: Submit, run_here: Callable[..., Job], ledger: Ledger
+) -> None:
+    run_here(submit(FIRST))
+    with ledger.sessions.begin() as s:
+        rebuild = rebuilds.order(s, "tiny", "others", 0).id
+    assert run_here(rebuild).error_type == "no-kits"
+
+
+def toml_of(tables: dict[str, dict[str, Any]]) -> str:
+    """Settings of a model, as the catalog has them."""
+    return "".join(
+        f"[models.tiny.config.{name}]\n" + "".join(f"{key} = {value}\n" for key, value in table.items())
+        for name, table in tables.items()
+    )

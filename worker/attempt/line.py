@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from jobs.database import SessionFactory
-from jobs.lines import releases
-from jobs.lines.releases import NewKit, NewRelease
+from jobs.lines import rebuilds, releases
+from jobs.lines.releases import NewKit, NewRelease, Rebuilt
 from jobs.storage.blobs import BlobMissing, BlobStore
 from jobs.storage.crypto import DecryptionError, Keyring
 from jobs.storage.inputs import JobInputs, open_sealed, seal
 from jobs.tables import Artifact, Job
 from vgid_core import Pair, PairSet
 from vgid_core.data.text_normalization import normalized
-from worker.attempt.artifact_zip import unpack_artifact
+from worker.attempt.stored_adapter import unpack_stored
 
 if TYPE_CHECKING:
     from vgid_core import UnlearnResult
@@ -33,13 +33,14 @@ class Line:
     """What the line has before a run.
 
     parent_id, start: the current release and the folder of its adapter; None where there is none. kits: by job, of whom
-    it holds. marks: of everybody whom it holds.
+    it holds. marks: of everybody whom it holds. rebuilt: what a rebuild is to take the place of; None for a request.
     """
 
     parent_id: UUID | None = None
     start: Path | None = None
     kits: Mapping[UUID, PairSet] = field(default_factory=dict, repr=False)
     marks: frozenset[str] = field(default=frozenset(), repr=False)
+    rebuilt: Rebuilt | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class LineKeeper:
     def before(self, model: str, folder: Path) -> Line:
         """The line as it is now. Its current adapter is unpacked into `folder`.
 
-        Raises BlobMissing or BadZipFile if the current adapter isn't there any more.
+        Raises JobNotRunnable if the current adapter isn't there any more.
         """
         with self.sessions() as s:
             parent = releases.current(s, model)
@@ -61,9 +62,20 @@ class LineKeeper:
                 return Line()
             artifact = s.get_one(Artifact, parent.job_id)
             keys, marks = releases.kits_of(s, parent.id), releases.marks_of(s, parent.id)
-        unpack_artifact(self.blobs.path_of_artifact(artifact.sha256), folder)
-        kits = {job_id: kit for job_id, key in keys.items() if (kit := self._open(job_id, key)) is not None}
-        return Line(parent.id, folder, kits, marks)
+        unpack_stored(self.blobs, artifact.sha256, folder, "current release's adapter")
+        return Line(parent.id, folder, self._open_all(keys), marks)
+
+    def to_rebuild(self, model: str) -> Line:
+        """What a rebuild of the line works on: all kits that can be read, and everybody's marks."""
+        with self.sessions() as s:
+            current = releases.current(s, model)
+            keys, marks = rebuilds.whom(s, model).kits, rebuilds.marks(s, model)
+        kits = self._open_all(keys)
+        replaces = None if current is None else current.id
+        return Line(kits=kits, marks=marks, rebuilt=Rebuilt(replaces, tuple(kits)))
+
+    def _open_all(self, keys: Mapping[UUID, bytes]) -> dict[UUID, PairSet]:
+        return {job_id: kit for job_id, key in keys.items() if (kit := self._open(job_id, key)) is not None}
 
     def _open(self, job_id: UUID, wrapped_key: bytes) -> PairSet | None:
         try:
@@ -83,7 +95,7 @@ class LineKeeper:
         left = tuple(pair for pair in items if pair.image.digest not in photos and pair.person not in names)
         return PairSet(items.name, left) if left else None
 
-    def after(self, job: Job, inputs: JobInputs, line: Line, result: UnlearnResult) -> NewRelease:
+    def after(self, job: Job, forget: PairSet, line: Line, result: UnlearnResult) -> NewRelease:
         """What the run adds. Seals and stores the kit, if one is to be kept."""
         manifest = result.manifest
         return NewRelease(
@@ -92,8 +104,9 @@ class LineKeeper:
             adapter_sha256=manifest["files"]["adapter_model.safetensors"],
             rank=manifest["config"]["lora"]["rank"],
             still_forgotten={UUID(label): held for label, held in result.kits_held.items()},
-            marks=self.marks_of(inputs.forget),
-            kit=None if job.kit_days is None else self._keep(job.id, inputs.forget, job.kit_days),
+            marks=self.marks_of(forget),
+            kit=None if job.kit_days is None else self._keep(job.id, forget, job.kit_days),
+            rebuilt=line.rebuilt,
         )
 
     def marks_of(self, forget: Iterable[Pair]) -> set[str]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
-from zipfile import BadZipFile
 
 from sqlalchemy.exc import OperationalError
 
@@ -29,12 +28,14 @@ from jobs.storage.input_cleanup import delete_inputs
 from jobs.storage.inputs import JobInputs, open_sealed
 from jobs.surroundings import errno_name, fault_of
 from jobs.tables import Job, MetricStage
-from vgid_core import DataError, Phase, Progress, UnlearnError
+from vgid_core import DataError, PairSet, Phase, Progress, UnlearnError
 from vgid_core.errors import AdapterForOtherBase, CheckpointUnusable
-from worker.attempt.artifact_zip import unpack_artifact, write_artifact_zip
+from worker.attempt.artifact_zip import write_artifact_zip
 from worker.attempt.line import Line, LineKeeper
-from worker.attempt.specs import JobNotRunnable, RequestOfRun, evaluation_spec, unlearn_spec
+from worker.attempt.not_runnable import JobNotRunnable
+from worker.attempt.specs import RequestOfRun, evaluation_spec, unlearn_spec
 from worker.attempt.statement import sign_artifact
+from worker.attempt.stored_adapter import unpack_stored
 from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import delete_checkpoint
 from worker.describe import describe
@@ -76,20 +77,35 @@ class Attempt:
         if not jobs:
             raise TokenLost
         try:
-            if jobs[0].kind is Kind.unlearn:
-                self._unlearn(jobs)
-            else:
-                self._finish_evaluation(self._evaluate(jobs[0], self._spec.folder / "measured"))
+            self._run_by_kind(jobs)
         except (UnlearnError, JobNotRunnable, DataError) as error:
             if fault_of(error) is not None:  # of the surroundings, not of the job
                 raise
             code = "data-unusable" if isinstance(error, DataError) else error.code
             self._fail(code, str(error), None if error.request is None else UUID(error.request or str(self._job_id)))
 
+    def _run_by_kind(self, jobs: Sequence[Job]) -> None:
+        match jobs[0].kind:
+            case Kind.unlearn:
+                self._unlearn(jobs)
+            case Kind.rebuild:
+                self._rebuild(jobs[0])
+            case Kind.evaluate:
+                self._finish_evaluation(self._evaluate(jobs[0], self._spec.folder / "measured"))
+
+    def _rebuild(self, job: Job) -> None:
+        """Forgets everybody of whom there is a kit, from the base."""
+        line = self._keeper.to_rebuild(job.model)
+        if not line.kits:
+            raise JobNotRunnable("no-kits", "Nothing is kept of anybody whom this model has forgotten.")
+        everybody = PairSet("forget", tuple(pair for kit in line.kits.values() for pair in kit))
+        request = RequestOfRun(job, JobInputs(everybody), self._spec.folder / "adapter")
+        self._finish([request], line, self._train([request], line))
+
     def _unlearn(self, jobs: Sequence[Job]) -> None:
         """Starts from the line's current release. If the base is another one by now, a line of its own begins."""
         requests = [RequestOfRun(job, self._read_inputs(job), self._spec.folder / f"adapter-{job.id}") for job in jobs]
-        line = self._line(jobs[0])
+        line = self._keeper.before(jobs[0].model, self._spec.folder / "start")
         try:
             result = self._train(requests, line)
         except AdapterForOtherBase:
@@ -97,14 +113,6 @@ class Attempt:
             line = Line()
             result = None
         self._finish(requests, line, result or self._train(requests, line))
-
-    def _line(self, job: Job) -> Line:
-        try:
-            return self._keeper.before(job.model, self._spec.folder / "start")
-        except BlobMissing:
-            raise JobNotRunnable("adapter-missing", "The current release's adapter isn't stored any more.") from None
-        except BadZipFile:
-            raise JobNotRunnable("adapter-damaged", "The current release's adapter can't be unpacked.") from None
 
     def _train(self, requests: Sequence[RequestOfRun], line: Line) -> UnlearnResult:
         spec = unlearn_spec(self._settings, requests, line, self._keeper)
@@ -139,14 +147,7 @@ class Attempt:
             else:
                 found = repository.adapter_of(s, job.client_id, job.adapter_of) if job.adapter_of is not None else None
                 sha256 = None if found is None else found.sha256
-        try:
-            if sha256 is None:
-                raise BlobMissing
-            unpack_artifact(self._blobs.path_of_artifact(sha256), folder)
-        except BlobMissing:
-            raise JobNotRunnable("adapter-missing", "The adapter isn't stored any more.") from None
-        except BadZipFile:
-            raise JobNotRunnable("adapter-damaged", "The stored adapter can't be unpacked.") from None
+        unpack_stored(self._blobs, sha256, folder, "adapter")
         return folder
 
     def _read_inputs(self, job: Job) -> JobInputs:
@@ -210,7 +211,7 @@ class Attempt:
         files = write_artifact_zip(result.folder, archive)
         sha256, size = self._blobs.put_artifact(archive)
         evidence = None if result.evidence is None else result.evidence.as_json()
-        release = self._keeper.after(job, request.inputs, line, result)
+        release = self._keeper.after(job, request.inputs.forget, line, result)
         return NewArtifact(sha256, size, files, manifest, evidence, release)
 
     def _start_over(self) -> None:

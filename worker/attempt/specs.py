@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.catalog import Catalog, ModelEntry, RetainSet
 from jobs.settings import Settings
+from jobs.states import Kind
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Job
 from vgid_core import DataError, PairSet, PhotoSet, UnlearnConfig
 from worker.attempt.line import Line, LineKeeper
+from worker.attempt.not_runnable import JobNotRunnable
 from worker.checkpoint_folder import checkpoint_folder
 
 if TYPE_CHECKING:
@@ -20,18 +22,6 @@ if TYPE_CHECKING:
 
 
 _ABOUT_OTHERS = ("retain", "utility", "bystanders")
-
-
-class JobNotRunnable(Exception):
-    """No attempt can run the job here. `code` is a slug. The message holds no personal data.
-
-    request: the job that it is about, where several are run together; None if it is about all.
-    """
-
-    def __init__(self, code: str, detail: str, request: str | None = None) -> None:
-        super().__init__(detail)
-        self.code = code
-        self.request = request
 
 
 @dataclass(frozen=True)
@@ -107,7 +97,8 @@ def _sets(model: ModelEntry, job: Job, inputs: JobInputs) -> dict[str, Any]:
         "probes": inputs.probes,
         "never_seen": _read_pairs(model.never_seen, "never_seen"),
         "bystanders": _read_pairs(model.bystanders, "bystanders"),
-        "config": UnlearnConfig.model_validate(job.config),
+        # A rebuild is an operator's, and goes by what the model is registered with.
+        "config": model.config if job.kind is Kind.rebuild else UnlearnConfig.model_validate(job.config),
     }
 
 

@@ -1,0 +1,115 @@
+"""Rebuilding a line: whoever has a kit is forgotten again, all in one run from the base."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, Select, and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from jobs import access, repository
+from jobs.lines import releases
+from jobs.states import OPEN, Kind, State
+from jobs.tables import Job, Kit, Mark
+
+# Rebuilds are nobody's requests. They stand under this client, which has no key.
+CLIENT = "operator (rebuilds)"
+_PRIORITY = 10
+_Columns = tuple[Any, ...]
+
+
+class AlreadyOrdered(Exception):
+    """A rebuild of the line waits or runs already."""
+
+
+@dataclass(frozen=True)
+class Whom:
+    """What a rebuild finds. kits: the wrapped key, by job. left_out: the jobs of whose people nothing is kept."""
+
+    kits: Mapping[UUID, bytes]
+    left_out: Collection[UUID]
+
+
+def whom(s: Session, model: str) -> Whom:
+    """Whom a rebuild of the model's line would forget, and whom it would leave out.
+
+    A job without a kit isn't left out if its client has asked again for the same subject, with a kit.
+    """
+    valid = and_(Kit.job_id == Job.id, Kit.wrapped_key.is_not(None), Kit.expires_at > func.now())
+    rows = s.execute(_forgotten(model).add_columns(Kit.wrapped_key).outerjoin(Kit, valid)).all()
+    kits = {row.id: row.wrapped_key for row in rows if row.wrapped_key is not None}
+    left = [row for row in rows if row.wrapped_key is None]
+    return Whom(kits, _without_repeated(left, [row for row in rows if row.id in kits]))
+
+
+def not_held(s: Session, model: str, release_id: UUID) -> dict[UUID, UUID]:
+    """The client by job, of jobs that have forgotten somebody of this model whom the release doesn't hold.
+
+    They are of an older base, of an installation without lines, or were left out of a rebuild.
+    """
+    held = {each.job_id for each in releases.jobs_of(s, release_id)}
+    rows = s.execute(_forgotten(model)).all()
+    left = _without_repeated([row for row in rows if row.id not in held], [row for row in rows if row.id in held])
+    return {row.id: row.client_id for row in rows if row.id in left}
+
+
+def marks(s: Session, model: str) -> frozenset[str]:
+    """The marks of everybody whom the model has forgotten at any time."""
+    forgotten = _forgotten(model).subquery()
+    return frozenset(s.scalars(select(Mark.mark).join(forgotten, forgotten.c.id == Mark.job_id)))
+
+
+def order(s: Session, model: str, retain_set: str | None, pairs: int) -> Job:
+    """Adds a rebuild to the queue. From now on other jobs of the line wait for it. Raises AlreadyOrdered."""
+    if open_rebuild(s, model) is not None:
+        raise AlreadyOrdered
+    client = access.find_client(s, CLIENT) or access.create_client(s, CLIENT)
+    job = Job(
+        client_id=client.id,
+        kind=Kind.rebuild,
+        model=model,
+        config={},  # a rebuild goes by the model's settings in the worker's catalog
+        retain_set=retain_set,
+        forget_pairs=pairs,
+        probes={},
+        priority=_PRIORITY,
+        request_hash="0" * 64,
+    )
+    repository.submit(s, job)
+    return job
+
+
+def pairs_of(s: Session, jobs: Collection[UUID]) -> int:
+    """How many pairs the kits of these jobs hold."""
+    return s.scalar(select(func.sum(Kit.pairs)).where(Kit.job_id.in_(jobs))) or 0
+
+
+def open_rebuild(s: Session, model: str) -> Job | None:
+    """The rebuild of the model's line that waits or runs, or None."""
+    waits_or_runs = or_(*(Job.state == state for state in OPEN))
+    return s.scalar(select(Job).where(Job.model == model, Job.kind == Kind.rebuild, waits_or_runs))
+
+
+def last_rebuild(s: Session, model: str) -> Job | None:
+    """The newest rebuild of the model's line, or None."""
+    found = select(Job).where(Job.model == model, Job.kind == Kind.rebuild)
+    return s.scalar(found.order_by(Job.created_at.desc()).limit(1))
+
+
+def _forgotten(model: str) -> Select[UUID, UUID, str | None]:
+    """The jobs that have forgotten somebody who isn't known again by a rollback."""
+    return (
+        select(Job.id, Job.client_id, Job.subject_hash)
+        .where(Job.model == model, Job.kind == Kind.unlearn, Job.state == State.succeeded)
+        .where(Job.outcome == "forgotten", Job.reverted_at.is_(None))
+        .order_by(Job.created_at, Job.id)
+    )
+
+
+def _without_repeated(left: Sequence[Row[*_Columns]], others: Sequence[Row[*_Columns]]) -> list[UUID]:
+    """The jobs that are left, but those whose subject another job of the same client is about."""
+    about = {(row.client_id, row.subject_hash) for row in others if row.subject_hash is not None}
+    return [row.id for row in left if (row.client_id, row.subject_hash) not in about]

@@ -1,0 +1,56 @@
+"""Taking a release back: the one before is current again, and whom it alone held is known again."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from jobs import transitions
+from jobs.lines.releases import current, jobs_of
+from jobs.tables import Job, Mark, Release, ReleaseState
+
+
+def would_return(s: Session, model: str) -> list[UUID] | None:
+    """The jobs whose people are known again if the current release is taken back. None if there is no current one."""
+    found = current(s, model)
+    if found is None:
+        return None
+    before = _before(s, found)
+    kept = set() if before is None else {each.job_id for each in jobs_of(s, before.id)}
+    return [each.job_id for each in jobs_of(s, found.id) if each.job_id not in kept]
+
+
+def revert(s: Session, model: str, reason: str) -> int | None:
+    """Takes the current release back, for this reason: the one before it is current again. Returns that one's number.
+
+    Whom it alone held is known again: their jobs are marked, their clients are told by an event, and neither marks nor
+    kits of them count any more. None if there was none before of this base, so that nothing is current. A run that
+    started from it starts over. Raises LookupError where there is no current release.
+    """
+    found = s.scalar(
+        select(Release).where(Release.model == model, Release.state == ReleaseState.current).with_for_update()
+    )
+    if found is None:
+        raise LookupError("there is no current release")
+    returning = would_return(s, model) or []
+    now = transitions.database_now(s)
+    found.state, found.ended_at, found.reason = ReleaseState.reverted, now, reason
+    s.flush()  # first: there is one current release at a time
+    for job_id in returning:
+        s.execute(update(Job).where(Job.id == job_id).values(reverted_at=now))
+        s.execute(delete(Mark).where(Mark.job_id == job_id))
+        transitions.add_event(s, job_id, "release", {"number": found.number, "state": "reverted", "reason": reason})
+    before = _before(s, found)
+    if before is None:
+        return None
+    before.state, before.ended_at = ReleaseState.current, None
+    s.flush()
+    return before.number
+
+
+def _before(s: Session, release: Release) -> Release | None:
+    """The release to go back to: the one that it has replaced, if that is for the same base."""
+    before = None if release.replaces_id is None else s.get_one(Release, release.replaces_id)
+    return before if before is not None and before.base_digest == release.base_digest else None
