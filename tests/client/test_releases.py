@@ -57,7 +57,7 @@ def test_whom_the_release_does_not_hold_and_what_waits_is_shown(
     waiting = client.submit("tiny", PAIRS)
     with service.sessions.begin() as s:
         rebuilds.order(s, "tiny", None, 0)
-    assert client.job(waiting.id).waits_for == "rebuild"
+    assert client.get(waiting.id).waits_for == "rebuild"
     assert "the rebuild of its model's line" in vgid(service, "show", waiting.id).stdout
 
 
