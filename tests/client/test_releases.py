@@ -58,7 +58,7 @@ def test_whom_the_release_does_not_hold_and_what_waits_is_shown(
     with service.sessions.begin() as s:
         rebuilds.order(s, "tiny", None, 0)
     assert client.get(waiting.id).waits_for == "rebuild"
-    assert "the rebuild of its model's line" in vgid(service, "show", waiting.id).stdout
+    assert "the rebuild of its model's line" in vgid(service, "status", waiting.id).stdout
 
 
 def test_a_download_that_isnt_what_was_named_is_refused(
