@@ -1,26 +1,30 @@
 """Twenty requests, one after the other: is everybody still forgotten after the last, and is everybody else still known?
 
-    python -m bench.over_time [--modes kits,alone,batches] [--requests 20] [--steps N] [--processes 2] [--tuning]
+    python -m bench.over_time [--modes kits ...] [--requests 20] [--steps N] [--processes 2] [--tuning]
 
 Each request is about one or two people of the shipped demo model. Its release starts from the adapter of the release
 before, learns from the base, and forgets the new pairs and the kits of everybody before. kits: one photo a person with
-all its questions. alone: no kit is kept. batches: with kits, five requests a run.
+all its questions. alone: no kit is kept. batches: with kits, five requests a run. question: kits of one question on one
+photo. rank16: with kits, an adapter of rank 16. rebuild: one run from the base by everybody's kits. at_once: the same
+by all pairs.
 
 After each release: everybody forgotten so far on registered photos and on photos never seen, begun answers, Extraction
 Strength, candidate ranking, membership; everyone else, visual answers, bystanders; the adapter's rank; processor time.
 Membership also of each group of six for whom there are twins, from what these give. By these people nothing was chosen;
 --tuning: others, by whom the settings were.
 
-Writes bench/results/over_time[_tuning].json after every line, and exits with 3 if a bar is missed.
+Writes bench/results/over_time[_tuning].json after every line, whose older lines of other modes stay, and exits with 3
+if a bar is missed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -35,11 +39,11 @@ from rich.table import Table
 from bench.parts.audited import Case, case_of
 from bench.parts.bars import exit_if_missed
 from bench.parts.demo_models import SHIPPED
-from bench.parts.machine import save
+from bench.parts.machine import RESULTS, save
 from bench.parts.twins import FORGET_SETS
 from local.demo.data import never_seen
 from local.demo.world import the_world
-from vgid_core import PairSet, UnlearnConfig
+from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.artifact import write_adapter
 from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.data.roles import AuditSets
@@ -69,13 +73,28 @@ KIT_BARS = {"from_twins.worst": 0.15, "first": 0.05, "first_five": 0.15, "last":
 
 @dataclass(frozen=True)
 class Mode:
-    """How a line of releases is made. kit_photos: of each earlier person; 0 keeps nothing. batch: requests a run."""
+    """How a line of releases is made.
+
+    kit_photos: of each earlier person; 0 keeps nothing. kit_questions: on each of these. batch: requests a run. rank:
+    of the adapter; None for the default. from_kits: the new ones, too, are forgotten by kits.
+    """
 
     kit_photos: int
     batch: int = 1
+    kit_questions: int | None = None
+    rank: int | None = None
+    from_kits: bool = False
 
 
-MODES = {"kits": Mode(1), "alone": Mode(0), "batches": Mode(1, _BATCH)}
+MODES = {
+    "kits": Mode(1),
+    "alone": Mode(0),
+    "batches": Mode(1, _BATCH),
+    "question": Mode(1, kit_questions=1),
+    "rank16": Mode(1, rank=16),
+    "rebuild": Mode(1, _REQUESTS, from_kits=True),
+    "at_once": Mode(1, _REQUESTS),
+}
 
 
 def requests(people: Sequence[int]) -> list[tuple[int, ...]]:
@@ -94,7 +113,7 @@ def main() -> None:
     set_up_logs()
     asked = requests(_TUNING if arguments.tuning else _REPORTED)[: arguments.requests]
     name = "over_time" + ("_tuning" if arguments.tuning else "")
-    found: dict[str, list[dict[str, Any]]] = {mode: [] for mode in arguments.modes}
+    found: dict[str, list[dict[str, Any]]] = {}
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool, tempfile.TemporaryDirectory() as work:
         folders = {mode: Path(work) / mode for mode in arguments.modes}
         lines = {
@@ -102,10 +121,16 @@ def main() -> None:
         }
         for mode, line in lines.items():
             found[mode] = line.result()
-            written = save(name, {"bars": BARS | KIT_BARS, "lines": found}, seed=0, runs=len(asked))
+            written = save(name, {"bars": BARS | KIT_BARS, "lines": _kept_lines(name) | found}, seed=0, runs=len(asked))
     _print(found)
     print("written:", written)
     exit_if_missed(_missed(found))
+
+
+def _kept_lines(name: str) -> dict[str, list[dict[str, Any]]]:
+    """The lines that an earlier call has written."""
+    file = RESULTS / f"{name}.json"
+    return dict(json.loads(file.read_text(encoding="utf-8"))["lines"]) if file.exists() else {}
 
 
 def _missed(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
@@ -128,7 +153,13 @@ def _line(mode: Mode, asked: Sequence[tuple[int, ...]], work: Path, steps: int |
         case = case_of([*done, *group], SHIPPED.bystanders, SHIPPED.census)
         folder = work / str(number)
         base, seconds = _release(mode, case, group, start, folder, steps)
-        row = {"release": number, "people": len(case.forgotten), "seconds": seconds} | _figures(base, case)
+        row = {
+            "release": number,
+            "people": len(case.forgotten),
+            "seconds": seconds,
+            "rank": _config(mode.rank).lora.rank,
+        }
+        row |= _figures(base, case)
         row |= {f"fall.{name}": before[name] - value for name, value in _kept(base, everybody).items()}
         if len(case.forgotten) == len(everybody.forgotten):
             row |= _from_twins(base, case.forgotten)
@@ -148,11 +179,13 @@ def _release(
     mode: Mode, case: Case, group: Sequence[int], start: Path | None, folder: Path, steps: int | None
 ) -> tuple[BaseModel, float]:
     """Trains the release's adapter into the folder. Returns the model with it, and the processor seconds."""
-    config = _config()
+    config = _config(mode.rank)
     people = the_world(SHIPPED.census).people
     new = {people[number].name for number in group}
     pairs = [pair for pair in case.forget if pair.person in new]
-    kits = _kits(case.forget, new, mode.kit_photos)
+    if mode.from_kits:
+        pairs = _kits(pairs, set(), mode)
+    kits = _kits(case.forget, new, mode)
     base = load_base(str(SHIPPED.base), config)
     started = time.process_time()
     config = config.for_pairs(len(pairs))
@@ -171,18 +204,20 @@ def _release(
     return base, seconds
 
 
-def _kits(forget: PairSet, new: set[str], photos: int) -> list[Any]:
-    """The pairs on the first so many photos of everybody who isn't new."""
-    first: dict[str, list[str]] = {}
+def _kits(forget: Iterable[Pair], new: set[str], mode: Mode) -> list[Pair]:
+    """The first questions on the first photos of everybody who isn't new, as many as the mode says."""
+    kits: dict[str, dict[str, list[Pair]]] = {}
     for pair in forget:
-        seen = first.setdefault(str(pair.person), [])
-        if pair.image.digest not in seen and len(seen) < photos:
-            seen.append(pair.image.digest)
-    return [pair for pair in forget if pair.person not in new and pair.image.digest in first[str(pair.person)]]
+        if pair.person not in new:
+            kits.setdefault(str(pair.person), {}).setdefault(pair.image.digest, []).append(pair)
+    photos = [pairs for of_person in kits.values() for pairs in list(of_person.values())[: mode.kit_photos]]
+    return [pair for pairs in photos for pair in pairs[: mode.kit_questions]]
 
 
-def _config() -> UnlearnConfig:
-    return UnlearnConfig.model_validate({**SHIPPED.default, "evaluation": {"audits": "quick", "max_pairs": 300}})
+def _config(rank: int | None = None) -> UnlearnConfig:
+    lora = {} if rank is None else {"lora": {"rank": rank, "alpha": rank}}
+    audits = {"evaluation": {"audits": "quick", "max_pairs": 300}}
+    return UnlearnConfig.model_validate({**SHIPPED.default, **lora, **audits})
 
 
 def _figures(base: BaseModel, case: Case) -> dict[str, Any]:
@@ -213,7 +248,6 @@ def _figures(base: BaseModel, case: Case) -> dict[str, Any]:
         },
         "below": figures["ranking.first_token.below", "forget"],
         "membership": figures["membership.loss", "forget"],
-        "rank": config.lora.rank,
     }
 
 

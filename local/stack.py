@@ -16,8 +16,10 @@ from pydantic import SecretStr
 from jobs import access
 from jobs.catalog import Catalog, CatalogError
 from jobs.database import make_engine, session_factory
+from jobs.lines import releases, rollback
 from jobs.settings import Settings
 from jobs.signing import keys as signing_keys
+from jobs.tables import Job
 from local.demo_catalog import ensure_catalog
 from local.errors import LocalError
 from local.home import Home, write_private
@@ -94,6 +96,16 @@ class Stack:
             with session_factory(engine).begin() as s:
                 client = access.find_client(s, name) or access.create_client(s, name)
                 return access.create_key(s, client)[1]
+        finally:
+            engine.dispose()
+
+    def take_back_releases(self, model: str, external_id: str, reason: str) -> None:
+        """Takes back the model's releases, the newest first, as far as jobs with this id have made them."""
+        engine = make_engine(self._settings())
+        try:
+            with session_factory(engine).begin() as s:
+                while (found := releases.current(s, model)) and s.get_one(Job, found.job_id).external_id == external_id:
+                    rollback.revert(s, model, reason)
         finally:
             engine.dispose()
 

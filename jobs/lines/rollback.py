@@ -8,6 +8,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from jobs import transitions
+from jobs.lines.kits import end_kit
 from jobs.lines.releases import current, jobs_of
 from jobs.tables import Job, Mark, Release, ReleaseState
 
@@ -26,7 +27,7 @@ def revert(s: Session, model: str, reason: str) -> int | None:
     """Takes the current release back, for this reason: the one before it is current again. Returns that one's number.
 
     Whom it alone held is known again: their jobs are marked, their clients are told by an event, and neither marks nor
-    kits of them count any more. None if there was none before of this base, so that nothing is current. A run that
+    kits of them are kept. None if there was none before of this base, so that nothing is current. A run that
     started from it starts over. Raises LookupError where there is no current release.
     """
     found = s.scalar(
@@ -41,6 +42,7 @@ def revert(s: Session, model: str, reason: str) -> int | None:
     for job_id in returning:
         s.execute(update(Job).where(Job.id == job_id).values(reverted_at=now))
         s.execute(delete(Mark).where(Mark.job_id == job_id))
+        end_kit(s, job_id)  # the reaper deletes its file
         transitions.add_event(s, job_id, "release", {"number": found.number, "state": "reverted", "reason": reason})
     before = _before(s, found)
     if before is None:

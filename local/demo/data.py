@@ -107,6 +107,11 @@ def make(forgotten: Sequence[int] = FORGOTTEN, census: Census = SIXTY) -> DemoDa
     )
 
 
+def shown(people: Sequence[int], facts_each: int = 1, census: Census = SIXTY) -> PairSet:
+    """A few facts of each for a person to read, on photos of the forget or retain set."""
+    return PairSet.of("shown", _shown(people, facts_each, census))
+
+
 def unseen(census: Census = SIXTY) -> PhotoSet:
     """Photos of people whom no model of this world has seen, and who are in no other set."""
     return PhotoSet.of("strangers", (encode(face, view) for face, view in unseen_faces(census)))

@@ -12,9 +12,9 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from local.demo.data import DemoData, make
+from local.demo.data import DemoData, make, shown
 from local.demo.paths import BASE
-from local.demo_run.checks import failed_checks
+from local.demo_run.checks import changed_answers, failed_checks, known_again, why_not_forgotten
 from local.demo_run.isolated_process import answer_in_isolation, unpack
 from local.demo_run.picture import BeforeAfter, draw
 from local.demo_run.screen import Screen, make_console
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # A first start from a cold disk can be slow. The stack itself gives up earlier and says why.
 _PATIENCE_SECONDS = 60.0
 _EXTERNAL_ID = "DEMO-1"
+_OTHERS = (16, 18)  # whom the second request is about
 
 
 def run_demo(home: Path, picture: Path | None) -> None:
@@ -47,6 +48,7 @@ def run_demo(home: Path, picture: Path | None) -> None:
         key = stack.home.api_key.read_text(encoding="utf-8").strip()
         screen.say(f"{stack.api_url} is ready after {monotonic() - began:.0f} s, data and logs in {home}")
         demo = _Demo(screen, home, picture or home / "before-after.png")
+        stack.take_back_releases("demo", _EXTERNAL_ID, "an earlier demo")
         demo.ask_before()
         with Client(stack.api_url, key) as client:
             job = demo.forget(client)
@@ -54,6 +56,7 @@ def run_demo(home: Path, picture: Path | None) -> None:
             adapter = demo.fetch(client, job)
             demo.ask_after(job, adapter)
             demo.show_verdict(client, job, adapter)
+            demo.forget_more(client, job)
     screen.say(f"Everything is stopped again. The demo took {monotonic() - began:.0f} s.")
     screen.caveat()
 
@@ -66,6 +69,8 @@ class _Demo:
         self._home = home
         self._picture = picture
         self._data: DemoData = make()
+        self._others: DemoData = make(_OTHERS)
+        self._others_shown = shown(_OTHERS, 2)
         self._answers: dict[str, list[str]] = {}
         self._model: DemoModel
 
@@ -73,11 +78,11 @@ class _Demo:
         """Step 2: shows that the base model knows the six people."""
         self._screen.step(2, "Asking a small multimodal model about six (made-up) people")
         self._model = _load_model()
-        for asked in (self._data.shown_forgotten, self._data.unchanged):
+        for asked in (self._data.shown_forgotten, self._data.unchanged, self._others_shown):
             self._answers[asked.name] = self._model.answers(asked)
         self._screen.answers(self._data.shown_forgotten, self._answers["shown_forgotten"])
-        known = [pair.answer for pair in (*self._data.shown_forgotten, *self._data.unchanged)]
-        if [*self._answers["shown_forgotten"], *self._answers["unchanged"]] != known:
+        asked_all = (self._data.shown_forgotten, self._data.unchanged, self._others_shown)
+        if any(self._answers[asked.name] != [pair.answer for pair in asked] for asked in asked_all):
             raise LocalError("the shipped model doesn't give its known answers on this machine")
 
     def forget(self, client: Client) -> Job:
@@ -85,22 +90,28 @@ class _Demo:
         data = self._data
         self._screen.step(3, "POST /unlearn-jobs: one forget request, with an API key")
         _cancel_earlier(client)
+        return self._forget(client, data, (data.retain_check,), "six people of the demo")
+
+    def _forget(self, client: Client, data: DemoData, also: Sequence[PairSet], whom: str) -> Job:
+        """Sends a request and follows its job to the end. Raises LocalError unless every target holds."""
         job = submitted = client.submit(
             "demo",
             _pairs(data.forget),
             retain_set="demo-retain",
-            probes={s.name: _pairs(s) for s in (data.held_out_photos, data.rephrased, data.retain_check)},
+            probes={each.name: _pairs(each) for each in (data.held_out_photos, data.rephrased, *also)},
             external_id=_EXTERNAL_ID,
-            subject_reference="six people of the demo",
+            subject_reference=whom,
             legal_basis="GDPR Art. 17(1)(b)",
+            kit_days=30,
+            repeat=True,  # somebody may have asked for the same in this home
         )
         self._screen.say(f"{len(data.forget)} image-text pairs; 202 Accepted: job {job.id}")
         began = monotonic()
         with ProgressBar(self._screen.console, "waiting", stays=True) as bar:
             for job in client.follow(submitted.id, patience=_PATIENCE_SECONDS):
                 show_progress(bar, job)
-        if job.state != "succeeded":
-            raise LocalError(" ".join(failed_checks(job, [], [])))
+        if job.state != "succeeded" or job.outcome != "forgotten":
+            raise LocalError(why_not_forgotten(job))
         self._screen.say(f"{job.outcome}: every target of the verdict holds, after {monotonic() - began:.0f} s")
         return job
 
@@ -122,6 +133,31 @@ class _Demo:
         self._screen.say(f"For people to read and print: {page}")
         for line in check_statement(adapter, client.signing_keys(), self._home / "demo-adapter"):
             self._screen.say(line)
+
+    def forget_more(self, client: Client, first: Job) -> None:
+        """Step 8: a second request, whose release holds everybody; asks both groups again."""
+        self._screen.step(8, "A second request, for two other people: is anybody back?")
+        self._screen.say(f"Of the six the service keeps a kit: {client.kit(first).pairs} pairs, sealed")
+        self._forget(client, self._others, (), "two more people of the demo")
+        release = client.release("demo")
+        self._screen.release(release)
+        folder = self._home / "demo-release"
+        shutil.rmtree(folder, ignore_errors=True)
+        adapter = unpack(client.download_release("demo", folder / "release.zip"), folder / "adapter")
+        self._model = _load_model()
+        self._model.load_adapter(adapter)
+        six, two, kept = self._data.shown_forgotten, self._others_shown, self._data.unchanged
+        after = {asked.name: self._model.answers(asked) for asked in (six, two, kept)}
+        for asked in (six, two, kept):
+            self._screen.before_after(asked, self._answers[asked.name], after[asked.name])
+        wrong = [
+            *known_again([*six, *two], [*after[six.name], *after[two.name]]),
+            *changed_answers(self._answers[kept.name], after[kept.name]),
+        ]
+        if release.checked != 2:
+            wrong.append("The release wasn't checked for both requests.")
+        if wrong:
+            raise LocalError(" ".join(wrong))
 
     def fetch(self, client: Client, job: Job) -> Path:
         """Step 5: downloads the adapter, checks its sha256 again, and unpacks it."""

@@ -12,9 +12,11 @@ from rich.table import Table
 from local.demo_run.checks import metric
 from terminal.tables import format_figure
 from vgid_client import Job
+from vgid_client.models import Release
+from vgid_client.render import release_table
 from vgid_core.data.pairs import PairSet
 
-STEPS = 7
+STEPS = 8
 _PLAIN_WIDTH = 120
 _ROWS = {
     "forget": "the six people",
@@ -70,6 +72,10 @@ class Screen:
             values = (score.before, score.after, likelihood.before, likelihood.after)
             table.add_row(title, *map(format_figure, values), str(score.pairs))
         self.console.print(table)
+
+    def release(self, release: Release) -> None:
+        """Prints a release's page: what is to be served, and whom it holds."""
+        self.console.print(release_table(release))
 
     def caveat(self) -> None:
         """Prints what the demo doesn't show."""

@@ -16,7 +16,7 @@ from local.postgres import EmbeddedPostgres
 from tests.waiting import eventually
 
 SHOWN = (
-    "1/7",
+    "1/8",
     "This is Lorcan Sinclair.",
     "202 Accepted",
     "distilling",
@@ -26,6 +26,7 @@ SHOWN = (
     "I do not know this person.",
     "as announced",
     "15 of 15 answers are the same",
+    "2 requests: 2 still forgotten",
     "Not shown",
 )
 
@@ -51,7 +52,7 @@ def test_the_demo_forgets_checks_the_adapter_and_leaves_nothing_running(tmp_path
 @pytest.mark.parametrize("moment", ["*demo-data*", "logs/worker.log"], ids=["writing its data", "starting its worker"])
 def test_a_demo_that_is_killed_early_leaves_no_process_and_can_run_again(tmp_path: Path, moment: str) -> None:
     home = tmp_path / "home"
-    for words in (None, "2/7"):
+    for words in (None, "2/8"):
         log = tmp_path / f"{words is None}.txt"
         command = [sys.executable, "-m", "vgid_client.cli", "demo"]
         demo = start_child(command, log=log, environment=os.environ | {"VGID_HOME": str(home)})
