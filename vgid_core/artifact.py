@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ import torch
 from peft import PeftModel
 
 from vgid_core.config import UnlearnConfig
+from vgid_core.data.file_digest import file_digest
 from vgid_core.evaluation.evidence import LIMITS
 from vgid_core.evaluation.metric import Metric
 from vgid_core.lora.load import ADAPTER_FILES, ADAPTER_WEIGHTS
@@ -114,12 +114,6 @@ def write_manifest(manifest: Mapping[str, Any], evidence: Mapping[str, Any] | No
 
 def _write_json(document: Mapping[str, Any], path: Path) -> None:
     path.write_text(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file's content, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 _VERDICTS = {

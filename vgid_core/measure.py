@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vgid_core.artifact import file_digest
+from vgid_core.data.file_digest import file_digest
 from vgid_core.errors import AdapterForOtherBase, NothingToForget
 from vgid_core.evaluation.evidence import Auditor, Evidence, Measured
 from vgid_core.evaluation.known import why_not_forget

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import torch
 
-from vgid_core.artifact import RunRecord, build_manifest, file_digest, write_adapter, write_manifest
+from vgid_core.artifact import RunRecord, build_manifest, write_adapter, write_manifest
 from vgid_core.config import UnlearnConfig
 from vgid_core.config.ladder import rungs
+from vgid_core.data.file_digest import file_digest
 from vgid_core.errors import AdapterForOtherBase, CheckpointUnusable
 from vgid_core.evaluation.evidence import Evidence, Measured
 from vgid_core.evaluation.metric import Metric

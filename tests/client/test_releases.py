@@ -14,9 +14,11 @@ from jobs.lines.releases import NewKit
 from tests.client.conftest import PAIRS, Service
 from tests.client.test_cli import vgid
 from tests.evidence import FORGOTTEN
+from tests.vgid_core.lora.test_combine import save
 from vgid_client import Client
 from vgid_client.errors import Conflict, IntegrityError, NotFound, VgidError
 from vgid_client.serving_folder import export_release, pull
+from worker.attempt.artifact_zip import write_artifact_zip
 
 
 def released(service: Service, client: Client, archive: Path, subject: str = "case 7", **release: object) -> str:
@@ -59,6 +61,17 @@ def test_whom_the_release_does_not_hold_and_what_waits_is_shown(
         rebuilds.order(s, "tiny", None, 0)
     assert client.get(waiting.id).waits_for == "rebuild"
     assert "the rebuild of its model's line" in vgid(service, "status", waiting.id).stdout
+
+
+def test_a_release_and_an_adapter_of_ones_own_become_one(service: Service, client: Client, tmp_path: Path) -> None:
+    own = save(tmp_path / "own", 3)
+    packed = tmp_path / "real.zip"
+    made = save(tmp_path / "release", 2, seed=1)
+    (made / "manifest.json").write_text(json.dumps({"serving": {"name": "tiny-1"}}))
+    write_artifact_zip(made, packed)
+    released(service, client, packed)
+    done = vgid(service, "releases", "combine", "tiny", "--with", own, "--out", tmp_path / "both")
+    assert (done.returncode, "rank 5" in done.stdout) == (0, True), done.stderr
 
 
 def test_a_download_that_isnt_what_was_named_is_refused(

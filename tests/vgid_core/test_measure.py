@@ -13,8 +13,8 @@ from tests.vgid_core.support.runs import CONFIG as SHORT
 from tests.vgid_core.support.runs import WEIGHTS, changed, spec
 from tests.vgid_core.support.tiny import pair_set
 from vgid_core import DataError, EvaluationResult, EvaluationSpec, Progress, UnlearnConfig, evaluate_adapter, unlearn
-from vgid_core.artifact import file_digest
 from vgid_core.config import VerdictTargets
+from vgid_core.data.file_digest import file_digest
 from vgid_core.errors import AdapterForOtherBase, ModelNotLoadable
 from vgid_core.models.load import digest_of
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from tests.vgid_core.support.runs import CONFIG, spec
 from tests.vgid_core.support.tiny import SENTENCES, pair_set, picture, save_tiny_model
 from vgid_core import DataError, Pair, PairSet, Progress, unlearn
-from vgid_core.artifact import file_digest
+from vgid_core.data.file_digest import file_digest
 from vgid_core.errors import ModelNotLoadable
 from vgid_core.models.load import digest_of, load_base, read_base
 from vgid_core.training.loop import distil

@@ -11,7 +11,7 @@ import pytest
 from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
 from tests.vgid_core.support.runs import CONFIG, WEIGHTS, changed, spec
 from vgid_core import DataError, PairSet, UnlearnResult, unlearn
-from vgid_core.artifact import file_digest
+from vgid_core.data.file_digest import file_digest
 from vgid_core.errors import NothingToForget
 from vgid_core.spec import Request, RunSets
 

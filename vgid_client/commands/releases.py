@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -86,6 +87,30 @@ def pull_(
         raise typer.Exit(1)
 
 
+@releases.command()
+def combine(
+    context: typer.Context,
+    model: _Model,
+    others: Annotated[
+        list[Path], typer.Option("--with", metavar="FOLDER", help="An adapter of your own for the same base.")
+    ],
+    to: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the one adapter goes.")],
+    rank: Annotated[int | None, typer.Option(min=1, help="The largest that it may have.")] = None,
+    audit: Annotated[
+        Path | None, typer.Option(metavar="RUN.toml", help="Judge the result by this run file's sets.")
+    ] = None,
+) -> None:
+    """Fetch the current release and make one adapter of it and your own, by `vgid combine`."""
+    with client_of(context) as client, TemporaryDirectory() as folder:
+        path, _ = export_release(client, model, Path(folder))
+        typed = [str(path), *(part for other in others for part in ("--with", str(other))), "--out", str(to)]
+        typed += [] if rank is None else ["--rank", str(rank)]
+        typed += [] if audit is None else ["--audit", str(audit)]
+        code = _run_of_the_core("combine", typed)
+    if code:
+        raise typer.Exit(code)
+
+
 def _pause(seconds: float) -> Callable[[], bool]:
     def wait() -> bool:
         time.sleep(seconds)
@@ -95,7 +120,12 @@ def _pause(seconds: float) -> Callable[[], bool]:
 
 
 def _arrives(endpoint: str, pairs: str, adapter: Path) -> bool:
-    """Whether the forgetting arrives, by a program of its own: the client imports nothing of the core."""
-    typed = [sys.executable, "-m", "vgid_client.cli", "verify-serving"]
-    typed += ["--endpoint", endpoint, "--adapter", adapter.name, "--pairs", pairs, "--adapter-folder", str(adapter)]
-    return subprocess.run(typed, check=False).returncode == 0  # noqa: S603  (what its user has typed)
+    """Whether the forgetting arrives."""
+    typed = ["--endpoint", endpoint, "--adapter", adapter.name, "--pairs", pairs, "--adapter-folder", str(adapter)]
+    return _run_of_the_core("verify-serving", typed) == 0
+
+
+def _run_of_the_core(command: str, typed: list[str]) -> int:
+    """Runs a command of the core as a program of its own, since the client imports nothing of it. Its exit code."""
+    program = [sys.executable, "-m", "vgid_client.cli", command, *typed]
+    return subprocess.run(program, check=False).returncode  # noqa: S603  (what its user has typed)

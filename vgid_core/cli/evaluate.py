@@ -60,11 +60,11 @@ def evaluate(
         flags |= {"never_seen": never_seen, "bystanders": bystanders}
         run = load_run(file, {**flags, "probes": assignments(probe, "--probe")}, flag_settings(named, setting))
         page = _page_of(report, show_texts)
-        spec = _spec(run, adapter)
-        found = _measure(spec)
+        spec = spec_of(run, adapter)
+        found = measure(spec)
         if page is not None:
             page.write(spec, run.model_label, found)
-        _show(found, as_json)
+        show(found, as_json)
         if not found.evidence.verdict.passed:
             raise typer.Exit(TARGETS_MISSED)
 
@@ -92,8 +92,8 @@ def _page_of(report: Path | None, show_texts: bool) -> _Page | None:
     return _Page(report, show_texts)
 
 
-def _spec(run: RunFile, adapter: Path | None) -> EvaluationSpec:
-    """Reads everything before torch is imported."""
+def spec_of(run: RunFile, adapter: Path | None) -> EvaluationSpec:
+    """What a run file asks to measure. Reads everything before torch is imported."""
     model, folder = run.require("model"), adapter_folder(run, adapter)
     sets = {name: read_run_set(run, name) for name in ("forget", "retain")}
     sets |= {name: read_run_set(run, name) for name in _OPTIONAL if getattr(run, name) is not None}
@@ -106,7 +106,8 @@ def _spec(run: RunFile, adapter: Path | None) -> EvaluationSpec:
     return EvaluationSpec(model=model, adapter=folder, probes=probes, twin=run.twin, config=run.config, **sets)
 
 
-def _measure(spec: EvaluationSpec) -> EvaluationResult:
+def measure(spec: EvaluationSpec) -> EvaluationResult:
+    """Measures it, with a bar."""
     set_up_logs()
     from vgid_core.measure import evaluate_adapter
 
@@ -118,7 +119,8 @@ def _measure(spec: EvaluationSpec) -> EvaluationResult:
         return evaluate_adapter(spec, on_step)
 
 
-def _show(found: EvaluationResult, as_json: bool) -> None:
+def show(found: EvaluationResult, as_json: bool) -> None:
+    """Prints what was found, as tables or as JSON."""
     from vgid_core.cli.reports.evaluation_report import as_document, print_evaluation
 
     if as_json:

@@ -10,7 +10,14 @@ from pathlib import Path
 from vgid_core.cli.inputs.run_file import RunFileError
 
 # The files of an artifact (vgid_core.artifact). No other file is ever replaced.
-_ARTIFACT_FILES = {"adapter_config.json", "adapter_model.safetensors", "evidence.json", "manifest.json", "README.md"}
+_ARTIFACT_FILES = {
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "evidence.json",
+    "manifest.json",
+    "README.md",
+    "combined.json",
+}
 # Inside the folder, since its parent can be another file system or read-only.
 _UNFINISHED = ".unfinished"
 

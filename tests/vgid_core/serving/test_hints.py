@@ -9,9 +9,9 @@ import pytest
 
 from tests.vgid_core.cli.conftest import Place, make_place
 from tests.vgid_core.cli.conftest import invoke as run_command
-from vgid_core.artifact import file_digest
 from vgid_core.cli.unlearn import unlearn
 from vgid_core.config import LoraSettings
+from vgid_core.data.file_digest import file_digest
 from vgid_core.serving.hints import serving_warnings
 
 
