@@ -3,8 +3,8 @@
     python -m bench.counter.claims [--queued 100000] [--claims 1000]
 
 It starts Postgres alone, in a temporary folder. A claim is the whole transaction, from its begin to its commit. Eight
-jobs run at a time: before each claim the oldest of them ends. Claims of four workers, which wait for each other, and
-the forecast in a `GET` of a queued job are measured, too. Prints a table, writes bench/results/claims.json, and exits
+jobs run at a time: before each claim the oldest of them ends. Claims of five requests that are run as one, claims of
+four workers, which wait for each other, and the forecast in a `GET` of a queued job are measured, too. Prints a table, writes bench/results/claims.json, and exits
 with 3 if one worker's p99 is over 20 ms.
 """
 
@@ -123,15 +123,19 @@ def _measure(sessions: SessionFactory, count: int) -> dict[str, dict[str, float]
 
     with ThreadPoolExecutor(WORKERS) as pool:
         together = [seconds for found in pool.map(work, range(WORKERS)) for seconds in found]
+    of_five = [_claim(sessions, running, at_most=RUNNING, run_requests=5) for _ in range(count // 5)]
     return {
         "a claim": _summary(alone),
+        "a claim of five requests": _summary(of_five),
         f"a claim, {WORKERS} workers at once": _summary(together),
         "the forecast of a near place": _summary([_forecast(sessions, first) for _ in range(count)]),
         "the forecast of the farthest place": _summary([_forecast(sessions, last) for _ in range(count)]),
     }
 
 
-def _claim(sessions: SessionFactory, running: deque[tuple[UUID, UUID]], *, at_most: int) -> float:
+def _claim(
+    sessions: SessionFactory, running: deque[tuple[UUID, UUID]], *, at_most: int, run_requests: int = 1
+) -> float:
     """Seconds of one claim, after the oldest running job has made room for it."""
     if len(running) >= at_most:
         job_id, token = running.popleft()
@@ -140,7 +144,7 @@ def _claim(sessions: SessionFactory, running: deque[tuple[UUID, UUID]], *, at_mo
 
     def claim() -> None:
         with sessions.begin() as s:
-            claimed = claims.claim_next(s, "bench", 3600)
+            claimed = claims.claim_next(s, "bench", 3600, run_requests=run_requests)
         assert claimed is not None
         running.append((claimed.job.id, claimed.token))
 

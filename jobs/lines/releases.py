@@ -87,17 +87,9 @@ class Held:
 
 def held_by(s: Session, release_id: UUID) -> list[Held]:
     """The jobs whose people the release holds, with their clients, in the order of their requests."""
-    last = (
-        select(ReleaseJob.job_id, func.max(Release.number).label("number"))
-        .join(Release, Release.id == ReleaseJob.release_id)
-        .where(ReleaseJob.still_forgotten.is_(True), Release.current_at.is_not(None))  # nobody served a candidate
-        .group_by(ReleaseJob.job_id)
-        .subquery()
-    )
     found = (
-        select(ReleaseJob.job_id, Job.client_id, ReleaseJob.still_forgotten, last.c.number)
+        select(ReleaseJob.job_id, Job.client_id, ReleaseJob.still_forgotten, ReleaseJob.checked_in)
         .join(Job, Job.id == ReleaseJob.job_id)
-        .join(last, last.c.job_id == ReleaseJob.job_id)
         .where(ReleaseJob.release_id == release_id)
         .order_by(Job.created_at, Job.id)
     )
@@ -198,11 +190,20 @@ def add(
     s.add(made)
     s.flush()
     earlier = _earlier(s, new)
-    s.add_all(
-        ReleaseJob(release_id=made.id, job_id=each, still_forgotten=new.still_forgotten.get(each)) for each in earlier
-    )
+    for each, checked_in in earlier.items():
+        held = new.still_forgotten.get(each)
+        s.add(
+            ReleaseJob(
+                release_id=made.id,
+                job_id=each,
+                still_forgotten=held,
+                checked_in=made.number if held or checked_in is None else checked_in,
+            )
+        )
     own = {} if new.rebuilt is not None else made_by
-    s.add_all(ReleaseJob(release_id=made.id, job_id=job_id, still_forgotten=passed) for job_id in own)
+    s.add_all(
+        ReleaseJob(release_id=made.id, job_id=job_id, still_forgotten=passed, checked_in=made.number) for job_id in own
+    )
     if passed:
         for job_id, left in own.items():
             _leave(s, job_id, left, now)
@@ -210,11 +211,11 @@ def add(
     return made
 
 
-def _earlier(s: Session, new: NewRelease) -> Collection[UUID]:
-    """The jobs that the release holds besides those that have made it."""
+def _earlier(s: Session, new: NewRelease) -> dict[UUID, int | None]:
+    """The jobs that the release holds besides those that have made it, and in which release each was checked last."""
     if new.rebuilt is not None:
-        return new.rebuilt.holds
-    return [] if new.parent_id is None else [each.job_id for each in jobs_of(s, new.parent_id)]
+        return dict.fromkeys(new.rebuilt.holds)
+    return {} if new.parent_id is None else {each.job_id: each.checked_in for each in jobs_of(s, new.parent_id)}
 
 
 def _tell(s: Session, made: Release, joined: Collection[UUID], before: Release | None) -> None:

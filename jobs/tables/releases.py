@@ -63,7 +63,11 @@ class Release(Base):
 
 
 class ReleaseJob(Base):
-    """A job whose people a release holds. still_forgotten: by its kit; null where there was none to check by."""
+    """A job whose people a release holds.
+
+    still_forgotten: by its kit; null where there was none to check by. checked_in: number of the last release of its
+    line for which it was.
+    """
 
     __tablename__ = "release_jobs"
     __table_args__ = (Index("ix_release_jobs_job_id", "job_id"),)
@@ -71,6 +75,7 @@ class ReleaseJob(Base):
     release_id: Mapped[UUID] = mapped_column(ForeignKey("releases.id"), primary_key=True)
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     still_forgotten: Mapped[bool | None]
+    checked_in: Mapped[int]
 
 
 class Kit(Base):

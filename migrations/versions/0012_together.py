@@ -12,6 +12,16 @@ depends_on = None
 
 _RUNNING = "state = 'running' AND kind = 'unlearn'"
 _OPEN = "state IN ('queued', 'running')"
+# The newest release of the same base, up to the row's own, that was checked for the job; else the row's own.
+_CHECKED_IN = """
+    UPDATE release_jobs AS held SET checked_in = coalesce((
+        SELECT max(earlier.number)
+        FROM release_jobs AS checked JOIN releases AS earlier ON earlier.id = checked.release_id
+        WHERE checked.job_id = held.job_id AND checked.still_forgotten AND earlier.base_digest = own.base_digest
+        AND earlier.model = own.model AND earlier.number <= own.number AND earlier.current_at IS NOT NULL
+    ), own.number)
+    FROM releases AS own WHERE own.id = held.release_id
+"""
 
 
 def upgrade() -> None:
@@ -31,6 +41,9 @@ def upgrade() -> None:
     op.add_column("releases", sa.Column("replaces_id", sa.Uuid(), nullable=True))
     op.create_foreign_key(op.f("fk_releases_replaces_id"), "releases", "releases", ["replaces_id"], ["id"])
     op.execute("UPDATE releases SET replaces_id = parent_id")
+    op.add_column("release_jobs", sa.Column("checked_in", sa.Integer(), nullable=True))
+    op.execute(_CHECKED_IN)
+    op.alter_column("release_jobs", "checked_in", nullable=False)
     op.create_index(
         "ix_jobs_joinable",
         "jobs",
@@ -48,6 +61,7 @@ def downgrade() -> None:
         "UPDATE jobs SET state = 'queued', phase = NULL, attempt_token = NULL, lease_expires_at = NULL, run_of = NULL, "
         "attempt = greatest(attempt - 1, 0) WHERE state = 'running' AND run_of IS NOT NULL"
     )
+    op.drop_column("release_jobs", "checked_in")
     op.drop_column("releases", "replaces_id")
     op.drop_index("uq_jobs_rebuild", "jobs")
     _rules(
