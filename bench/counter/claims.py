@@ -4,8 +4,8 @@
 
 It starts Postgres alone, in a temporary folder. A claim is the whole transaction, from its begin to its commit. Eight
 jobs run at a time: before each claim the oldest of them ends. Claims of five requests that are run as one, claims of
-four workers, which wait for each other, and the forecast in a `GET` of a queued job are measured, too. Prints a table, writes bench/results/claims.json, and exits
-with 3 if one worker's p99 is over 20 ms.
+four workers, which wait for each other, and the forecast in a `GET` of a queued job are measured, too. Prints a table,
+writes bench/results/claims.json, and exits with 3 if one worker's p99 is over 20 ms.
 """
 
 from __future__ import annotations
