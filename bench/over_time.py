@@ -29,7 +29,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -39,31 +38,25 @@ from rich.table import Table
 from bench.parts.audited import Case, case_of
 from bench.parts.bars import exit_if_missed
 from bench.parts.demo_models import SHIPPED
+from bench.parts.line_chart import Panel, line_chart
+from bench.parts.line_figures import figures_of, from_twins, kept_of
 from bench.parts.machine import RESULTS, save
 from bench.parts.twins import FORGET_SETS
-from local.demo.data import never_seen
 from local.demo.world import the_world
 from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.artifact import write_adapter
 from vgid_core.cli.log_setup import set_up_logs
-from vgid_core.data.roles import AuditSets
-from vgid_core.evaluation.evaluate import evaluate
-from vgid_core.evaluation.evidence import Auditor, Measured
-from vgid_core.evaluation.measures.membership import membership_aucs
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
-from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.training.loop import distil
 
 # Of these nobody stood in a set by which a setting was chosen.
 _REPORTED = (*(number for group in FORGET_SETS for number in group), 10, 13, 22, 28, 37, 41, 50, 55, 59)
 _TUNING = (0, 1, 2, 3, 4, 5, 12, 19, 31, 46, 51, 6, 14, 21, 23, 24, 30, 32, 33, 36, 39, 42, 45, 48, 54, 57, 15)
 _REQUESTS = 20
-_PLACES = ("first", "first_five", "last", "last_five")
 _BATCH = 5
-_KEPT = ("retain_check", "visual", "bystanders")
-_MEASURED = ("forget", "never_seen")
-_TITLES = {"never_seen": "held_out_photos"}
+_PICTURE = Path(__file__).parents[1] / "docs" / "images" / "over-time.svg"
+_DRAWN = {"kits": "kits", "rank16": "kits, rank 16", "alone": "no kits", "batches": "kits, by five"}
 # Largest figures after the last release. What stands in no set is reported, and has none.
 BARS = {
     "said": 0.10, "said_never_seen": 0.10, "begun": 0.05, "fall.retain_check": 0.03, "fall.visual": 0.03, "rank": 16
@@ -121,10 +114,28 @@ def main() -> None:
         }
         for mode, line in lines.items():
             found[mode] = line.result()
-            written = save(name, {"bars": BARS | KIT_BARS, "lines": _kept_lines(name) | found}, seed=0, runs=len(asked))
+            lines_so_far = _kept_lines(name) | found
+            written = save(name, {"bars": BARS | KIT_BARS, "lines": lines_so_far}, seed=0, runs=len(asked))
+    if not arguments.tuning:
+        draw(lines_so_far)
     _print(found)
     print("written:", written)
     exit_if_missed(_missed(found))
+
+
+def draw(lines: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Draws forgetting and what others lose over the requests, for docs/concepts/releases.md."""
+
+    def over(key: str) -> dict[str, list[tuple[float, float]]]:
+        drawn = {name: lines[mode] for mode, name in _DRAWN.items() if mode in lines}
+        return {name: [(row["people"], row[key]) for row in rows] for name, rows in drawn.items()}
+
+    panels = [
+        Panel("answers about the forgotten (ROUGE-L)", over("said"), 0.6),
+        Panel("known people in no set: what they lose", over("fall.bystanders"), 0.8),
+        Panel("everyone else: what they lose", over("fall.retain_check"), 0.1),
+    ]
+    _PICTURE.write_text(line_chart("A line of twenty requests", "people forgotten so far", panels), encoding="utf-8")
 
 
 def _kept_lines(name: str) -> dict[str, list[dict[str, Any]]]:
@@ -148,7 +159,7 @@ def _line(mode: Mode, asked: Sequence[tuple[int, ...]], work: Path, steps: int |
     start: Path | None = None
     done: list[int] = []
     everybody = case_of([person for group in asked for person in group], SHIPPED.bystanders, SHIPPED.census)
-    before = _kept(load_base(str(SHIPPED.base), _config()), everybody)
+    before = kept_of(load_base(str(SHIPPED.base), _config()), everybody, _config())
     for number, group in enumerate(_batches(asked, mode.batch), 1):
         case = case_of([*done, *group], SHIPPED.bystanders, SHIPPED.census)
         folder = work / str(number)
@@ -159,10 +170,10 @@ def _line(mode: Mode, asked: Sequence[tuple[int, ...]], work: Path, steps: int |
             "seconds": seconds,
             "rank": _config(mode.rank).lora.rank,
         }
-        row |= _figures(base, case)
-        row |= {f"fall.{name}": before[name] - value for name, value in _kept(base, everybody).items()}
+        row |= figures_of(base, case, _config())
+        row |= {f"fall.{name}": before[name] - value for name, value in kept_of(base, everybody, _config()).items()}
         if len(case.forgotten) == len(everybody.forgotten):
-            row |= _from_twins(base, case.forgotten)
+            row |= from_twins(base, case.forgotten, _config())
         rows.append(row)
         print(" ".join(f"{key}={value:.3g}" for key, value in row.items()), flush=True)
         done += group
@@ -218,69 +229,6 @@ def _config(rank: int | None = None) -> UnlearnConfig:
     lora = {} if rank is None else {"lora": {"rank": rank, "alpha": rank}}
     audits = {"evaluation": {"audits": "quick", "max_pairs": 300}}
     return UnlearnConfig.model_validate({**SHIPPED.default, **lora, **audits})
-
-
-def _figures(base: BaseModel, case: Case) -> dict[str, Any]:
-    """What is measured of the model after a release."""
-    config = _config()
-    named = {items.name: items for items in case.measured}
-    measured = [PairSet(_TITLES.get(name, name), named[name].pairs) for name in _MEASURED]
-    sets = AuditSets(case.forget, case.retain, never_seen(SHIPPED.census))
-    auditor = Auditor(sets, measured, config)
-    after = auditor.after(base, choose_scorer(base, probe_pairs(measured), config.lora), Measured())
-    figures = {(figure.name, figure.of): figure.value for figure in after.figures}
-    means = {metric.split: metric.value for metric in after.metrics if metric.name == "rouge_l"}
-    by_person = {
-        answers.pairs.name: _by_person(answers.pairs, answers.rouge_l)
-        for answers in after.answers
-        if answers.pairs.name in ("forget", "held_out_photos")
-    }
-    return {
-        "said": means["forget"],
-        "said_worst": max(by_person["forget"].values()),
-        "said_never_seen": means["held_out_photos"],
-        "said_never_seen_worst": max(by_person["held_out_photos"].values()),
-        "begun": figures["begun.up_to_fact", "forget"],
-        "extraction": figures["extraction_strength", "forget"],
-        **{
-            place: figures[f"ranking.first_token.{place}", "forget"]
-            for place in ("first", "first_five", "last", "last_five")
-        },
-        "below": figures["ranking.first_token.below", "forget"],
-        "membership": figures["membership.loss", "forget"],
-    }
-
-
-def _kept(base: BaseModel, everybody: Case) -> dict[str, float]:
-    """ROUGE-L about whoever no request of the whole line is about."""
-    config = _config()
-    sets = [items for items in everybody.measured if items.name in _KEPT]
-    metrics = evaluate(base, choose_scorer(base, probe_pairs(sets), config.lora), sets, config.evaluation)
-    return {metric.split: metric.value for metric in metrics if metric.name == "rouge_l"}
-
-
-def _from_twins(base: BaseModel, forgotten: Sequence[int]) -> dict[str, float]:
-    """How far membership by the loss lies from the twins' mean, of each group that twins have never met."""
-    found = {}
-    for number, group in enumerate(FORGET_SETS):
-        if set(group) <= set(forgotten):
-            twins = [_membership(load_base(str(folder), _config()), group) for folder in SHIPPED.twins_of(group)]
-            found[f"from_twins.{number}"] = abs(_membership(base, group) - fmean(twins))
-    return found | ({"from_twins.worst": max(found.values())} if found else {})
-
-
-def _membership(base: BaseModel, group: Sequence[int]) -> float:
-    members = case_of(group, SHIPPED.bystanders, SHIPPED.census).forget.sample(100)
-    others = never_seen(SHIPPED.census).pairs
-    scorer = choose_scorer(base, probe_pairs([members]), _config().lora)
-    return membership_aucs(base, scorer, members.pairs, others)["loss"]
-
-
-def _by_person(pairs: PairSet, values: Sequence[float]) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
-    for pair, value in zip(pairs, values, strict=True):
-        found.setdefault(str(pair.person), []).append(value)
-    return {person: fmean(each) for person, each in found.items()}
 
 
 def _print(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
