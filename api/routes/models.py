@@ -83,7 +83,7 @@ def get_release(request: Request, caller: CallerDep, model: _Model) -> Response:
         release = _current(caller, s, model)
         parent = None if release.parent_id is None else s.get_one(Release, release.parent_id).number
         artifact = s.get_one(Artifact, release.job_id)
-        held, not_held = releases.held_by(s, release.id), rebuilds.not_held(s, model, release.id)
+        held, not_held = releases.held_by(s, release.id), rebuilds.not_held(s, model, release.id, client_id)
     view = ReleaseView.of(release, artifact, parent, held, not_held, client_id)
     headers = validator_of(release.adapter_sha256)
     if client_has(request, release.adapter_sha256):

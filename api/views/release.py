@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Self
 from uuid import UUID
@@ -62,12 +62,12 @@ class ReleaseView(_View):
         artifact: Artifact,
         parent: int | None,
         held: Sequence[Held],
-        not_held: Mapping[UUID, UUID],
+        not_held: Sequence[UUID],
         client_id: UUID,
     ) -> Self:
         """The view of `release`, whose zip is `artifact`, for this client.
 
-        held: the jobs that it holds. not_held: the client by job, of those that it should.
+        held: the jobs that it holds. not_held: those of this client that it should.
         """
         columns = {name: getattr(release, name) for name in cls.model_fields if hasattr(release, name)}
         return cls(
@@ -77,7 +77,7 @@ class ReleaseView(_View):
             checked=sum(each.still_forgotten is True for each in held),
             unchecked=sum(each.still_forgotten is None for each in held),
             own=[HeldJob.model_validate(each) for each in held if each.client_id == client_id],
-            not_held=[job_id for job_id, client in not_held.items() if client == client_id],
+            not_held=list(not_held),
             adapter=f"/models/{release.model}/release/adapter",
             zip_sha256=artifact.sha256,
             zip_bytes=artifact.size_bytes,

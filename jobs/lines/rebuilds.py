@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, and_, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Row, Select, and_, exists, func, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from jobs import access, repository
-from jobs.lines import releases
 from jobs.states import OPEN, Kind, State
-from jobs.tables import Job, Kit, Mark
+from jobs.tables import Job, Kit, Mark, ReleaseJob
 
 # Rebuilds are nobody's requests. They stand under this client, which has no key.
 CLIENT = "operator (rebuilds)"
@@ -45,15 +44,19 @@ def whom(s: Session, model: str) -> Whom:
     return Whom(kits, _without_repeated(left, [row for row in rows if row.id in kits]))
 
 
-def not_held(s: Session, model: str, release_id: UUID) -> dict[UUID, UUID]:
-    """The client by job, of jobs that have forgotten somebody of this model whom the release doesn't hold.
+def not_held(s: Session, model: str, release_id: UUID, client_id: UUID | None = None) -> Sequence[UUID]:
+    """The jobs that have forgotten somebody of this model whom the release doesn't hold; of one client, or of all.
 
-    They are of an older base, of an installation without lines, or were left out of a rebuild.
+    They are of an older base, of an installation without lines, or were left out of a rebuild. Whom their client has
+    asked for again, by a job that the release holds, isn't among them.
     """
-    held = {each.job_id for each in releases.jobs_of(s, release_id)}
-    rows = s.execute(_forgotten(model)).all()
-    left = _without_repeated([row for row in rows if row.id not in held], [row for row in rows if row.id in held])
-    return {row.id: row.client_id for row in rows if row.id in left}
+    again = aliased(Job)
+    held = select(ReleaseJob.job_id).where(ReleaseJob.release_id == release_id)
+    asked_again = exists().where(
+        again.client_id == Job.client_id, again.subject_hash == Job.subject_hash, again.id.in_(held)
+    )
+    found = _forgotten(model).with_only_columns(Job.id).where(Job.id.not_in(held), ~asked_again)
+    return s.scalars(found if client_id is None else found.where(Job.client_id == client_id)).all()
 
 
 def marks(s: Session, model: str) -> frozenset[str]:

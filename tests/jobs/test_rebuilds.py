@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import select
@@ -78,7 +78,9 @@ def test_a_rebuild_takes_the_place_of_the_current_release(ledger: Ledger) -> Non
         current = releases.current(s, "demo")
         assert current is not None
         assert current.parent_id is None
-        assert rebuilds.not_held(s, "demo", current.id) == {second: ledger.client_id}
+        assert rebuilds.not_held(s, "demo", current.id) == [second]
+        assert rebuilds.not_held(s, "demo", current.id, ledger.client_id) == [second]
+        assert rebuilds.not_held(s, "demo", current.id, uuid4()) == []
         # nobody may be taught again, whoever was left out
         assert rebuilds.marks(s, "demo") == {"a", "b"}
         assert rollback.would_return(s, "demo") == []
@@ -101,7 +103,7 @@ def test_a_new_base_lists_whom_it_has_not_forgotten_until_it_is_rebuilt(ledger: 
     with ledger.sessions.begin() as s:
         current = releases.current(s, "demo")
         assert current is not None
-        assert rebuilds.not_held(s, "demo", current.id) == {first: ledger.client_id}
+        assert rebuilds.not_held(s, "demo", current.id) == [first]
     order(ledger)
     assert finish_rebuild(ledger, base=OTHER_BASE) is State.succeeded
     assert {each[0] for each in held(ledger)} == {first, second}
