@@ -209,6 +209,10 @@ class SubmitRequest(JobRequest):
         description="how long a photo of each person with at most five of its questions is kept, sealed, so that later "
         "requests forget them again and check them; 0 keeps nothing; your client's own if left out",
     )
+    kit_whole: bool = Field(
+        default=False,
+        description="the kit holds all pairs: only then can a rebuild from the base forget many people as well again",
+    )
     repeat: bool = Field(
         default=False, description="forget a subject again whom the model's current release has forgotten already"
     )

@@ -35,11 +35,13 @@ class EvaluationFields(TypedDict, total=False):
 class RequestFields(EvaluationFields, total=False):
     """The fields of a forget request besides its model and pairs. None means that the field isn't sent.
 
-    kit_days: how long a kit is kept, 0 for none. repeat: forget again whom the current release has forgotten already.
+    kit_days: how long a kit is kept, 0 for none. kit_whole: it holds all pairs, not a few. repeat: forget again whom
+    the current release has forgotten already.
     """
 
     training: Mapping[str, Any] | None
     kit_days: int | None
+    kit_whole: bool | None
     repeat: bool | None
 
 
@@ -235,6 +237,7 @@ class Job(_Reply):
     inputs_deleted_at: datetime | None = None
     reverted_at: datetime | None = None
     kit_days: int | None = None
+    kit_whole: bool = False
     error: JobError | None = None
     stop_reason: str | None = None
     metrics: tuple[Metric, ...] | None = None

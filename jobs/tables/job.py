@@ -146,6 +146,7 @@ class Job(Base):
     job_metadata: Mapped[dict[str, str]] = mapped_column(default=dict)
     idempotency_key: Mapped[str | None]
     kit_days: Mapped[int | None]  # how long a kit is kept; null keeps none
+    kit_whole: Mapped[bool] = mapped_column(default=False, server_default=text("false"))  # all pairs, not a few
     request_hash: Mapped[str] = mapped_column(String(64))  # keyed, of the canonical request
 
     # The claim.

@@ -28,6 +28,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("run_of", sa.Uuid(), nullable=True))
     op.create_foreign_key(op.f("fk_jobs_run_of"), "jobs", "jobs", ["run_of"], ["id"])
     op.add_column("jobs", sa.Column("runs_alone", sa.Boolean(), server_default=sa.text("false"), nullable=False))
+    op.add_column("jobs", sa.Column("kit_whole", sa.Boolean(), server_default=sa.text("false"), nullable=False))
     op.create_check_constraint(op.f("ck_jobs_run_of_claimed"), "jobs", "run_of IS NULL OR state != 'queued'")
     _line_index("state = 'running' AND kind IN ('unlearn', 'rebuild') AND run_of IS NULL")
     _rules(
@@ -71,6 +72,7 @@ def downgrade() -> None:
     )
     op.drop_index("ix_jobs_joinable", "jobs")
     _line_index(_RUNNING)
+    op.drop_column("jobs", "kit_whole")
     op.drop_column("jobs", "runs_alone")
     op.drop_column("jobs", "run_of")
 

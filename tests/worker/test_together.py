@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -120,9 +121,13 @@ def test_uploads_that_are_lost_fail_their_own_job(submit: Submit, run_here: Call
 def test_a_rebuild_forgets_the_kits_again_from_the_base(
     submit: Submit, run_here: Callable[..., Job], ledger: Ledger
 ) -> None:
-    first, second, without = submit(FIRST, kit_days=30), submit(SECOND, kit_days=30), submit(FORGET)
+    again = PairSet.of("forget", [*FIRST, *(replace(pair, question=f"{pair.question} Say it.") for pair in FIRST)])
+    first = submit(again, kit_days=30, kit_whole=True)
+    second, without = submit(SECOND, kit_days=30), submit(FORGET)
     for job_id in (first, second, without):
         assert run_here(job_id).state is State.succeeded
+    # A later request trains on a few pairs of a kit, a rebuild on all of it.
+    assert json.loads(files_of(ledger, second)["manifest.json"])["data"]["kits"]["pairs"] == 5
     with ledger.settings.catalog.open("a") as catalog:
         catalog.write(f"[models.tiny.config]\n{toml_of({'training': TRAINING, 'verdict': LOOSE})}")
     with ledger.sessions.begin() as s:
@@ -131,7 +136,7 @@ def test_a_rebuild_forgets_the_kits_again_from_the_base(
     assert done.state is State.succeeded, done.error_detail
     manifest = json.loads(files_of(ledger, rebuild)["manifest.json"])
     assert (manifest["start"], manifest["steps"]) == (None, 2)
-    assert (manifest["data"]["forget"]["pairs"], manifest["data"]["kits"]["sets"]) == (9, 2)
+    assert (manifest["data"]["forget"]["pairs"], manifest["data"]["kits"]["sets"]) == (12, 2)
     assert {figure["figure"] for figure in document_of(ledger, rebuild)["figures"]} >= {"earlier.known_again"}
     with ledger.sessions() as s:
         current = releases.current(s, "tiny")

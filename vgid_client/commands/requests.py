@@ -40,6 +40,7 @@ def submit(
     kit_days: Annotated[
         int | None, typer.Option(min=0, help="Keep a kit so long, to stay forgotten; 0 keeps none.", show_default=False)
     ] = None,
+    kit_whole: Annotated[bool, typer.Option("--kit-whole", help="The kit holds all pairs, for a rebuild.")] = False,
     repeat: Annotated[bool, typer.Option("--repeat", help="Also if the subject is forgotten already.")] = False,
     idempotency_key: Annotated[str | None, typer.Option(help="Sending twice with one key makes one job.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what it would be; store nothing.")] = False,
@@ -59,6 +60,7 @@ def submit(
         "priority": priority,
         "metadata": assignments(metadata, "--metadata"),
         "kit_days": kit_days,
+        "kit_whole": True if kit_whole else None,
         "repeat": True if repeat else None,
     }
     pairs, kept = read_jsonl(forget), read_jsonl(retain) if retain else None

@@ -63,7 +63,8 @@ class LineKeeper:
             artifact = s.get_one(Artifact, parent.job_id)
             keys, marks = releases.kits_of(s, parent.id), releases.marks_of(s, parent.id)
         unpack_stored(self.blobs, artifact.sha256, folder, "current release's adapter")
-        return Line(parent.id, folder, self._open_all(keys), marks)
+        kits = {job_id: kit_of(kit) for job_id, kit in self._open_all(keys).items()}
+        return Line(parent.id, folder, kits, marks)
 
     def to_rebuild(self, model: str) -> Line:
         """What a rebuild of the line works on: all kits that can be read, and everybody's marks."""
@@ -105,7 +106,7 @@ class LineKeeper:
             rank=manifest["config"]["lora"]["rank"],
             still_forgotten={UUID(label): held for label, held in result.kits_held.items()},
             marks=self.marks_of(forget),
-            kit=None if job.kit_days is None else self._keep(job.id, forget, job.kit_days),
+            kit=None if job.kit_days is None else self._keep(job.id, self._kit(job, forget), job.kit_days),
             rebuilt=line.rebuilt,
         )
 
@@ -121,8 +122,11 @@ class LineKeeper:
     def _name_mark(self, name: str) -> str:
         return self.keyring.keyed_hash("mark/name", normalized(name))
 
-    def _keep(self, job_id: UUID, forget: PairSet, days: int) -> NewKit:
-        kit = kit_of(forget)
+    @staticmethod
+    def _kit(job: Job, forget: PairSet) -> PairSet:
+        return forget if job.kit_whole else kit_of(forget)
+
+    def _keep(self, job_id: UUID, kit: PairSet, days: int) -> NewKit:
         key, wrapped = self.keyring.new_data_key(job_id)
         self.blobs.put_kit(job_id, seal(JobInputs(kit), key))
         return NewKit(wrapped, len(kit), days)
