@@ -192,8 +192,8 @@ def part(s: Session, jobs: Sequence[Job], alone: Collection[UUID] = ()) -> State
 def release(s: Session, job_id: UUID, token: UUID, *, max_attempts: int, refund: bool, reason: str) -> State | None:
     """Ends the attempt without a result. The job is queued again, cancelled on request, or failed after its last one.
 
-    So are the others of its run. Unless `refund` is set, each of several runs alone from now on, for one of them may
-    have been to blame. refund: doesn't count the attempt, which ended by no fault of the job's. reason: a stable slug
+    So are the others of its run. Unless `refund` is set, each runs alone from now on: whoever was to blame takes nobody
+    along. refund: doesn't count the attempt, which ended by no fault of the job's. reason: a stable slug
     for the history. Returns the job's new state, or None when the token no longer holds the job. After `queued`, wake a
     worker once the transaction has committed. Raises ValueError for a malformed slug.
     """
@@ -202,7 +202,7 @@ def release(s: Session, job_id: UUID, token: UUID, *, max_attempts: int, refund:
     now = transitions.database_now(s)
     for job in jobs:
         job.attempt -= refund
-        job.runs_alone = job.runs_alone or (not refund and len(jobs) > 1)
+        job.runs_alone = job.runs_alone or not refund
         transitions.requeue_or_end(s, job, now, max_attempts, reason)
     return jobs[0].state if jobs else None
 

@@ -5,7 +5,6 @@ Any number of processes may reap at the same time. Row locks in Postgres decide 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -79,9 +78,8 @@ def _expire_leases(s: Session, max_attempts: int) -> dict[State, list[UUID]]:
     now = transitions.database_now(s)
     expired = select(Job).where(turns.in_state(State.running), Job.lease_expires_at < func.now())
     found = s.scalars(expired.order_by(Job.lease_expires_at).limit(_BATCH).with_for_update(skip_locked=True)).all()
-    jobs_by_token = Counter(job.attempt_token for job in found)
     for job in found:
-        job.runs_alone = job.runs_alone or jobs_by_token[job.attempt_token] > 1  # nobody knows whose fault it was
+        job.runs_alone = True  # nobody knows whose fault it was
         state = transitions.requeue_or_end(s, job, now, max_attempts, "lease_expired")
         jobs_by_state[state].append(job.id)
     return jobs_by_state

@@ -29,6 +29,7 @@ from jobs.reaping import reap
 from jobs.settings import Settings
 from jobs.states import ENDED, Kind, Phase, State
 from jobs.storage.blobs import FileBlobStore
+from jobs.storage.input_cleanup import delete_inputs
 from jobs.tables import Artifact, Client, Job, Kit, Mark
 from tests.evidence import FORGOTTEN, MISSED
 from tests.jobs.conftest import Ledger
@@ -188,6 +189,13 @@ def test_a_cancellation_at_the_last_moment_takes_its_person_out_of_the_adapter(l
     assert run_of(ledger, claim_next(ledger)) == [second]
 
 
+def test_uploads_of_a_job_that_waits_again_are_never_deleted(ledger: Ledger, blobs: FileBlobStore) -> None:
+    job_id = ledger.submit()
+    blobs.put_inputs(job_id, b"sealed")
+    delete_inputs(ledger.sessions, blobs, job_id)
+    assert (blobs.read_inputs(job_id), ledger.job(job_id).inputs_deleted_at) == (b"sealed", None)
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_an_error_is_met_again_alone_by_whom_it_is_about(ledger: Ledger, known: bool) -> None:
     first, second, third = (ledger.submit() for _ in range(3))
@@ -205,6 +213,7 @@ def test_after_a_crash_each_runs_alone(
     first, second, third, fourth = (ledger.submit() for _ in range(4))
     claim = claim_next(ledger, most=2)
     assert claim is not None
+    assert run_of(ledger, claim) == [first, second]
     with ledger.sessions.begin() as s:
         claims.release(s, first, claim.token, max_attempts=MAX_ATTEMPTS, refund=False, reason="crashed")
     assert [ledger.job(job_id).runs_alone for job_id in (first, second)] == [True, True]

@@ -118,6 +118,25 @@ def test_uploads_that_are_lost_fail_their_own_job(submit: Submit, run_here: Call
     assert (alone.state, alone.error_type) == (State.failed, "inputs-missing")
 
 
+def test_a_cancellation_at_the_last_moment_costs_nobody_else_the_uploads(
+    submit: Submit, run_here: Callable[..., Job], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = submit(FIRST), submit(SECOND)
+    put = ledger.blobs.put_artifact
+
+    def cancel_first(_store: object, source: Path) -> tuple[str, int]:
+        if ledger.job(first).cancel_requested_at is None:
+            ledger.cancel(first)
+        return put(source)
+
+    monkeypatch.setattr("jobs.storage.blobs.FileBlobStore.put_artifact", cancel_first)
+    assert run_here(first, together=2).state is State.cancelled
+    with pytest.raises(BlobMissing):
+        ledger.blobs.read_inputs(first)
+    assert ledger.job(second).state is State.queued
+    assert run_here(second, together=2).state is State.succeeded
+
+
 def test_a_rebuild_forgets_the_kits_again_from_the_base(
     submit: Submit, run_here: Callable[..., Job], ledger: Ledger
 ) -> None:

@@ -21,7 +21,7 @@ from jobs.endings import NewArtifact
 from jobs.lines import releases
 from jobs.lines.releases import ParentSuperseded
 from jobs.settings import Settings
-from jobs.states import ENDED, Kind, State
+from jobs.states import Kind, State
 from jobs.storage.blobs import BlobMissing, FileBlobStore
 from jobs.storage.crypto import DecryptionError, Keyring
 from jobs.storage.input_cleanup import delete_inputs
@@ -247,14 +247,11 @@ class Attempt:
         self._end(fail, [self._job_id])
 
     def _end(self, write: Callable[[], State | None], jobs: Sequence[UUID]) -> None:
-        """Ends the run, and deletes what is left of these jobs if they have ended; if not, the run has come apart."""
+        """Ends the run, and deletes what is left of those of these jobs that have ended: a run can come apart."""
         state = _retry(write)
         if state is None:
             raise TokenLost
         delete_checkpoint(self._job_id)
-        if state not in ENDED:
-            log.warning("the run of job %s has come apart", self._job_id)
-            return
         for job_id in jobs:
             delete_inputs(self._sessions, self._blobs, job_id)
 
