@@ -9,10 +9,11 @@ from uuid import UUID
 import typer
 from sqlalchemy.orm import Session
 
+from jobs import repository
 from jobs.catalog import Catalog, CatalogError, ModelEntry
 from jobs.command_session import NOT_CONFIGURED, session, settings_or_exit
 from jobs.lines import rebuilds, releases, rollback
-from jobs.states import State
+from jobs.states import Kind, State
 from jobs.tables import Job, Release, ReleaseState
 
 app = typer.Typer(
@@ -54,7 +55,8 @@ def revert(
         if returning is None:
             typer.echo(f"no release of {model} is current", err=True)
             raise typer.Exit(1)
-        _list_jobs(f"known again, by {len(returning)} jobs", returning)
+        if returning:
+            _list_jobs(f"known again, by {len(returning)} jobs", returning)
         if not yes:
             typer.confirm("Take it back?", abort=True)
         current = rollback.revert(s, model, reason.strip())
@@ -88,12 +90,13 @@ def rebuild(
         if dry_run:
             return
         if found.left_out and not leave_out:
-            typer.echo("ask their clients for the pairs (`repeat`, with a kit), or give --leave-out", err=True)
+            hint = "ask their clients for the pairs (`repeat`, a kit, the same subject reference), or give --leave-out"
+            typer.echo(hint, err=True)
             raise typer.Exit(1)
         if not yes:
             typer.confirm("Rebuild?", abort=True)
         try:
-            job = rebuilds.order(s, model, retained, rebuilds.pairs_of(s, found.kits))
+            job = rebuilds.order(s, model, retained, rebuilds.pairs_of(s, found.kits), found.left_out)
         except rebuilds.AlreadyOrdered:
             typer.echo("a rebuild of this line waits or runs already: see `vgid lines list`", err=True)
             raise typer.Exit(1) from None
@@ -107,6 +110,18 @@ def _budget(model: str) -> float | None:
     except CatalogError:
         return None
     return None if entry is None else entry.config.verdict.fall
+
+
+@app.command()
+def stop(model: _Model) -> None:
+    """Cancel the rebuild that waits or runs: the line goes on as it is."""
+    with session() as s:
+        found = rebuilds.open_rebuild(s, model)
+        if found is None:
+            typer.echo(f"no rebuild of {model} waits or runs", err=True)
+            raise typer.Exit(1)
+        repository.request_cancel(s, found.client_id, found.id, Kind.rebuild)
+    typer.echo(f"{found.id} is being cancelled")
 
 
 def _entry(model: str) -> ModelEntry:

@@ -17,6 +17,7 @@ from jobs.tables import Job, Kit, Mark, ReleaseJob
 # Rebuilds are nobody's requests. They stand under this client, which has no key.
 CLIENT = "operator (rebuilds)"
 _PRIORITY = 10
+_LEAVE_OUT = "leave_out"
 _Columns = tuple[Any, ...]
 
 
@@ -65,8 +66,11 @@ def marks(s: Session, model: str) -> frozenset[str]:
     return frozenset(s.scalars(select(Mark.mark).join(forgotten, forgotten.c.id == Mark.job_id)))
 
 
-def order(s: Session, model: str, retain_set: str | None, pairs: int) -> Job:
-    """Adds a rebuild to the queue. From now on other jobs of the line wait for it. Raises AlreadyOrdered."""
+def order(s: Session, model: str, retain_set: str | None, pairs: int, leave_out: Collection[UUID] = ()) -> Job:
+    """Adds a rebuild to the queue. From now on other jobs of the line wait for it. Raises AlreadyOrdered.
+
+    leave_out: whom the operator has agreed to leave out. A rebuild that would leave out more ends as failed.
+    """
     if open_rebuild(s, model) is not None:
         raise AlreadyOrdered
     client = access.find_client(s, CLIENT) or access.create_client(s, CLIENT)
@@ -74,7 +78,8 @@ def order(s: Session, model: str, retain_set: str | None, pairs: int) -> Job:
         client_id=client.id,
         kind=Kind.rebuild,
         model=model,
-        config={},  # a rebuild goes by the model's settings in the worker's catalog
+        # A rebuild goes by the model's settings in the worker's catalog.
+        config={_LEAVE_OUT: sorted(str(job_id) for job_id in leave_out)},
         retain_set=retain_set,
         forget_pairs=pairs,
         probes={},
@@ -88,6 +93,11 @@ def order(s: Session, model: str, retain_set: str | None, pairs: int) -> Job:
 def pairs_of(s: Session, jobs: Collection[UUID]) -> int:
     """How many pairs the kits of these jobs hold."""
     return s.scalar(select(func.sum(Kit.pairs)).where(Kit.job_id.in_(jobs))) or 0
+
+
+def not_agreed(rebuild: Job, left_out: Collection[UUID]) -> Collection[UUID]:
+    """Who would be left out of this rebuild without the operator's word."""
+    return {job_id for job_id in left_out if str(job_id) not in rebuild.config[_LEAVE_OUT]}
 
 
 def open_rebuild(s: Session, model: str) -> Job | None:

@@ -119,12 +119,6 @@ def kits_of(s: Session, release_id: UUID) -> dict[UUID, bytes]:
     return {job_id: key for job_id, key in s.execute(kept) if key is not None}
 
 
-def marks_of(s: Session, release_id: UUID) -> frozenset[str]:
-    """The marks of everybody whom the release holds."""
-    held = select(Mark.mark).join(ReleaseJob, ReleaseJob.job_id == Mark.job_id)
-    return frozenset(s.scalars(held.where(ReleaseJob.release_id == release_id)))
-
-
 def drift_of(evidence: Mapping[str, Any]) -> float | None:
     """The largest fall of a set about others, from the base. None where none was measured."""
     falls = [

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from jobs import transitions
 from jobs.lines.kits import end_kit
 from jobs.lines.releases import current, jobs_of
+from jobs.states import Kind
 from jobs.tables import Job, Mark, Release, ReleaseState
 
 
@@ -26,9 +27,10 @@ def would_return(s: Session, model: str) -> list[UUID] | None:
 def revert(s: Session, model: str, reason: str) -> int | None:
     """Takes the current release back, for this reason: the one before it is current again. Returns that one's number.
 
-    Whom it alone held is known again: their jobs are marked, their clients are told by an event, and neither marks nor
-    kits of them are kept. None if there was none before of this base, so that nothing is current. A run that
-    started from it starts over. Raises LookupError where there is no current release.
+    Whom it alone held is known again, and their clients are told by an event. Their jobs are marked, and neither marks
+    nor kits of them are kept. But a rebuild is taken back for its own sake: whom it held can be rebuilt again. None if
+    there was none before of this base, so that nothing is current. A run that started from it starts over. Raises
+    LookupError where there is no current release.
     """
     found = s.scalar(
         select(Release).where(Release.model == model, Release.state == ReleaseState.current).with_for_update()
@@ -39,14 +41,18 @@ def revert(s: Session, model: str, reason: str) -> int | None:
     now = transitions.database_now(s)
     found.state, found.ended_at, found.reason = ReleaseState.reverted, now, reason
     s.flush()  # first: there is one current release at a time
+    rebuilt = s.get_one(Job, found.job_id).kind is Kind.rebuild
     for job_id in returning:
-        s.execute(update(Job).where(Job.id == job_id).values(reverted_at=now))
-        s.execute(delete(Mark).where(Mark.job_id == job_id))
-        end_kit(s, job_id)  # the reaper deletes its file
+        if not rebuilt:
+            s.execute(update(Job).where(Job.id == job_id).values(reverted_at=now))
+            s.execute(delete(Mark).where(Mark.job_id == job_id))
+            end_kit(s, job_id)  # the reaper deletes its file
         transitions.add_event(s, job_id, "release", {"number": found.number, "state": "reverted", "reason": reason})
     before = _before(s, found)
     if before is None:
         return None
+    for job_id in {each.job_id for each in jobs_of(s, before.id)} - {each.job_id for each in jobs_of(s, found.id)}:
+        transitions.add_event(s, job_id, "release", {"number": before.number, "state": "current"})
     before.state, before.ended_at = ReleaseState.current, None
     s.flush()
     return before.number

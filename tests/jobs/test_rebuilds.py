@@ -88,6 +88,40 @@ def test_a_rebuild_takes_the_place_of_the_current_release(ledger: Ledger) -> Non
     assert [each[0] for each in held(ledger)] == [first, second]
 
 
+def test_a_rebuild_that_is_taken_back_can_be_made_again(ledger: Ledger) -> None:
+    """Also on a new base, where there is no release to go back to."""
+    first, second = finished(ledger, kit=KIT, marks=["a"]), finished(ledger, kit=KIT, marks=["b"])
+    order(ledger)
+    assert finish_rebuild(ledger, base=OTHER_BASE) is State.succeeded
+    with ledger.sessions.begin() as s:
+        assert set(rollback.would_return(s, "demo") or ()) == {first, second}
+        assert rollback.revert(s, "demo", "it answers badly") is None
+        assert set(rebuilds.whom(s, "demo").kits) == {first, second}
+        assert rebuilds.marks(s, "demo") == {"a", "b"}
+    assert ledger.job(first).reverted_at is None
+    assert ledger.history(first, "release")[-1]["state"] == "reverted"
+
+
+def test_whom_a_rebuild_had_left_out_is_told_when_it_is_taken_back(ledger: Ledger) -> None:
+    finished(ledger, kit=KIT)
+    without = finished(ledger)
+    order(ledger)
+    finish_rebuild(ledger)
+    with ledger.sessions.begin() as s:
+        rollback.revert(s, "demo", "it answers badly")
+    assert [each["state"] for each in ledger.history(without, "release")] == ["current", "left_out", "current"]
+
+
+def test_who_is_left_out_without_the_operators_word(ledger: Ledger) -> None:
+    agreed, since = finished(ledger), finished(ledger, kit=KIT)
+    with ledger.sessions.begin() as s:
+        found = rebuilds.whom(s, "demo")
+        rebuild = rebuilds.order(s, "demo", None, 5, found.left_out)
+        kits.end_kit(s, since)
+        assert rebuilds.not_agreed(rebuild, rebuilds.whom(s, "demo").left_out) == {since}
+    assert agreed in found.left_out
+
+
 def test_a_rebuild_that_misses_its_targets_changes_nothing(ledger: Ledger) -> None:
     first = finished(ledger, kit=KIT)
     order(ledger)
@@ -211,6 +245,10 @@ def test_the_operators_command(
         assert s.get_one(Client, job.client_id).name == rebuilds.CLIENT
     assert run.invoke(app, ["rebuild", "demo", "--yes", "--leave-out"]).exit_code == 1
     assert f"rebuild {job.id}: queued" in run.invoke(app, ["list", "demo"]).stdout
+    assert run.invoke(app, ["stop", "demo"]).exit_code == 0
+    assert ledger.job(job.id).state is State.cancelled
+    assert run.invoke(app, ["stop", "demo"]).exit_code == 1
+    assert run.invoke(app, ["rebuild", "demo", "--yes", "--leave-out"]).exit_code == 0
     assert finish_rebuild(ledger) is State.succeeded
     listed = run.invoke(app, ["list", "demo"]).stdout
     assert "1 requests are held by no current release" in listed

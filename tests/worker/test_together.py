@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 from zipfile import ZipFile
@@ -17,12 +18,14 @@ from jobs import repository
 from jobs.lines import rebuilds, releases
 from jobs.states import State
 from jobs.storage.blobs import BlobMissing
+from jobs.storage.crypto import Keyring
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Artifact, Job
 from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
 from tests.worker.harness import Ledger
 from tests.worker.test_lines import LOOSE, TRAINING
 from vgid_core import PairSet
+from worker.attempt.line import LineKeeper
 
 FIRST, SECOND = (PairSet.of("forget", FORGET.pairs[part]) for part in (slice(0, 3), slice(3, 9)))
 Submit = Callable[..., UUID]
@@ -150,7 +153,10 @@ def test_a_rebuild_forgets_the_kits_again_from_the_base(
     with ledger.settings.catalog.open("a") as catalog:
         catalog.write(f"[models.tiny.config]\n{toml_of({'training': TRAINING, 'verdict': LOOSE})}")
     with ledger.sessions.begin() as s:
-        rebuild = rebuilds.order(s, "tiny", "others", 9).id
+        refused = rebuilds.order(s, "tiny", "others", 9).id
+    assert run_here(refused).error_type == "kits-missing"
+    with ledger.sessions.begin() as s:
+        rebuild = rebuilds.order(s, "tiny", "others", 9, [without]).id
     done = run_here(rebuild)
     assert done.state is State.succeeded, done.error_detail
     manifest = json.loads(files_of(ledger, rebuild)["manifest.json"])
@@ -165,14 +171,20 @@ def test_a_rebuild_forgets_the_kits_again_from_the_base(
             first: True,
             second: True,
         }
+    # Whoever is left out stays marked: no retain set may teach them.
+    line = LineKeeper(ledger.sessions, ledger.blobs, Keyring(ledger.settings.secret_key_bytes))
+    with TemporaryDirectory() as place:
+        marks = line.before("tiny", Path(place) / "start").marks
+    assert line.marks_of(FORGET) <= marks
 
 
 def test_without_a_kit_there_is_nothing_to_rebuild(
     submit: Submit, run_here: Callable[..., Job], ledger: Ledger
 ) -> None:
-    run_here(submit(FIRST))
+    without = submit(FIRST)
+    run_here(without)
     with ledger.sessions.begin() as s:
-        rebuild = rebuilds.order(s, "tiny", "others", 0).id
+        rebuild = rebuilds.order(s, "tiny", "others", 0, [without]).id
     assert run_here(rebuild).error_type == "no-kits"
 
 

@@ -18,6 +18,7 @@ from jobs.storage.inputs import JobInputs, open_sealed, seal
 from jobs.tables import Artifact, Job
 from vgid_core import Pair, PairSet
 from vgid_core.data.text_normalization import normalized
+from worker.attempt.not_runnable import JobNotRunnable
 from worker.attempt.stored_adapter import unpack_stored
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Line:
     """What the line has before a run.
 
     parent_id, start: the current release and the folder of its adapter; None where there is none. kits: by job, of whom
-    it holds. marks: of everybody whom it holds. rebuilt: what a rebuild is to take the place of; None for a request.
+    it holds. marks: of everybody whom the model has forgotten at any time. rebuilt: what a rebuild is to take the place
+    of; None for a request.
     """
 
     parent_id: UUID | None = None
@@ -59,19 +61,26 @@ class LineKeeper:
         with self.sessions() as s:
             parent = releases.current(s, model)
             if parent is None:
-                return Line()
+                return Line(marks=rebuilds.marks(s, model))
             artifact = s.get_one(Artifact, parent.job_id)
-            keys, marks = releases.kits_of(s, parent.id), releases.marks_of(s, parent.id)
+            keys, marks = releases.kits_of(s, parent.id), rebuilds.marks(s, model)
         unpack_stored(self.blobs, artifact.sha256, folder, "current release's adapter")
         kits = {job_id: kit_of(kit) for job_id, kit in self._open_all(keys).items()}
         return Line(parent.id, folder, kits, marks)
 
-    def to_rebuild(self, model: str) -> Line:
-        """What a rebuild of the line works on: all kits that can be read, and everybody's marks."""
+    def to_rebuild(self, job: Job) -> Line:
+        """What the rebuild works on: all kits, and everybody's marks.
+
+        Raises JobNotRunnable if it would leave somebody out whom the operator hasn't agreed to.
+        """
         with self.sessions() as s:
-            current = releases.current(s, model)
-            keys, marks = rebuilds.whom(s, model).kits, rebuilds.marks(s, model)
-        kits = self._open_all(keys)
+            current = releases.current(s, job.model)
+            found, marks = rebuilds.whom(s, job.model), rebuilds.marks(s, job.model)
+        kits = self._open_all(found.kits)
+        missing = rebuilds.not_agreed(job, [*found.left_out, *(found.kits.keys() - kits.keys())])
+        if missing:
+            detail = f"Since the order {len(missing)} more requests have no kit: order again."
+            raise JobNotRunnable("kits-missing", detail)
         replaces = None if current is None else current.id
         return Line(kits=kits, marks=marks, rebuilt=Rebuilt(replaces, tuple(kits)))
 

@@ -95,7 +95,7 @@ class Attempt:
 
     def _rebuild(self, job: Job) -> None:
         """Forgets everybody of whom there is a kit, from the base."""
-        line = self._keeper.to_rebuild(job.model)
+        line = self._keeper.to_rebuild(job)
         if not line.kits:
             raise JobNotRunnable("no-kits", "Nothing is kept of anybody whom this model has forgotten.")
         everybody = PairSet("forget", tuple(pair for kit in line.kits.values() for pair in kit))
@@ -110,7 +110,7 @@ class Attempt:
             result = self._train(requests, line)
         except AdapterForOtherBase:
             log.warning("model %s has another base now, which has forgotten nobody yet", jobs[0].model)
-            line = Line()
+            line = Line(marks=line.marks)
             result = None
         self._finish(requests, line, result or self._train(requests, line))
 
