@@ -34,7 +34,7 @@ def jobs_table(page: JobPage) -> Table:
         table.add_column(name, no_wrap=True)
     table.add_column("your id", overflow="fold")
     for job in page.jobs:
-        state = f"[{_STYLES.get(job.state, 'default')}]{job.state}[/]"
+        state = f"[{_STYLES.get(job.state, 'default')}]{job.state}[/]{' (taken back)' if job.reverted_at else ''}"
         table.add_row(job.id, state, f"{job.created_at.astimezone():%Y-%m-%d %H:%M}", escape(job.external_id or ""))
     return table
 
@@ -82,6 +82,7 @@ def job_table(job: Job) -> Table:
         ("error", _error_text(job)),
         ("stopped because", job.stop_reason),
         ("verdict", None if job.outcome is None else _outcomes(job).get(job.outcome, job.outcome)),
+        ("taken back", f"{job.reverted_at.astimezone():%Y-%m-%d %H:%M}: known again" if job.reverted_at else None),
         *(("missed", f"{each.figure} of {each.set}: {each.meaning}") for each in _missed(job)),
         *(("not measured", claim) for claim in (job.verdict.unmeasured if job.verdict else ())),
         (

@@ -14,10 +14,11 @@ from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 from vgid_client.client import Client
-from vgid_client.errors import IntegrityError, VgidError
+from vgid_client.errors import IntegrityError, NotFound, VgidError
 
 _RECORD = ".vgid-{model}.json"
 _UNFINISHED = ".vgid-unfinished-"
+_NO_RELEASE = "urn:vgid:problem:no-release"
 
 
 def export_release(client: Client, model: str, folder: Path) -> tuple[Path, bool]:
@@ -43,15 +44,26 @@ def export_release(client: Client, model: str, folder: Path) -> tuple[Path, bool
     return target, new
 
 
+def withdraw(model: str, folder: Path) -> Path | None:
+    """Takes away the release that `export_release` put there. Returns its folder, None if there is none."""
+    record = folder / _RECORD.format(model=model)
+    before = _recorded(record)
+    if before is None:
+        return None
+    record.unlink()
+    shutil.rmtree(folder / before, ignore_errors=True)
+    return folder / before
+
+
 def pull(
     client: Client,
     model: str,
     folder: Path,
     pause: Callable[[], bool],
     changed: Callable[[Path], None],
-    failed: Callable[[VgidError], None],
+    failed: Callable[[VgidError | OSError], None],
 ) -> None:
-    """Exports each new release as it becomes current.
+    """Exports each new release as it becomes current. Where none is current any more, takes away what was.
 
     pause: waits, and is false to stop. changed: told each new folder. failed: told why a round did nothing; the next
     one tries again. An unchanged release costs no download.
@@ -65,7 +77,12 @@ def pull(
                 known = release.adapter_sha256
                 if new:
                     changed(path)
-        except VgidError as error:
+        except NotFound as error:
+            known = None
+            if error.problem.type == _NO_RELEASE:  # taken back; any other 404 may be a slip of the pen
+                withdraw(model, folder)
+            failed(error)
+        except (VgidError, OSError) as error:
             failed(error)
         if not pause():
             return

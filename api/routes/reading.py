@@ -160,6 +160,7 @@ def _report(job: Job, artifact: Artifact, evidence: dict[str, Any] | None) -> Re
         "filed": f"{job.created_at:%Y-%m-%d %H:%M} UTC",
         "ended": f"{job.finished_at:%Y-%m-%d %H:%M} UTC" if job.finished_at else "",
         "uploads deleted": f"{job.inputs_deleted_at:%Y-%m-%d %H:%M} UTC" if job.inputs_deleted_at else "",
+        "taken back": f"{job.reverted_at:%Y-%m-%d %H:%M} UTC: the people are known again" if job.reverted_at else "",
         "adapter (zip)": f"sha256 {artifact.sha256}",
     }
     return Report(evidence, artifact.manifest, {name: value for name, value in about.items() if value})

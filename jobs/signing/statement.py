@@ -42,6 +42,8 @@ _WORKER = "urn:vgid:worker"
 _NO_VERDICT = "verdict-reached"
 
 Stamp = Callable[[bytes], bytes | None]
+# Sets that hold other requests' pairs.
+_OF_OTHERS = frozenset({"together", "kits"})
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,13 @@ class StatementInputs:
 def keyed_manifest(manifest: Mapping[str, Any], salt: bytes) -> dict[str, Any]:
     """The manifest with a keyed digest for each set's plain one, which would let anybody test guesses of the set.
 
-    All sets, because the retain set and the photos lack what the forget set holds.
+    All sets, because the retain set and the photos lack what the forget set holds. Of other requests there is no digest
+    at all, since the salt is with this job's client.
     """
     data = {
-        name: {
+        name: {"sets": entry["sets"]}
+        if name in _OF_OTHERS
+        else {
             **{key: value for key, value in entry.items() if key != "digest"},
             KEYED_DIGEST: _keyed(salt, name, entry),
         }
@@ -144,7 +149,7 @@ def _provenance(inputs: StatementInputs) -> dict[str, Any]:
     sets = [
         {
             "name": f"{SET_PREFIX}{name}",
-            "digest": {KEYED_DIGEST: entry[KEYED_DIGEST]},
+            **({"digest": {KEYED_DIGEST: entry[KEYED_DIGEST]}} if KEYED_DIGEST in entry else {}),
             "annotations": {key: value for key, value in entry.items() if key != KEYED_DIGEST},
         }
         for name, entry in sorted(manifest["data"].items())

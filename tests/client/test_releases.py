@@ -9,7 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from jobs.lines import rebuilds
+from jobs.lines import rebuilds, rollback
 from jobs.lines.releases import NewKit
 from tests.client.conftest import PAIRS, Service
 from tests.client.test_cli import vgid
@@ -150,6 +150,29 @@ def test_a_name_that_leaves_the_folder_is_refused(service: Service, client: Clie
         export_release(client, "tiny", tmp_path / "loras")
     assert not (tmp_path / "outside").exists()
     assert list((tmp_path / "loras").iterdir()) == []
+
+
+def test_a_release_that_was_taken_back_leaves_the_folder(service: Service, client: Client, tmp_path: Path) -> None:
+    packed = tmp_path / "real.zip"
+    made = save(tmp_path / "release", 2)
+    (made / "manifest.json").write_text(json.dumps({"serving": {"name": "tiny-1"}}))
+    write_artifact_zip(made, packed)
+    released(service, client, packed)
+    folder = tmp_path / "served"
+    (folder / "someone-elses").mkdir(parents=True)
+    told: list[str] = []
+
+    def take_back_once() -> bool:
+        if told:
+            return False
+        assert (folder / "tiny-1").is_dir()
+        with service.sessions.begin() as s:
+            rollback.revert(s, "tiny", "wrong person")
+        return True
+
+    pull(client, "tiny", folder, take_back_once, lambda _: None, lambda error: told.append(str(error)))
+    assert [path.name for path in folder.iterdir()] == ["someone-elses"]
+    assert len(told) == 1
 
 
 def test_a_round_without_a_release_is_told_and_the_next_one_finds_it(

@@ -75,8 +75,10 @@ def pull_(
         out.print(str(path), soft_wrap=True)
         if endpoint is not None and pairs is not None:
             failed = not _arrives(endpoint, pairs, path)
+            if failed:
+                print_error(f"the forgetting of {path.name} doesn't arrive at {endpoint}")
 
-    def told(error: VgidError) -> None:
+    def told(error: VgidError | OSError) -> None:
         if not watch:
             raise error
         print_error(str(error))

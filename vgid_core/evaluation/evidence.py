@@ -175,6 +175,7 @@ class Auditor:
         else:
             rechecks = recheck(context, kits, self.config) if audits else Rechecks({}, ())
         figures += rechecks.figures
+        not_made |= rechecks.not_made
         # Processes that differ in a last bit could decide differently, and then wait for each other.
         return Measured(answers, *distributed.broadcast((figures, not_made, rechecks)))
 

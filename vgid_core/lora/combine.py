@@ -24,6 +24,7 @@ from vgid_core.errors import ModelNotLoadable
 from vgid_core.lora.load import ADAPTER_WEIGHTS
 
 COMBINED = "combined.json"
+MANIFEST = "manifest.json"  # as an adapter that forgets has it
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 
 
@@ -48,9 +49,13 @@ def combine(adapters: Sequence[Path], out: Path, rank: int | None = None) -> Com
     """Writes the sum of the adapters in these folders into the folder `out`, for plain PEFT.
 
     rank: the largest that it may have; None for the sum of theirs, which loses nothing. Raises ModelNotLoadable for a
-    folder that holds no LoRA that can be added: other kinds of adapters, ranks by module, trained biases, other shapes.
+    folder that holds no LoRA that can be added (another kind, ranks by module, trained biases, other shapes), and for
+    two adapters that forget.
     """
     found = [_read(folder) for folder in adapters]
+    if out.resolve() in {folder.resolve() for folder in adapters}:
+        raise ModelNotLoadable(f"'{out.name}' is one of the adapters: write to another folder")
+    _require_one_of_a_line(adapters)
     whole = sum(adapter.config.r for adapter in found)
     used = whole if rank is None else min(rank, whole)
     weights: dict[str, Tensor] = {}
@@ -88,11 +93,20 @@ def _require_plain(config: LoraConfig, tensors: Mapping[str, Tensor], name: str)
         "trained biases": config.bias != "none" or config.lora_bias,
         "modules saved whole": bool(config.modules_to_save),
         "ranks or alphas by module": bool(config.rank_pattern or config.alpha_pattern),
+        "weights kept the other way round": config.fan_in_fan_out,
         "weights that aren't LoRA's": any(not key.endswith((_A, _B)) for key in tensors) or not tensors,
+        "values that aren't finite": any(not bool(each.isfinite().all()) for each in tensors.values()),
     }
     for what, found in special.items():
         if found:
             raise ModelNotLoadable(f"'{name}' can't be combined: it has {what}")
+
+
+def _require_one_of_a_line(folders: Sequence[Path]) -> None:
+    """Raises ModelNotLoadable if two adapters forget: a line's current one holds everybody, and two are too much."""
+    made = [folder.name for folder in folders if (folder / MANIFEST).is_file()]
+    if len(made) > 1:
+        raise ModelNotLoadable(f"'{made[1]}' forgets, too: a line's current release holds everybody; take that alone")
 
 
 def _joined(module: str, adapters: Sequence[_Adapter]) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from jobs.storage.inputs import JobInputs, open_sealed, seal
 from jobs.tables import Artifact, Job
 from vgid_core import Pair, PairSet
 from vgid_core.data.text_normalization import normalized
+from vgid_core.evaluation.estimates import owner
 from worker.attempt.not_runnable import JobNotRunnable
 from worker.attempt.stored_adapter import unpack_stored
 
@@ -142,9 +143,12 @@ class LineKeeper:
 
 
 def kit_of(forget: PairSet) -> PairSet:
-    """A photo of each person with at most five of its questions: the photo with the most. Without names, one photo."""
-    photos: dict[str | None, dict[str, list[Pair]]] = {}
+    """A photo of each person with at most five of its questions: the photo with the most.
+
+    Of pairs that name nobody every photo is kept: who is on it nobody can say.
+    """
+    photos: dict[str, dict[str, list[Pair]]] = {}
     for pair in forget:
-        photos.setdefault(pair.person, {}).setdefault(pair.image.digest, []).append(pair)
+        photos.setdefault(owner(pair), {}).setdefault(pair.image.digest, []).append(pair)
     best = [max(of_person.values(), key=len) for of_person in photos.values()]
     return PairSet("forget", tuple(pair for pairs in best for pair in pairs[:_KIT_QUESTIONS]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,14 @@ def test_two_adapters_become_one_and_are_not_overwritten(tmp_path: Path) -> None
 
 def test_the_result_is_audited_by_a_run_files_sets(done: Done, tmp_path: Path) -> None:
     adapter, file = done.place.out, done.place.file
-    both = tmp_path / "both"
-    refused = invoke(combine, adapter, "--with", adapter, "--out", both, "--audit", file)
+    both, own = tmp_path / "both", tmp_path / "own"
+    shutil.copytree(adapter, own)
+    (own / "manifest.json").unlink()  # as an adapter that doesn't forget
+    refused = invoke(combine, adapter, "--with", own, "--out", both, "--audit", file)
     assert (refused.exit_code, "nothing to judge by" in refused.stderr, both.exists()) == (2, True, False)
     audited = file.with_name("audited.toml")
     audited.write_text(file.read_text().replace('audits = "none"', 'audits = "quick"'))
-    result = invoke(combine, adapter, "--with", adapter, "--out", both, "--audit", audited)
+    result = invoke(combine, adapter, "--with", own, "--out", both, "--audit", audited)
     assert result.exit_code in (0, 3), result.output
     assert "not audited" not in result.stdout
     assert (tmp_path / "both" / "combined.json").is_file()

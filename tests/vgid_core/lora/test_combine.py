@@ -109,6 +109,22 @@ def test_what_it_was_made_of_is_written_down(tmp_path: Path) -> None:
     assert ([each["rank"] for each in said["adapters"]], said["rank"], said["lost"] > 0) == ([2, 3], 4, True)
 
 
+def spoil_a_value(folder: Path) -> None:
+    tensors = load_file(folder / _WEIGHTS)
+    next(iter(tensors.values()))[0, 0] = float("nan")
+    save_file(tensors, folder / _WEIGHTS)
+
+
+def test_two_that_forget_and_an_input_as_output_are_refused(tmp_path: Path) -> None:
+    one, two = save(tmp_path / "one", 2), save(tmp_path / "two", 2)
+    with pytest.raises(ModelNotLoadable, match="write to another folder"):
+        combine([one, two], two)
+    for folder in (one, two):
+        (folder / "manifest.json").write_text("{}")
+    with pytest.raises(ModelNotLoadable, match="take that alone"):
+        combine([one, two], tmp_path / "both")
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -118,6 +134,8 @@ def test_what_it_was_made_of_is_written_down(tmp_path: Path) -> None:
         (lambda folder: save(folder, 2, bias="all"), "trained biases"),
         (lambda folder: save(folder, 2, modules_to_save=["lm_head"]), "modules saved whole"),
         (lambda folder: save(folder, 2, rank_pattern={"q_proj": 1}), "by module"),
+        (lambda folder: save(folder, 2, fan_in_fan_out=True), "the other way round"),
+        (lambda folder: spoil_a_value(folder), "finite"),
         (lambda folder: save_file({"embed.weight": torch.ones(1)}, folder / _WEIGHTS), "aren't LoRA's"),
     ],
 )
