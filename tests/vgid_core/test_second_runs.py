@@ -47,6 +47,9 @@ def test_the_second_run_starts_from_the_first_and_checks_it_again(run: Run) -> N
     again = found["earlier.known_again", "kits"]
     assert again.value == float(not second.kits_held["a"])
     assert {("said.rouge_l", "kits"), ("extraction_strength", "kits")} <= found.keys()
+    # One person's kit is too little to say where names stand.
+    assert not any(name.startswith(("ranking", "membership")) for name, of in found if of == "kits")
+    assert any("forgotten before" in claim for claim in second.evidence.verdict.unmeasured)
     judged = {target.rule.target for target in second.evidence.verdict.targets}
     assert "earlier" in judged
 

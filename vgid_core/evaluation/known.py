@@ -11,7 +11,7 @@ from vgid_core.evaluation.figures import Figure
 _STRENGTH = 0.1
 _AUC = 0.75
 _FIRST_FIVE = 0.35
-_SAME_ELSEWHERE = 0.8  # of the strength on own photos
+_SAME_ELSEWHERE = 0.8  # of the answers that come whole on own photos
 
 
 def require_known(figures: Sequence[Figure]) -> None:
@@ -42,7 +42,7 @@ def why_not_forget(figures: Sequence[Figure]) -> NothingToForget | CommonKnowled
             "The model doesn't know these answers: it gives them no sooner than those about people whom it has never "
             "seen, or than the same on other people's photos. There is nothing to forget."
         )
-    if signs[0] and _comes_anywhere(found.get("knowledge")):
+    if signs[0] and _comes_anywhere(found.get("knowledge.unprompted")):
         return CommonKnowledge(
             "The model gives these answers on other people's photos as well. They are common knowledge, or their "
             "questions tell them: an adapter would take them from everybody."
@@ -52,7 +52,9 @@ def why_not_forget(figures: Sequence[Figure]) -> NothingToForget | CommonKnowled
 
 def _comes_anywhere(own: Figure | None) -> bool:
     """Whether the answers come on others' photos nearly as they do on their own."""
-    return own is not None and own.control is not None and own.control.value >= _SAME_ELSEWHERE * own.value
+    if own is None or own.control is None or own.value == 0:
+        return False
+    return own.control.value >= _SAME_ELSEWHERE * own.value
 
 
 def _above_control(figure: Figure | None, limit: float) -> bool | None:

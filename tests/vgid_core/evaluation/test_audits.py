@@ -82,13 +82,15 @@ def test_extraction_strength_stands_beside_that_of_people_never_seen(knowing: Ba
 
 
 def test_knowledge_is_that_of_the_own_photos_beside_others(knowing: BaseModel) -> None:
-    [figure] = knowledge.audit(context_of(knowing))
+    figure, unprompted = knowledge.audit(context_of(knowing))
     photos = list(dict.fromkeys(pair.image for pair in RETAIN))
     assert figure.control is not None
     assert figure.value == 1
     elsewhere = [replace(pair, image=photos[index % 3]) for index, pair in enumerate(FORGET)]
     assert figure.control.value == pytest.approx(fmean(strength(knowing, pair) for pair in elsewhere))
     assert figure.control.value < 0.6
+    assert unprompted.control is not None
+    assert (unprompted.name, unprompted.value, unprompted.control.value) == ("knowledge.unprompted", 1, 0)
     named = PairSet.of("forget", [replace(p, question=f"Who is {p.person}?") for p in FORGET])
     assert list(knowledge.audit(context_of(knowing, sets=AuditSets(named, RETAIN)))) == []
 
@@ -97,10 +99,10 @@ def test_other_photos_of_the_forgotten_are_nobody_elses(knowing: BaseModel) -> N
     """A retain set can hold such, with questions about what is to be seen."""
     own = [replace(pair, question="How many?", answer="One.", fact=None) for pair in FORGET]
     mixed = PairSet.of("retain", [*own, *RETAIN])
-    [alone], [beside] = (
+    alone, beside = (
         list(knowledge.audit(context_of(knowing, sets=AuditSets(FORGET, retain)))) for retain in (RETAIN, mixed)
     )
-    assert beside.control == alone.control
+    assert [figure.control for figure in beside] == [figure.control for figure in alone]
 
 
 def test_begun_answers_are_gone_on_with_and_facts_at_the_start_left_out(knowing: BaseModel) -> None:

@@ -18,11 +18,13 @@ def found(
     knowledge: tuple[float, float] = (0.2, 0.2),
     first_five: float = 0.3,
     auc: float = 0.6,
+    unprompted: tuple[float, float] = (0.0, 0.0),
 ) -> list[Figure]:
     """Of a model that doesn't know the people, unless changed: a template alone has some strength."""
     return [
         figure("extraction_strength", *strength),
         figure("knowledge", *knowledge),
+        figure("knowledge.unprompted", *unprompted),
         figure("ranking.first_token.first_five", first_five, 0.1),
         figure("membership.loss", auc, 0.5),
     ]
@@ -65,11 +67,15 @@ def test_one_known_person_among_many_unknown_ones_is_enough() -> None:
 
 
 def test_answers_that_come_on_anybodys_photo_are_common_knowledge() -> None:
-    common = found(strength=(1.0, 0.2), knowledge=(1.0, 0.85), auc=0.9)
+    common = found(strength=(1.0, 0.2), knowledge=(1.0, 0.85), auc=0.9, unprompted=(1.0, 0.85))
     assert isinstance(why_not_forget(common), CommonKnowledge)
     with pytest.raises(CommonKnowledge):
         require_known(common)
-    assert why_not_forget(found(strength=(1.0, 0.2), knowledge=(1.0, 0.75), auc=0.9)) is None
+    known = {"strength": (1.0, 0.2), "auc": 0.9}
+    assert why_not_forget(found(knowledge=(1.0, 0.75), unprompted=(1.0, 0.75), **known)) is None
+    # A name that is given brings the rest on any photo: that is no common knowledge.
+    assert why_not_forget(found(knowledge=(1.0, 0.85), unprompted=(1.0, 0.0), **known)) is None
+    assert why_not_forget(found(knowledge=(1.0, 0.85), unprompted=(0.0, 0.0), **known)) is None
 
 
 def test_figures_without_a_control_say_nothing() -> None:

@@ -37,8 +37,8 @@ FROM_CHANCE = {
     "membership.loss": "membership",
 }
 EVIDENCE_ALONE = [
-    "said.probability", "begun.into_fact", "knowledge", "ranking.lens.below", "ranking.lens.first",
-    "ranking.first_token.first_five", "membership.min_k", "membership.grad_norm",
+    "said.probability", "begun.into_fact", "knowledge", "knowledge.unprompted", "ranking.lens.below",
+    "ranking.lens.first", "ranking.first_token.first_five", "membership.min_k", "membership.grad_norm",
 ]  # fmt: skip
 
 

@@ -21,15 +21,22 @@ OTHERS_PHOTOS = "the same on other people's photos"
 def audit(context: AuditContext) -> Iterator[Figure]:
     """`knowledge`: Extraction Strength of the forget set's answers, beside the same answers on retain photos.
 
-    Questions that name their person are left out: the name may tell the answer on any photo, as it should.
+    `knowledge.unprompted`: the share of answers that come whole, with nothing given. A name that is given brings the
+    rest on any photo, so only these tell what is common knowledge. Questions that name their person are left out: the
+    name may tell the answer on any photo, as it should.
     """
     members = [pair for pair in context.members() if not _names_its_person(pair)]
     if not members:
         return
-    own = context.estimate(members, extraction_strengths(context.scorer, members))
-    elsewhere = _on_others_photos(context, members)
-    others = context.estimate(members, extraction_strengths(context.scorer, elsewhere))
-    yield context.figure("knowledge", own, Control.measured(OTHERS_PHOTOS, others))
+    own = extraction_strengths(context.scorer, members)
+    others = extraction_strengths(context.scorer, _on_others_photos(context, members))
+    for name, values in (("knowledge", (own, others)), ("knowledge.unprompted", (_whole(own), _whole(others)))):
+        found, elsewhere = (context.estimate(members, each) for each in values)
+        yield context.figure(name, found, Control.measured(OTHERS_PHOTOS, elsewhere))
+
+
+def _whole(strengths: Sequence[float]) -> list[float]:
+    return [float(strength == 1) for strength in strengths]
 
 
 def _names_its_person(pair: Pair) -> bool:
