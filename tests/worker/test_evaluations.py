@@ -91,6 +91,6 @@ def test_what_cant_be_measured_fails_and_says_why(ledger: Ledger, start_worker, 
     assert "another base" in fails("adapter-for-other-base")
     ledger.settings.catalog.write_text(catalog)
     archive.write_bytes(whole[:-100])
-    assert fails("adapter-damaged") == "The stored adapter can't be unpacked."
+    assert fails("adapter-damaged") == "The adapter can't be unpacked."
     archive.unlink()
     assert fails("adapter-missing") == "The adapter isn't stored any more."
