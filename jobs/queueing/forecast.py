@@ -9,7 +9,7 @@ The start assumes that every attempt that runs now is followed by one job after 
 of its kind took with the model in the median, and that the client's own jobs stay within its limit. While nothing runs,
 the next job starts now. A job that trains also waits for all that stand before it in its model's line, one after the
 other, however many workers there are. Jobs of other lines count as if they only waited for workers, so a job may start
-sooner than foretold.
+sooner than foretold. So may a request that is run together with one before it.
 """
 
 from __future__ import annotations
