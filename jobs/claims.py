@@ -112,6 +112,7 @@ def jobs_of_run(s: Session, job_id: UUID, token: UUID) -> Sequence[Job]:
 
 def heartbeat(s: Session, job_id: UUID, token: UUID, lease_seconds: float) -> Heartbeat:
     """Renews the run's leases if the token still holds the job. The database's clock counts."""
+    s.execute(_in_run(token).with_only_columns(Job.id).with_for_update())  # in the order in which a report locks them
     rows = s.execute(
         update(Job)
         .where(turns.in_state(State.running), Job.attempt_token == token)
