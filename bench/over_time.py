@@ -131,7 +131,7 @@ def draw(lines: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         return {name: [(row["people"], row[key]) for row in rows] for name, rows in drawn.items()}
 
     panels = [
-        Panel("answers about the forgotten (ROUGE-L)", over("said"), 0.6),
+        Panel("answers about the forgotten (ROUGE-L)", over("said"), 1.0),
         Panel("known people in no set: what they lose", over("fall.bystanders"), 0.8),
         Panel("everyone else: what they lose", over("fall.retain_check"), 0.1),
     ]

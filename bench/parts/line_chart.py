@@ -67,12 +67,13 @@ def _text(x: float, y: float, text: str, *, anchor: str = "start", colour: str =
 
 
 def _names(panel: Panel, colours: Mapping[str, str]) -> list[str]:
-    """The names beside the lines' ends, pushed apart where they would cover each other."""
+    """The names beside the lines' ends, pushed apart where they would cover each other, and up from the axis."""
+    ends = sorted(panel.lines.items(), key=lambda each: each[1][-1][1])
     found = []
-    free = float(_TOP)
-    for name, line in sorted(panel.lines.items(), key=lambda each: -each[1][-1][1]):
-        place = max(_y(line[-1][1], panel.top), free)
-        free = place + _LEAST_GAP
+    free = float(_HEIGHT - _BOTTOM)
+    for name, line in ends:  # from the lowest up
+        place = min(_y(line[-1][1], panel.top), free)
+        free = place - _LEAST_GAP
         found.append(_text(_WIDTH - _RIGHT + 6, place + 4, name, colour=colours[name]))
     return found
 
