@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 
 from bench.gpu import wanted
+from bench.parts import line_table
 from bench.parts.commits_table import fill_table
 from bench.parts.evaluation_page import fill_tables
 from bench.robustness import BARS
@@ -61,6 +62,11 @@ def test_evaluation_lists_every_bar() -> None:
 def test_evaluations_tables_are_those_of_the_results() -> None:
     page = text_of("docs/evaluation.md")
     assert fill_tables(page) == page, "python -m bench.parts.evaluation_page"
+
+
+def test_the_table_of_releases_is_that_of_the_results() -> None:
+    page = text_of("docs/concepts/releases.md")
+    assert line_table.fill(page) == page, "python -m bench.parts.line_table"
 
 
 def test_the_comparison_says_what_every_contender_does() -> None:
