@@ -212,7 +212,7 @@ class AlreadyForgotten(Problem):
 class NoRelease(Problem):
     """The model has no release yet."""
 
-    status, slug, title = 404, "no-release", "The model has no release yet"
+    status, slug, title = 404, "no-release", "The model has no current release"
 
 
 class IdempotencyKeyReused(Problem):

@@ -211,11 +211,19 @@ class SubmitRequest(JobRequest):
     )
     kit_whole: bool = Field(
         default=False,
-        description="the kit holds all pairs: only then can a rebuild from the base forget many people as well again",
+        description="the kit holds all pairs: only then can a rebuild from the base forget many people as well again; "
+        "needs `kit_days`",
     )
     repeat: bool = Field(
         default=False, description="forget a subject again whom the model's current release has forgotten already"
     )
+
+    @field_validator("kit_whole")
+    @classmethod
+    def _a_whole_kit_is_kept(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not info.data.get("kit_days"):
+            raise PydanticCustomError("kit_whole", "needs `kit_days` of at least 1: without it no kit is kept")
+        return value
 
 
 class EvaluationRequest(JobRequest):

@@ -179,12 +179,14 @@ def cancelled(s: Session, job_id: UUID, token: UUID) -> State | None:
 def part(s: Session, jobs: Sequence[Job], alone: Collection[UUID] = ()) -> State:
     """Ends a run of several without a result: all are queued again, but those that were cancelled.
 
-    alone: who runs alone from now on. The attempt doesn't count. The jobs' rows are locked by `lock_run`. Returns the
-    state of the first.
+    alone: who runs alone from now on; so does whoever's run another client has cancelled. The attempt doesn't count.
+    The jobs' rows are locked by `lock_run`. Returns the state of the first.
     """
     now = transitions.database_now(s)
+    cancelling = {job.client_id for job in jobs if job.cancel_requested_at is not None}
     for job in jobs:
-        job.runs_alone = job.runs_alone or job.id in alone
+        # Nobody can hold up another client's request by one cancellation after the other.
+        job.runs_alone = job.runs_alone or job.id in alone or bool(cancelling - {job.client_id})
         job.attempt -= 1
         transitions.requeue_or_end(s, job, now, job.attempt + 1, "run_parted")
     return jobs[0].state

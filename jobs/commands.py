@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from jobs import access
 from jobs.client_limits import ClientLimits
 from jobs.command_session import NOT_CONFIGURED, session, settings_or_exit
+from jobs.lines.rebuilds import CLIENT as REBUILDS
 from jobs.signing import keys as signing_keys
 
 keys = typer.Typer(no_args_is_help=True, help="API keys: create, list and revoke; limits of their clients.")
@@ -25,6 +26,8 @@ def create(
     name = client.strip()
     if not name:
         raise typer.BadParameter("the client needs a name")
+    if name == REBUILDS:
+        raise typer.BadParameter("rebuilds are ordered under this name: choose another one")
     if not name.isprintable():
         raise typer.BadParameter("the client's name holds characters that can't be seen")
     with session() as s:

@@ -50,8 +50,9 @@ def withdraw(model: str, folder: Path) -> Path | None:
     before = _recorded(record)
     if before is None:
         return None
-    record.unlink()
-    shutil.rmtree(folder / before, ignore_errors=True)
+    if (folder / before).exists():
+        shutil.rmtree(folder / before)
+    record.unlink()  # last: what is still there stays on record
     return folder / before
 
 
@@ -71,21 +72,27 @@ def pull(
     known: str | None = None
     while True:
         try:
-            release = client.release(model)
-            if release.adapter_sha256 != known:
-                path, new = export_release(client, model, folder)
-                known = release.adapter_sha256
-                if new:
-                    changed(path)
-        except NotFound as error:
-            known = None
-            if error.problem.type == _NO_RELEASE:  # taken back; any other 404 may be a slip of the pen
-                withdraw(model, folder)
-            failed(error)
+            known = _round(client, model, folder, known, changed)
         except (VgidError, OSError) as error:
+            known = None
             failed(error)
         if not pause():
             return
+
+
+def _round(client: Client, model: str, folder: Path, known: str | None, changed: Callable[[Path], None]) -> str:
+    """Exports the current release unless it is the known one. Returns its adapter's sha256."""
+    try:
+        release = client.release(model)
+    except NotFound as error:
+        if error.problem.type == _NO_RELEASE:  # taken back; any other 404 may be a slip of the pen
+            withdraw(model, folder)
+        raise
+    if release.adapter_sha256 != known:
+        path, new = export_release(client, model, folder)
+        if new:
+            changed(path)
+    return release.adapter_sha256
 
 
 def _unpack(archive: Path, unpacked: Path) -> str:

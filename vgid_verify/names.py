@@ -24,6 +24,10 @@ LIMITS = "vgid_limits"
 FOLDER_KEY = "vgid_folder_key"
 HARDWARE = "vgid_hardware"
 SERVING_CHECK = "vgid_serving_check"
+REQUESTS = "vgid_requests"
+
+# Sets that hold other requests' pairs: of these a statement says how many requests they are of, and nothing else.
+OF_OTHERS = frozenset({"together", "kits"})
 
 KEYED_DIGEST = "hmac-sha256"
 BASE_DIGEST = "vgid-base"

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from vgid_verify.names import EVIDENCE, KEYED_DIGEST, LIMITS, MEASURED, SET_PREFIX
+from vgid_verify.names import EVIDENCE, KEYED_DIGEST, LIMITS, MEASURED, REQUESTS, SET_PREFIX
 
 # What no statement shows, whatever it says.
 NOT_SHOWN = (
@@ -79,6 +79,12 @@ class Report:
             for item in found
             if item["name"].startswith(SET_PREFIX)
         }
+
+    @property
+    def of_others(self) -> dict[str, int]:
+        """How many other requests the run has forgotten, by the kind of set."""
+        internal = self.provenance.get("buildDefinition", {}).get("internalParameters", {})
+        return dict(internal.get(REQUESTS, {}))
 
     @property
     def not_shown(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vgid_verify.names import BASE_DIGEST
+from vgid_verify.names import BASE_DIGEST, OF_OTHERS
 from vgid_verify.proof import proves_digest
 from vgid_verify.report import Check, Report
 
@@ -47,7 +47,8 @@ class CannotMeasure(Exception):
 @dataclass(frozen=True)
 class Rerun:
     """What was found here, beside what was signed. not_compared: figures and why. outcome: of the verdict
-    here; None without the run's own sets, since a figure without its control is judged otherwise.
+    here; None without the run's own sets, since a figure without its control is judged otherwise, and for a run
+    that has forgotten other requests, too, whose verdict is also about them.
     """
 
     checks: tuple[Check, ...]
@@ -76,6 +77,9 @@ def compared(report: Report, found: Mapping[str, Any], salt: bytes) -> Rerun:
     checks, left_out = [], []
     for row in (report.evidence or {}).get("figures", ()):
         name, of = row["figure"], row["set"]
+        if of in OF_OTHERS:
+            left_out.append(f"{name} on {of}: the pairs are other requests'")
+            continue
         missing = sorted({of, *_made_with(name, report)} - own)
         if row["items"] < FEWEST:
             left_out.append(f"{name} on {of}: {row['items']} items are too few to compare")
@@ -85,7 +89,8 @@ def compared(report: Report, found: Mapping[str, Any], salt: bytes) -> Rerun:
             left_out.append(f"{name} on {of}: it wasn't measured here")
         else:
             checks.append(_compare(row, here[name, of]))
-    outcome = str(found["verdict"]["outcome"]) if _PAIR_SETS & report.set_digests.keys() <= own else None
+    whole = not report.of_others and _PAIR_SETS & report.set_digests.keys() <= own
+    outcome = str(found["verdict"]["outcome"]) if whole else None
     return Rerun(tuple(checks), tuple(left_out), outcome)
 
 

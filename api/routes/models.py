@@ -112,5 +112,5 @@ def _current(caller: Caller, s: Session, model: str) -> Release:
         raise NotFound("There is no such model.")
     found = releases.current(s, model)
     if found is None:
-        raise NoRelease("Nobody has been forgotten by this model yet, so there is no release.")
+        raise NoRelease("No release of this model is current: nobody has been forgotten yet, or it was taken back.")
     return found

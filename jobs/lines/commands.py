@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Annotated
 from uuid import UUID
 
@@ -13,7 +14,11 @@ from jobs import repository
 from jobs.catalog import Catalog, CatalogError, ModelEntry
 from jobs.command_session import NOT_CONFIGURED, session, settings_or_exit
 from jobs.lines import rebuilds, releases, rollback
+from jobs.lines.kits import open_kit
+from jobs.repository import JobEnded
 from jobs.states import Kind, State
+from jobs.storage.blobs import FileBlobStore
+from jobs.storage.crypto import Keyring
 from jobs.tables import Job, Release, ReleaseState
 
 app = typer.Typer(
@@ -51,15 +56,20 @@ def revert(
     if not reason.strip():
         raise typer.BadParameter("give a reason", param_hint="--reason")
     with session() as s:
-        returning = rollback.would_return(s, model)
-        if returning is None:
-            typer.echo(f"no release of {model} is current", err=True)
-            raise typer.Exit(1)
-        if returning:
-            _list_jobs(f"known again, by {len(returning)} jobs", returning)
-        if not yes:
-            typer.confirm("Take it back?", abort=True)
-        current = rollback.revert(s, model, reason.strip())
+        shown, returning = releases.current(s, model), rollback.would_return(s, model)
+    if shown is None or returning is None:
+        typer.echo(f"no release of {model} is current", err=True)
+        raise typer.Exit(1)
+    if returning:
+        _list_jobs(f"known again, by {len(returning)} jobs", returning)
+    if not yes:
+        typer.confirm(f"Take release {shown.number} back?", abort=True)
+    try:
+        with session() as s:
+            current = rollback.revert(s, model, reason.strip(), shown.id)
+    except (LookupError, rollback.OtherRelease):
+        typer.echo("another release is current by now: nothing is taken back", err=True)
+        raise typer.Exit(1) from None
     typer.echo("nothing is current now" if current is None else f"release {current} is current now")
 
 
@@ -79,37 +89,35 @@ def rebuild(
     """
     entry = _entry(model)
     retained = _retain_set(entry, retain_set)
+    if entry.config.evaluation.audits == "none":
+        typer.echo("the catalog asks for no audits of this model: a rebuild would never be current", err=True)
+        raise typer.Exit(1)
+    settings = settings_or_exit()
+    blobs, keyring = FileBlobStore(settings.blob_dir), Keyring(settings.secret_key_bytes)
     with session() as s:
-        found = rebuilds.whom(s, model)
-        typer.echo(f"forgotten again: {len(found.kits)} requests, by their kits")
-        if found.left_out:
-            _list_jobs(f"left out, and known again: {len(found.left_out)} requests, nothing is kept of", found.left_out)
-        if not found.kits:
-            typer.echo("there is no kit to rebuild from", err=True)
-            raise typer.Exit(1)
-        if dry_run:
-            return
-        if found.left_out and not leave_out:
-            hint = "ask their clients for the pairs (`repeat`, a kit, the same subject reference), or give --leave-out"
-            typer.echo(hint, err=True)
-            raise typer.Exit(1)
-        if not yes:
-            typer.confirm("Rebuild?", abort=True)
-        try:
-            job = rebuilds.order(s, model, retained, rebuilds.pairs_of(s, found.kits), found.left_out)
-        except rebuilds.AlreadyOrdered:
-            typer.echo("a rebuild of this line waits or runs already: see `vgid lines list`", err=True)
-            raise typer.Exit(1) from None
-    typer.echo(f"ordered {job.id}; `vgid lines list {model}` shows how it goes")
-
-
-def _budget(model: str) -> float | None:
-    """How far the model's line may drift. None if the catalog doesn't say: releases outlive its entries."""
+        found = rebuilds.whom(s, model, lambda job_id, key: open_kit(blobs, keyring, job_id, key) is not None)
+        pairs = rebuilds.pairs_of(s, found.kits)
+    typer.echo(f"forgotten again: {len(found.kits)} requests, by their kits")
+    if found.left_out:
+        _list_jobs(f"left out, and known again: {len(found.left_out)} requests, nothing is kept of", found.left_out)
+    if not found.kits:
+        typer.echo("there is no kit to rebuild from", err=True)
+        raise typer.Exit(1)
+    if dry_run:
+        return
+    if found.left_out and not leave_out:
+        hint = "ask their clients for the pairs (`repeat`, a kit, the same subject reference), or give --leave-out"
+        typer.echo(hint, err=True)
+        raise typer.Exit(1)
+    if not yes:
+        typer.confirm("Rebuild?", abort=True)
     try:
-        entry = Catalog.load(settings_or_exit().catalog).model(model)
-    except CatalogError:
-        return None
-    return None if entry is None else entry.config.verdict.fall
+        with session() as s:
+            job_id = rebuilds.order(s, model, retained, pairs, found.left_out).id
+    except rebuilds.AlreadyOrdered:
+        typer.echo("a rebuild of this line waits or runs already: see `vgid lines list`", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"ordered {job_id}; `vgid lines list {model}` shows how it goes")
 
 
 @app.command()
@@ -120,8 +128,18 @@ def stop(model: _Model) -> None:
         if found is None:
             typer.echo(f"no rebuild of {model} waits or runs", err=True)
             raise typer.Exit(1)
-        repository.request_cancel(s, found.client_id, found.id, Kind.rebuild)
+        with suppress(JobEnded):  # at this moment
+            repository.request_cancel(s, found.client_id, found.id, Kind.rebuild)
     typer.echo(f"{found.id} is being cancelled")
+
+
+def _budget(model: str) -> float | None:
+    """How far the model's line may drift. None if the catalog doesn't say: releases outlive its entries."""
+    try:
+        entry = Catalog.load(settings_or_exit().catalog).model(model)
+    except CatalogError:
+        return None
+    return None if entry is None else entry.config.verdict.fall
 
 
 def _entry(model: str) -> ModelEntry:

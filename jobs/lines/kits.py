@@ -10,8 +10,11 @@ from sqlalchemy.orm import Session
 
 from jobs import transitions
 from jobs.database import SessionFactory
-from jobs.storage.blobs import BlobStore
+from jobs.storage.blobs import BlobMissing, BlobStore
+from jobs.storage.crypto import DecryptionError, Keyring
+from jobs.storage.inputs import open_sealed
 from jobs.tables import Job, Kit
+from vgid_core.data.pairs import PairSet
 
 _BATCH = 500
 _ORPHAN_SECONDS = 3600.0  # an attempt stores a kit moments before it ends its job
@@ -20,6 +23,14 @@ _ORPHAN_SECONDS = 3600.0  # an attempt stores a kit moments before it ends its j
 def kit_of(s: Session, client_id: UUID, job_id: UUID) -> Kit | None:
     """The kit of the client's job, also one that is ended. None if none was kept."""
     return s.scalar(select(Kit).join(Job, Job.id == Kit.job_id).where(Job.client_id == client_id, Kit.job_id == job_id))
+
+
+def open_kit(blobs: BlobStore, keyring: Keyring, job_id: UUID, wrapped_key: bytes) -> PairSet | None:
+    """What the kit holds. None if its file is lost or can't be opened: then nobody can check its people."""
+    try:
+        return open_sealed(blobs.read_kit(job_id), keyring.unwrap(wrapped_key, job_id)).forget
+    except (BlobMissing, DecryptionError):
+        return None
 
 
 def end_kit(s: Session, job_id: UUID) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Row, Select, and_, exists, func, or_, select
+from sqlalchemy import Select, and_, exists, func, or_, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from jobs import access, repository
+from jobs.client_limits import ClientLimits
 from jobs.states import OPEN, Kind, State
 from jobs.tables import Job, Kit, Mark, ReleaseJob
 
@@ -18,7 +20,7 @@ from jobs.tables import Job, Kit, Mark, ReleaseJob
 CLIENT = "operator (rebuilds)"
 _PRIORITY = 10
 _LEAVE_OUT = "leave_out"
-_Columns = tuple[Any, ...]
+_MOST = 1000  # of rebuilds at a time, each of another line
 
 
 class AlreadyOrdered(Exception):
@@ -33,16 +35,27 @@ class Whom:
     left_out: Collection[UUID]
 
 
-def whom(s: Session, model: str) -> Whom:
+def whom(s: Session, model: str, readable: Callable[[UUID, bytes], bool] = lambda _job_id, _key: True) -> Whom:
     """Whom a rebuild of the model's line would forget, and whom it would leave out.
 
-    A job without a kit isn't left out if its client has asked again for the same subject, with a kit.
+    readable: whether a kit can be opened, by its job and wrapped key. A job without a kit isn't left out if its client
+    has asked again for the same subject since, with a kit.
     """
     valid = and_(Kit.job_id == Job.id, Kit.wrapped_key.is_not(None), Kit.expires_at > func.now())
     rows = s.execute(_forgotten(model).add_columns(Kit.wrapped_key).outerjoin(Kit, valid)).all()
-    kits = {row.id: row.wrapped_key for row in rows if row.wrapped_key is not None}
-    left = [row for row in rows if row.wrapped_key is None]
-    return Whom(kits, _without_repeated(left, [row for row in rows if row.id in kits]))
+    kept = [row for row in rows if row.wrapped_key is not None and readable(row.id, row.wrapped_key)]
+    asked_again = {(row.client_id, row.subject_hash): row.created_at for row in kept if row.subject_hash is not None}
+    kits = {row.id: row.wrapped_key for row in kept}
+    left = [
+        row.id
+        for row in rows
+        if row.id not in kits and not _is_after(asked_again.get((row.client_id, row.subject_hash)), row.created_at)
+    ]
+    return Whom(kits, left)
+
+
+def _is_after(moment: datetime | None, other: datetime) -> bool:
+    return moment is not None and moment > other
 
 
 def not_held(s: Session, model: str, release_id: UUID, client_id: UUID | None = None) -> Sequence[UUID]:
@@ -54,7 +67,10 @@ def not_held(s: Session, model: str, release_id: UUID, client_id: UUID | None = 
     again = aliased(Job)
     held = select(ReleaseJob.job_id).where(ReleaseJob.release_id == release_id)
     asked_again = exists().where(
-        again.client_id == Job.client_id, again.subject_hash == Job.subject_hash, again.id.in_(held)
+        again.client_id == Job.client_id,
+        again.subject_hash == Job.subject_hash,
+        again.created_at > Job.created_at,
+        again.id.in_(held),
     )
     found = _forgotten(model).with_only_columns(Job.id).where(Job.id.not_in(held), ~asked_again)
     return s.scalars(found if client_id is None else found.where(Job.client_id == client_id)).all()
@@ -74,6 +90,7 @@ def order(s: Session, model: str, retain_set: str | None, pairs: int, leave_out:
     if open_rebuild(s, model) is not None:
         raise AlreadyOrdered
     client = access.find_client(s, CLIENT) or access.create_client(s, CLIENT)
+    access.set_limits(s, client, ClientLimits(running_jobs=_MOST))  # a line's own limit is one
     job = Job(
         client_id=client.id,
         kind=Kind.rebuild,
@@ -86,7 +103,11 @@ def order(s: Session, model: str, retain_set: str | None, pairs: int, leave_out:
         priority=_PRIORITY,
         request_hash="0" * 64,
     )
-    repository.submit(s, job)
+    try:
+        with s.begin_nested():
+            repository.submit(s, job)
+    except IntegrityError:  # another order has come first
+        raise AlreadyOrdered from None
     return job
 
 
@@ -112,17 +133,11 @@ def last_rebuild(s: Session, model: str) -> Job | None:
     return s.scalar(found.order_by(Job.created_at.desc()).limit(1))
 
 
-def _forgotten(model: str) -> Select[UUID, UUID, str | None]:
+def _forgotten(model: str) -> Select[UUID, UUID, str | None, datetime]:
     """The jobs that have forgotten somebody who isn't known again by a rollback."""
     return (
-        select(Job.id, Job.client_id, Job.subject_hash)
+        select(Job.id, Job.client_id, Job.subject_hash, Job.created_at)
         .where(Job.model == model, Job.kind == Kind.unlearn, Job.state == State.succeeded)
         .where(Job.outcome == "forgotten", Job.reverted_at.is_(None))
         .order_by(Job.created_at, Job.id)
     )
-
-
-def _without_repeated(left: Sequence[Row[*_Columns]], others: Sequence[Row[*_Columns]]) -> list[UUID]:
-    """The jobs that are left, but those whose subject another job of the same client is about."""
-    about = {(row.client_id, row.subject_hash) for row in others if row.subject_hash is not None}
-    return [row.id for row in left if (row.client_id, row.subject_hash) not in about]

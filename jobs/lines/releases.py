@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from jobs import transitions
+from jobs.lines import rebuilds
 from jobs.tables import Artifact, Job, Kit, Mark, Release, ReleaseJob, ReleaseState
 
 # Others' sets that say how far a line has drifted. Bystanders have a target of their own.
@@ -217,10 +218,9 @@ def _tell(s: Session, made: Release, joined: Collection[UUID], before: Release |
     s.flush()
     for job_id in joined:
         transitions.add_event(s, job_id, "release", {"number": made.number, "state": "current"})
-    kept = {each.job_id for each in jobs_of(s, made.id)}
-    for each in () if before is None else jobs_of(s, before.id):
-        if each.job_id not in kept:
-            transitions.add_event(s, each.job_id, "release", {"number": made.number, "state": "left_out"})
+    held_before = set() if before is None else {each.job_id for each in jobs_of(s, before.id)}
+    for job_id in held_before.intersection(rebuilds.not_held(s, made.model, made.id) if held_before else ()):
+        transitions.add_event(s, job_id, "release", {"number": made.number, "state": "left_out"})
 
 
 def _leave(s: Session, job_id: UUID, new: NewRelease, now: datetime) -> None:

@@ -24,19 +24,27 @@ def would_return(s: Session, model: str) -> list[UUID] | None:
     return [each.job_id for each in jobs_of(s, found.id) if each.job_id not in kept]
 
 
-def revert(s: Session, model: str, reason: str) -> int | None:
+class OtherRelease(Exception):
+    """Another release is current by now than the one that was to be taken back."""
+
+
+def revert(s: Session, model: str, reason: str, release_id: UUID | None = None) -> int | None:
     """Takes the current release back, for this reason: the one before it is current again. Returns that one's number.
 
     Whom it alone held is known again, and their clients are told by an event. Their jobs are marked, and neither marks
     nor kits of them are kept. But a rebuild is taken back for its own sake: whom it held can be rebuilt again. None if
     there was none before of this base, so that nothing is current. A run that started from it starts over. Raises
     LookupError where there is no current release.
+
+    release_id: the one that is meant. Raises OtherRelease if another one is current.
     """
     found = s.scalar(
         select(Release).where(Release.model == model, Release.state == ReleaseState.current).with_for_update()
     )
     if found is None:
         raise LookupError("there is no current release")
+    if release_id is not None and found.id != release_id:
+        raise OtherRelease
     returning = would_return(s, model) or []
     now = transitions.database_now(s)
     found.state, found.ended_at, found.reason = ReleaseState.reverted, now, reason

@@ -26,7 +26,9 @@ from vgid_verify.names import (
     KEYED_DIGEST,
     LIMITS,
     MEASURED,
+    OF_OTHERS,
     PROVENANCE,
+    REQUESTS,
     SET_PREFIX,
     SIGNATURE_FILES,
     SIGNED_AT,
@@ -42,8 +44,6 @@ _WORKER = "urn:vgid:worker"
 _NO_VERDICT = "verdict-reached"
 
 Stamp = Callable[[bytes], bytes | None]
-# Sets that hold other requests' pairs.
-_OF_OTHERS = frozenset({"together", "kits"})
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def keyed_manifest(manifest: Mapping[str, Any], salt: bytes) -> dict[str, Any]:
     """
     data = {
         name: {"sets": entry["sets"]}
-        if name in _OF_OTHERS
+        if name in OF_OTHERS
         else {
             **{key: value for key, value in entry.items() if key != "digest"},
             KEYED_DIGEST: _keyed(salt, name, entry),
@@ -149,17 +149,20 @@ def _provenance(inputs: StatementInputs) -> dict[str, Any]:
     sets = [
         {
             "name": f"{SET_PREFIX}{name}",
-            **({"digest": {KEYED_DIGEST: entry[KEYED_DIGEST]}} if KEYED_DIGEST in entry else {}),
+            "digest": {KEYED_DIGEST: entry[KEYED_DIGEST]},
             "annotations": {key: value for key, value in entry.items() if key != KEYED_DIGEST},
         }
         for name, entry in sorted(manifest["data"].items())
+        if name not in OF_OTHERS
     ]
+    others = {name: manifest["data"][name]["sets"] for name in sorted(OF_OTHERS & manifest["data"].keys())}
     definition = {
         "buildType": _BUILD_TYPE,
         "externalParameters": {"method": manifest["method"], "config": manifest["config"]},
         "internalParameters": {
             name: manifest[name] for name in ("scorer", "steps", "resumed_after", "stop_reason", "micro_batch_size")
-        },
+        }
+        | ({REQUESTS: others} if others else {}),
         "resolvedDependencies": [{"name": base["name"], "digest": {BASE_DIGEST: base["digest"]}}, *sets],
     }
     run = {

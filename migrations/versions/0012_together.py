@@ -56,11 +56,11 @@ def upgrade() -> None:
 def downgrade() -> None:
     found = op.get_bind().scalar(sa.text("SELECT count(*) FROM jobs WHERE kind = 'rebuild'"))
     if found:
-        raise RuntimeError(f"{found} lines were rebuilt, which older versions can't tell from requests")
+        raise RuntimeError(f"{found} rebuilds were ordered, which older versions can't tell from requests")
     # Whoever takes part in another job's run starts again by itself.
     op.execute(
         "UPDATE jobs SET state = 'queued', phase = NULL, attempt_token = NULL, lease_expires_at = NULL, run_of = NULL, "
-        "attempt = greatest(attempt - 1, 0) WHERE state = 'running' AND run_of IS NOT NULL"
+        "attempt = greatest(attempt - 1, 0), step = 0, progress = 0 WHERE state = 'running' AND run_of IS NOT NULL"
     )
     op.drop_column("release_jobs", "checked_in")
     op.drop_column("releases", "replaces_id")

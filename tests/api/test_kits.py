@@ -36,6 +36,11 @@ def test_nothing_is_kept_unless_the_request_or_its_client_says_so(service: Servi
     for http, usual in ((service.http, None), (keeping, 365)):
         asked = [body(), body(kit_days=30), body(kit_days=0)]
         assert [http.post("/unlearn-jobs", json=each).json()["kit_days"] for each in asked] == [usual, 30, None]
+    assert service.http.post("/unlearn-jobs", json=body(kit_days=30, kit_whole=True)).json()["kit_whole"] is True
+    for days in (None, 0):
+        whole = body(kit_whole=True) if days is None else body(kit_whole=True, kit_days=days)
+        refused = problem(service.http.post("/unlearn-jobs", json=whole), 422, "invalid-request")
+        assert [each["field"] for each in refused["errors"]] == ["kit_whole"]
     for wrong in (-1, 3651, "30", 1.5):
         refused = problem(service.http.post("/unlearn-jobs", json=body(kit_days=wrong)), 422, "invalid-request")
         assert refused["errors"][0]["field"] == "kit_days"

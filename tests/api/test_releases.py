@@ -14,7 +14,7 @@ URL = "/models/demo/release"
 
 def test_without_a_release_it_says_so(service: Service) -> None:
     for path in (URL, f"{URL}/adapter"):
-        assert "Nobody has been forgotten" in problem(service.http.get(path), 404, "no-release")["detail"]
+        assert "No release of this model is current" in problem(service.http.get(path), 404, "no-release")["detail"]
         problem(service.http.get(path.replace("demo", "other")), 404, "not-found")
         problem(service.open().get(path), 401, "unauthenticated")
 

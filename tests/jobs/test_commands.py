@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from jobs import access, commands
 from jobs.client_limits import ClientLimits
 from jobs.database import SessionFactory
+from jobs.lines.rebuilds import CLIENT as REBUILDS
 from jobs.settings import Settings, get_settings
 from migrations.commands import database
 
@@ -135,3 +136,7 @@ def test_an_unreachable_database_gives_one_line(environment: pytest.MonkeyPatch)
     for app, arguments in ((commands.keys, ["list"]), (database, ["upgrade"])):
         result = RUNNER.invoke(app, arguments)
         assert (result.exit_code, result.stderr) == (1, "the database named by VGID_DATABASE_URL doesn't answer\n")
+
+
+def test_the_name_of_rebuilds_is_taken() -> None:
+    assert CliRunner().invoke(commands.keys, ["create", "--client", REBUILDS]).exit_code == 2

@@ -155,6 +155,17 @@ def test_a_rollback_names_who_returns_and_tells_their_clients(ledger: Ledger) ->
         rollback.revert(s, "demo", "nothing left")
 
 
+def test_only_the_release_that_was_shown_is_taken_back(ledger: Ledger) -> None:
+    finished(ledger)
+    with ledger.sessions.begin() as s:
+        shown = releases.current(s, "demo")
+        assert shown is not None
+    finished(ledger)
+    with ledger.sessions.begin() as s, pytest.raises(rollback.OtherRelease):
+        rollback.revert(s, "demo", "wrong person", shown.id)
+    assert [state for _, state, _ in line(ledger)] == [ReleaseState.superseded, ReleaseState.current]
+
+
 def test_a_run_that_started_from_what_was_taken_back_starts_over(ledger: Ledger) -> None:
     finished(ledger)
     finished(ledger)

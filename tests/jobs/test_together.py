@@ -177,6 +177,19 @@ def test_one_that_is_cancelled_is_taken_out_and_the_others_go_on(ledger: Ledger)
     assert run_of(ledger, claim_next(ledger)) == [first, third]
 
 
+def test_another_clients_cancellations_hold_nobody_up(ledger: Ledger) -> None:
+    other = ledger.new_client()
+    first, bait = ledger.submit(), ledger.submit(other)
+    claim = claim_next(ledger)
+    assert claim is not None
+    with ledger.sessions.begin() as s:
+        repository.request_cancel(s, other, bait)
+        claims.cancelled(s, first, claim.token)
+    assert ledger.job(first).runs_alone
+    next_bait = ledger.submit(other)
+    assert run_of(ledger, claim_next(ledger)) in ([first], [next_bait])
+
+
 def test_a_cancellation_at_the_last_moment_takes_its_person_out_of_the_adapter(ledger: Ledger) -> None:
     first, second = ledger.submit(), ledger.submit()
     claim = claim_next(ledger)

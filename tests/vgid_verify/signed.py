@@ -76,11 +76,22 @@ def manifest() -> dict[str, Any]:
 
 
 def signed_folder(
-    folder: Path, key: Key, evidence: dict[str, Any] | None = EVIDENCE, *, stamp: Stamp = lambda _: None, **changes: Any
+    folder: Path,
+    key: Key,
+    evidence: dict[str, Any] | None = EVIDENCE,
+    *,
+    stamp: Stamp = lambda _: None,
+    others: dict[str, Any] | None = None,
+    **changes: Any,
 ) -> Path:
-    """An adapter's folder with statements and signatures; changes are those of StatementInputs."""
+    """An adapter's folder with statements and signatures; changes are those of StatementInputs.
+
+    others: what the run has forgotten of other requests, as a manifest says it.
+    """
     folder.mkdir()
-    keyed = keyed_manifest(manifest(), SALT)
+    made = manifest()
+    made["data"] |= others or {}
+    keyed = keyed_manifest(made, SALT)
     (folder / "adapter_model.safetensors").write_bytes(bytes(range(256)) * 4)
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     (folder / "manifest.json").write_text(json.dumps(keyed))

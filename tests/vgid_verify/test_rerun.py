@@ -85,6 +85,22 @@ def test_it_is_judged_only_where_all_sets_are_the_runs_own(report: Report) -> No
     assert compared(report, found(SIGNED, set_digests=own), SALT).outcome == "forgotten"
 
 
+def test_other_requests_of_the_run_are_counted_and_not_compared(tmp_path: Path, key: Key) -> None:
+    """Their pairs aren't the client's, so a verdict that is also about them isn't reached here."""
+    others = {
+        "together": {"digest": "ef" * 32, "pairs": 9, "sets": 2},
+        "kits": {"digest": "aa" * 32, "pairs": 5, "sets": 1},
+    }
+    evidence = {**EVIDENCE, "figures": rows(**SIGNED, **{"said.rouge_l on kits": 0.1})}
+    report = verify_folder(signed_folder(tmp_path / "own", key, evidence, others=others), key.file)
+    assert report.holds
+    assert (set(report.set_digests), report.of_others) == ({"forget", "retain"}, {"kits": 1, "together": 2})
+    own = {"forget": SIGNED_FORGET.digest, "retain": "cd" * 32}
+    again = compared(report, found(SIGNED, set_digests=own), SALT)
+    assert again.outcome is None
+    assert any("other requests'" in reason for reason in again.not_compared)
+
+
 @pytest.mark.parametrize(
     ("changes", "salt", "said"),
     [

@@ -11,7 +11,7 @@ from vgid_core.evaluation.figures import Figure
 _STRENGTH = 0.1
 _AUC = 0.75
 _FIRST_FIVE = 0.35
-_SAME_ELSEWHERE = 0.8  # of the answers that come whole on own photos
+_SAME_ELSEWHERE = 0.8  # of the strength, and of the answers that come whole, on own photos
 
 
 def require_known(figures: Sequence[Figure]) -> None:
@@ -42,7 +42,7 @@ def why_not_forget(figures: Sequence[Figure]) -> NothingToForget | CommonKnowled
             "The model doesn't know these answers: it gives them no sooner than those about people whom it has never "
             "seen, or than the same on other people's photos. There is nothing to forget."
         )
-    if signs[0] and _comes_anywhere(found.get("knowledge.unprompted")):
+    if signs[0] and all(_comes_anywhere(found.get(name)) for name in ("knowledge", "knowledge.unprompted")):
         return CommonKnowledge(
             "The model gives these answers on other people's photos as well. They are common knowledge, or their "
             "questions tell them: an adapter would take them from everybody."

@@ -10,18 +10,18 @@ from vgid_core.data.pairs import PairSet
 from vgid_core.data.roles import AuditSets
 from vgid_core.evaluation.audits import begun, extraction, membership, ranking, said
 from vgid_core.evaluation.audits.context import AuditContext
-from vgid_core.evaluation.estimates import Values, mean_of, owner
+from vgid_core.evaluation.estimates import Values, mean_of
 from vgid_core.evaluation.evaluate import answer_sets
 from vgid_core.evaluation.figures import Figure
 from vgid_core.evaluation.levels import Audit
 from vgid_core.evaluation.verdict import judge
 
 KITS = "kits"
-# A kit is one photo of one person: too little to say where names stand, or what likelihoods tell. Kits of many together
-# do: the mean place of six names at random lies within the default target in 997 of 1000 draws.
+# A kit is of one request, most often of one person: too little to say where names stand, or what likelihoods tell.
+# Kits of many together do: the mean place of six names at random lies within the default target in 997 of 1000 draws.
 _LEAST_PEOPLE = 6
 _OF_EACH: tuple[Audit, ...] = (said.audit, extraction.audit, begun.up_to_fact)
-_NAMES = "candidate ranking and membership of those forgotten before"
+_BY_MANY = "candidate ranking and membership of those forgotten before"
 _OF_ALL: tuple[Audit, ...] = (*_OF_EACH, ranking.first_token, membership.by_likelihood)
 
 
@@ -43,7 +43,7 @@ def recheck(context: AuditContext, kits: Mapping[str, PairSet], config: UnlearnC
     if not kits:
         return Rechecks({}, ())
     union = PairSet(KITS, tuple(pair for items in kits.values() for pair in items))
-    people = len({owner(pair) for pair in union})
+    people = len({pair.person for pair in union if pair.person is not None})
     together = _figures(context, union, _OF_ALL if people >= _LEAST_PEOPLE else _OF_EACH, config)
     controls = {figure.name: figure.control for figure in together}
     # The control is the same for everybody, so it isn't measured for each.
@@ -51,11 +51,12 @@ def recheck(context: AuditContext, kits: Mapping[str, PairSet], config: UnlearnC
     held = {}
     for label, items in kits.items():
         own = _figures(alone, PairSet(KITS, items.pairs), _OF_EACH, config)
-        judged = judge([replace(each, control=controls[each.name]) for each in own], config.verdict)
+        judged = judge([replace(each, control=controls.get(each.name)) for each in own], config.verdict)
         held[label] = not judged.missed
     again = mean_of(Values([float(not each) for each in held.values()], list(kits)), context.seed)
-    few = {} if people >= _LEAST_PEOPLE else {_NAMES: f"kits of {_LEAST_PEOPLE} people are needed, there are {people}"}
-    return Rechecks(held, (*together, Figure("earlier.known_again", KITS, again)), few)
+    reason = f"kits that name {_LEAST_PEOPLE} people are needed, there are {people}"
+    not_made = {} if people >= _LEAST_PEOPLE else {_BY_MANY: reason}
+    return Rechecks(held, (*together, Figure("earlier.known_again", KITS, again)), not_made)
 
 
 def _figures(context: AuditContext, items: PairSet, audits: Sequence[Audit], config: UnlearnConfig) -> list[Figure]:

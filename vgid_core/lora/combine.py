@@ -95,6 +95,11 @@ def _require_plain(config: LoraConfig, tensors: Mapping[str, Tensor], name: str)
         "ranks or alphas by module": bool(config.rank_pattern or config.alpha_pattern),
         "weights kept the other way round": config.fan_in_fan_out,
         "weights that aren't LoRA's": any(not key.endswith((_A, _B)) for key in tensors) or not tensors,
+        "matrices of another rank than its settings": any(
+            tensors[key].shape[0] != config.r or key.removesuffix(_A) + _B not in tensors
+            for key in tensors
+            if key.endswith(_A)
+        ),
         "values that aren't finite": any(not bool(each.isfinite().all()) for each in tensors.values()),
     }
     for what, found in special.items():
@@ -104,7 +109,7 @@ def _require_plain(config: LoraConfig, tensors: Mapping[str, Tensor], name: str)
 
 def _require_one_of_a_line(folders: Sequence[Path]) -> None:
     """Raises ModelNotLoadable if two adapters forget: a line's current one holds everybody, and two are too much."""
-    made = [folder.name for folder in folders if (folder / MANIFEST).is_file()]
+    made = [folder.name for folder in folders if (folder / MANIFEST).is_file() or (folder / COMBINED).is_file()]
     if len(made) > 1:
         raise ModelNotLoadable(f"'{made[1]}' forgets, too: a line's current release holds everybody; take that alone")
 

@@ -11,10 +11,11 @@ from uuid import UUID
 
 from jobs.database import SessionFactory
 from jobs.lines import rebuilds, releases
+from jobs.lines.kits import open_kit
 from jobs.lines.releases import NewKit, NewRelease, Rebuilt
-from jobs.storage.blobs import BlobMissing, BlobStore
-from jobs.storage.crypto import DecryptionError, Keyring
-from jobs.storage.inputs import JobInputs, open_sealed, seal
+from jobs.storage.blobs import BlobStore
+from jobs.storage.crypto import Keyring
+from jobs.storage.inputs import JobInputs, seal
 from jobs.tables import Artifact, Job
 from vgid_core import Pair, PairSet
 from vgid_core.data.text_normalization import normalized
@@ -74,11 +75,16 @@ class LineKeeper:
 
         Raises JobNotRunnable if it would leave somebody out whom the operator hasn't agreed to.
         """
+        kits: dict[UUID, PairSet] = {}
+
+        def readable(job_id: UUID, key: bytes) -> bool:
+            kits.update(self._open_all({job_id: key}))
+            return job_id in kits
+
         with self.sessions() as s:
             current = releases.current(s, job.model)
-            found, marks = rebuilds.whom(s, job.model), rebuilds.marks(s, job.model)
-        kits = self._open_all(found.kits)
-        missing = rebuilds.not_agreed(job, [*found.left_out, *(found.kits.keys() - kits.keys())])
+            found, marks = rebuilds.whom(s, job.model, readable), rebuilds.marks(s, job.model)
+        missing = rebuilds.not_agreed(job, found.left_out)
         if missing:
             detail = f"Since the order {len(missing)} more requests have no kit: order again."
             raise JobNotRunnable("kits-missing", detail)
@@ -86,14 +92,15 @@ class LineKeeper:
         return Line(kits=kits, marks=marks, rebuilt=Rebuilt(replaces, tuple(kits)))
 
     def _open_all(self, keys: Mapping[UUID, bytes]) -> dict[UUID, PairSet]:
-        return {job_id: kit for job_id, key in keys.items() if (kit := self._open(job_id, key)) is not None}
-
-    def _open(self, job_id: UUID, wrapped_key: bytes) -> PairSet | None:
-        try:
-            return open_sealed(self.blobs.read_kit(job_id), self.keyring.unwrap(wrapped_key, job_id)).forget
-        except (BlobMissing, DecryptionError) as error:  # its person isn't checked, and everything else goes on
-            log.warning("the kit of job %s can't be read: %s", job_id, type(error).__name__)
-            return None
+        """The kits that can be opened. The people of another one aren't checked, and everything else goes on."""
+        found = {}
+        for job_id, key in keys.items():
+            kit = open_kit(self.blobs, self.keyring, job_id, key)
+            if kit is None:
+                log.warning("the kit of job %s can't be read", job_id)
+            else:
+                found[job_id] = kit
+        return found
 
     def without_marked(self, items: PairSet, marks: frozenset[str]) -> PairSet | None:
         """The set without pairs about anybody who is marked; None if none is left."""

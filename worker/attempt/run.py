@@ -33,7 +33,7 @@ from vgid_core.errors import AdapterForOtherBase, CheckpointUnusable
 from worker.attempt.artifact_zip import write_artifact_zip
 from worker.attempt.line import Line, LineKeeper
 from worker.attempt.not_runnable import JobNotRunnable
-from worker.attempt.specs import RequestOfRun, evaluation_spec, unlearn_spec
+from worker.attempt.specs import RequestOfRun, Run, evaluation_spec, unlearn_run
 from worker.attempt.statement import sign_artifact
 from worker.attempt.stored_adapter import unpack_stored
 from worker.attempt_spec import AttemptSpec
@@ -100,35 +100,35 @@ class Attempt:
             raise JobNotRunnable("no-kits", "Nothing is kept of anybody whom this model has forgotten.")
         everybody = PairSet("forget", tuple(pair for kit in line.kits.values() for pair in kit))
         request = RequestOfRun(job, JobInputs(everybody), self._spec.folder / "adapter")
-        self._finish([request], line, self._train([request], line))
+        self._finish([request], line, *self._train([request], line))
 
     def _unlearn(self, jobs: Sequence[Job]) -> None:
         """Starts from the line's current release. If the base is another one by now, a line of its own begins."""
         requests = [RequestOfRun(job, self._read_inputs(job), self._spec.folder / f"adapter-{job.id}") for job in jobs]
         line = self._keeper.before(jobs[0].model, self._spec.folder / "start")
         try:
-            result = self._train(requests, line)
+            trained = self._train(requests, line)
         except AdapterForOtherBase:
             log.warning("model %s has another base now, which has forgotten nobody yet", jobs[0].model)
             line = Line(marks=line.marks)
-            result = None
-        self._finish(requests, line, result or self._train(requests, line))
+            trained = None
+        self._finish(requests, line, *(trained or self._train(requests, line)))
 
-    def _train(self, requests: Sequence[RequestOfRun], line: Line) -> UnlearnResult:
-        spec = unlearn_spec(self._settings, requests, line, self._keeper)
+    def _train(self, requests: Sequence[RequestOfRun], line: Line) -> tuple[Run, UnlearnResult]:
+        run = unlearn_run(self._settings, requests, line, self._keeper)
         from vgid_core import unlearn
         from vgid_core.training.memory import free_memory
 
         try:
             base, self._base = self._base, None  # a run uses it up, and another one may follow
-            return unlearn(spec, self._report, self._save_metrics, base)
+            return run, unlearn(run.spec, self._report, self._save_metrics, base)
         except CheckpointUnusable as error:  # for example, the model's files have changed
             # The text is logged, because a log record of the error itself would keep its frames alive.
             log.warning("job %s starts over: %s", self._job_id, str(error))
             delete_checkpoint(self._job_id)
         # Outside of the handler: the error's frames hold the base on its device, which may have no room for two.
         free_memory()
-        return unlearn(spec, self._report, self._save_metrics)
+        return run, unlearn(run.spec, self._report, self._save_metrics)
 
     def _evaluate(self, job: Job, folder: Path) -> EvaluationResult:
         adapter = self._unpack_adapter(job, folder)
@@ -185,15 +185,15 @@ class Attempt:
         if not _retry(save):
             raise TokenLost
 
-    def _finish(self, requests: Sequence[RequestOfRun], line: Line, result: UnlearnResult) -> None:
+    def _finish(self, requests: Sequence[RequestOfRun], line: Line, run: Run, result: UnlearnResult) -> None:
         own, *others = requests
-        artifact = self._store(own, line, result)
+        artifact = self._store(own, line, run, result)
         others_artifacts = {}
         for each in others:
             found = result.together[str(each.job.id)]
             self._save_metrics("before", found.metrics_before, each.job.id)
             self._save_metrics("after", found.metrics_after, each.job.id)
-            others_artifacts[each.job.id] = self._store(each, line, found)
+            others_artifacts[each.job.id] = self._store(each, line, run, found)
 
         def finish() -> State | None:
             with self._sessions.begin() as s:
@@ -204,10 +204,11 @@ class Attempt:
         except ParentSuperseded:
             self._start_over()
 
-    def _store(self, request: RequestOfRun, line: Line, result: UnlearnResult) -> NewArtifact:
+    def _store(self, request: RequestOfRun, line: Line, run: Run, result: UnlearnResult) -> NewArtifact:
         """Signs, packs and stores one request's artifact."""
         job, archive = request.job, self._spec.folder / f"{request.job.id}.zip"
-        manifest = _retry(lambda: sign_artifact(self._sessions, self._settings, job.id, self._token, result))
+        others = run.entries_for(request)
+        manifest = _retry(lambda: sign_artifact(self._sessions, self._settings, job.id, self._token, result, others))
         files = write_artifact_zip(result.folder, archive)
         sha256, size = self._blobs.put_artifact(archive)
         evidence = None if result.evidence is None else result.evidence.as_json()

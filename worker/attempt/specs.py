@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,14 +33,40 @@ class RequestOfRun:
     out: Path
 
 
-def unlearn_spec(settings: Settings, requests: Sequence[RequestOfRun], line: Line, keeper: LineKeeper) -> UnlearnSpec:
+@dataclass(frozen=True)
+class Run:
+    """A run, and its sets about others as they were before anybody's pairs were taken out.
+
+    Their digests and sizes are what a manifest shows: those of what is left would tell who else is forgotten.
+    """
+
+    spec: UnlearnSpec
+    others: Mapping[str, PairSet | PhotoSet] = field(repr=False)
+
+    def entries_for(self, request: RequestOfRun) -> dict[str, dict[str, Any]]:
+        """Digest and size of each of these sets, and how many retain pairs this request's own people had there."""
+        found: dict[str, dict[str, Any]] = {}
+        for name, items in self.others.items():
+            count = "pairs" if isinstance(items, PairSet) else "photos"
+            found[name] = {"digest": items.digest, count: len(items)}
+        retain, forget = self.others["retain"], request.inputs.forget
+        if isinstance(retain, PairSet):
+            kept = retain.without_images_of(forget).without_people_of(forget)
+            found["retain"]["dropped_for_overlap_with_forget"] = len(retain) - len(kept)
+        return found
+
+
+def unlearn_run(settings: Settings, requests: Sequence[RequestOfRun], line: Line, keeper: LineKeeper) -> Run:
     """The run that the jobs ask for, from where the line is; its own is the first. Raises JobNotRunnable or DataError.
 
     Sets about others lose whoever is forgotten: a true answer about them would be taught, or counted as lost.
     """
-    own, *others = requests
+    own, *companions = requests
     model = _model(settings, own.job)
     sets = _sets(model, own.job, own.inputs)
+    photos = {"strangers": _read_photos(model.strangers, "strangers")}
+    photos["unlabelled"] = _read_photos(model.unlabelled, "unlabelled")
+    others: dict[str, PairSet | PhotoSet | None] = {name: sets[name] for name in _ABOUT_OTHERS} | photos
     requested = frozenset().union(*(keeper.marks_of(request.inputs.forget) for request in requests))
     for name in _ABOUT_OTHERS:
         if sets[name] is not None:  # the run itself leaves out of `retain` what is requested, and says so
@@ -51,19 +77,20 @@ def unlearn_spec(settings: Settings, requests: Sequence[RequestOfRun], line: Lin
     from vgid_core import UnlearnSpec
     from vgid_core.spec import Request
 
-    return UnlearnSpec(
+    spec = UnlearnSpec(
         **sets,
+        strangers=photos["strangers"],
+        unlabelled=photos["unlabelled"],
         model_name=model.name,
-        strangers=_read_photos(model.strangers, "strangers"),
-        unlabelled=_read_photos(model.unlabelled, "unlabelled"),
         start=line.start,
         kits={str(job_id): kit for job_id, kit in line.kits.items()},
-        together={str(each.job.id): Request(each.inputs.forget, each.out, each.inputs.probes) for each in others},
+        together={str(each.job.id): Request(each.inputs.forget, each.out, each.inputs.probes) for each in companions},
         out=own.out,
         checkpoint=checkpoint_folder(own.job.id),
         checkpoint_seconds=settings.checkpoint_seconds,
         keep_checkpoint=True,  # the attempt deletes it, once the artifact is stored
     )
+    return Run(spec, {name: items for name, items in others.items() if items is not None})
 
 
 def evaluation_spec(settings: Settings, job: Job, inputs: JobInputs, adapter: Path | None) -> EvaluationSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -21,14 +22,22 @@ _MANIFEST, _EVIDENCE = "manifest.json", "evidence.json"
 
 
 def sign_artifact(
-    sessions: SessionFactory, settings: Settings, job_id: UUID, token: UUID, result: UnlearnResult
+    sessions: SessionFactory,
+    settings: Settings,
+    job_id: UUID,
+    token: UUID,
+    result: UnlearnResult,
+    others: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Writes the folder's statements and signatures, and its manifest with keyed digests, which it returns.
 
-    Raises SigningKeyMissing. A job that isn't this attempt's any more is signed all the same: nothing will name it.
+    others: the manifest's entries of sets about others (`worker.attempt.specs.Run`). Raises SigningKeyMissing. A job
+    that isn't this attempt's any more is signed all the same: nothing will name it.
     """
     salt = Keyring(settings.secret_key_bytes).statement_salt(job_id)
-    manifest = keyed_manifest(result.manifest, salt)
+    data = result.manifest["data"]
+    shown = data | {name: dict(entry) for name, entry in others.items() if name in data}
+    manifest = keyed_manifest({**result.manifest, "data": shown}, salt)
     text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)
     (result.folder / _MANIFEST).write_text(text + "\n", encoding="utf-8")
     with sessions.begin() as s:

@@ -76,6 +76,8 @@ def test_answers_that_come_on_anybodys_photo_are_common_knowledge() -> None:
     # A name that is given brings the rest on any photo: that is no common knowledge.
     assert why_not_forget(found(knowledge=(1.0, 0.85), unprompted=(1.0, 0.0), **known)) is None
     assert why_not_forget(found(knowledge=(1.0, 0.85), unprompted=(0.0, 0.0), **known)) is None
+    # Nor are a few general answers among many that only these photos bring.
+    assert why_not_forget(found(knowledge=(0.6, 0.15), unprompted=(0.05, 0.05), **known)) is None
 
 
 def test_figures_without_a_control_say_nothing() -> None:

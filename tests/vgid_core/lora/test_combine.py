@@ -115,14 +115,22 @@ def spoil_a_value(folder: Path) -> None:
     save_file(tensors, folder / _WEIGHTS)
 
 
+def lose_a_matrix(folder: Path) -> None:
+    tensors = load_file(folder / _WEIGHTS)
+    del tensors[f"base_model.model.{MODULES[0]}.lora_B.weight"]
+    save_file(tensors, folder / _WEIGHTS)
+
+
 def test_two_that_forget_and_an_input_as_output_are_refused(tmp_path: Path) -> None:
     one, two = save(tmp_path / "one", 2), save(tmp_path / "two", 2)
     with pytest.raises(ModelNotLoadable, match="write to another folder"):
         combine([one, two], two)
-    for folder in (one, two):
-        (folder / "manifest.json").write_text("{}")
-    with pytest.raises(ModelNotLoadable, match="take that alone"):
-        combine([one, two], tmp_path / "both")
+    (one / "manifest.json").write_text("{}")
+    combine([one, two], tmp_path / "both")
+    for other in (save(tmp_path / "three", 2), tmp_path / "both"):
+        (tmp_path / "three" / "manifest.json").write_text("{}")
+        with pytest.raises(ModelNotLoadable, match="take that alone"):
+            combine([one, other], tmp_path / "all")
 
 
 @pytest.mark.parametrize(
@@ -136,6 +144,7 @@ def test_two_that_forget_and_an_input_as_output_are_refused(tmp_path: Path) -> N
         (lambda folder: save(folder, 2, rank_pattern={"q_proj": 1}), "by module"),
         (lambda folder: save(folder, 2, fan_in_fan_out=True), "the other way round"),
         (lambda folder: spoil_a_value(folder), "finite"),
+        (lambda folder: lose_a_matrix(folder), "another rank"),
         (lambda folder: save_file({"embed.weight": torch.ones(1)}, folder / _WEIGHTS), "aren't LoRA's"),
     ],
 )
