@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from api.identifiers import Instant, Line, Metadata, Reference, check_not_blank
-from jobs.client_limits import MAX_KIT_DAYS, MAX_PRIORITY
+from jobs.clients.limits import MAX_KIT_DAYS, MAX_PRIORITY
 from jobs.states import Kind
 from vgid_core.config import TrainingOverrides
 from vgid_core.data.pairs import RESERVED_NAMES

@@ -19,8 +19,8 @@ from api.limits.quotas import Quotas
 from api.limits.remembered import Remembered
 from api.limits.turns import CheckTurns
 from api.problems import ArtifactUnavailable, NotFound, Unauthenticated
-from jobs.access import authenticate, authenticate_for_artifact, authenticate_for_job
 from jobs.catalog import Catalog
+from jobs.clients.access import authenticate, authenticate_for_artifact, authenticate_for_job
 from jobs.database import SessionFactory, autocommit_engine, make_engine, session_factory
 from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from jobs import access
-from jobs.client_limits import ClientLimits
+from jobs.clients import access
+from jobs.clients.limits import ClientLimits
 from jobs.command_session import NOT_CONFIGURED, session, settings_or_exit
 from jobs.lines.rebuilds import CLIENT as REBUILDS
 from jobs.signing import keys as signing_keys

@@ -13,8 +13,8 @@ from typing import Self
 
 from pydantic import SecretStr
 
-from jobs import access
 from jobs.catalog import Catalog, CatalogError
+from jobs.clients import access
 from jobs.database import make_engine, session_factory
 from jobs.lines import releases, rollback
 from jobs.settings import Settings

@@ -21,7 +21,7 @@ from api.forget_requests.text_check import check_texts
 from api.problems import FieldError, InvalidRequest
 from api.schemas import JobRequest
 from jobs.catalog import Catalog
-from jobs.client_limits import ClientLimits
+from jobs.clients.limits import ClientLimits
 from jobs.settings import Settings
 from jobs.states import Kind
 from jobs.storage.inputs import JobInputs, seal

@@ -24,7 +24,7 @@ from api.schemas import EvaluationRequest, JobRequest, SubmitRequest
 from api.services import Services
 from api.views.job import job_path
 from jobs import repository
-from jobs.client_limits import ClientLimits
+from jobs.clients.limits import ClientLimits
 from jobs.lines import releases
 from jobs.queueing.queue import QueueUnavailable
 from jobs.repository import Waiting

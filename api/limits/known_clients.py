@@ -8,8 +8,8 @@ import time
 from typing import NamedTuple
 from uuid import UUID
 
-from jobs.access import client_with_limits
-from jobs.client_limits import ClientLimits
+from jobs.clients.access import client_with_limits
+from jobs.clients.limits import ClientLimits
 from jobs.database import SessionFactory
 
 _SECONDS = 30.0

@@ -19,7 +19,7 @@ from limits.errors import StorageError
 from redis.asyncio import ConnectionPool
 
 from api.problems import QuotaExceeded
-from jobs.client_limits import ClientLimits
+from jobs.clients.limits import ClientLimits
 
 log = logging.getLogger(__name__)
 

@@ -31,8 +31,9 @@ from sqlalchemy import Engine, text
 from bench.parts.bars import exit_if_missed
 from bench.parts.machine import save
 from bench.serving.rows import tidy
-from jobs import access, claims, endings
-from jobs.client_limits import ClientLimits
+from jobs import claims, endings
+from jobs.clients import access
+from jobs.clients.limits import ClientLimits
 from jobs.database import SessionFactory, make_engine, session_factory
 from jobs.queueing.forecast import forecast
 from jobs.settings import Settings

@@ -31,7 +31,7 @@ from bench.parts.bars import exit_if_missed
 from bench.parts.machine import save
 from bench.serving.hostile import slow_jpeg
 from bench.serving.stack import BenchStack, private_stack
-from jobs import access
+from jobs.clients import access
 
 MIB = 1024**2
 BODY = 64 * MIB - 1024  # bytes, below the service's limit

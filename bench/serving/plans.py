@@ -14,7 +14,8 @@ from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
 from bench.serving.stack import BenchStack
-from jobs import access, claims, job_lists, reaping, repository
+from jobs import claims, job_lists, reaping, repository
+from jobs.clients import access
 from jobs.job_lists import JobFilter
 from jobs.queueing.forecast import forecast
 from jobs.queueing.queue import JobQueue

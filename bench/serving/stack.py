@@ -21,8 +21,8 @@ import psutil
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from jobs import access
-from jobs.client_limits import ClientLimits
+from jobs.clients import access
+from jobs.clients.limits import ClientLimits
 from jobs.database import SessionFactory, make_engine, session_factory
 from jobs.settings import Settings
 from jobs.storage.blobs import FileBlobStore

@@ -11,8 +11,9 @@ from sqlalchemy import Select, and_, exists, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
-from jobs import access, repository
-from jobs.client_limits import ClientLimits
+from jobs import repository
+from jobs.clients import access
+from jobs.clients.limits import ClientLimits
 from jobs.states import OPEN, Kind, State
 from jobs.tables import Job, Kit, Mark, ReleaseJob
 

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql.selectable import LateralFromClause
 
-from jobs.client_limits import ClientLimits
+from jobs.clients.limits import ClientLimits
 from jobs.states import Kind, State
 from jobs.tables import Client, Job, UtcDateTime
 

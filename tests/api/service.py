@@ -15,7 +15,8 @@ from uuid import UUID, uuid4
 import httpx
 from PIL import Image
 
-from jobs import access, claims, endings
+from jobs import claims, endings
+from jobs.clients import access
 from jobs.database import make_engine, session_factory
 from jobs.lines.releases import NewKit
 from jobs.queueing.queue import JobQueue

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from jobs import claims, endings
-from jobs.access import find_client, set_limits
-from jobs.client_limits import ClientLimits
+from jobs.clients.access import find_client, set_limits
+from jobs.clients.limits import ClientLimits
 from jobs.settings import Settings
 from jobs.storage.crypto import Keyring
 from jobs.storage.inputs import open_sealed

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from jobs import access
+from jobs.clients import access
 from tests.api.service import Service, body, problem
 
 STREAM = {"Accept": "text/event-stream"}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.access import find_client, set_limits
-from jobs.client_limits import ClientLimits
+from jobs.clients.access import find_client, set_limits
+from jobs.clients.limits import ClientLimits
 from tests.api.service import Service
 
 CHECKS = (

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from jobs import repository
-from jobs.access import find_client
+from jobs.clients.access import find_client
 from tests.api.conftest import Serve
 from tests.api.service import Service, body, pair, problem
 from tests.api.test_submit import EVERYTHING, as_multipart

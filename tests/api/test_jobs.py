@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from jobs import access
+from jobs.clients import access
 from jobs.storage.blobs import FileBlobStore
 from tests.api.service import Service, body, problem
 

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from jobs import access
-from jobs.client_limits import ClientLimits
+from jobs.clients import access
+from jobs.clients.limits import ClientLimits
 from jobs.lines.releases import NewKit
 from jobs.storage.blobs import BlobMissing
 from tests.api.service import Service, body, problem

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from bench.serving.hostile import slow_jpeg
-from jobs.access import find_client, set_limits
-from jobs.client_limits import ClientLimits
+from jobs.clients.access import find_client, set_limits
+from jobs.clients.limits import ClientLimits
 from jobs.settings import Settings
 from local.redis import EmbeddedRedis
 from tests.api.conftest import Serve

@@ -12,8 +12,8 @@ from uuid import UUID
 import httpx
 import pytest
 
-from jobs import access
-from jobs.client_limits import ClientLimits
+from jobs.clients import access
+from jobs.clients.limits import ClientLimits
 from jobs.storage.blobs import FileBlobStore
 from jobs.storage.crypto import Keyring
 from jobs.storage.inputs import JobInputs, open_sealed

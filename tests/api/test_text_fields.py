@@ -20,7 +20,7 @@ from api.identifiers import Instant, Line, Metadata, MetadataFilter, Reference
 from api.schemas import EvaluationRequest, Name, ProbeName, SubmitRequest
 from api.views.job import JobView
 from jobs.catalog import Catalog
-from jobs.client_limits import ClientLimits
+from jobs.clients.limits import ClientLimits
 from tests.api.service import Service, body, problem
 from tests.docs.pages import text_of
 

@@ -18,7 +18,8 @@ from PIL import Image
 from sqlalchemy.orm import Session, sessionmaker
 
 from api.main import create_app
-from jobs import access, claims, endings
+from jobs import claims, endings
+from jobs.clients import access
 from jobs.settings import Settings
 from jobs.storage.blobs import FileBlobStore
 from tests.lines import new_artifact

@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from jobs import access
-from jobs.client_limits import ClientLimits
+from jobs.clients import access
+from jobs.clients.limits import ClientLimits
 from tests.client.conftest import PAIRS, Service
 from tests.serving import serving
 from vgid_client import Client, QuotaExceeded

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 from typer.testing import CliRunner
 
-from jobs import access, commands
-from jobs.client_limits import ClientLimits
+from jobs import commands
+from jobs.clients import access
+from jobs.clients.limits import ClientLimits
 from jobs.database import SessionFactory
 from jobs.lines.rebuilds import CLIENT as REBUILDS
 from jobs.settings import Settings, get_settings

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from jobs import claims, endings, repository
-from jobs.access import limits_of
 from jobs.claims import Claim
+from jobs.clients.access import limits_of
 from jobs.queueing.forecast import FARTHEST, Forecast, forecast
 from jobs.states import Kind
 from jobs.tables import Client

@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 
-from jobs import access, claims, endings, repository
-from jobs.client_limits import ClientLimits
+from jobs import claims, endings, repository
+from jobs.clients import access
+from jobs.clients.limits import ClientLimits
 from jobs.queueing.queue import QUEUE_NAME, JobQueue
 from jobs.reaping import ReapReport, reap, sweep_artifacts
 from jobs.settings import Settings

@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from jobs import access, claims, endings, repository
+from jobs import claims, endings, repository
+from jobs.clients import access
 from jobs.repository import JobEnded
 from jobs.states import State
 from tests.jobs.conftest import Ledger

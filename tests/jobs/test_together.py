@@ -21,7 +21,7 @@ from sqlalchemy import select
 
 from jobs import claims, endings, repository
 from jobs.claims import Claim
-from jobs.client_limits import ClientLimits
+from jobs.clients.limits import ClientLimits
 from jobs.lines import releases
 from jobs.lines.releases import NewKit
 from jobs.queueing.queue import JobQueue

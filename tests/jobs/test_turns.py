@@ -29,8 +29,9 @@ from hypothesis.stateful import (
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from jobs import access, claims, endings, repository
-from jobs.client_limits import ClientLimits
+from jobs import claims, endings, repository
+from jobs.clients import access
+from jobs.clients.limits import ClientLimits
 from jobs.database import SessionFactory
 from jobs.queueing import turns
 from jobs.states import Kind, State

@@ -14,7 +14,8 @@ from uuid import UUID, uuid4
 
 import psutil
 
-from jobs import access, repository
+from jobs import repository
+from jobs.clients import access
 from jobs.database import SessionFactory
 from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings

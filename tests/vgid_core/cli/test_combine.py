@@ -25,7 +25,8 @@ def test_two_adapters_become_one_and_are_not_overwritten(tmp_path: Path) -> None
 
 
 def test_the_result_is_audited_by_a_run_files_sets(done: Done, tmp_path: Path) -> None:
-    adapter, file = done.place.out, done.place.file
+    place = shutil.copytree(done.place.folder, tmp_path / "place")
+    adapter, file = place / done.place.out.name, place / done.place.file.name
     both, own = tmp_path / "both", tmp_path / "own"
     shutil.copytree(adapter, own)
     (own / "manifest.json").unlink()  # as an adapter that doesn't forget

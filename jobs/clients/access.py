@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Connection, and_, bindparam, func, select, update
 from sqlalchemy.orm import Session, defer
 
-from jobs.client_limits import ClientLimits
+from jobs.clients.limits import ClientLimits
 from jobs.states import Kind, State
 from jobs.tables import ApiKey, Artifact, Client, Job
 

@@ -1,0 +1,1 @@
+"""Clients: their keys, and what each may use."""
