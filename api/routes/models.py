@@ -18,7 +18,7 @@ from api.routing import Router
 from api.services import Caller, CallerDep
 from api.views.release import ReleaseView
 from jobs.catalog import ModelEntry
-from jobs.lines import rebuilds, releases
+from jobs.lines import forgotten, releases
 from jobs.tables import Artifact, Release
 from vgid_core.config import UnlearnConfig
 
@@ -83,7 +83,7 @@ def get_release(request: Request, caller: CallerDep, model: _Model) -> Response:
         release = _current(caller, s, model)
         parent = None if release.parent_id is None else s.get_one(Release, release.parent_id).number
         artifact = s.get_one(Artifact, release.job_id)
-        held, not_held = releases.held_by(s, release.id), rebuilds.not_held(s, model, release.id, client_id)
+        held, not_held = releases.held_by(s, release.id), forgotten.not_held(s, model, release.id, client_id)
     view = ReleaseView.of(release, artifact, parent, held, not_held, client_id)
     headers = validator_of(release.adapter_sha256)
     if client_has(request, release.adapter_sha256):

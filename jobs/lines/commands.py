@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from jobs import repository
 from jobs.catalog import Catalog, CatalogError, ModelEntry
 from jobs.command_session import NOT_CONFIGURED, session, settings_or_exit
-from jobs.lines import rebuilds, releases, rollback
+from jobs.lines import forgotten, rebuilds, releases, rollback
 from jobs.lines.kits import open_kit
 from jobs.repository import JobEnded
 from jobs.states import Kind, State
@@ -95,8 +95,8 @@ def rebuild(
     settings = settings_or_exit()
     blobs, keyring = FileBlobStore(settings.blob_dir), Keyring(settings.secret_key_bytes)
     with session() as s:
-        found = rebuilds.whom(s, model, lambda job_id, key: open_kit(blobs, keyring, job_id, key) is not None)
-        pairs = rebuilds.pairs_of(s, found.kits)
+        found = forgotten.whom(s, model, lambda job_id, key: open_kit(blobs, keyring, job_id, key) is not None)
+        pairs = forgotten.pairs_of(s, found.kits)
     typer.echo(f"forgotten again: {len(found.kits)} requests, by their kits")
     if found.left_out:
         _list_jobs(f"left out, and known again: {len(found.left_out)} requests, nothing is kept of", found.left_out)
@@ -172,7 +172,7 @@ def _notes(s: Session, model: str) -> list[str]:
     """What an operator should know of the line as it stands."""
     notes = []
     current = releases.current(s, model)
-    if current is not None and (missing := rebuilds.not_held(s, model, current.id)):
+    if current is not None and (missing := forgotten.not_held(s, model, current.id)):
         notes.append(f"{len(missing)} requests are held by no current release: `vgid lines rebuild {model} --dry-run`")
     rebuilt = rebuilds.last_rebuild(s, model)
     if rebuilt is not None:

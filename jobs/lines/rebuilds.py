@@ -1,21 +1,19 @@
-"""Rebuilding a line: whoever has a kit is forgotten again, all in one run from the base."""
+"""Orders to rebuild a line: whoever has a kit is forgotten again, all in one run from the base."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection
 from uuid import UUID
 
-from sqlalchemy import Select, and_, exists, func, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from jobs import repository
 from jobs.clients import access
 from jobs.clients.limits import ClientLimits
-from jobs.states import OPEN, Kind, State
-from jobs.tables import Job, Kit, Mark, ReleaseJob
+from jobs.states import OPEN, Kind
+from jobs.tables import Job
 
 # Rebuilds are nobody's requests. They stand under this client, which has no key.
 CLIENT = "operator (rebuilds)"
@@ -26,61 +24,6 @@ _MOST = 1000  # of rebuilds at a time, each of another line
 
 class AlreadyOrdered(Exception):
     """A rebuild of the line waits or runs already."""
-
-
-@dataclass(frozen=True)
-class Whom:
-    """What a rebuild finds. kits: the wrapped key, by job. left_out: the jobs of whose people nothing is kept."""
-
-    kits: Mapping[UUID, bytes]
-    left_out: Collection[UUID]
-
-
-def whom(s: Session, model: str, readable: Callable[[UUID, bytes], bool] = lambda _job_id, _key: True) -> Whom:
-    """Whom a rebuild of the model's line would forget, and whom it would leave out.
-
-    readable: whether a kit can be opened, by its job and wrapped key. A job without a kit isn't left out if its client
-    has asked again for the same subject since, with a kit.
-    """
-    valid = and_(Kit.job_id == Job.id, Kit.wrapped_key.is_not(None), Kit.expires_at > func.now())
-    rows = s.execute(_forgotten(model).add_columns(Kit.wrapped_key).outerjoin(Kit, valid)).all()
-    kept = [row for row in rows if row.wrapped_key is not None and readable(row.id, row.wrapped_key)]
-    asked_again = {(row.client_id, row.subject_hash): row.created_at for row in kept if row.subject_hash is not None}
-    kits = {row.id: row.wrapped_key for row in kept}
-    left = [
-        row.id
-        for row in rows
-        if row.id not in kits and not _is_after(asked_again.get((row.client_id, row.subject_hash)), row.created_at)
-    ]
-    return Whom(kits, left)
-
-
-def _is_after(moment: datetime | None, other: datetime) -> bool:
-    return moment is not None and moment > other
-
-
-def not_held(s: Session, model: str, release_id: UUID, client_id: UUID | None = None) -> Sequence[UUID]:
-    """The jobs that have forgotten somebody of this model whom the release doesn't hold; of one client, or of all.
-
-    They are of an older base, of an installation without lines, or were left out of a rebuild. Whom their client has
-    asked for again, by a job that the release holds, isn't among them.
-    """
-    again = aliased(Job)
-    held = select(ReleaseJob.job_id).where(ReleaseJob.release_id == release_id)
-    asked_again = exists().where(
-        again.client_id == Job.client_id,
-        again.subject_hash == Job.subject_hash,
-        again.created_at > Job.created_at,
-        again.id.in_(held),
-    )
-    found = _forgotten(model).with_only_columns(Job.id).where(Job.id.not_in(held), ~asked_again)
-    return s.scalars(found if client_id is None else found.where(Job.client_id == client_id)).all()
-
-
-def marks(s: Session, model: str) -> frozenset[str]:
-    """The marks of everybody whom the model has forgotten at any time."""
-    forgotten = _forgotten(model).subquery()
-    return frozenset(s.scalars(select(Mark.mark).join(forgotten, forgotten.c.id == Mark.job_id)))
 
 
 def order(s: Session, model: str, retain_set: str | None, pairs: int, leave_out: Collection[UUID] = ()) -> Job:
@@ -112,11 +55,6 @@ def order(s: Session, model: str, retain_set: str | None, pairs: int, leave_out:
     return job
 
 
-def pairs_of(s: Session, jobs: Collection[UUID]) -> int:
-    """How many pairs the kits of these jobs hold."""
-    return s.scalar(select(func.sum(Kit.pairs)).where(Kit.job_id.in_(jobs))) or 0
-
-
 def not_agreed(rebuild: Job, left_out: Collection[UUID]) -> Collection[UUID]:
     """Who would be left out of this rebuild without the operator's word."""
     return {job_id for job_id in left_out if str(job_id) not in rebuild.config[_LEAVE_OUT]}
@@ -132,13 +70,3 @@ def last_rebuild(s: Session, model: str) -> Job | None:
     """The newest rebuild of the model's line, or None."""
     found = select(Job).where(Job.model == model, Job.kind == Kind.rebuild)
     return s.scalar(found.order_by(Job.created_at.desc()).limit(1))
-
-
-def _forgotten(model: str) -> Select[UUID, UUID, str | None, datetime]:
-    """The jobs that have forgotten somebody who isn't known again by a rollback."""
-    return (
-        select(Job.id, Job.client_id, Job.subject_hash, Job.created_at)
-        .where(Job.model == model, Job.kind == Kind.unlearn, Job.state == State.succeeded)
-        .where(Job.outcome == "forgotten", Job.reverted_at.is_(None))
-        .order_by(Job.created_at, Job.id)
-    )

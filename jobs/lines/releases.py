@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from jobs import transitions
-from jobs.lines import rebuilds
+from jobs.lines import forgotten
 from jobs.tables import Artifact, Job, Kit, Mark, Release, ReleaseJob, ReleaseState
 
 # Others' sets that say how far a line has drifted. Bystanders have a target of their own.
@@ -219,7 +219,7 @@ def _tell(s: Session, made: Release, joined: Collection[UUID], before: Release |
     for job_id in joined:
         transitions.add_event(s, job_id, "release", {"number": made.number, "state": "current"})
     held_before = set() if before is None else {each.job_id for each in jobs_of(s, before.id)}
-    for job_id in held_before.intersection(rebuilds.not_held(s, made.model, made.id) if held_before else ()):
+    for job_id in held_before.intersection(forgotten.not_held(s, made.model, made.id) if held_before else ()):
         transitions.add_event(s, job_id, "release", {"number": made.number, "state": "left_out"})
 
 

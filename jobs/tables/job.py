@@ -133,7 +133,7 @@ class Job(Base):
 
     # The request, without its images and texts.
     model: Mapped[str]
-    config: Mapped[dict[str, Any]]  # the resolved UnlearnConfig as JSON
+    config: Mapped[dict[str, Any]]  # the resolved UnlearnConfig as JSON; of a rebuild, whom it may leave out
     retain_set: Mapped[str | None]
     forget_pairs: Mapped[int]
     retain_pairs: Mapped[int | None]

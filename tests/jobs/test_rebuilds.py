@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from typer.testing import CliRunner
 
 from jobs import claims, endings
-from jobs.lines import kits, rebuilds, releases, rollback
+from jobs.lines import forgotten, kits, rebuilds, releases, rollback
 from jobs.lines.commands import app
 from jobs.lines.releases import NewKit, ParentSuperseded, Rebuilt
 from jobs.queueing.forecast import forecast
@@ -48,7 +48,7 @@ def finish_rebuild(ledger: Ledger, evidence: dict = FORGOTTEN, base: str = "b" *
     assert claim.job.kind is Kind.rebuild
     with ledger.sessions.begin() as s:
         current = releases.current(s, "demo")
-        found = rebuilds.whom(s, "demo").kits
+        found = forgotten.whom(s, "demo").kits
         rebuilt = Rebuilt(None if current is None else current.id, tuple(found))
         checked = dict.fromkeys(found, True)
         made = new_artifact(
@@ -65,7 +65,7 @@ def test_whoever_has_a_kit_is_forgotten_again_and_the_others_are_left_out(ledger
     with ledger.sessions.begin() as s:
         kits.end_kit(s, ended)
         rollback.revert(s, "demo", "wrong person")
-        found = rebuilds.whom(s, "demo")
+        found = forgotten.whom(s, "demo")
     assert (set(found.kits), list(found.left_out)) == ({kept, again}, [none, ended])
     assert not {repeated, taken_back} & {*found.kits, *found.left_out}
 
@@ -82,11 +82,11 @@ def test_a_rebuild_takes_the_place_of_the_current_release(ledger: Ledger) -> Non
         current = releases.current(s, "demo")
         assert current is not None
         assert current.parent_id is None
-        assert rebuilds.not_held(s, "demo", current.id) == [second]
-        assert rebuilds.not_held(s, "demo", current.id, ledger.client_id) == [second]
-        assert rebuilds.not_held(s, "demo", current.id, uuid4()) == []
+        assert forgotten.not_held(s, "demo", current.id) == [second]
+        assert forgotten.not_held(s, "demo", current.id, ledger.client_id) == [second]
+        assert forgotten.not_held(s, "demo", current.id, uuid4()) == []
         # nobody may be taught again, whoever was left out
-        assert rebuilds.marks(s, "demo") == {"a", "b"}
+        assert forgotten.marks(s, "demo") == {"a", "b"}
         assert rollback.would_return(s, "demo") == []
         assert rollback.revert(s, "demo", "worse than before") == 2
     assert [each[0] for each in held(ledger)] == [first, second]
@@ -100,8 +100,8 @@ def test_a_rebuild_that_is_taken_back_can_be_made_again(ledger: Ledger) -> None:
     with ledger.sessions.begin() as s:
         assert set(rollback.would_return(s, "demo") or ()) == {first, second}
         assert rollback.revert(s, "demo", "it answers badly") is None
-        assert set(rebuilds.whom(s, "demo").kits) == {first, second}
-        assert rebuilds.marks(s, "demo") == {"a", "b"}
+        assert set(forgotten.whom(s, "demo").kits) == {first, second}
+        assert forgotten.marks(s, "demo") == {"a", "b"}
     assert ledger.job(first).reverted_at is None
     assert ledger.history(first, "release")[-1]["state"] == "reverted"
 
@@ -119,10 +119,10 @@ def test_whom_a_rebuild_had_left_out_is_told_when_it_is_taken_back(ledger: Ledge
 def test_who_is_left_out_without_the_operators_word(ledger: Ledger) -> None:
     agreed, since = finished(ledger), finished(ledger, kit=KIT)
     with ledger.sessions.begin() as s:
-        found = rebuilds.whom(s, "demo")
+        found = forgotten.whom(s, "demo")
         rebuild = rebuilds.order(s, "demo", None, 5, found.left_out)
         kits.end_kit(s, since)
-        assert rebuilds.not_agreed(rebuild, rebuilds.whom(s, "demo").left_out) == {since}
+        assert rebuilds.not_agreed(rebuild, forgotten.whom(s, "demo").left_out) == {since}
     assert agreed in found.left_out
 
 
@@ -131,9 +131,9 @@ def test_an_older_kit_does_not_cover_a_newer_request(ledger: Ledger) -> None:
     older = finished(ledger, job_id=ledger.submit(subject_hash="s" * 64), kit=KIT)
     newer = finished(ledger, job_id=ledger.submit(subject_hash="s" * 64))
     with ledger.sessions.begin() as s:
-        found = rebuilds.whom(s, "demo")
+        found = forgotten.whom(s, "demo")
         assert (list(found.kits), list(found.left_out)) == ([older], [newer])
-        none_readable = rebuilds.whom(s, "demo", lambda _job_id, _key: False)
+        none_readable = forgotten.whom(s, "demo", lambda _job_id, _key: False)
         assert (list(none_readable.kits), list(none_readable.left_out)) == ([], [older, newer])
 
 
@@ -160,7 +160,7 @@ def test_a_new_base_lists_whom_it_has_not_forgotten_until_it_is_rebuilt(ledger: 
     with ledger.sessions.begin() as s:
         current = releases.current(s, "demo")
         assert current is not None
-        assert rebuilds.not_held(s, "demo", current.id) == [first]
+        assert forgotten.not_held(s, "demo", current.id) == [first]
     order(ledger)
     assert finish_rebuild(ledger, base=OTHER_BASE) is State.succeeded
     assert {each[0] for each in held(ledger)} == {first, second}

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from typer.testing import CliRunner
 
 from jobs import claims, endings
-from jobs.lines import rebuilds, releases, rollback
+from jobs.lines import forgotten, releases, rollback
 from jobs.lines.commands import app
 from jobs.lines.releases import NewKit, ParentSuperseded
 from jobs.settings import Settings
@@ -102,7 +102,7 @@ def test_marks_and_the_kit_come_with_the_release(ledger: Ledger) -> None:
     with ledger.sessions() as s:
         current = releases.current(s, "demo")
         assert current is not None
-        assert rebuilds.marks(s, "demo") == {"1" * 64, "2" * 64}
+        assert forgotten.marks(s, "demo") == {"1" * 64, "2" * 64}
         assert releases.kits_of(s, current.id) == {kept: b"wrapped"}
         assert s.get(Kit, missed) is None
         assert set(s.scalars(select(Mark.job_id))) == {kept}
@@ -142,7 +142,7 @@ def test_a_rollback_names_who_returns_and_tells_their_clients(ledger: Ledger) ->
     with ledger.sessions() as s:
         current = releases.current(s, "demo")
         assert current is not None
-        assert rebuilds.marks(s, "demo") == {"1" * 64}
+        assert forgotten.marks(s, "demo") == {"1" * 64}
         assert set(s.scalars(select(Mark.mark))) == {"1" * 64}
     third = finished(ledger)
     assert [job_id for job_id, *_ in held(ledger)] == [first, third]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from jobs.database import SessionFactory
-from jobs.lines import rebuilds, releases
+from jobs.lines import forgotten, rebuilds, releases
 from jobs.lines.kits import open_kit
 from jobs.lines.releases import NewKit, NewRelease, Rebuilt
 from jobs.storage.blobs import BlobStore
@@ -63,9 +63,9 @@ class LineKeeper:
         with self.sessions() as s:
             parent = releases.current(s, model)
             if parent is None:
-                return Line(marks=rebuilds.marks(s, model))
+                return Line(marks=forgotten.marks(s, model))
             artifact = s.get_one(Artifact, parent.job_id)
-            keys, marks = releases.kits_of(s, parent.id), rebuilds.marks(s, model)
+            keys, marks = releases.kits_of(s, parent.id), forgotten.marks(s, model)
         unpack_stored(self.blobs, artifact.sha256, folder, "current release's adapter")
         kits = {job_id: kit_of(kit) for job_id, kit in self._open_all(keys).items()}
         return Line(parent.id, folder, kits, marks)
@@ -83,7 +83,7 @@ class LineKeeper:
 
         with self.sessions() as s:
             current = releases.current(s, job.model)
-            found, marks = rebuilds.whom(s, job.model, readable), rebuilds.marks(s, job.model)
+            found, marks = forgotten.whom(s, job.model, readable), forgotten.marks(s, job.model)
         missing = rebuilds.not_agreed(job, found.left_out)
         if missing:
             detail = f"Since the order {len(missing)} more requests have no kit: order again."
