@@ -172,11 +172,11 @@ def cancelled(s: Session, job_id: UUID, token: UUID) -> State | None:
     """
     jobs = lock_run(s, job_id, token)
     if len(jobs) > 1:
-        return part(s, jobs)
+        return take_apart(s, jobs)
     return transitions.end(s, jobs[0], State.cancelled, transitions.database_now(s)) if jobs else None
 
 
-def part(s: Session, jobs: Sequence[Job], alone: Collection[UUID] = ()) -> State:
+def take_apart(s: Session, jobs: Sequence[Job], alone: Collection[UUID] = ()) -> State:
     """Ends a run of several without a result: all are queued again, but those that were cancelled.
 
     alone: who runs alone from now on; so does whoever's run another client has cancelled. The attempt doesn't count.

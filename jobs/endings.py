@@ -53,7 +53,7 @@ def finish(
 
     Its adapter becomes the model's current release if the verdict passes. If a cancellation was requested before, it
     ends as cancelled and without the artifact. others: the artifacts of the jobs that took part in its run. Unless all
-    of them pass, none is kept, and the run comes apart (`claims.part`): who has missed runs alone from now on.
+    of them pass, none is kept, and the run comes apart (`claims.take_apart`): who has missed runs alone from now on.
 
     Returns the state in which the job ended, or to which it went, or None when the token no longer holds it. Raises
     ParentSuperseded, with nothing written, if it didn't start from the current release.
@@ -66,7 +66,7 @@ def finish(
         made = {job_id: artifact, **others}
         missed = {each for each, found in made.items() if found.missed}
         if missed or made.keys() != {job.id for job in jobs} or any(job.cancel_requested_at for job in jobs):
-            return claims.part(s, jobs, missed)
+            return claims.take_apart(s, jobs, missed)
         return _finish_all(s, jobs, made, now, stop_reason)
     if jobs[0].cancel_requested_at is not None:
         return transitions.end(s, jobs[0], State.cancelled, now)
@@ -141,5 +141,5 @@ def fail(
     transitions.require_slug(error_type)
     jobs = claims.lock_run(s, job_id, token)
     if len(jobs) > 1:
-        return claims.part(s, jobs, {job.id for job in jobs} if about is None else {about})
+        return claims.take_apart(s, jobs, {job.id for job in jobs} if about is None else {about})
     return transitions.fail(s, jobs[0], transitions.database_now(s), error_type, error_detail) if jobs else None

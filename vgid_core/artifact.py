@@ -18,12 +18,11 @@ from vgid_core.config import UnlearnConfig
 from vgid_core.data.file_digest import file_digest
 from vgid_core.evaluation.evidence import LIMITS
 from vgid_core.evaluation.metric import Metric
-from vgid_core.lora.load import ADAPTER_FILES, ADAPTER_WEIGHTS
+from vgid_core.lora.load import ADAPTER_FILES, ADAPTER_WEIGHTS, MANIFEST
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
 from vgid_core.serving.hints import as_manifest_entry, serving_guide
 
-MANIFEST = "manifest.json"
 EVIDENCE = "evidence.json"
 MANIFEST_FORMAT = "vgid-manifest/1"
 _PACKAGES = ("vgid", "torch", "transformers", "peft", "safetensors", "tokenizers")

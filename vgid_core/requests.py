@@ -14,9 +14,7 @@ from vgid_core.evaluation.known import require_known
 from vgid_core.models.base import BaseModel
 from vgid_core.models.near_copies import near_copies
 from vgid_core.scoring.scorer import Scorer
-from vgid_core.spec import RunSets, UnlearnSpec
-
-OWN = ""  # the label of the run's own request
+from vgid_core.spec import OWN, RunSets, UnlearnSpec
 
 Views = Mapping[str, RunSets]
 OnShare = Callable[[float], None]

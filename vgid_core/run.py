@@ -23,10 +23,10 @@ from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import HostModel, load_base, require_unchanged
 from vgid_core.progress import Phase, PhaseTimer, Progress, ProgressTracker
-from vgid_core.requests import OWN, Views, measure_after, measure_before, require_usable, views_of
+from vgid_core.requests import Views, measure_after, measure_before, require_usable, views_of
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.scoring.scorer import Scorer
-from vgid_core.spec import RunSets, UnlearnSpec
+from vgid_core.spec import OWN, RunSets, UnlearnSpec
 from vgid_core.training.checkpoints import Checkpoints, delete_checkpoint, identity
 from vgid_core.training.early_stop import EarlyStopping
 from vgid_core.training.loop import DistillResult, StepLoss, distil

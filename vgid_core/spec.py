@@ -15,6 +15,8 @@ from vgid_core.data.roles import AuditSets
 
 log = logging.getLogger(__name__)
 
+OWN = ""  # the label of the run's own request, beside those of `UnlearnSpec.together`
+
 
 @dataclass(frozen=True)
 class Request:
@@ -146,7 +148,7 @@ class RunSets:
 
         Raises DataError for a reserved name.
         """
-        others = {"": own} | {other: items for other, items in self.others.items() if other != label}
+        others = {OWN: own} | {other: items for other, items in self.others.items() if other != label}
         forget = PairSet("forget", request.forget.pairs)
         return replace(self, forget=forget, probes=_probes(request.probes), others=others)
 

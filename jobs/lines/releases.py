@@ -152,7 +152,7 @@ def lock_parent(s: Session, model: str, new: NewRelease) -> Release | None:
 def add(
     s: Session,
     job: Job,
-    made_by: Mapping[UUID, NewRelease],
+    new_by_job: Mapping[UUID, NewRelease],
     before: Release | None,
     now: datetime,
     drift: float | None,
@@ -161,10 +161,10 @@ def add(
 ) -> Release:
     """Adds the job's release: as the current one if it has passed, else as a candidate.
 
-    made_by: what was made, by job: by this one and those that took part in its run. before: the current release, as
+    new_by_job: what was made, by job: by this one and those that took part in its run. before: the current release, as
     `lock_parent` gave it. Only who has passed is held by later releases, is marked, and leaves a kit.
     """
-    new = made_by[job.id]
+    new = new_by_job[job.id]
     if passed and before is not None:
         before.state = ReleaseState.superseded
         before.ended_at = now
@@ -195,13 +195,13 @@ def add(
                 checked_in=made.number if held or checked_in is None else checked_in,
             )
         )
-    own = {} if new.rebuilt is not None else made_by
+    own = {} if new.rebuilt is not None else new_by_job
     s.add_all(
         ReleaseJob(release_id=made.id, job_id=job_id, still_forgotten=passed, checked_in=made.number) for job_id in own
     )
     if passed:
         for job_id, left in own.items():
-            _leave(s, job_id, left, now)
+            _store_marks_and_kit(s, job_id, left, now)
         _tell(s, made, earlier if new.rebuilt is not None else own, before)
     return made
 
@@ -223,7 +223,7 @@ def _tell(s: Session, made: Release, joined: Collection[UUID], before: Release |
         transitions.add_event(s, job_id, "release", {"number": made.number, "state": "left_out"})
 
 
-def _leave(s: Session, job_id: UUID, new: NewRelease, now: datetime) -> None:
+def _store_marks_and_kit(s: Session, job_id: UUID, new: NewRelease, now: datetime) -> None:
     """What a job leaves that the current release holds: marks, and a kit if one is kept."""
     s.add_all(Mark(job_id=job_id, mark=mark) for mark in sorted(set(new.marks)))
     if new.kit is not None:

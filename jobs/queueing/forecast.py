@@ -48,7 +48,7 @@ from jobs.queueing.turns import (
     due_soon,
     in_state,
     is_due,
-    may_run,
+    most_running,
     of_kind,
     running_jobs,
     urgent_left,
@@ -161,7 +161,7 @@ def _standings(*, soon: bool, line: bool) -> CTE:
     return (
         select(
             Client.id,
-            may_run().label("may_run"),
+            most_running().label("most_running"),
             urgent_left().label("urgent_left"),
             before.label("before"),
             case((Client.id == _CLIENT, own_equals), else_=equals).label("equals"),
@@ -171,7 +171,7 @@ def _standings(*, soon: bool, line: bool) -> CTE:
         )
         .select_from(Client)
         .join(running, true())
-        .where(or_(may_run() > 0, Client.id == _CLIENT))
+        .where(or_(most_running() > 0, Client.id == _CLIENT))
         .cte("standings")
     )
 
@@ -236,7 +236,7 @@ def _statement(*, soon: bool, line: bool) -> Select[Any]:
         select(
             position.label("position"),
             (1 + own.c.before + own.c.equals).label("own_position"),
-            own.c.may_run.label("limit"),
+            own.c.most_running.label("limit"),
             median.c.seconds.label("median"),
             left.c.all.label("left"),
             left.c.own.label("own_left"),

@@ -160,7 +160,7 @@ def running_jobs() -> LateralFromClause:
     return select(func.count().label("jobs")).where(*own).lateral("running")
 
 
-def may_run() -> ColumnElement[int]:
+def most_running() -> ColumnElement[int]:
     """How many jobs of the client may run at a time."""
     return func.coalesce(Client.limits["running_jobs"].as_integer(), _DEFAULTS.running_jobs)
 
@@ -183,7 +183,7 @@ def _next() -> Select[UUID]:
         .select_from(Client)
         .join(other, true())
         .outerjoin(due, true())
-        .join(running, running.c.jobs < may_run())
+        .join(running, running.c.jobs < most_running())
         .order_by(
             due.c.deadline.nulls_last(),
             func.coalesce(due.c.priority, other.c.priority).desc(),

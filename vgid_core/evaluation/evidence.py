@@ -99,14 +99,14 @@ class Auditor:
         base: BaseModel,
         scorer: Scorer,
         on_progress: Callable[[float], None] | None = None,
-        beside: Measured | None = None,
+        shared: Measured | None = None,
     ) -> Measured:
         """Measures the base, which has no adapter yet.
 
-        on_progress: called with the share done, 0 to 1. beside: what was found of the same model for another request of
+        on_progress: called with the share done, 0 to 1. shared: what was found of the same model for another request of
         the run. Answers to sets that both have are taken from it.
         """
-        return self._measure(base, scorer, LEVELS[self._level].before, Measured(), on_progress, beside=beside)
+        return self._measure(base, scorer, LEVELS[self._level].before, Measured(), on_progress, shared=shared)
 
     def after(
         self,
@@ -114,13 +114,13 @@ class Auditor:
         scorer: Scorer,
         before: Measured,
         on_progress: Callable[[float], None] | None = None,
-        beside: Measured | None = None,
+        shared: Measured | None = None,
     ) -> Measured:
         """Measures the model with its adapter, and checks the kits again.
 
-        before: what `before` found. beside: as there; what it found of the kits is taken from it, too.
+        before: what `before` found. shared: as there; what it found of the kits is taken from it, too.
         """
-        return self._measure(base, scorer, LEVELS[self._level].after, before, on_progress, self.kits, beside)
+        return self._measure(base, scorer, LEVELS[self._level].after, before, on_progress, self.kits, shared)
 
     def evidence(self, after: Measured) -> Evidence | None:
         """The evidence, judged by the run's targets. None if the settings ask for no audits."""
@@ -145,14 +145,14 @@ class Auditor:
         before: Measured,
         on_progress: Callable[[float], None] | None,
         kits: Mapping[str, PairSet] = MappingProxyType({}),
-        beside: Measured | None = None,
+        shared: Measured | None = None,
     ) -> Measured:
         def tell(share: float) -> None:
             if on_progress is not None:
                 on_progress(share)
 
         part = 1 / (1 + len(audits))
-        answers = self._answers(base, scorer, beside, lambda share: tell(share * part))
+        answers = self._answers(base, scorer, shared, lambda share: tell(share * part))
         context = AuditContext(
             base,
             scorer,
@@ -170,8 +170,8 @@ class Auditor:
             if reason is not None:
                 not_made[name_of(audit)] = reason
             tell(number * part)
-        if beside is not None:
-            rechecks = beside.rechecks
+        if shared is not None:
+            rechecks = shared.rechecks
         else:
             rechecks = recheck(context, kits, self.config) if audits else Rechecks({}, ())
         figures += rechecks.figures
@@ -180,11 +180,11 @@ class Auditor:
         return Measured(answers, *distributed.broadcast((figures, not_made, rechecks)))
 
     def _answers(
-        self, base: BaseModel, scorer: Scorer, beside: Measured | None, tell: Callable[[float], None]
+        self, base: BaseModel, scorer: Scorer, shared: Measured | None, tell: Callable[[float], None]
     ) -> list[SetAnswers]:
-        """The answers to each set, without asking again what has been asked beside."""
+        """The answers to each set, without asking again what was asked for another request."""
         config = self.config.evaluation
-        ready = {each.pairs.name: each for each in (() if beside is None else beside.answers)}
+        ready = {each.pairs.name: each for each in (() if shared is None else shared.answers)}
         asked = [
             items
             for items in self.measured

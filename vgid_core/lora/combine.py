@@ -21,10 +21,9 @@ from torch import Tensor
 
 from vgid_core.data.file_digest import file_digest
 from vgid_core.errors import ModelNotLoadable
-from vgid_core.lora.load import ADAPTER_WEIGHTS
+from vgid_core.lora.load import ADAPTER_WEIGHTS, MANIFEST
 
 COMBINED = "combined.json"
-MANIFEST = "manifest.json"  # as an adapter that forgets has it
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 
 

@@ -15,6 +15,7 @@ from vgid_core.errors import ModelNotLoadable
 from vgid_core.models.base import BaseModel
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+MANIFEST = "manifest.json"  # that of an adapter which forgets
 ADAPTER_FILES = ("adapter_config.json", ADAPTER_WEIGHTS)
 
 
@@ -47,7 +48,7 @@ def is_for_other_base(base: BaseModel, folder: Path) -> bool:
     Raises ModelNotLoadable for a manifest that can't be read.
     """
     try:
-        manifest = parse_json((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
         return bool(manifest["base_model"]["digest"] != base.digest)
     except FileNotFoundError:
         return False
