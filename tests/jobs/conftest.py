@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from jobs import repository
+from jobs import claims, repository
+from jobs.claims import Claim
 from jobs.clients import access
 from jobs.database import SessionFactory
 from jobs.queueing.queue import JobQueue
@@ -55,6 +56,10 @@ class Ledger:
             "wrapped_data_key": self.keyring.new_data_key(job_id)[1],
         }
         return Job(**{**values, **fields})
+
+    def claim_next(self, run_requests: int = 1, gather_seconds: float = 0) -> Claim | None:
+        with self.sessions.begin() as s:
+            return claims.claim_next(s, "worker", 30, run_requests=run_requests, gather_seconds=gather_seconds)
 
     def job(self, job_id: UUID) -> Job:
         with self.sessions.begin() as s:

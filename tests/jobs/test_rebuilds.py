@@ -36,14 +36,9 @@ def order(ledger: Ledger) -> UUID:
         return rebuilds.order(s, "demo", None, 5).id
 
 
-def claim_next(ledger: Ledger) -> claims.Claim | None:
-    with ledger.sessions.begin() as s:
-        return claims.claim_next(s, "worker", 30)
-
-
 def finish_rebuild(ledger: Ledger, evidence: dict = FORGOTTEN, base: str = "b" * 64) -> State | None:
     """Runs the rebuild that waits."""
-    claim = claim_next(ledger)
+    claim = ledger.claim_next()
     assert claim is not None
     assert claim.job.kind is Kind.rebuild
     with ledger.sessions.begin() as s:
@@ -176,7 +171,7 @@ def test_jobs_of_a_line_that_is_being_rebuilt_wait_and_say_so(ledger: Ledger) ->
             True, False, False
         ]  # fmt: skip
         assert claims.claim(s, waiting, "worker", 30) is None
-    taken = [claim_next(ledger) for _ in range(3)]
+    taken = [ledger.claim_next() for _ in range(3)]
     assert {claim.job.id for claim in taken if claim is not None} == {rebuild, measuring, elsewhere}
     with ledger.sessions.begin() as s:
         assert claims.claim(s, waiting, "worker", 30) is None
@@ -190,10 +185,10 @@ def test_a_rebuild_waits_for_the_run_that_goes_on(ledger: Ledger) -> None:
         claim = claims.claim(s, running, "worker", 30)
     assert claim is not None
     rebuild = order(ledger)
-    assert claim_next(ledger) is None
+    assert ledger.claim_next() is None
     with ledger.sessions.begin() as s:
         endings.finish(s, running, claim.token, new_artifact(s, running, FORGOTTEN), "steps-done")
-    following = claim_next(ledger)
+    following = ledger.claim_next()
     assert following is not None
     assert following.job.id == rebuild
 
@@ -211,7 +206,7 @@ def test_a_rebuild_of_what_is_no_longer_current_starts_over(ledger: Ledger) -> N
     finished(ledger, kit=KIT)
     finished(ledger, kit=KIT)
     rebuild = order(ledger)
-    claim = claim_next(ledger)
+    claim = ledger.claim_next()
     assert claim is not None
     with ledger.sessions.begin() as s:
         current = releases.current(s, "demo")
