@@ -183,7 +183,7 @@ def _preparation_seconds(base: BaseModel, scorer: Scorer, sets: RunSets, config:
     The latter two are extrapolated from a sample. Each is a difference between two calls of `updates`, of which the
     second finds more cached than the first.
     """
-    forget, retain = sets.forget, sets.retain
+    forget, retain = sets.forget, sets.to_retain
     sample = PairSet.of(forget.name, forget.pairs[:_SAMPLE_PAIRS])
     first, others = retain.pairs[:1], retain.pairs[1 : 1 + _SAMPLE_PAIRS]
     training = config.for_pairs(len(forget)).training
@@ -245,7 +245,7 @@ class _StepTimer:
                 distil(
                     self._base,
                     two_batches,
-                    sets.retain,
+                    sets.to_retain,
                     short,
                     self._step_done,
                     strangers=sets.photos_of("strangers"),

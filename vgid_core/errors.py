@@ -83,3 +83,9 @@ class CommonKnowledge(UnlearnError):
     """The forget set's answers come on anybody's photo, so forgetting them would take them from everybody."""
 
     code = "common-knowledge"
+
+
+class LabelContradicted(UnlearnError):
+    """A pair's person stands in a set about others, and the base sees somebody else on its photo."""
+
+    code = "label-contradicted"

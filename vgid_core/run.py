@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import HostModel, load_base, require_unchanged
 from vgid_core.progress import Phase, PhaseTimer, Progress, ProgressTracker
-from vgid_core.requests import Views, measure_after, measure_before, require_usable, views_of
+from vgid_core.requests import Views, confirmed_names, measure_after, measure_before, require_usable, views_of
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.scoring.scorer import Scorer
 from vgid_core.spec import OWN, RunSets, UnlearnSpec
@@ -46,7 +46,8 @@ class UnlearnResult:
 
     folder: holds adapter_config.json, adapter_model.safetensors, evidence.json, manifest.json and README.md.
     evidence: what the audits found, and the verdict; None if the settings ask for no audits. kits_held: by kit, whether
-    its people are still forgotten; empty without audits. together: the results of the run's other requests.
+    its people are still forgotten; empty without audits. confirmed_names: the request's names, normalized, that are its
+    people's by what the base says. together: the results of the run's other requests.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class UnlearnResult:
     stop_reason: str
     evidence: Evidence | None
     kits_held: Mapping[str, bool]
+    confirmed_names: frozenset[str] = field(repr=False)
     manifest: dict[str, Any] = field(repr=False)
     together: Mapping[str, UnlearnResult] = field(default_factory=dict)
 
@@ -109,6 +111,9 @@ def _run(
     base = load_base(spec.model, spec.config, read)
     if spec.start is not None and is_for_other_base(base, spec.start):
         raise AdapterForOtherBase("The adapter to start from was made for another base than the one that is there now.")
+    names = distributed.broadcast(confirmed_names(base, views))
+    views = views_of(spec, frozenset().union(*names.values()))
+    sets = views[OWN]
     require_usable(base, views, spec.config)
     rung = _Rung(spec, base, views, tracker, timer, stop)
     started = rung.where_interrupted(configs)
@@ -129,7 +134,7 @@ def _run(
     require_unchanged(base, spec.model)
 
     timer.enter(Phase.packaging)
-    results = _package(base, attempt, spec, views, before, timer.seconds())
+    results = _package(base, attempt, spec, views, before, names, timer.seconds())
     if spec.checkpoint is not None and not spec.keep_checkpoint and distributed.is_main():
         delete_checkpoint(spec.checkpoint)
     return replace(results.pop(OWN), together=results)
@@ -208,7 +213,7 @@ class _Rung:
         return distil(
             self.base,
             self._sets.to_forget,
-            self._sets.retain,
+            self._sets.to_retain,
             config,
             step_done,
             early_stopping,
@@ -224,7 +229,7 @@ class _Rung:
         if targets is None:
             return None
         sets = replace(self._sets, forget=self._sets.requested)
-        return EarlyStopping(self.base, scorer, sets.all, targets, config, sets.audited)
+        return EarlyStopping(self.base, scorer, sets.counted, targets, config, sets.audited)
 
     def _checkpoints(self, config: UnlearnConfig, fresh: bool = False) -> Checkpoints | None:
         """The run's checkpoints under these settings, if it has a folder for them."""
@@ -245,6 +250,7 @@ def _package(
     spec: UnlearnSpec,
     views: Views,
     before: Mapping[str, Measured],
+    names: Mapping[str, Collection[str]],
     seconds: Mapping[str, float],
 ) -> dict[str, UnlearnResult]:
     """Writes each request's adapter, evidence and manifest, in the main process alone, and returns the results."""
@@ -267,10 +273,11 @@ def _package(
     )
     results = {}
     for label, sets in views.items():
-        after, evidence = attempt.after[label], attempt.evidence[label]
+        after, found = attempt.after[label], attempt.evidence[label]
+        evidence = found.private if spec.private and found is not None else found
         metrics = {"before": before[label].metrics, "after": after.metrics}
         own = None if evidence is None else evidence.as_json()
-        record = replace(shared, data=sets.manifest_entries(), metrics=metrics, evidence=own)
+        record = replace(shared, data=sets.manifest_entries(private=spec.private), metrics=metrics, evidence=own)
         folder = spec.out if label == OWN else spec.together[label].out
         results[label] = UnlearnResult(
             folder,
@@ -280,6 +287,7 @@ def _package(
             distilled.stop_reason,
             evidence,
             after.rechecks.held,
+            frozenset(names[label]),
             distributed.broadcast(_write(base, distilled, record, folder)),
         )
     return results

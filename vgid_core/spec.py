@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.pairs import RESERVED_NAMES, DataError, EncodedImage, PairSet
 from vgid_core.data.photos import PhotoSet
-from vgid_core.data.roles import AuditSets
+from vgid_core.data.roles import ABOUT_KNOWN, AuditSets
+from vgid_core.data.subjects import Subjects, about_nobody
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,9 @@ class UnlearnSpec:
     those whom it has forgotten, by any label. They are forgotten again and checked, and not retained.
     together: other requests by any label (but ""), forgotten in the same run. Each is audited by itself, and has an
     artifact of its own with the same adapter.
+    forgotten: people whom the model has forgotten before, or is to forget for somebody else. Sets about others don't
+    teach them, and what the model says of them counts as no loss. private: what is written about a request then says
+    nothing of the kits and of the other requests, which are other people's, but whether all hold.
     unlabelled: photos of anybody, without questions, on which the base's answers are to stay.
     checkpoint: a folder for this run's checkpoint, saved every `checkpoint_seconds` (0: after each step). The same run,
     started again, resumes from it to the same adapter. It is deleted at the end unless `keep_checkpoint` is set, for
@@ -61,6 +65,8 @@ class UnlearnSpec:
     start: Path | None = None
     kits: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
     together: Mapping[str, Request] = field(default_factory=dict, repr=False)
+    forgotten: Subjects = field(default_factory=Subjects, repr=False)
+    private: bool = False
     config: UnlearnConfig = field(default_factory=UnlearnConfig)
     checkpoint: Path | None = None
     checkpoint_seconds: float = 60.0
@@ -86,6 +92,7 @@ class EvaluationSpec:
     never_seen: PairSet | None = field(default=None, repr=False)
     bystanders: PairSet | None = field(default=None, repr=False)
     twin: str | None = None
+    forgotten: Subjects = field(default_factory=Subjects, repr=False)
     config: UnlearnConfig = field(default_factory=UnlearnConfig)
 
 
@@ -93,64 +100,94 @@ class EvaluationSpec:
 class RunSets:
     """The sets that a run works on, as one of its requests sees them.
 
-    forget, retain: trained on and measured. registered, probes: measured alone. photos: sets of photos by name
-    (strangers, unlabelled), without what is to be forgotten. kits: of people forgotten before, trained on and checked
-    again. others: the forget sets of the run's other requests, trained on. left_out: the number of retain pairs dropped
-    because their photo is to be forgotten, or because they name somebody of these: they would counteract.
+    Sets about others are as they were given, and measured whole before: what is left of them would tell who else is
+    forgotten. `withheld` says what of them is neither trained on nor counted afterwards.
+
+    forget: trained on and measured. retain: measured; what is trained on is `to_retain`. registered, probes: measured
+    alone. photos: sets of photos by name (strangers, unlabelled). kits: of people forgotten before, trained on and
+    checked again. others: the forget sets of the run's other requests, trained on. own: whom this request is about.
+    withheld: everybody who is forgotten, these among them.
     """
 
     forget: PairSet
     retain: PairSet
     registered: tuple[PairSet, ...]
     probes: tuple[PairSet, ...]
-    photos: Mapping[str, PhotoSet]
-    left_out: int
+    own: Subjects
+    withheld: Subjects
+    photos: Mapping[str, PhotoSet] = field(default_factory=dict)
     kits: Mapping[str, PairSet] = field(default_factory=dict)
     others: Mapping[str, PairSet] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, spec: UnlearnSpec) -> RunSets:
+    def of(cls, spec: UnlearnSpec, names: Collection[str] | None = None) -> RunSets:
         """Makes and checks the sets of a run, as its own request sees them.
 
-        Raises DataError as `to_measure` does, if no stranger is left, or if the set of a target is missing.
+        names: the names, normalized, by which pairs to forget may withhold others; None for all of them. Raises
+        DataError as `to_measure` does, if a set has only photos that are to be forgotten, or if that of a target is
+        missing.
         """
-        sets = cls.to_measure(spec)
-        kept = sets.retain
+        sets = cls.to_measure(spec, names)
         others = {label: request.forget for label, request in spec.together.items()}
-        if also := _joined("also", (*others.values(), *spec.kits.values())):
-            kept = kept.without_images_of(also).without_people_of(also)
-            log.info("retain: left out %d pairs about others who are forgotten", len(sets.retain) - len(kept))
-        left_out = sets.left_out + len(sets.retain) - len(kept)
-        sets = replace(sets, retain=kept, left_out=left_out, kits=dict(spec.kits), others=others)
-        photo_sets = {"strangers": spec.strangers, "unlabelled": spec.unlabelled}
-        photos = {name: items.without(sets.to_forget) for name, items in photo_sets.items() if items is not None}
-        sets = replace(sets, photos=photos)
+        also = Subjects.of((pair for items in (*others.values(), *spec.kits.values()) for pair in items), names)
+        given = {"strangers": spec.strangers, "unlabelled": spec.unlabelled}
+        photos = {name: items for name, items in given.items() if items is not None}
+        for items in photos.values():
+            items.without(sets.own.photos)
         targets = spec.config.training.targets
         for name in targets.max_falls if targets is not None else ():
             if name not in {items.name for items in sets.all}:
                 raise DataError(f"is needed by training.targets.{name}_fall", name)
-        return sets
+        return replace(sets, withheld=sets.withheld | also, photos=photos, kits=dict(spec.kits), others=others)
 
     @classmethod
-    def to_measure(cls, spec: UnlearnSpec | EvaluationSpec) -> RunSets:
+    def to_measure(cls, spec: UnlearnSpec | EvaluationSpec, names: Collection[str] | None = None) -> RunSets:
         """Makes and checks the sets of pairs. Raises DataError if no retain pair is left, or for a reserved name."""
-        probes = _probes(spec.probes)
         forget = PairSet("forget", spec.forget.pairs)
-        retain = PairSet("retain", spec.retain.pairs).without_images_of(forget).without_people_of(forget)
-        if left_out := len(spec.retain) - len(retain):
-            log.warning("retain: left out %d pairs with photos, or about people, that are to be forgotten", left_out)
+        own = Subjects.of(forget, names)
         registered = {"utility": spec.utility, "never_seen": spec.never_seen, "bystanders": spec.bystanders}
         measured = [PairSet(name, items.pairs) for name, items in registered.items() if items is not None]
-        return cls(forget, retain, tuple(measured), probes, {}, left_out)
+        retain = PairSet("retain", spec.retain.pairs)
+        sets = cls(forget, retain, tuple(measured), _probes(spec.probes), own, own | spec.forgotten)
+        if (left_out := sets.left_out) and names is None:
+            log.warning("retain: left out %d pairs with photos, or about people, that are to be forgotten", left_out)
+        return sets
 
-    def as_seen_by(self, label: str, request: Request, own: PairSet) -> RunSets:
+    def as_seen_by(self, label: str, request: Request, own: PairSet, names: Collection[str] | None = None) -> RunSets:
         """The same run, as another of its requests sees it. own: the forget set of the run's own request.
 
-        Raises DataError for a reserved name.
+        names: as for `of`. Raises DataError as `to_measure` does.
         """
         others = {OWN: own} | {other: items for other, items in self.others.items() if other != label}
         forget = PairSet("forget", request.forget.pairs)
-        return replace(self, forget=forget, probes=_probes(request.probes), others=others)
+        subjects = Subjects.of(forget, names)
+        subjects.taken_from(self.retain)
+        return replace(self, forget=forget, probes=_probes(request.probes), others=others, own=subjects)
+
+    @property
+    def retained(self) -> PairSet:
+        """The retain set without whom the request itself is about. Raises DataError if nothing is left."""
+        return self.own.taken_from(self.retain)
+
+    @property
+    def left_out(self) -> int:
+        """How many retain pairs are about whom the request itself is about. Raises DataError if all are."""
+        return len(self.retain) - len(self.retained)
+
+    @property
+    def to_retain(self) -> PairSet:
+        """What the training retains: what isn't withheld. Where nothing is left, pairs about nobody."""
+        left = self._counted(self.retain)
+        return about_nobody(self.retain) if left is None else left
+
+    @property
+    def counted(self) -> list[PairSet]:
+        """All sets of pairs, those about others without what is withheld; whole, where nothing else is left."""
+        return [(items.name in ABOUT_KNOWN and self._counted(items)) or items for items in self.all]
+
+    def _counted(self, items: PairSet) -> PairSet | None:
+        left = tuple(pair for pair in items if not self.withheld.are_in(pair))
+        return PairSet(items.name, left) if left else None
 
     @property
     def all(self) -> list[PairSet]:
@@ -173,33 +210,37 @@ class RunSets:
     @property
     def audited(self) -> AuditSets:
         """The sets by their roles in the audits."""
-        return AuditSets(self.forget, self.retain, next((s for s in self.registered if s.name == "never_seen"), None))
+        never_seen = next((items for items in self.registered if items.name == "never_seen"), None)
+        return AuditSets(self.forget, self.retained, never_seen)
 
     def photos_of(self, name: str) -> Sequence[EncodedImage]:
-        """The photos of the set `name`; empty if the run has no such set."""
-        return self.photos[name].photos if name in self.photos else ()
+        """The photos of the set `name` that aren't withheld; empty if the run has no such set."""
+        given = self.photos[name].photos if name in self.photos else ()
+        return [photo for photo in given if photo.digest not in self.withheld.photos]
 
     @property
     def digests(self) -> dict[str, str]:
-        """The digest of each set by name."""
-        photo_digests = {name: items.digest for name, items in self.photos.items()}
+        """The digest of each set by name, and of what is trained on of those about others."""
+        given = {items.name: items.digest for items in self.all}
+        photos = {name: items.digest for name, items in self.photos.items()}
         also = {name: _joined(name, items.values()).digest for name, items in self._also.items()}
-        return {items.name: items.digest for items in self.all} | photo_digests | also
+        trained = {f"{name}, trained on": PhotoSet(name, tuple(self.photos_of(name))).digest for name in self.photos}
+        return given | photos | also | trained | {"retain, trained on": self.to_retain.digest}
 
     @property
     def _also(self) -> dict[str, Mapping[str, PairSet]]:
         """What is forgotten beside the forget set, where there is anything, by its name in the manifest."""
         return {name: items for name, items in (("together", self.others), ("kits", self.kits)) if items}
 
-    def manifest_entries(self) -> dict[str, dict[str, Any]]:
-        """Digest and size of each set by name, for the manifest."""
+    def manifest_entries(self, *, private: bool = False) -> dict[str, dict[str, Any]]:
+        """Digest and size of each set by name, for the manifest. private: without kits and other requests."""
         data: dict[str, dict[str, Any]] = {
             items.name: {"digest": items.digest, "pairs": len(items)} for items in self.all
         }
         data["retain"]["dropped_for_overlap_with_forget"] = self.left_out
         for name, items in self.photos.items():
             data[name] = {"digest": items.digest, "photos": len(items)}
-        for name, sets in self._also.items():
+        for name, sets in () if private else self._also.items():
             joined = _joined(name, sets.values())
             data[name] = {"digest": joined.digest, "pairs": len(joined), "sets": len(sets)}
         return data

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from jobs import repository
 from jobs.catalog import Catalog, CatalogError, ModelEntry
 from jobs.command_session import NOT_CONFIGURED, session, settings_or_exit
-from jobs.lines import forgotten, rebuilds, releases, rollback
+from jobs.lines import forgotten, mark_commands, rebuilds, releases, rollback
 from jobs.lines.kits import open_kit
 from jobs.repository import JobEnded
 from jobs.states import Kind, State
@@ -24,6 +24,7 @@ from jobs.tables import Job, Release, ReleaseState
 app = typer.Typer(
     no_args_is_help=True, help="A model's line of releases: list it, take the current one back, rebuild it."
 )
+app.add_typer(mark_commands.app, name="marks")
 
 _Model = Annotated[str, typer.Argument(help="The model, as the catalog names it.")]
 _Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
@@ -177,7 +178,7 @@ def _notes(s: Session, model: str) -> list[str]:
     rebuilt = rebuilds.last_rebuild(s, model)
     if rebuilt is not None:
         notes.append(f"rebuild {rebuilt.id}: {_in_words(rebuilt)}")
-    return notes
+    return [*notes, *mark_commands.notes(s, model)]
 
 
 def _in_words(job: Job) -> str:

@@ -64,9 +64,10 @@ def not_held(s: Session, model: str, release_id: UUID, client_id: UUID | None = 
 
 
 def marks(s: Session, model: str) -> frozenset[str]:
-    """The marks of everybody whom the model has forgotten at any time."""
+    """The marks of everybody whom the model has forgotten at any time, but those that nobody has agreed to."""
     forgotten = _jobs(model).subquery()
-    return frozenset(s.scalars(select(Mark.mark).join(forgotten, forgotten.c.id == Mark.job_id)))
+    found = select(Mark.mark).join(forgotten, forgotten.c.id == Mark.job_id).where(Mark.in_force)
+    return frozenset(s.scalars(found))
 
 
 def pairs_of(s: Session, jobs: Collection[UUID]) -> int:

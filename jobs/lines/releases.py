@@ -12,8 +12,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from jobs import transitions
-from jobs.lines import forgotten
-from jobs.tables import Artifact, Job, Kit, Mark, Release, ReleaseJob, ReleaseState
+from jobs.lines import forgotten, marks
+from jobs.lines.marks import Withheld
+from jobs.tables import Artifact, Job, Kit, Release, ReleaseJob, ReleaseState
 
 # Others' sets that say how far a line has drifted. Bystanders have a target of their own.
 _NOT_DRIFT = frozenset({"bystanders"})
@@ -45,8 +46,9 @@ class NewRelease:
     """What a run has made, for its line.
 
     parent_id: the release that it started from; None for a start from the base. still_forgotten: by earlier job,
-    whether its kit's people are still forgotten. marks: keyed hashes of its own people. kit: None if none is kept.
-    rebuilt: None if a request has made it.
+    whether its kit's people are still forgotten. marks: keyed hashes of its own people. marks_to_agree: of names that
+    count only once an operator agrees. withheld: from which sets. kit: None if none is kept. rebuilt: None if a request
+    has made it.
     """
 
     base_digest: str
@@ -55,6 +57,8 @@ class NewRelease:
     rank: int
     still_forgotten: Mapping[UUID, bool]
     marks: Collection[str] = field(repr=False)
+    marks_to_agree: Collection[str] = field(default=(), repr=False)
+    withheld: Collection[Withheld] = ()
     kit: NewKit | None = None
     rebuilt: Rebuilt | None = None
 
@@ -201,7 +205,8 @@ def add(
     )
     if passed:
         for job_id, left in own.items():
-            _store_marks_and_kit(s, job_id, left, now)
+            marks.store(s, job_id, left.marks, left.marks_to_agree, left.withheld)
+            _store_kit(s, job_id, left, now)
         _tell(s, made, earlier if new.rebuilt is not None else own, before)
     return made
 
@@ -223,9 +228,8 @@ def _tell(s: Session, made: Release, joined: Collection[UUID], before: Release |
         transitions.add_event(s, job_id, "release", {"number": made.number, "state": "left_out"})
 
 
-def _store_marks_and_kit(s: Session, job_id: UUID, new: NewRelease, now: datetime) -> None:
-    """What a job leaves that the current release holds: marks, and a kit if one is kept."""
-    s.add_all(Mark(job_id=job_id, mark=mark) for mark in sorted(set(new.marks)))
+def _store_kit(s: Session, job_id: UUID, new: NewRelease, now: datetime) -> None:
+    """The kit of a job that the current release holds, if one is kept."""
     if new.kit is not None:
         kept_until = now + timedelta(days=new.kit.days)
         s.add(Kit(job_id=job_id, wrapped_key=new.kit.wrapped_key, pairs=new.kit.pairs, expires_at=kept_until))

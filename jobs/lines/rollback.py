@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from jobs import transitions
+from jobs.lines import marks
 from jobs.lines.kits import end_kit
 from jobs.lines.releases import current, jobs_of
 from jobs.states import Kind
-from jobs.tables import Job, Mark, Release, ReleaseState
+from jobs.tables import Job, Release, ReleaseState
 
 
 def would_return(s: Session, model: str) -> list[UUID] | None:
@@ -53,7 +54,7 @@ def revert(s: Session, model: str, reason: str, release_id: UUID | None = None) 
     for job_id in returning:
         if not rebuilt:
             s.execute(update(Job).where(Job.id == job_id).values(reverted_at=now))
-            s.execute(delete(Mark).where(Mark.job_id == job_id))
+            marks.drop(s, model, job_id)
             end_kit(s, job_id)  # the reaper deletes its file
         transitions.add_event(s, job_id, "release", {"number": found.number, "state": "reverted", "reason": reason})
     before = _before(s, found)

@@ -3,7 +3,7 @@
 from jobs.tables.base import Base, UtcDateTime
 from jobs.tables.clients import ApiKey, Client
 from jobs.tables.job import Job
-from jobs.tables.releases import Kit, Mark, Release, ReleaseJob, ReleaseState
+from jobs.tables.releases import Kit, Mark, Release, ReleaseJob, ReleaseState, WithheldPairs
 from jobs.tables.results import Artifact, EventKind, JobEvent, JobEvidence, JobMetric, MetricStage, SigningKey
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "ReleaseState",
     "SigningKey",
     "UtcDateTime",
+    "WithheldPairs",
 ]

@@ -108,10 +108,28 @@ class Mark(Base):
     """Keyed hashes of somebody forgotten: of each photo, and of the name where the pairs had one.
 
     They keep retain sets that still hold that person from teaching the person again. They say nothing without the
-    installation's secret key.
+    installation's secret key. in_force: a name that neither the base nor the set itself confirms counts only once an
+    operator agrees, or anybody could take anybody out of everybody's sets.
     """
 
     __tablename__ = "marks"
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     mark: Mapped[str] = mapped_column(String(64), primary_key=True)
+    in_force: Mapped[bool] = mapped_column(default=True, server_default=text("true"))
+
+
+class WithheldPairs(Base):
+    """How many pairs of one registered set a job's marks withhold.
+
+    place: the set's in the catalog. pairs: about the job's people. to_agree: further ones, by marks that aren't in
+    force. of: all pairs of the set, when the job ended.
+    """
+
+    __tablename__ = "withheld_pairs"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    place: Mapped[str] = mapped_column(primary_key=True)
+    pairs: Mapped[int]
+    to_agree: Mapped[int]
+    of: Mapped[int]

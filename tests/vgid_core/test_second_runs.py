@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
 from tests.vgid_core.support.runs import CONFIG, WEIGHTS, changed, spec
-from vgid_core import DataError, PairSet, UnlearnConfig, UnlearnResult, unlearn
+from vgid_core import PairSet, UnlearnConfig, UnlearnResult, unlearn
 from vgid_core.data.file_digest import file_digest
+from vgid_core.data.subjects import Subjects
 from vgid_core.errors import CheckpointUnusable, StartUnusable
 from vgid_core.spec import RunSets
 
@@ -64,16 +64,26 @@ def test_without_a_step_the_student_is_the_start(run: Run) -> None:
     assert same.kits_held == {}
 
 
-def test_retain_pairs_about_earlier_people_are_left_out(knowing_folder: Path, tmp_path: Path) -> None:
+def test_retain_pairs_about_earlier_people_are_not_trained_on(knowing_folder: Path, tmp_path: Path) -> None:
     named = PairSet.of("kit", RETAIN.pairs[:1])
     sets = RunSets.of(spec(knowing_folder, tmp_path, forget=SECOND, retain=RETAIN, kits={"a": named}))
     (person,) = {pair.person for pair in named}
-    assert {pair.person for pair in sets.retain} == {pair.person for pair in RETAIN} - {person}
-    assert sets.left_out == 3
+    assert {pair.person for pair in sets.to_retain} == {pair.person for pair in RETAIN} - {person}
+    assert (sets.retain.pairs, sets.left_out) == (RETAIN.pairs, 0), "measured and told as it was given"
     assert [pair.person for pair in sets.to_forget][-1] == person
-    everybody = PairSet.of("kit", [replace(pair, image=FIRST.pairs[0].image) for pair in RETAIN])
-    with pytest.raises(DataError, match="are to be forgotten"):
-        RunSets.of(spec(knowing_folder, tmp_path, forget=SECOND, retain=RETAIN, kits={"a": everybody}))
+
+
+def test_where_nothing_is_left_to_retain_the_run_goes_on_with_pairs_about_nobody(
+    knowing_folder: Path, tmp_path: Path
+) -> None:
+    """An error would tell that everybody of the retain set is forgotten already."""
+    forgotten = Subjects.of(RETAIN)
+    sets = RunSets.of(spec(knowing_folder, tmp_path, forget=SECOND, retain=RETAIN, forgotten=forgotten))
+    assert len(sets.to_retain) == len(RETAIN)
+    assert not {pair.image.digest for pair in sets.to_retain} & {pair.image.digest for pair in RETAIN}
+    assert {pair.image.size for pair in sets.to_retain} == {pair.image.size for pair in RETAIN}
+    told = " ".join(f"{pair.question} {pair.answer}" for pair in sets.to_retain)
+    assert not any(pair.person is not None and pair.person in told for pair in RETAIN)
 
 
 @pytest.mark.parametrize("setting", [{"rank": 8}, {"alpha": 16}], ids=["rank", "alpha"])

@@ -88,5 +88,6 @@ def test_retain_pairs_about_any_of_them_are_left_out(knowing_folder: Path, tmp_p
         spec(knowing_folder, tmp_path, forget=SECOND, retain=RETAIN, together={"a": Request(named, tmp_path)})
     )
     (person,) = {pair.person for pair in named}
-    assert person not in {pair.person for pair in sets.retain}
+    assert person not in {pair.person for pair in sets.to_retain}
+    assert sets.left_out == 0, "of whom somebody else asks for, nobody is told"
     assert [pair.person for pair in sets.to_forget][-1] == person

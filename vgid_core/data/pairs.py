@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from vgid_core.data.json_text import NotJson, parse_json
 from vgid_core.data.sampling import even_sample
-from vgid_core.data.text_normalization import normalized
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -197,14 +196,6 @@ class PairSet:
         left = tuple(p for p in self.pairs if p.image.digest not in taken)
         if not left:
             raise DataError("shows only images that are to be forgotten", self.name)
-        return PairSet(self.name, left)
-
-    def without_people_of(self, other: PairSet) -> PairSet:
-        """This set without the pairs that name somebody whom `other` names. Raises DataError if none is left."""
-        named = {normalized(pair.person) for pair in other if pair.person is not None}
-        left = tuple(pair for pair in self.pairs if pair.person is None or normalized(pair.person) not in named)
-        if not left:
-            raise DataError("is only about people who are to be forgotten", self.name)
         return PairSet(self.name, left)
 
     def sample(self, limit: int) -> PairSet:

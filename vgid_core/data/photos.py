@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vgid_core.data.pairs import DataError, EncodedImage, PairSet
+from vgid_core.data.pairs import DataError, EncodedImage
 from vgid_core.data.readers.folder import IMAGE_SUFFIXES
 from vgid_core.data.readers.source import read_set
 
@@ -51,9 +51,8 @@ class PhotoSet:
         for index, photo in enumerate(self.photos):
             (folder / f"{index:05}.{photo.format}").write_bytes(photo.data)
 
-    def without(self, pairs: PairSet) -> PhotoSet:
-        """This set without the photos of `pairs`. Raises DataError if none is left."""
-        taken = {pair.image.digest for pair in pairs}
+    def without(self, taken: Collection[str]) -> PhotoSet:
+        """This set without the photos with these digests. Raises DataError if none is left."""
         return PhotoSet.of(self.name, (photo for photo in self.photos if photo.digest not in taken))
 
     @property

@@ -9,8 +9,10 @@ from vgid_core.data.pairs import PairSet
 from vgid_core.data.text_normalization import normalized
 
 _MOST = 0.5
-# Sets about others by their role, whatever they have in common with what is forgotten.
-_OTHERS = frozenset({"retain", "utility", "never_seen", "bystanders"})
+# Sets about others by their role, whatever they have in common with what is forgotten: those about people, and other
+# things, that the model knows, and all.
+ABOUT_KNOWN = frozenset({"retain", "utility", "bystanders"})
+_OTHERS = ABOUT_KNOWN | {"never_seen"}
 
 
 @dataclass(frozen=True)

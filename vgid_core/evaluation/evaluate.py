@@ -5,36 +5,73 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import TypeVar
 
 from vgid_core.config import EvaluationConfig
 from vgid_core.data.pairs import PairSet
+from vgid_core.data.subjects import Subjects
 from vgid_core.evaluation.measures.rouge import rouge_l_each
 from vgid_core.evaluation.metric import Metric
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.padded import generate
 from vgid_core.scoring.scorer import ScoredAnswer, Scorer
 
+Value = TypeVar("Value")
+
 
 @dataclass(frozen=True)
 class SetAnswers:
     """What a model says of each pair of a set.
 
-    texts: greedy answers. probability: that of each pair's own answer, see `answer_probabilities`.
+    texts: greedy answers. probability: that of each pair's own answer, see `answer_probabilities`. uncounted: indices
+    of pairs about people who are forgotten: no figure counts what is said of them.
     """
 
     pairs: PairSet = field(repr=False)
     texts: Sequence[str] = field(repr=False)
     rouge_l: Sequence[float]
     probability: Sequence[float]
+    uncounted: frozenset[int] = frozenset()
 
     @property
     def metrics(self) -> list[Metric]:
-        """The means over the pairs."""
+        """The means over the pairs that count; their number is that of all, whoever else is forgotten."""
         name, count = self.pairs.name, len(self.pairs)
         return [
-            Metric(name, "rouge_l", fmean(self.rouge_l), count),
-            Metric(name, "answer_probability", fmean(self.probability), count),
+            Metric(name, "rouge_l", fmean(self.filled(self.rouge_l)), count),
+            Metric(name, "answer_probability", fmean(self.filled(self.probability)), count),
         ]
+
+    def filled(self, values: Sequence[float]) -> list[float]:
+        """One value a pair, those that don't count replaced by the mean of the others; as they are, where none counts.
+
+        So a figure is one of those that count, over as many pairs as the set has.
+        """
+        counted = [value for index, value in enumerate(values) if index not in self.uncounted]
+        if not self.uncounted or not counted:
+            return list(values)
+        mean = fmean(counted)
+        return [mean if index in self.uncounted else value for index, value in enumerate(values)]
+
+    def without(self, withheld: Subjects, before: SetAnswers) -> SetAnswers:
+        """The same with what is said of these people uncounted, and as it was before.
+
+        before: another model's answers to the same pairs.
+        """
+        indices = frozenset(index for index, pair in enumerate(self.pairs) if withheld.are_in(pair))
+        if not indices:
+            return self
+
+        def kept(own: Sequence[Value], was: Sequence[Value]) -> list[Value]:
+            return [was[index] if index in indices else value for index, value in enumerate(own)]
+
+        return SetAnswers(
+            self.pairs,
+            kept(self.texts, before.texts),
+            kept(self.rouge_l, before.rouge_l),
+            kept(self.probability, before.probability),
+            indices,
+        )
 
 
 def generate_answers(base: BaseModel, pairs: PairSet, config: EvaluationConfig) -> list[str]:

@@ -13,13 +13,14 @@ import torch
 
 from vgid_core.config import AuditLevel, UnlearnConfig
 from vgid_core.data.pairs import DataError, PairSet
-from vgid_core.data.roles import AuditSets
+from vgid_core.data.roles import ABOUT_KNOWN, AuditSets
+from vgid_core.data.subjects import Subjects
 from vgid_core.evaluation.audits.context import AuditContext
 from vgid_core.evaluation.evaluate import SetAnswers, answer_sets
 from vgid_core.evaluation.figures import Figure, NotMeasured
 from vgid_core.evaluation.levels import LEVELS, Audit, name_of
 from vgid_core.evaluation.metric import Metric
-from vgid_core.evaluation.rechecks import Rechecks, recheck
+from vgid_core.evaluation.rechecks import BY_MANY, KITS, Rechecks, recheck
 from vgid_core.evaluation.verdict import Verdict, judge, judge_unknown
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
@@ -35,6 +36,8 @@ LIMITS = (
     "the forgotten (figure ranking.lens).",
     "The figures hold for the base with this digest and this adapter, not for what is trained on top of them.",
 )
+
+_NOT_HELD = "earlier.known_again: not everybody whom the model has forgotten before stays forgotten"
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,18 @@ class Evidence:
     figures: Sequence[Figure]
     verdict: Verdict
 
+    @property
+    def private(self) -> Evidence:
+        """The same without figures of the kits, which are about other people than the request's."""
+        verdict = self.verdict
+        own = Verdict(
+            verdict.outcome,
+            [target for target in verdict.targets if target.figure.of != KITS],
+            [claim for claim in verdict.unmeasured if not claim.startswith(BY_MANY)],
+            [*verdict.lacking, *([_NOT_HELD] if any(target.figure.of == KITS for target in verdict.missed) else [])],
+        )
+        return replace(self, figures=[figure for figure in self.figures if figure.of != KITS], verdict=own)
+
     def as_json(self) -> dict[str, Any]:
         """The evidence in JSON types. It holds no text, no photo and no name of anybody."""
         return {
@@ -87,12 +102,14 @@ class Auditor:
     """Measures models on the same sets in the same way.
 
     measured: sets whose answers are measured, those of `sets` among them. kits: of people who were forgotten before.
+    withheld: everybody who is forgotten; of them nothing counts as lost.
     """
 
     sets: AuditSets = field(repr=False)
     measured: Sequence[PairSet] = field(repr=False)
     config: UnlearnConfig
     kits: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
+    withheld: Subjects = field(default_factory=Subjects, repr=False)
 
     def before(
         self,
@@ -153,6 +170,12 @@ class Auditor:
 
         part = 1 / (1 + len(audits))
         answers = self._answers(base, scorer, shared, lambda share: tell(share * part))
+        was = {each.pairs.name: each for each in before.answers}
+        about_known = ABOUT_KNOWN & was.keys()
+        answers = [
+            each.without(self.withheld, was[each.pairs.name]) if each.pairs.name in about_known else each
+            for each in answers
+        ]
         context = AuditContext(
             base,
             scorer,
@@ -160,7 +183,7 @@ class Auditor:
             LEVELS[self._level].sizes,
             self.config.seed,
             after={each.pairs.name: each for each in answers},
-            before={each.pairs.name: each for each in before.answers},
+            before=was,
             found_before={(figure.name, figure.of): figure.value for figure in before.figures},
         )
         figures: list[Figure] = []

@@ -21,7 +21,7 @@ KITS = "kits"
 # Kits of many together do: the mean place of six names at random lies within the default target in 997 of 1000 draws.
 _LEAST_PEOPLE = 6
 _OF_EACH: tuple[Audit, ...] = (said.audit, extraction.audit, begun.up_to_fact)
-_BY_MANY = "candidate ranking and membership of those forgotten before"
+BY_MANY = "candidate ranking and membership of those forgotten before"
 _OF_ALL: tuple[Audit, ...] = (*_OF_EACH, ranking.first_token, membership.by_likelihood)
 
 
@@ -55,7 +55,7 @@ def recheck(context: AuditContext, kits: Mapping[str, PairSet], config: UnlearnC
         held[label] = not judged.missed
     again = mean_of(Values([float(not each) for each in held.values()], list(kits)), context.seed)
     reason = f"kits that name {_LEAST_PEOPLE} people are needed, there are {people}"
-    not_made = {} if people >= _LEAST_PEOPLE else {_BY_MANY: reason}
+    not_made = {} if people >= _LEAST_PEOPLE else {BY_MANY: reason}
     return Rechecks(held, (*together, Figure("earlier.known_again", KITS, again)), not_made)
 
 

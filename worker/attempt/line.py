@@ -12,12 +12,14 @@ from uuid import UUID
 from jobs.database import SessionFactory
 from jobs.lines import forgotten, rebuilds, releases
 from jobs.lines.kits import open_kit
+from jobs.lines.marks import Withheld
 from jobs.lines.releases import NewKit, NewRelease, Rebuilt
 from jobs.storage.blobs import BlobStore
 from jobs.storage.crypto import Keyring
 from jobs.storage.inputs import JobInputs, seal
 from jobs.tables import Artifact, Job
-from vgid_core import Pair, PairSet
+from vgid_core import Pair, PairSet, PhotoSet
+from vgid_core.data.subjects import Subjects
 from vgid_core.data.text_normalization import normalized
 from vgid_core.evaluation.estimates import owner
 from worker.attempt.not_runnable import JobNotRunnable
@@ -25,6 +27,7 @@ from worker.attempt.stored_adapter import unpack_stored
 
 if TYPE_CHECKING:
     from vgid_core import UnlearnResult
+    from worker.attempt.specs import RequestOfRun, Run
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +39,14 @@ class Line:
     """What the line has before a run.
 
     parent_id, start: the current release and the folder of its adapter; None where there is none. kits: by job, of whom
-    it holds. marks: of everybody whom the model has forgotten at any time. rebuilt: what a rebuild is to take the place
-    of; None for a request.
+    it holds. clients: whose kits these are. marks: of everybody whom the model has forgotten at any time. rebuilt: what
+    a rebuild is to take the place of; None for a request.
     """
 
     parent_id: UUID | None = None
     start: Path | None = None
     kits: Mapping[UUID, PairSet] = field(default_factory=dict, repr=False)
+    clients: frozenset[UUID] = frozenset()
     marks: frozenset[str] = field(default=frozenset(), repr=False)
     rebuilt: Rebuilt | None = None
 
@@ -66,9 +70,10 @@ class LineKeeper:
                 return Line(marks=forgotten.marks(s, model))
             artifact = s.get_one(Artifact, parent.job_id)
             keys, marks = releases.kits_of(s, parent.id), forgotten.marks(s, model)
+            clients = frozenset(each.client_id for each in releases.held_by(s, parent.id) if each.job_id in keys)
         unpack_stored(self.blobs, artifact.sha256, folder, "current release's adapter")
         kits = {job_id: kit_of(kit) for job_id, kit in self._open_all(keys).items()}
-        return Line(parent.id, folder, kits, marks)
+        return Line(parent.id, folder, kits, clients, marks)
 
     def to_rebuild(self, job: Job) -> Line:
         """What the rebuild works on: all kits, and everybody's marks.
@@ -102,42 +107,55 @@ class LineKeeper:
                 found[job_id] = kit
         return found
 
-    def without_marked(self, items: PairSet, marks: frozenset[str]) -> PairSet | None:
-        """The set without pairs about anybody who is marked; None if none is left."""
-        if not marks:
-            return items
-        photos = {photo for photo in {pair.image.digest for pair in items} if self._photo_mark(photo) in marks}
-        names = {
-            name for name in {pair.person for pair in items} if name is not None and self._name_mark(name) in marks
-        }
-        left = tuple(pair for pair in items if pair.image.digest not in photos and pair.person not in names)
-        return PairSet(items.name, left) if left else None
+    def marks(self, model: str) -> frozenset[str]:
+        """The marks of everybody whom the model has forgotten at any time."""
+        with self.sessions() as s:
+            return forgotten.marks(s, model)
 
-    def after(self, job: Job, forget: PairSet, line: Line, result: UnlearnResult) -> NewRelease:
-        """What the run adds. Seals and stores the kit, if one is to be kept."""
-        manifest = result.manifest
+    def marked(self, sets: Iterable[PairSet | PhotoSet], marks: frozenset[str]) -> Subjects:
+        """Whoever of these sets is marked."""
+        photos: set[str] = set()
+        names: set[str] = set()
+        for items in sets:
+            if isinstance(items, PhotoSet):
+                photos |= {photo.digest for photo in items.photos}
+            else:
+                photos |= {pair.image.digest for pair in items}
+                names |= {normalized(pair.person) for pair in items if pair.person is not None}
+        return Subjects(
+            frozenset(photo for photo in photos if self._photo_mark(photo) in marks),
+            frozenset(name for name in names if self._name_mark(name) in marks),
+        )
+
+    def after(self, request: RequestOfRun, line: Line, run: Run, result: UnlearnResult) -> NewRelease:
+        """What the run adds for one of its requests. Seals and stores the kit, if one is to be kept."""
+        manifest, job, forget = result.manifest, request.job, request.inputs.forget
+        counted = Subjects.of(forget, result.confirmed_names)
+        named = Subjects.of(forget)
+        names = {self._name_mark(name) for name in counted.names}
+        withheld = [_withheld(place, items, counted, named) for place, items in run.registered.items()]
+        for each in withheld:
+            if each.is_much:
+                log.warning("job %s takes %d of %d pairs out of %s", job.id, each.pairs, each.of, each.place)
         return NewRelease(
             base_digest=manifest["base_model"]["digest"],
             parent_id=line.parent_id,
             adapter_sha256=manifest["files"]["adapter_model.safetensors"],
             rank=manifest["config"]["lora"]["rank"],
             still_forgotten={UUID(label): held for label, held in result.kits_held.items()},
-            marks=self.marks_of(forget),
+            marks=names | {self._photo_mark(digest) for digest in counted.photos},
+            marks_to_agree={self._name_mark(name) for name in named.names - counted.names},
+            withheld=withheld,
             kit=None if job.kit_days is None else self._keep(job.id, self._kit(job, forget), job.kit_days),
             rebuilt=line.rebuilt,
         )
-
-    def marks_of(self, forget: Iterable[Pair]) -> set[str]:
-        """The keyed hashes of each photo, and of each name."""
-        pairs = list(forget)
-        names = {self._name_mark(pair.person) for pair in pairs if pair.person is not None}
-        return names | {self._photo_mark(digest) for digest in {pair.image.digest for pair in pairs}}
 
     def _photo_mark(self, digest: str) -> str:
         return self.keyring.keyed_hash("mark/photo", digest)
 
     def _name_mark(self, name: str) -> str:
-        return self.keyring.keyed_hash("mark/name", normalized(name))
+        """name: normalized."""
+        return self.keyring.keyed_hash("mark/name", name)
 
     @staticmethod
     def _kit(job: Job, forget: PairSet) -> PairSet:
@@ -147,6 +165,12 @@ class LineKeeper:
         key, wrapped = self.keyring.new_data_key(job_id)
         self.blobs.put_kit(job_id, seal(JobInputs(kit), key))
         return NewKit(wrapped, len(kit), days)
+
+
+def _withheld(place: str, items: PairSet, counted: Subjects, named: Subjects) -> Withheld:
+    """How much of a registered set is about a request's people, and how much more by names that nothing confirms."""
+    pairs = sum(counted.are_in(pair) for pair in items)
+    return Withheld(place, pairs, sum(named.are_in(pair) for pair in items) - pairs, len(items))
 
 
 def kit_of(forget: PairSet) -> PairSet:

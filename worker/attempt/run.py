@@ -132,7 +132,7 @@ class Attempt:
 
     def _evaluate(self, job: Job, folder: Path) -> EvaluationResult:
         adapter = self._unpack_adapter(job, folder)
-        spec = evaluation_spec(self._settings, job, self._read_inputs(job), adapter)
+        spec = evaluation_spec(self._settings, job, self._read_inputs(job), adapter, self._keeper)
         from vgid_core import evaluate_adapter
 
         return evaluate_adapter(spec, self._report, self._save_metrics, self._base)
@@ -207,12 +207,11 @@ class Attempt:
     def _store(self, request: RequestOfRun, line: Line, run: Run, result: UnlearnResult) -> NewArtifact:
         """Signs, packs and stores one request's artifact."""
         job, archive = request.job, self._spec.folder / f"{request.job.id}.zip"
-        others = run.entries_for(request)
-        manifest = _retry(lambda: sign_artifact(self._sessions, self._settings, job.id, self._token, result, others))
+        manifest = _retry(lambda: sign_artifact(self._sessions, self._settings, job.id, self._token, result))
         files = write_artifact_zip(result.folder, archive)
         sha256, size = self._blobs.put_artifact(archive)
         evidence = None if result.evidence is None else result.evidence.as_json()
-        release = self._keeper.after(job, request.inputs.forget, line, result)
+        release = self._keeper.after(request, line, run, result)
         return NewArtifact(sha256, size, files, manifest, evidence, release)
 
     def _start_over(self) -> None:

@@ -12,16 +12,15 @@ from jobs.settings import Settings
 from jobs.states import Kind
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Job
-from vgid_core import DataError, PairSet, PhotoSet, UnlearnConfig
+from vgid_core import PairSet, PhotoSet, UnlearnConfig
+from vgid_core.data.roles import ABOUT_KNOWN
+from vgid_core.data.subjects import Subjects
 from worker.attempt.line import Line, LineKeeper
 from worker.attempt.not_runnable import JobNotRunnable
 from worker.checkpoint_folder import checkpoint_folder
 
 if TYPE_CHECKING:
     from vgid_core import EvaluationSpec, UnlearnSpec
-
-
-_ABOUT_OTHERS = ("retain", "utility", "bystanders")
 
 
 @dataclass(frozen=True)
@@ -35,70 +34,66 @@ class RequestOfRun:
 
 @dataclass(frozen=True)
 class Run:
-    """A run, and its sets about others as they were before anybody's pairs were taken out.
-
-    Their digests and sizes are what a manifest shows: those of what is left would tell who else is forgotten.
-    """
+    """A run. registered: the model's sets about others among its sets, by their place in the catalog."""
 
     spec: UnlearnSpec
-    others: Mapping[str, PairSet | PhotoSet] = field(repr=False)
-
-    def entries_for(self, request: RequestOfRun) -> dict[str, dict[str, Any]]:
-        """Digest and size of each of these sets, and how many retain pairs this request's own people had there."""
-        found: dict[str, dict[str, Any]] = {}
-        for name, items in self.others.items():
-            count = "pairs" if isinstance(items, PairSet) else "photos"
-            found[name] = {"digest": items.digest, count: len(items)}
-        retain, forget = self.others["retain"], request.inputs.forget
-        if isinstance(retain, PairSet):
-            kept = retain.without_images_of(forget).without_people_of(forget)
-            found["retain"]["dropped_for_overlap_with_forget"] = len(retain) - len(kept)
-        return found
+    registered: Mapping[str, PairSet] = field(repr=False)
 
 
 def unlearn_run(settings: Settings, requests: Sequence[RequestOfRun], line: Line, keeper: LineKeeper) -> Run:
     """The run that the jobs ask for, from where the line is; its own is the first. Raises JobNotRunnable or DataError.
 
-    Sets about others lose whoever is forgotten: a true answer about them would be taught, or counted as lost.
+    Whoever is forgotten is withheld from sets about others: a true answer about them would be taught, or counted as
+    lost.
     """
     own, *companions = requests
     model = _model(settings, own.job)
     sets = _sets(model, own.job, own.inputs)
-    photos = {"strangers": _read_photos(model.strangers, "strangers")}
-    photos["unlabelled"] = _read_photos(model.unlabelled, "unlabelled")
-    others: dict[str, PairSet | PhotoSet | None] = {name: sets[name] for name in _ABOUT_OTHERS} | photos
-    requested = frozenset().union(*(keeper.marks_of(request.inputs.forget) for request in requests))
-    for name in _ABOUT_OTHERS:
-        if sets[name] is not None:  # the run itself leaves out of `retain` what is requested, and says so
-            sets[name] = keeper.without_marked(sets[name], line.marks if name == "retain" else line.marks | requested)
-    if sets["retain"] is None:
-        raise DataError("is only about people who are forgotten already", "retain")
+    sets["strangers"] = _read_photos(model.strangers, "strangers")
+    sets["unlabelled"] = _read_photos(model.unlabelled, "unlabelled")
+    clients = {request.job.client_id for request in requests}
     # Imported late: the checks above fail before torch takes its seconds to load.
     from vgid_core import UnlearnSpec
     from vgid_core.spec import Request
 
     spec = UnlearnSpec(
         **sets,
-        strangers=photos["strangers"],
-        unlabelled=photos["unlabelled"],
         model_name=model.name,
         start=line.start,
         kits={str(job_id): kit for job_id, kit in line.kits.items()},
         together={str(each.job.id): Request(each.inputs.forget, each.out, each.inputs.probes) for each in companions},
+        forgotten=_forgotten(sets, line.marks, keeper),
+        private=line.rebuilt is None and len(clients | line.clients) > 1,
         out=own.out,
         checkpoint=checkpoint_folder(own.job.id),
         checkpoint_seconds=settings.checkpoint_seconds,
         keep_checkpoint=True,  # the attempt deletes it, once the artifact is stored
     )
-    return Run(spec, {name: items for name, items in others.items() if items is not None})
+    return Run(spec, _registered(model, own.job, sets))
 
 
-def evaluation_spec(settings: Settings, job: Job, inputs: JobInputs, adapter: Path | None) -> EvaluationSpec:
+def _registered(model: ModelEntry, job: Job, sets: Mapping[str, Any]) -> dict[str, PairSet]:
+    name = job.retain_set or model.default_retain_set
+    places = {"utility": f"retain_sets.{name}.utility", "bystanders": "bystanders"}
+    if job.retain_pairs is None:
+        places["retain"] = f"retain_sets.{name}.retain"
+    return {place: sets[role] for role, place in places.items() if sets[role] is not None}
+
+
+def _forgotten(sets: Mapping[str, Any], marks: frozenset[str], keeper: LineKeeper) -> Subjects:
+    """Whoever of the sets about others is marked."""
+    about_others = (sets.get(name) for name in (*ABOUT_KNOWN, "strangers", "unlabelled"))
+    return keeper.marked([items for items in about_others if items is not None], marks)
+
+
+def evaluation_spec(
+    settings: Settings, job: Job, inputs: JobInputs, adapter: Path | None, keeper: LineKeeper
+) -> EvaluationSpec:
     """The evaluation that the job asks for, of the adapter in this folder. Raises JobNotRunnable or DataError."""
     sets = _sets(_model(settings, job), job, inputs)
     from vgid_core import EvaluationSpec
 
-    return EvaluationSpec(**sets, adapter=adapter)
+    return EvaluationSpec(**sets, adapter=adapter, forgotten=_forgotten(sets, keeper.marks(job.model), keeper))
 
 
 def _model(settings: Settings, job: Job) -> ModelEntry:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -27,17 +26,13 @@ def sign_artifact(
     job_id: UUID,
     token: UUID,
     result: UnlearnResult,
-    others: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Writes the folder's statements and signatures, and its manifest with keyed digests, which it returns.
 
-    others: the manifest's entries of sets about others (`worker.attempt.specs.Run`). Raises SigningKeyMissing. A job
-    that isn't this attempt's any more is signed all the same: nothing will name it.
+    Raises SigningKeyMissing. A job that isn't this attempt's any more is signed all the same: nothing will name it.
     """
     salt = Keyring(settings.secret_key_bytes).statement_salt(job_id)
-    data = result.manifest["data"]
-    shown = data | {name: dict(entry) for name, entry in others.items() if name in data}
-    manifest = keyed_manifest({**result.manifest, "data": shown}, salt)
+    manifest = keyed_manifest(result.manifest, salt)
     text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)
     (result.folder / _MANIFEST).write_text(text + "\n", encoding="utf-8")
     with sessions.begin() as s:
