@@ -37,7 +37,7 @@ def test_a_key_is_created_listed_and_revoked(session_factory: SessionFactory) ->
     with session_factory.begin() as s:
         client = access.find_client(s, "acme")
         assert client is not None
-        assert access.authenticate(s, secret) == client.id
+        assert access.authenticate(s, secret) == (client.id, frozenset())
 
     RUNNER.invoke(commands.keys, ["create", "--client", "acme"])
     listed = RUNNER.invoke(commands.keys, ["list"]).stdout

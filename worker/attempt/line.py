@@ -12,13 +12,13 @@ from uuid import UUID
 from jobs.database import SessionFactory
 from jobs.lines import forgotten, rebuilds, releases
 from jobs.lines.kits import open_kit
+from jobs.lines.marks import name_mark, photo_mark
 from jobs.lines.releases import NewKit, NewRelease, Rebuilt
 from jobs.storage.blobs import BlobStore
 from jobs.storage.crypto import Keyring
 from jobs.storage.inputs import JobInputs, seal
-from jobs.tables import Artifact, Job
+from jobs.tables import Job
 from vgid_core import Pair, PairSet
-from vgid_core.data.text_normalization import normalized
 from vgid_core.evaluation.estimates import owner
 from worker.attempt.not_runnable import JobNotRunnable
 from worker.attempt.stored_adapter import unpack_stored
@@ -55,18 +55,18 @@ class LineKeeper:
     blobs: BlobStore
     keyring: Keyring
 
-    def before(self, model: str, folder: Path) -> Line:
-        """The line as it is now. Its current adapter is unpacked into `folder`.
+    def before(self, job: Job, folder: Path) -> Line:
+        """The job's line as it is now. Its current adapter is unpacked into `folder`.
 
         Raises JobNotRunnable if the current adapter isn't there any more.
         """
         with self.sessions() as s:
-            parent = releases.current(s, model)
+            parent, marks = releases.current(s, job.model, job.line), forgotten.marks(s, job.model, job.line)
             if parent is None:
-                return Line(marks=forgotten.marks(s, model))
-            artifact = s.get_one(Artifact, parent.job_id)
-            keys, marks = releases.kits_of(s, parent.id), forgotten.marks(s, model)
-        unpack_stored(self.blobs, artifact.sha256, folder, "current release's adapter")
+                return Line(marks=marks)
+            archive, keys = releases.zip_of(s, parent, or_of_its_job=True), releases.kits_of(s, parent.id)
+        sha256 = None if archive is None else archive.sha256
+        unpack_stored(self.blobs, sha256, folder, "current release's adapter")
         kits = {job_id: kit_of(kit) for job_id, kit in self._open_all(keys).items()}
         return Line(parent.id, folder, kits, marks)
 
@@ -82,8 +82,9 @@ class LineKeeper:
             return job_id in kits
 
         with self.sessions() as s:
-            current = releases.current(s, job.model)
-            found, marks = forgotten.whom(s, job.model, readable), forgotten.marks(s, job.model)
+            current = releases.current(s, job.model, job.line)
+            found = forgotten.whom(s, job.model, readable, job.line)
+            marks = forgotten.marks(s, job.model, job.line)
         missing = rebuilds.not_agreed(job, found.left_out)
         if missing:
             detail = f"Since the order {len(missing)} more requests have no kit: order again."
@@ -134,10 +135,10 @@ class LineKeeper:
         return names | {self._photo_mark(digest) for digest in {pair.image.digest for pair in pairs}}
 
     def _photo_mark(self, digest: str) -> str:
-        return self.keyring.keyed_hash("mark/photo", digest)
+        return photo_mark(self.keyring, digest)
 
     def _name_mark(self, name: str) -> str:
-        return self.keyring.keyed_hash("mark/name", normalized(name))
+        return name_mark(self.keyring, name)
 
     @staticmethod
     def _kit(job: Job, forget: PairSet) -> PairSet:
