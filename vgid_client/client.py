@@ -223,7 +223,7 @@ class Client:
         """Downloads the current release's adapter (a zip) to `target`, as `download` does a job's."""
         found = self.release(model)
         if found.zip_sha256 is None or found.zip_bytes is None:
-            raise UnexpectedReply("this release's adapter is for keys with the right `serve` alone: wait for the next one")
+            raise UnexpectedReply("this release's adapter is for keys with the right `serve`: wait for the next one")
         artifact = Artifact(sha256=found.zip_sha256, size_bytes=found.zip_bytes)
         return download(self._transport, f"{_release_path(model)}/adapter", artifact, Path(target))
 
