@@ -124,7 +124,7 @@ def get_adapter(request: Request, caller: CallerDep, model: _Model) -> Response:
 def _current(caller: Caller, s: Session, model: str, key: KeyHolder) -> Release:
     """The current release of the client's line. Raises NotFound for an unknown model, NoRelease if it may not see one.
 
-    One statement reads the release and asks who may see it: not even the time tells whether there is one for others.
+    One statement reads the release and asks who may see it: no second one tells that there is one for others.
     """
     entry = caller.services.catalog.model(model)
     if entry is None:

@@ -144,7 +144,7 @@ def test_one_zip_is_made_for_a_run_of_several(ledger: Ledger, run_here: RunJob, 
         catalog.write(f"[models.tiny.retain_sets.all]\nretain = '{registered}'\n")
     config = {"training": TRAINING, "verdict": LOOSE}
     first, second = (
-        ledger._submit(config, "quick", False, JobInputs(pairs), retain_set="all", client_id=client)
+        ledger._submit(config, "quick", False, JobInputs(pairs), client_id=client)
         for pairs, client in ((FIRST, ledger.client_id), (SECOND, new_client(ledger, "another")))
     )
     run_here(first, together=2)
