@@ -210,7 +210,7 @@ class AlreadyForgotten(Problem):
 
 
 class NoRelease(Problem):
-    """The model has no release yet."""
+    """No release is current, or none that the key may see: the two are answered alike."""
 
     status, slug, title = 404, "no-release", "The model has no current release"
 

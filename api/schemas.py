@@ -235,7 +235,9 @@ class EvaluationRequest(JobRequest):
         default=None, description="your job whose adapter is measured; the model alone if left out"
     )
     release: bool = Field(
-        default=False, description="the model's current release is measured, in which your people and others' are held"
+        default=False,
+        description="the model's current release is measured: by photos of your own jobs that it holds, in `forget` "
+        "and `probes`, and without `retain`; by any pairs with the right `audit`",
     )
 
     @field_validator("release")

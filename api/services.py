@@ -20,7 +20,7 @@ from api.limits.remembered import Remembered
 from api.limits.turns import CheckTurns
 from api.problems import ArtifactUnavailable, NotFound, Unauthenticated
 from jobs.catalog import Catalog
-from jobs.clients.access import authenticate, authenticate_for_artifact, authenticate_for_job
+from jobs.clients.access import KeyHolder, authenticate, authenticate_for_artifact, authenticate_for_job
 from jobs.database import SessionFactory, autocommit_engine, make_engine, session_factory
 from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
@@ -96,6 +96,10 @@ class Services:
         self.queue.close()
         self.engine.dispose()
 
+    def line_of(self, model: str, client_id: UUID) -> str:
+        """The line of this model in which the client's requests are run. Raises KeyError for an unknown model."""
+        return self.catalog.models[model].line_of(client_id)
+
     def subject_hash(self, reference: str) -> str:
         """The keyed hash that is stored, and searched for, instead of a subject reference."""
         return self.keyring.keyed_hash("subject-reference", reference)
@@ -129,13 +133,13 @@ class Caller:
     secret: str = field(repr=False)
 
     @contextmanager
-    def session(self) -> Iterator[tuple[Session, UUID]]:
-        """Opens a read session and gives the client's id with it. Raises Unauthenticated."""
+    def session(self) -> Iterator[tuple[Session, KeyHolder]]:
+        """Opens a read session, and gives the client and the key's rights with it. Raises Unauthenticated."""
         with self.services.read_sessions() as s:
-            client_id = authenticate(s, self.secret)
-            if client_id is None:
+            key = authenticate(s, self.secret)
+            if key is None:
                 raise invalid_key()
-            yield s, client_id
+            yield s, key
 
     @contextmanager
     def job(self, job_id: UUID, kind: Kind) -> Iterator[OwnJob]:
@@ -167,8 +171,8 @@ class Caller:
 
     def client_id(self) -> UUID:
         """The client's id, for a route that reads nothing. Raises Unauthenticated."""
-        with self.session() as (_, client_id):
-            return client_id
+        with self.session() as (_, key):
+            return key.client_id
 
 
 def invalid_key() -> Unauthenticated:

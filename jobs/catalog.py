@@ -8,6 +8,7 @@ strangers = "data/strangers"    # optional: photos of people whom the model has 
 unlabelled = "data/photos"      # optional: photos of anybody; the model's answers about them are to stay
 never_seen = "data/never.jsonl" # optional: pairs about people whom the model has never seen, the audits' control
 bystanders = "data/others.jsonl" # optional: known people whom no other set holds; what they lose is measured
+line = "per client"             # optional: each client has releases of its own; else "shared", all have the same
 [models.demo.config.verdict]    # optional: targets that a request can only tighten
 said = 0.1
 [models.demo.config]
@@ -29,13 +30,16 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
+from jobs.states import SHARED_LINE
 from vgid_core.config import UnlearnConfig
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+LineKind = Literal["shared", "per client"]
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 
 
@@ -62,6 +66,7 @@ class ModelTable(_Strict):
     unlabelled: str | None = None
     never_seen: str | None = None
     bystanders: str | None = None
+    line: LineKind = "shared"
     config: UnlearnConfig = UnlearnConfig()
     retain_sets: dict[_Name, _RetainSetTable] = Field(default_factory=dict)
 
@@ -95,6 +100,7 @@ class ModelEntry:
     max_pairs: pairs of one request; None leaves it at the installation's limit.
     strangers: photos of people whom the model has never seen. unlabelled: photos of anybody. Both without questions.
     never_seen: pairs about people whom the model has never seen. bystanders: pairs about known people in no other set.
+    line: whether its clients share their releases.
     """
 
     name: str
@@ -106,12 +112,17 @@ class ModelEntry:
     unlabelled: Path | None = None
     never_seen: Path | None = None
     bystanders: Path | None = None
+    line: LineKind = "shared"
     retain_sets: Mapping[str, RetainSet] = field(default_factory=dict)
 
     @property
     def default_retain_set(self) -> str | None:
         """The retain set of a request that names none: the only one, or None if there are several or none."""
         return next(iter(self.retain_sets)) if len(self.retain_sets) == 1 else None
+
+    def line_of(self, client_id: UUID) -> str:
+        """The line in which this client's requests are run, as `Job.line` holds it."""
+        return SHARED_LINE if self.line == "shared" else str(client_id)
 
 
 @dataclass(frozen=True)
@@ -167,6 +178,7 @@ def _model_entry(name: str, table: ModelTable, folder: Path, source: Path) -> Mo
         unlabelled=_photos(folder, table.unlabelled, f"{where}.unlabelled"),
         never_seen=_optional_file(folder, table.never_seen, f"{where}.never_seen"),
         bystanders=_optional_file(folder, table.bystanders, f"{where}.bystanders"),
+        line=table.line,
         retain_sets=retain_sets,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from jobs.clients.limits import ClientLimits
 from jobs.command_session import NOT_CONFIGURED, session, settings_or_exit
 from jobs.lines.rebuilds import CLIENT as REBUILDS
 from jobs.signing import keys as signing_keys
+from jobs.tables import Right
 
 keys = typer.Typer(no_args_is_help=True, help="API keys: create, list and revoke; limits of their clients.")
 signing = typer.Typer(no_args_is_help=True, help="Keys that sign statements: create, list, retire and revoke.")
@@ -21,6 +23,9 @@ keys.add_typer(signing, name="signing")
 @keys.command()
 def create(
     client: Annotated[str, typer.Option(help="Name of the client; created if it is new.")],
+    right: Annotated[
+        list[Right] | None, typer.Option(help="What it may do beyond the client's own jobs. Repeatable.")
+    ] = None,
 ) -> None:
     """Print the secret of a new API key. It can't be shown again."""
     name = client.strip()
@@ -32,18 +37,36 @@ def create(
         raise typer.BadParameter("the client's name holds characters that can't be seen")
     with session() as s:
         owner = access.find_client(s, name) or access.create_client(s, name)
-        _, secret = access.create_key(s, owner)
+        _, secret = access.create_key(s, owner, right or ())
     typer.echo(secret)
 
 
 @keys.command("list")
 def list_() -> None:
-    """List every key: its prefix, client, creation and revocation."""
+    """List every key: its prefix, creation, revocation, rights and client."""
     with session() as s:
         rows = access.list_keys(s)
     for key, client in rows:
         revoked = f"revoked {key.revoked_at:%Y-%m-%d %H:%M} UTC" if key.revoked_at else "valid"
-        typer.echo(f"{key.prefix}  {key.created_at:%Y-%m-%d %H:%M} UTC  {revoked}  {client.name}")
+        rights = f" ({_in_words(map(Right, key.rights))})" if key.rights else ""
+        typer.echo(f"{key.prefix}  {key.created_at:%Y-%m-%d %H:%M} UTC  {revoked}{rights}  {client.name}")
+
+
+@keys.command()
+def rights(
+    prefix: Annotated[str, typer.Argument(help="The key's prefix, as `vgid keys list` shows it.")],
+    give: Annotated[list[Right] | None, typer.Option(help="A right that it gets. Repeatable.")] = None,
+    take: Annotated[list[Right] | None, typer.Option(help="A right that it loses. Repeatable.")] = None,
+) -> None:
+    """Show what a key may do beyond its client's own jobs, and change it. The key's next request heeds it."""
+    if both := set(give or ()) & set(take or ()):
+        raise typer.BadParameter(f"{_in_words(both)} is given and taken")
+    with session() as s:
+        known = access.change_rights(s, prefix, give or (), take or ())
+    if known is None:
+        typer.echo(f"no valid key has the prefix {prefix}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{prefix}: {_in_words(known)}")
 
 
 @keys.command()
@@ -128,6 +151,10 @@ def revoke_signing_key(key: _KeyId) -> None:
     with session() as s:
         _require_found(signing_keys.revoke(s, key), key)
     typer.echo(f"revoked {key}")
+
+
+def _in_words(rights: Iterable[Right]) -> str:
+    return ", ".join(sorted(rights)) or "no rights"
 
 
 def _require_found(found: bool, key: str) -> None:

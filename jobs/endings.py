@@ -78,7 +78,7 @@ def _finish_all(
 ) -> State:
     """Ends a run's jobs, each with its artifact and evidence, and adds the release of the first. Returns its state."""
     run, artifact = jobs[0], made[jobs[0].id]
-    before = releases.lock_parent(s, run.model, artifact.release)
+    before = releases.lock_parent(s, run, artifact.release)
     states = [_finish_one(s, job, made[job.id], now, stop_reason) for job in jobs]
     if artifact.release.parent_id is not None and _drifted(run):
         run.error_detail = f"{run.error_detail}; {_BUDGET_SPENT}"

@@ -24,7 +24,7 @@ from jobs.settings import Settings
 from jobs.states import State
 from jobs.storage.blobs import BlobStore
 from jobs.storage.input_cleanup import delete_inputs
-from jobs.tables import Artifact, Job
+from jobs.tables import Artifact, Job, Release
 
 _BATCH = 500
 _ORPHAN_SECONDS = 3600.0  # no upload takes longer from its first byte on disk to its commit
@@ -86,8 +86,9 @@ def _expire_leases(s: Session, max_attempts: int) -> dict[State, list[UUID]]:
 
 
 def sweep_artifacts(sessions: SessionFactory, blobs: BlobStore) -> list[str]:
-    """Deletes artifacts that no job names, and returns their sha256. Raises what the database or the disk raises.
+    """Deletes artifacts that no job and no release names, and returns their sha256.
 
+    Raises what the database or the disk raises.
     An attempt leaves such an artifact if its job was cancelled or taken away while it stored the file. The sweep looks
     at every artifact, so it isn't part of every round.
     """
@@ -96,7 +97,9 @@ def sweep_artifacts(sessions: SessionFactory, blobs: BlobStore) -> list[str]:
     for start in range(0, len(old), _BATCH):
         candidates = old[start : start + _BATCH]
         with sessions.begin() as s:
-            named = set(s.scalars(select(Artifact.sha256).where(Artifact.sha256.in_(candidates))))
+            of_jobs = select(Artifact.sha256).where(Artifact.sha256.in_(candidates))
+            of_releases = select(Release.zip_sha256).where(Release.zip_sha256.in_(candidates))
+            named = set(s.scalars(of_jobs.union(of_releases)))
         # An attempt may have stored and named it again since. Then it is young again, and delete_artifact keeps it.
         deleted += [
             sha256

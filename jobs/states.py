@@ -6,7 +6,11 @@ from enum import StrEnum
 
 from vgid_core.progress import Phase
 
-__all__ = ["ENDED", "OPEN", "TRANSITIONS", "IllegalTransition", "Kind", "Phase", "State", "check_transition"]
+__all__ = [
+    "ENDED", "OPEN", "SHARED_LINE", "TRANSITIONS", "IllegalTransition", "Kind", "Phase", "State", "check_transition"
+]  # fmt: skip
+
+SHARED_LINE = ""  # of all clients of a model; another line is named by the id of the client that has it for itself
 
 
 class Kind(StrEnum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import urllib.request
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic, sleep
@@ -19,7 +20,7 @@ from jobs.database import make_engine, session_factory
 from jobs.lines import releases, rollback
 from jobs.settings import Settings
 from jobs.signing import keys as signing_keys
-from jobs.tables import Job
+from jobs.tables import Job, Right
 from local.demo_catalog import ensure_catalog
 from local.errors import LocalError
 from local.home import Home, write_private
@@ -86,7 +87,7 @@ class Stack:
             "VGID_API_URL": self.api_url,
         }
 
-    def create_key(self, name: str) -> str:
+    def create_key(self, name: str, rights: Collection[Right] = ()) -> str:
         """Makes an API key for the client `name` and returns its secret, which can't be read later.
 
         Makes the client too, if it is new.
@@ -95,7 +96,7 @@ class Stack:
         try:
             with session_factory(engine).begin() as s:
                 client = access.find_client(s, name) or access.create_client(s, name)
-                return access.create_key(s, client)[1]
+                return access.create_key(s, client, rights)[1]
         finally:
             engine.dispose()
 
@@ -162,16 +163,16 @@ class Stack:
         raise LocalError(f"the API isn't ready after {_READY_SECONDS:.0f} s; the logs are in {self.home.logs}")
 
     def _ensure_local_key(self) -> None:
-        """Makes the client `local` and its key file, unless the file's key is valid."""
+        """Makes the client `local` and its key file, unless the file's key is valid and has all rights."""
         path = self.home.api_key
         engine = make_engine(self._settings())
         try:
             with session_factory(engine)() as s:
-                known = path.exists() and access.authenticate(s, path.read_text().strip()) is not None
+                holder = access.authenticate(s, path.read_text().strip()) if path.exists() else None
         finally:
             engine.dispose()
-        if not known:
-            write_private(path, self.create_key(_LOCAL_CLIENT) + "\n")
+        if holder is None or holder.rights != set(Right):
+            write_private(path, self.create_key(_LOCAL_CLIENT, list(Right)) + "\n")
 
     def _ensure_signing_key(self) -> None:
         """Makes a signing key unless one can sign, and writes all public halves where `vgid verify` looks."""

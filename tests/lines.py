@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from jobs.endings import NewArtifact
 from jobs.lines import releases
-from jobs.lines.releases import NewRelease
+from jobs.lines.releases import NewRelease, ReleaseZip
 from jobs.tables import Job
 
 BASE = "b" * 64
@@ -17,7 +17,8 @@ BASE = "b" * 64
 
 def new_release(s: Session, job_id: UUID, base_digest: str = BASE, **changes: Any) -> NewRelease:
     """The release of a job that has started from what is current now."""
-    parent = releases.current(s, s.get_one(Job, job_id).model)
+    job = s.get_one(Job, job_id)
+    parent = releases.current(s, job.model, job.line)
     parent_id = parent.id if parent is not None and parent.base_digest == base_digest else None
     values = {"parent_id": parent_id, "adapter_sha256": "c" * 64, "rank": 4, "still_forgotten": {}, "marks": ()}
     return NewRelease(base_digest, **{**values, **changes})
@@ -34,5 +35,6 @@ def new_artifact(
     manifest: dict[str, Any] | None = None,
     **release: Any,
 ) -> NewArtifact:
-    """The adapter of that job."""
-    return NewArtifact(sha256, size, files or [], manifest or {}, evidence, new_release(s, job_id, **release))
+    """The adapter of that job. Of its release the same zip is handed out, unless another archive is given."""
+    made = new_release(s, job_id, **{"archive": ReleaseZip(sha256, size), **release})
+    return NewArtifact(sha256, size, files or [], manifest or {}, evidence, made)

@@ -111,7 +111,7 @@ class Client:
         """Asks for an evaluation and returns it queued. Nothing is trained; the rest is as in `submit`.
 
         forget: what must not be known. adapter_of: the id of the job whose adapter is measured. release: whether
-        the model's current release is. Else it is the model alone.
+        the model's current release is, with photos of your jobs that it holds. Else it is the model alone.
         """
         measured = {"adapter_of": adapter_of, "release": True if release else None}
         parts = request_parts(model, forget, retain, probes, {**fields, **measured})
@@ -216,12 +216,14 @@ class Client:
         return self.get(job)
 
     def release(self, model: str) -> Release:
-        """The model's current release. Raises NotFound while nobody has been forgotten by it."""
+        """The model's current release. Raises NotFound if none holds a job of yours, and the key may not `serve`."""
         return parse_reply(Release, read_json(self._transport.request("GET", _release_path(model))))
 
     def download_release(self, model: str, target: str | Path) -> Path:
         """Downloads the current release's adapter (a zip) to `target`, as `download` does a job's."""
         found = self.release(model)
+        if found.zip_sha256 is None or found.zip_bytes is None:
+            raise UnexpectedReply("this release's adapter is for keys with the right `serve`: wait for the next one")
         artifact = Artifact(sha256=found.zip_sha256, size_bytes=found.zip_bytes)
         return download(self._transport, f"{_release_path(model)}/adapter", artifact, Path(target))
 

@@ -137,19 +137,23 @@ class HeldJob(_Reply):
 
 
 class Release(_Reply):
-    """A model's current release, which is to be served. drift: the largest fall on a set about others."""
+    """A model's current release, which is to be served.
+
+    drift: the largest fall on a set about others. It and the counts are of all clients' jobs: None without the right
+    `serve`. zip_sha256, zip_bytes: None if this key can't download the adapter.
+    """
 
     model: str
     number: int
     base_digest: str
     adapter_sha256: str
     rank: int
-    drift: float | None
-    requests: int
-    checked: int
-    unchecked: int
-    zip_sha256: str
-    zip_bytes: int
+    drift: float | None = None
+    requests: int | None = None
+    checked: int | None = None
+    unchecked: int | None = None
+    zip_sha256: str | None = None
+    zip_bytes: int | None = None
     own: tuple[HeldJob, ...]
     not_held: tuple[str, ...] = ()
 
@@ -270,12 +274,16 @@ class Event(_Reply):
 
 
 class Model(_Reply):
-    """A model that the service can make forget. `retain_sets` are the names that a request may give."""
+    """A model that the service can make forget. `retain_sets` are the names that a request may give.
+
+    line: `shared`, all its clients have the same releases, or `per client`.
+    """
 
     name: str
     title: str | None = None
     retain_sets: tuple[str, ...] = ()
     default_retain_set: str | None = None
+    line: str = "shared"
 
 
 def parse_reply(model: type[Reply], document: Any) -> Reply:

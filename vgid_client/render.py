@@ -159,12 +159,13 @@ def release_table(release: Release) -> Table:
     table = Table(box=None, show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    unchecked = f", {release.unchecked} without a kit: nobody can say" if release.unchecked else ""
     table.add_row("release", f"{release.number} of {escape(release.model)}")
     table.add_row("adapter", f"sha256 {release.adapter_sha256}, rank {release.rank}")
     table.add_row("base", f"digest {release.base_digest}")
-    table.add_row("drift", "not measured" if release.drift is None else f"{release.drift:.3f} of ROUGE-L on others")
-    table.add_row("holds", f"{release.requests} requests: {release.checked} still forgotten{unchecked}")
+    if release.requests is not None:
+        unchecked = f", {release.unchecked} without a kit: nobody can say" if release.unchecked else ""
+        table.add_row("drift", "not measured" if release.drift is None else f"{release.drift:.3f} of ROUGE-L on others")
+        table.add_row("holds", f"{release.requests} requests: {release.checked} still forgotten{unchecked}")
     for held in release.own:
         checked = "still forgotten" if held.still_forgotten else f"not re-checked since release {held.checked_in}"
         table.add_row("of yours", f"{held.job_id}  {checked}")

@@ -30,7 +30,7 @@ NOT_PASSED, UNREADABLE, DOES_NOT_HOLD = 1, 2, 5
 def verify(
     path: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", help="An unpacked adapter; or the file of a receipt or a check."),
+        typer.Argument(metavar="FOLDER", help="An unpacked adapter or release; or the file of a receipt or a check."),
     ],
     keys: Annotated[
         Path,
@@ -60,6 +60,8 @@ def verify(
             _end_with_receipt(report, as_json)
         if not report.holds:
             _end(report, [], None, as_json)
+        if isinstance(report, Report) and report.release is not None and (job or pairs or again):
+            _refuse("--job, --set and --rerun are for a job's folder: a release's statement names no job and no set")
         key = _key(salt, needed=bool(job or pairs or again))
         proofs = [*_job_proofs(report, key, job), *(_set_proof(report, key, text) for text in pairs or [])]
         _end(report, proofs, None if again is None else _rerun(report, path, again, key), as_json)

@@ -21,6 +21,7 @@ from vgid_verify.names import (
     FOLDER_SIGNATURE,
     PREDICATES,
     PROVENANCE,
+    RELEASE,
     SIGNATURE_FILES,
     TEST_RESULT,
     TIMESTAMP,
@@ -33,7 +34,9 @@ from vgid_verify.text import moment, printable
 _FIELDS = [
     ["mediaType", "verificationMaterial", "dsseEnvelope"], ["payload", "payloadType", "signatures"], ["sig", "keyid"]
 ]  # fmt: skip
-_KINDS = {TEST_RESULT: "test result", VERIFICATION_RESULT: "verification result", PROVENANCE: "provenance"}
+_KINDS = {
+    TEST_RESULT: "test result", VERIFICATION_RESULT: "verification result", PROVENANCE: "provenance", RELEASE: "release"
+}  # fmt: skip
 
 
 def verify_folder(folder: Path, keys: KeyFile) -> Report:
@@ -45,19 +48,17 @@ def verify_folder(folder: Path, keys: KeyFile) -> Report:
         signed = _statements(folder, keys)
     except Unverified as error:
         return Report((Check("statements", held=False, detail=str(error)),))
-    first = signed[TEST_RESULT]
-    checks = [Check("statements", held=True, detail=f"{', '.join(_KINDS.values())}; {first.about}")]
+    first = signed.get(RELEASE) or signed[TEST_RESULT]
+    checks = [Check("statements", held=True, detail=f"{', '.join(_KINDS[kind] for kind in signed)}; {first.about}")]
     checks += _file_checks(folder, first.subjects)
     known = {*first.subjects, *SIGNATURE_FILES, *(name for name, _ in _files_of(folder))}
     checks.append(_folder_check(folder, keys.key(first.key.keyid), known, first.predicate.get(FOLDER_KEY)))
     stamp, stamped_at = _stamp_check(folder, keys)
     checks += stamp
-    predicates = {kind: one.predicate for kind, one in signed.items()}
     if not all(check.held for check in checks):
         return Report(tuple(checks), first.key.keyid)
-    return report_of(
-        tuple(checks), first.key.keyid, first.signed_at, stamped_at, predicates[TEST_RESULT], predicates[PROVENANCE]
-    )
+    predicates = {kind: one.predicate for kind, one in signed.items()}
+    return report_of(tuple(checks), first.key.keyid, first.signed_at, stamped_at, predicates)
 
 
 def _statements(folder: Path, keys: KeyFile) -> dict[str, Signed]:
@@ -73,12 +74,13 @@ def _statements(folder: Path, keys: KeyFile) -> dict[str, Signed]:
         found = [open_envelope(line, keys) for line in lines]
     except Unverified as error:
         raise Unverified(f"{BUNDLE}: {error}") from None
-    if sorted(one.predicate_type for one in found) != sorted(PREDICATES):
-        raise Unverified(f"{BUNDLE} doesn't hold one statement of each kind: {', '.join(_KINDS.values())}")
+    if sorted(one.predicate_type for one in found) not in (sorted(PREDICATES), [RELEASE]):
+        each = ", ".join(_KINDS[kind] for kind in PREDICATES)
+        raise Unverified(f"{BUNDLE} doesn't hold one statement of each kind: {each}; nor one of a release alone")
     common = (found[0].key, found[0].signed_at, found[0].subjects)
     if any((one.key, one.signed_at, one.subjects) != common for one in found):
         raise Unverified(f"{BUNDLE} holds statements of different signings")
-    return {one.predicate_type: one for one in found}
+    return {kind: one for kind in _KINDS for one in found if one.predicate_type == kind}
 
 
 def _file_checks(folder: Path, subjects: dict[str, str]) -> list[Check]:

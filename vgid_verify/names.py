@@ -13,8 +13,12 @@ TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 VERIFICATION_RESULT = "https://in-toto.io/attestation/svr/v0.1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
 DELETION_RECEIPT = "urn:vgid:deletion-receipt:1"
-# An adapter's bundle holds one statement of each.
+RELEASE = "urn:vgid:release:1"
+# The bundle of a job's adapter holds one statement of each. That of a release holds one alone, RELEASE.
 PREDICATES = (TEST_RESULT, VERIFICATION_RESULT, PROVENANCE)
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+EVERY_REQUEST_PASSED = "VGID_EVERY_REQUEST_PASSED"  # a property of a release
 
 # Fields that these predicates don't define carry our prefix, as SLSA asks of extensions.
 SIGNED_AT = "vgid_signed_at"

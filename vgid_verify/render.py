@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from vgid_verify.names import BASE_DIGEST
 from vgid_verify.receipt import ReceiptReport
 from vgid_verify.report import Check, Report
 from vgid_verify.rerun import Rerun
@@ -19,11 +20,15 @@ _ARRIVES = {
 }
 _NO_VERDICT = "the run reached no verdict: nobody held its figures to targets"
 
+_RELEASE_PASSED = "PASSED: a release, and every request that it holds met its targets in the run that forgot it"
+_NO_RELEASE_VERDICT = "a release that doesn't say that every request which it holds met its targets"
+
 
 def report_text(report: Report, proofs: Sequence[Check], found: Rerun | None = None) -> str:
     """The whole report of a folder. found: what was measured again, if anything was."""
     lines = [_verdict(report), ""]
     if report.holds:
+        lines += _section("Release", _release(report))
         lines += _section("Targets", _targets(report))
         lines += _section("Figures", _figures(report))
         lines += _section("Before and after", _measured(report))
@@ -81,10 +86,19 @@ def _answers(check: ServingCheck) -> Iterator[str]:
 def _verdict(report: Report) -> str:
     if not report.holds:
         return _DOES_NOT_HOLD
+    if report.release is not None:
+        return _RELEASE_PASSED if report.passed else f"NOT PASSED: {_NO_RELEASE_VERDICT}"
     if report.evidence is None:
         return f"NOT PASSED: {_NO_VERDICT}"
     said = "PASSED" if report.passed else "NOT PASSED"
     return f"{said}: {report.outcome}, at level {report.evidence.get('level')}"
+
+
+def _release(report: Report) -> Iterator[str]:
+    if report.release is not None:
+        base = report.release["base"]
+        yield f"adapter   weights with sha256 {report.release['adapter']['sha256']}"
+        yield f"base      {base['name']}, digest {base['digest'][BASE_DIGEST]}"
 
 
 def _targets(report: Report) -> Iterator[str]:

@@ -6,7 +6,18 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from vgid_verify.names import EVIDENCE, KEYED_DIGEST, LIMITS, MEASURED, REQUESTS, SET_PREFIX
+from vgid_verify.names import (
+    EVERY_REQUEST_PASSED,
+    EVIDENCE,
+    KEYED_DIGEST,
+    LIMITS,
+    MEASURED,
+    PROVENANCE,
+    RELEASE,
+    REQUESTS,
+    SET_PREFIX,
+    TEST_RESULT,
+)
 
 # What no statement shows, whatever it says.
 NOT_SHOWN = (
@@ -15,6 +26,13 @@ NOT_SHOWN = (
     "That the adapter is applied where the model is served. The base without it knows what it knew before.",
     "Whom it is about. The forget set and the job are named by keyed digests, which only the salt's holder can open.",
     "Whose key it is. You trust the key file that you gave; where it came from is yours to judge.",
+)
+NOT_SHOWN_OF_RELEASE = (
+    NOT_SHOWN[0],
+    "Whom it holds, how many they are, and what was measured: each request's client has a statement of its own.",
+    "That who was forgotten before this release is still forgotten: only those of whom a kit is kept are asked again.",
+    NOT_SHOWN[2],
+    NOT_SHOWN[4],
 )
 NO_TIME = "That the times are right. They are the signer's own: no time stamp of somebody else was checked."
 
@@ -34,7 +52,8 @@ class Report:
 
     Fields besides `checks` are empty unless all signatures hold. evidence: the run's figures, targets and verdict; None
     where the run reached no verdict. measured: ROUGE-L and answer probability before and after.
-    job_digest, set_digests: keyed, in hex.
+    job_digest, set_digests: keyed, in hex. release: the statement of a release's folder, which has nothing of the
+    above; None for a job's.
     """
 
     checks: tuple[Check, ...]
@@ -45,6 +64,7 @@ class Report:
     measured: dict[str, Any] = field(default_factory=dict)
     limits: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    release: dict[str, Any] | None = None
 
     @property
     def holds(self) -> bool:
@@ -53,14 +73,21 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether the statement holds and its verdict is that all targets are met."""
+        """Whether the statement holds and says that all targets are met; of a release, for each of its requests."""
+        if self.release is not None:
+            return self.holds and EVERY_REQUEST_PASSED in self.release["properties"]
         return self.holds and self.evidence is not None and self.evidence.get("verdict", {}).get("passed") is True
 
     @property
     def outcome(self) -> str:
-        """The verdict in a word; `no-verdict` where the run reached none, `unverified` where a check failed."""
+        """The verdict in a word; `no-verdict` where there is none, `unverified` where a check failed.
+
+        Of a release whose requests have passed: `release`.
+        """
         if not self.holds:
             return "unverified"
+        if self.release is not None:
+            return "release" if self.passed else "no-verdict"
         verdict = (self.evidence or {}).get("verdict", {})
         return str(verdict.get("outcome", "no-verdict"))
 
@@ -89,7 +116,8 @@ class Report:
     @property
     def not_shown(self) -> tuple[str, ...]:
         """What the statement doesn't show."""
-        return NOT_SHOWN if self.stamped_at is not None else (*NOT_SHOWN, NO_TIME)
+        not_shown = NOT_SHOWN if self.release is None else NOT_SHOWN_OF_RELEASE
+        return not_shown if self.stamped_at is not None else (*not_shown, NO_TIME)
 
     def as_json(self) -> dict[str, Any]:
         """The report in JSON types."""
@@ -106,10 +134,12 @@ def report_of(
     keyid: str,
     signed_at: datetime,
     stamped_at: datetime | None,
-    test_result: dict[str, Any],
-    provenance: dict[str, Any],
+    predicates: dict[str, dict[str, Any]],
 ) -> Report:
-    """The report of a folder whose signatures hold."""
+    """The report of a folder whose signatures hold. predicates: by type, of a job's folder or of a release's."""
+    if RELEASE in predicates:
+        return Report(checks, keyid, signed_at, stamped_at, release=predicates[RELEASE])
+    test_result = predicates[TEST_RESULT]
     return Report(
         checks,
         keyid,
@@ -118,5 +148,5 @@ def report_of(
         evidence=test_result.get(EVIDENCE),
         measured=test_result.get(MEASURED, {}),
         limits=tuple(test_result.get(LIMITS, ())),
-        provenance=provenance,
+        provenance=predicates[PROVENANCE],
     )

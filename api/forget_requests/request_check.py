@@ -83,7 +83,8 @@ class CheckedRequest:
     """A request that can become a job, without its pairs: these lie encrypted where `UncheckedRequest.sealed` says.
 
     request: has empty sets. config: the settings in full. canonical: equal for two requests with the same content,
-    whatever their encoding; it is hashed for idempotency.
+    whatever their encoding; it is hashed for idempotency. photos: sha256 of each image of an evaluation's forget
+    set and probes, to be compared and not to be stored; empty for any other request.
     """
 
     request: JobRequest
@@ -95,6 +96,7 @@ class CheckedRequest:
     probes: Mapping[str, int]
     steps: int
     canonical: str = field(repr=False)
+    photos: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 def canonical_text_of(unchecked: UncheckedRequest) -> str:
@@ -141,8 +143,13 @@ def accept(unchecked: UncheckedRequest) -> tuple[CheckedRequest, InCatalog, JobI
         probes={name: len(pairs) for name, pairs in inputs.probes.items()},
         steps=found.config.training.steps_for(len(inputs.forget)) if request.kind is Kind.unlearn else 0,
         canonical=_canonical_text(request, inputs),
+        photos=_photos(inputs) if request.kind is Kind.evaluate else frozenset(),
     )
     return checked, found, inputs
+
+
+def _photos(inputs: JobInputs) -> frozenset[str]:
+    return frozenset(pair.image.digest for pairs in (inputs.forget, *inputs.probes.values()) for pair in pairs)
 
 
 def _decode(resolver: ImageResolver, unchecked: UncheckedRequest) -> None:

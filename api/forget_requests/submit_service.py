@@ -25,14 +25,19 @@ from api.services import Services
 from api.views.job import job_path
 from jobs import repository
 from jobs.clients.limits import ClientLimits
-from jobs.lines import releases
+from jobs.lines import permitted, releases
+from jobs.lines.marks import photo_mark
 from jobs.queueing.queue import QueueUnavailable
 from jobs.repository import Waiting
 from jobs.states import Kind
-from jobs.tables import Job
+from jobs.tables import Job, Right
 
 log = logging.getLogger(__name__)
 
+_NOT_YOURS = (
+    "is measured with photos of your own jobs that it holds, in 'forget' and in 'probes', and without 'retain'; with "
+    "any pairs only by a key with the right `audit`"
+)
 _RETRY_WAITING_SECONDS = 60  # a job ends in minutes, not in seconds
 # `_new_job` sets the columns of these fields. Every other field goes to the column of the same name.
 _CONVERTED_FIELDS = {
@@ -112,12 +117,13 @@ def _store_job(services: Services, s: Session, submission: Submission, request_h
     """
     checked = submission.checked
     _require_adapter(s, submission.client.id, checked.request)
-    _refuse_repetition(services, s, submission.client.id, checked)
+    line = services.line_of(checked.model, submission.client.id)
+    _refuse_repetition(services, s, submission, line)
     pairs = checked.forget_pairs + (checked.retain_pairs or 0) + sum(checked.probes.values())
     waiting = repository.lock_waiting(s, submission.client.id)  # until the transaction ends
     _refuse_excess(submission.client.limits, waiting, pairs, checked.steps)
-    job = _new_job(services, submission, request_hash)
-    job.release_id = _release_of(s, checked)
+    job = _new_job(services, submission, request_hash, line)
+    job.release_id = _release_of(services, s, submission, line)
     try:
         services.blobs.adopt_inputs(submission.job_id, submission.sealed)
         repository.submit(s, job)
@@ -144,23 +150,33 @@ def _require_adapter(s: Session, client_id: UUID, request: JobRequest) -> None:
     raise InvalidRequest.of([FieldError(detail, ("adapter_of",))])
 
 
-def _release_of(s: Session, checked: CheckedRequest) -> UUID | None:
-    """The release that an evaluation measures. Raises InvalidRequest where the model has none."""
+def _release_of(services: Services, s: Session, submission: Submission, line: str) -> UUID | None:
+    """The release that an evaluation measures. Raises InvalidRequest where there is none, or the client may not.
+
+    The refusal is one for all who may not, so that it doesn't tell whether there is a release.
+    """
+    checked, client = submission.checked, submission.client
     if not isinstance(checked.request, EvaluationRequest) or not checked.request.release:
         return None
-    found = releases.current(s, checked.model)
+    photos = {photo_mark(services.keyring, digest) for digest in checked.photos}
+    if Right.audit not in client.rights and (
+        checked.retain_pairs is not None or not permitted.own_photos(s, checked.model, line, client.id, photos)
+    ):
+        raise InvalidRequest.of([FieldError(_NOT_YOURS, ("release",))])
+    found = releases.current(s, checked.model, line)
     if found is None:
         raise InvalidRequest.of([FieldError("the model has no release yet", ("release",))])
     return found.id
 
 
-def _refuse_repetition(services: Services, s: Session, client_id: UUID, checked: CheckedRequest) -> None:
+def _refuse_repetition(services: Services, s: Session, submission: Submission, line: str) -> None:
     """Raises AlreadyForgotten, naming the job, where the current release holds the subject and `repeat` isn't asked."""
+    checked = submission.checked
     request = checked.request
     if not isinstance(request, SubmitRequest) or request.repeat or request.subject_reference is None:
         return
     subject = services.subject_hash(request.subject_reference)
-    earlier = releases.job_that_forgot(s, client_id, checked.model, subject)
+    earlier = releases.job_that_forgot(s, submission.client.id, checked.model, subject, line)
     if earlier is not None:
         raise AlreadyForgotten(
             f"{job_path(earlier)} has done it, and the current release holds it. Send `repeat`: true to do it again."
@@ -188,7 +204,7 @@ def _refuse_excess(limits: ClientLimits, waiting: Waiting, pairs: int, steps: in
             raise QuotaExceeded(detail, retry_after=_RETRY_WAITING_SECONDS)
 
 
-def _new_job(services: Services, submission: Submission, request_hash: str) -> Job:
+def _new_job(services: Services, submission: Submission, request_hash: str, line: str) -> Job:
     checked = submission.checked
     request = checked.request
     reference = request.subject_reference
@@ -197,6 +213,7 @@ def _new_job(services: Services, submission: Submission, request_hash: str) -> J
         client_id=submission.client.id,
         kind=request.kind,
         model=checked.model,
+        line=line,
         config=checked.config,
         forget_pairs=checked.forget_pairs,
         retain_pairs=checked.retain_pairs,

@@ -1,4 +1,5 @@
-"""Whose key a request carries, remembered for half a minute. It decides about quotas alone, never about access."""
+"""Whose key a request carries, remembered for half a minute. What is remembered decides about quotas alone, never
+about access."""
 
 from __future__ import annotations
 
@@ -8,19 +9,21 @@ import time
 from typing import NamedTuple
 from uuid import UUID
 
-from jobs.clients.access import client_with_limits
+from jobs.clients.access import holder_with_limits
 from jobs.clients.limits import ClientLimits
 from jobs.database import SessionFactory
+from jobs.tables import Right
 
 _SECONDS = 30.0
 _MOST = 10_000  # keys
 
 
 class KnownClient(NamedTuple):
-    """A client and what it may use."""
+    """A client, what it may use, and what its key may do beyond its own jobs."""
 
     id: UUID
     limits: ClientLimits
+    rights: frozenset[Right]
 
 
 class KnownClients:
@@ -38,8 +41,8 @@ class KnownClients:
     def read(self, secret: str) -> KnownClient | None:
         """The key's client by the ledger; None for a key that isn't valid."""
         with self._sessions() as s:
-            row = client_with_limits(s, secret)
-        client = None if row is None else KnownClient(*row)
+            found = holder_with_limits(s, secret)
+        client = None if found is None else KnownClient(found[0].client_id, found[1], found[0].rights)
         if len(self._found) >= _MOST:
             self._found.clear()
         if client is not None:

@@ -119,6 +119,7 @@ def _view(services: Services, client_id: UUID, estimate: RequestEstimate) -> Est
         client_id=client_id,
         kind=Kind.unlearn,
         model=asked.model,
+        line=services.line_of(asked.model, client_id),
         created_at=datetime.now(UTC),
         due_at=asked.request.due_at,
         priority=asked.request.priority,

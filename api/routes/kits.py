@@ -67,8 +67,8 @@ def get_kit_receipt(caller: CallerDep, job_id: UUID) -> SignedEnvelope:
 
 
 def _kit(caller: Caller, job_id: UUID) -> Kit:
-    with caller.session() as (s, client_id):
-        found = kits.kit_of(s, client_id, job_id)
+    with caller.session() as (s, key):
+        found = kits.kit_of(s, key.client_id, job_id)
     if found is None:
         raise NotFound("There is no such job, or nothing is kept of it.")
     return found

@@ -17,9 +17,11 @@ from api.routes.downloads import Download, client_has, validator_of
 from api.routing import Router
 from api.services import Caller, CallerDep
 from api.views.release import ReleaseView
-from jobs.catalog import ModelEntry
-from jobs.lines import forgotten, releases
-from jobs.tables import Artifact, Release
+from jobs.catalog import LineKind, ModelEntry
+from jobs.clients.access import KeyHolder
+from jobs.lines import forgotten, permitted, releases
+from jobs.lines.releases import ReleaseZip
+from jobs.tables import Release, Right
 from vgid_core.config import UnlearnConfig
 
 router = Router(tags=["models"])
@@ -36,6 +38,10 @@ class ModelView(BaseModel):
     max_pairs: int = Field(description="forget, retain and probes of one request together")
     retain_sets: list[str]
     default_retain_set: str | None = Field(description="taken when a request names none")
+    line: LineKind = Field(
+        description="`shared`: all clients of this model have the same releases; `per client`: you have releases of "
+        "your own, which hold nobody else's people"
+    )
 
     @classmethod
     def of(cls, entry: ModelEntry, service_max_pairs: int) -> Self:
@@ -47,6 +53,7 @@ class ModelView(BaseModel):
             max_pairs=min(entry.max_pairs or service_max_pairs, service_max_pairs),
             retain_sets=list(entry.retain_sets),
             default_retain_set=entry.default_retain_set,
+            line=entry.line,
         )
 
 
@@ -78,13 +85,17 @@ def list_models(caller: CallerDep) -> ModelList:
     },
 )
 def get_release(request: Request, caller: CallerDep, model: _Model) -> Response:
-    """Which adapter is to be served, what it holds, and how far it has drifted from the base."""
-    with caller.session() as (s, client_id):
-        release = _current(caller, s, model)
-        parent = None if release.parent_id is None else s.get_one(Release, release.parent_id).number
-        artifact = s.get_one(Artifact, release.job_id)
-        held, not_held = releases.held_by(s, release.id), forgotten.not_held(s, model, release.id, client_id)
-    view = ReleaseView.of(release, artifact, parent, held, not_held, client_id)
+    """Which adapter is to be served, and which of your jobs it holds. For keys with the right `serve`, and for clients
+    with a job in the release; for anybody else there is none. What is about others is for `serve` alone.
+    """
+    with caller.session() as (s, key):
+        release = _current(caller, s, model, key)
+        held, not_held = releases.held_by(s, release.id), forgotten.not_held(s, model, release.id, key.client_id)
+        own = [each for each in held if each.client_id == key.client_id]
+        view = ReleaseView.of(release, _zip_of(s, release, key), own, not_held)
+        if Right.serve in key.rights:
+            parent = None if release.parent_id is None else s.get_one(Release, release.parent_id).number
+            view = view.with_others(release, parent, held)
     headers = validator_of(release.adapter_sha256)
     if client_has(request, release.adapter_sha256):
         return NotModifiedResponse(headers)
@@ -98,19 +109,41 @@ def get_release(request: Request, caller: CallerDep, model: _Model) -> Response:
     **documented(ZIP, BINARY),
 )
 def get_adapter(request: Request, caller: CallerDep, model: _Model) -> Response:
-    """A zip that PEFT loads after unpacking, as that of the job that made the release."""
-    with caller.session() as (s, _):
-        release = _current(caller, s, model)
-        artifact = s.get_one(Artifact, release.job_id)
-    name = f"vgid-{model}-{release.number}.zip"
-    download = Download(name, ZIP, artifact.sha256, artifact.size_bytes)
-    return download.file_response(request, caller.services.blobs.path_of_artifact(artifact.sha256))
+    """A zip that PEFT loads after unpacking: the adapter, a manifest, and a signed statement of what it shows. Nothing
+    in it is about a single job. Whoever may see the release may have it.
+    """
+    with caller.session() as (s, key):
+        release = _current(caller, s, model, key)
+        archive = _zip_of(s, release, key)
+    if archive is None:
+        raise _no_release()
+    download = Download(f"vgid-{model}-{release.number}.zip", ZIP, archive.sha256, archive.size_bytes)
+    return download.file_response(request, caller.services.blobs.path_of_artifact(archive.sha256))
 
 
-def _current(caller: Caller, s: Session, model: str) -> Release:
-    if caller.services.catalog.model(model) is None:
+def _current(caller: Caller, s: Session, model: str, key: KeyHolder) -> Release:
+    """The current release of the client's line. Raises NotFound for an unknown model, NoRelease if it may not see one.
+
+    One statement reads the release and asks who may see it: no second one tells that there is one for others.
+    """
+    entry = caller.services.catalog.model(model)
+    if entry is None:
         raise NotFound("There is no such model.")
-    found = releases.current(s, model)
+    found = permitted.visible(s, model, entry.line_of(key.client_id), key)
     if found is None:
-        raise NoRelease("No release of this model is current: nobody has been forgotten yet, or it was taken back.")
+        raise _no_release()
     return found
+
+
+def _no_release() -> NoRelease:
+    return NoRelease(
+        "No release of this model is current that this key may see: one that holds a job of yours, or any with the "
+        "right `serve`."
+    )
+
+
+def _zip_of(s: Session, release: Release, key: KeyHolder) -> ReleaseZip | None:
+    """What the key may have of the release. One that is older than releases' own zips is in its job's, with the job's
+    evidence: that is for `serve` alone.
+    """
+    return releases.zip_of(s, release, or_of_its_job=Right.serve in key.rights)

@@ -58,12 +58,14 @@ def job_list(caller: Caller, kind: Kind, query: ListQuery, subject_reference: st
     """A page of the client's jobs of one kind. Raises Unauthenticated or InvalidRequest."""
     subject_hash = None if subject_reference is None else _subject_hash(caller.services, subject_reference)
     wanted = JobFilter(kind=kind, subject_hash=subject_hash, **query.filters)
-    with caller.session() as (s, client_id):
+    with caller.session() as (s, key):
         try:
-            jobs, next_cursor = list_page(s, client_id, wanted, sort=query.sort, cursor=query.cursor, limit=query.limit)
+            jobs, next_cursor = list_page(
+                s, key.client_id, wanted, sort=query.sort, cursor=query.cursor, limit=query.limit
+            )
         except InvalidCursor:
             raise InvalidRequest.of([FieldError("wasn't given by this list", name="cursor")]) from None
-        total = count_jobs(s, client_id, wanted) if query.total else None
+        total = count_jobs(s, key.client_id, wanted) if query.total else None
     max_attempts = caller.services.settings.max_attempts
     return JobList(jobs=[JobSummary.of(job, max_attempts) for job in jobs], next_cursor=next_cursor, total=total)
 

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.lines.releases import Held
-from jobs.tables import Artifact, Release, ReleaseState
+from jobs.lines.releases import Held, ReleaseZip
+from jobs.tables import Release, ReleaseState
 
 
 class _View(BaseModel):
@@ -29,58 +29,70 @@ class HeldJob(_View):
 
 
 class ReleaseView(_View):
-    """The adapter to be served for a model. It holds everybody whom the model's line has forgotten."""
+    """The adapter to be served for a model. It holds everybody whom the line has forgotten.
+
+    `parent`, `drift`, `requests`, `checked` and `unchecked` tell of other clients' jobs: they are null without the
+    right `serve`.
+    """
 
     model: str
     number: int = Field(description="1, 2, ... in the line of this base")
-    parent: int | None = Field(description="number of the release that it started from; null for the base")
     state: ReleaseState
     base_digest: str = Field(description="of the base that the adapter is for")
     adapter_sha256: str = Field(description="of the weights; this answer's ETag, too")
     rank: int
-    drift: float | None = Field(
-        description="the largest fall of ROUGE-L on a set about others, from the base; null if nothing was measured"
-    )
     created_at: datetime
-    current_at: datetime | None
-    requests: int = Field(description="how many jobs it holds, of all clients")
-    checked: int = Field(description="how many of them were checked by their kit, or are new, and are forgotten")
-    unchecked: int = Field(description="how many had no kit: nobody can say whether they are still forgotten")
-    own: list[HeldJob] = Field(description="those of the asking client")
+    own: list[HeldJob] = Field(description="those of the asking client's jobs that it holds")
     not_held: list[UUID] = Field(
         description="the asking client's jobs that have forgotten somebody whom this release doesn't hold: the base is "
         "another one now, or a rebuild left them out. Their people are known again. Ask again, with `repeat`"
     )
     adapter: str = Field(description="path of the adapter, a zip")
-    zip_sha256: str = Field(description="of the zip; its ETag")
-    zip_bytes: int
+    zip_sha256: str | None = Field(
+        description="of the zip; its ETag. null: this release is older than such zips, and its adapter is for keys "
+        "with the right `serve`"
+    )
+    zip_bytes: int | None
+    parent: int | None = Field(
+        default=None, description="number of the release that it started from; null for the base"
+    )
+    drift: float | None = Field(
+        default=None, description="the largest fall of ROUGE-L on a set about others, from the base; null if unmeasured"
+    )
+    requests: int | None = Field(default=None, description="how many jobs it holds, of all clients")
+    checked: int | None = Field(
+        default=None, description="how many of them were checked by their kit, or are new, and are forgotten"
+    )
+    unchecked: int | None = Field(
+        default=None, description="how many had no kit: nobody can say whether they are still forgotten"
+    )
 
     @classmethod
-    def of(
-        cls,
-        release: Release,
-        artifact: Artifact,
-        parent: int | None,
-        held: Sequence[Held],
-        not_held: Sequence[UUID],
-        client_id: UUID,
-    ) -> Self:
-        """The view of `release`, whose zip is `artifact`, for this client.
+    def of(cls, release: Release, archive: ReleaseZip | None, own: Sequence[Held], not_held: Sequence[UUID]) -> Self:
+        """What the client with these jobs sees: nothing about others.
 
-        held: the jobs that it holds. not_held: those of this client that it should.
+        archive: what it may download. own: its jobs that the release holds. not_held: those that it should.
         """
-        columns = {name: getattr(release, name) for name in cls.model_fields if hasattr(release, name)}
+        columns = ("model", "number", "state", "base_digest", "adapter_sha256", "rank", "created_at")
         return cls(
-            **columns,
-            parent=parent,
-            requests=len(held),
-            checked=sum(each.still_forgotten is True for each in held),
-            unchecked=sum(each.still_forgotten is None for each in held),
-            own=[HeldJob.model_validate(each) for each in held if each.client_id == client_id],
+            **{name: getattr(release, name) for name in columns},
+            own=[HeldJob.model_validate(each) for each in own],
             not_held=list(not_held),
             adapter=f"/models/{release.model}/release/adapter",
-            zip_sha256=artifact.sha256,
-            zip_bytes=artifact.size_bytes,
+            zip_sha256=None if archive is None else archive.sha256,
+            zip_bytes=None if archive is None else archive.size_bytes,
+        )
+
+    def with_others(self, release: Release, parent: int | None, held: Sequence[Held]) -> Self:
+        """The view with what is about all jobs that the release holds, for keys with the right `serve`."""
+        return self.model_copy(
+            update={
+                "parent": parent,
+                "drift": release.drift,
+                "requests": len(held),
+                "checked": sum(each.still_forgotten is True for each in held),
+                "unchecked": sum(each.still_forgotten is None for each in held),
+            }
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -13,14 +13,14 @@ from sqlalchemy.orm import Session, defer
 
 from jobs.clients.limits import ClientLimits
 from jobs.states import Kind, State
-from jobs.tables import ApiKey, Artifact, Client, Job
+from jobs.tables import ApiKey, Artifact, Client, Job, Right
 
 _MARK = "vgid_"  # lets secret scanners recognise a leaked key
 _PREFIX_LENGTH = len(_MARK) + 8
 # Every request runs one of these statements, so they are built once.
 _VALID = (ApiKey.secret_hash == bindparam("secret_hash"), ApiKey.revoked_at.is_(None))
-_CLIENT = select(ApiKey.client_id).where(*_VALID)
-_CLIENT_WITH_LIMITS = select(ApiKey.client_id, Client.limits).join(Client, Client.id == ApiKey.client_id).where(*_VALID)
+_CLIENT = select(ApiKey.client_id, ApiKey.rights).where(*_VALID)
+_CLIENT_WITH_LIMITS = _CLIENT.add_columns(Client.limits).join(Client, Client.id == ApiKey.client_id)
 _OF_CLIENT = (Job.client_id == ApiKey.client_id, Job.id == bindparam("job_id"))
 _CLIENT_AND_JOB = (
     select(ApiKey.client_id, Job, Artifact)
@@ -40,6 +40,13 @@ _CLIENT_AND_ARTIFACT = (
     .outerjoin(Artifact, Artifact.job_id == Job.id)
     .where(*_VALID)
 )
+
+
+class KeyHolder(NamedTuple):
+    """A valid key's client, and what the key may do beyond the client's own jobs."""
+
+    client_id: UUID
+    rights: frozenset[Right]
 
 
 class AuthenticatedArtifact(NamedTuple):
@@ -90,24 +97,30 @@ def set_limits(s: Session, client: Client, limits: ClientLimits) -> None:
     s.flush()
 
 
-def create_key(s: Session, client: Client) -> tuple[ApiKey, str]:
+def create_key(s: Session, client: Client, rights: Collection[Right] = ()) -> tuple[ApiKey, str]:
     """Creates a key and returns it with its secret. The secret can't be read again: only its hash is stored."""
     secret = _MARK + secrets.token_urlsafe(32)
-    key = ApiKey(client_id=client.id, prefix=secret[:_PREFIX_LENGTH], secret_hash=_hash(secret))
+    given = sorted(set(rights))
+    key = ApiKey(client_id=client.id, prefix=secret[:_PREFIX_LENGTH], secret_hash=_hash(secret), rights=given)
     s.add(key)
     s.flush()
     return key, secret
 
 
-def authenticate(s: Session, secret: str) -> UUID | None:
-    """The id of the key's client, or None when the key is unknown or revoked."""
-    return s.scalar(_CLIENT, {"secret_hash": _hash(secret)})
+def authenticate(s: Session, secret: str) -> KeyHolder | None:
+    """The key's client and the key's rights, or None when the key is unknown or revoked."""
+    row = s.execute(_CLIENT, {"secret_hash": _hash(secret)}).one_or_none()
+    return None if row is None else _holder(*row)
 
 
-def client_with_limits(s: Session, secret: str) -> tuple[UUID, ClientLimits] | None:
-    """The key's client and what it may use. None when the key is unknown or revoked."""
+def holder_with_limits(s: Session, secret: str) -> tuple[KeyHolder, ClientLimits] | None:
+    """As `authenticate`, with what the client may use."""
     row = s.execute(_CLIENT_WITH_LIMITS, {"secret_hash": _hash(secret)}).one_or_none()
-    return None if row is None else (row[0], ClientLimits.model_validate(row[1]))
+    return None if row is None else (_holder(row[0], row[1]), ClientLimits.model_validate(row[2]))
+
+
+def _holder(client_id: UUID, rights: Sequence[str]) -> KeyHolder:
+    return KeyHolder(client_id, frozenset(map(Right, rights)))
 
 
 def authenticate_for_job(s: Session, secret: str, job_id: UUID, kind: Kind) -> AuthenticatedJob | None:
@@ -142,6 +155,20 @@ def revoke_key(s: Session, prefix: str) -> bool:
         .returning(ApiKey.id)
     )
     return revoked is not None
+
+
+def change_rights(s: Session, prefix: str, give: Collection[Right], take: Collection[Right]) -> frozenset[Right] | None:
+    """Changes what the key may do; from its next request on that counts. Returns its rights.
+
+    None when no valid key has that prefix.
+    """
+    found = select(ApiKey).where(ApiKey.prefix == prefix, ApiKey.revoked_at.is_(None)).with_for_update()
+    key = s.scalar(found)
+    if key is None:
+        return None
+    key.rights = sorted((set(map(Right, key.rights)) | set(give)) - set(take))
+    s.flush()
+    return frozenset(map(Right, key.rights))
 
 
 def _hash(secret: str) -> str:

@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 
 from jobs import repository
 from jobs.catalog import Catalog, CatalogError, ModelEntry
+from jobs.clients import access
 from jobs.command_session import NOT_CONFIGURED, session, settings_or_exit
 from jobs.lines import forgotten, mark_commands, rebuilds, releases, rollback
 from jobs.lines.kits import open_kit
 from jobs.repository import JobEnded
-from jobs.states import Kind, State
+from jobs.states import SHARED_LINE, Kind, State
 from jobs.storage.blobs import FileBlobStore
 from jobs.storage.crypto import Keyring
 from jobs.tables import Job, Release, ReleaseState
@@ -27,18 +28,23 @@ app = typer.Typer(
 app.add_typer(mark_commands.app, name="marks")
 
 _Model = Annotated[str, typer.Argument(help="The model, as the catalog names it.")]
+_Client = Annotated[
+    str | None, typer.Option("--client", metavar="NAME", help="The line that this client has for itself.")
+]
 _Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 
 
 @app.command("list")
-def list_(model: _Model) -> None:
-    """List a model's releases, the newest first: what each holds, how far it has drifted, what became of it."""
+def list_(model: _Model, client: _Client = None) -> None:
+    """List a line's releases, the newest first: what each holds, how far it has drifted, what became of it."""
     budget = _budget(model)
     with session() as s:
-        rows = [(release, releases.held_by(s, release.id)) for release in releases.line_of(s, model)]
-        notes = _notes(s, model)
+        line = _line(s, client)
+        rows = [(release, releases.held_by(s, release.id)) for release in releases.line_of(s, model, line)]
+        notes = _notes(s, model, line)
     if not rows:
-        typer.echo(f"no release of {model}", err=True)
+        hint = "; where each client has a line of its own, name one with --client" if client is None else ""
+        typer.echo(f"no release of {model}{hint}", err=True)
         raise typer.Exit(1)
     for release, held in rows:
         unchecked = sum(each.still_forgotten is None for each in held)
@@ -51,13 +57,15 @@ def list_(model: _Model) -> None:
 def revert(
     model: _Model,
     reason: Annotated[str, typer.Option(help="Why; it is kept, and the clients are told.")],
+    client: _Client = None,
     yes: _Yes = False,
 ) -> None:
     """Take the current release back: the one before is current again, and whom it alone held is known again."""
     if not reason.strip():
         raise typer.BadParameter("give a reason", param_hint="--reason")
     with session() as s:
-        shown, returning = releases.current(s, model), rollback.would_return(s, model)
+        line = _line(s, client)
+        shown, returning = releases.current(s, model, line), rollback.would_return(s, model, line)
     if shown is None or returning is None:
         typer.echo(f"no release of {model} is current", err=True)
         raise typer.Exit(1)
@@ -67,7 +75,7 @@ def revert(
         typer.confirm(f"Take release {shown.number} back?", abort=True)
     try:
         with session() as s:
-            current = rollback.revert(s, model, reason.strip(), shown.id)
+            current = rollback.revert(s, model, reason.strip(), shown.id, line)
     except (LookupError, rollback.OtherRelease):
         typer.echo("another release is current by now: nothing is taken back", err=True)
         raise typer.Exit(1) from None
@@ -77,6 +85,7 @@ def revert(
 @app.command()
 def rebuild(
     model: _Model,
+    client: _Client = None,
     retain_set: Annotated[str | None, typer.Option(help="One of the model's; needed if it has several.")] = None,
     leave_out: Annotated[
         bool, typer.Option("--leave-out", help="Go on without those of whom nothing is kept.")
@@ -96,7 +105,8 @@ def rebuild(
     settings = settings_or_exit()
     blobs, keyring = FileBlobStore(settings.blob_dir), Keyring(settings.secret_key_bytes)
     with session() as s:
-        found = forgotten.whom(s, model, lambda job_id, key: open_kit(blobs, keyring, job_id, key) is not None)
+        line = _line(s, client)
+        found = forgotten.whom(s, model, lambda job_id, key: open_kit(blobs, keyring, job_id, key) is not None, line)
         pairs = forgotten.pairs_of(s, found.kits)
     typer.echo(f"forgotten again: {len(found.kits)} requests, by their kits")
     if found.left_out:
@@ -114,7 +124,7 @@ def rebuild(
         typer.confirm("Rebuild?", abort=True)
     try:
         with session() as s:
-            job_id = rebuilds.order(s, model, retained, pairs, found.left_out).id
+            job_id = rebuilds.order(s, model, retained, pairs, found.left_out, line).id
     except rebuilds.AlreadyOrdered:
         typer.echo("a rebuild of this line waits or runs already: see `vgid lines list`", err=True)
         raise typer.Exit(1) from None
@@ -122,16 +132,27 @@ def rebuild(
 
 
 @app.command()
-def stop(model: _Model) -> None:
+def stop(model: _Model, client: _Client = None) -> None:
     """Cancel the rebuild that waits or runs: the line goes on as it is."""
     with session() as s:
-        found = rebuilds.open_rebuild(s, model)
+        found = rebuilds.open_rebuild(s, model, _line(s, client))
         if found is None:
             typer.echo(f"no rebuild of {model} waits or runs", err=True)
             raise typer.Exit(1)
         with suppress(JobEnded):  # at this moment
             repository.request_cancel(s, found.client_id, found.id, Kind.rebuild)
     typer.echo(f"{found.id} is being cancelled")
+
+
+def _line(s: Session, client: str | None) -> str:
+    """The line that the client of this name has for itself; the shared one without a name."""
+    if client is None:
+        return SHARED_LINE
+    found = access.find_client(s, client.strip())
+    if found is None:
+        typer.echo("no client has this name; `vgid keys list` shows them", err=True)
+        raise typer.Exit(1)
+    return str(found.id)
 
 
 def _budget(model: str) -> float | None:
@@ -169,13 +190,13 @@ def _list_jobs(title: str, jobs: Collection[UUID]) -> None:
         typer.echo(f"  {job_id}")
 
 
-def _notes(s: Session, model: str) -> list[str]:
+def _notes(s: Session, model: str, line: str) -> list[str]:
     """What an operator should know of the line as it stands."""
     notes = []
-    current = releases.current(s, model)
+    current = releases.current(s, model, line)
     if current is not None and (missing := forgotten.not_held(s, model, current.id)):
         notes.append(f"{len(missing)} requests are held by no current release: `vgid lines rebuild {model} --dry-run`")
-    rebuilt = rebuilds.last_rebuild(s, model)
+    rebuilt = rebuilds.last_rebuild(s, model, line)
     if rebuilt is not None:
         notes.append(f"rebuild {rebuilt.id}: {_in_words(rebuilt)}")
     return [*notes, *mark_commands.notes(s, model)]

@@ -10,8 +10,8 @@ from uuid import UUID
 from sqlalchemy import Select, and_, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
-from jobs.states import Kind, State
-from jobs.tables import Job, Kit, Mark, ReleaseJob
+from jobs.states import SHARED_LINE, Kind, State
+from jobs.tables import Job, Kit, Mark, Release, ReleaseJob
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,19 @@ class Whom:
     left_out: Collection[UUID]
 
 
-def whom(s: Session, model: str, readable: Callable[[UUID, bytes], bool] = lambda _job_id, _key: True) -> Whom:
-    """Whom a rebuild of the model's line would forget, and whom it would leave out.
+def whom(
+    s: Session,
+    model: str,
+    readable: Callable[[UUID, bytes], bool] = lambda _job_id, _key: True,
+    line: str = SHARED_LINE,
+) -> Whom:
+    """Whom a rebuild of the line would forget, and whom it would leave out.
 
     readable: whether a kit can be opened, by its job and wrapped key. A job without a kit isn't left out if its client
     has asked again for the same subject since, with a kit.
     """
     valid = and_(Kit.job_id == Job.id, Kit.wrapped_key.is_not(None), Kit.expires_at > func.now())
-    rows = s.execute(_jobs(model).add_columns(Kit.wrapped_key).outerjoin(Kit, valid)).all()
+    rows = s.execute(_jobs(model).where(Job.line == line).add_columns(Kit.wrapped_key).outerjoin(Kit, valid)).all()
     kept = [row for row in rows if row.wrapped_key is not None and readable(row.id, row.wrapped_key)]
     asked_again = {(row.client_id, row.subject_hash): row.created_at for row in kept if row.subject_hash is not None}
     kits = {row.id: row.wrapped_key for row in kept}
@@ -46,10 +51,11 @@ def _is_after(moment: datetime | None, other: datetime) -> bool:
 
 
 def not_held(s: Session, model: str, release_id: UUID, client_id: UUID | None = None) -> Sequence[UUID]:
-    """The jobs that have forgotten somebody of this model whom the release doesn't hold; of one client, or of all.
+    """The jobs that have forgotten somebody of this model whom the release doesn't hold.
 
-    They are of an older base, of an installation without lines, or were left out of a rebuild. Whom their client has
-    asked for again, by a job that the release holds, isn't among them.
+    client_id: of this client, whichever line they were filed under. None: of the release's line, whoever's. They are of
+    an older base, of an installation without lines, or were left out of a rebuild. Whom their client has asked for
+    again, by a job that the release holds, isn't among them.
     """
     again = aliased(Job)
     held = select(ReleaseJob.job_id).where(ReleaseJob.release_id == release_id)
@@ -60,12 +66,13 @@ def not_held(s: Session, model: str, release_id: UUID, client_id: UUID | None = 
         again.id.in_(held),
     )
     found = _jobs(model).with_only_columns(Job.id).where(Job.id.not_in(held), ~asked_again)
-    return s.scalars(found if client_id is None else found.where(Job.client_id == client_id)).all()
+    line = select(Release.line).where(Release.id == release_id).scalar_subquery()
+    return s.scalars(found.where(Job.line == line if client_id is None else Job.client_id == client_id)).all()
 
 
-def marks(s: Session, model: str) -> frozenset[str]:
-    """The marks of everybody whom the model has forgotten at any time, but those that nobody has agreed to."""
-    forgotten = _jobs(model).subquery()
+def marks(s: Session, model: str, line: str = SHARED_LINE) -> frozenset[str]:
+    """The marks of everybody whom the line has forgotten at any time, but those that nobody has agreed to."""
+    forgotten = _jobs(model).where(Job.line == line).subquery()
     found = select(Mark.mark).join(forgotten, forgotten.c.id == Mark.job_id).where(Mark.in_force)
     return frozenset(s.scalars(found))
 

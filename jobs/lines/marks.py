@@ -1,4 +1,4 @@
-"""Marks of the forgotten, and how much of the registered sets they withhold: from training, and from what counts."""
+"""Marks of the forgotten, keyed hashes of their photos and names; and how much of the registered sets they withhold: from training, and from what counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from jobs.states import Kind
+from jobs.storage.crypto import Keyring
 from jobs.tables import Client, Job, Mark, WithheldPairs
+from vgid_core.data.text_normalization import normalized
 
 # Of a set, withheld by one job. An operator should look at what is above.
 MUCH = 0.05
@@ -43,6 +45,16 @@ class WithheldByJob(NamedTuple):
     client: str
     finished_at: datetime | None
     withheld: Withheld
+
+
+def photo_mark(keyring: Keyring, digest: str) -> str:
+    """The mark of the photo whose bytes have this sha256."""
+    return keyring.keyed_hash("mark/photo", digest)
+
+
+def name_mark(keyring: Keyring, name: str) -> str:
+    """The mark of a name, however it is capitalised and spaced."""
+    return keyring.keyed_hash("mark/name", normalized(name))
 
 
 def store(

@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from jobs import transitions
 from jobs.lines import forgotten, marks
 from jobs.lines.marks import Withheld
+from jobs.states import SHARED_LINE
 from jobs.tables import Artifact, Job, Kit, Release, ReleaseJob, ReleaseState
 
 # Others' sets that say how far a line has drifted. Bystanders have a target of their own.
@@ -34,6 +35,14 @@ class NewKit:
 
 
 @dataclass(frozen=True)
+class ReleaseZip:
+    """What is handed out of a release, stored as `BlobStore.put_artifact` returned it. It says nothing of any job."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
 class Rebuilt:
     """What a rebuild takes the place of, None if there was nothing, and the jobs whose people it has forgotten."""
 
@@ -48,7 +57,8 @@ class NewRelease:
     parent_id: the release that it started from; None for a start from the base. still_forgotten: by earlier job,
     whether its kit's people are still forgotten. marks: keyed hashes of its own people. marks_to_agree: of names that
     count only once an operator agrees. withheld: from which sets. kit: None if none is kept. rebuilt: None if a request
-    has made it.
+    has made it. archive: what is handed out of it; None of what can't become current, and of those that only took part
+    in the run.
     """
 
     base_digest: str
@@ -61,17 +71,24 @@ class NewRelease:
     withheld: Collection[Withheld] = ()
     kit: NewKit | None = None
     rebuilt: Rebuilt | None = None
+    archive: ReleaseZip | None = None
 
 
-def current(s: Session, model: str) -> Release | None:
-    """The model's current release."""
-    return s.scalar(select(Release).where(Release.model == model, Release.state == ReleaseState.current))
+def current(s: Session, model: str, line: str = SHARED_LINE) -> Release | None:
+    """The line's current release."""
+    return s.scalar(_current(model, line))
 
 
-def artifact_of(s: Session, release_id: UUID) -> str | None:
-    """The sha256 of the release's zip."""
-    found = select(Artifact.sha256).join(Release, Release.job_id == Artifact.job_id).where(Release.id == release_id)
-    return s.scalar(found)
+def _current(model: str, line: str) -> Select[Release]:
+    return select(Release).where(Release.model == model, Release.line == line, Release.state == ReleaseState.current)
+
+
+def zip_of(s: Session, release: Release, *, or_of_its_job: bool) -> ReleaseZip | None:
+    """The release's zip. or_of_its_job: where it has none, that of the job which made it, with the job's evidence."""
+    if release.zip_sha256 is not None and release.zip_bytes is not None:
+        return ReleaseZip(release.zip_sha256, release.zip_bytes)
+    artifact = s.get(Artifact, release.job_id) if or_of_its_job else None
+    return None if artifact is None else ReleaseZip(artifact.sha256, artifact.size_bytes)
 
 
 def jobs_of(s: Session, release_id: UUID) -> Sequence[ReleaseJob]:
@@ -101,13 +118,13 @@ def held_by(s: Session, release_id: UUID) -> list[Held]:
     return [Held(*row) for row in s.execute(found)]
 
 
-def job_that_forgot(s: Session, client_id: UUID, model: str, subject_hash: str) -> UUID | None:
-    """The client's job about this subject that the model's current release holds, or None."""
+def job_that_forgot(s: Session, client_id: UUID, model: str, subject_hash: str, line: str = SHARED_LINE) -> UUID | None:
+    """The client's job about this subject that the line's current release holds, or None."""
     found = (
         select(Job.id)
         .join(ReleaseJob, ReleaseJob.job_id == Job.id)
         .join(Release, Release.id == ReleaseJob.release_id)
-        .where(Release.model == model, Release.state == ReleaseState.current)
+        .where(Release.model == model, Release.line == line, Release.state == ReleaseState.current)
         .where(Job.client_id == client_id, Job.subject_hash == subject_hash)
     )
     return s.scalar(found.order_by(Job.created_at.desc()).limit(1))
@@ -134,13 +151,14 @@ def drift_of(evidence: Mapping[str, Any]) -> float | None:
     return max(falls, default=None)
 
 
-def lock_parent(s: Session, model: str, new: NewRelease) -> Release | None:
-    """The current release, with its row locked. Raises ParentSuperseded unless the new one may follow it.
+def lock_parent(s: Session, job: Job, new: NewRelease) -> Release | None:
+    """The current release of the job's line, with its row locked.
 
-    One of another base may be followed by the first of a line of its own, and any by the rebuild that has found it.
+    Raises ParentSuperseded unless the new one may follow it. One of another base may be followed by the first of a line
+    of its own, and any by the rebuild that has found it.
     """
     found = s.scalar(
-        select(Release).where(Release.model == model, Release.state == ReleaseState.current).with_for_update(),
+        _current(job.model, job.line).with_for_update(),
         execution_options={"populate_existing": True},
     )
     if new.rebuilt is not None:
@@ -175,8 +193,9 @@ def add(
         s.flush()  # first: there is one current release at a time
     made = Release(
         model=job.model,
+        line=job.line,
         base_digest=new.base_digest,
-        number=_next_number(s, job.model, new.base_digest),
+        number=_next_number(s, job, new.base_digest),
         parent_id=new.parent_id,
         replaces_id=None if before is None else before.id,
         job_id=job.id,
@@ -185,6 +204,8 @@ def add(
         rank=new.rank,
         drift=drift,
         current_at=now if passed else None,
+        zip_sha256=None if new.archive is None else new.archive.sha256,
+        zip_bytes=None if new.archive is None else new.archive.size_bytes,
     )
     s.add(made)
     s.flush()
@@ -235,11 +256,12 @@ def _store_kit(s: Session, job_id: UUID, new: NewRelease, now: datetime) -> None
         s.add(Kit(job_id=job_id, wrapped_key=new.kit.wrapped_key, pairs=new.kit.pairs, expires_at=kept_until))
 
 
-def line_of(s: Session, model: str) -> Sequence[Release]:
-    """All releases of the model, of every base, the newest first."""
-    return s.scalars(select(Release).where(Release.model == model).order_by(Release.created_at.desc())).all()
+def line_of(s: Session, model: str, line: str = SHARED_LINE) -> Sequence[Release]:
+    """All releases of the line, of every base, the newest first."""
+    found = select(Release).where(Release.model == model, Release.line == line)
+    return s.scalars(found.order_by(Release.created_at.desc())).all()
 
 
-def _next_number(s: Session, model: str, base_digest: str) -> int:
-    most = select(func.max(Release.number)).where(Release.model == model, Release.base_digest == base_digest)
-    return (s.scalar(most) or 0) + 1
+def _next_number(s: Session, job: Job, base_digest: str) -> int:
+    of_line = (Release.model == job.model, Release.line == job.line, Release.base_digest == base_digest)
+    return (s.scalar(select(func.max(Release.number)).where(*of_line)) or 0) + 1

@@ -11,13 +11,13 @@ from jobs import transitions
 from jobs.lines import marks
 from jobs.lines.kits import end_kit
 from jobs.lines.releases import current, jobs_of
-from jobs.states import Kind
+from jobs.states import SHARED_LINE, Kind
 from jobs.tables import Job, Release, ReleaseState
 
 
-def would_return(s: Session, model: str) -> list[UUID] | None:
+def would_return(s: Session, model: str, line: str = SHARED_LINE) -> list[UUID] | None:
     """The jobs whose people are known again if the current release is taken back. None if there is no current one."""
-    found = current(s, model)
+    found = current(s, model, line)
     if found is None:
         return None
     before = _before(s, found)
@@ -29,7 +29,7 @@ class OtherRelease(Exception):
     """Another release is current by now than the one that was to be taken back."""
 
 
-def revert(s: Session, model: str, reason: str, release_id: UUID | None = None) -> int | None:
+def revert(s: Session, model: str, reason: str, release_id: UUID | None = None, line: str = SHARED_LINE) -> int | None:
     """Takes the current release back, for this reason: the one before it is current again. Returns that one's number.
 
     Whom it alone held is known again, and their clients are told by an event. Their jobs are marked, and neither marks
@@ -39,14 +39,13 @@ def revert(s: Session, model: str, reason: str, release_id: UUID | None = None) 
 
     release_id: the one that is meant. Raises OtherRelease if another one is current.
     """
-    found = s.scalar(
-        select(Release).where(Release.model == model, Release.state == ReleaseState.current).with_for_update()
-    )
+    is_current = (Release.model == model, Release.line == line, Release.state == ReleaseState.current)
+    found = s.scalar(select(Release).where(*is_current).with_for_update())
     if found is None:
         raise LookupError("there is no current release")
     if release_id is not None and found.id != release_id:
         raise OtherRelease
-    returning = would_return(s, model) or []
+    returning = would_return(s, model, line) or []
     now = transitions.database_now(s)
     found.state, found.ended_at, found.reason = ReleaseState.reverted, now, reason
     s.flush()  # first: there is one current release at a time

@@ -82,7 +82,7 @@ class Forecast(NamedTuple):
 
 def forecast(s: Session, job: Job) -> Forecast:
     """The forecast of a queued job."""
-    if job.kind is Kind.unlearn and s.scalar(_REBUILDING, {"model": job.model}):
+    if job.kind is Kind.unlearn and s.scalar(_REBUILDING, {"model": job.model, "line": job.line}):
         return _place(s, job)._replace(rebuild=True, starts_at=None)
     return _place(s, job)
 
@@ -108,7 +108,9 @@ def _place(s: Session, job: Job) -> Forecast:
 
 def _find(s: Session, job: Job, now: datetime, *, line: bool) -> Row[Any] | None:
     """A row of `_statement`, by one statement; by two if the job is due and its client's right is used up."""
-    values = {name: getattr(job, name) for name in ("client_id", "id", "created_at", "priority", "model", "kind")}
+    values = {
+        name: getattr(job, name) for name in ("client_id", "id", "created_at", "priority", "model", "line", "kind")
+    }
     found = None
     if job.due_at is not None and due_soon(job.due_at, now):
         until = max(job.due_at, job.created_at)
@@ -127,7 +129,15 @@ def _seconds_until(place: int, each: float, left: Sequence[float]) -> int:
 
 def _queued() -> Select[Any]:
     """The client's queued jobs, with what a place goes by."""
-    columns: list[Any] = [Job.id, Job.model, Job.kind, Job.priority, Job.created_at, deadline().label("deadline")]
+    columns: list[Any] = [
+        Job.id,
+        Job.model,
+        Job.line,
+        Job.kind,
+        Job.priority,
+        Job.created_at,
+        deadline().label("deadline"),
+    ]
     return select(*columns).where(Job.client_id == Client.id, in_state(State.queued)).correlate(Client)
 
 
@@ -142,7 +152,7 @@ def _urgent() -> Select[Any]:
 
 
 def _count(jobs: Select[Any], which: _Condition | None = None, *, line: bool) -> ColumnElement[int]:
-    """How many of these jobs the condition holds for. line: of those that train on the same model."""
+    """How many of these jobs the condition holds for. line: of those that train in the same line."""
     found = jobs.subquery()
     conditions = [] if which is None else [which(found.c)]
     if line:
@@ -151,7 +161,7 @@ def _count(jobs: Select[Any], which: _Condition | None = None, *, line: bool) ->
 
 
 def _same_line(job: Any) -> ColumnElement[bool]:
-    return and_(job.model == bindparam("model"), job.kind == _KIND)
+    return and_(job.model == bindparam("model"), job.line == bindparam("line"), job.kind == _KIND)
 
 
 def _standings(*, soon: bool, line: bool) -> CTE:
@@ -218,7 +228,7 @@ def _older(job: Any) -> ColumnElement[bool]:
 def _statement(*, soon: bool, line: bool) -> Select[Any]:
     """Position, position among the client's own, its limit, median duration, seconds left of attempts and of own.
 
-    soon: by its deadline; no row if it can't go by it. line: only among jobs that train on the same model.
+    soon: by its deadline; no row if it can't go by it. line: only among jobs that train in the same line.
     """
     every = _standings(soon=soon, line=line)
     own = every.alias("own")
@@ -280,6 +290,7 @@ _MEDIAN = _median()
 _REBUILDING = select(
     exists().where(
         Job.model == bindparam("model"),
+        Job.line == bindparam("line"),
         of_kind(Kind.rebuild, Job),
         or_(in_state(State.queued), in_state(State.running)),
     )

@@ -25,7 +25,7 @@ def companions(s: Session, run: Job, most: int) -> Sequence[Job]:
         select(Job)
         .join(Client, Client.id == Job.client_id)
         .where(turns.in_state(State.queued), *_joinable(), turns.most_running() > 0)
-        .where(Job.model == run.model, same_set, Job.config == run.config)
+        .where(Job.model == run.model, Job.line == run.line, same_set, Job.config == run.config)
         .order_by(Job.due_at, Job.priority.desc(), Job.created_at, Job.id)  # without a due date last
         .limit(most)
         .with_for_update(skip_locked=True, of=Job)

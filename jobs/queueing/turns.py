@@ -108,13 +108,13 @@ def counted_as_urgent() -> dict[str, Any]:
 
 
 def line_is_free() -> ColumnElement[bool]:
-    """Whether no other job trains on the model, or is about to rebuild its line. One that only measures needs no line.
+    """Whether no other job trains in the line, or is about to rebuild it. One that only measures needs no line.
 
-    The busy models are read once a statement: looked for job by job, a long queue of one model would be slow.
+    The busy lines are read once a statement: looked for job by job, a long queue of one line would be slow.
     """
     other = aliased(Job)
-    training = select(other.model).where(in_state(State.running, other), not_(of_kind(Kind.evaluate, other)))
-    rebuilding = select(other.model).where(in_state(State.queued, other), of_kind(Kind.rebuild, other))
+    training = select(_line_of(other)).where(in_state(State.running, other), not_(of_kind(Kind.evaluate, other)))
+    rebuilding = select(_line_of(other)).where(in_state(State.queued, other), of_kind(Kind.rebuild, other))
     return or_(
         of_kind(Kind.evaluate, Job),
         and_(of_kind(Kind.rebuild, Job), _none_of(training)),
@@ -122,8 +122,13 @@ def line_is_free() -> ColumnElement[bool]:
     )
 
 
-def _none_of(models: SelectBase) -> ColumnElement[bool]:
-    return Job.model != all_(func.array(models.scalar_subquery(), type_=ARRAY(Text())))
+def _none_of(lines: SelectBase) -> ColumnElement[bool]:
+    return _line_of(Job) != all_(func.array(lines.scalar_subquery(), type_=ARRAY(Text())))
+
+
+def _line_of(job: Any) -> ColumnElement[str]:
+    """The line's name among those of all models: no model's name holds a slash."""
+    return job.model + "/" + job.line  # type: ignore[no-any-return]
 
 
 def _has_gathered() -> ColumnElement[bool]:

@@ -1,4 +1,7 @@
-"""An adapter's statements: what was measured, what was concluded, how it was made. They and the folder are signed."""
+"""An adapter's statements: what was measured, what was concluded, how it was made. They and the folder are signed.
+
+A release's folder has one statement instead, which tells of no single request.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,10 @@ from jobs.signing.keys import PrivateKey
 from vgid_verify import keyed_digest
 from vgid_verify.keys import folder_key_digest
 from vgid_verify.names import (
+    ADAPTER_WEIGHTS,
     BASE_DIGEST,
     BUNDLE,
+    EVERY_REQUEST_PASSED,
     EVIDENCE,
     FOLDER_KEY,
     FOLDER_SIGNATURE,
@@ -28,6 +33,7 @@ from vgid_verify.names import (
     MEASURED,
     OF_OTHERS,
     PROVENANCE,
+    RELEASE,
     REQUESTS,
     SET_PREFIX,
     SIGNATURE_FILES,
@@ -84,20 +90,51 @@ def keyed_manifest(manifest: Mapping[str, Any], salt: bytes) -> dict[str, Any]:
 
 def sign_folder(inputs: StatementInputs, key: PrivateKey, stamp: Stamp) -> None:
     """Writes the statements, a time stamp if `stamp` gives one, and the folder's signature into the folder."""
-    subjects = {file.name: _sha256(file) for file in inputs.folder.iterdir() if file.name not in SIGNATURE_FILES}
+    subjects = _subjects(inputs.folder)
     predicates = {
         TEST_RESULT: _test_result(inputs, subjects),
         VERIFICATION_RESULT: _verification_result(inputs),
         PROVENANCE: _provenance(inputs),
     }
-    signed_at = {SIGNED_AT: inputs.signed_at.isoformat(), FOLDER_KEY: _folder_key(key)}
-    envelopes = [sign_statement(subjects, kind, made | signed_at, key.statements) for kind, made in predicates.items()]
+    _sign(inputs.folder, subjects, predicates, inputs.signed_at, key, stamp)
+
+
+def sign_release(folder: Path, manifest: Mapping[str, Any], signed_at: datetime, key: PrivateKey, stamp: Stamp) -> None:
+    """Signs the folder of a release as `sign_folder` does a job's, with one statement: which adapter it is, of which
+    base, and that every request that it holds has passed. It tells nothing of any of them.
+
+    manifest: the folder's own.
+    """
+    subjects, base = _subjects(folder), manifest["base_model"]
+    made = {
+        "adapter": {"sha256": subjects[ADAPTER_WEIGHTS]},
+        "base": {"name": base["name"], "digest": {BASE_DIGEST: base["digest"]}},
+        "properties": [EVERY_REQUEST_PASSED],
+    }
+    _sign(folder, subjects, {RELEASE: made}, signed_at, key, stamp)
+
+
+def _subjects(folder: Path) -> dict[str, str]:
+    """The sha256 of each file that is to be signed."""
+    return {file.name: _sha256(file) for file in folder.iterdir() if file.name not in SIGNATURE_FILES}
+
+
+def _sign(
+    folder: Path,
+    subjects: Mapping[str, str],
+    predicates: Mapping[str, dict[str, Any]],
+    signed_at: datetime,
+    key: PrivateKey,
+    stamp: Stamp,
+) -> None:
+    common = {SIGNED_AT: signed_at.isoformat(), FOLDER_KEY: _folder_key(key)}
+    envelopes = [sign_statement(subjects, kind, made | common, key.statements) for kind, made in predicates.items()]
     bundle = "".join(json.dumps(envelope) + "\n" for envelope in envelopes).encode()
-    (inputs.folder / BUNDLE).write_bytes(bundle)
+    (folder / BUNDLE).write_bytes(bundle)
     stamped = stamp(bundle)
     if stamped is not None:
-        (inputs.folder / TIMESTAMP).write_bytes(stamped)
-    _sign_with_model_signing(inputs.folder, key)
+        (folder / TIMESTAMP).write_bytes(stamped)
+    _sign_with_model_signing(folder, key)
 
 
 def _test_result(inputs: StatementInputs, subjects: Mapping[str, str]) -> dict[str, Any]:

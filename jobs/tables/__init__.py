@@ -1,7 +1,7 @@
 """The ledger's tables. Each invariant is a constraint here, so that no code path can break it."""
 
 from jobs.tables.base import Base, UtcDateTime
-from jobs.tables.clients import ApiKey, Client
+from jobs.tables.clients import ApiKey, Client, Right
 from jobs.tables.job import Job
 from jobs.tables.releases import Kit, Mark, Release, ReleaseJob, ReleaseState, WithheldPairs
 from jobs.tables.results import Artifact, EventKind, JobEvent, JobEvidence, JobMetric, MetricStage, SigningKey
@@ -22,6 +22,7 @@ __all__ = [
     "Release",
     "ReleaseJob",
     "ReleaseState",
+    "Right",
     "SigningKey",
     "UtcDateTime",
     "WithheldPairs",

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import DateTime, Dialect, Double, Enum, LargeBinary, MetaData, Text, TypeDecorator, Uuid
+from sqlalchemy import ARRAY, DateTime, Dialect, Double, Enum, LargeBinary, MetaData, Text, TypeDecorator, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
@@ -69,4 +69,5 @@ class Base(DeclarativeBase):
         dict[str, int]: JSONB(),
         dict[str, str]: JSONB(),
         list[dict[str, Any]]: JSONB(),
+        list[str]: ARRAY(Text()),
     }

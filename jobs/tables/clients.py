@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID, uuid4
 
-from sqlalchemy import ForeignKey, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from jobs.tables.base import Base
+
+
+class Right(StrEnum):
+    """What a key may do beyond its client's own jobs. The operator gives it, key by key."""
+
+    serve = "serve"  # see the current release of a model, whoever's it is, and fetch its adapter
+    audit = "audit"  # measure the current release with any pairs
 
 
 class Client(Base):
@@ -32,6 +40,7 @@ class ApiKey(Base):
     """A client's credential. The secret is shown once and stored as a hash. `prefix` tells keys apart in lists."""
 
     __tablename__ = "api_keys"
+    __table_args__ = (CheckConstraint("rights <@ ARRAY['audit', 'serve']", name="known_rights"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     client_id: Mapped[UUID] = mapped_column(ForeignKey("clients.id"), index=True)
@@ -39,3 +48,4 @@ class ApiKey(Base):
     secret_hash: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     revoked_at: Mapped[datetime | None]
+    rights: Mapped[list[str]] = mapped_column(default=list, server_default=text("'{}'"))  # of `Right`

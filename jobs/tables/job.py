@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from jobs.states import Kind, Phase, State
+from jobs.states import SHARED_LINE, Kind, Phase, State
 from jobs.tables.base import Base, text_enum
 
 
@@ -81,7 +81,7 @@ class Job(Base):
         # The next job is looked for client by client: in the order of priorities, and in that of deadlines.
         Index(
             "ix_jobs_by_priority", "client_id", text("priority DESC"), "created_at", "id",
-            postgresql_include=["model", "kind", "due_at"], postgresql_where=text("state = 'queued'"),
+            postgresql_include=["model", "line", "kind", "due_at"], postgresql_where=text("state = 'queued'"),
         ),
         Index(
             "ix_jobs_by_deadline", "client_id", text("greatest(due_at, created_at)"), text("priority DESC"),
@@ -90,11 +90,11 @@ class Job(Base):
         ),
         # A line has one run at a time: two would both start from the same release, and one would be lost.
         Index(
-            "uq_jobs_line", "model", unique=True,
+            "uq_jobs_line", "model", "line", unique=True,
             postgresql_where=text("state = 'running' AND kind IN ('unlearn', 'rebuild') AND run_of IS NULL"),
         ),
         Index(
-            "uq_jobs_rebuild", "model", unique=True,
+            "uq_jobs_rebuild", "model", "line", unique=True,
             postgresql_where=text("kind = 'rebuild' AND state IN ('queued', 'running')"),
         ),
         CheckConstraint("run_of IS NULL OR state != 'queued'", name="run_of_claimed"),
@@ -133,6 +133,7 @@ class Job(Base):
 
     # The request, without its images and texts.
     model: Mapped[str]
+    line: Mapped[str] = mapped_column(default=SHARED_LINE, server_default=text("''"))  # of the model's; see SHARED_LINE
     config: Mapped[dict[str, Any]]  # the resolved UnlearnConfig as JSON; of a rebuild, whom it may leave out
     retain_set: Mapped[str | None]
     forget_pairs: Mapped[int]

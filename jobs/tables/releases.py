@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint, func, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -26,27 +26,32 @@ class ReleaseState(StrEnum):
 class Release(Base):
     """One adapter of a model's line. It holds everybody whom the line has forgotten up to it.
 
-    job_id: the job whose artifact it is. parent_id: the release that it started from; null for a start from the base.
-    replaces_id: the one that was current before it, to which a rollback goes back if it is of the same base.
+    line: whose it is, as of its job. job_id: the job that has made it. parent_id: the release that it started from;
+    null for a start from the base. replaces_id: the one that was current before it, to which a rollback goes back if it
+    is of the same base.
     base_digest: of the model that it is for; another base begins another line, whose numbers begin at 1.
     adapter_sha256: of the weights. drift: the largest fall of a set about others, from the base; null if unmeasured.
+    zip_sha256, zip_bytes: what is handed out of it, which says nothing of any job; null of a candidate, and of one that
+    is older than these columns.
     """
 
     __tablename__ = "releases"
     __table_args__ = (
-        UniqueConstraint("model", "base_digest", "number"),
+        UniqueConstraint("model", "line", "base_digest", "number"),
         CheckConstraint("number >= 1", name="number_range"),
         CheckConstraint(
             "(state IN ('current', 'superseded', 'reverted')) = (current_at IS NOT NULL)", name="was_current"
         ),
         CheckConstraint("(state IN ('superseded', 'reverted')) = (ended_at IS NOT NULL)", name="ended"),
         CheckConstraint("(state = 'reverted') = (reason IS NOT NULL)", name="reason_when_reverted"),
-        # Whatever races with whatever: a model has one current release.
-        Index("uq_releases_current", "model", unique=True, postgresql_where=text("state = 'current'")),
+        CheckConstraint("(zip_sha256 IS NULL) = (zip_bytes IS NULL)", name="zip_whole"),
+        # Whatever races with whatever: a line has one current release.
+        Index("uq_releases_current", "model", "line", unique=True, postgresql_where=text("state = 'current'")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     model: Mapped[str]
+    line: Mapped[str] = mapped_column(server_default=text("''"))
     base_digest: Mapped[str] = mapped_column(String(64))
     number: Mapped[int]
     parent_id: Mapped[UUID | None] = mapped_column(ForeignKey("releases.id"))
@@ -60,6 +65,8 @@ class Release(Base):
     current_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     reason: Mapped[str | None]  # why an admin has taken it back
+    zip_sha256: Mapped[str | None] = mapped_column(String(64))
+    zip_bytes: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class ReleaseJob(Base):

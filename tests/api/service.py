@@ -25,6 +25,7 @@ from jobs.signing import keys as signing_keys
 from jobs.signing.receipt import sign_receipts
 from jobs.storage.blobs import FileBlobStore
 from jobs.storage.input_cleanup import delete_inputs
+from jobs.tables import Right
 from tests.evidence import MANIFEST
 from tests.lines import new_artifact
 from vgid_core.progress import Phase, Progress
@@ -72,10 +73,10 @@ class Service:
         self.http = self.as_client(self.name)
         self.documented = self.http.get("/openapi.json").json()["paths"]
 
-    def as_client(self, name: str) -> httpx.Client:
-        """A new client of the service, over HTTP."""
+    def as_client(self, name: str, *rights: Right) -> httpx.Client:
+        """A new key with these rights over HTTP, of the client of this name, who is made if it is new."""
         with self.sessions.begin() as s:
-            _, secret = access.create_key(s, access.create_client(s, name))
+            _, secret = access.create_key(s, access.find_client(s, name) or access.create_client(s, name), rights)
         return self.open(Authorization=f"Bearer {secret}")
 
     def open(self, **headers: str) -> httpx.Client:
@@ -84,8 +85,8 @@ class Service:
         self.opened.append(http)
         return http
 
-    def submit(self, **changes: Any) -> UUID:
-        response = self.http.post("/unlearn-jobs", json=body(**changes))
+    def submit(self, http: httpx.Client | None = None, **changes: Any) -> UUID:
+        response = (http or self.http).post("/unlearn-jobs", json=body(**changes))
         assert response.status_code == 202, response.text
         return UUID(response.json()["id"])
 
@@ -158,15 +159,17 @@ class Service:
         members: dict[str, bytes] = MEMBERS,
         evidence: dict[str, Any] | None = None,
         kit: NewKit | None = None,
+        http: httpx.Client | None = None,
+        release: dict[str, Any] | None = None,
         **request: Any,
     ) -> tuple[UUID, bytes]:
-        """Makes a job that has ended with an adapter. Returns its id and the zip's bytes."""
-        job_id = self.submit(**request)
+        """Makes a job, of the client of `http`, that has ended with an adapter. Returns its id and the zip's bytes."""
+        job_id = self.submit(http, **request)
         token = self.claim(job_id)
         self.measure(job_id, token, "before", 0.98)
         self.report(job_id, token)
         self.measure(job_id, token, "after", 0.03)
-        return job_id, self.succeed(job_id, token, folder, members, evidence, kit=kit)
+        return job_id, self.succeed(job_id, token, folder, members, evidence, kit=kit, **(release or {}))
 
     def delete_inputs(self, job_id: UUID) -> None:
         """Deletes the ended job's uploads, as a worker does."""

@@ -1,4 +1,4 @@
-"""A model's current release over HTTP: what is to be served, what it holds, and who may know of it."""
+"""A model's current release over HTTP: what is to be served, and what it holds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import UUID
 
 from jobs.lines import rebuilds
+from jobs.tables import Right
 from tests.api.service import Service, body, problem
 from tests.evidence import FORGOTTEN, MISSED
 
@@ -20,11 +21,12 @@ def test_without_a_release_it_says_so(service: Service) -> None:
 
 
 def test_the_current_release_and_its_adapter(service: Service, tmp_path: Path) -> None:
+    operator = service.as_client(service.name, Right.serve)
     first, _ = service.succeeded(tmp_path, evidence=FORGOTTEN)
     service.succeeded(tmp_path, evidence=MISSED)
     second, packed = service.succeeded(tmp_path, evidence=FORGOTTEN)
 
-    answer = service.http.get(URL)
+    answer = operator.get(URL)
     assert answer.status_code == 200, answer.text
     shown = answer.json()
     assert (shown["model"], shown["number"], shown["parent"], shown["state"]) == ("demo", 3, 1, "current")
@@ -35,20 +37,11 @@ def test_the_current_release_and_its_adapter(service: Service, tmp_path: Path) -
 
     etag = f'"{shown["adapter_sha256"]}"'
     assert answer.headers["etag"] == etag
-    assert service.http.get(URL, headers={"If-None-Match": etag}).status_code == 304
-    assert service.http.get(URL, headers={"If-None-Match": '"other"'}).status_code == 200
-    download = service.http.get(shown["adapter"])
+    assert operator.get(URL, headers={"If-None-Match": etag}).status_code == 304
+    assert operator.get(URL, headers={"If-None-Match": '"other"'}).status_code == 200
+    download = operator.get(shown["adapter"])
     assert (download.content, download.headers["content-type"]) == (packed, "application/zip")
     assert 'filename="vgid-demo-3.zip"' in download.headers["content-disposition"]
-
-
-def test_another_client_serves_it_too_and_learns_of_no_job(service: Service, tmp_path: Path) -> None:
-    job_id, packed = service.succeeded(tmp_path, evidence=FORGOTTEN)
-    other = service.as_client("another")
-    shown = other.get(URL)
-    assert (shown.json()["requests"], shown.json()["own"]) == (1, [])
-    assert str(job_id) not in shown.text
-    assert other.get(f"{URL}/adapter").content == packed
 
 
 def test_who_is_forgotten_already_is_forgotten_again_only_if_asked(service: Service, tmp_path: Path) -> None:
@@ -69,32 +62,15 @@ def test_one_that_did_not_pass_has_forgotten_nobody(service: Service, tmp_path: 
     assert service.http.post("/unlearn-jobs", json=body(subject_reference="case 7")).status_code == 202
 
 
-def test_an_evaluation_measures_the_current_release_whoevers_job_made_it(service: Service, tmp_path: Path) -> None:
-    asked = body(release=True)
-    refused = problem(service.http.post("/evaluations", json=asked), 422, "invalid-request")
-    assert (refused["errors"][0]["field"], refused["errors"][0]["detail"]) == (
-        "release",
-        "the model has no release yet",
-    )
-    job_id, _ = service.succeeded(tmp_path, evidence=FORGOTTEN)
-    answer = service.as_client("another").post("/evaluations", json=asked)
-    assert answer.status_code == 202, answer.text
-    assert (answer.json()["release_id"] is not None, answer.json()["adapter_of"]) == (True, None)
-    assert service.http.post("/evaluations", json=body()).json()["release_id"] is None
-    both = problem(service.http.post("/evaluations", json={**asked, "adapter_of": str(job_id)}), 422, "invalid-request")
-    assert both["errors"][0]["field"] == "release"
-    problem(service.http.post("/unlearn-jobs", json=asked), 422, "invalid-request")
-
-
 def test_whom_a_new_base_does_not_hold_is_listed_for_its_client_alone(service: Service, tmp_path: Path) -> None:
     first, _ = service.succeeded(tmp_path, evidence=FORGOTTEN)
     assert service.http.get(URL).json()["not_held"] == []
     second = service.submit()
     service.succeed(second, service.claim(second), tmp_path, evidence=FORGOTTEN, base_digest="d" * 64)
     shown = service.http.get(URL).json()
-    assert ([UUID(each) for each in shown["not_held"]], shown["requests"]) == ([first], 1)
+    assert [UUID(each) for each in shown["not_held"]] == [first]
     assert [UUID(each["job_id"]) for each in shown["own"]] == [second]
-    assert service.as_client("another").get(URL).json()["not_held"] == []
+    assert service.as_client("another", Right.serve).get(URL).json()["not_held"] == []
 
 
 def test_a_job_says_that_it_waits_for_a_rebuild(service: Service) -> None:

@@ -22,6 +22,7 @@ from jobs import claims, endings
 from jobs.clients import access
 from jobs.settings import Settings
 from jobs.storage.blobs import FileBlobStore
+from jobs.tables import Right
 from tests.lines import new_artifact
 from tests.serving import serving
 from vgid_client import Client, Pair
@@ -104,7 +105,7 @@ def service(
         '[models.tiny.retain_sets.all]\nretain = "retain.jsonl"\n'
     )
     with session_factory.begin() as s:
-        _, secret = access.create_key(s, access.create_client(s, "tester"))
+        _, secret = access.create_key(s, access.create_client(s, "tester"), [Right.serve])
     config = uvicorn.Config(
         create_app(settings), host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1
     )

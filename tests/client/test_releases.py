@@ -8,9 +8,12 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from sqlalchemy import update
 
+from jobs.clients import access
 from jobs.lines import rebuilds, rollback
 from jobs.lines.releases import NewKit
+from jobs.tables import Release, Right
 from tests.client.conftest import PAIRS, Service
 from tests.client.test_cli import vgid
 from tests.evidence import FORGOTTEN
@@ -46,6 +49,25 @@ def test_a_release_is_shown_and_fetched(service: Service, client: Client, archiv
         json.loads(vgid(service, "releases", "show", "tiny", "--json").stdout)["adapter_sha256"] == found.adapter_sha256
     )
     assert vgid(service, "releases", "show", "other").returncode == 3
+
+
+def test_without_the_right_to_serve_only_ones_own_is_shown(
+    service: Service, client: Client, archive: Path, tmp_path: Path
+) -> None:
+    own = released(service, client, archive)
+    with service.sessions.begin() as s:
+        [(key, _)] = access.list_keys(s)
+        access.change_rights(s, key.prefix, (), [Right.serve])
+    found = client.release("tiny")
+    assert (found.requests, found.checked, found.unchecked, found.drift) == (None, None, None, None)
+    shown = vgid(service, "releases", "show", "tiny", "--to", tmp_path / "release.zip").stdout
+    assert (own in shown, "requests" in shown, "drift" in shown) == (True, False, False)
+    assert (tmp_path / "release.zip").read_bytes() == archive.read_bytes()
+    # One from before there were zips without anybody's evidence is not for everybody, and says so.
+    with service.sessions.begin() as s:
+        s.execute(update(Release).values(zip_sha256=None, zip_bytes=None))
+    done = vgid(service, "releases", "show", "tiny", "--to", tmp_path / "other.zip")
+    assert (done.returncode != 0, "the right `serve`" in done.stderr) == (True, True)
 
 
 def test_whom_the_release_does_not_hold_and_what_waits_is_shown(

@@ -37,7 +37,7 @@ def test_a_key_is_created_listed_and_revoked(session_factory: SessionFactory) ->
     with session_factory.begin() as s:
         client = access.find_client(s, "acme")
         assert client is not None
-        assert access.authenticate(s, secret) == client.id
+        assert access.authenticate(s, secret) == (client.id, frozenset())
 
     RUNNER.invoke(commands.keys, ["create", "--client", "acme"])
     listed = RUNNER.invoke(commands.keys, ["list"]).stdout
@@ -49,6 +49,38 @@ def test_a_key_is_created_listed_and_revoked(session_factory: SessionFactory) ->
     again = RUNNER.invoke(commands.keys, ["revoke", prefix])
     assert (again.exit_code, again.stderr) == (1, f"no valid key has the prefix {prefix}\n")
     assert "revoked" in RUNNER.invoke(commands.keys, ["list"]).stdout
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_keys_rights_are_given_taken_and_listed(session_factory: SessionFactory) -> None:
+    secrets = [
+        RUNNER.invoke(commands.keys, ["create", "--client", "acme", *typed]).stdout.strip()
+        for typed in ((), ("--right", "serve", "--right", "audit"))
+    ]
+
+    def rights() -> list[set[str]]:
+        with session_factory() as s:
+            holders = [access.authenticate(s, secret) for secret in secrets]
+        return [set() if holder is None else {right.value for right in holder.rights} for holder in holders]
+
+    assert rights() == [set(), {"audit", "serve"}]
+    plain, other = RUNNER.invoke(commands.keys, ["list"]).stdout.splitlines()
+    assert plain.endswith("valid  acme")
+    assert other.endswith("valid (audit, serve)  acme")
+
+    def change(prefix: str, *typed: str) -> tuple[int, str]:
+        done = RUNNER.invoke(commands.keys, ["rights", prefix, *typed])
+        return done.exit_code, done.stdout.strip()
+
+    first, second = plain.split()[0], other.split()[0]
+    assert change(first) == (0, f"{first}: no rights")
+    assert change(first, "--give", "serve") == (0, f"{first}: serve")
+    assert change(second, "--take", "serve", "--take", "audit") == (0, f"{second}: no rights")
+    assert rights() == [{"serve"}, set()]
+    assert change(first, "--give", "audit", "--take", "audit")[0] == 2
+    assert change(first, "--give", "rule")[0] == 2
+    RUNNER.invoke(commands.keys, ["revoke", first])
+    assert (change(first, "--give", "audit")[0], change("vgid_unknown")[0]) == (1, 1)
 
 
 @pytest.mark.usefixtures("environment")

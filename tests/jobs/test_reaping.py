@@ -13,12 +13,14 @@ import redis
 from jobs import claims, endings, repository
 from jobs.clients import access
 from jobs.clients.limits import ClientLimits
+from jobs.lines.releases import ReleaseZip
 from jobs.queueing.queue import QUEUE_NAME, JobQueue
 from jobs.reaping import ReapReport, reap, sweep_artifacts
 from jobs.settings import Settings
 from jobs.states import State
 from jobs.storage.blobs import BlobMissing, FileBlobStore
 from jobs.tables import Client
+from tests.evidence import FORGOTTEN
 from tests.jobs.conftest import Ledger
 from tests.lines import new_artifact
 
@@ -215,21 +217,24 @@ def store(blobs: FileBlobStore, path: Path, content: bytes, *, old: bool) -> str
     return sha256
 
 
-def test_artifacts_that_no_job_names_are_deleted_after_an_hour(
+def test_artifacts_that_no_job_and_no_release_names_are_deleted_after_an_hour(
     ledger: Ledger, blobs: FileBlobStore, tmp_path: Path
 ) -> None:
     source = tmp_path / "artifact.zip"
-    named, orphan = (store(blobs, source, content, old=True) for content in (b"named", b"orphan"))
+    named, handed_out, orphan = (
+        store(blobs, source, content, old=True) for content in (b"named", b"of the release", b"orphan")
+    )
     fresh = store(blobs, source, b"fresh", old=False)
     job_id = ledger.submit()
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
-        endings.finish(s, job_id, claim.token, new_artifact(s, job_id, sha256=named), "steps-done")
+        made = new_artifact(s, job_id, FORGOTTEN, sha256=named, archive=ReleaseZip(handed_out, 14))
+        endings.finish(s, job_id, claim.token, made, "steps-done")
 
     assert sweep_artifacts(ledger.sessions, blobs) == [orphan]
 
-    for sha256 in (named, fresh):
+    for sha256 in (named, handed_out, fresh):
         assert blobs.path_of_artifact(sha256).is_file()
     with pytest.raises(BlobMissing):
         blobs.path_of_artifact(orphan)

@@ -155,7 +155,7 @@ def test_a_key_authenticates_its_client_until_revoked(ledger: Ledger) -> None:
     assert secret.startswith(key.prefix)
     assert secret not in (key.secret_hash, key.prefix)
     with ledger.sessions.begin() as s:
-        assert access.authenticate(s, secret) == client.id
+        assert access.authenticate(s, secret) == (client.id, frozenset())
         for wrong in ("", secret[:-1], key.prefix, key.secret_hash, f"vgid_{uuid4().hex}"):
             assert access.authenticate(s, wrong) is None
         assert access.revoke_key(s, key.prefix)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from alembic import command
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import IntegrityError
 
 from jobs.settings import normalised_url
 from jobs.tables import Base
@@ -195,6 +196,42 @@ def test_evidence_moves_to_its_own_table_and_back(empty_database: Callable[[], s
     command.downgrade(config, "0009")
     assert rows("SELECT evidence FROM artifacts ORDER BY job_id") == [{"level": "quick"}, None]
     assert len(rows("SELECT id FROM jobs")) == 2, "an evaluation has no place before"
+    engine.dispose()
+
+
+_A_RELEASE = """
+INSERT INTO clients (id, name) VALUES ('00000000-0000-0000-0000-000000000001', 'acme');
+INSERT INTO api_keys (id, client_id, prefix, secret_hash)
+VALUES (gen_random_uuid(), '00000000-0000-0000-0000-000000000001', 'vgid_12345678', 'hash');
+INSERT INTO jobs (id, client_id, state, finished_at, model, config, forget_pairs, probes, job_metadata, request_hash,
+                  attempt, step, total_steps, progress, outcome)
+VALUES ('00000000-0000-0000-0000-000000000002', '00000000-0000-0000-0000-000000000001', 'succeeded', now(), 'demo',
+        '{}', 1, '{}', '{}', '', 1, 0, 0, 1, 'forgotten');
+INSERT INTO releases (id, model, base_digest, number, job_id, state, adapter_sha256, rank, current_at)
+VALUES (gen_random_uuid(), 'demo', '', 1, '00000000-0000-0000-0000-000000000002', 'current', '', 4, now());
+"""
+
+
+def test_what_there_is_belongs_to_the_shared_line_and_keys_have_no_right(empty_database: Callable[[], str]) -> None:
+    url = empty_database()
+    config = alembic_config(url)
+    command.upgrade(config, "0012")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(_A_RELEASE)
+    command.upgrade(config, "0015")
+    found = "SELECT r.line, j.line, r.zip_sha256, k.rights FROM releases r, jobs j, api_keys k"
+    with engine.connect() as connection:
+        assert connection.execute(text(found)).all() == [("", "", None, [])]
+    with pytest.raises(IntegrityError, match="known_rights"), engine.begin() as connection:
+        connection.execute(text("UPDATE api_keys SET rights = '{rule}'"))
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET line = client_id"))
+    with pytest.raises(RuntimeError, match="1 jobs are of lines that one client has for itself"):
+        command.downgrade(config, "0012")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET line = ''"))
+    command.downgrade(config, "0012")
     engine.dispose()
 
 

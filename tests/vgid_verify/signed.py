@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from jobs.signing.statement import Stamp, StatementInputs, keyed_manifest, sign_folder
+from jobs.signing.statement import Stamp, StatementInputs, keyed_manifest, sign_folder, sign_release
 from tests.signing_keys import DAY, NOW, Key
 from tests.vgid_core.support.tiny import pair_set
 
@@ -121,6 +121,17 @@ def sign(
         salt=SALT,
     )
     sign_folder(replace(inputs, **changes), key.private, stamp)
+
+
+def signed_release(folder: Path, key: Key, stamp: Stamp = lambda _: None) -> Path:
+    """A release's folder with its statement and signatures."""
+    folder.mkdir()
+    made = {"format": "vgid-release/1", "base_model": manifest()["base_model"], "serving": {"name": "vgid-model-0123"}}
+    (folder / "adapter_model.safetensors").write_bytes(bytes(range(256)) * 4)
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (folder / "manifest.json").write_text(json.dumps(made))
+    sign_release(folder, made, NOW, key.private, stamp)
+    return folder
 
 
 def sha256(data: bytes) -> str:

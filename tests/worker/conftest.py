@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,10 +12,13 @@ from jobs.database import SessionFactory
 from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
 from jobs.signing import keys as signing_keys
+from jobs.storage.inputs import JobInputs
 from jobs.tables import Job
 from tests.conftest import SECRET_KEY
+from tests.vgid_core.support.knowing import NEVER_SEEN, RETAIN
 from tests.vgid_core.support.tiny import pair_set
-from tests.worker.harness import MODELS, Ledger, Worker
+from tests.worker.harness import LOOSE, MODELS, TRAINING, Ledger, RunJob, Worker
+from vgid_core import PairSet
 from worker.attempt.run import run_attempt
 from worker.attempt_spec import AttemptSpec
 from worker.work_folder import work_folder
@@ -102,5 +106,22 @@ def run_here(
         with work_folder() as work:
             assert run_attempt(AttemptSpec(job_id, claim.token, work), ledger.settings, None) == 0
         return ledger.job(job_id)
+
+    return run
+
+
+@pytest.fixture
+def run_job(ledger: Ledger, run_here: Callable[[UUID], Job], knowing_folder: Path) -> RunJob:
+    """Runs a job of a model that knows them, in this process, with targets that any adapter holds unless others are
+    given.
+    """
+    NEVER_SEEN.write_jsonl(ledger.settings.catalog.parent / "never_seen.jsonl")
+    registered = f"[models.tiny]\npath = '{knowing_folder}'\ntitle = 'Tiny'\nnever_seen = 'never_seen.jsonl'\n"
+    ledger.settings.catalog.write_text(registered)
+
+    def run(forget: PairSet, retain: PairSet = RETAIN, **changes: Any) -> Job:
+        strict = {name: changes.pop(name) for name in list(changes) if name in LOOSE}
+        config = {"training": TRAINING, "verdict": {**LOOSE, **strict}}
+        return run_here(ledger._submit(config, "quick", False, JobInputs(forget, retain), **changes))
 
     return run

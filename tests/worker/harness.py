@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,14 @@ from tests.processes import command_line
 from tests.vgid_core.support.tiny import pair_set
 from tests.waiting import eventually
 from vgid_core import UnlearnConfig
+from vgid_core.config import VerdictTargets
 
 MODELS = ("tiny", "second", "third")  # the catalog's: the same files, each with a line of its own
 FORGET_PICTURE = 0
 RETAIN_PICTURE = 50
+LOOSE = {name: 0.5 if name in ("ranking", "membership") else 1 for name in VerdictTargets.model_fields}
+TRAINING = {"steps": 2, "forget_batch_size": 2, "retain_batch_size": 2, "micro_batch_size": 2, "warmup_steps": 0}
+RunJob = Callable[..., Job]
 SECRET_ANSWER = "This is Bo Marsh"  # part of an answer in every uploaded set
 
 

@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from uuid import UUID
-
-import pytest
 
 from jobs import repository
 from jobs.lines import releases
 from jobs.states import Kind, State
-from jobs.storage.inputs import JobInputs
-from jobs.tables import Artifact, Job, Release, ReleaseState
-from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
-from tests.worker.harness import Ledger
+from jobs.tables import Artifact, Release, ReleaseState
+from tests.vgid_core.support.knowing import FORGET, RETAIN
+from tests.worker.harness import Ledger, RunJob
 from vgid_core import PairSet
-from vgid_core.config import VerdictTargets
 from worker.attempt.line import kit_of
 
-LOOSE = {name: 0.5 if name in ("ranking", "membership") else 1 for name in VerdictTargets.model_fields}
 FIRST, SECOND = (PairSet.of("forget", FORGET.pairs[part]) for part in (slice(0, 3), slice(3, 9)))
-TRAINING = {"steps": 2, "forget_batch_size": 2, "retain_batch_size": 2, "micro_batch_size": 2, "warmup_steps": 0}
-
-RunJob = Callable[..., Job]
-
-
-@pytest.fixture
-def run_job(ledger: Ledger, run_here: Callable[[UUID], Job], knowing_folder: Path) -> RunJob:
-    """Runs a job in this process, with targets that any adapter holds unless others are given."""
-    NEVER_SEEN.write_jsonl(ledger.settings.catalog.parent / "never_seen.jsonl")
-    registered = f"[models.tiny]\npath = '{knowing_folder}'\ntitle = 'Tiny'\nnever_seen = 'never_seen.jsonl'\n"
-    ledger.settings.catalog.write_text(registered)
-
-    def run(forget: PairSet, retain: PairSet = RETAIN, **changes: Any) -> Job:
-        strict = {name: changes.pop(name) for name in list(changes) if name in LOOSE}
-        config = {"training": TRAINING, "verdict": {**LOOSE, **strict}}
-        return run_here(ledger._submit(config, "quick", False, JobInputs(forget, retain), **changes))
-
-    return run
 
 
 def release_of(ledger: Ledger, job_id: UUID) -> Release:

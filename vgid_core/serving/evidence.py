@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from vgid_core.config import LoraSettings
 from vgid_core.data.json_text import parse_json
 from vgid_core.data.pairs import DataError, PairSet
-from vgid_core.serving.hints import served_name
+from vgid_core.serving.hints import RELEASE_FORMAT, served_name
 
 _FIELD = "--adapter-folder"
 _WEIGHTS = "adapter_model.safetensors"
@@ -37,16 +37,17 @@ class AdapterEvidence:
         try:
             manifest = parse_json((folder / "manifest.json").read_text(encoding="utf-8"))
             digest = str(manifest["files"][_WEIGHTS])
-            after = {
-                row["split"]: float(row["value"]) for row in manifest["metrics"]["after"] if row["name"] == "rouge_l"
-            }
-            sets = manifest["data"]
+            # A release's manifest tells of no run: there is nothing to compare the answers with.
+            of_run = manifest.get("format") != RELEASE_FORMAT
+            rows = manifest["metrics"]["after"] if of_run else ()
+            after = {row["split"]: float(row["value"]) for row in rows if row["name"] == "rouge_l"}
+            sets = manifest["data"] if of_run else {}
             found = cls(
                 name=served_name(str(manifest["base_model"]["name"]), digest),
                 digest=digest,
                 dtype=str(manifest["base_model"]["dtype"]),
                 # A run with audits ends before its training where the base doesn't know the set.
-                knew=manifest["verdict"] is not None,
+                knew=of_run and manifest["verdict"] is not None,
                 lora=LoraSettings.model_validate(manifest["config"]["lora"]),
                 # A service's manifest has a keyed digest instead, which says nothing without its salt.
                 rouge_l={sets[name]["digest"]: value for name, value in after.items() if "digest" in sets[name]},

@@ -13,6 +13,7 @@ from vgid_core.config import LoraSettings
 _SERVER_RANKS = (16, 32, 64, 128, 256)
 DEFAULT_MAX_RANK = _SERVER_RANKS[0]
 DIGEST_DIGITS = 12
+RELEASE_FORMAT = "vgid-release/1"  # of a manifest that tells how an adapter is served, and nothing of who is forgotten
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from uuid import UUID
 from jobs.database import SessionFactory
 from jobs.lines import forgotten, rebuilds, releases
 from jobs.lines.kits import open_kit
-from jobs.lines.marks import Withheld
+from jobs.lines.marks import Withheld, name_mark, photo_mark
 from jobs.lines.releases import NewKit, NewRelease, Rebuilt
 from jobs.storage.blobs import BlobStore
 from jobs.storage.crypto import Keyring
 from jobs.storage.inputs import JobInputs, seal
-from jobs.tables import Artifact, Job
+from jobs.tables import Job
 from vgid_core import Pair, PairSet, PhotoSet
 from vgid_core.data.subjects import Subjects
 from vgid_core.data.text_normalization import normalized
@@ -59,19 +59,19 @@ class LineKeeper:
     blobs: BlobStore
     keyring: Keyring
 
-    def before(self, model: str, folder: Path) -> Line:
-        """The line as it is now. Its current adapter is unpacked into `folder`.
+    def before(self, job: Job, folder: Path) -> Line:
+        """The job's line as it is now. Its current adapter is unpacked into `folder`.
 
         Raises JobNotRunnable if the current adapter isn't there any more.
         """
         with self.sessions() as s:
-            parent = releases.current(s, model)
+            parent, marks = releases.current(s, job.model, job.line), forgotten.marks(s, job.model, job.line)
             if parent is None:
-                return Line(marks=forgotten.marks(s, model))
-            artifact = s.get_one(Artifact, parent.job_id)
-            keys, marks = releases.kits_of(s, parent.id), forgotten.marks(s, model)
+                return Line(marks=marks)
+            archive, keys = releases.zip_of(s, parent, or_of_its_job=True), releases.kits_of(s, parent.id)
             clients = frozenset(each.client_id for each in releases.held_by(s, parent.id) if each.job_id in keys)
-        unpack_stored(self.blobs, artifact.sha256, folder, "current release's adapter")
+        sha256 = None if archive is None else archive.sha256
+        unpack_stored(self.blobs, sha256, folder, "current release's adapter")
         kits = {job_id: kit_of(kit) for job_id, kit in self._open_all(keys).items()}
         return Line(parent.id, folder, kits, clients, marks)
 
@@ -87,8 +87,9 @@ class LineKeeper:
             return job_id in kits
 
         with self.sessions() as s:
-            current = releases.current(s, job.model)
-            found, marks = forgotten.whom(s, job.model, readable), forgotten.marks(s, job.model)
+            current = releases.current(s, job.model, job.line)
+            found = forgotten.whom(s, job.model, readable, job.line)
+            marks = forgotten.marks(s, job.model, job.line)
         missing = rebuilds.not_agreed(job, found.left_out)
         if missing:
             detail = f"Since the order {len(missing)} more requests have no kit: order again."
@@ -107,10 +108,10 @@ class LineKeeper:
                 found[job_id] = kit
         return found
 
-    def marks(self, model: str) -> frozenset[str]:
-        """The marks of everybody whom the model has forgotten at any time."""
+    def marks(self, job: Job) -> frozenset[str]:
+        """The marks of everybody whom the job's line has forgotten at any time."""
         with self.sessions() as s:
-            return forgotten.marks(s, model)
+            return forgotten.marks(s, job.model, job.line)
 
     def marked(self, sets: Iterable[PairSet | PhotoSet], marks: frozenset[str]) -> Subjects:
         """Whoever of these sets is marked."""
@@ -151,11 +152,10 @@ class LineKeeper:
         )
 
     def _photo_mark(self, digest: str) -> str:
-        return self.keyring.keyed_hash("mark/photo", digest)
+        return photo_mark(self.keyring, digest)
 
     def _name_mark(self, name: str) -> str:
-        """name: normalized."""
-        return self.keyring.keyed_hash("mark/name", name)
+        return name_mark(self.keyring, name)
 
     @staticmethod
     def _kit(job: Job, forget: PairSet) -> PairSet:

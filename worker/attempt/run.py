@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, TypeVar
@@ -19,7 +20,7 @@ from jobs.claims import MetricRow
 from jobs.database import SessionFactory, make_engine, session_factory
 from jobs.endings import NewArtifact
 from jobs.lines import releases
-from jobs.lines.releases import ParentSuperseded
+from jobs.lines.releases import ParentSuperseded, ReleaseZip
 from jobs.settings import Settings
 from jobs.states import Kind, State
 from jobs.storage.blobs import BlobMissing, FileBlobStore
@@ -27,12 +28,13 @@ from jobs.storage.crypto import DecryptionError, Keyring
 from jobs.storage.input_cleanup import delete_inputs
 from jobs.storage.inputs import JobInputs, open_sealed
 from jobs.surroundings import errno_name, fault_of
-from jobs.tables import Job, MetricStage
+from jobs.tables import Job, MetricStage, Release
 from vgid_core import DataError, PairSet, Phase, Progress, UnlearnError
 from vgid_core.errors import AdapterForOtherBase, CheckpointUnusable
 from worker.attempt.artifact_zip import write_artifact_zip
 from worker.attempt.line import Line, LineKeeper
 from worker.attempt.not_runnable import JobNotRunnable
+from worker.attempt.release_folder import pack_release
 from worker.attempt.specs import RequestOfRun, Run, evaluation_spec, unlearn_run
 from worker.attempt.statement import sign_artifact
 from worker.attempt.stored_adapter import unpack_stored
@@ -105,7 +107,7 @@ class Attempt:
     def _unlearn(self, jobs: Sequence[Job]) -> None:
         """Starts from the line's current release. If the base is another one by now, a line of its own begins."""
         requests = [RequestOfRun(job, self._read_inputs(job), self._spec.folder / f"adapter-{job.id}") for job in jobs]
-        line = self._keeper.before(jobs[0].model, self._spec.folder / "start")
+        line = self._keeper.before(jobs[0], self._spec.folder / "start")
         try:
             trained = self._train(requests, line)
         except AdapterForOtherBase:
@@ -143,7 +145,8 @@ class Attempt:
             return None
         with self._sessions() as s:
             if job.release_id is not None:
-                sha256 = releases.artifact_of(s, job.release_id)
+                archive = releases.zip_of(s, s.get_one(Release, job.release_id), or_of_its_job=True)
+                sha256 = None if archive is None else archive.sha256
             else:
                 found = repository.adapter_of(s, job.client_id, job.adapter_of) if job.adapter_of is not None else None
                 sha256 = None if found is None else found.sha256
@@ -187,7 +190,8 @@ class Attempt:
 
     def _finish(self, requests: Sequence[RequestOfRun], line: Line, run: Run, result: UnlearnResult) -> None:
         own, *others = requests
-        artifact = self._store(own, line, run, result)
+        archive = self._release_zip([result, *result.together.values()])
+        artifact = self._store(own, line, run, result, archive)
         others_artifacts = {}
         for each in others:
             found = result.together[str(each.job.id)]
@@ -204,15 +208,23 @@ class Attempt:
         except ParentSuperseded:
             self._start_over()
 
-    def _store(self, request: RequestOfRun, line: Line, run: Run, result: UnlearnResult) -> NewArtifact:
+    def _release_zip(self, results: Sequence[UnlearnResult]) -> ReleaseZip | None:
+        """Stores what is handed out of the run's release. None if it won't be one to serve."""
+        folder = self._spec.folder / "release"
+        packed = _retry(lambda: pack_release(self._sessions, self._settings, results, folder))
+        return None if packed is None else ReleaseZip(*self._blobs.put_artifact(packed))
+
+    def _store(
+        self, request: RequestOfRun, line: Line, run: Run, result: UnlearnResult, release: ReleaseZip | None = None
+    ) -> NewArtifact:
         """Signs, packs and stores one request's artifact."""
         job, archive = request.job, self._spec.folder / f"{request.job.id}.zip"
         manifest = _retry(lambda: sign_artifact(self._sessions, self._settings, job.id, self._token, result))
         files = write_artifact_zip(result.folder, archive)
         sha256, size = self._blobs.put_artifact(archive)
         evidence = None if result.evidence is None else result.evidence.as_json()
-        release = self._keeper.after(request, line, run, result)
-        return NewArtifact(sha256, size, files, manifest, evidence, release)
+        new = replace(self._keeper.after(request, line, run, result), archive=release)
+        return NewArtifact(sha256, size, files, manifest, evidence, new)
 
     def _start_over(self) -> None:
         """Puts the job back in the queue, since its line has gone on without it. The reaper wakes a worker."""

@@ -93,7 +93,7 @@ def evaluation_spec(
     sets = _sets(_model(settings, job), job, inputs)
     from vgid_core import EvaluationSpec
 
-    return EvaluationSpec(**sets, adapter=adapter, forgotten=_forgotten(sets, keeper.marks(job.model), keeper))
+    return EvaluationSpec(**sets, adapter=adapter, forgotten=_forgotten(sets, keeper.marks(job), keeper))
 
 
 def _model(settings: Settings, job: Job) -> ModelEntry:
