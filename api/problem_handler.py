@@ -24,7 +24,7 @@ from api.problems import (
     problem_response,
 )
 from api.routing import allowed_methods
-from jobs.surroundings import fault_of
+from jobs.surroundings import sign_of
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def install_problem_handler(app: FastAPI) -> None:
     """Makes `app` answer every refusal with a problem document, FastAPI's own refusals included."""
 
     async def answer(request: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, OSError) and fault_of(error) is None:
+        if isinstance(error, OSError) and sign_of(error) is None:
             raise error  # the service's own fault: the middleware answers
         problem = _as_problem(error, request)
         if problem.status >= 500:

@@ -192,13 +192,23 @@ def take_apart(s: Session, jobs: Sequence[Job], alone: Collection[UUID] = ()) ->
     return jobs[0].state
 
 
-def release(s: Session, job_id: UUID, token: UUID, *, max_attempts: int, refund: bool, reason: str) -> State | None:
+def release(
+    s: Session,
+    job_id: UUID,
+    token: UUID,
+    *,
+    max_attempts: int,
+    refund: bool,
+    reason: str,
+    errno: str | None = None,
+) -> State | None:
     """Ends the attempt without a result. The job is queued again, cancelled on request, or failed after its last one.
 
     So are the others of its run. Unless `refund` is set, each runs alone from now on: whoever was to blame takes nobody
     along. refund: doesn't count the attempt, which ended by no fault of the job's. reason: a stable slug
-    for the history. Returns the job's new state, or None when the token no longer holds the job. After `queued`, wake a
-    worker once the transaction has committed. Raises ValueError for a malformed slug.
+    for the history; errno: the system's name for it, such as ENOSPC, if there is one. Returns the job's new state, or
+    None when the token no longer holds the job. After `queued`, wake a worker once the transaction has committed.
+    Raises ValueError for a malformed slug.
     """
     transitions.require_slug(reason)
     jobs = lock_run(s, job_id, token)
@@ -206,7 +216,7 @@ def release(s: Session, job_id: UUID, token: UUID, *, max_attempts: int, refund:
     for job in jobs:
         job.attempt -= refund
         job.runs_alone = job.runs_alone or not refund
-        transitions.requeue_or_end(s, job, now, max_attempts, reason)
+        transitions.requeue_or_end(s, job, now, max_attempts, reason, errno)
     return jobs[0].state if jobs else None
 
 

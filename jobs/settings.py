@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     )
     tsa_roots: Path | None = Field(default=None, description="PEM file of the authority's root certificates")
 
+    min_free_bytes: int = Field(
+        default=1024**3, ge=0, description="below so much free space no job starts, and the API isn't ready"
+    )
     max_body_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
     max_pairs: int = Field(default=5000, gt=0, description="forget, retain and probes of one job together")
     max_image_bytes: int = Field(default=10 * 1024 * 1024, gt=0)
@@ -92,6 +95,9 @@ class Settings(BaseSettings):
     )
     gather_seconds: float = Field(
         default=0, ge=0, description="a request that isn't due soon waits for so long for others to be run with"
+    )
+    result_seconds: float = Field(
+        default=12 * 3600, ge=0, description="a finished training waits for so long for storage, or for a signing key"
     )
     reap_seconds: float = Field(default=5, gt=0, description="pause between two rounds of the reaper")
     cancel_grace_seconds: float = Field(default=10, gt=0, description="from SIGTERM to SIGKILL")

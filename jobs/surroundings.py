@@ -6,6 +6,7 @@ import errno
 import re
 from collections.abc import Iterator
 from enum import StrEnum
+from typing import NamedTuple
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -25,6 +26,16 @@ class Fault(StrEnum):
     signing_key = "signing-key-missing"
 
 
+class Sign(NamedTuple):
+    """What shows a fault. errno: the system's name for it, such as ENOSPC, if it has one."""
+
+    fault: Fault
+    errno: str | None = None
+
+    def __str__(self) -> str:
+        return self.fault.value if self.errno is None else f"{self.fault} ({self.errno})"
+
+
 _BY_ERRNO = {
     errno.ENOSPC: Fault.disk_full,
     errno.EDQUOT: Fault.disk_full,
@@ -34,29 +45,32 @@ _BY_ERRNO = {
     errno.EMFILE: Fault.open_files,
     errno.ENFILE: Fault.open_files,
 }
+SIGNS = (
+    *(Sign(fault, errno.errorcode[number]) for number, fault in _BY_ERRNO.items()),
+    *map(Sign, (Fault.database, Fault.accelerator, Fault.signing_key)),
+)
 # What torch's errors say when the device itself is lost, not the memory on it.
-_RUST = re.compile(r"\(os error (\d+)\)")
 _LOST_DEVICE = ("no cuda-capable device", "device not ready", "device is lost", "uncorrectable ecc", "no cuda gpus")
+_RUST = re.compile(r"\(os error (\d+)\)")
 
 
-def fault_of(error: BaseException) -> Fault | None:
+def sign_of(error: BaseException) -> Sign | None:
     """The fault that this error, or one of its causes, is a sign of; None for any other error."""
     for each in _with_causes(error):
         if (number := _errno(each)) in _BY_ERRNO:
-            return _BY_ERRNO[number]
+            return Sign(_BY_ERRNO[number], errno.errorcode[number])
         if isinstance(each, OperationalError | InterfaceError | PoolTimeout):
-            return Fault.database
+            return Sign(Fault.database)
         if isinstance(each, SigningKeyMissing):
-            return Fault.signing_key
+            return Sign(Fault.signing_key)
         if isinstance(each, RuntimeError) and any(sign in str(each).lower() for sign in _LOST_DEVICE):
-            return Fault.accelerator
+            return Sign(Fault.accelerator)
     return None
 
 
-def errno_name(error: BaseException) -> str | None:
-    """Such as ENOSPC, of the error or the first of its causes that has one."""
-    numbers = (_errno(each) for each in _with_causes(error))
-    return next((errno.errorcode.get(number, str(number)) for number in numbers if number is not None), None)
+def storage_sign(error: OSError) -> Sign:
+    """What is the matter with storage that can't be used. A folder that is gone or closed is storage that fails."""
+    return sign_of(error) or Sign(Fault.storage, errno.errorcode.get(error.errno or 0))
 
 
 def _errno(error: BaseException) -> int | None:

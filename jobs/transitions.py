@@ -118,7 +118,7 @@ def fail(s: Session, job: Job, now: datetime, error_type: str, error_detail: str
     return end(s, job, State.failed, now, error_type=error_type)
 
 
-def requeue(s: Session, job: Job, reason: str) -> State:
+def requeue(s: Session, job: Job, reason: str, errno: str | None = None) -> State:
     """Puts the running job back in the queue. The caller wakes a worker after the commit."""
     job.state = check_transition(job.state, State.queued)
     _drop_claim(job)
@@ -126,11 +126,14 @@ def requeue(s: Session, job: Job, reason: str) -> State:
     job.step = job.total_steps = 0
     job.progress = 0.0
     job.loss_forget = job.loss_retain = job.last_progress_at = None
-    add_event(s, job.id, "state", {"state": State.queued.value, "attempt": job.attempt, "reason": reason})
+    why = {"reason": reason} if errno is None else {"reason": reason, "errno": errno}
+    add_event(s, job.id, "state", {"state": State.queued.value, "attempt": job.attempt, **why})
     return State.queued
 
 
-def requeue_or_end(s: Session, job: Job, now: datetime, max_attempts: int, reason: str) -> State:
+def requeue_or_end(
+    s: Session, job: Job, now: datetime, max_attempts: int, reason: str, errno: str | None = None
+) -> State:
     """Decides about a job whose attempt ended without a result, and returns its new state.
 
     The job is cancelled if that was requested, failed if this was its last attempt, and queued again otherwise.
@@ -140,7 +143,7 @@ def requeue_or_end(s: Session, job: Job, now: datetime, max_attempts: int, reaso
     if job.attempt >= max_attempts:
         detail = f"Given up after {job.attempt} attempts, the last one lost to: {reason}."
         return fail(s, job, now, ATTEMPTS_EXHAUSTED, detail)
-    return requeue(s, job, reason)
+    return requeue(s, job, reason, errno)
 
 
 def _drop_claim(job: Job) -> None:

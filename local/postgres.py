@@ -49,12 +49,16 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """The SQLAlchemy URL of the database `vgid`."""
+        """The SQLAlchemy URL of the database `vgid`, for its owner."""
         return self.url_of(_DATABASE)
 
-    def url_of(self, database: str) -> str:
-        """The SQLAlchemy URL of a database of this server."""
-        return f"postgresql+psycopg://postgres@/{database}?host={self._socket_folder}"
+    def url_for(self, role: str) -> str:
+        """The same for another role."""
+        return self.url_of(_DATABASE, role)
+
+    def url_of(self, database: str, role: str = "postgres") -> str:
+        """The SQLAlchemy URL of a database of this server, for a role. Whoever reaches the socket needs no password."""
+        return f"postgresql+psycopg://{role}@/{database}?host={self._socket_folder}"
 
     def connect(self, database: str = "postgres") -> psycopg.Connection[TupleRow]:
         """Opens a psycopg connection in autocommit, for administration."""

@@ -27,12 +27,14 @@ from local.home import Home, write_private
 from local.postgres import EmbeddedPostgres
 from local.redis import EmbeddedRedis
 from local.supervisor import PidFile, Program, Supervisor
+from migrations.roles import Room, grant
 from migrations.runner import upgrade
 
 _READY_SECONDS = 60.0
 _FIRST_PORT = 8000
 _PORTS_TRIED = 100
 _LOCAL_CLIENT = "local"
+_ROLES = {Room.api: "vgid_api", Room.worker: "vgid_worker"}
 # The demo's small model trains fastest on one thread. Progress bars and a deprecation that PEFT causes would fill the
 # worker's log.
 _WORKER_ENVIRONMENT = {
@@ -64,7 +66,7 @@ class Stack:
 
     @property
     def database_url(self) -> str:
-        """The ledger's URL."""
+        """The ledger's URL, for the owner of its tables."""
         return self.postgres.url
 
     @property
@@ -135,6 +137,8 @@ class Stack:
         for server in (self.postgres, self.redis):
             supervisor.start(server)
         upgrade(self.database_url)
+        for room, role in _ROLES.items():
+            grant(self.database_url, room, role)
         self._ensure_signing_key()
         for program in self._programs(listening):
             supervisor.start(program)
@@ -142,11 +146,14 @@ class Stack:
 
     def _programs(self, listening: int) -> list[Program]:
         environment = os.environ | self.environment
-        worker_environment = _WORKER_ENVIRONMENT | environment
+        api_environment = environment | {"VGID_DATABASE_URL": self.postgres.url_for(_ROLES[Room.api])}
+        worker_environment = (
+            _WORKER_ENVIRONMENT | environment | {"VGID_DATABASE_URL": self.postgres.url_for(_ROLES[Room.worker])}
+        )
         serve = ["local.serve", str(listening)]
         work = ["celery", "-A", "worker.celery_app:app", "worker", "--loglevel", "INFO"]
         return [
-            Program("api", serve, environment, self.home.logs / "api.log", [listening]),
+            Program("api", serve, api_environment, self.home.logs / "api.log", [listening]),
             Program("worker", work, worker_environment, self.home.logs / "worker.log"),
         ]
 

@@ -8,8 +8,7 @@ from alembic import context
 from sqlalchemy import create_engine, pool, text
 
 from jobs.tables import Base, UtcDateTime
-
-_LOCK = 0x76676964_64646C  # "vgidddl"
+from migrations.runner import LOCK
 
 
 def _render_item(kind: str, item: Any, _: Any) -> str | Literal[False]:
@@ -23,7 +22,7 @@ def run() -> None:
     with engine.connect() as connection:
         context.configure(connection=connection, target_metadata=Base.metadata, render_item=_render_item)
         with context.begin_transaction():
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
             context.run_migrations()
 
 

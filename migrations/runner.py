@@ -9,6 +9,8 @@ from alembic.config import Config
 
 from jobs.settings import normalised_url
 
+LOCK = 0x76676964_64646C  # "vgidddl": whoever changes the tables, or rights to them, holds it alone
+
 
 def alembic_config(database_url: str) -> Config:
     """Alembic's configuration for one database, in place of an alembic.ini. Raises ValueError for a bad URL."""

@@ -19,7 +19,9 @@ from jobs.database import session_factory as make_session_factory
 from jobs.settings import Settings
 from local.postgres import EmbeddedPostgres
 from local.redis import EmbeddedRedis
+from migrations.roles import grant
 from migrations.runner import upgrade
+from tests.roles import ROLES
 from tests.serving import loop_in_a_thread
 
 # Examples are the same every time, so that a failure doesn't depend on luck. A slow example is no failure.
@@ -61,6 +63,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
         with server.connect() as connection:
             connection.execute(f"CREATE DATABASE {_TEMPLATE}")
         upgrade(server.url_of(_TEMPLATE))
+        for room, role in ROLES.items():
+            grant(server.url_of(_TEMPLATE), room, role)
         yield server
     finally:
         server.destroy()

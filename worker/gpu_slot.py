@@ -12,7 +12,7 @@ import subprocess
 import sys
 from concurrent.futures import Executor
 
-from jobs.surroundings import Fault
+from jobs.surroundings import Sign
 from worker.attempt_spec import AttemptSpec
 
 
@@ -28,7 +28,7 @@ class GpuSlot:
         self._spawner = spawner
         self._spare: subprocess.Popen[bytes] | None = None
         self._spare_model = ""
-        self.fault: Fault | None = None  # what the surroundings of the last attempt lacked
+        self.fault: Sign | None = None  # what the surroundings of the last attempt lacked
 
     def start_spare(self, model: str) -> None:
         """Starts a spare process that preloads `model`. Does nothing if one for this model runs already."""

@@ -6,8 +6,9 @@ import logging
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from queue import SimpleQueue
@@ -26,13 +27,13 @@ from jobs.settings import Settings
 from jobs.states import Phase, State
 from jobs.storage.blobs import BlobStore
 from jobs.storage.input_cleanup import delete_inputs
-from jobs.surroundings import Fault, errno_name, fault_of
+from jobs.surroundings import Fault, Sign, sign_of
 from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import delete_checkpoint
 from worker.describe import describe
-from worker.exit_status import fault_of_status
+from worker.exit_status import sign_of_status
 from worker.gpu_slot import GpuSlot, end_process
-from worker.pause import Pause
+from worker.pause import Pause, looks
 from worker.work_folder import work_folder
 
 log = logging.getLogger(__name__)
@@ -72,13 +73,13 @@ class Supervisor:
         self._context = context
         self._name = f"{platform.node()}:{os.getpid()}"
         self._stopping = Event()
-        self._pause = Pause(context.queue, self._name, self._stopping)
         spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
         accelerators: Sequence[str | None] = gpus or [None]
         self._slots = [GpuSlot(gpu, spawner) for gpu in accelerators]
-        self._free: SimpleQueue[GpuSlot] = SimpleQueue()
-        for slot in self._slots:
-            self._free.put(slot)
+        self._free: SimpleQueue[tuple[GpuSlot, Pause]] = SimpleQueue()
+        needed = looks(context.settings, context.sessions, context.blobs)
+        for number, slot in enumerate(self._slots):
+            self._free.put((slot, Pause(context.queue, f"{self._name}:{number}", self._stopping, needed)))
 
     def start_spares(self) -> None:
         """Starts a spare process for the catalog's first model at every accelerator. Call it before any job."""
@@ -102,16 +103,28 @@ class Supervisor:
     def run(self) -> None:
         """Runs one job after the other, each from the claim to the recorded outcome, until none may start.
 
-        Raises what the database raises while no job is claimed.
+        No job is claimed while what it needs is lacking.
         """
+        with self._free_slot() as (slot, pause):
+            slot.fault = None
+            while True:
+                pause.hold(slot.fault)
+                try:
+                    claim = self._claim()
+                except OperationalError as error:
+                    log.warning("no job claimed: %s", describe(error))
+                    slot.fault = Sign(Fault.database)
+                    continue
+                if claim is None:
+                    return
+                if self._run_claimed(claim, slot) is Outcome.done:
+                    pause.forget()
+
+    @contextmanager
+    def _free_slot(self) -> Iterator[tuple[GpuSlot, Pause]]:
         slot = self._free.get()
         try:
-            while (claim := self._claim()) is not None:
-                self._run_claimed(claim, slot)
-                if slot.fault is None:
-                    self._pause.over()
-                else:
-                    self._pause.wait(slot.fault)
+            yield slot
         finally:
             self._free.put(slot)
 
@@ -128,18 +141,24 @@ class Supervisor:
                 gather_seconds=settings.gather_seconds,
             )
 
-    def _run_claimed(self, claim: Claim, slot: GpuSlot) -> None:
-        """Runs one attempt. Leaves in `slot.fault` what its surroundings lacked."""
+    def _run_claimed(self, claim: Claim, slot: GpuSlot) -> Outcome | None:
+        """Runs one attempt, and returns its outcome; None if it couldn't be told.
+
+        Leaves in `slot.fault` what its surroundings lacked.
+        """
         slot.fault = None
+        outcome = None
         try:
             self._wake_next()
-            self._record_outcome(claim, self._run_attempt(claim, slot))
+            outcome = self._run_attempt(claim, slot)
+            self._record_outcome(claim, outcome, slot.fault)
             self._start_spare(slot, claim.job.model)
         except Exception as error:  # else the lease expires, and the reaper queues the job again
-            slot.fault = slot.fault or fault_of(error)
-            log.error("job %s: %s: %s", claim.job.id, errno_name(error) or slot.fault or "failed", describe(error))
-            if slot.fault not in (None, Fault.database):
-                self._record_outcome(claim, Outcome.surroundings)
+            slot.fault = slot.fault or sign_of(error)
+            log.error("job %s: %s: %s", claim.job.id, slot.fault or "failed", describe(error))
+            if slot.fault is not None and slot.fault.fault is not Fault.database:
+                self._record_outcome(claim, Outcome.surroundings, slot.fault)
+        return outcome
 
     def _wake_next(self) -> None:
         """Wakes another worker if yet another job may start."""
@@ -194,7 +213,7 @@ class Supervisor:
                 pass
             else:
                 log.info("job %s: attempt ended with status %d", claim.job.id, status)
-                slot.fault = fault_of_status(status)
+                slot.fault = sign_of_status(status)
                 return _outcome_of(status)
             if self._stopping.is_set():
                 return Outcome.stopping
@@ -227,11 +246,11 @@ class Supervisor:
         limit = settings.loading_seconds if answer.phase is Phase.loading else settings.stall_seconds
         return Outcome.stalled if answer.stalled_for > limit else None
 
-    def _record_outcome(self, claim: Claim, outcome: Outcome) -> None:
+    def _record_outcome(self, claim: Claim, outcome: Outcome, fault: Sign | None) -> None:
         """Records the attempt's end where its process didn't. If it did after all, the stale token changes nothing."""
         if outcome in (Outcome.done, Outcome.lost):
             return
-        log.warning("job %s: %s", claim.job.id, outcome)
+        log.warning("job %s: %s", claim.job.id, fault or outcome)
         settings = self._context.settings
         with self._context.sessions.begin() as s:
             if outcome is Outcome.cancelled:
@@ -243,7 +262,8 @@ class Supervisor:
                     claim.token,
                     max_attempts=settings.max_attempts,
                     refund=outcome in (Outcome.stopping, Outcome.surroundings),
-                    reason=outcome,
+                    reason=outcome if fault is None else fault.fault,
+                    errno=None if fault is None else fault.errno,
                 )
         if state is State.queued:
             self._wake()
@@ -260,6 +280,6 @@ class Supervisor:
 
 def _outcome_of(status: int) -> Outcome:
     """What a process's exit status says of its attempt."""
-    if fault_of_status(status) is not None:
+    if sign_of_status(status) is not None:
         return Outcome.surroundings
     return Outcome.done if status == 0 else Outcome.crashed

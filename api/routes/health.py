@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from functools import cache
 from typing import Literal
@@ -17,20 +16,32 @@ from api.problems import FieldError, Unavailable
 from api.routing import Router
 from api.services import Condition, Services, ServicesDep
 from jobs.queueing.queue import QueueUnavailable
+from jobs.surroundings import Fault, storage_sign
 from migrations.runner import alembic_config
 
 router = Router(tags=["health"])
+
+# Without it requests are stored all the same, and the workers' reapers wake workers once it is back.
+_DISPENSABLE = {"redis"}
 
 
 class Health(BaseModel):
     """The process answers."""
 
-    status: Literal["ok", "ready"]
+    status: Literal["ok", "ready", "degraded"]
 
 
 class Readiness(Health):
-    """Requests are taken. What keeps workers from taking jobs, if anything does, stands beside."""
+    """Requests are taken. `degraded`: something is lacking without which they wait longer.
 
+    What keeps workers from taking jobs, if anything does, stands beside.
+    """
+
+    lacking: dict[str, str] = Field(
+        default_factory=dict,
+        description="what is the matter with a part, by its name: without `redis` jobs are stored and start once it is "
+        "back, and quotas over time aren't counted",
+    )
     paused_workers: dict[str, int] = Field(
         default_factory=dict, description="how many workers take no job, by reason, such as `disk-full`"
     )
@@ -49,15 +60,17 @@ async def healthz() -> Health:
     responses=problem_responses(Unavailable),
 )
 async def readyz(services: ServicesDep) -> Readiness:
-    """Checks Postgres and its migrations, Redis and the blob folder; `errors` names what isn't ready.
+    """Checks Postgres and its migrations, Redis, and room in the blob folder; `errors` names what isn't ready.
 
-    What was found is the answer for a second, so that asking often costs nothing.
+    Without Redis alone it is `degraded`: requests are taken. What was found is the answer for a second, so that asking
+    often costs nothing.
     """
     condition = await services.condition.get(lambda: _condition(services))
-    faults = [FieldError(fault, name=part) for part, fault in condition.faults.items() if fault is not None]
-    if faults:
-        raise Unavailable("Not ready.", errors=faults)
-    return Readiness(status="ready", paused_workers=condition.paused_workers)
+    lacking = {part: fault for part, fault in condition.faults.items() if fault is not None}
+    if lacking.keys() - _DISPENSABLE:
+        raise Unavailable("Not ready.", errors=[FieldError(fault, name=part) for part, fault in lacking.items()])
+    status: Literal["ready", "degraded"] = "degraded" if lacking else "ready"
+    return Readiness(status=status, lacking=lacking, paused_workers=condition.paused_workers)
 
 
 def _condition(services: Services) -> Condition:
@@ -66,7 +79,7 @@ def _condition(services: Services) -> Condition:
 
 
 def not_ready(services: Services) -> dict[str, str | None]:
-    """Of each part that requests need, what is the matter with it; None where nothing is."""
+    """Of each part that the service needs, what is the matter with it; None where nothing is."""
     return {"postgres": _check_postgres(services), "redis": _check_redis(services), "blobs": _check_blobs(services)}
 
 
@@ -95,5 +108,10 @@ def _check_redis(services: Services) -> str | None:
 
 
 def _check_blobs(services: Services) -> str | None:
-    folder = services.settings.blob_dir
-    return None if os.access(folder, os.R_OK | os.W_OK | os.X_OK) else "the folder can't be written"
+    try:
+        services.blobs.require_room(services.settings.min_free_bytes)
+    except OSError as error:
+        sign = storage_sign(error)
+        lack = "has too little free space" if sign.fault is Fault.disk_full else "can't be written"
+        return f"the folder {lack}: {sign}"
+    return None

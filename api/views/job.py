@@ -201,7 +201,10 @@ class EventView(_View):
     id: int
     at: datetime
     kind: EventKind
-    data: dict[str, Any]
+    data: dict[str, Any] = Field(
+        description="of a job that waits again, `reason` says why, such as `disk-full`, and `errno` the system's name "
+        "for it, such as `ENOSPC`, if it has one"
+    )
 
 
 class EventList(_View):

@@ -1,4 +1,4 @@
-"""Marks of the forgotten, keyed hashes of their photos and names; and how much of the registered sets they withhold: from training, and from what counts."""
+"""Marks: keyed hashes of photos and names of the forgotten; and what they take out of the registered sets."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -50,24 +52,27 @@ class JobQueue:
         except (redis.RedisError, OSError) as error:
             raise QueueUnavailable(type(error).__name__) from error
 
-    def report_pause(self, worker: str, reason: str | None, seconds: float) -> None:
-        """Notes for so long why a worker takes no job; None ends that. Raises QueueUnavailable."""
+    def report_pause(self, worker: str, reasons: Collection[str], seconds: float) -> None:
+        """Notes for so long why a worker takes no job; no reason ends that. Raises QueueUnavailable.
+
+        reasons: slugs.
+        """
         key = f"{_PAUSED}{worker}"
         try:
-            if reason is None:
-                self._redis.delete(key)
+            if reasons:
+                self._redis.set(key, " ".join(reasons), px=int(seconds * 1000))
             else:
-                self._redis.set(key, reason, px=int(seconds * 1000))
+                self._redis.delete(key)
         except (redis.RedisError, OSError) as error:
             raise QueueUnavailable(type(error).__name__) from error
 
     def pauses(self) -> list[str]:
-        """Why workers take no job, one reason for each that doesn't. Raises QueueUnavailable."""
+        """Why workers take no job, each reason of each that doesn't. Raises QueueUnavailable."""
         try:
             found = [self._redis.get(key) for key in self._redis.scan_iter(f"{_PAUSED}*")]
         except (redis.RedisError, OSError) as error:
             raise QueueUnavailable(type(error).__name__) from error
-        return [reason.decode() for reason in found if isinstance(reason, bytes)]
+        return [reason for reasons in found if isinstance(reasons, bytes) for reason in reasons.decode().split()]
 
     def ping(self) -> None:
         """Returns when Redis answers. Raises QueueUnavailable."""

@@ -20,6 +20,8 @@ from jobs.tables import SigningKey
 from vgid_verify.keys import KeyFile, PublicKey, SchemeKey
 from vgid_verify.signing import UnusableSigningKey, read_signer
 
+# Shared by whoever signs, and taken alone by whoever ends a key. No lock of a row: workers may only read the keys.
+_LOCK = 0x76676964_6B6579  # "vgidkey"
 _STATEMENTS, _FOLDERS = "statements.pem", "folders.pem"
 _NEWEST_FIRST = (SigningKey.created_at.desc(), SigningKey.id)
 _VALID = (
@@ -100,7 +102,8 @@ def private_key(s: Session, root: Path | None) -> tuple[PrivateKey, datetime]:
     """
     if root is None:
         raise SigningKeyMissing("VGID_SIGNING_KEYS isn't set: it names the folder of the signing keys")
-    for row in s.scalars(_VALID.with_for_update(read=True)).all():
+    s.execute(select(func.pg_advisory_xact_lock_shared(_LOCK)))
+    for row in valid_keys(s):
         folder = root / row.id
         if folder.is_dir():
             return _load(row.id, folder), s.execute(select(func.clock_timestamp())).scalar_one()
@@ -125,7 +128,7 @@ def _load(keyid: str, folder: Path) -> PrivateKey:
 
 def _set_now(s: Session, keyid: str, column: str) -> None:
     """Sets the key's time to now, once no signature is being made with it."""
-    s.execute(select(SigningKey.id).where(SigningKey.id == keyid).with_for_update())
+    s.execute(select(func.pg_advisory_xact_lock(_LOCK)))
     s.execute(update(SigningKey).where(SigningKey.id == keyid).values({column: func.clock_timestamp()}))
 
 

@@ -14,6 +14,7 @@ from typing import BinaryIO, Protocol
 from uuid import UUID
 
 from jobs.storage.folder_lock import locked
+from jobs.storage.room import require_room
 
 _CHUNK_BYTES = 1024 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -73,6 +74,9 @@ class BlobStore(Protocol):
 
     def delete_unfinished(self, older_than: float) -> None:
         """Deletes the partial files of writes that crashed at least `older_than` seconds ago."""
+
+    def require_room(self, free_bytes: int) -> None:
+        """Raises OSError where fewer bytes are free, or nothing can be written."""
 
 
 class FileBlobStore:
@@ -179,6 +183,10 @@ class FileBlobStore:
         """Deletes the partial files of writes that crashed at least `older_than` seconds ago."""
         for file in _older_than(self._unfinished.iterdir(), older_than):
             file.unlink(missing_ok=True)
+
+    def require_room(self, free_bytes: int) -> None:
+        """Raises OSError where fewer bytes are free, or nothing can be written."""
+        require_room(self._unfinished, free_bytes)
 
     def _input_file(self, job_id: UUID) -> Path:
         return self._inputs / str(job_id) / "request.bin"

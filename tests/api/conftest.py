@@ -15,7 +15,9 @@ from api.limits.connections import bounded_protocol
 from api.main import create_app
 from api.server import limits_of
 from jobs.settings import Settings
+from migrations.roles import Room
 from tests.api.service import Service
+from tests.roles import in_role
 from tests.serving import serving
 
 CATALOG = """
@@ -60,12 +62,12 @@ Serve = Callable[[Settings], Service]
 
 @pytest.fixture
 def serve(request: pytest.FixtureRequest, server_loop: asyncio.AbstractEventLoop) -> Iterator[Serve]:
-    """Starts services, and stops them after the test."""
+    """Starts services under the API's database role, and stops them after the test."""
     with ExitStack() as running:
 
         def start(settings: Settings) -> Service:
             http = getattr(request, "param", None) or bounded_protocol(limits_of(settings, open_files=4096))
-            app = create_app(settings)
+            app = create_app(in_role(settings, Room.api))
             config = uvicorn.Config(app, port=0, http=http, ws="none", lifespan="on", log_config=None, access_log=False)
             service = Service(f"http://127.0.0.1:{running.enter_context(serving(config, server_loop))}", settings)
             running.callback(service.close)

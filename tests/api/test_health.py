@@ -23,12 +23,12 @@ from tests.api.service import Service, body, problem
 
 def test_alive_and_ready(service: Service) -> None:
     assert service.open().get("/healthz").json() == {"status": "ok"}
-    assert service.open().get("/readyz").json() == {"status": "ready", "paused_workers": {}}
+    assert service.open().get("/readyz").json() == {"status": "ready", "lacking": {}, "paused_workers": {}}
 
 
 def test_paused_workers_are_counted_by_their_reason(service: Service) -> None:
     for worker, reason in (("one:1", "disk-full"), ("one:2", "disk-full"), ("two:1", "database-gone")):
-        service.queue.report_pause(worker, reason, 60)
+        service.queue.report_pause(worker, [reason], 60)
     assert service.open().get("/readyz").json()["paused_workers"] == {"disk-full": 2, "database-gone": 1}
 
 
@@ -43,7 +43,7 @@ def address() -> str:
 def test_figures_for_prometheus(service: Service, serve: Serve, address: str) -> None:
     with_metrics = serve(service.settings.model_copy(update={"metrics_listen": address}))
     service.http.post("/unlearn-jobs", json=body())
-    service.queue.report_pause("one:1", "disk-full", 60)
+    service.queue.report_pause("one:1", ["disk-full"], 60)
     figures = httpx.get(f"http://{address}/metrics").text.splitlines()
     for line in (
         'vgid_ready{part="postgres"} 1.0', 'vgid_ready{part="redis"} 1.0', 'vgid_jobs{state="queued"} 1.0',
@@ -69,12 +69,38 @@ def test_head_answers_like_get_without_a_body(service: Service) -> None:
         assert response.headers["content-type"] == "application/json"
 
 
-def test_not_ready_without_redis(serve: Serve, settings: Settings) -> None:
+def test_degraded_without_redis_because_requests_are_taken(serve: Serve, settings: Settings) -> None:
     service = serve(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
     response = service.open().get("/readyz")
+    assert response.status_code == 200
+    assert response.json() == {"status": "degraded", "lacking": {"redis": "can't be reached"}, "paused_workers": {}}
+    assert service.http.post("/unlearn-jobs", json=body()).status_code == 202
+
+
+def test_not_ready_where_more_than_redis_is_lacking(serve: Serve, settings: Settings) -> None:
+    service = serve(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0", "min_free_bytes": 2**62}))
+    response = service.open().get("/readyz")
     problem(response, 503, "unavailable", "redis")
+    problem(response, 503, "unavailable", "blobs")
     assert int(response.headers["retry-after"]) > 0
     assert service.open().get("/healthz").status_code == 200
+
+
+def test_not_ready_with_less_free_space_than_stated(serve: Serve, settings: Settings) -> None:
+    service = serve(settings.model_copy(update={"min_free_bytes": 2**62}))
+    document = problem(service.open().get("/readyz"), 503, "unavailable", "blobs")
+    assert "disk-full (ENOSPC)" in document["errors"][0]["detail"]
+
+
+def test_not_ready_where_no_file_can_be_written(serve: Serve, settings: Settings) -> None:
+    service = serve(settings.model_copy(update={"min_free_bytes": 0}))
+    assert service.open().get("/readyz").status_code == 200
+    unfinished = settings.blob_dir / "unfinished"
+    unfinished.rmdir()
+    unfinished.symlink_to("/proc")  # a folder that every system has, and in which nobody can make a file
+    later = serve(settings.model_copy(update={"min_free_bytes": 0}))  # which hasn't looked within the last second
+    document = problem(later.open().get("/readyz"), 503, "unavailable", "blobs")
+    assert "storage-error" in document["errors"][0]["detail"]
 
 
 def test_not_ready_with_other_migrations(service: Service) -> None:

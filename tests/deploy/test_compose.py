@@ -14,10 +14,13 @@ import pytest
 import yaml
 
 from jobs.settings import Settings
+from migrations.commands import PASSWORDS
+from migrations.roles import Room
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-OURS = ("migrate", "api", "worker")
+OURS = ("migrate", "operator", "api", "worker")
+SECRETS = ("POSTGRES_PASSWORD", "POSTGRES_API_PASSWORD", "POSTGRES_WORKER_PASSWORD", "VGID_SECRET_KEY")
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
@@ -32,7 +35,7 @@ def mount(volume: str | dict[str, Any]) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    given = {"POSTGRES_PASSWORD": "letters", "VGID_SECRET_KEY": "key", "MODELS_DIR": "/srv/models"}
+    given = {name: f"the {name}" for name in SECRETS} | {"MODELS_DIR": "/srv/models"}
     filled = VARIABLE.sub(lambda found: given.get(found[1], found[3]), TEXT)
     document: dict[str, Any] = yaml.safe_load(filled)
     return document
@@ -42,16 +45,35 @@ def test_secrets_must_be_given_and_every_variable_is_explained() -> None:
     explained = (ROOT / ".env.example").read_text(encoding="utf-8")
     for name, mark, _ in VARIABLE.findall(TEXT):
         assert re.search(rf"^#?{name}=", explained, re.MULTILINE), name
-        if name in ("POSTGRES_PASSWORD", "VGID_SECRET_KEY", "MODELS_DIR"):
+        if name in (*SECRETS, "MODELS_DIR"):
             assert mark == "?", f"{name} must have no default"
 
 
 def test_services_are_given_every_required_setting_and_no_unknown_one(compose: dict[str, Any]) -> None:
     known = {f"VGID_{name.upper()}": field for name, field in Settings.model_fields.items()}
     for name in OURS:
-        given = set(compose["services"][name]["environment"])
+        given = set(compose["services"][name]["environment"]) - set(PASSWORDS.values())
         assert given <= set(known), name
         assert {key for key, field in known.items() if field.is_required()} <= given, name
+
+
+def test_api_and_worker_have_database_accounts_of_their_own(compose: dict[str, Any]) -> None:
+    """And know no other's password, which would let them be its owner."""
+    services = compose["services"]
+    command = services["migrate"]["command"]
+    for room in Room:
+        role = command[command.index(f"--{room}-role") + 1]
+        environment = services[room.value]["environment"]
+        own = services["migrate"]["environment"][PASSWORDS[room]]
+        assert environment["VGID_DATABASE_URL"] == f"postgresql://{role}:{own}@postgres:5432/vgid"
+        assert own == f"the POSTGRES_{room.upper()}_PASSWORD"
+        for secret in set(SECRETS) - {f"POSTGRES_{room.upper()}_PASSWORD", "VGID_SECRET_KEY"}:
+            assert f"the {secret}" not in str(environment)
+
+
+def test_the_operators_service_is_started_by_nothing_but_its_name(compose: dict[str, Any]) -> None:
+    assert compose["services"]["operator"]["profiles"] == ["operator"]
+    assert all("operator" not in service.get("depends_on", {}) for service in compose["services"].values())
 
 
 def test_our_services_run_one_image_with_few_rights(compose: dict[str, Any]) -> None:

@@ -8,13 +8,16 @@ from uuid import UUID
 import pytest
 
 from jobs import claims
-from jobs.database import SessionFactory
+from jobs.database import SessionFactory, make_engine
+from jobs.database import session_factory as make_session_factory
 from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
 from jobs.signing import keys as signing_keys
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Job
+from migrations.roles import Room
 from tests.conftest import SECRET_KEY
+from tests.roles import in_role, url_of_role
 from tests.vgid_core.support.knowing import NEVER_SEEN, RETAIN
 from tests.vgid_core.support.tiny import pair_set
 from tests.worker.harness import LOOSE, MODELS, TRAINING, Ledger, RunJob, Worker
@@ -53,12 +56,15 @@ def work_root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start_worker(settings: Settings, tmp_path: Path, work_root: Path) -> Iterator[Callable[..., Worker]]:
-    """Starts workers with short leases, no spare process, and these further settings. Kills them at the end."""
+    """Starts workers with short leases, no spare process, and these further settings. Kills them at the end.
+
+    They have the workers' database role.
+    """
     workers: list[Worker] = []
 
     def start(**overrides: object) -> Worker:
         chosen = {
-            "database_url": settings.database_url,
+            "database_url": url_of_role(settings.database_url, Room.worker),
             "redis_url": settings.redis_url,
             "blob_dir": settings.blob_dir,
             "catalog": settings.catalog,
@@ -84,16 +90,16 @@ def start_worker(settings: Settings, tmp_path: Path, work_root: Path) -> Iterato
 
 
 @pytest.fixture
-def run_here(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger, session_factory: SessionFactory
-) -> Callable[..., Job]:
-    """Runs a queued job's attempt in this process, and gives the job as it is then.
+def run_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger) -> Iterator[Callable[..., Job]]:
+    """Runs a queued job's attempt in this process, under the workers' role, and gives the job as it is then.
 
     together: how many jobs may take part in the run; more than one needs the job to be the next.
     """
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    engine = make_engine(in_role(ledger.settings, Room.worker))
+    sessions = make_session_factory(engine)
     # An attempt never closes its connections, because its process ends with it.
-    monkeypatch.setattr("worker.attempt.run.session_factory", lambda _engine: session_factory)
+    monkeypatch.setattr("worker.attempt.run.session_factory", lambda _engine: sessions)
 
     def run(job_id: UUID, together: int = 1) -> Job:
         with ledger.sessions.begin() as s:
@@ -107,7 +113,8 @@ def run_here(
             assert run_attempt(AttemptSpec(job_id, claim.token, work), ledger.settings, None) == 0
         return ledger.job(job_id)
 
-    return run
+    yield run
+    engine.dispose()
 
 
 @pytest.fixture

@@ -17,20 +17,30 @@ def write_artifact_zip(folder: Path, target: Path) -> list[dict[str, Any]]:
     """Writes the files of `folder` into the zip `target`, by name. Returns {name, sha256, size} of each, size in bytes.
 
     The members are stored uncompressed: weights hardly compress, and the service can then send ranges of a member.
+    A write that fails leaves no file.
     """
+    try:
+        with ZipFile(target, "x", compression=ZIP_STORED) as archive:
+            return _write_members(folder, archive)
+    except OSError as error:
+        if not isinstance(error, FileExistsError):
+            target.unlink(missing_ok=True)
+        raise
+
+
+def _write_members(folder: Path, archive: ZipFile) -> list[dict[str, Any]]:
     listing = []
-    with ZipFile(target, "x", compression=ZIP_STORED) as archive:
-        for file in sorted(path for path in folder.iterdir() if path.is_file()):
-            size = file.stat().st_size
-            entry = ZipInfo(file.name, date_time=_FIXED_TIME)
-            entry.create_system = _UNIX
-            entry.external_attr = 0o644 << 16
-            entry.file_size = size  # set before writing, because it decides between zip and zip64
-            with file.open("rb") as source, archive.open(entry, "w") as member:
-                shutil.copyfileobj(source, member, _CHUNK_BYTES)
-            with file.open("rb") as source:
-                digest = hashlib.file_digest(source, "sha256").hexdigest()
-            listing.append({"name": file.name, "sha256": digest, "size": size})
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        size = file.stat().st_size
+        entry = ZipInfo(file.name, date_time=_FIXED_TIME)
+        entry.create_system = _UNIX
+        entry.external_attr = 0o644 << 16
+        entry.file_size = size  # set before writing, because it decides between zip and zip64
+        with file.open("rb") as source, archive.open(entry, "w") as member:
+            shutil.copyfileobj(source, member, _CHUNK_BYTES)
+        with file.open("rb") as source:
+            digest = hashlib.file_digest(source, "sha256").hexdigest()
+        listing.append({"name": file.name, "sha256": digest, "size": size})
     return listing
 
 

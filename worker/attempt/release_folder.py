@@ -35,7 +35,7 @@ def pack_release(
     with sessions.begin() as s:
         key, now = private_key(s, settings.signing_keys)
     adapter = results[0]
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)  # after an attempt that found no room
     for name in _ADAPTER_FILES:
         shutil.copy(adapter.folder / name, folder / name)
     manifest = _manifest(adapter.manifest)

@@ -9,8 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic, sleep
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy.exc import OperationalError
@@ -27,7 +26,7 @@ from jobs.storage.blobs import BlobMissing, FileBlobStore
 from jobs.storage.crypto import DecryptionError, Keyring
 from jobs.storage.input_cleanup import delete_inputs
 from jobs.storage.inputs import JobInputs, open_sealed
-from jobs.surroundings import errno_name, fault_of
+from jobs.surroundings import sign_of
 from jobs.tables import Job, MetricStage, Release
 from vgid_core import DataError, PairSet, Phase, Progress, UnlearnError
 from vgid_core.errors import AdapterForOtherBase, CheckpointUnusable
@@ -38,6 +37,7 @@ from worker.attempt.release_folder import pack_release
 from worker.attempt.specs import RequestOfRun, Run, evaluation_spec, unlearn_run
 from worker.attempt.statement import sign_artifact
 from worker.attempt.stored_adapter import unpack_stored
+from worker.attempt.waiting import once_it_can_be_stored, once_the_database_answers
 from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import delete_checkpoint
 from worker.describe import describe
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_RETRY_SECONDS = 60.0
 Result = TypeVar("Result")
 
 
@@ -68,6 +67,7 @@ class Attempt:
         self._job_id = spec.job_id
         self._token = spec.token
         self._base = base
+        self._progress = Progress(Phase.loading)
         self._sessions: SessionFactory = session_factory(make_engine(settings))
         self._blobs = FileBlobStore(settings.blob_dir)
         self._keeper = LineKeeper(self._sessions, self._blobs, Keyring(settings.secret_key_bytes))
@@ -81,7 +81,7 @@ class Attempt:
         try:
             self._run_by_kind(jobs)
         except (UnlearnError, JobNotRunnable, DataError) as error:
-            if fault_of(error) is not None:  # of the surroundings, not of the job
+            if sign_of(error) is not None:  # of the surroundings, not of the job
                 raise
             code = "data-unusable" if isinstance(error, DataError) else error.code
             self._fail(code, str(error), None if error.request is None else UUID(error.request or str(self._job_id)))
@@ -169,6 +169,7 @@ class Attempt:
     def _report(self, progress: Progress) -> None:
         if progress.phase is Phase.baseline:
             self._spec.mark_loaded()
+        self._progress = progress
         try:
             with self._sessions.begin() as s:
                 held = claims.report(s, self._job_id, self._token, progress)
@@ -185,7 +186,7 @@ class Attempt:
             with self._sessions.begin() as s:
                 return claims.save_metrics(s, job_id or self._job_id, self._token, stage, rows)
 
-        if not _retry(save):
+        if not once_the_database_answers(save):
             raise TokenLost
 
     def _finish(self, requests: Sequence[RequestOfRun], line: Line, run: Run, result: UnlearnResult) -> None:
@@ -211,20 +212,34 @@ class Attempt:
     def _release_zip(self, results: Sequence[UnlearnResult]) -> ReleaseZip | None:
         """Stores what is handed out of the run's release. None if it won't be one to serve."""
         folder = self._spec.folder / "release"
-        packed = _retry(lambda: pack_release(self._sessions, self._settings, results, folder))
-        return None if packed is None else ReleaseZip(*self._blobs.put_artifact(packed))
+
+        def pack() -> Path | None:
+            return pack_release(self._sessions, self._settings, results, folder)
+
+        packed = self._store_once(lambda: once_the_database_answers(pack))
+        if packed is None:
+            return None
+        return ReleaseZip(*self._store_once(lambda: self._blobs.put_artifact(packed)))
 
     def _store(
         self, request: RequestOfRun, line: Line, run: Run, result: UnlearnResult, release: ReleaseZip | None = None
     ) -> NewArtifact:
         """Signs, packs and stores one request's artifact."""
         job, archive = request.job, self._spec.folder / f"{request.job.id}.zip"
-        manifest = _retry(lambda: sign_artifact(self._sessions, self._settings, job.id, self._token, result))
-        files = write_artifact_zip(result.folder, archive)
-        sha256, size = self._blobs.put_artifact(archive)
+
+        def sign() -> dict[str, Any]:
+            return sign_artifact(self._sessions, self._settings, job.id, self._token, result)
+
+        manifest = self._store_once(lambda: once_the_database_answers(sign))
+        files = self._store_once(lambda: write_artifact_zip(result.folder, archive))
+        sha256, size = self._store_once(lambda: self._blobs.put_artifact(archive))
         evidence = None if result.evidence is None else result.evidence.as_json()
-        new = replace(self._keeper.after(request, line, run, result), archive=release)
-        return NewArtifact(sha256, size, files, manifest, evidence, new)
+        new = self._store_once(lambda: self._keeper.after(request, line, run, result))
+        return NewArtifact(sha256, size, files, manifest, evidence, replace(new, archive=release))
+
+    def _store_once(self, write: Callable[[], Result]) -> Result:
+        """Waits with the write while it isn't possible, and reports that the attempt goes on."""
+        return once_it_can_be_stored(write, self._settings.result_seconds, lambda: self._report(self._progress))
 
     def _start_over(self) -> None:
         """Puts the job back in the queue, since its line has gone on without it. The reaper wakes a worker."""
@@ -238,7 +253,7 @@ class Attempt:
                 )
                 return state is not None
 
-        if not _retry(start_over):
+        if not once_the_database_answers(start_over):
             raise TokenLost
         delete_checkpoint(self._job_id)
 
@@ -260,7 +275,7 @@ class Attempt:
 
     def _end(self, write: Callable[[], State | None], jobs: Sequence[UUID]) -> None:
         """Ends the run, and deletes what is left of those of these jobs that have ended: a run can come apart."""
-        state = _retry(write)
+        state = once_the_database_answers(write)
         if state is None:
             raise TokenLost
         delete_checkpoint(self._job_id)
@@ -276,23 +291,10 @@ def run_attempt(spec: AttemptSpec, settings: Settings, base: HostModel | None) -
     except TokenLost:
         log.warning("job %s was taken from this attempt", spec.job_id)
     except Exception as error:
-        fault = fault_of(error)
-        if fault is None:
+        sign = sign_of(error)
+        if sign is None:
             log.error("job %s: %s", spec.job_id, describe(error))
             return 1
-        log.error("job %s: %s (%s): %s", spec.job_id, fault, errno_name(error), describe(error))
-        return status_of(fault)
+        log.error("job %s: %s: %s", spec.job_id, sign, describe(error))
+        return status_of(sign)
     return 0
-
-
-def _retry(write: Callable[[], Result]) -> Result:
-    """Calls `write` and returns its result. While the database is away, calls it again for a minute."""
-    deadline = monotonic() + _RETRY_SECONDS
-    while True:
-        try:
-            return write()
-        except OperationalError as error:
-            if monotonic() > deadline:
-                raise
-            log.warning("database: %s", describe(error))
-            sleep(1.0)
