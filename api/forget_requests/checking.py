@@ -98,6 +98,22 @@ async def check_in_process(
     return outcome
 
 
+async def keep_spare() -> None:
+    """Makes sure that a process is left for the next check, once one is taken: starting one takes a second or more."""
+
+    async def use() -> None:
+        with suppress(anyio.BrokenWorkerProcess):  # a check that needs a process itself says so
+            await anyio.to_process.run_sync(_do_nothing, limiter=anyio.CapacityLimiter(1))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):  # both at once, so that each has a process
+            tasks.start_soon(use)
+
+
+def _do_nothing() -> None:
+    """Runs in another process, which has loaded this module afterwards."""
+
+
 def _reason(notes: CheckNotes | None, image_seconds: float) -> Exception:
     """Why a check's process has ended by itself."""
     if notes is None:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 from fastapi import Request
 
-from api.forget_requests.checking import Check, CheckCost, Checked, TooDear, check_in_process
+from api.forget_requests.checking import Check, CheckCost, Checked, TooDear, check_in_process, keep_spare
 from api.forget_requests.request_check import CheckLimits, UncheckedRequest
 from api.forget_requests.spool import Spool, SpooledBody
 from api.limits.deadline import lift_deadline
@@ -77,6 +77,7 @@ async def checked_in_turn(
             unchecked.notes.unlink(missing_ok=True)
     try:
         async with turns.large.turn(client.id):
+            await keep_spare()  # a small one that comes meanwhile begins at once
             return await _checked(request, services, client, check, unchecked, most)
     except TooDear:
         raise InvalidRequest.of([FieldError(f"takes more than {most:g} s of processor time to check")]) from None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import httpx
@@ -138,6 +139,14 @@ def test_a_small_request_that_proves_to_be_dear_waits_among_the_large_ones(
     assert not any((service.settings.blob_dir / "unfinished").iterdir())
 
 
+def test_a_check_that_takes_a_while_goes_on_at_a_lower_priority(serve: Serve, settings: Settings) -> None:
+    service = serve(settings.model_copy(update=PATIENT))
+    assert service.http.post("/unlearn-jobs", json=large_request()).status_code == 202
+    assert all(priorities == {0} for priorities in _priorities()), "a quick one leaves its process as it was"
+    with sending(service.http, slow_request()):
+        eventually(lambda: {0, 10} in _priorities(), seconds=60)
+
+
 @pytest.mark.parametrize("path", ["/unlearn-jobs", "/unlearn-jobs/estimate"])
 def test_many_images_that_are_dear_together_are_stopped(serve: Serve, settings: Settings, path: str) -> None:
     service = serve(settings.model_copy(update={"check_processor_seconds": 1, "max_image_seconds": 0.9}))
@@ -173,6 +182,15 @@ def test_accepted_requests_leave_no_scratch_file(service: Service) -> None:
 def _checking() -> list[psutil.Process]:
     """The processes that check requests."""
     return [child for child in psutil.Process().children() if "anyio.to_process" in command_line(child)]
+
+
+def _priorities() -> list[set[int]]:
+    """The priorities of the threads of each process that checks requests."""
+    found = []
+    for process in _checking():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            found.append({os.getpriority(os.PRIO_PROCESS, thread.id) for thread in process.threads()})
+    return found
 
 
 def test_texts_that_the_model_would_refuse_are_refused(serve: Serve, settings: Settings) -> None:
