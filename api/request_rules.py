@@ -72,23 +72,36 @@ async def valid_client(caller: Caller) -> KnownClient:
     return client
 
 
-async def charge(
-    request: Request, services: Services, client: KnownClient, policy: Policy, units: int = 1, *, spent: bool = True
-) -> None:
+async def charge(request: Request, services: Services, client: KnownClient, policy: Policy, units: int = 1) -> None:
     """Counts the units as `count` does. Raises QuotaExceeded."""
-    counted = await count(request, services, client, policy, units, spent=spent)
-    if counted is not None and counted.exceeded:
-        raise counted.refusal()
+    refuse_exceeded(await count(request, services, client, policy, units))
 
 
 async def count(
-    request: Request, services: Services, client: KnownClient, policy: Policy, units: int, *, spent: bool = True
+    request: Request, services: Services, client: KnownClient, policy: Policy, units: int
 ) -> Remaining | None:
     """Counts the units as `Quotas.charge` does, and has the answer say what is left. None without Redis."""
-    counted = await services.quotas.charge(client.id, policy, units, spent=spent)
-    if counted is not None:
-        request.scope["state"].setdefault("quotas", {})[policy.name] = counted
-    return counted
+    return _shown(request, await services.quotas.charge(client.id, policy, units))
+
+
+async def require_left(
+    request: Request, services: Services, client: KnownClient, policy: Policy, units: int = 1
+) -> None:
+    """Counts nothing. Raises QuotaExceeded where fewer units are left; the answer says how many."""
+    refuse_exceeded(_shown(request, await services.quotas.foresee(client.id, policy, units)))
+
+
+def refuse_exceeded(remaining: Remaining | None) -> None:
+    """Raises QuotaExceeded where more was asked for than was left."""
+    if remaining is not None and remaining.exceeded:
+        raise remaining.refusal()
+
+
+def _shown(request: Request, remaining: Remaining | None) -> Remaining | None:
+    """Puts it into the answer's headers."""
+    if remaining is not None:
+        request.scope["state"].setdefault("quotas", {})[remaining.policy.name] = remaining
+    return remaining
 
 
 def _declared(request: Request, place: str) -> list[dict[str, Any]]:

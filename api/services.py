@@ -18,6 +18,7 @@ from api.limits.known_clients import KnownClients
 from api.limits.quotas import Quotas
 from api.limits.remembered import Remembered
 from api.limits.turns import CheckTurns
+from api.limits.uploads import Uploads
 from api.problems import ArtifactUnavailable, NotFound, Unauthenticated
 from jobs.catalog import Catalog
 from jobs.clients.access import KeyHolder, authenticate, authenticate_for_artifact, authenticate_for_job
@@ -44,7 +45,8 @@ class Services:
 
     read_engine, read_sessions: for requests that only read; each statement is a transaction of its own.
     timestamp_roots: certificates of the time stamping authority, in PEM.
-    checks: whose request is checked now. quotas, clients: what clients have used, and what they may.
+    uploads, checks: whose requests are here, and whose is checked now.
+    quotas, clients: what clients have used, and what they may.
     condition: whether requests can be taken, as it was lately.
     closing: set when the process is about to end, so that event streams stop.
     """
@@ -58,6 +60,7 @@ class Services:
     blobs: BlobStore
     queue: JobQueue
     keyring: Keyring
+    uploads: Uploads
     checks: CheckTurns
     quotas: Quotas
     clients: KnownClients
@@ -82,6 +85,7 @@ class Services:
             blobs=FileBlobStore(settings.blob_dir),
             queue=JobQueue(settings.redis_url),
             keyring=Keyring(settings.secret_key_bytes),
+            uploads=Uploads(),
             checks=CheckTurns(settings.checks_at_once),
             quotas=Quotas(settings.redis_url),
             clients=KnownClients(session_factory(read_engine)),

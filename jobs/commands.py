@@ -101,7 +101,7 @@ def limits(
     differing = known.differing()
     for name, about in ClientLimits.model_fields.items():
         default = f" (default {about.default})" if name in differing else ""
-        typer.echo(f"{name:21}  {getattr(known, name):>11}  {about.description}{default}")
+        typer.echo(f"{name:26}  {getattr(known, name):>11}  {about.description}{default}")
 
 
 _KeyId = Annotated[str, typer.Argument(metavar="KEY", help="The first digits of the key's id.")]

@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     max_image_seconds: float = Field(default=5, gt=0, description="processor time to decode one image")
     image_formats: tuple[str, ...] = Field(default=("JPEG", "PNG", "WEBP"), min_length=1)
     checks_at_once: int = Field(default=4, gt=0, description="requests; one client gets at most half of them")
+    check_processor_seconds: float = Field(default=20, gt=0, description="processor time to check one request")
     check_seconds: float = Field(default=120, gt=0, description="for the check of one request, images and all")
     check_memory_bytes: int = Field(default=2 * 1024**3, gt=0, description="address space of the check's process")
 

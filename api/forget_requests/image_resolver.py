@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-from api.forget_requests.images import ImageLimits, ImageRefused, check_decodes, count_pixels, decode_base64
+from api.forget_requests.check_meter import Loc
+from api.forget_requests.images import (
+    DecodeImage,
+    ImageLimits,
+    ImageRefused,
+    check_decodes,
+    count_pixels,
+    decode_base64,
+)
 from api.problems import FieldError, InvalidRequest
 from api.schemas import ImageSource, JobRequest, SubmittedPair
 from jobs.storage.inputs import JobInputs
 from vgid_core.data.pairs import EncodedImage, Pair, PairSet
-
-Loc = tuple[str | int, ...]
 
 
 def pair_sets(request: JobRequest) -> Iterator[tuple[Loc, tuple[SubmittedPair, ...]]]:
@@ -40,17 +46,17 @@ class ImageResolver:
             for index, pair in enumerate(pairs):
                 self._find(pair.image, (*loc, index, "image"))
 
-    def check(self, decoding: Callable[[Loc, int], None]) -> None:
+    def check(self, decoding: Callable[[Loc, int], None], decode: DecodeImage) -> None:
         """Checks each image once. Raises InvalidRequest if any is refused or a file isn't used.
 
-        decoding: called with an image's place and pixels before it is decoded, which may be the last thing that this
+        decoding: called with an image's place and pixels before `decode` is, which may be the last thing that this
         process does.
         """
         self._check_headers()
         self._raise_if_refused()
         for data, places in self._places.items():
             decoding(places[0], self._pixels[data])
-            self._check(data, partial(check_decodes, data, self._limits))
+            self._check(data, partial(check_decodes, data, decode, self._limits))
         self._raise_if_refused()
 
     def resolve(self) -> JobInputs:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import Image
 
 from vgid_core.data.pairs import EncodedImage
+
+DecodeImage = Callable[[EncodedImage], object]
 
 
 class ImageRefused(Exception):
@@ -60,10 +63,10 @@ def count_pixels(data: bytes, limits: ImageLimits) -> int:
     return pixels
 
 
-def check_decodes(data: bytes, limits: ImageLimits) -> None:
-    """Decodes the image to its last pixel. Raises ImageRefused."""
+def check_decodes(data: bytes, decode: DecodeImage, limits: ImageLimits) -> None:
+    """Decodes the image. Raises ImageRefused."""
     try:
-        EncodedImage(data).decode()
+        decode(EncodedImage(data))
     except MemoryError:
         raise ImageRefused("needs too much memory to decode") from None
     except Exception:  # as above

@@ -5,38 +5,41 @@ from __future__ import annotations
 import json
 import os
 import resource
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from api.forget_requests.catalog_checks import InCatalog, choose_retain_set, find_model, resolve_config
-from api.forget_requests.image_resolver import ImageResolver, Loc
-from api.forget_requests.images import ImageLimits
+from api.forget_requests.check_meter import CheckMeter
+from api.forget_requests.image_resolver import ImageResolver
+from api.forget_requests.images import DecodeImage, ImageLimits
 from api.forget_requests.request_parsing import parse_request
 from api.forget_requests.spool import SpooledBody
 from api.forget_requests.text_check import check_texts
 from api.problems import FieldError, InvalidRequest
-from api.schemas import JobRequest
+from api.schemas import JobRequest, SubmitRequest
 from jobs.catalog import Catalog
 from jobs.clients.limits import ClientLimits
 from jobs.settings import Settings
 from jobs.states import Kind
 from jobs.storage.inputs import JobInputs, seal
-from vgid_core.data.pairs import Pair
+from vgid_core.data.pairs import EncodedImage, Pair
 
 
 @dataclass(frozen=True)
 class CheckLimits:
     """What a check may take.
 
-    max_priority: the client's right. memory_bytes: of address space, the interpreter included.
+    max_priority, max_kit_days: the client's rights. seconds: from its begin to its end. memory_bytes: of address space,
+    the interpreter included.
     """
 
     max_pairs: int
     max_priority: int
+    max_kit_days: int
+    seconds: float
     memory_bytes: int
     images: ImageLimits
 
@@ -50,15 +53,22 @@ class CheckLimits:
             max_seconds=settings.max_image_seconds,
             formats=settings.image_formats,
         )
-        return cls(settings.max_pairs, client.max_priority, settings.check_memory_bytes, images)
+        return cls(
+            max_pairs=settings.max_pairs,
+            max_priority=client.max_priority,
+            max_kit_days=client.max_kit_days,
+            seconds=settings.check_seconds,
+            memory_bytes=settings.check_memory_bytes,
+            images=images,
+        )
 
 
 @dataclass(frozen=True)
 class UncheckedRequest:
     """A request as it has arrived, and where its check leaves something.
 
-    schema: what it is to be. sealed: receives the inputs, encrypted with `data_key`. decoding: receives a note before
-    each image is decoded.
+    schema: what it is to be. sealed: receives the inputs, encrypted with `data_key`. notes: receives what
+    `CheckNotes` reads.
     """
 
     schema: type[JobRequest]
@@ -68,14 +78,7 @@ class UncheckedRequest:
     catalog: Catalog
     data_key: bytes = field(repr=False)
     sealed: Path
-    decoding: Path
-
-
-class Decoding(NamedTuple):
-    """The image that was decoded last, and the pixels of all up to it."""
-
-    place: Loc
-    pixels: int
+    notes: Path
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class CheckedRequest:
     photos: frozenset[str] = field(default=frozenset(), repr=False)
 
 
-def canonical_text_of(unchecked: UncheckedRequest) -> str:
+def canonical_text_of(unchecked: UncheckedRequest, _meter: CheckMeter) -> str:
     """`CheckedRequest.canonical` of a request that was accepted before. Decodes no image, and seals nothing.
 
     Raises a Problem.
@@ -108,12 +111,12 @@ def canonical_text_of(unchecked: UncheckedRequest) -> str:
     return _canonical_text(request, resolver.resolve())
 
 
-def check_request(unchecked: UncheckedRequest) -> CheckedRequest:
+def check_request(unchecked: UncheckedRequest, meter: CheckMeter) -> CheckedRequest:
     """Checks all that needs no database, from what is cheap to what is not, and seals the inputs.
 
-    Raises a Problem, or OSError. Ends its process where decoding one image takes too much processor time.
+    Raises a Problem, or OSError.
     """
-    checked, _, inputs = accept(unchecked)
+    checked, _, inputs = accept(unchecked, meter, EncodedImage.decode)
     sealed = os.open(unchecked.sealed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(sealed, "wb") as file:
         file.write(seal(inputs, unchecked.data_key))
@@ -122,15 +125,20 @@ def check_request(unchecked: UncheckedRequest) -> CheckedRequest:
     return checked
 
 
-def accept(unchecked: UncheckedRequest) -> tuple[CheckedRequest, InCatalog, JobInputs]:
-    """The checked request, what the catalog gives it, and its inputs, not yet sealed. Raises a Problem."""
+def accept(
+    unchecked: UncheckedRequest, meter: CheckMeter, decode: DecodeImage
+) -> tuple[CheckedRequest, InCatalog, JobInputs]:
+    """The checked request, what the catalog gives it, and its inputs, not yet sealed. Raises a Problem.
+
+    decode: called once with each different image; raises DataError for one that isn't readable.
+    """
     request, resolver = _read(unchecked)
-    if request.priority > (most := unchecked.limits.max_priority):
-        raise InvalidRequest.of([FieldError(f"may be at most {most} for this client", ("priority",))])
+    _check_rights(request, unchecked.limits)
     entry = find_model(unchecked.catalog, request)
     found = InCatalog(entry, choose_retain_set(entry, request), resolve_config(entry, request))
     check_texts(request, entry.path)
-    _decode(resolver, unchecked)
+    resolver.check(meter.decoding, decode)
+    meter.decoded()
     inputs = resolver.resolve()
     _check_retain_differs(inputs)
     checked = CheckedRequest(
@@ -152,32 +160,16 @@ def _photos(inputs: JobInputs) -> frozenset[str]:
     return frozenset(pair.image.digest for pairs in (inputs.forget, *inputs.probes.values()) for pair in pairs)
 
 
-def _decode(resolver: ImageResolver, unchecked: UncheckedRequest) -> None:
-    """Decodes every image. Where one takes too much processor time, the system ends this process."""
-    pixels = 0
-    # A line is written by one call, so that whoever ends this process leaves whole lines alone.
-    with unchecked.decoding.open("ab", buffering=0) as notes:
-
-        def decoding(place: Loc, of_image: int) -> None:
-            nonlocal pixels
-            pixels += of_image
-            notes.write(json.dumps([place, pixels]).encode() + b"\n")
-            signal.setitimer(signal.ITIMER_PROF, unchecked.limits.images.max_seconds)
-
-        resolver.check(decoding)
-    signal.setitimer(signal.ITIMER_PROF, 0)
-
-
-def decoding_of(unchecked: UncheckedRequest) -> Decoding | None:
-    """How far decoding came, also where the check's process was killed. None if it didn't begin."""
-    try:
-        notes = unchecked.decoding.read_bytes().splitlines()
-    except FileNotFoundError:
-        return None
-    if not notes:
-        return None
-    place, pixels = json.loads(notes[-1])
-    return Decoding(tuple(place), pixels)
+def _check_rights(request: JobRequest, limits: CheckLimits) -> None:
+    """Raises InvalidRequest for what the operator doesn't let this client ask for."""
+    asked = [("priority", request.priority, limits.max_priority)]
+    if isinstance(request, SubmitRequest):
+        asked.append(("kit_days", request.kit_days or 0, limits.max_kit_days))
+    errors = [
+        FieldError(f"may be at most {most} for this client", (name,)) for name, value, most in asked if value > most
+    ]
+    if errors:
+        raise InvalidRequest.of(errors)
 
 
 def _read(unchecked: UncheckedRequest) -> tuple[JobRequest, ImageResolver]:

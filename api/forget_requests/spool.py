@@ -24,10 +24,11 @@ _CHUNK = 1024 * 1024
 class SpooledBody:
     """A body that has arrived whole. `read` works in any process of this machine.
 
-    start: its first bytes, in plain. file: what follows them, encrypted; None if nothing does.
+    start: its first bytes, in plain. size: of all, in bytes. file: what follows them, encrypted; None if nothing does.
     """
 
     start: bytes = field(repr=False)
+    size: int
     file: Path | None = None
     key: bytes = field(default=b"", repr=False)
     nonce: bytes = b""
@@ -70,10 +71,10 @@ class Spool:
     def finish(self) -> SpooledBody:
         """The whole body. Raises OSError when the disk is full."""
         if self._file is None:
-            return SpooledBody(bytes(self._memory))
+            return SpooledBody(bytes(self._memory), self.size)
         self._encryptor.finalize()
         self._file.close()
-        return SpooledBody(bytes(self._memory), self._path, self._key, self._nonce, self._encryptor.tag)
+        return SpooledBody(bytes(self._memory), self.size, self._path, self._key, self._nonce, self._encryptor.tag)
 
     def close(self) -> None:
         """Deletes the file, if there is one."""

@@ -25,7 +25,7 @@ from api.services import Services
 from api.views.job import job_path
 from jobs import repository
 from jobs.clients.limits import ClientLimits
-from jobs.lines import permitted, releases
+from jobs.lines import kits, permitted, releases
 from jobs.lines.marks import photo_mark
 from jobs.queueing.queue import QueueUnavailable
 from jobs.repository import Waiting
@@ -39,6 +39,7 @@ _NOT_YOURS = (
     "any pairs only by a key with the right `audit`"
 )
 _RETRY_WAITING_SECONDS = 60  # a job ends in minutes, not in seconds
+_RETRY_KITS_SECONDS = 86_400  # kits are kept for days
 # `_new_job` sets the columns of these fields. Every other field goes to the column of the same name.
 _CONVERTED_FIELDS = {
     "model", "forget", "retain", "retain_set", "probes", "training", "targets", "audits", "subject_reference",
@@ -122,6 +123,7 @@ def _store_job(services: Services, s: Session, submission: Submission, request_h
     pairs = checked.forget_pairs + (checked.retain_pairs or 0) + sum(checked.probes.values())
     waiting = repository.lock_waiting(s, submission.client.id)  # until the transaction ends
     _refuse_excess(submission.client.limits, waiting, pairs, checked.steps)
+    _refuse_kit(s, submission)
     job = _new_job(services, submission, request_hash, line)
     job.release_id = _release_of(services, s, submission, line)
     try:
@@ -188,8 +190,23 @@ def _kit_days(submission: Submission) -> int | None:
     request = submission.checked.request
     if not isinstance(request, SubmitRequest):
         return None
-    asked = submission.client.limits.kit_days if request.kit_days is None else request.kit_days
+    limits = submission.client.limits
+    asked = min(limits.kit_days, limits.max_kit_days) if request.kit_days is None else request.kit_days
     return asked or None
+
+
+def _refuse_kit(s: Session, submission: Submission) -> None:
+    """Raises QuotaExceeded where the client's kits, with one of this request, could hold more pairs than they may.
+
+    How many a kit holds is known once it is made. Until then it counts as all that its request forgets.
+    """
+    if _kit_days(submission) is None:
+        return
+    most = submission.client.limits.kit_pairs
+    would_be = kits.kept_pairs(s, submission.client.id) + submission.checked.forget_pairs
+    if would_be > most:
+        detail = f"At most {most} pairs may be kept in kits; with this request they would be up to {would_be}."
+        raise QuotaExceeded(f"{detail} End a kit, or send `kit_days`: 0.", retry_after=_RETRY_KITS_SECONDS)
 
 
 def _refuse_excess(limits: ClientLimits, waiting: Waiting, pairs: int, steps: int) -> None:

@@ -1,4 +1,4 @@
-"""Quotas of clients over time: requests, bytes and pixels, counted in Redis.
+"""Quotas of clients over time: requests, bytes, pixels and processor time, counted in Redis.
 
 Windows begin at full minutes and hours, so that one call of Redis counts a request and tells what is left.
 Where Redis can't be reached nothing is counted and everything passes: a request that is filed counts more than a quota.
@@ -77,6 +77,11 @@ def pixels_policy(limits: ClientLimits) -> Policy:
     return Policy("pixels", limits.pixels_per_hour, _HOUR)
 
 
+def processor_policy(limits: ClientLimits) -> Policy:
+    """Processor time of checks."""
+    return Policy("processor-milliseconds", limits.processor_seconds_per_hour * 1000, _HOUR)
+
+
 class Quotas:
     """Counts what clients use, in one Redis for all processes of the API."""
 
@@ -94,28 +99,30 @@ class Quotas:
         )
         self._silent_until = -math.inf
 
-    async def charge(self, client_id: UUID, policy: Policy, units: int, *, spent: bool) -> Remaining | None:
-        """Counts the units, and says whether they are more than was left. None without Redis.
+    async def charge(self, client_id: UUID, policy: Policy, units: int) -> Remaining | None:
+        """Counts the units, also where they are more than was left, and says so. None without Redis."""
+        used = await self._count(client_id, policy, units)
+        return None if used is None else _remaining(policy, used, exceeded=used > policy.quota)
 
-        spent: what they stand for has been done, so that they count even where they are too many.
-        """
+    async def foresee(self, client_id: UUID, policy: Policy, units: int) -> Remaining | None:
+        """Counts nothing. Says what is left, and whether the units would be more. None without Redis."""
+        used = await self._count(client_id, policy, 0)
+        return None if used is None else _remaining(policy, used, exceeded=used + units > policy.quota)
+
+    async def _count(self, client_id: UUID, policy: Policy, units: int) -> int | None:
+        """Adds the units to what the client has used in this window, and returns that. None without Redis."""
         if time.monotonic() < self._silent_until:
             return None
-        now = _now()
-        window, seconds_left = int(now // policy.seconds), policy.seconds - now % policy.seconds
         item = RateLimitItemPerSecond(policy.quota, policy.seconds, namespace=policy.name)
-        key = item.key_for(str(client_id), str(window))
+        key = item.key_for(str(client_id), str(int(_now() // policy.seconds)))
         try:
-            used = 0 if spent else await self._storage.get(key)
-            if spent or used + units <= policy.quota:
-                used = await self._storage.incr(key, policy.seconds, units)
-            else:
-                used += units
+            if units:
+                return await self._storage.incr(key, policy.seconds, units)
+            return await self._storage.get(key)
         except StorageError as error:
             log.warning("quotas aren't counted: Redis can't be reached", exc_info=error)
             self._silent_until = time.monotonic() + _SILENT_SECONDS
             return None
-        return Remaining(policy, max(0, policy.quota - used), math.ceil(seconds_left), exceeded=used > policy.quota)
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -124,6 +131,11 @@ class Quotas:
 
 def _now() -> float:
     return time.time()
+
+
+def _remaining(policy: Policy, used: int, *, exceeded: bool) -> Remaining:
+    seconds_left = math.ceil(policy.seconds - _now() % policy.seconds)
+    return Remaining(policy, max(0, policy.quota - used), seconds_left, exceeded)
 
 
 def rate_limit_headers(remaining: Sequence[Remaining]) -> dict[str, str]:

@@ -69,7 +69,8 @@ class EstimateView(BaseModel):
     questions: LengthsView | None = Field(description="of the forget set")
     answers: LengthsView | None = Field(description="of the forget set")
     findings: list[FindingView] = Field(
-        description=f"of the request's sets, and of the first {REGISTERED_PAIRS} pairs of a registered retain set"
+        description=f"of the request's sets, and of the first {REGISTERED_PAIRS} pairs of a registered retain set, or "
+        f"fewer of large images"
     )
 
     @classmethod
@@ -104,7 +105,10 @@ class EstimateView(BaseModel):
     openapi_extra=submission_body(SubmitRequest),
 )
 async def estimate(request: Request, caller: CallerDep) -> EstimateView:
-    """Checks a request as filing it would, then its data: nothing is stored, and no job is made."""
+    """Checks a request as filing it would, then its data: nothing is stored, and no job is made.
+
+    JPEGs are decoded at a fraction of their size. One that is damaged within may pass here and be refused when filed.
+    """
     services, client = caller.services, await valid_client(caller)
     async with received(request, services, client, _NO_KEY, SubmitRequest) as unchecked:
         found = await checked_in_turn(request, services, client, estimate_request, unchecked)

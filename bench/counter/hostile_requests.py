@@ -2,40 +2,44 @@
 
     python -m bench.counter.hostile_requests
 
-Attacks of one client: a body of empty pairs, images that are dear to decode, uploads that stay open. Attacks without a
-key: heads and trailers without an end, connections that send nothing, requests that wait for no answer, bodies in
-chunks of one byte. Meanwhile /healthz is asked ten times a second, and another client files a request.
-Prints a table, writes bench/results/hostile_requests.json, and exits with 3 if a bar is missed.
+Attacks of clients: a body of empty pairs, images that are dear to decode, uploads that stay open or announce no length.
+Attacks without a key: heads and trailers without an end, connections that send nothing, requests that wait for no
+answer, bodies in chunks of one byte. Meanwhile /healthz is asked ten times a second, and another client files a
+request. Prints a table, writes bench/results/hostile_requests.json, and exits with 3 if a bar is missed.
 """
 
 from __future__ import annotations
 
-import base64
-import io
-import json
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import httpx
 import numpy as np
 import psutil
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from bench.counter.attacks_by_clients import (
+    BODY,
+    CHUNKED_QUOTA,
+    MIB,
+    chunked_uploads,
+    connected,
+    empty_pairs,
+    file_request,
+    held_uploads,
+    new_key,
+    progressive_jpegs,
+    slow_images,
+)
 from bench.parts.bars import exit_if_missed
 from bench.parts.machine import save
-from bench.serving.hostile import slow_jpeg
 from bench.serving.stack import BenchStack, private_stack
-from jobs.clients import access
 
-MIB = 1024**2
-BODY = 64 * MIB - 1024  # bytes, below the service's limit
-UPLOADS = 20
 CONNECTIONS = 1100
 HEAD_SECONDS = 15.0
 OTHER_SECONDS = 8.0
@@ -45,6 +49,9 @@ BARS = {
     "empty pairs: memory of the check, of the body": 3.0,
     "empty pairs: /healthz p99, ms": 100.0,
     "slow images: another client's request, s": 10.0,
+    "progressive JPEGs: a third client's request, s": 5.0,
+    "chunked uploads: on disk, of the quota": 1.05,
+    "chunked uploads: uncounted, of the quota": 0.0,
     "held uploads: memory of the API, MiB": 200.0,
     "endless heads: processor seconds": 1.0,
     "silent connections: /healthz unanswered": 0.0,
@@ -55,6 +62,8 @@ BARS = {
 HEAD = b"GET / HTTP/1.1\r\nHost: bench\r\nX-Long: "
 PIPELINE = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 10_000
 CHUNKED = b"POST /unlearn-jobs HTTP/1.1\r\nHost: bench\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+Figure = float | tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -77,13 +86,14 @@ class Watched:
 def main() -> None:
     """Measures, prints, saves. Exits with the missed bars."""
     with private_stack() as stack:
-        with stack.sessions.begin() as s:
-            other = access.create_key(s, access.create_client(s, "another"))[1]
-        _file_request(stack, other)  # starts a process for checks, as the first request of a day does
-        attacks: dict[str, Callable[[], float | None]] = {
-            "empty pairs": lambda: _post(stack, _empty_pairs()),
-            "slow images": lambda: _slow_images(stack, other),
-            "held uploads": lambda: _held_uploads(stack),
+        other = new_key(stack, "another")
+        file_request(stack, other)  # starts a process for checks, as the first request of a day does
+        attacks: dict[str, Callable[[], Figure]] = {
+            "empty pairs": lambda: empty_pairs(stack),
+            "slow images": lambda: slow_images(stack, other),
+            "progressive JPEGs": lambda: progressive_jpegs(stack, other),
+            "held uploads": lambda: held_uploads(stack),
+            "chunked uploads": lambda: chunked_uploads(stack),
             "endless heads": lambda: _flood(stack, HEAD, b"x" * 65536, 4, HEAD_SECONDS),
             "silent connections": lambda: _silent_connections(stack),
             "endless trailers": lambda: _endless_trailers(stack),
@@ -100,12 +110,16 @@ def main() -> None:
     exit_if_missed([f"{name} {bars[name]:.2f} > {most:g}" for name, most in BARS.items() if bars[name] > most])
 
 
-def _bars(seen: dict[str, Watched], figures: dict[str, float | None]) -> dict[str, float]:
+def _bars(seen: dict[str, Watched], figures: dict[str, Figure]) -> dict[str, float]:
+    on_disk, left = cast(tuple[float, float], figures["chunked uploads"])
     return {
-        "empty pairs: seconds": figures["empty pairs"] or 0.0,
+        "empty pairs: seconds": cast(float, figures["empty pairs"]),
         "empty pairs: memory of the check, of the body": seen["empty pairs"].check_memory / BODY,
         "empty pairs: /healthz p99, ms": seen["empty pairs"].health_p99,
-        "slow images: another client's request, s": figures["slow images"] or 0.0,
+        "slow images: another client's request, s": cast(float, figures["slow images"]),
+        "progressive JPEGs: a third client's request, s": cast(float, figures["progressive JPEGs"]),
+        "chunked uploads: on disk, of the quota": on_disk * MIB / CHUNKED_QUOTA,
+        "chunked uploads: uncounted, of the quota": left,
         "held uploads: memory of the API, MiB": seen["held uploads"].api_memory / MIB,
         "endless heads: processor seconds": seen["endless heads"].processor,
         "silent connections: /healthz unanswered": float(seen["silent connections"].unanswered),
@@ -113,67 +127,6 @@ def _bars(seen: dict[str, Watched], figures: dict[str, float | None]) -> dict[st
         "pipelined requests: /healthz p99, ms": seen["pipelined requests"].health_p99,
         "tiny chunks: /healthz p99, ms": seen["tiny chunks"].health_p99,
     }
-
-
-def _empty_pairs() -> bytes:
-    return b'{"model":"demo","forget":[' + b"{}," * (BODY // 3) + b"{}]}"
-
-
-def _post(stack: BenchStack, content: bytes, key: str | None = None) -> float:
-    """Seconds until the answer."""
-    began = time.perf_counter()
-    headers = {"Authorization": f"Bearer {key or stack.key}", "Content-Type": "application/json"}
-    url = f"http://127.0.0.1:{stack.api.port}/unlearn-jobs"
-    httpx.post(url, content=content, headers=headers, trust_env=False, timeout=300)
-    return time.perf_counter() - began
-
-
-def _file_request(stack: BenchStack, key: str) -> float:
-    return _post(stack, _request_of(_small_picture()), key)
-
-
-def _request_of(picture: bytes) -> bytes:
-    image = {"base64": base64.b64encode(picture).decode()}
-    pair = {"image": image, "question": "Who is this?", "answer": "Ilse Marwood"}
-    return json.dumps({"model": "demo", "forget": [pair]}).encode()
-
-
-def _small_picture() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (64, 64)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _slow_images(stack: BenchStack, other: str) -> float:
-    """Four requests at once with an image that is dear to decode. Seconds that another client's request takes."""
-    slow = _request_of(slow_jpeg(side=6000, scans=100))
-    senders = [threading.Thread(target=_post, args=(stack, slow)) for _ in range(4)]
-    for sender in senders:
-        sender.start()
-    time.sleep(1)  # until they are at work
-    taken = _file_request(stack, other)
-    for sender in senders:
-        sender.join()
-    return taken
-
-
-@contextmanager
-def _connected(stack: BenchStack) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", stack.api.port), timeout=10) as connection:
-        yield connection
-
-
-def _held_uploads(stack: BenchStack) -> None:
-    """Uploads of 50 MiB whose last byte doesn't come."""
-    head = f"POST /unlearn-jobs HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {stack.key}\r\n"
-    head += f"Content-Type: application/json\r\nContent-Length: {50 * MIB}\r\n\r\n"
-    with ExitStack() as held:
-        for _ in range(UPLOADS):
-            connection = held.enter_context(_connected(stack))
-            connection.sendall(head.encode())
-            with suppress(OSError):
-                connection.sendall(b" " * (50 * MIB - 1))
-        time.sleep(1)
 
 
 def _endless_trailers(stack: BenchStack) -> None:
@@ -188,7 +141,7 @@ def _flood(stack: BenchStack, first: bytes, more: bytes, connections: int, secon
     def send() -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            with suppress(OSError), _connected(stack) as connection:
+            with suppress(OSError), connected(stack) as connection:
                 connection.sendall(first)
                 while time.monotonic() < until:
                     connection.sendall(more)
@@ -206,11 +159,11 @@ def _silent_connections(stack: BenchStack) -> None:
     with ExitStack() as held:
         for _ in range(CONNECTIONS):
             with suppress(OSError):
-                held.enter_context(_connected(stack))
+                held.enter_context(connected(stack))
         time.sleep(5)
 
 
-def _watched(stack: BenchStack, attack: Callable[[], float | None]) -> tuple[Watched, float | None]:
+def _watched(stack: BenchStack, attack: Callable[[], Figure]) -> tuple[Watched, Figure]:
     """Runs the attack. Returns what it cost, and its own figure."""
     api = psutil.Process(stack.api.process)
     over = threading.Event()

@@ -36,8 +36,8 @@ _START_SECONDS = 60.0
 _MOST = 1_000_000_000
 # A bench asks for more than an office.
 NO_QUOTA = ClientLimits(
-    requests_per_minute=_MOST, upload_bytes_per_hour=10**15, pixels_per_hour=10**15, queued_jobs=_MOST,
-    queued_pairs=_MOST, queued_steps=_MOST,
+    requests_per_minute=_MOST, upload_bytes_per_hour=10**15, pixels_per_hour=10**15, processor_seconds_per_hour=_MOST,
+    uploads_at_once=_MOST, queued_jobs=_MOST, queued_pairs=_MOST, queued_steps=_MOST,
 )  # fmt: skip
 _CATALOG = """
 [models.demo]

@@ -22,6 +22,12 @@ class ClientLimits(BaseModel):
     pixels_per_hour: int = Field(
         default=20_000_000_000, ge=0, le=_VOLUME, description="pixels of images that are decoded in an hour"
     )
+    processor_seconds_per_hour: int = Field(
+        default=600, ge=0, le=_COUNT, description="processor time of checks of its requests in an hour, in seconds"
+    )
+    uploads_at_once: int = Field(
+        default=8, ge=0, le=_COUNT, description="requests with pairs that arrive or are checked at a time"
+    )
     queued_jobs: int = Field(default=100, ge=0, le=_COUNT, description="jobs that wait at a time")
     running_jobs: int = Field(default=2, ge=0, le=_COUNT, description="jobs that run at a time; 0 holds them all back")
     queued_pairs: int = Field(default=50_000, ge=0, le=_COUNT, description="pairs of all waiting jobs together")
@@ -41,6 +47,10 @@ class ClientLimits(BaseModel):
         le=MAX_KIT_DAYS,
         description="how long a kit of each request is kept where it doesn't say; 0 keeps none",
     )
+    max_kit_days: int = Field(
+        default=MAX_KIT_DAYS, ge=0, le=MAX_KIT_DAYS, description="how long a kit may be kept at most"
+    )
+    kit_pairs: int = Field(default=20_000, ge=0, le=_COUNT, description="pairs that its kits hold together")
 
     def differing(self) -> dict[str, int]:
         """The limits that aren't the defaults, as a client's row holds them."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from jobs import transitions
 from jobs.database import SessionFactory
+from jobs.states import OPEN
 from jobs.storage.blobs import BlobMissing, BlobStore
 from jobs.storage.crypto import DecryptionError, Keyring
 from jobs.storage.inputs import open_sealed
@@ -23,6 +24,18 @@ _ORPHAN_SECONDS = 3600.0  # an attempt stores a kit moments before it ends its j
 def kit_of(s: Session, client_id: UUID, job_id: UUID) -> Kit | None:
     """The kit of the client's job, also one that is ended. None if none was kept."""
     return s.scalar(select(Kit).join(Job, Job.id == Kit.job_id).where(Job.client_id == client_id, Kit.job_id == job_id))
+
+
+def kept_pairs(s: Session, client_id: UUID) -> int:
+    """Pairs in the client's kits, and those that its open jobs may yet leave there: at most all that they forget."""
+    held = select(func.coalesce(func.sum(Kit.pairs), 0)).join(Job, Job.id == Kit.job_id)
+    coming = select(func.coalesce(func.sum(Job.forget_pairs), 0)).where(
+        Job.kit_days.is_not(None), or_(*(Job.state == state for state in OPEN))
+    )
+    of_client = Job.client_id == client_id
+    parts = (held.where(Kit.ended_at.is_(None), of_client), coming.where(of_client))
+    # One statement sees a job either as open or with its kit.
+    return sum(s.execute(select(*(part.scalar_subquery() for part in parts))).one())
 
 
 def open_kit(blobs: BlobStore, keyring: Keyring, job_id: UUID, wrapped_key: bytes) -> PairSet | None:

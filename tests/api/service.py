@@ -7,7 +7,10 @@ import hashlib
 import io
 import json
 import re
+import socket
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -56,6 +59,16 @@ def body(**changes: Any) -> dict[str, Any]:
     """A valid request with these changes. A change to None leaves the field out."""
     whole = {"model": "demo", "forget": [pair(1), pair(2)], **changes}
     return {name: value for name, value in whole.items() if value is not None}
+
+
+@contextmanager
+def sending(http: httpx.Client, request: dict[str, Any], path: str = "/unlearn-jobs") -> Iterator[socket.socket]:
+    """A connection on which the request is sent, and its answer isn't read. It is closed with the context."""
+    whole = http.build_request("POST", path, json=request)
+    head = "".join(f"{name}: {value}\r\n" for name, value in whole.headers.items())
+    with socket.create_connection((whole.url.host, whole.url.port), timeout=20) as connection:
+        connection.sendall(f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + whole.read())
+        yield connection
 
 
 class Service:
@@ -186,6 +199,19 @@ class Service:
 
     def stored_jobs(self) -> int:
         return len(self.http.get("/unlearn-jobs?limit=100").json()["jobs"])
+
+    def scratch_files(self) -> list[Path]:
+        """What requests that aren't answered yet have on disk."""
+        return list((self.settings.blob_dir / "unfinished").iterdir())
+
+    def decoding(self) -> list[Path]:
+        """The notes of checks that decode an image now, or were killed while they did."""
+        found = []
+        for file in self.scratch_files():
+            with suppress(FileNotFoundError):
+                if b'["forget"' in file.read_bytes():
+                    found.append(file)
+        return found
 
     def stored_inputs(self) -> list[UUID]:
         return self.blobs.inputs_older_than(-60)

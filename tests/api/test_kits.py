@@ -18,6 +18,13 @@ from tests.evidence import FORGOTTEN
 from vgid_verify import KeyFile, verify_receipt
 
 
+def limit(service: Service, name: str, limits: ClientLimits) -> None:
+    with service.sessions.begin() as s:
+        owner = access.find_client(s, name)
+        assert owner is not None
+        access.set_limits(s, owner, limits)
+
+
 @pytest.fixture
 def kept(service: Service, tmp_path: Path) -> UUID:
     """A job of which a kit is kept."""
@@ -29,10 +36,7 @@ def kept(service: Service, tmp_path: Path) -> UUID:
 
 def test_nothing_is_kept_unless_the_request_or_its_client_says_so(service: Service) -> None:
     keeping = service.as_client("keeps kits")
-    with service.sessions.begin() as s:
-        owner = access.find_client(s, "keeps kits")
-        assert owner is not None
-        access.set_limits(s, owner, ClientLimits(kit_days=365))
+    limit(service, "keeps kits", ClientLimits(kit_days=365))
     for http, usual in ((service.http, None), (keeping, 365)):
         asked = [body(), body(kit_days=30), body(kit_days=0)]
         assert [http.post("/unlearn-jobs", json=each).json()["kit_days"] for each in asked] == [usual, 30, None]
@@ -45,6 +49,34 @@ def test_nothing_is_kept_unless_the_request_or_its_client_says_so(service: Servi
         refused = problem(service.http.post("/unlearn-jobs", json=body(kit_days=wrong)), 422, "invalid-request")
         assert refused["errors"][0]["field"] == "kit_days"
     problem(service.http.post("/evaluations", json=body(kit_days=30)), 422, "invalid-request")
+
+
+def test_a_kit_is_kept_no_longer_than_the_operator_lets_the_client(service: Service) -> None:
+    http = service.as_client("bounded")
+    limit(service, "bounded", ClientLimits(kit_days=365, max_kit_days=30))
+    for path in ("/unlearn-jobs", "/unlearn-jobs/estimate"):
+        (error,) = problem(http.post(path, json=body(kit_days=31)), 422, "invalid-request")["errors"]
+        assert (error["field"], error["detail"]) == ("kit_days", "may be at most 30 for this client")
+    asked = [body(), body(kit_days=30), body(kit_days=0)]
+    assert [http.post("/unlearn-jobs", json=each).json()["kit_days"] for each in asked] == [30, 30, None]
+
+
+def test_the_pairs_in_a_clients_kits_are_bounded(service: Service, kept: UUID) -> None:
+    limit(service, service.name, ClientLimits(kit_pairs=8))  # five are in its kit; a request has two
+    waiting = service.submit(kit_days=30)
+    refused = service.http.post("/unlearn-jobs", json=body(kit_days=30))
+    detail = problem(refused, 429, "quota-exceeded")["detail"]
+    assert detail.startswith("At most 8 pairs may be kept in kits; with this request they would be up to 9.")
+    assert service.http.post("/unlearn-jobs", json=body()).status_code == 202, "without a kit it is taken"
+    assert service.as_client("another").post("/unlearn-jobs", json=body(kit_days=30)).status_code == 202
+
+    running = service.claim(waiting)
+    problem(service.http.post("/unlearn-jobs", json=body(kit_days=30)), 429, "quota-exceeded")
+    service.fail(waiting, running)
+    service.submit(kit_days=30)  # the failed job leaves no kit
+    problem(service.http.post("/unlearn-jobs", json=body(kit_days=30)), 429, "quota-exceeded")
+    assert service.http.delete(f"/unlearn-jobs/{kept}/kit").status_code == 204
+    service.submit(kit_days=30)
 
 
 def test_a_kit_is_shown_and_ended_and_receipted(service: Service, kept: UUID, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPResponse
 from typing import Any
 
@@ -16,7 +18,7 @@ from jobs.clients.limits import ClientLimits
 from jobs.settings import Settings
 from local.redis import EmbeddedRedis
 from tests.api.conftest import Serve
-from tests.api.service import Service, body, inline, pair, png, problem
+from tests.api.service import Service, body, inline, pair, png, problem, sending
 from tests.waiting import eventually
 
 
@@ -92,18 +94,126 @@ def test_what_a_killed_check_has_decoded_counts(serve: Serve, settings: Settings
 
 
 def test_what_is_decoded_for_a_client_that_hangs_up_counts(serve: Serve, settings: Settings) -> None:
-    slow = {"max_image_seconds": 1000, "max_image_pixels": 40_000_000, "max_image_bytes": 2_000_000}
+    slow = {
+        "max_image_seconds": 1000,
+        "check_processor_seconds": 1000,
+        "max_image_pixels": 40_000_000,
+        "max_image_bytes": 2_000_000,
+    }
     service = serve(settings.model_copy(update=slow | {"max_body_bytes": 4_000_000}))
     http = limited(service, pixels_per_hour=36_000_100)
-    request = http.build_request("POST", "/unlearn-jobs", json=body(forget=[pair(image=inline(slow_jpeg()))]))
-    notes = service.settings.blob_dir / "unfinished"
-    with socket.create_connection((request.url.host, request.url.port)) as connection:
-        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-        connection.sendall(f"POST /unlearn-jobs HTTP/1.1\r\n{head}\r\n".encode() + request.read())
-        eventually(lambda: [note for note in notes.iterdir() if note.read_bytes().startswith(b'[["forget"')])
-    eventually(lambda: not any(notes.iterdir()))
+    with sending(http, body(forget=[pair(image=inline(slow_jpeg()))])):
+        eventually(service.decoding)
+    eventually(lambda: not service.scratch_files())
     small = body(forget=[pair(image=inline(png(1, size=(40, 40))))])
     assert "pixels" in problem(http.post("/unlearn-jobs", json=small), 429, "quota-exceeded")["detail"]
+
+
+def test_processor_time_counts_also_for_a_check_that_is_refused_killed_or_left(
+    serve: Serve, settings: Settings
+) -> None:
+    slow = {"max_image_seconds": 0.3, "max_image_pixels": 40_000_000, "max_image_bytes": 2_000_000}
+    service = serve(settings.model_copy(update=slow | {"max_body_bytes": 4_000_000}))
+    http = limited(service, processor_seconds_per_hour=1000)
+    quick = body(forget=[pair(1)])
+
+    def left(response: httpx.Response) -> int:
+        assert '"processor-milliseconds";q=1000000;w=3600' in response.headers["ratelimit-policy"]
+        return quota_left(response, "processor-milliseconds")
+
+    accepted = left(http.post("/unlearn-jobs", json=quick))
+    assert accepted < 1_000_000
+    refused = http.post("/unlearn-jobs/estimate", json=body(forget=[pair(image=inline(b"no image"))]))
+    problem(refused, 422, "invalid-request", "forget[0].image")
+    assert left(refused) < accepted
+    killed = http.post("/unlearn-jobs", json=body(forget=[pair(image=inline(slow_jpeg()))]))
+    problem(killed, 422, "invalid-request", "forget[0].image")
+    assert left(killed) <= left(refused) - 300
+
+    patient = serve(service.settings.model_copy(update={"max_image_seconds": 1000, "check_processor_seconds": 1000}))
+    again = patient.open(Authorization=http.headers["authorization"])
+    with sending(again, body(forget=[pair(image=inline(slow_jpeg()))])):
+        eventually(patient.decoding)
+    eventually(lambda: not patient.scratch_files())
+    assert left(again.post("/unlearn-jobs", json=quick)) < left(killed) - 100  # a process takes more to start
+
+
+def test_without_processor_time_left_nothing_is_looked_at(service: Service) -> None:
+    http = limited(service, processor_seconds_per_hour=0)
+    broken = body(forget=[pair(image=inline(b"no image"))])
+    for path in ("/unlearn-jobs", "/unlearn-jobs/estimate", "/evaluations"):
+        refused = http.post(path, json=broken)
+        assert "processor-milliseconds" in problem(refused, 429, "quota-exceeded")["detail"]
+    assert not service.scratch_files()
+
+
+CHUNK = 65536
+
+
+@contextmanager
+def chunked(http: httpx.Client, chunks: int) -> Iterator[socket.socket]:
+    """An upload in chunks of 64 KiB that doesn't end."""
+    head = ["POST /unlearn-jobs HTTP/1.1", "Host: vgid", f"Authorization: {http.headers['authorization']}"]
+    head += ["Content-Type: application/json", "Transfer-Encoding: chunked", "", ""]
+    with socket.create_connection((http.base_url.host, http.base_url.port), timeout=20) as connection:
+        connection.sendall("\r\n".join(head).encode())
+        with suppress(ConnectionError):  # the answer has come already
+            for _ in range(chunks):
+                connection.sendall(b"%x\r\n%b\r\n" % (CHUNK, bytes(CHUNK)))
+        yield connection
+
+
+def status_of(connection: socket.socket) -> int:
+    answer = HTTPResponse(connection)
+    answer.begin()
+    return answer.status
+
+
+@pytest.fixture
+def roomy(serve: Serve, settings: Settings) -> Service:
+    """A service that takes bodies of 8 MB."""
+    return serve(settings.model_copy(update={"max_body_bytes": 8_000_000}))
+
+
+def test_chunked_uploads_share_one_quota_and_end_where_it_is_spent(roomy: Service) -> None:
+    http = limited(roomy, upload_bytes_per_hour=40 * CHUNK)
+    with ExitStack() as held:
+        uploads = [held.enter_context(chunked(http, 16)) for _ in range(6)]  # each is within the quota
+        assert 429 in [status_of(upload) for upload in uploads[-1:]]  # and none has ended
+        eventually(lambda: sum(file.stat().st_size for file in roomy.scratch_files()) <= 40 * CHUNK)
+    eventually(lambda: not roomy.scratch_files())
+    refused = http.post("/unlearn-jobs", json=body())
+    assert "bytes" in problem(refused, 429, "quota-exceeded")["detail"]
+    assert quota_left(refused, "bytes") == 0
+
+
+def test_an_upload_that_breaks_off_costs_what_has_arrived(roomy: Service) -> None:
+    http = limited(roomy, upload_bytes_per_hour=100 * CHUNK)
+    key = f"Authorization: {http.headers['authorization']}"
+    announced = ["POST /unlearn-jobs HTTP/1.1", "Host: vgid", key, f"Content-Length: {90 * CHUNK}", "", ""]
+    with socket.create_connection((http.base_url.host, http.base_url.port)) as connection:
+        connection.sendall("\r\n".join(announced).encode() + bytes(20 * CHUNK))
+        eventually(roomy.scratch_files)  # what is above 1 MiB waits there
+        eventually(lambda: roomy.scratch_files()[0].stat().st_size > 0)
+    eventually(lambda: not roomy.scratch_files())
+    small = http.post("/unlearn-jobs", json=body())
+    assert 80 * CHUNK - 5000 < quota_left(small, "bytes") < 100 * CHUNK - 2**20
+
+
+def test_uploads_at_once_are_bounded(roomy: Service) -> None:
+    http = limited(roomy, uploads_at_once=2)
+    with chunked(http, 1), chunked(http, 1):
+        refused = eventually(lambda: _refused(http))
+        assert "At most 2 requests" in problem(refused, 429, "quota-exceeded")["detail"]
+        assert int(refused.headers["retry-after"]) < 60
+        assert http.get("/models").status_code == 200
+        assert roomy.as_client("another").post("/unlearn-jobs", json=body()).status_code == 202
+    eventually(lambda: http.post("/unlearn-jobs", json=body()).status_code == 202)
+
+
+def _refused(http: httpx.Client) -> httpx.Response | None:
+    response = http.post("/unlearn-jobs/estimate", json=body())
+    return response if response.status_code == 429 else None
 
 
 def test_announced_bytes_over_the_quota_are_refused_before_they_are_sent(service: Service) -> None:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from api.forget_requests.check_meter import CheckMeter
 from api.forget_requests.request_check import CheckLimits, UncheckedRequest, canonical_text_of
 from api.forget_requests.spool import SpooledBody
 from api.identifiers import Instant, Line, Metadata, MetadataFilter, Reference
@@ -172,11 +173,12 @@ def test_unset_fields_do_not_enter_the_hash(service: Service, tmp_path: Path) ->
     unchecked = UncheckedRequest(
         SubmitRequest,
         "application/json",
-        SpooledBody(content),
+        SpooledBody(content, len(content)),
         CheckLimits.of(service.settings, ClientLimits()),
         Catalog.load(service.settings.catalog),
         b"",
         tmp_path / "sealed",
-        tmp_path / "decoding",
+        tmp_path / "notes",
     )
-    assert set(json.loads(canonical_text_of(unchecked))) == {"model", "forget", "retain", "probes"}
+    meter = CheckMeter(unchecked.notes, 20, 5)
+    assert set(json.loads(canonical_text_of(unchecked, meter))) == {"model", "forget", "retain", "probes"}

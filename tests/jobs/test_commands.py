@@ -109,7 +109,7 @@ def test_limits_are_shown_changed_and_go_back_to_their_defaults(session_factory:
         [name, str(default)] for name, default in ClientLimits().model_dump().items()
     ]
     assert stored() == {}
-    assert "running_jobs                     4  jobs that run" in limits("running_jobs=4", "max_priority = -3")
+    assert f"{'running_jobs':26}            4  jobs that run" in limits("running_jobs=4", "max_priority = -3")
     assert stored() == {"running_jobs": 4, "max_priority": -3}
     assert "(default 2)" in limits("queued_jobs=7")
     limits("running_jobs=2")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any, Literal, Protocol
 
 from vgid_core.config import EvaluationConfig
 from vgid_core.data.leaks import ImageFingerprint, find_leaks, repeated_questions
-from vgid_core.data.pairs import DataError, Pair
+from vgid_core.data.pairs import DataError, EncodedImage, Pair
 from vgid_core.data.readers import ReadResult
 from vgid_core.data.text_normalization import normalized
 
 Level = Literal["error", "warning"]
+Look = Callable[[EncodedImage], ImageFingerprint]
 
 # Control tokens of the chat templates of the supported families.
 _CONTROL_LIKE = re.compile(
@@ -159,17 +160,18 @@ def check_data(
     probes: Sequence[ReadResult] = (),
     texts: TextCounter | None = None,
     max_new_tokens: int = EvaluationConfig().max_new_tokens,
+    look: Look = ImageFingerprint.read,
 ) -> DataReport:
     """Checks every pair of every set, and what the other sets share with the forget set.
 
     texts: a model's `TokenCounter`; without it, lengths are in characters. max_new_tokens: the evaluation's, which cuts
-    off longer answers.
+    off longer answers. look: gives each image's fingerprint, or raises DataError; for a caller who has some already.
     """
     texts = texts or CharacterCounter()
     findings = _FindingCollector()
-    forgotten = _load(forget, findings)
-    kept = [_load(source, findings) for source in (retain, utility) if source is not None]
-    probed = [_load(source, findings) for source in probes]
+    forgotten = _load(forget, look, findings)
+    kept = [_load(source, look, findings) for source in (retain, utility) if source is not None]
+    probed = [_load(source, look, findings) for source in probes]
     summaries = [_check_set(one, texts, max_new_tokens, findings) for one in (forgotten, *kept, *probed)]
     for other in kept:
         _check_leaks(forgotten, other, findings)
@@ -178,8 +180,8 @@ def check_data(
     return DataReport(texts.unit, tuple(summaries), findings.sorted())
 
 
-def _load(source: ReadResult, findings: _FindingCollector) -> _LoadedSet:
-    """Decodes each image once; adds a finding for every item or image that can't be used."""
+def _load(source: ReadResult, look: Look, findings: _FindingCollector) -> _LoadedSet:
+    """Looks at each image once; adds a finding for every item or image that can't be used."""
     pairs: dict[int, Pair] = {}
     fingerprints: dict[str, ImageFingerprint] = {}
     bad: set[str] = set()
@@ -191,7 +193,7 @@ def _load(source: ReadResult, findings: _FindingCollector) -> _LoadedSet:
         digest = item.image.digest
         if digest not in fingerprints and digest not in bad:
             try:
-                fingerprints[digest] = ImageFingerprint.of(item.image.decode())
+                fingerprints[digest] = look(item.image)
             except DataError:
                 bad.add(digest)
         if digest in bad:

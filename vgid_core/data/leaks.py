@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vgid_core.data.pairs import Pair
+from vgid_core.data.pairs import EncodedImage, Pair
 from vgid_core.data.text_normalization import nfkc, word_count, words
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _SIDE = 8  # of a fingerprint, in fields
+_ENOUGH = 8 * _SIDE  # pixels of a picture's shorter side that tell its fingerprint
 # Correlation of two fingerprints. Copies of one photo (JPEG at quality 50, half or twice the size) lie above it, photos
 # of different people below (docs/reference/data.md).
 SIMILAR = 0.99
@@ -39,8 +40,13 @@ class ImageFingerprint:
     vector: NDArray[np.float32] = field(repr=False)
 
     @classmethod
+    def read(cls, image: EncodedImage) -> ImageFingerprint:
+        """The fingerprint of an image, which is decoded as far as that takes. Raises DataError if it can't be."""
+        return replace(cls.of(image.decode_reduced(_ENOUGH)), size=image.size)
+
+    @classmethod
     def of(cls, picture: Image) -> ImageFingerprint:
-        """The fingerprint of a picture of any size."""
+        """The fingerprint of a decoded picture of any size."""
         from PIL import Image as pil
 
         small = picture.convert("L").resize((_SIDE, _SIDE), pil.Resampling.BOX)

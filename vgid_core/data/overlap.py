@@ -46,4 +46,4 @@ def _text(pair: Pair) -> tuple[str, str]:
 
 def _fingerprints(items: PairSet) -> dict[str, ImageFingerprint]:
     photos = {pair.image.digest: pair.image for pair in items}
-    return {digest: ImageFingerprint.of(photo.decode()) for digest, photo in photos.items()}
+    return {digest: ImageFingerprint.read(photo) for digest, photo in photos.items()}

@@ -91,6 +91,18 @@ class EncodedImage:
         with self._opened() as picture:
             return ImageOps.exif_transpose(picture).convert("RGB")
 
+    def decode_reduced(self, side: int) -> Image:
+        """The picture as `decode` gives it, or a smaller one whose shorter side has `side` pixels or more.
+
+        A JPEG is decoded at down to an eighth of its size, in grey, which takes a fraction of the time. Raises
+        DataError as `decode` does.
+        """
+        from PIL import ImageOps
+
+        with self._opened() as picture:
+            picture.draft("L", (side, side))  # does nothing to other formats
+            return ImageOps.exif_transpose(picture).convert("RGB")
+
     @contextmanager
     def _opened(self) -> Iterator[Image]:
         """The file opened by Pillow. Any fault of an image or its metadata becomes a DataError."""
