@@ -173,7 +173,7 @@ class RunSets:
     @property
     def audited(self) -> AuditSets:
         """The sets by their roles in the audits."""
-        return AuditSets(self.forget, self.retain, next((s for s in self.registered if s.name == "never_seen"), None))
+        return AuditSets(self.forget, self.retain, **{items.name: items for items in self.registered})
 
     def photos_of(self, name: str) -> Sequence[EncodedImage]:
         """The photos of the set `name`; empty if the run has no such set."""

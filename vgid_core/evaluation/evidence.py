@@ -14,7 +14,7 @@ import torch
 from vgid_core.config import AuditLevel, UnlearnConfig
 from vgid_core.data.pairs import DataError, PairSet
 from vgid_core.data.roles import AuditSets
-from vgid_core.evaluation.audits.context import AuditContext
+from vgid_core.evaluation.audit_context import AuditContext
 from vgid_core.evaluation.evaluate import SetAnswers, answer_sets
 from vgid_core.evaluation.figures import Figure, NotMeasured
 from vgid_core.evaluation.levels import LEVELS, Audit, name_of
