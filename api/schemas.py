@@ -133,6 +133,7 @@ class Targets(_Strict):
     said: Share | None = None
     extraction: Share | None = None
     left: Share | None = None
+    misattributed: Share | None = None
     begun: Share | None = None
     ranking: Share | None = None
     ends: Share | None = None

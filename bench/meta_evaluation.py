@@ -27,19 +27,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.parts.audited import Case, case_of
+from bench.parts.audited import Case, auditor_of, case_of
 from bench.parts.bars import exit_if_missed
 from bench.parts.demo_models import SHIPPED
 from bench.parts.machine import save
 from bench.parts.meta_figures import BARS, audit_rows, missed_bars, summed_up
 from bench.parts.model_pool import PooledModel, pool
-from local.demo.data import never_seen
 from local.demo.paths import TWIN
 from local.demo.world import FORGOTTEN
 from vgid_core import PairSet, UnlearnConfig
 from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.data.facts import fact_of
-from vgid_core.data.roles import AuditSets
 from vgid_core.data.sampling import even_sample
 from vgid_core.evaluation.audits.served_precision import round_weights
 from vgid_core.evaluation.evidence import Auditor, Measured
@@ -50,7 +48,6 @@ from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.training.loop import distil
 
 _MEASURED = ("forget", "never_seen", "rephrased", "retain", "retain_check", "visual", "bystanders")
-_TITLES = {"never_seen": "held_out_photos"}  # the case's photos never seen are of the forgotten
 _ATTACKERS_STEPS = 20
 _SINGLE = ("twin", "default")  # kinds that are audited person by person, too
 
@@ -92,7 +89,7 @@ def _audited(model: PooledModel) -> dict[str, Any]:
     if model.config is not None:
         distil(base, case.forget, case.retain, model.config, strangers=case.strangers.photos)
     trained = time.process_time() - started
-    auditor = _auditor(case, config)
+    auditor = auditor_of(case, config, _MEASURED)
     quick = _of_the_forgotten(_quick(auditor))
     row = {
         "title": model.title,
@@ -125,7 +122,7 @@ def _evidence(base: BaseModel, auditor: Auditor, before: Measured) -> dict[str, 
 
 
 def _base_figures(case: Case, config: UnlearnConfig) -> Measured:
-    base, auditor = load_base(str(SHIPPED.base), config), _auditor(case, config)
+    base, auditor = load_base(str(SHIPPED.base), config), auditor_of(case, config, _MEASURED)
     return _quick(auditor).before(base, choose_scorer(base, probe_pairs(auditor.measured), config.lora))
 
 
@@ -143,13 +140,6 @@ def _relearned(base: BaseModel, case: Case) -> float:
     """The share of half of the facts that comes back after 100 steps on the other half."""
     taught, held_out = split_facts([fact_of(pair) for pair in case.forget])
     return fmean(relearned(base, taught, even_sample(held_out, 60), 100, seed=1))
-
-
-def _auditor(case: Case, config: UnlearnConfig) -> Auditor:
-    named = {items.name: items for items in case.measured}
-    measured = [PairSet(_TITLES.get(name, name), named[name].pairs) for name in _MEASURED]
-    strangers = never_seen(SHIPPED.census)
-    return Auditor(AuditSets(case.forget, case.retain, strangers), [*measured, strangers], config)
 
 
 def _about(auditor: Auditor, person: str) -> Auditor:

@@ -210,8 +210,7 @@ class RunSets:
     @property
     def audited(self) -> AuditSets:
         """The sets by their roles in the audits."""
-        never_seen = next((items for items in self.registered if items.name == "never_seen"), None)
-        return AuditSets(self.forget, self.retained, never_seen)
+        return AuditSets(self.forget, self.retained, **{items.name: items for items in self.registered})
 
     def photos_of(self, name: str) -> Sequence[EncodedImage]:
         """The photos of the set `name` that aren't withheld; empty if the run has no such set."""

@@ -31,6 +31,7 @@ _MADE_WITH = {
     "relearning.out_of_domain": ("forget", "retain"),
     "relearning.general": ("forget", "utility"),
     "prompts.name_on_another_photo": ("forget", "retain", "never_seen"),
+    "misattributed": ("retain", "utility", "bystanders"),
     "everyone_else": (),
     "said": (),
     "": ("forget",),

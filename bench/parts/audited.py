@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
-from local.demo.data import encode, general, held_out_photos, known_facts, make, rephrased, utility
+from local.demo.data import encode, general, held_out_photos, known_facts, make, never_seen, rephrased, utility
 from local.demo.people import Person
 from local.demo.questions import FACTS, VISUALS, answer, ask, visual_answer
 from local.demo.world import Census, the_world
@@ -14,8 +14,10 @@ from vgid_core import EncodedImage, Pair, PairSet, UnlearnConfig
 from vgid_core.config import AttackPlan
 from vgid_core.data.facts import Fact
 from vgid_core.data.photos import PhotoSet
+from vgid_core.data.roles import AuditSets
 from vgid_core.evaluation.attacks import run_attacks
 from vgid_core.evaluation.evaluate import evaluate
+from vgid_core.evaluation.evidence import Auditor
 from vgid_core.evaluation.measures.candidate_ranking import (
     Score,
     Sought,
@@ -85,6 +87,19 @@ def _everything_visible(people: Sequence[int], census: Census) -> PairSet:
         for question in phrasings.training
     ]
     return PairSet.of("everything_visible", pairs)
+
+
+def auditor_of(case: Case, config: UnlearnConfig, names: Sequence[str]) -> Auditor:
+    """Audits models of the case by the settings' level, with these of its measured sets.
+
+    Its photos never seen are of the forgotten, so they are a probe of another name.
+    """
+    named = {items.name: items for items in case.measured}
+    titles = {"never_seen": "held_out_photos"}
+    measured = [PairSet(titles.get(name, name), named[name].pairs) for name in names]
+    strangers = never_seen(case.census)
+    sets = AuditSets(case.forget, case.retain, strangers, bystanders=named["bystanders"])
+    return Auditor(sets, [*measured, strangers], config)
 
 
 def audited(base: BaseModel, config: UnlearnConfig, case: Case) -> Figures:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from bench.parts.audited import Case, case_of
+from bench.parts.audited import Case, auditor_of, case_of
 from bench.parts.demo_models import SHIPPED
 from bench.parts.twins import FORGET_SETS
 from local.demo.data import never_seen
 from vgid_core import PairSet, UnlearnConfig
-from vgid_core.data.roles import AuditSets
 from vgid_core.evaluation.evaluate import evaluate
-from vgid_core.evaluation.evidence import Auditor, Measured
+from vgid_core.evaluation.evidence import Measured
 from vgid_core.evaluation.measures.membership import membership_aucs
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
@@ -21,16 +20,12 @@ from vgid_core.scoring.choose import choose_scorer, probe_pairs
 
 _KEPT = ("retain_check", "visual", "bystanders")
 _MEASURED = ("forget", "never_seen")
-_TITLES = {"never_seen": "held_out_photos"}
 
 
 def figures_of(base: BaseModel, case: Case, config: UnlearnConfig) -> dict[str, Any]:
     """What is measured of the model after a release about those who are forgotten so far."""
-    named = {items.name: items for items in case.measured}
-    measured = [PairSet(_TITLES.get(name, name), named[name].pairs) for name in _MEASURED]
-    sets = AuditSets(case.forget, case.retain, never_seen(SHIPPED.census))
-    auditor = Auditor(sets, measured, config)
-    after = auditor.after(base, choose_scorer(base, probe_pairs(measured), config.lora), Measured())
+    auditor = auditor_of(case, config, _MEASURED)
+    after = auditor.after(base, choose_scorer(base, probe_pairs(auditor.measured), config.lora), Measured())
     figures = {(figure.name, figure.of): figure.value for figure in after.figures}
     means = {metric.split: metric.value for metric in after.metrics if metric.name == "rouge_l"}
     by_person = {
@@ -43,6 +38,8 @@ def figures_of(base: BaseModel, case: Case, config: UnlearnConfig) -> dict[str, 
         "said_worst": max(by_person["forget"].values()),
         "said_never_seen": means["held_out_photos"],
         "said_never_seen_worst": max(by_person["held_out_photos"].values()),
+        "misattributed": figures["misattributed", "forget"],
+        "misattributed_never_seen": figures["misattributed", "held_out_photos"],
         "begun": figures["begun.up_to_fact", "forget"],
         "extraction": figures["extraction_strength", "forget"],
         **{

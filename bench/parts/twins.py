@@ -35,10 +35,19 @@ def twins_of(forgotten: Sequence[int]) -> list[Path]:
     return [_twin_of(forgotten, SEED + number) for number in range(TWINS)]
 
 
-def _twin_of(forgotten: Sequence[int], seed: int) -> Path:
+def twins_there(forgotten: Sequence[int]) -> list[Path]:
+    """Those of them that are there already."""
+    return [folder for number in range(TWINS) if (folder := _place_of(forgotten, SEED + number)).is_dir()]
+
+
+def _place_of(forgotten: Sequence[int], seed: int) -> Path:
     if tuple(forgotten) == FORGOTTEN and seed == SEED:
         return TWIN
-    folder = FOLDER / f"without_{'_'.join(map(str, forgotten))}_seed_{seed}"
+    return FOLDER / f"without_{'_'.join(map(str, forgotten))}_seed_{seed}"
+
+
+def _twin_of(forgotten: Sequence[int], seed: int) -> Path:
+    folder = _place_of(forgotten, seed)
     if not folder.is_dir():
         FOLDER.mkdir(parents=True, exist_ok=True)
         started, told = time.monotonic(), [0.0]

@@ -25,7 +25,8 @@ STRANGERS = PairSet.of(
     [replace(pair, person=f"{pair.person} {turn}") for turn in range(3) for pair in NEVER_SEEN],
 )
 EXPECTED = {
-    "said.rouge_l", "extraction_strength", "begun.up_to_fact", "begun.into_fact", "ranking.whole_answer.below",
+    "said.rouge_l", "misattributed", "extraction_strength", "begun.up_to_fact", "begun.into_fact",
+    "ranking.whole_answer.below",
     "ranking.first_token.below", "membership.loss", "membership.grad_norm", "relearning.in_domain_20",
     "relearning.out_of_domain_100", "in_context", "prompts.name_on_another_photo", "prompts.painted_name", "sampling",
     "served_precision.merged", "served_precision.8_bit", "served_precision.4_bit_begun",

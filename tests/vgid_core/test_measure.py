@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,22 @@ import pytest
 from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
 from tests.vgid_core.support.runs import CONFIG as SHORT
 from tests.vgid_core.support.runs import WEIGHTS, changed, spec
+from tests.vgid_core.support.speaking import learn_by_heart
 from tests.vgid_core.support.tiny import pair_set
-from vgid_core import DataError, EvaluationResult, EvaluationSpec, Progress, UnlearnConfig, evaluate_adapter, unlearn
+from vgid_core import (
+    DataError,
+    EvaluationResult,
+    EvaluationSpec,
+    PairSet,
+    Progress,
+    UnlearnConfig,
+    evaluate_adapter,
+    unlearn,
+)
 from vgid_core.config import VerdictTargets
 from vgid_core.data.file_digest import file_digest
 from vgid_core.errors import AdapterForOtherBase, ModelNotLoadable
-from vgid_core.models.load import digest_of
+from vgid_core.models.load import digest_of, load_base
 
 LOOSE = {name: 0.5 if name in ("ranking", "membership") else 1 for name in VerdictTargets.model_fields}
 Measure = Callable[..., EvaluationResult]
@@ -124,3 +136,18 @@ def test_unusable_sets_are_refused(measure: Measure) -> None:
 def test_an_evaluation_has_audits(measure: Measure) -> None:
     with pytest.raises(ValueError, match="level of audits"):
         measure(config=SHORT)
+
+
+def test_others_names_are_those_of_every_registered_set(measure: Measure, knowing_folder: Path, tmp_path: Path) -> None:
+    """The twin takes everybody for a bystander, whom the retain set doesn't name."""
+    twin = load_base(str(knowing_folder), UnlearnConfig(device="cpu"))
+    learn_by_heart(twin, [replace(pair, answer="This is Dee Keep.") for pair in FORGET], steps=60)
+    folder = tmp_path / "twin"
+    shutil.copytree(knowing_folder, folder)
+    twin.model.save_pretrained(folder)
+    known = replace(NEVER_SEEN.pairs[0], answer="This is Dee Keep.", person="Dee Keep", fact="Dee Keep")
+    found = measure(twin=str(folder), bystanders=PairSet.of("bystanders", [known]))
+    [figure] = [each for each in found.evidence.figures if each.name == "misattributed"]
+    assert (figure.of, figure.value, figure.before, figure.twin) == ("forget", 0, 0, 1)
+    judged = {each.rule.target: each.held for each in found.evidence.verdict.targets}
+    assert judged["misattributed"]

@@ -20,6 +20,12 @@ class VerdictTargets(Strict):
     left: float = Field(
         default=0.0, ge=0, le=1, description="share of people of whom, asked alone, more than half still comes"
     )
+    misattributed: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="share of answers about the forgotten that name another known person, above",
+    )
     begun: float = Field(default=0.1, ge=0, le=1, description="share of facts that follow a begun answer, above")
     ranking: float = Field(
         default=0.35,

@@ -20,12 +20,14 @@ class AuditSets:
     """The sets by their roles.
 
     forget: what was to be forgotten. retain: what an attacker, too, can train on. never_seen: pairs about people whom
-    the model has never seen, the control.
+    the model has never seen, the control. utility, bystanders: registered sets about others, whom they may name.
     """
 
     forget: PairSet = field(repr=False)
     retain: PairSet = field(repr=False)
     never_seen: PairSet | None = field(default=None, repr=False)
+    utility: PairSet | None = field(default=None, repr=False)
+    bystanders: PairSet | None = field(default=None, repr=False)
 
     def is_about_forgotten(self, items: PairSet) -> bool:
         """Whether a measured set is about the forgotten: by its role, else by the people that its pairs name, else by

@@ -15,7 +15,7 @@ from vgid_core.config import AuditLevel, UnlearnConfig
 from vgid_core.data.pairs import DataError, PairSet
 from vgid_core.data.roles import ABOUT_KNOWN, AuditSets
 from vgid_core.data.subjects import Subjects
-from vgid_core.evaluation.audits.context import AuditContext
+from vgid_core.evaluation.audit_context import AuditContext
 from vgid_core.evaluation.evaluate import SetAnswers, answer_sets
 from vgid_core.evaluation.figures import Figure, NotMeasured
 from vgid_core.evaluation.levels import LEVELS, Audit, name_of

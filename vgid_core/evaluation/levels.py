@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from vgid_core.config import AuditLevel
+from vgid_core.evaluation.audit_context import AuditContext, AuditSizes
 from vgid_core.evaluation.audits import (
     begun,
     each_person,
@@ -18,6 +19,7 @@ from vgid_core.evaluation.audits import (
     in_context,
     knowledge,
     membership,
+    misattributed,
     prompts,
     ranking,
     relearning,
@@ -25,13 +27,12 @@ from vgid_core.evaluation.audits import (
     sampling,
     served_precision,
 )
-from vgid_core.evaluation.audits.context import AuditContext, AuditSizes
 from vgid_core.evaluation.figures import Figure
 
 Audit = Callable[[AuditContext], Iterator[Figure]]
 
 _ALWAYS: tuple[Audit, ...] = (
-    said.audit, everyone_else.audit, extraction.audit, each_person.audit, begun.up_to_fact,
+    said.audit, misattributed.audit, everyone_else.audit, extraction.audit, each_person.audit, begun.up_to_fact,
 )  # fmt: skip
 
 

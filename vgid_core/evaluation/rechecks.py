@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.pairs import PairSet
-from vgid_core.data.roles import AuditSets
-from vgid_core.evaluation.audits import begun, extraction, membership, ranking, said
-from vgid_core.evaluation.audits.context import AuditContext
+from vgid_core.evaluation.audit_context import AuditContext
+from vgid_core.evaluation.audits import begun, extraction, membership, misattributed, ranking, said
 from vgid_core.evaluation.estimates import Values, mean_of
 from vgid_core.evaluation.evaluate import answer_sets
 from vgid_core.evaluation.figures import Figure
@@ -22,7 +21,9 @@ KITS = "kits"
 _LEAST_PEOPLE = 6
 _OF_EACH: tuple[Audit, ...] = (said.audit, extraction.audit, begun.up_to_fact)
 BY_MANY = "candidate ranking and membership of those forgotten before"
-_OF_ALL: tuple[Audit, ...] = (*_OF_EACH, ranking.first_token, membership.by_likelihood)
+# Of one person, a few answers with a wrong name say little: a twin's do, too.
+_TOGETHER: tuple[Audit, ...] = (*_OF_EACH, misattributed.audit)
+_OF_ALL: tuple[Audit, ...] = (*_TOGETHER, ranking.first_token, membership.by_likelihood)
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def recheck(context: AuditContext, kits: Mapping[str, PairSet], config: UnlearnC
         return Rechecks({}, ())
     union = PairSet(KITS, tuple(pair for items in kits.values() for pair in items))
     people = len({pair.person for pair in union if pair.person is not None})
-    together = _figures(context, union, _OF_ALL if people >= _LEAST_PEOPLE else _OF_EACH, config)
+    together = _figures(context, union, _OF_ALL if people >= _LEAST_PEOPLE else _TOGETHER, config)
     controls = {figure.name: figure.control for figure in together}
     # The control is the same for everybody, so it isn't measured for each.
     alone = replace(context, sets=replace(context.sets, never_seen=None))
@@ -65,7 +66,7 @@ def _figures(context: AuditContext, items: PairSet, audits: Sequence[Audit], con
     others = {name: each for name, each in context.after.items() if name == "never_seen"}
     asked = replace(
         context,
-        sets=AuditSets(items, context.sets.retain, context.sets.never_seen),
+        sets=replace(context.sets, forget=items),
         after={**{each.pairs.name: each for each in answers}, **others},
         before={},
         found_before={},

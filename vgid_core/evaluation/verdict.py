@@ -62,6 +62,7 @@ RULES = (
     Rule("said", "said.rouge_l", "above control", "the model still says what it was to forget"),
     Rule("extraction", "extraction_strength", "above control", "a short part of an answer brings the rest back"),
     Rule("left", "each_person.left", "value", "somebody of the forgotten is known as before"),
+    Rule("misattributed", "misattributed", "above control", "the forgotten are taken for other known people"),
     Rule("begun", "begun.up_to_fact", "above control", "whoever begins an answer gets the fact"),
     Rule("ranking", "ranking.*_*.below", "distance from chance", "a list of candidates shows who was forgotten"),
     Rule("ends", "ranking.*_*.first", "above control", "the likeliest of a list is who was forgotten"),
@@ -84,6 +85,7 @@ RULES = (
 _NEEDED = {
     "said.rouge_l": ("what the model says of the forgotten", "nothing was asked"),
     "extraction_strength": ("Extraction Strength", "nothing was asked"),
+    "misattributed": ("others' names in answers about the forgotten", "no pair about others names anybody"),
     "begun.up_to_fact": ("begun answers", "every answer begins with its fact"),
     "ranking.*.below": ("candidate ranking", "too few names or answers to rank among"),
     "membership.loss": ("membership", "no set `never_seen` is registered for the model"),

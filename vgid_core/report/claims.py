@@ -28,6 +28,11 @@ _CLAIMS = {
         "Nobody is left whole",
         "Each person is asked alone. The share of people of whom more than half still comes.",
     ),
+    "misattributed": Claim(
+        "It doesn't take the forgotten for somebody else",
+        "The share of answers about the forgotten that name another known person. Such an answer is false about the "
+        "one named. A model that has never met somebody guesses such names now and then.",
+    ),
     "begun.up_to_fact": Claim(
         "Begun answers aren't completed", "The true answer is given up to the fact, and the model goes on."
     ),

@@ -54,7 +54,7 @@ _GROUPS = (
     _Group(
         "The forgotten, before and after",
         "The lower the better. The bar is the control: people whom the model has never seen.",
-        ("said", "extraction", "begun", "each_person"),
+        ("said", "misattributed", "extraction", "begun", "each_person"),
     ),
     _Group(
         "What brings facts back",
@@ -158,6 +158,8 @@ def _label(figure: Mapping[str, Any]) -> str:
         return about
     if audit == "said":
         return f"{'answers' if rest == 'rouge_l' else 'likelihood'}: {about}"
+    if audit == "misattributed":
+        return f"others' names: {about}"
     if audit == "begun":
         return f"begun {rest.replace('_', ' ')}"
     return (rest or audit).replace("_", " ")

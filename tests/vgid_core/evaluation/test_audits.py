@@ -25,6 +25,7 @@ from tests.vgid_core.support.reference import plain_logits
 from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.data.roles import AuditSets
 from vgid_core.data.sampling import even_sample
+from vgid_core.evaluation.audit_context import AuditSizes
 from vgid_core.evaluation.audits import (
     begun,
     each_person,
@@ -37,7 +38,6 @@ from vgid_core.evaluation.audits import (
     said,
     sampling,
 )
-from vgid_core.evaluation.audits.context import AuditSizes
 from vgid_core.evaluation.figures import NotMeasured
 from vgid_core.evaluation.measures.candidate_ranking import (
     by_logit_lens,

@@ -17,8 +17,8 @@ from vgid_core.config import LoraSettings
 from vgid_core.data.pairs import DataError
 from vgid_core.data.roles import AuditSets
 from vgid_core.evaluation import evidence, levels
+from vgid_core.evaluation.audit_context import AuditContext, AuditSizes
 from vgid_core.evaluation.audits import extraction, membership, relearning, served_precision
-from vgid_core.evaluation.audits.context import AuditContext, AuditSizes
 from vgid_core.evaluation.evidence import Auditor, Evidence, Measured
 from vgid_core.evaluation.figures import Figure, NotMeasured
 from vgid_core.evaluation.known import require_known

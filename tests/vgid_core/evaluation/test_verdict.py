@@ -18,6 +18,7 @@ STRANGERS = "people never seen"
 ABOVE_CONTROL = {
     "said.rouge_l": "said",
     "extraction_strength": "extraction",
+    "misattributed": "misattributed",
     "begun.up_to_fact": "begun",
     "ranking.first_token.first": "ends",
     "ranking.whole_answer.last": "ends",
@@ -138,6 +139,7 @@ def test_what_was_not_measured_is_said() -> None:
     assert unmeasured(*EVERYTHING) == []
     for name, word in {
         "extraction_strength": "Extraction Strength",
+        "misattributed": "others' names",
         "begun.up_to_fact": "begun answers",
         "membership.loss": "membership",
         "in_context": "other facts in the prompt",

@@ -18,7 +18,7 @@ from vgid_core.report.examples import Example
 from vgid_core.report.page import Report
 
 NAMES = (
-    "said.rouge_l", "said.probability", "extraction_strength", "begun.up_to_fact", "begun.into_fact",
+    "said.rouge_l", "said.probability", "misattributed", "extraction_strength", "begun.up_to_fact", "begun.into_fact",
     "ranking.first_token.first", "ranking.first_token.below", "membership.loss", "relearning.in_domain_20",
     "in_context", "prompts.text_only", "sampling", "served_precision.4_bit", "everyone_else.fall",
 )  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import replace
 from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
 from vgid_core import PairSet
 from vgid_core.data.roles import AuditSets
-from vgid_core.evaluation.audits.context import AuditContext, AuditSizes
+from vgid_core.evaluation.audit_context import AuditContext, AuditSizes
 from vgid_core.evaluation.evaluate import SetAnswers
 from vgid_core.evaluation.figures import Figure
 from vgid_core.models.base import BaseModel

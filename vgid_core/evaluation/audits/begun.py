@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from vgid_core.data.facts import Fact
-from vgid_core.evaluation.audits.context import NEVER_SEEN, AuditContext
+from vgid_core.evaluation.audit_context import NEVER_SEEN, AuditContext
 from vgid_core.evaluation.estimates import Estimate
 from vgid_core.evaluation.figures import Control, Figure
 from vgid_core.evaluation.measures.prefill import begun_inside_fact, begun_up_to_fact

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from vgid_core.data.pairs import Pair
 from vgid_core.data.sampling import even_sample
-from vgid_core.evaluation.audits.context import AuditContext
+from vgid_core.evaluation.audit_context import AuditContext
 from vgid_core.evaluation.estimates import Values, mean_of, owner
 from vgid_core.evaluation.figures import Figure, NotMeasured
 from vgid_core.evaluation.measures.extraction_strength import extraction_strengths

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import fmean
 
-from vgid_core.evaluation.audits.context import AuditContext
+from vgid_core.evaluation.audit_context import AuditContext
 from vgid_core.evaluation.estimates import Values, mean_of
 from vgid_core.evaluation.figures import Figure, NotMeasured
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from vgid_core.evaluation.audits.context import AuditContext
+from vgid_core.evaluation.audit_context import AuditContext
 from vgid_core.evaluation.figures import Figure
 from vgid_core.evaluation.measures.extraction_strength import extraction_strengths
 

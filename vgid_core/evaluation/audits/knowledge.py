@@ -11,7 +11,7 @@ from dataclasses import replace
 from vgid_core.data.leaks import names_in
 from vgid_core.data.pairs import Pair
 from vgid_core.data.text_normalization import normalized
-from vgid_core.evaluation.audits.context import AuditContext
+from vgid_core.evaluation.audit_context import AuditContext
 from vgid_core.evaluation.figures import Control, Figure
 from vgid_core.evaluation.measures.extraction_strength import extraction_strengths
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from vgid_core.data.pairs import Pair
-from vgid_core.evaluation.audits.context import AuditContext
+from vgid_core.evaluation.audit_context import AuditContext
 from vgid_core.evaluation.estimates import Values, auc_of
 from vgid_core.evaluation.figures import Control, Figure
 from vgid_core.evaluation.measures.membership import ALL_MEMBERSHIP_ATTACKS, gradient_scores, likelihood_scores

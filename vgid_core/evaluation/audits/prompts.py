@@ -11,7 +11,7 @@ from PIL import ImageDraw, ImageFont
 from vgid_core.data.facts import Fact
 from vgid_core.data.pairs import EncodedImage, Pair
 from vgid_core.data.text_normalization import normalized
-from vgid_core.evaluation.audits.context import AuditContext
+from vgid_core.evaluation.audit_context import AuditContext
 from vgid_core.evaluation.estimates import owner
 from vgid_core.evaluation.figures import Figure
 from vgid_core.evaluation.measures.relearning import facts_given

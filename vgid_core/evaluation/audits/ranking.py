@@ -8,7 +8,7 @@ from statistics import fmean
 
 from vgid_core.data.pairs import Pair
 from vgid_core.data.sampling import even_sample
-from vgid_core.evaluation.audits.context import AuditContext
+from vgid_core.evaluation.audit_context import AuditContext
 from vgid_core.evaluation.figures import Control, Figure
 from vgid_core.evaluation.measures.candidate_ranking import (
     FEWEST_CANDIDATES,

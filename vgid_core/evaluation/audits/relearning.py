@@ -8,7 +8,7 @@ from vgid_core.data.facts import Fact, fact_of
 from vgid_core.data.pairs import Pair
 from vgid_core.data.sampling import even_sample
 from vgid_core.data.text_normalization import normalized
-from vgid_core.evaluation.audits.context import NEVER_SEEN, AuditContext
+from vgid_core.evaluation.audit_context import NEVER_SEEN, AuditContext
 from vgid_core.evaluation.evaluate import SetAnswers
 from vgid_core.evaluation.figures import Control, Figure
 from vgid_core.evaluation.measures.relearning import relearned, split_facts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vgid_core.evaluation.audits.context import NEVER_SEEN, AuditContext
+from vgid_core.evaluation.audit_context import NEVER_SEEN, AuditContext
 from vgid_core.evaluation.estimates import Estimate, Values, mean_of
 from vgid_core.evaluation.evaluate import SetAnswers
 from vgid_core.evaluation.figures import Control, Figure
@@ -16,13 +16,11 @@ def audit(context: AuditContext) -> Iterator[Figure]:
     ROUGE-L of a template is above 0 for anybody, so its control says how much of it is habit.
     """
     strangers = context.after.get("never_seen")
-    for name, answers in context.after.items():
-        if name != "never_seen" and context.sets.is_about_forgotten(answers.pairs):
-            before = context.before.get(name)
-            for metric in ("rouge_l", "probability"):
-                control = None if strangers is None else Control.measured(NEVER_SEEN, _mean(context, strangers, metric))
-                was = None if before is None else _mean(context, before, metric).value
-                yield Figure(f"said.{metric}", name, _mean(context, answers, metric), control, was)
+    for answers, before in context.about_forgotten():
+        for metric in ("rouge_l", "probability"):
+            control = None if strangers is None else Control.measured(NEVER_SEEN, _mean(context, strangers, metric))
+            was = None if before is None else _mean(context, before, metric).value
+            yield Figure(f"said.{metric}", answers.pairs.name, _mean(context, answers, metric), control, was)
 
 
 def _mean(context: AuditContext, answers: SetAnswers, metric: str) -> Estimate:

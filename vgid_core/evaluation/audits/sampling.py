@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from vgid_core.data.facts import Fact
-from vgid_core.evaluation.audits.context import AuditContext
+from vgid_core.evaluation.audit_context import AuditContext
 from vgid_core.evaluation.figures import Figure
 from vgid_core.scoring.padded import sample_answers
 

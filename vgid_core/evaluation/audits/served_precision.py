@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from vgid_core.evaluation.audits.context import AuditContext
+from vgid_core.evaluation.audit_context import AuditContext
 from vgid_core.evaluation.figures import Figure
 from vgid_core.evaluation.measures.prefill import begun_up_to_fact
 from vgid_core.evaluation.measures.relearning import facts_given, merged_copy

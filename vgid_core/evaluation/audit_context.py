@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -66,6 +66,12 @@ class AuditContext:
     def strangers_facts(self) -> list[Fact]:
         """The facts of `strangers`."""
         return list(map(fact_of, self.strangers()))
+
+    def about_forgotten(self) -> Iterator[tuple[SetAnswers, SetAnswers | None]]:
+        """This model's answers to each measured set about the forgotten, with the base's where it was asked."""
+        for name, answers in self.after.items():
+            if self.sets.is_about_forgotten(answers.pairs):
+                yield answers, self.before.get(name)
 
     def that_fit(self, facts: Sequence[Fact]) -> list[Fact]:
         """Those whose question, which an audit has made longer, and answer still fit the model's context."""
