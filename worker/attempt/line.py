@@ -27,7 +27,6 @@ from worker.attempt.stored_adapter import unpack_stored
 
 if TYPE_CHECKING:
     from vgid_core import UnlearnResult
-    from worker.attempt.specs import RequestOfRun, Run
 
 log = logging.getLogger(__name__)
 
@@ -128,13 +127,18 @@ class LineKeeper:
             frozenset(name for name in names if self._name_mark(name) in marks),
         )
 
-    def after(self, request: RequestOfRun, line: Line, run: Run, result: UnlearnResult) -> NewRelease:
-        """What the run adds for one of its requests. Seals and stores the kit, if one is to be kept."""
-        manifest, job, forget = result.manifest, request.job, request.inputs.forget
+    def after(
+        self, job: Job, forget: PairSet, line: Line, registered: Mapping[str, PairSet], result: UnlearnResult
+    ) -> NewRelease:
+        """What the run adds for one of its jobs. Seals and stores the kit, if one is to be kept.
+
+        registered: the model's sets about others that the run had, by their place in the catalog.
+        """
+        manifest = result.manifest
         counted = Subjects.of(forget, result.confirmed_names)
         named = Subjects.of(forget)
         names = {self._name_mark(name) for name in counted.names}
-        withheld = [_withheld(place, items, counted, named) for place, items in run.registered.items()]
+        withheld = [_withheld(place, items, counted, named) for place, items in registered.items()]
         for each in withheld:
             if each.is_much:
                 log.warning("job %s takes %d of %d pairs out of %s", job.id, each.pairs, each.of, each.place)

@@ -234,7 +234,7 @@ class Attempt:
         files = self._store_once(lambda: write_artifact_zip(result.folder, archive))
         sha256, size = self._store_once(lambda: self._blobs.put_artifact(archive))
         evidence = None if result.evidence is None else result.evidence.as_json()
-        new = self._store_once(lambda: self._keeper.after(request, line, run, result))
+        new = self._store_once(lambda: self._keeper.after(job, request.inputs.forget, line, run.registered, result))
         return NewArtifact(sha256, size, files, manifest, evidence, replace(new, archive=release))
 
     def _store_once(self, write: Callable[[], Result]) -> Result:
