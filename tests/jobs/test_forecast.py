@@ -123,7 +123,7 @@ def ranks_of(ledger: Ledger, waiting: list[UUID]) -> dict[UUID, tuple[Any, ...]]
 
 def end(ledger: Ledger, claim: Claim) -> None:
     with ledger.sessions.begin() as s:
-        endings.fail(s, claim.job.id, claim.token, "diverged", "The loss grew.")
+        endings.fail(s, claim.token, "diverged", "The loss grew.")
 
 
 def test_places_of_clients_that_take_turns(ledger: Ledger) -> None:

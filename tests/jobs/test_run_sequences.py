@@ -53,7 +53,7 @@ class Runs(RuleBasedStateMachine):
                     repository.request_cancel(s, self.ledger.client_id, job_id)
         if self.live is not None:
             with self.ledger.sessions.begin() as s:
-                claims.cancelled(s, self.live.job.id, self.live.token)
+                claims.cancelled(s, self.live.token)
 
     @precondition(lambda self: self.live is None)
     @rule()
@@ -76,9 +76,7 @@ class Runs(RuleBasedStateMachine):
     def release(self, refund: bool) -> None:
         assert self.live is not None
         with self.ledger.sessions.begin() as s:
-            claims.release(
-                s, self.live.job.id, self.live.token, max_attempts=MAX_ATTEMPTS, refund=refund, reason="crashed"
-            )
+            claims.release(s, self.live.token, max_attempts=MAX_ATTEMPTS, refund=refund, reason="crashed")
         self.live = None
 
     @precondition(lambda self: self.live)
@@ -88,7 +86,7 @@ class Runs(RuleBasedStateMachine):
         run = run_of(self.ledger, self.live)
         whose = None if about is None else run[about % len(run)]
         with self.ledger.sessions.begin() as s:
-            endings.fail(s, self.live.job.id, self.live.token, "data-unusable", "It can't be used.", whose)
+            endings.fail(s, self.live.token, "data-unusable", "It can't be used.", whose)
         self.live = None
 
     @rule(number=st.integers(0, 4))
@@ -102,8 +100,8 @@ class Runs(RuleBasedStateMachine):
     def stop_what_is_cancelled(self) -> None:
         assert self.live is not None
         with self.ledger.sessions.begin() as s:
-            if claims.heartbeat(s, self.live.job.id, self.live.token, 30).cancel_requested:
-                claims.cancelled(s, self.live.job.id, self.live.token)
+            if claims.heartbeat(s, self.live.token, 30).cancel_requested:
+                claims.cancelled(s, self.live.token)
                 self.live = None
 
     @precondition(lambda self: self.live)

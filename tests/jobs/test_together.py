@@ -36,7 +36,7 @@ def run_of(ledger: Ledger, claim: Claim | None) -> list[UUID]:
     """The jobs of a claimed run, the claimed one first."""
     assert claim is not None
     with ledger.sessions.begin() as s:
-        return [job.id for job in claims.jobs_of_run(s, claim.job.id, claim.token)]
+        return [job.id for job in claims.jobs_of_run(s, claim.token)]
 
 
 def finish(ledger: Ledger, claim: Claim, evidence: dict[UUID, dict[str, Any]], **release: Any) -> State | None:
@@ -158,8 +158,8 @@ def test_one_that_is_cancelled_is_taken_out_and_the_others_go_on(ledger: Ledger)
     assert claim is not None
     with ledger.sessions.begin() as s:
         repository.request_cancel(s, ledger.client_id, second)
-        assert claims.heartbeat(s, first, claim.token, 30).cancel_requested
-        assert claims.cancelled(s, first, claim.token) is State.queued
+        assert claims.heartbeat(s, claim.token, 30).cancel_requested
+        assert claims.cancelled(s, claim.token) is State.queued
     assert ledger.job(second).state is State.cancelled
     assert run_of(ledger, claim_next(ledger)) == [first, third]
 
@@ -171,7 +171,7 @@ def test_another_clients_cancellations_hold_nobody_up(ledger: Ledger) -> None:
     assert claim is not None
     with ledger.sessions.begin() as s:
         repository.request_cancel(s, other, bait)
-        claims.cancelled(s, first, claim.token)
+        claims.cancelled(s, claim.token)
     assert ledger.job(first).runs_alone
     next_bait = ledger.submit(other)
     assert run_of(ledger, claim_next(ledger)) in ([first], [next_bait])
@@ -202,7 +202,7 @@ def test_an_error_is_met_again_alone_by_whom_it_is_about(ledger: Ledger, known: 
     claim = claim_next(ledger)
     assert claim is not None
     with ledger.sessions.begin() as s:
-        state = endings.fail(s, first, claim.token, "data-unusable", "A photo.", second if known else None)
+        state = endings.fail(s, claim.token, "data-unusable", "A photo.", second if known else None)
     assert state is State.queued
     assert run_of(ledger, claim_next(ledger)) == ([first, third] if known else [first])
 
@@ -215,7 +215,7 @@ def test_after_a_crash_each_runs_alone(
     assert claim is not None
     assert run_of(ledger, claim) == [first, second]
     with ledger.sessions.begin() as s:
-        claims.release(s, first, claim.token, max_attempts=MAX_ATTEMPTS, refund=False, reason="crashed")
+        claims.release(s, claim.token, max_attempts=MAX_ATTEMPTS, refund=False, reason="crashed")
     assert [ledger.job(job_id).runs_alone for job_id in (first, second)] == [True, True]
     assert run_of(ledger, claim_next(ledger)) == [first]
     ledger.turn_back(first, "lease_expires_at", 60)
@@ -236,10 +236,10 @@ def test_progress_and_a_worker_that_stops_are_everybodys(ledger: Ledger) -> None
     claim = claim_next(ledger)
     assert claim is not None
     with ledger.sessions.begin() as s:
-        assert claims.report(s, first, claim.token, Progress(Phase.distilling, 3, 9, 0.4))
+        assert claims.report(s, claim.token, Progress(Phase.distilling, 3, 9, 0.4))
     assert [(ledger.job(job_id).step, ledger.job(job_id).progress) for job_id in (first, second)] == [(3, 0.4)] * 2
     with ledger.sessions.begin() as s:
-        claims.release(s, first, claim.token, max_attempts=MAX_ATTEMPTS, refund=True, reason="worker_stopping")
+        claims.release(s, claim.token, max_attempts=MAX_ATTEMPTS, refund=True, reason="worker_stopping")
     assert [(ledger.job(job_id).attempt, ledger.job(job_id).runs_alone) for job_id in (first, second)] == [
         (0, False)
     ] * 2

@@ -75,7 +75,7 @@ def claimed_id(ledger: Ledger) -> UUID:
     claim = claim_next(ledger.sessions)
     assert claim is not None
     with ledger.sessions.begin() as s:
-        endings.fail(s, claim.job.id, claim.token, "diverged", "The loss grew.")
+        endings.fail(s, claim.token, "diverged", "The loss grew.")
     return claim.job.id
 
 
@@ -160,9 +160,9 @@ class Turns(RuleBasedStateMachine):
         ended, token = self.running.pop(job_id)
         with self.ledger.sessions.begin() as s:
             if not requeued:
-                endings.fail(s, job_id, token, "diverged", "The loss grew.")
+                endings.fail(s, token, "diverged", "The loss grew.")
                 return
-            claims.release(s, job_id, token, max_attempts=99, refund=False, reason="crashed")
+            claims.release(s, token, max_attempts=99, refund=False, reason="crashed")
         self.waiting.append(ended)
 
     @invariant()
@@ -250,12 +250,13 @@ def test_a_deadline_before_the_jobs_creation_counts_as_that(ledger: Ledger) -> N
 
 
 def test_a_client_that_never_had_a_turn_does_not_wait_for_a_second_one_of_another(ledger: Ledger) -> None:
-    first, _ = ledger.submit(), ledger.submit()
+    for _ in range(2):
+        ledger.submit()
     claim = claim_next(ledger.sessions)
     assert claim is not None
     other = ledger.submit(ledger.new_client())
     with ledger.sessions.begin() as s:
-        endings.fail(s, first, claim.token, "diverged", "The loss grew.")
+        endings.fail(s, claim.token, "diverged", "The loss grew.")
     following = claim_next(ledger.sessions)
     assert following is not None
     assert following.job.id == other
