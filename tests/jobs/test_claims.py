@@ -89,7 +89,7 @@ def test_a_frozen_attempt_locks_its_row_for_one_lease_at_most(ledger: Ledger, se
     token = take(ledger, job_id)
     engine = make_engine(settings.model_copy(update={"lease_seconds": 0.2}))
     frozen = session_factory(engine)()
-    assert claims.report(frozen, job_id, token, Progress(Phase.distilling, 1, 2, 0.5))
+    assert claims.report(frozen, token, Progress(Phase.distilling, 1, 2, 0.5))
     with ledger.sessions.begin() as s:
         assert claims.heartbeat(s, token, 30).held
     with pytest.raises(DBAPIError):

@@ -84,7 +84,6 @@ class Ledger:
                 s,
                 Job(
                     id=job_id,
-                    client_id=self.client_id,
                     config=UnlearnConfig.model_validate(values).model_dump(mode="json"),
                     forget_pairs=len(inputs.forget),
                     retain_pairs=None if inputs.retain is None else len(inputs.retain),
@@ -92,7 +91,7 @@ class Ledger:
                     probes={},
                     request_hash="0" * 64,
                     wrapped_data_key=wrapped,
-                    **{"model": MODELS[0], **columns},
+                    **{"client_id": self.client_id, "model": MODELS[0], **columns},
                 ),
             )
         if wake:
