@@ -4,7 +4,8 @@
 
 A junk request has one image of noise, and the settings of the honest one. Each count has a service of its own with one
 worker. The time runs from the honest request's filing to its end. `--steps` trains less than the demo's settings do,
-so that the checks' share of the time is larger. Exits with 3 if a time is over twice that without junk. Writes bench/results/junk_requests[_<steps>_steps].json.
+so that the checks' share of the time is larger. Exits with 3 if a time is over twice that without junk. Writes
+bench/results/junk_requests[_<steps>_steps].json.
 """
 
 from __future__ import annotations

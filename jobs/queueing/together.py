@@ -24,9 +24,9 @@ def companions(s: Session, run: Job, most: int) -> Sequence[Job]:
     """Up to `most` queued jobs that may take part in the claimed job's run. Their rows are locked."""
     if most <= 0 or not _may_be_shared(run):
         return ()
-    found = s.scalars(_of_all_clients(run, most)).all()
+    found = s.scalars(_best(run, most, own=False)).all()
     if all(job.client_id == run.client_id for job in found):
-        return s.scalars(_of_own_client(run, most)).all()
+        return s.scalars(_best(run, most, own=True)).all()
     return found
 
 
@@ -34,26 +34,29 @@ def _may_be_shared(run: Job) -> bool:
     return run.kind is Kind.unlearn and run.retain_pairs is None and not run.runs_alone
 
 
-def _of_all_clients(run: Job, most: int) -> Select[Job]:
-    """Proven jobs of all clients, and of each one that isn't, but none of a client that has claimed one."""
+def _best(run: Job, most: int, *, own: bool) -> Select[Job]:
+    """The first of those that may take part: proven ones, and of each client one that isn't, the claimed one counted.
+
+    own: of the run's own client alone, however many aren't proven. Within a client the order is an index's.
+    """
     joinable = select(Job.id).where(Job.client_id == Client.id, *_joinable(run)).correlate(Client)
     unproven = joinable.where(not_(Job.proven))
-    if not run.proven:
+    if not own and not run.proven:
         unproven = unproven.where(Client.id != run.client_id)
-    proven = joinable.where(Job.proven)
-    firsts = [each.order_by(*_order()).limit(limit).subquery() for each, limit in ((unproven, 1), (proven, most))]
+    parts = [(unproven, most if own else 1), (joinable.where(Job.proven), most)]
+    firsts = [part.order_by(*_order()).limit(limit).subquery() for part, limit in parts]
     ids = union_all(*(select(first.c.id) for first in firsts)).lateral()
-    return _best(select(Job).select_from(Client).join(ids, true()).join(Job, Job.id == ids.c.id), most)
-
-
-def _of_own_client(run: Job, most: int) -> Select[Job]:
-    own = select(Job).join(Client, Client.id == Job.client_id).where(Client.id == run.client_id, *_joinable(run))
-    return _best(own, most)
-
-
-def _best(jobs: Select[Job], most: int) -> Select[Job]:
-    best = jobs.where(turns.most_running() > 0).order_by(*_order()).limit(most)
-    return best.with_for_update(skip_locked=True, of=Job)
+    of_client = Client.id == run.client_id if own else true()
+    return (
+        select(Job)
+        .select_from(Client)
+        .join(ids, true())
+        .join(Job, Job.id == ids.c.id)
+        .where(turns.most_running() > 0, of_client)
+        .order_by(*_order())
+        .limit(most)
+        .with_for_update(skip_locked=True, of=Job)
+    )
 
 
 def _order() -> tuple[Any, ...]:
