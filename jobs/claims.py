@@ -7,7 +7,7 @@ one ends that of all.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from jobs import transitions
+from jobs import parting, transitions
 from jobs.queueing import together, turns
 from jobs.states import Phase, State
 from jobs.tables import Job, JobMetric, MetricStage
@@ -29,7 +29,7 @@ _PROGRESS_INTERVAL = timedelta(seconds=1)
 class Claim:
     """A job that this worker holds as long as it renews the lease, and the token that proves it.
 
-    The token may hold more jobs, which take part in its run (`jobs_of_run`).
+    The token may hold more jobs, which take part in its run (`jobs_of_run`), also after this one has ended.
     """
 
     job: Job
@@ -40,7 +40,7 @@ class Claim:
 class Heartbeat:
     """The answer to a heartbeat.
 
-    held: whether the token still holds the job. stalled_for: seconds since the last progress, which was in `phase`.
+    held: whether the token still holds any job. stalled_for: seconds since the last progress, which was in `phase`.
     """
 
     held: bool
@@ -105,34 +105,34 @@ def held_job(s: Session, job_id: UUID, token: UUID) -> Job | None:
     return s.scalar(select(Job).where(Job.id == job_id, Job.attempt_token == token))
 
 
-def jobs_of_run(s: Session, job_id: UUID, token: UUID) -> Sequence[Job]:
-    """The jobs that the token holds, this one first; none when it no longer holds this one. Rows aren't locked."""
-    return _run(s, job_id, _in_run(token))
+def jobs_of_run(s: Session, token: UUID) -> Sequence[Job]:
+    """The jobs that the token holds, the run's first one first. Rows aren't locked."""
+    return s.scalars(_in_run(token), execution_options={"populate_existing": True}).all()
 
 
-def heartbeat(s: Session, job_id: UUID, token: UUID, lease_seconds: float) -> Heartbeat:
-    """Renews the run's leases if the token still holds the job. The database's clock counts."""
+def heartbeat(s: Session, token: UUID, lease_seconds: float) -> Heartbeat:
+    """Renews the leases of the jobs that the token holds. The database's clock counts."""
     s.execute(_in_run(token).with_only_columns(Job.id).with_for_update())  # in the order in which a report locks them
     rows = s.execute(
         update(Job)
         .where(turns.in_state(State.running), Job.attempt_token == token)
         .values(lease_expires_at=func.now() + timedelta(seconds=lease_seconds), updated_at=Job.updated_at)
-        .returning(Job.id, Job.phase, Job.cancel_requested_at, func.extract("epoch", func.now() - Job.last_progress_at))
+        .returning(Job.phase, Job.cancel_requested_at, func.extract("epoch", func.now() - Job.last_progress_at))
         .execution_options(synchronize_session=False)
     ).all()
-    own = next((row for row in rows if row[0] == job_id), None)
-    if own is None:
+    if not rows:
         return Heartbeat(held=False)
-    cancel_requested = any(row[2] is not None for row in rows)
-    return Heartbeat(held=True, phase=own[1], cancel_requested=cancel_requested, stalled_for=float(own[3]))
+    phase, _, stalled_for = rows[0]  # reports are about all of them
+    cancel_requested = any(cancelled_at is not None for _, cancelled_at, _ in rows)
+    return Heartbeat(held=True, phase=phase, cancel_requested=cancel_requested, stalled_for=float(stalled_for))
 
 
-def report(s: Session, job_id: UUID, token: UUID, progress: Progress) -> bool:
+def report(s: Session, token: UUID, progress: Progress) -> bool:
     """Records the run's progress: every change of phase, and at most one report a second within a phase.
 
-    False when the token no longer holds the job.
+    Jobs that are trained on have passed all guards, and are proven from then on. False when the token holds no job.
     """
-    jobs = lock_run(s, job_id, token)
+    jobs = lock_run(s, token)
     if not jobs:
         return False
     job = jobs[0]
@@ -142,6 +142,7 @@ def report(s: Session, job_id: UUID, token: UUID, progress: Progress) -> bool:
         return True
     for each in jobs:
         _copy_progress(progress, each, now)
+        each.proven = each.proven or progress.phase is Phase.distilling
         if phase_changed:
             transitions.add_event(s, each.id, "phase", {"phase": progress.phase.value, "attempt": each.attempt})
         transitions.add_event(s, each.id, "progress", _progress_event(each))
@@ -165,74 +166,46 @@ def save_metrics(s: Session, job_id: UUID, token: UUID, stage: MetricStage, rows
     return True
 
 
-def cancelled(s: Session, job_id: UUID, token: UUID) -> State | None:
-    """Ends the job as cancelled, after its run was stopped. None when the token no longer holds the job.
+def cancelled(s: Session, token: UUID) -> State | None:
+    """Ends the job as cancelled, after its run was stopped. None when the token holds no job.
 
     Of a run of several those end that were cancelled. The others are queued again.
     """
-    jobs = lock_run(s, job_id, token)
+    jobs = lock_run(s, token)
     if len(jobs) > 1:
-        return take_apart(s, jobs)
+        return parting.take_apart(s, jobs)
     return transitions.end(s, jobs[0], State.cancelled, transitions.database_now(s)) if jobs else None
 
 
-def take_apart(s: Session, jobs: Sequence[Job], alone: Collection[UUID] = ()) -> State:
-    """Ends a run of several without a result: all are queued again, but those that were cancelled.
-
-    alone: who runs alone from now on; so does whoever's run another client has cancelled. The attempt doesn't count.
-    The jobs' rows are locked by `lock_run`. Returns the state of the first.
-    """
-    now = transitions.database_now(s)
-    cancelling = {job.client_id for job in jobs if job.cancel_requested_at is not None}
-    for job in jobs:
-        # Nobody can hold up another client's request by one cancellation after the other.
-        job.runs_alone = job.runs_alone or job.id in alone or bool(cancelling - {job.client_id})
-        job.attempt -= 1
-        transitions.requeue_or_end(s, job, now, job.attempt + 1, "run_parted")
-    return jobs[0].state
-
-
 def release(
-    s: Session,
-    job_id: UUID,
-    token: UUID,
-    *,
-    max_attempts: int,
-    refund: bool,
-    reason: str,
-    errno: str | None = None,
+    s: Session, token: UUID, *, max_attempts: int, refund: bool, reason: str, errno: str | None = None
 ) -> State | None:
     """Ends the attempt without a result. The job is queued again, cancelled on request, or failed after its last one.
 
-    So are the others of its run. Unless `refund` is set, each runs alone from now on: whoever was to blame takes nobody
-    along. refund: doesn't count the attempt, which ended by no fault of the job's. reason: a stable slug
-    for the history; errno: the system's name for it, such as ENOSPC, if there is one. Returns the job's new state, or
-    None when the token no longer holds the job. After `queued`, wake a worker once the transaction has committed.
-    Raises ValueError for a malformed slug.
+    So are the others of its run. Unless `refund` is set, each runs alone from now on. refund: doesn't count the
+    attempt, which ended by no fault of the job's. reason: a stable slug for the history; errno: the system's name for
+    it, such as ENOSPC, if there is one. Returns the new state of the run's first job, or None when the token holds no
+    job. After `queued`, wake a worker once the transaction has committed. Raises ValueError for a malformed slug.
     """
     transitions.require_slug(reason)
-    jobs = lock_run(s, job_id, token)
+    jobs = lock_run(s, token)
     now = transitions.database_now(s)
     for job in jobs:
         job.attempt -= refund
-        job.runs_alone = job.runs_alone or not refund
+        if not refund:
+            parting.part_from_unknown(job)
         transitions.requeue_or_end(s, job, now, max_attempts, reason, errno)
     return jobs[0].state if jobs else None
 
 
-def lock_run(s: Session, job_id: UUID, token: UUID) -> Sequence[Job]:
+def lock_run(s: Session, token: UUID) -> Sequence[Job]:
     """As `jobs_of_run`, with the rows locked."""
-    return _run(s, job_id, _in_run(token).with_for_update())
+    return s.scalars(_in_run(token).with_for_update(), execution_options={"populate_existing": True}).all()
 
 
 def _in_run(token: UUID) -> Select[Job]:
     held = select(Job).where(turns.in_state(State.running), Job.attempt_token == token)
     return held.order_by(Job.run_of.is_not(None), Job.created_at, Job.id)
-
-
-def _run(s: Session, job_id: UUID, found: Select[Job]) -> Sequence[Job]:
-    jobs = s.scalars(found, execution_options={"populate_existing": True}).all()
-    return jobs if jobs and jobs[0].id == job_id else ()
 
 
 def lock_held(s: Session, job_id: UUID, token: UUID) -> Job | None:

@@ -11,9 +11,10 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from jobs import claims, transitions
+from jobs import claims, parting, transitions
 from jobs.lines import releases
 from jobs.lines.releases import NewRelease
+from jobs.parting import Refusal
 from jobs.states import State
 from jobs.tables import Artifact, Job, JobEvidence
 
@@ -53,12 +54,12 @@ def finish(
 
     Its adapter becomes the model's current release if the verdict passes. If a cancellation was requested before, it
     ends as cancelled and without the artifact. others: the artifacts of the jobs that took part in its run. Unless all
-    of them pass, none is kept, and the run comes apart (`claims.take_apart`): who has missed runs alone from now on.
+    of them pass, none is kept, and the run comes apart (`jobs.parting`).
 
     Returns the state in which the job ended, or to which it went, or None when the token no longer holds it. Raises
     ParentSuperseded, with nothing written, if it didn't start from the current release.
     """
-    jobs = claims.lock_run(s, job_id, token)
+    jobs = claims.lock_run(s, token)
     if not jobs:
         return None
     now = transitions.database_now(s)
@@ -66,7 +67,7 @@ def finish(
         made = {job_id: artifact, **others}
         missed = {each for each, found in made.items() if found.missed}
         if missed or made.keys() != {job.id for job in jobs} or any(job.cancel_requested_at for job in jobs):
-            return claims.take_apart(s, jobs, missed)
+            return parting.take_apart(s, jobs, missed)
         return _finish_all(s, jobs, made, now, stop_reason)
     if jobs[0].cancel_requested_at is not None:
         return transitions.end(s, jobs[0], State.cancelled, now)
@@ -129,17 +130,27 @@ def _end_with_evidence(s: Session, job: Job, now: datetime, evidence: Mapping[st
     return transitions.end_by_verdict(s, job, now, evidence)
 
 
-def fail(
-    s: Session, job_id: UUID, token: UUID, error_type: str, error_detail: str, about: UUID | None = None
-) -> State | None:
+def fail(s: Session, token: UUID, error_type: str, error_detail: str) -> State | None:
     """Ends the job as failed, for an error that another attempt would meet again.
 
     error_type: a stable slug. error_detail: shown to the client; must hold no personal data. A run of several comes
-    apart instead: the job that the error is about, or each if nobody knows which, meets it again alone.
-    Returns the job's state, or None when the token no longer holds it. Raises ValueError for a malformed slug.
+    apart instead, since nobody knows whose fault it is: each meets it again alone.
+    Returns the job's state, or None when the token holds nothing any more. Raises ValueError for a malformed slug.
     """
     transitions.require_slug(error_type)
-    jobs = claims.lock_run(s, job_id, token)
+    jobs = claims.lock_run(s, token)
     if len(jobs) > 1:
-        return claims.take_apart(s, jobs, {job.id for job in jobs} if about is None else {about})
+        return parting.take_apart(s, jobs)
     return transitions.fail(s, jobs[0], transitions.database_now(s), error_type, error_detail) if jobs else None
+
+
+def refuse(s: Session, token: UUID, refused: Mapping[UUID, Refusal]) -> list[UUID] | None:
+    """Ends jobs of a run as failed that can't be run, before it trains. The others stay a run (`parting.set_apart`).
+
+    Returns the others, the run's first one first, or None when the token holds nothing any more. Raises ValueError for
+    a malformed slug.
+    """
+    for reason in refused.values():
+        transitions.require_slug(reason.error_type)
+    jobs = claims.lock_run(s, token)
+    return [job.id for job in parting.set_apart(s, jobs, refused)] if jobs else None

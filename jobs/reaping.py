@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from jobs import transitions
+from jobs import parting, transitions
 from jobs.database import SessionFactory
 from jobs.lines.kits import reap_kits
 from jobs.queueing import turns
@@ -79,7 +79,7 @@ def _expire_leases(s: Session, max_attempts: int) -> dict[State, list[UUID]]:
     expired = select(Job).where(turns.in_state(State.running), Job.lease_expires_at < func.now())
     found = s.scalars(expired.order_by(Job.lease_expires_at).limit(_BATCH).with_for_update(skip_locked=True)).all()
     for job in found:
-        job.runs_alone = True  # nobody knows whose fault it was
+        parting.part_from_unknown(job)
         state = transitions.requeue_or_end(s, job, now, max_attempts, "lease_expired")
         jobs_by_state[state].append(job.id)
     return jobs_by_state

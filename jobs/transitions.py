@@ -41,13 +41,18 @@ def add_event(s: Session, job_id: UUID, kind: EventKind, data: dict[str, Any]) -
 def start(s: Session, job: Job, now: datetime, worker: str, token: UUID, lease_seconds: float) -> State:
     """Begins the queued job's next attempt, which `worker` holds by the token until the lease expires."""
     _hold(s, job, now, worker, token, lease_seconds)
+    use_turn(s, job, now, by_deadline=not job.goes_first)
+    return State.running
+
+
+def use_turn(s: Session, job: Job, now: datetime, *, by_deadline: bool) -> None:
+    """Counts a turn of the job's client. by_deadline: also as an urgent one, if the job is due soon."""
     # By the clock: a transaction that has waited for its turn began before the turns that it has waited for.
     values = {"last_started_at": func.clock_timestamp()}
-    if turns.due_soon(job.due_at, now):
+    if by_deadline and turns.due_soon(job.due_at, now):
         values |= turns.counted_as_urgent()
     turn = update(Client).where(Client.id == job.client_id).values(values)
     s.execute(turn, execution_options={"synchronize_session": False})
-    return State.running
 
 
 def join(s: Session, job: Job, run: Job, now: datetime, lease_seconds: float) -> State:
@@ -79,6 +84,7 @@ def end(s: Session, job: Job, state: State, now: datetime, **why: str) -> State:
     job.state = check_transition(job.state, state)
     job.finished_at = now
     job.wrapped_data_key = None
+    job.goes_first = False
     _drop_claim(job)
     add_event(s, job.id, "state", {"state": state.value, "attempt": job.attempt, **why})
     return state

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class UnlearnError(Exception):
     """The base class: a run failed for a reason that the caller can act on.
@@ -89,3 +91,16 @@ class LabelContradicted(UnlearnError):
     """A pair's person stands in a set about others, and the base sees somebody else on its photo."""
 
     code = "label-contradicted"
+
+
+class RequestsRefused(UnlearnError):
+    """Some of the run's requests can't be run. Nothing was trained, and the others may be run without them.
+
+    refused: each one's own UnlearnError or DataError, by its label. They hold no frames, so no model stays in memory.
+    """
+
+    code = "requests-refused"
+
+    def __init__(self, refused: Mapping[str, UnlearnError | ValueError]) -> None:
+        super().__init__(f"{len(refused)} of the run's requests can't be run")
+        self.refused = refused

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.overlap import require_apart, require_few
 from vgid_core.data.pairs import DataError
 from vgid_core.data.roles import ABOUT_KNOWN
-from vgid_core.errors import UnlearnError
+from vgid_core.errors import RequestsRefused, UnlearnError
 from vgid_core.evaluation.evidence import Auditor, Evidence, Measured
 from vgid_core.evaluation.known import require_known
 from vgid_core.evaluation.labels import read_labels, require_own_names
@@ -23,31 +24,88 @@ Views = Mapping[str, RunSets]
 OnShare = Callable[[float], None]
 
 
-def views_of(spec: UnlearnSpec, names: Collection[str] | None = None) -> dict[str, RunSets]:
-    """The run's sets as each request sees them, its own first. Raises DataError for an unusable set.
+@dataclass(frozen=True)
+class Refusals:
+    """Which of a run's requests can't be run, and why, so that all are told at once.
 
-    names: the names, normalized, by which pairs to forget may withhold others; None for all of them.
+    alone: whether the run has one request, whose error is raised as it comes.
     """
-    with about(OWN):
-        own = RunSets.of(spec, names)
-    views = {OWN: own}
-    for label, request in spec.together.items():
-        with about(label):
-            views[label] = own.as_seen_by(label, request, spec.forget, names)
-    return views
+
+    alone: bool
+    found: dict[str, UnlearnError | DataError] = field(default_factory=dict)
+
+    @contextmanager
+    def about(self, label: str) -> Iterator[None]:
+        """An error within the context refuses this request."""
+        try:
+            yield
+        except (UnlearnError, DataError) as error:
+            error.request = label
+            if self.alone:
+                raise
+            _drop_frames(error)
+            self.found[label] = error
+
+    def left(self, views: Views) -> dict[str, RunSets]:
+        """The requests that aren't refused. Raises RequestsRefused if none is left."""
+        left = {label: sets for label, sets in views.items() if label not in self.found}
+        if not left:
+            self.require_none()
+        return left
+
+    def require_none(self) -> None:
+        """Raises RequestsRefused if any request is refused."""
+        if self.found:
+            raise RequestsRefused(self.found)
 
 
-def confirmed_names(base: BaseModel, views: Views) -> dict[str, frozenset[str]]:
-    """By request, which of its names are its people's, by what the base says. Raises LabelContradicted.
+def _drop_frames(error: BaseException) -> None:
+    """Takes from the error, and from what caused it, the frames that would keep a model in memory."""
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
 
-    Those of the kits are asked about, too, and stand under `KITS`.
+
+def views_of(spec: UnlearnSpec, refusals: Refusals, names: Collection[str] | None = None) -> dict[str, RunSets]:
+    """The run's sets as each request sees them, its own first.
+
+    names: the names, normalized, by which pairs to forget may withhold others; None for all of them. Raises
+    RequestsRefused for those that can't be run by themselves, before any model is loaded. Raises DataError if they
+    can't be run as one.
+    """
+    if refusals.alone:
+        with refusals.about(OWN):
+            return {OWN: RunSets.of(spec, names)}
+    for label in (OWN, *spec.together):
+        with refusals.about(label):
+            RunSets.of(_by_itself(spec, label), names)
+    refusals.require_none()
+    own = RunSets.of(spec, names)
+    others = {label: own.as_seen_by(label, request, spec.forget, names) for label, request in spec.together.items()}
+    return {OWN: own} | others
+
+
+def _by_itself(spec: UnlearnSpec, label: str) -> UnlearnSpec:
+    """The run of one of the requests alone."""
+    if label == OWN:
+        return replace(spec, together={})
+    request = spec.together[label]
+    return replace(spec, forget=request.forget, probes=request.probes, out=request.out, together={})
+
+
+def confirmed_names(base: BaseModel, views: Views, refusals: Refusals) -> dict[str, frozenset[str]]:
+    """By request that isn't refused, which of its names are its people's, by what the base says.
+
+    Refuses requests whose names it contradicts (LabelContradicted). Those of the kits are asked about, too, and
+    stand under `KITS`.
     """
     own = views[OWN]
     others = [items for items in own.all if items.name in ABOUT_KNOWN]
     registered = [pair for items in others for pair in items]
     found = {}
-    for label, sets in views.items():
-        with about(label):
+    for label, sets in refusals.left(views).items():
+        with refusals.about(label):
             labels = read_labels(base, sets.forget.pairs, registered)
             require_own_names(labels, others)
             found[label] = labels.confirmed
@@ -55,11 +113,11 @@ def confirmed_names(base: BaseModel, views: Views) -> dict[str, frozenset[str]]:
     return found | {KITS: read_labels(base, kits, registered).confirmed}
 
 
-def require_usable(base: BaseModel, views: Views, config: UnlearnConfig) -> None:
-    """Raises DataError, or RetainHoldsForgotten, for the first request that can't be run."""
+def require_usable(base: BaseModel, views: Views, config: UnlearnConfig, refusals: Refusals) -> None:
+    """Refuses requests with an unusable pair, and those that the retain set holds, too (RetainHoldsForgotten)."""
     audited = config.evaluation.audits != "none"
-    for label, sets in views.items():
-        with about(label):
+    for label, sets in refusals.left(views).items():
+        with refusals.about(label):
             if audited:
                 require_apart(sets.forget, sets.retained)
             base.encoder.require_usable(*sets.all, settings=config.method.texts)
@@ -70,14 +128,16 @@ def require_usable(base: BaseModel, views: Views, config: UnlearnConfig) -> None
 
 
 def measure_before(
-    base: BaseModel, scorer: Scorer, views: Views, config: UnlearnConfig, tell: OnShare
+    base: BaseModel, scorer: Scorer, views: Views, config: UnlearnConfig, tell: OnShare, refusals: Refusals
 ) -> dict[str, Measured]:
-    """What is found of the base, by request. Raises what `require_known` raises for the first that it doesn't know."""
+    """What is found of the base, by request that isn't refused. Refuses those that `require_known` does."""
     found: dict[str, Measured] = {}
-    for label, sets in views.items():
+    left = refusals.left(views)
+    for label, sets in left.items():
         auditor = Auditor(sets.audited, sets.all, config)
-        found[label] = auditor.before(base, scorer, _part(tell, len(found), len(views)), found.get(OWN))
-        with about(label):
+        shared = next(iter(found.values()), None)
+        found[label] = auditor.before(base, scorer, _part(tell, len(found), len(left)), shared)
+        with refusals.about(label):
             require_known(found[label].figures)
     return found
 
@@ -103,13 +163,3 @@ def measure_after(
 
 def _part(tell: OnShare, done: int, parts: int) -> OnShare:
     return lambda share: tell((done + share) / parts)
-
-
-@contextmanager
-def about(label: str) -> Iterator[None]:
-    """An error within the context is about this request."""
-    try:
-        yield
-    except (UnlearnError, DataError) as error:
-        error.request = label
-        raise

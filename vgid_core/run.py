@@ -23,7 +23,15 @@ from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import HostModel, load_base, require_unchanged
 from vgid_core.progress import Phase, PhaseTimer, Progress, ProgressTracker
-from vgid_core.requests import Views, confirmed_names, measure_after, measure_before, require_usable, views_of
+from vgid_core.requests import (
+    Refusals,
+    Views,
+    confirmed_names,
+    measure_after,
+    measure_before,
+    require_usable,
+    views_of,
+)
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.scoring.scorer import Scorer
 from vgid_core.spec import OWN, RunSets, UnlearnSpec
@@ -82,7 +90,7 @@ def unlearn(
 
     Raises UnlearnError (model, memory, divergence, untrained adapter, another run's checkpoint, nothing to forget, a
     retain set that holds the forgotten) and DataError (an unusable pair), both before anything in `spec.out` changes.
-    Either says which request it is about.
+    Of a run of several, RequestsRefused names all requests that can't be run, before anything is trained.
 
     In a multi-process run (`accelerate launch`) all processes make the same call and share the training. The main
     process reports and writes.
@@ -101,7 +109,8 @@ def _run(
     read: HostModel | None,
     stop: Stop | None,
 ) -> UnlearnResult:
-    views = views_of(spec)
+    refusals = Refusals(alone=not spec.together)
+    views = views_of(spec, refusals)
     sets = views[OWN]
     configs = rungs(spec.config, len(sets.requested))
     tracker = ProgressTracker(configs[0].training.steps_for(len(sets.requested)), on_step)
@@ -111,16 +120,18 @@ def _run(
     base = load_base(spec.model, spec.config, read)
     if spec.start is not None and is_for_other_base(base, spec.start):
         raise AdapterForOtherBase("The adapter to start from was made for another base than the one that is there now.")
-    names = distributed.broadcast(confirmed_names(base, views))
-    views = views_of(spec, frozenset().union(*names.values()))
+    names = distributed.broadcast(confirmed_names(base, views, refusals))
+    views = views_of(spec, Refusals(refusals.alone), frozenset().union(*names.values()))
     sets = views[OWN]
-    require_usable(base, views, spec.config)
+    require_usable(base, views, spec.config, refusals)
     rung = _Rung(spec, base, views, tracker, timer, stop)
     started = rung.where_interrupted(configs)
 
     timer.enter(Phase.baseline)
-    scorer = choose_scorer(base, probe_pairs(sets.all), spec.config.lora)
-    before = measure_before(base, scorer, views, configs[started], tracker.update)
+    usable = next(iter(refusals.left(views).values()))
+    scorer = choose_scorer(base, probe_pairs(usable.all), spec.config.lora)
+    before = measure_before(base, scorer, views, configs[started], tracker.update, refusals)
+    refusals.require_none()
     _tell(on_metrics, "before", before)
 
     for number in range(started, len(configs)):

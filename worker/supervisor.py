@@ -238,7 +238,7 @@ class Supervisor:
         """Renews the lease. Returns an outcome if the attempt must end, else None."""
         settings = self._context.settings
         with self._context.sessions.begin() as s:
-            answer = claims.heartbeat(s, claim.job.id, claim.token, settings.lease_seconds)
+            answer = claims.heartbeat(s, claim.token, settings.lease_seconds)
         if not answer.held:
             return Outcome.lost
         if answer.cancel_requested:
@@ -254,11 +254,10 @@ class Supervisor:
         settings = self._context.settings
         with self._context.sessions.begin() as s:
             if outcome is Outcome.cancelled:
-                state = claims.cancelled(s, claim.job.id, claim.token)
+                state = claims.cancelled(s, claim.token)
             else:
                 state = claims.release(
                     s,
-                    claim.job.id,
                     claim.token,
                     max_attempts=settings.max_attempts,
                     refund=outcome in (Outcome.stopping, Outcome.surroundings),
@@ -267,7 +266,7 @@ class Supervisor:
                 )
         if state is State.queued:
             self._wake()
-        elif state is not None:  # the reaper deletes the uploads of others who were cancelled in its run
+        elif state is not None:  # the reaper deletes the uploads of others of its run that have ended, too
             delete_checkpoint(claim.job.id)
             delete_inputs(self._context.sessions, self._context.blobs, claim.job.id)
 

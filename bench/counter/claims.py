@@ -139,9 +139,9 @@ def _claim(
 ) -> float:
     """Seconds of one claim, after the oldest running job has made room for it."""
     if len(running) >= at_most:
-        job_id, token = running.popleft()
+        _, token = running.popleft()
         with sessions.begin() as s:
-            endings.fail(s, job_id, token, "bench", "Only claimed.")
+            endings.fail(s, token, "bench", "Only claimed.")
 
     def claim() -> None:
         with sessions.begin() as s:

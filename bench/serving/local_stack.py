@@ -11,8 +11,11 @@ from typing import TypeVar
 
 import psycopg
 from psycopg.types.json import Jsonb
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
 from bench.serving.stack import NO_QUOTA
+from jobs.clients import access
 from local.demo.data import make
 from local.demo_catalog import ensure_catalog
 from local.home import Home
@@ -27,6 +30,7 @@ _COMMITTED = """
 SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin)) FROM job_events
 WHERE job_id = %s AND kind = %s AND data ->> kind = %s ORDER BY id LIMIT 1
 """
+_COUNTED = "SELECT count(*) FROM job_events WHERE job_id = %s AND kind = %s AND data ->> %s = %s"
 
 
 def make_home(folder: Path) -> Home:
@@ -66,6 +70,24 @@ def commit_time(stack: Stack, job_id: str, kind: str, value: str) -> float | Non
     with psycopg.connect(_plain_url(stack)) as connection:
         row = connection.execute(_COMMITTED, [job_id, kind, value]).fetchone()
     return None if row is None else float(row[0])
+
+
+def count_events(stack: Stack, job_id: str, kind: str, value: str) -> int:
+    """How many events of this kind and value the job has."""
+    with psycopg.connect(_plain_url(stack)) as connection:
+        row = connection.execute(_COUNTED, [job_id, kind, kind, value]).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def key_of_another(stack: Stack) -> str:
+    """The key of a further client, which has no quota."""
+    engine = create_engine(stack.database_url)
+    with Session(engine) as s, s.begin():
+        client = access.create_client(s, "another")
+        access.set_limits(s, client, NO_QUOTA)
+        key = access.create_key(s, client)[1]
+    engine.dispose()
+    return key
 
 
 def _plain_url(stack: Stack) -> str:

@@ -58,7 +58,7 @@ def _acts(stack: BenchStack, job_id: UUID, queued_id: UUID) -> dict[str, Callabl
         "cancel": lambda s: repository.request_cancel(s, client, queued_id),
         "claim": lambda s: claims.claim_next(s, "bench", 30),
         "forecast": lambda s: forecast(s, s.get_one(Job, queued_id)),
-        "heartbeat": lambda s: claims.heartbeat(s, job_id, token, 30),
+        "heartbeat": lambda s: claims.heartbeat(s, token, 30),
         "inputs deleted": lambda s: repository.mark_inputs_deleted(s, job_id),
         "list": listed(),
         "list, evaluations": listed(kind=Kind.evaluate),

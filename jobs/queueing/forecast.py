@@ -3,7 +3,8 @@
 The place counts the queued jobs that come first as things stand: all that are due sooner or have a higher priority; of
 its equals the older ones of its own client, and of every other client as many, for clients take turns. A client whose
 turn comes earlier counts one more. Clients that may run no more jobs at the moment count, too; those that may never run
-one don't. Of each client as many jobs go by their deadline as it has left of that (`jobs.queueing.turns`).
+one don't. Of each client as many jobs go by their deadline as it has left of that (`jobs.queueing.turns`). Jobs that go
+first, since another client's job broke their run, come before all, the oldest first.
 
 The start assumes that every attempt that runs now is followed by one job after the other, each as long as the last jobs
 of its kind took with the model in the median, and that the client's own jobs stay within its limit. While nothing runs,
@@ -18,7 +19,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from sqlalchemy import (
     CTE,
@@ -35,6 +36,8 @@ from sqlalchemy import (
     cast,
     exists,
     func,
+    literal,
+    not_,
     or_,
     select,
     true,
@@ -66,6 +69,7 @@ _PRIORITY = bindparam("priority", type_=SmallInteger())
 _CREATED_AT = bindparam("created_at", type_=UtcDateTime())
 # The deadline of a job that goes by it. For any other the moment up to which others do.
 _UNTIL = bindparam("until", type_=UtcDateTime())
+_By = Literal["first", "deadline", "turn"]
 _Condition = Callable[[Any], ColumnElement[bool]]  # on a job's columns
 
 
@@ -112,10 +116,12 @@ def _find(s: Session, job: Job, now: datetime, *, line: bool) -> Row[Any] | None
         name: getattr(job, name) for name in ("client_id", "id", "created_at", "priority", "model", "line", "kind")
     }
     found = None
+    if job.goes_first:
+        return s.execute(_STATEMENTS["first", line], values).one_or_none()
     if job.due_at is not None and due_soon(job.due_at, now):
         until = max(job.due_at, job.created_at)
-        found = s.execute(_STATEMENTS[True, line], values | {"until": until}).one_or_none()
-    return found or s.execute(_STATEMENTS[False, line], values | {"until": now + SOON}).one_or_none()
+        found = s.execute(_STATEMENTS["deadline", line], values | {"until": until}).one_or_none()
+    return found or s.execute(_STATEMENTS["turn", line], values | {"until": now + SOON}).one_or_none()
 
 
 def _seconds_until(place: int, each: float, left: Sequence[float]) -> int:
@@ -127,8 +133,8 @@ def _seconds_until(place: int, each: float, left: Sequence[float]) -> int:
     return bisect_left(range(ceil(min(left) + place * each) + 1), place, key=started)
 
 
-def _queued() -> Select[Any]:
-    """The client's queued jobs, with what a place goes by."""
+def _queued(*, first: bool = False) -> Select[Any]:
+    """The client's queued jobs, with what a place goes by. first: those that go before all others."""
     columns: list[Any] = [
         Job.id,
         Job.model,
@@ -138,7 +144,8 @@ def _queued() -> Select[Any]:
         Job.created_at,
         deadline().label("deadline"),
     ]
-    return select(*columns).where(Job.client_id == Client.id, in_state(State.queued)).correlate(Client)
+    which = Job.goes_first if first else not_(Job.goes_first)
+    return select(*columns).where(Job.client_id == Client.id, in_state(State.queued), which).correlate(Client)
 
 
 def _due() -> Select[Any]:
@@ -164,15 +171,19 @@ def _same_line(job: Any) -> ColumnElement[bool]:
     return and_(job.model == bindparam("model"), job.line == bindparam("line"), job.kind == _KIND)
 
 
-def _standings(*, soon: bool, line: bool) -> CTE:
+def _standings(by: _By, *, line: bool) -> CTE:
     """For each client how many jobs come before this one in any case, how many are its equals, and the turn."""
-    before, equals, own_equals = _due_counts(line=line) if soon else _counts_in_turn(line=line)
+    none = literal(0)
+    counts = {"first": lambda **_: (none, none, none), "deadline": _due_counts, "turn": _counts_in_turn}
+    before, equals, own_equals = counts[by](line=line)
+    first = _count(_queued(first=True).limit(FARTHEST), _older if by == "first" else None, line=line)
     running, (last_turn, oldest) = running_jobs(), waiting_since()
     return (
         select(
             Client.id,
             most_running().label("most_running"),
             urgent_left().label("urgent_left"),
+            first.label("first"),
             before.label("before"),
             case((Client.id == _CLIENT, own_equals), else_=equals).label("equals"),
             running.c.jobs.label("running"),
@@ -225,12 +236,12 @@ def _older(job: Any) -> ColumnElement[bool]:
     return tuple_(job.created_at, job.id) < tuple_(_CREATED_AT, _ID)
 
 
-def _statement(*, soon: bool, line: bool) -> Select[Any]:
+def _statement(by: _By, *, line: bool) -> Select[Any]:
     """Position, position among the client's own, its limit, median duration, seconds left of attempts and of own.
 
-    soon: by its deadline; no row if it can't go by it. line: only among jobs that train in the same line.
+    by: what the job goes by; no row if it can't go by its deadline. line: only among jobs that train in the same line.
     """
-    every = _standings(soon=soon, line=line)
+    every = _standings(by, line=line)
     own = every.alias("own")
 
     def turn(of: Any) -> ColumnElement[Any]:
@@ -238,14 +249,16 @@ def _statement(*, soon: bool, line: bool) -> Select[Any]:
 
     extra = case((and_(every.c.equals > own.c.equals, turn(every) < turn(own)), 1), else_=0)
     equals = case((every.c.id == own.c.id, own.c.equals), else_=func.least(every.c.equals, own.c.equals) + extra)
-    position = select(1 + cast(func.sum(every.c.before + equals), Integer)).correlate(own).scalar_subquery()
+    position = (
+        select(1 + cast(func.sum(every.c.first + every.c.before + equals), Integer)).correlate(own).scalar_subquery()
+    )
     median = _median().cte("median")
     left = _left(select(median.c.seconds).scalar_subquery(), line=line)
-    goes_by_it = own.c.before + own.c.equals < own.c.urgent_left if soon else true()
+    goes_by_it = own.c.before + own.c.equals < own.c.urgent_left if by == "deadline" else true()
     return (
         select(
             position.label("position"),
-            (1 + own.c.before + own.c.equals).label("own_position"),
+            (1 + own.c.first + own.c.before + own.c.equals).label("own_position"),
             own.c.most_running.label("limit"),
             median.c.seconds.label("median"),
             left.c.all.label("left"),
@@ -295,4 +308,4 @@ _REBUILDING = select(
         or_(in_state(State.queued), in_state(State.running)),
     )
 )
-_STATEMENTS = {(soon, line): _statement(soon=soon, line=line) for soon in (False, True) for line in (False, True)}
+_STATEMENTS = {(by, line): _statement(by, line=line) for by in get_args(_By) for line in (False, True)}

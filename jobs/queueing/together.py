@@ -2,13 +2,17 @@
 
 They are of its model, with the same settings and the same registered retain set, and have no retain pairs of their own:
 so one training serves all. Who is due first comes first, whoever's client it is.
+
+A job is proven once every guard has let it pass. Of each client at most one unproven job takes part, the claimed one
+counted. Only a run that holds no other client's job may hold more of them: they can hold up nobody else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, not_, select
+from sqlalchemy import ColumnElement, Select, not_, select, true, union_all
 from sqlalchemy.orm import Session
 
 from jobs.queueing import turns
@@ -20,22 +24,54 @@ def companions(s: Session, run: Job, most: int) -> Sequence[Job]:
     """Up to `most` queued jobs that may take part in the claimed job's run. Their rows are locked."""
     if most <= 0 or not _may_be_shared(run):
         return ()
-    same_set = Job.retain_set.is_(None) if run.retain_set is None else Job.retain_set == run.retain_set
-    found = (
-        select(Job)
-        .join(Client, Client.id == Job.client_id)
-        .where(turns.in_state(State.queued), *_joinable(), turns.most_running() > 0)
-        .where(Job.model == run.model, Job.line == run.line, same_set, Job.config == run.config)
-        .order_by(Job.due_at, Job.priority.desc(), Job.created_at, Job.id)  # without a due date last
-        .limit(most)
-        .with_for_update(skip_locked=True, of=Job)
-    )
-    return s.scalars(found).all()
+    found = s.scalars(_best(run, most, own=False)).all()
+    if all(job.client_id == run.client_id for job in found):
+        return s.scalars(_best(run, most, own=True)).all()
+    return found
 
 
 def _may_be_shared(run: Job) -> bool:
     return run.kind is Kind.unlearn and run.retain_pairs is None and not run.runs_alone
 
 
-def _joinable() -> tuple[ColumnElement[bool], ...]:
-    return (turns.of_kind(Kind.unlearn, Job), Job.retain_pairs.is_(None), not_(Job.runs_alone))
+def _best(run: Job, most: int, *, own: bool) -> Select[Job]:
+    """The first of those that may take part: proven ones, and of each client one that isn't, the claimed one counted.
+
+    own: of the run's own client alone, however many aren't proven. Within a client the order is an index's.
+    """
+    joinable = select(Job.id).where(Job.client_id == Client.id, *_joinable(run)).correlate(Client)
+    unproven = joinable.where(not_(Job.proven))
+    if not own and not run.proven:
+        unproven = unproven.where(Client.id != run.client_id)
+    parts = [(unproven, most if own else 1), (joinable.where(Job.proven), most)]
+    firsts = [part.order_by(*_order()).limit(limit).subquery() for part, limit in parts]
+    ids = union_all(*(select(first.c.id) for first in firsts)).lateral()
+    of_client = Client.id == run.client_id if own else true()
+    return (
+        select(Job)
+        .select_from(Client)
+        .join(ids, true())
+        .join(Job, Job.id == ids.c.id)
+        .where(turns.most_running() > 0, of_client)
+        .order_by(*_order())
+        .limit(most)
+        .with_for_update(skip_locked=True, of=Job)
+    )
+
+
+def _order() -> tuple[Any, ...]:
+    return (Job.due_at, Job.priority.desc(), Job.created_at, Job.id)  # without a due date last
+
+
+def _joinable(run: Job) -> tuple[ColumnElement[bool], ...]:
+    """Which jobs one training serves together with the claimed one."""
+    return (
+        turns.in_state(State.queued),
+        turns.of_kind(Kind.unlearn, Job),
+        Job.retain_pairs.is_(None),
+        not_(Job.runs_alone),
+        Job.model == run.model,
+        Job.line == run.line,
+        Job.retain_set.is_(None) if run.retain_set is None else Job.retain_set == run.retain_set,
+        Job.config == run.config,
+    )

@@ -1,5 +1,7 @@
 """Which queued job comes next: due soon, then priority, then the clients' turns, then age.
 
+A job whose run another client's job broke goes before all of them (`jobs.parting`).
+
 A client's jobs go by their deadlines while fewer than its `urgent_jobs_per_day` have done so within a day. Beyond, they
 take turns as if they had none. The day begins with the first of them.
 """
@@ -159,6 +161,18 @@ def _first(name: str, *order: Any, due: bool) -> LateralFromClause:
     return found.lateral(name)
 
 
+def _going_first() -> LateralFromClause:
+    """The client's oldest queued job that goes before all others."""
+    found = (
+        select(Job.id, Job.created_at)
+        .where(Job.client_id == Client.id, in_state(State.queued), Job.goes_first, line_is_free())
+        .where(Job.id != all_(bindparam("passed_over", type_=ARRAY(Uuid()))))
+        .order_by(Job.created_at, Job.id)
+        .limit(1)
+    )
+    return found.lateral("first")
+
+
 def running_jobs() -> LateralFromClause:
     """How many jobs of the client run, as `jobs`. What takes part in another job's run occupies nothing."""
     own = (Job.client_id == Client.id, in_state(State.running), Job.run_of.is_(None))
@@ -181,15 +195,19 @@ def waiting_since() -> tuple[ColumnElement[Any], ...]:
 
 
 def _next() -> Select[UUID]:
-    """The best of the clients' best jobs. Within a client the order is an index's, so two rows a client are read."""
+    """The best of the clients' best jobs. Within a client the order is an index's, so three rows a client are read."""
     due, other, running = _first("due", deadline(), due=True), _first("other", due=False), running_jobs()
+    first = _going_first()
     return (
-        select(func.coalesce(due.c.id, other.c.id))
+        select(func.coalesce(first.c.id, due.c.id, other.c.id))
         .select_from(Client)
         .join(other, true())
         .outerjoin(due, true())
+        .outerjoin(first, true())
         .join(running, running.c.jobs < most_running())
         .order_by(
+            first.c.created_at.nulls_last(),
+            first.c.id,
             due.c.deadline.nulls_last(),
             func.coalesce(due.c.priority, other.c.priority).desc(),
             running.c.jobs,

@@ -98,10 +98,16 @@ class Job(Base):
             postgresql_where=text("kind = 'rebuild' AND state IN ('queued', 'running')"),
         ),
         CheckConstraint("run_of IS NULL OR state != 'queued'", name="run_of_claimed"),
-        # Which jobs may join a run, in their order.
+        # Which jobs of a client may join a run, in their order.
         Index(
-            "ix_jobs_joinable", "model", "retain_set", "due_at", text("priority DESC"), "created_at", "id",
+            "ix_jobs_joinable", "client_id", "model", "retain_set", "proven", "due_at", text("priority DESC"),
+            "created_at", "id",
             postgresql_where=text("state = 'queued' AND kind = 'unlearn' AND retain_pairs IS NULL AND NOT runs_alone"),
+        ),
+        # Which jobs go before all others.
+        Index(
+            "ix_jobs_goes_first", "client_id", "created_at", "id",
+            postgresql_where=text("state = 'queued' AND goes_first"),
         ),
         # How many jobs of a client run, and which of them have an expired lease.
         Index("ix_jobs_running", "client_id", postgresql_where=text("state = 'running'")),
@@ -155,6 +161,8 @@ class Job(Base):
     attempt_token: Mapped[UUID | None]  # one of a run: jobs that are run together have the same
     run_of: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"))  # the job in whose run it takes part
     runs_alone: Mapped[bool] = mapped_column(default=False, server_default=text("false"))  # after a run that came apart
+    goes_first: Mapped[bool] = mapped_column(default=False, server_default=text("false"))  # another's job broke its run
+    proven: Mapped[bool] = mapped_column(default=False, server_default=text("false"))  # all guards have let it pass
     worker: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]

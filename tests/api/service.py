@@ -127,7 +127,8 @@ class Service:
     def report(self, job_id: UUID, token: UUID, phase: Phase = Phase.distilling, fraction: float = 0.4) -> None:
         progress = Progress(phase, 24, 60, fraction, loss_forget=1.5, loss_retain=0.25, seconds_left=12.0)
         with self.sessions.begin() as s:
-            assert claims.report(s, job_id, token, progress)
+            assert claims.held_job(s, job_id, token)
+            assert claims.report(s, token, progress)
 
     def measure(self, job_id: UUID, token: UUID, stage: str, value: float) -> None:
         row = claims.MetricRow(split="forget", name="rouge_l", value=value, pairs=2)
@@ -142,7 +143,8 @@ class Service:
         detail: str = "The device has too little memory.",
     ) -> None:
         with self.sessions.begin() as s:
-            endings.fail(s, job_id, token, error_type, detail)
+            assert claims.held_job(s, job_id, token)
+            endings.fail(s, token, error_type, detail)
 
     def succeed(
         self,

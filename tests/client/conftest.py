@@ -64,7 +64,8 @@ class Service:
             phase=phase, step=3, total_steps=6, fraction=fraction, loss_forget=0.5, loss_retain=0.25, seconds_left=9.0
         )
         with self.sessions.begin() as s:
-            assert claims.report(s, UUID(job_id), token, progress)
+            assert claims.held_job(s, UUID(job_id), token)
+            assert claims.report(s, token, progress)
 
     def measure(self, job_id: str, token: UUID, before: float, after: float) -> None:
         with self.sessions.begin() as s:
@@ -88,7 +89,8 @@ class Service:
         detail: str = "2 of 8 adapted modules never moved",
     ) -> None:
         with self.sessions.begin() as s:
-            assert endings.fail(s, UUID(job_id), token, error_type, detail)
+            assert claims.held_job(s, UUID(job_id), token)
+            assert endings.fail(s, token, error_type, detail)
 
 
 @pytest.fixture

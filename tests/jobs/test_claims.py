@@ -73,7 +73,7 @@ def test_a_heartbeat_renews_the_lease_by_the_databases_clock(ledger: Ledger) -> 
     ledger.turn_back(job_id, "lease_expires_at", 100)
     ledger.turn_back(job_id, "last_progress_at", 100)
     with ledger.sessions.begin() as s:
-        beat = claims.heartbeat(s, job_id, token, 30)
+        beat = claims.heartbeat(s, token, 30)
     job = ledger.job(job_id)
     assert beat.held
     assert not beat.cancel_requested
@@ -89,9 +89,9 @@ def test_a_frozen_attempt_locks_its_row_for_one_lease_at_most(ledger: Ledger, se
     token = take(ledger, job_id)
     engine = make_engine(settings.model_copy(update={"lease_seconds": 0.2}))
     frozen = session_factory(engine)()
-    assert claims.report(frozen, job_id, token, Progress(Phase.distilling, 1, 2, 0.5))
+    assert claims.report(frozen, token, Progress(Phase.distilling, 1, 2, 0.5))
     with ledger.sessions.begin() as s:
-        assert claims.heartbeat(s, job_id, token, 30).held
+        assert claims.heartbeat(s, token, 30).held
     with pytest.raises(DBAPIError):
         frozen.commit()
     frozen.close()
@@ -104,24 +104,24 @@ def test_a_heartbeat_says_that_a_cancellation_was_requested(ledger: Ledger) -> N
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
         repository.request_cancel(s, ledger.client_id, job_id)
-        assert claims.heartbeat(s, job_id, token, 30).cancel_requested
+        assert claims.heartbeat(s, token, 30).cancel_requested
 
 
 def test_a_stale_token_writes_nothing(ledger: Ledger) -> None:
     job_id = ledger.submit()
     stale = take(ledger, job_id)
     with ledger.sessions.begin() as s:
-        claims.release(s, job_id, stale, max_attempts=3, refund=False, reason="crashed")
+        claims.release(s, stale, max_attempts=3, refund=False, reason="crashed")
     take(ledger, job_id)
     before = vars(ledger.job(job_id)).copy()
     with ledger.sessions.begin() as s:
-        assert not claims.heartbeat(s, job_id, stale, 30).held
-        assert not claims.report(s, job_id, stale, Progress(Phase.packaging, fraction=0.99))
+        assert not claims.heartbeat(s, stale, 30).held
+        assert not claims.report(s, stale, Progress(Phase.packaging, fraction=0.99))
         assert not claims.save_metrics(s, job_id, stale, "before", ROWS)
         assert endings.finish(s, job_id, stale, new_artifact(s, job_id), "completed") is None
-        assert endings.fail(s, job_id, stale, "out_of_memory", "The accelerator's memory is full.") is None
-        assert claims.cancelled(s, job_id, stale) is None
-        assert claims.release(s, job_id, stale, max_attempts=3, refund=True, reason="shutdown") is None
+        assert endings.fail(s, stale, "out_of_memory", "The accelerator's memory is full.") is None
+        assert claims.cancelled(s, stale) is None
+        assert claims.release(s, stale, max_attempts=3, refund=True, reason="shutdown") is None
     after = vars(ledger.job(job_id)).copy()
     del before["_sa_instance_state"], after["_sa_instance_state"]
     assert before == after
@@ -134,9 +134,9 @@ def test_progress_is_written_at_most_once_a_second_but_phases_always(ledger: Led
     job_id = ledger.submit()
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
-        assert claims.report(s, job_id, token, Progress(Phase.distilling, 1, 60, 0.3, 2.0, 0.1, seconds_left=9.0))
+        assert claims.report(s, token, Progress(Phase.distilling, 1, 60, 0.3, 2.0, 0.1, seconds_left=9.0))
         for step in range(2, 30):
-            assert claims.report(s, job_id, token, Progress(Phase.distilling, step, 60, 0.3, 1.9, 0.1))
+            assert claims.report(s, token, Progress(Phase.distilling, step, 60, 0.3, 1.9, 0.1))
     assert [event["step"] for event in ledger.history(job_id, "progress")] == [1]
     job = ledger.job(job_id)
     assert job.estimated_finish_at is not None
@@ -144,8 +144,8 @@ def test_progress_is_written_at_most_once_a_second_but_phases_always(ledger: Led
     assert (job.estimated_finish_at - job.last_progress_at).total_seconds() == 9
     ledger.turn_back(job_id, "last_progress_at", 1)
     with ledger.sessions.begin() as s:
-        claims.report(s, job_id, token, Progress(Phase.distilling, 30, 60, 0.5, 1.5, 0.1))
-        claims.report(s, job_id, token, Progress(Phase.evaluating, 60, 60, 0.9, 1.5, 0.1))
+        claims.report(s, token, Progress(Phase.distilling, 30, 60, 0.5, 1.5, 0.1))
+        claims.report(s, token, Progress(Phase.evaluating, 60, 60, 0.9, 1.5, 0.1))
     assert [event["step"] for event in ledger.history(job_id, "progress")] == [1, 30, 60]
     assert [event["phase"] for event in ledger.history(job_id, "phase")] == ["loading", "distilling", "evaluating"]
 
@@ -154,7 +154,7 @@ def test_a_diverged_run_can_still_report(ledger: Ledger) -> None:
     job_id = ledger.submit()
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
-        claims.report(s, job_id, token, Progress(Phase.distilling, 1, 60, 1.7, math.nan, math.inf, math.inf))
+        claims.report(s, token, Progress(Phase.distilling, 1, 60, 1.7, math.nan, math.inf, math.inf))
     job = ledger.job(job_id)
     assert (job.progress, job.loss_forget, job.loss_retain, job.estimated_finish_at) == (1.0, None, None, None)
 
@@ -165,7 +165,7 @@ def test_metrics_of_a_new_attempt_replace_the_old_ones(ledger: Ledger) -> None:
     with ledger.sessions.begin() as s:
         claims.save_metrics(s, job_id, first, "before", ROWS)
         claims.save_metrics(s, job_id, first, "after", ROWS)
-        claims.release(s, job_id, first, max_attempts=3, refund=False, reason="crashed")
+        claims.release(s, first, max_attempts=3, refund=False, reason="crashed")
     second = take(ledger, job_id)
     with ledger.sessions.begin() as s:
         claims.save_metrics(s, job_id, second, "before", [MetricRow("forget", "rouge_l", 0.5, 6)])
@@ -219,7 +219,7 @@ def test_nothing_to_forget_is_an_outcome_of_its_own(ledger: Ledger) -> None:
         job_id = ledger.submit()
         token = take(ledger, job_id)
         with ledger.sessions.begin() as s:
-            assert endings.fail(s, job_id, token, error_type, "There is nothing to forget.") is State.failed
+            assert endings.fail(s, token, error_type, "There is nothing to forget.") is State.failed
         job = ledger.job(job_id)
         assert (job.outcome, job.verdict, job.error_type) == (outcome, None, error_type)
 
@@ -259,7 +259,7 @@ def test_failure_says_why_and_drops_the_key(ledger: Ledger) -> None:
     job_id = ledger.submit()
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
-        assert endings.fail(s, job_id, token, "out_of_memory", "The accelerator's memory is full.") is State.failed
+        assert endings.fail(s, token, "out_of_memory", "The accelerator's memory is full.") is State.failed
     job = ledger.job(job_id)
     assert (job.error_type, job.wrapped_data_key) == ("out_of_memory", None)
     assert ledger.history(job_id)[-1] == {"state": "failed", "attempt": 1, "error_type": "out_of_memory"}
@@ -269,7 +269,7 @@ def test_an_error_type_is_a_slug(ledger: Ledger) -> None:
     job_id = ledger.submit()
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s, pytest.raises(ValueError, match="slug"):
-        endings.fail(s, job_id, token, "Traceback: Ada Lovelace", "")
+        endings.fail(s, token, "Traceback: Ada Lovelace", "")
 
 
 @pytest.mark.parametrize(("refund", "attempt"), [(True, 0), (False, 1)])
@@ -277,8 +277,8 @@ def test_a_released_job_starts_over(ledger: Ledger, refund: bool, attempt: int) 
     job_id = ledger.submit()
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
-        claims.report(s, job_id, token, Progress(Phase.distilling, 7, 60, 0.4, 1.0, 1.0, 4.0))
-        state = claims.release(s, job_id, token, max_attempts=3, refund=refund, reason="shutdown")
+        claims.report(s, token, Progress(Phase.distilling, 7, 60, 0.4, 1.0, 1.0, 4.0))
+        state = claims.release(s, token, max_attempts=3, refund=refund, reason="shutdown")
     job = ledger.job(job_id)
     assert (state, job.attempt, job.phase, job.step, job.progress) == (State.queued, attempt, None, 0, 0.0)
     assert job.wrapped_data_key is not None
@@ -290,7 +290,7 @@ def test_a_crash_of_the_last_attempt_ends_the_job(ledger: Ledger) -> None:
     for expected in (State.queued, State.queued, State.failed):
         token = take(ledger, job_id)
         with ledger.sessions.begin() as s:
-            assert claims.release(s, job_id, token, max_attempts=3, refund=False, reason="crashed") is expected
+            assert claims.release(s, token, max_attempts=3, refund=False, reason="crashed") is expected
     job = ledger.job(job_id)
     assert (job.error_type, job.attempt) == ("attempts-exhausted", 3)
     assert job.error_detail == "Given up after 3 attempts, the last one lost to: crashed."
@@ -301,5 +301,5 @@ def test_a_released_job_is_cancelled_if_that_was_requested(ledger: Ledger) -> No
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
         repository.request_cancel(s, ledger.client_id, job_id)
-        state = claims.release(s, job_id, token, max_attempts=3, refund=True, reason="shutdown")
+        state = claims.release(s, token, max_attempts=3, refund=True, reason="shutdown")
     assert state is State.cancelled

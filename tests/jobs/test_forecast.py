@@ -123,7 +123,7 @@ def ranks_of(ledger: Ledger, waiting: list[UUID]) -> dict[UUID, tuple[Any, ...]]
 
 def end(ledger: Ledger, claim: Claim) -> None:
     with ledger.sessions.begin() as s:
-        endings.fail(s, claim.job.id, claim.token, "diverged", "The loss grew.")
+        endings.fail(s, claim.token, "diverged", "The loss grew.")
 
 
 def test_places_of_clients_that_take_turns(ledger: Ledger) -> None:
@@ -133,6 +133,21 @@ def test_places_of_clients_that_take_turns(ledger: Ledger) -> None:
     two = [ledger.submit(other) for _ in range(2)]
     assert [forecast_of(ledger, job_id).position for job_id in two] == [1, 3]
     assert [forecast_of(ledger, job_id).position for job_id in many[1:]] == [2, 4, 5, 6, 7]
+
+
+def test_jobs_that_go_first_stand_before_all_the_oldest_first(ledger: Ledger) -> None:
+    urgent = ledger.submit(due_at=datetime.now(UTC), priority=10)
+    other = ledger.new_client()
+    waiting = ledger.submit(other)
+    first = [ledger.submit(client, goes_first=True, runs_alone=True) for client in (other, ledger.client_id, other)]
+    expected = [*first, urgent, waiting]
+    assert [forecast_of(ledger, job_id).position for job_id in expected] == [1, 2, 3, 4, 5]
+    order = []
+    for _ in expected:
+        claim = take(ledger)
+        order.append(claim.job.id)
+        end(ledger, claim)
+    assert order == expected
 
 
 def test_a_far_place_is_not_counted_to_its_end(ledger: Ledger) -> None:

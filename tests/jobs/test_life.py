@@ -94,14 +94,14 @@ class Life(RuleBasedStateMachine):
     def heartbeat(self, data: st.DataObject) -> None:
         token = self.any_token(data)
         with self.ledger.sessions.begin() as s:
-            assert claims.heartbeat(s, self.job_id, token, 30).held == (token == self.live)
+            assert claims.heartbeat(s, token, 30).held == (token == self.live)
 
     @precondition(lambda self: self.tokens)
     @rule(data=st.data(), phase=st.sampled_from(Phase), fraction=st.floats())
     def report(self, data: st.DataObject, phase: Phase, fraction: float) -> None:
         token = self.any_token(data)
         with self.ledger.sessions.begin() as s:
-            held = claims.report(s, self.job_id, token, Progress(phase, 1, 2, fraction))
+            held = claims.report(s, token, Progress(phase, 1, 2, fraction))
         assert held == (token == self.live)
 
     @precondition(lambda self: self.tokens)
@@ -109,7 +109,7 @@ class Life(RuleBasedStateMachine):
     def release(self, data: st.DataObject, refund: bool) -> None:
         token = self.any_token(data)
         with self.ledger.sessions.begin() as s:
-            state = claims.release(s, self.job_id, token, max_attempts=MAX_ATTEMPTS, refund=refund, reason="crashed")
+            state = claims.release(s, token, max_attempts=MAX_ATTEMPTS, refund=refund, reason="crashed")
         self.gave_up(token, state)
 
     @precondition(lambda self: self.tokens)
@@ -129,10 +129,8 @@ class Life(RuleBasedStateMachine):
     def give_up(self, data: st.DataObject, error: str | None) -> None:
         token = self.any_token(data)
         with self.ledger.sessions.begin() as s:
-            if error is None:
-                state = claims.cancelled(s, self.job_id, token)
-            else:
-                state = endings.fail(s, self.job_id, token, error, "It can't go on.")
+            why = None if error is None else (error, "It can't go on.")
+            state = claims.cancelled(s, token) if why is None else endings.fail(s, token, *why)
         self.gave_up(token, state)
 
     @rule()
@@ -196,8 +194,8 @@ class Life(RuleBasedStateMachine):
         with self.ledger.sessions.begin() as s:
             for token in self.tokens:
                 if token != self.live:
-                    assert not claims.heartbeat(s, self.job_id, token, 30).held
-                    assert not claims.report(s, self.job_id, token, Progress(Phase.packaging))
+                    assert not claims.heartbeat(s, token, 30).held
+                    assert not claims.report(s, token, Progress(Phase.packaging))
 
     def an_ended_job_never_changes(self, row: dict[str, Any]) -> None:
         del row["inputs_deleted_at"], row["updated_at"]  # the reaper still writes these

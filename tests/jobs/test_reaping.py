@@ -121,7 +121,7 @@ def waits_for(ledger: Ledger, reaper: Round, running: UUID, waiting: UUID) -> No
     reaper()
     assert reaper.queue.depth() == 0
     with ledger.sessions.begin() as s:
-        endings.fail(s, running, claim.token, "diverged", "The loss grew.")
+        endings.fail(s, claim.token, "diverged", "The loss grew.")
     reaper()
     assert reaper.queue.depth() == 1
     assert ledger.job(waiting).state is State.queued
@@ -147,7 +147,7 @@ def _work(ledger: Ledger) -> None:
     with ledger.sessions.begin() as s:
         claim = claims.claim_next(s, "worker", 30)
         assert claim is not None
-        endings.fail(s, claim.job.id, claim.token, "diverged", "The loss grew.")
+        endings.fail(s, claim.token, "diverged", "The loss grew.")
 
 
 def test_leases_expire_without_the_queue(ledger: Ledger, blobs: FileBlobStore, settings: Settings) -> None:

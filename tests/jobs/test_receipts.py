@@ -41,7 +41,7 @@ def end(ledger: Ledger, blobs: FileBlobStore) -> UUID:
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
-        endings.fail(s, job_id, claim.token, "diverged", "The loss grew.")
+        endings.fail(s, claim.token, "diverged", "The loss grew.")
     return job_id
 
 

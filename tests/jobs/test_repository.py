@@ -83,7 +83,7 @@ def test_an_ended_job_can_not_be_cancelled(ledger: Ledger) -> None:
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
-        endings.fail(s, job_id, claim.token, "diverged", "The loss grew without bound.")
+        endings.fail(s, claim.token, "diverged", "The loss grew without bound.")
     with ledger.sessions.begin() as s, pytest.raises(JobEnded) as caught:
         repository.request_cancel(s, ledger.client_id, job_id)
     assert caught.value.state is State.failed

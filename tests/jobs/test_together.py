@@ -35,22 +35,30 @@ def claim_next(ledger: Ledger, most: int = 5, gather: float = 0) -> Claim | None
 def run_of(ledger: Ledger, claim: Claim | None) -> list[UUID]:
     """The jobs of a claimed run, the claimed one first."""
     assert claim is not None
+    return held_by(ledger, claim.token)
+
+
+def held_by(ledger: Ledger, token: UUID) -> list[UUID]:
+    """The jobs that the token holds, the run's first one first."""
     with ledger.sessions.begin() as s:
-        return [job.id for job in claims.jobs_of_run(s, claim.job.id, claim.token)]
+        return [job.id for job in claims.jobs_of_run(s, token)]
 
 
 def finish(ledger: Ledger, claim: Claim, evidence: dict[UUID, dict[str, Any]], **release: Any) -> State | None:
+    first = held_by(ledger, claim.token)[0]
     with ledger.sessions.begin() as s:
         made = {job_id: new_artifact(s, job_id, found, **release) for job_id, found in evidence.items()}
-        own = made.pop(claim.job.id)
-        return endings.finish(s, claim.job.id, claim.token, own, "completed", made)
+        own = made.pop(first)
+        return endings.finish(s, first, claim.token, own, "completed", made)
 
 
 def test_waiting_requests_of_a_model_are_run_as_one_by_due_date(ledger: Ledger) -> None:
     now = datetime.now(UTC)
-    first = ledger.submit(due_at=now + timedelta(hours=1))
-    none, late, soon = ledger.submit(), ledger.submit(due_at=now + timedelta(days=9)), ledger.submit(due_at=now)
-    other_client = ledger.submit(ledger.new_client(), due_at=now + timedelta(days=5))
+    none, second, fourth, third = (ledger.new_client() for _ in range(4))
+    none = ledger.submit(none)
+    first = ledger.submit(second, due_at=now + timedelta(hours=1))
+    late, soon = ledger.submit(fourth, due_at=now + timedelta(days=9)), ledger.submit(due_at=now)
+    other_client = ledger.submit(third, due_at=now + timedelta(days=5))
     claim = claim_next(ledger, most=4)
     assert run_of(ledger, claim) == [soon, first, late, other_client]  # as they were asked for, behind the claimed one
     assert ledger.job(none).state is State.queued
@@ -158,8 +166,8 @@ def test_one_that_is_cancelled_is_taken_out_and_the_others_go_on(ledger: Ledger)
     assert claim is not None
     with ledger.sessions.begin() as s:
         repository.request_cancel(s, ledger.client_id, second)
-        assert claims.heartbeat(s, first, claim.token, 30).cancel_requested
-        assert claims.cancelled(s, first, claim.token) is State.queued
+        assert claims.heartbeat(s, claim.token, 30).cancel_requested
+        assert claims.cancelled(s, claim.token) is State.queued
     assert ledger.job(second).state is State.cancelled
     assert run_of(ledger, claim_next(ledger)) == [first, third]
 
@@ -171,7 +179,7 @@ def test_another_clients_cancellations_hold_nobody_up(ledger: Ledger) -> None:
     assert claim is not None
     with ledger.sessions.begin() as s:
         repository.request_cancel(s, other, bait)
-        claims.cancelled(s, first, claim.token)
+        claims.cancelled(s, claim.token)
     assert ledger.job(first).runs_alone
     next_bait = ledger.submit(other)
     assert run_of(ledger, claim_next(ledger)) in ([first], [next_bait])
@@ -196,15 +204,16 @@ def test_uploads_of_a_job_that_waits_again_are_never_deleted(ledger: Ledger, blo
     assert (blobs.read_inputs(job_id), ledger.job(job_id).inputs_deleted_at) == (b"sealed", None)
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_an_error_is_met_again_alone_by_whom_it_is_about(ledger: Ledger, known: bool) -> None:
-    first, second, third = (ledger.submit() for _ in range(3))
+def test_an_error_of_nobody_known_is_met_again_by_each_alone(ledger: Ledger) -> None:
+    first, second = ledger.submit(), ledger.submit(ledger.new_client())
     claim = claim_next(ledger)
+    assert len(run_of(ledger, claim)) == 2
     assert claim is not None
     with ledger.sessions.begin() as s:
-        state = endings.fail(s, first, claim.token, "data-unusable", "A photo.", second if known else None)
-    assert state is State.queued
-    assert run_of(ledger, claim_next(ledger)) == ([first, third] if known else [first])
+        assert endings.fail(s, claim.token, "training-diverged", "The loss isn't finite.") is State.queued
+    for job_id in (first, second):
+        job = ledger.job(job_id)
+        assert (job.runs_alone, job.goes_first, job.attempt) == (True, False, 0)
 
 
 def test_after_a_crash_each_runs_alone(
@@ -215,7 +224,7 @@ def test_after_a_crash_each_runs_alone(
     assert claim is not None
     assert run_of(ledger, claim) == [first, second]
     with ledger.sessions.begin() as s:
-        claims.release(s, first, claim.token, max_attempts=MAX_ATTEMPTS, refund=False, reason="crashed")
+        claims.release(s, claim.token, max_attempts=MAX_ATTEMPTS, refund=False, reason="crashed")
     assert [ledger.job(job_id).runs_alone for job_id in (first, second)] == [True, True]
     assert run_of(ledger, claim_next(ledger)) == [first]
     ledger.turn_back(first, "lease_expires_at", 60)
@@ -236,10 +245,10 @@ def test_progress_and_a_worker_that_stops_are_everybodys(ledger: Ledger) -> None
     claim = claim_next(ledger)
     assert claim is not None
     with ledger.sessions.begin() as s:
-        assert claims.report(s, first, claim.token, Progress(Phase.distilling, 3, 9, 0.4))
+        assert claims.report(s, claim.token, Progress(Phase.distilling, 3, 9, 0.4))
     assert [(ledger.job(job_id).step, ledger.job(job_id).progress) for job_id in (first, second)] == [(3, 0.4)] * 2
     with ledger.sessions.begin() as s:
-        claims.release(s, first, claim.token, max_attempts=MAX_ATTEMPTS, refund=True, reason="worker_stopping")
+        claims.release(s, claim.token, max_attempts=MAX_ATTEMPTS, refund=True, reason="worker_stopping")
     assert [(ledger.job(job_id).attempt, ledger.job(job_id).runs_alone) for job_id in (first, second)] == [
         (0, False)
     ] * 2

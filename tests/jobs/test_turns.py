@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
 from typing import Any
@@ -53,6 +53,7 @@ JOB = st.fixed_dictionaries(
         "minute": st.integers(0, 9),
         "model": st.sampled_from(["first", "second", "third"]),
         "kind": st.sampled_from([Kind.unlearn, Kind.unlearn, Kind.evaluate]),
+        "first": st.sampled_from([False, False, False, True]),
     }
 )
 
@@ -75,7 +76,7 @@ def claimed_id(ledger: Ledger) -> UUID:
     claim = claim_next(ledger.sessions)
     assert claim is not None
     with ledger.sessions.begin() as s:
-        endings.fail(s, claim.job.id, claim.token, "diverged", "The loss grew.")
+        endings.fail(s, claim.token, "diverged", "The loss grew.")
     return claim.job.id
 
 
@@ -89,6 +90,7 @@ class Waiting:
     priority: int
     created_at: datetime
     line: str | None  # the model that it trains on, None if it only measures
+    first: bool  # before all others, until it was run
 
 
 class Turns(RuleBasedStateMachine):
@@ -119,7 +121,16 @@ class Turns(RuleBasedStateMachine):
     def submit(self, job: dict[str, Any]) -> None:
         self.add(**job)
 
-    def add(self, client: int, due_in: timedelta | None, priority: int, minute: int, model: str, kind: Kind) -> None:
+    def add(
+        self,
+        client: int,
+        due_in: timedelta | None,
+        priority: int,
+        minute: int,
+        model: str,
+        kind: Kind,
+        first: bool,
+    ) -> None:
         owner = list(self.limits)[client]
         due = None if due_in is None else self.now + due_in
         at = BEGIN + timedelta(minutes=minute)
@@ -127,10 +138,11 @@ class Turns(RuleBasedStateMachine):
         # Random ids would break ties otherwise each time, and hypothesis wants the same run for the same draws.
         made_up = UUID(int=self.count * 7919 % 10007)
         times = {"due_at": due, "created_at": at}
-        job_id = self.ledger.submit(owner, id=made_up, priority=priority, model=model, kind=kind, **times)
+        chosen = {"priority": priority, "model": model, "kind": kind, "goes_first": first}
+        job_id = self.ledger.submit(owner, id=made_up, **chosen, **times)
         soon = max(due, at) if due is not None and due < self.now + SOON else None
         line = model if kind is Kind.unlearn else None
-        self.waiting.append(Waiting(job_id, owner, soon, priority, at, line))
+        self.waiting.append(Waiting(job_id, owner, soon, priority, at, line, first))
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -148,7 +160,7 @@ class Turns(RuleBasedStateMachine):
         assert (claim and claim.job.id) == (expected and expected.id)
         if claim is not None and expected is not None:
             self.waiting.remove(expected)
-            if expected.due is not None and self.urgent_left[expected.client]:
+            if expected.due is not None and not expected.first and self.urgent_left[expected.client]:
                 self.urgent_left[expected.client] -= 1
             self.running[expected.id] = expected, claim.token
             self.turns.append(expected.client)
@@ -160,10 +172,10 @@ class Turns(RuleBasedStateMachine):
         ended, token = self.running.pop(job_id)
         with self.ledger.sessions.begin() as s:
             if not requeued:
-                endings.fail(s, job_id, token, "diverged", "The loss grew.")
+                endings.fail(s, token, "diverged", "The loss grew.")
                 return
-            claims.release(s, job_id, token, max_attempts=99, refund=False, reason="crashed")
-        self.waiting.append(ended)
+            claims.release(s, token, max_attempts=99, refund=False, reason="crashed")
+        self.waiting.append(replace(ended, first=False))
 
     @invariant()
     def limits_hold(self) -> None:
@@ -191,12 +203,14 @@ class Turns(RuleBasedStateMachine):
         return min(allowed, key=lambda job: self.rank(job, running), default=None)
 
     def rank(self, job: Waiting, running: Counter[UUID]) -> tuple[Any, ...]:
+        if job.first:
+            return 0, job.created_at, job.id
         oldest = min(other.created_at for other in self.waiting if other.client == job.client)
         last_turn = max((number for number, client in enumerate(self.turns) if client == job.client), default=None)
         waits = (0, oldest) if last_turn is None else (1, BEGIN + timedelta(seconds=last_turn))
         never = datetime.max.replace(tzinfo=UTC)
         due = job.due if job.due is not None and self.urgent_left[job.client] else never
-        return due, -job.priority, running[job.client], waits, job.created_at, job.id
+        return 1, due, -job.priority, running[job.client], waits, job.created_at, job.id
 
 
 def test_every_claim_takes_the_job_whose_turn_it_is(ledger: Ledger) -> None:
@@ -250,12 +264,13 @@ def test_a_deadline_before_the_jobs_creation_counts_as_that(ledger: Ledger) -> N
 
 
 def test_a_client_that_never_had_a_turn_does_not_wait_for_a_second_one_of_another(ledger: Ledger) -> None:
-    first, _ = ledger.submit(), ledger.submit()
+    for _ in range(2):
+        ledger.submit()
     claim = claim_next(ledger.sessions)
     assert claim is not None
     other = ledger.submit(ledger.new_client())
     with ledger.sessions.begin() as s:
-        endings.fail(s, first, claim.token, "diverged", "The loss grew.")
+        endings.fail(s, claim.token, "diverged", "The loss grew.")
     following = claim_next(ledger.sessions)
     assert following is not None
     assert following.job.id == other

@@ -12,7 +12,7 @@ from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
 from tests.vgid_core.support.runs import CONFIG, WEIGHTS, changed, spec
 from vgid_core import DataError, PairSet, UnlearnResult, unlearn
 from vgid_core.data.file_digest import file_digest
-from vgid_core.errors import NothingToForget
+from vgid_core.errors import NothingToForget, RequestsRefused, RetainHoldsForgotten
 from vgid_core.spec import Request, RunSets
 
 FIRST, SECOND = (PairSet.of("forget", FORGET.pairs[part]) for part in (slice(0, 3), slice(3, 9)))
@@ -68,17 +68,48 @@ def test_the_training_is_that_of_all_pairs_at_once(run: Run) -> None:
     assert file_digest(at_once.folder / WEIGHTS) == weights
 
 
-def test_an_error_names_the_request_that_it_is_about(run: Run, tmp_path: Path) -> None:
+def test_all_that_can_not_be_run_are_told_at_once_and_nothing_is_trained(run: Run, tmp_path: Path) -> None:
     unknown = PairSet.of("forget", NEVER_SEEN.pairs[:3])
+    unusable = PairSet.of("forget", [replace(pair, question="<image>") for pair in SECOND])
+    taught = PairSet.of("forget", [replace(pair, image=SECOND.pairs[0].image, person=None) for pair in RETAIN])
+    requests = {"known": FIRST, "unusable": unusable, "unknown": unknown, "taught": taught}
+    with pytest.raises(RequestsRefused) as refused:
+        run(unknown, requests, never_seen=None)
+    found = {label: (type(error), error.request) for label, error in refused.value.refused.items()}
+    assert found == {
+        "": (NothingToForget, ""),
+        "unusable": (DataError, "unusable"),
+        "unknown": (NothingToForget, "unknown"),
+        "taught": (RetainHoldsForgotten, "taught"),
+    }
+    assert all(error.__traceback__ is None for error in refused.value.refused.values())
+    assert not any((tmp_path / name).exists() for name in ("own", *requests))
+
+
+def test_requests_that_can_not_be_run_by_themselves_are_told_before_the_model_is_loaded(
+    run: Run, tmp_path: Path
+) -> None:
+    everybody = PairSet.of("forget", RETAIN.pairs)
+    reserved = Request(SECOND, tmp_path, {"kits": SECOND})
+    with pytest.raises(RequestsRefused) as refused:
+        run(everybody, {"a": FIRST, "c": reserved}, model="nowhere")
+    assert [str(error) for error in refused.value.refused.values()] == [
+        "retain: shows only images that are to be forgotten",
+        "probes.kits: is a reserved name",
+    ]
+
+
+def test_what_no_request_does_by_itself_is_about_none(run: Run) -> None:
+    first, others = (PairSet.of("forget", RETAIN.pairs[part]) for part in (slice(0, 3), slice(3, 9)))
+    with pytest.raises(DataError) as together:
+        run(first, {"b": others})
+    assert together.value.request is None
+
+
+def test_a_request_that_is_run_alone_raises_its_own_error(run: Run, tmp_path: Path) -> None:
     with pytest.raises(NothingToForget) as refused:
-        run(FIRST, {"a": SECOND, "b": unknown}, never_seen=None)
-    assert refused.value.request == "b"
-    with pytest.raises(NothingToForget) as refused:
-        run(unknown, {"a": FIRST}, never_seen=None)
+        run(PairSet.of("forget", NEVER_SEEN.pairs[:3]), {}, never_seen=None)
     assert refused.value.request == ""
-    with pytest.raises(DataError, match="reserved") as unusable:
-        run(FIRST, {"c": Request(SECOND, tmp_path, {"kits": SECOND})})
-    assert unusable.value.request == "c"
     assert not (tmp_path / "own").exists()
 
 

@@ -15,13 +15,14 @@ from zipfile import ZipFile
 import pytest
 
 from jobs import repository
+from jobs.clients import access
 from jobs.lines import rebuilds, releases
 from jobs.states import State
 from jobs.storage.blobs import BlobMissing
 from jobs.storage.crypto import Keyring
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Artifact, Job
-from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
+from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN, pairs_about
 from tests.worker.harness import Ledger
 from tests.worker.test_lines import LOOSE, TRAINING
 from vgid_core import PairSet
@@ -48,6 +49,11 @@ def submit(ledger: Ledger, knowing_folder: Path) -> Submit:
         return ledger._submit(config, "quick", False, JobInputs(forget, None, probes), **changes)
 
     return send
+
+
+def noise(first_picture: int) -> PairSet:
+    """Pairs that the model doesn't know."""
+    return PairSet.of("forget", pairs_about(["Zed Void"], first_picture, ["Nilham"], ["ghost"]))
 
 
 def document_of(ledger: Ledger, job_id: UUID) -> dict[str, Any]:
@@ -96,27 +102,46 @@ def test_two_requests_have_one_adapter_and_everything_else_apart(
             ledger.blobs.read_inputs(job_id)
 
 
-def test_one_that_the_model_does_not_know_is_nobody_elses_trouble(
+def test_a_request_that_the_model_does_not_know_holds_up_nobody_even_if_it_is_claimed_first(
     submit: Submit, run_here: Callable[..., Job], ledger: Ledger
 ) -> None:
-    catalog = ledger.settings.catalog
-    lines = [line for line in catalog.read_text().splitlines() if not line.startswith("never_seen")]
-    catalog.write_text("\n".join(lines))
-    unknown = PairSet.of("forget", NEVER_SEEN.pairs[:3])
-    first, second = submit(FIRST), submit(unknown)
-    assert run_here(first, together=2).state is State.queued
-    assert [ledger.job(each).runs_alone for each in (first, second)] == [False, True]
-    assert run_here(first, together=2).state is State.succeeded
-    assert ledger.job(second).state is State.queued
+    with ledger.sessions.begin() as s:
+        junk = access.create_client(s, "junk").id
+    unknown, honest = submit(noise(90), client_id=junk), submit(FIRST)
+    refused = run_here(unknown, together=2)
+    assert (refused.state, refused.error_type, refused.attempt) == (State.failed, "nothing-to-forget", 1)
+    done = ledger.job(honest)
+    assert (done.state, done.outcome, done.attempt, done.proven) == (State.succeeded, "forgotten", 1, True)
+    assert ledger.history(honest).count("distilling") == 1
+    assert "distilling" not in ledger.history(unknown)
+    assert files_of(ledger, honest)["adapter_model.safetensors"]
+    assert "together" not in json.loads(files_of(ledger, honest)["manifest.json"])["data"]
+    with ledger.sessions() as s:
+        current = releases.current(s, "tiny")
+        assert current is not None
+        assert [each.job_id for each in releases.jobs_of(s, current.id)] == [honest]
+    for job_id in (unknown, honest):
+        with pytest.raises(BlobMissing):
+            ledger.blobs.read_inputs(job_id)
 
 
-def test_uploads_that_are_lost_fail_their_own_job(submit: Submit, run_here: Callable[..., Job], ledger: Ledger) -> None:
-    first, second = submit(FIRST), submit(SECOND)
-    ledger.blobs.delete_inputs(second)
-    assert run_here(first, together=2).state is State.queued
-    assert run_here(first, together=2).state is State.succeeded
-    alone = run_here(second, together=2)
-    assert (alone.state, alone.error_type) == (State.failed, "inputs-missing")
+@pytest.mark.parametrize("lost", [0, 1])
+def test_uploads_that_are_lost_fail_their_own_job_alone(
+    submit: Submit, run_here: Callable[..., Job], ledger: Ledger, lost: int
+) -> None:
+    jobs = [submit(FIRST), submit(SECOND)]
+    ledger.blobs.delete_inputs(jobs[lost])
+    run_here(jobs[0], together=2)
+    assert ledger.job(jobs[lost]).error_type == "inputs-missing"
+    assert ledger.job(jobs[1 - lost]).state is State.succeeded
+
+
+def test_a_run_of_which_nothing_can_be_run_is_over(
+    submit: Submit, run_here: Callable[..., Job], ledger: Ledger
+) -> None:
+    first, second = (submit(noise(picture)) for picture in (90, 91))
+    run_here(first, together=2)
+    assert [ledger.job(each).state for each in (first, second)] == [State.failed] * 2
 
 
 def test_a_cancellation_at_the_last_moment_costs_nobody_else_the_uploads(

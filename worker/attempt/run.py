@@ -6,7 +6,7 @@ A new adapter goes to the attempt's own work folder, checkpoints to the job's fo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,12 +14,12 @@ from uuid import UUID
 
 from sqlalchemy.exc import OperationalError
 
-from jobs import claims, endings, repository
+from jobs import claims, endings
 from jobs.claims import MetricRow
 from jobs.database import SessionFactory, make_engine, session_factory
 from jobs.endings import NewArtifact
-from jobs.lines import releases
 from jobs.lines.releases import ParentSuperseded, ReleaseZip
+from jobs.parting import Refusal
 from jobs.settings import Settings
 from jobs.states import Kind, State
 from jobs.storage.blobs import BlobMissing, FileBlobStore
@@ -27,16 +27,17 @@ from jobs.storage.crypto import DecryptionError, Keyring
 from jobs.storage.input_cleanup import delete_inputs
 from jobs.storage.inputs import JobInputs, open_sealed
 from jobs.surroundings import sign_of
-from jobs.tables import Job, MetricStage, Release
+from jobs.tables import Job, MetricStage
 from vgid_core import DataError, PairSet, Phase, Progress, UnlearnError
-from vgid_core.errors import AdapterForOtherBase, CheckpointUnusable
+from vgid_core.errors import AdapterForOtherBase, CheckpointUnusable, RequestsRefused
 from worker.attempt.artifact_zip import write_artifact_zip
 from worker.attempt.line import Line, LineKeeper
 from worker.attempt.not_runnable import JobNotRunnable
+from worker.attempt.refused import refusal_of, refusals_of
 from worker.attempt.release_folder import pack_release
 from worker.attempt.specs import RequestOfRun, Run, evaluation_spec, unlearn_run
 from worker.attempt.statement import sign_artifact
-from worker.attempt.stored_adapter import unpack_stored
+from worker.attempt.stored_adapter import unpack_measured
 from worker.attempt.waiting import once_it_can_be_stored, once_the_database_answers
 from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import delete_checkpoint
@@ -58,6 +59,7 @@ class TokenLost(Exception):
 class Attempt:
     """One attempt at a job, and at those that take part in its run. Every write to their rows carries the token.
 
+    Jobs that can't be run are set apart, and the others go on, whether or not the job that was claimed is among them.
     base: the preloaded model, if the process had one.
     """
 
@@ -75,7 +77,7 @@ class Attempt:
     def run(self) -> None:
         """Runs the job and writes how it ended into its row. Raises TokenLost, or an unexpected error."""
         with self._sessions() as s:
-            jobs = claims.jobs_of_run(s, self._job_id, self._token)
+            jobs = claims.jobs_of_run(s, self._token)
         if not jobs:
             raise TokenLost
         try:
@@ -83,8 +85,7 @@ class Attempt:
         except (UnlearnError, JobNotRunnable, DataError) as error:
             if sign_of(error) is not None:  # of the surroundings, not of the job
                 raise
-            code = "data-unusable" if isinstance(error, DataError) else error.code
-            self._fail(code, str(error), None if error.request is None else UUID(error.request or str(self._job_id)))
+            self._fail(refusal_of(error))
 
     def _run_by_kind(self, jobs: Sequence[Job]) -> None:
         match jobs[0].kind:
@@ -106,20 +107,56 @@ class Attempt:
 
     def _unlearn(self, jobs: Sequence[Job]) -> None:
         """Starts from the line's current release. If the base is another one by now, a line of its own begins."""
-        requests = [RequestOfRun(job, self._read_inputs(job), self._spec.folder / f"adapter-{job.id}") for job in jobs]
+        requests = self._read_requests(jobs)
         line = self._keeper.before(jobs[0], self._spec.folder / "start")
-        try:
-            trained = self._train(requests, line)
-        except AdapterForOtherBase:
-            log.warning("model %s has another base now, which has forgotten nobody yet", jobs[0].model)
-            line = Line(marks=line.marks)
-            trained = None
-        self._finish(requests, line, *(trained or self._train(requests, line)))
+        while requests:
+            refused: dict[UUID, Refusal] = {}
+            try:
+                run, result = self._train(requests, line)
+            except AdapterForOtherBase:
+                log.warning("model %s has another base now, which has forgotten nobody yet", jobs[0].model)
+                line = Line(marks=line.marks)
+            except RequestsRefused as error:
+                refused = refusals_of(error, self._job_id)
+            else:
+                self._finish(requests, line, run, result)
+                return
+            _free_memory()
+            requests = self._set_apart(requests, refused)
+
+    def _read_requests(self, jobs: Sequence[Job]) -> list[RequestOfRun]:
+        """The run's requests. Those whose uploads can't be read are set apart."""
+        requests, refused = [], {}
+        for job in jobs:
+            try:
+                requests.append(RequestOfRun(job, self._read_inputs(job), self._spec.folder / f"adapter-{job.id}"))
+            except JobNotRunnable as error:
+                refused[job.id] = refusal_of(error)
+        return self._set_apart(requests, refused)
+
+    def _set_apart(self, requests: Sequence[RequestOfRun], refused: Mapping[UUID, Refusal]) -> list[RequestOfRun]:
+        """Ends the refused jobs, and returns the requests that go on, the run's first one first."""
+        if not refused:
+            return list(requests)
+
+        def refuse() -> list[UUID] | None:
+            with self._sessions.begin() as s:
+                return endings.refuse(s, self._token, refused)
+
+        left = once_the_database_answers(refuse)
+        if left is None:
+            raise TokenLost
+        for job_id, why in refused.items():
+            log.warning("job %s failed: %s", job_id, why.error_type)
+            delete_checkpoint(job_id)
+            delete_inputs(self._sessions, self._blobs, job_id)
+        self._job_id = next(iter(left), self._job_id)
+        of_job = {request.job.id: request for request in requests}
+        return [of_job[job_id] for job_id in left]
 
     def _train(self, requests: Sequence[RequestOfRun], line: Line) -> tuple[Run, UnlearnResult]:
         run = unlearn_run(self._settings, requests, line, self._keeper)
         from vgid_core import unlearn
-        from vgid_core.training.memory import free_memory
 
         try:
             base, self._base = self._base, None  # a run uses it up, and another one may follow
@@ -128,30 +165,15 @@ class Attempt:
             # The text is logged, because a log record of the error itself would keep its frames alive.
             log.warning("job %s starts over: %s", self._job_id, str(error))
             delete_checkpoint(self._job_id)
-        # Outside of the handler: the error's frames hold the base on its device, which may have no room for two.
-        free_memory()
+        _free_memory()
         return run, unlearn(run.spec, self._report, self._save_metrics)
 
     def _evaluate(self, job: Job, folder: Path) -> EvaluationResult:
-        adapter = self._unpack_adapter(job, folder)
+        adapter = unpack_measured(self._sessions, self._blobs, job, folder)
         spec = evaluation_spec(self._settings, job, self._read_inputs(job), adapter, self._keeper)
         from vgid_core import evaluate_adapter
 
         return evaluate_adapter(spec, self._report, self._save_metrics, self._base)
-
-    def _unpack_adapter(self, job: Job, folder: Path) -> Path | None:
-        """Unpacks the adapter that the evaluation measures, and returns its folder; None for the base alone."""
-        if job.adapter_of is None and job.release_id is None:
-            return None
-        with self._sessions() as s:
-            if job.release_id is not None:
-                archive = releases.zip_of(s, s.get_one(Release, job.release_id), or_of_its_job=True)
-                sha256 = None if archive is None else archive.sha256
-            else:
-                found = repository.adapter_of(s, job.client_id, job.adapter_of) if job.adapter_of is not None else None
-                sha256 = None if found is None else found.sha256
-        unpack_stored(self._blobs, sha256, folder, "adapter")
-        return folder
 
     def _read_inputs(self, job: Job) -> JobInputs:
         if job.wrapped_data_key is None:
@@ -161,10 +183,10 @@ class Attempt:
             return open_sealed(self._blobs.read_inputs(job.id), key)
         except BlobMissing:
             detail = "The uploaded images and texts aren't there any more."
-            raise JobNotRunnable("inputs-missing", detail, str(job.id)) from None
+            raise JobNotRunnable("inputs-missing", detail) from None
         except DecryptionError:
             detail = "The uploaded images and texts can't be decrypted."
-            raise JobNotRunnable("inputs-unreadable", detail, str(job.id)) from None
+            raise JobNotRunnable("inputs-unreadable", detail) from None
 
     def _report(self, progress: Progress) -> None:
         if progress.phase is Phase.baseline:
@@ -172,7 +194,7 @@ class Attempt:
         self._progress = progress
         try:
             with self._sessions.begin() as s:
-                held = claims.report(s, self._job_id, self._token, progress)
+                held = claims.report(s, self._token, progress)
         except OperationalError as error:  # the next report repeats it, and after a long outage the lease expires
             log.warning("progress not recorded: %s", describe(error))
             return
@@ -248,10 +270,8 @@ class Attempt:
 
         def start_over() -> bool:
             with self._sessions.begin() as s:
-                state = claims.release(
-                    s, self._job_id, self._token, max_attempts=most, refund=True, reason="parent_superseded"
-                )
-                return state is not None
+                reason = "parent_superseded"
+                return claims.release(s, self._token, max_attempts=most, refund=True, reason=reason) is not None
 
         if not once_the_database_answers(start_over):
             raise TokenLost
@@ -264,12 +284,12 @@ class Attempt:
 
         self._end(finish, [self._job_id])
 
-    def _fail(self, code: str, detail: str, about: UUID | None) -> None:
-        log.warning("job %s failed: %s", about or self._job_id, code)
+    def _fail(self, why: Refusal) -> None:
+        log.warning("job %s failed: %s", self._job_id, why.error_type)
 
         def fail() -> State | None:
             with self._sessions.begin() as s:
-                return endings.fail(s, self._job_id, self._token, code, detail, about)
+                return endings.fail(s, self._token, *why)
 
         self._end(fail, [self._job_id])
 
@@ -298,3 +318,10 @@ def run_attempt(spec: AttemptSpec, settings: Settings, base: HostModel | None) -
         log.error("job %s: %s: %s", spec.job_id, sign, describe(error))
         return status_of(sign)
     return 0
+
+
+def _free_memory() -> None:
+    """Call it outside of a handler: an error's frames hold the base on its device, which may have no room for two."""
+    from vgid_core.training.memory import free_memory
+
+    free_memory()

@@ -1,0 +1,79 @@
+"""How a run of several jobs loses some of them, or comes apart, so that nobody pays for another client's fault.
+
+Callers have locked the run's rows (`jobs.claims.lock_run`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from jobs import transitions
+from jobs.states import State
+from jobs.tables import Job
+
+
+class Refusal(NamedTuple):
+    """Why a job can't be run. error_type: a slug. detail: shown to the client; holds no personal data."""
+
+    error_type: str
+    detail: str
+
+
+def set_apart(s: Session, jobs: Sequence[Job], refused: Mapping[UUID, Refusal]) -> list[Job]:
+    """Ends those jobs as failed, each for its own reason. The others go on as one run, under the same token.
+
+    Each refused job uses a turn of its client. Returns the others, the run's first one first.
+    """
+    now = transitions.database_now(s)
+    found = [job for job in jobs if job.id in refused]
+    _charge(s, found, now)
+    for job in found:
+        transitions.fail(s, job, now, *refused[job.id])
+    s.flush()  # a line has one first job at any moment
+    left = [job for job in jobs if job.id not in refused]
+    if left and left[0].run_of is not None:
+        left[0].run_of = None
+        for job in left[1:]:
+            job.run_of = left[0].id
+        s.flush()
+    return left
+
+
+def take_apart(s: Session, jobs: Sequence[Job], missed: Collection[UUID] = ()) -> State:
+    """Ends a run of several without a result: all are queued again, but those that were cancelled.
+
+    missed: whose fault it is, beside those that were cancelled. They use a turn of their clients, and run alone from
+    now on. So does each job whose run another client's broke, and it goes first, unless its own client's did, too. Jobs
+    whose run only their own client's broke find each other again. If it is nobody's known fault, each runs alone. The
+    attempt doesn't count. Returns the state of the first.
+    """
+    now = transitions.database_now(s)
+    at_fault = [job for job in jobs if job.id in missed or job.cancel_requested_at is not None]
+    _charge(s, at_fault, now)
+    blamed, faulty = {job.client_id for job in at_fault}, {job.id for job in at_fault}
+    for job in jobs:
+        broken_by_others = bool(blamed - {job.client_id})
+        if not blamed:
+            part_from_unknown(job)
+        elif job.id in faulty or broken_by_others:
+            job.runs_alone = True
+        job.goes_first = broken_by_others and job.client_id not in blamed
+        job.attempt -= 1
+        transitions.requeue_or_end(s, job, now, job.attempt + 1, "run_parted")
+    return jobs[0].state
+
+
+def part_from_unknown(job: Job) -> None:
+    """Lets the job run alone after nobody's known fault, so that whoever did it takes nobody along."""
+    job.runs_alone, job.goes_first = True, False
+
+
+def _charge(s: Session, at_fault: Sequence[Job], now: datetime) -> None:
+    """Uses a turn of each one's client. The run's first job has used one of its deadline when it started."""
+    for job in sorted(at_fault, key=lambda job: job.client_id):  # in one order, so that no two runs wait for each other
+        transitions.use_turn(s, job, now, by_deadline=job.run_of is not None)
