@@ -112,6 +112,8 @@ def test_ctrl_c_ends_everything_and_the_next_start_is_a_clean_one(up: Callable[.
     secret_key, api_key = (home / "secret-key").read_text(), (home / "api-key").read_text()
     for private in ("secret-key", "api-key", "environment"):
         assert (home / private).stat().st_mode & 0o077 == 0
+    logs = {path.name: path.stat().st_mode & 0o777 for path in home.rglob("*.log")}
+    assert logs == dict.fromkeys(("api.log", "worker.log", "postgres.log", "redis.log"), 0o600)
     family = stack.descendants()
 
     stack.process.send_signal(signal.SIGINT)
