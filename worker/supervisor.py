@@ -248,7 +248,7 @@ class Supervisor:
         if state is State.queued:
             self._wake()
         elif state is not None:  # the reaper deletes the uploads of others who were cancelled in its run
-            delete_checkpoint(claim.job.id)
+            delete_checkpoint(settings, claim.job.id)
             delete_inputs(self._context.sessions, self._context.blobs, claim.job.id)
 
     def _wake(self) -> None:

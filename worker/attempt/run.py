@@ -125,7 +125,7 @@ class Attempt:
         except CheckpointUnusable as error:  # for example, the model's files have changed
             # The text is logged, because a log record of the error itself would keep its frames alive.
             log.warning("job %s starts over: %s", self._job_id, str(error))
-            delete_checkpoint(self._job_id)
+            delete_checkpoint(self._settings, self._job_id)
         # Outside of the handler: the error's frames hold the base on its device, which may have no room for two.
         free_memory()
         return run, unlearn(run.spec, self._report, self._save_metrics)
@@ -229,7 +229,7 @@ class Attempt:
 
         if not _retry(start_over):
             raise TokenLost
-        delete_checkpoint(self._job_id)
+        delete_checkpoint(self._settings, self._job_id)
 
     def _finish_evaluation(self, result: EvaluationResult) -> None:
         def finish() -> State | None:
@@ -252,7 +252,7 @@ class Attempt:
         state = _retry(write)
         if state is None:
             raise TokenLost
-        delete_checkpoint(self._job_id)
+        delete_checkpoint(self._settings, self._job_id)
         for job_id in jobs:
             delete_inputs(self._sessions, self._blobs, job_id)
 

@@ -86,7 +86,7 @@ def unlearn_run(settings: Settings, requests: Sequence[RequestOfRun], line: Line
         kits={str(job_id): kit for job_id, kit in line.kits.items()},
         together={str(each.job.id): Request(each.inputs.forget, each.out, each.inputs.probes) for each in companions},
         out=own.out,
-        checkpoint=checkpoint_folder(own.job.id),
+        checkpoint=checkpoint_folder(settings, own.job.id),
         checkpoint_seconds=settings.checkpoint_seconds,
         keep_checkpoint=True,  # the attempt deletes it, once the artifact is stored
     )
