@@ -219,11 +219,14 @@ class Client:
         """The model's current release. Raises NotFound while nobody has been forgotten by it."""
         return parse_reply(Release, read_json(self._transport.request("GET", _release_path(model))))
 
-    def download_release(self, model: str, target: str | Path) -> Path:
-        """Downloads the current release's adapter (a zip) to `target`, as `download` does a job's."""
-        found = self.release(model)
+    def download_release(self, release: Release | str, target: str | Path) -> Path:
+        """Downloads a model's current release's adapter (a zip) to `target`, as `download` does a job's.
+
+        release: as the service has just shown it, or the model's name. Raises IntegrityError if it has changed since.
+        """
+        found = self.release(release) if isinstance(release, str) else release
         artifact = Artifact(sha256=found.zip_sha256, size_bytes=found.zip_bytes)
-        return download(self._transport, f"{_release_path(model)}/adapter", artifact, Path(target))
+        return download(self._transport, f"{_release_path(found.model)}/adapter", artifact, Path(target))
 
     def kit(self, job: Job | str) -> Kit:
         """What is kept of the job. Raises NotFound if nothing was."""

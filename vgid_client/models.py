@@ -12,6 +12,7 @@ from vgid_client.errors import UnexpectedReply
 
 Reply = TypeVar("Reply", bound=BaseModel)
 
+SHA256 = "^[0-9a-f]{64}$"  # part of a file's name while it is fetched
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -120,7 +121,7 @@ class ArtifactFile(_Reply):
 class Artifact(_Reply):
     """The adapter's zip: its sha256, its size in bytes, and its files."""
 
-    sha256: str
+    sha256: str = Field(pattern=SHA256)
     size_bytes: int
     files: tuple[ArtifactFile, ...] = ()
 
@@ -148,7 +149,7 @@ class Release(_Reply):
     requests: int
     checked: int
     unchecked: int
-    zip_sha256: str
+    zip_sha256: str = Field(pattern=SHA256)
     zip_bytes: int
     own: tuple[HeldJob, ...]
     not_held: tuple[str, ...] = ()
