@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -231,6 +232,20 @@ def test_what_lies_there_under_the_releases_name_has_to_be_the_release(
     (path / WEIGHTS).write_bytes(b"another adapter's")
     with pytest.raises(UnverifiedRelease):
         export_release(client, "tiny", path.parent, keys)
+
+
+def test_what_a_killed_call_has_left_goes_after_a_day(
+    service: Service, client: Client, tmp_path: Path, key: Key, keys: Path
+) -> None:
+    old, running = (tmp_path / "served" / f".vgid-unfinished-{name}" for name in ("old", "running"))
+    for work in (old, running):
+        (work / "adapter").mkdir(parents=True)
+        (work / "release.zip").touch()
+    for path in (old / "release.zip", old / "adapter", old, running, running / "adapter"):
+        os.utime(path, (0, 0))
+    released(service, client, adapter_zip(tmp_path / "1.zip", key, GOOD))
+    export_release(client, "tiny", tmp_path / "served", keys)
+    assert (old.exists(), running.exists()) == (False, True)
 
 
 def test_the_service_cannot_answer_for_another_model_or_without_an_end(
