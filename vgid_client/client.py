@@ -220,10 +220,7 @@ class Client:
         return parse_reply(Release, read_json(self._transport.request("GET", _release_path(model))))
 
     def download_release(self, release: Release | str, target: str | Path) -> Path:
-        """Downloads a model's current release's adapter (a zip) to `target`, as `download` does a job's.
-
-        release: as the service has just shown it, or the model's name. Raises IntegrityError if it has changed since.
-        """
+        """Downloads a release (a zip), or the model's current one, to `target`, as `download` does a job's adapter."""
         found = self.release(release) if isinstance(release, str) else release
         artifact = Artifact(sha256=found.zip_sha256, size_bytes=found.zip_bytes)
         return download(self._transport, f"{_release_path(found.model)}/adapter", artifact, Path(target))
