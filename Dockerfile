@@ -47,7 +47,7 @@ FROM python:${PYTHON_VERSION}-slim-bookworm
 RUN groupadd --gid 10001 vgid \
     && useradd --uid 10001 --gid vgid --no-create-home --home-dir /tmp --shell /usr/sbin/nologin vgid \
     && install --directory --owner vgid --group vgid --mode 0700 /var/lib/vgid /var/lib/vgid/blobs /var/lib/vgid/hub \
-       /var/lib/vgid/signing-keys
+       /var/lib/vgid/checkpoints /var/lib/vgid/signing-keys
 COPY --from=build /opt/vgid /opt/vgid
 ENV PATH=/opt/vgid/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

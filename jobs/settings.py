@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     )
     reap_seconds: float = Field(default=5, gt=0, description="pause between two rounds of the reaper")
     cancel_grace_seconds: float = Field(default=10, gt=0, description="from SIGTERM to SIGKILL")
+    checkpoint_dir: Path | None = Field(
+        default=None, description="folder of checkpoints, on a disk that outlives a worker; else among temporary files"
+    )
     checkpoint_seconds: float = Field(
         default=60, ge=0, description="pause between two checkpoints, from which another attempt resumes"
     )

@@ -43,7 +43,7 @@ def start_child(
     death_signal: signal.Signals = signal.SIGTERM,
     descriptors: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Starts `command` in a session of its own, and appends its output to `log`.
+    """Starts `command` in a session of its own, and appends its output to `log` (`local.log_file`).
 
     The kernel ties the child to the *thread* that calls this. So that thread must live as long as the child.
     environment: None passes on this process's own. descriptors: the only open files that the child inherits.
@@ -51,8 +51,10 @@ def start_child(
     """
     account_word = f"{account.uid}:{account.gid}" if account else _OWN_ACCOUNT
     script = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(death_signal)), account_word]
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    # Imported late: as a script, this file has the standard library alone.
+    from local.log_file import open_log
+
+    with open_log(log) as output:
         return subprocess.Popen(  # noqa: S603 - the caller's own command, no shell
             [*script, *map(str, command)],
             stdin=subprocess.DEVNULL,

@@ -1,4 +1,7 @@
-"""Supervises services as child processes: starts them, restarts those that die, and stops all in the end."""
+"""Supervises services as child processes: starts them, restarts those that die, and stops all in the end.
+
+Keeps their logs bounded meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from typing import Protocol, Self
 import psutil
 
 from local.child_process import start_child, stop_child
+from local.log_file import rotate
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +37,7 @@ class Service(Protocol):
     """A service that runs as one child process. `process` is None while it doesn't run."""
 
     name: str
+    log: Path
     process: subprocess.Popen[bytes] | None
 
     def start(self) -> None:
@@ -50,14 +55,14 @@ class Program:
         name: str,
         arguments: Sequence[str],
         environment: Mapping[str, str],
-        log_file: Path,
+        log: Path,
         descriptors: Sequence[int] = (),
     ) -> None:
         self.name = name
+        self.log = log
         self.process: subprocess.Popen[bytes] | None = None
         self._command = [sys.executable, "-m", *arguments]
         self._environment = environment
-        self._log = log_file
         self._descriptors = descriptors
 
     def start(self) -> None:
@@ -65,7 +70,7 @@ class Program:
         # SIGKILL: once this process is killed, the database is gone too, so an orderly end is of no use.
         self.process = start_child(
             self._command,
-            log=self._log,
+            log=self.log,
             environment=self._environment,
             death_signal=signal.SIGKILL,
             descriptors=self._descriptors,
@@ -123,12 +128,16 @@ class PidFile:
 
 @dataclass
 class _Child:
-    """A service and its restarts. Times are those of `monotonic`. `restart_at` is None unless a restart is due."""
+    """A service and its restarts. Times are those of `monotonic`. `restart_at` is None unless a restart is due.
+
+    log_fault: why its log couldn't be bounded, as it was said last.
+    """
 
     service: Service
     up_since: float = 0.0
     pause: float = _FIRST_PAUSE_SECONDS
     restart_at: float | None = None
+    log_fault: str = ""
 
 
 class Supervisor:
@@ -150,7 +159,7 @@ class Supervisor:
         self._start(self._children[-1])
 
     def watch(self) -> None:
-        """From now on, restarts each service that dies, after a longer pause each time."""
+        """From now on, restarts each service that dies, after a longer pause each time, and bounds logs."""
         self._watcher.start()
 
     def __enter__(self) -> Self:
@@ -167,7 +176,17 @@ class Supervisor:
         while not self._stopping.wait(_POLL_SECONDS):
             for child in self._children:
                 self._restart_if_dead(child)
+                self._bound_log(child)
         self._stop_all()
+
+    def _bound_log(self, child: _Child) -> None:
+        try:
+            rotate(child.service.log)
+            child.log_fault = ""
+        except OSError as error:  # a full disk, for example: the services still need this thread
+            if child.log_fault != str(error):
+                log.error("%s's log: %s", child.service.name, error)
+            child.log_fault = str(error)
 
     def _restart_if_dead(self, child: _Child) -> None:
         now, process = monotonic(), child.service.process

@@ -1,6 +1,6 @@
 """The client of the HTTP service: `Client` for programs, the command `vgid` for people.
 
-Of this project it imports only `terminal`, and that in its commands alone.
+Of this project it imports `terminal`, in its commands alone, and `vgid_verify` once a release is to be checked.
 """
 
 from vgid_client.client import Client
@@ -16,6 +16,7 @@ from vgid_client.errors import (
     Unauthorized,
     UnexpectedReply,
     Unreachable,
+    UnverifiedRelease,
     VgidError,
 )
 from vgid_client.models import Artifact, Estimate, Event, Finding, Job, JobPage, Metric, Model
@@ -43,6 +44,7 @@ __all__ = [
     "Unauthorized",
     "UnexpectedReply",
     "Unreachable",
+    "UnverifiedRelease",
     "VgidError",
     "read_jsonl",
 ]

@@ -1,7 +1,8 @@
 """The command `vgid`: this package's own commands, and those that other packages register as entry points.
 
 Exit codes: 0 done · 1 the job failed or was cancelled · 2 wrong usage or an unreadable file · 3 the service refused ·
-4 the service can't be reached or is at fault · 5 the download's sha256 is wrong · 70 internal error · 130 interrupted.
+4 the service can't be reached or is at fault · 5 the download's sha256 is wrong, or a release isn't signed ·
+70 internal error · 130 interrupted.
 """
 
 from __future__ import annotations

@@ -219,13 +219,13 @@ class Client:
         """The model's current release. Raises NotFound if none holds a job of yours, and the key may not `serve`."""
         return parse_reply(Release, read_json(self._transport.request("GET", _release_path(model))))
 
-    def download_release(self, model: str, target: str | Path) -> Path:
-        """Downloads the current release's adapter (a zip) to `target`, as `download` does a job's."""
-        found = self.release(model)
+    def download_release(self, release: Release | str, target: str | Path) -> Path:
+        """Downloads a release (a zip), or the model's current one, to `target`, as `download` does a job's adapter."""
+        found = self.release(release) if isinstance(release, str) else release
         if found.zip_sha256 is None or found.zip_bytes is None:
             raise UnexpectedReply("this release's adapter is for keys with the right `serve`: wait for the next one")
         artifact = Artifact(sha256=found.zip_sha256, size_bytes=found.zip_bytes)
-        return download(self._transport, f"{_release_path(model)}/adapter", artifact, Path(target))
+        return download(self._transport, f"{_release_path(found.model)}/adapter", artifact, Path(target))
 
     def kit(self, job: Job | str) -> Kit:
         """What is kept of the job. Raises NotFound if nothing was."""

@@ -55,6 +55,8 @@ def _fetch(transport: Transport, path: str, artifact: Artifact, part: Path) -> N
         with part.open("ab" if resumed else "wb") as stream:
             for chunk in response.iter_bytes(_CHUNK_BYTES):
                 stream.write(chunk)
+                if stream.tell() > artifact.size_bytes:
+                    break  # it has another size than announced, and might never end
             stream.flush()
             os.fsync(stream.fileno())
 

@@ -38,6 +38,12 @@ class IntegrityError(VgidError):
     exit_code = 5
 
 
+class UnverifiedRelease(VgidError):
+    """A release isn't signed by a key of the operator's key file, was changed, or is for another model or base."""
+
+    exit_code = 5
+
+
 class FieldError(BaseModel):
     """What is wrong with one field of a refused request, e.g. `forget[3].image`."""
 

@@ -12,6 +12,7 @@ from vgid_client.errors import UnexpectedReply
 
 Reply = TypeVar("Reply", bound=BaseModel)
 
+SHA256 = "^[0-9a-f]{64}$"  # part of a file's name while it is fetched
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -120,7 +121,7 @@ class ArtifactFile(_Reply):
 class Artifact(_Reply):
     """The adapter's zip: its sha256, its size in bytes, and its files."""
 
-    sha256: str
+    sha256: str = Field(pattern=SHA256)
     size_bytes: int
     files: tuple[ArtifactFile, ...] = ()
 
@@ -152,7 +153,7 @@ class Release(_Reply):
     requests: int | None = None
     checked: int | None = None
     unchecked: int | None = None
-    zip_sha256: str | None = None
+    zip_sha256: str | None = Field(default=None, pattern=SHA256)
     zip_bytes: int | None = None
     own: tuple[HeldJob, ...]
     not_held: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from zipfile import is_zipfile
 import typer
 
 from vgid_verify.folder import verify_folder
-from vgid_verify.keys import KeyFile, KeyFileError, PemKey, load_keys
+from vgid_verify.keys import ONE_KEY_IS_NOT_ENOUGH, KeyFile, KeyFileError, PemKey, load_keys
 from vgid_verify.proof import proves_job, proves_set, read_pairs
 from vgid_verify.receipt import ReceiptReport, verify_receipt
 from vgid_verify.render import receipt_text, report_text, serving_text
@@ -91,7 +91,7 @@ def _verified(path: Path, keys: KeyFile | PemKey) -> Report | ReceiptReport | Se
     if path.is_file():
         return verify_serving_check(path, keys) if is_serving_check(path) else verify_receipt(path, keys)
     if isinstance(keys, PemKey):
-        _refuse("a folder is signed by two keys, and a PEM holds one: pass the service's key file")
+        _refuse(ONE_KEY_IS_NOT_ENOUGH)
     return verify_folder(path, keys)
 
 

@@ -15,6 +15,9 @@ from securesystemslib.signer import SSlibKey
 
 from vgid_verify.text import moment, short
 
+# Of whoever is given a PEM where a folder is to be checked.
+ONE_KEY_IS_NOT_ENOUGH = "a folder is signed by two keys, and a PEM holds one: pass the service's key file"
+
 
 class KeyFileError(Exception):
     """The key file can't be used. The message says why."""
@@ -154,6 +157,8 @@ class KeyFile(BaseModel):
     @classmethod
     def of(cls, text: bytes) -> KeyFile:
         """Reads a file's text. Raises KeyFileError."""
+        if _is_pem(text):
+            raise KeyFileError(ONE_KEY_IS_NOT_ENOUGH)
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
@@ -173,7 +178,11 @@ class KeyFile(BaseModel):
 def load_keys(path: Path) -> KeyFile | PemKey:
     """Reads a service's key file, or one public key in PEM. Raises KeyFileError."""
     text = _read(path)
-    return PemKey.of(text) if text.lstrip().startswith(b"-----BEGIN") else KeyFile.of(text)
+    return PemKey.of(text) if _is_pem(text) else KeyFile.of(text)
+
+
+def _is_pem(text: bytes) -> bool:
+    return text.lstrip().startswith(b"-----BEGIN")
 
 
 def _read(path: Path) -> bytes:

@@ -62,7 +62,7 @@ class Housekeeper:
             for job_id in getattr(report, action):
                 log.warning("reaper: job %s %s", job_id, action)
         self._sign_receipts()
-        for job_id in delete_ended_checkpoints(context.sessions):
+        for job_id in delete_ended_checkpoints(context.settings, context.sessions):
             log.warning("reaper: job %s checkpoint deleted", job_id)
         if monotonic() >= self._next_artifact_sweep:
             self._next_artifact_sweep = monotonic() + _ARTIFACT_SWEEP_SECONDS

@@ -13,6 +13,7 @@ from jobs.signing.keys import private_key
 from jobs.storage.blobs import BlobStore
 from jobs.storage.room import require_room
 from jobs.surroundings import Fault, Sign, sign_of, storage_sign
+from worker.checkpoint_folder import checkpoint_root
 from worker.describe import describe
 from worker.work_folder import work_root
 
@@ -88,7 +89,8 @@ def looks(settings: Settings, sessions: SessionFactory, blobs: BlobStore) -> Seq
         blobs.require_room(settings.min_free_bytes)
 
     def at_the_work() -> None:
-        require_room(work_root(), settings.min_free_bytes)
+        for folder in {work_root(), checkpoint_root(settings)}:
+            require_room(folder, settings.min_free_bytes)
 
     return at_the_blobs, at_the_work, at_the_key
 

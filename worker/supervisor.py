@@ -267,7 +267,7 @@ class Supervisor:
         if state is State.queued:
             self._wake()
         elif state is not None:  # the reaper deletes the uploads of others of its run that have ended, too
-            delete_checkpoint(claim.job.id)
+            delete_checkpoint(settings, claim.job.id)
             delete_inputs(self._context.sessions, self._context.blobs, claim.job.id)
 
     def _wake(self) -> None:

@@ -60,7 +60,11 @@ def _in_use(folder: Path) -> bool:
 
 def work_root() -> Path:
     """The folder of all work folders of this account. Raises PermissionError when another account can enter it."""
-    root = Path(tempfile.gettempdir()) / f"vgid-work-{os.geteuid()}"
+    return private_folder(Path(tempfile.gettempdir()) / f"vgid-work-{os.geteuid()}")
+
+
+def private_folder(root: Path) -> Path:
+    """Makes the folder unless it is there. Raises PermissionError when another account can enter it."""
     root.mkdir(mode=0o700, exist_ok=True)
     found = root.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:

@@ -25,7 +25,8 @@ from api.request_rules import valid_client
 from api.routing import Router
 from api.schemas import SubmitRequest
 from api.services import CallerDep, Services
-from jobs.queueing.forecast import Forecast, forecast, usual_seconds
+from jobs.queueing.durations import expected_seconds
+from jobs.queueing.forecast import Forecast, forecast
 from jobs.states import Kind
 from jobs.tables import Job
 
@@ -61,7 +62,7 @@ class EstimateView(BaseModel):
     probes: dict[str, int]
     steps: int = Field(description="of training, unless it may end early")
     expected_seconds: float | None = Field(
-        description="from its start to its end, as the model's last jobs took in the median; null if there are none"
+        description="from its start to its end, by steps, pairs and the model's last jobs; null if there are none"
     )
     queue_position: int | None = Field(description="as things stand, 1 being the next")
     estimated_start_at: datetime | None = Field(description="null while nothing is known to tell it by")
@@ -129,4 +130,5 @@ def _view(services: Services, client_id: UUID, estimate: RequestEstimate) -> Est
         priority=asked.request.priority,
     )
     with services.read_sessions() as s:
-        return EstimateView.of(estimate, forecast(s, job), usual_seconds(s, asked.model))
+        seconds = expected_seconds(s, asked.model, asked.steps, asked.forget_pairs)
+        return EstimateView.of(estimate, forecast(s, job), seconds)

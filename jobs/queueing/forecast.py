@@ -293,13 +293,6 @@ def _left(median: ColumnElement[float], *, line: bool) -> CTE:
     return (running.where(_same_line(Job)) if line else running).cte("left_of_attempts")
 
 
-def usual_seconds(s: Session, model: str) -> float | None:
-    """How long the model's last forgetting took from its first start, in the median. None if there was none."""
-    seconds: float | None = s.scalar(_MEDIAN, {"model": model, "kind": Kind.unlearn})
-    return seconds
-
-
-_MEDIAN = _median()
 _REBUILDING = select(
     exists().where(
         Job.model == bindparam("model"),

@@ -28,7 +28,7 @@ def vgid(service: Service, *arguments: str | Path, key: str | None = None) -> su
 def run(variables: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "vgid_client.cli", *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VGID_")} | variables
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
 
 
 def test_submitting_prints_the_id_alone(service: Service, client: Client, request_file: Path) -> None:

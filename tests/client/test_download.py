@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -63,3 +66,25 @@ def test_a_job_without_an_artifact_is_a_conflict(client: Client, tmp_path: Path)
     with pytest.raises(Conflict):
         client.download(job, tmp_path / "my.zip")
     assert list(tmp_path.glob("*.part")) == []
+
+
+def test_an_answer_without_an_end_is_given_up(service: Service, finished: Job, tmp_path: Path) -> None:
+    sent: list[int] = []
+
+    class Endless(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                for _ in range(64):
+                    sent.append(self.wfile.write(bytes(1 << 20)))
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Endless) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        with Client(f"http://127.0.0.1:{server.server_port}", service.secret) as misled, pytest.raises(IntegrityError):
+            misled.download(finished, tmp_path / "my.zip")
+        server.shutdown()
+    assert len(sent) < 64
+    assert list(tmp_path.glob("*my.zip*")) == []

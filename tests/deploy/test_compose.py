@@ -5,22 +5,32 @@ from __future__ import annotations
 import base64
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
+from redis import Redis
 
 from jobs.settings import Settings
+from local.redis import find_redis_server, free_port
 from migrations.commands import PASSWORDS
 from migrations.roles import Room
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 OURS = ("migrate", "operator", "api", "worker")
-SECRETS = ("POSTGRES_PASSWORD", "POSTGRES_API_PASSWORD", "POSTGRES_WORKER_PASSWORD", "VGID_SECRET_KEY")
+PASSWORD = "0123456789abcdef"
+SECRETS = (
+    "POSTGRES_PASSWORD", "POSTGRES_API_PASSWORD", "POSTGRES_WORKER_PASSWORD", "REDIS_PASSWORD", "VGID_SECRET_KEY"
+)  # fmt: skip
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
@@ -33,9 +43,32 @@ def mount(volume: str | dict[str, Any]) -> tuple[str, str]:
     return volume["source"], volume["target"]
 
 
+@dataclass
+class Queue:
+    """A running Redis. service: as the compose file has it."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    service: dict[str, Any]
+    path: str
+    memory: Path
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{PASSWORD}@127.0.0.1:{self.port}"
+
+    def check(self, **variables: str) -> int:
+        """The exit code of the service's health check."""
+        kind, program, *arguments = self.service["healthcheck"]["test"]
+        assert kind == "CMD"
+        environment = self.service["environment"] | {"PATH": self.path} | variables
+        command = [shutil.which(program, path=self.path) or program, "-p", str(self.port), *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, timeout=60).returncode
+
+
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    given = {name: f"the {name}" for name in SECRETS} | {"MODELS_DIR": "/srv/models"}
+    given = {name: f"the {name}" for name in SECRETS} | {"MODELS_DIR": "/srv/models", "REDIS_PASSWORD": PASSWORD}
     filled = VARIABLE.sub(lambda found: given.get(found[1], found[3]), TEXT)
     document: dict[str, Any] = yaml.safe_load(filled)
     return document
@@ -124,9 +157,62 @@ def test_postgres_and_redis_keep_their_data_and_are_not_reachable_from_outside(c
         assert service["networks"] == ["backend"]
         assert "ports" not in service
         assert f"{name}:{where}" in service["volumes"]
-    redis = compose["services"]["redis"]["command"]
-    assert redis[redis.index("--appendonly") + 1] == "yes"
-    assert redis[redis.index("--maxmemory-policy") + 1] == "noeviction"
+
+
+def test_no_secret_stands_on_a_command_line(compose: dict[str, Any]) -> None:
+    secrets = ("letters", PASSWORD, "redis://")
+    for name, service in compose["services"].items():
+        shown = (
+            f"{service.get('command')} {service.get('entrypoint')} {service.get('healthcheck')} {service.get('labels')}"
+        )
+        assert not any(secret in shown for secret in secrets), name
+
+
+def test_the_workers_checkpoints_outlive_its_container_and_nobody_else_mounts_them(compose: dict[str, Any]) -> None:
+    folder = compose["services"]["worker"]["environment"]["VGID_CHECKPOINT_DIR"]
+    mounted = {
+        (name, source)
+        for name, service in compose["services"].items()
+        for source, target in map(mount, service.get("volumes", []))
+        if folder == target
+    }
+    assert mounted == {("worker", "checkpoints")}
+    assert "checkpoints" in compose["volumes"]
+    assert folder in (ROOT / "Dockerfile").read_text(encoding="utf-8"), "the volume's owner is the image's folder's"
+
+
+@pytest.fixture
+def queue(compose: dict[str, Any], tmp_path: Path) -> Iterator[Queue]:
+    """The Redis of the compose file on a free port, run by the real command without an image."""
+    service = compose["services"]["redis"]
+    server, port = find_redis_server(), free_port()
+    # What the image has: its entry point, which hands over to the server, and the account redis.
+    stubs = {"docker-entrypoint.sh": f'shift; exec "{server}" "$@" --port {port} --dir "{tmp_path}"', "chown": "exit 0"}
+    for name, text in stubs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    (folder,) = service["tmpfs"]
+    (tmp_path / "memory").mkdir()
+    command = [part.replace("$$", "$").replace(folder, str(tmp_path / "memory")) for part in service["command"]]
+    path = f"{tmp_path}:{server.parent}:{os.environ['PATH']}"
+    process = subprocess.Popen(command, env=service["environment"] | {"PATH": path}, stdout=subprocess.DEVNULL)
+    yield Queue(process, port, service, path, tmp_path / "memory")
+    process.kill()
+    process.wait()
+
+
+def test_redis_asks_for_the_password_and_its_check_sees_that(queue: Queue) -> None:
+    eventually(lambda: queue.check() == 0)
+    assert queue.check(REDISCLI_AUTH="") != 0, "without a password nothing is answered, and that isn't healthy"
+    assert queue.check(REDISCLI_AUTH="another") != 0
+    with Redis.from_url(queue.url) as client:
+        assert client.config_get("appendonly") == {"appendonly": "yes"}
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    files = list(queue.memory.iterdir())
+    assert [(file.name, file.stat().st_mode & 0o777) for file in files] == [("redis.conf", 0o600)]
+    assert not any(PASSWORD in part for part in psutil.Process(queue.process.pid).cmdline())
+    queue.process.terminate()
+    assert queue.process.wait(timeout=30) == 0, "it gets the signal itself, and saves"
 
 
 def test_the_database_command_exists(compose: dict[str, Any]) -> None:

@@ -11,7 +11,8 @@ from sqlalchemy.exc import IntegrityError
 
 from jobs import claims, endings, repository
 from jobs.job_lists import JobFilter, count_jobs, list_page
-from jobs.queueing.forecast import forecast, usual_seconds
+from jobs.queueing.durations import expected_seconds
+from jobs.queueing.forecast import forecast
 from jobs.states import Kind, State
 from jobs.tables import Artifact
 from tests.evidence import FORGOTTEN, MISSED
@@ -110,7 +111,7 @@ def test_lists_and_durations_are_of_one_kind(ledger: Ledger) -> None:
             wanted = JobFilter(kind=kind)
             assert [job.id for job in list_page(s, ledger.client_id, wanted)[0]] == expected
             assert count_jobs(s, ledger.client_id, wanted) == len(expected)
-        assert usual_seconds(s, "demo") is None, "nothing has been forgotten yet"
+        assert expected_seconds(s, "demo", 60, 5) is None, "nothing has been forgotten yet"
     claim(ledger, forgets)
     waiting = ledger.job(queued)
     with ledger.sessions.begin() as s:

@@ -114,6 +114,8 @@ def test_ctrl_c_ends_everything_and_the_next_start_is_a_clean_one(up: Callable[.
         assert (home / private).stat().st_mode & 0o077 == 0
     for words, role in (("local.serve", "vgid_api"), ("celery", "vgid_worker")):
         assert f"//{role}@" in stack.child(words).environ()["VGID_DATABASE_URL"]
+    logs = {path.name: path.stat().st_mode & 0o777 for path in home.rglob("*.log")}
+    assert logs == dict.fromkeys(("api.log", "worker.log", "postgres.log", "redis.log"), 0o600)
     family = stack.descendants()
 
     stack.process.send_signal(signal.SIGINT)

@@ -10,12 +10,20 @@ from pathlib import Path
 import psutil
 import pytest
 
+from local import log_file
 from local.child_process import start_child, stop_child
 from local.errors import LocalError
 from local.supervisor import PidFile, Supervisor
 from tests.waiting import eventually
 
 _WAIT = [sys.executable, "-c", "import signal; signal.pause()"]
+
+_TALK = """
+import time
+for number in range(10**9):
+    print(f"line {number}", flush=True)
+    time.sleep(0.0005)
+"""
 
 
 class Waiter:
@@ -25,7 +33,8 @@ class Waiter:
         self.name = name
         self.process: subprocess.Popen[bytes] | None = None
         self.failures = 0
-        self._log = folder / f"{name}.log"
+        self.command = _WAIT
+        self.log = folder / f"{name}.log"
         self._notes = notes
 
     def start(self) -> None:
@@ -34,7 +43,7 @@ class Waiter:
         if self.failures:
             self.failures -= 1
             raise LocalError("not now")
-        self.process = start_child(_WAIT, log=self._log)
+        self.process = start_child(self.command, log=self.log)
 
     def stop(self) -> None:
         self._notes.append(f"stop {self.name}")
@@ -107,6 +116,32 @@ def test_a_service_that_cant_start_leaves_none_of_the_others_running(tmp_path: P
     with pytest.raises(LocalError):
         start_both()
     assert not psutil.pid_exists(pids[0])
+
+
+def test_logs_stay_bounded_and_private_while_a_service_writes(
+    tmp_path: Path, first: Waiter, second: Waiter, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(log_file, "MOST_BYTES", 1000)
+    first.command = second.command = [sys.executable, "-c", _TALK]
+    (tmp_path / "first.log.2").mkdir()  # what can't be moved is one log's trouble, and nobody else's
+
+    def files() -> dict[str, int]:
+        return {path.name: path.stat().st_size for path in tmp_path.glob("second.log*")}
+
+    with Supervisor(PidFile(tmp_path / "pids")) as supervisor:
+        for service in (first, second):
+            supervisor.start(service)
+        written_before = second.process
+        supervisor.watch()
+        eventually(lambda: len(files()) == 1 + log_file.KEPT)
+        newest = tmp_path / "second.log.1"
+        seen = newest.read_text()
+        eventually(lambda: newest.read_text() != seen)  # the child goes on writing to the file that was cut
+        assert second.process is written_before
+    assert set(files()) == {"second.log", *(f"second.log.{number}" for number in range(1, 1 + log_file.KEPT))}
+    assert all(size <= 1000 for name, size in files().items() if name != "second.log")
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.glob("second.log*"))
+    assert "\0" not in newest.read_text(), "the child writes at the end, wherever that is"
 
 
 def test_a_listed_process_is_ended(tmp_path: Path, bystander: subprocess.Popen[bytes]):

@@ -64,17 +64,19 @@ def test_a_checkpoint_is_deleted_once_its_job_has_ended(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert delete_ended_checkpoints(ledger.sessions) == []
+    assert delete_ended_checkpoints(ledger.settings, ledger.sessions) == []
     waiting, cancelled = ledger.submit(wake=False), ledger.submit(wake=False)
     for job_id in (waiting, cancelled):
-        checkpoint_folder(job_id).mkdir()
-    os.utime(checkpoint_folder(waiting), (0, 0))
+        checkpoint_folder(ledger.settings, job_id).mkdir()
+    os.utime(checkpoint_folder(ledger.settings, waiting), (0, 0))
     ledger.cancel(cancelled)
-    assert delete_ended_checkpoints(ledger.sessions) == [cancelled]
-    assert [job_id for job_id in (waiting, cancelled) if checkpoint_folder(job_id).exists()] == [waiting]
-    delete_checkpoint(waiting)
-    delete_checkpoint(waiting)
-    assert not checkpoint_folder(waiting).exists()
+    assert delete_ended_checkpoints(ledger.settings, ledger.sessions) == [cancelled]
+    assert [job_id for job_id in (waiting, cancelled) if checkpoint_folder(ledger.settings, job_id).exists()] == [
+        waiting
+    ]
+    delete_checkpoint(ledger.settings, waiting)
+    delete_checkpoint(ledger.settings, waiting)
+    assert not checkpoint_folder(ledger.settings, waiting).exists()
 
 
 def test_a_checkpoint_of_an_unknown_job_is_deleted_once_abandoned(
@@ -83,15 +85,37 @@ def test_a_checkpoint_of_an_unknown_job_is_deleted_once_abandoned(
     """Staging and production may share a machine and an account. Neither knows the other's jobs."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     recent, abandoned, resumed = uuid4(), uuid4(), uuid4()
-    runs = {job_id: Checkpoints(checkpoint_folder(job_id), {}, 0) for job_id in (recent, abandoned, resumed)}
+    runs = {
+        job_id: Checkpoints(checkpoint_folder(ledger.settings, job_id), {}, 0)
+        for job_id in (recent, abandoned, resumed)
+    }
     checkpoint = Checkpoint(1, 4, {}, [], {"0.master": torch.zeros(4)})
     for job_id, run in runs.items():
         run.save(checkpoint)
         if job_id != recent:
-            os.utime(checkpoint_folder(job_id), (0, 0))
+            os.utime(checkpoint_folder(ledger.settings, job_id), (0, 0))
     runs[resumed].save(checkpoint)
-    assert delete_ended_checkpoints(ledger.sessions) == [abandoned]
-    assert [job_id for job_id in runs if checkpoint_folder(job_id).exists()] == [recent, resumed]
+    assert delete_ended_checkpoints(ledger.settings, ledger.sessions) == [abandoned]
+    assert [job_id for job_id in runs if checkpoint_folder(ledger.settings, job_id).exists()] == [recent, resumed]
+
+
+def test_checkpoints_lie_in_the_folder_of_the_settings_which_no_other_account_may_enter(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "lost"))
+    settings = ledger.settings.model_copy(update={"checkpoint_dir": tmp_path / "kept"})
+    cancelled = ledger.submit(wake=False)
+    Checkpoints(checkpoint_folder(settings, cancelled), {}, 0).save(
+        Checkpoint(1, 4, {}, [], {"0.master": torch.zeros(4)})
+    )
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [f"checkpoint-{cancelled}"]
+    assert (tmp_path / "kept").stat().st_mode & 0o077 == 0
+    ledger.cancel(cancelled)
+    assert delete_ended_checkpoints(settings, ledger.sessions) == [cancelled]
+    assert list((tmp_path / "kept").iterdir()) == []
+    (tmp_path / "kept").chmod(0o755)
+    with pytest.raises(PermissionError):
+        checkpoint_folder(settings, cancelled)
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
@@ -104,8 +128,8 @@ def test_an_attempt_starts_over_when_its_checkpoint_is_unusable(
     job_id = ledger.submit(wake=False)
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "here", 60)
-    checkpoint_folder(job_id).mkdir(mode=0o700)
-    (checkpoint_folder(job_id) / "checkpoint.safetensors").write_bytes(b"half of another run's")
+    checkpoint_folder(ledger.settings, job_id).mkdir(mode=0o700)
+    (checkpoint_folder(ledger.settings, job_id) / "checkpoint.safetensors").write_bytes(b"half of another run's")
 
     models: list[weakref.ref[torch.nn.Module]] = []
     alive_at_each_load: list[int] = []
@@ -126,7 +150,7 @@ def test_an_attempt_starts_over_when_its_checkpoint_is_unusable(
     assert ledger.job(job_id).state is State.succeeded
     with ledger.sessions() as s:
         assert s.get(Artifact, job_id).manifest["resumed_after"] == 0
-    assert not checkpoint_folder(job_id).exists()
+    assert not checkpoint_folder(ledger.settings, job_id).exists()
 
 
 def test_a_half_made_work_folder_is_deleted_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

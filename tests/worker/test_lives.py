@@ -52,10 +52,12 @@ def test_a_job_runs_to_its_artifact_and_leaves_nothing_else(ledger: Ledger, star
     assert SECRET_ANSWER not in worker.log.read_text()
 
 
-def test_a_killed_attempt_resumes_from_its_checkpoint(ledger: Ledger, start_worker, work_root: Path):
-    worker = start_worker(checkpoint_seconds=0)
+def test_a_killed_attempt_resumes_from_its_checkpoint(ledger: Ledger, start_worker, work_root: Path, tmp_path: Path):
+    kept = tmp_path / "checkpoints"
+    worker = start_worker(checkpoint_seconds=0, checkpoint_dir=kept)
     ledger.until_training(job_id := ledger.submit(LONG))
-    eventually(lambda: list(work_root.glob("vgid-work-*/checkpoint-*/checkpoint.safetensors")))
+    eventually(lambda: list(kept.glob("checkpoint-*/checkpoint.safetensors")))
+    assert not list(work_root.glob("vgid-work-*/checkpoint-*"))
 
     worker.attempt().kill()
 
@@ -64,8 +66,8 @@ def test_a_killed_attempt_resumes_from_its_checkpoint(ledger: Ledger, start_work
     with ledger.sessions() as s:
         manifest = s.get(Artifact, job_id).manifest
     assert 0 < manifest["resumed_after"] <= manifest["steps"] == LONG
-    for leftover in ("attempt-*", "checkpoint-*"):
-        eventually(lambda leftover=leftover: not list(work_root.glob(f"vgid-work-*/{leftover}")))
+    for folder, leftover in ((work_root, "vgid-work-*/attempt-*"), (kept, "checkpoint-*")):
+        eventually(lambda folder=folder, leftover=leftover: not list(folder.glob(leftover)))
 
 
 def test_a_killed_worker_ends_its_attempt_and_another_worker_takes_the_job(

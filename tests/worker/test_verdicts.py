@@ -36,7 +36,7 @@ def run_job(ledger: Ledger, run_here: Callable[[UUID], Job], knowing_folder: Pat
 
     def run(inputs: JobInputs) -> Job:
         job = run_here(ledger.submit(2, wake=False, inputs=inputs, audits="quick"))
-        assert not checkpoint_folder(job.id).exists()
+        assert not checkpoint_folder(ledger.settings, job.id).exists()
         assert ledger.blobs.inputs_older_than(-60) == []
         return job
 

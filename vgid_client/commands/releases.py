@@ -17,12 +17,22 @@ from vgid_client import render
 from vgid_client.commands.shared import AsJson, app, client_of, out
 from vgid_client.errors import VgidError
 from vgid_client.serving_folder import export_release, pull
+from vgid_client.signed_release import pinned_keys
 
 releases = typer.Typer(no_args_is_help=True, help="What is to be served of a model: show it, put it before a server.")
 app.add_typer(releases, name="releases", rich_help_panel="Releases")
 
 _Model = Annotated[str, typer.Argument(help="One of `vgid models`.")]
 _Folder = Annotated[Path, typer.Argument(help="The folder that the server reads adapters from.")]
+_Keys = Annotated[
+    Path,
+    typer.Option(
+        "--keys",
+        metavar="FILE",
+        envvar="VGID_KEYS",
+        help="The service's public keys, as you have kept them: what doesn't hold by these is put nowhere.",
+    ),
+]
 
 
 @releases.command()
@@ -46,10 +56,10 @@ def show(
 
 
 @releases.command()
-def export(context: typer.Context, model: _Model, folder: _Folder) -> None:
-    """Put the current release into a server's folder of adapters, and take the one before away."""
+def export(context: typer.Context, model: _Model, folder: _Folder, keys: _Keys) -> None:
+    """Verify the current release, put it into a server's folder of adapters, and take the one before away."""
     with client_of(context) as client:
-        path, new = export_release(client, model, folder)
+        path, new = export_release(client, model, folder, keys)
     out.print(f"{path}{'' if new else '  (it was there)'}", soft_wrap=True)
 
 
@@ -58,6 +68,7 @@ def pull_(
     context: typer.Context,
     model: _Model,
     folder: _Folder,
+    keys: _Keys,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and follow each new release.")] = False,
     every: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="How often to look.")] = 60,
     endpoint: Annotated[
@@ -65,7 +76,8 @@ def pull_(
     ] = None,
     pairs: Annotated[str | None, typer.Option(metavar="SOURCE", help="Forgotten pairs, for that.")] = None,
 ) -> None:
-    """Fetch the current release for a server's machine, and check what is served after each change."""
+    """Fetch and verify the current release for a server's machine, and check what is served after each change."""
+    pinned_keys(keys)
     if (endpoint is None) != (pairs is None):
         raise typer.BadParameter("--endpoint and --pairs go together: the server is asked about these pairs")
     failed = False
@@ -84,7 +96,7 @@ def pull_(
         print_error(str(error))
 
     with client_of(context) as client:
-        pull(client, model, folder, _pause(every) if watch else lambda: False, changed, told)
+        pull(client, model, folder, keys, _pause(every) if watch else lambda: False, changed, told)
     if failed:
         raise typer.Exit(1)
 
@@ -93,6 +105,7 @@ def pull_(
 def combine(
     context: typer.Context,
     model: _Model,
+    keys: _Keys,
     others: Annotated[
         list[Path], typer.Option("--with", metavar="FOLDER", help="An adapter of your own for the same base.")
     ],
@@ -102,9 +115,9 @@ def combine(
         Path | None, typer.Option(metavar="RUN.toml", help="Judge the result by this run file's sets.")
     ] = None,
 ) -> None:
-    """Fetch the current release and make one adapter of it and your own, by `vgid combine`."""
+    """Fetch and verify the current release and make one adapter of it and your own, by `vgid combine`."""
     with client_of(context) as client, TemporaryDirectory() as folder:
-        path, _ = export_release(client, model, Path(folder))
+        path, _ = export_release(client, model, Path(folder), keys)
         typed = [str(path), *(part for other in others for part in ("--with", str(other))), "--out", str(to)]
         typed += [] if rank is None else ["--rank", str(rank)]
         typed += [] if audit is None else ["--audit", str(audit)]

@@ -148,7 +148,7 @@ class Attempt:
             raise TokenLost
         for job_id, why in refused.items():
             log.warning("job %s failed: %s", job_id, why.error_type)
-            delete_checkpoint(job_id)
+            delete_checkpoint(self._settings, job_id)
             delete_inputs(self._sessions, self._blobs, job_id)
         self._job_id = next(iter(left), self._job_id)
         of_job = {request.job.id: request for request in requests}
@@ -164,7 +164,7 @@ class Attempt:
         except CheckpointUnusable as error:  # for example, the model's files have changed
             # The text is logged, because a log record of the error itself would keep its frames alive.
             log.warning("job %s starts over: %s", self._job_id, str(error))
-            delete_checkpoint(self._job_id)
+            delete_checkpoint(self._settings, self._job_id)
         _free_memory()
         return run, unlearn(run.spec, self._report, self._save_metrics)
 
@@ -275,7 +275,7 @@ class Attempt:
 
         if not once_the_database_answers(start_over):
             raise TokenLost
-        delete_checkpoint(self._job_id)
+        delete_checkpoint(self._settings, self._job_id)
 
     def _finish_evaluation(self, result: EvaluationResult) -> None:
         def finish() -> State | None:
@@ -298,7 +298,7 @@ class Attempt:
         state = once_the_database_answers(write)
         if state is None:
             raise TokenLost
-        delete_checkpoint(self._job_id)
+        delete_checkpoint(self._settings, self._job_id)
         for job_id in jobs:
             delete_inputs(self._sessions, self._blobs, job_id)
 

@@ -65,7 +65,7 @@ def unlearn_run(settings: Settings, requests: Sequence[RequestOfRun], line: Line
         forgotten=_forgotten(sets, line.marks, keeper),
         private=line.rebuilt is None and len(clients | line.clients) > 1,
         out=own.out,
-        checkpoint=checkpoint_folder(own.job.id),
+        checkpoint=checkpoint_folder(settings, own.job.id),
         checkpoint_seconds=settings.checkpoint_seconds,
         keep_checkpoint=True,  # the attempt deletes it, once the artifact is stored
     )
