@@ -8,7 +8,8 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 
-from api.forget_requests.image_resolver import Loc, pair_sets
+from api.forget_requests.check_meter import Loc
+from api.forget_requests.image_resolver import pair_sets
 from api.forget_requests.multipart import parse_multipart
 from api.forget_requests.structure import has_more_tokens
 from api.problems import FieldError, InvalidRequest, MalformedRequest, UnsupportedMediaType, body_errors
