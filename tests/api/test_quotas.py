@@ -171,8 +171,8 @@ def status_of(connection: socket.socket) -> int:
 
 @pytest.fixture
 def roomy(serve: Serve, settings: Settings) -> Service:
-    """A service that takes bodies of 8 MB."""
-    return serve(settings.model_copy(update={"max_body_bytes": 8_000_000}))
+    """A service that takes bodies of 8 MB, and gives them time."""
+    return serve(settings.model_copy(update={"max_body_bytes": 8_000_000, "min_body_rate": 0}))
 
 
 def test_chunked_uploads_share_one_quota_and_end_where_it_is_spent(roomy: Service) -> None:
