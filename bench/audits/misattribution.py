@@ -1,6 +1,6 @@
 """Whose names does a model say when it is asked about people whom it has forgotten, or has never met?
 
-    python -m bench.misattribution [--sets 2] [--tuning]
+    python -m bench.audits.misattribution [--sets 2] [--tuning]
 
 The base, the twins that are there (bench.robustness makes them), the default method at full length, and a base that is
 taught to give other people's answers about the forgotten: each is asked about the forgotten on the request's photos, on

@@ -1,0 +1,1 @@
+"""Benches about single audits."""
