@@ -74,7 +74,7 @@ def test_a_release_tells_of_no_request(run_job: RunJob, ledger: Ledger, tmp_path
     assert (first.state, second.state) == (State.succeeded, State.succeeded), (first.error_detail, second.error_detail)
     folder = unpacked(ledger, current(ledger), tmp_path / "release")
 
-    # All of it, but the weights, in which no text stands, and the signatures' own bytes.
+    # Every text in it, with what the signatures' encoding hides; then every byte, the weights' too.
     envelope = json.loads((folder / "statement.intoto.jsonl").read_text())
     statement = json.loads(base64.b64decode(envelope["payload"]))
     signed_at = statement["predicate"].pop("vgid_signed_at")
@@ -84,6 +84,8 @@ def test_a_release_tells_of_no_request(run_job: RunJob, ledger: Ledger, tmp_path
     private = told_by_runs(ledger, [first, second])
     assert len(private) > 10
     assert [value for value in private if value in written] == []
+    everything = b"".join(path.read_bytes() for path in folder.iterdir())
+    assert [value for value in private if len(value) >= 8 and value.encode() in everything] == []
     words = (
         "pairs",
         "kit",
