@@ -71,7 +71,8 @@ def require_same(there: Path, new: Path, keys: KeyFile) -> None:
 def require_holds(folder: Path, keys: KeyFile) -> None:
     """Raises UnverifiedRelease, which says what is wrong, unless all signatures and digests are right.
 
-    And unless every request of it has passed: what nobody audited is no release. Raises DataFileError for the key file, and OSError.
+    And unless every request of it has passed: what nobody audited is no release. Raises DataFileError for the key
+    file, and OSError.
     """
     from vgid_verify.folder import verify_folder
     from vgid_verify.keys import KeyFileError
