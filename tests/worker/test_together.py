@@ -23,8 +23,7 @@ from jobs.storage.crypto import Keyring
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Artifact, Job
 from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN, pairs_about
-from tests.worker.harness import Ledger
-from tests.worker.test_lines import LOOSE, TRAINING
+from tests.worker.harness import LOOSE, TRAINING, Ledger
 from vgid_core import PairSet
 from worker.attempt.line import LineKeeper
 
