@@ -181,7 +181,7 @@ class Job(Base):
     wrapped_data_key: Mapped[bytes | None]
     inputs_deleted_at: Mapped[datetime | None]
     receipt: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))  # signed, in a DSSE envelope
-    reverted_at: Mapped[datetime | None]  # when its people became known again, by an admin's rollback
+    reverted_at: Mapped[datetime | None]  # when its people became known again, by an operator's rollback
     outcome: Mapped[str | None] = mapped_column(String(32))  # what it has come to, if that was judged
     verdict: Mapped[dict[str, Any] | None]  # the level of the audits, targets that were missed, claims not measured
     error_type: Mapped[str | None]

@@ -20,7 +20,7 @@ class ReleaseState(StrEnum):
     candidate = "candidate"  # made, and not passed: nobody serves it
     current = "current"  # what is to be served
     superseded = "superseded"  # another one has taken its place
-    reverted = "reverted"  # an admin has taken it back
+    reverted = "reverted"  # an operator has taken it back
 
 
 class Release(Base):
@@ -64,7 +64,7 @@ class Release(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     current_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
-    reason: Mapped[str | None]  # why an admin has taken it back
+    reason: Mapped[str | None]  # why an operator has taken it back
     zip_sha256: Mapped[str | None] = mapped_column(String(64))
     zip_bytes: Mapped[int | None] = mapped_column(BigInteger)
 

@@ -38,8 +38,8 @@ class Line:
     """What the line has before a run.
 
     parent_id, start: the current release and the folder of its adapter; None where there is none. kits: by job, of whom
-    it holds. clients: whose kits these are. marks: of everybody whom the model has forgotten at any time. rebuilt: what
-    a rebuild is to take the place of; None for a request.
+    it holds. clients: whose kits these are. marks: those in force of everybody whom the line has forgotten at any time.
+    rebuilt: what a rebuild is to take the place of; None for a request.
     """
 
     parent_id: UUID | None = None
