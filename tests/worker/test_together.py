@@ -25,6 +25,7 @@ from jobs.tables import Artifact, Job
 from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN, pairs_about
 from tests.worker.harness import LOOSE, TRAINING, Ledger
 from vgid_core import PairSet
+from vgid_core.data.subjects import Subjects
 from worker.attempt.line import LineKeeper
 
 FIRST, SECOND = (PairSet.of("forget", FORGET.pairs[part]) for part in (slice(0, 3), slice(3, 9)))
@@ -173,7 +174,7 @@ def test_a_rebuild_forgets_the_kits_again_from_the_base(
     # A later request trains on a few pairs of a kit, a rebuild on all of it.
     keeper = LineKeeper(ledger.sessions, ledger.blobs, Keyring(ledger.settings.secret_key_bytes))
     with TemporaryDirectory() as place:
-        line = keeper.before("tiny", Path(place) / "start")
+        line = keeper.before(ledger.job(first), Path(place) / "start")
     assert {job_id: len(kit) for job_id, kit in line.kits.items()} == {first: 5, second: 6}
     with ledger.settings.catalog.open("a") as catalog:
         catalog.write(f"[models.tiny.config]\n{toml_of({'training': TRAINING, 'verdict': LOOSE})}")
@@ -198,8 +199,8 @@ def test_a_rebuild_forgets_the_kits_again_from_the_base(
         }
     # Whoever is left out stays marked: no retain set may teach them.
     with TemporaryDirectory() as place:
-        marks = keeper.before("tiny", Path(place) / "start").marks
-    assert keeper.marks_of(FORGET) <= marks
+        marks = keeper.before(ledger.job(first), Path(place) / "start").marks
+    assert keeper.marked([FORGET], marks) == Subjects.of(FORGET)
 
 
 def test_without_a_kit_there_is_nothing_to_rebuild(
