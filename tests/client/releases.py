@@ -10,7 +10,7 @@ from tests.client.conftest import PAIRS, Service
 from tests.evidence import FORGOTTEN
 from tests.lines import BASE
 from tests.signing_keys import Key
-from tests.vgid_verify.signed import manifest, sign
+from tests.vgid_verify.signed import EVIDENCE, manifest, sign
 from vgid_client import Client
 from worker.attempt.artifact_zip import write_artifact_zip
 
@@ -36,7 +36,7 @@ def signed_adapter(
     made["base_model"] |= {"name": model, "digest": base}
     made["data"] = {}
     (folder / "manifest.json").write_text(json.dumps(made))
-    sign(folder, key, made, evidence)
+    sign(folder, key, made, evidence or EVIDENCE)
     return folder
 
 

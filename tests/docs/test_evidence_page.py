@@ -91,6 +91,7 @@ def test_the_guards_are_told_with_their_limits() -> None:
     assert re.findall(r"^- \*\*`([a-z-]+)`\*\*", told, re.MULTILINE) == [
         "nothing-to-forget",
         "common-knowledge",
+        "label-contradicted",
         "retain-holds-forgotten",
     ]
     assert MOST == 0.1
