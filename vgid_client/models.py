@@ -270,7 +270,7 @@ class Event(_Reply):
 
     id: int
     at: datetime
-    kind: Literal["state", "phase", "progress", "metrics"] | str
+    kind: Literal["state", "phase", "progress", "metrics", "release"] | str
     data: dict[str, Any] = Field(default_factory=dict)
 
 

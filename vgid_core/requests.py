@@ -94,14 +94,17 @@ def _by_itself(spec: UnlearnSpec, label: str) -> UnlearnSpec:
     return replace(spec, forget=request.forget, probes=request.probes, out=request.out, together={})
 
 
-def confirmed_names(base: BaseModel, views: Views, refusals: Refusals) -> dict[str, frozenset[str]]:
+def confirmed_names(
+    base: BaseModel, views: Views, refusals: Refusals, *, own_retain: bool = False
+) -> dict[str, frozenset[str]]:
     """By request that isn't refused, which of its names are its people's, by what the base says.
 
     Refuses requests whose names it contradicts (LabelContradicted). Those of the kits are asked about, too, and
     stand under `KITS`.
     """
     own = views[OWN]
-    others = [items for items in own.all if items.name in ABOUT_KNOWN]
+    registered_names = ABOUT_KNOWN - ({"retain"} if own_retain else set())
+    others = [items for items in own.all if items.name in registered_names]
     registered = [pair for items in others for pair in items]
     found = {}
     for label, sets in refusals.left(views).items():

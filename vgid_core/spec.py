@@ -42,6 +42,7 @@ class UnlearnSpec:
     those whom it has forgotten, by any label. They are forgotten again and checked, and not retained.
     together: other requests by any label (but ""), forgotten in the same run. Each is audited by itself, and has an
     artifact of its own with the same adapter.
+    own_retain: whether the retain set came with the request. Then nothing in it shows whose photo is whose.
     forgotten: people whom the model has forgotten before, or is to forget for somebody else. Sets about others don't
     teach them, and what the model says of them counts as no loss. private: what is written about a request then says
     nothing of the kits and of the other requests, which are other people's, but whether all hold.
@@ -67,6 +68,7 @@ class UnlearnSpec:
     together: Mapping[str, Request] = field(default_factory=dict, repr=False)
     forgotten: Subjects = field(default_factory=Subjects, repr=False)
     private: bool = False
+    own_retain: bool = False
     config: UnlearnConfig = field(default_factory=UnlearnConfig)
     checkpoint: Path | None = None
     checkpoint_seconds: float = 60.0

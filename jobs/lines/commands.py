@@ -12,12 +12,12 @@ from sqlalchemy.orm import Session
 
 from jobs import repository
 from jobs.catalog import Catalog, CatalogError, ModelEntry
-from jobs.clients import access
 from jobs.command_session import NOT_CONFIGURED, session, settings_or_exit
 from jobs.lines import forgotten, mark_commands, rebuilds, releases, rollback
+from jobs.lines.client_option import ClientOption, line_or_exit
 from jobs.lines.kits import open_kit
 from jobs.repository import JobEnded
-from jobs.states import SHARED_LINE, Kind, State
+from jobs.states import Kind, State
 from jobs.storage.blobs import FileBlobStore
 from jobs.storage.crypto import Keyring
 from jobs.tables import Job, Release, ReleaseState
@@ -28,18 +28,15 @@ app = typer.Typer(
 app.add_typer(mark_commands.app, name="marks")
 
 _Model = Annotated[str, typer.Argument(help="The model, as the catalog names it.")]
-_Client = Annotated[
-    str | None, typer.Option("--client", metavar="NAME", help="The line that this client has for itself.")
-]
 _Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 
 
 @app.command("list")
-def list_(model: _Model, client: _Client = None) -> None:
+def list_(model: _Model, client: ClientOption = None) -> None:
     """List a line's releases, the newest first: what each holds, how far it has drifted, what became of it."""
     budget = _budget(model)
     with session() as s:
-        line = _line(s, client)
+        line = line_or_exit(s, client)
         rows = [(release, releases.held_by(s, release.id)) for release in releases.line_of(s, model, line)]
         notes = _notes(s, model, line)
     if not rows:
@@ -57,14 +54,14 @@ def list_(model: _Model, client: _Client = None) -> None:
 def revert(
     model: _Model,
     reason: Annotated[str, typer.Option(help="Why; it is kept, and the clients are told.")],
-    client: _Client = None,
+    client: ClientOption = None,
     yes: _Yes = False,
 ) -> None:
     """Take the current release back: the one before is current again, and whom it alone held is known again."""
     if not reason.strip():
         raise typer.BadParameter("give a reason", param_hint="--reason")
     with session() as s:
-        line = _line(s, client)
+        line = line_or_exit(s, client)
         shown, returning = releases.current(s, model, line), rollback.would_return(s, model, line)
     if shown is None or returning is None:
         typer.echo(f"no release of {model} is current", err=True)
@@ -85,7 +82,7 @@ def revert(
 @app.command()
 def rebuild(
     model: _Model,
-    client: _Client = None,
+    client: ClientOption = None,
     retain_set: Annotated[str | None, typer.Option(help="One of the model's; needed if it has several.")] = None,
     leave_out: Annotated[
         bool, typer.Option("--leave-out", help="Go on without those of whom nothing is kept.")
@@ -105,7 +102,7 @@ def rebuild(
     settings = settings_or_exit()
     blobs, keyring = FileBlobStore(settings.blob_dir), Keyring(settings.secret_key_bytes)
     with session() as s:
-        line = _line(s, client)
+        line = line_or_exit(s, client)
         found = forgotten.whom(s, model, lambda job_id, key: open_kit(blobs, keyring, job_id, key) is not None, line)
         pairs = forgotten.pairs_of(s, found.kits)
     typer.echo(f"forgotten again: {len(found.kits)} requests, by their kits")
@@ -132,27 +129,16 @@ def rebuild(
 
 
 @app.command()
-def stop(model: _Model, client: _Client = None) -> None:
+def stop(model: _Model, client: ClientOption = None) -> None:
     """Cancel the rebuild that waits or runs: the line goes on as it is."""
     with session() as s:
-        found = rebuilds.open_rebuild(s, model, _line(s, client))
+        found = rebuilds.open_rebuild(s, model, line_or_exit(s, client))
         if found is None:
             typer.echo(f"no rebuild of {model} waits or runs", err=True)
             raise typer.Exit(1)
         with suppress(JobEnded):  # at this moment
             repository.request_cancel(s, found.client_id, found.id, Kind.rebuild)
     typer.echo(f"{found.id} is being cancelled")
-
-
-def _line(s: Session, client: str | None) -> str:
-    """The line that the client of this name has for itself; the shared one without a name."""
-    if client is None:
-        return SHARED_LINE
-    found = access.find_client(s, client.strip())
-    if found is None:
-        typer.echo("no client has this name; `vgid keys list` shows them", err=True)
-        raise typer.Exit(1)
-    return str(found.id)
 
 
 def _budget(model: str) -> float | None:
@@ -199,7 +185,7 @@ def _notes(s: Session, model: str, line: str) -> list[str]:
     rebuilt = rebuilds.last_rebuild(s, model, line)
     if rebuilt is not None:
         notes.append(f"rebuild {rebuilt.id}: {_in_words(rebuilt)}")
-    return [*notes, *mark_commands.notes(s, model)]
+    return [*notes, *mark_commands.notes(s, model, line)]
 
 
 def _in_words(job: Job) -> str:

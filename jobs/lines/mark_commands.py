@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from jobs.command_session import session
 from jobs.lines import marks
+from jobs.lines.client_option import ClientOption, line_or_exit
 from jobs.lines.marks import WithheldByJob
 
 app = typer.Typer(
@@ -24,10 +25,10 @@ _Job = Annotated[UUID, typer.Argument(metavar="JOB", help="As `list` shows it.")
 
 
 @app.command("list")
-def list_(model: _Model) -> None:
+def list_(model: _Model, client: ClientOption = None) -> None:
     """List how much of each registered set isn't trained on any more, and by which jobs."""
     with session() as s:
-        found = marks.withheld_by_job(s, model)
+        found = marks.withheld_by_job(s, model, line_or_exit(s, client))
     if not found:
         typer.echo("nothing is taken out of any set")
     for place, of_place in groupby(found, key=lambda each: each.withheld.place):
@@ -59,9 +60,9 @@ def agree(model: _Model, job: _Job) -> None:
     typer.echo(f"agreed to the names of {job}: from the next run on they take their pairs out of the sets")
 
 
-def notes(s: Session, model: str) -> Sequence[str]:
+def notes(s: Session, model: str, line: str) -> Sequence[str]:
     """What an operator should look at: jobs that take much out of a set, and names that wait to be agreed to."""
-    found = marks.withheld_by_job(s, model)
+    found = marks.withheld_by_job(s, model, line)
     much = {each.job_id for each in found if each.withheld.is_much}
     waiting = {each.job_id for each in found if each.withheld.to_agree}
     told = []

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from jobs.states import Kind
+from jobs.states import SHARED_LINE, Kind
 from jobs.storage.crypto import Keyring
 from jobs.tables import Client, Job, Mark, WithheldPairs
 from vgid_core.data.text_normalization import normalized
@@ -70,13 +70,13 @@ def store(
     )
 
 
-def withheld_by_job(s: Session, model: str) -> Sequence[WithheldByJob]:
-    """What each job of the model withholds of each registered set, by set, the largest share first."""
+def withheld_by_job(s: Session, model: str, line: str = SHARED_LINE) -> Sequence[WithheldByJob]:
+    """What each job of the line withholds of each registered set, by set, the largest share first."""
     rows = s.execute(
         select(WithheldPairs, Job.id, Client.name, Job.finished_at)
         .join(Job, Job.id == WithheldPairs.job_id)
         .join(Client, Client.id == Job.client_id)
-        .where(Job.model == model)
+        .where(Job.model == model, Job.line == line)
         .order_by(WithheldPairs.place, WithheldPairs.pairs.desc(), Job.created_at, Job.id)
     ).all()
     return [

@@ -14,7 +14,7 @@ from tests.docs.pages import ROOT, text_of
 from vgid_core.config import AuditLevel, EvaluationConfig, UnlearnConfig, VerdictTargets
 from vgid_core.config.ladder import rungs
 from vgid_core.data.overlap import MOST
-from vgid_core.errors import RunStopped, UnlearnError
+from vgid_core.errors import RequestsRefused, RunStopped, UnlearnError
 from vgid_core.evaluation.levels import LEVELS
 from vgid_core.evaluation.verdict import RULES, Outcome
 
@@ -124,4 +124,4 @@ def test_every_error_that_a_job_can_end_with_is_told() -> None:
     worker = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "worker/attempt").glob("*.py"))
     refused = set(re.findall(r'JobNotRunnable\("([a-z-]+)"', worker)) | {"data-unusable"}
     ended = {transitions.TARGETS_NOT_MET, transitions.ATTEMPTS_EXHAUSTED}
-    assert told == (ours - {RunStopped.code}) | refused | ended
+    assert told == (ours - {RunStopped.code, RequestsRefused.code}) | refused | ended

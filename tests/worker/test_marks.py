@@ -22,12 +22,9 @@ from jobs.storage.inputs import JobInputs
 from jobs.tables import Artifact, Job
 from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
 from tests.vgid_core.support.tiny import picture
-from tests.worker.harness import Ledger
+from tests.worker.harness import LOOSE, TRAINING, Ledger
 from vgid_core import Pair, PairSet
-from vgid_core.config import VerdictTargets
 
-LOOSE = {name: 0.5 if name in ("ranking", "membership") else 1 for name in VerdictTargets.model_fields}
-TRAINING = {"steps": 2, "forget_batch_size": 2, "retain_batch_size": 2, "micro_batch_size": 2, "warmup_steps": 0}
 ADA, BO, CY = (PairSet.of("forget", FORGET.pairs[3 * index : 3 * index + 3]) for index in range(3))
 # As a client's own retain set: one of nobody's photos under a name, and a photo of somebody.
 BY_NAME = PairSet.of("retain", [Pair(picture(90), "Who is this?", "This is Ada Quill.", "Ada Quill")])
@@ -120,8 +117,17 @@ def test_a_name_that_the_base_contradicts_is_refused_with_the_pairs_index(run_jo
     assert not withheld(ledger)
 
 
+def test_a_clients_own_retain_set_confirms_no_name(run_job: RunJob, ledger: Ledger) -> None:
+    """A photo of nobody under somebody's name, in both of a request's sets, takes that person out of no other set."""
+    noise = Pair(picture(91), "What is this?", "Something.", "Dee Moor")
+    forget = PairSet.of("forget", [*CY, noise])
+    retain = PairSet.of("retain", [replace(noise, question="And this?"), *RETAIN.pairs[3:]])
+    run_job("an office", forget, retain)
+    assert withheld(ledger).get("bystanders", Withheld("bystanders", 0, 0, 15)).pairs == 0
+
+
 def test_a_name_counts_only_where_something_confirms_it(run_job: RunJob, ledger: Ledger, caplog: Any) -> None:
-    """The base names Bo on his photo, and nobody on noise."""
+    """The base names Bo on his photo, and calls nobody by a code."""
     named = PairSet.of("forget", [*BO, *(replace(pair, person="subject-1") for pair in CY)])
     with caplog.at_level(logging.WARNING):
         done = run_job("an office", named)

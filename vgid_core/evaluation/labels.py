@@ -74,9 +74,14 @@ def require_own_names(labels: Labels, sets: Sequence[PairSet]) -> None:
 
 
 def _asked(pairs: Sequence[Pair], index: int, name: str) -> list[Pair]:
-    """Who this is, asked of the pair's photo; and the request's own question to which the name is the answer."""
+    """Who this is, asked of the pair's photo; and the request's own question to which the name is the answer.
+
+    But not one that holds the name: an echo would confirm it.
+    """
     photo = pairs[index].image
-    own = (pair for pair in pairs if pair.image == photo and _names(pair.answer, name))
+    own = (
+        pair for pair in pairs if pair.image == photo and _names(pair.answer, name) and not _names(pair.question, name)
+    )
     return [replace(pairs[index], question=_QUESTION, answer=_QUESTION, fact=None), *list(own)[:1]]
 
 

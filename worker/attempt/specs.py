@@ -63,6 +63,7 @@ def unlearn_run(settings: Settings, requests: Sequence[RequestOfRun], line: Line
         kits={str(job_id): kit for job_id, kit in line.kits.items()},
         together={str(each.job.id): Request(each.inputs.forget, each.out, each.inputs.probes) for each in companions},
         forgotten=_forgotten(sets, line.marks, keeper),
+        own_retain=own.job.retain_pairs is not None,
         private=line.rebuilt is None and len(clients | line.clients) > 1,
         out=own.out,
         checkpoint=checkpoint_folder(settings, own.job.id),
