@@ -84,7 +84,6 @@ def end(s: Session, job: Job, state: State, now: datetime, **why: str) -> State:
     job.state = check_transition(job.state, state)
     job.finished_at = now
     job.wrapped_data_key = None
-    job.goes_first = False
     _drop_claim(job)
     add_event(s, job.id, "state", {"state": state.value, "attempt": job.attempt, **why})
     return state

@@ -12,6 +12,7 @@ import pytest
 
 from jobs.clients import access
 from jobs.storage.blobs import FileBlobStore
+from jobs.tables import Job
 from tests.api.service import Service, body, problem
 
 ROUTES = [
@@ -336,3 +337,13 @@ def test_a_job_whose_files_cant_be_deleted_yet_is_cancelled(service: Service, mo
     response = service.http.post(f"/unlearn-jobs/{job_id}/cancel")
     assert (response.status_code, response.json()["state"]) == (200, "cancelled")
     assert response.json()["inputs_deleted_at"] is None
+
+
+def test_a_job_that_goes_first_can_be_cancelled(service: Service) -> None:
+    """The API's database role may not write who goes first."""
+    job_id = service.submit()
+    with service.sessions.begin() as s:
+        job = s.get_one(Job, job_id)
+        job.goes_first = job.runs_alone = True
+    response = service.http.post(f"/unlearn-jobs/{job_id}/cancel")
+    assert (response.status_code, response.json()["state"]) == (200, "cancelled")
