@@ -83,7 +83,7 @@ def _evaluate(
     base.encoder.require_usable(*sets.all)
 
     tracker.enter(Phase.baseline)
-    auditor = Auditor(sets.audited, sets.all, spec.config, withheld=sets.withheld)
+    auditor = Auditor(sets.audited, sets.all, spec.config, uncounted=sets.uncounted)
     scorer = choose_scorer(base, probe_pairs(sets.all), spec.config.lora)
     before = auditor.before(base, scorer, tracker.update)
     if on_metrics is not None:

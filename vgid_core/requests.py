@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from vgid_core.config import UnlearnConfig
 from vgid_core.data.overlap import require_apart, require_few
 from vgid_core.data.pairs import DataError
-from vgid_core.data.roles import ABOUT_KNOWN
 from vgid_core.errors import RequestsRefused, UnlearnError
 from vgid_core.evaluation.evidence import Auditor, Evidence, Measured
 from vgid_core.evaluation.known import require_known
 from vgid_core.evaluation.labels import read_labels, require_own_names
-from vgid_core.evaluation.rechecks import KITS
 from vgid_core.models.base import BaseModel
 from vgid_core.models.near_copies import near_copies
 from vgid_core.scoring.scorer import Scorer
-from vgid_core.spec import OWN, RunSets, UnlearnSpec
+from vgid_core.spec import KITS, OWN, Names, RunSets, UnlearnSpec
 
 Views = Mapping[str, RunSets]
 OnShare = Callable[[float], None]
@@ -67,20 +65,20 @@ def _drop_frames(error: BaseException) -> None:
         each = each.__cause__ or each.__context__
 
 
-def views_of(spec: UnlearnSpec, refusals: Refusals, names: Collection[str] | None = None) -> dict[str, RunSets]:
+def views_of(spec: UnlearnSpec, refusals: Refusals, names: Names | None = None) -> dict[str, RunSets]:
     """The run's sets as each request sees them, its own first.
 
-    names: the names, normalized, by which pairs to forget may withhold others; None for all of them. Raises
-    RequestsRefused for those that can't be run by themselves, before any model is loaded. Raises DataError if they
-    can't be run as one.
+    names: see `RunSets.of`. Raises RequestsRefused for those that can't be run by themselves, before any model is
+    loaded. Raises DataError if they can't be run as one.
     """
     if refusals.alone:
         with refusals.about(OWN):
             return {OWN: RunSets.of(spec, names)}
-    for label in (OWN, *spec.together):
-        with refusals.about(label):
-            RunSets.of(_by_itself(spec, label), names)
-    refusals.require_none()
+    if names is None:  # with fewer names less is left out, so nothing else is refused
+        for label in (OWN, *spec.together):
+            with refusals.about(label):
+                RunSets.of(_by_itself(spec, label))
+        refusals.require_none()
     own = RunSets.of(spec, names)
     others = {label: own.as_seen_by(label, request, spec.forget, names) for label, request in spec.together.items()}
     return {OWN: own} | others
@@ -94,17 +92,14 @@ def _by_itself(spec: UnlearnSpec, label: str) -> UnlearnSpec:
     return replace(spec, forget=request.forget, probes=request.probes, out=request.out, together={})
 
 
-def confirmed_names(
-    base: BaseModel, views: Views, refusals: Refusals, *, own_retain: bool = False
-) -> dict[str, frozenset[str]]:
+def confirmed_names(base: BaseModel, views: Views, refusals: Refusals) -> dict[str, frozenset[str]]:
     """By request that isn't refused, which of its names are its people's, by what the base says.
 
     Refuses requests whose names it contradicts (LabelContradicted). Those of the kits are asked about, too, and
     stand under `KITS`.
     """
     own = views[OWN]
-    registered_names = ABOUT_KNOWN - ({"retain"} if own_retain else set())
-    others = [items for items in own.all if items.name in registered_names]
+    others = [items for items in own.all if items.name in own.registered_names]
     registered = [pair for items in others for pair in items]
     found = {}
     for label, sets in refusals.left(views).items():
@@ -157,7 +152,8 @@ def measure_after(
     found: dict[str, Measured] = {}
     evidence = {}
     for label, sets in views.items():
-        auditor = Auditor(sets.audited, sets.all, config, sets.kits if label == OWN else {}, sets.withheld)
+        kits = sets.kits if label == OWN else {}
+        auditor = Auditor(sets.audited, sets.all, config, kits, sets.uncounted)
         tell_part = _part(tell, len(found), len(views))
         found[label] = auditor.after(base, scorer, before[label], tell_part, found.get(OWN))
         evidence[label] = auditor.evidence(found[label])

@@ -120,8 +120,8 @@ def _run(
     base = load_base(spec.model, spec.config, read)
     if spec.start is not None and is_for_other_base(base, spec.start):
         raise AdapterForOtherBase("The adapter to start from was made for another base than the one that is there now.")
-    names = distributed.broadcast(confirmed_names(base, views, refusals, own_retain=spec.own_retain))
-    views = views_of(spec, Refusals(refusals.alone), frozenset().union(*names.values()))
+    names = distributed.broadcast(confirmed_names(base, views, refusals))
+    views = views_of(spec, Refusals(refusals.alone), names)
     sets = views[OWN]
     require_usable(base, views, spec.config, refusals)
     rung = _Rung(spec, base, views, tracker, timer, stop)

@@ -17,6 +17,8 @@ from vgid_core.data.subjects import Subjects, about_nobody
 log = logging.getLogger(__name__)
 
 OWN = ""  # the label of the run's own request, beside those of `UnlearnSpec.together`
+KITS = "kits"  # the label of all kits together
+Names = Mapping[str, Collection[str]]
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class EvaluationSpec:
     bystanders: PairSet | None = field(default=None, repr=False)
     twin: str | None = None
     forgotten: Subjects = field(default_factory=Subjects, repr=False)
+    own_retain: bool = False
     config: UnlearnConfig = field(default_factory=UnlearnConfig)
 
 
@@ -108,7 +111,7 @@ class RunSets:
     forget: trained on and measured. retain: measured; what is trained on is `to_retain`. registered, probes: measured
     alone. photos: sets of photos by name (strangers, unlabelled). kits: of people forgotten before, trained on and
     checked again. others: the forget sets of the run's other requests, trained on. own: whom this request is about.
-    withheld: everybody who is forgotten, these among them.
+    withheld: everybody who is forgotten, these among them. own_retain: whether the retain set came with the request.
     """
 
     forget: PairSet
@@ -120,18 +123,21 @@ class RunSets:
     photos: Mapping[str, PhotoSet] = field(default_factory=dict)
     kits: Mapping[str, PairSet] = field(default_factory=dict)
     others: Mapping[str, PairSet] = field(default_factory=dict)
+    own_retain: bool = False
 
     @classmethod
-    def of(cls, spec: UnlearnSpec, names: Collection[str] | None = None) -> RunSets:
+    def of(cls, spec: UnlearnSpec, names: Names | None = None) -> RunSets:
         """Makes and checks the sets of a run, as its own request sees them.
 
-        names: the names, normalized, by which pairs to forget may withhold others; None for all of them. Raises
-        DataError as `to_measure` does, if a set has only photos that are to be forgotten, or if that of a target is
-        missing.
+        names: by request, and of the kits, the names, normalized, by which their pairs may withhold others; None for
+        all of them. Raises DataError as `to_measure` does, if a set has only photos that are to be forgotten, or if
+        that of a target is missing.
         """
         sets = cls.to_measure(spec, names)
         others = {label: request.forget for label, request in spec.together.items()}
-        also = Subjects.of((pair for items in (*others.values(), *spec.kits.values()) for pair in items), names)
+        also = Subjects.of((pair for kit in spec.kits.values() for pair in kit), _of(names, KITS))
+        for label, pairs in others.items():
+            also |= Subjects.of(pairs, _of(names, label))
         given = {"strangers": spec.strangers, "unlabelled": spec.unlabelled}
         photos = {name: items for name, items in given.items() if items is not None}
         for items in photos.values():
@@ -143,26 +149,27 @@ class RunSets:
         return replace(sets, withheld=sets.withheld | also, photos=photos, kits=dict(spec.kits), others=others)
 
     @classmethod
-    def to_measure(cls, spec: UnlearnSpec | EvaluationSpec, names: Collection[str] | None = None) -> RunSets:
+    def to_measure(cls, spec: UnlearnSpec | EvaluationSpec, names: Names | None = None) -> RunSets:
         """Makes and checks the sets of pairs. Raises DataError if no retain pair is left, or for a reserved name."""
         forget = PairSet("forget", spec.forget.pairs)
-        own = Subjects.of(forget, names)
+        own = Subjects.of(forget, _of(names, OWN))
         registered = {"utility": spec.utility, "never_seen": spec.never_seen, "bystanders": spec.bystanders}
         measured = [PairSet(name, items.pairs) for name, items in registered.items() if items is not None]
         retain = PairSet("retain", spec.retain.pairs)
-        sets = cls(forget, retain, tuple(measured), _probes(spec.probes), own, own | spec.forgotten)
+        withheld, probes = own | spec.forgotten, _probes(spec.probes)
+        sets = cls(forget, retain, tuple(measured), probes, own, withheld, own_retain=spec.own_retain)
         if (left_out := sets.left_out) and names is None:
             log.warning("retain: left out %d pairs with photos, or about people, that are to be forgotten", left_out)
         return sets
 
-    def as_seen_by(self, label: str, request: Request, own: PairSet, names: Collection[str] | None = None) -> RunSets:
+    def as_seen_by(self, label: str, request: Request, own: PairSet, names: Names | None = None) -> RunSets:
         """The same run, as another of its requests sees it. own: the forget set of the run's own request.
 
         names: as for `of`. Raises DataError as `to_measure` does.
         """
         others = {OWN: own} | {other: items for other, items in self.others.items() if other != label}
         forget = PairSet("forget", request.forget.pairs)
-        subjects = Subjects.of(forget, names)
+        subjects = Subjects.of(forget, _of(names, label))
         subjects.taken_from(self.retain)
         return replace(self, forget=forget, probes=_probes(request.probes), others=others, own=subjects)
 
@@ -179,16 +186,34 @@ class RunSets:
     @property
     def to_retain(self) -> PairSet:
         """What the training retains: what isn't withheld. Where nothing is left, pairs about nobody."""
-        left = self._counted(self.retain)
+        left = self._without(self.withheld, self.retain)
         return about_nobody(self.retain) if left is None else left
 
     @property
     def counted(self) -> list[PairSet]:
         """All sets of pairs, those about others without what is withheld; whole, where nothing else is left."""
-        return [(items.name in ABOUT_KNOWN and self._counted(items)) or items for items in self.all]
+        people = self.uncounted
+        return [
+            self._without(people[items.name], items) or items if items.name in people else items for items in self.all
+        ]
 
-    def _counted(self, items: PairSet) -> PairSet | None:
-        left = tuple(pair for pair in items if not self.withheld.are_in(pair))
+    @property
+    def uncounted(self) -> dict[str, Subjects]:
+        """By set about others, of whom nothing counts as lost there. Of a request's own retain set, its own people.
+
+        Whom somebody else has had forgotten counts there: what isn't counted could be told from what is.
+        """
+        counted = dict.fromkeys(self.registered_names, self.withheld)
+        return counted if not self.own_retain else counted | {"retain": self.own}
+
+    @property
+    def registered_names(self) -> frozenset[str]:
+        """The sets about others that aren't the request's own: what they say is the operator's word."""
+        return ABOUT_KNOWN - ({"retain"} if self.own_retain else set())
+
+    @staticmethod
+    def _without(people: Subjects, items: PairSet) -> PairSet | None:
+        left = tuple(pair for pair in items if not people.are_in(pair))
         return PairSet(items.name, left) if left else None
 
     @property
@@ -245,6 +270,10 @@ class RunSets:
             joined = _joined(name, sets.values())
             data[name] = {"digest": joined.digest, "pairs": len(joined), "sets": len(sets)}
         return data
+
+
+def _of(names: Names | None, label: str) -> Collection[str] | None:
+    return None if names is None else names.get(label, ())
 
 
 def _joined(name: str, sets: Iterable[PairSet]) -> PairSet:

@@ -70,9 +70,13 @@ def not_held(s: Session, model: str, release_id: UUID, client_id: UUID | None = 
     return s.scalars(found.where(Job.line == line if client_id is None else Job.client_id == client_id)).all()
 
 
-def marks(s: Session, model: str, line: str = SHARED_LINE) -> frozenset[str]:
-    """The marks of everybody whom the line has forgotten at any time, but those that nobody has agreed to."""
-    forgotten = _jobs(model).where(Job.line == line).subquery()
+def marks(s: Session, model: str, line: str = SHARED_LINE, until: datetime | None = None) -> frozenset[str]:
+    """The marks of everybody whom the line has forgotten, but those that nobody has agreed to.
+
+    until: a moment by which they were forgotten; None for now.
+    """
+    of_line = _jobs(model).where(Job.line == line)
+    forgotten = (of_line if until is None else of_line.where(Job.finished_at <= until)).subquery()
     found = select(Mark.mark).join(forgotten, forgotten.c.id == Mark.job_id).where(Mark.in_force)
     return frozenset(s.scalars(found))
 

@@ -17,7 +17,7 @@ from jobs import repository
 from jobs.clients import access
 from jobs.lines import marks
 from jobs.lines.marks import Withheld
-from jobs.states import State
+from jobs.states import Kind, State
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Artifact, Job
 from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
@@ -29,6 +29,9 @@ ADA, BO, CY = (PairSet.of("forget", FORGET.pairs[3 * index : 3 * index + 3]) for
 # As a client's own retain set: one of nobody's photos under a name, and a photo of somebody.
 BY_NAME = PairSet.of("retain", [Pair(picture(90), "Who is this?", "This is Ada Quill.", "Ada Quill")])
 BY_PHOTO = PairSet.of("retain", [replace(ADA.pairs[1], person=None, fact=None)])
+# One pair that asks by a name, and one that the base knows: by both, a mean would tell which of them counts.
+BY_FIGURE = PairSet.of("retain", [replace(BY_NAME.pairs[0], answer="zzz qqq"), RETAIN.pairs[0]])
+BY_PHOTO_AND_FIGURE = PairSet.of("retain", [replace(BY_PHOTO.pairs[0], answer="zzz qqq"), RETAIN.pairs[0]])
 # What two lines that differ in one forgotten person may differ in, in what a client of neither person sees. Figures of
 # the model after the training are those of another adapter; the rest are ids, times, and keyed or signed digests.
 FIGURES = {"value", "low", "high", "amount", "after", "held", "loss_forget", "loss_retain"}
@@ -64,6 +67,15 @@ def run_job(ledger: Ledger, run_here: Callable[[UUID], Job], knowing_folder: Pat
     return run
 
 
+def figures(ledger: Ledger, job: Job) -> dict[str, dict[tuple[str, str], float]]:
+    """By stage, the job's metrics by set and name."""
+    found: dict[str, dict[tuple[str, str], float]] = {"before": {}, "after": {}}
+    with ledger.sessions() as s:
+        for row in repository.metrics_of(s, job.id):
+            found[row.stage][row.split, row.name] = row.value
+    return found
+
+
 def withheld(ledger: Ledger, model: str = "tiny") -> dict[str, Withheld]:
     with ledger.sessions() as s:
         return {each.withheld.place: each.withheld for each in marks.withheld_by_job(s, model)}
@@ -96,6 +108,45 @@ def test_two_lines_that_differ_in_one_forgotten_person_look_the_same_to_another_
     assert not [row for row in own["evidence"]["figures"] if row["set"] == "kits"]
     falls = {row["set"]: row for row in own["evidence"]["figures"] if row["figure"] == "everyone_else.fall"}
     assert (falls["bystanders"]["people"], falls["bystanders"]["items"]) == (5, 15), "all that are registered"
+
+
+@pytest.mark.parametrize("own", [BY_FIGURE, BY_PHOTO_AND_FIGURE, None], ids=["name", "photo", "registered"])
+def test_an_evaluation_of_the_base_tells_nothing_of_anybody(
+    run_job: RunJob, ledger: Ledger, own: PairSet | None
+) -> None:
+    """The base is the same, whoever is forgotten: so is every figure of it, before and after."""
+    assert run_job("an office", ADA, model="tiny").outcome == "forgotten"
+    assert run_job("an office", BO, model="second").outcome == "forgotten"
+    asked, answered = (
+        figures(ledger, run_job("another", CY, own, model=model, kind=Kind.evaluate)) for model in ("tiny", "second")
+    )
+    assert asked == answered
+    assert asked["before"] == asked["after"]
+
+
+def test_a_runs_figures_of_an_own_retain_set_count_all_of_it(run_job: RunJob, ledger: Ledger) -> None:
+    """Were a pair left out for somebody's mark, the mean over the other one would tell."""
+    assert run_job("an office", ADA, model="tiny").outcome == "forgotten"
+    assert run_job("an office", BO, model="second").outcome == "forgotten"
+    found = [figures(ledger, run_job("another", CY, BY_FIGURE, model=model))["after"] for model in ("tiny", "second")]
+    assert found[0]["retain", "rouge_l"] == pytest.approx(found[1]["retain", "rouge_l"], abs=0.2)
+
+
+def test_the_names_of_others_kits_change_no_count_and_no_guard(run_job: RunJob, ledger: Ledger) -> None:
+    """A name counts for the request alone that it is confirmed for."""
+    assert run_job("an office", ADA, model="tiny", kit_days=30).outcome == "forgotten"
+    assert run_job("an office", BO, model="second", kit_days=30).outcome == "forgotten"
+    forget = PairSet.of("forget", [*CY, Pair(picture(29), "What is shown?", "A cup.", "Ada Quill")])
+    retain = [Pair(picture(90), "Who is this?", "zzz qqq", "Ada Quill"), *RETAIN.pairs[:3]]
+    counted = []
+    for model in ("tiny", "second"):
+        done = run_job("another", forget, PairSet.of("retain", retain), model=model)
+        assert done.state is State.succeeded, done.error_detail
+        counted.append(without(seen(ledger, done))["manifest"]["data"])
+    assert counted[0] == counted[1]
+    copied = PairSet.of("retain", [replace(retain[0], answer="This is Cy Teal."), *retain[1:]])
+    refused = [run_job("another", forget, copied, model=model) for model in ("tiny", "second")]
+    assert refused[0].error_type == refused[1].error_type
 
 
 def test_of_a_clients_own_people_evidence_says_everything(run_job: RunJob, ledger: Ledger) -> None:

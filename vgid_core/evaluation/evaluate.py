@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import TypeVar
 
 from vgid_core.config import EvaluationConfig
 from vgid_core.data.pairs import PairSet
@@ -16,62 +15,46 @@ from vgid_core.models.base import BaseModel
 from vgid_core.scoring.padded import generate
 from vgid_core.scoring.scorer import ScoredAnswer, Scorer
 
-Value = TypeVar("Value")
-
 
 @dataclass(frozen=True)
 class SetAnswers:
     """What a model says of each pair of a set.
 
-    texts: greedy answers. probability: that of each pair's own answer, see `answer_probabilities`. uncounted: indices
-    of pairs about people who are forgotten: no figure counts what is said of them.
+    texts: greedy answers. probability: that of each pair's own answer, see `answer_probabilities`.
     """
 
     pairs: PairSet = field(repr=False)
     texts: Sequence[str] = field(repr=False)
     rouge_l: Sequence[float]
     probability: Sequence[float]
-    uncounted: frozenset[int] = frozenset()
 
     @property
     def metrics(self) -> list[Metric]:
-        """The means over the pairs that count; their number is that of all, whoever else is forgotten."""
+        """The means over the pairs."""
         name, count = self.pairs.name, len(self.pairs)
         return [
-            Metric(name, "rouge_l", fmean(self.filled(self.rouge_l)), count),
-            Metric(name, "answer_probability", fmean(self.filled(self.probability)), count),
+            Metric(name, "rouge_l", fmean(self.rouge_l), count),
+            Metric(name, "answer_probability", fmean(self.probability), count),
         ]
 
-    def filled(self, values: Sequence[float]) -> list[float]:
-        """One value a pair, those that don't count replaced by the mean of the others; as they are, where none counts.
-
-        So a figure is one of those that count, over as many pairs as the set has.
-        """
-        counted = [value for index, value in enumerate(values) if index not in self.uncounted]
-        if not self.uncounted or not counted:
-            return list(values)
-        mean = fmean(counted)
-        return [mean if index in self.uncounted else value for index, value in enumerate(values)]
-
     def without(self, withheld: Subjects, before: SetAnswers) -> SetAnswers:
-        """The same with what is said of these people uncounted, and as it was before.
+        """The same as if these people had lost what all others lose at the mean; nothing, where nobody else is left.
 
-        before: another model's answers to the same pairs.
+        So a figure is that of the others, over as many pairs as the set has, and no figure tells from another one that
+        somebody is left out. before: another model's answers to the same pairs.
         """
         indices = frozenset(index for index, pair in enumerate(self.pairs) if withheld.are_in(pair))
         if not indices:
             return self
 
-        def kept(own: Sequence[Value], was: Sequence[Value]) -> list[Value]:
-            return [was[index] if index in indices else value for index, value in enumerate(own)]
+        def shifted(own: Sequence[float], was: Sequence[float]) -> list[float]:
+            falls = [was[index] - value for index, value in enumerate(own) if index not in indices]
+            fall = fmean(falls) if falls else 0.0
+            return [was[index] - fall if index in indices else value for index, value in enumerate(own)]
 
-        return SetAnswers(
-            self.pairs,
-            kept(self.texts, before.texts),
-            kept(self.rouge_l, before.rouge_l),
-            kept(self.probability, before.probability),
-            indices,
-        )
+        texts = [before.texts[index] if index in indices else text for index, text in enumerate(self.texts)]
+        probability = shifted(self.probability, before.probability)
+        return SetAnswers(self.pairs, texts, shifted(self.rouge_l, before.rouge_l), probability)
 
 
 def generate_answers(base: BaseModel, pairs: PairSet, config: EvaluationConfig) -> list[str]:

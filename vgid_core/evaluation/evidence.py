@@ -13,7 +13,7 @@ import torch
 
 from vgid_core.config import AuditLevel, UnlearnConfig
 from vgid_core.data.pairs import DataError, PairSet
-from vgid_core.data.roles import ABOUT_KNOWN, AuditSets
+from vgid_core.data.roles import AuditSets
 from vgid_core.data.subjects import Subjects
 from vgid_core.evaluation.audit_context import AuditContext
 from vgid_core.evaluation.evaluate import SetAnswers, answer_sets
@@ -102,14 +102,14 @@ class Auditor:
     """Measures models on the same sets in the same way.
 
     measured: sets whose answers are measured, those of `sets` among them. kits: of people who were forgotten before.
-    withheld: everybody who is forgotten; of them nothing counts as lost.
+    uncounted: by set, people of whom nothing counts as lost there, since they are forgotten.
     """
 
     sets: AuditSets = field(repr=False)
     measured: Sequence[PairSet] = field(repr=False)
     config: UnlearnConfig
     kits: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
-    withheld: Subjects = field(default_factory=Subjects, repr=False)
+    uncounted: Mapping[str, Subjects] = field(default_factory=dict, repr=False)
 
     def before(
         self,
@@ -171,9 +171,10 @@ class Auditor:
         part = 1 / (1 + len(audits))
         answers = self._answers(base, scorer, shared, lambda share: tell(share * part))
         was = {each.pairs.name: each for each in before.answers}
-        about_known = ABOUT_KNOWN & was.keys()
         answers = [
-            each.without(self.withheld, was[each.pairs.name]) if each.pairs.name in about_known else each
+            each.without(self.uncounted[each.pairs.name], was[each.pairs.name])
+            if each.pairs.name in self.uncounted.keys() & was.keys()
+            else each
             for each in answers
         ]
         context = AuditContext(

@@ -47,14 +47,15 @@ def read_labels(base: BaseModel, pairs: Sequence[Pair], registered: Iterable[Pai
     looked_at = {
         name: even_sample(list(photos.values()), _PHOTOS) for name, photos in labelled.items() if name not in by_photo
     }
-    asked = [pair for name, indices in looked_at.items() for index in indices for pair in _asked(pairs, index, name)]
-    told = dict(zip(asked, _answers(base, asked), strict=True))
+    # Never a question of the request's: an answer can be an echo.
+    asked = [index for indices in looked_at.values() for index in indices]
+    questions = [replace(pairs[index], question=_QUESTION, answer=_QUESTION, fact=None) for index in asked]
+    told = dict(zip(asked, _answers(base, questions), strict=True))
     confirmed, contradicted = set(by_photo), {}
     for name, indices in looked_at.items():
-        answers = {index: [told[pair] for pair in _asked(pairs, index, name)] for index in indices}
-        if any(_names(text, name) for texts in answers.values() for text in texts):
+        if any(_names(told[index], name) for index in indices):
             confirmed.add(name)
-        elif (other := next((i for i, texts in answers.items() if any(map(names_in, texts))), None)) is not None:
+        elif (other := next((index for index in indices if names_in(told[index])), None)) is not None:
             contradicted[name] = other
     return Labels(frozenset(confirmed), contradicted)
 
@@ -73,18 +74,6 @@ def require_own_names(labels: Labels, sets: Sequence[PairSet]) -> None:
         )
 
 
-def _asked(pairs: Sequence[Pair], index: int, name: str) -> list[Pair]:
-    """Who this is, asked of the pair's photo; and the request's own question to which the name is the answer.
-
-    But not one that holds the name: an echo would confirm it.
-    """
-    photo = pairs[index].image
-    own = (
-        pair for pair in pairs if pair.image == photo and _names(pair.answer, name) and not _names(pair.question, name)
-    )
-    return [replace(pairs[index], question=_QUESTION, answer=_QUESTION, fact=None), *list(own)[:1]]
-
-
 def _answers(base: BaseModel, pairs: Sequence[Pair]) -> list[str]:
     found: list[str] = []
     for start in range(0, len(pairs), _ASKED_AT_ONCE):
@@ -94,4 +83,15 @@ def _answers(base: BaseModel, pairs: Sequence[Pair]) -> list[str]:
 
 
 def _names(text: str, name: str) -> bool:
-    return f" {' '.join(words(name))} " in f" {' '.join(words(text))} "
+    """Whether the text holds the name, and not as a part of a longer one."""
+    spoken, sought = text.split(), words(name)
+    for start in range(len(spoken)):
+        for end in range(start + 1, len(spoken) + 1):
+            if words(" ".join(spoken[start:end])) == sought:
+                return not any(part[:1].isupper() for part in (*spoken[end : end + 1], *_before(spoken, start)))
+    return len(spoken) == 1 and " ".join(sought) in " ".join(words(text))  # a script without spaces
+
+
+def _before(spoken: Sequence[str], start: int) -> Sequence[str]:
+    """The word before, unless it begins the text."""
+    return spoken[start - 1 : start] if start > 1 else ()

@@ -17,7 +17,7 @@ from jobs.lines.releases import NewKit, NewRelease, Rebuilt
 from jobs.storage.blobs import BlobStore
 from jobs.storage.crypto import Keyring
 from jobs.storage.inputs import JobInputs, seal
-from jobs.tables import Job
+from jobs.tables import Job, Release
 from vgid_core import Pair, PairSet, PhotoSet
 from vgid_core.data.subjects import Subjects
 from vgid_core.data.text_normalization import normalized
@@ -107,10 +107,17 @@ class LineKeeper:
                 found[job_id] = kit
         return found
 
-    def marks(self, job: Job) -> frozenset[str]:
-        """The marks of everybody whom the job's line has forgotten at any time."""
+    def marks_at(self, evaluation: Job) -> frozenset[str]:
+        """The marks of whom the line had forgotten when the adapter that is measured was made.
+
+        Not later ones: measured again, the same adapter gives the same figures, whoever else was forgotten since.
+        """
         with self.sessions() as s:
-            return forgotten.marks(s, job.model, job.line)
+            made_by = evaluation.adapter_of
+            if evaluation.release_id is not None:
+                made_by = s.get_one(Release, evaluation.release_id).job_id
+            made_at = None if made_by is None else s.get_one(Job, made_by).finished_at
+            return forgotten.marks(s, evaluation.model, evaluation.line, made_at)
 
     def marked(self, sets: Iterable[PairSet | PhotoSet], marks: frozenset[str]) -> Subjects:
         """Whoever of these sets is marked."""

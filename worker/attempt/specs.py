@@ -76,9 +76,13 @@ def unlearn_run(settings: Settings, requests: Sequence[RequestOfRun], line: Line
 def _registered(model: ModelEntry, job: Job, sets: Mapping[str, Any]) -> dict[str, PairSet]:
     name = job.retain_set or model.default_retain_set
     places = {"utility": f"retain_sets.{name}.utility", "bystanders": "bystanders"}
+    found = {place: sets[role] for role, place in places.items() if sets[role] is not None}
     if job.retain_pairs is None:
-        places["retain"] = f"retain_sets.{name}.retain"
-    return {place: sets[role] for role, place in places.items() if sets[role] is not None}
+        retain = sets["retain"]
+    else:
+        registered = _registered_retain_set(model, job)
+        retain = None if registered is None else PairSet.from_jsonl(registered.retain, "retain")
+    return found if retain is None else found | {f"retain_sets.{name}.retain": retain}
 
 
 def _forgotten(sets: Mapping[str, Any], marks: frozenset[str], keeper: LineKeeper) -> Subjects:
@@ -94,7 +98,9 @@ def evaluation_spec(
     sets = _sets(_model(settings, job), job, inputs)
     from vgid_core import EvaluationSpec
 
-    return EvaluationSpec(**sets, adapter=adapter, forgotten=_forgotten(sets, keeper.marks(job), keeper))
+    marks: frozenset[str] = frozenset() if adapter is None else keeper.marks_at(job)
+    own_retain = job.retain_pairs is not None
+    return EvaluationSpec(**sets, adapter=adapter, forgotten=_forgotten(sets, marks, keeper), own_retain=own_retain)
 
 
 def _model(settings: Settings, job: Job) -> ModelEntry:

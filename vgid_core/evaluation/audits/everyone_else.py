@@ -27,7 +27,6 @@ def audit(context: AuditContext) -> Iterator[Figure]:
             unknown.append(name)
             continue
         falls = [was - left for was, left in zip(before.rouge_l, answers.rouge_l, strict=True)]
-        found = mean_of(Values.about(answers.pairs.pairs, answers.filled(falls)), context.seed)
-        yield Figure("everyone_else.fall", name, found)
+        yield Figure("everyone_else.fall", name, mean_of(Values.about(answers.pairs.pairs, falls), context.seed))
     if unknown:
         raise NotMeasured(f"the base doesn't know the answers of {', '.join(unknown)}, so their loss says nothing")
