@@ -250,8 +250,12 @@ class RunSets:
         given = {items.name: items.digest for items in self.all}
         photos = {name: items.digest for name, items in self.photos.items()}
         also = {name: _joined(name, items.values()).digest for name, items in self._also.items()}
-        trained = {f"{name}, trained on": PhotoSet(name, tuple(self.photos_of(name))).digest for name in self.photos}
-        return given | photos | also | trained | {"retain, trained on": self.to_retain.digest}
+        trained = {name: PhotoSet(name, tuple(self.photos_of(name))).digest for name in self.photos}
+        trained["retain"] = self.to_retain.digest
+        withheld = {
+            f"{name}, trained on": digest for name, digest in trained.items() if (given | photos)[name] != digest
+        }
+        return given | photos | also | withheld
 
     @property
     def _also(self) -> dict[str, Mapping[str, PairSet]]:

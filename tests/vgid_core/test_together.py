@@ -99,11 +99,15 @@ def test_requests_that_can_not_be_run_by_themselves_are_told_before_the_model_is
     ]
 
 
-def test_what_no_request_does_by_itself_is_about_none(run: Run) -> None:
+def test_requests_that_leave_nothing_to_retain_together_retain_pairs_about_nobody(
+    knowing_folder: Path, tmp_path: Path
+) -> None:
+    """None of them is at fault, and none is to learn of the others."""
     first, others = (PairSet.of("forget", RETAIN.pairs[part]) for part in (slice(0, 3), slice(3, 9)))
-    with pytest.raises(DataError) as together:
-        run(first, {"b": others})
-    assert together.value.request is None
+    together = {"b": Request(others, tmp_path)}
+    sets = RunSets.of(spec(knowing_folder, tmp_path, forget=first, retain=RETAIN, together=together))
+    assert len(sets.to_retain) == len(RETAIN)
+    assert not {pair.image for pair in sets.to_retain} & {pair.image for pair in RETAIN}
 
 
 def test_a_request_that_is_run_alone_raises_its_own_error(run: Run, tmp_path: Path) -> None:

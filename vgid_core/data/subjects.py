@@ -39,7 +39,9 @@ class Subjects:
         """The set without the pairs about them. Raises DataError if none is left."""
         left = tuple(pair for pair in items if not self.are_in(pair))
         if not left:
-            raise DataError("is only about people who are to be forgotten", items.name)
+            by_photo = all(pair.image.digest in self.photos for pair in items)
+            what = "shows only images that" if by_photo else "is only about people who"
+            raise DataError(f"{what} are to be forgotten", items.name)
         return PairSet(items.name, left)
 
     def __or__(self, other: Subjects) -> Subjects:
