@@ -157,7 +157,7 @@ class JobRequest(_Strict):
 
     model: Name = Field(description="one of GET /models")
     forget: Pairs = Field(description="what the model must no longer say")
-    retain: Pairs | None = Field(default=None, description="what it must still say; instead of `retain_set`")
+    retain: Pairs | None = Field(default=None, description="what it must still say, besides the retain set")
     retain_set: Name | None = Field(
         default=None, description="a retain set registered for the model; the only one is taken when none is named"
     )
@@ -181,13 +181,6 @@ class JobRequest(_Strict):
         description="the highest goes first, after what is due within 72 hours; your client may be held to a lower one",
     )
     metadata: Metadata = Field(default_factory=dict, description="kept as it is: no personal data, please")
-
-    @field_validator("retain_set")
-    @classmethod
-    def _one_kind_of_retain(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("retain") is not None:
-            raise PydanticCustomError("retain", "takes either 'retain' or 'retain_set', not both")
-        return value
 
     @field_validator("probes")
     @classmethod

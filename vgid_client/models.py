@@ -129,7 +129,8 @@ class Artifact(_Reply):
 class HeldJob(_Reply):
     """A job of your own whose people a release holds.
 
-    still_forgotten: None where there was no kit to check by: nobody has looked since release `checked_in`.
+    still_forgotten: in release `checked_in`. False: the model knows its people again. None where there was no kit to
+    check by, so nobody has looked since.
     """
 
     job_id: str

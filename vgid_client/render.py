@@ -11,7 +11,7 @@ from rich.table import Table
 
 from terminal import tables
 from terminal.progress_bar import ProgressBar, progress_detail
-from vgid_client.models import Estimate, Job, JobPage, Kit, Metric, MissedTarget, Model, Release
+from vgid_client.models import Estimate, HeldJob, Job, JobPage, Kit, Metric, MissedTarget, Model, Release
 
 _STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "default"}
 _MOST_PLACES = 5  # of one finding
@@ -167,11 +167,16 @@ def release_table(release: Release) -> Table:
         table.add_row("drift", "not measured" if release.drift is None else f"{release.drift:.3f} of ROUGE-L on others")
         table.add_row("holds", f"{release.requests} requests: {release.checked} still forgotten{unchecked}")
     for held in release.own:
-        checked = "still forgotten" if held.still_forgotten else f"not re-checked since release {held.checked_in}"
-        table.add_row("of yours", f"{held.job_id}  {checked}")
+        table.add_row("of yours", f"{held.job_id}  {_still_forgotten(held)}")
     for job_id in release.not_held:
         table.add_row("not held", f"{job_id}  its people are known again: ask again, with --repeat")
     return table
+
+
+def _still_forgotten(held: HeldJob) -> str:
+    if held.still_forgotten is None:
+        return f"not re-checked since release {held.checked_in}"
+    return "still forgotten" if held.still_forgotten else "known again: ask again, with --repeat"
 
 
 def kit_text(kit: Kit) -> str:

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from vgid_core.config import UnlearnConfig
+from vgid_core.data.kit_checks import KitChecks
 from vgid_core.data.overlap import require_apart, require_few
 from vgid_core.data.pairs import DataError
 from vgid_core.errors import RequestsRefused, UnlearnError
 from vgid_core.evaluation.evidence import Auditor, Evidence, Measured
 from vgid_core.evaluation.known import require_known
 from vgid_core.evaluation.labels import read_labels, require_own_names
+from vgid_core.evaluation.rechecks import Kits
 from vgid_core.models.base import BaseModel
 from vgid_core.models.near_copies import near_copies
 from vgid_core.scoring.scorer import Scorer
@@ -147,13 +149,13 @@ def measure_after(
     config: UnlearnConfig,
     before: Mapping[str, Measured],
     tell: OnShare,
+    checks: KitChecks,
 ) -> tuple[dict[str, Measured], dict[str, Evidence | None]]:
-    """What is found of the student, by request, and the evidence of each. The kits are checked with the run's own."""
+    """What is found of the student, by request, and the evidence of each. Each kit is checked once."""
     found: dict[str, Measured] = {}
     evidence = {}
     for label, sets in views.items():
-        kits = sets.kits if label == OWN else {}
-        auditor = Auditor(sets.audited, sets.all, config, kits, sets.uncounted)
+        auditor = Auditor(sets.audited, sets.all, config, Kits(sets.kits, checks, label), sets.uncounted)
         tell_part = _part(tell, len(found), len(views))
         found[label] = auditor.after(base, scorer, before[label], tell_part, found.get(OWN))
         evidence[label] = auditor.evidence(found[label])

@@ -53,9 +53,10 @@ class UnlearnResult:
     """The result of a run, for one of its requests.
 
     folder: holds adapter_config.json, adapter_model.safetensors, evidence.json, manifest.json and README.md.
-    evidence: what the audits found, and the verdict; None if the settings ask for no audits. kits_held: by kit, whether
-    its people are still forgotten; empty without audits. confirmed_names: the request's names, normalized, that are its
-    people's by what the base says. together: the results of the run's other requests.
+    evidence: what the audits found, and the verdict; None if the settings ask for no audits. kits_held: by kit that was
+    checked, whether its people are still forgotten; empty without audits. new_kit_held: whether the people of the kit
+    that is to be kept are forgotten by it; None without a kit or audits. confirmed_names: the request's names,
+    normalized, that are its people's by what the base says. together: the results of the run's other requests.
     """
 
     folder: Path
@@ -65,6 +66,7 @@ class UnlearnResult:
     stop_reason: str
     evidence: Evidence | None
     kits_held: Mapping[str, bool]
+    new_kit_held: bool | None
     confirmed_names: frozenset[str] = field(repr=False)
     manifest: dict[str, Any] = field(repr=False)
     together: Mapping[str, UnlearnResult] = field(default_factory=dict)
@@ -211,7 +213,8 @@ class _Rung:
         distilled = self._distil(config, early_stopping, self._checkpoints(config, fresh))
         trained = require_trained(distilled.student)
         self.timer.enter(Phase.evaluating)
-        after, evidence = measure_after(self.base, scorer, self.views, config, before, self.tracker.update)
+        tell, kit_checks = self.tracker.update, self.spec.kit_checks
+        after, evidence = measure_after(self.base, scorer, self.views, config, before, tell, kit_checks)
         checks = early_stopping.as_rows() if early_stopping is not None else []
         return _Attempt(config, distilled, trained, after, evidence, checks)
 
@@ -285,9 +288,8 @@ def _package(
     results = {}
     for label, sets in views.items():
         after, found = attempt.after[label], attempt.evidence[label]
-        evidence = found.private if spec.private and found is not None else found
         metrics = {"before": before[label].metrics, "after": after.metrics}
-        own = None if evidence is None else evidence.as_json()
+        own = None if found is None else found.as_json()
         record = replace(shared, data=sets.manifest_entries(private=spec.private), metrics=metrics, evidence=own)
         folder = spec.out if label == OWN else spec.together[label].out
         results[label] = UnlearnResult(
@@ -296,8 +298,9 @@ def _package(
             metrics["after"],
             distilled.steps,
             distilled.stop_reason,
-            evidence,
+            found,
             after.rechecks.held,
+            after.rechecks.new_held,
             frozenset(names[label]),
             distributed.broadcast(_write(base, distilled, record, folder)),
         )

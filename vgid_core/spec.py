@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vgid_core.config import UnlearnConfig
+from vgid_core.data.kit_checks import KitChecks
 from vgid_core.data.pairs import RESERVED_NAMES, DataError, EncodedImage, PairSet
 from vgid_core.data.photos import PhotoSet
 from vgid_core.data.roles import ABOUT_KNOWN, AuditSets
@@ -36,18 +37,20 @@ class UnlearnSpec:
 
     model: a local folder or hub id. model_name: its name in the artifact.
     out: the artifact's folder. Files with the artifact's names (`UnlearnResult`) are replaced.
+    registered_retain: what must stay, too, where the retain set came with the request.
     probes: sets that are measured and never trained on, such as other photos or other wordings.
     never_seen: pairs with true answers about people whom the model has never seen, the audits' control. They should be
     other people than the strangers. bystanders: known people whom no other set holds; what they lose is collateral.
     strangers: photos of people whom the model has never seen, for the default method's teachers.
     start: the folder of the adapter with which the student begins, as a release before left it. kits: pairs of each of
     those whom it has forgotten, by any label. They are forgotten again and checked, and not retained.
+    kit_checks: which of them are checked, and what counts against which request.
     together: other requests by any label (but ""), forgotten in the same run. Each is audited by itself, and has an
     artifact of its own with the same adapter.
     own_retain: whether the retain set came with the request. Then nothing in it shows whose photo is whose.
     forgotten: people whom the model has forgotten before, or is to forget for somebody else. Sets about others don't
     teach them, and what the model says of them counts as no loss. private: what is written about a request then says
-    nothing of the kits and of the other requests, which are other people's, but whether all hold.
+    nothing of the kits and of the other requests, which are other people's.
     unlabelled: photos of anybody, without questions, on which the base's answers are to stay.
     checkpoint: a folder for this run's checkpoint, saved every `checkpoint_seconds` (0: after each step). The same run,
     started again, resumes from it to the same adapter. It is deleted at the end unless `keep_checkpoint` is set, for
@@ -59,6 +62,7 @@ class UnlearnSpec:
     forget: PairSet = field(repr=False)
     retain: PairSet = field(repr=False)
     out: Path
+    registered_retain: PairSet | None = field(default=None, repr=False)
     utility: PairSet | None = field(default=None, repr=False)
     probes: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
     never_seen: PairSet | None = field(default=None, repr=False)
@@ -67,6 +71,7 @@ class UnlearnSpec:
     unlabelled: PhotoSet | None = field(default=None, repr=False)
     start: Path | None = None
     kits: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
+    kit_checks: KitChecks = field(default_factory=KitChecks, repr=False)
     together: Mapping[str, Request] = field(default_factory=dict, repr=False)
     forgotten: Subjects = field(default_factory=Subjects, repr=False)
     private: bool = False
@@ -91,6 +96,7 @@ class EvaluationSpec:
     adapter: Path | None
     forget: PairSet = field(repr=False)
     retain: PairSet = field(repr=False)
+    registered_retain: PairSet | None = field(default=None, repr=False)
     utility: PairSet | None = field(default=None, repr=False)
     probes: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
     never_seen: PairSet | None = field(default=None, repr=False)
@@ -153,7 +159,8 @@ class RunSets:
         """Makes and checks the sets of pairs. Raises DataError if no retain pair is left, or for a reserved name."""
         forget = PairSet("forget", spec.forget.pairs)
         own = Subjects.of(forget, _of(names, OWN))
-        registered = {"utility": spec.utility, "never_seen": spec.never_seen, "bystanders": spec.bystanders}
+        names_of_roles = ("registered_retain", "utility", "never_seen", "bystanders")
+        registered = {name: getattr(spec, name) for name in names_of_roles}
         measured = [PairSet(name, items.pairs) for name, items in registered.items() if items is not None]
         retain = PairSet("retain", spec.retain.pairs)
         withheld, probes = own | spec.forgotten, _probes(spec.probes)
@@ -185,9 +192,13 @@ class RunSets:
 
     @property
     def to_retain(self) -> PairSet:
-        """What the training retains: what isn't withheld. Where nothing is left, pairs about nobody."""
-        left = self._without(self.withheld, self.retain)
-        return about_nobody(self.retain) if left is None else left
+        """What the training retains: what isn't withheld, of both retain sets if there are two. Where nothing is left,
+        pairs about nobody.
+        """
+        registered = [each for each in self.registered if each.name == "registered_retain"]
+        given = _joined("retain", [self.retain, *registered])
+        left = self._without(self.withheld, given)
+        return about_nobody(given) if left is None else left
 
     @property
     def counted(self) -> list[PairSet]:

@@ -31,14 +31,14 @@ _MADE_WITH = {
     "relearning.out_of_domain": ("forget", "retain"),
     "relearning.general": ("forget", "utility"),
     "prompts.name_on_another_photo": ("forget", "retain", "never_seen"),
-    "misattributed": ("retain", "utility", "bystanders"),
+    "misattributed": ("retain", "registered_retain", "utility", "bystanders"),
     "everyone_else": (),
     "said": (),
     "": ("forget",),
 }
 
 
-_PAIR_SETS = {"forget", "retain", "utility", "never_seen", "bystanders"}
+_PAIR_SETS = {"forget", "retain", "registered_retain", "utility", "never_seen", "bystanders"}
 
 
 class CannotMeasure(Exception):

@@ -17,7 +17,7 @@ from vgid_core.config import AuditLevel, EvaluationConfig, TrainingOverrides, Un
 
 @dataclass(frozen=True)
 class InCatalog:
-    """What the catalog gives a request. retain_set: the name of a registered one, if the request brings none."""
+    """What the catalog gives a request. retain_set: None where the model has none."""
 
     entry: ModelEntry
     retain_set: str | None
@@ -38,20 +38,17 @@ def find_model(catalog: Catalog, request: JobRequest) -> ModelEntry:
 
 
 def choose_retain_set(entry: ModelEntry, request: JobRequest) -> str | None:
-    """The name of the registered set to use, or None when the request brings retain pairs of its own."""
-    if request.retain is not None:
-        return None
+    """The name of the registered set to use, whatever the request brings; None where the model has none."""
     known = ", ".join(entry.retain_sets) or "none"
     if request.retain_set is not None:
         if request.retain_set not in entry.retain_sets:
             detail = f"is not a retain set of this model; registered: {known}"
             raise InvalidRequest.of([FieldError(detail, ("retain_set",))])
         return request.retain_set
-    if entry.default_retain_set is None:
-        detail = (
-            "is required: without pairs that must stay known, unlearning damages the rest of the model. "
-            f"Send 'retain', or name a 'retain_set' registered for this model; registered: {known}"
-        )
+    if entry.default_retain_set is None and entry.retain_sets:
+        raise InvalidRequest.of([FieldError(f"is required: name one of this model's: {known}", ("retain_set",))])
+    if entry.default_retain_set is None and request.retain is None:
+        detail = "is required: this model has no retain set, and without pairs that must stay known it is damaged"
         raise InvalidRequest.of([FieldError(detail, ("retain",))])
     return entry.default_retain_set
 

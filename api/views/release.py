@@ -22,8 +22,9 @@ class HeldJob(_View):
 
     job_id: UUID
     still_forgotten: bool | None = Field(
-        description="by its kit, when this release was made; null: there was no kit to check by, so nobody has looked "
-        "since `checked_in`"
+        description="by its kit, in release `checked_in`; false: the model knows its people again, so ask again, with "
+        "`repeat`; null: there was no kit to check by, or one whose answers weren't forgotten when it was made, so "
+        "nobody has looked since `checked_in`"
     )
     checked_in: int = Field(description="number of the last release in which it was checked")
 
@@ -64,7 +65,7 @@ class ReleaseView(_View):
         default=None, description="how many of them were checked by their kit, or are new, and are forgotten"
     )
     unchecked: int | None = Field(
-        default=None, description="how many had no kit: nobody can say whether they are still forgotten"
+        default=None, description="how many had no kit to check by: nobody can say whether they are still forgotten"
     )
 
     @classmethod

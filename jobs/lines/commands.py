@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Annotated
 from uuid import UUID
@@ -16,6 +16,7 @@ from jobs.command_session import NOT_CONFIGURED, session, settings_or_exit
 from jobs.lines import forgotten, mark_commands, rebuilds, releases, rollback
 from jobs.lines.client_option import ClientOption, line_or_exit
 from jobs.lines.kits import open_kit
+from jobs.lines.releases import Held
 from jobs.repository import JobEnded
 from jobs.states import Kind, State
 from jobs.storage.blobs import FileBlobStore
@@ -44,8 +45,7 @@ def list_(model: _Model, client: ClientOption = None) -> None:
         typer.echo(f"no release of {model}{hint}", err=True)
         raise typer.Exit(1)
     for release, held in rows:
-        unchecked = sum(each.still_forgotten is None for each in held)
-        typer.echo("  ".join(_columns(release, len(held), unchecked, budget)))
+        typer.echo("  ".join(_columns(release, held, budget)))
     for note in notes:
         typer.echo(note)
 
@@ -194,16 +194,18 @@ def _in_words(job: Job) -> str:
     return f"failed: {job.error_detail}" if job.state is State.failed else job.state.value
 
 
-def _columns(release: Release, requests: int, unchecked: int, budget: float | None) -> tuple[str, ...]:
+def _columns(release: Release, held: Sequence[Held], budget: float | None) -> tuple[str, ...]:
     of_budget = "" if budget is None else f" of {budget:.3f}"
     drift = "drift unmeasured" if release.drift is None else f"drift {release.drift:.3f}{of_budget}"
+    unchecked = sum(each.still_forgotten is None for each in held)
+    again = sum(each.still_forgotten is False for each in held)
     why = f"reverted: {release.reason}" if release.state is ReleaseState.reverted else release.state.value
     return (
         f"{release.number:>4}",
         f"{release.created_at:%Y-%m-%d %H:%M} UTC",
         f"base {release.base_digest[:12]}",
         f"adapter {release.adapter_sha256[:12]}",
-        f"{requests} requests, {unchecked} unchecked",
+        ", ".join([f"{len(held)} requests", f"{unchecked} unchecked", *([f"{again} known again"] if again else [])]),
         drift,
         why,
     )

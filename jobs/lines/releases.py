@@ -54,11 +54,12 @@ class Rebuilt:
 class NewRelease:
     """What a run has made, for its line.
 
-    parent_id: the release that it started from; None for a start from the base. still_forgotten: by earlier job,
-    whether its kit's people are still forgotten. marks: keyed hashes of its own people. marks_to_agree: of names that
-    count only once an operator agrees. withheld: from which sets. kit: None if none is kept. rebuilt: None if a request
-    has made it. archive: what is handed out of it; None of what can't become current, and of those that only took part
-    in the run.
+    parent_id: the release that it started from; None for a start from the base. still_forgotten: by earlier job whose
+    kit was checked, whether its people are still forgotten. not_checked: those whose kit wasn't. forgotten_by_kit:
+    whether its own people are forgotten by what is to be kept of them, if anything is. marks: keyed hashes of its own
+    people. marks_to_agree: of names that count only once an operator agrees. withheld: from which sets. kit: None if
+    none is kept. rebuilt: None if a request has made it. archive: what is handed out of it; None of what can't become
+    current, and of those that only took part in the run.
     """
 
     base_digest: str
@@ -67,6 +68,8 @@ class NewRelease:
     rank: int
     still_forgotten: Mapping[UUID, bool]
     marks: Collection[str] = field(repr=False)
+    not_checked: Collection[UUID] = frozenset()
+    forgotten_by_kit: bool = True
     marks_to_agree: Collection[str] = field(default=(), repr=False)
     withheld: Collection[Withheld] = ()
     kit: NewKit | None = None
@@ -91,12 +94,6 @@ def zip_of(s: Session, release: Release, *, or_of_its_job: bool) -> ReleaseZip |
     return None if artifact is None else ReleaseZip(artifact.sha256, artifact.size_bytes)
 
 
-def jobs_of(s: Session, release_id: UUID) -> Sequence[ReleaseJob]:
-    """The jobs whose people the release holds, in the order in which they were asked for."""
-    held = select(ReleaseJob).join(Job, Job.id == ReleaseJob.job_id).where(ReleaseJob.release_id == release_id)
-    return s.scalars(held.order_by(Job.created_at, Job.id)).all()
-
-
 @dataclass(frozen=True)
 class Held:
     """A job whose people a release holds. checked_in: number of the last release that was checked for it."""
@@ -119,13 +116,14 @@ def held_by(s: Session, release_id: UUID) -> list[Held]:
 
 
 def job_that_forgot(s: Session, client_id: UUID, model: str, subject_hash: str, line: str = SHARED_LINE) -> UUID | None:
-    """The client's job about this subject that the line's current release holds, or None."""
+    """The client's job about this subject that the line's current release holds, and hasn't lost, or None."""
     found = (
         select(Job.id)
         .join(ReleaseJob, ReleaseJob.job_id == Job.id)
         .join(Release, Release.id == ReleaseJob.release_id)
         .where(Release.model == model, Release.line == line, Release.state == ReleaseState.current)
         .where(Job.client_id == client_id, Job.subject_hash == subject_hash)
+        .where(ReleaseJob.still_forgotten.is_distinct_from(False))
     )
     return s.scalar(found.order_by(Job.created_at.desc()).limit(1))
 
@@ -210,33 +208,37 @@ def add(
     s.add(made)
     s.flush()
     earlier = _earlier(s, new)
-    for each, checked_in in earlier.items():
-        held = new.still_forgotten.get(each)
-        s.add(
-            ReleaseJob(
-                release_id=made.id,
-                job_id=each,
-                still_forgotten=held,
-                checked_in=made.number if held or checked_in is None else checked_in,
-            )
-        )
+    for job_id, was in earlier.items():
+        s.add(_held_in(made, job_id, new, was))
     own = {} if new.rebuilt is not None else new_by_job
-    s.add_all(
-        ReleaseJob(release_id=made.id, job_id=job_id, still_forgotten=passed, checked_in=made.number) for job_id in own
-    )
+    for job_id, left in own.items():
+        held = passed and (left.forgotten_by_kit or None)
+        s.add(ReleaseJob(release_id=made.id, job_id=job_id, still_forgotten=held, checked_in=made.number))
     if passed:
         for job_id, left in own.items():
             marks.store(s, job_id, left.marks, left.marks_to_agree, left.withheld)
             _store_kit(s, job_id, left, now)
         _tell(s, made, earlier if new.rebuilt is not None else own, before)
+        for job_id, was in earlier.items():
+            if was is not None and was.still_forgotten and new.still_forgotten.get(job_id) is False:
+                transitions.add_event(s, job_id, "release", {"number": made.number, "state": "known_again"})
     return made
 
 
-def _earlier(s: Session, new: NewRelease) -> dict[UUID, int | None]:
-    """The jobs that the release holds besides those that have made it, and in which release each was checked last."""
+def _held_in(made: Release, job_id: UUID, new: NewRelease, was: Held | None) -> ReleaseJob:
+    """An earlier job in the release that was made. was: in its parent."""
+    held, number = new.still_forgotten.get(job_id), made.number
+    if was is not None and held is None:
+        number = was.checked_in
+        held = was.still_forgotten if job_id in new.not_checked else None
+    return ReleaseJob(release_id=made.id, job_id=job_id, still_forgotten=held, checked_in=number)
+
+
+def _earlier(s: Session, new: NewRelease) -> dict[UUID, Held | None]:
+    """The jobs that the release holds besides those that have made it, each with its place in the parent."""
     if new.rebuilt is not None:
         return dict.fromkeys(new.rebuilt.holds)
-    return {} if new.parent_id is None else {each.job_id: each.checked_in for each in jobs_of(s, new.parent_id)}
+    return {} if new.parent_id is None else {each.job_id: each for each in held_by(s, new.parent_id)}
 
 
 def _tell(s: Session, made: Release, joined: Collection[UUID], before: Release | None) -> None:
@@ -244,7 +246,7 @@ def _tell(s: Session, made: Release, joined: Collection[UUID], before: Release |
     s.flush()
     for job_id in joined:
         transitions.add_event(s, job_id, "release", {"number": made.number, "state": "current"})
-    held_before = set() if before is None else {each.job_id for each in jobs_of(s, before.id)}
+    held_before = set() if before is None else {each.job_id for each in held_by(s, before.id)}
     for job_id in held_before.intersection(forgotten.not_held(s, made.model, made.id) if held_before else ()):
         transitions.add_event(s, job_id, "release", {"number": made.number, "state": "left_out"})
 

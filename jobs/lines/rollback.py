@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from jobs import transitions
 from jobs.lines import marks
 from jobs.lines.kits import end_kit
-from jobs.lines.releases import current, jobs_of
+from jobs.lines.releases import current, held_by
 from jobs.states import SHARED_LINE, Kind
 from jobs.tables import Job, Release, ReleaseState
 
@@ -21,8 +21,8 @@ def would_return(s: Session, model: str, line: str = SHARED_LINE) -> list[UUID] 
     if found is None:
         return None
     before = _before(s, found)
-    kept = set() if before is None else {each.job_id for each in jobs_of(s, before.id)}
-    return [each.job_id for each in jobs_of(s, found.id) if each.job_id not in kept]
+    kept = set() if before is None else {each.job_id for each in held_by(s, before.id)}
+    return [each.job_id for each in held_by(s, found.id) if each.job_id not in kept]
 
 
 class OtherRelease(Exception):
@@ -59,7 +59,7 @@ def revert(s: Session, model: str, reason: str, release_id: UUID | None = None, 
     before = _before(s, found)
     if before is None:
         return None
-    for job_id in {each.job_id for each in jobs_of(s, before.id)} - {each.job_id for each in jobs_of(s, found.id)}:
+    for job_id in {each.job_id for each in held_by(s, before.id)} - {each.job_id for each in held_by(s, found.id)}:
         transitions.add_event(s, job_id, "release", {"number": before.number, "state": "current"})
     before.state, before.ended_at = ReleaseState.current, None
     s.flush()

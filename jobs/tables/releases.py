@@ -72,7 +72,8 @@ class Release(Base):
 class ReleaseJob(Base):
     """A job whose people a release holds.
 
-    still_forgotten: by its kit; null where there was none to check by. checked_in: number of the last release of its
+    still_forgotten: by its kit, when it was checked last; null where there is none to check by, or one that is no
+    measure: its people weren't forgotten by it when it was made. checked_in: number of the last release of its
     line for which it was.
     """
 

@@ -66,7 +66,7 @@ def test_an_estimate_tells_what_a_request_would_be_and_stores_nothing(serve: Ser
     assert response.status_code == 200, response.text
     found = response.json()
     assert (found["model"], found["forget_pairs"], found["retain_pairs"], found["steps"]) == ("demo", 2, 3, 60)
-    assert (found["unit"], found["retain_set"]) == ("tokens", None)
+    assert (found["unit"], found["retain_set"]) == ("tokens", "demo-retain")
     assert found["answers"]["smallest"] > 0
     assert (found["queue_position"], found["expected_seconds"]) == (1, None)
     kinds = {finding["kind"]: finding["places"] for finding in found["findings"]}

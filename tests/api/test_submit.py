@@ -78,7 +78,7 @@ def test_the_job_shows_every_field_but_texts_and_images(service: Service) -> Non
     assert datetime.fromisoformat(job["due_at"]) == datetime(2031, 5, 1, tzinfo=UTC)
     assert (job["metadata"], job["priority"]) == ({"ticket": "4711"}, -3)
     assert job["data"]["probes"] == {"rephrased": 1, "held_out_photos": 1}
-    assert (job["data"]["retain_pairs"], job["data"]["retain_set"]) == (1, None)
+    assert (job["data"]["retain_pairs"], job["data"]["retain_set"]) == (1, "demo-retain")
     assert job["config"]["training"]["steps"] == 10
     assert job["config"]["method"]["perturbation"] == {
         "kind": "blur",
@@ -135,8 +135,11 @@ def test_image_formats(http: httpx.Client) -> None:
 def test_a_named_retain_set_and_own_retain_pairs(http: httpx.Client) -> None:
     named = http.post("/unlearn-jobs", json=body(model="rich", retain_set="places")).json()
     assert named["data"]["retain_set"] == "places"
-    own = http.post("/unlearn-jobs", json=body(model="bare", forget=[pair(1)], retain=[pair(2)])).json()
-    assert (own["data"]["retain_set"], own["data"]["retain_pairs"]) == (None, 1)
+    for model, asked, used in (("bare", None, None), ("demo", None, "demo-retain"), ("rich", "people", "people")):
+        own = http.post("/unlearn-jobs", json=body(model=model, forget=[pair(1)], retain=[pair(2)], retain_set=asked))
+        assert (own.json()["data"]["retain_set"], own.json()["data"]["retain_pairs"]) == (used, 1)
+    unnamed = http.post("/unlearn-jobs", json=body(model="rich", retain=[pair(2)]))
+    assert "people, places" in problem(unnamed, 422, "invalid-request", "retain_set")["errors"][0]["detail"]
 
 
 def test_an_overdue_request_is_still_accepted(http: httpx.Client) -> None:

@@ -89,10 +89,10 @@ def test_a_request_is_accepted_whole(client: Client) -> None:
     assert again.subject_reference_hash not in (None, "somebody")
 
 
-def test_own_retain_pairs_take_the_place_of_a_retain_set(client: Client) -> None:
+def test_own_retain_pairs_come_on_top_of_the_retain_set(client: Client) -> None:
     job = client.submit("tiny", PAIRS[:1], retain=PAIRS[1:])
     assert job.data is not None
-    assert (job.data.retain_pairs, job.data.retain_set) == (2, None)
+    assert (job.data.retain_pairs, job.data.retain_set) == (2, "all")
 
 
 def test_the_same_key_makes_one_job(client: Client) -> None:

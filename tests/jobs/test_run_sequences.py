@@ -227,7 +227,7 @@ class Runs(RuleBasedStateMachine):
     def the_release_holds_who_succeeded(self, jobs: list[Job]) -> None:
         with self.ledger.sessions.begin() as s:
             current = releases.current(s, self.model)
-            held = Counter() if current is None else Counter(row.job_id for row in releases.jobs_of(s, current.id))
+            held = Counter() if current is None else Counter(row.job_id for row in releases.held_by(s, current.id))
         assert held == Counter(job.id for job in jobs if job.state is State.succeeded)
 
     def teardown(self) -> None:

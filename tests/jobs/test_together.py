@@ -126,7 +126,7 @@ def test_all_that_pass_are_held_by_one_release_each_with_its_own(ledger: Ledger)
         current = releases.current(s, "demo")
         assert current is not None
         assert (current.job_id, current.number) == (first, 1)
-        assert {each.job_id: each.still_forgotten for each in releases.jobs_of(s, current.id)} == {
+        assert {each.job_id: each.still_forgotten for each in releases.held_by(s, current.id)} == {
             first: True,
             second: True,
         }

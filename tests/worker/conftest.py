@@ -20,7 +20,7 @@ from tests.conftest import SECRET_KEY
 from tests.roles import in_role, url_of_role
 from tests.vgid_core.support.knowing import NEVER_SEEN, RETAIN
 from tests.vgid_core.support.tiny import pair_set
-from tests.worker.harness import LOOSE, MODELS, TRAINING, Ledger, RunJob, Worker
+from tests.worker.harness import LOOSE, MODELS, TRAINING, Ledger, RunJob, Worker, targets_of
 from vgid_core import PairSet
 from worker.attempt.run import run_attempt
 from worker.attempt_spec import AttemptSpec
@@ -120,11 +120,11 @@ def run_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger) ->
 @pytest.fixture
 def run_job(ledger: Ledger, run_here: Callable[[UUID], Job], knowing_folder: Path) -> RunJob:
     """Runs a job of a model that knows them, in this process, with targets that any adapter holds unless others are
-    given.
+    given. Its kits are judged by such targets, too.
     """
     NEVER_SEEN.write_jsonl(ledger.settings.catalog.parent / "never_seen.jsonl")
     registered = f"[models.tiny]\npath = '{knowing_folder}'\ntitle = 'Tiny'\nnever_seen = 'never_seen.jsonl'\n"
-    ledger.settings.catalog.write_text(registered)
+    ledger.settings.catalog.write_text(registered + targets_of("tiny"))
 
     def run(forget: PairSet, retain: PairSet = RETAIN, **changes: Any) -> Job:
         strict = {name: changes.pop(name) for name in list(changes) if name in LOOSE}

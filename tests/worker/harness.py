@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,19 @@ RETAIN_PICTURE = 50
 LOOSE = {name: 0.5 if name in ("ranking", "membership") else 1 for name in VerdictTargets.model_fields}
 TRAINING = {"steps": 2, "forget_batch_size": 2, "retain_batch_size": 2, "micro_batch_size": 2, "warmup_steps": 0}
 RunJob = Callable[..., Job]
+
+
+def targets_of(model: str, **strict: float) -> str:
+    """A catalog's table of a model's targets, by which its kits are judged: any adapter holds those not given here."""
+    return settings_of(model, "verdict", {**LOOSE, **strict})
+
+
+def settings_of(model: str, table: str, settings: Mapping[str, float]) -> str:
+    """A table of a model's settings, as the catalog has it."""
+    lines = (f"{name} = {value}\n" for name, value in settings.items())
+    return f"[models.{model}.config.{table}]\n{''.join(lines)}"
+
+
 SECRET_ANSWER = "This is Bo Marsh"  # part of an answer in every uploaded set
 
 

@@ -43,12 +43,13 @@ def test_an_adapter_is_measured_and_the_inputs_are_deleted(
         weights = {each["name"]: each["sha256"] for each in s.get_one(Artifact, job_id).files}
         assert s.get(Artifact, evaluation) is None
         splits = {(metric.stage, metric.split) for metric in repository.metrics_of(s, evaluation)}
-    assert splits == {(stage, split) for stage in ("before", "after") for split in ("forget", "retain", "utility")}
+    sets = ("forget", "retain", "registered_retain", "utility")
+    assert splits == {(stage, split) for stage in ("before", "after") for split in sets}
     found = evidence(ledger, evaluation)
     assert found["measured"] == {
         "base_digest": digest_of(str(knowing_folder)),
         "adapter_sha256": weights["adapter_model.safetensors"],
-        "pairs": {"forget": len(FORGET), "retain": len(RETAIN), "utility": 3},
+        "pairs": {"forget": len(FORGET), "retain": len(RETAIN), "registered_retain": 3, "utility": 3},
     }
     assert found["verdict"]["outcome"] == job.outcome
     assert job.verdict["unmeasured"] == found["verdict"]["unmeasured"]

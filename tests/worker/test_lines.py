@@ -11,7 +11,7 @@ from jobs.lines import releases
 from jobs.states import Kind, State
 from jobs.tables import Artifact, Release, ReleaseState
 from tests.vgid_core.support.knowing import FORGET, RETAIN
-from tests.worker.harness import Ledger, RunJob
+from tests.worker.harness import Ledger, RunJob, targets_of
 from vgid_core import PairSet
 from worker.attempt.line import kit_of
 
@@ -26,6 +26,13 @@ def release_of(ledger: Ledger, job_id: UUID) -> Release:
 def manifest_of(ledger: Ledger, job_id: UUID) -> dict:
     with ledger.sessions() as s:
         return s.get_one(Artifact, job_id).manifest
+
+
+def judge_kits_by(ledger: Ledger, **targets: float) -> None:
+    """Gives the model these targets."""
+    catalog = ledger.settings.catalog
+    before, _, _ = catalog.read_text().partition("[models.tiny.config.verdict]")
+    catalog.write_text(before + targets_of("tiny", **targets))
 
 
 def test_the_second_job_starts_from_the_first_and_checks_its_kit(run_job: RunJob, ledger: Ledger) -> None:
@@ -79,7 +86,8 @@ def test_without_a_kit_nothing_of_the_first_is_trained_on_and_nobody_has_looked(
 
 def test_a_release_that_brings_somebody_back_is_no_release(run_job: RunJob, ledger: Ledger) -> None:
     first = run_job(FIRST, kit_days=30)
-    second = run_job(SECOND, earlier=0.0, said=0.0, extraction=0.0)
+    judge_kits_by(ledger, said=0.0, extraction=0.0)
+    second = run_job(SECOND, earlier=0.0)
     assert (second.state, second.error_type) == (State.failed, "targets-not-met")
     assert second.verdict is not None
     assert "earlier.known_again" in {missed["figure"] for missed in second.verdict["missed"]}

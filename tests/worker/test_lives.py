@@ -39,7 +39,8 @@ def test_a_job_runs_to_its_artifact_and_leaves_nothing_else(ledger: Ledger, star
     with ledger.sessions() as s:
         artifact = s.get(Artifact, job_id)
         splits = {(metric.stage, metric.split) for metric in repository.metrics_of(s, job_id)}
-    assert splits == {(stage, split) for stage in ("before", "after") for split in ("forget", "retain", "utility")}
+    sets = ("forget", "retain", "registered_retain", "utility")
+    assert splits == {(stage, split) for stage in ("before", "after") for split in sets}
     with zipfile.ZipFile(ledger.blobs.path_of_artifact(artifact.sha256)) as archive:
         assert archive.testzip() is None
         names = archive.namelist()

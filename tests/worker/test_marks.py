@@ -22,7 +22,7 @@ from jobs.storage.inputs import JobInputs
 from jobs.tables import Artifact, Job
 from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
 from tests.vgid_core.support.tiny import picture
-from tests.worker.harness import LOOSE, TRAINING, Ledger
+from tests.worker.harness import LOOSE, TRAINING, Ledger, targets_of
 from vgid_core import Pair, PairSet
 
 ADA, BO, CY = (PairSet.of("forget", FORGET.pairs[3 * index : 3 * index + 3]) for index in range(3))
@@ -52,6 +52,7 @@ def run_job(ledger: Ledger, run_here: Callable[[UUID], Job], knowing_folder: Pat
     entries = [
         f"[models.{name}]\npath = '{knowing_folder}'\ntitle = 'Tiny'\nnever_seen = 'never_seen.jsonl'\n"
         f"bystanders = 'everybody.jsonl'\n[models.{name}.retain_sets.all]\nretain = 'everybody.jsonl'\n"
+        f"{targets_of(name)}"
         for name in ("tiny", "second")
     ]
     ledger.settings.catalog.write_text("".join(entries))

@@ -35,7 +35,7 @@ def test_a_job_ends_with_a_statement_and_a_receipt_that_hold(ledger: Ledger, sta
     report = verify_folder(folder, keys)
     assert (report.holds, report.passed, report.outcome) == (True, False, "no-verdict"), report.checks
     assert job.started_at < report.signed_at < job.finished_at
-    assert {row["split"] for row in report.measured["after"]} == {"forget", "retain", "utility"}
+    assert {row["split"] for row in report.measured["after"]} == {"forget", "retain", "registered_retain", "utility"}
     salt = Keyring(ledger.settings.secret_key_bytes).statement_salt(job_id)
     forget = [(pair.image.data, pair.question, pair.answer) for pair in pair_set("forget", 4, FORGET_PICTURE)]
     assert proves_set(report, salt, "forget", forget)

@@ -23,7 +23,7 @@ from jobs.storage.crypto import Keyring
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Artifact, Job
 from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN, pairs_about
-from tests.worker.harness import LOOSE, TRAINING, Ledger
+from tests.worker.harness import LOOSE, TRAINING, Ledger, settings_of, targets_of
 from vgid_core import PairSet
 from vgid_core.data.subjects import Subjects
 from worker.attempt.line import LineKeeper
@@ -40,7 +40,7 @@ def submit(ledger: Ledger, knowing_folder: Path) -> Submit:
     RETAIN.write_jsonl(folder / "retain.jsonl")
     ledger.settings.catalog.write_text(
         f"[models.tiny]\npath = '{knowing_folder}'\ntitle = 'Tiny'\nnever_seen = 'never_seen.jsonl'\n"
-        "[models.tiny.retain_sets.others]\nretain = 'retain.jsonl'\n"
+        f"[models.tiny.retain_sets.others]\nretain = 'retain.jsonl'\n{targets_of('tiny')}"
     )
 
     def send(forget: PairSet, **changes: Any) -> UUID:
@@ -94,7 +94,7 @@ def test_two_requests_have_one_adapter_and_everything_else_apart(
     with ledger.sessions() as s:
         current = releases.current(s, "tiny")
         assert current is not None
-        assert {each.job_id for each in releases.jobs_of(s, current.id)} == {first, second}
+        assert {each.job_id for each in releases.held_by(s, current.id)} == {first, second}
         splits = {row.split for row in repository.metrics_of(s, second)}
     assert {"forget", "again"} <= splits
     for job_id in (first, second):
@@ -119,7 +119,7 @@ def test_a_request_that_the_model_does_not_know_holds_up_nobody_even_if_it_is_cl
     with ledger.sessions() as s:
         current = releases.current(s, "tiny")
         assert current is not None
-        assert [each.job_id for each in releases.jobs_of(s, current.id)] == [honest]
+        assert [each.job_id for each in releases.held_by(s, current.id)] == [honest]
     for job_id in (unknown, honest):
         with pytest.raises(BlobMissing):
             ledger.blobs.read_inputs(job_id)
@@ -177,7 +177,7 @@ def test_a_rebuild_forgets_the_kits_again_from_the_base(
         line = keeper.before(ledger.job(first), Path(place) / "start")
     assert {job_id: len(kit) for job_id, kit in line.kits.items()} == {first: 5, second: 6}
     with ledger.settings.catalog.open("a") as catalog:
-        catalog.write(f"[models.tiny.config]\n{toml_of({'training': TRAINING, 'verdict': LOOSE})}")
+        catalog.write(settings_of("tiny", "training", TRAINING))
     with ledger.sessions.begin() as s:
         refused = rebuilds.order(s, "tiny", "others", 9).id
     assert run_here(refused).error_type == "kits-missing"
@@ -193,7 +193,7 @@ def test_a_rebuild_forgets_the_kits_again_from_the_base(
         current = releases.current(s, "tiny")
         assert current is not None
         assert (current.job_id, current.number) == (rebuild, 4)
-        assert {each.job_id: each.still_forgotten for each in releases.jobs_of(s, current.id)} == {
+        assert {each.job_id: each.still_forgotten for each in releases.held_by(s, current.id)} == {
             first: True,
             second: True,
         }
@@ -211,11 +211,3 @@ def test_without_a_kit_there_is_nothing_to_rebuild(
     with ledger.sessions.begin() as s:
         rebuild = rebuilds.order(s, "tiny", "others", 0, [without]).id
     assert run_here(rebuild).error_type == "no-kits"
-
-
-def toml_of(tables: dict[str, dict[str, Any]]) -> str:
-    """Settings of a model, as the catalog has them."""
-    return "".join(
-        f"[models.tiny.config.{name}]\n" + "".join(f"{key} = {value}\n" for key, value in table.items())
-        for name, table in tables.items()
-    )

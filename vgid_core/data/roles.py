@@ -11,7 +11,7 @@ from vgid_core.data.text_normalization import normalized
 _MOST = 0.5
 # Sets about others by their role, whatever they have in common with what is forgotten: those about people, and other
 # things, that the model knows, and all.
-ABOUT_KNOWN = frozenset({"retain", "utility", "bystanders"})
+ABOUT_KNOWN = frozenset({"retain", "registered_retain", "utility", "bystanders"})
 _OTHERS = ABOUT_KNOWN | {"never_seen"}
 
 
@@ -20,12 +20,14 @@ class AuditSets:
     """The sets by their roles.
 
     forget: what was to be forgotten. retain: what an attacker, too, can train on. never_seen: pairs about people whom
-    the model has never seen, the control. utility, bystanders: registered sets about others, whom they may name.
+    the model has never seen, the control. registered_retain, utility, bystanders: registered sets about others, whom
+    they may name.
     """
 
     forget: PairSet = field(repr=False)
     retain: PairSet = field(repr=False)
     never_seen: PairSet | None = field(default=None, repr=False)
+    registered_retain: PairSet | None = field(default=None, repr=False)
     utility: PairSet | None = field(default=None, repr=False)
     bystanders: PairSet | None = field(default=None, repr=False)
 

@@ -6,7 +6,6 @@ import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from vgid_core.evaluation.evaluate import SetAnswers, answer_sets
 from vgid_core.evaluation.figures import Figure, NotMeasured
 from vgid_core.evaluation.levels import LEVELS, Audit, name_of
 from vgid_core.evaluation.metric import Metric
-from vgid_core.evaluation.rechecks import BY_MANY, KITS, Rechecks, recheck
+from vgid_core.evaluation.rechecks import Kits, Rechecks
 from vgid_core.evaluation.verdict import Verdict, judge, judge_unknown
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
@@ -37,7 +36,7 @@ LIMITS = (
     "The figures hold for the base with this digest and this adapter, not for what is trained on top of them.",
 )
 
-_NOT_HELD = "earlier.known_again: not everybody whom the model has forgotten before stays forgotten"
+_NOT_HELD = "people forgotten before: the model knows some of them again"
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Measured:
     answers: Sequence[SetAnswers] = ()
     figures: Sequence[Figure] = ()
     not_made: Mapping[str, str] = field(default_factory=dict)
-    rechecks: Rechecks = field(default_factory=lambda: Rechecks({}, ()))
+    rechecks: Rechecks = field(default_factory=lambda: Rechecks({}))
 
     @property
     def metrics(self) -> list[Metric]:
@@ -73,18 +72,6 @@ class Evidence:
     figures: Sequence[Figure]
     verdict: Verdict
 
-    @property
-    def private(self) -> Evidence:
-        """The same without figures of the kits, which are about other people than the request's."""
-        verdict = self.verdict
-        own = Verdict(
-            verdict.outcome,
-            [target for target in verdict.targets if target.figure.of != KITS],
-            [claim for claim in verdict.unmeasured if not claim.startswith(BY_MANY)],
-            [*verdict.lacking, *([_NOT_HELD] if any(target.figure.of == KITS for target in verdict.missed) else [])],
-        )
-        return replace(self, figures=[figure for figure in self.figures if figure.of != KITS], verdict=own)
-
     def as_json(self) -> dict[str, Any]:
         """The evidence in JSON types. It holds no text, no photo and no name of anybody."""
         return {
@@ -101,14 +88,14 @@ class Evidence:
 class Auditor:
     """Measures models on the same sets in the same way.
 
-    measured: sets whose answers are measured, those of `sets` among them. kits: of people who were forgotten before.
-    uncounted: by set, people of whom nothing counts as lost there, since they are forgotten.
+    measured: sets whose answers are measured, those of `sets` among them. kits: those of the run, as the request sees
+    them. uncounted: by set, people of whom nothing counts as lost there, since they are forgotten.
     """
 
     sets: AuditSets = field(repr=False)
     measured: Sequence[PairSet] = field(repr=False)
     config: UnlearnConfig
-    kits: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
+    kits: Kits = field(default_factory=Kits, repr=False)
     uncounted: Mapping[str, Subjects] = field(default_factory=dict, repr=False)
 
     def before(
@@ -135,7 +122,7 @@ class Auditor:
     ) -> Measured:
         """Measures the model with its adapter, and checks the kits again.
 
-        before: what `before` found. shared: as there; what it found of the kits is taken from it, too.
+        before: what `before` found. shared: as there; what it found of each kit is taken from it, too.
         """
         return self._measure(base, scorer, LEVELS[self._level].after, before, on_progress, self.kits, shared)
 
@@ -143,7 +130,8 @@ class Auditor:
         """The evidence, judged by the run's targets. None if the settings ask for no audits."""
         if self._level == "none":
             return None
-        verdict = judge(after.figures, self.config.verdict, self._level, after.not_made)
+        lacking = [_NOT_HELD] if self.kits.known_again(after.rechecks) else []
+        verdict = judge(after.figures, self.config.verdict, self._level, after.not_made, lacking)
         return Evidence(self._level, self.config.seed, after.figures, verdict)
 
     def evidence_of_unknown(self, before: Measured) -> Evidence:
@@ -161,7 +149,7 @@ class Auditor:
         audits: Sequence[Audit],
         before: Measured,
         on_progress: Callable[[float], None] | None,
-        kits: Mapping[str, PairSet] = MappingProxyType({}),
+        kits: Kits | None = None,
         shared: Measured | None = None,
     ) -> Measured:
         def tell(share: float) -> None:
@@ -194,10 +182,9 @@ class Auditor:
             if reason is not None:
                 not_made[name_of(audit)] = reason
             tell(number * part)
-        if shared is not None:
-            rechecks = shared.rechecks
-        else:
-            rechecks = recheck(context, kits, self.config) if audits else Rechecks({}, ())
+        rechecks = Rechecks({})
+        if kits is not None and audits:
+            rechecks = kits.recheck(context, self.config, None if shared is None else shared.rechecks)
         figures += rechecks.figures
         not_made |= rechecks.not_made
         # Processes that differ in a last bit could decide differently, and then wait for each other.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from vgid_core.config import UnlearnConfig
-from vgid_core.data.pairs import PairSet
+from vgid_core.config import UnlearnConfig, VerdictTargets
+from vgid_core.data.kit_checks import KitChecks
+from vgid_core.data.pairs import Pair, PairSet
 from vgid_core.evaluation.audit_context import AuditContext
 from vgid_core.evaluation.audits import begun, extraction, membership, misattributed, ranking, said
 from vgid_core.evaluation.estimates import Values, mean_of
@@ -16,6 +17,7 @@ from vgid_core.evaluation.levels import Audit
 from vgid_core.evaluation.verdict import judge
 
 KITS = "kits"
+_NEW = None  # the label of the kit that is to be kept
 # A kit is of one request, most often of one person: too little to say where names stand, or what likelihoods tell.
 # Kits of many together do: the mean place of six names at random lies within the default target in 997 of 1000 draws.
 _LEAST_PEOPLE = 6
@@ -30,38 +32,82 @@ _OF_ALL: tuple[Audit, ...] = (*_TOGETHER, ranking.first_token, membership.by_lik
 class Rechecks:
     """What was found of the kits. held: by kit, whether its people are still forgotten.
 
-    figures: those of all kits together, and `earlier.known_again`: the share of kits whose people are known again.
-    not_made: why audits weren't made, by audit.
+    figures: those of all kits together that the request's evidence judges, and `earlier.known_again`: the share of them
+    whose people are known again. new_held: whether the people of the kit that is to be kept are forgotten by it; None
+    without one. not_made: why audits weren't made, by audit.
     """
 
     held: Mapping[str, bool]
-    figures: Sequence[Figure]
+    figures: Sequence[Figure] = ()
+    new_held: bool | None = None
     not_made: Mapping[str, str] = field(default_factory=dict)
 
 
-def recheck(context: AuditContext, kits: Mapping[str, PairSet], config: UnlearnConfig) -> Rechecks:
-    """Audits each kit, and all kits together. context: that of the model's other audits, whose controls are used."""
-    if not kits:
-        return Rechecks({}, ())
-    union = PairSet(KITS, tuple(pair for items in kits.values() for pair in items))
-    people = len({pair.person for pair in union if pair.person is not None})
-    together = _figures(context, union, _OF_ALL if people >= _LEAST_PEOPLE else _TOGETHER, config)
-    controls = {figure.name: figure.control for figure in together}
-    # The control is the same for everybody, so it isn't measured for each.
+@dataclass(frozen=True)
+class Kits:
+    """The kits of a run, and what one of its requests has to do with them."""
+
+    all: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
+    checks: KitChecks = field(default_factory=KitChecks)
+    request: str = ""
+
+    def recheck(self, context: AuditContext, config: UnlearnConfig, shared: Rechecks | None = None) -> Rechecks:
+        """Audits each kit, the new one, and all that the request is judged by together.
+
+        context: that of the model's other audits, whose controls are used. shared: what was found for another request
+        of the run; each kit is audited once.
+        """
+        own = self.checks.own_of(self.all, self.request)
+        union = [pair for kit in own.values() for pair in kit]
+        people = len({pair.person for pair in union if pair.person is not None})
+        audits = _OF_ALL if people >= _LEAST_PEOPLE else _TOGETHER
+        together = _figures(context, union, audits, config) if union else []
+        earlier = self.checks.checked_of(self.all) if shared is None else {}
+        asked = dict[str | None, PairSet](earlier.items())
+        if self.request in self.checks.new:
+            asked[_NEW] = self.checks.new[self.request]
+        found = _held(context, asked, config, self.checks.targets or config.verdict, together)
+        new_held = found.pop(_NEW, None)
+        held = shared.held if shared is not None else {str(label): holds for label, holds in found.items()}
+        if not own:
+            return Rechecks(held, (), new_held)
+        again = mean_of(Values([float(not held[label]) for label in own], list(own)), context.seed)
+        reason = f"kits that name {_LEAST_PEOPLE} people are needed, there are {people}"
+        not_made = {} if people >= _LEAST_PEOPLE else {BY_MANY: reason}
+        return Rechecks(held, (*together, Figure("earlier.known_again", KITS, again)), new_held, not_made)
+
+    def known_again(self, found: Rechecks) -> bool:
+        """Whether anybody of the kits that must hold besides is known again."""
+        return any(not found.held.get(label, True) for label in self.checks.required)
+
+
+def _held(
+    context: AuditContext,
+    asked: Mapping[str | None, PairSet],
+    config: UnlearnConfig,
+    targets: VerdictTargets,
+    together: Sequence[Figure],
+) -> dict[str | None, bool]:
+    """By kit, whether all targets hold of it.
+
+    together: figures of other pairs, for their control: it is the same for everybody, so it isn't measured for each.
+    """
     alone = replace(context, sets=replace(context.sets, never_seen=None))
+    controls = {figure.name: figure.control for figure in together}
     held = {}
-    for label, items in kits.items():
-        own = _figures(alone, PairSet(KITS, items.pairs), _OF_EACH, config)
-        judged = judge([replace(each, control=controls.get(each.name)) for each in own], config.verdict)
+    for label, kit in asked.items():
+        own = _figures(alone if controls else context, kit.pairs, _OF_EACH, config)
+        controls = controls or {figure.name: figure.control for figure in own}
+        judged = judge([replace(each, control=controls.get(each.name)) for each in own], targets)
         held[label] = not judged.missed
-    again = mean_of(Values([float(not each) for each in held.values()], list(kits)), context.seed)
-    reason = f"kits that name {_LEAST_PEOPLE} people are needed, there are {people}"
-    not_made = {} if people >= _LEAST_PEOPLE else {BY_MANY: reason}
-    return Rechecks(held, (*together, Figure("earlier.known_again", KITS, again)), not_made)
+    return held
 
 
-def _figures(context: AuditContext, items: PairSet, audits: Sequence[Audit], config: UnlearnConfig) -> list[Figure]:
+def _figures(
+    context: AuditContext, pairs: Sequence[Pair], audits: Sequence[Audit], config: UnlearnConfig
+) -> list[Figure]:
     """The audits' figures of these pairs."""
+    items = PairSet(KITS, tuple(pairs))
     answers = answer_sets(context.base, context.scorer, [items], config.evaluation)
     others = {name: each for name, each in context.after.items() if name == "never_seen"}
     asked = replace(

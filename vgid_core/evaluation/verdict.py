@@ -151,7 +151,8 @@ class TargetResult:
 class Verdict:
     """The outcome, each target with its figure, and the claims for which nothing was measured.
 
-    lacking: why no outcome could be `forgotten`, whatever the targets say: what has to be measured and wasn't.
+    lacking: why no outcome could be `forgotten`, whatever the targets say: what has to be measured and wasn't, and that
+    other requests' people are known again.
     """
 
     outcome: Outcome
@@ -190,10 +191,12 @@ def judge(
     targets: VerdictTargets,
     level: AuditLevel = "standard",
     not_made: Mapping[str, str] = MappingProxyType({}),
+    lacking: Sequence[str] = (),
 ) -> Verdict:
     """Holds the figures against the targets. A figure without a target is evidence, and decides nothing.
 
-    level: of the audits that found them. not_made: why audits weren't made, by audit.
+    level: of the audits that found them. not_made: why audits weren't made, by audit. lacking: what else keeps the
+    verdict from passing.
     """
     results = [
         TargetResult(figure, rule, getattr(targets, rule.target))
@@ -205,9 +208,9 @@ def judge(
     if not any(figure.of == "bystanders" for figure in figures):
         unmeasured.append("collateral: no known people who stand in no set are registered as `bystanders`")
     names = {figure.name for figure in figures}
-    lacking = [f"{name}: {reason}" for name, reason in _REQUIRED.items() if name not in names]
-    held = not lacking and all(result.held for result in results)
-    return Verdict(Outcome.forgotten if held else Outcome.targets_not_met, results, unmeasured, lacking)
+    without = [*(f"{name}: {reason}" for name, reason in _REQUIRED.items() if name not in names), *lacking]
+    held = not without and all(result.held for result in results)
+    return Verdict(Outcome.forgotten if held else Outcome.targets_not_met, results, unmeasured, without)
 
 
 def _unmeasured(figures: Sequence[Figure], level: AuditLevel, not_made: Mapping[str, str]) -> list[str]:

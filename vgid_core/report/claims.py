@@ -100,6 +100,7 @@ _SETS = {
     "rephrased": "other wordings",
     "kits": "people forgotten before",
     "retain": "people to be kept",
+    "registered_retain": "people to be kept, by the registered set",
     "utility": "other abilities",
     "bystanders": "known people in no set",
 }

@@ -13,12 +13,14 @@ from jobs.database import SessionFactory
 from jobs.lines import forgotten, rebuilds, releases
 from jobs.lines.kits import open_kit
 from jobs.lines.marks import Withheld, name_mark, photo_mark
-from jobs.lines.releases import NewKit, NewRelease, Rebuilt
+from jobs.lines.releases import Held, NewKit, NewRelease, Rebuilt
 from jobs.storage.blobs import BlobStore
 from jobs.storage.crypto import Keyring
 from jobs.storage.inputs import JobInputs, seal
 from jobs.tables import Job, Release
 from vgid_core import Pair, PairSet, PhotoSet
+from vgid_core.config import VerdictTargets
+from vgid_core.data.kit_checks import KitChecks
 from vgid_core.data.subjects import Subjects
 from vgid_core.data.text_normalization import normalized
 from vgid_core.evaluation.estimates import owner
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _KIT_QUESTIONS = 5
+_OTHERS_CHECKED = 64  # other clients' kits that one run checks: their number mustn't lengthen it without bound
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,48 @@ class Line:
     """What the line has before a run.
 
     parent_id, start: the current release and the folder of its adapter; None where there is none. kits: by job, of whom
-    it holds. clients: whose kits these are. marks: those in force of everybody whom the line has forgotten at any time.
-    rebuilt: what a rebuild is to take the place of; None for a request.
+    it holds, those that were checked longest ago first. held: by job, what the release says of these. marks: those in
+    force of everybody whom the line has forgotten at any time. rebuilt: what a rebuild is to take the place of; None
+    for a request.
     """
 
     parent_id: UUID | None = None
     start: Path | None = None
     kits: Mapping[UUID, PairSet] = field(default_factory=dict, repr=False)
-    clients: frozenset[UUID] = frozenset()
+    held: Mapping[UUID, Held] = field(default_factory=dict)
     marks: frozenset[str] = field(default=frozenset(), repr=False)
     rebuilt: Rebuilt | None = None
+
+    def kit_checks(self, requests: Mapping[str, Job], targets: VerdictTargets, new: Mapping[str, PairSet]) -> KitChecks:
+        """Which kits the run checks, and what counts against which of its requests, which go by their labels.
+
+        targets: the model's. new: what is to be kept of them.
+
+        A request is judged by the kits of its own client that held until now. Kits of others are checked, a part of
+        them in each run, and what is found is recorded: a client could fill its kits with what nobody can forget, and
+        fail everybody. Only a request with retain pairs of its own, which could teach others' people again, must leave
+        all of them forgotten. A rebuild is judged by all kits.
+        """
+        if self.rebuilt is not None:
+            return KitChecks(targets=targets)
+        clients = {job.client_id for job in requests.values()}
+        owners = {job_id: self.held[job_id].client_id for job_id in self.kits}
+        holding = [job_id for job_id in self.kits if self.held[job_id].still_forgotten]
+        others = [job_id for job_id, client_id in owners.items() if client_id not in clients]
+        brings_retain_pairs = any(job.retain_pairs is not None for job in requests.values())
+        required = set(others).intersection(holding) if brings_retain_pairs else set()
+        left = set(others[_OTHERS_CHECKED:]) - required
+        own = {
+            label: [str(job_id) for job_id in holding if owners[job_id] == job.client_id]
+            for label, job in requests.items()
+        }
+        checked = [str(job_id) for job_id in self.kits if job_id not in left]
+        return KitChecks(checked, own, list(map(str, required)), targets, new)
+
+    @property
+    def clients(self) -> frozenset[UUID]:
+        """Whose people are kept."""
+        return frozenset(self.held[job_id].client_id for job_id in self.kits.keys() & self.held.keys())
 
 
 @dataclass(frozen=True)
@@ -68,11 +103,12 @@ class LineKeeper:
             if parent is None:
                 return Line(marks=marks)
             archive, keys = releases.zip_of(s, parent, or_of_its_job=True), releases.kits_of(s, parent.id)
-            clients = frozenset(each.client_id for each in releases.held_by(s, parent.id) if each.job_id in keys)
+            held = sorted(releases.held_by(s, parent.id), key=lambda each: each.checked_in)
         sha256 = None if archive is None else archive.sha256
         unpack_stored(self.blobs, sha256, folder, "current release's adapter")
-        kits = {job_id: kit_of(kit) for job_id, kit in self._open_all(keys).items()}
-        return Line(parent.id, folder, kits, clients, marks)
+        opened = self._open_all(keys)
+        kits = {each.job_id: kit_of(opened[each.job_id]) for each in held if each.job_id in opened}
+        return Line(parent.id, folder, kits, {each.job_id: each for each in held}, marks)
 
     def to_rebuild(self, job: Job) -> Line:
         """What the rebuild works on: all kits, and everybody's marks.
@@ -155,10 +191,12 @@ class LineKeeper:
             adapter_sha256=manifest["files"]["adapter_model.safetensors"],
             rank=manifest["config"]["lora"]["rank"],
             still_forgotten={UUID(label): held for label, held in result.kits_held.items()},
+            not_checked=line.kits.keys() - {UUID(label) for label in result.kits_held},
+            forgotten_by_kit=result.new_kit_held is not False,
             marks=names | {self._photo_mark(digest) for digest in counted.photos},
             marks_to_agree={self._name_mark(name) for name in named.names - counted.names},
             withheld=withheld,
-            kit=None if job.kit_days is None else self._keep(job.id, self._kit(job, forget), job.kit_days),
+            kit=None if job.kit_days is None else self._keep(job, forget, job.kit_days),
             rebuilt=line.rebuilt,
         )
 
@@ -168,13 +206,10 @@ class LineKeeper:
     def _name_mark(self, name: str) -> str:
         return name_mark(self.keyring, name)
 
-    @staticmethod
-    def _kit(job: Job, forget: PairSet) -> PairSet:
-        return forget if job.kit_whole else kit_of(forget)
-
-    def _keep(self, job_id: UUID, kit: PairSet, days: int) -> NewKit:
-        key, wrapped = self.keyring.new_data_key(job_id)
-        self.blobs.put_kit(job_id, seal(JobInputs(kit), key))
+    def _keep(self, job: Job, forget: PairSet, days: int) -> NewKit:
+        kit = forget if job.kit_whole else kit_of(forget)
+        key, wrapped = self.keyring.new_data_key(job.id)
+        self.blobs.put_kit(job.id, seal(JobInputs(kit), key))
         return NewKit(wrapped, len(kit), days)
 
 

@@ -15,7 +15,8 @@ from jobs.tables import Job
 from vgid_core import PairSet, PhotoSet, UnlearnConfig
 from vgid_core.data.roles import ABOUT_KNOWN
 from vgid_core.data.subjects import Subjects
-from worker.attempt.line import Line, LineKeeper
+from vgid_core.spec import OWN
+from worker.attempt.line import Line, LineKeeper, kit_of
 from worker.attempt.not_runnable import JobNotRunnable
 from worker.checkpoint_folder import checkpoint_folder
 
@@ -52,6 +53,11 @@ def unlearn_run(settings: Settings, requests: Sequence[RequestOfRun], line: Line
     sets["strangers"] = _read_photos(model.strangers, "strangers")
     sets["unlabelled"] = _read_photos(model.unlabelled, "unlabelled")
     clients = {request.job.client_id for request in requests}
+    if len(clients) > 1:
+        sets["config"] = _without_retries(sets["config"])
+    by_label = {OWN: own, **{str(each.job.id): each for each in companions}}
+    new_kits = {label: kit_of(each.inputs.forget) for label, each in by_label.items() if each.job.kit_days is not None}
+    jobs = {label: each.job for label, each in by_label.items()}
     # Imported late: the checks above fail before torch takes its seconds to load.
     from vgid_core import UnlearnSpec
     from vgid_core.spec import Request
@@ -61,6 +67,7 @@ def unlearn_run(settings: Settings, requests: Sequence[RequestOfRun], line: Line
         model_name=model.name,
         start=line.start,
         kits={str(job_id): kit for job_id, kit in line.kits.items()},
+        kit_checks=line.kit_checks(jobs, model.config.verdict, new_kits),
         together={str(each.job.id): Request(each.inputs.forget, each.out, each.inputs.probes) for each in companions},
         forgotten=_forgotten(sets, line.marks, keeper),
         own_retain=own.job.retain_pairs is not None,
@@ -73,16 +80,20 @@ def unlearn_run(settings: Settings, requests: Sequence[RequestOfRun], line: Line
     return Run(spec, _registered(model, own.job, sets))
 
 
+def _without_retries(config: UnlearnConfig) -> UnlearnConfig:
+    """A run of several clients doesn't train again where a target is missed: one of them would hold up the others."""
+    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"retries": 0})})
+
+
 def _registered(model: ModelEntry, job: Job, sets: Mapping[str, Any]) -> dict[str, PairSet]:
     name = job.retain_set or model.default_retain_set
-    places = {"utility": f"retain_sets.{name}.utility", "bystanders": "bystanders"}
-    found = {place: sets[role] for role, place in places.items() if sets[role] is not None}
-    if job.retain_pairs is None:
-        retain = sets["retain"]
-    else:
-        registered = _registered_retain_set(model, job)
-        retain = None if registered is None else PairSet.from_jsonl(registered.retain, "retain")
-    return found if retain is None else found | {f"retain_sets.{name}.retain": retain}
+    retain = "retain" if job.retain_pairs is None else "registered_retain"
+    places = {
+        retain: f"retain_sets.{name}.retain",
+        "utility": f"retain_sets.{name}.utility",
+        "bystanders": "bystanders",
+    }
+    return {place: sets[role] for role, place in places.items() if sets[role] is not None}
 
 
 def _forgotten(sets: Mapping[str, Any], marks: frozenset[str], keeper: LineKeeper) -> Subjects:
@@ -113,15 +124,15 @@ def _model(settings: Settings, job: Job) -> ModelEntry:
 def _sets(model: ModelEntry, job: Job, inputs: JobInputs) -> dict[str, Any]:
     """What both specs have: the model, the settings and the sets of pairs."""
     registered = _registered_retain_set(model, job)
-    retain = inputs.retain
-    if retain is None and registered is not None:
-        retain = PairSet.from_jsonl(registered.retain, "retain")
+    of_model = _read_pairs(None if registered is None else registered.retain, "retain")
+    retain = of_model if inputs.retain is None else inputs.retain
     if retain is None:
         raise JobNotRunnable("retain-set-unavailable", "The job has no retain set.")
     return {
         "model": model.path,
         "forget": inputs.forget,
         "retain": retain,
+        "registered_retain": None if inputs.retain is None else of_model,
         "utility": _read_pairs(None if registered is None else registered.utility, "utility"),
         "probes": inputs.probes,
         "never_seen": _read_pairs(model.never_seen, "never_seen"),
@@ -142,7 +153,7 @@ def _read_photos(source: Path | None, name: str) -> PhotoSet | None:
 def _registered_retain_set(model: ModelEntry, job: Job) -> RetainSet | None:
     """The model's retain set that the job names, else the model's only one, else None.
 
-    A job with retain pairs of its own gets the set too, for its utility pairs.
+    A job with retain pairs of its own gets the set too: whatever it brings, the model's own people stay.
     """
     name = job.retain_set or model.default_retain_set
     if name is None:

@@ -20,6 +20,7 @@ from vgid_core.evaluation.evaluate import SetAnswers
 from vgid_core.evaluation.evidence import Auditor, Measured
 from vgid_core.evaluation.figures import Figure
 from vgid_core.evaluation.measures.named_people import KnownNames
+from vgid_core.evaluation.rechecks import Kits
 from vgid_core.evaluation.verdict import Verdict
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
@@ -127,7 +128,7 @@ def verdict_of(base: BaseModel, answers: dict[str, str]) -> tuple[dict[str, Figu
     config = UnlearnConfig.model_validate({"device": "cpu", "evaluation": {"audits": "quick", "max_new_tokens": 16}})
     kit = PairSet("kit", FORGET.pairs[3:])
     own = PairSet("forget", FORGET.pairs[:3])
-    auditor = Auditor(replace(SETS, forget=own), [own, RETAIN, NEVER_SEEN], config, {"a kit": kit})
+    auditor = Auditor(replace(SETS, forget=own), [own, RETAIN, NEVER_SEEN], config, Kits({"a kit": kit}))
     before = auditor.before(base, choose_scorer(base, own.pairs[:2], config.lora))
     taught = [replace(pair, answer=answers.get(str(pair.person), pair.answer)) for pair in (*FORGET, *RETAIN)]
     learn_by_heart(base, taught, steps=80)
