@@ -18,6 +18,7 @@ from jobs.tables import Client, EventKind, Job, JobEvent
 ATTEMPTS_EXHAUSTED = "attempts-exhausted"
 TARGETS_NOT_MET = "targets-not-met"
 NOTHING_TO_FORGET = "nothing-to-forget"
+RUN_TOO_LONG = "run-too-long"
 
 _SLUG = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 

@@ -42,7 +42,7 @@ from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql.selectable import LateralFromClause
 
 from jobs.clients.limits import ClientLimits
-from jobs.states import Kind, State
+from jobs.states import Kind, Phase, State
 from jobs.tables import Client, Job, UtcDateTime
 
 # A job whose deadline is nearer than this, or past, goes before all that have more time.
@@ -206,6 +206,18 @@ def running_jobs() -> LateralFromClause:
 def most_running() -> ColumnElement[int]:
     """How many jobs of the client may run at a time."""
     return func.coalesce(Client.limits["running_jobs"].as_integer(), _DEFAULTS.running_jobs)
+
+
+def leads_too_long() -> ColumnElement[bool]:
+    """Whether the job has led its run for longer than its client's `run_seconds`. NULL or false for all others.
+
+    A rebuild is the operator's own order. A run that is being packed has trained, and may only be waiting for space.
+    All else counts, also a time without a database.
+    """
+    limit = func.coalesce(Client.limits["run_seconds"].as_integer(), _DEFAULTS.run_seconds)
+    most = select(limit).where(Client.id == Job.client_id).correlate(Job).scalar_subquery()
+    led = func.extract("epoch", func.now() - Job.leads_since)
+    return and_(not_(of_kind(Kind.rebuild, Job)), Job.phase != Phase.packaging, led > most)
 
 
 def waiting_since() -> tuple[ColumnElement[Any], ...]:
