@@ -41,12 +41,14 @@ class Heartbeat:
     """The answer to a heartbeat.
 
     held: whether the token still holds any job. stalled_for: seconds since the last progress, which was in `phase`.
+    too_long: whether the run takes longer than the client that leads it may have a worker.
     """
 
     held: bool
     phase: Phase | None = None
     cancel_requested: bool = False
     stalled_for: float = 0.0
+    too_long: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,18 +115,26 @@ def jobs_of_run(s: Session, token: UUID) -> Sequence[Job]:
 def heartbeat(s: Session, token: UUID, lease_seconds: float) -> Heartbeat:
     """Renews the leases of the jobs that the token holds. The database's clock counts."""
     s.execute(_in_run(token).with_only_columns(Job.id).with_for_update())  # in the order in which a report locks them
+    too_long = turns.leads_too_long().label("too_long")
     rows = s.execute(
         update(Job)
         .where(turns.in_state(State.running), Job.attempt_token == token)
         .values(lease_expires_at=func.now() + timedelta(seconds=lease_seconds), updated_at=Job.updated_at)
-        .returning(Job.phase, Job.cancel_requested_at, func.extract("epoch", func.now() - Job.last_progress_at))
+        .returning(
+            Job.phase, Job.cancel_requested_at, func.extract("epoch", func.now() - Job.last_progress_at), too_long
+        )
         .execution_options(synchronize_session=False)
     ).all()
     if not rows:
         return Heartbeat(held=False)
-    phase, _, stalled_for = rows[0]  # reports are about all of them
-    cancel_requested = any(cancelled_at is not None for _, cancelled_at, _ in rows)
-    return Heartbeat(held=True, phase=phase, cancel_requested=cancel_requested, stalled_for=float(stalled_for))
+    phase, _, stalled_for, _ = rows[0]  # reports are about all of them
+    return Heartbeat(
+        held=True,
+        phase=phase,
+        cancel_requested=any(row.cancel_requested_at is not None for row in rows),
+        stalled_for=float(stalled_for),
+        too_long=any(row.too_long for row in rows),
+    )
 
 
 def report(s: Session, token: UUID, progress: Progress) -> bool:

@@ -18,6 +18,8 @@ from jobs.parting import Refusal
 from jobs.states import State
 from jobs.tables import Artifact, Job, JobEvidence
 
+# Targets of figures of sets that all requests of a run share. Missed by all, they are no one request's fault.
+SHARED_TARGETS = frozenset({"fall", "bystanders_fall"})
 _BUDGET_SPENT = "the line's budget of drift is spent, and an operator can rebuild it from the base"
 
 
@@ -40,6 +42,15 @@ class NewArtifact:
     def missed(self) -> bool:
         """Whether its evidence's verdict misses a target."""
         return self.evidence is not None and not self.evidence["verdict"]["passed"]
+
+    @property
+    def missed_its_own(self) -> bool:
+        """Whether it misses anything that is about its own people: all but the shared targets."""
+        if self.evidence is None or not self.missed:
+            return False
+        verdict = self.evidence["verdict"]
+        targets = {target["target"] for target in verdict["targets"] if not target["held"]}
+        return bool(verdict["lacking"]) or not targets or not targets <= SHARED_TARGETS
 
 
 def finish(
@@ -65,13 +76,23 @@ def finish(
     now = transitions.database_now(s)
     if others or len(jobs) > 1:
         made = {job_id: artifact, **others}
-        missed = {each for each, found in made.items() if found.missed}
+        missed = any(found.missed for found in made.values())
         if missed or made.keys() != {job.id for job in jobs} or any(job.cancel_requested_at for job in jobs):
-            return parting.take_apart(s, jobs, missed)
+            return parting.take_apart(s, jobs, _at_fault(made))
         return _finish_all(s, jobs, made, now, stop_reason)
     if jobs[0].cancel_requested_at is not None:
         return transitions.end(s, jobs[0], State.cancelled, now)
     return _finish_all(s, jobs, {job_id: artifact}, now, stop_reason)
+
+
+def _at_fault(made: Mapping[UUID, NewArtifact]) -> set[UUID]:
+    """Whose fault it is that a run misses targets: who misses one about its own people, else who misses a shared one.
+
+    If all miss no more than shared ones, nobody knows whose it is.
+    """
+    own = {job_id for job_id, found in made.items() if found.missed_its_own}
+    missed = {job_id for job_id, found in made.items() if found.missed}
+    return own or (missed if missed != made.keys() else set())
 
 
 def _finish_all(

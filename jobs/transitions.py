@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,7 @@ from jobs.tables import Client, EventKind, Job, JobEvent
 ATTEMPTS_EXHAUSTED = "attempts-exhausted"
 TARGETS_NOT_MET = "targets-not-met"
 NOTHING_TO_FORGET = "nothing-to-forget"
+RUN_TOO_LONG = "run-too-long"
 
 _SLUG = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
@@ -41,18 +42,43 @@ def add_event(s: Session, job_id: UUID, kind: EventKind, data: dict[str, Any]) -
 def start(s: Session, job: Job, now: datetime, worker: str, token: UUID, lease_seconds: float) -> State:
     """Begins the queued job's next attempt, which `worker` holds by the token until the lease expires."""
     _hold(s, job, now, worker, token, lease_seconds)
+    lead(job, now)
     use_turn(s, job, now, by_deadline=not job.goes_first)
     return State.running
 
 
-def use_turn(s: Session, job: Job, now: datetime, *, by_deadline: bool) -> None:
-    """Counts a turn of the job's client. by_deadline: also as an urgent one, if the job is due soon."""
-    # By the clock: a transaction that has waited for its turn began before the turns that it has waited for.
-    values = {"last_started_at": func.clock_timestamp()}
+def lead(job: Job, now: datetime) -> None:
+    """Makes the running job its run's first one. From now on the attempt is its client's."""
+    job.run_of = None
+    job.leads_since = now
+
+
+def led(job: Job, now: datetime) -> timedelta:
+    """How long the job has led its run, in whole seconds: a claim and an end take some time of their own."""
+    if job.leads_since is None:
+        return timedelta(0)
+    return timedelta(seconds=(now - job.leads_since) // timedelta(seconds=1))
+
+
+def use_turn(s: Session, job: Job, now: datetime, *, by_deadline: bool, took: timedelta = timedelta(0)) -> None:
+    """Counts a turn of the job's client, of an attempt that starts now or has ended after so long.
+
+    by_deadline: also as an urgent one, if the job is due soon.
+    """
+    values = turns.moved_on(took)
     if by_deadline and turns.due_soon(job.due_at, now):
         values |= turns.counted_as_urgent()
     turn = update(Client).where(Client.id == job.client_id).values(values)
     s.execute(turn, execution_options={"synchronize_session": False})
+
+
+def lock_clients(s: Session, jobs: Iterable[Job]) -> None:
+    """Locks the rows of the jobs' clients in one order, so that no two transactions wait for each other.
+
+    For whoever ends attempts of several clients at once, or chooses among the jobs of one.
+    """
+    clients = select(Client.id).where(Client.id.in_({job.client_id for job in jobs})).order_by(Client.id)
+    s.execute(clients.with_for_update(key_share=True))
 
 
 def join(s: Session, job: Job, run: Job, now: datetime, lease_seconds: float) -> State:
@@ -84,7 +110,7 @@ def end(s: Session, job: Job, state: State, now: datetime, **why: str) -> State:
     job.state = check_transition(job.state, state)
     job.finished_at = now
     job.wrapped_data_key = None
-    _drop_claim(job)
+    _drop_claim(s, job, now)
     add_event(s, job.id, "state", {"state": state.value, "attempt": job.attempt, **why})
     return state
 
@@ -123,11 +149,11 @@ def fail(s: Session, job: Job, now: datetime, error_type: str, error_detail: str
     return end(s, job, State.failed, now, error_type=error_type)
 
 
-def requeue(s: Session, job: Job, reason: str, errno: str | None = None) -> State:
+def requeue(s: Session, job: Job, now: datetime, reason: str, errno: str | None = None) -> State:
     """Puts the running job back in the queue. The caller wakes a worker after the commit."""
     job.state = check_transition(job.state, State.queued)
-    _drop_claim(job)
     job.run_of = None
+    _drop_claim(s, job, now)
     job.step = job.total_steps = 0
     job.progress = 0.0
     job.loss_forget = job.loss_retain = job.last_progress_at = None
@@ -148,11 +174,16 @@ def requeue_or_end(
     if job.attempt >= max_attempts:
         detail = f"Given up after {job.attempt} attempts, the last one lost to: {reason}."
         return fail(s, job, now, ATTEMPTS_EXHAUSTED, detail)
-    return requeue(s, job, reason, errno)
+    return requeue(s, job, now, reason, errno)
 
 
-def _drop_claim(job: Job) -> None:
+def _drop_claim(s: Session, job: Job, now: datetime) -> None:
+    """Ends the job's attempt, if it has one. What it has led is its client's turn, however it ends."""
+    led_one, took = job.leads_since is not None, led(job, now)
+    job.leads_since = None
     job.attempt_token = None
     job.lease_expires_at = None
     job.phase = None
     job.estimated_finish_at = None
+    if led_one:
+        use_turn(s, job, now, by_deadline=False, took=took)

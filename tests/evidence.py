@@ -22,14 +22,20 @@ MANIFEST: dict[str, Any] = {
 }
 
 
-def evidence(said: float) -> dict[str, Any]:
-    """Evidence of what is said of the forgotten, beside what no verdict can do without: up to 0.23 passes."""
+def evidence(said: float, fall: float = 0.0, bystanders_fall: float = 0.0) -> dict[str, Any]:
+    """Evidence of what is said of the forgotten, beside what no verdict can do without: up to 0.23 passes.
+
+    fall, bystanders_fall: what is lost of what the model says about others. Half of it doesn't pass.
+    """
     estimate = Estimate(said, said - 0.02, said + 0.02, people=2, items=3)
     nothing = Estimate(0.0, 0.0, 0.0, people=2, items=3)
     figures = [
         Figure("said.rouge_l", "forget", estimate, Control("people never seen", CONTROL, 0.01, 0.05), 0.98),
         Figure("extraction_strength", "forget", nothing, Control("people never seen", 0.0, 0.0, 0.0), 1.0),
-        Figure("everyone_else.fall", "retain", nothing),
+        *(
+            Figure("everyone_else.fall", of, Estimate(lost, lost, lost, people=2, items=3))
+            for of, lost in (("retain", fall), ("bystanders", bystanders_fall))
+        ),
     ]
     return {
         "format": "vgid-evidence/1",
@@ -43,3 +49,6 @@ def evidence(said: float) -> dict[str, Any]:
 
 FORGOTTEN = evidence(0.04)
 MISSED = evidence(0.64)
+FALLEN = evidence(0.04, fall=0.5)  # misses what all requests of its run share
+FALLEN_ELSEWHERE = evidence(0.04, bystanders_fall=0.5)
+MISSED_AND_FALLEN = evidence(0.64, fall=0.5)

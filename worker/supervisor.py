@@ -17,7 +17,7 @@ from time import monotonic
 
 from sqlalchemy.exc import OperationalError
 
-from jobs import claims
+from jobs import claims, endings
 from jobs.catalog import Catalog, CatalogError
 from jobs.claims import Claim
 from jobs.database import SessionFactory
@@ -28,6 +28,7 @@ from jobs.states import Phase, State
 from jobs.storage.blobs import BlobStore
 from jobs.storage.input_cleanup import delete_inputs
 from jobs.surroundings import Fault, Sign, sign_of
+from jobs.transitions import RUN_TOO_LONG
 from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import delete_checkpoint
 from worker.describe import describe
@@ -38,6 +39,7 @@ from worker.work_folder import work_folder
 
 log = logging.getLogger(__name__)
 
+_TOO_LONG = "The run took longer than this client's runs may. Fewer steps or smaller batches take less."
 _POLL_SECONDS = 0.25  # how soon the end of a process, or an order to stop, is noticed
 
 
@@ -47,6 +49,7 @@ class Outcome(StrEnum):
     done = "done"  # the process has recorded the attempt's end itself, or has lost the job
     crashed = "crashed"
     stalled = "stalled"
+    too_long = "too_long"  # for its client's limit
     cancelled = "cancelled"
     surroundings = "surroundings"  # of the attempt, not of the job: `Supervisor` knows which fault
     lost = "lost"  # the job was taken from this worker
@@ -243,6 +246,8 @@ class Supervisor:
             return Outcome.lost
         if answer.cancel_requested:
             return Outcome.cancelled
+        if answer.too_long:
+            return Outcome.too_long
         limit = settings.loading_seconds if answer.phase is Phase.loading else settings.stall_seconds
         return Outcome.stalled if answer.stalled_for > limit else None
 
@@ -255,6 +260,8 @@ class Supervisor:
         with self._context.sessions.begin() as s:
             if outcome is Outcome.cancelled:
                 state = claims.cancelled(s, claim.token)
+            elif outcome is Outcome.too_long:
+                state = endings.fail(s, claim.token, RUN_TOO_LONG, _TOO_LONG)
             else:
                 state = claims.release(
                     s,

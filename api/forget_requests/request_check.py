@@ -85,7 +85,8 @@ class UncheckedRequest:
 class CheckedRequest:
     """A request that can become a job, without its pairs: these lie encrypted where `UncheckedRequest.sealed` says.
 
-    request: has empty sets. config: the settings in full. canonical: equal for two requests with the same content,
+    request: has empty sets. config: the settings in full. weighed_steps: the steps at the default batch sizes, which
+    quotas and expected seconds go by. canonical: equal for two requests with the same content,
     whatever their encoding; it is hashed for idempotency. photos: sha256 of each image of an evaluation's forget
     set and probes, to be compared and not to be stored; empty for any other request.
     """
@@ -98,6 +99,7 @@ class CheckedRequest:
     retain_set: str | None
     probes: Mapping[str, int]
     steps: int
+    weighed_steps: int
     canonical: str = field(repr=False)
     photos: frozenset[str] = field(default=frozenset(), repr=False)
 
@@ -141,15 +143,17 @@ def accept(
     meter.decoded()
     inputs = resolver.resolve()
     _check_retain_differs(inputs)
+    training, forget_pairs = found.config.training, len(inputs.forget)
     checked = CheckedRequest(
         request=request.model_copy(update={"forget": (), "retain": None, "probes": {}}),
         model=entry.name,
         config=found.config.model_dump(mode="json"),
-        forget_pairs=len(inputs.forget),
+        forget_pairs=forget_pairs,
         retain_pairs=None if inputs.retain is None else len(inputs.retain),
         retain_set=found.retain_set,
         probes={name: len(pairs) for name, pairs in inputs.probes.items()},
-        steps=found.config.training.steps_for(len(inputs.forget)) if request.kind is Kind.unlearn else 0,
+        steps=training.steps_for(forget_pairs) if request.kind is Kind.unlearn else 0,
+        weighed_steps=training.weighed_steps(forget_pairs) if request.kind is Kind.unlearn else 0,
         canonical=_canonical_text(request, inputs),
         photos=_photos(inputs) if request.kind is Kind.evaluate else frozenset(),
     )

@@ -122,7 +122,7 @@ def _store_job(services: Services, s: Session, submission: Submission, request_h
     _refuse_repetition(services, s, submission, line)
     pairs = checked.forget_pairs + (checked.retain_pairs or 0) + sum(checked.probes.values())
     waiting = repository.lock_waiting(s, submission.client.id)  # until the transaction ends
-    _refuse_excess(submission.client.limits, waiting, pairs, checked.steps)
+    _refuse_excess(submission.client.limits, waiting, pairs, checked.weighed_steps)
     _refuse_kit(s, submission)
     job = _new_job(services, submission, request_hash, line)
     job.release_id = _release_of(services, s, submission, line)
@@ -236,7 +236,7 @@ def _new_job(services: Services, submission: Submission, request_hash: str, line
         retain_pairs=checked.retain_pairs,
         retain_set=checked.retain_set,
         probes=dict(checked.probes),
-        planned_steps=checked.steps,
+        planned_steps=checked.weighed_steps,
         subject_hash=None if reference is None else services.subject_hash(reference),
         job_metadata=request.metadata,
         request_hash=request_hash,

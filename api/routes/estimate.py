@@ -62,7 +62,8 @@ class EstimateView(BaseModel):
     probes: dict[str, int]
     steps: int = Field(description="of training, unless it may end early")
     expected_seconds: float | None = Field(
-        description="from its start to its end, by steps, pairs and the model's last jobs; null if there are none"
+        description="from its start to its end, by its steps at the default batch sizes, its pairs and the model's "
+        "last jobs; null if there are none"
     )
     queue_position: int | None = Field(description="as things stand, 1 being the next")
     estimated_start_at: datetime | None = Field(description="null while nothing is known to tell it by")
@@ -130,5 +131,5 @@ def _view(services: Services, client_id: UUID, estimate: RequestEstimate) -> Est
         priority=asked.request.priority,
     )
     with services.read_sessions() as s:
-        seconds = expected_seconds(s, asked.model, asked.steps, asked.forget_pairs)
+        seconds = expected_seconds(s, asked.model, asked.weighed_steps, asked.forget_pairs)
         return EstimateView.of(estimate, forecast(s, job), seconds)

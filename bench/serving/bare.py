@@ -24,7 +24,7 @@ from jobs.tables import Job
 # The columns that no client sees.
 _HIDDEN = {
     "client_id", "idempotency_key", "request_hash", "wrapped_data_key", "attempt_token", "worker", "lease_expires_at",
-    "updated_at", "last_progress_at",
+    "leads_since", "updated_at", "last_progress_at",
 }  # fmt: skip
 _SHOWN: dict[str, Any] = {
     name: get_args(hint)[0]  # of Mapped[...]

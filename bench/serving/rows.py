@@ -13,9 +13,9 @@ from vgid_core.config import UnlearnConfig
 _JOBS = """
 INSERT INTO jobs (id, client_id, state, phase, created_at, started_at, finished_at, model, config,
                   retain_set, forget_pairs, probes, external_id, subject_hash, legal_basis, job_metadata, request_hash,
-                  idempotency_key, attempt, attempt_token, lease_expires_at, last_progress_at, step, total_steps,
-                  progress, loss_forget, loss_retain, wrapped_data_key, inputs_deleted_at, error_type, error_detail,
-                  stop_reason)
+                  idempotency_key, attempt, attempt_token, lease_expires_at, leads_since, last_progress_at, step,
+                  total_steps, progress, loss_forget, loss_retain, wrapped_data_key, inputs_deleted_at, error_type,
+                  error_detail, stop_reason)
 SELECT gen_random_uuid(), CASE WHEN n % 2 = 0 THEN CAST(:client AS uuid) ELSE (
            SELECT id FROM clients WHERE name = 'other ' || n % 10) END,
        state, CASE WHEN state = 'running' THEN 'distilling' END, at, at,
@@ -23,7 +23,7 @@ SELECT gen_random_uuid(), CASE WHEN n % 2 = 0 THEN CAST(:client AS uuid) ELSE (
        'people', 24, '{"rephrased": 6}', 'DSR-' || n, md5('subject ' || n / 5) || md5('x'), 'GDPR Art. 17(1)(b)',
        '{"team": "privacy"}', md5(n::text) || md5('y'), 'key-' || n, CASE WHEN state = 'queued' THEN 0 ELSE 1 END,
        CASE WHEN state = 'running' THEN gen_random_uuid() END,
-       CASE WHEN state = 'running' THEN now() + interval '1 day' END,
+       CASE WHEN state = 'running' THEN now() + interval '1 day' END, CASE WHEN state = 'running' THEN at END,
        at, 60, 60, CASE WHEN state = 'succeeded' THEN 1 ELSE 0.4 END, 0.1, 0.01,
        CASE WHEN NOT ended THEN '\\x00'::bytea END, CASE WHEN ended THEN at END,
        CASE WHEN state = 'failed' THEN 'attempts-exhausted' END, CASE WHEN state = 'failed' THEN 'Given up.' END,

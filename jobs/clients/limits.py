@@ -30,9 +30,15 @@ class ClientLimits(BaseModel):
     )
     queued_jobs: int = Field(default=100, ge=0, le=_COUNT, description="jobs that wait at a time")
     running_jobs: int = Field(default=2, ge=0, le=_COUNT, description="jobs that run at a time; 0 holds them all back")
+    run_seconds: int = Field(
+        default=86_400, ge=60, le=_COUNT, description="how long an attempt at one of its jobs may take, in seconds"
+    )
     queued_pairs: int = Field(default=50_000, ge=0, le=_COUNT, description="pairs of all waiting jobs together")
     queued_steps: int = Field(
-        default=500_000, ge=0, le=_COUNT, description="training steps of all waiting jobs together"
+        default=500_000,
+        ge=0,
+        le=_COUNT,
+        description="training steps of all waiting jobs together, at the default batch sizes",
     )
     urgent_jobs_per_day: int = Field(
         default=20, ge=0, le=_COUNT, description="jobs that go by their deadline in a day; the others take turns"

@@ -2,9 +2,10 @@
 
 The place counts the queued jobs that come first as things stand: all that are due sooner or have a higher priority; of
 its equals the older ones of its own client, and of every other client as many, for clients take turns. A client whose
-turn comes earlier counts one more. Clients that may run no more jobs at the moment count, too; those that may never run
-one don't. Of each client as many jobs go by their deadline as it has left of that (`jobs.queueing.turns`). Jobs that go
-first, since another client's job broke their run, come before all, the oldest first.
+turn comes earlier counts one more; if the other's last runs were long, as many as fit in, each as long as the last jobs
+took. Clients that may run no more jobs at the moment count, too; those that may never run one don't. Of each client as
+many jobs go by their deadline as it has left of that (`jobs.queueing.turns`). Jobs that go first, since another
+client's job broke their run, come before all, in the order of the clients' turns.
 
 The start assumes that every attempt that runs now is followed by one job after the other, each as long as the last jobs
 of its kind took with the model in the median, and that the client's own jobs stay within its limit. While nothing runs,
@@ -174,16 +175,16 @@ def _same_line(job: Any) -> ColumnElement[bool]:
 def _standings(by: _By, *, line: bool) -> CTE:
     """For each client how many jobs come before this one in any case, how many are its equals, and the turn."""
     none = literal(0)
-    counts = {"first": lambda **_: (none, none, none), "deadline": _due_counts, "turn": _counts_in_turn}
+    first = _count(_queued(first=True), line=line)  # one at most
+    counts = {"first": lambda **_: (none, first, none), "deadline": _due_counts, "turn": _counts_in_turn}
     before, equals, own_equals = counts[by](line=line)
-    first = _count(_queued(first=True).limit(FARTHEST), _older if by == "first" else None, line=line)
     running, (last_turn, oldest) = running_jobs(), waiting_since()
     return (
         select(
             Client.id,
             most_running().label("most_running"),
             urgent_left().label("urgent_left"),
-            first.label("first"),
+            (none if by == "first" else first).label("first"),
             before.label("before"),
             case((Client.id == _CLIENT, own_equals), else_=equals).label("equals"),
             running.c.jobs.label("running"),
@@ -244,16 +245,31 @@ def _statement(by: _By, *, line: bool) -> Select[Any]:
     every = _standings(by, line=line)
     own = every.alias("own")
 
-    def turn(of: Any) -> ColumnElement[Any]:
-        return tuple_(of.c.running, of.c.last_turn, of.c.oldest)
+    median = _median().cte("median")
+    seconds = select(median.c.seconds).scalar_subquery()
+    left = _left(seconds, line=line)
 
-    extra = case((and_(every.c.equals > own.c.equals, turn(every) < turn(own)), 1), else_=0)
-    equals = case((every.c.id == own.c.id, own.c.equals), else_=func.least(every.c.equals, own.c.equals) + extra)
+    def turn(of: Any) -> ColumnElement[Any]:
+        last = (of.c.last_turn, of.c.oldest)
+        return tuple_(*last) if by == "first" else tuple_(of.c.running, *last)
+
+    others = every.alias("others")
+    sharing = select(func.count()).select_from(others).where(others.c.equals > 0, others.c.id != own.c.id)
+    workers = select(func.cardinality(left.c.all)).scalar_subquery()
+    apart = seconds * func.greatest(sharing.correlate(own).scalar_subquery(), 1) / func.greatest(workers, 1)
+
+    def ahead(sooner: Any, later: Any) -> ColumnElement[int]:
+        """How many jobs of the one start before the first of the other, whose last runs may have been long."""
+        behind = func.greatest(later.c.last_turn, func.now()) - func.greatest(sooner.c.last_turn, func.now())
+        fit_in = func.ceil((_seconds(behind) - seconds) / func.nullif(apart, 0.0))
+        return cast(func.least(func.greatest(fit_in, 1), FARTHEST), Integer)
+
+    lead = case((turn(every) < turn(own), ahead(every, own)), else_=1 - ahead(own, every))
+    between = func.greatest(func.least(every.c.equals, own.c.equals + lead), 0)
+    equals = case((every.c.id == own.c.id, own.c.equals), else_=between)
     position = (
         select(1 + cast(func.sum(every.c.first + every.c.before + equals), Integer)).correlate(own).scalar_subquery()
     )
-    median = _median().cte("median")
-    left = _left(select(median.c.seconds).scalar_subquery(), line=line)
     goes_by_it = own.c.before + own.c.equals < own.c.urgent_left if by == "deadline" else true()
     return (
         select(

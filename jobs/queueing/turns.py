@@ -1,6 +1,11 @@
 """Which queued job comes next: due soon, then priority, then the clients' turns, then age.
 
-A job whose run another client's job broke goes before all of them (`jobs.parting`).
+A job whose run another client's job broke goes before all of them (`jobs.parting`). Of a client there is one at most;
+among clients they take turns.
+
+A turn is as long as its attempt. A client's moves on to the moment of its attempt's end plus the attempt's length, so
+it waits while others run as long as it did. Several attempts at a time add up. It never moves back, and no idle time is
+saved up.
 
 A client's jobs go by their deadlines while fewer than its `urgent_jobs_per_day` have done so within a day. Beyond, they
 take turns as if they had none. The day begins with the first of them.
@@ -9,7 +14,7 @@ take turns as if they had none. The day begins with the first of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +31,7 @@ from sqlalchemy import (
     bindparam,
     case,
     func,
+    literal,
     literal_column,
     not_,
     or_,
@@ -36,7 +42,7 @@ from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql.selectable import LateralFromClause
 
 from jobs.clients.limits import ClientLimits
-from jobs.states import Kind, State
+from jobs.states import Kind, Phase, State
 from jobs.tables import Client, Job, UtcDateTime
 
 # A job whose deadline is nearer than this, or past, goes before all that have more time.
@@ -85,6 +91,13 @@ def due_soon(due_at: datetime | None, now: datetime) -> bool:
     return due_at is not None and due_at <= now + SOON
 
 
+def order_in_client(job: Job, now: datetime) -> tuple[Any, ...]:
+    """Sorts jobs of one client: due soon, then priority, then age."""
+    soon = job.due_at is not None and due_soon(job.due_at, now)
+    due = max(job.due_at, job.created_at) if soon and job.due_at is not None else datetime.max.replace(tzinfo=UTC)
+    return due, -job.priority, job.created_at, job.id
+
+
 def _urgent_used() -> ColumnElement[int]:
     """How many of the client's jobs have gone by their deadline within a day."""
     return case((_day_is_over(), 0), else_=Client.urgent_starts)
@@ -107,6 +120,19 @@ def counted_as_urgent() -> dict[str, Any]:
         "urgent_since": case((and_(went, _day_is_over()), func.now()), else_=Client.urgent_since),
         "urgent_starts": case((went, _urgent_used() + 1), else_=Client.urgent_starts),
     }
+
+
+def moved_on(took: timedelta) -> dict[str, Any]:
+    """What the client's row holds once an attempt of this length has ended. Without a length, once one has started.
+
+    Attempts at a time add up to as many lengths as the client may run jobs. So whoever had all workers for a day, while
+    nobody else wanted them, doesn't wait for a day afterwards.
+    """
+    # By the clock: a transaction that has waited for its turn began before the turns that it has waited for.
+    now, each = func.clock_timestamp(), literal(took, Interval())
+    at_once = func.greatest(most_running(), 1)
+    added_up = func.least(func.greatest(Client.turn_at, now) + each, now + at_once * each)
+    return {"turn_at": func.greatest(Client.turn_at, added_up)}
 
 
 def line_is_free() -> ColumnElement[bool]:
@@ -162,13 +188,11 @@ def _first(name: str, *order: Any, due: bool) -> LateralFromClause:
 
 
 def _going_first() -> LateralFromClause:
-    """The client's oldest queued job that goes before all others."""
+    """The client's queued job that goes before all others."""
     found = (
-        select(Job.id, Job.created_at)
+        select(Job.id)
         .where(Job.client_id == Client.id, in_state(State.queued), Job.goes_first, line_is_free())
         .where(Job.id != all_(bindparam("passed_over", type_=ARRAY(Uuid()))))
-        .order_by(Job.created_at, Job.id)
-        .limit(1)
     )
     return found.lateral("first")
 
@@ -184,13 +208,25 @@ def most_running() -> ColumnElement[int]:
     return func.coalesce(Client.limits["running_jobs"].as_integer(), _DEFAULTS.running_jobs)
 
 
+def leads_too_long() -> ColumnElement[bool]:
+    """Whether the job has led its run for longer than its client's `run_seconds`. NULL or false for all others.
+
+    A rebuild is the operator's own order. A run that is being packed has trained, and may only be waiting for space.
+    All else counts, also a time without a database.
+    """
+    limit = func.coalesce(Client.limits["run_seconds"].as_integer(), _DEFAULTS.run_seconds)
+    most = select(limit).where(Client.id == Job.client_id).correlate(Job).scalar_subquery()
+    led = func.extract("epoch", func.now() - Job.leads_since)
+    return and_(not_(of_kind(Kind.rebuild, Job)), Job.phase != Phase.packaging, led > most)
+
+
 def waiting_since() -> tuple[ColumnElement[Any], ...]:
-    """Sorts the client that waits longest for a turn first: who never had one, then whose last one is longest ago."""
+    """Sorts the client that waits longest for a turn first: who never had one, then whose last one is longest over."""
     own = aliased(Job)
     oldest = select(func.min(own.created_at)).where(own.client_id == Client.id, in_state(State.queued, own))
     return (
-        func.coalesce(Client.last_started_at, literal_column("timestamptz '-infinity'")),
-        case((Client.last_started_at.is_(None), oldest.scalar_subquery())),
+        func.coalesce(Client.turn_at, literal_column("timestamptz '-infinity'")),
+        case((Client.turn_at.is_(None), oldest.scalar_subquery())),
     )
 
 
@@ -206,7 +242,8 @@ def _next() -> Select[UUID]:
         .outerjoin(first, true())
         .join(running, running.c.jobs < most_running())
         .order_by(
-            first.c.created_at.nulls_last(),
+            first.c.id.is_(None),
+            *(case((first.c.id.is_not(None), waits)) for waits in waiting_since()),
             first.c.id,
             due.c.deadline.nulls_last(),
             func.coalesce(due.c.priority, other.c.priority).desc(),

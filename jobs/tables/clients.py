@@ -29,8 +29,8 @@ class Client(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     # What differs from the defaults of `ClientLimits`.
     limits: Mapped[dict[str, int]] = mapped_column(default=dict, server_default=text("'{}'"))
-    # When an attempt at one of its jobs last started. Turns between clients go by it.
-    last_started_at: Mapped[datetime | None]
+    # Turns between clients go by it: the end of its last attempt plus that one's length, the start of one that runs.
+    turn_at: Mapped[datetime | None]
     # How many attempts started by their deadline in the day that began then.
     urgent_since: Mapped[datetime | None]
     urgent_starts: Mapped[int] = mapped_column(default=0, server_default=text("0"))

@@ -46,6 +46,10 @@ class Job(Base):
         # A job has a token and a lease exactly while it runs.
         CheckConstraint("(state = 'running') = (attempt_token IS NOT NULL)", name="token_while_running"),
         CheckConstraint("(attempt_token IS NULL) = (lease_expires_at IS NULL)", name="lease_with_token"),
+        # Whoever leads a run has begun to at some moment: its client's turn is as long as that.
+        CheckConstraint(
+            "(state = 'running' AND run_of IS NULL) = (leads_since IS NOT NULL)", name="leads_while_running"
+        ),
         # An ended job has no key, so its uploads can't be read any more, not even from a backup of the files.
         # A rebuild has none: it reads kits, each by its own key.
         CheckConstraint(
@@ -104,10 +108,10 @@ class Job(Base):
             "created_at", "id",
             postgresql_where=text("state = 'queued' AND kind = 'unlearn' AND retain_pairs IS NULL AND NOT runs_alone"),
         ),
-        # Which jobs go before all others.
+        # Which jobs go before all others: one of a client, so that nobody can fill that line.
         Index(
-            "ix_jobs_goes_first", "client_id", "created_at", "id",
-            postgresql_where=text("state = 'queued' AND goes_first"),
+            "uq_jobs_goes_first", "client_id", unique=True,
+            postgresql_where=text("goes_first AND state IN ('queued', 'running')"),
         ),
         # How many jobs of a client run, and which of them have an expired lease.
         Index("ix_jobs_running", "client_id", postgresql_where=text("state = 'running'")),
@@ -160,6 +164,7 @@ class Job(Base):
     attempt: Mapped[int] = mapped_column(default=0)
     attempt_token: Mapped[UUID | None]  # one of a run: jobs that are run together have the same
     run_of: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"))  # the job in whose run it takes part
+    leads_since: Mapped[datetime | None]  # since when the current attempt is this job's, and not another one's
     runs_alone: Mapped[bool] = mapped_column(default=False, server_default=text("false"))  # after a run that came apart
     goes_first: Mapped[bool] = mapped_column(default=False, server_default=text("false"))  # another's job broke its run
     proven: Mapped[bool] = mapped_column(default=False, server_default=text("false"))  # all guards have let it pass
@@ -170,7 +175,7 @@ class Job(Base):
     # The current attempt's progress.
     step: Mapped[int] = mapped_column(default=0)
     total_steps: Mapped[int] = mapped_column(default=0)
-    planned_steps: Mapped[int] = mapped_column(default=0, server_default=text("0"))  # known before the job runs
+    planned_steps: Mapped[int] = mapped_column(default=0, server_default=text("0"))  # at the default batch sizes
     progress: Mapped[float] = mapped_column(default=0.0)
     loss_forget: Mapped[float | None]
     loss_retain: Mapped[float | None]

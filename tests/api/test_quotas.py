@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPResponse
 from select import select
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from bench.serving.hostile import slow_jpeg
 from jobs.clients.access import find_client, set_limits
 from jobs.clients.limits import ClientLimits
 from jobs.settings import Settings
+from jobs.tables import Job
 from local.redis import EmbeddedRedis
 from tests.api.conftest import Serve
 from tests.api.service import Service, body, inline, pair, png, problem, sending
@@ -235,6 +237,17 @@ def test_what_waits_is_bounded(service: Service, limits: dict[str, int]) -> None
     assert next(iter(limits)).removeprefix("queued_") in document["detail"]
     http.post(f"{job.headers['location']}/cancel")
     assert http.post("/unlearn-jobs", json=body()).status_code == 202
+
+
+def test_steps_of_large_batches_wait_as_more(service: Service) -> None:
+    http = limited(service, queued_steps=100)
+    training = {"steps": 60, "forget_batch_size": 20, "retain_batch_size": 20}
+    document = problem(http.post("/unlearn-jobs", json=body(training=training)), 429, "quota-exceeded")
+    assert "120" in document["detail"]
+    job = http.post("/unlearn-jobs", json=body(training={**training, "forget_batch_size": 8}))
+    assert job.status_code == 202
+    with service.sessions() as s:
+        assert s.get_one(Job, UUID(job.json()["id"])).planned_steps == 84
 
 
 def test_pairs_of_probes_wait_too(service: Service) -> None:

@@ -178,7 +178,7 @@ def test_a_job_is_accepted_without_redis(serve: Serve, service: Service) -> None
 
 def test_an_accepted_job_is_answered_for_even_if_its_place_cannot_be_read(service: Service) -> None:
     with service.engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE clients DROP COLUMN last_started_at")
+        connection.exec_driver_sql("ALTER TABLE clients DROP COLUMN turn_at")
     response = service.http.post("/unlearn-jobs", json=body())
     assert (response.status_code, response.json()["queue_position"]) == (202, None)
 

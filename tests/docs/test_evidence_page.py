@@ -123,5 +123,5 @@ def test_every_error_that_a_job_can_end_with_is_told() -> None:
     ours = {kind.code for kind in subclasses(UnlearnError) if kind.__module__ == vgid_core.errors.__name__}
     worker = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "worker/attempt").glob("*.py"))
     refused = set(re.findall(r'JobNotRunnable\("([a-z-]+)"', worker)) | {"data-unusable"}
-    ended = {transitions.TARGETS_NOT_MET, transitions.ATTEMPTS_EXHAUSTED}
+    ended = {transitions.TARGETS_NOT_MET, transitions.ATTEMPTS_EXHAUSTED, transitions.RUN_TOO_LONG}
     assert told == (ours - {RunStopped.code, RequestsRefused.code}) | refused | ended

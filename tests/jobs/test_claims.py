@@ -13,10 +13,12 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from jobs import claims, endings, repository
 from jobs.claims import MetricRow
+from jobs.clients import access
+from jobs.clients.limits import ClientLimits
 from jobs.database import make_engine, session_factory
 from jobs.settings import Settings
-from jobs.states import Phase, State
-from jobs.tables import Artifact
+from jobs.states import Kind, Phase, State
+from jobs.tables import Artifact, Client
 from tests.evidence import FORGOTTEN, MISSED
 from tests.jobs.conftest import Ledger
 from tests.lines import new_artifact
@@ -81,6 +83,53 @@ def test_a_heartbeat_renews_the_lease_by_the_databases_clock(ledger: Ledger) -> 
     assert job.started_at is not None
     assert job.lease_expires_at is not None
     assert (job.lease_expires_at - job.started_at).total_seconds() >= 30
+
+
+def limit_runs(ledger: Ledger, seconds: int) -> None:
+    with ledger.sessions.begin() as s:
+        access.set_limits(s, s.get_one(Client, ledger.client_id), ClientLimits(run_seconds=seconds))
+
+
+@pytest.mark.parametrize(("seconds", "too_long"), [(99, False), (101, True)])
+def test_a_heartbeat_says_that_a_run_takes_longer_than_its_client_may(
+    ledger: Ledger, seconds: int, too_long: bool
+) -> None:
+    limit_runs(ledger, 100)
+    first, *others = ledger.submit(priority=1), ledger.submit(ledger.new_client())
+    claim = ledger.claim_next(5)
+    assert claim is not None
+    ledger.turn_back(first, "leads_since", seconds)
+    with ledger.sessions.begin() as s:
+        assert [job.id for job in claims.jobs_of_run(s, claim.token)] == [first, *others]
+        assert claims.heartbeat(s, claim.token, 30).too_long is too_long
+
+
+@pytest.mark.parametrize("excused", ["nobody said otherwise", "its training is over", "it is a rebuild"])
+def test_a_long_run_goes_on(ledger: Ledger, excused: str) -> None:
+    if excused != "nobody said otherwise":
+        limit_runs(ledger, 100)
+    rebuild = {"kind": Kind.rebuild, "wrapped_data_key": None} if excused == "it is a rebuild" else {}
+    job_id = ledger.submit(**rebuild)
+    token = take(ledger, job_id)
+    ledger.turn_back(job_id, "leads_since", 86_390)
+    with ledger.sessions.begin() as s:
+        if excused == "its training is over":
+            claims.report(s, token, Progress(Phase.packaging))
+        assert not claims.heartbeat(s, token, 30).too_long
+
+
+def test_each_attempt_may_take_as_long(ledger: Ledger) -> None:
+    limit_runs(ledger, 100)
+    job_id = ledger.submit()
+    token = take(ledger, job_id)
+    ledger.turn_back(job_id, "leads_since", 99)
+    with ledger.sessions.begin() as s:
+        claims.release(s, token, max_attempts=3, refund=True, reason="worker_stopping")
+    assert ledger.job(job_id).leads_since is None
+    token = take(ledger, job_id)
+    ledger.turn_back(job_id, "leads_since", 99)
+    with ledger.sessions.begin() as s:
+        assert not claims.heartbeat(s, token, 30).too_long
 
 
 def test_a_frozen_attempt_locks_its_row_for_one_lease_at_most(ledger: Ledger, settings: Settings) -> None:

@@ -20,7 +20,7 @@ from jobs.states import Kind
 from jobs.tables import Client
 from tests.evidence import FORGOTTEN
 from tests.jobs.conftest import Ledger
-from tests.jobs.test_turns import BEGIN, JOB, SOON, claim_next, client_with
+from tests.jobs.test_turns import BEGIN, JOB, SOON, claim_next, client_with, time_passes
 from tests.lines import new_artifact
 
 MINUTE = timedelta(minutes=1)
@@ -135,12 +135,15 @@ def test_places_of_clients_that_take_turns(ledger: Ledger) -> None:
     assert [forecast_of(ledger, job_id).position for job_id in many[1:]] == [2, 4, 5, 6, 7]
 
 
-def test_jobs_that_go_first_stand_before_all_the_oldest_first(ledger: Ledger) -> None:
+def test_jobs_that_go_first_stand_before_all_by_their_clients_turns(ledger: Ledger) -> None:
+    clients = [ledger.new_client() for _ in range(3)]
+    for client in clients:
+        ledger.submit(client)
+        end(ledger, take(ledger))
     urgent = ledger.submit(due_at=datetime.now(UTC), priority=10)
-    other = ledger.new_client()
-    waiting = ledger.submit(other)
-    first = [ledger.submit(client, goes_first=True, runs_alone=True) for client in (other, ledger.client_id, other)]
-    expected = [*first, urgent, waiting]
+    waiting = ledger.submit(clients[0])
+    first = [ledger.submit(client, goes_first=True, runs_alone=True) for client in reversed(clients)]
+    expected = [*reversed(first), urgent, waiting]
     assert [forecast_of(ledger, job_id).position for job_id in expected] == [1, 2, 3, 4, 5]
     order = []
     for _ in expected:
@@ -148,6 +151,25 @@ def test_jobs_that_go_first_stand_before_all_the_oldest_first(ledger: Ledger) ->
         order.append(claim.job.id)
         end(ledger, claim)
     assert order == expected
+
+
+@pytest.mark.parametrize(("behind", "places"), [(35, [4, 6]), (15, [2, 4]), (5, [2, 4])])
+def test_who_has_had_a_long_run_counts_the_others_that_fit_in(ledger: Ledger, behind: int, places: list[int]) -> None:
+    succeeded(ledger, 10)
+    ahead = text("UPDATE clients SET turn_at = now() + make_interval(mins => :behind) WHERE id = :id")
+    with ledger.sessions.begin() as s:
+        s.execute(ahead, {"behind": behind, "id": ledger.client_id})
+    own, other = [ledger.submit() for _ in range(2)], ledger.new_client()
+    others = [ledger.submit(other) for _ in range(6)]
+    assert [forecast_of(ledger, job_id).position for job_id in own] == places
+    assert sorted(forecast_of(ledger, job_id).position or 0 for job_id in [*own, *others]) == [1, 2, 3, 4, 5, 6, 7, 8]
+    order = []
+    for _ in range(8):
+        claim = take(ledger)
+        order.append(claim.job.id)
+        time_passes(ledger, 600)
+        end(ledger, claim)
+    assert [order.index(job_id) + 1 for job_id in own] == places
 
 
 def test_a_far_place_is_not_counted_to_its_end(ledger: Ledger) -> None:

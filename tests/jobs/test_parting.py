@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
+from typing import Any
 from uuid import UUID
 
 import pytest
 
-from jobs import claims, endings, repository
+from jobs import claims, endings, parting, repository, transitions
 from jobs.claims import Claim
 from jobs.clients.limits import ClientLimits
 from jobs.parting import Refusal
+from jobs.queueing import together
 from jobs.states import Kind, Phase, State
-from jobs.tables import Client
-from tests.evidence import FORGOTTEN, MISSED
+from jobs.tables import Client, Job
+from tests.evidence import FALLEN, FALLEN_ELSEWHERE, FORGOTTEN, MISSED, MISSED_AND_FALLEN
 from tests.jobs.conftest import Ledger
 from tests.jobs.test_life import MAX_ATTEMPTS
 from tests.jobs.test_together import claim_next, finish, held_by, run_of
+from vgid_core.evaluation.verdict import RULES
 from vgid_core.progress import Progress
 
+# What can't be judged is as good as missed.
+LACKING = {**FALLEN, "verdict": {**FALLEN["verdict"], "lacking": ["said.rouge_l: nothing was asked of the forgotten"]}}
 UNKNOWN = Refusal("nothing-to-forget", "The model doesn't know these answers.")
 
 
@@ -52,7 +59,7 @@ def parted(ledger: Ledger, claim: Claim, *missed: UUID) -> None:
 
 
 def turn_of(ledger: Ledger, client_id: UUID) -> datetime | None:
-    return client(ledger, client_id).last_started_at
+    return client(ledger, client_id).turn_at
 
 
 def client(ledger: Ledger, client_id: UUID) -> Client:
@@ -183,6 +190,144 @@ def test_a_crash_puts_nobody_first(ledger: Ledger, junk: UUID) -> None:
     with ledger.sessions.begin() as s:
         claims.release(s, claim.token, max_attempts=MAX_ATTEMPTS, refund=False, reason="crashed")
     assert [(ledger.job(each).runs_alone, ledger.job(each).goes_first) for each in jobs] == [(True, False)] * 2
+
+
+def test_of_a_client_one_job_goes_first_by_its_usual_order_and_the_others_run_alone(ledger: Ledger, junk: UUID) -> None:
+    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+    own = [ledger.submit(proven=True, **fields) for fields in ({}, {"priority": 1}, {"due_at": in_an_hour})]
+    bad = ledger.submit(junk)
+    claim = claimed(ledger)
+    assert len(run_of(ledger, claim)) == 4
+    parted(ledger, claim, bad)
+    assert [ledger.job(job_id).goes_first for job_id in own] == [False, False, True]
+    assert all(ledger.job(job_id).runs_alone for job_id in own)
+
+
+@pytest.mark.parametrize("other", ["waits", "runs"])
+def test_a_client_with_a_job_that_goes_first_gets_no_second_one(ledger: Ledger, junk: UUID, other: str) -> None:
+    first = ledger.submit(model="another", goes_first=True, runs_alone=True)
+    if other == "runs":
+        with ledger.sessions.begin() as s:
+            assert claims.claim(s, first, "worker", 30) is not None
+    own, bad, third = ledger.submit(), ledger.submit(junk), ledger.submit(ledger.new_client())
+    with ledger.sessions.begin() as s:
+        claim = claims.claim(s, own, "worker", 30)
+        assert claim is not None
+        for job in together.companions(s, claim.job, 4):
+            transitions.join(s, job, claim.job, transitions.database_now(s), 30)
+    parted(ledger, claim, bad)
+    found = [(ledger.job(job_id).runs_alone, ledger.job(job_id).goes_first) for job_id in (own, third)]
+    assert found == [(True, False), (True, True)]
+
+
+def test_who_goes_first_is_passed_by_a_client_once_however_old_its_jobs_are(ledger: Ledger, junk: UUID) -> None:
+    """A client that has put many old jobs of its own first by an accomplice."""
+    accomplice, hour = ledger.new_client(), timedelta(hours=1)
+    ledger.submit()
+    for number in range(3):
+        ledger.submit(junk, proven=True, created_at=datetime.now(UTC) - hour * (3 - number))
+    bad = ledger.submit(accomplice)
+    claim = claimed(ledger)
+    assert len(run_of(ledger, claim)) == 5
+    parted(ledger, claim, bad)
+    order = []
+    for _ in range(2):
+        again = claimed(ledger)
+        order.append(again.job.client_id)
+        parted_alone(ledger, again)
+    assert order == [ledger.client_id, junk]  # the junk client has led the run that broke
+
+
+def parted_alone(ledger: Ledger, claim: Claim) -> None:
+    with ledger.sessions.begin() as s:
+        endings.fail(s, claim.token, "training-diverged", "The loss isn't finite.")
+
+
+def seconds_ahead(ledger: Ledger, client_id: UUID) -> int:
+    """How far in the future the client's turn is."""
+    with ledger.sessions.begin() as s:
+        now = transitions.database_now(s)
+    turn = turn_of(ledger, client_id)
+    assert turn is not None
+    return round((turn - now).total_seconds())
+
+
+def test_who_breaks_a_run_pays_as_long_a_turn_as_who_has_led_it(ledger: Ledger, junk: UUID) -> None:
+    ledger.submit()
+    bad, third = ledger.submit(junk), ledger.new_client()
+    ledger.submit(third)
+    claim = claimed(ledger)
+    ledger.turn_back(claim.job.id, "leads_since", 880)
+    parted(ledger, claim, bad)
+    assert [seconds_ahead(ledger, client_id) for client_id in (ledger.client_id, junk)] == [880, 880]
+    assert turn_of(ledger, third) is None
+
+
+def test_who_is_refused_pays_for_the_check_and_the_next_leads_from_then_on(ledger: Ledger, junk: UUID) -> None:
+    bad, honest = ledger.submit(junk), ledger.submit()
+    claim = claimed(ledger)
+    ledger.turn_back(bad, "leads_since", 100)
+    refuse(ledger, claim, bad)
+    assert seconds_ahead(ledger, junk) == 100
+    ledger.turn_back(honest, "leads_since", 30)
+    assert finish(ledger, claim, {honest: FORGOTTEN}) is State.succeeded
+    assert seconds_ahead(ledger, ledger.client_id) == 30
+
+
+def broken(ledger: Ledger, junk: UUID, own: dict[str, Any], of_junk: dict[str, Any]) -> list[tuple[bool, bool]]:
+    """Whether each of two clients' jobs runs alone and goes first, after a run that found this."""
+    jobs = [ledger.submit(), ledger.submit(junk)]
+    claim = claimed(ledger)
+    train(ledger, claim)
+    assert finish(ledger, claim, dict(zip(jobs, (own, of_junk), strict=True))) is State.queued
+    return [(ledger.job(job_id).runs_alone, ledger.job(job_id).goes_first) for job_id in jobs]
+
+
+@pytest.mark.parametrize(("own", "of_junk"), [(FALLEN, FALLEN), (FALLEN_ELSEWHERE, FALLEN)])
+def test_what_all_share_and_all_miss_is_nobodys_known_fault(
+    ledger: Ledger, junk: UUID, own: dict[str, Any], of_junk: dict[str, Any]
+) -> None:
+    assert broken(ledger, junk, own, of_junk) == [(True, False)] * 2
+    assert turn_of(ledger, junk) is None
+
+
+@pytest.mark.parametrize("of_junk", [MISSED, MISSED_AND_FALLEN, LACKING])
+def test_who_misses_a_target_of_its_own_is_to_blame_for_what_all_share(
+    ledger: Ledger, junk: UUID, of_junk: dict[str, Any]
+) -> None:
+    assert broken(ledger, junk, FALLEN, of_junk) == [(True, True), (True, False)]
+    assert turn_of(ledger, junk) is not None
+
+
+def test_who_alone_misses_what_all_share_is_to_blame(ledger: Ledger, junk: UUID) -> None:
+    assert broken(ledger, junk, FORGOTTEN, FALLEN) == [(True, True), (True, False)]
+
+
+def test_the_shared_targets_are_those_about_others() -> None:
+    assert {rule.target for rule in RULES if rule.figures == "everyone_else.fall"} == endings.SHARED_TARGETS
+
+
+def test_runs_that_break_at_once_wait_for_no_circle(ledger: Ledger, junk: UUID) -> None:
+    """Each run is led by the client that breaks the other, so both write both clients' rows."""
+    claims_of = []
+    for model, clients in (("a", (ledger.client_id, junk)), ("b", (junk, ledger.client_id))):
+        led, bad = (ledger.submit(client, model=model) for client in clients)
+        with ledger.sessions.begin() as s:
+            claim = claims.claim(s, led, "worker", 30)
+            assert claim is not None
+            transitions.join(s, s.get_one(Job, bad), claim.job, transitions.database_now(s), 30)
+        claims_of.append((claim.token, bad))
+    start = Barrier(2)
+
+    def take_apart(token: UUID, bad: UUID) -> None:
+        with ledger.sessions.begin() as s:
+            jobs = claims.lock_run(s, token)
+            start.wait()
+            parting.take_apart(s, jobs, {bad})
+
+    with ThreadPoolExecutor(2) as at_once:
+        list(at_once.map(lambda each: take_apart(*each), claims_of))
+    assert all(ledger.job(bad).runs_alone for _, bad in claims_of)
 
 
 @pytest.mark.parametrize(("refund", "first"), [(True, True), (False, False)])

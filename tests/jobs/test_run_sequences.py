@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import UUID, uuid4
 
 from hypothesis import strategies as st
@@ -28,16 +29,20 @@ from jobs.settings import Settings
 from jobs.states import ENDED, Phase, State
 from jobs.storage.blobs import FileBlobStore
 from jobs.tables import Job
-from tests.evidence import FORGOTTEN, MISSED
+from jobs.transitions import RUN_TOO_LONG
+from tests.evidence import FALLEN, FORGOTTEN, MISSED
 from tests.jobs.conftest import Ledger
 from tests.jobs.test_life import EXAMPLES, MAX_ATTEMPTS
 from tests.jobs.test_together import claim_next, finish, held_by
-from tests.jobs.test_turns import client_with
+from tests.jobs.test_turns import client_with, time_passes
 from vgid_core.progress import Progress
 
 RUN = 3  # requests of a run
-# Each of two junk clients has a turn and an urgent job, and by each of these puts one of the other's jobs first.
-MOST_PASSED = 2 * 2 * 2
+SHORT, LONG = 100, 880  # seconds that an attempt takes
+# Each of two junk clients has a turn and an urgent job, and by each of these puts one of the other's jobs first. And
+# they run as long as the honest client's last attempt took.
+MOST_PASSED = (2 * 2 * 2 + 1) * LONG
+LENGTHS = st.sampled_from([SHORT, LONG])
 REFUSED = Refusal("nothing-to-forget", "The model doesn't know these answers.")
 
 
@@ -47,6 +52,12 @@ class Nature(StrEnum):
     good = "good"
     unknown = "unknown"  # a guard refuses it
     misses = "misses"  # it is trained on, and misses a target
+    falls = "falls"  # it is trained on, and misses what all requests of the run share
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What is measured of it."""
+        return {"misses": MISSED, "falls": FALLEN}.get(self, FORGOTTEN)
 
 
 class Runs(RuleBasedStateMachine):
@@ -70,8 +81,8 @@ class Runs(RuleBasedStateMachine):
         self.trained = False
         self.ended: dict[UUID, State] = {}
         self.broken: Counter[UUID] = Counter()  # how often a run of others was taken apart, by job
-        self.passed = 0  # runs of others since the honest client's last start, while a started job of it waits
-        self.first_passed: Counter[UUID] = Counter()  # the same, by job that goes first
+        self.passed = 0  # seconds of others' runs since the honest client's last start, while a started job of it waits
+        self.first_passed: dict[UUID, list[UUID]] = {}  # what has started before an honest job that goes first
         self.submit_honest()
 
     @precondition(lambda self: len(self.jobs) < 12)
@@ -99,18 +110,30 @@ class Runs(RuleBasedStateMachine):
         run = self.run
         unproven = Counter(self.owner[job_id] for job_id in run if not before[job_id].proven)
         assert len({self.owner[job_id] for job_id in run}) == 1 or max(unproven.values(), default=0) <= 1
-        for job_id in run:
-            assert self.first_passed.pop(job_id, 0) <= RUN - 2  # the run that broke had no more that go first
+        self.look_who_goes_first(before, run)
         if any(self.owner[job_id] == self.honest for job_id in run):
             self.passed = 0
+
+    def look_who_goes_first(self, before: dict[UUID, Job], run: list[UUID]) -> None:
+        """Before an honest job that goes first only others start that do, one of each client."""
+        for job_id, job in before.items():
+            if self.owner[job_id] != self.honest or not (job.state is State.queued and job.goes_first):
+                continue
+            if job_id in run:
+                self.first_passed.pop(job_id, None)
+                continue
+            assert [before[other].goes_first for other in run] == [True]
+            passed = self.first_passed.setdefault(job_id, [])
+            passed += [other for other in run if other not in passed]
+            assert max(Counter(self.owner[other] for other in passed).values()) <= 1
 
     @property
     def run(self) -> list[UUID]:
         assert self.live is not None
         return held_by(self.ledger, self.live.token)
 
-    def over(self, run: list[UUID], *, counted: bool = True) -> None:
-        """The run has ended. counted: not by a worker that stopped."""
+    def over(self, run: list[UUID], seconds: int = 0, *, counted: bool = True) -> None:
+        """The run has ended, after so long. counted: not by a worker that stopped."""
         self.live = None
         if not counted:
             return
@@ -120,14 +143,14 @@ class Runs(RuleBasedStateMachine):
             if len({self.owner[each] for each in run}) > 1 and self.ledger.job(job_id).state is State.queued:
                 self.broken[job_id] += 1
         if waiting and all(self.owner[job_id] != self.honest for job_id in run):
-            self.passed += 1
-            self.first_passed.update(job_id for job_id, job in waiting.items() if job.goes_first)
+            self.passed += seconds
 
     @precondition(lambda self: self.live and not self.trained)
-    @rule()
-    def pass_the_guards(self) -> None:
+    @rule(seconds=LENGTHS)
+    def pass_the_guards(self, seconds: int) -> None:
         """What can't be run is set apart at once, and training starts with the others."""
         assert self.live is not None
+        time_passes(self.ledger, seconds)
         refused = [job_id for job_id in self.run if self.jobs[job_id] is Nature.unknown]
         left, run = self.run, self.run
         if refused:
@@ -135,7 +158,7 @@ class Runs(RuleBasedStateMachine):
                 left = endings.refuse(s, self.live.token, dict.fromkeys(refused, REFUSED)) or []
         assert left == [job_id for job_id in run if job_id not in refused]
         if not left:
-            self.over(run)
+            self.over(run, seconds)
             return
         with self.ledger.sessions.begin() as s:
             assert claims.report(s, self.live.token, Progress(Phase.distilling))
@@ -143,31 +166,33 @@ class Runs(RuleBasedStateMachine):
         self.trained = True
 
     @precondition(lambda self: self.live and self.trained)
-    @rule()
-    def finish(self) -> None:
+    @rule(seconds=LENGTHS)
+    def finish(self, seconds: int) -> None:
         assert self.live is not None
         run = self.run
-        missed = {job_id: MISSED if self.jobs[job_id] is Nature.misses else FORGOTTEN for job_id in run}
-        finish(self.ledger, self.live, missed)
-        self.over(run)
+        time_passes(self.ledger, seconds)
+        finish(self.ledger, self.live, {job_id: self.jobs[job_id].evidence for job_id in run})
+        self.over(run, seconds)
 
     @precondition(lambda self: self.live)
-    @rule(refund=st.booleans())
-    def release(self, refund: bool) -> None:
+    @rule(refund=st.booleans(), seconds=LENGTHS)
+    def release(self, refund: bool, seconds: int) -> None:
         assert self.live is not None
         run = self.run
+        time_passes(self.ledger, seconds)
         with self.ledger.sessions.begin() as s:
             claims.release(s, self.live.token, max_attempts=MAX_ATTEMPTS, refund=refund, reason="crashed")
-        self.over(run, counted=not refund)
+        self.over(run, seconds, counted=not refund)
 
     @precondition(lambda self: self.live)
-    @rule()
-    def fail(self) -> None:
+    @rule(seconds=LENGTHS, slug=st.sampled_from(["training-diverged", RUN_TOO_LONG]))
+    def fail(self, seconds: int, slug: str) -> None:
         assert self.live is not None
         run = self.run
+        time_passes(self.ledger, seconds)
         with self.ledger.sessions.begin() as s:
-            endings.fail(s, self.live.token, "training-diverged", "The loss isn't finite.")
-        self.over(run)
+            endings.fail(s, self.live.token, slug, "Nobody knows by whom.")
+        self.over(run, seconds)
 
     @rule(number=st.integers(0, 11))
     def cancel(self, number: int) -> None:
@@ -179,25 +204,27 @@ class Runs(RuleBasedStateMachine):
                 repository.request_cancel(s, self.owner[job_id], job_id)
 
     @precondition(lambda self: self.live)
-    @rule()
-    def stop_what_is_cancelled(self) -> None:
+    @rule(seconds=LENGTHS)
+    def stop_what_is_cancelled(self, seconds: int) -> None:
         assert self.live is not None
         run = self.run
+        time_passes(self.ledger, seconds)
         with self.ledger.sessions.begin() as s:
             cancelled = claims.heartbeat(s, self.live.token, 30).cancel_requested
             if cancelled:
                 claims.cancelled(s, self.live.token)
         if cancelled:
-            self.over(run)
+            self.over(run, seconds)
 
     @precondition(lambda self: self.live)
-    @rule()
-    def lose_the_worker(self) -> None:
+    @rule(seconds=LENGTHS)
+    def lose_the_worker(self, seconds: int) -> None:
         run = self.run
+        time_passes(self.ledger, seconds)
         for job_id in run:
             self.ledger.turn_back(job_id, "lease_expires_at", 60)
         reap(self.ledger.sessions, self.blobs, self.settings, self.queue)
-        self.over(run)
+        self.over(run, seconds)
 
     @invariant()
     def nobody_is_held_up(self) -> None:

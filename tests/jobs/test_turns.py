@@ -112,7 +112,8 @@ class Turns(RuleBasedStateMachine):
         self.urgent_left = {client: most for client, (_, most) in clients.items()}
         self.waiting: list[Waiting] = []
         self.running: dict[UUID, tuple[Waiting, UUID]] = {}  # with its token
-        self.turns: list[UUID] = []  # the client of each start so far
+        self.turn_at: dict[UUID, float] = {}  # in seconds; by a clock that hardly moves, as that of a fast test
+        self.clock = 0.0
         self.now, self.count = datetime.now(UTC), 0
         for job in jobs:
             self.add(**job)
@@ -132,6 +133,8 @@ class Turns(RuleBasedStateMachine):
         first: bool,
     ) -> None:
         owner = list(self.limits)[client]
+        open_jobs = [*self.waiting, *(job for job, _ in self.running.values())]
+        first = first and not any(job.first for job in open_jobs if job.client == owner)
         due = None if due_in is None else self.now + due_in
         at = BEGIN + timedelta(minutes=minute)
         self.count += 1
@@ -163,13 +166,24 @@ class Turns(RuleBasedStateMachine):
             if expected.due is not None and not expected.first and self.urgent_left[expected.client]:
                 self.urgent_left[expected.client] -= 1
             self.running[expected.id] = expected, claim.token
-            self.turns.append(expected.client)
+            self.move_on(expected.client, 0)
+
+    def move_on(self, client: UUID, seconds: int) -> None:
+        """Moves the client's turn to the end of an attempt of that length, and as far beyond, as the service is to."""
+        self.clock += 0.001
+        before = self.turn_at.get(client, self.clock)
+        added_up = min(max(before, self.clock) + seconds, self.clock + self.limits[client] * seconds)
+        self.turn_at[client] = max(before, added_up)
 
     @precondition(lambda self: self.running)
-    @rule(data=st.data(), requeued=st.booleans())
-    def end(self, data: st.DataObject, requeued: bool) -> None:
+    @rule(data=st.data(), requeued=st.booleans(), seconds=st.sampled_from([0, 100, 880]))
+    def end(self, data: st.DataObject, requeued: bool, seconds: int) -> None:
         job_id = data.draw(st.sampled_from(sorted(self.running)))
         ended, token = self.running.pop(job_id)
+        took = text("UPDATE jobs SET leads_since = now() - make_interval(secs => :seconds) WHERE id = :id")
+        with self.ledger.sessions.begin() as s:
+            s.execute(took, {"seconds": seconds, "id": job_id})
+        self.move_on(ended.client, seconds)
         with self.ledger.sessions.begin() as s:
             if not requeued:
                 endings.fail(s, token, "diverged", "The loss grew.")
@@ -203,11 +217,11 @@ class Turns(RuleBasedStateMachine):
         return min(allowed, key=lambda job: self.rank(job, running), default=None)
 
     def rank(self, job: Waiting, running: Counter[UUID]) -> tuple[Any, ...]:
-        if job.first:
-            return 0, job.created_at, job.id
         oldest = min(other.created_at for other in self.waiting if other.client == job.client)
-        last_turn = max((number for number, client in enumerate(self.turns) if client == job.client), default=None)
-        waits = (0, oldest) if last_turn is None else (1, BEGIN + timedelta(seconds=last_turn))
+        turn_at = self.turn_at.get(job.client)
+        waits = (0, oldest) if turn_at is None else (1, turn_at)
+        if job.first:
+            return 0, waits, job.id
         never = datetime.max.replace(tzinfo=UTC)
         due = job.due if job.due is not None and self.urgent_left[job.client] else never
         return 1, due, -job.priority, running[job.client], waits, job.created_at, job.id
@@ -276,6 +290,88 @@ def test_a_client_that_never_had_a_turn_does_not_wait_for_a_second_one_of_anothe
     assert following.job.id == other
 
 
+def run_next(ledger: Ledger, seconds: dict[UUID, int]) -> UUID:
+    """The client whose job is claimed next. Its attempt takes as many seconds as its client's do."""
+    claim = claim_next(ledger.sessions)
+    assert claim is not None
+    client_id = claim.job.client_id
+    time_passes(ledger, seconds[client_id])
+    with ledger.sessions.begin() as s:
+        endings.fail(s, claim.token, "diverged", "The loss grew.")
+    return client_id
+
+
+def time_passes(ledger: Ledger, seconds: int) -> None:
+    """As if what runs had begun so long ago, and nothing else had happened since. The test itself takes no time."""
+    past = text("UPDATE clients SET turn_at = turn_at - make_interval(secs => :seconds)")
+    running = text(
+        "UPDATE jobs SET leads_since = now() - make_interval(secs => :seconds) WHERE leads_since IS NOT NULL"
+    )
+    with ledger.sessions.begin() as s:
+        for moments in (past, running):
+            s.execute(moments, {"seconds": seconds})
+
+
+def test_a_client_with_long_runs_waits_while_others_run_as_long(ledger: Ledger) -> None:
+    seconds = {ledger.client_id: 880, ledger.new_client(): 100}
+    for client_id in seconds:
+        for _ in range(25):
+            ledger.submit(client_id)
+    ran = dict.fromkeys(seconds, 0)
+    for _ in range(20):
+        client_id = run_next(ledger, seconds)
+        ran[client_id] += seconds[client_id]
+        long, short = ran.values()
+        assert long <= 880 + 1.2 * short  # by starts, it would soon be 880 / 100
+        assert short <= long
+
+
+def seconds_ahead(ledger: Ledger) -> int:
+    """How far in the future the client's turn is."""
+    with ledger.sessions.begin() as s:
+        ahead = s.scalar(
+            text("SELECT extract(epoch FROM turn_at - now()) FROM clients WHERE id = :id"), {"id": ledger.client_id}
+        )
+    assert ahead is not None
+    return round(ahead)
+
+
+def test_jobs_that_run_at_a_time_each_add_their_length_and_idle_workers_cost_nothing_later(ledger: Ledger) -> None:
+    for _ in range(3):
+        for _ in range(2):
+            ledger.submit_apart()
+        both = [claim_next(ledger.sessions) for _ in range(2)]
+        time_passes(ledger, 100)
+        for claim, ahead in zip(both, (100, 200), strict=True):
+            assert claim is not None
+            with ledger.sessions.begin() as s:
+                claims.release(s, claim.token, max_attempts=1, refund=False, reason="crashed")
+            assert ahead <= seconds_ahead(ledger) <= 200
+
+
+def test_a_turn_never_moves_back(ledger: Ledger) -> None:
+    seconds = {ledger.client_id: 880}
+    for _ in range(2):
+        ledger.submit()
+    run_next(ledger, seconds)
+    run_next(ledger, {ledger.client_id: 0})
+    assert seconds_ahead(ledger) == 880
+
+
+def test_a_client_that_comes_back_has_saved_nothing_up(ledger: Ledger) -> None:
+    seconds = {ledger.client_id: 100, ledger.new_client(): 100}
+    back, other = seconds
+    ledger.submit(back)
+    run_next(ledger, seconds)
+    time_passes(ledger, 10 * 86_400)
+    ledger.submit(other)
+    run_next(ledger, seconds)
+    for client_id in seconds:
+        for _ in range(3):
+            ledger.submit(client_id)
+    assert [run_next(ledger, seconds) for _ in range(4)] == [back, other] * 2
+
+
 def test_a_worker_that_freezes_as_it_chooses_does_not_hold_up_the_others_for_long(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,7 +419,8 @@ def test_workers_that_claim_at_once_start_one_job_of_a_line(ledger: Ledger, at_o
     assert eight_claims(ledger, at_once) == [first]
     assert ledger.job(first).state is State.running
     start = text(
-        "UPDATE jobs SET state = 'running', attempt_token = gen_random_uuid(), lease_expires_at = now() WHERE id = :id"
+        "UPDATE jobs SET state = 'running', attempt_token = gen_random_uuid(), lease_expires_at = now(), "
+        "leads_since = now() WHERE id = :id"
     )
     with pytest.raises(IntegrityError, match="uq_jobs_line"), ledger.sessions.begin() as s:
         s.execute(start, {"id": second})

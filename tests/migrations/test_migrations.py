@@ -235,6 +235,38 @@ def test_what_there_is_belongs_to_the_shared_line_and_keys_have_no_right(empty_d
     engine.dispose()
 
 
+_GOING_FIRST = """
+INSERT INTO clients (id, name, last_started_at) VALUES ('00000000-0000-0000-0000-000000000001', 'acme', '2030-01-01');
+INSERT INTO jobs (id, client_id, created_at, state, goes_first, attempt_token, lease_expires_at, wrapped_data_key,
+                  model, config, forget_pairs, probes, job_metadata, request_hash, attempt, step, total_steps, progress)
+SELECT gen_random_uuid(), '00000000-0000-0000-0000-000000000001', at::timestamptz, state, first,
+       CASE WHEN state = 'running' THEN gen_random_uuid() END, CASE WHEN state = 'running' THEN now() END, '', 'demo',
+       '{}', 1, '{}', '{}', '', 0, 0, 0, 0
+FROM (VALUES ('2030-01-01', 'running', false), ('2030-01-02', 'queued', true), ('2030-01-03', 'queued', true))
+     AS jobs (at, state, first);
+"""
+
+
+def test_of_a_clients_jobs_that_go_first_the_oldest_still_does_and_what_runs_counts_from_now_on(
+    empty_database: Callable[[], str],
+) -> None:
+    url = empty_database()
+    config = alembic_config(url)
+    command.upgrade(config, "0015")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(_GOING_FIRST)
+    command.upgrade(config, "0016")
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT goes_first, leads_since IS NULL FROM jobs ORDER BY created_at")).all()
+        assert found == [(False, False), (True, True), (False, True)]
+        assert connection.execute(text("SELECT extract(year FROM turn_at) FROM clients")).scalar_one() == 2030
+    command.downgrade(config, "0015")
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(last_started_at) FROM clients")).scalar_one() == 1
+    engine.dispose()
+
+
 def test_a_password_may_hold_any_character() -> None:
     url = "postgresql://vgid:p%25%40ss@db/vgid"
     assert alembic_config(url).attributes["database_url"] == "postgresql+psycopg://vgid:p%25%40ss@db/vgid"

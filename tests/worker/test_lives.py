@@ -10,10 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
+from sqlalchemy import text
 
 from jobs import repository
+from jobs.clients import access
+from jobs.clients.limits import ClientLimits
 from jobs.states import Phase, State
-from jobs.tables import Artifact
+from jobs.tables import Artifact, Client
+from jobs.transitions import RUN_TOO_LONG
 from local.redis import EmbeddedRedis
 from tests.processes import has_ended
 from tests.waiting import eventually
@@ -187,6 +191,22 @@ def test_loading_has_a_limit_of_its_own(ledger: Ledger, start_worker):
 
     assert (job.error_type, job.attempt) == ("attempts-exhausted", 1)
     assert "stalled" in job.error_detail
+
+
+def test_a_run_that_takes_longer_than_its_client_may_ends_its_job(ledger: Ledger, start_worker):
+    with ledger.sessions.begin() as s:
+        access.set_limits(s, s.get_one(Client, ledger.client_id), ClientLimits(run_seconds=3600))
+    worker = start_worker()
+    ledger.until_training(job_id := ledger.submit(LONG))
+    attempt = worker.attempt()
+
+    with ledger.sessions.begin() as s:
+        s.execute(text("UPDATE jobs SET leads_since = leads_since - interval '1 hour'"))
+
+    job = ledger.until(job_id, State.failed)
+    assert (job.error_type, job.attempt) == (RUN_TOO_LONG, 1)
+    assert has_ended(attempt)
+    eventually(lambda: ledger.job(job_id).inputs_deleted_at)
 
 
 def test_an_attempt_whose_job_was_taken_away_stops(ledger: Ledger, start_worker):

@@ -75,3 +75,9 @@ class TrainingConfig(Strict):
         """The number of steps of a run on so many forget pairs, unless early stopping ends it."""
         needed = -(-_EPOCHS * forget_pairs // self.forget_batch_size)
         return self.steps or min(max(MIN_STEPS, needed), _MAX_STEPS)
+
+    def weighed_steps(self, forget_pairs: int) -> int:
+        """The same at the default batch sizes: a step of twice as many pairs counts as two. Rounded up."""
+        fields = type(self).model_fields
+        usual: int = fields["forget_batch_size"].default + fields["retain_batch_size"].default
+        return -(-self.steps_for(forget_pairs) * (self.forget_batch_size + self.retain_batch_size) // usual)

@@ -55,6 +55,20 @@ def test_a_refused_method_isnt_repeated_as_it_may_be_somebodys_name() -> None:
         assert "There are vgid-alias, vgid, ga," in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("training", "weighed"),
+    [
+        ({}, 96),
+        ({"steps": 100}, 100),
+        ({"steps": 2000, "forget_batch_size": 64, "retain_batch_size": 64}, 12_800),
+        ({"steps": 1, "forget_batch_size": 1, "retain_batch_size": 1}, 1),
+        ({"steps": 101, "forget_batch_size": 9}, 107),
+    ],
+)
+def test_steps_are_weighed_by_the_pairs_that_they_take(training: dict[str, object], weighed: int) -> None:
+    assert UnlearnConfig.model_validate({"training": training}).training.weighed_steps(8) == weighed
+
+
 @pytest.mark.parametrize(("pairs", "steps"), [(1, 96), (256, 96), (257, 97), (400, 150), (1200, 450)])
 def test_steps_grow_with_the_forget_set_where_nobody_says_how_many(pairs: int, steps: int) -> None:
     settings = UnlearnConfig().for_pairs(pairs)
