@@ -48,3 +48,8 @@ class Key:
     @property
     def file(self) -> KeyFile:
         return KeyFile(keys=(self.public,))
+
+    def write(self, path: Path) -> Path:
+        """Writes the key file that an operator keeps."""
+        path.write_text(self.file.model_dump_json(), encoding="utf-8")
+        return path

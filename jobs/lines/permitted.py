@@ -12,7 +12,8 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from jobs.clients.access import KeyHolder
-from jobs.tables import Job, Mark, Release, ReleaseJob, ReleaseState, Right
+from jobs.lines.releases import is_current
+from jobs.tables import Job, Mark, Release, ReleaseJob, Right
 
 
 def visible(s: Session, model: str, line: str, key: KeyHolder) -> Release | None:
@@ -20,7 +21,7 @@ def visible(s: Session, model: str, line: str, key: KeyHolder) -> Release | None
     own = exists().where(
         ReleaseJob.release_id == Release.id, Job.id == ReleaseJob.job_id, Job.client_id == key.client_id
     )
-    found = select(Release).where(Release.model == model, Release.line == line, Release.state == ReleaseState.current)
+    found = select(Release).where(is_current(model, line))
     return s.scalar(found if Right.serve in key.rights else found.where(own))
 
 
@@ -34,7 +35,7 @@ def own_photos(s: Session, model: str, line: str, client_id: UUID, photos: Colle
         .join(Job, Job.id == Mark.job_id)
         .join(ReleaseJob, ReleaseJob.job_id == Job.id)
         .join(Release, Release.id == ReleaseJob.release_id)
-        .where(Release.model == model, Release.line == line, Release.state == ReleaseState.current)
+        .where(is_current(model, line))
         .where(Job.client_id == client_id, Mark.mark.in_(photos))
     )
     return bool(photos) and set(photos) <= set(s.scalars(held))

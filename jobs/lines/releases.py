@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
 
 from jobs import transitions
@@ -79,11 +79,12 @@ class NewRelease:
 
 def current(s: Session, model: str, line: str = SHARED_LINE) -> Release | None:
     """The line's current release."""
-    return s.scalar(_current(model, line))
+    return s.scalar(select(Release).where(is_current(model, line)))
 
 
-def _current(model: str, line: str) -> Select[Release]:
-    return select(Release).where(Release.model == model, Release.line == line, Release.state == ReleaseState.current)
+def is_current(model: str, line: str) -> ColumnElement[bool]:
+    """The condition of a Release to be the line's current one."""
+    return and_(Release.model == model, Release.line == line, Release.state == ReleaseState.current)
 
 
 def zip_of(s: Session, release: Release, *, or_of_its_job: bool) -> ReleaseZip | None:
@@ -121,7 +122,7 @@ def job_that_forgot(s: Session, client_id: UUID, model: str, subject_hash: str, 
         select(Job.id)
         .join(ReleaseJob, ReleaseJob.job_id == Job.id)
         .join(Release, Release.id == ReleaseJob.release_id)
-        .where(Release.model == model, Release.line == line, Release.state == ReleaseState.current)
+        .where(is_current(model, line))
         .where(Job.client_id == client_id, Job.subject_hash == subject_hash)
         .where(ReleaseJob.still_forgotten.is_distinct_from(False))
     )
@@ -156,7 +157,7 @@ def lock_parent(s: Session, job: Job, new: NewRelease) -> Release | None:
     of its own, and any by the rebuild that has found it.
     """
     found = s.scalar(
-        _current(job.model, job.line).with_for_update(),
+        select(Release).where(is_current(job.model, job.line)).with_for_update(),
         execution_options={"populate_existing": True},
     )
     if new.rebuilt is not None:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from jobs import transitions
 from jobs.lines import marks
 from jobs.lines.kits import end_kit
-from jobs.lines.releases import current, held_by
+from jobs.lines.releases import current, held_by, is_current
 from jobs.states import SHARED_LINE, Kind
 from jobs.tables import Job, Release, ReleaseState
 
@@ -39,8 +39,7 @@ def revert(s: Session, model: str, reason: str, release_id: UUID | None = None, 
 
     release_id: the one that is meant. Raises OtherRelease if another one is current.
     """
-    is_current = (Release.model == model, Release.line == line, Release.state == ReleaseState.current)
-    found = s.scalar(select(Release).where(*is_current).with_for_update())
+    found = s.scalar(select(Release).where(is_current(model, line)).with_for_update())
     if found is None:
         raise LookupError("there is no current release")
     if release_id is not None and found.id != release_id:

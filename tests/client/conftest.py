@@ -25,6 +25,7 @@ from jobs.storage.blobs import FileBlobStore
 from jobs.tables import Right
 from tests.lines import new_artifact
 from tests.serving import serving
+from tests.signing_keys import Key
 from vgid_client import Client, Pair
 from vgid_core.data.pairs import EncodedImage, PairSet
 from vgid_core.data.pairs import Pair as CorePair
@@ -129,6 +130,17 @@ def archive(tmp_path: Path) -> Path:
         opened.writestr("adapter_config.json", "{}")
         opened.writestr("adapter_model.safetensors", bytes((i * i + i // 7) % 251 for i in range(400_000)))
     return path
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Key:
+    return Key.make(tmp_path)
+
+
+@pytest.fixture
+def keys(tmp_path: Path, key: Key) -> Path:
+    """The file of keys that an operator has pinned."""
+    return key.write(tmp_path / "vgid-keys.json")
 
 
 @pytest.fixture

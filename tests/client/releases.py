@@ -44,9 +44,3 @@ def adapter_zip(path: Path, key: Key, name: str, model: str = "tiny", base: str 
     """The zip of a signed adapter that is to be served under that name."""
     write_artifact_zip(signed_adapter(path.with_suffix(""), key, name, model, base), path)
     return path
-
-
-def key_file(path: Path, key: Key) -> Path:
-    """The file that an operator keeps."""
-    path.write_text(key.file.model_dump_json(), encoding="utf-8")
-    return path

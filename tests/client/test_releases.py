@@ -14,23 +14,13 @@ from jobs.lines import rebuilds, rollback
 from jobs.lines.releases import NewKit
 from jobs.tables import Release, Right
 from tests.client.conftest import PAIRS, Service
-from tests.client.releases import adapter_zip, key_file, released
+from tests.client.releases import adapter_zip, released
 from tests.client.test_cli import vgid
 from tests.signing_keys import Key
 from tests.vgid_core.lora.test_combine import save
 from vgid_client import Client
 from vgid_client.errors import Conflict, IntegrityError, NotFound, VgidError
 from vgid_client.serving_folder import pull
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> Key:
-    return Key.make(tmp_path)
-
-
-@pytest.fixture
-def keys(tmp_path: Path, key: Key) -> Path:
-    return key_file(tmp_path / "vgid-keys.json", key)
 
 
 def test_a_release_is_shown_and_fetched(service: Service, client: Client, archive: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.client.conftest import Service
-from tests.client.releases import WEIGHTS, adapter_zip, key_file, released, signed_adapter
+from tests.client.releases import WEIGHTS, adapter_zip, released, signed_adapter
 from tests.client.test_cli import vgid
 from tests.lines import BASE
 from tests.signing_keys import NOW, Key
@@ -31,16 +31,6 @@ from worker.attempt.artifact_zip import write_artifact_zip
 
 Damage = Callable[[Path, Path, Key], None]  # of a signed adapter's folder, into a zip
 GOOD, NEXT = "vgid-tiny-111111111111", "vgid-tiny-222222222222"
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> Key:
-    return Key.make(tmp_path)
-
-
-@pytest.fixture
-def keys(tmp_path: Path, key: Key) -> Path:
-    return key_file(tmp_path / "vgid-keys.json", key)
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -164,7 +154,7 @@ def test_what_does_not_hold_leaves_the_earlier_release_in_place(
 
 def test_the_commands_end_as_verify_does(service: Service, client: Client, tmp_path: Path, key: Key) -> None:
     released(service, client, adapter_zip(tmp_path / "1.zip", key, GOOD))
-    other = key_file(tmp_path / "other.json", Key.make(tmp_path))
+    other = Key.make(tmp_path).write(tmp_path / "other.json")
     (tmp_path / "one.pem").write_bytes(key.pem)
     served = tmp_path / "served"
     for command in ("export", "pull"):
@@ -265,7 +255,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Path]:
     """A release's zip, and the keys to check it by."""
     folder = tmp_path_factory.mktemp("good")
     key = Key.make(folder)
-    return adapter_zip(folder / "1.zip", key, GOOD).read_bytes(), key_file(folder / "keys.json", key)
+    return adapter_zip(folder / "1.zip", key, GOOD).read_bytes(), key.write(folder / "keys.json")
 
 
 @settings(max_examples=100, deadline=None)

@@ -75,14 +75,6 @@ def read(source: str, name: str | None = None) -> ReadResult:
         raise DataError(f"can't be read: {(error.strerror or 'unknown reason').lower()}", name) from None
 
 
-def jsonl_file(source: str) -> Path | None:
-    """The file of a source that is read as JSONL; None for any other format."""
-    chosen, path, _ = _split_source(source)
-    if path is None or not (chosen == "jsonl" or (chosen is None and jsonl.recognises(path))):
-        return None
-    return path
-
-
 def _split_source(source: str) -> tuple[str | None, Path | None, str | None]:
     """Format, path (None if empty) and choice. A path that exists as written is taken whole, even with ':' or '#'."""
     matched = None if exists(Path(source)) else _FORMATTED.fullmatch(source)
