@@ -177,14 +177,24 @@ def save_metrics(s: Session, job_id: UUID, token: UUID, stage: MetricStage, rows
 
 
 def cancelled(s: Session, token: UUID) -> State | None:
-    """Ends the job as cancelled, after its run was stopped. None when the token holds no job.
+    """Ends what was cancelled, after the run was stopped. The others of the run are queued again.
 
-    Of a run of several those end that were cancelled. The others are queued again.
+    So is the last one left, if whoever was cancelled has been set apart meanwhile. Returns the state of the run's first
+    job. None when the token holds no job.
     """
     jobs = lock_run(s, token)
-    if len(jobs) > 1:
-        return parting.take_apart(s, jobs)
-    return transitions.end(s, jobs[0], State.cancelled, transitions.database_now(s)) if jobs else None
+    if len(jobs) == 1 and jobs[0].cancel_requested_at is not None:
+        return transitions.end(s, jobs[0], State.cancelled, transitions.database_now(s))
+    return parting.take_apart(s, jobs) if jobs else None
+
+
+def too_long(s: Session, token: UUID) -> bool | None:
+    """Whether the run takes longer than its first job's client may have a worker. None when the token holds no job.
+
+    Its rows are locked: whoever led it when it was found to be too long may have been set apart meanwhile.
+    """
+    jobs = lock_run(s, token)
+    return bool(s.scalar(select(turns.leads_too_long()).where(Job.id == jobs[0].id))) if jobs else None
 
 
 def release(

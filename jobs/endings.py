@@ -20,6 +20,7 @@ from jobs.tables import Artifact, Job, JobEvidence
 
 # Targets of figures of sets that all requests of a run share. Missed by all, they are no one request's fault.
 SHARED_TARGETS = frozenset({"fall", "bystanders_fall"})
+_TOO_LONG = "The run took longer than this client's runs may. Fewer steps or smaller batches take less."
 _BUDGET_SPENT = "the line's budget of drift is spent, and an operator can rebuild it from the base"
 
 
@@ -163,6 +164,17 @@ def fail(s: Session, token: UUID, error_type: str, error_detail: str) -> State |
     if len(jobs) > 1:
         return parting.take_apart(s, jobs)
     return transitions.fail(s, jobs[0], transitions.database_now(s), error_type, error_detail) if jobs else None
+
+
+def end_too_long(s: Session, token: UUID) -> State | None:
+    """Ends a run that was stopped because it took too long. As `fail`; but it is queued again if it doesn't any more.
+
+    That is so where whoever led it was refused while it was being stopped.
+    """
+    too_long = claims.too_long(s, token)
+    if too_long:
+        return fail(s, token, transitions.RUN_TOO_LONG, _TOO_LONG)
+    return None if too_long is None else claims.cancelled(s, token)
 
 
 def refuse(s: Session, token: UUID, refused: Mapping[UUID, Refusal]) -> list[UUID] | None:

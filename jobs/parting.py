@@ -47,7 +47,7 @@ def set_apart(s: Session, jobs: Sequence[Job], refused: Mapping[UUID, Refusal]) 
 
 
 def take_apart(s: Session, jobs: Sequence[Job], missed: Collection[UUID] = ()) -> State:
-    """Ends a run of several without a result: all are queued again, but those that were cancelled.
+    """Ends a run without a result: all its jobs are queued again, but those that were cancelled.
 
     missed: whose fault it is, beside those that were cancelled. They use a turn of their clients, and run alone from
     now on. So does each job whose run another client's broke. Unless its own client's did, too, the first of these of
@@ -62,7 +62,7 @@ def take_apart(s: Session, jobs: Sequence[Job], missed: Collection[UUID] = ()) -
     innocent = [job for job in jobs if blamed and job.client_id not in blamed]
     first = _one_of_each_client(s, innocent, now)
     for job in jobs:
-        if not blamed:
+        if not blamed and len(jobs) > 1:
             part_from_unknown(job)
         elif job.id in faulty or blamed - {job.client_id}:
             job.runs_alone = True
@@ -88,9 +88,10 @@ def _one_of_each_client(s: Session, jobs: Sequence[Job], now: datetime) -> set[U
 
 
 def _charge(s: Session, jobs: Sequence[Job], at_fault: Sequence[Job], now: datetime) -> None:
-    """Uses a turn of each one's client, as long as the run was. The run's first job has one of its own."""
+    """Uses a turn of each one's client, as long as the run was; an urgent one, too, of who joined. No other pays."""
     transitions.lock_clients(s, jobs)
     took = transitions.led(jobs[0], now)
     for job in at_fault:
-        if job.run_of is not None:
-            transitions.use_turn(s, job, now, by_deadline=True, took=took)
+        transitions.use_turn(s, job, now, by_deadline=job.run_of is not None, took=took)
+    if at_fault:
+        transitions.lead(jobs[0], now)  # what it has led is paid for

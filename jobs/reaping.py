@@ -79,7 +79,7 @@ def _expire_leases(s: Session, max_attempts: int) -> dict[State, list[UUID]]:
     expired = select(Job).where(turns.in_state(State.running), Job.lease_expires_at < func.now())
     found = s.scalars(expired.order_by(Job.lease_expires_at).limit(_BATCH).with_for_update(skip_locked=True)).all()
     transitions.lock_clients(s, found)
-    for job in found:
+    for job in sorted(found, key=lambda job: job.run_of is not None):  # whose length is shared out comes first
         parting.part_from_unknown(job)
         state = transitions.requeue_or_end(s, job, now, max_attempts, "lease_expired")
         jobs_by_state[state].append(job.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -178,12 +179,25 @@ def requeue_or_end(
 
 
 def _drop_claim(s: Session, job: Job, now: datetime) -> None:
-    """Ends the job's attempt, if it has one. What it has led is its client's turn, however it ends."""
-    led_one, took = job.leads_since is not None, led(job, now)
+    """Ends the job's attempt, if it has one. A run is a turn of its clients, however it ends, each by its pairs."""
+    took, pairs = led(job, now), _pairs_of_run(s, job) if job.leads_since is not None else Counter()
     job.leads_since = None
     job.attempt_token = None
     job.lease_expires_at = None
     job.phase = None
     job.estimated_finish_at = None
-    if led_one:
-        use_turn(s, job, now, by_deadline=False, took=took)
+    for client_id, of_client in sorted(pairs.items()):
+        turn = update(Client).where(Client.id == client_id).values(turns.moved_on(took * of_client / pairs.total()))
+        s.execute(turn, execution_options={"synchronize_session": False})
+
+
+def _pairs_of_run(s: Session, first: Job) -> Counter[UUID]:
+    """How many forget pairs each client has in the run that this job leads. Locks the clients' rows."""
+    pairs = Counter({first.client_id: max(first.forget_pairs, 1)})
+    riders = select(Job.client_id, Job.forget_pairs).where(Job.run_of == first.id, turns.in_state(State.running))
+    with s.no_autoflush:  # the change of the first one isn't whole yet
+        for client_id, of_job in s.execute(riders):
+            pairs[client_id] += of_job
+        clients = select(Client.id).where(Client.id.in_(pairs)).order_by(Client.id)
+        s.execute(clients.with_for_update(key_share=True))
+    return pairs

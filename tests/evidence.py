@@ -25,7 +25,8 @@ MANIFEST: dict[str, Any] = {
 def evidence(said: float, fall: float = 0.0, bystanders_fall: float = 0.0) -> dict[str, Any]:
     """Evidence of what is said of the forgotten, beside what no verdict can do without: up to 0.23 passes.
 
-    fall, bystanders_fall: what is lost of what the model says about others. Half of it doesn't pass.
+    fall, bystanders_fall: what is lost of what the model says about others. Half of it doesn't pass. Bystanders are
+    measured only if some is.
     """
     estimate = Estimate(said, said - 0.02, said + 0.02, people=2, items=3)
     nothing = Estimate(0.0, 0.0, 0.0, people=2, items=3)
@@ -35,6 +36,7 @@ def evidence(said: float, fall: float = 0.0, bystanders_fall: float = 0.0) -> di
         *(
             Figure("everyone_else.fall", of, Estimate(lost, lost, lost, people=2, items=3))
             for of, lost in (("retain", fall), ("bystanders", bystanders_fall))
+            if lost or of == "retain"
         ),
     ]
     return {

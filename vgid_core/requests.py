@@ -10,6 +10,7 @@ from vgid_core.config import UnlearnConfig
 from vgid_core.data.kit_checks import KitChecks
 from vgid_core.data.overlap import require_apart, require_few
 from vgid_core.data.pairs import DataError
+from vgid_core.data.text_normalization import normalized
 from vgid_core.errors import RequestsRefused, UnlearnError
 from vgid_core.evaluation.evidence import Auditor, Evidence, Measured
 from vgid_core.evaluation.known import require_known
@@ -109,7 +110,10 @@ def confirmed_names(base: BaseModel, views: Views, refusals: Refusals) -> dict[s
             labels = read_labels(base, sets.forget.pairs, registered)
             require_own_names(labels, others)
             found[label] = labels.confirmed
-    kits = [pair for kit in own.kits.values() for pair in kit]
+    # Any other name takes nobody out of a set, and kits may hold thousands.
+    listed = {normalized(pair.person) for pair in registered if pair.person is not None}
+    named = (pair for kit in own.kits.values() for pair in kit if pair.person is not None)
+    kits = [pair for pair in named if normalized(pair.person or "") in listed]
     return found | {KITS: read_labels(base, kits, registered).confirmed}
 
 
@@ -119,11 +123,11 @@ def require_usable(base: BaseModel, views: Views, config: UnlearnConfig, refusal
     for label, sets in refusals.left(views).items():
         with refusals.about(label):
             if audited:
-                require_apart(sets.forget, sets.retained)
+                require_apart(sets.forget, sets.kept)
             base.encoder.require_usable(*sets.all, settings=config.method.texts)
             if audited:
                 photos = [pair.image for pair in sets.forget]
-                copies = near_copies(base, photos, [pair.image for pair in sets.retained])
+                copies = near_copies(base, photos, [pair.image for pair in sets.kept])
                 require_few(copies, len(set(photos)), "photos")
 
 

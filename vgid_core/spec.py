@@ -44,7 +44,7 @@ class UnlearnSpec:
     strangers: photos of people whom the model has never seen, for the default method's teachers.
     start: the folder of the adapter with which the student begins, as a release before left it. kits: pairs of each of
     those whom it has forgotten, by any label. They are forgotten again and checked, and not retained.
-    kit_checks: which of them are checked, and what counts against which request.
+    kit_checks: what of them counts against which request.
     together: other requests by any label (but ""), forgotten in the same run. Each is audited by itself, and has an
     artifact of its own with the same adapter.
     own_retain: whether the retain set came with the request. Then nothing in it shows whose photo is whose.
@@ -195,10 +195,18 @@ class RunSets:
         """What the training retains: what isn't withheld, of both retain sets if there are two. Where nothing is left,
         pairs about nobody.
         """
+        left = self._without(self.withheld, self._given_to_retain)
+        return about_nobody(self._given_to_retain) if left is None else left
+
+    @property
+    def kept(self) -> PairSet:
+        """Both retain sets, if there are two, without whom the request itself is about."""
+        return self.own.taken_from(self._given_to_retain)
+
+    @property
+    def _given_to_retain(self) -> PairSet:
         registered = [each for each in self.registered if each.name == "registered_retain"]
-        given = _joined("retain", [self.retain, *registered])
-        left = self._without(self.withheld, given)
-        return about_nobody(given) if left is None else left
+        return _joined("retain", [self.retain, *registered])
 
     @property
     def counted(self) -> list[PairSet]:

@@ -28,7 +28,6 @@ from jobs.states import Phase, State
 from jobs.storage.blobs import BlobStore
 from jobs.storage.input_cleanup import delete_inputs
 from jobs.surroundings import Fault, Sign, sign_of
-from jobs.transitions import RUN_TOO_LONG
 from worker.attempt_spec import AttemptSpec
 from worker.checkpoint_folder import delete_checkpoint
 from worker.describe import describe
@@ -39,7 +38,6 @@ from worker.work_folder import work_folder
 
 log = logging.getLogger(__name__)
 
-_TOO_LONG = "The run took longer than this client's runs may. Fewer steps or smaller batches take less."
 _POLL_SECONDS = 0.25  # how soon the end of a process, or an order to stop, is noticed
 
 
@@ -261,7 +259,7 @@ class Supervisor:
             if outcome is Outcome.cancelled:
                 state = claims.cancelled(s, claim.token)
             elif outcome is Outcome.too_long:
-                state = endings.fail(s, claim.token, RUN_TOO_LONG, _TOO_LONG)
+                state = endings.end_too_long(s, claim.token)
             else:
                 state = claims.release(
                     s,

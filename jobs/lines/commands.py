@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from jobs import repository
 from jobs.catalog import Catalog, CatalogError, ModelEntry
 from jobs.command_session import NOT_CONFIGURED, session, settings_or_exit
-from jobs.lines import forgotten, mark_commands, rebuilds, releases, rollback
+from jobs.lines import forgotten, kit_commands, mark_commands, rebuilds, releases, rollback
 from jobs.lines.client_option import ClientOption, line_or_exit
 from jobs.lines.kits import open_kit
 from jobs.lines.releases import Held
@@ -27,6 +27,7 @@ app = typer.Typer(
     no_args_is_help=True, help="A model's line of releases: list it, take the current one back, rebuild it."
 )
 app.add_typer(mark_commands.app, name="marks")
+app.add_typer(kit_commands.app, name="kits")
 
 _Model = Annotated[str, typer.Argument(help="The model, as the catalog names it.")]
 _Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]

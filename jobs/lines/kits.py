@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from jobs import transitions
 from jobs.database import SessionFactory
+from jobs.lines.releases import is_current
 from jobs.states import OPEN
 from jobs.storage.blobs import BlobMissing, BlobStore
 from jobs.storage.crypto import DecryptionError, Keyring
 from jobs.storage.inputs import open_sealed
-from jobs.tables import Job, Kit
+from jobs.tables import Client, Job, Kit, Release, ReleaseJob
 from vgid_core.data.pairs import PairSet
 
 _BATCH = 500
@@ -38,6 +41,32 @@ def kept_pairs(s: Session, client_id: UUID) -> int:
     return sum(s.execute(select(*(part.scalar_subquery() for part in parts))).one())
 
 
+class KitOfLine(NamedTuple):
+    """A kit with what the current release says of its people. checked_in: None of whom it doesn't hold."""
+
+    job_id: UUID
+    client: str
+    pairs: int
+    expires_at: datetime
+    still_forgotten: bool | None
+    checked_in: int | None
+
+
+def of_line(s: Session, model: str, line: str) -> list[KitOfLine]:
+    """The kits of the line's jobs, the oldest first."""
+    current = select(Release.id).where(is_current(model, line)).scalar_subquery()
+    in_release = and_(ReleaseJob.job_id == Kit.job_id, ReleaseJob.release_id == current)
+    found = (
+        select(Kit.job_id, Client.name, Kit.pairs, Kit.expires_at, ReleaseJob.still_forgotten, ReleaseJob.checked_in)
+        .join(Job, Job.id == Kit.job_id)
+        .join(Client, Client.id == Job.client_id)
+        .outerjoin(ReleaseJob, in_release)
+        .where(Job.model == model, Job.line == line, Kit.ended_at.is_(None))
+        .order_by(Kit.created_at, Kit.job_id)
+    )
+    return [KitOfLine(*row) for row in s.execute(found)]
+
+
 def open_kit(blobs: BlobStore, keyring: Keyring, job_id: UUID, wrapped_key: bytes) -> PairSet | None:
     """What the kit holds. None if its file is lost or can't be opened: then nobody can check its people."""
     try:
@@ -58,6 +87,12 @@ def end_kit(s: Session, job_id: UUID) -> bool:
         .returning(Kit.job_id)
     )
     return s.scalar(ended) is not None
+
+
+def end_kit_of_model(s: Session, model: str, job_id: UUID) -> bool:
+    """Ends the kit if its job is one of this model. False as `end_kit`, and for a job of another model."""
+    of_model = s.scalar(select(Job.id).where(Job.id == job_id, Job.model == model))
+    return of_model is not None and end_kit(s, job_id)
 
 
 def delete_kit_file(sessions: SessionFactory, blobs: BlobStore, job_id: UUID) -> None:

@@ -229,9 +229,13 @@ def add(
 def _held_in(made: Release, job_id: UUID, new: NewRelease, was: Held | None) -> ReleaseJob:
     """An earlier job in the release that was made. was: in its parent."""
     held, number = new.still_forgotten.get(job_id), made.number
-    if was is not None and held is None:
+    if was is None:  # a rebuild has made its kit a measure, or not
+        held = held or None
+    elif held is None:
         number = was.checked_in
         held = was.still_forgotten if job_id in new.not_checked else None
+    elif was.still_forgotten is None:
+        held, number = None, was.checked_in
     return ReleaseJob(release_id=made.id, job_id=job_id, still_forgotten=held, checked_in=number)
 
 

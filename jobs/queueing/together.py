@@ -4,7 +4,8 @@ They are of its model, with the same settings and the same registered retain set
 so one training serves all. Who is due first comes first, whoever's client it is.
 
 A job is proven once every guard has let it pass. Of each client at most one unproven job takes part, the claimed one
-counted. Only a run that holds no other client's job may hold more of them: they can hold up nobody else.
+counted. Only a run that holds no other client's job may hold more of them: they can hold up nobody else. And none of
+another client takes part that is larger than the claimed one.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, not_, select, true, union_all
+from sqlalchemy import ColumnElement, Select, not_, or_, select, true, union_all
 from sqlalchemy.orm import Session
 
 from jobs.queueing import turns
 from jobs.states import Kind, State
 from jobs.tables import Client, Job
+
+_SMALL = 20  # pairs of a request about one person; the fewest steps of a run are as many for less
 
 
 def companions(s: Session, run: Job, most: int) -> Sequence[Job]:
@@ -28,6 +31,11 @@ def companions(s: Session, run: Job, most: int) -> Sequence[Job]:
     if all(job.client_id == run.client_id for job in found):
         return s.scalars(_best(run, most, own=True)).all()
     return found
+
+
+def _most_pairs(run: Job) -> int:
+    """Another client's job is no larger, so the run takes no longer than if they had come one after the other."""
+    return max(run.forget_pairs, _SMALL)
 
 
 def _may_be_shared(run: Job) -> bool:
@@ -43,6 +51,11 @@ def _best(run: Job, most: int, *, own: bool) -> Select[Job]:
     unproven = joinable.where(not_(Job.proven))
     if not own and not run.proven:
         unproven = unproven.where(Client.id != run.client_id)
+    if not own:
+        joinable, unproven = (
+            each.where(or_(Client.id == run.client_id, Job.forget_pairs <= _most_pairs(run)))
+            for each in (joinable, unproven)
+        )
     parts = [(unproven, most if own else 1), (joinable.where(Job.proven), most)]
     firsts = [part.order_by(*_order()).limit(limit).subquery() for part, limit in parts]
     ids = union_all(*(select(first.c.id) for first in firsts)).lateral()

@@ -7,8 +7,8 @@ A turn is as long as its attempt. A client's moves on to the moment of its attem
 it waits while others run as long as it did. Several attempts at a time add up. It never moves back, and no idle time is
 saved up.
 
-A client's jobs go by their deadlines while fewer than its `urgent_jobs_per_day` have done so within a day. Beyond, they
-take turns as if they had none. The day begins with the first of them.
+A client's jobs go by their deadlines while fewer than its `urgent_jobs_per_day` have done so within a day, and while no
+long attempt has put its turn into the future. Else they take turns as if they had none. The day begins with the first.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ def _day_is_over() -> ColumnElement[bool]:
 
 
 def urgent_left() -> ColumnElement[int]:
-    """How many more of the client's jobs may go by their deadline."""
+    """How many more of the client's jobs may go by their deadline: none while others have turns before it."""
     most = func.coalesce(Client.limits["urgent_jobs_per_day"].as_integer(), _DEFAULTS.urgent_jobs_per_day)
-    return func.greatest(most - _urgent_used(), 0)
+    return case((Client.turn_at > func.now(), 0), else_=func.greatest(most - _urgent_used(), 0))
 
 
 def counted_as_urgent() -> dict[str, Any]:

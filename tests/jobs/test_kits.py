@@ -11,8 +11,9 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
+from typer.testing import CliRunner, Result
 
-from jobs.lines import kits
+from jobs.lines import commands, kits
 from jobs.lines.releases import NewKit
 from jobs.settings import Settings
 from jobs.signing import keys
@@ -23,6 +24,7 @@ from tests.jobs.conftest import Ledger
 from tests.jobs.test_releases import finished
 from vgid_verify import verify_receipt
 
+RUNNER = CliRunner()
 DAY = timedelta(days=1)
 
 
@@ -119,3 +121,27 @@ def test_a_receipt_says_that_it_was_kept_and_is_gone(
 def test_a_kit_is_never_half_ended(ledger: Ledger, change: str, constraint: str) -> None:
     with pytest.raises(IntegrityError, match=constraint), ledger.sessions.begin() as s:
         s.execute(text(f"UPDATE kits SET {change}"))
+
+
+def test_an_operator_sees_kits_with_their_clients_and_ends_one(
+    ledger: Ledger, kept: UUID, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kit that nobody can forget would fail every rebuild."""
+    monkeypatch.setattr("jobs.command_session.get_settings", lambda: settings)
+
+    def run(*typed: str) -> Result:
+        return RUNNER.invoke(commands.app, ["kits", *typed])
+
+    told = run("list", "demo").output
+    assert f"{kept}  " in told
+    assert "5 pairs until " in told
+    assert "still forgotten  checked in release 1" in told
+    finished(ledger, job_id=ledger.submit(), still_forgotten={kept: False})
+    assert "known again  checked in release 2" in run("list", "demo").output
+    assert run("end", "another", str(kept), "--yes").exit_code == 1
+    assert kit(ledger, kept).ended_at is None
+    done = run("end", "demo", str(kept), "--yes")
+    assert done.exit_code == 0, done.output
+    assert kit(ledger, kept).wrapped_key is None
+    assert "nothing is kept" in run("list", "demo").output
+    assert run("end", "demo", str(kept), "--yes").exit_code == 1

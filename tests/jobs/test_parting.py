@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
@@ -9,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy.orm import Session
 
 from jobs import claims, endings, parting, repository, transitions
 from jobs.claims import Claim
@@ -252,15 +254,44 @@ def seconds_ahead(ledger: Ledger, client_id: UUID) -> int:
     return round((turn - now).total_seconds())
 
 
-def test_who_breaks_a_run_pays_as_long_a_turn_as_who_has_led_it(ledger: Ledger, junk: UUID) -> None:
+def test_who_breaks_a_run_pays_for_it_and_nobody_else(ledger: Ledger, junk: UUID) -> None:
     ledger.submit()
     bad, third = ledger.submit(junk), ledger.new_client()
     ledger.submit(third)
     claim = claimed(ledger)
     ledger.turn_back(claim.job.id, "leads_since", 880)
     parted(ledger, claim, bad)
-    assert [seconds_ahead(ledger, client_id) for client_id in (ledger.client_id, junk)] == [880, 880]
-    assert turn_of(ledger, third) is None
+    assert [seconds_ahead(ledger, client_id) for client_id in (ledger.client_id, junk, third)] == [0, 880, 0]
+
+
+def test_a_run_is_a_turn_of_each_client_by_its_share(ledger: Ledger, junk: UUID) -> None:
+    """Whoever rides along in another one's run has had its time, and only its own."""
+    jobs = [ledger.submit(forget_pairs=90), ledger.submit(junk, forget_pairs=10)]
+    claim = claimed(ledger)
+    ledger.turn_back(claim.job.id, "leads_since", 1000)
+    assert finish(ledger, claim, dict.fromkeys(jobs, FORGOTTEN)) is State.succeeded
+    assert [seconds_ahead(ledger, client_id) for client_id in (ledger.client_id, junk)] == [900, 100]
+
+
+def test_nobody_of_another_client_makes_a_run_much_longer(ledger: Ledger, junk: UUID) -> None:
+    first = ledger.submit(forget_pairs=30)
+    ledger.submit(junk, forget_pairs=31)
+    own, small = ledger.submit(forget_pairs=500, proven=True), ledger.submit(ledger.new_client(), forget_pairs=30)
+    assert set(run_of(ledger, claimed(ledger))) == {first, own, small}
+
+
+@pytest.mark.parametrize("stop", [claims.cancelled, endings.end_too_long])
+def test_who_is_left_when_the_others_were_refused_is_not_ended_for_them(
+    ledger: Ledger, junk: UUID, stop: Callable[[Session, UUID], State | None]
+) -> None:
+    """A worker stops a run for one of its jobs, and that one is refused before the process has ended."""
+    bad, honest = ledger.submit(junk), ledger.submit()
+    claim = claimed(ledger)
+    assert run_of(ledger, claim) == [bad, honest]
+    refuse(ledger, claim, bad)
+    with ledger.sessions.begin() as s:
+        assert stop(s, claim.token) is State.queued
+    assert (ledger.job(honest).state, ledger.job(honest).attempt) == (State.queued, 0)
 
 
 def test_who_is_refused_pays_for_the_check_and_the_next_leads_from_then_on(ledger: Ledger, junk: UUID) -> None:
@@ -279,6 +310,7 @@ def broken(ledger: Ledger, junk: UUID, own: dict[str, Any], of_junk: dict[str, A
     jobs = [ledger.submit(), ledger.submit(junk)]
     claim = claimed(ledger)
     train(ledger, claim)
+    ledger.turn_back(jobs[0], "leads_since", 900)
     assert finish(ledger, claim, dict(zip(jobs, (own, of_junk), strict=True))) is State.queued
     return [(ledger.job(job_id).runs_alone, ledger.job(job_id).goes_first) for job_id in jobs]
 
@@ -288,7 +320,7 @@ def test_what_all_share_and_all_miss_is_nobodys_known_fault(
     ledger: Ledger, junk: UUID, own: dict[str, Any], of_junk: dict[str, Any]
 ) -> None:
     assert broken(ledger, junk, own, of_junk) == [(True, False)] * 2
-    assert turn_of(ledger, junk) is None
+    assert seconds_ahead(ledger, junk) == 450
 
 
 @pytest.mark.parametrize("of_junk", [MISSED, MISSED_AND_FALLEN, LACKING])
@@ -296,7 +328,7 @@ def test_who_misses_a_target_of_its_own_is_to_blame_for_what_all_share(
     ledger: Ledger, junk: UUID, of_junk: dict[str, Any]
 ) -> None:
     assert broken(ledger, junk, FALLEN, of_junk) == [(True, True), (True, False)]
-    assert turn_of(ledger, junk) is not None
+    assert seconds_ahead(ledger, junk) == 900
 
 
 def test_who_alone_misses_what_all_share_is_to_blame(ledger: Ledger, junk: UUID) -> None:

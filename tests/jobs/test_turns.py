@@ -163,7 +163,7 @@ class Turns(RuleBasedStateMachine):
         assert (claim and claim.job.id) == (expected and expected.id)
         if claim is not None and expected is not None:
             self.waiting.remove(expected)
-            if expected.due is not None and not expected.first and self.urgent_left[expected.client]:
+            if expected.due is not None and not expected.first and self.may_be_urgent(expected.client):
                 self.urgent_left[expected.client] -= 1
             self.running[expected.id] = expected, claim.token
             self.move_on(expected.client, 0)
@@ -216,6 +216,10 @@ class Turns(RuleBasedStateMachine):
         ]
         return min(allowed, key=lambda job: self.rank(job, running), default=None)
 
+    def may_be_urgent(self, client: UUID) -> bool:
+        """Not while a long attempt has put the client's turn into the future."""
+        return self.urgent_left[client] > 0 and self.turn_at.get(client, self.clock) <= self.clock
+
     def rank(self, job: Waiting, running: Counter[UUID]) -> tuple[Any, ...]:
         oldest = min(other.created_at for other in self.waiting if other.client == job.client)
         turn_at = self.turn_at.get(job.client)
@@ -223,7 +227,7 @@ class Turns(RuleBasedStateMachine):
         if job.first:
             return 0, waits, job.id
         never = datetime.max.replace(tzinfo=UTC)
-        due = job.due if job.due is not None and self.urgent_left[job.client] else never
+        due = job.due if job.due is not None and self.may_be_urgent(job.client) else never
         return 1, due, -job.priority, running[job.client], waits, job.created_at, job.id
 
 
@@ -324,6 +328,16 @@ def test_a_client_with_long_runs_waits_while_others_run_as_long(ledger: Ledger) 
         long, short = ran.values()
         assert long <= 880 + 1.2 * short  # by starts, it would soon be 880 / 100
         assert short <= long
+
+
+def test_deadlines_lend_no_turns_to_a_client_with_long_runs(ledger: Ledger) -> None:
+    """Else a client with overdue jobs would have the worker as long as it has such jobs a day."""
+    seconds = {ledger.client_id: 880, ledger.new_client(): 100}
+    for client_id, due_at in zip(seconds, (datetime(2020, 1, 1, tzinfo=UTC), None), strict=True):
+        for _ in range(12):
+            ledger.submit(client_id, due_at=due_at)
+    long, short = seconds
+    assert [run_next(ledger, seconds) for _ in range(10)] == [long, *[short] * 8, long]
 
 
 def seconds_ahead(ledger: Ledger) -> int:

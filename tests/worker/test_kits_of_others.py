@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,6 +18,7 @@ from jobs.states import State
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Artifact, Job
 from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
+from tests.vgid_core.support.tiny import picture
 from tests.worker.harness import LOOSE, TRAINING, Ledger, targets_of
 from vgid_core import PairSet
 from vgid_core.config import VerdictTargets
@@ -121,6 +122,8 @@ def test_a_kit_that_was_never_forgotten_judges_nothing(office: Office) -> None:
     for client, forget, retain in (("one", BO, None), ("another", CY, RETAIN)):
         done = office.run(client, forget, retain)
         assert done.outcome == "forgotten", done.error_detail
+        assert office.held()[first.id] is None, "and it doesn't begin to"
+        office.judge_kits()
 
 
 def test_a_retain_set_of_ones_own_comes_on_top_of_the_registered_one(office: Office, ledger: Ledger) -> None:
@@ -133,6 +136,13 @@ def test_a_retain_set_of_ones_own_comes_on_top_of_the_registered_one(office: Off
     judged = {(target["target"], target["set"]) for target in document["verdict"]["targets"]}
     assert {("fall", "retain"), ("fall", "registered_retain")} <= judged
     assert manifest["data"]["registered_retain"]["pairs"] == len(RETAIN)
+
+
+def test_a_retain_set_of_ones_own_lifts_no_guard(office: Office) -> None:
+    """What the registered set teaches can't be forgotten by it, whatever the request brings besides."""
+    unnamed = PairSet.of("forget", [replace(pair, image=picture(95), person=None) for pair in RETAIN.pairs[:3]])
+    for retain in (None, PairSet.of("retain", RETAIN.pairs[3:])):
+        assert office.run("one", unnamed, retain).error_type == "retain-holds-forgotten"
 
 
 def test_a_run_of_several_clients_trains_once(office: Office, ledger: Ledger) -> None:
@@ -150,19 +160,19 @@ def test_a_run_of_several_clients_trains_once(office: Office, ledger: Ledger) ->
         assert s.get_one(Artifact, alone.id).manifest["config"]["evaluation"]["retries"] > 0
 
 
-def test_the_number_of_others_kits_that_a_run_checks_is_bounded() -> None:
-    """Those that were checked longest ago come first; its own client's and, if need be, all are checked besides."""
+def test_what_a_run_takes_along_of_others_kits_is_bounded() -> None:
+    """Those that were checked longest ago come first. In a run of several clients nobody's kits are unbounded."""
     one, another = uuid4(), uuid4()
     held = [Held(uuid4(), one if number % 20 == 0 else another, True, number) for number in range(200)]
     line = Line(kits={each.job_id: ADA for each in held}, held={each.job_id: each for each in held})
-    job = Job(id=uuid4(), client_id=one, retain_pairs=None)
-    checks = line.kit_checks({"": job}, VerdictTargets(), {})
-    own = [str(each.job_id) for each in held if each.client_id == one]
-    others = [str(each.job_id) for each in held if each.client_id == another]
-    assert checks.own == {"": own}
-    assert checks.required == []
-    assert set(checks.checked or ()) == {*own, *others[:64]}
-    job.retain_pairs = 3
-    checks = line.kit_checks({"": job}, VerdictTargets(), {})
-    assert set(checks.required) == set(others)
-    assert set(checks.checked or ()) == {*own, *others}
+    ours, theirs = (Job(id=uuid4(), client_id=client, retain_pairs=None) for client in (one, another))
+    own, others = ([each.job_id for each in held if each.client_id == client] for client in (one, another))
+    taken = line.kits_of([ours])
+    assert set(taken) == {*own, *others[:43]}, "128 pairs of others', three a kit"
+    assert sum(len(taken[job_id]) for job_id in others[:43]) == 128
+    assert set(line.kits_of([ours, theirs])) == {each.job_id for each in held[:43]}
+    assert line.kit_checks({"": ours}, VerdictTargets(), {}).own == {"": [str(job_id) for job_id in own]}
+    ours.retain_pairs = 3
+    assert set(line.kits_of([ours])) == {*own, *others}
+    checks = line.kit_checks({"": ours}, VerdictTargets(), {})
+    assert set(checks.required) == {str(job_id) for job_id in others}

@@ -13,22 +13,17 @@ from vgid_core.data.pairs import PairSet
 class KitChecks:
     """What a run finds of its kits, and what counts against which of its requests.
 
-    checked: the kits that are checked; None for all. own: by request, the kits that its evidence shows and judges; None
-    for all. required: kits that must hold for any request to pass, without a figure. targets: by what each kit is
-    judged; None for the run's own. new: by request, what is to be kept of it. It is checked, too, and judges nothing.
+    own: by request, the kits that its evidence shows and judges; None for all. required: kits that must hold for any
+    request to pass, without a figure. targets: by what each kit is judged; None for the run's own. new: by request,
+    what is to be kept of it. It is checked, too, and judges nothing.
     """
 
-    checked: Collection[str] | None = None
     own: Mapping[str, Collection[str]] | None = None
     required: Collection[str] = ()
     targets: VerdictTargets | None = None
     new: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
 
-    def checked_of(self, kits: Mapping[str, PairSet]) -> dict[str, PairSet]:
-        """The kits that are checked."""
-        return {label: kit for label, kit in kits.items() if self.checked is None or label in self.checked}
-
     def own_of(self, kits: Mapping[str, PairSet], request: str) -> dict[str, PairSet]:
-        """The checked kits that the request's evidence judges."""
+        """The kits that the request's evidence judges."""
         own = None if self.own is None else self.own.get(request, ())
-        return {label: kit for label, kit in self.checked_of(kits).items() if own is None or label in own}
+        return {label: kit for label, kit in kits.items() if own is None or label in own}

@@ -62,7 +62,7 @@ class Kits:
         people = len({pair.person for pair in union if pair.person is not None})
         audits = _OF_ALL if people >= _LEAST_PEOPLE else _TOGETHER
         together = _figures(context, union, audits, config) if union else []
-        earlier = self.checks.checked_of(self.all) if shared is None else {}
+        earlier = self.all if shared is None else {}
         asked = dict[str | None, PairSet](earlier.items())
         if self.request in self.checks.new:
             asked[_NEW] = self.checks.new[self.request]

@@ -66,7 +66,7 @@ def unlearn_run(settings: Settings, requests: Sequence[RequestOfRun], line: Line
         **sets,
         model_name=model.name,
         start=line.start,
-        kits={str(job_id): kit for job_id, kit in line.kits.items()},
+        kits={str(job_id): kit for job_id, kit in line.kits_of(jobs.values()).items()},
         kit_checks=line.kit_checks(jobs, model.config.verdict, new_kits),
         together={str(each.job.id): Request(each.inputs.forget, each.out, each.inputs.probes) for each in companions},
         forgotten=_forgotten(sets, line.marks, keeper),
