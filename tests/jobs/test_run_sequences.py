@@ -204,17 +204,23 @@ class Runs(RuleBasedStateMachine):
                 repository.request_cancel(s, self.owner[job_id], job_id)
 
     @precondition(lambda self: self.live)
-    @rule(seconds=LENGTHS)
-    def stop_what_is_cancelled(self, seconds: int) -> None:
+    @rule(seconds=LENGTHS, refused_meanwhile=st.booleans())
+    def stop_what_is_cancelled(self, seconds: int, refused_meanwhile: bool) -> None:
+        """refused_meanwhile: the guards' refusals are written after the worker has decided to stop the run."""
         assert self.live is not None
         run = self.run
         time_passes(self.ledger, seconds)
         with self.ledger.sessions.begin() as s:
             cancelled = claims.heartbeat(s, self.live.token, 30).cancel_requested
-            if cancelled:
-                claims.cancelled(s, self.live.token)
-        if cancelled:
-            self.over(run, seconds)
+        if not cancelled:
+            return
+        refused = [job_id for job_id in run if self.jobs[job_id] is Nature.unknown]
+        with self.ledger.sessions.begin() as s:
+            if refused and refused_meanwhile and not self.trained:
+                endings.refuse(s, self.live.token, dict.fromkeys(refused, REFUSED))
+        with self.ledger.sessions.begin() as s:
+            claims.cancelled(s, self.live.token)
+        self.over(run, seconds)
 
     @precondition(lambda self: self.live)
     @rule(seconds=LENGTHS)
@@ -243,6 +249,8 @@ class Runs(RuleBasedStateMachine):
         assert all(job.run_of in (None, firsts[0]) for job in running)
         # who runs alone does
         assert not any(job.runs_alone for job in running) or len(running) == 1
+        # nobody is cancelled who hasn't asked for it
+        assert all(job.cancel_requested_at for job in jobs if job.state is State.cancelled)
         for job in jobs:
             assert (job.wrapped_data_key is None) == (job.state in ENDED)
             assert 0 <= job.attempt <= MAX_ATTEMPTS
