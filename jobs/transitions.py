@@ -179,8 +179,12 @@ def requeue_or_end(
 
 
 def _drop_claim(s: Session, job: Job, now: datetime) -> None:
-    """Ends the job's attempt, if it has one. A run is a turn of its clients, however it ends, each by its pairs."""
-    took, pairs = led(job, now), _pairs_of_run(s, job) if job.leads_since is not None else Counter()
+    """Ends the job's attempt, if it has one. A run is a turn of its clients, however it ends, each by its pairs.
+
+    What is paid for already, or took no second, moves nobody's turn: else who only rode along would be level with who led.
+    """
+    took = led(job, now)
+    pairs = _pairs_of_run(s, job) if took else Counter()
     job.leads_since = None
     job.attempt_token = None
     job.lease_expires_at = None

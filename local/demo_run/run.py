@@ -206,8 +206,10 @@ def _load_model() -> DemoModel:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-    # If bitsandbytes is installed, PEFT imports it, and it warns of a missing inference kernel that isn't needed here.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # If bitsandbytes is installed, PEFT imports it, and it asks `kernels` for an inference kernel that isn't needed
+    # here. Both warn that it isn't found.
+    for library in ("bitsandbytes", "kernels"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     from local.demo_run.model import DemoModel
 
     return DemoModel(BASE)

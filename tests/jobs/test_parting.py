@@ -246,12 +246,11 @@ def parted_alone(ledger: Ledger, claim: Claim) -> None:
 
 
 def seconds_ahead(ledger: Ledger, client_id: UUID) -> int:
-    """How far in the future the client's turn is."""
+    """How far in the future the client's turn is. 0 if it has used none."""
     with ledger.sessions.begin() as s:
         now = transitions.database_now(s)
     turn = turn_of(ledger, client_id)
-    assert turn is not None
-    return round((turn - now).total_seconds())
+    return 0 if turn is None else round((turn - now).total_seconds())
 
 
 def test_who_breaks_a_run_pays_for_it_and_nobody_else(ledger: Ledger, junk: UUID) -> None:
