@@ -181,7 +181,8 @@ def requeue_or_end(
 def _drop_claim(s: Session, job: Job, now: datetime) -> None:
     """Ends the job's attempt, if it has one. A run is a turn of its clients, however it ends, each by its pairs.
 
-    What is paid for already, or took no second, moves nobody's turn: else who only rode along would be level with who led.
+    An attempt that is paid for already, or took no time, moves nobody's turn: a client that only took part would else
+    wait as long as the one that led.
     """
     took = led(job, now)
     pairs = _pairs_of_run(s, job) if took else Counter()
