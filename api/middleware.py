@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.limits.quotas import rate_limit_headers
 from api.logs import request_id
 from api.problems import InternalError, problem_response
-from api.routing import API_VERSION, VERSION_HEADER, deprecation_of
+from api.routing import API_VERSION, VERSION_HEADER
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,6 @@ class RequestContext:
                 headers.setdefault("Cache-Control", "no-store")
                 if quotas := scope["state"].get("quotas"):
                     headers.update(rate_limit_headers(list(quotas.values())))
-                if deprecation := deprecation_of(scope.get("endpoint")):
-                    headers.update(deprecation.headers)
             await send(message)
 
         began = time.perf_counter()

@@ -79,8 +79,7 @@ class _Page:
 
     def _route(self, route: str, operation: Schema) -> Iterator[str]:
         yield f"### `{route}`\n"
-        deprecated = "**Deprecated.** " if operation.get("deprecated") else ""
-        yield f"{deprecated}{_sentence(operation['summary'])} {_line(operation.get('description', ''))}\n"
+        yield f"{_sentence(operation['summary'])} {_line(operation.get('description', ''))}\n"
         body = operation.get("requestBody", {}).get("content", {})
         if body:
             kinds = " or ".join(f"`{kind}`" for kind in body)

@@ -31,10 +31,9 @@ _FIXED = {
     "training.learning_rate": f"{_OWN_OPTION}: --learning-rates",
     "training.retain_weight": f"{_OWN_OPTION}: --retain-weights",
     "training.steps": f"{_OWN_OPTION}: --steps",
-    "training.targets": "is ignored by comparisons: every run of a setting has all its steps",
 }
 
-_WHY_IGNORED = "a comparison sets seed, learning rate, retain weight and steps itself, and ends no run early"
+_WHY_IGNORED = "a comparison sets seed, learning rate, retain weight and steps itself"
 
 _Probe = Annotated[
     list[str] | None,

@@ -59,7 +59,6 @@ def finish(
     job_id: UUID,
     token: UUID,
     artifact: NewArtifact,
-    stop_reason: str,
     others: Mapping[UUID, NewArtifact] = MappingProxyType({}),
 ) -> State | None:
     """Ends the job with its artifact: as succeeded, or as failed if the evidence's verdict misses a target.
@@ -80,10 +79,10 @@ def finish(
         missed = any(found.missed for found in made.values())
         if missed or made.keys() != {job.id for job in jobs} or any(job.cancel_requested_at for job in jobs):
             return parting.take_apart(s, jobs, _at_fault(made))
-        return _finish_all(s, jobs, made, now, stop_reason)
+        return _finish_all(s, jobs, made, now)
     if jobs[0].cancel_requested_at is not None:
         return transitions.end(s, jobs[0], State.cancelled, now)
-    return _finish_all(s, jobs, {job_id: artifact}, now, stop_reason)
+    return _finish_all(s, jobs, {job_id: artifact}, now)
 
 
 def _at_fault(made: Mapping[UUID, NewArtifact]) -> set[UUID]:
@@ -96,13 +95,11 @@ def _at_fault(made: Mapping[UUID, NewArtifact]) -> set[UUID]:
     return own or (missed if missed != made.keys() else set())
 
 
-def _finish_all(
-    s: Session, jobs: Sequence[Job], made: Mapping[UUID, NewArtifact], now: datetime, stop_reason: str
-) -> State:
+def _finish_all(s: Session, jobs: Sequence[Job], made: Mapping[UUID, NewArtifact], now: datetime) -> State:
     """Ends a run's jobs, each with its artifact and evidence, and adds the release of the first. Returns its state."""
     run, artifact = jobs[0], made[jobs[0].id]
     before = releases.lock_parent(s, run, artifact.release)
-    states = [_finish_one(s, job, made[job.id], now, stop_reason) for job in jobs]
+    states = [_finish_one(s, job, made[job.id], now) for job in jobs]
     if artifact.release.parent_id is not None and _drifted(run):
         run.error_detail = f"{run.error_detail}; {_BUDGET_SPENT}"
     passed = states[0] is State.succeeded and artifact.evidence is not None
@@ -118,7 +115,7 @@ def _drifted(job: Job) -> bool:
     return job.state is State.failed and any(target["target"] == "fall" for target in missed)
 
 
-def _finish_one(s: Session, job: Job, artifact: NewArtifact, now: datetime, stop_reason: str) -> State:
+def _finish_one(s: Session, job: Job, artifact: NewArtifact, now: datetime) -> State:
     s.add(
         Artifact(
             job_id=job.id,
@@ -129,7 +126,6 @@ def _finish_one(s: Session, job: Job, artifact: NewArtifact, now: datetime, stop
         )
     )
     job.progress = 1.0
-    job.stop_reason = stop_reason
     if artifact.evidence is None:
         return transitions.end(s, job, State.succeeded, now)
     return _end_with_evidence(s, job, now, artifact.evidence)

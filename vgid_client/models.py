@@ -245,7 +245,6 @@ class Job(_Reply):
     kit_days: int | None = None
     kit_whole: bool = False
     error: JobError | None = None
-    stop_reason: str | None = None
     metrics: tuple[Metric, ...] | None = None
     outcome: str | None = None
     verdict: Verdict | None = None

@@ -80,7 +80,6 @@ def job_table(job: Job) -> Table:
         ("likely start", f"{job.estimated_start_at.astimezone():%Y-%m-%d %H:%M}" if job.estimated_start_at else None),
         ("attempt", f"{job.attempt} of {job.max_attempts}" if job.attempt else None),
         ("error", _error_text(job)),
-        ("stopped because", job.stop_reason),
         ("verdict", None if job.outcome is None else _outcomes(job).get(job.outcome, job.outcome)),
         ("taken back", f"{job.reverted_at.astimezone():%Y-%m-%d %H:%M}: known again" if job.reverted_at else None),
         *(("missed", f"{each.figure} of {each.set}: {each.meaning}") for each in _missed(job)),

@@ -61,11 +61,9 @@ class RunRecord:
     trained_modules: Sequence[str]
     scorer: str
     metrics: Mapping[str, Sequence[Metric]]
-    stop_reason: str
     steps: int
     resumed_after: int
     micro_batch_size: int
-    checks: Sequence[Mapping[str, Any]]
     seconds: Mapping[str, float]
     evidence: Mapping[str, Any] | None
     start: str | None = None
@@ -87,8 +85,6 @@ def build_manifest(base: BaseModel, run: RunRecord, folder: Path) -> dict[str, A
         "scorer": run.scorer,
         "steps": run.steps,
         "resumed_after": run.resumed_after,
-        "stop_reason": run.stop_reason,
-        "checks": [dict(check) for check in run.checks],
         "micro_batch_size": run.micro_batch_size,
         "processes": distributed.world_size(),
         "verdict": None if run.evidence is None else run.evidence["verdict"],

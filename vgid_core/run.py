@@ -36,7 +36,6 @@ from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.scoring.scorer import Scorer
 from vgid_core.spec import OWN, RunSets, UnlearnSpec
 from vgid_core.training.checkpoints import Checkpoints, delete_checkpoint, identity
-from vgid_core.training.early_stop import EarlyStopping
 from vgid_core.training.loop import DistillResult, StepLoss, distil
 from vgid_core.training.memory import within_memory
 
@@ -63,7 +62,6 @@ class UnlearnResult:
     metrics_before: list[Metric]
     metrics_after: list[Metric]
     steps: int
-    stop_reason: str
     evidence: Evidence | None
     kits_held: Mapping[str, bool]
     new_kit_held: bool | None
@@ -167,7 +165,6 @@ class _Attempt:
     trained: Sequence[str]
     after: Mapping[str, Measured]
     evidence: Mapping[str, Evidence | None]
-    checks: Sequence[Mapping[str, Any]]
 
     @property
     def missed(self) -> list[str]:
@@ -209,18 +206,14 @@ class _Rung:
         """Distils, and measures the student. fresh: begins at the first step, whatever checkpoint there is."""
         self.tracker.restart(config.training.steps_for(len(self._sets.requested)))
         self.timer.enter(Phase.distilling)
-        early_stopping = self._early_stopping(config, scorer)
-        distilled = self._distil(config, early_stopping, self._checkpoints(config, fresh))
+        distilled = self._distil(config, self._checkpoints(config, fresh))
         trained = require_trained(distilled.student)
         self.timer.enter(Phase.evaluating)
         tell, kit_checks = self.tracker.update, self.spec.kit_checks
         after, evidence = measure_after(self.base, scorer, self.views, config, before, tell, kit_checks)
-        checks = early_stopping.as_rows() if early_stopping is not None else []
-        return _Attempt(config, distilled, trained, after, evidence, checks)
+        return _Attempt(config, distilled, trained, after, evidence)
 
-    def _distil(
-        self, config: UnlearnConfig, early_stopping: EarlyStopping | None, checkpoints: Checkpoints | None
-    ) -> DistillResult:
+    def _distil(self, config: UnlearnConfig, checkpoints: Checkpoints | None) -> DistillResult:
         def step_done(step: int, loss: StepLoss) -> None:
             self.tracker.step_done(step, loss.forget, loss.retain, loss.gradient_norm, loss.learning_rate)
 
@@ -230,20 +223,11 @@ class _Rung:
             self._sets.to_retain,
             config,
             step_done,
-            early_stopping,
             checkpoints,
             strangers=self._sets.photos_of("strangers"),
             unlabelled=self._sets.photos_of("unlabelled"),
             start=self.spec.start,
         )
-
-    def _early_stopping(self, config: UnlearnConfig, scorer: Scorer) -> EarlyStopping | None:
-        """Early stopping, which measures the base now; None without targets."""
-        targets = config.training.targets
-        if targets is None:
-            return None
-        sets = replace(self._sets, forget=self._sets.requested)
-        return EarlyStopping(self.base, scorer, sets.counted, targets, config, sets.audited)
 
     def _checkpoints(self, config: UnlearnConfig, fresh: bool = False) -> Checkpoints | None:
         """The run's checkpoints under these settings, if it has a folder for them."""
@@ -276,11 +260,9 @@ def _package(
         trained_modules=attempt.trained,
         scorer=distilled.scorer,
         metrics={},
-        stop_reason=distilled.stop_reason,
         steps=distilled.steps,
         resumed_after=distilled.resumed_after,
         micro_batch_size=distilled.micro_batch_size,
-        checks=() if spec.private else attempt.checks,  # they are of all requests together
         seconds=seconds,
         evidence=None,
         start=_start_digest(spec),
@@ -297,7 +279,6 @@ def _package(
             metrics["before"],
             metrics["after"],
             distilled.steps,
-            distilled.stop_reason,
             found,
             after.rechecks.held,
             after.rechecks.new_held,

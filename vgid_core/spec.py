@@ -136,8 +136,7 @@ class RunSets:
         """Makes and checks the sets of a run, as its own request sees them.
 
         names: by request, and of the kits, the names, normalized, by which their pairs may withhold others; None for
-        all of them. Raises DataError as `to_measure` does, if a set has only photos that are to be forgotten, or if
-        that of a target is missing.
+        all of them. Raises DataError as `to_measure` does, or if a set has only photos that are to be forgotten.
         """
         sets = cls.to_measure(spec, names)
         others = {label: request.forget for label, request in spec.together.items()}
@@ -148,10 +147,6 @@ class RunSets:
         photos = {name: items for name, items in given.items() if items is not None}
         for items in photos.values():
             items.without(sets.own.photos)
-        targets = spec.config.training.targets
-        for name in targets.max_falls if targets is not None else ():
-            if name not in {items.name for items in sets.all}:
-                raise DataError(f"is needed by training.targets.{name}_fall", name)
         return replace(sets, withheld=sets.withheld | also, photos=photos, kits=dict(spec.kits), others=others)
 
     @classmethod

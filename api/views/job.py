@@ -125,7 +125,6 @@ class JobSummary(_View):
         "succeeded with any of these"
     )
     error: ErrorView | None
-    stop_reason: str | None
     links: LinksView
 
     @classmethod

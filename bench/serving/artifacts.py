@@ -88,7 +88,5 @@ def succeeded_job(stack: BenchStack, size: int) -> tuple[UUID, str]:
         claimed = claims.claim(s, job_id, "bench", 30)
         assert claimed is not None
         release = NewRelease("0" * 64, None, hashlib.sha256(weights).hexdigest(), 4, {}, ())
-        endings.finish(
-            s, job_id, claimed.token, endings.NewArtifact(sha256, stored, files, {}, None, release), "steps-done"
-        )
+        endings.finish(s, job_id, claimed.token, endings.NewArtifact(sha256, stored, files, {}, None, release))
     return job_id, sha256

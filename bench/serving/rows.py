@@ -15,7 +15,7 @@ INSERT INTO jobs (id, client_id, state, phase, created_at, started_at, finished_
                   retain_set, forget_pairs, probes, external_id, subject_hash, legal_basis, job_metadata, request_hash,
                   idempotency_key, attempt, attempt_token, lease_expires_at, leads_since, last_progress_at, step,
                   total_steps, progress, loss_forget, loss_retain, wrapped_data_key, inputs_deleted_at, error_type,
-                  error_detail, stop_reason)
+                  error_detail)
 SELECT gen_random_uuid(), CASE WHEN n % 2 = 0 THEN CAST(:client AS uuid) ELSE (
            SELECT id FROM clients WHERE name = 'other ' || n % 10) END,
        state, CASE WHEN state = 'running' THEN 'distilling' END, at, at,
@@ -26,8 +26,7 @@ SELECT gen_random_uuid(), CASE WHEN n % 2 = 0 THEN CAST(:client AS uuid) ELSE (
        CASE WHEN state = 'running' THEN now() + interval '1 day' END, CASE WHEN state = 'running' THEN at END,
        at, 60, 60, CASE WHEN state = 'succeeded' THEN 1 ELSE 0.4 END, 0.1, 0.01,
        CASE WHEN NOT ended THEN '\\x00'::bytea END, CASE WHEN ended THEN at END,
-       CASE WHEN state = 'failed' THEN 'attempts-exhausted' END, CASE WHEN state = 'failed' THEN 'Given up.' END,
-       CASE WHEN state = 'succeeded' THEN 'steps-done' END
+       CASE WHEN state = 'failed' THEN 'attempts-exhausted' END, CASE WHEN state = 'failed' THEN 'Given up.' END
 FROM (SELECT n, now() - make_interval(mins => :count - n) AS at, state, state NOT IN ('queued', 'running') AS ended
       FROM (SELECT n, CASE WHEN n % 5000 = 0 THEN 'running' WHEN n % 100 = 0 THEN 'queued'
                            WHEN n % 30 = 1 THEN 'failed' WHEN n % 30 = 2 THEN 'cancelled' ELSE 'succeeded' END AS state

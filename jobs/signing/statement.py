@@ -197,7 +197,7 @@ def _provenance(inputs: StatementInputs) -> dict[str, Any]:
         "buildType": _BUILD_TYPE,
         "externalParameters": {"method": manifest["method"], "config": manifest["config"]},
         "internalParameters": {
-            name: manifest[name] for name in ("scorer", "steps", "resumed_after", "stop_reason", "micro_batch_size")
+            name: manifest[name] for name in ("scorer", "steps", "resumed_after", "micro_batch_size")
         }
         | ({REQUESTS: others} if others else {}),
         "resolvedDependencies": [{"name": base["name"], "digest": {BASE_DIGEST: base["digest"]}}, *sets],

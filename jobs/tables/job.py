@@ -191,4 +191,3 @@ class Job(Base):
     verdict: Mapped[dict[str, Any] | None]  # the level of the audits, targets that were missed, claims not measured
     error_type: Mapped[str | None]
     error_detail: Mapped[str | None]
-    stop_reason: Mapped[str | None]

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from http.client import HTTPResponse
 from pathlib import Path
 
-import anyio
-import httpx
 import pytest
-from fastapi import FastAPI
 
-from api.main import create_app
-from api.openapi import openapi_document
-from api.problems import NotFound
-from api.routing import API_VERSION, Router, deprecated
+from api.routing import API_VERSION
 from jobs.lines import kits
 from jobs.lines.releases import NewKit
-from jobs.settings import Settings
 from tests.api.service import Service, body, problem
 from tests.evidence import FORGOTTEN
 
@@ -148,44 +139,3 @@ def test_every_answer_carries_the_version_of_the_document(service: Service) -> N
         answer = HTTPResponse(connection)
         answer.begin()
         assert (answer.status, answer.headers["api-version"]) == (400, API_VERSION)
-
-
-class TestDeprecation:
-    @pytest.fixture
-    def app(self, settings: Settings) -> Iterator[FastAPI]:
-        """The application with one more route, which goes in 2032."""
-        app, router = create_app(settings), Router(tags=["service"])
-
-        @router.get("/old/{number}", operation_id="get_old")
-        @deprecated(since=datetime(2031, 1, 1, tzinfo=UTC), sunset=datetime(2031, 12, 31, 23, 59, 59, tzinfo=UTC))
-        def old(number: int) -> int:
-            """A route that goes."""
-            if number == 0:
-                raise NotFound("There is nothing here.")
-            return number
-
-        app.include_router(router)
-        yield app
-        app.state.services.close()
-
-    def test_every_answer_of_the_route_says_when_it_goes(self, app: FastAPI) -> None:
-        async def ask(method: str, path: str) -> httpx.Response:
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://vgid") as http:
-                return await http.request(method, path)
-
-        for method, path, status in (("GET", "/old/1", 200), ("HEAD", "/old/1", 200), ("GET", "/old/0", 404)):
-            response = anyio.run(ask, method, path)
-            assert response.status_code == status
-            assert response.headers["deprecation"] == "@1924992000"
-            assert response.headers["sunset"] == "Wed, 31 Dec 2031 23:59:59 GMT"
-        kept = anyio.run(ask, "GET", "/healthz")
-        assert not {"deprecation", "sunset"} & kept.headers.keys()
-
-    def test_the_document_says_so_of_this_route_alone(self, app: FastAPI) -> None:
-        paths = openapi_document(app)["paths"]
-        marked = [path for path, methods in paths.items() for each in methods.values() if each.get("deprecated")]
-        assert marked == ["/old/{number}"]
-
-    def test_a_route_cannot_go_before_it_is_deprecated(self) -> None:
-        with pytest.raises(ValueError, match=re.escape("can't go before")):
-            deprecated(since=datetime(2031, 1, 2, tzinfo=UTC), sunset=datetime(2031, 1, 1, tzinfo=UTC))

@@ -88,7 +88,6 @@ def test_a_comparison_never_goes_into_the_adapters_folder(place: Place) -> None:
         ("seed = 3", "seed"),
         ("preset = 'paper'", "training.retain_weight, training.steps"),
         ("[config.training]\nretain_weight = 2", "training.retain_weight"),
-        ("[config.training.targets]\nforget_rouge_l = 0.3", "training.targets"),
     ],
 )
 def test_settings_of_the_file_that_do_not_count_are_said(
@@ -98,7 +97,7 @@ def test_settings_of_the_file_that_do_not_count_are_said(
     assert f"ignored: {key}; a comparison sets" in begun.output
     [(plan, *_)] = calls
     run = plan.config_for(plan.contenders[0], plan.budget.settings[0], 1)
-    assert (run.seed, run.method.name, run.training.targets) == (1, "vgid-alias", None)
+    assert (run.seed, run.method.name) == (1, "vgid-alias")
     assert run.training.steps == plan.budget.steps[0]
     assert begin(place).output == ""
 
@@ -126,9 +125,7 @@ def test_a_subjects_name_is_refused_since_rows_are_written_down(place: Place, ca
     assert calls == []
 
 
-@pytest.mark.parametrize(
-    "setting", ["seed=3", "method=npo", "method.name=npo", "training.steps=3", "training.targets.forget_rouge_l=0.3"]
-)
+@pytest.mark.parametrize("setting", ["seed=3", "method=npo", "method.name=npo", "training.steps=3"])
 def test_settings_given_by_hand_that_would_not_count_are_refused(place: Place, setting: str) -> None:
     refused = begin(place, "--set", setting)
     assert refused.exit_code == 2

@@ -167,7 +167,7 @@ def test_a_stale_token_writes_nothing(ledger: Ledger) -> None:
         assert not claims.heartbeat(s, stale, 30).held
         assert not claims.report(s, stale, Progress(Phase.packaging, fraction=0.99))
         assert not claims.save_metrics(s, job_id, stale, "before", ROWS)
-        assert endings.finish(s, job_id, stale, new_artifact(s, job_id), "completed") is None
+        assert endings.finish(s, job_id, stale, new_artifact(s, job_id)) is None
         assert endings.fail(s, stale, "out_of_memory", "The accelerator's memory is full.") is None
         assert claims.cancelled(s, stale) is None
         assert claims.release(s, stale, max_attempts=3, refund=True, reason="shutdown") is None
@@ -228,11 +228,11 @@ def test_success_stores_the_artifact_and_drops_the_key(ledger: Ledger) -> None:
     token = take(ledger, job_id)
     with ledger.sessions.begin() as s:
         assert (
-            endings.finish(s, job_id, token, new_artifact(s, job_id, files=FILES, manifest={"seed": 0}), "completed")
+            endings.finish(s, job_id, token, new_artifact(s, job_id, files=FILES, manifest={"seed": 0}))
             is State.succeeded
         )
     job = ledger.job(job_id)
-    assert (job.state, job.progress, job.stop_reason, job.phase) == (State.succeeded, 1.0, "completed", None)
+    assert (job.state, job.progress, job.phase) == (State.succeeded, 1.0, None)
     assert (job.wrapped_data_key, job.attempt_token, job.lease_expires_at) == (None, None, None)
     assert job.finished_at is not None
     with ledger.sessions.begin() as s:
@@ -249,9 +249,9 @@ def test_a_verdict_decides_how_a_job_with_an_adapter_ends(ledger: Ledger) -> Non
         job_id = ledger.submit()
         token = take(ledger, job_id)
         with ledger.sessions.begin() as s:
-            assert endings.finish(s, job_id, token, new_artifact(s, job_id, evidence), "completed") is state
+            assert endings.finish(s, job_id, token, new_artifact(s, job_id, evidence)) is state
         job = ledger.job(job_id)
-        assert (job.state, job.outcome, job.stop_reason, job.progress) == (state, outcome, "completed", 1.0)
+        assert (job.state, job.outcome, job.progress) == (state, outcome, 1.0)
         assert (job.wrapped_data_key, job.attempt_token) == (None, None)
         assert job.verdict is not None
         assert [each["figure"] for each in job.verdict["missed"]] == ["said.rouge_l"][: outcome == "targets-not-met"]
@@ -299,7 +299,7 @@ def test_an_earlier_cancellation_beats_success(ledger: Ledger) -> None:
     with ledger.sessions.begin() as s:
         repository.request_cancel(s, ledger.client_id, job_id)
         artifact = new_artifact(s, job_id, FORGOTTEN)
-        assert endings.finish(s, job_id, token, artifact, "completed") is State.cancelled
+        assert endings.finish(s, job_id, token, artifact) is State.cancelled
         assert s.get(Artifact, job_id) is None
     assert (ledger.job(job_id).outcome, ledger.job(job_id).verdict) == (None, None)
 

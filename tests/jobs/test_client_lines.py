@@ -30,7 +30,7 @@ def finished(ledger: Ledger, client_id: UUID, line: str | None = None, **release
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
     with ledger.sessions.begin() as s:
-        endings.finish(s, job_id, claim.token, new_artifact(s, job_id, FORGOTTEN, **release), "steps-done")
+        endings.finish(s, job_id, claim.token, new_artifact(s, job_id, FORGOTTEN, **release))
     return job_id
 
 

@@ -60,7 +60,7 @@ def ended(ledger: Ledger, seconds: float, *pairs: int, steps: int) -> None:
     with ledger.sessions.begin() as s:
         made = {job_id: new_artifact(s, job_id, FORGOTTEN, sha256=job_id.hex * 2) for job_id in jobs}
         own = made.pop(claim.job.id)
-        assert endings.finish(s, claim.job.id, claim.token, own, "steps-done", made) is State.succeeded
+        assert endings.finish(s, claim.job.id, claim.token, own, made) is State.succeeded
     for job_id in jobs:
         ledger.turn_back(job_id, "started_at", seconds)
 

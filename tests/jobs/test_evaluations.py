@@ -94,7 +94,7 @@ def test_only_a_job_that_forgets_has_an_adapter(ledger: Ledger) -> None:
     waiting, done, evaluation = ledger.submit(), ledger.submit(model="other"), measured(ledger, FORGOTTEN)
     token = claim(ledger, done)
     with ledger.sessions.begin() as s:
-        endings.finish(s, done, token, new_artifact(s, done, MISSED), "steps-done")
+        endings.finish(s, done, token, new_artifact(s, done, MISSED))
     with ledger.sessions.begin() as s:
         assert repository.adapter_of(s, ledger.client_id, waiting) == ("demo", None)
         assert repository.adapter_of(s, ledger.client_id, done) == ("other", "a" * 64)

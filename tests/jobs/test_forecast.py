@@ -52,7 +52,7 @@ def succeeded(ledger: Ledger, minutes: float, model: str = "demo", kind: Kind = 
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
         if kind is Kind.unlearn:
-            endings.finish(s, job_id, claim.token, new_artifact(s, job_id), "steps-done")
+            endings.finish(s, job_id, claim.token, new_artifact(s, job_id))
         else:
             endings.finish_evaluation(s, job_id, claim.token, FORGOTTEN)
     ledger.turn_back(job_id, "started_at", minutes * 60)

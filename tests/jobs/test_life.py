@@ -118,7 +118,7 @@ class Life(RuleBasedStateMachine):
         token = self.any_token(data)
         was_cancelled = self.row()["cancel_requested_at"] is not None
         with self.ledger.sessions.begin() as s:
-            state = endings.finish(s, self.job_id, token, new_artifact(s, self.job_id, evidence), "completed")
+            state = endings.finish(s, self.job_id, token, new_artifact(s, self.job_id, evidence))
         self.gave_up(token, state)
         if state is not None:
             by_verdict = State.failed if evidence is MISSED else State.succeeded

@@ -38,7 +38,7 @@ def finished(ledger: Ledger, pairs: int, to_agree: int = 0, of: int = 100) -> UU
         "withheld": [Withheld(PLACE, pairs, to_agree, of)],
     }
     with ledger.sessions.begin() as s:
-        endings.finish(s, job_id, claim.token, new_artifact(s, job_id, FORGOTTEN, **left), "steps-done")
+        endings.finish(s, job_id, claim.token, new_artifact(s, job_id, FORGOTTEN, **left))
     return job_id
 
 

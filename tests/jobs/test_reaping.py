@@ -230,7 +230,7 @@ def test_artifacts_that_no_job_and_no_release_names_are_deleted_after_an_hour(
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
         made = new_artifact(s, job_id, FORGOTTEN, sha256=named, archive=ReleaseZip(handed_out, 14))
-        endings.finish(s, job_id, claim.token, made, "steps-done")
+        endings.finish(s, job_id, claim.token, made)
 
     assert sweep_artifacts(ledger.sessions, blobs) == [orphan]
 

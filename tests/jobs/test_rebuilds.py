@@ -49,7 +49,7 @@ def finish_rebuild(ledger: Ledger, evidence: dict = FORGOTTEN, base: str = "b" *
         made = new_artifact(
             s, claim.job.id, evidence, base_digest=base, parent_id=None, rebuilt=rebuilt, still_forgotten=checked
         )
-        return endings.finish(s, claim.job.id, claim.token, made, "steps-done")
+        return endings.finish(s, claim.job.id, claim.token, made)
 
 
 def test_whoever_has_a_kit_is_forgotten_again_and_the_others_are_left_out(ledger: Ledger) -> None:
@@ -187,7 +187,7 @@ def test_a_rebuild_waits_for_the_run_that_goes_on(ledger: Ledger) -> None:
     rebuild = order(ledger)
     assert ledger.claim_next() is None
     with ledger.sessions.begin() as s:
-        endings.finish(s, running, claim.token, new_artifact(s, running, FORGOTTEN), "steps-done")
+        endings.finish(s, running, claim.token, new_artifact(s, running, FORGOTTEN))
     following = ledger.claim_next()
     assert following is not None
     assert following.job.id == rebuild
@@ -214,7 +214,7 @@ def test_a_rebuild_of_what_is_no_longer_current_starts_over(ledger: Ledger) -> N
         made = new_artifact(s, rebuild, FORGOTTEN, parent_id=None, rebuilt=Rebuilt(current.id, ()))
         rollback.revert(s, "demo", "wrong person")
         with pytest.raises(ParentSuperseded):
-            endings.finish(s, rebuild, claim.token, made, "steps-done")
+            endings.finish(s, rebuild, claim.token, made)
 
 
 def test_a_line_that_has_drifted_too_far_says_what_to_do(ledger: Ledger) -> None:

@@ -76,7 +76,7 @@ def test_an_adapter_that_stays_is_named(ledger: Ledger, blobs: FileBlobStore, ro
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
-        endings.finish(s, job_id, claim.token, new_artifact(s, job_id), "steps-done")
+        endings.finish(s, job_id, claim.token, new_artifact(s, job_id))
     delete_inputs(ledger.sessions, blobs, job_id)
     assert sign_receipts(ledger.sessions, root) == [job_id]
     report = verified(ledger, job_id, tmp_path)

@@ -28,7 +28,7 @@ def finished(ledger: Ledger, evidence: dict | None = FORGOTTEN, job_id: UUID | N
         claim = claims.claim(s, job_id, "worker", 30)
         assert claim is not None
     with ledger.sessions.begin() as s:
-        endings.finish(s, job_id, claim.token, new_artifact(s, job_id, evidence, **release), "steps-done")
+        endings.finish(s, job_id, claim.token, new_artifact(s, job_id, evidence, **release))
     return job_id
 
 
@@ -74,11 +74,11 @@ def test_a_run_whose_parent_was_superseded_writes_nothing(ledger: Ledger) -> Non
         assert claim is not None
         made = new_artifact(s, late, FORGOTTEN, parent_id=None)
     with pytest.raises(ParentSuperseded), ledger.sessions.begin() as s:
-        endings.finish(s, late, claim.token, made, "steps-done")
+        endings.finish(s, late, claim.token, made)
     assert ledger.job(late).state is State.running
     assert line(ledger) == [(1, ReleaseState.current, first)]
     with ledger.sessions.begin() as s:
-        endings.finish(s, late, claim.token, new_artifact(s, late, FORGOTTEN), "steps-done")
+        endings.finish(s, late, claim.token, new_artifact(s, late, FORGOTTEN))
     assert line(ledger)[-1] == (2, ReleaseState.current, late)
 
 
@@ -177,7 +177,7 @@ def test_a_run_that_started_from_what_was_taken_back_starts_over(ledger: Ledger)
     with ledger.sessions.begin() as s:
         rollback.revert(s, "demo", "wrong person")
     with pytest.raises(ParentSuperseded), ledger.sessions.begin() as s:
-        endings.finish(s, late, claim.token, made, "steps-done")
+        endings.finish(s, late, claim.token, made)
 
 
 def test_the_operators_commands(ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

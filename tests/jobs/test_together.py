@@ -49,7 +49,7 @@ def finish(ledger: Ledger, claim: Claim, evidence: dict[UUID, dict[str, Any]], *
     with ledger.sessions.begin() as s:
         made = {job_id: new_artifact(s, job_id, found, **release) for job_id, found in evidence.items()}
         own = made.pop(first)
-        return endings.finish(s, first, claim.token, own, "completed", made)
+        return endings.finish(s, first, claim.token, own, made)
 
 
 def test_waiting_requests_of_a_model_are_run_as_one_by_due_date(ledger: Ledger) -> None:
@@ -120,7 +120,7 @@ def test_all_that_pass_are_held_by_one_release_each_with_its_own(ledger: Ledger)
     with ledger.sessions.begin() as s:
         own = new_artifact(s, first, FORGOTTEN, sha256="1" * 64, marks=["a"])
         other = new_artifact(s, second, FORGOTTEN, sha256="2" * 64, marks=["b"], kit=NewKit(b"key", 3, 30))
-        state = endings.finish(s, first, claim.token, own, "completed", {second: other})
+        state = endings.finish(s, first, claim.token, own, {second: other})
     assert state is State.succeeded
     with ledger.sessions.begin() as s:
         current = releases.current(s, "demo")

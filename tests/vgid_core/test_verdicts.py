@@ -103,18 +103,6 @@ def test_a_quick_verdict_says_what_it_left_out(run: Run) -> None:
     assert any(claim.startswith("collateral: ") for claim in unmeasured)
 
 
-def test_answers_alone_end_no_run(run: Run) -> None:
-    """Targets of early stopping that always hold: the audits decide."""
-    answers = {"forget_rouge_l": 1, "retain_fall": 1, "every_steps": 1}
-    ends = {}
-    for name, verdict in {"strict": {}, "loose": LOOSE}.items():
-        settings = config(verdict=verdict, retries=0)
-        training = {**settings.training.model_dump(), "targets": answers}
-        result = run(config=changed(settings, training=training))
-        ends[name] = (result.steps, result.stop_reason, [check["held"] for check in result.manifest["checks"]])
-    assert ends == {"strict": (2, "steps-done", [False, False]), "loose": (1, "targets-held", [True])}
-
-
 def refused(run: Run, error: type[UnlearnError], tmp_path: Path, **changes: object) -> list[str]:
     """The phases of a run that this error ends, without anything written."""
     reports: list[Progress] = []

@@ -67,7 +67,6 @@ def manifest() -> dict[str, Any]:
         "scorer": "packed",
         "steps": 4,
         "resumed_after": 0,
-        "stop_reason": "steps-done",
         "micro_batch_size": 2,
         "metrics": {"before": [{**rows[0], "value": 1.0}], "after": rows},
         "versions": {"python": "3.12.1", "vgid": "0.1.0"},

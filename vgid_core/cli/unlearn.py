@@ -200,7 +200,6 @@ def _show(result: UnlearnResult, out: Path, as_json: bool) -> None:
         data = {
             "out": str(out),
             "steps": result.steps,
-            "stop_reason": result.stop_reason,
             "verdict": None if result.evidence is None else result.evidence.verdict.as_json(),
             "seconds": result.manifest["seconds"],
             "metrics": {stage: [asdict(metric) for metric in rows] for stage, rows in metrics.items()},
@@ -219,8 +218,7 @@ def _print(result: UnlearnResult, out: Path) -> None:
     seconds = result.manifest["seconds"]
     console = result_console()
     console.print(metrics_table({"before": result.metrics_before, "after": result.metrics_after}))
-    ended = ", when the targets held" if result.stop_reason == "targets-held" else ""
     took = f"{sum(seconds.values()):.0f} s"
-    console.print(f"{result.steps} steps{ended}, {took}. The adapter is in {out}", markup=False)
+    console.print(f"{result.steps} steps, {took}. The adapter is in {out}", markup=False)
     if result.evidence is not None:
         print_verdict(console, result.evidence.as_json())

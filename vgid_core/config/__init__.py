@@ -7,7 +7,7 @@ from vgid_core.config.evaluation import AttackPlan, AuditLevel, EvaluationConfig
 from vgid_core.config.overrides import TrainingOverrides
 from vgid_core.config.perturbation import PerturbationConfig
 from vgid_core.config.run import UnlearnConfig
-from vgid_core.config.training import Targets, TrainingConfig
+from vgid_core.config.training import TrainingConfig
 from vgid_core.config.verdict import VerdictTargets
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "EvaluationConfig",
     "LoraSettings",
     "PerturbationConfig",
-    "Targets",
     "TrainingConfig",
     "TrainingOverrides",
     "UnlearnConfig",

@@ -1,4 +1,4 @@
-"""Settings of the training loop and of early stopping."""
+"""Settings of the training loop."""
 
 from __future__ import annotations
 
@@ -10,27 +10,6 @@ MIN_STEPS = 96
 # Over the forget set, if `steps` isn't set. Two harm other people (docs/research/log.md).
 _EPOCHS = 3
 _MAX_STEPS = 5000
-
-
-class Targets(Strict):
-    """Early stopping: the run ends as soon as all targets hold at one check, and the audits of the level `quick` pass.
-
-    Each is a mean ROUGE-L of greedy answers on an even sample of a set. Falls are relative to the base on that sample.
-    """
-
-    forget_rouge_l: float = Field(ge=0, le=1, description="maximum ROUGE-L on the forget set")
-    retain_fall: float | None = Field(default=None, ge=0, le=1, description="maximum loss of ROUGE-L on the retain set")
-    utility_fall: float | None = Field(
-        default=None, ge=0, le=1, description="maximum loss of ROUGE-L on the utility set"
-    )
-    every_steps: int = Field(default=10, ge=1, le=5000, description="steps between checks")
-    pairs: int = Field(default=32, ge=1, le=1000, description="maximum pairs of each set in a check")
-
-    @property
-    def max_falls(self) -> dict[str, float]:
-        """The maximum falls that are set, by the set's role."""
-        falls = {"retain": self.retain_fall, "utility": self.utility_fall}
-        return {role: fall for role, fall in falls.items() if fall is not None}
 
 
 class TrainingConfig(Strict):
@@ -61,7 +40,6 @@ class TrainingConfig(Strict):
     gradient_checkpointing: bool = Field(
         default=False, description="recomputes layers in the backward pass: slower, with less memory"
     )
-    targets: Targets | None = Field(default=None, description="early stopping: the run ends once these hold")
     fp8: bool = Field(
         default=False, description="products with frozen weights in fp8 in training: faster on recent accelerators"
     )
@@ -72,7 +50,7 @@ class TrainingConfig(Strict):
         return 2 * self.micro_batch_size
 
     def steps_for(self, forget_pairs: int) -> int:
-        """The number of steps of a run on so many forget pairs, unless early stopping ends it."""
+        """The number of steps of a run on so many forget pairs."""
         needed = -(-_EPOCHS * forget_pairs // self.forget_batch_size)
         return self.steps or min(max(MIN_STEPS, needed), _MAX_STEPS)
 

@@ -38,7 +38,7 @@ class MethodContext:
 
     @property
     def steps(self) -> int:
-        """The number of steps, unless early stopping ends the run."""
+        """The number of steps."""
         return self.training.steps_for(len(self.forget))
 
 

@@ -13,7 +13,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -40,14 +40,13 @@ _PARTIAL = (f"{_FILE}.", ".partial")
 class Checkpoint:
     """The state of a run after `step` steps.
 
-    schedule: state of the learning-rate schedule. checks: the early-stopping checks so far. tensors:
+    schedule: state of the learning-rate schedule. tensors:
     `MasterAdamW.state`.
     """
 
     step: int
     micro_batch_size: int
     schedule: Mapping[str, Any]
-    checks: Sequence[Mapping[str, Any]]
     tensors: Mapping[str, Tensor] = field(repr=False)
 
 

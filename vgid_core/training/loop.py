@@ -29,7 +29,6 @@ from vgid_core.models.base import BaseModel
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.scoring.packed.model import Compiler
 from vgid_core.training.checkpoints import Checkpoints
-from vgid_core.training.early_stop import EarlyStopping
 from vgid_core.training.forward_cost import MIN_PASSES_TO_COMPILE, forward_passes
 from vgid_core.training.optimiser import learning_rate_factor
 from vgid_core.training.recompute import recomputed_layers
@@ -45,14 +44,13 @@ PREFETCHED_STEPS = 4
 class DistillResult:
     """A trained student and how it was trained.
 
-    scorer: packed or padded. steps: in all, of which an interrupted run did `resumed_after`. stop_reason: "steps-done"
-    or "targets-held". micro_batch_size: the one at the end, which can be smaller than configured.
+    scorer: packed or padded. steps: in all, of which an interrupted run did `resumed_after`. micro_batch_size: the one
+    at the end, which can be smaller than configured.
     """
 
     student: PeftModel
     scorer: str
     steps: int
-    stop_reason: str
     micro_batch_size: int
     resumed_after: int
 
@@ -79,7 +77,6 @@ def distil(
     retain: PairSet,
     config: UnlearnConfig,
     on_step: StepCallback | None = None,
-    early_stopping: EarlyStopping | None = None,
     checkpoints: Checkpoints | None = None,
     strangers: Sequence[EncodedImage] = (),
     unlabelled: Sequence[EncodedImage] = (),
@@ -113,44 +110,39 @@ def distil(
             runner = UpdateRunner(scorer, student, config, learning_rate_factor(config.training, steps))
             student.train(config.lora.dropout > 0)
             context = MethodContext(base, scorer, config.training, config.seed, forget, retain, strangers, unlabelled)
-            loop = _Loop(runner, setup(config.method, context), context, early_stopping, checkpoints)
-            resumed_after, steps = loop.run(on_step)
-    reason = "targets-held" if early_stopping is not None and early_stopping.held else "steps-done"
-    return DistillResult(student.eval(), scorer.name, steps, reason, runner.micro_batch_size, resumed_after)
+            loop = _Loop(runner, setup(config.method, context), context, checkpoints)
+            resumed_after = loop.run(on_step)
+    return DistillResult(student.eval(), scorer.name, steps, runner.micro_batch_size, resumed_after)
 
 
 @dataclass(frozen=True)
 class _Loop:
-    """Runs steps from an interrupted run's checkpoint, or from the first, to the last step or to early stopping."""
+    """Runs steps from an interrupted run's checkpoint, or from the first, to the last."""
 
     runner: UpdateRunner
     updates: MakeUpdates
     context: MethodContext
-    early_stopping: EarlyStopping | None
     checkpoints: Checkpoints | None
 
-    def run(self, on_step: StepCallback | None) -> tuple[int, int]:
-        """Returns how many steps an interrupted run had done, and how many are done now."""
+    def run(self, on_step: StepCallback | None) -> int:
+        """Returns how many steps an interrupted run had done."""
         context, training, seed = self.context, self.context.training, self.context.seed
         forget_batches = draw_batches(context.forget, training.forget_batch_size, random.Random(seed))
         retain_batches = self._with_prefetch(
             draw_batches(context.retain, training.retain_batch_size, random.Random(seed + 1))
         )
-        done = resumed_after = self._restore()
+        resumed_after = self._restore()
         for _ in range(resumed_after):
             for update in self.updates(next(forget_batches), next(retain_batches)):
                 self.runner.replay_cache(update)
-        while done < context.steps and not (self.early_stopping and self.early_stopping.held):
-            done += 1
+        for step in range(resumed_after + 1, context.steps + 1):
             # For dropout alone: batches and a method's noise have generators of their own.
-            torch.manual_seed(step_seed(seed, done))
+            torch.manual_seed(step_seed(seed, step))
             loss = self._step(next(forget_batches), next(retain_batches))
             if on_step is not None:
-                on_step(done, loss)
-            if self.early_stopping is not None:
-                self.early_stopping.check(done)
-            self._save(done)
-        return resumed_after, done
+                on_step(step, loss)
+            self._save(step)
+        return resumed_after
 
     def _with_prefetch(self, batches: Iterator[list[Pair]]) -> Iterator[list[Pair]]:
         """The same batches. With a single process, puts the next steps' pairs into the context's `prefetch` first."""
@@ -184,8 +176,6 @@ class _Loop:
         if found is None:
             return 0
         self.runner.restore(found)
-        if self.early_stopping is not None:
-            self.early_stopping.restore(found.checks)
         log.info("resuming after step %d", found.step)
         return found.step
 
@@ -195,10 +185,8 @@ class _Loop:
             return
         # One of several processes can't stop alone: the others would wait for it in the next step.
         stopped = distributed.world_size() == 1 and self.checkpoints.stop_requested()
-        last = step == self.context.steps or (self.early_stopping is not None and self.early_stopping.held)
-        if stopped or last or self.checkpoints.due:
-            checks = self.early_stopping.as_rows() if self.early_stopping is not None else []
-            self.checkpoints.save(self.runner.checkpoint(step, checks))
+        if stopped or step == self.context.steps or self.checkpoints.due:
+            self.checkpoints.save(self.runner.checkpoint(step))
         if stopped:
             raise RunStopped(f"stopped after step {step}, as asked")
 

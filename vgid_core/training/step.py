@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -80,10 +80,10 @@ class UpdateRunner:
             for examples, _ in self._micro_batches(term.examples):
                 self._scorer.replay_cache(partial(term.values, examples))
 
-    def checkpoint(self, step: int, checks: Sequence[Mapping[str, object]]) -> Checkpoint:
+    def checkpoint(self, step: int) -> Checkpoint:
         """The state from which `restore` continues after this step."""
         state = {name: value for name, value in self.schedule.state_dict().items() if name != "lr_lambdas"}
-        return Checkpoint(step, self.micro_batch_size, state, checks, self._optimizer.state())
+        return Checkpoint(step, self.micro_batch_size, state, self._optimizer.state())
 
     def restore(self, found: Checkpoint) -> None:
         """Restores adapter, optimiser, schedule and micro-batch size. Raises CheckpointUnusable."""

@@ -224,7 +224,7 @@ class Attempt:
 
         def finish() -> State | None:
             with self._sessions.begin() as s:
-                return endings.finish(s, self._job_id, self._token, artifact, result.stop_reason, others_artifacts)
+                return endings.finish(s, self._job_id, self._token, artifact, others_artifacts)
 
         try:
             self._end(finish, [each.job.id for each in requests])

@@ -31,7 +31,7 @@ class TrainingState:
         # The schedule changes these, and its own state doesn't hold them.
         groups = [{name: group[name] for name in ("lr", "betas")} for group in self._optimiser.param_groups]
         schedule = {"state": self._schedule.state_dict(), "groups": groups}
-        checkpoints.save(Checkpoint(step, micro_batch, schedule, (), tensors))
+        checkpoints.save(Checkpoint(step, micro_batch, schedule, tensors))
 
     def resume(self, checkpoints: Checkpoints) -> int:
         """Restores the last checkpoint. Returns how many steps it holds, or 0 if there is none.

@@ -75,15 +75,6 @@ def test_flags_alone_will_do_and_a_table_tells_the_end(place: Place) -> None:
     assert f"The adapter is in {place.out}" in result.stdout
 
 
-def test_that_a_run_ended_early_is_said(place: Place) -> None:
-    targets = ["forget_rouge_l=1", "every_steps=1", "retain_fall=1"]
-    flags = [part for target in targets for part in ("--set", f"training.targets.{target}")]
-    result = invoke(unlearn, place.file, *flags)
-    assert result.exit_code == 0, result.output
-    assert "1 steps, when the targets held, " in result.stdout
-    assert "targets" not in invoke(unlearn, place.file, "--overwrite", "--steps", "1").stdout
-
-
 def test_an_adapter_is_replaced_only_when_asked_and_whole(done: Done, place: Place) -> None:
     shutil.copytree(done.place.out, place.out)
     refused = invoke(unlearn, place.file)

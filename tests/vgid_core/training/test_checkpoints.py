@@ -178,7 +178,6 @@ def test_a_checkpoint_holds_the_adapter_and_nothing_of_the_data(tiny_folder: Pat
         ("config.seed", {"settings": config(seed=1)}),
         ("config.lora.rank, config.seed", {"settings": config(seed=1, lora={"rank": 8})}),
         ("config.method", {"settings": config(method="npo")}),
-        ("config.training.targets", {"settings": config(training=TRAINING | {"targets": {"forget_rouge_l": 0.1}})}),
         ("data.forget", {"forget": pair_set("whatever", 3)}),
         ("data.retain", {"retain": pair_set("whatever", 4, first_picture=30)}),
         ("data.utility", {"utility": None}),

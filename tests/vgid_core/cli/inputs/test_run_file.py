@@ -171,7 +171,6 @@ def test_a_mistake_is_named_by_its_key(tmp_path: Path, text: str, said: str) -> 
         ({"probes": {"forget": "x.jsonl"}}, {}, [], "--probe forget: is a reserved name"),
         ({"never_seen": ""}, {}, [], "--never-seen: is empty"),
         ({"model": "no such folder"}, {}, [], "--model: no folder no such folder"),
-        ({}, {}, ["training.targets.retain_fall=0.1"], "--set training.targets.retain_fall: needs config.training.tar"),
     ],
 )
 def test_what_a_flag_gave_is_named_by_the_flag(
