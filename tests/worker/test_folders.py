@@ -89,7 +89,7 @@ def test_a_checkpoint_of_an_unknown_job_is_deleted_once_abandoned(
         job_id: Checkpoints(checkpoint_folder(ledger.settings, job_id), {}, 0)
         for job_id in (recent, abandoned, resumed)
     }
-    checkpoint = Checkpoint(1, 4, {}, [], {"0.master": torch.zeros(4)})
+    checkpoint = Checkpoint(1, 4, {}, {"0.master": torch.zeros(4)})
     for job_id, run in runs.items():
         run.save(checkpoint)
         if job_id != recent:
@@ -106,7 +106,7 @@ def test_checkpoints_lie_in_the_folder_of_the_settings_which_no_other_account_ma
     settings = ledger.settings.model_copy(update={"checkpoint_dir": tmp_path / "kept"})
     cancelled = ledger.submit(wake=False)
     Checkpoints(checkpoint_folder(settings, cancelled), {}, 0).save(
-        Checkpoint(1, 4, {}, [], {"0.master": torch.zeros(4)})
+        Checkpoint(1, 4, {}, {"0.master": torch.zeros(4)})
     )
     assert [path.name for path in (tmp_path / "kept").iterdir()] == [f"checkpoint-{cancelled}"]
     assert (tmp_path / "kept").stat().st_mode & 0o077 == 0

@@ -30,7 +30,7 @@ from vgid_core.models.base import BaseModel
 
 log = logging.getLogger(__name__)
 
-_FORMAT = "vgid-checkpoint/3"
+_FORMAT = "vgid-checkpoint/4"
 _FILE = "checkpoint.safetensors"
 # Prefix and suffix of a temporary file's name. No other file may match: users can keep their own files in the folder.
 _PARTIAL = (f"{_FILE}.", ".partial")
@@ -40,8 +40,7 @@ _PARTIAL = (f"{_FILE}.", ".partial")
 class Checkpoint:
     """The state of a run after `step` steps.
 
-    schedule: state of the learning-rate schedule. tensors:
-    `MasterAdamW.state`.
+    schedule: state of the learning-rate schedule. tensors: `MasterAdamW.state`.
     """
 
     step: int

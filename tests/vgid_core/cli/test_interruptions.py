@@ -126,7 +126,7 @@ def test_before_the_first_step_is_done_and_when_asked_twice_a_run_stops_at_once(
 def test_a_checkpoint_that_cant_be_resumed_is_reported_with_its_file_and_a_way_out(place: Place) -> None:
     left = place.folder / "left"
     base, data = "b" * 64, {"0.master": torch.zeros(1)}
-    Checkpoints(left, {"base": base}, 0).save(Checkpoint(1, 4, {}, [], data))
+    Checkpoints(left, {"base": base}, 0).save(Checkpoint(1, 4, {}, data))
     file = left / "checkpoint.safetensors"
     for problem in (
         "the checkpoint is another run's, which differs in ",

@@ -225,7 +225,7 @@ def test_a_checkpoint_from_another_environment_is_refused(
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "checkpoint"
     checkpoints = Checkpoints(folder, {"base": "b"}, 0)
-    checkpoints.save(Checkpoint(1, 4, {}, [], {"0.master": torch.zeros(4)}))
+    checkpoints.save(Checkpoint(1, 4, {}, {"0.master": torch.zeros(4)}))
     (file,) = folder.iterdir()
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:-8])
@@ -239,7 +239,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: str) -> None:
 
 def test_a_partial_file_never_replaces_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = Checkpoints(tmp_path / "c", {"base": "b"}, 0)
-    checkpoints.save(Checkpoint(1, 4, {"last_epoch": 1}, [], {"0.master": torch.ones(4)}))
+    checkpoints.save(Checkpoint(1, 4, {"last_epoch": 1}, {"0.master": torch.ones(4)}))
 
     def full_disk(_tensors: object, name: str, **_: object) -> None:
         Path(name).write_bytes(b"half")
@@ -247,13 +247,13 @@ def test_a_partial_file_never_replaces_the_last_checkpoint(tmp_path: Path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr("vgid_core.training.checkpoints.save_file", full_disk)
-        checkpoints.save(Checkpoint(2, 4, {}, [], {"0.master": torch.zeros(4)}))
+        checkpoints.save(Checkpoint(2, 4, {}, {"0.master": torch.zeros(4)}))
     found = checkpoints.load()
     assert found is not None
     assert (found.step, found.schedule) == (1, {"last_epoch": 1})
     assert torch.equal(found.tensors["0.master"], torch.ones(4))
     assert len(list((tmp_path / "c").iterdir())) == 2
-    checkpoints.save(Checkpoint(3, 4, {}, [], {"0.master": torch.zeros(4)}))
+    checkpoints.save(Checkpoint(3, 4, {}, {"0.master": torch.zeros(4)}))
     assert len(list((tmp_path / "c").iterdir())) == 1, "the partial file is gone"
 
 
@@ -262,7 +262,7 @@ def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
     for file in theirs:
         file.write_text("mine")
     checkpoints = Checkpoints(tmp_path, {"base": "b"}, 0)
-    checkpoints.save(Checkpoint(1, 4, {}, [], {"0.master": torch.zeros(4)}))
+    checkpoints.save(Checkpoint(1, 4, {}, {"0.master": torch.zeros(4)}))
     assert set(tmp_path.iterdir()) == {*theirs, tmp_path / "checkpoint.safetensors"}
     delete_checkpoint(tmp_path)
     assert set(tmp_path.iterdir()) == set(theirs)
@@ -272,7 +272,7 @@ def test_a_deleted_folder_is_recreated_for_this_account_alone(tmp_path: Path) ->
     folder = tmp_path / "c"
     checkpoints = Checkpoints(folder, {"base": "b"}, 0)
     folder.rmdir()
-    checkpoints.save(Checkpoint(1, 4, {}, [], {"0.master": torch.zeros(4)}))
+    checkpoints.save(Checkpoint(1, 4, {}, {"0.master": torch.zeros(4)}))
     found = checkpoints.load()
     assert found is not None
     assert found.step == 1
