@@ -133,12 +133,11 @@ def _plan(run: ComparisonRunFile) -> ComparisonPlan:
         stderr_console().print(f"ignored: {', '.join(ignored)}; {_WHY_IGNORED}", markup=False)
     if _is_set(config, "method") and config.method.name not in methods:
         stderr_console().print(f"ignored: settings of {config.method.name}, which takes no part", markup=False)
-    training = config.training.model_copy(update={"targets": None})
     values = {
         "methods": methods,
         "seeds": tuple(range(run.compare.seeds)),
         "budget": {name: getattr(run.compare, name) for name in Budget.model_fields},
-        "config": config.model_copy(update={"training": training}),
+        "config": config,
     }
     try:
         return ComparisonPlan.model_validate(values)

@@ -20,11 +20,11 @@ from vgid_core.errors import UnlearnError
 FORMAT = "vgid-comparison/5"  # increased whenever the meaning of rows changes
 Stage = Literal["reference", "trial", "run"]
 
-# Keys of the config that don't apply: rows have their own, and comparisons ignore targets.
+# Keys of the config that don't apply: rows have their own.
 _ROW_KEYS: dict[str, Any] = {
     "method": True,
     "seed": True,
-    "training": {"learning_rate", "retain_weight", "steps", "targets"},
+    "training": {"learning_rate", "retain_weight", "steps"},
 }
 
 

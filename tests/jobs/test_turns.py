@@ -183,7 +183,8 @@ class Turns(RuleBasedStateMachine):
         took = text("UPDATE jobs SET leads_since = now() - make_interval(secs => :seconds) WHERE id = :id")
         with self.ledger.sessions.begin() as s:
             s.execute(took, {"seconds": seconds, "id": job_id})
-        self.move_on(ended.client, seconds)
+        if seconds:  # an attempt that took no time is paid for by its start
+            self.move_on(ended.client, seconds)
         with self.ledger.sessions.begin() as s:
             if not requeued:
                 endings.fail(s, token, "diverged", "The loss grew.")
