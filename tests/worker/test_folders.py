@@ -105,9 +105,7 @@ def test_checkpoints_lie_in_the_folder_of_the_settings_which_no_other_account_ma
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "lost"))
     settings = ledger.settings.model_copy(update={"checkpoint_dir": tmp_path / "kept"})
     cancelled = ledger.submit(wake=False)
-    Checkpoints(checkpoint_folder(settings, cancelled), {}, 0).save(
-        Checkpoint(1, 4, {}, {"0.master": torch.zeros(4)})
-    )
+    Checkpoints(checkpoint_folder(settings, cancelled), {}, 0).save(Checkpoint(1, 4, {}, {"0.master": torch.zeros(4)}))
     assert [path.name for path in (tmp_path / "kept").iterdir()] == [f"checkpoint-{cancelled}"]
     assert (tmp_path / "kept").stat().st_mode & 0o077 == 0
     ledger.cancel(cancelled)
