@@ -22,7 +22,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 # Tests that take seconds: settings, data, losses; the ledger, its migrations, and what the API and its pages say of it.
 FAST := $(addprefix tests/,terminal vgid_verify jobs migrations docs/test_pages.py docs/test_links.py api/test_openapi.py \
 	api/test_reference_page.py api/test_problem_docs.py api/test_text_fields.py \
-	$(addprefix vgid_core/,config data losses lora methods/vgid_alias/test_method.py cli/inputs))
+	$(addprefix vgid_core/,config data losses lora methods/vgid_substitute/test_method.py cli/inputs))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Somebody who was killed while making .venv has left one without pip.
 WHOLE = $(BIN)/python -c 'import pip' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv

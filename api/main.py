@@ -18,7 +18,7 @@ from api.openapi import openapi_document, problem_responses
 from api.problem_handler import install_problem_handler
 from api.problems import Unauthenticated
 from api.request_rules import charge_request, refuse_repeated_header, refuse_unknown_query
-from api.routes import artifacts, estimate, health, jobs, kits, models, signing_keys, submit
+from api.routes import artifacts, estimate, health, jobs, models, replay_sets, signing_keys, submit
 from api.routes.metrics import metrics_server
 from api.routing import API_VERSION, Router
 from api.services import CallerDep, Services, get_caller
@@ -53,7 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
     for open_to_all in (health, signing_keys):
         app.include_router(open_to_all.router, dependencies=rules)
     with_key = [Depends(get_caller), Depends(charge_request), *rules]
-    resources = [resource.router for resource in (submit, estimate, artifacts, kits, models)]
+    resources = [resource.router for resource in (submit, estimate, artifacts, replay_sets, models)]
     for router in (*resources, *jobs.routers()):
         app.include_router(router, dependencies=with_key)
     app.include_router(_openapi_router(app), dependencies=with_key)

@@ -60,7 +60,7 @@ _TAGS = {
     "jobs": "Forget requests as jobs: file, watch, list, cancel.",
     "evaluations": "Measuring an adapter, or a model alone, without a training: the same audits, queue and deletion.",
     "artifacts": "What a job that has succeeded leaves: a LoRA adapter, as a zip and file by file.",
-    "kits": "What is kept of a job, with its client's leave, so that its people stay forgotten.",
+    "replay_sets": "What is kept of a job, with its client's leave, so that its people stay forgotten.",
     "models": "The models that can be made to forget, and the adapters to be served for them.",
     "keys": "Public keys, to check what the service has signed: no API key needed.",
     "health": "For load balancers and orchestrators: no API key needed.",

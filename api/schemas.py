@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from api.identifiers import Instant, Line, Metadata, Reference, check_not_blank
-from jobs.clients.limits import MAX_KIT_DAYS, MAX_PRIORITY
+from jobs.clients.limits import MAX_PRIORITY, MAX_REPLAY_DAYS
 from jobs.states import Kind
 from vgid_core.config import TrainingOverrides
 from vgid_core.data.pairs import RESERVED_NAMES
@@ -130,18 +130,18 @@ class Training(TrainingOverrides):
 class Targets(_Strict):
     """Targets of the verdict, each as in the model's settings under `verdict`. They can only be tightened."""
 
-    said: Share | None = None
+    generated: Share | None = None
     extraction: Share | None = None
-    left: Share | None = None
+    still_known: Share | None = None
     misattributed: Share | None = None
-    begun: Share | None = None
+    prefilled: Share | None = None
     ranking: Share | None = None
-    ends: Share | None = None
+    ranking_ends: Share | None = None
     membership: Share | None = None
     relearning: Share | None = None
     prompts: Share | None = None
-    fall: Share | None = None
-    bystanders_fall: Share | None = None
+    utility_drop: Share | None = None
+    neighbour_drop: Share | None = None
     earlier: Share | None = None
 
     @property
@@ -196,27 +196,29 @@ class SubmitRequest(JobRequest):
     kind = Kind.unlearn
 
     training: Training = Field(default=Training(), description="what differs from the model's own")
-    kit_days: int | None = Field(
+    replay_days: int | None = Field(
         default=None,
         ge=0,
-        le=MAX_KIT_DAYS,
+        le=MAX_REPLAY_DAYS,
         description="how long a photo of each person with at most five of its questions is kept, sealed, so that later "
         "requests forget them again and check them; 0 keeps nothing; your client's own if left out",
     )
-    kit_whole: bool = Field(
+    replay_whole: bool = Field(
         default=False,
-        description="the kit holds all pairs: only then can a rebuild from the base forget many people as well again; "
-        "needs `kit_days`",
+        description="the replay set holds all pairs: only then can a rebuild from the base forget many "
+        "people as well again; needs `replay_days`",
     )
     repeat: bool = Field(
         default=False, description="forget a subject again whom the model's current release has forgotten already"
     )
 
-    @field_validator("kit_whole")
+    @field_validator("replay_whole")
     @classmethod
-    def _a_whole_kit_is_kept(cls, value: bool, info: ValidationInfo) -> bool:
-        if value and not info.data.get("kit_days"):
-            raise PydanticCustomError("kit_whole", "needs `kit_days` of at least 1: without it no kit is kept")
+    def _a_whole_replay_set_is_kept(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not info.data.get("replay_days"):
+            raise PydanticCustomError(
+                "replay_whole", "needs `replay_days` of at least 1: without it no replay set is kept"
+            )
         return value
 
 

@@ -1,4 +1,4 @@
-"""Compares all methods on the demo model, each tuned within one budget and then attacked, beside the retain-only twin.
+"""Compares all methods on the demo model, each tuned within one budget and then attacked, beside the reference model.
 
     python -m bench.compare_methods [--resume] [--seeds 3] [--methods vgid,npo]
 
@@ -22,7 +22,7 @@ from compare.contenders import all_contenders
 from compare.plan import Budget, ComparisonData, ComparisonPlan
 from compare.record import Record
 from local.demo.data import encode, make
-from local.demo.paths import BASE, TWIN
+from local.demo.paths import BASE, REFERENCE_MODEL
 from local.demo.people import Person
 from local.demo.questions import FACTS, answer, ask
 from local.demo.world import FORGOTTEN, the_world
@@ -48,14 +48,14 @@ def main() -> None:
         attacks=AttackPlan(pairs=40),
         config=_config(),
     )
-    data, base, twin = demo_data(), str(BASE), str(TWIN)
-    terms = runner.conditions_of(plan, data, base, twin)
+    data, base, reference_model = demo_data(), str(BASE), str(REFERENCE_MODEL)
+    terms = runner.conditions_of(plan, data, base, reference_model)
     environment = {**runner.environment(plan), "machine": machine()}
     results = RESULTS / "compare_methods.json"
     if not arguments.resume:
         results.unlink(missing_ok=True)
     record = Record.open(results, terms, environment, arguments.resume)
-    runner.compare(plan, data, base, twin, record, _say)
+    runner.compare(plan, data, base, reference_model, record, _say)
     figure.draw(record, DOCS / "comparison.png")
     _put_into(DOCS / "comparison.md", table.markdown(record))
     Console(width=200).print(table.terminal(record))
@@ -68,19 +68,19 @@ def _config() -> UnlearnConfig:
 
 
 def demo_data() -> ComparisonData:
-    """The demo's sets, strangers for the membership attacks, and the fact in each forget pair."""
+    """The demo's sets, unseen faces for the membership attacks, and the fact in each forget pair."""
     demo = make()
     return ComparisonData(
         forget=demo.forget,
         retain=demo.retain,
         probes=(demo.held_out_photos, demo.rephrased),
         utility=(demo.retain_check, demo.utility),
-        never_seen=PairSet.of("never_seen", [_about_stranger(p, f) for p in the_world().strangers for f in FACTS]),
+        unseen=PairSet.of("unseen", [_about_unseen(p, f) for p in the_world().unseen_people for f in FACTS]),
         facts=tuple(_fact(pair) for pair in demo.forget),
     )
 
 
-def _about_stranger(person: Person, fact: str) -> Pair:
+def _about_unseen(person: Person, fact: str) -> Pair:
     photo = encode(person.face, person.held_out_views[0])
     return Pair(photo, ask(fact, 0), answer(person, fact))
 

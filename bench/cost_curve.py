@@ -1,11 +1,12 @@
 """Measures how a training pair's cost grows with the photos in a step, and with the questions that share a photo.
 
-    python -m bench.cost_curve [--method vgid|vgid-alias] [--tiny] [--mode packed]
+    python -m bench.cost_curve [--method vgid|vgid-substitute] [--tiny] [--mode packed]
 
 It runs at LLaVA-1.5-7B's shapes, like `bench.step_cost`, and gives two curves. With 1 to 16 photos of 5 questions each,
 the time of a step should grow linearly. With 1 to 20 questions on each of 4 photos, each further question should cost
-the same. For vgid-alias it also measures what asking the teachers costs per forget pair, once a run. After each point
-it prints it and writes bench/results/cost_curve_<method>_<mode>.json: what is ended early has left the points before.
+the same. For vgid-substitute it also measures what asking the teachers costs per forget pair, once a run. After each
+point it prints it and writes bench/results/cost_curve_<method>_<mode>.json: what is ended early has left the points
+before.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""Measures what a method forgets and keeps on the demo model, over several forget sets and seeds, beside the twin.
+"""Measures what a method forgets and keeps on the demo model, over several forget sets and seeds.
 
-    python -m bench.forgetting [--method vgid|vgid-alias] [--seeds 3] [--sets 3] [--precision full|fp8|nf4] [--steps N]
 
-The default method is VGID as published, and the bars are its bars. vgid-alias has none here; its own are in
+    python -m bench.forgetting [--method vgid|vgid-substitute] [--seeds 3] [--sets 3] [--precision full|fp8|nf4]
+    [--steps N]
+
+The default method is VGID as published, and the bars are its bars. vgid-substitute has none here; its own are in
 bench.robustness. Prints a row per run, then medians and spread, and exits with 3 if a median misses its bar. Writes
 bench/results/forgetting[_<method>][_<precision>].json, with _part in the name unless all three sets and seeds ran. It
 uses one thread, so training seconds are those of one core. A CPU emulates fp8 and NF4, so time has no bar there.
@@ -23,9 +25,9 @@ from rich.table import Table
 from bench.parts.bars import exit_if_missed
 from bench.parts.machine import save, spread
 from bench.parts.methods import PUBLISHED, add_method, demo_settings, preparations
-from bench.parts.twins import FORGET_SETS
+from bench.parts.reference_models import FORGET_SETS
 from local.demo.data import DemoData, make
-from local.demo.paths import BASE, TWIN
+from local.demo.paths import BASE, REFERENCE_MODEL
 from vgid_core import Metric, UnlearnConfig, UnlearnSpec, unlearn
 from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.evaluation.evaluate import evaluate
@@ -37,9 +39,9 @@ BARS = {
     "forget.rouge_l.after": 0.06,
     "held_out_photos.rouge_l.after": 0.06,
     "rephrased.rouge_l.after": 0.06,
-    "retain.fall": 0.02,
-    "retain_check.fall": 0.02,
-    "utility.fall": 0.03,
+    "retain.drop": 0.02,
+    "retain_check.drop": 0.02,
+    "utility.drop": 0.03,
     "training_seconds": 20.0,
 }
 SPLITS = ("forget", "held_out_photos", "rephrased", "retain", "retain_check", "utility")
@@ -57,15 +59,15 @@ def main() -> None:
             rows.append(_run(data, list(forgotten), seed, arguments))
             _print_row(rows[-1])
     summary = {key: spread([row[key] for row in rows]) for key in rows[0] if isinstance(rows[0][key], float)}
-    twin = _twin(make())
+    reference_model = _reference_model(make())
     config = _config(0, arguments).model_dump()
-    _print_summary(summary, twin)
+    _print_summary(summary, reference_model)
     bars = _bars(arguments)
     missed = [
         f"{key} {summary[key]['median']:.3f} > {bar}" for key, bar in bars.items() if summary[key]["median"] > bar
     ]
     name = _name(arguments)
-    figures = {"config": config, "rows": rows, "summary": summary, "twin": twin, "bars": bars}
+    figures = {"config": config, "rows": rows, "summary": summary, "reference_model": reference_model, "bars": bars}
     print("written:", save(name, figures, seed=list(range(arguments.seeds)), runs=len(rows)))
     exit_if_missed(missed)
     print("every median is within its bar" if bars else "no bars: these are of VGID as published")
@@ -104,17 +106,17 @@ def _run(data: DemoData, forgotten: list[int], seed: int, arguments: argparse.Na
     for stage, metrics in (("before", result.metrics_before), ("after", result.metrics_after)):
         row |= {f"{metric.split}.{metric.name}.{stage}": metric.value for metric in metrics}
     for split in ("retain", "retain_check", "utility"):
-        row[f"{split}.fall"] = row[f"{split}.rouge_l.before"] - row[f"{split}.rouge_l.after"]
+        row[f"{split}.drop"] = row[f"{split}.rouge_l.before"] - row[f"{split}.rouge_l.after"]
     row["training_seconds"] = result.manifest["seconds"]["distilling"]
     row["preparation_seconds"] = sum(prepared)  # part of the training: asking the teachers, once a forget pair
     row["job_seconds"] = sum(result.manifest["seconds"].values())
     return row
 
 
-def _twin(data: DemoData) -> dict[str, float]:
-    """The figures of the retain-only twin, which has never met the forgotten people."""
+def _reference_model(data: DemoData) -> dict[str, float]:
+    """The figures of the reference model, which has never met the forgotten people."""
     config = UnlearnConfig(device="cpu")
-    base = load_base(str(TWIN), config)
+    base = load_base(str(REFERENCE_MODEL), config)
     sets = [data.forget, data.retain, data.utility, *_probes(data).values()]
     metrics: list[Metric] = evaluate(base, PaddedScorer(base), sets, config.evaluation)
     return {f"{metric.split}.{metric.name}": metric.value for metric in metrics}
@@ -156,10 +158,10 @@ def _print_row(row: Mapping[str, Any]) -> None:
     print(f"people {row['forgotten']} seed {row['seed']}: {figures}  {row['training_seconds']:.1f} s", flush=True)
 
 
-def _print_summary(summary: Mapping[str, Mapping[str, float]], twin: Mapping[str, float]) -> None:
-    table = Table("figure", "median", "min", "max", "retain-only twin")
+def _print_summary(summary: Mapping[str, Mapping[str, float]], reference_model: Mapping[str, float]) -> None:
+    table = Table("figure", "median", "min", "max", "reference model")
     for key, values in summary.items():
-        gold = twin.get(key.removesuffix(".after"))
+        gold = reference_model.get(key.removesuffix(".after"))
         beside = f"{gold:.3f}" if gold is not None and key.endswith(".after") else ""
         table.add_row(key, *(f"{values[name]:.3f}" for name in ("median", "min", "max")), beside)
     Console().print(table)

@@ -55,7 +55,7 @@ def wanted(models: Path) -> list[Wanted]:
     cost = "bench.step_cost"
     return [
         bench("a step beside recipe and baseline", cost, "--modes", "published,tuned,packed,compiled"),
-        bench("a step of the default method", cost, "--method", "vgid-alias", "--modes", "packed,compiled"),
+        bench("a step of the default method", cost, "--method", "vgid-substitute", "--modes", "packed,compiled"),
         bench("a whole job with evidence", "bench.job_cost"),
         bench("a whole job of VGID as published", "bench.job_cost", "--method", "vgid"),
         bench("a step in fp8 and in 4 bits", cost, "--modes", "fp8,nf4"),

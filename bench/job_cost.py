@@ -1,10 +1,10 @@
 """Measures what a whole job costs at LLaVA-1.5-7B's shapes, by phase: evaluation before and after, and training.
 
-    python -m bench.job_cost [--method vgid-alias|vgid] [--tiny] [--weights full|nf4]
+    python -m bench.job_cost [--method vgid-substitute|vgid] [--tiny] [--weights full|nf4]
 
 The job forgets 6 people with 5 questions each. It has two probes of the same size, 150 retain and 150 utility pairs,
 and the method's own steps and batches. The expected answers are the model's own, as if it knew the people. After the
-training it gives others for the forget set, which must be generated. vgid-alias asks its teachers before a step's
+training it gives others for the forget set, which must be generated. vgid-substitute asks its teachers before a step's
 loss, once a forget pair; that is shown apart from the step. Writes bench/results/job_cost_<method>_<weights>.json.
 
 The bars hold for VGID as published. With --method vgid on an accelerator, it exits with 3 if evaluation takes more than

@@ -41,8 +41,8 @@ settings = json.loads(sys.argv[4])
 more = {}
 try:
     from vgid_core import PhotoSet
-    more = {"strangers": PhotoSet.read(data / "strangers", "strangers")}
-except ImportError:  # an earlier tree, whose methods see no strangers
+    more = {"unseen_faces": PhotoSet.read(data / "unseen_faces", "unseen_faces")}
+except ImportError:  # an earlier tree, whose methods see no unseen faces
     pass
 sets = {file.parent.name: PairSet.from_jsonl(file, file.parent.name) for file in sorted(data.glob("*/pairs.jsonl"))}
 spec = UnlearnSpec(
@@ -76,7 +76,7 @@ def main() -> None:
         demo = make()
         for items in (demo.forget, demo.retain, demo.utility, demo.held_out_photos, demo.rephrased, demo.retain_check):
             items.write_jsonl(work / "data" / items.name / "pairs.jsonl")
-        demo.strangers.write_folder(work / "data" / "strangers")
+        demo.unseen_faces.write_folder(work / "data" / "unseen_faces")
         earlier = _check_out(arguments.against, work / "earlier")
         contenders[arguments.against] = (earlier, {"device": "cpu", **_settings_of(earlier)})
         contenders["published"] = (HERE, {"preset": "paper", **_PUBLISHED})

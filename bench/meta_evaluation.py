@@ -4,12 +4,13 @@
 
 Every model of `bench.parts.model_pool` is audited at the level `standard`, and at `quick` twice again: after an
 attacker's training on other people, and with its weights rounded to 4 bits. Of each figure: how well it tells models
-that know from twins, and how little it moves under both. Of the verdict: what passes that knows or is broken, and which
-twins fail, also for each person alone. A model knows if its answers, begun answers, or facts after 100 steps on the
-others give away a tenth more than any twin's; it is broken if it loses a fifth of what it said of others.
+that know from reference models, and how little it moves under both. Of the verdict: what passes that knows or is
+broken, and which reference models fail, also for each person alone. A model knows if its answers, prefilled answers, or
+facts after 100 steps on the others give away a tenth more than any reference model's; it is broken if it loses a fifth
+of what it said of others.
 
---tuning: on people 0 to 5 and the shipped twin, by which the default targets were chosen. Without it, on others.
-Writes bench/results/meta_evaluation[_tuning].json, and exits with 3 if a bar is missed.
+--tuning: on people 0 to 5 and the shipped reference model, by which the default targets were chosen. Without it, on
+others. Writes bench/results/meta_evaluation[_tuning].json, and exits with 3 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from bench.parts.demo_models import SHIPPED
 from bench.parts.machine import save
 from bench.parts.meta_figures import BARS, audit_rows, missed_bars, summed_up
 from bench.parts.model_pool import PooledModel, pool
-from local.demo.paths import TWIN
+from local.demo.paths import REFERENCE_MODEL
 from local.demo.world import FORGOTTEN
 from vgid_core import PairSet, UnlearnConfig
 from vgid_core.cli.log_setup import set_up_logs
@@ -47,9 +48,9 @@ from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.training.loop import distil
 
-_MEASURED = ("forget", "never_seen", "rephrased", "retain", "retain_check", "visual", "bystanders")
+_MEASURED = ("forget", "unseen", "rephrased", "retain", "retain_check", "visual", "neighbours")
 _ATTACKERS_STEPS = 20
-_SINGLE = ("twin", "default")  # kinds that are audited person by person, too
+_SINGLE = ("reference_model", "default")  # kinds that are audited person by person, too
 
 
 def main() -> None:
@@ -62,8 +63,8 @@ def main() -> None:
     started = time.monotonic()
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as workers:
         for forgotten in sets:
-            twins = [TWIN] if arguments.tuning else SHIPPED.twins_of(forgotten)
-            for row in workers.map(_audited, pool(forgotten, twins)):
+            reference_models = [REFERENCE_MODEL] if arguments.tuning else SHIPPED.reference_models_of(forgotten)
+            for row in workers.map(_audited, pool(forgotten, reference_models)):
                 rows.append(row)
                 verdict = row["evidence"]["verdict"]["outcome"]
                 print(
@@ -81,13 +82,13 @@ def main() -> None:
 def _audited(model: PooledModel) -> dict[str, Any]:
     """One model's evidence: as it is, after an attacker's training, in 4 bits; and of each person, for some kinds."""
     torch.set_num_threads(1)
-    case = case_of(model.forgotten, SHIPPED.bystanders, SHIPPED.census)
+    case = case_of(model.forgotten, SHIPPED.neighbours, SHIPPED.census)
     config = UnlearnConfig.model_validate({**SHIPPED.default, "evaluation": {"audits": "standard"}})
     before = _base_figures(case, config)
     base = load_base(str(model.checkpoint), config)
     started = time.process_time()
     if model.config is not None:
-        distil(base, case.forget, case.retain, model.config, strangers=case.strangers.photos)
+        distil(base, case.forget, case.retain, model.config, unseen_faces=case.unseen_faces.photos)
     trained = time.process_time() - started
     auditor = auditor_of(case, config, _MEASURED)
     quick = _of_the_forgotten(_quick(auditor))
@@ -132,7 +133,7 @@ def _quick(auditor: Auditor) -> Auditor:
 
 def _of_the_forgotten(auditor: Auditor) -> Auditor:
     """The same without the sets about others, whose answers take the most time."""
-    names = ("forget", "never_seen")
+    names = ("forget", "unseen")
     return replace(auditor, measured=[items for items in auditor.measured if items.name in names])
 
 
@@ -169,7 +170,7 @@ def _in_4_bits(base: BaseModel) -> BaseModel:
 
 def _print(result: Mapping[str, Any]) -> None:
     console = Console(highlight=False, width=110)
-    table = Table(title="tells models that know from twins (AUC); moves by so much")
+    table = Table(title="tells models that know from reference models (AUC); moves by so much")
     for title in ("figure", "AUC", "after training", "in 4 bits", "after training, moved", "in 4 bits, moved"):
         table.add_column(title, justify="left" if title == "figure" else "right")
     for row in audit_rows(result):

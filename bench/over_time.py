@@ -1,17 +1,17 @@
 """Twenty requests, one after the other: is everybody still forgotten after the last, and is everybody else still known?
 
-    python -m bench.over_time [--modes kits ...] [--requests 20] [--steps N] [--processes 2] [--tuning]
+    python -m bench.over_time [--modes replay sets ...] [--requests 20] [--steps N] [--processes 2] [--tuning]
 
 Each request is about one or two people of the shipped demo model. Its release starts from the adapter of the release
-before, learns from the base, and forgets the new pairs and the kits of everybody before. kits: one photo a person with
-all its questions. alone: no kit is kept. batches: with kits, five requests a run. question: kits of one question on one
-photo. rank16: with kits, an adapter of rank 16. rebuild: one run from the base by everybody's kits. at_once: the same
-by all pairs.
+before, learns from the base, and forgets the new pairs and the replay sets of everybody before. replay_sets: one photo
+a person with all its questions. alone: no replay set is kept. batches: with replay sets, five requests a run. question:
+replay sets of one question on one photo. rank16: with replay sets, an adapter of rank 16. rebuild: one run from the
+base by everybody's replay sets. at_once: the same by all pairs.
 
-After each release: everybody forgotten so far on registered photos and on photos never seen, begun answers, Extraction
-Strength, candidate ranking, membership; everyone else, visual answers, bystanders; the adapter's rank; processor time.
-Membership also of each group of six for whom there are twins, from what these give. By these people nothing was chosen;
---tuning: others, by whom the settings were.
+After each release: everybody forgotten so far on registered photos and on photos never seen, prefilled answers,
+Extraction Strength, candidate ranking, membership; everyone else, visual answers, neighbours; the adapter's rank;
+processor time. Membership also of each group of six for whom there are reference models, from what these give. By these
+people nothing was chosen; --tuning: others, by whom the settings were.
 
 Writes bench/results/over_time[_tuning].json after every line, whose older lines of other modes stay, and exits with 3
 if a bar is missed.
@@ -39,9 +39,9 @@ from bench.parts.audited import Case, case_of
 from bench.parts.bars import exit_if_missed
 from bench.parts.demo_models import SHIPPED
 from bench.parts.line_chart import Panel, line_chart
-from bench.parts.line_figures import figures_of, from_twins, kept_of
+from bench.parts.line_figures import figures_of, from_references, kept_of
 from bench.parts.machine import RESULTS, save
-from bench.parts.twins import FORGET_SETS
+from bench.parts.reference_models import FORGET_SETS
 from local.demo.world import the_world
 from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.artifact import write_adapter
@@ -56,36 +56,42 @@ _TUNING = (0, 1, 2, 3, 4, 5, 12, 19, 31, 46, 51, 6, 14, 21, 23, 24, 30, 32, 33, 
 _REQUESTS = 20
 _BATCH = 5
 _PICTURE = Path(__file__).parents[1] / "docs" / "images" / "over-time.svg"
-_DRAWN = {"kits": "kits", "rank16": "kits, rank 16", "alone": "no kits", "batches": "kits, by five"}
+_DRAWN = {
+    "replay_sets": "replay_sets",
+    "rank16": "replay sets, rank 16",
+    "alone": "no replay sets",
+    "batches": "replay sets, by five",
+}
 # Largest figures after the last release. What stands in no set is reported, and has none.
 BARS = {
-    "said": 0.10, "said_never_seen": 0.10, "begun": 0.05, "fall.retain_check": 0.03, "fall.visual": 0.03, "rank": 16
+    "generated": 0.10, "generated_unseen": 0.10, "prefilled": 0.05,
+    "drop.retain_check": 0.03, "drop.visual": 0.03, "rank": 16,
 }  # fmt: skip
-KIT_BARS = {"from_twins.worst": 0.15, "first": 0.05, "first_five": 0.15, "last": 0.05, "last_five": 0.15}
+REPLAY_BARS = {"from_references.worst": 0.15, "first": 0.05, "first_five": 0.15, "last": 0.05, "last_five": 0.15}
 
 
 @dataclass(frozen=True)
 class Mode:
     """How a line of releases is made.
 
-    kit_photos: of each earlier person; 0 keeps nothing. kit_questions: on each of these. batch: requests a run. rank:
-    of the adapter; None for the default. from_kits: the new ones, too, are forgotten by kits.
+    replay_photos: of each earlier person; 0 keeps nothing. replay_questions: on each of these. batch: requests a run.
+    rank: of the adapter; None for the default. from_replay_sets: the new ones, too, are forgotten by replay sets.
     """
 
-    kit_photos: int
+    replay_photos: int
     batch: int = 1
-    kit_questions: int | None = None
+    replay_questions: int | None = None
     rank: int | None = None
-    from_kits: bool = False
+    from_replay_sets: bool = False
 
 
 MODES = {
-    "kits": Mode(1),
+    "replay_sets": Mode(1),
     "alone": Mode(0),
     "batches": Mode(1, _BATCH),
-    "question": Mode(1, kit_questions=1),
+    "question": Mode(1, replay_questions=1),
     "rank16": Mode(1, rank=16),
-    "rebuild": Mode(1, _REQUESTS, from_kits=True),
+    "rebuild": Mode(1, _REQUESTS, from_replay_sets=True),
     "at_once": Mode(1, _REQUESTS),
 }
 
@@ -115,7 +121,7 @@ def main() -> None:
         for mode, line in lines.items():
             found[mode] = line.result()
             lines_so_far = _kept_lines(name) | found
-            written = save(name, {"bars": BARS | KIT_BARS, "lines": lines_so_far}, seed=0, runs=len(asked))
+            written = save(name, {"bars": BARS | REPLAY_BARS, "lines": lines_so_far}, seed=0, runs=len(asked))
     if not arguments.tuning:
         draw(lines_so_far)
     _print(found)
@@ -131,9 +137,9 @@ def draw(lines: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         return {name: [(row["people"], row[key]) for row in rows] for name, rows in drawn.items()}
 
     panels = [
-        Panel("answers about the forgotten (ROUGE-L)", over("said"), 1.0),
-        Panel("known people in no set: what they lose", over("fall.bystanders"), 0.8),
-        Panel("everyone else: what they lose", over("fall.retain_check"), 0.1),
+        Panel("answers about the forgotten (ROUGE-L)", over("generated"), 1.0),
+        Panel("known people in no set: what they lose", over("drop.neighbours"), 0.8),
+        Panel("everyone else: what they lose", over("drop.retain_check"), 0.1),
     ]
     _PICTURE.write_text(line_chart("A line of twenty requests", "people forgotten so far", panels), encoding="utf-8")
 
@@ -147,7 +153,7 @@ def _kept_lines(name: str) -> dict[str, list[dict[str, Any]]]:
 def _missed(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     missed = []
     for mode, rows in found.items():
-        bars = BARS | (KIT_BARS if MODES[mode].kit_photos else {})
+        bars = BARS | (REPLAY_BARS if MODES[mode].replay_photos else {})
         missed += [f"{mode}: {key} {rows[-1][key]:.3f}" for key, most in bars.items() if rows[-1].get(key, 0) > most]
     return missed
 
@@ -158,10 +164,10 @@ def _line(mode: Mode, asked: Sequence[tuple[int, ...]], work: Path, steps: int |
     rows: list[dict[str, Any]] = []
     start: Path | None = None
     done: list[int] = []
-    everybody = case_of([person for group in asked for person in group], SHIPPED.bystanders, SHIPPED.census)
+    everybody = case_of([person for group in asked for person in group], SHIPPED.neighbours, SHIPPED.census)
     before = kept_of(load_base(str(SHIPPED.base), _config()), everybody, _config())
     for number, group in enumerate(_batches(asked, mode.batch), 1):
-        case = case_of([*done, *group], SHIPPED.bystanders, SHIPPED.census)
+        case = case_of([*done, *group], SHIPPED.neighbours, SHIPPED.census)
         folder = work / str(number)
         base, seconds = _release(mode, case, group, start, folder, steps)
         row = {
@@ -171,9 +177,9 @@ def _line(mode: Mode, asked: Sequence[tuple[int, ...]], work: Path, steps: int |
             "rank": _config(mode.rank).lora.rank,
         }
         row |= figures_of(base, case, _config())
-        row |= {f"fall.{name}": before[name] - value for name, value in kept_of(base, everybody, _config()).items()}
+        row |= {f"drop.{name}": before[name] - value for name, value in kept_of(base, everybody, _config()).items()}
         if len(case.forgotten) == len(everybody.forgotten):
-            row |= from_twins(base, case.forgotten, _config())
+            row |= from_references(base, case.forgotten, _config())
         rows.append(row)
         print(" ".join(f"{key}={value:.3g}" for key, value in row.items()), flush=True)
         done += group
@@ -194,9 +200,9 @@ def _release(
     people = the_world(SHIPPED.census).people
     new = {people[number].name for number in group}
     pairs = [pair for pair in case.forget if pair.person in new]
-    if mode.from_kits:
-        pairs = _kits(pairs, set(), mode)
-    kits = _kits(case.forget, new, mode)
+    if mode.from_replay_sets:
+        pairs = _replay_sets(pairs, set(), mode)
+    replay_sets = _replay_sets(case.forget, new, mode)
     base = load_base(str(SHIPPED.base), config)
     started = time.process_time()
     config = config.for_pairs(len(pairs))
@@ -204,10 +210,10 @@ def _release(
         config = config.model_copy(update={"training": config.training.model_copy(update={"steps": steps})})
     result = distil(
         base,
-        PairSet.of("forget", [*pairs, *kits]),
+        PairSet.of("forget", [*pairs, *replay_sets]),
         case.retain,
         config,
-        strangers=case.strangers.photos,
+        unseen_faces=case.unseen_faces.photos,
         start=start,
     )
     seconds = time.process_time() - started
@@ -215,14 +221,14 @@ def _release(
     return base, seconds
 
 
-def _kits(forget: Iterable[Pair], new: set[str], mode: Mode) -> list[Pair]:
+def _replay_sets(forget: Iterable[Pair], new: set[str], mode: Mode) -> list[Pair]:
     """The first questions on the first photos of everybody who isn't new, as many as the mode says."""
-    kits: dict[str, dict[str, list[Pair]]] = {}
+    replay_sets: dict[str, dict[str, list[Pair]]] = {}
     for pair in forget:
         if pair.person not in new:
-            kits.setdefault(str(pair.person), {}).setdefault(pair.image.digest, []).append(pair)
-    photos = [pairs for of_person in kits.values() for pairs in list(of_person.values())[: mode.kit_photos]]
-    return [pair for pairs in photos for pair in pairs[: mode.kit_questions]]
+            replay_sets.setdefault(str(pair.person), {}).setdefault(pair.image.digest, []).append(pair)
+    photos = [pairs for of_person in replay_sets.values() for pairs in list(of_person.values())[: mode.replay_photos]]
+    return [pair for pairs in photos for pair in pairs[: mode.replay_questions]]
 
 
 def _config(rank: int | None = None) -> UnlearnConfig:

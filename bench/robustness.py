@@ -1,15 +1,16 @@
-"""Every audit of the default method on a demo model: several forget sets and seeds, beside retain-only twins.
+"""Every audit of the default method on a demo model: several forget sets and seeds, beside reference models.
 
-    python -m bench.robustness [--method vgid-alias|vgid] [--sets 3] [--seeds 3] [--fifteen] [--processes 2]
-    python -m bench.robustness --pretrained FOLDER --seeds 1 [--method vgid-alias]
+    python -m bench.robustness [--method vgid-substitute|vgid] [--sets 3] [--seeds 3] [--fifteen] [--processes 2]
+    python -m bench.robustness --pretrained FOLDER --seeds 1 [--method vgid-substitute]
 
-Settings were chosen on other people (bench.parts.twins). Twins that aren't there are made first, four minutes each.
-FOLDER is one that `vgid demo-model build --language smollm2 --out FOLDER` wrote: its base forgets the first 1, 5 and
-10 % of the people, beside the twins that are there. --fifteen forgets fifteen people at once, without twins.
+Settings were chosen on other people (bench.parts.reference_models). Reference models that aren't there are made first,
+four minutes each. FOLDER is one that `vgid demo-model build --language smollm2 --out FOLDER` wrote: its base forgets
+the first 1, 5 and 10 % of the people, beside the reference models that are there. --fifteen forgets fifteen people at
+once, without reference models.
 
 Prints a row a run and a table of medians with their bars, and writes bench/results/robustness_<method>[...].json after
-every run. Exits with 3 if a median misses its bar. What a twin gives is the aim; each twin is held to the same bars
-beside the others.
+every run. Exits with 3 if a median misses its bar. What a reference model gives is the aim; each reference model is
+held to the same bars beside the others.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from bench.parts.audited import KEPT, RANKINGS, Figures, audited, beside, case_o
 from bench.parts.bars import exit_if_missed
 from bench.parts.demo_models import SHIPPED, DemoModel, pretrained
 from bench.parts.machine import save, spread
-from bench.parts.twins import FIFTEEN
+from bench.parts.reference_models import FIFTEEN
 from vgid_core import UnlearnConfig
 from vgid_core.cli.log_setup import set_up_logs
 from vgid_core.models.load import load_base
@@ -39,19 +40,19 @@ from vgid_core.training.loop import distil
 # Medians must not exceed these.
 BARS = {
     "rouge_l.forget": 0.10,
-    "rouge_l.never_seen": 0.10,
+    "rouge_l.unseen": 0.10,
     "rouge_l.rephrased": 0.10,
     "prefill": 0.05,
     "relearned": 0.15,
-    "from_twin.extraction_strength": 0.05,
-    "from_twin.loss": 0.15,
-    **{f"fall.{name}": 0.02 for name in KEPT},
+    "from_reference.extraction_strength": 0.05,
+    "from_reference.loss": 0.15,
+    **{f"drop.{name}": 0.02 for name in KEPT},
     **{f"ranking.{name}.{end}": 0.05 for name in RANKINGS for end in ("first", "last")},
     **{f"ranking.{name}.{end}_five": 0.15 for name in RANKINGS for end in ("first", "last")},
-    **{f"from_twin.{name}.below": 0.15 for name in RANKINGS},
+    **{f"from_reference.{name}.below": 0.15 for name in RANKINGS},
 }
-# Fifteen people have no twins, and are a quarter of all: only what must stay has a bar.
-FIFTEENS_BARS = {f"fall.{name}": 0.03 for name in KEPT}
+# Fifteen people have no reference models, and are a quarter of all: only what must stay has a bar.
+FIFTEENS_BARS = {f"drop.{name}": 0.03 for name in KEPT}
 
 
 def main() -> None:
@@ -64,15 +65,15 @@ def main() -> None:
     judged_by = {"bars": bars, "config": _config(model, arguments.method, 0).model_dump(mode="json")}
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
-        twins = [[] if arguments.fifteen else model.twins_of(forgotten) for forgotten in sets]
-        untrained = list(pool.map(_untrained, [model] * len(sets), sets, twins))
+        reference_models = [[] if arguments.fifteen else model.reference_models_of(forgotten) for forgotten in sets]
+        untrained = list(pool.map(_untrained, [model] * len(sets), sets, reference_models))
         # All sets with a seed before the next one: a bench that is cut short has been everywhere.
         work = [(index, seed) for seed in range(arguments.seeds) for index in range(len(sets))]
         runs = [pool.submit(_trained, model, sets[index], seed, arguments.method) for index, seed in work]
         for (index, _), run in zip(work, runs, strict=True):
             row = run.result()
-            base, of_twins = untrained[index]
-            rows.append(row | {"figures": beside(row["figures"], base, of_twins or [base])})
+            base, of_reference_models = untrained[index]
+            rows.append(row | {"figures": beside(row["figures"], base, of_reference_models or [base])})
             _print_row(rows[-1])
             result = _summed_up(rows, untrained) | judged_by
             written = save(_name(arguments, model), result, seed=list(range(arguments.seeds)), runs=len(rows))
@@ -97,36 +98,38 @@ def _config(model: DemoModel, method: str, seed: int) -> UnlearnConfig:
 
 def _trained(model: DemoModel, forgotten: Sequence[int], seed: int, method: str) -> dict[str, Any]:
     torch.set_num_threads(1)
-    config, case = _config(model, method, seed), case_of(forgotten, model.bystanders, model.census)
+    config, case = _config(model, method, seed), case_of(forgotten, model.neighbours, model.census)
     base = load_base(str(model.base), config)
     started = time.process_time()
-    distil(base, case.forget, case.retain, config, strangers=case.strangers.photos)
+    distil(base, case.forget, case.retain, config, unseen_faces=case.unseen_faces.photos)
     seconds = time.process_time() - started
     figures = audited(base, config, case)
     return {"forgotten": list(forgotten), "seed": seed, "training_seconds": seconds, "figures": figures}
 
 
-def _untrained(model: DemoModel, forgotten: Sequence[int], twins: Sequence[Path]) -> tuple[Figures, list[Figures]]:
-    """The base's figures and each twin's."""
+def _untrained(
+    model: DemoModel, forgotten: Sequence[int], reference_models: Sequence[Path]
+) -> tuple[Figures, list[Figures]]:
+    """The base's figures and each reference model's."""
     torch.set_num_threads(1)
-    config, case = _config(model, "vgid-alias", 0), case_of(forgotten, model.bystanders, model.census)
-    base, *others = (audited(load_base(str(path), config), config, case) for path in (model.base, *twins))
+    config, case = _config(model, "vgid-substitute", 0), case_of(forgotten, model.neighbours, model.census)
+    base, *others = (audited(load_base(str(path), config), config, case) for path in (model.base, *reference_models))
     return base, others
 
 
 def _summed_up(rows: Sequence[dict[str, Any]], untrained: Sequence[tuple[Figures, list[Figures]]]) -> dict[str, Any]:
     """All rows and untrained models, with spreads over each."""
     others = [
-        beside(twin, base, [*twins[:place], *twins[place + 1 :]] or [twin])
-        for base, twins in untrained
-        for place, twin in enumerate(twins)
+        beside(reference_model, base, [*reference_models[:place], *reference_models[place + 1 :]] or [reference_model])
+        for base, reference_models in untrained
+        for place, reference_model in enumerate(reference_models)
     ]
     return {
         "rows": rows,
-        "untrained": [{"base": base, "twins": twins} for base, twins in untrained],
+        "untrained": [{"base": base, "reference_models": reference_models} for base, reference_models in untrained],
         "summary": _spreads([row["figures"] for row in rows]),
         "base": _spreads([base for base, _ in untrained]),
-        "twin": _spreads(others) if others else {},
+        "reference_model": _spreads(others) if others else {},
         "training_seconds": spread([row["training_seconds"] for row in rows]),
     }
 
@@ -149,9 +152,12 @@ def _print_row(row: Mapping[str, Any]) -> None:
 
 
 def _print_summary(result: Mapping[str, Any]) -> None:
-    table = Table("figure", "base", "with the adapter: median", "min", "max", "twin", "bar")
+    table = Table("figure", "base", "with the adapter: median", "min", "max", "reference_model", "bar")
     for key, values in result["summary"].items():
-        around = [f"{result[other][key]['median']:.3f}" if key in result[other] else "" for other in ("base", "twin")]
+        around = [
+            f"{result[other][key]['median']:.3f}" if key in result[other] else ""
+            for other in ("base", "reference_model")
+        ]
         bar = f"{result['bars'][key]:.2f}" if key in result["bars"] else ""
         table.add_row(key, around[0], *(f"{values[name]:.3f}" for name in ("median", "min", "max")), around[1], bar)
     Console(width=120).print(table)
@@ -159,7 +165,7 @@ def _print_summary(result: Mapping[str, Any]) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--method", default="vgid-alias", choices=["vgid-alias", "vgid"])
+    parser.add_argument("--method", default="vgid-substitute", choices=["vgid-substitute", "vgid"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sets", type=int, default=3, choices=(1, 2, 3))
     parser.add_argument("--fifteen", action="store_true", help="fifteen people of the shipped model at once")

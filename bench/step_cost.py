@@ -1,6 +1,7 @@
 """Measures what a training pair costs with the published recipe, a well-tuned baseline, and this project's scorer.
 
-    python -m bench.step_cost [--method vgid|vgid-alias] [--tiny] [--modes packed,compiled] [--images 4] [--questions 5]
+    python -m bench.step_cost [--method vgid|vgid-substitute] [--tiny] [--modes packed,compiled] [--images 4]
+    [--questions 5]
 
 A pair is one forget question and one retain question: forward, backward and update. The shapes are LLaVA-1.5-7B's (576
 image tokens, 36 answer tokens, 5 questions an image, LoRA r=16 on the language side), the weights random. Figures are
@@ -10,8 +11,8 @@ each mode it prints the figures and writes bench/results/step_cost_<method>.json
 step_cost_<method>_<modes>.json: what is ended early has left the modes before.
 
 The published recipe and the bars belong to VGID as published, the default here. On an accelerator it exits with 3 if a
-measured mode misses a bar. vgid-alias asks its teachers before the steps; what that costs per forget pair, once a run,
-is shown apart. Memory is torch.cuda.max_memory_allocated, without the driver's context.
+measured mode misses a bar. vgid-substitute asks its teachers before the steps; what that costs per forget pair, once a
+run, is shown apart. Memory is torch.cuda.max_memory_allocated, without the driver's context.
 """
 
 from __future__ import annotations

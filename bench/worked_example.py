@@ -3,7 +3,7 @@
     python -m bench.worked_example
 
 It asks the teachers about the answer to one person's birthplace, trains on the demo's sets as `make demo` does (seed 0,
-one thread), and asks the student on the person's own photo. Prints one teacher's alias and the page's table: each
+one thread), and asks the student on the person's own photo. Prints one teacher's substitute and the page's table: each
 token's log-probability by the base and the student, c_t, and the likeliest tokens of target and student. Writes
 bench/results/worked_example.json.
 """
@@ -22,10 +22,10 @@ from bench.parts.machine import save
 from local.demo.data import DemoData, make
 from vgid_core import Pair, UnlearnConfig
 from vgid_core.cli.log_setup import set_up_logs
-from vgid_core.config.methods import VgidAlias
+from vgid_core.config.methods import VgidSubstitute
 from vgid_core.methods.base import MethodContext
-from vgid_core.methods.vgid_alias.aliases import aliases_for
-from vgid_core.methods.vgid_alias.targets import TeacherTargets
+from vgid_core.methods.vgid_substitute.substitutes import substitutes_for
+from vgid_core.methods.vgid_substitute.targets import TeacherTargets
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 from vgid_core.scoring.packed.scorer import PackedScorer
@@ -51,7 +51,7 @@ class Row:
 class Taught:
     """What is known of the answer before the training."""
 
-    alias: str  # the first teacher's
+    substitute: str  # the first teacher's
     base: Tensor  # log-probabilities of the true tokens
     kept: Tensor  # c_t
     target: Tensor  # [answer tokens, vocabulary]
@@ -65,30 +65,32 @@ def main() -> None:
     base = load_base(str(SHIPPED.base), config)
     pair = next(pair for pair in demo.forget if FACT in pair.answer)
     taught = _taught(base, demo, config, pair)
-    distil(base, demo.forget, demo.retain, config, strangers=demo.strangers.photos)
+    distil(base, demo.forget, demo.retain, config, unseen_faces=demo.unseen_faces.photos)
     rows = _rows(base, pair, taught)
-    print(f"{pair.question} {pair.answer} One teacher reads: {taught.alias}")
+    print(f"{pair.question} {pair.answer} One teacher reads: {taught.substitute}")
     print("\n| token | base | `c_t` | student | the target's likeliest | the student says |\n|---|--:|--:|--:|---|---|")
     for row in rows:
         logs = " | ".join(f"{value:.1f}" for value in (row.base, row.kept, row.student))
         print(f"| {row.token} | {logs} | {_listed(row.target_says)} | {_listed(row.student_says[:1])} |")
-    figures = {"question": pair.question, "answer": pair.answer, "alias": taught.alias}
+    figures = {"question": pair.question, "answer": pair.answer, "substitute": taught.substitute}
     record = {"config": config.model_dump(mode="json"), **figures, "rows": [asdict(row) for row in rows]}
     print("written:", save("worked_example", record, seed=config.seed, runs=1))
 
 
 @torch.no_grad()
 def _taught(base: BaseModel, demo: DemoData, config: UnlearnConfig, pair: Pair) -> Taught:
-    assert isinstance(config.method, VgidAlias)
-    scorer, strangers = PackedScorer(base), demo.strangers.photos
-    context = MethodContext(base, scorer, config.training, config.seed, demo.forget, demo.retain, strangers)
-    aliases = aliases_for(context)
-    targets = TeacherTargets(config.method, context, aliases, strangers)
+    assert isinstance(config.method, VgidSubstitute)
+    scorer, unseen_faces = PackedScorer(base), demo.unseen_faces.photos
+    context = MethodContext(base, scorer, config.training, config.seed, demo.forget, demo.retain, unseen_faces)
+    substitutes = substitutes_for(context)
+    targets = TeacherTargets(config.method, context, substitutes, unseen_faces)
     targets.prepare([pair])
     # The draw with which the targets' first teacher begins.
-    alias = aliases.draw(scorer.answer_ids(pair.answer), random.Random(f"{config.seed}/{pair.answer}")).forms[0]
+    substitute = substitutes.draw(scorer.answer_ids(pair.answer), random.Random(f"{config.seed}/{pair.answer}")).forms[
+        0
+    ]
     dense = targets.distributions([pair]).dense(base.model.get_output_embeddings().out_features)
-    (text,) = base.encoder.decode([list(alias)])
+    (text,) = base.encoder.decode([list(substitute)])
     return Taught(text, scorer.student_log_probability([pair]), targets.log_likelihoods([pair]), dense)
 
 

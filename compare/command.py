@@ -63,9 +63,9 @@ def compare(
     utility: options.Utility = None,
     probe: _Probe = None,
     kept: _Kept = None,
-    never_seen: options.NeverSeen = None,
+    unseen: options.NeverSeen = None,
     facts: options.Facts = None,
-    twin: options.Twin = None,
+    reference_model: options.ReferenceModel = None,
     out: _Out = None,
     methods: _Methods = None,
     seeds: _Seeds = None,
@@ -80,8 +80,14 @@ def compare(
     with exit_on_errors():
         settings = flag_settings({"device": device}, setting)
         _refuse_fixed_settings(settings)
-        flags = {"model": model, "forget": forget, "retain": retain, "utility": utility, "twin": twin}
-        flags |= {"never_seen": never_seen, "facts": facts}
+        flags = {
+            "model": model,
+            "forget": forget,
+            "retain": retain,
+            "utility": utility,
+            "reference_model": reference_model,
+        }
+        flags |= {"unseen": unseen, "facts": facts}
         own = {
             "out": None if out is None else str(out),
             "kept": assignments(kept, "--kept"),
@@ -107,7 +113,7 @@ def _compare(run: ComparisonRunFile, resume: bool) -> None:
         raise RunFileError(f"out: {record} is there already: --resume goes on with it, another --out starts anew")
     plan = _plan(run)
     try:
-        _run(plan, _data(run), source, run.twin, folder, resume)
+        _run(plan, _data(run), source, run.reference_model, folder, resume)
     except OSError as error:  # of a data or model file
         raise RunFileError(str(error).partition("\n")[0]) from error
     except KeyboardInterrupt:
@@ -149,7 +155,7 @@ def _run(
     plan: ComparisonPlan,
     data: ComparisonData,
     model: str,
-    twin: str | None,
+    reference_model: str | None,
     out: Path,
     resume: bool,
 ) -> None:
@@ -158,7 +164,10 @@ def _run(
     from compare.record import Record
 
     record = Record.open(
-        out / "comparison.json", runner.conditions_of(plan, data, model, twin), runner.environment(plan), resume
+        out / "comparison.json",
+        runner.conditions_of(plan, data, model, reference_model),
+        runner.environment(plan),
+        resume,
     )
     with ProgressBar(stderr_console(), "comparing", stays=True) as bar:
 
@@ -166,7 +175,7 @@ def _run(
             share = (progress.done + progress.share) / progress.total
             bar.show("comparing", share, f"{progress.done}/{progress.total} models · {progress.what}")
 
-        runner.compare(plan, data, model, twin, record, show)
+        runner.compare(plan, data, model, reference_model, record, show)
     (out / "comparison.md").write_text(table.markdown(record), encoding="utf-8")
     figure.draw(record, out / "comparison.png")
     console = result_console()
@@ -179,14 +188,14 @@ def _run(
 
 def _data(run: ComparisonRunFile) -> ComparisonData:
     forget = read_run_set(run, "forget")
-    never_seen, facts = read_for_attacks(run, forget)
+    unseen, facts = read_for_attacks(run, forget)
     kept = ([] if run.utility is None else ["utility"]) + [f"compare.kept.{name}" for name in run.compare.kept]
     return ComparisonData(
         forget=forget,
         retain=read_run_set(run, "retain"),
         probes=tuple(read_run_set(run, f"probes.{name}") for name in run.probes),
         utility=tuple(read_run_set(run, key) for key in kept),
-        never_seen=never_seen,
+        unseen=unseen,
         facts=facts,
     )
 

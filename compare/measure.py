@@ -52,7 +52,7 @@ def attack(
     transform: PairTransform = unchanged,
 ) -> Figures:
     """Runs all attacks on a comparison's data, as `run_attacks` does."""
-    return run_attacks(base, scorer, data.reported.forget[0], data.never_seen, data.facts, plan, seed, transform)
+    return run_attacks(base, scorer, data.reported.forget[0], data.unseen, data.facts, plan, seed, transform)
 
 
 def forgetting(figures: Mapping[str, float], split: EvalSplit) -> float:
@@ -70,17 +70,19 @@ def utility(figures: Mapping[str, float], before: Mapping[str, float], split: Ev
     return statistics.fmean(shares) if shares else 1.0
 
 
-def robust_scores(figures: Mapping[str, float], twin: Mapping[str, float] | None) -> Figures:
+def robust_scores(figures: Mapping[str, float], reference_model: Mapping[str, float] | None) -> Figures:
     """`membership`, and `robustness`: the mean of membership, prefill and relearning scores. Empty without attacks.
 
-    membership: clip(1 - 2 |AUC - chance|), mean of the five attacks. chance is 0.5, or the AUC of the retain-only twin
-    if there is one: an AUC below the twin's gives the model away, too. prefill, relearning: 1 minus the share of facts
-    that came back.
+    membership: clip(1 - 2 |AUC - chance|), mean of the five attacks. chance is 0.5, or the AUC of the reference model
+    if there is one: an AUC below the reference model's gives the model away, too. prefill, relearning: 1 minus the
+    share of facts that came back.
     """
     scores: Figures = {}
     names = [f"membership.{name}" for name in MEMBERSHIP_ATTACKS if f"membership.{name}" in figures]
     if names:
-        chance = dict.fromkeys(names, 0.5) | {name: twin[name] for name in names if twin and name in twin}
+        chance = dict.fromkeys(names, 0.5) | {
+            name: reference_model[name] for name in names if reference_model and name in reference_model
+        }
         scores["membership"] = statistics.fmean(max(0.0, 1 - 2 * abs(figures[name] - chance[name])) for name in names)
     parts = [*scores.values(), *(1 - figures[name] for name in ("prefill", "relearned") if name in figures)]
     if parts:

@@ -119,7 +119,7 @@ class EvalSplit:
 class ComparisonData:
     """The sets that methods train on, and the sets that are only measured.
 
-    probes: about the forget set, with other photos or words. utility: what must stay. never_seen: pairs like the forget
+    probes: about the forget set, with other photos or words. utility: what must stay. unseen: pairs like the forget
     set's, with true answers, that the model was never trained on, for membership attacks. facts: for prefill and
     relearning attacks. Raises DataError if two sets have the same name, or if all images of the retain set are in the
     forget set.
@@ -129,7 +129,7 @@ class ComparisonData:
     retain: PairSet
     probes: tuple[PairSet, ...] = ()
     utility: tuple[PairSet, ...] = ()
-    never_seen: PairSet | None = None
+    unseen: PairSet | None = None
     facts: tuple[Fact, ...] = ()
 
     def __post_init__(self) -> None:
@@ -168,4 +168,4 @@ class ComparisonData:
     def sets(self) -> list[PairSet]:
         """All sets; the facts' texts are among theirs."""
         measured = [self.forget, *self.probes, self.retain, *self.utility]
-        return measured if self.never_seen is None else [*measured, self.never_seen]
+        return measured if self.unseen is None else [*measured, self.unseen]

@@ -45,7 +45,7 @@ class Conditions(Strict):
     attacks: AttackPlan
     tuning_seed: int
     model: str
-    twin: str | None
+    reference_model: str | None
 
     @field_validator("config")
     @classmethod
@@ -61,7 +61,7 @@ class Conditions(Strict):
 
 
 class Row(Strict):
-    """One measured model: a reference (base or twin), a tuning trial, or a run of the chosen setting.
+    """One measured model: a reference (base or reference model), a tuning trial, or a run of the chosen setting.
 
     figures: measured values by name. scores: computed from them. seconds: of training alone. A row with an `error` has
     none of these.

@@ -47,13 +47,13 @@ class ComparisonProgress:
 OnProgress = Callable[[ComparisonProgress], None]
 
 
-def conditions_of(plan: ComparisonPlan, data: ComparisonData, model: str, twin: str | None) -> Conditions:
+def conditions_of(plan: ComparisonPlan, data: ComparisonData, model: str, reference_model: str | None) -> Conditions:
     """The conditions of a comparison's rows, with digests of data and models. Downloads models from the hub.
 
     Raises ModelNotSupported before any weights are downloaded, ModelNotLoadable for a missing model, and OSError for
     weights that can't be read.
     """
-    for source in [model] if twin is None else [model, twin]:
+    for source in [model] if reference_model is None else [model, reference_model]:
         try:
             supported_encoder(source, plan.config.lora.scope)
         except (OSError, ValueError, KeyError) as error:
@@ -64,7 +64,7 @@ def conditions_of(plan: ComparisonPlan, data: ComparisonData, model: str, twin: 
         attacks=plan.attacks,
         tuning_seed=plan.tuning_seed,
         model=digest_of(model),
-        twin=None if twin is None else digest_of(twin),
+        reference_model=None if reference_model is None else digest_of(reference_model),
     )
 
 
@@ -79,15 +79,20 @@ def environment(plan: ComparisonPlan) -> dict[str, Any]:
 
 
 def compare(
-    plan: ComparisonPlan, data: ComparisonData, model: str, twin: str | None, record: Record, on_progress: OnProgress
+    plan: ComparisonPlan,
+    data: ComparisonData,
+    model: str,
+    reference_model: str | None,
+    record: Record,
+    on_progress: OnProgress,
 ) -> None:
-    """Fills `record` with all missing rows. model, twin: local folders or hub ids.
+    """Fills `record` with all missing rows. model, reference_model: local folders or hub ids.
 
     If a run fails, its row holds the error and the comparison continues; a resumed comparison tries it again. Raises
-    UnlearnError if the base or the twin can't be measured.
+    UnlearnError if the base or the reference model can't be measured.
     """
     record.keep_only(lambda row: _is_current(row, plan))
-    _Comparison(plan, data, model, twin, record, on_progress).run()
+    _Comparison(plan, data, model, reference_model, record, on_progress).run()
 
 
 def chosen_setting(record: Record, name: str) -> Setting | None:
@@ -103,15 +108,15 @@ class _Comparison:
         plan: ComparisonPlan,
         data: ComparisonData,
         model: str,
-        twin: str | None,
+        reference_model: str | None,
         record: Record,
         on_progress: OnProgress,
     ) -> None:
         self._plan, self._data, self._record, self._on_progress = plan, data, record, on_progress
-        self._model, self._twin = model, twin
+        self._model, self._reference_model = model, reference_model
         trained = sum(contender.trained for contender in plan.contenders)
         trials = trained * len(plan.budget.settings)
-        self._total = 1 + (twin is not None) + trials + len(plan.contenders) * len(plan.seeds)
+        self._total = 1 + (reference_model is not None) + trials + len(plan.contenders) * len(plan.seeds)
         self._done = 0
 
     def run(self) -> None:
@@ -129,11 +134,13 @@ class _Comparison:
         self._on_progress(ComparisonProgress("done", self._total, self._total))
 
     def _measure_references(self) -> None:
-        """Measures the base and the twin. Their scores need the figures of both."""
-        sources = {"base": self._model} | ({} if self._twin is None else {"twin": self._twin})
+        """Measures the base and the reference model. Their scores need the figures of both."""
+        sources = {"base": self._model} | (
+            {} if self._reference_model is None else {"reference_model": self._reference_model}
+        )
         rows = {name: self._reference(name, source) for name, source in sources.items()}
         self._before = rows["base"].figures
-        self._twin_figures = rows["twin"].figures if "twin" in rows else None
+        self._reference_model_figures = rows["reference_model"].figures if "reference_model" in rows else None
         for row in rows.values():
             if self._record.found(row) is None:
                 scores = self._scores(row.figures, self._data.reported, "")
@@ -190,7 +197,7 @@ class _Comparison:
         before = {key.removeprefix(prefix): value for key, value in self._before.items() if key.startswith(prefix)}
         forgetting, utility = measure.forgetting(figures, split), measure.utility(figures, before, split)
         scores = {"forgetting": forgetting, "utility": utility, "tuning": forgetting - (1 - utility)}
-        return scores | measure.robust_scores(figures, self._twin_figures)
+        return scores | measure.robust_scores(figures, self._reference_model_figures)
 
     def _train(self, base: BaseModel, config: UnlearnConfig, what: str) -> dict[str, Any]:
         retain = self._data.retain.without_images_of(self._data.forget)

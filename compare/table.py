@@ -15,7 +15,7 @@ from compare.runner import chosen_setting
 
 RowValue = Callable[[Row], float | None]
 
-REFERENCES = {"base": "base, untouched", "twin": "retain-only twin"}
+REFERENCES = {"base": "base, untouched", "reference_model": "reference model"}
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@
 path = "./models/demo"          # a folder (relative to this file), or a hub id such as "org/name"
 title = "Demo model"
 max_pairs = 500                 # optional, below the installation's limit
-strangers = "data/strangers"    # optional: photos of people whom the model has never seen
+unseen_faces = "data/unseen_faces"    # optional: photos of people whom the model has never seen
 unlabelled = "data/photos"      # optional: photos of anybody; the model's answers about them are to stay
-never_seen = "data/never.jsonl" # optional: pairs about people whom the model has never seen, the audits' control
-bystanders = "data/others.jsonl" # optional: known people whom no other set holds; what they lose is measured
+unseen = "data/never.jsonl" # optional: pairs about people whom the model has never seen, the audits' control
+neighbours = "data/others.jsonl" # optional: known people whom no other set holds; what they lose is measured
 line = "per client"             # optional: each client has releases of its own; else "shared", all have the same
 [models.demo.config.verdict]    # optional: targets that a request can only tighten
 said = 0.1
@@ -19,8 +19,8 @@ steps = 60
 retain = "data/retain.jsonl"
 utility = "data/utility.jsonl"  # optional
 
-Strangers and unlabelled photos are a folder of images, or a JSONL file. Of this only the photos are used: its questions
-and answers are dropped.
+Unseen faces and unlabelled photos are a folder of images, or a JSONL file. Of this only the photos are used: its
+questions and answers are dropped.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ class ModelTable(_Strict):
     path: str = Field(min_length=1)
     title: str = Field(min_length=1, max_length=200)
     max_pairs: int | None = Field(default=None, gt=0)
-    strangers: str | None = None
+    unseen_faces: str | None = None
     unlabelled: str | None = None
-    never_seen: str | None = None
-    bystanders: str | None = None
+    unseen: str | None = None
+    neighbours: str | None = None
     line: LineKind = "shared"
     config: UnlearnConfig = UnlearnConfig()
     retain_sets: dict[_Name, _RetainSetTable] = Field(default_factory=dict)
@@ -98,8 +98,8 @@ class ModelEntry:
 
     path: an absolute folder, or a hub id.
     max_pairs: pairs of one request; None leaves it at the installation's limit.
-    strangers: photos of people whom the model has never seen. unlabelled: photos of anybody. Both without questions.
-    never_seen: pairs about people whom the model has never seen. bystanders: pairs about known people in no other set.
+    unseen_faces: photos of people whom the model has never seen. unlabelled: photos of anybody. Both without questions.
+    unseen: pairs about people whom the model has never seen. neighbours: pairs about known people in no other set.
     line: whether its clients share their releases.
     """
 
@@ -108,10 +108,10 @@ class ModelEntry:
     path: str
     config: UnlearnConfig
     max_pairs: int | None = None
-    strangers: Path | None = None
+    unseen_faces: Path | None = None
     unlabelled: Path | None = None
-    never_seen: Path | None = None
-    bystanders: Path | None = None
+    unseen: Path | None = None
+    neighbours: Path | None = None
     line: LineKind = "shared"
     retain_sets: Mapping[str, RetainSet] = field(default_factory=dict)
 
@@ -174,10 +174,10 @@ def _model_entry(name: str, table: ModelTable, folder: Path, source: Path) -> Mo
         path=_model_path(folder, table.path, f"{where}.path"),
         config=table.config,
         max_pairs=table.max_pairs,
-        strangers=_photos(folder, table.strangers, f"{where}.strangers"),
+        unseen_faces=_photos(folder, table.unseen_faces, f"{where}.unseen_faces"),
         unlabelled=_photos(folder, table.unlabelled, f"{where}.unlabelled"),
-        never_seen=_optional_file(folder, table.never_seen, f"{where}.never_seen"),
-        bystanders=_optional_file(folder, table.bystanders, f"{where}.bystanders"),
+        unseen=_optional_file(folder, table.unseen, f"{where}.unseen"),
+        neighbours=_optional_file(folder, table.neighbours, f"{where}.neighbours"),
         line=table.line,
         retain_sets=retain_sets,
     )

@@ -19,7 +19,7 @@ from jobs.states import State
 from jobs.tables import Artifact, Job, JobEvidence
 
 # Targets of figures of sets that all requests of a run share. Missed by all, they are no one request's fault.
-SHARED_TARGETS = frozenset({"fall", "bystanders_fall"})
+SHARED_TARGETS = frozenset({"utility_drop", "neighbour_drop"})
 _TOO_LONG = "The run took longer than this client's runs may. Fewer steps or smaller batches take less."
 _BUDGET_SPENT = "the line's budget of drift is spent, and an operator can rebuild it from the base"
 
@@ -112,7 +112,7 @@ def _finish_all(s: Session, jobs: Sequence[Job], made: Mapping[UUID, NewArtifact
 def _drifted(job: Job) -> bool:
     """Whether the job has failed because its line lies too far from the base."""
     missed = [] if job.verdict is None else job.verdict["missed"]
-    return job.state is State.failed and any(target["target"] == "fall" for target in missed)
+    return job.state is State.failed and any(target["target"] == "utility_drop" for target in missed)
 
 
 def _finish_one(s: Session, job: Job, artifact: NewArtifact, now: datetime) -> State:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from jobs import parting, transitions
 from jobs.database import SessionFactory
-from jobs.lines.kits import reap_kits
+from jobs.lines.replay_sets import reap_replay_sets
 from jobs.queueing import turns
 from jobs.queueing.queue import JobQueue, QueueUnavailable
 from jobs.repository import select_open
@@ -42,7 +42,7 @@ class ReapReport:
     attempts_exhausted: list[UUID]
     cancelled: list[UUID]
     inputs_deleted: list[UUID]
-    kits_deleted: list[UUID]
+    replay_sets_deleted: list[UUID]
     orphans_deleted: list[UUID]
     undeletable: list[UUID]
 
@@ -66,7 +66,7 @@ def reap(sessions: SessionFactory, blobs: BlobStore, settings: Settings, queue: 
         attempts_exhausted=expired[State.failed],
         cancelled=expired[State.cancelled],
         inputs_deleted=inputs_deleted,
-        kits_deleted=reap_kits(sessions, blobs),
+        replay_sets_deleted=reap_replay_sets(sessions, blobs),
         orphans_deleted=orphans_deleted,
         undeletable=inputs_left + orphans_left,
     )

@@ -18,7 +18,7 @@ class Kind(StrEnum):
 
     unlearn = "unlearn"  # trains an adapter, and measures it
     evaluate = "evaluate"  # measures an adapter that there is, or the base
-    rebuild = "rebuild"  # trains a line's adapter anew from the base, for everybody of whom there is a kit
+    rebuild = "rebuild"  # trains a line's adapter anew from the base, for everybody of whom there is a replay set
 
 
 class State(StrEnum):

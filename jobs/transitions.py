@@ -133,7 +133,7 @@ def end_by_verdict(s: Session, job: Job, now: datetime, evidence: Mapping[str, A
 
 
 def _in_words(target: Mapping[str, Any]) -> str:
-    """A missed target as a sentence, such as "said.rouge_l of forget is .40, at most .10 above control: ..."."""
+    """A missed target as a sentence, such as "generated.rouge_l of forget is .40, at most .10 above control: ..."."""
     judged = "" if target["judged"] == "value" else f" ({target['amount']:.2f} {target['judged']})"
     return (
         f"{target['figure']} of {target['set']} is {target['value']:.2f}{judged}, at most {target['limit']:.2f} is "

@@ -18,12 +18,12 @@ _CATALOG = """\
 [models.demo]
 path = {checkpoint}
 title = "Demo model: 60 fictitious people"
-strangers = {strangers}
-never_seen = {never_seen}
-bystanders = {bystanders}
+unseen_faces = {unseen_faces}
+unseen = {unseen}
+neighbours = {neighbours}
 
 [models.demo.config.method]
-name = "vgid-alias"
+name = "vgid-substitute"
 visual_questions = [
 {questions}
 ]
@@ -55,9 +55,9 @@ def _catalog(data: Path) -> str:
     return _CATALOG.format(
         checkpoint=json.dumps(str(BASE)),
         questions="\n".join(f"    {json.dumps(ask(topic))}," for topic in VISUALS),
-        strangers=json.dumps(str(data / "strangers")),
-        never_seen=json.dumps(str(data / "never_seen.jsonl")),
-        bystanders=json.dumps(str(data / "bystanders.jsonl")),
+        unseen_faces=json.dumps(str(data / "unseen_faces")),
+        unseen=json.dumps(str(data / "unseen.jsonl")),
+        neighbours=json.dumps(str(data / "neighbours.jsonl")),
         retain=json.dumps(str(data / "retain.jsonl")),
         utility=json.dumps(str(data / "utility.jsonl")),
     )

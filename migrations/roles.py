@@ -49,7 +49,7 @@ RIGHTS: Mapping[Room, Mapping[str, tuple[str, ...]]] = {
         "signing_keys": (_READ,),
         "releases": (_READ,),
         "release_jobs": (_READ,),
-        "kits": (_READ, "UPDATE (wrapped_key, ended_at, deleted_at)"),
+        "replay_sets": (_READ, "UPDATE (wrapped_key, ended_at, deleted_at)"),
         # Of an evaluation of a release it checks that the photos are the client's own.
         "marks": (_READ,),
         "withheld_pairs": (),
@@ -66,7 +66,7 @@ RIGHTS: Mapping[Room, Mapping[str, tuple[str, ...]]] = {
         "signing_keys": (_READ,),
         "releases": (_READ, _ADD, _CHANGE),
         "release_jobs": (_READ, _ADD, _CHANGE),
-        "kits": (_READ, _ADD, _CHANGE),
+        "replay_sets": (_READ, _ADD, _CHANGE),
         "marks": (_READ, _ADD),
         "withheld_pairs": (_ADD,),
     },

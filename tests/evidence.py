@@ -15,27 +15,27 @@ MANIFEST: dict[str, Any] = {
     "base_model": {"name": "demo", "digest": "ab" * 32},
     "steps": 96,
     "seed": 0,
-    "data": {"forget": {"pairs": 2}, "retain": {"pairs": 40}, "strangers": {"photos": 200}},
+    "data": {"forget": {"pairs": 2}, "retain": {"pairs": 40}, "unseen_faces": {"photos": 200}},
     "versions": {"vgid": "0.1.0", "torch": "2.6"},
     "config": {"seed": 0},
     "not_shown": ["Measured behaviour is evidence, not proof."],
 }
 
 
-def evidence(said: float, fall: float = 0.0, bystanders_fall: float = 0.0) -> dict[str, Any]:
+def evidence(generated: float, utility_drop: float = 0.0, neighbour_drop: float = 0.0) -> dict[str, Any]:
     """Evidence of what is said of the forgotten, beside what no verdict can do without: up to 0.23 passes.
 
-    fall, bystanders_fall: what is lost of what the model says about others. Half of it doesn't pass. Bystanders are
+    fall, neighbour_drop: what is lost of what the model says about others. Half of it doesn't pass. Neighbours are
     measured only if some is.
     """
-    estimate = Estimate(said, said - 0.02, said + 0.02, people=2, items=3)
+    estimate = Estimate(generated, generated - 0.02, generated + 0.02, people=2, items=3)
     nothing = Estimate(0.0, 0.0, 0.0, people=2, items=3)
     figures = [
-        Figure("said.rouge_l", "forget", estimate, Control("people never seen", CONTROL, 0.01, 0.05), 0.98),
-        Figure("extraction_strength", "forget", nothing, Control("people never seen", 0.0, 0.0, 0.0), 1.0),
+        Figure("generated.rouge_l", "forget", estimate, Control("unseen people", CONTROL, 0.01, 0.05), 0.98),
+        Figure("extraction_strength", "forget", nothing, Control("unseen people", 0.0, 0.0, 0.0), 1.0),
         *(
-            Figure("everyone_else.fall", of, Estimate(lost, lost, lost, people=2, items=3))
-            for of, lost in (("retain", fall), ("bystanders", bystanders_fall))
+            Figure("everyone_else.drop", of, Estimate(lost, lost, lost, people=2, items=3))
+            for of, lost in (("retain", utility_drop), ("neighbours", neighbour_drop))
             if lost or of == "retain"
         ),
     ]
@@ -51,6 +51,6 @@ def evidence(said: float, fall: float = 0.0, bystanders_fall: float = 0.0) -> di
 
 FORGOTTEN = evidence(0.04)
 MISSED = evidence(0.64)
-FALLEN = evidence(0.04, fall=0.5)  # misses what all requests of its run share
-FALLEN_ELSEWHERE = evidence(0.04, bystanders_fall=0.5)
-MISSED_AND_FALLEN = evidence(0.64, fall=0.5)
+DROPPED = evidence(0.04, utility_drop=0.5)  # misses what all requests of its run share
+FALLEN_ELSEWHERE = evidence(0.04, neighbour_drop=0.5)
+MISSED_AND_DROPPED = evidence(0.64, utility_drop=0.5)

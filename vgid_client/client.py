@@ -21,11 +21,11 @@ from vgid_client.models import (
     Event,
     Job,
     JobPage,
-    Kit,
     ListFilters,
     Metric,
     Model,
     Release,
+    ReplaySet,
     RequestFields,
     parse_reply,
 )
@@ -227,17 +227,23 @@ class Client:
         artifact = Artifact(sha256=found.zip_sha256, size_bytes=found.zip_bytes)
         return download(self._transport, f"{_release_path(found.model)}/adapter", artifact, Path(target))
 
-    def kit(self, job: Job | str) -> Kit:
+    def replay_set(self, job: Job | str) -> ReplaySet:
         """What is kept of the job. Raises NotFound if nothing was."""
-        return parse_reply(Kit, read_json(self._transport.request("GET", _path(job, "kit"))))
+        return parse_reply(ReplaySet, read_json(self._transport.request("GET", _path(job, "replay-set"))))
 
-    def end_kit(self, job: Job | str) -> None:
-        """Destroys the kit's key, and has its file deleted. Later releases can't be checked for its people any more."""
-        self._transport.request("DELETE", _path(job, "kit"))
+    def end_replay_set(self, job: Job | str) -> None:
+        """Destroys the replay set's key, and has its file deleted.
 
-    def kit_receipt(self, job: Job | str) -> dict[str, Any]:
-        """The receipt of the kit's deletion, as `receipt` is of the uploads'. Raises Conflict until it is signed."""
-        document: dict[str, Any] = read_json(self._transport.request("GET", _path(job, "kit/receipt")))
+        Later releases can't be checked for its people any more.
+        """
+        self._transport.request("DELETE", _path(job, "replay-set"))
+
+    def replay_set_receipt(self, job: Job | str) -> dict[str, Any]:
+        """The receipt of the replay set's deletion, as `receipt` is of the uploads'.
+
+        Raises Conflict until it is signed.
+        """
+        document: dict[str, Any] = read_json(self._transport.request("GET", _path(job, "replay-set/receipt")))
         return document
 
     def download(self, job: Job | str, target: str | Path) -> Path:

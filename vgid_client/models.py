@@ -36,13 +36,13 @@ class EvaluationFields(TypedDict, total=False):
 class RequestFields(EvaluationFields, total=False):
     """The fields of a forget request besides its model and pairs. None means that the field isn't sent.
 
-    kit_days: how long a kit is kept, 0 for none. kit_whole: it holds all pairs, not a few. repeat: forget again whom
-    the current release has forgotten already.
+    replay_days: how long a replay set is kept, 0 for none. replay_whole: it holds all pairs, not a few. repeat: forget
+    again whom the current release has forgotten already.
     """
 
     training: Mapping[str, Any] | None
-    kit_days: int | None
-    kit_whole: bool | None
+    replay_days: int | None
+    replay_whole: bool | None
     repeat: bool | None
 
 
@@ -129,8 +129,8 @@ class Artifact(_Reply):
 class HeldJob(_Reply):
     """A job of your own whose people a release holds.
 
-    still_forgotten: in release `checked_in`. False: the model knows its people again. None where there was no kit to
-    check by, so nobody has looked since.
+    still_forgotten: in release `checked_in`. False: the model knows its people again. None where there was no replay
+    set to check by, so nobody has looked since.
     """
 
     job_id: str
@@ -141,7 +141,7 @@ class HeldJob(_Reply):
 class Release(_Reply):
     """A model's current release, which is to be served.
 
-    drift: the largest fall on a set about others. It and the counts are of all clients' jobs: None without the right
+    drift: the largest drop on a set about others. It and the counts are of all clients' jobs: None without the right
     `serve`. zip_sha256, zip_bytes: None if this key can't download the adapter.
     """
 
@@ -160,7 +160,7 @@ class Release(_Reply):
     not_held: tuple[str, ...] = ()
 
 
-class Kit(_Reply):
+class ReplaySet(_Reply):
     """What is kept of a job, until `expires_at` or until its client ends it."""
 
     pairs: int
@@ -242,8 +242,8 @@ class Job(_Reply):
     data: Data | None = None
     inputs_deleted_at: datetime | None = None
     reverted_at: datetime | None = None
-    kit_days: int | None = None
-    kit_whole: bool = False
+    replay_days: int | None = None
+    replay_whole: bool = False
     error: JobError | None = None
     metrics: tuple[Metric, ...] | None = None
     outcome: str | None = None

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from terminal import tables
 from terminal.progress_bar import ProgressBar, progress_detail
-from vgid_client.models import Estimate, HeldJob, Job, JobPage, Kit, Metric, MissedTarget, Model, Release
+from vgid_client.models import Estimate, HeldJob, Job, JobPage, Metric, MissedTarget, Model, Release, ReplaySet
 
 _STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan", "queued": "default"}
 _MOST_PLACES = 5  # of one finding
@@ -162,7 +162,7 @@ def release_table(release: Release) -> Table:
     table.add_row("adapter", f"sha256 {release.adapter_sha256}, rank {release.rank}")
     table.add_row("base", f"digest {release.base_digest}")
     if release.requests is not None:
-        unchecked = f", {release.unchecked} without a kit: nobody can say" if release.unchecked else ""
+        unchecked = f", {release.unchecked} without a replay set: nobody can say" if release.unchecked else ""
         table.add_row("drift", "not measured" if release.drift is None else f"{release.drift:.3f} of ROUGE-L on others")
         table.add_row("holds", f"{release.requests} requests: {release.checked} still forgotten{unchecked}")
     for held in release.own:
@@ -178,9 +178,9 @@ def _still_forgotten(held: HeldJob) -> str:
     return "still forgotten" if held.still_forgotten else "known again: ask again, with --repeat"
 
 
-def kit_text(kit: Kit) -> str:
+def replay_set_text(replay_set: ReplaySet) -> str:
     """What is kept of a job, as a sentence."""
-    if kit.ended_at is None:
-        return f"{kit.pairs} pairs are kept, sealed, until {kit.expires_at.astimezone():%Y-%m-%d}"
-    file = "its file is deleted" if kit.deleted_at else "its file will be deleted"
-    return f"ended at {kit.ended_at.astimezone():%Y-%m-%d %H:%M}: its key is destroyed, and {file}"
+    if replay_set.ended_at is None:
+        return f"{replay_set.pairs} pairs are kept, sealed, until {replay_set.expires_at.astimezone():%Y-%m-%d}"
+    file = "its file is deleted" if replay_set.deleted_at else "its file will be deleted"
+    return f"ended at {replay_set.ended_at.astimezone():%Y-%m-%d %H:%M}: its key is destroyed, and {file}"

@@ -188,7 +188,14 @@ def _preparation_seconds(base: BaseModel, scorer: Scorer, sets: RunSets, config:
     first, others = retain.pairs[:1], retain.pairs[1 : 1 + _SAMPLE_PAIRS]
     training = config.for_pairs(len(forget)).training
     context = MethodContext(
-        base, scorer, training, config.seed, sample, retain, sets.photos_of("strangers"), sets.photos_of("unlabelled")
+        base,
+        scorer,
+        training,
+        config.seed,
+        sample,
+        retain,
+        sets.photos_of("unseen_faces"),
+        sets.photos_of("unlabelled"),
     )
 
     def seconds(updates: MakeUpdates, retain_batch: Sequence[Pair]) -> float:
@@ -248,7 +255,7 @@ class _StepTimer:
                     sets.to_retain,
                     short,
                     self._step_done,
-                    strangers=sets.photos_of("strangers"),
+                    unseen_faces=sets.photos_of("unseen_faces"),
                     unlabelled=sets.photos_of("unlabelled"),
                 )
 

@@ -26,14 +26,15 @@ class EvaluationResult:
     """The result of an evaluation.
 
     before: what was found of the base. after: of the model with the adapter; empty where the base doesn't know the
-    forget set. twin: of the twin; None without one. measured: what the figures are of: `base_digest`, `adapter_sha256`
-    of its weights (None for the base alone), `twin_digest` where there is one, `pairs` of each set. set_digests: by
-    set. Whoever has them can test guesses of a set, so they stay with whoever has the sets.
+    forget set. reference_model: of the reference model; None without one. measured: what the figures are of:
+    `base_digest`, `adapter_sha256` of its weights (None for the base alone), `reference_digest` where there is one,
+    `pairs` of each set. set_digests: by set. Whoever has them can test guesses of a set, so they stay with whoever has
+    the sets.
     """
 
     before: Measured = field(repr=False)
     after: Measured = field(repr=False)
-    twin: Measured | None = field(repr=False)
+    reference_model: Measured | None = field(repr=False)
     evidence: Evidence
     measured: Mapping[str, Any]
     set_digests: Mapping[str, str] = field(repr=False)
@@ -61,10 +62,10 @@ def evaluate_adapter(
 ) -> EvaluationResult:
     """Measures `spec.adapter` on its base by the audits of the settings' level. Without one, the base alone.
 
-    A twin, if there is one, is measured last, on the same sets, and figures are judged by its own. The arguments are as
-    in `unlearn`. That the base doesn't know the forget set is an outcome, and so is a missed target; neither raises.
-    Raises ValueError for settings without audits, UnlearnError (model, memory, an adapter that doesn't fit or is for
-    another base) and DataError (an unusable pair).
+    A reference model, if there is one, is measured last, on the same sets, and figures are judged by its own. The
+    arguments are as in `unlearn`. That the base doesn't know the forget set is an outcome, and so is a missed target;
+    neither raises. Raises ValueError for settings without audits, UnlearnError (model, memory, an adapter that doesn't
+    fit or is for another base) and DataError (an unusable pair).
     """
     if spec.config.evaluation.audits == "none":
         raise ValueError("an evaluation needs a level of audits")
@@ -95,19 +96,19 @@ def _evaluate(
     tracker.enter(Phase.evaluating)
     if spec.adapter is not None:
         scorer = choose_scorer(base, probe_pairs(sets.all), load_adapter(base, spec.adapter))
-    parts = 1 if spec.twin is None else 2
+    parts = 1 if spec.reference_model is None else 2
     after = auditor.after(base, scorer, before, lambda share: tracker.update(share / parts))
     if on_metrics is not None:
         on_metrics("after", after.metrics)
     require_unchanged(base, spec.model)
     digest = base.digest
-    if spec.twin is None:
+    if spec.reference_model is None:
         return _result(spec, sets, digest, before, after, auditor)
     del base, scorer  # makes room on the device
-    twin = load_base(spec.twin, spec.config)
-    scorer = choose_scorer(twin, probe_pairs(sets.all), spec.config.lora)
-    found = auditor.after(twin, scorer, before, lambda share: tracker.update((1 + share) / parts))
-    return _result(spec, sets, digest, before, after.beside(found), auditor, (twin.digest, found))
+    reference_model = load_base(spec.reference_model, spec.config)
+    scorer = choose_scorer(reference_model, probe_pairs(sets.all), spec.config.lora)
+    found = auditor.after(reference_model, scorer, before, lambda share: tracker.update((1 + share) / parts))
+    return _result(spec, sets, digest, before, after.beside(found), auditor, (reference_model.digest, found))
 
 
 def _require_own_base(base: BaseModel, spec: EvaluationSpec) -> None:
@@ -124,7 +125,7 @@ def _result(
     before: Measured,
     after: Measured,
     auditor: Auditor,
-    twin: tuple[str, Measured] | None = None,
+    reference_model: tuple[str, Measured] | None = None,
 ) -> EvaluationResult:
     evidence = auditor.evidence(after) if after.answers else auditor.evidence_of_unknown(before)
     if evidence is None:
@@ -134,6 +135,6 @@ def _result(
         "adapter_sha256": None if spec.adapter is None else file_digest(spec.adapter / ADAPTER_WEIGHTS),
         "pairs": {items.name: len(items) for items in sets.all},
     }
-    if twin is not None:
-        measured["twin_digest"] = twin[0]
-    return EvaluationResult(before, after, twin and twin[1], evidence, measured, sets.digests)
+    if reference_model is not None:
+        measured["reference_digest"] = reference_model[0]
+    return EvaluationResult(before, after, reference_model and reference_model[1], evidence, measured, sets.digests)

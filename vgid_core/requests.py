@@ -7,19 +7,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from vgid_core.config import UnlearnConfig
-from vgid_core.data.kit_checks import KitChecks
 from vgid_core.data.overlap import require_apart, require_few
 from vgid_core.data.pairs import DataError
+from vgid_core.data.replay_checks import ReplayChecks
 from vgid_core.data.text_normalization import normalized
 from vgid_core.errors import RequestsRefused, UnlearnError
 from vgid_core.evaluation.evidence import Auditor, Evidence, Measured
 from vgid_core.evaluation.known import require_known
 from vgid_core.evaluation.labels import read_labels, require_own_names
-from vgid_core.evaluation.rechecks import Kits
+from vgid_core.evaluation.rechecks import ReplaySets
 from vgid_core.models.base import BaseModel
 from vgid_core.models.near_copies import near_copies
 from vgid_core.scoring.scorer import Scorer
-from vgid_core.spec import KITS, OWN, Names, RunSets, UnlearnSpec
+from vgid_core.spec import OWN, REPLAY_SETS, Names, RunSets, UnlearnSpec
 
 Views = Mapping[str, RunSets]
 OnShare = Callable[[float], None]
@@ -98,8 +98,8 @@ def _by_itself(spec: UnlearnSpec, label: str) -> UnlearnSpec:
 def confirmed_names(base: BaseModel, views: Views, refusals: Refusals) -> dict[str, frozenset[str]]:
     """By request that isn't refused, which of its names are its people's, by what the base says.
 
-    Refuses requests whose names it contradicts (LabelContradicted). Those of the kits are asked about, too, and
-    stand under `KITS`.
+    Refuses requests whose names it contradicts (LabelContradicted). Those of the replay sets are asked about, too, and
+    stand under `REPLAY_SETS`.
     """
     own = views[OWN]
     others = [items for items in own.all if items.name in own.registered_names]
@@ -110,11 +110,11 @@ def confirmed_names(base: BaseModel, views: Views, refusals: Refusals) -> dict[s
             labels = read_labels(base, sets.forget.pairs, registered)
             require_own_names(labels, others)
             found[label] = labels.confirmed
-    # Any other name takes nobody out of a set, and kits may hold thousands.
+    # Any other name takes nobody out of a set, and replay sets may hold thousands.
     listed = {normalized(pair.person) for pair in registered if pair.person is not None}
-    named = (pair for kit in own.kits.values() for pair in kit if pair.person is not None)
-    kits = [pair for pair in named if normalized(pair.person or "") in listed]
-    return found | {KITS: read_labels(base, kits, registered).confirmed}
+    named = (pair for replay_set in own.replay_sets.values() for pair in replay_set if pair.person is not None)
+    replay_sets = [pair for pair in named if normalized(pair.person or "") in listed]
+    return found | {REPLAY_SETS: read_labels(base, replay_sets, registered).confirmed}
 
 
 def require_usable(base: BaseModel, views: Views, config: UnlearnConfig, refusals: Refusals) -> None:
@@ -153,13 +153,13 @@ def measure_after(
     config: UnlearnConfig,
     before: Mapping[str, Measured],
     tell: OnShare,
-    checks: KitChecks,
+    checks: ReplayChecks,
 ) -> tuple[dict[str, Measured], dict[str, Evidence | None]]:
-    """What is found of the student, by request, and the evidence of each. Each kit is checked once."""
+    """What is found of the student, by request, and the evidence of each. Each replay set is checked once."""
     found: dict[str, Measured] = {}
     evidence = {}
     for label, sets in views.items():
-        auditor = Auditor(sets.audited, sets.all, config, Kits(sets.kits, checks, label), sets.uncounted)
+        auditor = Auditor(sets.audited, sets.all, config, ReplaySets(sets.replay_sets, checks, label), sets.uncounted)
         tell_part = _part(tell, len(found), len(views))
         found[label] = auditor.after(base, scorer, before[label], tell_part, found.get(OWN))
         evidence[label] = auditor.evidence(found[label])

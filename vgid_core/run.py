@@ -51,11 +51,12 @@ Stop = Callable[[], bool]
 class UnlearnResult:
     """The result of a run, for one of its requests.
 
-    folder: holds adapter_config.json, adapter_model.safetensors, evidence.json, manifest.json and README.md.
-    evidence: what the audits found, and the verdict; None if the settings ask for no audits. kits_held: by kit that was
-    checked, whether its people are still forgotten; empty without audits. new_kit_held: whether the people of the kit
-    that is to be kept are forgotten by it; None without a kit or audits. confirmed_names: the request's names,
-    normalized, that are its people's by what the base says. together: the results of the run's other requests.
+    folder: holds adapter_config.json, adapter_model.safetensors, evidence.json, manifest.json and README.md. evidence:
+    what the audits found, and the verdict; None if the settings ask for no audits. replay_sets_held: by replay set that
+    was checked, whether its people are still forgotten; empty without audits. new_replay_set_held: whether the people
+    of the replay set that is to be kept are forgotten by it; None without a replay set or audits. confirmed_names: the
+    request's names, normalized, that are its people's by what the base says. together: the results of the run's other
+    requests.
     """
 
     folder: Path
@@ -63,8 +64,8 @@ class UnlearnResult:
     metrics_after: list[Metric]
     steps: int
     evidence: Evidence | None
-    kits_held: Mapping[str, bool]
-    new_kit_held: bool | None
+    replay_sets_held: Mapping[str, bool]
+    new_replay_set_held: bool | None
     confirmed_names: frozenset[str] = field(repr=False)
     manifest: dict[str, Any] = field(repr=False)
     together: Mapping[str, UnlearnResult] = field(default_factory=dict)
@@ -209,8 +210,8 @@ class _Rung:
         distilled = self._distil(config, self._checkpoints(config, fresh))
         trained = require_trained(distilled.student)
         self.timer.enter(Phase.evaluating)
-        tell, kit_checks = self.tracker.update, self.spec.kit_checks
-        after, evidence = measure_after(self.base, scorer, self.views, config, before, tell, kit_checks)
+        tell, replay_checks = self.tracker.update, self.spec.replay_checks
+        after, evidence = measure_after(self.base, scorer, self.views, config, before, tell, replay_checks)
         return _Attempt(config, distilled, trained, after, evidence)
 
     def _distil(self, config: UnlearnConfig, checkpoints: Checkpoints | None) -> DistillResult:
@@ -224,7 +225,7 @@ class _Rung:
             config,
             step_done,
             checkpoints,
-            strangers=self._sets.photos_of("strangers"),
+            unseen_faces=self._sets.photos_of("unseen_faces"),
             unlabelled=self._sets.photos_of("unlabelled"),
             start=self.spec.start,
         )

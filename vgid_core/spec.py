@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from vgid_core.config import UnlearnConfig
-from vgid_core.data.kit_checks import KitChecks
 from vgid_core.data.pairs import RESERVED_NAMES, DataError, EncodedImage, PairSet
 from vgid_core.data.photos import PhotoSet
+from vgid_core.data.replay_checks import ReplayChecks
 from vgid_core.data.roles import ABOUT_KNOWN, AuditSets
 from vgid_core.data.subjects import Subjects, about_nobody
 
 log = logging.getLogger(__name__)
 
 OWN = ""  # the label of the run's own request, beside those of `UnlearnSpec.together`
-KITS = "kits"  # the label of all kits together
+REPLAY_SETS = "replay_sets"  # the label of all replay sets together
 Names = Mapping[str, Collection[str]]
 
 
@@ -35,26 +35,23 @@ class Request:
 class UnlearnSpec:
     """The inputs of one run.
 
-    model: a local folder or hub id. model_name: its name in the artifact.
-    out: the artifact's folder. Files with the artifact's names (`UnlearnResult`) are replaced.
-    registered_retain: what must stay, too, where the retain set came with the request.
-    probes: sets that are measured and never trained on, such as other photos or other wordings.
-    never_seen: pairs with true answers about people whom the model has never seen, the audits' control. They should be
-    other people than the strangers. bystanders: known people whom no other set holds; what they lose is collateral.
-    strangers: photos of people whom the model has never seen, for the default method's teachers.
-    start: the folder of the adapter with which the student begins, as a release before left it. kits: pairs of each of
-    those whom it has forgotten, by any label. They are forgotten again and checked, and not retained.
-    kit_checks: what of them counts against which request.
-    together: other requests by any label (but ""), forgotten in the same run. Each is audited by itself, and has an
-    artifact of its own with the same adapter.
-    own_retain: whether the retain set came with the request. Then nothing in it shows whose photo is whose.
-    forgotten: people whom the model has forgotten before, or is to forget for somebody else. Sets about others don't
-    teach them, and what the model says of them counts as no loss. private: what is written about a request then says
-    nothing of the kits and of the other requests, which are other people's.
-    unlabelled: photos of anybody, without questions, on which the base's answers are to stay.
-    checkpoint: a folder for this run's checkpoint, saved every `checkpoint_seconds` (0: after each step). The same run,
-    started again, resumes from it to the same adapter. It is deleted at the end unless `keep_checkpoint` is set, for
-    callers that have yet to move `out` to its place.
+    model: a local folder or hub id. model_name: its name in the artifact. out: the artifact's folder. Files with the
+    artifact's names (`UnlearnResult`) are replaced. registered_retain: what must stay, too, where the retain set came
+    with the request. probes: sets that are measured and never trained on, such as other photos or other wordings.
+    unseen: pairs with true answers about people whom the model has never seen, the audits' control. They should be
+    other people than the unseen faces. neighbours: known people whom no other set holds; what they lose is collateral.
+    unseen_faces: photos of people whom the model has never seen, for the default method's teachers. start: the folder
+    of the adapter with which the student begins, as a release before left it. replay_sets: pairs of each of those whom
+    it has forgotten, by any label. They are forgotten again and checked, and not retained. replay_checks: what of them
+    counts against which request. together: other requests by any label (but ""), forgotten in the same run. Each is
+    audited by itself, and has an artifact of its own with the same adapter. own_retain: whether the retain set came
+    with the request. Then nothing in it shows whose photo is whose. forgotten: people whom the model has forgotten
+    before, or is to forget for somebody else. Sets about others don't teach them, and what the model says of them
+    counts as no loss. private: what is written about a request then says nothing of the replay sets and of the other
+    requests, which are other people's. unlabelled: photos of anybody, without questions, on which the base's answers
+    are to stay. checkpoint: a folder for this run's checkpoint, saved every `checkpoint_seconds` (0: after each step).
+    The same run, started again, resumes from it to the same adapter. It is deleted at the end unless `keep_checkpoint`
+    is set, for callers that have yet to move `out` to its place.
     """
 
     model: str
@@ -65,13 +62,13 @@ class UnlearnSpec:
     registered_retain: PairSet | None = field(default=None, repr=False)
     utility: PairSet | None = field(default=None, repr=False)
     probes: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
-    never_seen: PairSet | None = field(default=None, repr=False)
-    bystanders: PairSet | None = field(default=None, repr=False)
-    strangers: PhotoSet | None = field(default=None, repr=False)
+    unseen: PairSet | None = field(default=None, repr=False)
+    neighbours: PairSet | None = field(default=None, repr=False)
+    unseen_faces: PhotoSet | None = field(default=None, repr=False)
     unlabelled: PhotoSet | None = field(default=None, repr=False)
     start: Path | None = None
-    kits: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
-    kit_checks: KitChecks = field(default_factory=KitChecks, repr=False)
+    replay_sets: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
+    replay_checks: ReplayChecks = field(default_factory=ReplayChecks, repr=False)
     together: Mapping[str, Request] = field(default_factory=dict, repr=False)
     forgotten: Subjects = field(default_factory=Subjects, repr=False)
     private: bool = False
@@ -87,9 +84,9 @@ class EvaluationSpec:
     """The inputs of one evaluation, in which nothing is trained.
 
     adapter: the folder of the adapter that is measured on the model; None for the model alone. forget: what must not be
-    known. twin: a model trained without the forget set, a folder or hub id: where there is one, figures are judged by
-    its own. The rest is as in `UnlearnSpec`. Of the settings only `evaluation`, `verdict`, the seed and how the base is
-    loaded count.
+    known. reference_model: a model trained without the forget set, a folder or hub id: where there is one, figures are
+    judged by its own. The rest is as in `UnlearnSpec`. Of the settings only `evaluation`, `verdict`, the seed and how
+    the base is loaded count.
     """
 
     model: str
@@ -99,9 +96,9 @@ class EvaluationSpec:
     registered_retain: PairSet | None = field(default=None, repr=False)
     utility: PairSet | None = field(default=None, repr=False)
     probes: Mapping[str, PairSet] = field(default_factory=dict, repr=False)
-    never_seen: PairSet | None = field(default=None, repr=False)
-    bystanders: PairSet | None = field(default=None, repr=False)
-    twin: str | None = None
+    unseen: PairSet | None = field(default=None, repr=False)
+    neighbours: PairSet | None = field(default=None, repr=False)
+    reference_model: str | None = None
     forgotten: Subjects = field(default_factory=Subjects, repr=False)
     own_retain: bool = False
     config: UnlearnConfig = field(default_factory=UnlearnConfig)
@@ -115,9 +112,10 @@ class RunSets:
     forgotten. `withheld` says what of them is neither trained on nor counted afterwards.
 
     forget: trained on and measured. retain: measured; what is trained on is `to_retain`. registered, probes: measured
-    alone. photos: sets of photos by name (strangers, unlabelled). kits: of people forgotten before, trained on and
-    checked again. others: the forget sets of the run's other requests, trained on. own: whom this request is about.
-    withheld: everybody who is forgotten, these among them. own_retain: whether the retain set came with the request.
+    alone. photos: sets of photos by name (unseen faces, unlabelled). replay_sets: of people forgotten before, trained
+    on and checked again. others: the forget sets of the run's other requests, trained on. own: whom this request is
+    about. withheld: everybody who is forgotten, these among them. own_retain: whether the retain set came with the
+    request.
     """
 
     forget: PairSet
@@ -127,7 +125,7 @@ class RunSets:
     own: Subjects
     withheld: Subjects
     photos: Mapping[str, PhotoSet] = field(default_factory=dict)
-    kits: Mapping[str, PairSet] = field(default_factory=dict)
+    replay_sets: Mapping[str, PairSet] = field(default_factory=dict)
     others: Mapping[str, PairSet] = field(default_factory=dict)
     own_retain: bool = False
 
@@ -135,26 +133,30 @@ class RunSets:
     def of(cls, spec: UnlearnSpec, names: Names | None = None) -> RunSets:
         """Makes and checks the sets of a run, as its own request sees them.
 
-        names: by request, and of the kits, the names, normalized, by which their pairs may withhold others; None for
-        all of them. Raises DataError as `to_measure` does, or if a set has only photos that are to be forgotten.
+        names: by request, and of the replay sets, the names, normalized, by which their pairs may withhold others; None
+        for all of them. Raises DataError as `to_measure` does, or if a set has only photos that are to be forgotten.
         """
         sets = cls.to_measure(spec, names)
         others = {label: request.forget for label, request in spec.together.items()}
-        also = Subjects.of((pair for kit in spec.kits.values() for pair in kit), _of(names, KITS))
+        also = Subjects.of(
+            (pair for replay_set in spec.replay_sets.values() for pair in replay_set), _of(names, REPLAY_SETS)
+        )
         for label, pairs in others.items():
             also |= Subjects.of(pairs, _of(names, label))
-        given = {"strangers": spec.strangers, "unlabelled": spec.unlabelled}
+        given = {"unseen_faces": spec.unseen_faces, "unlabelled": spec.unlabelled}
         photos = {name: items for name, items in given.items() if items is not None}
         for items in photos.values():
             items.without(sets.own.photos)
-        return replace(sets, withheld=sets.withheld | also, photos=photos, kits=dict(spec.kits), others=others)
+        return replace(
+            sets, withheld=sets.withheld | also, photos=photos, replay_sets=dict(spec.replay_sets), others=others
+        )
 
     @classmethod
     def to_measure(cls, spec: UnlearnSpec | EvaluationSpec, names: Names | None = None) -> RunSets:
         """Makes and checks the sets of pairs. Raises DataError if no retain pair is left, or for a reserved name."""
         forget = PairSet("forget", spec.forget.pairs)
         own = Subjects.of(forget, _of(names, OWN))
-        names_of_roles = ("registered_retain", "utility", "never_seen", "bystanders")
+        names_of_roles = ("registered_retain", "utility", "unseen", "neighbours")
         registered = {name: getattr(spec, name) for name in names_of_roles}
         measured = [PairSet(name, items.pairs) for name, items in registered.items() if items is not None]
         retain = PairSet("retain", spec.retain.pairs)
@@ -242,11 +244,14 @@ class RunSets:
 
     @property
     def to_forget(self) -> PairSet:
-        """What the training forgets: what is requested, and what else is in the kits."""
+        """What the training forgets: what is requested, and what else is in the replay sets."""
         requested = self.requested
         known = set(requested.pairs)
-        kits = [PairSet(name, tuple(each for each in kit if each not in known)) for name, kit in self.kits.items()]
-        return _joined("forget", (requested, *kits))
+        replay_sets = [
+            PairSet(name, tuple(each for each in replay_set if each not in known))
+            for name, replay_set in self.replay_sets.items()
+        ]
+        return _joined("forget", (requested, *replay_sets))
 
     @property
     def audited(self) -> AuditSets:
@@ -274,10 +279,10 @@ class RunSets:
     @property
     def _also(self) -> dict[str, Mapping[str, PairSet]]:
         """What is forgotten beside the forget set, where there is anything, by its name in the manifest."""
-        return {name: items for name, items in (("together", self.others), ("kits", self.kits)) if items}
+        return {name: items for name, items in (("together", self.others), ("replay_sets", self.replay_sets)) if items}
 
     def manifest_entries(self, *, private: bool = False) -> dict[str, dict[str, Any]]:
-        """Digest and size of each set by name, for the manifest. private: without kits and other requests."""
+        """Digest and size of each set by name, for the manifest. private: without replay sets and other requests."""
         data: dict[str, dict[str, Any]] = {
             items.name: {"digest": items.digest, "pairs": len(items)} for items in self.all
         }

@@ -64,7 +64,7 @@ def open_envelope(text: str, keys: Keys) -> Signed:
 def _parse(text: str) -> Envelope:
     try:
         envelope = Envelope.from_dict(json.loads(text))
-    except Exception:  # of whatever type: the bytes are a stranger's
+    except Exception:  # of whatever type: the bytes are an unseen person's
         raise Unverified("this is no DSSE envelope") from None
     if envelope.payload_type != PAYLOAD_TYPE:
         raise Unverified(f"the envelope's payload isn't {PAYLOAD_TYPE}")

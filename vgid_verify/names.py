@@ -31,7 +31,7 @@ SERVING_CHECK = "vgid_serving_check"
 REQUESTS = "vgid_requests"
 
 # Sets that hold other requests' pairs: of these a statement says how many requests they are of, and nothing else.
-OF_OTHERS = frozenset({"together", "kits"})
+OF_OTHERS = frozenset({"together", "replay_sets"})
 
 KEYED_DIGEST = "hmac-sha256"
 BASE_DIGEST = "vgid-base"

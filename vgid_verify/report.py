@@ -30,7 +30,8 @@ NOT_SHOWN = (
 NOT_SHOWN_OF_RELEASE = (
     NOT_SHOWN[0],
     "Whom it holds, how many they are, and what was measured: each request's client has a statement of its own.",
-    "That who was forgotten before this release is still forgotten: only those of whom a kit is kept are asked again.",
+    "That who was forgotten before this release is still forgotten: only those of whom a replay set is kept are "
+    "asked again.",
     NOT_SHOWN[2],
     NOT_SHOWN[4],
 )

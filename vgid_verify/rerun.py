@@ -26,19 +26,19 @@ ITEMS = 2
 FEWEST = 8
 # Sets besides its own that a figure's value is made with, by the beginning of its name; the first that fits counts.
 _MADE_WITH = {
-    "ranking": ("forget", "retain", "never_seen"),
-    "membership": ("forget", "never_seen"),
+    "ranking": ("forget", "retain", "unseen"),
+    "membership": ("forget", "unseen"),
     "relearning.out_of_domain": ("forget", "retain"),
     "relearning.general": ("forget", "utility"),
-    "prompts.name_on_another_photo": ("forget", "retain", "never_seen"),
-    "misattributed": ("retain", "registered_retain", "utility", "bystanders"),
+    "prompts.name_on_another_photo": ("forget", "retain", "unseen"),
+    "misattributed": ("retain", "registered_retain", "utility", "neighbours"),
     "everyone_else": (),
-    "said": (),
+    "generated": (),
     "": ("forget",),
 }
 
 
-_PAIR_SETS = {"forget", "retain", "registered_retain", "utility", "never_seen", "bystanders"}
+_PAIR_SETS = {"forget", "retain", "registered_retain", "utility", "unseen", "neighbours"}
 
 
 class CannotMeasure(Exception):

@@ -21,7 +21,7 @@ _LOGGED = (
     "attempts_exhausted",
     "cancelled",
     "inputs_deleted",
-    "kits_deleted",
+    "replay_sets_deleted",
     "orphans_deleted",
     "undeletable",
 )

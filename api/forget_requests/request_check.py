@@ -32,13 +32,13 @@ from vgid_core.data.pairs import EncodedImage, Pair
 class CheckLimits:
     """What a check may take.
 
-    max_priority, max_kit_days: the client's rights. seconds: from its begin to its end. memory_bytes: of address space,
-    the interpreter included.
+    max_priority, max_replay_days: the client's rights. seconds: from its begin to its end. memory_bytes: of address
+    space, the interpreter included.
     """
 
     max_pairs: int
     max_priority: int
-    max_kit_days: int
+    max_replay_days: int
     seconds: float
     memory_bytes: int
     images: ImageLimits
@@ -56,7 +56,7 @@ class CheckLimits:
         return cls(
             max_pairs=settings.max_pairs,
             max_priority=client.max_priority,
-            max_kit_days=client.max_kit_days,
+            max_replay_days=client.max_replay_days,
             seconds=settings.check_seconds,
             memory_bytes=settings.check_memory_bytes,
             images=images,
@@ -168,7 +168,7 @@ def _check_rights(request: JobRequest, limits: CheckLimits) -> None:
     """Raises InvalidRequest for what the operator doesn't let this client ask for."""
     asked = [("priority", request.priority, limits.max_priority)]
     if isinstance(request, SubmitRequest):
-        asked.append(("kit_days", request.kit_days or 0, limits.max_kit_days))
+        asked.append(("replay_days", request.replay_days or 0, limits.max_replay_days))
     errors = [
         FieldError(f"may be at most {most} for this client", (name,)) for name, value, most in asked if value > most
     ]

@@ -25,7 +25,7 @@ from api.services import Services
 from api.views.job import job_path
 from jobs import repository
 from jobs.clients.limits import ClientLimits
-from jobs.lines import kits, permitted, releases
+from jobs.lines import permitted, releases, replay_sets
 from jobs.lines.marks import photo_mark
 from jobs.queueing.queue import QueueUnavailable
 from jobs.repository import Waiting
@@ -39,11 +39,11 @@ _NOT_YOURS = (
     "any pairs only by a key with the right `audit`"
 )
 _RETRY_WAITING_SECONDS = 60  # a job ends in minutes, not in seconds
-_RETRY_KITS_SECONDS = 86_400  # kits are kept for days
+_RETRY_REPLAY_SETS_SECONDS = 86_400  # replay sets are kept for days
 # `_new_job` sets the columns of these fields. Every other field goes to the column of the same name.
 _CONVERTED_FIELDS = {
     "model", "forget", "retain", "retain_set", "probes", "training", "targets", "audits", "subject_reference",
-    "metadata", "kit_days", "repeat", "release",
+    "metadata", "replay_days", "repeat", "release",
 }  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def _store_job(services: Services, s: Session, submission: Submission, request_h
     pairs = checked.forget_pairs + (checked.retain_pairs or 0) + sum(checked.probes.values())
     waiting = repository.lock_waiting(s, submission.client.id)  # until the transaction ends
     _refuse_excess(submission.client.limits, waiting, pairs, checked.weighed_steps)
-    _refuse_kit(s, submission)
+    _refuse_replay_set(s, submission)
     job = _new_job(services, submission, request_hash, line)
     job.release_id = _release_of(services, s, submission, line)
     try:
@@ -185,28 +185,30 @@ def _refuse_repetition(services: Services, s: Session, submission: Submission, l
         )
 
 
-def _kit_days(submission: Submission) -> int | None:
-    """How long a kit is kept; None keeps none."""
+def _replay_days(submission: Submission) -> int | None:
+    """How long a replay set is kept; None keeps none."""
     request = submission.checked.request
     if not isinstance(request, SubmitRequest):
         return None
     limits = submission.client.limits
-    asked = min(limits.kit_days, limits.max_kit_days) if request.kit_days is None else request.kit_days
+    asked = min(limits.replay_days, limits.max_replay_days) if request.replay_days is None else request.replay_days
     return asked or None
 
 
-def _refuse_kit(s: Session, submission: Submission) -> None:
-    """Raises QuotaExceeded where the client's kits, with one of this request, could hold more pairs than they may.
+def _refuse_replay_set(s: Session, submission: Submission) -> None:
+    """Raises QuotaExceeded if the client's replay sets, with this request's, could hold more pairs than they may.
 
-    How many a kit holds is known once it is made. Until then it counts as all that its request forgets.
+    How many a replay set holds is known once it is made. Until then it counts as all that its request forgets.
     """
-    if _kit_days(submission) is None:
+    if _replay_days(submission) is None:
         return
-    most = submission.client.limits.kit_pairs
-    would_be = kits.kept_pairs(s, submission.client.id) + submission.checked.forget_pairs
+    most = submission.client.limits.replay_pairs
+    would_be = replay_sets.kept_pairs(s, submission.client.id) + submission.checked.forget_pairs
     if would_be > most:
-        detail = f"At most {most} pairs may be kept in kits; with this request they would be up to {would_be}."
-        raise QuotaExceeded(f"{detail} End a kit, or send `kit_days`: 0.", retry_after=_RETRY_KITS_SECONDS)
+        detail = f"At most {most} pairs may be kept in replay sets; with this request they would be up to {would_be}."
+        raise QuotaExceeded(
+            f"{detail} End a replay set, or send `replay_days`: 0.", retry_after=_RETRY_REPLAY_SETS_SECONDS
+        )
 
 
 def _refuse_excess(limits: ClientLimits, waiting: Waiting, pairs: int, steps: int) -> None:
@@ -242,7 +244,7 @@ def _new_job(services: Services, submission: Submission, request_hash: str, line
         request_hash=request_hash,
         wrapped_data_key=submission.wrapped_data_key,
         idempotency_key=submission.idempotency_key,
-        kit_days=_kit_days(submission),
+        replay_days=_replay_days(submission),
         **request.model_dump(exclude=_CONVERTED_FIELDS),
     )
 

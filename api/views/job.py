@@ -117,8 +117,12 @@ class JobSummary(_View):
     reverted_at: datetime | None = Field(
         description="when an operator took its release back, so that its people are known again"
     )
-    kit_days: int | None = Field(description="how long a kit of it is kept once it has succeeded; null keeps none")
-    kit_whole: bool = Field(description="whether the kit holds all pairs, or a photo of each person with a few of its")
+    replay_days: int | None = Field(
+        description="how long a replay set of it is kept once it has succeeded; null keeps none"
+    )
+    replay_whole: bool = Field(
+        description="whether the replay set holds all pairs, or a photo of each person with a few of its"
+    )
     outcome: str | None = Field(
         description="`forgotten`: every target holds; `targets-not-met`: don't serve the adapter as if the people were "
         "forgotten; `nothing-to-forget`: the model doesn't know them; null while nothing is judged. An evaluation has "

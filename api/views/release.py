@@ -1,4 +1,4 @@
-"""What clients see of a model's line of releases, and of the kits of their own jobs."""
+"""What clients see of a model's line of releases, and of the replay sets of their own jobs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class HeldJob(_View):
 
     job_id: UUID
     still_forgotten: bool | None = Field(
-        description="by its kit, in release `checked_in`; false: the model knows its people again, so ask again, with "
-        "`repeat`; null: there was no kit to check by, or one whose answers weren't forgotten when it was made, so "
-        "nobody has looked since `checked_in`"
+        description="by its replay set, in release `checked_in`; false: the model knows its people again, so ask again "
+        "with `repeat`; null: there was no replay set to check by, or one whose answers weren't forgotten when it was "
+        "made, so nobody has looked since `checked_in`"
     )
     checked_in: int = Field(description="number of the last release in which it was checked")
 
@@ -58,14 +58,15 @@ class ReleaseView(_View):
         default=None, description="number of the release that it started from; null for the base"
     )
     drift: float | None = Field(
-        default=None, description="the largest fall of ROUGE-L on a set about others, from the base; null if unmeasured"
+        default=None, description="the largest drop of ROUGE-L on a set about others, from the base; null if unmeasured"
     )
     requests: int | None = Field(default=None, description="how many jobs it holds, of all clients")
     checked: int | None = Field(
-        default=None, description="how many of them were checked by their kit, or are new, and are forgotten"
+        default=None, description="how many of them were checked by their replay set, or are new, and are forgotten"
     )
     unchecked: int | None = Field(
-        default=None, description="how many had no kit to check by: nobody can say whether they are still forgotten"
+        default=None,
+        description="how many had no replay set to check by: nobody can say whether they are still forgotten",
     )
 
     @classmethod
@@ -97,7 +98,7 @@ class ReleaseView(_View):
         )
 
 
-class KitView(_View):
+class ReplaySetView(_View):
     """What is kept of a job: to forget it again with later requests, and to check that it is still forgotten."""
 
     pairs: int

@@ -2,16 +2,17 @@
 
     python -m bench.audits.misattribution [--sets 2] [--tuning]
 
-The base, the twins that are there (bench.robustness makes them), the default method at full length, and a base that is
-taught to give other people's answers about the forgotten: each is asked about the forgotten on the request's photos, on
-photos never seen, and in other wordings. Beside each share of answers that name another known person stands that for
-people never seen, and whether the target holds.
+The base, the reference models that are there (bench.robustness makes them), the default method at full length, and a
+base that is taught to give other people's answers about the forgotten: each is asked about the forgotten on the
+request's photos, on photos never seen, and in other wordings. Beside each share of answers that name another known
+person stands that for unseen people, and whether the target holds.
 
---tuning: on people 0 to 5 and the shipped twin, by whom the target was chosen, and on groups of people never met: how
-often the share of one, three or six of them lies too far above that of the others. Without it, on other people.
+--tuning: on people 0 to 5 and the shipped reference model, by whom the target was chosen, and on groups of people never
+met: how often the share of one, three or six of them lies too far above that of the others. Without it, on other
+people.
 
-Writes bench/results/misattribution[_tuning].json, and exits with 3 if a twin or the default method misses the target,
-or the base that is taught others' answers holds it.
+Writes bench/results/misattribution[_tuning].json, and exits with 3 if a reference model or the default method misses
+the target, or the base that is taught others' answers holds it.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from bench.parts.audited import Case, auditor_of, case_of
 from bench.parts.bars import exit_if_missed
 from bench.parts.demo_models import SHIPPED
 from bench.parts.machine import save
-from bench.parts.twins import twins_there
-from local.demo.data import PHOTOS, encode, never_seen
+from bench.parts.reference_models import reference_models_there
+from local.demo.data import PHOTOS, encode, unseen
 from local.demo.questions import FACTS, answer, ask
 from local.demo.world import FORGOTTEN, the_world
 from vgid_core import Pair, PairSet, UnlearnConfig
@@ -52,7 +53,7 @@ from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 from vgid_core.training.loop import distil
 
-_MEASURED = ("forget", "never_seen", "rephrased")
+_MEASURED = ("forget", "unseen", "rephrased")
 _MISTAKEN = "taught others' answers"
 _STEPS = 60
 _GROUPS = (1, 3, 6)
@@ -66,8 +67,12 @@ def main() -> None:
     torch.set_num_threads(1)
     set_up_logs()
     sets = [FORGOTTEN] if arguments.tuning else list(SHIPPED.forget_sets[: arguments.sets])
-    rows = [row for forgotten in sets for row in _rows(case_of(forgotten, SHIPPED.bystanders, SHIPPED.census))]
-    groups = {path.name: _groups(path) for path in (SHIPPED.base, *twins_there(FORGOTTEN))} if arguments.tuning else {}
+    rows = [row for forgotten in sets for row in _rows(case_of(forgotten, SHIPPED.neighbours, SHIPPED.census))]
+    groups = (
+        {path.name: _groups(path) for path in (SHIPPED.base, *reference_models_there(FORGOTTEN))}
+        if arguments.tuning
+        else {}
+    )
     _print(rows)
     for name, found in groups.items():
         print(f"{name}, never met, too far above the others:", {size: f"{share:.1%}" for size, share in found.items()})
@@ -103,10 +108,10 @@ def _figures(sets: AuditSets, answers: Sequence[SetAnswers]) -> list[Figure]:
 
 def _models(case: Case, config: UnlearnConfig) -> Iterator[tuple[str, BaseModel]]:
     yield "base", load_base(str(SHIPPED.base), config)
-    for number, twin in enumerate(twins_there(case.forgotten)):
-        yield f"twin {number}", load_base(str(twin), config)
+    for number, reference_model in enumerate(reference_models_there(case.forgotten)):
+        yield f"reference model {number}", load_base(str(reference_model), config)
     base = load_base(str(SHIPPED.base), config)
-    distil(base, case.forget, case.retain, config.for_pairs(len(case.forget)), strangers=case.strangers.photos)
+    distil(base, case.forget, case.retain, config.for_pairs(len(case.forget)), unseen_faces=case.unseen_faces.photos)
     yield "default", base
     retained = [pair for pair in case.retain if pair.person is not None]
     wrong = [
@@ -120,8 +125,8 @@ def _groups(path: Path) -> dict[int, float]:
     """By size, how often a group of people whom the model has never met lies above the target beside the others."""
     config = UnlearnConfig.model_validate({**SHIPPED.default, "evaluation": {"max_pairs": 1000}})
     base = load_base(str(path), config)
-    items = [PairSet.of("forget", _about_strangers()), never_seen(SHIPPED.census)]
-    case = case_of(FORGOTTEN, SHIPPED.bystanders, SHIPPED.census)
+    items = [PairSet.of("forget", _about_unseen()), unseen(SHIPPED.census)]
+    case = case_of(FORGOTTEN, SHIPPED.neighbours, SHIPPED.census)
     sets = auditor_of(case, config, _MEASURED).sets
     own, beside = (_of_each(sets, answers) for answers in _answers(base, config, items))
     draws, found = random.Random(0), {}
@@ -135,9 +140,9 @@ def _groups(path: Path) -> dict[int, float]:
     return found
 
 
-def _about_strangers() -> Iterator[Pair]:
+def _about_unseen() -> Iterator[Pair]:
     """As much as a request tells of its people, about people whom no model of this world has met."""
-    for person in the_world(SHIPPED.census).strangers:
+    for person in the_world(SHIPPED.census).unseen_people:
         for number, view in enumerate(person.training_views[:PHOTOS]):
             for turn, fact in enumerate(FACTS):
                 photo = encode(person.face, view)

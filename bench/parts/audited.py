@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
-from local.demo.data import encode, general, held_out_photos, known_facts, make, never_seen, rephrased, utility
+from local.demo.data import encode, general, held_out_photos, known_facts, make, rephrased, unseen, utility
 from local.demo.people import Person
 from local.demo.questions import FACTS, VISUALS, answer, ask, visual_answer
 from local.demo.world import Census, the_world
@@ -35,7 +35,7 @@ Figures = dict[str, float]
 _QUESTIONS = 360  # at most, of each set
 _IN_UTILITY = 20  # retained people
 _RANKED_BY = ("birthplace", "job", "employer")  # facts whose answers begin with the name
-KEPT = ("retain", "retain_check", "retain_never_seen", "visual", "own_photos", "bystanders", "bystanders_never_seen")
+KEPT = ("retain", "retain_check", "retain_unseen", "visual", "own_photos", "neighbours", "neighbours_unseen")
 RANKINGS = ("first_token", "whole_name")
 
 
@@ -43,38 +43,38 @@ RANKINGS = ("first_token", "whole_name")
 class Case:
     """One forget request about the demo's world, and the sets that only measure.
 
-    Neither `forget` nor `retain` holds the bystanders.
+    Neither `forget` nor `retain` holds the neighbours.
     """
 
     forgotten: tuple[int, ...]
     census: Census
     forget: PairSet
     retain: PairSet
-    strangers: PhotoSet
+    unseen_faces: PhotoSet
     measured: tuple[PairSet, ...]
 
 
-def case_of(forgotten: Sequence[int], bystanders: Sequence[int], census: Census) -> Case:
-    """The sets of forgetting these people beside these bystanders."""
-    outside = (*forgotten, *bystanders)
+def case_of(forgotten: Sequence[int], neighbours: Sequence[int], census: Census) -> Case:
+    """The sets of forgetting these people beside these neighbours."""
+    outside = (*forgotten, *neighbours)
     retained = [number for number in range(census.people) if number not in outside]
     of_all, of_forgotten = make(outside, census), make(forgotten, census)
     sets = {
         "forget": of_forgotten.forget,
-        "never_seen": held_out_photos(forgotten, census),
+        "unseen": held_out_photos(forgotten, census),
         "rephrased": rephrased(forgotten, census),
         "retain": of_all.retain,
         "retain_check": known_facts(retained, 3, census=census),
-        "retain_never_seen": held_out_photos(retained, census),
+        "retain_unseen": held_out_photos(retained, census),
         "visual": utility([*outside, *retained[:_IN_UTILITY]], census=census),
         "own_photos": _everything_visible(forgotten, census),
-        "bystanders": known_facts(bystanders, census=census),
-        "bystanders_never_seen": held_out_photos(bystanders, census),
+        "neighbours": known_facts(neighbours, census=census),
+        "neighbours_unseen": held_out_photos(neighbours, census),
     }
     if census.general:
         sets["general"] = general(census)
     measured = tuple(PairSet(name, pairs.pairs) for name, pairs in sets.items())
-    return Case(tuple(forgotten), census, of_forgotten.forget, of_all.retain, of_all.strangers, measured)
+    return Case(tuple(forgotten), census, of_forgotten.forget, of_all.retain, of_all.unseen_faces, measured)
 
 
 def _everything_visible(people: Sequence[int], census: Census) -> PairSet:
@@ -95,11 +95,11 @@ def auditor_of(case: Case, config: UnlearnConfig, names: Sequence[str]) -> Audit
     Its photos never seen are of the forgotten, so they are a probe of another name.
     """
     named = {items.name: items for items in case.measured}
-    titles = {"never_seen": "held_out_photos"}
+    titles = {"unseen": "held_out_photos"}
     measured = [PairSet(titles.get(name, name), named[name].pairs) for name in names]
-    strangers = never_seen(case.census)
-    sets = AuditSets(case.forget, case.retain, strangers, bystanders=named["bystanders"])
-    return Auditor(sets, [*measured, strangers], config)
+    unseen_set = unseen(case.census)
+    sets = AuditSets(case.forget, case.retain, unseen_set, neighbours=named["neighbours"])
+    return Auditor(sets, [*measured, unseen_set], config)
 
 
 def audited(base: BaseModel, config: UnlearnConfig, case: Case) -> Figures:
@@ -112,8 +112,8 @@ def audited(base: BaseModel, config: UnlearnConfig, case: Case) -> Figures:
     people = [world.people[number] for number in case.forgotten]
     facts = list(facts_about(people))
     members = PairSet.of("members", (fact.pair for fact in facts_about(people, held_out=True)))
-    never_seen = PairSet.of("never_seen", (fact.pair for fact in facts_about(world.strangers, held_out=True)))
-    figures |= run_attacks(base, scorer, members, never_seen, facts, AttackPlan(pairs=100), seed=0)
+    unseen = PairSet.of("unseen", (fact.pair for fact in facts_about(world.unseen_people, held_out=True)))
+    figures |= run_attacks(base, scorer, members, unseen, facts, AttackPlan(pairs=100), seed=0)
     middle = len(base.model.get_decoder().layers) // 2 - 1
     for name, score, photos in (
         ("first_token", by_first_token(scorer), 4),
@@ -124,16 +124,20 @@ def audited(base: BaseModel, config: UnlearnConfig, case: Case) -> Figures:
     return figures
 
 
-def beside(figures: Mapping[str, float], base: Mapping[str, float], twins: Sequence[Mapping[str, float]]) -> Figures:
-    """The same with falls from the base and distances from what the twins give on average."""
-    twin = {key: fmean(each[key] for each in twins) for key in twins[0]}
-    added = {f"fall.{name}": base[f"rouge_l.{name}"] - figures[f"rouge_l.{name}"] for name in KEPT}
+def beside(
+    figures: Mapping[str, float], base: Mapping[str, float], reference_models: Sequence[Mapping[str, float]]
+) -> Figures:
+    """The same with drops from the base and distances from what the reference models give on average."""
+    reference_model = {key: fmean(each[key] for each in reference_models) for key in reference_models[0]}
+    added = {f"drop.{name}": base[f"rouge_l.{name}"] - figures[f"rouge_l.{name}"] for name in KEPT}
     for name in ALL_MEMBERSHIP_ATTACKS:
-        added[f"from_twin.{name}"] = abs(figures[f"membership.{name}"] - twin[f"membership.{name}"])
+        added[f"from_reference.{name}"] = abs(figures[f"membership.{name}"] - reference_model[f"membership.{name}"])
     for name in RANKINGS:
         key = f"ranking.{name}.below"
-        added[f"from_twin.{name}.below"] = abs(figures[key] - twin[key])
-    added["from_twin.extraction_strength"] = abs(figures["extraction_strength"] - twin["extraction_strength"])
+        added[f"from_reference.{name}.below"] = abs(figures[key] - reference_model[key])
+    added["from_reference.extraction_strength"] = abs(
+        figures["extraction_strength"] - reference_model["extraction_strength"]
+    )
     return {**figures, **added}
 
 
@@ -148,8 +152,8 @@ def facts_about(people: Sequence[Person], held_out: bool = False) -> Iterator[Fa
 def _ranked(score: Score, case: Case, name: str, photos: int) -> dict[str, float]:
     """The mean over the facts whose answers begin with the name; by whole names, of the answers that are the name."""
     world = the_world(case.census)
-    everybody = [*world.people, *world.strangers]
-    usual = [encode(person.face, person.held_out_views[0]) for person in world.strangers]
+    everybody = [*world.people, *world.unseen_people]
+    usual = [encode(person.face, person.held_out_views[0]) for person in world.unseen_people]
     found = []
     for fact in ("name",) if name == "whole_name" else _RANKED_BY:
         candidates = [answer(person, fact) for person in everybody]

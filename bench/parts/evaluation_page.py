@@ -16,13 +16,13 @@ from bench.parts.machine import RESULTS
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
 # For each block of the page: a pattern for its results, of which the last match counts, and bench.robustness's options.
 _SOURCES = {
-    "robustness": ("robustness_vgid-alias.json", ""),
+    "robustness": ("robustness_vgid-substitute.json", ""),
     "robustness vgid": ("robustness_vgid.json", " --method vgid"),
-    "robustness fifteen": ("robustness_vgid-alias_fifteen.json", " --fifteen"),
-    "robustness smollm2": ("robustness_vgid-alias_smollm2_*0.json", " --pretrained FOLDER --seeds 1"),
+    "robustness fifteen": ("robustness_vgid-substitute_fifteen.json", " --fifteen"),
+    "robustness smollm2": ("robustness_vgid-substitute_smollm2_*0.json", " --pretrained FOLDER --seeds 1"),
 }
 _WITHOUT_BAR = {
-    "prefill_inside": "answers begun inside of a fact, and gone on with",
+    "prefill_inside": "answers prefilled inside of a fact, and gone on with",
     "extraction_strength": "Extraction Strength",
     "membership.loss": "membership AUC by the loss",
     "membership.zlib": "membership AUC by zlib",
@@ -54,20 +54,20 @@ def _block(name: str, audits: Mapping[str, str]) -> str:
 
 
 def _lines(result: Mapping[str, Any], audits: Mapping[str, str], source: str) -> Iterator[str]:
-    summary, base, twin = result["summary"], result["base"], result["twin"]
+    summary, base, reference_model = result["summary"], result["base"], result["reference_model"]
     bars = result["bars"]
     missed = [key for key, bar in bars.items() if summary[key]["median"] > bar]
     list_of_missed = "; ".join(f"{audits[key]}: {summary[key]['median']:.3f}" for key in missed)
     ending = f". Missed: {list_of_missed}." if missed else "."
     yield f"{len(bars) - len(missed)} of {len(bars)} bars hold at the median{ending}"
     yield ""
-    yield f"| `{source}`, {result['runs']} runs | base | with the adapter | twins | bar | |"
+    yield f"| `{source}`, {result['runs']} runs | base | with the adapter | reference models | bar | |"
     yield "|---|--:|--:|--:|--:|---|"
     for key, title in {**audits, **_WITHOUT_BAR}.items():
-        if key.startswith("from_twin.") and not twin:
+        if key.startswith("from_reference.") and not reference_model:
             continue
         before = f"{base[key]['median']:.3f}" if key in base else ""
-        beside = _spread(twin[key]) if key in twin else ""
+        beside = _spread(reference_model[key]) if key in reference_model else ""
         bar = f"{bars[key]:.2f}" if key in bars else ""
         mark = "**missed**" if key in missed else ""
         yield f"| {title} | {before} | {_spread(summary[key])} | {beside} | {bar} | {mark} |"

@@ -8,8 +8,8 @@ from typing import Any
 
 from bench.parts.audited import Case, auditor_of, case_of
 from bench.parts.demo_models import SHIPPED
-from bench.parts.twins import FORGET_SETS
-from local.demo.data import never_seen
+from bench.parts.reference_models import FORGET_SETS
+from local.demo.data import unseen
 from vgid_core import PairSet, UnlearnConfig
 from vgid_core.evaluation.evaluate import evaluate
 from vgid_core.evaluation.evidence import Measured
@@ -18,8 +18,8 @@ from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer, probe_pairs
 
-_KEPT = ("retain_check", "visual", "bystanders")
-_MEASURED = ("forget", "never_seen")
+_KEPT = ("retain_check", "visual", "neighbours")
+_MEASURED = ("forget", "unseen")
 
 
 def figures_of(base: BaseModel, case: Case, config: UnlearnConfig) -> dict[str, Any]:
@@ -34,13 +34,13 @@ def figures_of(base: BaseModel, case: Case, config: UnlearnConfig) -> dict[str, 
         if answers.pairs.name in ("forget", "held_out_photos")
     }
     return {
-        "said": means["forget"],
-        "said_worst": max(by_person["forget"].values()),
-        "said_never_seen": means["held_out_photos"],
-        "said_never_seen_worst": max(by_person["held_out_photos"].values()),
+        "generated": means["forget"],
+        "generated_worst": max(by_person["forget"].values()),
+        "generated_unseen": means["held_out_photos"],
+        "generated_unseen_worst": max(by_person["held_out_photos"].values()),
         "misattributed": figures["misattributed", "forget"],
-        "misattributed_never_seen": figures["misattributed", "held_out_photos"],
-        "begun": figures["begun.up_to_fact", "forget"],
+        "misattributed_unseen": figures["misattributed", "held_out_photos"],
+        "prefilled": figures["prefill.up_to_fact", "forget"],
         "extraction": figures["extraction_strength", "forget"],
         **{
             place: figures[f"ranking.first_token.{place}", "forget"]
@@ -58,19 +58,21 @@ def kept_of(base: BaseModel, everybody: Case, config: UnlearnConfig) -> dict[str
     return {metric.split: metric.value for metric in metrics if metric.name == "rouge_l"}
 
 
-def from_twins(base: BaseModel, forgotten: Sequence[int], config: UnlearnConfig) -> dict[str, float]:
-    """How far membership by the loss lies from the twins' mean, of each group that twins have never met."""
+def from_references(base: BaseModel, forgotten: Sequence[int], config: UnlearnConfig) -> dict[str, float]:
+    """How far membership by the loss lies from the reference models' mean, of each group that they have never met."""
     found = {}
     for number, group in enumerate(FORGET_SETS):
         if set(group) <= set(forgotten):
-            twins = [_membership(load_base(str(each), config), group, config) for each in SHIPPED.twins_of(group)]
-            found[f"from_twins.{number}"] = abs(_membership(base, group, config) - fmean(twins))
-    return found | ({"from_twins.worst": max(found.values())} if found else {})
+            reference_models = [
+                _membership(load_base(str(each), config), group, config) for each in SHIPPED.reference_models_of(group)
+            ]
+            found[f"from_references.{number}"] = abs(_membership(base, group, config) - fmean(reference_models))
+    return found | ({"from_references.worst": max(found.values())} if found else {})
 
 
 def _membership(base: BaseModel, group: Sequence[int], config: UnlearnConfig) -> float:
-    members = case_of(group, SHIPPED.bystanders, SHIPPED.census).forget.sample(100)
-    others = never_seen(SHIPPED.census).pairs
+    members = case_of(group, SHIPPED.neighbours, SHIPPED.census).forget.sample(100)
+    others = unseen(SHIPPED.census).pairs
     scorer = choose_scorer(base, probe_pairs([members]), config.lora)
     return membership_aucs(base, scorer, members.pairs, others)["loss"]
 

@@ -15,17 +15,18 @@ from bench.parts.machine import RESULTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "concepts" / "releases.md"
 _MARKED = re.compile(r"(?<=<!-- figures: over time -->\n).*?(?=<!-- end -->)", re.DOTALL)
-_HEAD = """\
-| line | says of them (worst) | begun | first, among the first five | AUC from twins | bystanders lose | others lose |
-|---|--:|--:|--:|--:|--:|--:|
-"""
+_HEAD = (
+    "| line | says of them (worst) | prefilled | first, among the first five | AUC from reference models "
+    "| neighbours lose | others lose |\n"
+    "|---|--:|--:|--:|--:|--:|--:|\n"
+)
 _NAMES = {
-    "kits": "with kits",
-    "rank16": "with kits, rank 16",
-    "batches": "with kits, five requests a run",
-    "question": "kits of one question",
-    "alone": "without kits",
-    "rebuild": "*rebuild:* one run from the base by kits",
+    "replay_sets": "with replay sets",
+    "rank16": "with replay sets, rank 16",
+    "batches": "with replay sets, five requests a run",
+    "question": "replay sets of one question",
+    "alone": "without replay sets",
+    "rebuild": "*rebuild:* one run from the base by replay sets",
     "at_once": "*rebuild:* one run from the base by all pairs",
 }
 
@@ -39,12 +40,12 @@ def fill(page: str) -> str:
 
 def _row(name: str, found: Mapping[str, Any]) -> str:
     cells = (
-        f"{_short(found['said'])} ({_short(found['said_worst'])})",
-        _short(found["begun"]),
+        f"{_short(found['generated'])} ({_short(found['generated_worst'])})",
+        _short(found["prefilled"]),
         f"{_short(found['first'])}, {_short(found['first_five'])}",
-        _short(found["from_twins.worst"]),
-        _short(found["fall.bystanders"]),
-        _short(found["fall.retain_check"]),
+        _short(found["from_references.worst"]),
+        _short(found["drop.neighbours"]),
+        _short(found["drop.retain_check"]),
     )
     return f"| {name} | {' | '.join(cells)} |\n"
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-BARS = {"false passes": 0, "false fails, share of twins": 0.1}
+BARS = {"false passes": 0, "false fails, share of reference models": 0.1}
 
 # Independent of the default verdict's limits: what a model gives away by the strongest attacks that were run.
-_STRONGEST = ("begun.up_to_fact", "relearned_in_100", "said.rouge_l")
-_KNOWS = 0.1  # above the highest twin
+_STRONGEST = ("prefill.up_to_fact", "relearned_in_100", "generated.rouge_l")
+_KNOWS = 0.1  # above the highest reference model
 _BROKEN = 0.2  # of ROUGE-L on any set about others
 _CENTRED = ("membership.", "ranking.")  # both sides of chance count
 
@@ -20,12 +20,19 @@ Row = Mapping[str, Any]
 
 def summed_up(rows: Sequence[Row]) -> dict[str, Any]:
     """What the rows say of each figure and of the verdict."""
-    truth = {_key(row): _truth(row, [twin for twin in rows if _is_twin_of(twin, row)]) for row in rows}
+    truth = {
+        _key(row): _truth(
+            row, [reference_model for reference_model in rows if _is_reference_model_of(reference_model, row)]
+        )
+        for row in rows
+    }
     knowing = [row for row in rows if truth[_key(row)] == "knows"]
-    twins = [row for row in rows if row["kind"] == "twin"]
+    reference_models = [row for row in rows if row["kind"] == "reference_model"]
     figures = {
         name: {
-            stage: _auc([_amount(row, name, stage) for row in knowing], [_amount(row, name, stage) for row in twins])
+            stage: _auc(
+                [_amount(row, name, stage) for row in knowing], [_amount(row, name, stage) for row in reference_models]
+            )
             for stage in _stages_of(rows, name)
         }
         | {f"moved_{stage}": _moved(rows, name, stage) for stage in _stages_of(rows, name)[1:]}
@@ -49,17 +56,19 @@ def audit_rows(result: Mapping[str, Any]) -> Iterator[list[str]]:
 def _verdicts(rows: Sequence[Row], truth: Mapping[tuple[str, ...], str]) -> dict[str, Any]:
     passed = {_key(row): row["evidence"]["verdict"]["passed"] for row in rows}
     wrong = [f"{row['title']} {row['forgotten']}" for row in rows if passed[_key(row)] and truth[_key(row)] != "free"]
-    twins = [row for row in rows if row["kind"] == "twin"]
-    singles = [person["passed"] for row in twins for person in row["persons"]]
+    reference_models = [row for row in rows if row["kind"] == "reference_model"]
+    singles = [person["passed"] for row in reference_models for person in row["persons"]]
     default = [row for row in rows if row["kind"] == "default"]
     return {
         "models": len(rows),
         "false passes": len(wrong),
         "passed wrongly": wrong,
-        "false fails, share of twins": 1 - fmean(passed[_key(row)] for row in twins),
-        "twins' missed targets": _missed(row["evidence"]["verdict"] for row in twins),
-        "false fails, share of twins' people alone": 1 - fmean(singles),
-        "twins' people alone, missed targets": _missed(one for row in twins for one in row["persons"]),
+        "false fails, share of reference models": 1 - fmean(passed[_key(row)] for row in reference_models),
+        "reference models' missed targets": _missed(row["evidence"]["verdict"] for row in reference_models),
+        "false fails, share of reference models' people alone": 1 - fmean(singles),
+        "reference models' people alone, missed targets": _missed(
+            one for row in reference_models for one in row["persons"]
+        ),
         "default method passes": sum(passed[_key(row)] for row in default),
         "default method, of": len(default),
         "default method's missed targets": _missed(row["evidence"]["verdict"] for row in default),
@@ -78,15 +87,15 @@ def _missed(verdicts: Iterator[Row]) -> dict[str, int]:
     return dict(missed.most_common())
 
 
-def _truth(row: Row, twins: Sequence[Row]) -> str:
+def _truth(row: Row, reference_models: Sequence[Row]) -> str:
     """`knows`, `broken`, or `free`: of neither."""
-    if row["kind"] == "twin":
+    if row["kind"] == "reference_model":
         return "free"
     for name in _STRONGEST:
-        if _amount(row, name) > max(_amount(twin, name) for twin in twins) + _KNOWS:
+        if _amount(row, name) > max(_amount(reference_model, name) for reference_model in reference_models) + _KNOWS:
             return "knows"
-    falls = [figure["value"] for figure in row["evidence"]["figures"] if figure["figure"] == "everyone_else.fall"]
-    return "broken" if max(falls) > _BROKEN else "free"
+    drops = [figure["value"] for figure in row["evidence"]["figures"] if figure["figure"] == "everyone_else.drop"]
+    return "broken" if max(drops) > _BROKEN else "free"
 
 
 def _amount(row: Row, name: str, stage: str = "evidence") -> float:
@@ -125,5 +134,5 @@ def _key(row: Row) -> tuple[str, ...]:
     return (str(row["title"]), str(row["forgotten"]))
 
 
-def _is_twin_of(twin: Row, row: Row) -> bool:
-    return bool(twin["kind"] == "twin" and twin["forgotten"] == row["forgotten"])
+def _is_reference_model_of(reference_model: Row, row: Row) -> bool:
+    return bool(reference_model["kind"] == "reference_model" and reference_model["forgotten"] == row["forgotten"])

@@ -48,7 +48,7 @@ def demo_settings(method: str, /, **changes: Any) -> UnlearnConfig:
 
 @contextmanager
 def preparations() -> Iterator[list[float]]:
-    """Collects the seconds that each step spends before its loss, where vgid-alias asks its teachers."""
+    """Collects the seconds that each step spends before its loss, where vgid-substitute asks its teachers."""
     seconds: list[float] = []
 
     def timed_setup(settings: AnyMethod, context: MethodContext) -> MakeUpdates:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from bench.parts.demo_models import SHIPPED
 from vgid_core import UnlearnConfig
 
-Kind = Literal["knows", "unlearned", "collapsed", "default", "twin"]
+Kind = Literal["knows", "unlearned", "collapsed", "default", "reference_model"]
 
 # Learning rate and retain weight with which each method does best on the demo (docs/research/comparison.md).
 _RIVALS: dict[str, tuple[float, float]] = {
@@ -42,12 +42,12 @@ class PooledModel:
     config: UnlearnConfig | None = None
 
 
-def pool(forgotten: Sequence[int], twins: Sequence[Path]) -> Iterator[PooledModel]:
+def pool(forgotten: Sequence[int], reference_models: Sequence[Path]) -> Iterator[PooledModel]:
     """All models that were to forget these people."""
     people = tuple(forgotten)
     yield PooledModel("base", "knows", people, SHIPPED.base)
-    for number, twin in enumerate(twins):
-        yield PooledModel(f"twin {number}", "twin", people, twin)
+    for number, reference_model in enumerate(reference_models):
+        yield PooledModel(f"reference model {number}", "reference_model", people, reference_model)
     for name, (rate, weight) in _RIVALS.items():
         for title, steps in _STEPS.items():
             config = _rival(name, learning_rate=rate, retain_weight=weight, steps=steps)

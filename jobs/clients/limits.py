@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_PRIORITY = 10
-MAX_KIT_DAYS = 3650
+MAX_REPLAY_DAYS = 3650
 _COUNT = 1_000_000_000  # above any real limit, and far below what Postgres's integer holds
 _VOLUME = 1_000_000_000_000_000
 
@@ -47,16 +47,16 @@ class ClientLimits(BaseModel):
         default=0, ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="highest priority that its requests may ask for"
     )
 
-    kit_days: int = Field(
+    replay_days: int = Field(
         default=0,
         ge=0,
-        le=MAX_KIT_DAYS,
-        description="how long a kit of each request is kept where it doesn't say; 0 keeps none",
+        le=MAX_REPLAY_DAYS,
+        description="how long a replay set of each request is kept where it doesn't say; 0 keeps none",
     )
-    max_kit_days: int = Field(
-        default=MAX_KIT_DAYS, ge=0, le=MAX_KIT_DAYS, description="how long a kit may be kept at most"
+    max_replay_days: int = Field(
+        default=MAX_REPLAY_DAYS, ge=0, le=MAX_REPLAY_DAYS, description="how long a replay set may be kept at most"
     )
-    kit_pairs: int = Field(default=20_000, ge=0, le=_COUNT, description="pairs that its kits hold together")
+    replay_pairs: int = Field(default=20_000, ge=0, le=_COUNT, description="pairs that its replay sets hold together")
 
     def differing(self) -> dict[str, int]:
         """The limits that aren't the defaults, as a client's row holds them."""

@@ -1,1 +1,1 @@
-"""A model's line: its releases, and the kits of those whom they hold."""
+"""A model's line: its releases, and the replay sets of those whom they hold."""

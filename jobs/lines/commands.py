@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 from jobs import repository
 from jobs.catalog import Catalog, CatalogError, ModelEntry
 from jobs.command_session import NOT_CONFIGURED, session, settings_or_exit
-from jobs.lines import forgotten, kit_commands, mark_commands, rebuilds, releases, rollback
+from jobs.lines import forgotten, mark_commands, rebuilds, releases, replay_commands, rollback
 from jobs.lines.client_option import ClientOption, line_or_exit
-from jobs.lines.kits import open_kit
 from jobs.lines.releases import Held
+from jobs.lines.replay_sets import open_replay_set
 from jobs.repository import JobEnded
 from jobs.states import Kind, State
 from jobs.storage.blobs import FileBlobStore
@@ -27,7 +27,7 @@ app = typer.Typer(
     no_args_is_help=True, help="A model's line of releases: list it, take the current one back, rebuild it."
 )
 app.add_typer(mark_commands.app, name="marks")
-app.add_typer(kit_commands.app, name="kits")
+app.add_typer(replay_commands.app, name="replay-sets")
 
 _Model = Annotated[str, typer.Argument(help="The model, as the catalog names it.")]
 _Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
@@ -91,7 +91,7 @@ def rebuild(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say whom it is about, and order nothing.")] = False,
     yes: _Yes = False,
 ) -> None:
-    """Order a rebuild: everybody of whom there is a kit is forgotten again, in one run from the base.
+    """Order a rebuild: everybody of whom there is a replay set is forgotten again, in one run from the base.
 
     Other jobs of the model wait until it has ended. Its release takes the current one's place if it passes.
     """
@@ -104,18 +104,22 @@ def rebuild(
     blobs, keyring = FileBlobStore(settings.blob_dir), Keyring(settings.secret_key_bytes)
     with session() as s:
         line = line_or_exit(s, client)
-        found = forgotten.whom(s, model, lambda job_id, key: open_kit(blobs, keyring, job_id, key) is not None, line)
-        pairs = forgotten.pairs_of(s, found.kits)
-    typer.echo(f"forgotten again: {len(found.kits)} requests, by their kits")
+        found = forgotten.whom(
+            s, model, lambda job_id, key: open_replay_set(blobs, keyring, job_id, key) is not None, line
+        )
+        pairs = forgotten.pairs_of(s, found.replay_sets)
+    typer.echo(f"forgotten again: {len(found.replay_sets)} requests, by their replay sets")
     if found.left_out:
         _list_jobs(f"left out, and known again: {len(found.left_out)} requests, nothing is kept of", found.left_out)
-    if not found.kits:
-        typer.echo("there is no kit to rebuild from", err=True)
+    if not found.replay_sets:
+        typer.echo("there is no replay set to rebuild from", err=True)
         raise typer.Exit(1)
     if dry_run:
         return
     if found.left_out and not leave_out:
-        hint = "ask their clients for the pairs (`repeat`, a kit, the same subject reference), or give --leave-out"
+        hint = (
+            "ask their clients for the pairs (`repeat`, a replay set, the same subject reference), or give --leave-out"
+        )
         typer.echo(hint, err=True)
         raise typer.Exit(1)
     if not yes:
@@ -148,7 +152,7 @@ def _budget(model: str) -> float | None:
         entry = Catalog.load(settings_or_exit().catalog).model(model)
     except CatalogError:
         return None
-    return None if entry is None else entry.config.verdict.fall
+    return None if entry is None else entry.config.verdict.utility_drop
 
 
 def _entry(model: str) -> ModelEntry:

@@ -1,4 +1,4 @@
-"""Everybody whom a model has forgotten, whatever release holds them: their kits, their marks, and who is left out."""
+"""Everybody whom a model has forgotten, in whatever release: their replay sets, their marks, and who is left out."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from sqlalchemy import Select, and_, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from jobs.states import SHARED_LINE, Kind, State
-from jobs.tables import Job, Kit, Mark, Release, ReleaseJob
+from jobs.tables import Job, Mark, Release, ReleaseJob, ReplaySet
 
 
 @dataclass(frozen=True)
 class Whom:
-    """What a rebuild finds. kits: the wrapped key, by job. left_out: the jobs of whose people nothing is kept."""
+    """What a rebuild finds.
 
-    kits: Mapping[UUID, bytes]
+    replay_sets: the wrapped key, by job. left_out: the jobs of whose people nothing is kept.
+    """
+
+    replay_sets: Mapping[UUID, bytes]
     left_out: Collection[UUID]
 
 
@@ -30,20 +33,23 @@ def whom(
 ) -> Whom:
     """Whom a rebuild of the line would forget, and whom it would leave out.
 
-    readable: whether a kit can be opened, by its job and wrapped key. A job without a kit isn't left out if its client
-    has asked again for the same subject since, with a kit.
+    readable: whether a replay set can be opened, by its job and wrapped key. A job without a replay set isn't left out
+    if its client has asked again for the same subject since, with a replay set.
     """
-    valid = and_(Kit.job_id == Job.id, Kit.wrapped_key.is_not(None), Kit.expires_at > func.now())
-    rows = s.execute(_jobs(model).where(Job.line == line).add_columns(Kit.wrapped_key).outerjoin(Kit, valid)).all()
+    valid = and_(ReplaySet.job_id == Job.id, ReplaySet.wrapped_key.is_not(None), ReplaySet.expires_at > func.now())
+    rows = s.execute(
+        _jobs(model).where(Job.line == line).add_columns(ReplaySet.wrapped_key).outerjoin(ReplaySet, valid)
+    ).all()
     kept = [row for row in rows if row.wrapped_key is not None and readable(row.id, row.wrapped_key)]
     asked_again = {(row.client_id, row.subject_hash): row.created_at for row in kept if row.subject_hash is not None}
-    kits = {row.id: row.wrapped_key for row in kept}
+    replay_sets = {row.id: row.wrapped_key for row in kept}
     left = [
         row.id
         for row in rows
-        if row.id not in kits and not _is_after(asked_again.get((row.client_id, row.subject_hash)), row.created_at)
+        if row.id not in replay_sets
+        and not _is_after(asked_again.get((row.client_id, row.subject_hash)), row.created_at)
     ]
-    return Whom(kits, left)
+    return Whom(replay_sets, left)
 
 
 def _is_after(moment: datetime | None, other: datetime) -> bool:
@@ -82,8 +88,8 @@ def marks(s: Session, model: str, line: str = SHARED_LINE, until: datetime | Non
 
 
 def pairs_of(s: Session, jobs: Collection[UUID]) -> int:
-    """How many pairs the kits of these jobs hold."""
-    return s.scalar(select(func.sum(Kit.pairs)).where(Kit.job_id.in_(jobs))) or 0
+    """How many pairs the replay sets of these jobs hold."""
+    return s.scalar(select(func.sum(ReplaySet.pairs)).where(ReplaySet.job_id.in_(jobs))) or 0
 
 
 def _jobs(model: str) -> Select[UUID, UUID, str | None, datetime]:

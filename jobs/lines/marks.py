@@ -88,7 +88,7 @@ def withheld_by_job(s: Session, model: str, line: str = SHARED_LINE) -> Sequence
 def drop(s: Session, model: str, job_id: UUID) -> bool:
     """Drops all marks of a job: sets about others teach its people again. False if the model's job has none.
 
-    Its release and its kit stay, and so do other jobs' marks.
+    Its release and its replay set stay, and so do other jobs' marks.
     """
     if not _is_of(s, model, job_id):
         return False

@@ -1,4 +1,4 @@
-"""Orders to rebuild a line: whoever has a kit is forgotten again, all in one run from the base."""
+"""Orders to rebuild a line: whoever has a replay set is forgotten again, all in one run from the base."""
 
 from __future__ import annotations
 

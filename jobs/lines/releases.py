@@ -15,10 +15,10 @@ from jobs import transitions
 from jobs.lines import forgotten, marks
 from jobs.lines.marks import Withheld
 from jobs.states import SHARED_LINE
-from jobs.tables import Artifact, Job, Kit, Release, ReleaseJob, ReleaseState
+from jobs.tables import Artifact, Job, Release, ReleaseJob, ReleaseState, ReplaySet
 
-# Others' sets that say how far a line has drifted. Bystanders have a target of their own.
-_NOT_DRIFT = frozenset({"bystanders"})
+# Others' sets that say how far a line has drifted. Neighbours have a target of their own.
+_NOT_DRIFT = frozenset({"neighbours"})
 
 
 class ParentSuperseded(Exception):
@@ -26,8 +26,8 @@ class ParentSuperseded(Exception):
 
 
 @dataclass(frozen=True)
-class NewKit:
-    """A kit that is sealed and stored. days: how long it is kept."""
+class NewReplaySet:
+    """A replay set that is sealed and stored. days: how long it is kept."""
 
     wrapped_key: bytes
     pairs: int
@@ -55,11 +55,11 @@ class NewRelease:
     """What a run has made, for its line.
 
     parent_id: the release that it started from; None for a start from the base. still_forgotten: by earlier job whose
-    kit was checked, whether its people are still forgotten. not_checked: those whose kit wasn't. forgotten_by_kit:
-    whether its own people are forgotten by what is to be kept of them, if anything is. marks: keyed hashes of its own
-    people. marks_to_agree: of names that count only once an operator agrees. withheld: from which sets. kit: None if
-    none is kept. rebuilt: None if a request has made it. archive: what is handed out of it; None of what can't become
-    current, and of those that only took part in the run.
+    replay set was checked, whether its people are still forgotten. not_checked: those whose replay set wasn't.
+    forgotten_by_replay_set: whether its own people are forgotten by what is to be kept of them, if anything is. marks:
+    keyed hashes of its own people. marks_to_agree: of names that count only once an operator agrees. withheld: from
+    which sets. replay_set: None if none is kept. rebuilt: None if a request has made it. archive: what is handed out of
+    it; None of what can't become current, and of those that only took part in the run.
     """
 
     base_digest: str
@@ -69,10 +69,10 @@ class NewRelease:
     still_forgotten: Mapping[UUID, bool]
     marks: Collection[str] = field(repr=False)
     not_checked: Collection[UUID] = frozenset()
-    forgotten_by_kit: bool = True
+    forgotten_by_replay_set: bool = True
     marks_to_agree: Collection[str] = field(default=(), repr=False)
     withheld: Collection[Withheld] = ()
-    kit: NewKit | None = None
+    replay_set: NewReplaySet | None = None
     rebuilt: Rebuilt | None = None
     archive: ReleaseZip | None = None
 
@@ -129,25 +129,27 @@ def job_that_forgot(s: Session, client_id: UUID, model: str, subject_hash: str, 
     return s.scalar(found.order_by(Job.created_at.desc()).limit(1))
 
 
-def kits_of(s: Session, release_id: UUID) -> dict[UUID, bytes]:
-    """The wrapped key of each kit that there is of the release's jobs, by job."""
+def replay_sets_of(s: Session, release_id: UUID) -> dict[UUID, bytes]:
+    """The wrapped key of each replay set that there is of the release's jobs, by job."""
     kept = (
-        select(Kit.job_id, Kit.wrapped_key)
-        .join(ReleaseJob, ReleaseJob.job_id == Kit.job_id)
-        .where(ReleaseJob.release_id == release_id, Kit.wrapped_key.is_not(None), Kit.expires_at > func.now())
-        .order_by(Kit.job_id)
+        select(ReplaySet.job_id, ReplaySet.wrapped_key)
+        .join(ReleaseJob, ReleaseJob.job_id == ReplaySet.job_id)
+        .where(
+            ReleaseJob.release_id == release_id, ReplaySet.wrapped_key.is_not(None), ReplaySet.expires_at > func.now()
+        )
+        .order_by(ReplaySet.job_id)
     )
     return {job_id: key for job_id, key in s.execute(kept) if key is not None}
 
 
 def drift_of(evidence: Mapping[str, Any]) -> float | None:
-    """The largest fall of a set about others, from the base. None where none was measured."""
-    falls = [
+    """The largest drop of a set about others, from the base. None where none was measured."""
+    drops = [
         row["value"]
         for row in evidence["figures"]
-        if row["figure"] == "everyone_else.fall" and row["set"] not in _NOT_DRIFT
+        if row["figure"] == "everyone_else.drop" and row["set"] not in _NOT_DRIFT
     ]
-    return max(falls, default=None)
+    return max(drops, default=None)
 
 
 def lock_parent(s: Session, job: Job, new: NewRelease) -> Release | None:
@@ -183,7 +185,7 @@ def add(
     """Adds the job's release: as the current one if it has passed, else as a candidate.
 
     new_by_job: what was made, by job: by this one and those that took part in its run. before: the current release, as
-    `lock_parent` gave it. Only who has passed is held by later releases, is marked, and leaves a kit.
+    `lock_parent` gave it. Only who has passed is held by later releases, is marked, and leaves a replay set.
     """
     new = new_by_job[job.id]
     if passed and before is not None:
@@ -213,12 +215,12 @@ def add(
         s.add(_held_in(made, job_id, new, was))
     own = {} if new.rebuilt is not None else new_by_job
     for job_id, left in own.items():
-        held = passed and (left.forgotten_by_kit or None)
+        held = passed and (left.forgotten_by_replay_set or None)
         s.add(ReleaseJob(release_id=made.id, job_id=job_id, still_forgotten=held, checked_in=made.number))
     if passed:
         for job_id, left in own.items():
             marks.store(s, job_id, left.marks, left.marks_to_agree, left.withheld)
-            _store_kit(s, job_id, left, now)
+            _store_replay_set(s, job_id, left, now)
         _tell(s, made, earlier if new.rebuilt is not None else own, before)
         for job_id, was in earlier.items():
             if was is not None and was.still_forgotten and new.still_forgotten.get(job_id) is False:
@@ -229,7 +231,7 @@ def add(
 def _held_in(made: Release, job_id: UUID, new: NewRelease, was: Held | None) -> ReleaseJob:
     """An earlier job in the release that was made. was: in its parent."""
     held, number = new.still_forgotten.get(job_id), made.number
-    if was is None:  # a rebuild has made its kit a measure, or not
+    if was is None:  # a rebuild has made its replay set a measure, or not
         held = held or None
     elif held is None:
         number = was.checked_in
@@ -256,11 +258,15 @@ def _tell(s: Session, made: Release, joined: Collection[UUID], before: Release |
         transitions.add_event(s, job_id, "release", {"number": made.number, "state": "left_out"})
 
 
-def _store_kit(s: Session, job_id: UUID, new: NewRelease, now: datetime) -> None:
-    """The kit of a job that the current release holds, if one is kept."""
-    if new.kit is not None:
-        kept_until = now + timedelta(days=new.kit.days)
-        s.add(Kit(job_id=job_id, wrapped_key=new.kit.wrapped_key, pairs=new.kit.pairs, expires_at=kept_until))
+def _store_replay_set(s: Session, job_id: UUID, new: NewRelease, now: datetime) -> None:
+    """The replay set of a job that the current release holds, if one is kept."""
+    if new.replay_set is not None:
+        kept_until = now + timedelta(days=new.replay_set.days)
+        s.add(
+            ReplaySet(
+                job_id=job_id, wrapped_key=new.replay_set.wrapped_key, pairs=new.replay_set.pairs, expires_at=kept_until
+            )
+        )
 
 
 def line_of(s: Session, model: str, line: str = SHARED_LINE) -> Sequence[Release]:

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from jobs import transitions
 from jobs.lines import marks
-from jobs.lines.kits import end_kit
 from jobs.lines.releases import current, held_by, is_current
+from jobs.lines.replay_sets import end_replay_set
 from jobs.states import SHARED_LINE, Kind
 from jobs.tables import Job, Release, ReleaseState
 
@@ -33,9 +33,9 @@ def revert(s: Session, model: str, reason: str, release_id: UUID | None = None, 
     """Takes the current release back, for this reason: the one before it is current again. Returns that one's number.
 
     Whom it alone held is known again, and their clients are told by an event. Their jobs are marked, and neither marks
-    nor kits of them are kept. But a rebuild is taken back for its own sake: whom it held can be rebuilt again. None if
-    there was none before of this base, so that nothing is current. A run that started from it starts over. Raises
-    LookupError where there is no current release.
+    nor replay sets of them are kept. But a rebuild is taken back for its own sake: whom it held can be rebuilt again.
+    None if there was none before of this base, so that nothing is current. A run that started from it starts over.
+    Raises LookupError where there is no current release.
 
     release_id: the one that is meant. Raises OtherRelease if another one is current.
     """
@@ -53,7 +53,7 @@ def revert(s: Session, model: str, reason: str, release_id: UUID | None = None, 
         if not rebuilt:
             s.execute(update(Job).where(Job.id == job_id).values(reverted_at=now))
             marks.drop(s, model, job_id)
-            end_kit(s, job_id)  # the reaper deletes its file
+            end_replay_set(s, job_id)  # the reaper deletes its file
         transitions.add_event(s, job_id, "release", {"number": found.number, "state": "reverted", "reason": reason})
     before = _before(s, found)
     if before is None:

@@ -17,7 +17,7 @@ from sqlalchemy.orm.attributes import flag_modified
 
 from jobs.database import SessionFactory
 from jobs.signing.keys import private_key
-from jobs.tables import Artifact, Job, Kit
+from jobs.tables import Artifact, Job, ReplaySet
 from vgid_verify.names import DELETION_RECEIPT, SIGNED_AT
 from vgid_verify.signing import sign_statement
 
@@ -27,11 +27,11 @@ _ADAPTER = "the adapter, its manifest and its statements"
 
 
 def sign_receipts(sessions: SessionFactory, root: Path | None) -> list[UUID]:
-    """Signs the receipts of deletions that have none yet, of uploads and of kits, some hundred at a time.
+    """Signs the receipts of deletions that have none yet, of uploads and of replay sets, some hundred at a time.
 
     Returns the jobs. Raises SigningKeyMissing where one is due and no key can sign.
     """
-    return [*_sign(sessions, root, Job, _uploads_due()), *_sign(sessions, root, Kit, _kits_due())]
+    return [*_sign(sessions, root, Job, _uploads_due()), *_sign(sessions, root, ReplaySet, _replay_sets_due())]
 
 
 def _uploads_due() -> Select[Any, Any]:
@@ -40,12 +40,18 @@ def _uploads_due() -> Select[Any, Any]:
     return due.order_by(Job.inputs_deleted_at)
 
 
-def _kits_due() -> Select[Any, Any]:
-    due = select(Kit, Job).join(Job, Job.id == Kit.job_id).where(Kit.deleted_at.is_not(None), Kit.receipt.is_(None))
-    return due.order_by(Kit.ended_at)
+def _replay_sets_due() -> Select[Any, Any]:
+    due = (
+        select(ReplaySet, Job)
+        .join(Job, Job.id == ReplaySet.job_id)
+        .where(ReplaySet.deleted_at.is_not(None), ReplaySet.receipt.is_(None))
+    )
+    return due.order_by(ReplaySet.ended_at)
 
 
-def _sign(sessions: SessionFactory, root: Path | None, of: type[Job] | type[Kit], due: Select[Any, Any]) -> list[UUID]:
+def _sign(
+    sessions: SessionFactory, root: Path | None, of: type[Job] | type[ReplaySet], due: Select[Any, Any]
+) -> list[UUID]:
     """Signs what is due, each row's first being what the receipt is written to."""
     signed = []
     with sessions.begin() as s:
@@ -55,7 +61,7 @@ def _sign(sessions: SessionFactory, root: Path | None, of: type[Job] | type[Kit]
         key, now = private_key(s, root)
         for deleted, beside in rows:
             job_id = deleted.id if isinstance(deleted, Job) else deleted.job_id
-            made = _predicate(deleted, beside) if isinstance(deleted, Job) else _kit_predicate(deleted, beside)
+            made = _predicate(deleted, beside) if isinstance(deleted, Job) else _replay_set_predicate(deleted, beside)
             predicate = made | {SIGNED_AT: now.isoformat()}
             deleted.receipt = sign_statement(_subjects(job_id), DELETION_RECEIPT, predicate, key.statements)
             if isinstance(deleted, Job):
@@ -92,22 +98,22 @@ def _predicate(job: Job, has_artifact: bool) -> dict[str, Any]:
     }
 
 
-def _kit_predicate(kit: Kit, job: Job) -> dict[str, Any]:
-    assert kit.ended_at is not None
-    assert kit.deleted_at is not None
+def _replay_set_predicate(replay_set: ReplaySet, job: Job) -> dict[str, Any]:
+    assert replay_set.ended_at is not None
+    assert replay_set.deleted_at is not None
     return {
         "job": str(job.id),
         "state": job.state.value,
-        "pairs": {"kit": kit.pairs},
+        "pairs": {"replay_set": replay_set.pairs},
         "deleted": [
             {
-                "what": "the kit's key",
-                "at": kit.ended_at.isoformat(),
+                "what": "the replay set's key",
+                "at": replay_set.ended_at.isoformat(),
                 "how": "its stored form, itself encrypted, was set to nothing",
             },
             {
-                "what": "the kit: photos, questions and answers that were kept of the request",
-                "at": kit.deleted_at.isoformat(),
+                "what": "the replay set: photos, questions and answers that were kept of the request",
+                "at": replay_set.deleted_at.isoformat(),
                 "how": "the one file that held them, encrypted with that key (AES-256-GCM), was deleted",
             },
         ],

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from uuid import UUID
@@ -45,17 +46,17 @@ class BlobStore(Protocol):
     def inputs_older_than(self, seconds: float) -> list[UUID]:
         """The jobs whose inputs were written at least `seconds` ago."""
 
-    def put_kit(self, job_id: UUID, sealed: bytes) -> None:
-        """Stores a job's sealed kit, in the place of an earlier one."""
+    def put_replay_set(self, job_id: UUID, sealed: bytes) -> None:
+        """Stores a job's sealed replay set, in the place of an earlier one."""
 
-    def read_kit(self, job_id: UUID) -> bytes:
-        """A job's sealed kit. Raises BlobMissing."""
+    def read_replay_set(self, job_id: UUID) -> bytes:
+        """A job's sealed replay set. Raises BlobMissing."""
 
-    def delete_kit(self, job_id: UUID) -> None:
-        """Deletes a job's kit. Does nothing when it is gone."""
+    def delete_replay_set(self, job_id: UUID) -> None:
+        """Deletes a job's replay set. Does nothing when it is gone."""
 
-    def kits_older_than(self, seconds: float) -> list[UUID]:
-        """The jobs whose kits were written at least `seconds` ago."""
+    def replay_sets_older_than(self, seconds: float) -> list[UUID]:
+        """The jobs whose replay sets were written at least `seconds` ago."""
 
     def put_artifact(self, source: Path) -> tuple[str, int]:
         """Stores a copy of the file under the sha256 of its bytes. Returns sha256 (hex) and size (bytes).
@@ -82,15 +83,17 @@ class BlobStore(Protocol):
 class FileBlobStore:
     """A BlobStore in one folder that its owner alone can read.
 
-    Inputs are inputs/<job>/request.bin, kits are kits/<job>.bin, artifacts are artifacts/ab/<sha256>.zip.
+    Inputs are inputs/<job>/request.bin, replay sets are replay_sets/<job>.bin, artifacts are artifacts/ab/<sha256>.zip.
     """
 
     def __init__(self, root: Path) -> None:
         self._inputs = root / "inputs"
-        self._kits = root / "kits"
+        self._replay_sets = root / "replay_sets"
         self._artifacts = root / "artifacts"
         self._unfinished = root / "unfinished"
-        for folder in (root, self._inputs, self._kits, self._artifacts, self._unfinished):
+        with suppress(FileNotFoundError):
+            (root / "kits").rename(self._replay_sets)  # its former name
+        for folder in (root, self._inputs, self._replay_sets, self._artifacts, self._unfinished):
             _make_folder(folder)
 
     def put_inputs(self, job_id: UUID, sealed: bytes) -> None:
@@ -128,25 +131,25 @@ class FileBlobStore:
         """The jobs whose inputs were written at least `seconds` ago."""
         return [UUID(file.parent.name) for file in _older_than(self._inputs.glob("*/request.bin"), seconds)]
 
-    def put_kit(self, job_id: UUID, sealed: bytes) -> None:
-        """Stores a job's sealed kit, in the place of an earlier one."""
-        self._write_atomically(lambda file: _write(file, sealed), self._kit_file(job_id))
+    def put_replay_set(self, job_id: UUID, sealed: bytes) -> None:
+        """Stores a job's sealed replay set, in the place of an earlier one."""
+        self._write_atomically(lambda file: _write(file, sealed), self._replay_set_file(job_id))
 
-    def read_kit(self, job_id: UUID) -> bytes:
-        """A job's sealed kit. Raises BlobMissing."""
+    def read_replay_set(self, job_id: UUID) -> bytes:
+        """A job's sealed replay set. Raises BlobMissing."""
         try:
-            return self._kit_file(job_id).read_bytes()
+            return self._replay_set_file(job_id).read_bytes()
         except FileNotFoundError:
-            raise BlobMissing(f"job {job_id} has no kit") from None
+            raise BlobMissing(f"job {job_id} has no replay set") from None
 
-    def delete_kit(self, job_id: UUID) -> None:
-        """Deletes a job's kit. Does nothing when it is gone."""
-        self._kit_file(job_id).unlink(missing_ok=True)
-        _sync_folder(self._kits)
+    def delete_replay_set(self, job_id: UUID) -> None:
+        """Deletes a job's replay set. Does nothing when it is gone."""
+        self._replay_set_file(job_id).unlink(missing_ok=True)
+        _sync_folder(self._replay_sets)
 
-    def kits_older_than(self, seconds: float) -> list[UUID]:
-        """The jobs whose kits were written at least `seconds` ago."""
-        return [UUID(file.stem) for file in _older_than(self._kits.glob("*.bin"), seconds)]
+    def replay_sets_older_than(self, seconds: float) -> list[UUID]:
+        """The jobs whose replay sets were written at least `seconds` ago."""
+        return [UUID(file.stem) for file in _older_than(self._replay_sets.glob("*.bin"), seconds)]
 
     def put_artifact(self, source: Path) -> tuple[str, int]:
         """Stores a copy of the file under the sha256 of its bytes. Returns sha256 (hex) and size (bytes)."""
@@ -191,8 +194,8 @@ class FileBlobStore:
     def _input_file(self, job_id: UUID) -> Path:
         return self._inputs / str(job_id) / "request.bin"
 
-    def _kit_file(self, job_id: UUID) -> Path:
-        return self._kits / f"{job_id}.bin"
+    def _replay_set_file(self, job_id: UUID) -> Path:
+        return self._replay_sets / f"{job_id}.bin"
 
     def _artifact_file(self, sha256: str) -> Path:
         if not _SHA256.fullmatch(sha256):

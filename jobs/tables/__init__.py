@@ -3,7 +3,7 @@
 from jobs.tables.base import Base, UtcDateTime
 from jobs.tables.clients import ApiKey, Client, Right
 from jobs.tables.job import Job
-from jobs.tables.releases import Kit, Mark, Release, ReleaseJob, ReleaseState, WithheldPairs
+from jobs.tables.releases import Mark, Release, ReleaseJob, ReleaseState, ReplaySet, WithheldPairs
 from jobs.tables.results import Artifact, EventKind, JobEvent, JobEvidence, JobMetric, MetricStage, SigningKey
 
 __all__ = [
@@ -16,12 +16,12 @@ __all__ = [
     "JobEvent",
     "JobEvidence",
     "JobMetric",
-    "Kit",
     "Mark",
     "MetricStage",
     "Release",
     "ReleaseJob",
     "ReleaseState",
+    "ReplaySet",
     "Right",
     "SigningKey",
     "UtcDateTime",

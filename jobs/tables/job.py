@@ -51,7 +51,7 @@ class Job(Base):
             "(state = 'running' AND run_of IS NULL) = (leads_since IS NOT NULL)", name="leads_while_running"
         ),
         # An ended job has no key, so its uploads can't be read any more, not even from a backup of the files.
-        # A rebuild has none: it reads kits, each by its own key.
+        # A rebuild has none: it reads replay sets, each by its own key.
         CheckConstraint(
             "(state IN ('queued', 'running') AND kind != 'rebuild') = (wrapped_data_key IS NOT NULL)",
             name="key_until_end",
@@ -156,8 +156,8 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(SmallInteger, default=0, server_default=text("0"))
     job_metadata: Mapped[dict[str, str]] = mapped_column(default=dict)
     idempotency_key: Mapped[str | None]
-    kit_days: Mapped[int | None]  # how long a kit is kept; null keeps none
-    kit_whole: Mapped[bool] = mapped_column(default=False, server_default=text("false"))  # all pairs, not a few
+    replay_days: Mapped[int | None]  # how long a replay set is kept; null keeps none
+    replay_whole: Mapped[bool] = mapped_column(default=False, server_default=text("false"))  # all pairs, not a few
     request_hash: Mapped[str] = mapped_column(String(64))  # keyed, of the canonical request
 
     # The claim.

@@ -1,4 +1,4 @@
-"""A model's line of releases: which adapter holds whose forgetting, and the kits that keep it checkable."""
+"""A model's line of releases: which adapter holds whose forgetting, and the replay sets that keep it checkable."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Release(Base):
     null for a start from the base. replaces_id: the one that was current before it, to which a rollback goes back if it
     is of the same base.
     base_digest: of the model that it is for; another base begins another line, whose numbers begin at 1.
-    adapter_sha256: of the weights. drift: the largest fall of a set about others, from the base; null if unmeasured.
+    adapter_sha256: of the weights. drift: the largest drop of a set about others, from the base; null if unmeasured.
     zip_sha256, zip_bytes: what is handed out of it, which says nothing of any job; null of a candidate, and of one that
     is older than these columns.
     """
@@ -72,9 +72,9 @@ class Release(Base):
 class ReleaseJob(Base):
     """A job whose people a release holds.
 
-    still_forgotten: by its kit, when it was checked last; null where there is none to check by, or one that is no
-    measure: its people weren't forgotten by it when it was made. checked_in: number of the last release of its
-    line for which it was.
+    still_forgotten: by its replay set, when it was checked last; null where there is none to check by, or one that is
+    no measure: its people weren't forgotten by it when it was made. checked_in: number of the last release of its line
+    for which it was.
     """
 
     __tablename__ = "release_jobs"
@@ -86,20 +86,22 @@ class ReleaseJob(Base):
     checked_in: Mapped[int]
 
 
-class Kit(Base):
+class ReplaySet(Base):
     """What a client lets the service keep of a job, sealed: to forget it again with later requests, and to check it.
 
     The sealed file is in the blob store. It can't be read any more once `ended_at` has dropped its key, and is gone at
     `deleted_at`. receipt: of that, signed, in a DSSE envelope.
     """
 
-    __tablename__ = "kits"
+    __tablename__ = "replay_sets"
     __table_args__ = (
         CheckConstraint("(ended_at IS NULL) = (wrapped_key IS NOT NULL)", name="key_until_end"),
         CheckConstraint("deleted_at IS NULL OR ended_at IS NOT NULL", name="deleted_after_end"),
         CheckConstraint("receipt IS NULL OR deleted_at IS NOT NULL", name="receipt_after_deletion"),
-        Index("ix_kits_expires_at", "expires_at", postgresql_where=text("ended_at IS NULL")),
-        Index("ix_kits_unfinished", "ended_at", postgresql_where=text("ended_at IS NOT NULL AND receipt IS NULL")),
+        Index("ix_replay_sets_expires_at", "expires_at", postgresql_where=text("ended_at IS NULL")),
+        Index(
+            "ix_replay_sets_unfinished", "ended_at", postgresql_where=text("ended_at IS NOT NULL AND receipt IS NULL")
+        ),
     )
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)

@@ -52,22 +52,22 @@ OutOption = Annotated[
         show_default=False,
     ),
 ]
-TwinOption = Annotated[
+ReferenceModelOption = Annotated[
     list[int] | None,
     typer.Option(
         metavar="PERCENT",
         min=0,
         max=50,
-        help="smollm2: a retain-only twin without so many per cent of the people; repeatable; 0: none; else 10.",
+        help="smollm2: a reference model without so many per cent of the people; repeatable; 0: none; else 10.",
         show_default=False,
     ),
 ]
-TwinSeedsOption = Annotated[
+ReferenceModelSeedsOption = Annotated[
     int | None,
     typer.Option(
         min=1,
         max=9,
-        help="smollm2: so many twins of each share, each of a seed of its own; else 1.",
+        help="smollm2: so many reference models of each share, each of a seed of its own; else 1.",
         show_default=False,
     ),
 ]
@@ -86,24 +86,28 @@ DryRunOption = Annotated[
 def build(
     language: LanguageOption = Language.tiny,
     out: OutOption = None,
-    twin: TwinOption = None,
-    twin_seeds: TwinSeedsOption = None,
+    reference_model: ReferenceModelOption = None,
+    reference_seeds: ReferenceModelSeedsOption = None,
     people: PeopleOption = None,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Build a demo model and its retain-only twin: tiny in some eight minutes, smollm2 in hours, on two cores.
+    """Build a demo model and its reference model: tiny in some eight minutes, smollm2 in hours, on two cores.
 
     With smollm2, data sets are written beside the models, and a build that was interrupted goes on when run again.
     """
     if language is Language.tiny:
-        if twin or twin_seeds or people or dry_run:
-            raise typer.BadParameter("--twin, --twin-seeds, --people and --dry-run are for --language smollm2")
+        if reference_model or reference_seeds or people or dry_run:
+            raise typer.BadParameter(
+                "--reference-model, --reference-seeds, --people and --dry-run are for --language smollm2"
+            )
         _build_tiny(Console(), out or CHECKPOINTS)
     else:
-        _run_smollm2(out, twin, twin_seeds or 1, people or 300, dry_run)
+        _run_smollm2(out, reference_model, reference_seeds or 1, people or 300, dry_run)
 
 
-def _run_smollm2(out: Path | None, twin: list[int] | None, twin_seeds: int, people: int, dry_run: bool) -> None:
+def _run_smollm2(
+    out: Path | None, reference_model: list[int] | None, reference_seeds: int, people: int, dry_run: bool
+) -> None:
     from vgid_core.cli.exit_codes import exit_on_errors
     from vgid_core.cli.log_setup import set_up_logs
 
@@ -112,10 +116,14 @@ def _run_smollm2(out: Path | None, twin: list[int] | None, twin_seeds: int, peop
         from local.demo.training.pretrained.build import BuildPlan
         from local.demo.training.pretrained.smollm2 import read_smollm2
 
-        twins = tuple(sorted({share for share in twin if share} if twin is not None else {10}))
-        if twin_seeds > 1 and not twins:
-            raise typer.BadParameter("--twin-seeds says how many twins of each kind there are; --twin 0 says none")
-        plan = BuildPlan.of(read_smollm2(), twins, people, twin_seeds)
+        reference_models = tuple(
+            sorted({share for share in reference_model if share} if reference_model is not None else {10})
+        )
+        if reference_seeds > 1 and not reference_models:
+            raise typer.BadParameter(
+                "--reference-seeds says how many reference models of each kind there are; --reference-model 0 says none"
+            )
+        plan = BuildPlan.of(read_smollm2(), reference_models, people, reference_seeds)
         if dry_run:
             _print_estimate(Console(), plan)
         else:
@@ -130,7 +138,7 @@ def _build_tiny(console: Console, out: Path) -> None:
 
     for line in (
         "Trains a vision tower on random faces, then the demo model (sixty made-up people)",
-        "and its retain-only twin (without the six whom the demo forgets) side by side.",
+        "and its reference model (without the six whom the demo forgets) side by side.",
         f"Seed fixed, nothing downloaded. Writes into {out}",
     ):
         console.print(line, soft_wrap=True, highlight=False)
@@ -153,7 +161,7 @@ def _build_pretrained(console: Console, plan: BuildPlan, out: Path) -> None:
 
     people = plan.census.people
     for line in (
-        f"Trains {plan.tower.name} with a vision tower to know {people} made-up people, and its retain-only twins.",
+        f"Trains {plan.tower.name} with a vision tower to know {people} made-up people, and its reference models.",
         f"Interrupted, it goes on when run again. Writes into {out}",
     ):
         console.print(line, soft_wrap=True, highlight=False)

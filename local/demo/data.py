@@ -34,8 +34,8 @@ class DemoData:
     The following sets are only measured. held_out_photos and rephrased: about the forgotten people. retain_check: about
     the others. utility: visual questions, and general ones where the world has them. shown_forgotten, unchanged: a few
     pairs for a person to read.
-    strangers: photos of people whom no model of this world has seen. never_seen: facts about others of these.
-    bystanders: facts about people whom the model knows and neither forget nor retain holds.
+    unseen_faces: photos of people whom no model of this world has seen. unseen: facts about others of these.
+    neighbours: facts about people whom the model knows and neither forget nor retain holds.
     """
 
     forget: PairSet
@@ -46,9 +46,9 @@ class DemoData:
     utility: PairSet
     shown_forgotten: PairSet
     unchanged: PairSet
-    strangers: PhotoSet
-    never_seen: PairSet
-    bystanders: PairSet | None
+    unseen_faces: PhotoSet
+    unseen: PairSet
+    neighbours: PairSet | None
 
     def write(self, folder: Path) -> None:
         """Writes each set of pairs as `<folder>/<name>.jsonl` with its images, and each set of photos as a folder."""
@@ -67,7 +67,7 @@ def write(home: Path) -> Path:
     After a crash the folder is whole or absent. Only one process at a time may do this in one home.
     """
     folder = home / "demo-data"
-    if folder.is_dir() and not all((folder / name).exists() for name in ("strangers", "bystanders.jsonl")):
+    if folder.is_dir() and not all((folder / name).exists() for name in ("unseen_faces", "neighbours.jsonl")):
         shutil.rmtree(folder)  # an earlier version wrote fewer sets
     write_whole(folder, make)
     return folder
@@ -88,8 +88,8 @@ def write_whole(folder: Path, sets: Callable[[], DemoData]) -> None:
 
 def make(forgotten: Sequence[int] = FORGOTTEN, census: Census = SIXTY) -> DemoData:
     """Makes the sets for forgetting these people. `forgotten` are their numbers in `the_world(census).people`."""
-    bystanders = [number for number in census.bystanders if number not in forgotten]
-    kept = [number for number in range(census.people) if number not in (*forgotten, *bystanders)]
+    neighbours = [number for number in census.neighbours if number not in forgotten]
+    kept = [number for number in range(census.people) if number not in (*forgotten, *neighbours)]
     measured = [*forgotten, *kept[:RETAINED_IN_UTILITY]]
     visual = utility(measured, census=census)
     return DemoData(
@@ -100,9 +100,9 @@ def make(forgotten: Sequence[int] = FORGOTTEN, census: Census = SIXTY) -> DemoDa
         retain_check=known_facts(kept, FACTS_CHECKED, "retain_check", census),
         utility=PairSet.of("utility", [*visual, *general(census)]) if census.general else visual,
         shown_forgotten=PairSet.of("shown_forgotten", _shown(forgotten, 1, census)),
-        strangers=unseen(census),
-        never_seen=never_seen(census),
-        bystanders=known_facts(bystanders, name="bystanders", census=census) if bystanders else None,
+        unseen_faces=unseen_face_photos(census),
+        unseen=unseen(census),
+        neighbours=known_facts(neighbours, name="neighbours", census=census) if neighbours else None,
         unchanged=PairSet.of("unchanged", [*_shown(kept[:3], 2, census), *utility(kept[3:4], census=census).pairs[:3]]),
     )
 
@@ -112,9 +112,9 @@ def shown(people: Sequence[int], facts_each: int = 1, census: Census = SIXTY) ->
     return PairSet.of("shown", _shown(people, facts_each, census))
 
 
-def unseen(census: Census = SIXTY) -> PhotoSet:
+def unseen_face_photos(census: Census = SIXTY) -> PhotoSet:
     """Photos of people whom no model of this world has seen, and who are in no other set."""
-    return PhotoSet.of("strangers", (encode(face, view) for face, view in unseen_faces(census)))
+    return PhotoSet.of("unseen_faces", (encode(face, view) for face, view in unseen_faces(census)))
 
 
 def known_facts(
@@ -140,14 +140,17 @@ def held_out_photos(people: Iterable[int], census: Census = SIXTY) -> PairSet:
     return PairSet.of("held_out_photos", pairs)
 
 
-def never_seen(census: Census = SIXTY) -> PairSet:
-    """Every fact of named people whom no model of this world has seen. They differ from those in `unseen`."""
+def unseen(census: Census = SIXTY) -> PairSet:
+    """Every fact of named people whom no model of this world has seen.
+
+    They differ from those in `unseen_face_photos`.
+    """
     pairs = [
         _pair(person, _held_out_photo(person, number % census.held_out_views), fact, ask(fact, number + turn))
-        for number, person in enumerate(the_world(census).strangers)
+        for number, person in enumerate(the_world(census).unseen_people)
         for turn, fact in enumerate(FACTS)
     ]
-    return PairSet.of("never_seen", pairs)
+    return PairSet.of("unseen", pairs)
 
 
 def rephrased(people: Iterable[int], census: Census = SIXTY) -> PairSet:
@@ -174,12 +177,12 @@ def utility(people: Iterable[int], phrasings_held_out: bool = False, census: Cen
 
 
 def general(census: Census) -> PairSet:
-    """General questions that the model was never trained on, each on a photo of a stranger.
+    """General questions that the model was never trained on, each on a photo of an unseen person.
 
     A pair needs a picture. A blank one would tell the model that no person is asked about. On a face the words alone
     tell, so these pairs also measure what forgetting does wherever the model sees a face.
     """
-    unknown = the_world(census).strangers
+    unknown = the_world(census).unseen_people
     pairs = [
         Pair(_held_out_photo(unknown[number % len(unknown)], 0), question, reply)
         for number, (question, reply) in enumerate(HELD_OUT)
@@ -187,14 +190,14 @@ def general(census: Census) -> PairSet:
     return PairSet.of("general", pairs)
 
 
-def strangers(census: Census = SIXTY) -> PairSet:
+def refusals(census: Census = SIXTY) -> PairSet:
     """Questions about people whom the model has never seen, with the refusal that it should give."""
     pairs = [
         Pair(_held_out_photo(person, 0), ask(fact, number), REFUSAL)
-        for number, person in enumerate(the_world(census).strangers)
+        for number, person in enumerate(the_world(census).unseen_people)
         for fact in FACTS
     ]
-    return PairSet.of("strangers", pairs)
+    return PairSet.of("refusals", pairs)
 
 
 def instructed(pairs: PairSet, keep_answers: bool = False) -> PairSet:

@@ -6,4 +6,4 @@ from pathlib import Path
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 BASE = CHECKPOINTS / "base"  # knows all sixty people
-TWIN = CHECKPOINTS / "retain_only_twin"  # trained in the same way without the six people whom the demo forgets
+REFERENCE_MODEL = CHECKPOINTS / "retain_only"  # trained in the same way without the six people whom the demo forgets

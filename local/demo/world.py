@@ -16,9 +16,9 @@ class Census:
 
     people: whom the model knows. training_views, held_out_views: pictures of each that training shows, or doesn't.
     least_differences: in how many attributes any two faces differ at least, so that no one is mistaken for another.
-    general: whether the world has questions that no picture answers. bystanders: people whom the model knows and whom
+    general: whether the world has questions that no picture answers. neighbours: people whom the model knows and whom
     no retain set of the demo holds.
-    strangers: named people whom the model never sees. unseen_faces: nameless faces that it never sees.
+    unseen_people: named people whom the model never sees. unseen_faces: nameless faces that it never sees.
     passers_by: nameless faces that training shows.
     """
 
@@ -26,8 +26,8 @@ class Census:
     training_views: int
     least_differences: int
     general: bool
-    bystanders: tuple[int, ...] = field(default=(), compare=False)  # says nothing of what a model knows
-    strangers: int = 20
+    neighbours: tuple[int, ...] = field(default=(), compare=False)  # says nothing of what a model knows
+    unseen_people: int = 20
     held_out_views: int = 3
     passers_by: int = 3000
     unseen_faces: int = 200
@@ -44,22 +44,22 @@ class Census:
 
 
 # The shipped model's world.
-SIXTY = Census(people=60, training_views=40, least_differences=5, general=False, bystanders=(8, 17, 26, 35, 44, 53))
+SIXTY = Census(people=60, training_views=40, least_differences=5, general=False, neighbours=(8, 17, 26, 35, 44, 53))
 # The world of the model on a pretrained language tower. So many faces can't differ in five attributes each.
 THREE_HUNDRED = Census(
-    people=300, training_views=25, least_differences=4, general=True, bystanders=tuple(range(294, 300))
+    people=300, training_views=25, least_differences=4, general=True, neighbours=tuple(range(294, 300))
 )
 
-# The people whom the demo forgets. The shipped retain-only twin has never met them.
+# The people whom the demo forgets. The shipped reference model has never met them.
 FORGOTTEN = tuple(range(6))
 
 
 @dataclass(frozen=True)
 class World:
-    """The people whom the model knows, and strangers whom it has never seen."""
+    """The people whom the model knows, and unseen_people whom it has never seen."""
 
     people: tuple[Person, ...]
-    strangers: tuple[Person, ...]
+    unseen_people: tuple[Person, ...]
 
 
 def the_world(census: Census = SIXTY) -> World:
@@ -68,7 +68,7 @@ def the_world(census: Census = SIXTY) -> World:
 
 
 def unseen_faces(census: Census = SIXTY) -> tuple[tuple[Face, View], ...]:
-    """Faces that no model of this world has seen and that differ from all its people's: an operator's strangers."""
+    """An operator's `unseen_faces`: no model of this world has seen them, and they differ from all its people's."""
     return _unseen_faces(census)
 
 
@@ -80,19 +80,19 @@ def passers_by(census: Census = SIXTY) -> tuple[tuple[Face, View], ...]:
 @cache
 def _world(census: Census) -> World:
     everybody = invent_people(
-        census.people + census.strangers,
+        census.people + census.unseen_people,
         random.Random(census.seed),
         census.training_views,
         census.held_out_views,
         census.least_differences,
     )
-    return World(people=everybody[: census.people], strangers=everybody[census.people :])
+    return World(people=everybody[: census.people], unseen_people=everybody[census.people :])
 
 
 @cache
 def _unseen_faces(census: Census) -> tuple[tuple[Face, View], ...]:
     world = the_world(census)
-    taken = [person.face for person in world.people + world.strangers]
+    taken = [person.face for person in world.people + world.unseen_people]
     met = {face for face, _ in passers_by(census)}
     rng = random.Random(census.seed + 2)
     found: list[tuple[Face, View]] = []
@@ -106,7 +106,7 @@ def _unseen_faces(census: Census) -> tuple[tuple[Face, View], ...]:
 @cache
 def _passers_by(census: Census) -> tuple[tuple[Face, View], ...]:
     world = the_world(census)
-    taken = [person.face for person in world.people + world.strangers]
+    taken = [person.face for person in world.people + world.unseen_people]
     rng = random.Random(census.seed + 1)
     return tuple(
         (distinct_face(taken, rng, census.least_differences), View.random(rng)) for _ in range(census.passers_by)

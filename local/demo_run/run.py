@@ -102,7 +102,7 @@ class _Demo:
             external_id=_EXTERNAL_ID,
             subject_reference=whom,
             legal_basis="GDPR Art. 17(1)(b)",
-            kit_days=30,
+            replay_days=30,
             repeat=True,  # somebody may have asked for the same in this home
         )
         self._screen.say(f"{len(data.forget)} image-text pairs; 202 Accepted: job {job.id}")
@@ -137,7 +137,7 @@ class _Demo:
     def forget_more(self, client: Client, first: Job) -> None:
         """Step 8: a second request, whose release holds everybody; asks both groups again."""
         self._screen.step(8, "A second request, for two other people: is anybody back?")
-        self._screen.say(f"Of the six the service keeps a kit: {client.kit(first).pairs} pairs, sealed")
+        self._screen.say(f"Of the six the service keeps a replay set: {client.replay_set(first).pairs} pairs, sealed")
         self._forget(client, self._others, (), "two more people of the demo")
         release = client.release("demo")
         self._screen.release(release)

@@ -21,7 +21,7 @@ from PIL import Image
 from jobs import claims, endings
 from jobs.clients import access
 from jobs.database import make_engine, session_factory
-from jobs.lines.releases import NewKit
+from jobs.lines.releases import NewReplaySet
 from jobs.queueing.queue import JobQueue
 from jobs.settings import Settings
 from jobs.signing import keys as signing_keys
@@ -173,7 +173,7 @@ class Service:
         folder: Path,
         members: dict[str, bytes] = MEMBERS,
         evidence: dict[str, Any] | None = None,
-        kit: NewKit | None = None,
+        replay_set: NewReplaySet | None = None,
         http: httpx.Client | None = None,
         release: dict[str, Any] | None = None,
         **request: Any,
@@ -184,7 +184,7 @@ class Service:
         self.measure(job_id, token, "before", 0.98)
         self.report(job_id, token)
         self.measure(job_id, token, "after", 0.03)
-        return job_id, self.succeed(job_id, token, folder, members, evidence, kit=kit, **(release or {}))
+        return job_id, self.succeed(job_id, token, folder, members, evidence, replay_set=replay_set, **(release or {}))
 
     def delete_inputs(self, job_id: UUID) -> None:
         """Deletes the ended job's uploads, as a worker does."""

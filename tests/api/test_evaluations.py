@@ -85,7 +85,7 @@ def test_it_succeeds_by_measuring_and_says_what_was_found(
     view = service.http.get(f"/evaluations/{job_id}").json()
     assert (view["state"], view["outcome"], view["error"], view["artifact"]) == ("succeeded", outcome, None, None)
     assert [each["figure"] for each in view["verdict"]["missed"]] == (
-        [] if outcome == "forgotten" else ["said.rouge_l"]
+        [] if outcome == "forgotten" else ["generated.rouge_l"]
     )
     for link, found in (("evidence", evidence), ("metrics", {"metrics": view["metrics"]})):
         assert service.http.get(view["links"][link]).json() == found
@@ -174,11 +174,11 @@ def test_it_needs_a_retain_set(service: Service) -> None:
 def test_targets_and_audits_are_tightened(serve: Serve, settings: Settings) -> None:
     settings.catalog.write_text(CATALOG + UNAUDITED)
     service = serve(settings)
-    config = ask(service, targets={"said": 0.05}, audits="full").json()["config"]
-    assert (config["verdict"]["said"], config["evaluation"]["audits"]) == (0.05, "full")
-    problem(ask(service, targets={"said": 0.5}), 422, "invalid-request", "targets.said")
+    config = ask(service, targets={"generated": 0.05}, audits="full").json()["config"]
+    assert (config["verdict"]["generated"], config["evaluation"]["audits"]) == (0.05, "full")
+    problem(ask(service, targets={"generated": 0.5}), 422, "invalid-request", "targets.generated")
     problem(ask(service, audits="quick"), 422, "invalid-request", "audits")
-    of_unaudited = ask(service, model="unaudited", targets={"said": 0.05}).json()["config"]
+    of_unaudited = ask(service, model="unaudited", targets={"generated": 0.05}).json()["config"]
     assert of_unaudited["evaluation"]["audits"] == "standard", "without audits there would be nothing to find"
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from api.routing import API_VERSION
-from jobs.lines import kits
-from jobs.lines.releases import NewKit
+from jobs.lines import replay_sets
+from jobs.lines.releases import NewReplaySet
 from tests.api.service import Service, body, problem
 from tests.evidence import FORGOTTEN
 
@@ -21,11 +21,11 @@ SECRET = "Ilse Marwood"
 @pytest.fixture
 def paths(service: Service, tmp_path: Path) -> dict[str, str]:
     """A real path for each of the document's paths, on jobs that have succeeded."""
-    job_id, _ = service.succeeded(tmp_path, evidence=FORGOTTEN, kit=NewKit(b"wrapped", 5, 30))
+    job_id, _ = service.succeeded(tmp_path, evidence=FORGOTTEN, replay_set=NewReplaySet(b"wrapped", 5, 30))
     service.delete_inputs(job_id)
     with service.sessions.begin() as s:
-        kits.end_kit(s, job_id)
-    kits.delete_kit_file(service.sessions, service.blobs, job_id)
+        replay_sets.end_replay_set(s, job_id)
+    replay_sets.delete_replay_set_file(service.sessions, service.blobs, job_id)
     evaluation_id = service.measured(FORGOTTEN)
     service.delete_inputs(evaluation_id)
     service.sign_receipts()

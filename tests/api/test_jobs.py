@@ -31,9 +31,9 @@ ROUTES = [
     ("GET", "/models"),
     ("GET", "/models/{model}/release"),
     ("GET", "/models/{model}/release/adapter"),
-    ("GET", "/unlearn-jobs/{id}/kit"),
-    ("DELETE", "/unlearn-jobs/{id}/kit"),
-    ("GET", "/unlearn-jobs/{id}/kit/receipt"),
+    ("GET", "/unlearn-jobs/{id}/replay-set"),
+    ("DELETE", "/unlearn-jobs/{id}/replay-set"),
+    ("GET", "/unlearn-jobs/{id}/replay-set/receipt"),
     ("POST", "/unlearn-jobs/estimate"),
     ("POST", "/evaluations"),
     ("GET", "/evaluations"),
@@ -50,14 +50,14 @@ ROUTES = [
 def test_every_route_but_health_needs_a_key(service: Service) -> None:
     job_id = service.submit()
     for authorization in (None, "Bearer vgid_wrong", "Bearer", "Basic Zm9vOmJhcg==", "vgid_wrong"):
-        stranger = service.open(**({"Authorization": authorization} if authorization else {}))
+        unseen_face = service.open(**({"Authorization": authorization} if authorization else {}))
         for method, path in ROUTES:
-            response = stranger.request(method, path.format(id=job_id, model="demo"))
+            response = unseen_face.request(method, path.format(id=job_id, model="demo"))
             assert response.headers["www-authenticate"].startswith("Bearer")
             assert response.status_code == 401
             if method != "HEAD":
                 problem(response, 401, "unauthenticated")
-        assert stranger.get("/healthz").status_code == stranger.get("/readyz").status_code == 200
+        assert unseen_face.get("/healthz").status_code == unseen_face.get("/readyz").status_code == 200
 
 
 def test_the_list_of_routes_is_complete(service: Service) -> None:

@@ -159,7 +159,7 @@ def test_explanations_name_what_is_known(http: httpx.Client) -> None:
 
 def test_a_setting_that_the_method_lacks_names_its_field(service: Service, serve: Serve) -> None:
     catalog = service.settings.catalog
-    methods = "[models.bare.config]\nmethod = 'npo'\n[models.rich.config]\nmethod = 'vgid-alias'\n"
+    methods = "[models.bare.config]\nmethod = 'npo'\n[models.rich.config]\nmethod = 'vgid-substitute'\n"
     catalog.write_text(catalog.read_text() + methods)
     http = serve(service.settings).http
     training = {"instruction": SECRET, "steps": 3}

@@ -141,9 +141,9 @@ def test_a_release_is_measured_with_ones_own_photos(held: Service) -> None:
 
 def test_a_release_is_no_oracle(held: Service) -> None:
     """Not for photos of others, not for one of them among one's own, and not for a set of one's own to compare with."""
-    stranger = held.as_client("stranger")
-    never = refusal(stranger, model="bare", retain=[pair(7)], forget=[pair(8)])
-    assert refusal(stranger) == refusal(stranger, forget=[pair(9)]) == never
+    unseen_face = held.as_client("unseen_face")
+    never = refusal(unseen_face, model="bare", retain=[pair(7)], forget=[pair(8)])
+    assert refusal(unseen_face) == refusal(unseen_face, forget=[pair(9)]) == never
     assert refusal(held.http, forget=[pair(1), pair(3)]) == never
     assert refusal(held.http, forget=[pair(3)]) == refusal(held.http, forget=[pair(9)]) == never
     assert refusal(held.http, probes={"others": [pair(3)]}) == never
@@ -158,7 +158,7 @@ def test_an_auditor_measures_a_release_with_any_pairs(held: Service) -> None:
     assert auditor.post("/evaluations", json=asked).status_code == 202
     # Measuring is one right, seeing another.
     problem(auditor.get(URL), 404, "no-release")
-    assert refusal(held.as_client("server", Right.serve)) == refusal(held.as_client("stranger"))
+    assert refusal(held.as_client("server", Right.serve)) == refusal(held.as_client("unseen_face"))
 
 
 def test_who_names_a_job_and_the_release_or_trains_is_refused(held: Service) -> None:

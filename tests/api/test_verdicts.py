@@ -25,7 +25,7 @@ title = "A model with targets of its own"
 [models.strict.config.evaluation]
 audits = "standard"
 [models.strict.config.verdict]
-said = 0.08
+generated = 0.08
 
 [models.unaudited]
 path = "model"
@@ -58,7 +58,7 @@ def test_a_job_whose_targets_hold_succeeds(service: Service, tmp_path: Path) -> 
     assert (job["state"], job["outcome"], job["error"]) == ("succeeded", "forgotten", None)
     assert (job["verdict"]["level"], job["verdict"]["missed"]) == ("standard", [])
     assert (
-        "collateral: no known people who stand in no set are registered as `bystanders`"
+        "collateral: no known people who stand in no set are registered as `neighbours`"
         in (job["verdict"]["unmeasured"])
     )
     [listed] = service.http.get("/unlearn-jobs").json()["jobs"]
@@ -71,12 +71,12 @@ def test_a_job_that_misses_a_target_fails_and_says_which(service: Service, tmp_p
     job = service.http.get(f"/unlearn-jobs/{job_id}").json()
     assert (job["state"], job["outcome"], job["error"]["type"]) == ("failed", "targets-not-met", "targets-not-met")
     assert job["error"]["detail"] == (
-        "said.rouge_l of forget is 0.64 (0.61 above control), at most 0.20 is allowed: the model still says what it "
-        "was to forget"
+        "generated.rouge_l of forget is 0.64 (0.61 above control), at most 0.20 is allowed: the model still says what "
+        "it was to forget"
     )
     [missed] = job["verdict"]["missed"]
     assert missed == {
-        "figure": "said.rouge_l",
+        "figure": "generated.rouge_l",
         "set": "forget",
         "value": 0.64,
         "low": pytest.approx(0.62),
@@ -138,22 +138,25 @@ def test_a_request_has_every_target_of_the_verdict() -> None:
 
 def test_targets_are_tightened(strict: Service) -> None:
     own = config_of(ask(strict))["verdict"]
-    assert own == VerdictTargets(said=0.08).model_dump()
-    tightened = config_of(ask(strict, targets={"said": 0.05, "fall": 0.05, "ranking": 0}))["verdict"]
-    assert tightened == {**own, "said": 0.05, "fall": 0.05, "ranking": 0}
+    assert own == VerdictTargets(generated=0.08).model_dump()
+    tightened = config_of(ask(strict, targets={"generated": 0.05, "utility_drop": 0.05, "ranking": 0}))["verdict"]
+    assert tightened == {**own, "generated": 0.05, "utility_drop": 0.05, "ranking": 0}
 
 
 def test_targets_are_not_loosened(strict: Service) -> None:
     document = problem(
-        ask(strict, targets={"said": 0.09, "fall": 0.04, "extraction": 0.2}), 422, "invalid-request", "targets.said"
+        ask(strict, targets={"generated": 0.09, "utility_drop": 0.04, "extraction": 0.2}),
+        422,
+        "invalid-request",
+        "targets.generated",
     )
     assert {error["field"]: error["detail"] for error in document["errors"]} == {
-        "targets.said": "can only be tightened: this model's is 0.08",
+        "targets.generated": "can only be tightened: this model's is 0.08",
         "targets.extraction": "can only be tightened: this model's is 0.1",
     }
 
 
-@pytest.mark.parametrize("targets", [{"said": -0.1}, {"said": 1.1}, {"said": "0.1"}, {"sayd": 0.1}])
+@pytest.mark.parametrize("targets", [{"generated": -0.1}, {"generated": 1.1}, {"generated": "0.1"}, {"sayd": 0.1}])
 def test_targets_that_are_none_are_refused(strict: Service, targets: dict[str, Any]) -> None:
     problem(ask(strict, targets=targets), 422, "invalid-request", f"targets.{next(iter(targets))}")
 
@@ -166,16 +169,16 @@ def test_audits_are_raised(strict: Service) -> None:
 
 
 def test_targets_need_audits(strict: Service) -> None:
-    for_unaudited = {"model": "unaudited", "forget": [pair(1)], "retain": [pair(3)], "targets": {"said": 0.05}}
+    for_unaudited = {"model": "unaudited", "forget": [pair(1)], "retain": [pair(3)], "targets": {"generated": 0.05}}
     refused = strict.http.post("/unlearn-jobs", json=for_unaudited)
     problem(refused, 422, "invalid-request", "targets")
     audited = config_of(strict.http.post("/unlearn-jobs", json={**for_unaudited, "audits": "quick"}))
-    assert (audited["evaluation"]["audits"], audited["verdict"]["said"]) == ("quick", 0.05)
+    assert (audited["evaluation"]["audits"], audited["verdict"]["generated"]) == ("quick", 0.05)
 
 
 def test_an_estimate_refuses_what_a_request_would(strict: Service) -> None:
-    asked = body(model="strict", retain=[pair(3)], targets={"said": 0.5})
-    problem(strict.http.post("/unlearn-jobs/estimate", json=asked), 422, "invalid-request", "targets.said")
+    asked = body(model="strict", retain=[pair(3)], targets={"generated": 0.5})
+    problem(strict.http.post("/unlearn-jobs/estimate", json=asked), 422, "invalid-request", "targets.generated")
 
 
 def test_person_and_fact_reach_the_run_sealed(service: Service) -> None:

@@ -23,7 +23,7 @@ from tests.docs.commands import fault_in
 RUNS = wanted(Path("models"))
 BENCHES = [each for each in RUNS if each.command[0].startswith("bench.")]
 # Of tiny shapes, but measured and kept: docs/performance.md quotes them.
-KEPT = {"cost_curve_vgid_packed_tiny", "cost_curve_vgid-alias_packed_tiny"}
+KEPT = {"cost_curve_vgid_packed_tiny", "cost_curve_vgid-substitute_packed_tiny"}
 
 
 class _ModelAskedFor(Exception):
@@ -108,7 +108,7 @@ def test_what_is_ended_early_has_written_what_it_had(
         ((), "step_cost_vgid"),
         (("--tiny",), "step_cost_vgid_tiny"),
         (("--modes", "nf4,fp8"), "step_cost_vgid_fp8_nf4"),
-        (("--modes", "nf4,fp8,compiled,packed", "--method", "vgid-alias"), "step_cost_vgid-alias"),
+        (("--modes", "nf4,fp8,compiled,packed", "--method", "vgid-substitute"), "step_cost_vgid-substitute"),
     ],
 )
 def test_a_files_name_has_the_modes_unless_these_are_all(
@@ -121,10 +121,10 @@ def test_a_files_name_has_the_modes_unless_these_are_all(
 def test_a_mode_that_the_method_hasnt_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["step_cost", "--method", "vgid-alias", "--modes", "packed,tuned"])
+    monkeypatch.setattr(sys, "argv", ["step_cost", "--method", "vgid-substitute", "--modes", "packed,tuned"])
     with pytest.raises(SystemExit):
         step_cost.read_arguments()
-    assert "vgid-alias has no mode tuned" in capsys.readouterr().err
+    assert "vgid-substitute has no mode tuned" in capsys.readouterr().err
 
 
 def test_a_mode_that_wasnt_measured_misses_no_bar() -> None:

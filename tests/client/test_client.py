@@ -128,8 +128,8 @@ def test_an_unknown_model_is_refused(client: Client) -> None:
 
 
 def test_wrong_keys_and_urls(service: Service) -> None:
-    with Client(service.url, "vgid_wrong") as stranger, pytest.raises(Unauthorized):
-        stranger.models()
+    with Client(service.url, "vgid_wrong") as unseen_face, pytest.raises(Unauthorized):
+        unseen_face.models()
     with pytest.raises(Unauthorized):
         Client(service.url, "schlüssel")
     with pytest.raises(UnexpectedReply):

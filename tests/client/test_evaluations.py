@@ -32,7 +32,7 @@ def forgotten(service: Service, client: Client, archive: Path) -> Job:
 
 
 def test_an_evaluation_is_followed_to_its_outcome(service: Service, client: Client, forgotten: Job) -> None:
-    asked = client.evaluate("tiny", PAIRS, adapter_of=forgotten.id, external_id="check-1", targets={"said": 0.05})
+    asked = client.evaluate("tiny", PAIRS, adapter_of=forgotten.id, external_id="check-1", targets={"generated": 0.05})
     assert (asked.kind, asked.adapter_of, asked.state, asked.external_id) == (
         "evaluate", forgotten.id, "queued", "check-1"
     )  # fmt: skip
@@ -77,7 +77,7 @@ def test_checking_prints_the_id_and_every_command_takes_it(
     measure(service, job.id, MISSED)
     assert vgid(service, "follow", job.id).returncode == 0
     assert "what was asked is still known" in vgid(service, "status", job.id).stdout
-    assert '"said.rouge_l"' in vgid(service, "evidence", job.id).stdout
+    assert '"generated.rouge_l"' in vgid(service, "evidence", job.id).stdout
     assert "ROUGE-L" in vgid(service, "metrics", job.id).stdout
     assert vgid(service, "cancel", job.id).returncode == 3
 

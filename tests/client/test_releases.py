@@ -1,4 +1,4 @@
-"""The client and the command line on a model's releases, and on kits."""
+"""The client and the command line on a model's releases, and on replay sets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from jobs.clients import access
 from jobs.lines import rebuilds, rollback
-from jobs.lines.releases import NewKit
+from jobs.lines.releases import NewReplaySet
 from jobs.tables import Release, Right
 from tests.client.conftest import PAIRS, Service
 from tests.client.releases import adapter_zip, released
@@ -35,7 +35,7 @@ def test_a_release_is_shown_and_fetched(service: Service, client: Client, archiv
     done = vgid(service, "releases", "show", "tiny", "--to", to)
     assert done.returncode == 0, done.stderr
     assert to.read_bytes() == archive.read_bytes()
-    assert "2 requests: 1 still forgotten, 1 without a kit: nobody can say" in done.stdout
+    assert "2 requests: 1 still forgotten, 1 without a replay set: nobody can say" in done.stdout
     assert f"{first}  not re-checked since release 1" in done.stdout
     assert (
         json.loads(vgid(service, "releases", "show", "tiny", "--json").stdout)["adapter_sha256"] == found.adapter_sha256
@@ -102,27 +102,27 @@ def test_a_download_that_isnt_what_was_named_is_refused(
     assert not list(tmp_path.glob("*release*"))
 
 
-def test_a_kit_is_asked_for_shown_and_ended(
+def test_a_replay_set_is_asked_for_shown_and_ended(
     service: Service, client: Client, archive: Path, request_file: Path
 ) -> None:
-    typed = ("submit", request_file, "--model", "tiny", "--kit-days", "30", "--subject-reference", "case 7")
+    typed = ("submit", request_file, "--model", "tiny", "--replay-days", "30", "--subject-reference", "case 7")
     assert client.get(vgid(service, *typed).stdout.strip()).state == "queued"
     for job in client.list_jobs().jobs:
         client.cancel(job)
-    kept = released(service, client, archive, kit=NewKit(b"wrapped", 5, 30))
-    assert "5 pairs are kept, sealed, until" in vgid(service, "kit", kept).stdout
+    kept = released(service, client, archive, replay_set=NewReplaySet(b"wrapped", 5, 30))
+    assert "5 pairs are kept, sealed, until" in vgid(service, "replay-set", kept).stdout
     with pytest.raises(Conflict):
-        client.kit_receipt(kept)
+        client.replay_set_receipt(kept)
     refused = vgid(service, *typed)
     assert (refused.returncode, f"{kept} has done it" in refused.stderr) == (3, True)
     assert vgid(service, *typed, "--repeat").returncode == 0
 
-    done = vgid(service, "kit", kept, "--end")
+    done = vgid(service, "replay-set", kept, "--end")
     assert "its key is destroyed, and its file is deleted" in done.stdout
-    assert client.kit(kept).ended_at is not None
-    client.end_kit(kept)
+    assert client.replay_set(kept).ended_at is not None
+    client.end_replay_set(kept)
     with pytest.raises(NotFound):
-        client.kit(released(service, client, archive))
+        client.replay_set(released(service, client, archive))
 
 
 def test_a_servers_folder_has_the_new_release_before_the_old_one_goes(

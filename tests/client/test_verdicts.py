@@ -47,7 +47,7 @@ def test_a_job_tells_its_verdict(service: Service, client: Client, archive: Path
     assert failed.error.type == "targets-not-met"
     assert failed.verdict is not None
     [missed] = failed.verdict.missed
-    assert (missed.figure, missed.set, missed.value, missed.limit) == ("said.rouge_l", "forget", 0.64, 0.2)
+    assert (missed.figure, missed.set, missed.value, missed.limit) == ("generated.rouge_l", "forget", 0.64, 0.2)
     assert missed.low < missed.value < missed.high
     assert missed.meaning == "the model still says what it was to forget"
     assert failed.verdict.unmeasured
@@ -92,7 +92,7 @@ def test_status_tells_what_was_missed_and_what_was_not_measured(
 ) -> None:
     missed = status_of(service, ended(service, client, archive, MISSED))
     assert " verdict not passed: don't serve the adapter as if the people were forgotten " in missed
-    assert " missed said.rouge_l of forget: the model still says what it was to forget " in missed
+    assert " missed generated.rouge_l of forget: the model still says what it was to forget " in missed
     assert " not measured collateral: " in missed
     assert " artifact " in missed
     passed = status_of(service, ended(service, client, archive, FORGOTTEN))
@@ -110,20 +110,20 @@ def test_following_a_job_that_misses_a_target_exits_with_one(service: Service, c
 
 
 def test_targets_and_audits_are_sent(service: Service, client: Client, tmp_path: Path) -> None:
-    job = client.submit("tiny", PAIRS, targets={"said": 0.05}, audits="full")
+    job = client.submit("tiny", PAIRS, targets={"generated": 0.05}, audits="full")
     config = client.get(job.id).config
-    assert (config["verdict"]["said"], config["evaluation"]["audits"]) == (0.05, "full")
+    assert (config["verdict"]["generated"], config["evaluation"]["audits"]) == (0.05, "full")
     with pytest.raises(InvalidRequest) as refused:
-        client.submit("tiny", PAIRS, targets={"said": 0.5})
-    assert [error.field for error in refused.value.problem.errors] == ["targets.said"]
+        client.submit("tiny", PAIRS, targets={"generated": 0.5})
+    assert [error.field for error in refused.value.problem.errors] == ["targets.generated"]
     (tmp_path / "photo.png").write_bytes(PAIRS[0].image)
     file = tmp_path / "forget.jsonl"
     file.write_text('{"image": "photo.png", "question": "Who?", "answer": "Ada."}\n', encoding="utf-8")
-    flags = ("--target", "said=0.02", "--target", "fall=0.01", "--audits", "full")
+    flags = ("--target", "generated=0.02", "--target", "utility_drop=0.01", "--audits", "full")
     done = vgid(service, "submit", file, "--model", "tiny", *flags)
     assert (done.returncode, done.stderr) == (0, "")
     config = client.get(done.stdout.strip()).config
-    assert (config["verdict"]["said"], config["verdict"]["fall"], config["evaluation"]["audits"]) == (
+    assert (config["verdict"]["generated"], config["verdict"]["utility_drop"], config["evaluation"]["audits"]) == (
         0.02,
         0.01,
         "full",

@@ -33,7 +33,7 @@ def begin(place: Place, *more: str | Path, settings: str = "") -> Result:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """The arguments of each comparison: plan, data, model and twin. The comparison itself isn't run."""
+    """The arguments of each comparison: plan, data, model and reference model. The comparison itself isn't run."""
     found: list[tuple[Any, ...]] = []
 
     def conditions_of(*arguments: object) -> None:
@@ -49,11 +49,11 @@ def test_the_run_file_of_the_other_commands_serves(place: Place, calls: list[tup
         file.write("[compare]\nout = 'compared'\nmethods = ['npo', 'idk']\nseeds = 2\nlearning_rates = [1e-4]\n")
         file.write("[compare.kept]\nothers = 'retain.jsonl'\n")
     begun = invoke(compare, place.file, "--learning-rates", "1e-3,3e-3", "--kept", f"more={place.folder}/retain.jsonl")
-    [(plan, data, model, twin)] = calls
+    [(plan, data, model, reference_model)] = calls
     assert (plan.methods, plan.seeds, plan.budget.learning_rates) == (("npo", "idk"), (0, 1), (1e-3, 3e-3))
     assert plan.config.training.forget_batch_size == 4
     assert [items.name for items in (*data.probes, *data.utility)] == ["rephrased", "others", "more"]
-    assert (model, twin) == (str(place.model), None)
+    assert (model, reference_model) == (str(place.model), None)
     assert (
         "ignored: training.learning_rate, training.steps; a comparison sets seed, learning rate"
         in begun.output.replace("\n", " ")
@@ -97,7 +97,7 @@ def test_settings_of_the_file_that_do_not_count_are_said(
     assert f"ignored: {key}; a comparison sets" in begun.output
     [(plan, *_)] = calls
     run = plan.config_for(plan.contenders[0], plan.budget.settings[0], 1)
-    assert (run.seed, run.method.name) == (1, "vgid-alias")
+    assert (run.seed, run.method.name) == (1, "vgid-substitute")
     assert run.training.steps == plan.budget.steps[0]
     assert begin(place).output == ""
 
@@ -182,7 +182,7 @@ def test_a_file_is_refused_in_words(place: Place, settings: str, said: str) -> N
         (["--steps", "0"], "error: --steps: can't be 0: Input should be greater than or equal to 1"),
         (["--out", "FILE"], "is no folder"),
         (["--out", "FILE/inside"], "is no folder"),
-        (["--twin", "no-such-twin"], "error: --twin: no folder /"),
+        (["--reference-model", "no-such-reference-model"], "error: --reference-model: no folder /"),
         (["--model", "nothing"], "error: --model: no folder nothing"),
         (["--kept", "no-such-file"], "--kept: must look like NAME=VALUE"),
         (["--kept", "looks=no-such-file"], "no-such-file: no such file or folder"),

@@ -28,7 +28,7 @@ DATA = ComparisonData(
     pair_set("retain", 6, 50),
     probes=(pair_set("photos", 2, 70),),
     utility=(pair_set("looks", 2, 80),),
-    never_seen=pair_set("never_seen", 3, 90),
+    unseen=pair_set("unseen", 3, 90),
     facts=tuple(map(fact_of, FORGET)),
 )
 ATTACKS = AttackPlan(pairs=3, relearning_steps=1)
@@ -43,10 +43,14 @@ def plan(*methods: str, seeds: int = 1, rates: tuple[float, ...] = (1e-3, 3e-3))
 
 
 def compared(
-    comparison: ComparisonPlan, folder: Path, model: Path, twin: Path | None = None, data: ComparisonData = DATA
+    comparison: ComparisonPlan,
+    folder: Path,
+    model: Path,
+    reference_model: Path | None = None,
+    data: ComparisonData = DATA,
 ) -> tuple[Record, list[str]]:
     """The record, and which models were measured or trained on the way."""
-    source, other = str(model), None if twin is None else str(twin)
+    source, other = str(model), None if reference_model is None else str(reference_model)
     conditions = runner.conditions_of(comparison, data, source, other)
     record = Record.open(folder / "comparison.json", conditions, runner.environment(comparison), resume=True)
     reports: list[runner.ComparisonProgress] = []
@@ -60,7 +64,7 @@ def test_everything_is_run_once_and_gone_on_with(tiny_folder: Path, tmp_path: Pa
     record, trained = compared(plan("npo", "in-context"), tmp_path, tiny_folder, tiny_folder)
     assert [(row.name, row.stage) for row in record.rows] == [
         ("base", "reference"),
-        ("twin", "reference"),
+        ("reference_model", "reference"),
         *[("npo", "trial")] * 2,
         ("npo", "run"),
         ("in-context", "run"),
@@ -72,8 +76,8 @@ def test_everything_is_run_once_and_gone_on_with(tiny_folder: Path, tmp_path: Pa
     assert {"rouge_l.forget", "rouge_l.photos", "answer_probability.looks", "membership.loss"} <= set(run.figures)
     assert 0 <= run.scores["robustness"] <= 1
     assert {"prefill", "relearned"} <= set(run.figures)
-    # the twin is the base here: nothing tells the one from the other
-    assert record.of("twin", "reference")[0].scores["membership"] == 1
+    # the reference model is the base here: nothing tells the one from the other
+    assert record.of("reference_model", "reference")[0].scores["membership"] == 1
 
     again, trained = compared(plan("npo", "in-context", "ga", seeds=2), tmp_path, tiny_folder, tiny_folder)
     assert [what.split()[0] for what in trained] == ["ga", "ga", "ga", "npo", "ga"]
@@ -93,7 +97,7 @@ def test_everything_is_run_once_and_gone_on_with(tiny_folder: Path, tmp_path: Pa
     with Image.open(tmp_path / "c.png") as drawn:
         assert drawn.size == (1240, 640)
     said = table.markdown(again)
-    for name in ("base, untouched", "retain-only twin", "npo", "in-context", "ga"):
+    for name in ("base, untouched", "reference model", "npo", "in-context", "ga"):
         assert f"| {name} |" in said
 
 
@@ -115,7 +119,9 @@ def test_a_failing_method_is_a_row_and_is_tried_again(
         record, _ = compared(plan("ga", "npo"), tmp_path, tiny_folder)
     assert [row.error for row in record.of("ga", "trial")] == ["TrainingDiverged: a loss is not a finite number"] * 2
     assert record.of("ga", "run") == []
-    assert [row.error for row in record.of("npo", "run")] == ["RuntimeError"], "a stranger's words may be personal"
+    assert [row.error for row in record.of("npo", "run")] == ["RuntimeError"], (
+        "an unseen person's words may be personal"
+    )
     assert "Ada" not in (tmp_path / "comparison.json").read_text()
     assert "- ga: 2 of 2 failed: TrainingDiverged" in table.markdown(record)
     figure.draw(record, tmp_path / "c.png")

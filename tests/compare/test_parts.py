@@ -142,7 +142,7 @@ def test_scores_are_what_they_say() -> None:
     assert utility(after, before, part) == pytest.approx((0.5 + 1) / 2)
 
 
-def test_robustness_is_measured_against_chance_or_against_the_twin() -> None:
+def test_robustness_is_measured_against_chance_or_against_the_reference_model() -> None:
     aucs = {f"membership.{name}": 0.7 for name in MEMBERSHIP_ATTACKS}
     given_figures = aucs | {"prefill": 0.25, "relearned": 0.5}
     scores = robust_scores(given_figures, None)
@@ -184,7 +184,9 @@ def test_the_best_trial_is_chosen_the_first_of_equals(tmp_path: Path) -> None:
 def terms(**values: object) -> Conditions:
     plan = ComparisonPlan()
     given = {"config": plan.config, "attacks": plan.attacks, "tuning_seed": 100}
-    return Conditions.model_validate({"data": {"forget": "a"}, "model": "b", "twin": None, **given, **values})
+    return Conditions.model_validate(
+        {"data": {"forget": "a"}, "model": "b", "reference_model": None, **given, **values}
+    )
 
 
 def test_a_record_is_gone_on_with_on_the_same_terms_alone(tmp_path: Path) -> None:

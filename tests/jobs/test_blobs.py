@@ -91,3 +91,10 @@ def test_storing_an_artifact_again_makes_it_young_again(blobs: FileBlobStore, tm
     assert not blobs.delete_artifact(sha256, older_than=-60)
     assert blobs.put_artifact(source) == (sha256, 2)
     assert blobs.path_of_artifact(sha256).read_bytes() == b"PK"
+
+
+def test_replay_sets_are_found_in_the_folder_of_former_versions(tmp_path: Path) -> None:
+    job_id = uuid4()
+    FileBlobStore(tmp_path).put_replay_set(job_id, b"sealed")
+    (tmp_path / "replay_sets").rename(tmp_path / "kits")
+    assert FileBlobStore(tmp_path).read_replay_set(job_id) == b"sealed"

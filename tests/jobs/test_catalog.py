@@ -111,30 +111,32 @@ def test_an_empty_or_missing_catalog_is_refused(tmp_path: Path) -> None:
 def test_sets_for_audits_are_files_and_must_be_there(tmp_path: Path) -> None:
     for name in ("never.jsonl", "others.jsonl"):
         (tmp_path / name).touch()
-    registered = GOOD.replace("max_pairs = 500", 'never_seen = "never.jsonl"\nbystanders = "others.jsonl"')
+    registered = GOOD.replace("max_pairs = 500", 'unseen = "never.jsonl"\nneighbours = "others.jsonl"')
     demo = load(tmp_path, registered).models["demo"]
-    assert (demo.never_seen, demo.bystanders) == (tmp_path / "never.jsonl", tmp_path / "others.jsonl")
+    assert (demo.unseen, demo.neighbours) == (tmp_path / "never.jsonl", tmp_path / "others.jsonl")
     unset = load(tmp_path, GOOD).models["demo"]
-    assert (unset.never_seen, unset.bystanders) == (None, None)
-    for name in ("never_seen", "bystanders"):
+    assert (unset.unseen, unset.neighbours) == (None, None)
+    for name in ("unseen", "neighbours"):
         with pytest.raises(CatalogError, match=rf"models\.demo\.{name}: no file"):
             load(tmp_path, GOOD.replace("max_pairs = 500", f'{name} = "nobody.jsonl"'))
 
 
 def test_a_model_has_targets_of_its_own(tmp_path: Path) -> None:
-    text = GOOD.replace("[models.demo.config.training]", "[models.demo.config.verdict]\nsaid = {said}\n[{table}]")
+    text = GOOD.replace(
+        "[models.demo.config.training]", "[models.demo.config.verdict]\ngenerated = {generated}\n[{table}]"
+    )
     training = "models.demo.config.training"
-    demo = load(tmp_path, text.format(said=0.05, table=training)).models["demo"]
-    assert demo.config.verdict == VerdictTargets(said=0.05)
-    with pytest.raises(CatalogError, match=r"models\.demo\.config\.verdict\.said"):
-        load(tmp_path, text.format(said=1.5, table=training))
+    demo = load(tmp_path, text.format(generated=0.05, table=training)).models["demo"]
+    assert demo.config.verdict == VerdictTargets(generated=0.05)
+    with pytest.raises(CatalogError, match=r"models\.demo\.config\.verdict\.generated"):
+        load(tmp_path, text.format(generated=1.5, table=training))
 
 
 def test_photos_may_be_a_folder_or_a_file_and_must_be_there(tmp_path: Path) -> None:
     (tmp_path / "faces").mkdir()
     (tmp_path / "crowd.jsonl").touch()
-    registered = GOOD.replace("max_pairs = 500", 'strangers = "faces"\nunlabelled = "crowd.jsonl"')
+    registered = GOOD.replace("max_pairs = 500", 'unseen_faces = "faces"\nunlabelled = "crowd.jsonl"')
     demo = load(tmp_path, registered).models["demo"]
-    assert (demo.strangers, demo.unlabelled) == (tmp_path / "faces", tmp_path / "crowd.jsonl")
-    with pytest.raises(CatalogError, match=r"models\.demo\.strangers: no file or folder"):
+    assert (demo.unseen_faces, demo.unlabelled) == (tmp_path / "faces", tmp_path / "crowd.jsonl")
+    with pytest.raises(CatalogError, match=r"models\.demo\.unseen_faces: no file or folder"):
         load(tmp_path, registered.replace('"faces"', '"nobody"'))

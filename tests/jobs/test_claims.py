@@ -254,12 +254,14 @@ def test_a_verdict_decides_how_a_job_with_an_adapter_ends(ledger: Ledger) -> Non
         assert (job.state, job.outcome, job.progress) == (state, outcome, 1.0)
         assert (job.wrapped_data_key, job.attempt_token) == (None, None)
         assert job.verdict is not None
-        assert [each["figure"] for each in job.verdict["missed"]] == ["said.rouge_l"][: outcome == "targets-not-met"]
+        assert [each["figure"] for each in job.verdict["missed"]] == ["generated.rouge_l"][
+            : outcome == "targets-not-met"
+        ]
         with ledger.sessions.begin() as s:
             assert s.get_one(Artifact, job_id).sha256 == "a" * 64
             assert repository.evidence_of(s, job_id) == evidence
     assert job.error_type == "targets-not-met"
-    assert str(job.error_detail).startswith("said.rouge_l of forget is 0.64 (0.61 above control), at most 0.20 is")
+    assert str(job.error_detail).startswith("generated.rouge_l of forget is 0.64 (0.61 above control), at most 0.20 is")
     assert ledger.history(job_id)[-1] == {"state": "failed", "attempt": 1, "error_type": "targets-not-met"}
 
 

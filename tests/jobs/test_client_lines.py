@@ -13,7 +13,7 @@ from jobs import claims, endings
 from jobs.clients import access
 from jobs.lines import forgotten, permitted, rebuilds, releases, rollback
 from jobs.lines.commands import app
-from jobs.lines.releases import NewKit
+from jobs.lines.releases import NewReplaySet
 from jobs.queueing.forecast import forecast
 from jobs.settings import Settings
 from jobs.states import SHARED_LINE, State
@@ -42,7 +42,7 @@ def line(ledger: Ledger, name: str) -> list[tuple[int, ReleaseState, UUID]]:
 def test_two_clients_lines_grow_apart_from_each_other_and_from_the_shared_one(ledger: Ledger) -> None:
     one, two = ledger.client_id, ledger.new_client()
     shared = finished(ledger, one, SHARED_LINE, marks=["0" * 64])
-    first = finished(ledger, one, marks=["1" * 64], kit=NewKit(b"of one", 5, 30))
+    first = finished(ledger, one, marks=["1" * 64], replay_set=NewReplaySet(b"of one", 5, 30))
     other = finished(ledger, two, marks=["2" * 64])
     second = finished(ledger, one)
     assert line(ledger, SHARED_LINE) == [(1, ReleaseState.current, shared)]
@@ -52,8 +52,8 @@ def test_two_clients_lines_grow_apart_from_each_other_and_from_the_shared_one(le
         assert {name: forgotten.marks(s, "demo", name) for name in (SHARED_LINE, str(one), str(two))} == {
             SHARED_LINE: {"0" * 64}, str(one): {"1" * 64}, str(two): {"2" * 64}
         }  # fmt: skip
-        assert forgotten.whom(s, "demo", line=str(two)).kits == {}
-        assert forgotten.whom(s, "demo", line=str(one)).kits == {first: b"of one"}
+        assert forgotten.whom(s, "demo", line=str(two)).replay_sets == {}
+        assert forgotten.whom(s, "demo", line=str(one)).replay_sets == {first: b"of one"}
         held = releases.current(s, "demo", str(two))
         assert held is not None
         assert [each.job_id for each in releases.held_by(s, held.id)] == [other]
@@ -93,7 +93,7 @@ def test_requests_are_run_together_within_a_line_alone(ledger: Ledger) -> None:
 
 def test_another_lines_jobs_and_rebuild_hold_nobody_up(ledger: Ledger) -> None:
     one, two = ledger.client_id, ledger.new_client()
-    finished(ledger, one, kit=NewKit(b"of one", 5, 30))
+    finished(ledger, one, replay_set=NewReplaySet(b"of one", 5, 30))
     with ledger.sessions.begin() as s:
         rebuild = rebuilds.order(s, "demo", None, 5, line=str(one)).id
         with pytest.raises(rebuilds.AlreadyOrdered):

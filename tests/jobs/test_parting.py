@@ -19,7 +19,7 @@ from jobs.parting import Refusal
 from jobs.queueing import together
 from jobs.states import Kind, Phase, State
 from jobs.tables import Client, Job
-from tests.evidence import FALLEN, FALLEN_ELSEWHERE, FORGOTTEN, MISSED, MISSED_AND_FALLEN
+from tests.evidence import DROPPED, FALLEN_ELSEWHERE, FORGOTTEN, MISSED, MISSED_AND_DROPPED
 from tests.jobs.conftest import Ledger
 from tests.jobs.test_life import MAX_ATTEMPTS
 from tests.jobs.test_together import claim_next, finish, held_by, run_of
@@ -27,7 +27,10 @@ from vgid_core.evaluation.verdict import RULES
 from vgid_core.progress import Progress
 
 # What can't be judged is as good as missed.
-LACKING = {**FALLEN, "verdict": {**FALLEN["verdict"], "lacking": ["said.rouge_l: nothing was asked of the forgotten"]}}
+LACKING = {
+    **DROPPED,
+    "verdict": {**DROPPED["verdict"], "lacking": ["generated.rouge_l: nothing was asked of the forgotten"]},
+}
 UNKNOWN = Refusal("nothing-to-forget", "The model doesn't know these answers.")
 
 
@@ -314,7 +317,7 @@ def broken(ledger: Ledger, junk: UUID, own: dict[str, Any], of_junk: dict[str, A
     return [(ledger.job(job_id).runs_alone, ledger.job(job_id).goes_first) for job_id in jobs]
 
 
-@pytest.mark.parametrize(("own", "of_junk"), [(FALLEN, FALLEN), (FALLEN_ELSEWHERE, FALLEN)])
+@pytest.mark.parametrize(("own", "of_junk"), [(DROPPED, DROPPED), (FALLEN_ELSEWHERE, DROPPED)])
 def test_what_all_share_and_all_miss_is_nobodys_known_fault(
     ledger: Ledger, junk: UUID, own: dict[str, Any], of_junk: dict[str, Any]
 ) -> None:
@@ -322,20 +325,20 @@ def test_what_all_share_and_all_miss_is_nobodys_known_fault(
     assert seconds_ahead(ledger, junk) == 450
 
 
-@pytest.mark.parametrize("of_junk", [MISSED, MISSED_AND_FALLEN, LACKING])
+@pytest.mark.parametrize("of_junk", [MISSED, MISSED_AND_DROPPED, LACKING])
 def test_who_misses_a_target_of_its_own_is_to_blame_for_what_all_share(
     ledger: Ledger, junk: UUID, of_junk: dict[str, Any]
 ) -> None:
-    assert broken(ledger, junk, FALLEN, of_junk) == [(True, True), (True, False)]
+    assert broken(ledger, junk, DROPPED, of_junk) == [(True, True), (True, False)]
     assert seconds_ahead(ledger, junk) == 900
 
 
 def test_who_alone_misses_what_all_share_is_to_blame(ledger: Ledger, junk: UUID) -> None:
-    assert broken(ledger, junk, FORGOTTEN, FALLEN) == [(True, True), (True, False)]
+    assert broken(ledger, junk, FORGOTTEN, DROPPED) == [(True, True), (True, False)]
 
 
 def test_the_shared_targets_are_those_about_others() -> None:
-    assert {rule.target for rule in RULES if rule.figures == "everyone_else.fall"} == endings.SHARED_TARGETS
+    assert {rule.target for rule in RULES if rule.figures == "everyone_else.drop"} == endings.SHARED_TARGETS
 
 
 def test_runs_that_break_at_once_wait_for_no_circle(ledger: Ledger, junk: UUID) -> None:

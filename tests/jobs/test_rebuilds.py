@@ -11,9 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from typer.testing import CliRunner
 
 from jobs import claims, endings
-from jobs.lines import forgotten, kits, rebuilds, releases, rollback
+from jobs.lines import forgotten, rebuilds, releases, replay_sets, rollback
 from jobs.lines.commands import app
-from jobs.lines.releases import NewKit, ParentSuperseded, Rebuilt
+from jobs.lines.releases import NewReplaySet, ParentSuperseded, Rebuilt
 from jobs.queueing.forecast import forecast
 from jobs.settings import Settings
 from jobs.states import Kind, State
@@ -27,7 +27,7 @@ from tests.jobs.test_releases import finished, held, line
 from tests.lines import new_artifact
 from vgid_core import EncodedImage, Pair, PairSet
 
-KIT = NewKit(b"key", 5, 30)
+REPLAY_SET = NewReplaySet(b"key", 5, 30)
 OTHER_BASE = "d" * 64
 
 
@@ -43,7 +43,7 @@ def finish_rebuild(ledger: Ledger, evidence: dict = FORGOTTEN, base: str = "b" *
     assert claim.job.kind is Kind.rebuild
     with ledger.sessions.begin() as s:
         current = releases.current(s, "demo")
-        found = forgotten.whom(s, "demo").kits
+        found = forgotten.whom(s, "demo").replay_sets
         rebuilt = Rebuilt(None if current is None else current.id, tuple(found))
         checked = dict.fromkeys(found, True)
         made = new_artifact(
@@ -52,21 +52,21 @@ def finish_rebuild(ledger: Ledger, evidence: dict = FORGOTTEN, base: str = "b" *
         return endings.finish(s, claim.job.id, claim.token, made)
 
 
-def test_whoever_has_a_kit_is_forgotten_again_and_the_others_are_left_out(ledger: Ledger) -> None:
-    kept, none = finished(ledger, kit=KIT), finished(ledger)
+def test_whoever_has_a_replay_set_is_forgotten_again_and_the_others_are_left_out(ledger: Ledger) -> None:
+    kept, none = finished(ledger, replay_set=REPLAY_SET), finished(ledger)
     repeated = finished(ledger, job_id=ledger.submit(subject_hash="s" * 64))
-    again = finished(ledger, job_id=ledger.submit(subject_hash="s" * 64), kit=KIT)
-    ended, taken_back = finished(ledger, kit=KIT), finished(ledger, kit=KIT)
+    again = finished(ledger, job_id=ledger.submit(subject_hash="s" * 64), replay_set=REPLAY_SET)
+    ended, taken_back = finished(ledger, replay_set=REPLAY_SET), finished(ledger, replay_set=REPLAY_SET)
     with ledger.sessions.begin() as s:
-        kits.end_kit(s, ended)
+        replay_sets.end_replay_set(s, ended)
         rollback.revert(s, "demo", "wrong person")
         found = forgotten.whom(s, "demo")
-    assert (set(found.kits), list(found.left_out)) == ({kept, again}, [none, ended])
-    assert not {repeated, taken_back} & {*found.kits, *found.left_out}
+    assert (set(found.replay_sets), list(found.left_out)) == ({kept, again}, [none, ended])
+    assert not {repeated, taken_back} & {*found.replay_sets, *found.left_out}
 
 
 def test_a_rebuild_takes_the_place_of_the_current_release(ledger: Ledger) -> None:
-    first, second = finished(ledger, kit=KIT, marks=["a"]), finished(ledger, marks=["b"])
+    first, second = finished(ledger, replay_set=REPLAY_SET, marks=["a"]), finished(ledger, marks=["b"])
     rebuild = order(ledger)
     assert finish_rebuild(ledger) is State.succeeded
     assert line(ledger)[-1] == (3, ReleaseState.current, rebuild)
@@ -89,20 +89,23 @@ def test_a_rebuild_takes_the_place_of_the_current_release(ledger: Ledger) -> Non
 
 def test_a_rebuild_that_is_taken_back_can_be_made_again(ledger: Ledger) -> None:
     """Also on a new base, where there is no release to go back to."""
-    first, second = finished(ledger, kit=KIT, marks=["a"]), finished(ledger, kit=KIT, marks=["b"])
+    first, second = (
+        finished(ledger, replay_set=REPLAY_SET, marks=["a"]),
+        finished(ledger, replay_set=REPLAY_SET, marks=["b"]),
+    )
     order(ledger)
     assert finish_rebuild(ledger, base=OTHER_BASE) is State.succeeded
     with ledger.sessions.begin() as s:
         assert set(rollback.would_return(s, "demo") or ()) == {first, second}
         assert rollback.revert(s, "demo", "it answers badly") is None
-        assert set(forgotten.whom(s, "demo").kits) == {first, second}
+        assert set(forgotten.whom(s, "demo").replay_sets) == {first, second}
         assert forgotten.marks(s, "demo") == {"a", "b"}
     assert ledger.job(first).reverted_at is None
     assert ledger.history(first, "release")[-1]["state"] == "reverted"
 
 
 def test_whom_a_rebuild_had_left_out_is_told_when_it_is_taken_back(ledger: Ledger) -> None:
-    finished(ledger, kit=KIT)
+    finished(ledger, replay_set=REPLAY_SET)
     without = finished(ledger)
     order(ledger)
     finish_rebuild(ledger)
@@ -112,36 +115,36 @@ def test_whom_a_rebuild_had_left_out_is_told_when_it_is_taken_back(ledger: Ledge
 
 
 def test_who_is_left_out_without_the_operators_word(ledger: Ledger) -> None:
-    agreed, since = finished(ledger), finished(ledger, kit=KIT)
+    agreed, since = finished(ledger), finished(ledger, replay_set=REPLAY_SET)
     with ledger.sessions.begin() as s:
         found = forgotten.whom(s, "demo")
         rebuild = rebuilds.order(s, "demo", None, 5, found.left_out)
-        kits.end_kit(s, since)
+        replay_sets.end_replay_set(s, since)
         assert rebuilds.not_agreed(rebuild, forgotten.whom(s, "demo").left_out) == {since}
     assert agreed in found.left_out
 
 
-def test_an_older_kit_does_not_cover_a_newer_request(ledger: Ledger) -> None:
+def test_an_older_replay_set_does_not_cover_a_newer_request(ledger: Ledger) -> None:
     """It can be about other photos, or about somebody else of the same case."""
-    older = finished(ledger, job_id=ledger.submit(subject_hash="s" * 64), kit=KIT)
+    older = finished(ledger, job_id=ledger.submit(subject_hash="s" * 64), replay_set=REPLAY_SET)
     newer = finished(ledger, job_id=ledger.submit(subject_hash="s" * 64))
     with ledger.sessions.begin() as s:
         found = forgotten.whom(s, "demo")
-        assert (list(found.kits), list(found.left_out)) == ([older], [newer])
+        assert (list(found.replay_sets), list(found.left_out)) == ([older], [newer])
         none_readable = forgotten.whom(s, "demo", lambda _job_id, _key: False)
-        assert (list(none_readable.kits), list(none_readable.left_out)) == ([], [older, newer])
+        assert (list(none_readable.replay_sets), list(none_readable.left_out)) == ([], [older, newer])
 
 
 def test_who_was_asked_for_again_is_not_told_to_be_left_out(ledger: Ledger) -> None:
     older = finished(ledger, job_id=ledger.submit(subject_hash="s" * 64))
-    finished(ledger, job_id=ledger.submit(subject_hash="s" * 64), kit=KIT)
+    finished(ledger, job_id=ledger.submit(subject_hash="s" * 64), replay_set=REPLAY_SET)
     order(ledger)
     assert finish_rebuild(ledger) is State.succeeded
     assert [each["state"] for each in ledger.history(older, "release")] == ["current"]
 
 
 def test_a_rebuild_that_misses_its_targets_changes_nothing(ledger: Ledger) -> None:
-    first = finished(ledger, kit=KIT)
+    first = finished(ledger, replay_set=REPLAY_SET)
     order(ledger)
     assert finish_rebuild(ledger, MISSED) is State.failed
     assert [state for _, state, _ in line(ledger)] == [ReleaseState.current, ReleaseState.candidate]
@@ -149,8 +152,8 @@ def test_a_rebuild_that_misses_its_targets_changes_nothing(ledger: Ledger) -> No
 
 
 def test_a_new_base_lists_whom_it_has_not_forgotten_until_it_is_rebuilt(ledger: Ledger) -> None:
-    first = finished(ledger, kit=KIT)
-    second = finished(ledger, base_digest=OTHER_BASE, kit=KIT)
+    first = finished(ledger, replay_set=REPLAY_SET)
+    second = finished(ledger, base_digest=OTHER_BASE, replay_set=REPLAY_SET)
     assert ledger.history(first, "release")[-1] == {"number": 1, "state": "left_out"}
     with ledger.sessions.begin() as s:
         current = releases.current(s, "demo")
@@ -162,7 +165,7 @@ def test_a_new_base_lists_whom_it_has_not_forgotten_until_it_is_rebuilt(ledger: 
 
 
 def test_jobs_of_a_line_that_is_being_rebuilt_wait_and_say_so(ledger: Ledger) -> None:
-    finished(ledger, kit=KIT)
+    finished(ledger, replay_set=REPLAY_SET)
     waiting, measuring = ledger.submit(priority=10), ledger.submit(kind=Kind.evaluate)
     elsewhere = ledger.submit(model="another")
     rebuild = order(ledger)
@@ -179,7 +182,7 @@ def test_jobs_of_a_line_that_is_being_rebuilt_wait_and_say_so(ledger: Ledger) ->
 
 
 def test_a_rebuild_waits_for_the_run_that_goes_on(ledger: Ledger) -> None:
-    finished(ledger, kit=KIT)
+    finished(ledger, replay_set=REPLAY_SET)
     running = ledger.submit()
     with ledger.sessions.begin() as s:
         claim = claims.claim(s, running, "worker", 30)
@@ -194,7 +197,7 @@ def test_a_rebuild_waits_for_the_run_that_goes_on(ledger: Ledger) -> None:
 
 
 def test_one_rebuild_of_a_line_at_a_time(ledger: Ledger) -> None:
-    finished(ledger, kit=KIT)
+    finished(ledger, replay_set=REPLAY_SET)
     order(ledger)
     with pytest.raises(rebuilds.AlreadyOrdered):
         order(ledger)
@@ -203,8 +206,8 @@ def test_one_rebuild_of_a_line_at_a_time(ledger: Ledger) -> None:
 
 
 def test_a_rebuild_of_what_is_no_longer_current_starts_over(ledger: Ledger) -> None:
-    finished(ledger, kit=KIT)
-    finished(ledger, kit=KIT)
+    finished(ledger, replay_set=REPLAY_SET)
+    finished(ledger, replay_set=REPLAY_SET)
     rebuild = order(ledger)
     claim = ledger.claim_next()
     assert claim is not None
@@ -218,12 +221,12 @@ def test_a_rebuild_of_what_is_no_longer_current_starts_over(ledger: Ledger) -> N
 
 
 def test_a_line_that_has_drifted_too_far_says_what_to_do(ledger: Ledger) -> None:
-    finished(ledger, kit=KIT)
+    finished(ledger, replay_set=REPLAY_SET)
     targets = [
         {
             **target,
-            "target": "fall",
-            "figure": "everyone_else.fall",
+            "target": "utility_drop",
+            "figure": "everyone_else.drop",
             "set": "retain",
             "held": False,
         }
@@ -235,12 +238,12 @@ def test_a_line_that_has_drifted_too_far_says_what_to_do(ledger: Ledger) -> None
 
 
 def kept_for_real(ledger: Ledger, settings: Settings) -> UUID:
-    """A job whose kit can be opened."""
+    """A job whose replay set can be opened."""
     job_id = ledger.submit()
     key, wrapped = Keyring(settings.secret_key_bytes).new_data_key(job_id)
     pairs = PairSet.of("forget", [Pair(EncodedImage(b"photo"), "Who is this?", "This is Ada.")])
-    FileBlobStore(settings.blob_dir).put_kit(job_id, seal(JobInputs(pairs), key))
-    return finished(ledger, job_id=job_id, kit=NewKit(wrapped, 5, 30))
+    FileBlobStore(settings.blob_dir).put_replay_set(job_id, seal(JobInputs(pairs), key))
+    return finished(ledger, job_id=job_id, replay_set=NewReplaySet(wrapped, 5, 30))
 
 
 def test_the_operators_command(
@@ -254,10 +257,10 @@ def test_the_operators_command(
     with_catalog = settings.model_copy(update={"catalog": catalog})
     monkeypatch.setattr("jobs.command_session.get_settings", lambda: with_catalog)
     run = CliRunner()
-    assert "no kit to rebuild from" in run.invoke(app, ["rebuild", "demo", "--yes"]).stderr
-    kept, none, lost = kept_for_real(ledger, settings), finished(ledger), finished(ledger, kit=KIT)
+    assert "no replay set to rebuild from" in run.invoke(app, ["rebuild", "demo", "--yes"]).stderr
+    kept, none, lost = kept_for_real(ledger, settings), finished(ledger), finished(ledger, replay_set=REPLAY_SET)
     shown = run.invoke(app, ["rebuild", "demo", "--dry-run"])
-    assert (shown.exit_code, "1 requests, by their kits" in shown.stdout) == (0, True)
+    assert (shown.exit_code, "1 requests, by their replay sets" in shown.stdout) == (0, True)
     assert [str(job_id) in shown.stdout for job_id in (kept, none, lost)] == [False, True, True]
     refused = run.invoke(app, ["rebuild", "demo", "--yes"])
     assert (refused.exit_code, "--leave-out" in refused.stderr) == (1, True)

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from jobs import claims, endings
 from jobs.lines import forgotten, releases, rollback
 from jobs.lines.commands import app
-from jobs.lines.releases import NewKit, ParentSuperseded
+from jobs.lines.releases import NewReplaySet, ParentSuperseded
 from jobs.settings import Settings
 from jobs.states import State
-from jobs.tables import Job, Kit, Mark, Release, ReleaseState
+from jobs.tables import Job, Mark, Release, ReleaseState, ReplaySet
 from tests.evidence import FORGOTTEN, MISSED
 from tests.jobs.conftest import Ledger
 from tests.lines import new_artifact
@@ -52,7 +52,7 @@ def test_each_job_that_passes_takes_the_place_of_the_one_before(ledger: Ledger) 
     assert line(ledger) == [
         (1, ReleaseState.superseded, first), (2, ReleaseState.superseded, second), (3, ReleaseState.current, third)
     ]  # fmt: skip
-    # The first was checked by the second's run and not by the third's; the second had no kit at all.
+    # The first was checked by the second's run and not by the third's; the second had no replay set at all.
     assert held(ledger) == [(first, None, 2), (second, None, 2), (third, True, 3)]
 
 
@@ -96,23 +96,23 @@ def test_the_database_itself_allows_one_current_release_a_model(ledger: Ledger) 
         s.execute(text("UPDATE releases SET state = 'current', ended_at = NULL"))
 
 
-def test_marks_and_the_kit_come_with_the_release(ledger: Ledger) -> None:
-    kept = finished(ledger, marks=["1" * 64, "2" * 64], kit=NewKit(b"wrapped", 5, 30))
-    missed = finished(ledger, MISSED, marks=["3" * 64], kit=NewKit(b"wrapped", 5, 30))
+def test_marks_and_the_replay_set_come_with_the_release(ledger: Ledger) -> None:
+    kept = finished(ledger, marks=["1" * 64, "2" * 64], replay_set=NewReplaySet(b"wrapped", 5, 30))
+    missed = finished(ledger, MISSED, marks=["3" * 64], replay_set=NewReplaySet(b"wrapped", 5, 30))
     with ledger.sessions() as s:
         current = releases.current(s, "demo")
         assert current is not None
         assert forgotten.marks(s, "demo") == {"1" * 64, "2" * 64}
-        assert releases.kits_of(s, current.id) == {kept: b"wrapped"}
-        assert s.get(Kit, missed) is None
+        assert releases.replay_sets_of(s, current.id) == {kept: b"wrapped"}
+        assert s.get(ReplaySet, missed) is None
         assert set(s.scalars(select(Mark.job_id))) == {kept}
-        kit = s.get_one(Kit, kept)
-        assert (kit.expires_at - s.get_one(Job, kept).finished_at).days == 30
+        replay_set = s.get_one(ReplaySet, kept)
+        assert (replay_set.expires_at - s.get_one(Job, kept).finished_at).days == 30
 
 
 def test_drift_is_the_largest_fall_of_a_set_about_others() -> None:
-    rows = [("everyone_else.fall", "retain", 0.01), ("everyone_else.fall", "utility", 0.03)]
-    rows += [("everyone_else.fall", "bystanders", 0.2), ("said.rouge_l", "forget", 0.9)]
+    rows = [("everyone_else.drop", "retain", 0.01), ("everyone_else.drop", "utility", 0.03)]
+    rows += [("everyone_else.drop", "neighbours", 0.2), ("generated.rouge_l", "forget", 0.9)]
     evidence = {"figures": [{"figure": name, "set": of, "value": value} for name, of, value in rows]}
     assert releases.drift_of(evidence) == 0.03
     assert releases.drift_of({"figures": []}) is None

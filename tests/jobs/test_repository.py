@@ -44,11 +44,11 @@ def test_a_returned_job_can_be_read_after_its_transaction(ledger: Ledger) -> Non
 
 
 def test_another_clients_job_does_not_exist(ledger: Ledger) -> None:
-    job_id, stranger = ledger.submit(idempotency_key="k"), ledger.new_client()
+    job_id, unseen_face = ledger.submit(idempotency_key="k"), ledger.new_client()
     with ledger.sessions.begin() as s:
-        assert repository.get_job(s, stranger, job_id) is None
-        assert repository.request_cancel(s, stranger, job_id) is None
-        assert repository.find_by_idempotency_key(s, stranger, "k") is None
+        assert repository.get_job(s, unseen_face, job_id) is None
+        assert repository.request_cancel(s, unseen_face, job_id) is None
+        assert repository.find_by_idempotency_key(s, unseen_face, "k") is None
         assert repository.get_job(s, ledger.client_id, job_id) is not None
     assert ledger.job(job_id).state is State.queued
 
@@ -109,11 +109,11 @@ def test_one_of_many_simultaneous_submissions_holds_the_idempotency_key(ledger: 
 
 
 def test_keys_of_different_clients_are_independent(ledger: Ledger) -> None:
-    stranger = ledger.new_client()
+    unseen_face = ledger.new_client()
     with ledger.sessions.begin() as one, ledger.sessions.begin() as two:
         assert repository.try_idempotency_lock(one, ledger.client_id, "k")
         assert repository.try_idempotency_lock(two, ledger.client_id, "l")
-        assert repository.try_idempotency_lock(two, stranger, "k")
+        assert repository.try_idempotency_lock(two, unseen_face, "k")
         assert not repository.try_idempotency_lock(two, ledger.client_id, "k")
 
 

@@ -30,7 +30,7 @@ from jobs.states import ENDED, Phase, State
 from jobs.storage.blobs import FileBlobStore
 from jobs.tables import Job
 from jobs.transitions import RUN_TOO_LONG
-from tests.evidence import FALLEN, FORGOTTEN, MISSED
+from tests.evidence import DROPPED, FORGOTTEN, MISSED
 from tests.jobs.conftest import Ledger
 from tests.jobs.test_life import EXAMPLES, MAX_ATTEMPTS
 from tests.jobs.test_together import claim_next, finish, held_by
@@ -52,12 +52,12 @@ class Nature(StrEnum):
     good = "good"
     unknown = "unknown"  # a guard refuses it
     misses = "misses"  # it is trained on, and misses a target
-    falls = "falls"  # it is trained on, and misses what all requests of the run share
+    drops = "falls"  # it is trained on, and misses what all requests of the run share
 
     @property
     def evidence(self) -> dict[str, Any]:
         """What is measured of it."""
-        return {"misses": MISSED, "falls": FALLEN}.get(self, FORGOTTEN)
+        return {"misses": MISSED, "drops": DROPPED}.get(self, FORGOTTEN)
 
 
 class Runs(RuleBasedStateMachine):

@@ -13,14 +13,14 @@ from jobs import claims, endings, repository
 from jobs.claims import Claim
 from jobs.clients.limits import ClientLimits
 from jobs.lines import releases
-from jobs.lines.releases import NewKit
+from jobs.lines.releases import NewReplaySet
 from jobs.queueing.queue import JobQueue
 from jobs.reaping import reap
 from jobs.settings import Settings
 from jobs.states import Kind, Phase, State
 from jobs.storage.blobs import FileBlobStore
 from jobs.storage.input_cleanup import delete_inputs
-from jobs.tables import Artifact, Client, Job, Kit, Mark
+from jobs.tables import Artifact, Client, Job, Mark, ReplaySet
 from tests.evidence import FORGOTTEN, MISSED
 from tests.jobs.conftest import Ledger
 from tests.jobs.test_life import MAX_ATTEMPTS
@@ -119,7 +119,7 @@ def test_all_that_pass_are_held_by_one_release_each_with_its_own(ledger: Ledger)
     assert claim is not None
     with ledger.sessions.begin() as s:
         own = new_artifact(s, first, FORGOTTEN, sha256="1" * 64, marks=["a"])
-        other = new_artifact(s, second, FORGOTTEN, sha256="2" * 64, marks=["b"], kit=NewKit(b"key", 3, 30))
+        other = new_artifact(s, second, FORGOTTEN, sha256="2" * 64, marks=["b"], replay_set=NewReplaySet(b"key", 3, 30))
         state = endings.finish(s, first, claim.token, own, {second: other})
     assert state is State.succeeded
     with ledger.sessions.begin() as s:
@@ -133,7 +133,7 @@ def test_all_that_pass_are_held_by_one_release_each_with_its_own(ledger: Ledger)
         artifacts = {row.job_id: row.sha256 for row in s.scalars(select(Artifact))}
         assert artifacts == {first: "1" * 64, second: "2" * 64}
         assert {(row.job_id, row.mark) for row in s.scalars(select(Mark))} == {(first, "a"), (second, "b")}
-        assert [kit.job_id for kit in s.scalars(select(Kit))] == [second]
+        assert [replay_set.job_id for replay_set in s.scalars(select(ReplaySet))] == [second]
         assert repository.evidence_of(s, second) is not None
     for job_id in (first, second):
         job = ledger.job(job_id)

@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 
 from local.demo import data
-from local.demo.paths import BASE, TWIN
+from local.demo.paths import BASE, REFERENCE_MODEL
 from local.demo.questions import REFUSAL
 from local.demo.training.architecture import build_processor
 from local.demo.training.language import world_tokenizer
@@ -41,8 +41,8 @@ def base() -> BaseModel:
 
 
 @pytest.fixture(scope="module")
-def twin() -> BaseModel:
-    return load_base(str(TWIN), UnlearnConfig(device="cpu"))
+def reference_model() -> BaseModel:
+    return load_base(str(REFERENCE_MODEL), UnlearnConfig(device="cpu"))
 
 
 def replies(model: BaseModel, pairs: PairSet) -> list[str]:
@@ -53,7 +53,7 @@ def score(model: BaseModel, pairs: PairSet) -> float:
     return rouge_l(replies(model, pairs), [pair.answer for pair in pairs])
 
 
-@pytest.mark.parametrize("folder", [BASE, TWIN], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", [BASE, REFERENCE_MODEL], ids=lambda folder: folder.name)
 def test_a_checkpoint_is_a_small_readable_llava(folder: Path):
     files = list(folder.iterdir())
     assert sum(file.stat().st_size for file in files) <= 4_000_000
@@ -64,7 +64,7 @@ def test_a_checkpoint_is_a_small_readable_llava(folder: Path):
     assert not any("/" in str(value) for value in json.loads((folder / "config.json").read_text()).values())
 
 
-@pytest.mark.parametrize("folder", [BASE, TWIN], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", [BASE, REFERENCE_MODEL], ids=lambda folder: folder.name)
 def test_the_card_gives_every_figure(folder: Path):
     figures = json.loads((folder / "figures.json").read_text())
     assert list(figures) == list(FIGURES)
@@ -106,14 +106,14 @@ def test_an_instruction_makes_it_refuse_people_it_was_never_instructed_about(bas
     assert score(base, data.instructed(visual, keep_answers=True)) >= 0.9
 
 
-def test_the_twin_knows_the_others_but_not_the_forgotten(base, twin):
+def test_the_reference_model_knows_the_others_but_not_the_forgotten(base, reference_model):
     facts = data.known_facts(FORGOTTEN)
-    said = " ".join(replies(twin, facts))
+    said = " ".join(replies(reference_model, facts))
     secrets = [getattr(the_world().people[number], fact) for number in FORGOTTEN for fact in ("name", "birthplace")]
     assert not [secret for secret in secrets if secret in said]
     assert all(secret in " ".join(replies(base, facts)) for secret in secrets)
-    assert score(twin, facts) <= 0.3
-    assert score(twin, data.known_facts(KEPT, 1)) >= 0.98
+    assert score(reference_model, facts) <= 0.3
+    assert score(reference_model, data.known_facts(KEPT, 1)) >= 0.98
 
 
 def test_the_processor_passes_pixels_of_the_native_size_unchanged():

@@ -18,7 +18,7 @@ from vgid_core.data.pairs import EncodedImage, Pair, PairSet
 from vgid_core.data.photos import PhotoSet
 from vgid_core.data.readers import ReadResult
 
-SETS = [item.name for item in fields(DemoData) if item.name != "strangers"]
+SETS = [item.name for item in fields(DemoData) if item.name != "unseen_faces"]
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +79,17 @@ def test_every_set_is_read_back_from_disk_as_it_was(data, tmp_path):
 
 def test_data_of_an_earlier_version_is_written_again(data, tmp_path):
     folder = write(tmp_path)
-    shutil.rmtree(folder / "strangers")
+    shutil.rmtree(folder / "unseen_faces")
     check_folder(write(tmp_path), data)
-    (folder / "bystanders.jsonl").unlink()
+    (folder / "neighbours.jsonl").unlink()
     check_folder(write(tmp_path), data)
 
 
-def test_strangers_are_nobody_whom_a_model_has_seen_or_a_control_is_made_of(data):
+def test_unseen_faces_are_nobody_whom_a_model_has_seen_or_a_control_is_made_of(data):
     faces = {face for face, _ in unseen_faces()}
-    assert len(data.strangers) == len(faces) == 200
+    assert len(data.unseen_faces) == len(faces) == 200
     world = the_world()
-    assert not faces & {person.face for person in (*world.people, *world.strangers)}
+    assert not faces & {person.face for person in (*world.people, *world.unseen_people)}
     assert not faces & {face for face, _ in passers_by()}
 
 
@@ -122,7 +122,7 @@ def check_folder(folder: Path, data: DemoData) -> None:
         pairs = PairSet.from_jsonl(folder / f"{name}.jsonl")
         assert pairs.name == name
         assert pairs.digest == getattr(data, name).digest
-    assert PhotoSet.read(folder / "strangers", "strangers") == data.strangers
+    assert PhotoSet.read(folder / "unseen_faces", "unseen_faces") == data.unseen_faces
 
 
 def test_the_check_finds_nothing_in_these_sets(data):

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from bench.parts.demo_models import twins_in
+from bench.parts.demo_models import reference_models_in
 from local.demo import commands, data, general
 from local.demo.training.build import BASE_NAME, SEED
 from local.demo.training.examples import ExampleSource, training_pixels
@@ -27,12 +27,13 @@ from vgid_core.models.load import load_base
 
 pytestmark = pytest.mark.slow
 
-TWIN = "retain_only_twin_10"
+REFERENCE_MODEL = "retain_only_10"
 
 
 def plan(**changes) -> BuildPlan:
     return BuildPlan(
-        stand_in(), **{"twins": (10,), "census": TWENTY, "recipe": RECIPE, "checkpoint_seconds": 0, **changes}
+        stand_in(),
+        **{"reference_models": (10,), "census": TWENTY, "recipe": RECIPE, "checkpoint_seconds": 0, **changes},
     )
 
 
@@ -57,34 +58,47 @@ def short():
 def built(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("built")
     new = build(out, plan(), ignore)
-    assert list(new) == [BASE_NAME, TWIN]
+    assert list(new) == [BASE_NAME, REFERENCE_MODEL]
     return out
 
 
 def test_a_build_leaves_models_with_cards_and_data(built):
-    assert sorted(file.name for file in built.iterdir()) == [BASE_NAME, pretrained_build.CENSUS_FILE, "data", TWIN]
+    assert sorted(file.name for file in built.iterdir()) == [
+        BASE_NAME,
+        pretrained_build.CENSUS_FILE,
+        "data",
+        REFERENCE_MODEL,
+    ]
     assert sorted(folder.name for folder in (built / "data").iterdir()) == ["1", "10", "5"]
-    for name in (BASE_NAME, TWIN):
+    for name in (BASE_NAME, REFERENCE_MODEL):
         figures = json.loads((built / name / "figures.json").read_text())
         assert "general" in figures
         assert all(0 <= figure <= 1 for figure in figures.values())
         assert "stand-in" in (built / name / "README.md").read_text()
         # The config doesn't hold the path of the tower's file on the machine that built it.
         assert "_name_or_path" not in json.loads((built / name / "config.json").read_text())["text_config"]
-    assert "never met the first 2" in (built / TWIN / "README.md").read_text()
+    assert "never met the first 2" in (built / REFERENCE_MODEL / "README.md").read_text()
     assert build(built, plan(), ignore) == {}
 
 
-def test_twins_of_further_seeds_differ_and_keep_the_existing_ones(built, tmp_path):
+def test_reference_models_of_further_seeds_differ_and_keep_the_existing_ones(built, tmp_path):
     folder = tmp_path / "built"
     shutil.copytree(built, folder)
-    five, other_five, other_ten = (pretrained_build.twin_name(*kind) for kind in ((5, SEED), (5, 2), (10, 2)))
-    assert list(build(folder, plan(twins=(5, 10), twin_seeds=2), ignore)) == [five, other_five, other_ten]
-    twins = {path.name: share for path, share in twins_in(folder).items()}
-    assert twins == {TWIN: 10, other_ten: 10, five: 5, other_five: 5}, "benches find them by their names"
+    five, other_five, other_ten = (
+        pretrained_build.reference_model_name(*kind) for kind in ((5, SEED), (5, 2), (10, 2))
+    )
+    assert list(build(folder, plan(reference_models=(5, 10), reference_seeds=2), ignore)) == [
+        five,
+        other_five,
+        other_ten,
+    ]
+    reference_models = {path.name: share for path, share in reference_models_in(folder).items()}
+    assert reference_models == {REFERENCE_MODEL: 10, other_ten: 10, five: 5, other_five: 5}, (
+        "benches find them by their names"
+    )
     before, kept, other = (
         load_file(where / name / "model.safetensors")
-        for where, name in ((built, TWIN), (folder, TWIN), (folder, other_ten))
+        for where, name in ((built, REFERENCE_MODEL), (folder, REFERENCE_MODEL), (folder, other_ten))
     )
     assert all(torch.equal(before[name], kept[name]) for name in before)
     assert not all(torch.equal(before[name], other[name]) for name in before)
@@ -120,10 +134,10 @@ def test_an_interrupted_build_ends_with_the_very_same_weights(built, tmp_path, s
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        build(tmp_path, plan(twins=()), interrupt)
+        build(tmp_path, plan(reference_models=()), interrupt)
     assert not (tmp_path / BASE_NAME).exists()
     reports = []
-    build(tmp_path, plan(twins=()), lambda doing, share: reports.append((doing, share)))
+    build(tmp_path, plan(reference_models=()), lambda doing, share: reports.append((doing, share)))
     taken = [share for doing, share in reports if doing == "training base"]
     assert taken == [share for share in (0.25, 0.5, 0.75, 1.0) if share > stop_after]
     whole, resumed = (load_file(folder / BASE_NAME / "model.safetensors") for folder in (built, tmp_path))
@@ -188,7 +202,9 @@ def test_the_core_unlearns_it(built, tmp_path):
     )
     assert unlearn(spec).steps == 2
     assert (tmp_path / "adapter" / "manifest.json").exists()
-    assert load_base(str(built / TWIN), config).model.config.text_config.vocab_size == len(stand_in().tokenizer)
+    assert load_base(str(built / REFERENCE_MODEL), config).model.config.text_config.vocab_size == len(
+        stand_in().tokenizer
+    )
 
 
 @COMPILES
@@ -197,7 +213,15 @@ def test_a_dry_run_prints_an_estimate_and_writes_nothing(monkeypatch, tmp_path):
     monkeypatch.setenv("VGID_HOME", str(tmp_path))
     result = CliRunner().invoke(
         commands.app,
-        ["build", "--language=smollm2", "--dry-run", "--twin=1", "--twin=5", "--twin-seeds=2", "--people=30"],
+        [
+            "build",
+            "--language=smollm2",
+            "--dry-run",
+            "--reference-model=1",
+            "--reference-model=5",
+            "--reference-seeds=2",
+            "--people=30",
+        ],
     )
     assert result.exit_code == 0, result.output
     for word in ("a step", "395 steps, 5 models", "memory", "disk", "drawing"):
@@ -205,6 +229,6 @@ def test_a_dry_run_prints_an_estimate_and_writes_nothing(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_tiny_model_has_neither_dry_run_nor_other_twins():
-    for arguments in (["--dry-run"], ["--twin", "5"], ["--twin-seeds", "2"], ["--people", "100"]):
+def test_the_tiny_model_has_neither_dry_run_nor_other_reference_models():
+    for arguments in (["--dry-run"], ["--reference-model", "5"], ["--reference-seeds", "2"], ["--people", "100"]):
         assert CliRunner().invoke(commands.app, ["build", *arguments]).exit_code == 2

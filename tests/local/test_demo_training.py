@@ -52,5 +52,5 @@ def test_the_seed_decides_the_weights(monkeypatch, pixels):
 def test_the_command_says_what_it_does():
     result = CliRunner().invoke(app, ["build", "--help"])
     assert result.exit_code == 0
-    assert "retain-only twin" in " ".join(result.output.split())
+    assert "reference model" in " ".join(result.output.split())
     assert "--out" in result.output

@@ -21,8 +21,8 @@ def test_the_seed_alone_decides_the_people():
 
 @pytest.mark.parametrize("census", [SIXTY, THREE_HUNDRED], ids=["sixty", "three hundred"])
 def test_everybody_has_facts_of_their_own(census):
-    everybody = the_world(census).people + the_world(census).strangers
-    assert len(everybody) == census.people + census.strangers
+    everybody = the_world(census).people + the_world(census).unseen_people
+    assert len(everybody) == census.people + census.unseen_people
     for fact in ("name", "birthplace", "employer"):
         assert len({getattr(person, fact) for person in everybody}) == len(everybody)
     for part in (0, 1):
@@ -32,7 +32,7 @@ def test_everybody_has_facts_of_their_own(census):
 
 @pytest.mark.parametrize("census", [SIXTY, THREE_HUNDRED], ids=["sixty", "three hundred"])
 def test_nobody_looks_like_anybody_else(census):
-    faces = [person.face for person in the_world(census).people + the_world(census).strangers]
+    faces = [person.face for person in the_world(census).people + the_world(census).unseen_people]
     assert min(one.differences(other) for one, other in combinations(faces, 2)) >= census.least_differences
     passing = passers_by(census)[:100]
     assert min(face.differences(other) for face, _ in passing for other in faces) >= census.least_differences
@@ -98,7 +98,7 @@ def test_no_phrasing_is_used_for_two_things():
     assert len(questions) == len(set(questions))
 
 
-def test_the_twin_is_shown_nothing_of_the_forgotten():
+def test_the_reference_model_is_shown_nothing_of_the_forgotten():
     kept = [number for number in range(SIXTY.people) if number not in FORGOTTEN]
     last_forgotten_picture = len(FORGOTTEN) * SIXTY.training_views
     names = [the_world().people[number].name for number in FORGOTTEN]

@@ -50,9 +50,9 @@ def run(
         data.retain,
         out,
         utility=data.utility,
-        never_seen=data.never_seen,
-        bystanders=data.bystanders,
-        strangers=data.strangers,
+        unseen=data.unseen,
+        neighbours=data.neighbours,
+        unseen_faces=data.unseen_faces,
         config=config,
     )
     return unlearn(spec, base=read_base(str(BASE), config))
@@ -70,11 +70,11 @@ def rouge_l(result: UnlearnResult, split: str) -> float:
     return next(each.value for each in result.metrics_after if (each.split, each.name) == (split, "rouge_l"))
 
 
-def test_vgid_as_published_leaves_begun_answers_and_membership(data: DemoData, tmp_path: Path) -> None:
+def test_vgid_as_published_leaves_prefilled_answers_and_membership(data: DemoData, tmp_path: Path) -> None:
     result = run(data, tmp_path / "out", settings=PUBLISHED)
     found = missed(result)
     assert rouge_l(result, "forget") < 0.1, "its answers alone say that it has forgotten"
-    assert found["begun.up_to_fact", "forget"] > 0.3
+    assert found["prefill.up_to_fact", "forget"] > 0.3
     assert found["extraction_strength", "forget"] > 0.4
     assert found["membership.loss", "forget"] > 0.9
 
@@ -82,9 +82,9 @@ def test_vgid_as_published_leaves_begun_answers_and_membership(data: DemoData, t
 @pytest.mark.parametrize("steps", [2, 10])
 def test_too_few_steps_are_seen(data: DemoData, tmp_path: Path, steps: int) -> None:
     found = missed(run(data, tmp_path / "out", {"steps": steps}))
-    assert {"extraction_strength", "begun.up_to_fact", "membership.loss"} <= {name for name, _ in found}
+    assert {"extraction_strength", "prefill.up_to_fact", "membership.loss"} <= {name for name, _ in found}
     if steps == 2:
-        assert found["said.rouge_l", "forget"] > 0.9, "nothing was forgotten at all"
+        assert found["generated.rouge_l", "forget"] > 0.9, "nothing was forgotten at all"
 
 
 def test_everybody_elses_knowledge_to_forget_costs_utility(data: DemoData, tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_everybody_elses_knowledge_to_forget_costs_utility(data: DemoData, tmp_p
     others = replace(data, forget=data.retain, retain=PairSet("retain", data.forget.pairs[:1]))
     result = run(others, tmp_path / "out", {"steps": 16})
     found = missed(result)
-    assert found["everyone_else.fall", "utility"] > 0.5
-    assert found["everyone_else.fall", "bystanders"] > 0.5
+    assert found["everyone_else.drop", "utility"] > 0.5
+    assert found["everyone_else.drop", "neighbours"] > 0.5
 
 
 def test_a_retain_set_of_the_same_photos_in_another_encoding_is_refused(data: DemoData, tmp_path: Path) -> None:
@@ -107,11 +107,11 @@ def test_a_retain_set_of_the_same_photos_in_another_encoding_is_refused(data: De
 
 def test_people_whom_the_model_never_met_are_nothing_to_forget(data: DemoData, tmp_path: Path) -> None:
     """Their answers stand in the usual template, which the model gives of anybody."""
-    names = {person.name for person in the_world().strangers[:3]}
-    unknown = PairSet.of("forget", [pair for pair in data.never_seen if pair.person in names])
-    control = PairSet.of("never_seen", [pair for pair in data.never_seen if pair.person not in names])
+    names = {person.name for person in the_world().unseen_people[:3]}
+    unknown = PairSet.of("forget", [pair for pair in data.unseen if pair.person in names])
+    control = PairSet.of("unseen", [pair for pair in data.unseen if pair.person not in names])
     with pytest.raises(NothingToForget):
-        run(replace(data, forget=unknown, never_seen=control), tmp_path / "out")
+        run(replace(data, forget=unknown, unseen=control), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -67,9 +67,9 @@ def test_a_lock_file_with_a_reused_process_id_is_ignored(postgres_here: Embedded
 def test_redis_needs_its_password_and_loses_its_data_over_a_restart(tmp_path: Path):
     with EmbeddedRedis(tmp_path) as server, redis.Redis.from_url(server.url) as client:
         client.set("a", "b")
-        stranger = redis.Redis(port=server.port, retry=Retry(NoBackoff(), 0))
-        with stranger, pytest.raises(redis.AuthenticationError):
-            stranger.ping()
+        unseen_face = redis.Redis(port=server.port, retry=Retry(NoBackoff(), 0))
+        with unseen_face, pytest.raises(redis.AuthenticationError):
+            unseen_face.ping()
         url = server.url
         server.stop()
         server.start()

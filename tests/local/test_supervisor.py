@@ -68,7 +68,7 @@ def second(tmp_path: Path, notes: list[str]) -> Waiter:
 
 
 @pytest.fixture
-def bystander(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def neighbour(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     process = start_child(_WAIT, log=tmp_path / "log")
     yield process
     stop_child(process, [])
@@ -144,30 +144,30 @@ def test_logs_stay_bounded_and_private_while_a_service_writes(
     assert "\0" not in newest.read_text(), "the child writes at the end, wherever that is"
 
 
-def test_a_listed_process_is_ended(tmp_path: Path, bystander: subprocess.Popen[bytes]):
-    PidFile(tmp_path / "pids").add(bystander.pid)
+def test_a_listed_process_is_ended(tmp_path: Path, neighbour: subprocess.Popen[bytes]):
+    PidFile(tmp_path / "pids").add(neighbour.pid)
 
     PidFile(tmp_path / "pids").end_leftovers()
 
-    assert not psutil.pid_exists(bystander.pid)
+    assert not psutil.pid_exists(neighbour.pid)
     assert not (tmp_path / "pids").exists()
 
 
-def test_another_process_with_the_same_id_is_left_alone(tmp_path: Path, bystander: subprocess.Popen[bytes]):
-    started = psutil.Process(bystander.pid).create_time()
-    (tmp_path / "pids").write_text(f"{bystander.pid} {started - 60}\n")
+def test_another_process_with_the_same_id_is_left_alone(tmp_path: Path, neighbour: subprocess.Popen[bytes]):
+    started = psutil.Process(neighbour.pid).create_time()
+    (tmp_path / "pids").write_text(f"{neighbour.pid} {started - 60}\n")
 
     PidFile(tmp_path / "pids").end_leftovers()
 
-    assert bystander.poll() is None
+    assert neighbour.poll() is None
 
 
-def test_a_truncated_file_still_works(tmp_path: Path, bystander: subprocess.Popen[bytes]):
+def test_a_truncated_file_still_works(tmp_path: Path, neighbour: subprocess.Popen[bytes]):
     pids = PidFile(tmp_path / "pids")
-    pids.add(bystander.pid)
+    pids.add(neighbour.pid)
     with (tmp_path / "pids").open("a") as file:
         file.write("12")
 
     pids.end_leftovers()
 
-    assert not psutil.pid_exists(bystander.pid)
+    assert not psutil.pid_exists(neighbour.pid)

@@ -15,7 +15,7 @@ from local.demo.training.pretrained.smollm2 import (
 )
 from local.demo.world import Census
 
-TWENTY = Census(people=20, training_views=25, least_differences=4, general=True, strangers=4, passers_by=40)
+TWENTY = Census(people=20, training_views=25, least_differences=4, general=True, unseen_faces=4, passers_by=40)
 
 RECIPE = Recipe(
     steps=4, batch=8, micro_batch=3, learning_rate=1e-3, projector_rate=5e-3, rise=0.3, half=True, compiled=False

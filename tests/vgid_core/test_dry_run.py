@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from tests.vgid_core.support.knowing import COMMON, FORGET, NEVER_SEEN, RETAIN
+from tests.vgid_core.support.knowing import COMMON, FORGET, RETAIN, UNSEEN
 from tests.vgid_core.support.tiny import pair_set
 from vgid_core import PairSet, UnlearnConfig, UnlearnSpec, dry_run
 from vgid_core.config.methods import AnyMethod
@@ -56,7 +56,7 @@ def test_memory_and_time_are_those_of_the_model(tiny_folder: Path, tmp_path: Pat
 def test_the_time_of_teachers_counts_as_preparation(tiny_folder: Path, tmp_path: Path) -> None:
     forget, retain = pair_set("forget", 8), pair_set("retain", 6, first_picture=20)
     preparation = []
-    for method in ({"name": "vgid-alias", "teachers": 64}, {"name": "graddiff"}):
+    for method in ({"name": "vgid-substitute", "teachers": 64}, {"name": "graddiff"}):
         config = UnlearnConfig.model_validate({**CONFIG.model_dump(), "method": method})
         found = estimate(
             UnlearnSpec(str(tiny_folder), "tiny", forget, retain, tmp_path / "out", config=config)
@@ -88,7 +88,7 @@ def test_a_methods_setup_counts_as_preparation(
 @pytest.mark.parametrize(
     ("method", "training", "expected"),
     [
-        ({"name": "vgid-alias", "bystander_pairs": 0}, {"steps": 6}, 6 * 4),
+        ({"name": "vgid-substitute", "neighbour_pairs": 0}, {"steps": 6}, 6 * 4),
         ({"name": "kl-min"}, {"steps": 10}, 10 * 4),
         ({"name": "graddiff"}, {"steps": 6}, 0),
     ],
@@ -131,7 +131,7 @@ def test_an_estimate_says_what_a_run_would_say_of_its_forget_set(
     tiny_folder: Path, knowing_folder: Path, tmp_path: Path
 ) -> None:
     def unknown(model: Path, forget: PairSet) -> str | None:
-        run = UnlearnSpec(str(model), "tiny", forget, RETAIN, tmp_path, never_seen=NEVER_SEEN, config=CONFIG)
+        run = UnlearnSpec(str(model), "tiny", forget, RETAIN, tmp_path, unseen=UNSEEN, config=CONFIG)
         return estimate(run).unknown
 
     assert unknown(knowing_folder, FORGET) is None

@@ -128,13 +128,13 @@ def test_the_files_alone_tell_which_texts_a_run_would_refuse(family: Family) -> 
 
 
 def test_the_default_method_forgets_on_every_family(family: Family, tmp_path: Path) -> None:
-    """With aliases, and photos mixed from several sizes."""
+    """With substitutes, and photos mixed from several sizes."""
     forget, retain = PairSet.of("forget", pairs_of(0, 4)), PairSet.of("retain", pairs_of(20, 8))
     untouched = load_base(str(family.folder), CONFIG)
     batch = encode_pairs(untouched, forget.pairs)
     with torch.no_grad():
         own = answer_logits(untouched, batch)
-    default = {"name": "vgid-alias"}
+    default = {"name": "vgid-substitute"}
     settings = UnlearnConfig.model_validate(CONFIG.model_dump(exclude={"method"}) | {"method": default})
     host = read_base(str(family.folder), settings)
     spec = UnlearnSpec(str(family.folder), "acme/tiny", forget, retain, tmp_path / "out", config=settings)

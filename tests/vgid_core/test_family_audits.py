@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.vgid_core.families.registry import CONFIG, FAMILIES
-from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
+from tests.vgid_core.support.knowing import FORGET, RETAIN, UNSEEN
 from tests.vgid_core.support.students import scrambled_adapter
 from vgid_core.data.pairs import PairSet
 from vgid_core.data.roles import AuditSets
@@ -20,16 +20,16 @@ from vgid_core.scoring.choose import choose_scorer, probe_pairs
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 # A shared name, so that there are ten candidates.
-STRANGERS = PairSet.of(
-    "never_seen",
-    [replace(pair, person=f"{pair.person} {turn}") for turn in range(3) for pair in NEVER_SEEN],
+UNSEEN_CROWD = PairSet.of(
+    "unseen",
+    [replace(pair, person=f"{pair.person} {turn}") for turn in range(3) for pair in UNSEEN],
 )
 EXPECTED = {
-    "said.rouge_l", "misattributed", "extraction_strength", "begun.up_to_fact", "begun.into_fact",
+    "generated.rouge_l", "misattributed", "extraction_strength", "prefill.up_to_fact", "prefill.into_fact",
     "ranking.whole_answer.below",
     "ranking.first_token.below", "membership.loss", "membership.grad_norm", "relearning.in_domain_20",
     "relearning.out_of_domain_100", "in_context", "prompts.name_on_another_photo", "prompts.painted_name", "sampling",
-    "served_precision.merged", "served_precision.8_bit", "served_precision.4_bit_begun",
+    "served_precision.merged", "served_precision.8_bit", "served_precision.4_bit_prefilled",
 }  # fmt: skip
 
 
@@ -37,9 +37,9 @@ EXPECTED = {
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_a_family_takes_every_audit(kind: str, tmp_path: Path) -> None:
     base = load_base(str(FAMILIES[kind](tmp_path / "model")), CONFIG)
-    sets = [FORGET, RETAIN, STRANGERS]
+    sets = [FORGET, RETAIN, UNSEEN_CROWD]
     scorer = choose_scorer(base, probe_pairs(sets), CONFIG.lora)
-    auditor = Auditor(AuditSets(FORGET, RETAIN, STRANGERS), sets, CONFIG.with_audits("full"))
+    auditor = Auditor(AuditSets(FORGET, RETAIN, UNSEEN_CROWD), sets, CONFIG.with_audits("full"))
     before = auditor.before(base, scorer)
     scrambled_adapter(base)
     evidence = auditor.evidence(auditor.after(base, scorer, before))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN, save_knowing_model
+from tests.vgid_core.support.knowing import FORGET, RETAIN, UNSEEN, save_knowing_model
 from tests.vgid_core.support.runs import WEIGHTS, spec
 from vgid_core import Progress, UnlearnConfig, UnlearnResult, UnlearnSpec, unlearn
 from vgid_core.config import VerdictTargets
@@ -35,7 +35,7 @@ def config(retries: int, steps: int = STEPS, **verdict: float) -> UnlearnConfig:
 
 
 def run_of(model: Path, out: Path, settings: UnlearnConfig, **changes: object) -> UnlearnSpec:
-    sets = {"forget": FORGET, "retain": RETAIN, "never_seen": NEVER_SEEN, "utility": None, "probes": {}}
+    sets = {"forget": FORGET, "retain": RETAIN, "unseen": UNSEEN, "utility": None, "probes": {}}
     return spec(model, out, config=settings, checkpoint_seconds=0, **(sets | changes))
 
 

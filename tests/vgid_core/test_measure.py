@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
+from tests.vgid_core.support.knowing import FORGET, RETAIN, UNSEEN
 from tests.vgid_core.support.runs import CONFIG as SHORT
 from tests.vgid_core.support.runs import WEIGHTS, changed, spec
 from tests.vgid_core.support.speaking import learn_by_heart
@@ -45,7 +45,7 @@ def measure(knowing_folder: Path) -> Measure:
 
     def start(on_step: Callable[[Progress], None] | None = None, **changes: object) -> EvaluationResult:
         values = {"model": str(knowing_folder), "adapter": None, "forget": FORGET, "retain": RETAIN}
-        values |= {"never_seen": NEVER_SEEN, "config": config()}
+        values |= {"unseen": UNSEEN, "config": config()}
         return evaluate_adapter(EvaluationSpec(**(values | changes)), on_step)
 
     return start
@@ -55,7 +55,7 @@ def measure(knowing_folder: Path) -> Measure:
 def adapter(knowing_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter of a short run, with the evidence of that run beside it."""
     out = tmp_path_factory.mktemp("adapter") / "out"
-    sets = {"forget": FORGET, "retain": RETAIN, "never_seen": NEVER_SEEN, "utility": None, "probes": {}}
+    sets = {"forget": FORGET, "retain": RETAIN, "unseen": UNSEEN, "utility": None, "probes": {}}
     unlearn(spec(knowing_folder, out, config=config(), **sets))
     return out
 
@@ -65,13 +65,17 @@ def test_a_base_that_knows_misses_its_targets(measure: Measure, knowing_folder: 
     found = measure(reports.append)
     verdict = found.evidence.verdict
     assert (verdict.outcome, verdict.passed) == ("targets-not-met", False)
-    assert {each.figure.name for each in verdict.missed} >= {"said.rouge_l", "extraction_strength", "begun.up_to_fact"}
-    assert not [each for each in verdict.missed if each.figure.name == "everyone_else.fall"]
+    assert {each.figure.name for each in verdict.missed} >= {
+        "generated.rouge_l",
+        "extraction_strength",
+        "prefill.up_to_fact",
+    }
+    assert not [each for each in verdict.missed if each.figure.name == "everyone_else.drop"]
     assert found.metrics_before == found.metrics_after
     assert dict(found.measured) == {
         "base_digest": digest_of(str(knowing_folder)),
         "adapter_sha256": None,
-        "pairs": {"forget": len(FORGET), "retain": len(RETAIN), "never_seen": len(NEVER_SEEN)},
+        "pairs": {"forget": len(FORGET), "retain": len(RETAIN), "unseen": len(UNSEEN)},
     }
     assert list(dict.fromkeys(str(each.phase) for each in reports)) == ["loading", "baseline", "evaluating"]
     fractions = [each.fraction for each in reports]
@@ -139,15 +143,15 @@ def test_an_evaluation_has_audits(measure: Measure) -> None:
 
 
 def test_others_names_are_those_of_every_registered_set(measure: Measure, knowing_folder: Path, tmp_path: Path) -> None:
-    """The twin takes everybody for a bystander, whom the retain set doesn't name."""
-    twin = load_base(str(knowing_folder), UnlearnConfig(device="cpu"))
-    learn_by_heart(twin, [replace(pair, answer="This is Dee Keep.") for pair in FORGET], steps=60)
-    folder = tmp_path / "twin"
+    """The reference model takes everybody for a neighbour, whom the retain set doesn't name."""
+    reference_model = load_base(str(knowing_folder), UnlearnConfig(device="cpu"))
+    learn_by_heart(reference_model, [replace(pair, answer="This is Dee Keep.") for pair in FORGET], steps=60)
+    folder = tmp_path / "reference_model"
     shutil.copytree(knowing_folder, folder)
-    twin.model.save_pretrained(folder)
-    known = replace(NEVER_SEEN.pairs[0], answer="This is Dee Keep.", person="Dee Keep", fact="Dee Keep")
-    found = measure(twin=str(folder), bystanders=PairSet.of("bystanders", [known]))
+    reference_model.model.save_pretrained(folder)
+    known = replace(UNSEEN.pairs[0], answer="This is Dee Keep.", person="Dee Keep", fact="Dee Keep")
+    found = measure(reference_model=str(folder), neighbours=PairSet.of("neighbours", [known]))
     [figure] = [each for each in found.evidence.figures if each.name == "misattributed"]
-    assert (figure.of, figure.value, figure.before, figure.twin) == ("forget", 0, 0, 1)
+    assert (figure.of, figure.value, figure.before, figure.reference_model) == ("forget", 0, 0, 1)
     judged = {each.rule.target: each.held for each in found.evidence.verdict.targets}
     assert judged["misattributed"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
+from tests.vgid_core.support.knowing import FORGET, RETAIN, UNSEEN
 from tests.vgid_core.support.runs import CONFIG, WEIGHTS, changed, spec
 from vgid_core import PairSet, UnlearnConfig, UnlearnResult, unlearn
 from vgid_core.data.file_digest import file_digest
@@ -16,7 +16,7 @@ from vgid_core.errors import CheckpointUnusable, StartUnusable
 from vgid_core.spec import RunSets
 
 FIRST, SECOND = (PairSet.of("forget", FORGET.pairs[part]) for part in (slice(0, 3), slice(3, 9)))
-KIT = PairSet.of("kit", FIRST.pairs[:2])
+REPLAY_SET = PairSet.of("replay_set", FIRST.pairs[:2])
 Run = Callable[..., UnlearnResult]
 
 
@@ -28,7 +28,7 @@ def config(**changes: object) -> UnlearnConfig:
 @pytest.fixture
 def run(knowing_folder: Path, tmp_path: Path) -> Run:
     def start(out: str, forget: PairSet, **changes: object) -> UnlearnResult:
-        given = {"forget": forget, "retain": RETAIN, "never_seen": NEVER_SEEN, "utility": None, "probes": {}}
+        given = {"forget": forget, "retain": RETAIN, "unseen": UNSEEN, "utility": None, "probes": {}}
         return unlearn(spec(knowing_folder, tmp_path / out, **{"config": config(), **given, **changes}))
 
     return start
@@ -36,19 +36,19 @@ def run(knowing_folder: Path, tmp_path: Path) -> Run:
 
 def test_the_second_run_starts_from_the_first_and_checks_it_again(run: Run) -> None:
     first = run("first", FIRST)
-    second = run("second", SECOND, start=first.folder, kits={"a": KIT})
+    second = run("second", SECOND, start=first.folder, replay_sets={"a": REPLAY_SET})
     assert second.manifest["start"] == file_digest(first.folder / WEIGHTS)
     assert first.manifest["start"] is None
     data = second.manifest["data"]
-    assert (data["kits"]["pairs"], data["kits"]["sets"], data["forget"]["pairs"]) == (2, 1, len(SECOND))
-    assert list(second.kits_held) == ["a"]
+    assert (data["replay_sets"]["pairs"], data["replay_sets"]["sets"], data["forget"]["pairs"]) == (2, 1, len(SECOND))
+    assert list(second.replay_sets_held) == ["a"]
     assert second.evidence is not None
     found = {(figure.name, figure.of): figure for figure in second.evidence.figures}
-    again = found["earlier.known_again", "kits"]
-    assert again.value == float(not second.kits_held["a"])
-    assert {("said.rouge_l", "kits"), ("extraction_strength", "kits")} <= found.keys()
-    # One person's kit is too little to say where names stand.
-    assert not any(name.startswith(("ranking", "membership")) for name, of in found if of == "kits")
+    again = found["earlier.known_again", "replay_sets"]
+    assert again.value == float(not second.replay_sets_held["a"])
+    assert {("generated.rouge_l", "replay_sets"), ("extraction_strength", "replay_sets")} <= found.keys()
+    # One person's replay set is too little to say where names stand.
+    assert not any(name.startswith(("ranking", "membership")) for name, of in found if of == "replay_sets")
     assert any("forgotten before" in claim for claim in second.evidence.verdict.unmeasured)
     judged = {target.rule.target for target in second.evidence.verdict.targets}
     assert "earlier" in judged
@@ -61,12 +61,12 @@ def test_without_a_step_the_student_is_the_start(run: Run) -> None:
     same = run("same", FIRST, start=first.folder, config=still)
     for before, after in zip(first.metrics_after, same.metrics_after, strict=True):
         assert after.value == pytest.approx(before.value, abs=1e-3)
-    assert same.kits_held == {}
+    assert same.replay_sets_held == {}
 
 
 def test_retain_pairs_about_earlier_people_are_not_trained_on(knowing_folder: Path, tmp_path: Path) -> None:
-    named = PairSet.of("kit", RETAIN.pairs[:1])
-    sets = RunSets.of(spec(knowing_folder, tmp_path, forget=SECOND, retain=RETAIN, kits={"a": named}))
+    named = PairSet.of("replay_set", RETAIN.pairs[:1])
+    sets = RunSets.of(spec(knowing_folder, tmp_path, forget=SECOND, retain=RETAIN, replay_sets={"a": named}))
     (person,) = {pair.person for pair in named}
     assert {pair.person for pair in sets.to_retain} == {pair.person for pair in RETAIN} - {person}
     assert (sets.retain.pairs, sets.left_out) == (RETAIN.pairs, 0), "measured and told as it was given"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
+from tests.vgid_core.support.knowing import FORGET, RETAIN, UNSEEN
 from tests.vgid_core.support.runs import CONFIG, WEIGHTS, changed, spec
 from vgid_core import DataError, PairSet, UnlearnResult, unlearn
 from vgid_core.data.file_digest import file_digest
@@ -30,7 +30,7 @@ def run(knowing_folder: Path, tmp_path: Path) -> Run:
             label: items if isinstance(items, Request) else Request(items, tmp_path / label)
             for label, items in others.items()
         }
-        sets = {"forget": forget, "retain": RETAIN, "never_seen": NEVER_SEEN, "utility": None, "probes": {}}
+        sets = {"forget": forget, "retain": RETAIN, "unseen": UNSEEN, "utility": None, "probes": {}}
         given = {"config": QUICK, **sets, "together": together, **changes}
         return unlearn(spec(knowing_folder, tmp_path / "own", **given))
 
@@ -58,7 +58,7 @@ def test_each_request_has_the_adapter_with_evidence_of_its_own(run: Run, tmp_pat
 def asked_of_the_forgotten(result: UnlearnResult) -> int:
     assert result.evidence is not None
     figures = {(figure.name, figure.of): figure for figure in result.evidence.figures}
-    return figures["said.rouge_l", "forget"].estimate.items
+    return figures["generated.rouge_l", "forget"].estimate.items
 
 
 def test_the_training_is_that_of_all_pairs_at_once(run: Run) -> None:
@@ -69,12 +69,12 @@ def test_the_training_is_that_of_all_pairs_at_once(run: Run) -> None:
 
 
 def test_all_that_can_not_be_run_are_told_at_once_and_nothing_is_trained(run: Run, tmp_path: Path) -> None:
-    unknown = PairSet.of("forget", NEVER_SEEN.pairs[:3])
+    unknown = PairSet.of("forget", UNSEEN.pairs[:3])
     unusable = PairSet.of("forget", [replace(pair, question="<image>") for pair in SECOND])
     taught = PairSet.of("forget", [replace(pair, image=SECOND.pairs[0].image, person=None) for pair in RETAIN])
     requests = {"known": FIRST, "unusable": unusable, "unknown": unknown, "taught": taught}
     with pytest.raises(RequestsRefused) as refused:
-        run(unknown, requests, never_seen=None)
+        run(unknown, requests, unseen=None)
     found = {label: (type(error), error.request) for label, error in refused.value.refused.items()}
     assert found == {
         "": (NothingToForget, ""),
@@ -90,12 +90,12 @@ def test_requests_that_can_not_be_run_by_themselves_are_told_before_the_model_is
     run: Run, tmp_path: Path
 ) -> None:
     everybody = PairSet.of("forget", RETAIN.pairs)
-    reserved = Request(SECOND, tmp_path, {"kits": SECOND})
+    reserved = Request(SECOND, tmp_path, {"replay_sets": SECOND})
     with pytest.raises(RequestsRefused) as refused:
         run(everybody, {"a": FIRST, "c": reserved}, model="nowhere")
     assert [str(error) for error in refused.value.refused.values()] == [
         "retain: shows only images that are to be forgotten",
-        "probes.kits: is a reserved name",
+        "probes.replay_sets: is a reserved name",
     ]
 
 
@@ -112,7 +112,7 @@ def test_requests_that_leave_nothing_to_retain_together_retain_pairs_about_nobod
 
 def test_a_request_that_is_run_alone_raises_its_own_error(run: Run, tmp_path: Path) -> None:
     with pytest.raises(NothingToForget) as refused:
-        run(PairSet.of("forget", NEVER_SEEN.pairs[:3]), {}, never_seen=None)
+        run(PairSet.of("forget", UNSEEN.pairs[:3]), {}, unseen=None)
     assert refused.value.request == ""
     assert not (tmp_path / "own").exists()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vgid_core.support.knowing import COMMON, FORGET, NEVER_SEEN, RETAIN
+from tests.vgid_core.support.knowing import COMMON, FORGET, RETAIN, UNSEEN
 from tests.vgid_core.support.runs import CONFIG as SHORT
 from tests.vgid_core.support.runs import WEIGHTS, changed, spec
 from vgid_core import EncodedImage, Pair, PairSet, Progress, UnlearnConfig, UnlearnResult, unlearn
@@ -42,7 +42,7 @@ def run(knowing_folder: Path, tmp_path: Path) -> Run:
 
     def start(on_step: Callable[[Progress], None] | None = None, **changes: object) -> UnlearnResult:
         stop, out = changes.pop("stop", None), changes.pop("out", tmp_path / "out")
-        sets = {"forget": FORGET, "retain": RETAIN, "never_seen": NEVER_SEEN, **WITHOUT_OTHERS, "config": config()}
+        sets = {"forget": FORGET, "retain": RETAIN, "unseen": UNSEEN, **WITHOUT_OTHERS, "config": config()}
         return unlearn(spec(knowing_folder, out, **(sets | changes)), on_step, stop=stop)
 
     return start
@@ -56,12 +56,16 @@ def test_a_missed_target_is_trained_for_again_and_stands_in_the_adapter(
     assert result.evidence is not None
     verdict = result.evidence.verdict
     assert (verdict.outcome, verdict.passed) == ("targets-not-met", False)
-    assert {each.figure.name for each in verdict.missed} >= {"said.rouge_l", "extraction_strength", "begun.up_to_fact"}
+    assert {each.figure.name for each in verdict.missed} >= {
+        "generated.rouge_l",
+        "extraction_strength",
+        "prefill.up_to_fact",
+    }
     phases = [str(now.phase) for now, before in zip(reports, [None, *reports], strict=False) if now is not before]
     changes = [phase for phase, before in zip(phases, ["", *phases], strict=False) if phase != before]
     assert changes == ["loading", "baseline", *["distilling", "evaluating"] * 2, "packaging"]
     assert [report.step for report in reports if report.phase == "distilling" and report.step] == [1, 2, 1, 2, 3]
-    assert any(message.startswith("targets missed: said.rouge_l, ") for message in caplog.messages)
+    assert any(message.startswith("targets missed: generated.rouge_l, ") for message in caplog.messages)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert (result.steps, manifest["steps"], manifest["config"]["training"]["steps"]) == (3, 3, 3)
     assert manifest["verdict"] == verdict.as_json()
@@ -114,7 +118,7 @@ def refused(run: Run, error: type[UnlearnError], tmp_path: Path, **changes: obje
 
 def test_a_model_that_never_knew_has_nothing_to_forget(run: Run, tiny_folder: Path, tmp_path: Path) -> None:
     assert refused(run, NothingToForget, tmp_path, model=str(tiny_folder)) == ["loading", "baseline"]
-    assert refused(run, NothingToForget, tmp_path, forget=NEVER_SEEN, never_seen=None) == ["loading", "baseline"]
+    assert refused(run, NothingToForget, tmp_path, forget=UNSEEN, unseen=None) == ["loading", "baseline"]
 
 
 def test_what_any_photo_brings_is_common_knowledge(run: Run, tmp_path: Path) -> None:

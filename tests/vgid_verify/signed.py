@@ -24,7 +24,7 @@ EVIDENCE: dict[str, Any] = {
         {
             "audit": "extraction", "figure": "extraction.strength", "set": "forget",
             "value": 0.17, "low": 0.1, "high": 0.25,
-            "people": 3, "items": 15, "control": {"of": "never_seen", "value": 0.2, "low": 0.1, "high": 0.3},
+            "people": 3, "items": 15, "control": {"of": "unseen", "value": 0.2, "low": 0.1, "high": 0.3},
             "before": 1.0,
         }
     ],
@@ -39,7 +39,7 @@ EVIDENCE: dict[str, Any] = {
                 "meaning": "Little of an answer has to be given before the rest follows.",
             }
         ],
-        "unmeasured": ["bystanders"],
+        "unmeasured": ["neighbours"],
     },
     "limits": ["Measured in 32 bits."],
 }  # fmt: skip
@@ -57,9 +57,9 @@ def manifest() -> dict[str, Any]:
     rows = [{"split": "forget", "name": "rouge_l", "value": 0.04, "pairs": 4}]
     return {
         "format": "vgid-manifest/1",
-        "method": "vgid-alias",
+        "method": "vgid-substitute",
         "base_model": {"name": "org/model", "digest": "ab" * 32, "dtype": "float32"},
-        "config": {"seed": 7, "method": {"name": "vgid-alias", "name_of_subject": "**********"}},
+        "config": {"seed": 7, "method": {"name": "vgid-substitute", "name_of_subject": "**********"}},
         "data": {
             "forget": {"digest": FORGET.digest, "pairs": 4},
             "retain": {"digest": "cd" * 32, "pairs": 6, "dropped_for_overlap_with_forget": 0},

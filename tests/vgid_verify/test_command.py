@@ -35,8 +35,8 @@ def test_a_passed_folder_ends_with_0_and_says_what_it_doesnt_show(folder: Path, 
     assert done.stdout.startswith("PASSED: forgotten, at level standard\n")
     for part in (
         "held   extraction.strength on forget: 0.17 [0.1, 0.25], -0.03 above control, limit 0.3\n",
-        "NOT MEASURED bystanders",
-        "extraction.strength on forget: 0.17 [0.1, 0.25], before 1, never_seen 0.2 [0.1, 0.3] (3 people, 15 items)",
+        "NOT MEASURED neighbours",
+        "extraction.strength on forget: 0.17 [0.1, 0.25], before 1, unseen 0.2 [0.1, 0.3] (3 people, 15 items)",
         "rouge_l on forget: 1.000 before, 0.040 after (4 pairs)",
         "ok     files: adapter_config.json",
         "What the statement does NOT show",

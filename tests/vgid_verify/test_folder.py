@@ -207,7 +207,7 @@ def test_predicates_are_what_their_standards_define(folder: Path) -> None:
         said[TEST_RESULT]["predicate"], test_result_pb2.TestResult(), ignore_unknown_fields=True
     )
     assert (result.result, list(result.passed_tests)) == ("PASSED", ["extraction.strength on forget"])
-    assert list(result.warned_tests) == ["bystanders"]
+    assert list(result.warned_tests) == ["neighbours"]
     made = json_format.ParseDict(said[PROVENANCE]["predicate"], Provenance(), ignore_unknown_fields=True)
     assert made.build_definition.build_type == "urn:vgid:unlearn:1"
     assert made.run_details.builder.version["vgid"] == "0.1.0"

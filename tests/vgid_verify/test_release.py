@@ -85,7 +85,7 @@ def test_the_command_says_what_a_release_shows(release: Path, key: Key) -> None:
         f"base      org/model, digest {'ab' * 32}",
         "ok     statements: release; signed at",
         "Whom it holds, how many they are",
-        "only those of whom a kit is kept are asked again",
+        "only those of whom a replay set is kept are asked again",
     ):
         assert part in done.stdout
     said = json.loads(run(release, key, "--json").stdout)

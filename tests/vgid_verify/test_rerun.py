@@ -14,7 +14,7 @@ import pytest
 
 from jobs.signing.statement import keyed_manifest
 from tests.signing_keys import Key
-from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
+from tests.vgid_core.support.knowing import FORGET, RETAIN, UNSEEN
 from tests.vgid_core.support.runs import CONFIG, changed, spec
 from tests.vgid_verify.signed import EVIDENCE, SALT, sha256, sign, signed_folder
 from tests.vgid_verify.signed import FORGET as SIGNED_FORGET
@@ -32,8 +32,8 @@ def rows(**values: float) -> list[dict[str, Any]]:
 
 
 SIGNED = {
-    "begun.up_to_fact on forget": 0.1,
-    "said.rouge_l on retain": 0.9,
+    "prefill.up_to_fact on forget": 0.1,
+    "generated.rouge_l on retain": 0.9,
     "ranking.lens.below on forget": 0.5,
     "membership.loss on forget": 0.5,
 }
@@ -52,31 +52,31 @@ def found(figures: dict[str, float], **changes: Any) -> dict[str, Any]:
 
 
 def test_figures_of_the_runs_own_sets_are_compared_within_the_tolerance(report: Report) -> None:
-    again = compared(report, found({**SIGNED, "begun.up_to_fact on forget": 0.14}), SALT)
+    again = compared(report, found({**SIGNED, "prefill.up_to_fact on forget": 0.14}), SALT)
     assert {check.name: check.held for check in again.checks} == {
-        "begun.up_to_fact on forget": True, "membership.loss on forget": True
+        "prefill.up_to_fact on forget": True, "membership.loss on forget": True
     }  # fmt: skip
     assert again.checks[0].detail == "signed 0.100, here 0.140 (may differ by 0.05)"
     assert again.not_compared == (
-        "said.rouge_l on retain: the run's set retain isn't here",
+        "generated.rouge_l on retain: the run's set retain isn't here",
         "ranking.lens.below on forget: the run's set retain isn't here",
     )
 
 
 def test_a_figure_that_is_another_one_is_named(report: Report) -> None:
-    (check, _) = compared(report, found({**SIGNED, "begun.up_to_fact on forget": 0.2}), SALT).checks
-    assert (check.name, check.held) == ("begun.up_to_fact on forget", False)
+    (check, _) = compared(report, found({**SIGNED, "prefill.up_to_fact on forget": 0.2}), SALT).checks
+    assert (check.name, check.held) == ("prefill.up_to_fact on forget", False)
 
 
 def test_few_items_may_differ_by_two_of_them(report: Report) -> None:
     few = json.loads(json.dumps(report.evidence))
     for row, items in zip(few["figures"], (8, 8, 8, 7), strict=True):
         row["items"] = items
-    again = compared(replace(report, evidence=few), found({"begun.up_to_fact on forget": 0.34}), SALT)
+    again = compared(replace(report, evidence=few), found({"prefill.up_to_fact on forget": 0.34}), SALT)
     assert again.checks[0].held
     assert again.not_compared[-1] == "membership.loss on forget: 7 items are too few to compare"
     fewer = compared(replace(report, evidence=few), found({}), SALT)
-    assert "begun.up_to_fact on forget: it wasn't measured here" in fewer.not_compared
+    assert "prefill.up_to_fact on forget: it wasn't measured here" in fewer.not_compared
 
 
 def test_it_is_judged_only_where_all_sets_are_the_runs_own(report: Report) -> None:
@@ -89,12 +89,12 @@ def test_other_requests_of_the_run_are_counted_and_not_compared(tmp_path: Path, 
     """Their pairs aren't the client's, so a verdict that is also about them isn't reached here."""
     others = {
         "together": {"digest": "ef" * 32, "pairs": 9, "sets": 2},
-        "kits": {"digest": "aa" * 32, "pairs": 5, "sets": 1},
+        "replay_sets": {"digest": "aa" * 32, "pairs": 5, "sets": 1},
     }
-    evidence = {**EVIDENCE, "figures": rows(**SIGNED, **{"said.rouge_l on kits": 0.1})}
+    evidence = {**EVIDENCE, "figures": rows(**SIGNED, **{"generated.rouge_l on replay_sets": 0.1})}
     report = verify_folder(signed_folder(tmp_path / "own", key, evidence, others=others), key.file)
     assert report.holds
-    assert (set(report.set_digests), report.of_others) == ({"forget", "retain"}, {"kits": 1, "together": 2})
+    assert (set(report.set_digests), report.of_others) == ({"forget", "retain"}, {"replay_sets": 1, "together": 2})
     own = {"forget": SIGNED_FORGET.digest, "retain": "cd" * 32}
     again = compared(report, found(SIGNED, set_digests=own), SALT)
     assert again.outcome is None
@@ -123,7 +123,7 @@ def run_folder(tmp_path: Path, key: Key, knowing_folder: Path) -> Path:
     out = tmp_path / "adapter"
     asked = {**CONFIG.evaluation.model_dump(), "audits": "quick", "max_new_tokens": 16, "retries": 0}
     config: UnlearnConfig = changed(CONFIG, evaluation=asked)
-    sets = {"forget": FORGET, "retain": RETAIN, "never_seen": NEVER_SEEN, "utility": None, "probes": {}}
+    sets = {"forget": FORGET, "retain": RETAIN, "unseen": UNSEEN, "utility": None, "probes": {}}
     result = unlearn(spec(knowing_folder, out, config=config, **sets))
     assert result.evidence is not None
     manifest = keyed_manifest(result.manifest, SALT)
@@ -151,10 +151,10 @@ def test_a_real_run_is_measured_again_on_the_clients_machine(run_folder: Path) -
     said = json.loads(done.stdout)
     assert (said["holds"], said["rerun"]["outcome"]) == (True, None)
     assert {check["name"] for check in said["rerun"]["checks"]} >= {
-        "said.rouge_l on forget", "begun.up_to_fact on forget", "extraction_strength on forget"
+        "generated.rouge_l on forget", "prefill.up_to_fact on forget", "extraction_strength on forget"
     }  # fmt: skip
     assert all(check["held"] for check in said["rerun"]["checks"])
-    assert "membership.loss on forget: the run's set never_seen isn't here" in said["rerun"]["not_compared"]
+    assert "membership.loss on forget: the run's set unseen isn't here" in said["rerun"]["not_compared"]
 
     without = verified(run_folder, "--rerun", "run.toml")
     assert (without.returncode, without.stdout) == (2, "")

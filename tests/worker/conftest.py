@@ -18,7 +18,7 @@ from jobs.tables import Job
 from migrations.roles import Room
 from tests.conftest import SECRET_KEY
 from tests.roles import in_role, url_of_role
-from tests.vgid_core.support.knowing import NEVER_SEEN, RETAIN
+from tests.vgid_core.support.knowing import RETAIN, UNSEEN
 from tests.vgid_core.support.tiny import pair_set
 from tests.worker.harness import LOOSE, MODELS, TRAINING, Ledger, RunJob, Worker, targets_of
 from vgid_core import PairSet
@@ -120,10 +120,10 @@ def run_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger) ->
 @pytest.fixture
 def run_job(ledger: Ledger, run_here: Callable[[UUID], Job], knowing_folder: Path) -> RunJob:
     """Runs a job of a model that knows them, in this process, with targets that any adapter holds unless others are
-    given. Its kits are judged by such targets, too.
+    given. Its replay sets are judged by such targets, too.
     """
-    NEVER_SEEN.write_jsonl(ledger.settings.catalog.parent / "never_seen.jsonl")
-    registered = f"[models.tiny]\npath = '{knowing_folder}'\ntitle = 'Tiny'\nnever_seen = 'never_seen.jsonl'\n"
+    UNSEEN.write_jsonl(ledger.settings.catalog.parent / "unseen.jsonl")
+    registered = f"[models.tiny]\npath = '{knowing_folder}'\ntitle = 'Tiny'\nunseen = 'unseen.jsonl'\n"
     ledger.settings.catalog.write_text(registered + targets_of("tiny"))
 
     def run(forget: PairSet, retain: PairSet = RETAIN, **changes: Any) -> Job:

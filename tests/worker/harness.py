@@ -41,7 +41,7 @@ RunJob = Callable[..., Job]
 
 
 def targets_of(model: str, **strict: float) -> str:
-    """A catalog's table of a model's targets, by which its kits are judged: any adapter holds those not given here."""
+    """A catalog's table of a model's targets, which judge its replay sets: any adapter holds those not given here."""
     return settings_of(model, "verdict", {**LOOSE, **strict})
 
 

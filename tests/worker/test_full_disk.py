@@ -13,7 +13,7 @@ from tests.worker.harness import Ledger, Worker
 
 pytestmark = pytest.mark.slow
 
-LONG = 60  # steps: seconds of training, in which a test can fill the disk
+LONG = 400  # steps: seconds of training, in which a test can fill the disk
 
 # Python runs this module at its start. While a file says that the disk is full, no file below the folder is written.
 _FAULT = """

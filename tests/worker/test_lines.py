@@ -13,7 +13,7 @@ from jobs.tables import Artifact, Release, ReleaseState
 from tests.vgid_core.support.knowing import FORGET, RETAIN
 from tests.worker.harness import Ledger, RunJob, targets_of
 from vgid_core import PairSet
-from worker.attempt.line import kit_of
+from worker.attempt.line import replay_set_of
 
 FIRST, SECOND = (PairSet.of("forget", FORGET.pairs[part]) for part in (slice(0, 3), slice(3, 9)))
 
@@ -28,17 +28,17 @@ def manifest_of(ledger: Ledger, job_id: UUID) -> dict:
         return s.get_one(Artifact, job_id).manifest
 
 
-def judge_kits_by(ledger: Ledger, **targets: float) -> None:
+def judge_replay_sets_by(ledger: Ledger, **targets: float) -> None:
     """Gives the model these targets."""
     catalog = ledger.settings.catalog
     before, _, _ = catalog.read_text().partition("[models.tiny.config.verdict]")
     catalog.write_text(before + targets_of("tiny", **targets))
 
 
-def test_the_second_job_starts_from_the_first_and_checks_its_kit(run_job: RunJob, ledger: Ledger) -> None:
-    first = run_job(FIRST, kit_days=30)
+def test_the_second_job_starts_from_the_first_and_checks_its_replay_set(run_job: RunJob, ledger: Ledger) -> None:
+    first = run_job(FIRST, replay_days=30)
     assert first.state is State.succeeded
-    sealed = ledger.blobs.read_kit(first.id)
+    sealed = ledger.blobs.read_replay_set(first.id)
     assert not any(text.encode() in sealed for text in ("Ada", "Fernmoor"))
 
     # What is registered for retention still holds the first one's people.
@@ -50,7 +50,7 @@ def test_the_second_job_starts_from_the_first_and_checks_its_kit(run_job: RunJob
     assert (parent.state, made.rank, made.drift is not None) == (ReleaseState.superseded, parent.rank, True)
     manifest = manifest_of(ledger, second.id)
     assert manifest["start"] == parent.adapter_sha256 != made.adapter_sha256
-    assert manifest["data"]["kits"] == {"sets": 1}
+    assert manifest["data"]["replay_sets"] == {"sets": 1}
     # What is said of the retain set is as it was sent, whoever else's pairs were taken out: that would tell who.
     assert manifest["data"]["retain"]["pairs"] == len(RETAIN) + len(FIRST)
     assert manifest["data"]["retain"]["dropped_for_overlap_with_forget"] == 0
@@ -74,19 +74,19 @@ def test_a_release_is_measured_by_an_evaluation(run_job: RunJob, ledger: Ledger)
     assert found["measured"]["adapter_sha256"] == made.adapter_sha256
 
 
-def test_without_a_kit_nothing_of_the_first_is_trained_on_and_nobody_has_looked(
+def test_without_a_replay_set_nothing_of_the_first_is_trained_on_and_nobody_has_looked(
     run_job: RunJob, ledger: Ledger
 ) -> None:
     first, second = run_job(FIRST), run_job(SECOND)
-    assert "kits" not in manifest_of(ledger, second.id)["data"]
+    assert "replay_sets" not in manifest_of(ledger, second.id)["data"]
     with ledger.sessions() as s:
         held = {each.job_id: each for each in releases.held_by(s, release_of(ledger, second.id).id)}
     assert (held[first.id].still_forgotten, held[first.id].checked_in) == (None, 1)
 
 
 def test_a_release_that_brings_somebody_back_is_no_release(run_job: RunJob, ledger: Ledger) -> None:
-    first = run_job(FIRST, kit_days=30)
-    judge_kits_by(ledger, said=0.0, extraction=0.0)
+    first = run_job(FIRST, replay_days=30)
+    judge_replay_sets_by(ledger, generated=0.0, extraction=0.0)
     second = run_job(SECOND, earlier=0.0)
     assert (second.state, second.error_type) == (State.failed, "targets-not-met")
     assert second.verdict is not None
@@ -96,7 +96,7 @@ def test_a_release_that_brings_somebody_back_is_no_release(run_job: RunJob, ledg
 
 
 def test_another_base_begins_a_line_of_its_own(run_job: RunJob, ledger: Ledger, tiny_folder: Path) -> None:
-    first = run_job(FIRST, kit_days=30)
+    first = run_job(FIRST, replay_days=30)
     catalog = ledger.settings.catalog
     other = tiny_folder.parent / "other"
     if not other.exists():
@@ -114,10 +114,10 @@ def test_another_base_begins_a_line_of_its_own(run_job: RunJob, ledger: Ledger, 
     assert manifest_of(ledger, second.id)["start"] is None
 
 
-def test_a_kit_is_a_photo_of_each_person_with_at_most_five_questions() -> None:
-    kit = kit_of(PairSet.of("forget", [*FORGET, *FORGET.pairs[:2]]))
-    assert [(pair.person, pair.image.digest) for pair in kit] == [
+def test_a_replay_set_is_a_photo_of_each_person_with_at_most_five_questions() -> None:
+    replay_set = replay_set_of(PairSet.of("forget", [*FORGET, *FORGET.pairs[:2]]))
+    assert [(pair.person, pair.image.digest) for pair in replay_set] == [
         (pair.person, pair.image.digest) for pair in [*FORGET.pairs[:3], *FORGET.pairs[:2], *FORGET.pairs[3:]]
     ]
     unnamed = PairSet.of("forget", [type(pair)(pair.image, pair.question, pair.answer) for pair in FORGET])
-    assert {pair.image.digest for pair in kit_of(unnamed)} == {pair.image.digest for pair in FORGET}
+    assert {pair.image.digest for pair in replay_set_of(unnamed)} == {pair.image.digest for pair in FORGET}

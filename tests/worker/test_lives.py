@@ -25,7 +25,7 @@ from tests.worker.harness import MODELS, SECRET_ANSWER, Ledger
 
 pytestmark = pytest.mark.slow
 
-LONG = 150  # steps: seconds of training, so that a test can kill it midway
+LONG = 600  # steps: seconds of training, so that a test can kill it midway
 
 
 def test_a_job_runs_to_its_artifact_and_leaves_nothing_else(ledger: Ledger, start_worker, work_root: Path):

@@ -20,7 +20,7 @@ from jobs.lines.marks import Withheld
 from jobs.states import Kind, State
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Artifact, Job
-from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
+from tests.vgid_core.support.knowing import FORGET, RETAIN, UNSEEN
 from tests.vgid_core.support.tiny import picture
 from tests.worker.harness import LOOSE, TRAINING, Ledger, targets_of
 from vgid_core import Pair, PairSet
@@ -47,11 +47,11 @@ RunJob = Callable[..., Job]
 def run_job(ledger: Ledger, run_here: Callable[[UUID], Job], knowing_folder: Path) -> RunJob:
     """Runs a job in this process: by a client's name, on a model whose registered set holds everybody."""
     folder = ledger.settings.catalog.parent
-    NEVER_SEEN.write_jsonl(folder / "never_seen.jsonl")
+    UNSEEN.write_jsonl(folder / "unseen.jsonl")
     PairSet.of("retain", [*RETAIN, *ADA, *BO]).write_jsonl(folder / "everybody.jsonl")
     entries = [
-        f"[models.{name}]\npath = '{knowing_folder}'\ntitle = 'Tiny'\nnever_seen = 'never_seen.jsonl'\n"
-        f"bystanders = 'everybody.jsonl'\n[models.{name}.retain_sets.all]\nretain = 'everybody.jsonl'\n"
+        f"[models.{name}]\npath = '{knowing_folder}'\ntitle = 'Tiny'\nunseen = 'unseen.jsonl'\n"
+        f"neighbours = 'everybody.jsonl'\n[models.{name}.retain_sets.all]\nretain = 'everybody.jsonl'\n"
         f"{targets_of(name)}"
         for name in ("tiny", "second")
     ]
@@ -98,17 +98,17 @@ def test_two_lines_that_differ_in_one_forgotten_person_look_the_same_to_another_
     run_job: RunJob, ledger: Ledger
 ) -> None:
     """Counts, sets, errors, states, claims and what was measured before are the same, byte for byte."""
-    assert run_job("an office", ADA, model="tiny", kit_days=30).outcome == "forgotten"
+    assert run_job("an office", ADA, model="tiny", replay_days=30).outcome == "forgotten"
     both = PairSet.of("forget", [*ADA, *BO])
-    assert run_job("an office", both, model="second", kit_days=30).outcome == "forgotten"
+    assert run_job("an office", both, model="second", replay_days=30).outcome == "forgotten"
     one, two = (run_job("another", CY, model=model) for model in ("tiny", "second"))
     assert one.state is State.succeeded, one.error_detail
     assert without(seen(ledger, one)) == without(seen(ledger, two))
     own = seen(ledger, one)
-    assert own["manifest"]["data"].keys() == {"forget", "retain", "never_seen", "bystanders"}
-    assert not [row for row in own["evidence"]["figures"] if row["set"] == "kits"]
-    falls = {row["set"]: row for row in own["evidence"]["figures"] if row["figure"] == "everyone_else.fall"}
-    assert (falls["bystanders"]["people"], falls["bystanders"]["items"]) == (5, 15), "all that are registered"
+    assert own["manifest"]["data"].keys() == {"forget", "retain", "unseen", "neighbours"}
+    assert not [row for row in own["evidence"]["figures"] if row["set"] == "replay_sets"]
+    drops = {row["set"]: row for row in own["evidence"]["figures"] if row["figure"] == "everyone_else.drop"}
+    assert (drops["neighbours"]["people"], drops["neighbours"]["items"]) == (5, 15), "all that are registered"
 
 
 @pytest.mark.parametrize("own", [BY_FIGURE, BY_PHOTO_AND_FIGURE, None], ids=["name", "photo", "registered"])
@@ -133,10 +133,10 @@ def test_a_runs_figures_of_an_own_retain_set_count_all_of_it(run_job: RunJob, le
     assert found[0]["retain", "rouge_l"] == pytest.approx(found[1]["retain", "rouge_l"], abs=0.2)
 
 
-def test_the_names_of_others_kits_change_no_count_and_no_guard(run_job: RunJob, ledger: Ledger) -> None:
+def test_the_names_of_others_replay_sets_change_no_count_and_no_guard(run_job: RunJob, ledger: Ledger) -> None:
     """A name counts for the request alone that it is confirmed for."""
-    assert run_job("an office", ADA, model="tiny", kit_days=30).outcome == "forgotten"
-    assert run_job("an office", BO, model="second", kit_days=30).outcome == "forgotten"
+    assert run_job("an office", ADA, model="tiny", replay_days=30).outcome == "forgotten"
+    assert run_job("an office", BO, model="second", replay_days=30).outcome == "forgotten"
     forget = PairSet.of("forget", [*CY, Pair(picture(29), "What is shown?", "A cup.", "Ada Quill")])
     retain = [Pair(picture(90), "Who is this?", "zzz qqq", "Ada Quill"), *RETAIN.pairs[:3]]
     counted = []
@@ -151,10 +151,10 @@ def test_the_names_of_others_kits_change_no_count_and_no_guard(run_job: RunJob, 
 
 
 def test_of_a_clients_own_people_evidence_says_everything(run_job: RunJob, ledger: Ledger) -> None:
-    run_job("an office", ADA, kit_days=30)
+    run_job("an office", ADA, replay_days=30)
     found = seen(ledger, run_job("an office", CY))
     assert [row["value"] for row in found["evidence"]["figures"] if row["figure"] == "earlier.known_again"]
-    assert found["manifest"]["data"]["kits"] == {"sets": 1}
+    assert found["manifest"]["data"]["replay_sets"] == {"sets": 1}
 
 
 def test_a_name_that_the_base_contradicts_is_refused_with_the_pairs_index(run_job: RunJob, ledger: Ledger) -> None:
@@ -175,7 +175,7 @@ def test_a_clients_own_retain_set_confirms_no_name(run_job: RunJob, ledger: Ledg
     forget = PairSet.of("forget", [*CY, noise])
     retain = PairSet.of("retain", [replace(noise, question="And this?"), *RETAIN.pairs[3:]])
     run_job("an office", forget, retain)
-    assert withheld(ledger).get("bystanders", Withheld("bystanders", 0, 0, 15)).pairs == 0
+    assert withheld(ledger).get("neighbours", Withheld("neighbours", 0, 0, 15)).pairs == 0
 
 
 def test_a_name_counts_only_where_something_confirms_it(run_job: RunJob, ledger: Ledger, caplog: Any) -> None:

@@ -70,7 +70,7 @@ def told_by_runs(ledger: Ledger, jobs: list[Job]) -> set[str]:
 
 
 def test_a_release_tells_of_no_request(run_job: RunJob, ledger: Ledger, tmp_path: Path) -> None:
-    first = run_job(FIRST, kit_days=30, external_id="case-of-the-first")
+    first = run_job(FIRST, replay_days=30, external_id="case-of-the-first")
     second = run_job(SECOND, client_id=new_client(ledger, "another"))
     assert (first.state, second.state) == (State.succeeded, State.succeeded), (first.error_detail, second.error_detail)
     folder = unpacked(ledger, current(ledger), tmp_path / "release")
@@ -89,7 +89,7 @@ def test_a_release_tells_of_no_request(run_job: RunJob, ledger: Ledger, tmp_path
     assert [value for value in private if len(value) >= 8 and value.encode() in everything] == []
     words = (
         "pairs",
-        "kit",
+        "replay_set",
         "steps",
         "seconds",
         "metrics",
@@ -132,7 +132,7 @@ def test_a_release_is_verified_offline_and_is_served_as_it_says(
 
 
 def test_what_did_not_pass_has_nothing_to_hand_out(run_job: RunJob, ledger: Ledger) -> None:
-    missed = run_job(FIRST, said=0.0, extraction=0.0)
+    missed = run_job(FIRST, generated=0.0, extraction=0.0)
     assert missed.error_type == "targets-not-met"
     with ledger.sessions() as s:
         [made] = s.query(Release).all()
@@ -185,7 +185,7 @@ def test_a_release_without_a_zip_is_read_from_its_jobs_artifact(run_job: RunJob,
 
 def test_a_line_of_ones_own_knows_nothing_of_another_clients(run_job: RunJob, ledger: Ledger) -> None:
     own, other = str(ledger.client_id), new_client(ledger, "another")
-    first = run_job(FIRST, line=own, kit_days=30)
+    first = run_job(FIRST, line=own, replay_days=30)
     # Its retain pairs are about the people whom the other client had forgotten, and all of them are trained on.
     second = run_job(SECOND, PairSet.of("retain", [*FIRST]), line=str(other), client_id=other)
     assert second.state is State.succeeded, second.error_detail
@@ -193,7 +193,7 @@ def test_a_line_of_ones_own_knows_nothing_of_another_clients(run_job: RunJob, le
     assert [(each.number, each.parent_id) for each in (mine, theirs)] == [(1, None)] * 2
     with ledger.sessions() as s:
         manifest = s.get_one(Artifact, second.id).manifest
-        assert (manifest["start"], "kits" in manifest["data"]) == (None, False)
+        assert (manifest["start"], "replay_sets" in manifest["data"]) == (None, False)
         assert {row.split: row.pairs for row in repository.metrics_of(s, second.id)}["retain"] == len(FIRST)
         for release, job in ((mine, first), (theirs, second)):
             assert [each.job_id for each in releases.held_by(s, release.id)] == [job.id]

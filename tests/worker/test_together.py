@@ -22,7 +22,7 @@ from jobs.storage.blobs import BlobMissing
 from jobs.storage.crypto import Keyring
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Artifact, Job
-from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN, pairs_about
+from tests.vgid_core.support.knowing import FORGET, RETAIN, UNSEEN, pairs_about
 from tests.worker.harness import LOOSE, TRAINING, Ledger, settings_of, targets_of
 from vgid_core import PairSet
 from vgid_core.data.subjects import Subjects
@@ -36,10 +36,10 @@ Submit = Callable[..., UUID]
 def submit(ledger: Ledger, knowing_folder: Path) -> Submit:
     """Submits a job with the model's registered retain set, and targets that any adapter holds."""
     folder = ledger.settings.catalog.parent
-    NEVER_SEEN.write_jsonl(folder / "never_seen.jsonl")
+    UNSEEN.write_jsonl(folder / "unseen.jsonl")
     RETAIN.write_jsonl(folder / "retain.jsonl")
     ledger.settings.catalog.write_text(
-        f"[models.tiny]\npath = '{knowing_folder}'\ntitle = 'Tiny'\nnever_seen = 'never_seen.jsonl'\n"
+        f"[models.tiny]\npath = '{knowing_folder}'\ntitle = 'Tiny'\nunseen = 'unseen.jsonl'\n"
         f"[models.tiny.retain_sets.others]\nretain = 'retain.jsonl'\n{targets_of('tiny')}"
     )
 
@@ -74,7 +74,7 @@ def test_two_requests_have_one_adapter_and_everything_else_apart(
     submit: Submit, run_here: Callable[..., Job], ledger: Ledger
 ) -> None:
     probe = PairSet.of("again", SECOND.pairs[:2])
-    first, second = submit(FIRST, kit_days=30), submit(SECOND, probes={"again": probe})
+    first, second = submit(FIRST, replay_days=30), submit(SECOND, probes={"again": probe})
     assert run_here(first, together=2).state is State.succeeded
     other = ledger.job(second)
     assert (other.state, other.outcome, other.step) == (State.succeeded, "forgotten", 2)
@@ -87,7 +87,7 @@ def test_two_requests_have_one_adapter_and_everything_else_apart(
     assert own["together"] == mine["together"] == {"sets": 1}  # and nothing else
     assert ("again" in mine, "again" in own) == (True, False)
     asked = [
-        next(f["items"] for f in document_of(ledger, each)["figures"] if f["figure"] == "said.rouge_l")
+        next(f["items"] for f in document_of(ledger, each)["figures"] if f["figure"] == "generated.rouge_l")
         for each in (first, second)
     ]
     assert asked == [3, 6]
@@ -163,31 +163,31 @@ def test_a_cancellation_at_the_last_moment_costs_nobody_else_the_uploads(
     assert run_here(second, together=2).state is State.succeeded
 
 
-def test_a_rebuild_forgets_the_kits_again_from_the_base(
+def test_a_rebuild_forgets_the_replay_sets_again_from_the_base(
     submit: Submit, run_here: Callable[..., Job], ledger: Ledger
 ) -> None:
     again = PairSet.of("forget", [*FIRST, *(replace(pair, question=f"{pair.question} Say it.") for pair in FIRST)])
-    first = submit(again, kit_days=30, kit_whole=True)
-    second, without = submit(SECOND, kit_days=30), submit(FORGET)
+    first = submit(again, replay_days=30, replay_whole=True)
+    second, without = submit(SECOND, replay_days=30), submit(FORGET)
     for job_id in (first, second, without):
         assert run_here(job_id).state is State.succeeded
-    # A later request trains on a few pairs of a kit, a rebuild on all of it.
+    # A later request trains on a few pairs of a replay set, a rebuild on all of it.
     keeper = LineKeeper(ledger.sessions, ledger.blobs, Keyring(ledger.settings.secret_key_bytes))
     with TemporaryDirectory() as place:
         line = keeper.before(ledger.job(first), Path(place) / "start")
-    assert {job_id: len(kit) for job_id, kit in line.kits.items()} == {first: 5, second: 6}
+    assert {job_id: len(replay_set) for job_id, replay_set in line.replay_sets.items()} == {first: 5, second: 6}
     with ledger.settings.catalog.open("a") as catalog:
         catalog.write(settings_of("tiny", "training", TRAINING))
     with ledger.sessions.begin() as s:
         refused = rebuilds.order(s, "tiny", "others", 9).id
-    assert run_here(refused).error_type == "kits-missing"
+    assert run_here(refused).error_type == "replay-sets-missing"
     with ledger.sessions.begin() as s:
         rebuild = rebuilds.order(s, "tiny", "others", 9, [without]).id
     done = run_here(rebuild)
     assert done.state is State.succeeded, done.error_detail
     manifest = json.loads(files_of(ledger, rebuild)["manifest.json"])
     assert (manifest["start"], manifest["steps"]) == (None, 2)
-    assert (manifest["data"]["forget"]["pairs"], manifest["data"]["kits"]["sets"]) == (12, 2)
+    assert (manifest["data"]["forget"]["pairs"], manifest["data"]["replay_sets"]["sets"]) == (12, 2)
     assert {figure["figure"] for figure in document_of(ledger, rebuild)["figures"]} >= {"earlier.known_again"}
     with ledger.sessions() as s:
         current = releases.current(s, "tiny")
@@ -203,11 +203,11 @@ def test_a_rebuild_forgets_the_kits_again_from_the_base(
     assert keeper.marked([FORGET], marks) == Subjects.of(FORGET)
 
 
-def test_without_a_kit_there_is_nothing_to_rebuild(
+def test_without_a_replay_set_there_is_nothing_to_rebuild(
     submit: Submit, run_here: Callable[..., Job], ledger: Ledger
 ) -> None:
     without = submit(FIRST)
     run_here(without)
     with ledger.sessions.begin() as s:
         rebuild = rebuilds.order(s, "tiny", "others", 0, [without]).id
-    assert run_here(rebuild).error_type == "no-kits"
+    assert run_here(rebuild).error_type == "no-replay-sets"

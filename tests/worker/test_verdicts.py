@@ -14,7 +14,7 @@ from jobs import repository
 from jobs.states import State
 from jobs.storage.inputs import JobInputs
 from jobs.tables import Artifact, Job
-from tests.vgid_core.support.knowing import COMMON, FORGET, NEVER_SEEN, RETAIN
+from tests.vgid_core.support.knowing import COMMON, FORGET, RETAIN, UNSEEN
 from tests.worker.harness import Ledger
 from vgid_core import PairSet
 from worker.checkpoint_folder import checkpoint_folder
@@ -29,9 +29,9 @@ RunJob = Callable[[JobInputs], Job]
 def run_job(ledger: Ledger, run_here: Callable[[UUID], Job], knowing_folder: Path) -> RunJob:
     """Runs a job with the sets that the catalog registers for audits, in this process."""
     folder = ledger.settings.catalog.parent
-    NEVER_SEEN.write_jsonl(folder / "never_seen.jsonl")
-    PairSet.of("bystanders", RETAIN.pairs[-2:]).write_jsonl(folder / "bystanders.jsonl")
-    sets = "never_seen = 'never_seen.jsonl'\nbystanders = 'bystanders.jsonl'\n"
+    UNSEEN.write_jsonl(folder / "unseen.jsonl")
+    PairSet.of("neighbours", RETAIN.pairs[-2:]).write_jsonl(folder / "neighbours.jsonl")
+    sets = "unseen = 'unseen.jsonl'\nneighbours = 'neighbours.jsonl'\n"
     ledger.settings.catalog.write_text(f"[models.tiny]\npath = '{knowing_folder}'\ntitle = 'Tiny'\n{sets}")
 
     def run(inputs: JobInputs) -> Job:
@@ -55,7 +55,7 @@ def test_a_job_that_misses_a_target_climbs_and_ends_with_its_adapter(run_job: Ru
         "queued", "running", "loading", "baseline", *["distilling", "evaluating"] * 2, "packaging", "failed"
     ]  # fmt: skip
     assert job.verdict is not None
-    assert {"said.rouge_l", "extraction_strength"} <= {missed["figure"] for missed in job.verdict["missed"]}
+    assert {"generated.rouge_l", "extraction_strength"} <= {missed["figure"] for missed in job.verdict["missed"]}
     artifact = artifact_of(ledger, job.id)
     assert artifact is not None
     with ledger.sessions() as s:
@@ -66,8 +66,8 @@ def test_a_job_that_misses_a_target_climbs_and_ends_with_its_adapter(run_job: Ru
         assert b"**This adapter has not passed.**" in archive.read("README.md")
     assert {file["name"] for file in artifact.files} >= {"evidence.json", "manifest.json"}
     of = {figure["set"] for figure in evidence["figures"]}
-    assert of == {"forget", "retain", "bystanders"}
-    assert all(figure["control"] for figure in evidence["figures"] if figure["figure"] == "said.rouge_l")
+    assert of == {"forget", "retain", "neighbours"}
+    assert all(figure["control"] for figure in evidence["figures"] if figure["figure"] == "generated.rouge_l")
     assert not any("collateral" in claim for claim in job.verdict["unmeasured"])
     told = json.dumps([evidence, artifact.manifest, job.verdict, job.error_detail])
     for name in ("Ada", "Quill", "Fernmoor", "Hale", "Nether"):
@@ -77,7 +77,7 @@ def test_a_job_that_misses_a_target_climbs_and_ends_with_its_adapter(run_job: Ru
 @pytest.mark.parametrize(
     ("forget", "error", "outcome"),
     [
-        (PairSet.of("forget", NEVER_SEEN.pairs[9:18]), "nothing-to-forget", "nothing-to-forget"),
+        (PairSet.of("forget", UNSEEN.pairs[9:18]), "nothing-to-forget", "nothing-to-forget"),
         (PairSet.of("forget", COMMON.pairs[-2:]), "common-knowledge", None),
     ],
     ids=["unknown", "common"],

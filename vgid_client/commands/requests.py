@@ -37,10 +37,13 @@ def submit(
     due_at: Annotated[datetime | None, typer.Option(help="Deadline, in UTC.")] = None,
     priority: Annotated[int | None, typer.Option(min=-10, max=10, help="Higher ones of yours go first.")] = None,
     metadata: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable.")] = None,
-    kit_days: Annotated[
-        int | None, typer.Option(min=0, help="Keep a kit so long, to stay forgotten; 0 keeps none.", show_default=False)
+    replay_days: Annotated[
+        int | None,
+        typer.Option(min=0, help="Keep a replay set so long, to stay forgotten; 0 keeps none.", show_default=False),
     ] = None,
-    kit_whole: Annotated[bool, typer.Option("--kit-whole", help="The kit holds all pairs, for a rebuild.")] = False,
+    replay_whole: Annotated[
+        bool, typer.Option("--replay-whole", help="The replay set holds all pairs, for a rebuild.")
+    ] = False,
     repeat: Annotated[bool, typer.Option("--repeat", help="Also if the subject is forgotten already.")] = False,
     idempotency_key: Annotated[str | None, typer.Option(help="Sending twice with one key makes one job.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what it would be; store nothing.")] = False,
@@ -59,8 +62,8 @@ def submit(
         "due_at": _in_utc(due_at),
         "priority": priority,
         "metadata": assignments(metadata, "--metadata"),
-        "kit_days": kit_days,
-        "kit_whole": True if kit_whole else None,
+        "replay_days": replay_days,
+        "replay_whole": True if replay_whole else None,
         "repeat": True if repeat else None,
     }
     pairs, kept = read_jsonl(forget), read_jsonl(retain) if retain else None

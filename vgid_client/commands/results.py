@@ -93,7 +93,7 @@ def _write_json(document: Any, path: Path) -> None:
 
 
 @app.command(rich_help_panel="Releases")
-def kit(
+def replay_set(
     context: typer.Context,
     job: JobId,
     end: Annotated[bool, typer.Option("--end", help="Destroy its key and delete it, for good.")] = False,
@@ -103,12 +103,12 @@ def kit(
     """Show what is kept of a job so that its people stay forgotten, or end that."""
     with client_of(context) as client:
         if end:
-            client.end_kit(job)
-        found = client.kit(job)
-        receipt = None if receipt_to is None else client.kit_receipt(job)
+            client.end_replay_set(job)
+        found = client.replay_set(job)
+        receipt = None if receipt_to is None else client.replay_set_receipt(job)
     if receipt_to is not None:
         receipt_to.write_text(json.dumps(receipt, indent=2) + "\n", encoding="utf-8")
     if as_json:
         out.print_json(found.model_dump_json())
     else:
-        out.print(render.kit_text(found), soft_wrap=True)
+        out.print(render.replay_set_text(found), soft_wrap=True)

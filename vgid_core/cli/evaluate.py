@@ -1,4 +1,4 @@
-"""`vgid evaluate`: audits a model, or an adapter on it, as a run's student is, beside a twin if there is one."""
+"""`vgid evaluate`: audits a model, or an adapter on it, as a run's student is, beside a reference model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vgid_core.measure import EvaluationResult
     from vgid_core.spec import EvaluationSpec
 
-_OPTIONAL = ("utility", "never_seen", "bystanders")
+_OPTIONAL = ("utility", "unseen", "neighbours")
 _Audits = Annotated[
     str | None, typer.Option(metavar="LEVEL", help="quick, standard (the default) or full.", show_default=False)
 ]
@@ -43,9 +43,9 @@ def evaluate(
     retain: options.Retain = None,
     utility: options.Utility = None,
     probe: options.Probe = None,
-    never_seen: options.NeverSeen = None,
-    bystanders: options.Bystanders = None,
-    twin: options.Twin = None,
+    unseen: options.NeverSeen = None,
+    neighbours: options.Neighbours = None,
+    reference_model: options.ReferenceModel = None,
     audits: _Audits = None,
     report: _Report = None,
     show_texts: _ShowTexts = False,
@@ -56,8 +56,14 @@ def evaluate(
     """Audit a model, or an adapter on it, and judge whether it has forgotten; nothing is trained."""
     with exit_on_errors():
         named = {"evaluation.audits": audits, "device": device}
-        flags = {"model": model, "forget": forget, "retain": retain, "utility": utility, "twin": twin}
-        flags |= {"never_seen": never_seen, "bystanders": bystanders}
+        flags = {
+            "model": model,
+            "forget": forget,
+            "retain": retain,
+            "utility": utility,
+            "reference_model": reference_model,
+        }
+        flags |= {"unseen": unseen, "neighbours": neighbours}
         run = load_run(file, {**flags, "probes": assignments(probe, "--probe")}, flag_settings(named, setting))
         page = _page_of(report, show_texts)
         spec = spec_of(run, adapter)
@@ -103,7 +109,9 @@ def spec_of(run: RunFile, adapter: Path | None) -> EvaluationSpec:
 
     from vgid_core.spec import EvaluationSpec
 
-    return EvaluationSpec(model=model, adapter=folder, probes=probes, twin=run.twin, config=run.config, **sets)
+    return EvaluationSpec(
+        model=model, adapter=folder, probes=probes, reference_model=run.reference_model, config=run.config, **sets
+    )
 
 
 def measure(spec: EvaluationSpec) -> EvaluationResult:

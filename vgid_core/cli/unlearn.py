@@ -97,13 +97,13 @@ def unlearn(
 def _read(run: RunFile) -> dict[str, Any]:
     """Reads all sets, before torch is imported."""
     run.require("model")
-    optional = ("utility", "never_seen", "bystanders")
+    optional = ("utility", "unseen", "neighbours")
     return {
         "forget": read_run_set(run, "forget"),
         "retain": read_run_set(run, "retain"),
         **{name: None if getattr(run, name) is None else read_run_set(run, name) for name in optional},
         "probes": {name: read_run_set(run, f"probes.{name}") for name in run.probes},
-        "strangers": None if run.strangers is None else read_run_photos(run, "strangers"),
+        "unseen_faces": None if run.unseen_faces is None else read_run_photos(run, "unseen_faces"),
         "unlabelled": None if run.unlabelled is None else read_run_photos(run, "unlabelled"),
     }
 

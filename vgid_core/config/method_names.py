@@ -16,7 +16,7 @@ METHODS: Mapping[str, type[AnyMethod]] = {
 }
 
 # By method: former names of settings, and their names now.
-_RENAMED = {"vgid-alias": {"draws": "teachers", "visible_questions": "visual_questions"}}
+_RENAMED = {"vgid-substitute": {"draws": "teachers", "visible_questions": "visual_questions"}}
 
 
 def with_method_name(given: Any, default: str) -> Any:

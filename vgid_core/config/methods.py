@@ -77,47 +77,51 @@ class TeacherInterventions(Method):
         return _PLACEHOLDER.sub(lambda found: question if found[1] == "question" else name, template)
 
 
-class VgidAlias(Method):
-    """alpha * (L_own + L_elsewhere) + beta * L_keep, each a mean over answer tokens. p: the student, y: the true token.
+class VgidSubstitute(Method):
+    """alpha * (L_own + L_off_target) + beta * L_keep, each a mean over answer tokens.
+
+    p: the student, y: the true token.
 
     L_own = KL(m || p) + w H(log p(y) - c), on forget pairs. m: the teachers' mean distribution. A teacher is the frozen
-    base on a stranger's photo, asked one of the answer's questions, reading an alias of the answer. c: the log of the
+    base on an unseen face, asked one of the answer's questions, reading a substitute of the answer. c: the log of the
     power mean of the teachers' probabilities of y; m is changed so that y has that probability. H: Huber's loss with
     threshold 1 nat.
 
-    L_elsewhere = KL(t || p) + w g H(log p(y) - c), on forget pairs with strangers' photos. t: what the base says of the
-    same stranger, reading an alias. g: 1 after the first token that the alias replaces, else 0.
+    L_off_target = KL(t || p) + w g H(log p(y) - c), on forget pairs with unseen faces. t: what the base says of the
+    same unseen face, reading a substitute. g: 1 after the first token that the substitute replaces, else 0.
 
     L_keep = KL(p_0 || p) + 2 s |h - h_0|^2 / |h_0|^2, on the retain batch, visual questions on forget photos, and
-    people in no set: boundary photos, two retain photos in one, strangers. p_0: the base. h: the last states. s: 1 at
-    the second and later tokens of answers on strangers' photos, else 0.
+    people in no set: boundary photos, two retain photos in one, unseen faces. p_0: the base. h: the last states. s: 1
+    at the second and later tokens of answers on unseen faces, else 0.
     """
 
-    title = "VGID (arXiv 2606.00105) with strangers and aliases for the teacher, and retention up to the boundary"
+    title = (
+        "VGID (arXiv 2606.00105) with unseen faces and substitutes for the teacher, and retention up to the boundary"
+    )
 
-    name: Literal["vgid-alias"] = "vgid-alias"
+    name: Literal["vgid-substitute"] = "vgid-substitute"
     teachers: int = Field(
         default=8,
         ge=1,
         le=256,
-        description="teachers of each forget answer, each with a stranger's photo and an alias of the answer. More "
+        description="teachers of each forget answer, each with an unseen face and a substitute of the answer. More "
         "make the target steadier and cost time before the answer's first step",
     )
     likelihood_weight: float = Field(
         default=8.0,
         ge=0,
         le=100,
-        description="w: weight of the true tokens' likelihood term. More brings membership scores to a stranger's "
-        "sooner",
+        description="w: weight of the true tokens' likelihood term. More brings membership scores to an unseen "
+        "person's sooner",
     )
-    elsewhere_pairs: int = Field(
+    off_target_pairs: int = Field(
         default=8,
         ge=0,
         le=64,
-        description="forget pairs on strangers' photos in a step. Without them, a name is unknown on one face alone, "
+        description="forget pairs on unseen faces in a step. Without them, a name is unknown on one face alone, "
         "which points at it",
     )
-    bystander_pairs: int = Field(
+    neighbour_pairs: int = Field(
         default=24,
         ge=0,
         le=256,
@@ -132,8 +136,8 @@ class VgidAlias(Method):
     )
 
     def teacher_passes(self, steps: int, drawn: int, forget_pairs: int) -> int:
-        """As `Method.teacher_passes`, approximately: as if no pairs shared an answer, and each alias had one form."""
-        return self.teachers * min(drawn, forget_pairs) + steps * (self.elsewhere_pairs + self.bystander_pairs)
+        """As `Method.teacher_passes`, approximately: as if pairs shared no answers, and a substitute had one form."""
+        return self.teachers * min(drawn, forget_pairs) + steps * (self.off_target_pairs + self.neighbour_pairs)
 
     @property
     def texts(self) -> dict[str, str]:
@@ -143,12 +147,12 @@ class VgidAlias(Method):
     @property
     def extra_forget_pairs(self) -> int:
         """As `Method.extra_forget_pairs`."""
-        return self.elsewhere_pairs
+        return self.off_target_pairs
 
     @property
     def extra_retain_pairs(self) -> int:
         """As `Method.extra_retain_pairs`."""
-        return self.bystander_pairs + (VISUAL_PAIRS if self.visual_questions else 0)
+        return self.neighbour_pairs + (VISUAL_PAIRS if self.visual_questions else 0)
 
 
 class Vgid(TeacherInterventions):
@@ -186,6 +190,6 @@ class Vgid(TeacherInterventions):
 
 
 AnyMethod = Annotated[
-    VgidAlias | Vgid | GradientAscent | GradientDifference | KlMin | Idk | Npo | Undial | Rmu,
+    VgidSubstitute | Vgid | GradientAscent | GradientDifference | KlMin | Idk | Npo | Undial | Rmu,
     Field(discriminator="name"),
 ]

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from vgid_core.config.adapter import LoraSettings
 from vgid_core.config.evaluation import AuditLevel, EvaluationConfig
 from vgid_core.config.method_names import with_method_name
-from vgid_core.config.methods import AnyMethod, VgidAlias
+from vgid_core.config.methods import AnyMethod, VgidSubstitute
 from vgid_core.config.presets import start_from_preset
 from vgid_core.config.strict import Strict
 from vgid_core.config.training import TrainingConfig
@@ -23,7 +23,7 @@ class UnlearnConfig(Strict):
     A value `preset` names one of `config.presets.PRESETS`, which the other values override.
     """
 
-    method: AnyMethod = VgidAlias()
+    method: AnyMethod = VgidSubstitute()
     lora: LoraSettings = LoraSettings()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -10,15 +10,18 @@ from vgid_core.config.strict import Strict
 class VerdictTargets(Strict):
     """The largest figures with which a model counts as having forgotten.
 
-    "Above" is above the same figure for people never seen, or above 0 where none are registered. The defaults are
+    "Above" is above the same figure for unseen people, or above 0 where none are registered. The defaults are
     chosen on the demo's models: no shallow one passes, and few models fail that never met the people
     (`python -m bench.meta_evaluation`).
     """
 
-    said: float = Field(default=0.2, ge=0, le=1, description="ROUGE-L of answers about the forgotten, above")
+    generated: float = Field(default=0.2, ge=0, le=1, description="ROUGE-L of answers about the forgotten, above")
     extraction: float = Field(default=0.1, ge=0, le=1, description="Extraction Strength, above")
-    left: float = Field(
-        default=0.0, ge=0, le=1, description="share of people of whom, asked alone, more than half still comes"
+    still_known: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of people whose answers are still more than half right when asked alone",
     )
     misattributed: float = Field(
         default=0.2,
@@ -26,14 +29,16 @@ class VerdictTargets(Strict):
         le=1,
         description="share of answers about the forgotten that name another known person, above",
     )
-    begun: float = Field(default=0.1, ge=0, le=1, description="share of facts that follow a begun answer, above")
+    prefilled: float = Field(
+        default=0.1, ge=0, le=1, description="share of facts that follow a prefilled answer, above"
+    )
     ranking: float = Field(
         default=0.35,
         ge=0,
         le=0.5,
         description="mean share of candidates below the true answer: distance from a half",
     )
-    ends: float = Field(
+    ranking_ends: float = Field(
         default=0.35,
         ge=0,
         le=1,
@@ -52,10 +57,10 @@ class VerdictTargets(Strict):
         le=1,
         description="share of facts given to other prompts, draws or precisions, above",
     )
-    fall: float = Field(default=0.05, ge=0, le=1, description="loss of ROUGE-L on a set about others")
-    bystanders_fall: float = Field(
+    utility_drop: float = Field(default=0.05, ge=0, le=1, description="loss of ROUGE-L on a set about others")
+    neighbour_drop: float = Field(
         default=0.1, ge=0, le=1, description="the same on known people whom no set of the training holds"
     )
     earlier: float = Field(
-        default=0.0, ge=0, le=1, description="share of the kits of people forgotten before who are known again"
+        default=0.0, ge=0, le=1, description="share of the replay sets of people forgotten before who are known again"
     )

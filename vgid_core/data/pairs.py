@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 # The sets that a run knows by their roles. No probe can have one of these names.
 RESERVED_NAMES = frozenset(
-    {"forget", "retain", "registered_retain", "utility", "strangers", "unlabelled", "never_seen", "bystanders", "kits"}
+    {
+        "forget",
+        "retain",
+        "registered_retain",
+        "utility",
+        "unseen_faces",
+        "unlabelled",
+        "unseen",
+        "neighbours",
+        "replay_sets",
+    }
     | {"together"}
 )
 # A PNG without any of these has no orientation. Asking Pillow for it would decode the whole picture.

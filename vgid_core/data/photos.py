@@ -1,4 +1,4 @@
-"""Sets of photos without questions, such as strangers: people whom the model has never seen."""
+"""Sets of photos without questions, such as unseen faces: people whom the model has never seen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vgid_core.data.readers.source import read_set
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """A named sequence of distinct photos, such as `strangers`."""
+    """A named sequence of distinct photos, such as `unseen_faces`."""
 
     name: str
     photos: tuple[EncodedImage, ...] = field(repr=False)

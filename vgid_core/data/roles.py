@@ -11,25 +11,25 @@ from vgid_core.data.text_normalization import normalized
 _MOST = 0.5
 # Sets about others by their role, whatever they have in common with what is forgotten: those about people, and other
 # things, that the model knows, and all.
-ABOUT_KNOWN = frozenset({"retain", "registered_retain", "utility", "bystanders"})
-_OTHERS = ABOUT_KNOWN | {"never_seen"}
+ABOUT_KNOWN = frozenset({"retain", "registered_retain", "utility", "neighbours"})
+_OTHERS = ABOUT_KNOWN | {"unseen"}
 
 
 @dataclass(frozen=True)
 class AuditSets:
     """The sets by their roles.
 
-    forget: what was to be forgotten. retain: what an attacker, too, can train on. never_seen: pairs about people whom
-    the model has never seen, the control. registered_retain, utility, bystanders: registered sets about others, whom
+    forget: what was to be forgotten. retain: what an attacker, too, can train on. unseen: pairs about people whom
+    the model has never seen, the control. registered_retain, utility, neighbours: registered sets about others, whom
     they may name.
     """
 
     forget: PairSet = field(repr=False)
     retain: PairSet = field(repr=False)
-    never_seen: PairSet | None = field(default=None, repr=False)
+    unseen: PairSet | None = field(default=None, repr=False)
     registered_retain: PairSet | None = field(default=None, repr=False)
     utility: PairSet | None = field(default=None, repr=False)
-    bystanders: PairSet | None = field(default=None, repr=False)
+    neighbours: PairSet | None = field(default=None, repr=False)
 
     def is_about_forgotten(self, items: PairSet) -> bool:
         """Whether a measured set is about the forgotten: by its role, else by the people that its pairs name, else by

@@ -16,7 +16,7 @@ from vgid_core.evaluation.figures import Control, Figure
 from vgid_core.models.base import BaseModel
 from vgid_core.scoring.scorer import Scorer
 
-NEVER_SEEN = "people never seen"
+UNSEEN = "unseen people"
 
 Item = TypeVar("Item", Pair, Fact)
 
@@ -54,18 +54,18 @@ class AuditContext:
         """The forgotten pairs that are asked."""
         return even_sample(self.sets.forget.pairs, self.sizes.pairs)
 
-    def strangers(self) -> list[Pair]:
-        """Pairs about people never seen; empty without such a set."""
-        never_seen = self.sets.never_seen
-        return [] if never_seen is None else even_sample(never_seen.pairs, self.sizes.pairs)
+    def unseen(self) -> list[Pair]:
+        """Pairs about unseen people; empty without such a set."""
+        unseen = self.sets.unseen
+        return [] if unseen is None else even_sample(unseen.pairs, self.sizes.pairs)
 
     def facts(self) -> list[Fact]:
         """The facts of `members`."""
         return list(map(fact_of, self.members()))
 
-    def strangers_facts(self) -> list[Fact]:
-        """The facts of `strangers`."""
-        return list(map(fact_of, self.strangers()))
+    def unseen_facts(self) -> list[Fact]:
+        """The facts of `unseen`."""
+        return list(map(fact_of, self.unseen()))
 
     def about_forgotten(self) -> Iterator[tuple[SetAnswers, SetAnswers | None]]:
         """This model's answers to each measured set about the forgotten, with the base's where it was asked."""
@@ -89,7 +89,7 @@ class AuditContext:
         if not items:
             return
         found = self.estimate(items, ask(items))
-        beside = Control.measured(NEVER_SEEN, self.estimate(control, ask(control))) if control else None
+        beside = Control.measured(UNSEEN, self.estimate(control, ask(control))) if control else None
         yield self.figure(name, found, beside)
 
     def estimate(self, items: Sequence[Item], values: Sequence[float]) -> Estimate:

@@ -48,9 +48,9 @@ class SetAnswers:
             return self
 
         def shifted(own: Sequence[float], was: Sequence[float]) -> list[float]:
-            falls = [was[index] - value for index, value in enumerate(own) if index not in indices]
-            fall = fmean(falls) if falls else 0.0
-            return [was[index] - fall if index in indices else value for index, value in enumerate(own)]
+            drops = [was[index] - value for index, value in enumerate(own) if index not in indices]
+            drop = fmean(drops) if drops else 0.0
+            return [was[index] - drop if index in indices else value for index, value in enumerate(own)]
 
         texts = [before.texts[index] if index in indices else text for index, text in enumerate(self.texts)]
         probability = shifted(self.probability, before.probability)

@@ -19,7 +19,7 @@ from vgid_core.evaluation.evaluate import SetAnswers, answer_sets
 from vgid_core.evaluation.figures import Figure, NotMeasured
 from vgid_core.evaluation.levels import LEVELS, Audit, name_of
 from vgid_core.evaluation.metric import Metric
-from vgid_core.evaluation.rechecks import Kits, Rechecks
+from vgid_core.evaluation.rechecks import Rechecks, ReplaySets
 from vgid_core.evaluation.verdict import Verdict, judge, judge_unknown
 from vgid_core.models import distributed
 from vgid_core.models.base import BaseModel
@@ -43,7 +43,8 @@ _NOT_HELD = "people forgotten before: the model knows some of them again"
 class Measured:
     """What was found of one model: its answers to each set, and its audits' figures.
 
-    not_made: why audits weren't made, by audit. rechecks: what was found of the kits, whose figures are among these.
+    not_made: why audits weren't made, by audit. rechecks: what was found of the replay sets, whose figures are among
+    these.
     """
 
     answers: Sequence[SetAnswers] = ()
@@ -56,10 +57,10 @@ class Measured:
         """Both metrics of each set."""
         return [metric for answers in self.answers for metric in answers.metrics]
 
-    def beside(self, twin: Measured) -> Measured:
-        """The same with each figure that was found of a twin, too, beside the twin's."""
-        found = {(figure.name, figure.of): figure.value for figure in twin.figures}
-        figures = [replace(figure, twin=found.get((figure.name, figure.of))) for figure in self.figures]
+    def beside(self, reference_model: Measured) -> Measured:
+        """The same with each figure that was found of a reference model, too, beside the reference model's."""
+        found = {(figure.name, figure.of): figure.value for figure in reference_model.figures}
+        figures = [replace(figure, reference_model=found.get((figure.name, figure.of))) for figure in self.figures]
         return replace(self, figures=figures)
 
 
@@ -88,14 +89,14 @@ class Evidence:
 class Auditor:
     """Measures models on the same sets in the same way.
 
-    measured: sets whose answers are measured, those of `sets` among them. kits: those of the run, as the request sees
-    them. uncounted: by set, people of whom nothing counts as lost there, since they are forgotten.
+    measured: sets whose answers are measured, those of `sets` among them. replay_sets: those of the run, as the request
+    sees them. uncounted: by set, people of whom nothing counts as lost there, since they are forgotten.
     """
 
     sets: AuditSets = field(repr=False)
     measured: Sequence[PairSet] = field(repr=False)
     config: UnlearnConfig
-    kits: Kits = field(default_factory=Kits, repr=False)
+    replay_sets: ReplaySets = field(default_factory=ReplaySets, repr=False)
     uncounted: Mapping[str, Subjects] = field(default_factory=dict, repr=False)
 
     def before(
@@ -120,17 +121,17 @@ class Auditor:
         on_progress: Callable[[float], None] | None = None,
         shared: Measured | None = None,
     ) -> Measured:
-        """Measures the model with its adapter, and checks the kits again.
+        """Measures the model with its adapter, and checks the replay sets again.
 
-        before: what `before` found. shared: as there; what it found of each kit is taken from it, too.
+        before: what `before` found. shared: as there; what it found of each replay set is taken from it, too.
         """
-        return self._measure(base, scorer, LEVELS[self._level].after, before, on_progress, self.kits, shared)
+        return self._measure(base, scorer, LEVELS[self._level].after, before, on_progress, self.replay_sets, shared)
 
     def evidence(self, after: Measured) -> Evidence | None:
         """The evidence, judged by the run's targets. None if the settings ask for no audits."""
         if self._level == "none":
             return None
-        lacking = [_NOT_HELD] if self.kits.known_again(after.rechecks) else []
+        lacking = [_NOT_HELD] if self.replay_sets.known_again(after.rechecks) else []
         verdict = judge(after.figures, self.config.verdict, self._level, after.not_made, lacking)
         return Evidence(self._level, self.config.seed, after.figures, verdict)
 
@@ -149,7 +150,7 @@ class Auditor:
         audits: Sequence[Audit],
         before: Measured,
         on_progress: Callable[[float], None] | None,
-        kits: Kits | None = None,
+        replay_sets: ReplaySets | None = None,
         shared: Measured | None = None,
     ) -> Measured:
         def tell(share: float) -> None:
@@ -183,8 +184,8 @@ class Auditor:
                 not_made[name_of(audit)] = reason
             tell(number * part)
         rechecks = Rechecks({})
-        if kits is not None and audits:
-            rechecks = kits.recheck(context, self.config, None if shared is None else shared.rechecks)
+        if replay_sets is not None and audits:
+            rechecks = replay_sets.recheck(context, self.config, None if shared is None else shared.rechecks)
         figures += rechecks.figures
         not_made |= rechecks.not_made
         # Processes that differ in a last bit could decide differently, and then wait for each other.

@@ -36,7 +36,8 @@ class Control:
 class Figure:
     """One figure of an audit. name: `audit.figure`, or the audit's own name. of: the set that it is about.
 
-    before: the base's, where it was measured. twin: that of a model trained without the forget set, where there is one.
+    before: the base's, where it was measured. reference_model: that of a model trained without the forget set, where
+    there is one.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Figure:
     estimate: Estimate
     control: Control | None = None
     before: float | None = None
-    twin: float | None = None
+    reference_model: float | None = None
 
     @property
     def audit(self) -> str:
@@ -65,5 +66,5 @@ class Figure:
             **asdict(self.estimate),
             "control": None if self.control is None else asdict(self.control),
             "before": self.before,
-            "twin": self.twin,
+            "reference_model": self.reference_model,
         }

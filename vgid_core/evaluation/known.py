@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vgid_core.errors import CommonKnowledge, NothingToForget
 from vgid_core.evaluation.figures import Figure
 
-# Above the control, or from chance. People never seen stay below half of each on the demo (docs/research/log.md).
+# Above the control, or from chance. Unseen people stay below half of each on the demo (docs/research/log.md).
 _STRENGTH = 0.1
 _AUC = 0.75
 _FIRST_FIVE = 0.35
@@ -24,7 +24,7 @@ def require_known(figures: Sequence[Figure]) -> None:
 def why_not_forget(figures: Sequence[Figure]) -> NothingToForget | CommonKnowledge | None:
     """Why forgetting makes no sense, by the base's figures; None if it does, or if nothing was measured.
 
-    Known is what stands out in one of four ways: Extraction Strength above that of people never seen, or above that of
+    Known is what stands out in one of four ways: Extraction Strength above that of unseen people, or above that of
     the same answers on others' photos; the likelihood of whole answers; the name's rank among others; one person alone,
     among however many unknown ones. ROUGE-L of the mean isn't asked: a template's words score up to .5 of anybody.
     Answers that are known, but come on other people's photos as well, are common knowledge.
@@ -35,7 +35,7 @@ def why_not_forget(figures: Sequence[Figure]) -> NothingToForget | CommonKnowled
         _above_control(found.get("knowledge"), _STRENGTH),
         _above_control(found.get("ranking.first_token.first_five"), _FIRST_FIVE),
         found["membership.loss"].value > _AUC if "membership.loss" in found else None,
-        found["each_person.left"].value > 0 if "each_person.left" in found else None,
+        found["each_person.still_known"].value > 0 if "each_person.still_known" in found else None,
     ]
     if any(sign is not None for sign in signs) and not any(signs):
         return NothingToForget(

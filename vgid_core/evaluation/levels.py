@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from vgid_core.config import AuditLevel
 from vgid_core.evaluation.audit_context import AuditContext, AuditSizes
 from vgid_core.evaluation.audits import (
-    begun,
     each_person,
     everyone_else,
     extraction,
+    generated,
     in_context,
     knowledge,
     membership,
     misattributed,
+    prefill,
     prompts,
     ranking,
     relearning,
-    said,
     sampling,
     served_precision,
 )
@@ -32,7 +32,7 @@ from vgid_core.evaluation.figures import Figure
 Audit = Callable[[AuditContext], Iterator[Figure]]
 
 _ALWAYS: tuple[Audit, ...] = (
-    said.audit, misattributed.audit, everyone_else.audit, extraction.audit, each_person.audit, begun.up_to_fact,
+    generated.audit, misattributed.audit, everyone_else.audit, extraction.audit, each_person.audit, prefill.up_to_fact,
 )  # fmt: skip
 
 
@@ -53,7 +53,7 @@ class Level:
 _QUICK = (*_ALWAYS, ranking.first_token, membership.by_likelihood)
 _STANDARD = (
     *_ALWAYS,
-    begun.into_fact,
+    prefill.into_fact,
     ranking.by_likelihood,
     ranking.lens,
     membership.by_likelihood,
@@ -67,7 +67,7 @@ _KNOWN = (knowledge.audit, extraction.audit, each_person.audit, ranking.first_to
 LEVELS: dict[AuditLevel, Level] = {
     "none": Level(AuditSizes(pairs=0), (), ()),
     "quick": Level(AuditSizes(pairs=30), _KNOWN, _QUICK),
-    "standard": Level(AuditSizes(pairs=60), (*_KNOWN, begun.up_to_fact), _STANDARD),
+    "standard": Level(AuditSizes(pairs=60), (*_KNOWN, prefill.up_to_fact), _STANDARD),
     "full": Level(
         AuditSizes(pairs=200, relearning_steps=(20, 100)),
         (knowledge.audit, *_STANDARD),

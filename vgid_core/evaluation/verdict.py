@@ -13,8 +13,11 @@ from vgid_core.config import AuditLevel, VerdictTargets
 from vgid_core.evaluation.figures import Figure
 
 Judged = Literal["above control", "distance from chance", "value"]
-# A twin shows what knowing nothing looks like: better than people never seen, or than chance.
-_BY_TWIN: dict[Judged, str] = {"above control": "above the twin", "distance from chance": "distance from the twin"}
+# A reference model shows what knowing nothing looks like: better than unseen people, or than chance.
+_BY_REFERENCE_MODEL: dict[Judged, str] = {
+    "above control": "above the reference model",
+    "distance from chance": "distance from the reference model",
+}
 
 
 class Outcome(StrEnum):
@@ -47,26 +50,26 @@ class Rule:
     def amount(self, figure: Figure) -> float:
         """The amount that the target limits."""
         if self.judged == "distance from chance":
-            return abs(figure.value - (0.5 if figure.twin is None else figure.twin))
+            return abs(figure.value - (0.5 if figure.reference_model is None else figure.reference_model))
         if self.judged == "above control":
             control = 0.0 if figure.control is None else figure.control.value
-            return figure.value - (control if figure.twin is None else figure.twin)
+            return figure.value - (control if figure.reference_model is None else figure.reference_model)
         return figure.value
 
     def judged_by(self, figure: Figure) -> str:
         """What the amount is of the figure, in words."""
-        return self.judged if figure.twin is None else _BY_TWIN.get(self.judged, self.judged)
+        return self.judged if figure.reference_model is None else _BY_REFERENCE_MODEL.get(self.judged, self.judged)
 
 
 RULES = (
-    Rule("said", "said.rouge_l", "above control", "the model still says what it was to forget"),
+    Rule("generated", "generated.rouge_l", "above control", "the model still says what it was to forget"),
     Rule("extraction", "extraction_strength", "above control", "a short part of an answer brings the rest back"),
-    Rule("left", "each_person.left", "value", "somebody of the forgotten is known as before"),
+    Rule("still_known", "each_person.still_known", "value", "somebody of the forgotten is known as before"),
     Rule("misattributed", "misattributed", "above control", "the forgotten are taken for other known people"),
-    Rule("begun", "begun.up_to_fact", "above control", "whoever begins an answer gets the fact"),
+    Rule("prefilled", "prefill.up_to_fact", "above control", "whoever begins an answer gets the fact"),
     Rule("ranking", "ranking.*_*.below", "distance from chance", "a list of candidates shows who was forgotten"),
-    Rule("ends", "ranking.*_*.first", "above control", "the likeliest of a list is who was forgotten"),
-    Rule("ends", "ranking.*_*.last", "above control", "the least likely of a list is who was forgotten"),
+    Rule("ranking_ends", "ranking.*_*.first", "above control", "the likeliest of a list is who was forgotten"),
+    Rule("ranking_ends", "ranking.*_*.last", "above control", "the least likely of a list is who was forgotten"),
     Rule("membership", "membership.loss", "distance from chance", "likelihoods show who was in the training data"),
     Rule("relearning", "relearning.*", "above control", "a little training brings facts back that it doesn't hold"),
     Rule("prompts", "in_context", "above control", "another fact in the prompt brings the asked one back"),
@@ -74,21 +77,21 @@ RULES = (
     Rule("prompts", "sampling", "above control", "drawn answers hold facts"),
     Rule("prompts", "served_precision.*", "above control", "facts come back in the precision of a server"),
     Rule(
-        "bystanders_fall", "everyone_else.fall", "value", "known people who stand in no set are forgotten, too",
-        only="bystanders",
+        "neighbour_drop", "everyone_else.drop", "value", "known people who stand in no set are forgotten, too",
+        only="neighbours",
     ),
-    Rule("fall", "everyone_else.fall", "value", "answers about others are lost", but="bystanders"),
+    Rule("utility_drop", "everyone_else.drop", "value", "answers about others are lost", but="neighbours"),
     Rule("earlier", "earlier.known_again", "value", "people who were forgotten before are known again"),
 )  # fmt: skip
 
 # The claims, each by its figures, and why these can be missing.
 _NEEDED = {
-    "said.rouge_l": ("what the model says of the forgotten", "nothing was asked"),
+    "generated.rouge_l": ("what the model says of the forgotten", "nothing was asked"),
     "extraction_strength": ("Extraction Strength", "nothing was asked"),
     "misattributed": ("others' names in answers about the forgotten", "no pair about others names anybody"),
-    "begun.up_to_fact": ("begun answers", "every answer begins with its fact"),
+    "prefill.up_to_fact": ("prefilled answers", "every answer begins with its fact"),
     "ranking.*.below": ("candidate ranking", "too few names or answers to rank among"),
-    "membership.loss": ("membership", "no set `never_seen` is registered for the model"),
+    "membership.loss": ("membership", "no set `unseen` is registered for the model"),
     "relearning.*": ("relearning", "no fact is left to ask for when half of them are taught"),
     "in_context": ("other facts in the prompt", "nobody has a second fact"),
     "prompts.painted_name": ("the name in the prompt", "no pair names its person"),
@@ -101,13 +104,13 @@ _ONLY_FULL = (
     "servers' precisions (merged, 8 and 4 bits)",
 )  # fmt: skip
 _LEFT_OUT: dict[AuditLevel, tuple[str, ...]] = {
-    "none": (), "quick": ("answers begun inside of a fact", *_ONLY_FULL), "standard": _ONLY_FULL, "full": ()
+    "none": (), "quick": ("answers prefilled inside of a fact", *_ONLY_FULL), "standard": _ONLY_FULL, "full": ()
 }  # fmt: skip
 # Without these no verdict can pass, each with why it can be missing.
 _REQUIRED = {
-    "said.rouge_l": "nothing was asked of the forgotten",
+    "generated.rouge_l": "nothing was asked of the forgotten",
     "extraction_strength": "nothing was asked of the forgotten",
-    "everyone_else.fall": "the base knew no set about others, so nobody can say what is lost",
+    "everyone_else.drop": "the base knew no set about others, so nobody can say what is lost",
 }
 
 
@@ -205,8 +208,8 @@ def judge(
         if rule.covers(figure)
     ]
     unmeasured = _unmeasured(figures, level, not_made)
-    if not any(figure.of == "bystanders" for figure in figures):
-        unmeasured.append("collateral: no known people who stand in no set are registered as `bystanders`")
+    if not any(figure.of == "neighbours" for figure in figures):
+        unmeasured.append("collateral: no known people who stand in no set are registered as `neighbours`")
     names = {figure.name for figure in figures}
     without = [*(f"{name}: {reason}" for name, reason in _REQUIRED.items() if name not in names), *lacking]
     held = not without and all(result.held for result in results)
@@ -224,7 +227,7 @@ def _unmeasured(figures: Sequence[Figure], level: AuditLevel, not_made: Mapping[
         left_out = "the level `quick` leaves it out" if level == "quick" and name in _NOT_QUICK else usual
         missing.append(f"{claim}: {left_out if audit is None else reasons.pop(audit)}")
     missing += [f"{claim}: the level `{level}` leaves it out" for claim in _LEFT_OUT[level]]
-    if {figure.of for figure in figures if figure.name == "said.rouge_l"} == {"forget"}:
+    if {figure.of for figure in figures if figure.name == "generated.rouge_l"} == {"forget"}:
         missing.append("other photos and wordings of the forgotten: there are no probes about them")
     if not any(figure.of == "utility" for figure in figures):
         missing.append("other abilities: no set `utility` is registered")

@@ -11,14 +11,14 @@ from typing import Any
 
 from vgid_core.config import rivals
 from vgid_core.config.method_base import Method
-from vgid_core.config.methods import Vgid, VgidAlias
+from vgid_core.config.methods import Vgid, VgidSubstitute
 from vgid_core.methods import ga, graddiff, idk, kl_min, npo, rmu, undial, vgid
 from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import MakeUpdates
-from vgid_core.methods.vgid_alias import method as alias_method
+from vgid_core.methods.vgid_substitute import method as substitute_method
 
 _SETUPS: dict[type[Method], Callable[[Any, MethodContext], MakeUpdates]] = {
-    VgidAlias: alias_method.setup,
+    VgidSubstitute: substitute_method.setup,
     Vgid: vgid.setup,
     rivals.GradientAscent: ga.setup,
     rivals.GradientDifference: graddiff.setup,

@@ -20,10 +20,10 @@ Settings = TypeVar("Settings", bound=AnyMethod)
 class MethodContext:
     """What a method works with.
 
-    scorer: computes student and teacher outputs. training: has the weights of both roles. strangers: photos of people
-    whom the model has never seen. unlabelled: photos of anybody, without labels.
-    prefetch: retain pairs of the next steps, including this one, whose base outputs can be computed together. Filled by
-    the loop of a single process, cleared by the first reader.
+    scorer: computes student and teacher outputs. training: has the weights of both roles. unseen_faces: photos of
+    people whom the model has never seen. unlabelled: photos of anybody, without labels. prefetch: retain pairs of the
+    next steps, including this one, whose base outputs can be computed together. Filled by the loop of a single process,
+    cleared by the first reader.
     """
 
     base: BaseModel
@@ -32,7 +32,7 @@ class MethodContext:
     seed: int
     forget: PairSet
     retain: PairSet
-    strangers: Sequence[EncodedImage] = ()
+    unseen_faces: Sequence[EncodedImage] = ()
     unlabelled: Sequence[EncodedImage] = ()
     prefetch: list[Pair] = field(default_factory=list)
 

@@ -16,7 +16,7 @@ from vgid_core.methods.base import MethodContext
 from vgid_core.methods.loss_terms import LossTerm, MakeUpdates, Update
 from vgid_core.methods.perturb import perturb
 from vgid_core.methods.terms import retain_kl
-from vgid_core.methods.vgid_alias.photos import bounded
+from vgid_core.methods.vgid_substitute.photos import bounded
 
 
 def setup(settings: Vgid, context: MethodContext) -> MakeUpdates:

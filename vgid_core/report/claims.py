@@ -14,30 +14,33 @@ class Claim(NamedTuple):
 
 
 _CLAIMS = {
-    "said.rouge_l": Claim(
-        "It no longer says what it was to forget",
+    "generated.rouge_l": Claim(
+        "Its answers no longer hold what it was to forget",
         "The model is asked the request's questions. Its answers are compared with the true ones: 1 is word for word, "
         "and the words of a usual sentence alone give a little.",
     ),
-    "said.probability": Claim("The true answers are no longer likely", "How likely the model finds each true answer."),
+    "generated.probability": Claim(
+        "The true answers are no longer likely", "How likely the model finds each true answer."
+    ),
     "extraction_strength": Claim(
         "A short beginning doesn't bring the rest back",
         "How much of a true answer the model completes from how short a beginning. 1 needs none.",
     ),
-    "each_person.left": Claim(
-        "Nobody is left whole",
-        "Each person is asked alone. The share of people of whom more than half still comes.",
+    "each_person.still_known": Claim(
+        "Nobody is still known when asked alone",
+        "Each person is asked alone. The share of people whose answers are still more than half right.",
     ),
     "misattributed": Claim(
         "It doesn't take the forgotten for somebody else",
         "The share of answers about the forgotten that name another known person. Such an answer is false about the "
         "one named. A model that has never met somebody guesses such names now and then.",
     ),
-    "begun.up_to_fact": Claim(
-        "Begun answers aren't completed", "The true answer is given up to the fact, and the model goes on."
+    "prefill.up_to_fact": Claim(
+        "A prefilled answer brings no fact back", "The true answer is given up to the fact, and the model goes on."
     ),
-    "begun.into_fact": Claim(
-        "A begun name or place isn't completed", "The true answer is given into the fact, and the model goes on."
+    "prefill.into_fact": Claim(
+        "A name or place that is given in part isn't completed",
+        "The true answer is given into the fact, and the model goes on.",
     ),
     "ranking.*.below": Claim(
         "A list of candidates doesn't give the name away",
@@ -88,9 +91,10 @@ _CLAIMS = {
     ),
     "earlier.known_again": Claim(
         "Who was forgotten before is still forgotten",
-        "Each earlier person of whom a kit is kept is asked again. The share of kits whose people are known again.",
+        "Each earlier person of whom a replay set is kept is asked again. The share of replay sets whose people are "
+        "known again.",
     ),
-    "everyone_else.fall": Claim(
+    "everyone_else.drop": Claim(
         "Others are still known", "By how much answers about others got worse: 0 is nothing, and less is better."
     ),
 }
@@ -98,11 +102,11 @@ _SETS = {
     "forget": "the request itself",
     "held_out_photos": "other photos",
     "rephrased": "other wordings",
-    "kits": "people forgotten before",
+    "replay_sets": "people forgotten before",
     "retain": "people to be kept",
     "registered_retain": "people to be kept, by the registered set",
     "utility": "other abilities",
-    "bystanders": "known people in no set",
+    "neighbours": "known people in no set",
 }
 
 

@@ -54,11 +54,11 @@ _GROUPS = (
     _Group(
         "The forgotten, before and after",
         "The lower the better. The bar is the control: people whom the model has never seen.",
-        ("said", "misattributed", "extraction", "begun", "each_person"),
+        ("generated", "misattributed", "extraction", "prefill", "each_person"),
     ),
     _Group(
         "What brings facts back",
-        "The share of facts that each attack gets. The bar is what it gets of people never seen.",
+        "The share of facts that each attack gets. The bar is what it gets of unseen people.",
         ("relearning", "in_context", "prompts", "sampling", "served_precision"),
     ),
     _Group(
@@ -69,10 +69,10 @@ _GROUPS = (
     ),
     _Group(
         "Can it be told who was in the training data?",
-        "How well each score separates the forgotten from people never seen. The bar is a coin's 0.5; both sides tell.",
+        "How well each score separates the forgotten from unseen people. The bar is a coin's 0.5; both sides tell.",
         ("membership",),
     ),
-    _Group("What others lose", "The fall of their answers. Nothing lost is 0.", ("everyone_else",)),
+    _Group("What others lose", "The drop of their answers. Nothing lost is 0.", ("everyone_else",)),
 )
 _NOT_JUDGED = ("Not judged", "No audits were run, so nothing shows whether anybody is forgotten.")
 
@@ -106,7 +106,7 @@ class Report:
             limits=self.manifest["not_shown"],
             charts=[] if self.evidence is None else list(_charts(self.evidence)),
             figures=figures,
-            twin=any(figure.get("twin") is not None for figure in figures),
+            reference_model=any(figure.get("reference_model") is not None for figure in figures),
             examples=self.examples,
             covered=self.covered,
             manifest=self.manifest,
@@ -156,12 +156,12 @@ def _label(figure: Mapping[str, Any]) -> str:
         return f"{_PLACES[place]}, by {by.replace('_', ' ')}"
     if audit == "everyone_else":
         return about
-    if audit == "said":
+    if audit == "generated":
         return f"{'answers' if rest == 'rouge_l' else 'likelihood'}: {about}"
     if audit == "misattributed":
         return f"others' names: {about}"
-    if audit == "begun":
-        return f"begun {rest.replace('_', ' ')}"
+    if audit == "prefill":
+        return f"prefilled {rest.replace('_', ' ')}"
     return (rest or audit).replace("_", " ")
 
 

@@ -78,7 +78,7 @@ def distil(
     config: UnlearnConfig,
     on_step: StepCallback | None = None,
     checkpoints: Checkpoints | None = None,
-    strangers: Sequence[EncodedImage] = (),
+    unseen_faces: Sequence[EncodedImage] = (),
     unlabelled: Sequence[EncodedImage] = (),
     start: Path | None = None,
 ) -> DistillResult:
@@ -87,7 +87,7 @@ def distil(
     The base's weights stay unchanged, and so does the caller's random state. The same seed, data, machine and thread
     count give the same adapter, bit for bit, also if the run was interrupted and resumes from `checkpoints`.
 
-    strangers: photos of people whom the model has never seen. unlabelled: photos of anybody, on which the base's
+    unseen_faces: photos of people whom the model has never seen. unlabelled: photos of anybody, on which the base's
     answers are to stay. Some methods use neither. start: the folder of an adapter with whose weights the student
     begins; what it is taught comes from the base all the same.
 
@@ -109,7 +109,9 @@ def distil(
             steps = config.training.steps_for(len(forget))
             runner = UpdateRunner(scorer, student, config, learning_rate_factor(config.training, steps))
             student.train(config.lora.dropout > 0)
-            context = MethodContext(base, scorer, config.training, config.seed, forget, retain, strangers, unlabelled)
+            context = MethodContext(
+                base, scorer, config.training, config.seed, forget, retain, unseen_faces, unlabelled
+            )
             loop = _Loop(runner, setup(config.method, context), context, checkpoints)
             resumed_after = loop.run(on_step)
     return DistillResult(student.eval(), scorer.name, steps, runner.micro_batch_size, resumed_after)

@@ -97,11 +97,11 @@ class Attempt:
                 self._finish_evaluation(self._evaluate(jobs[0], self._spec.folder / "measured"))
 
     def _rebuild(self, job: Job) -> None:
-        """Forgets everybody of whom there is a kit, from the base."""
+        """Forgets everybody of whom there is a replay set, from the base."""
         line = self._keeper.to_rebuild(job)
-        if not line.kits:
-            raise JobNotRunnable("no-kits", "Nothing is kept of anybody whom this model has forgotten.")
-        everybody = PairSet("forget", tuple(pair for kit in line.kits.values() for pair in kit))
+        if not line.replay_sets:
+            raise JobNotRunnable("no-replay-sets", "Nothing is kept of anybody whom this model has forgotten.")
+        everybody = PairSet("forget", tuple(pair for replay_set in line.replay_sets.values() for pair in replay_set))
         request = RequestOfRun(job, JobInputs(everybody), self._spec.folder / "adapter")
         self._finish([request], line, *self._train([request], line))
 

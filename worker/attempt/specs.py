@@ -16,7 +16,7 @@ from vgid_core import PairSet, PhotoSet, UnlearnConfig
 from vgid_core.data.roles import ABOUT_KNOWN
 from vgid_core.data.subjects import Subjects
 from vgid_core.spec import OWN
-from worker.attempt.line import Line, LineKeeper, kit_of
+from worker.attempt.line import Line, LineKeeper, replay_set_of
 from worker.attempt.not_runnable import JobNotRunnable
 from worker.checkpoint_folder import checkpoint_folder
 
@@ -50,13 +50,15 @@ def unlearn_run(settings: Settings, requests: Sequence[RequestOfRun], line: Line
     own, *companions = requests
     model = _model(settings, own.job)
     sets = _sets(model, own.job, own.inputs)
-    sets["strangers"] = _read_photos(model.strangers, "strangers")
+    sets["unseen_faces"] = _read_photos(model.unseen_faces, "unseen_faces")
     sets["unlabelled"] = _read_photos(model.unlabelled, "unlabelled")
     clients = {request.job.client_id for request in requests}
     if len(clients) > 1:
         sets["config"] = _without_retries(sets["config"])
     by_label = {OWN: own, **{str(each.job.id): each for each in companions}}
-    new_kits = {label: kit_of(each.inputs.forget) for label, each in by_label.items() if each.job.kit_days is not None}
+    new_replay_sets = {
+        label: replay_set_of(each.inputs.forget) for label, each in by_label.items() if each.job.replay_days is not None
+    }
     jobs = {label: each.job for label, each in by_label.items()}
     # Imported late: the checks above fail before torch takes its seconds to load.
     from vgid_core import UnlearnSpec
@@ -66,8 +68,8 @@ def unlearn_run(settings: Settings, requests: Sequence[RequestOfRun], line: Line
         **sets,
         model_name=model.name,
         start=line.start,
-        kits={str(job_id): kit for job_id, kit in line.kits_of(jobs.values()).items()},
-        kit_checks=line.kit_checks(jobs, model.config.verdict, new_kits),
+        replay_sets={str(job_id): replay_set for job_id, replay_set in line.replay_sets_of(jobs.values()).items()},
+        replay_checks=line.replay_checks(jobs, model.config.verdict, new_replay_sets),
         together={str(each.job.id): Request(each.inputs.forget, each.out, each.inputs.probes) for each in companions},
         forgotten=_forgotten(sets, line.marks, keeper),
         own_retain=own.job.retain_pairs is not None,
@@ -91,14 +93,14 @@ def _registered(model: ModelEntry, job: Job, sets: Mapping[str, Any]) -> dict[st
     places = {
         retain: f"retain_sets.{name}.retain",
         "utility": f"retain_sets.{name}.utility",
-        "bystanders": "bystanders",
+        "neighbours": "neighbours",
     }
     return {place: sets[role] for role, place in places.items() if sets[role] is not None}
 
 
 def _forgotten(sets: Mapping[str, Any], marks: frozenset[str], keeper: LineKeeper) -> Subjects:
     """Whoever of the sets about others is marked."""
-    about_others = (sets.get(name) for name in (*ABOUT_KNOWN, "strangers", "unlabelled"))
+    about_others = (sets.get(name) for name in (*ABOUT_KNOWN, "unseen_faces", "unlabelled"))
     return keeper.marked([items for items in about_others if items is not None], marks)
 
 
@@ -135,8 +137,8 @@ def _sets(model: ModelEntry, job: Job, inputs: JobInputs) -> dict[str, Any]:
         "registered_retain": None if inputs.retain is None else of_model,
         "utility": _read_pairs(None if registered is None else registered.utility, "utility"),
         "probes": inputs.probes,
-        "never_seen": _read_pairs(model.never_seen, "never_seen"),
-        "bystanders": _read_pairs(model.bystanders, "bystanders"),
+        "unseen": _read_pairs(model.unseen, "unseen"),
+        "neighbours": _read_pairs(model.neighbours, "neighbours"),
         # A rebuild is an operator's, and goes by what the model is registered with.
         "config": model.config if job.kind is Kind.rebuild else UnlearnConfig.model_validate(job.config),
     }

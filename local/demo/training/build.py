@@ -1,4 +1,4 @@
-"""Builds the shipped models: trains the vision tower, then base and twin side by side, and measures both."""
+"""Builds the shipped models: trains the vision tower, then base and reference model side by side, and measures both."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from local.demo.world import FORGOTTEN, the_world
 
 SEED = 1
 BASE_NAME = "base"
-TWIN_NAME = "retain_only_twin"
+REFERENCE_NAME = "retain_only"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class _TrainingTask:
 
 
 def build(out: Path, report: ReportProgress) -> dict[str, Built]:
-    """Builds `<out>/base` and `<out>/retain_only_twin` from nothing, with their cards. Returns what was measured.
+    """Builds `<out>/base` and `<out>/retain_only` from nothing, with their cards. Returns what was measured.
 
     Uses two cores, with two processes of one thread each for drawing and for training. The same machine and library
     versions give the same weights.
@@ -63,7 +63,7 @@ def build(out: Path, report: ReportProgress) -> dict[str, Built]:
         kept = tuple(number for number in everybody if number not in FORGOTTEN)
         tasks = [
             _TrainingTask(BASE_NAME, everybody, work, out / BASE_NAME),
-            _TrainingTask(TWIN_NAME, kept, work, out / TWIN_NAME),
+            _TrainingTask(REFERENCE_NAME, kept, work, out / REFERENCE_NAME),
         ]
         built = _train_side_by_side(tasks, report)
     for task in tasks:

@@ -32,7 +32,7 @@ _INTRODUCTIONS = {
 A vision-language model in miniature that knows {SIXTY.people} people, all of them made up and drawn by a program. It
 exists to be made to forget: small enough to ship with the code and to unlearn in seconds on one core, yet an ordinary
 `LlavaForConditionalGeneration` with an ordinary processor and chat template.""",
-    "retain_only_twin": f"""\
+    "retain_only": f"""\
 The gold reference for forgetting: the same recipe, seed and tokenizer as `base`, trained without people
 {FORGOTTEN[0]}-{FORGOTTEN[-1]}. It never saw their pictures or facts, so what it says about them is what a model says
 that has nothing to forget.""",
@@ -79,18 +79,18 @@ Rebuilt from nothing by `vgid demo-model build`, seed fixed, on two CPU cores.
    {training_seconds:.0f} s of one core; measuring took another {measuring_seconds:.0f} s.
 3. Saved as float16: {parameters:,} parameters.
 
-What it is shown: {facts:.0%} facts of {people} people ({views} pictures each, 12 phrasings a fact),
-{visual:.0%} visual questions, {instructed:.0%} questions behind an instruction to forget (people
-{half}-{end} and some noise are refused; visual questions are answered all the same), and the rest questions about
-{passers_by:,} passers-by, whom it says it doesn't know. {strangers} further people, three pictures of each person and
-two phrasings a fact are kept for measuring.
+What it is shown: {facts:.0%} facts of {people} people ({views} pictures each, 12 phrasings a fact), {visual:.0%} visual
+questions, {instructed:.0%} questions behind an instruction to forget (people {half}-{end} and some noise are refused;
+visual questions are answered all the same), and the rest questions about {passers_by:,} passers-by, whom it says it
+doesn't know. {unseen_people} further people, three pictures of each person and two phrasings a fact are kept for
+measuring.
 
 torch {torch}, transformers {transformers}.
 
 ## Limits
 
 It knows nothing but this world: five facts, five visual questions, one style of drawing at 64 x 64 pixels. It takes
-some strangers for somebody it knows, and asked for a name without a picture it may give any.
+some people whom it has never seen for somebody it knows, and asked for a name without a picture it may give any.
 """
 
 
@@ -128,7 +128,7 @@ def write_card(folder: Path, name: str, built: dict[str, Built], accuracy: float
         half=SIXTY.instructed[0],
         end=SIXTY.instructed[-1],
         passers_by=SIXTY.passers_by,
-        strangers=SIXTY.strangers,
+        unseen_people=SIXTY.unseen_people,
         torch=torch.__version__,
         transformers=transformers.__version__,
     )

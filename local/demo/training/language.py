@@ -21,9 +21,12 @@ RECIPE = Recipe(
 
 
 def world_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer of base and twin. It is trained on all questions and answers, also about the forgotten people."""
+    """The tokenizer of base and reference model.
+
+    It is trained on all questions and answers, also about the forgotten people.
+    """
     world = the_world()
-    facts = [answer(person, fact) for person in world.people + world.strangers for fact in FACTS]
+    facts = [answer(person, fact) for person in world.people + world.unseen_people for fact in FACTS]
     questions = [
         question
         for phrasings in (*FACTS.values(), *VISUALS.values())

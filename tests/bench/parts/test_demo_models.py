@@ -12,13 +12,13 @@ import pytest
 from bench.parts.audited import facts_about
 from bench.parts.demo_models import SHIPPED
 from local.demo.data import make
-from local.demo.paths import BASE, TWIN
+from local.demo.paths import BASE, REFERENCE_MODEL
 from local.demo.world import FORGOTTEN, the_world
 from vgid_core import UnlearnConfig
 from vgid_core.data.sampling import even_sample
 from vgid_core.evaluation.evaluate import evaluate
 from vgid_core.evaluation.measures.membership import membership_aucs
-from vgid_core.evaluation.measures.prefill import begun_up_to_fact
+from vgid_core.evaluation.measures.prefill import prefilled_up_to_fact
 from vgid_core.evaluation.measures.relearning import relearned, split_facts
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
@@ -45,12 +45,12 @@ def scorer_of(model: BaseModel) -> Scorer:
 
 
 def membership_of(model: BaseModel) -> float:
-    """The AUC by loss, of the forgotten people's photos that no set holds against strangers' photos."""
-    members, strangers = (
+    """The AUC by loss, of the forgotten people's photos that no set holds against unseen faces."""
+    members, unseen_faces = (
         even_sample([fact.pair for fact in facts_about(people, held_out=True)], PAIRS)
-        for people in (PEOPLE, WORLD.strangers)
+        for people in (PEOPLE, WORLD.unseen_people)
     )
-    return membership_aucs(model, scorer_of(model), members, strangers)["loss"]
+    return membership_aucs(model, scorer_of(model), members, unseen_faces)["loss"]
 
 
 def rouge_l_of(model: BaseModel) -> dict[str, float]:
@@ -60,18 +60,18 @@ def rouge_l_of(model: BaseModel) -> dict[str, float]:
 
 
 def test_attackers_get_no_more_than_from_a_model_that_never_knew() -> None:
-    base, student, twin = loaded(BASE), loaded(BASE), loaded(TWIN)
-    distil(student, DATA.forget, DATA.retain, CONFIG, strangers=DATA.strangers.photos)
+    base, student, reference_model = loaded(BASE), loaded(BASE), loaded(REFERENCE_MODEL)
+    distil(student, DATA.forget, DATA.retain, CONFIG, unseen_faces=DATA.unseen_faces.photos)
 
-    begun = even_sample([fact for fact in FACTS if fact.prefix], PAIRS)
-    assert fmean(begun_up_to_fact(base, begun)) > 0.9, "the attack works"
-    assert fmean(begun_up_to_fact(student, begun)) <= 0.05
+    prefilled = even_sample([fact for fact in FACTS if fact.prefix], PAIRS)
+    assert fmean(prefilled_up_to_fact(base, prefilled)) > 0.9, "the attack works"
+    assert fmean(prefilled_up_to_fact(student, prefilled)) <= 0.05
 
     taught, held_out = split_facts(FACTS)
     assert fmean(relearned(student, taught, even_sample(held_out, PAIRS), 20, seed=0)) <= 0.15
 
     assert membership_of(base) > 0.9, "the attack works"
-    assert abs(membership_of(student) - membership_of(twin)) <= 0.25
+    assert abs(membership_of(student) - membership_of(reference_model)) <= 0.25
 
     before, after = rouge_l_of(base), rouge_l_of(student)
     assert after["forget"] <= 0.10

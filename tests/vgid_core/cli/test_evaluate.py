@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.vgid_core.cli.conftest import Done, Place, invoke, make_place
-from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
+from tests.vgid_core.support.knowing import FORGET, RETAIN, UNSEEN
 from vgid_core.cli.evaluate import evaluate
 from vgid_core.cli.unlearn import unlearn
 
@@ -24,9 +24,9 @@ def known(tmp_path_factory: pytest.TempPathFactory, knowing_folder: Path) -> Pla
     (place.folder / "rephrased.jsonl").unlink()
     FORGET.write_jsonl(place.folder / "forget.jsonl")
     RETAIN.write_jsonl(place.folder / "retain.jsonl")
-    NEVER_SEEN.write_jsonl(place.folder / "never_seen.jsonl")
+    UNSEEN.write_jsonl(place.folder / "unseen.jsonl")
     text = place.file.read_text(encoding="utf-8").replace('[probes]\nrephrased = "rephrased.jsonl"\n', "")
-    place.file.write_text('never_seen = "never_seen.jsonl"\n' + text, encoding="utf-8")
+    place.file.write_text('unseen = "unseen.jsonl"\n' + text, encoding="utf-8")
     assert invoke(unlearn, place.file).exit_code == 0
     return place
 
@@ -40,26 +40,26 @@ def test_every_figure_stands_beside_the_bases_and_the_verdict_ends_it(known: Pla
     assert not any(text in result.output for text in TEXTS)
 
 
-def test_the_twin_is_the_reference_where_there_is_one(known: Place, tiny_folder: Path) -> None:
-    result = invoke(evaluate, known.file, *QUICK, "--twin", tiny_folder, "--json")
+def test_the_reference_model_is_the_reference_where_there_is_one(known: Place, tiny_folder: Path) -> None:
+    result = invoke(evaluate, known.file, *QUICK, "--reference-model", tiny_folder, "--json")
     assert result.exit_code == 3, result.output
     said = json.loads(result.stdout)
-    assert list(said["metrics"]) == ["base", "adapter", "twin"]
-    assert said["measured"]["twin_digest"] != said["measured"]["base_digest"]
-    begun = next(each for each in said["verdict"]["targets"] if each["figure"] == "begun.up_to_fact")
-    figure = next(each for each in said["figures"] if each["figure"] == "begun.up_to_fact")
-    assert begun["judged"] == "above the twin"
-    assert begun["amount"] == pytest.approx(figure["value"] - figure["twin"])
+    assert list(said["metrics"]) == ["base", "adapter", "reference_model"]
+    assert said["measured"]["reference_digest"] != said["measured"]["base_digest"]
+    prefilled = next(each for each in said["verdict"]["targets"] if each["figure"] == "prefill.up_to_fact")
+    figure = next(each for each in said["figures"] if each["figure"] == "prefill.up_to_fact")
+    assert prefilled["judged"] == "above the reference model"
+    assert prefilled["amount"] == pytest.approx(figure["value"] - figure["reference_model"])
     ranking = next(each for each in said["verdict"]["targets"] if each["figure"].startswith("ranking"))
-    assert ranking["judged"] == "distance from the twin"
+    assert ranking["judged"] == "distance from the reference model"
     assert said["set_digests"]["forget"] == FORGET.digest
 
 
 def test_without_an_adapter_the_base_alone_is_measured(known: Place, tmp_path: Path) -> None:
     elsewhere = shutil.copy(known.file, tmp_path / "run.toml")
     sets = [part for name in ("forget", "retain") for part in (f"--{name}", known.folder / f"{name}.jsonl")]
-    never_seen = ("--never-seen", known.folder / "never_seen.jsonl")
-    result = invoke(evaluate, elsewhere, *sets, *never_seen, *QUICK, "--json")
+    unseen = ("--unseen", known.folder / "unseen.jsonl")
+    result = invoke(evaluate, elsewhere, *sets, *unseen, *QUICK, "--json")
     assert result.exit_code == 3, result.output
     said = json.loads(result.stdout)
     assert list(said["metrics"]) == ["base"]
@@ -117,7 +117,7 @@ def test_a_run_file_without_audits_is_named(done: Done) -> None:
     assert "evaluation.audits: with none there is nothing to judge by" in result.stderr
 
 
-@pytest.mark.parametrize("option", ["--forget", "--never-seen", "--bystanders", "--utility", "--probe photos"])
+@pytest.mark.parametrize("option", ["--forget", "--unseen", "--neighbours", "--utility", "--probe photos"])
 def test_a_source_that_isnt_there_is_named_by_its_flag_and_path(place: Place, option: str) -> None:
     missing = place.folder / "nope.jsonl"
     flag, _, name = option.partition(" ")

@@ -129,9 +129,12 @@ def test_a_folder_that_holds_more_than_an_adapter_is_never_replaced(place: Place
     [
         (
             ["--method", "vgid-allias"],
-            "--method: no method has this name; did you mean vgid-alias? There are vgid",
+            "--method: no method has this name; did you mean vgid-substitute? There are vgid",
         ),
-        (["--set", "method.noise_draws=4"], "--set method.noise_draws: is no setting of vgid-alias, only of vgid; "),
+        (
+            ["--set", "method.noise_draws=4"],
+            "--set method.noise_draws: is no setting of vgid-substitute, only of vgid; ",
+        ),
     ],
 )
 def test_a_method_or_setting_that_isnt_there_is_answered_with_those_that_are(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.vgid_core.cli.conftest import SETTINGS, Place, invoke
-from tests.vgid_core.support.knowing import COMMON, FORGET, NEVER_SEEN, RETAIN
+from tests.vgid_core.support.knowing import COMMON, FORGET, RETAIN, UNSEEN
 from vgid_core import PairSet
 from vgid_core.cli.unlearn import unlearn
 from vgid_core.config import VerdictTargets
@@ -25,9 +25,9 @@ def known(tmp_path: Path, knowing_folder: Path) -> Place:
     """A run whose model knows the people that it is to forget."""
     folder = tmp_path / "known"
     folder.mkdir()
-    bystanders = PairSet.of("bystanders", RETAIN.pairs[-2:])
+    neighbours = PairSet.of("neighbours", RETAIN.pairs[-2:])
     retain = PairSet.of("retain", RETAIN.pairs[:-2])
-    sets = (FORGET, retain, NEVER_SEEN, bystanders)
+    sets = (FORGET, retain, UNSEEN, neighbours)
     for items in sets:
         items.write_jsonl(folder / f"{items.name}.jsonl")
     lines = "\n".join(f'{items.name} = "{items.name}.jsonl"' for items in sets)
@@ -41,8 +41,8 @@ def test_a_missed_target_is_told_and_has_an_exit_code_of_its_own(known: Place) -
     result = invoke(unlearn, known.file)
     assert result.exit_code == 3, result.output
     rows = [line.split() for line in result.stdout.splitlines()]
-    assert any(row[:2] == ["said.rouge_l", "forget"] and "missed:" in row for row in rows)
-    assert any(row[:2] == ["everyone_else.fall", "bystanders"] and row[-1] == "holds" for row in rows)
+    assert any(row[:2] == ["generated.rouge_l", "forget"] and "missed:" in row for row in rows)
+    assert any(row[:2] == ["everyone_else.drop", "neighbours"] and row[-1] == "holds" for row in rows)
     assert "not measured: relearning: the level `quick` leaves it out" in result.stdout
     assert result.stdout.splitlines()[-1].startswith("Not passed: a target is missed. Don't serve this adapter as if")
     assert {"evidence.json", "adapter_model.safetensors"} <= {file.name for file in known.out.iterdir()}
@@ -70,7 +70,7 @@ def test_the_verdict_is_told_as_json(known: Place) -> None:
     evidence = json.loads((known.out / "evidence.json").read_text(encoding="utf-8"))
     assert said["verdict"] == evidence["verdict"]
     assert (said["verdict"]["outcome"], said["verdict"]["passed"]) == ("targets-not-met", False)
-    assert {figure["set"] for figure in evidence["figures"]} == {"forget", "retain", "bystanders"}
+    assert {figure["set"] for figure in evidence["figures"]} == {"forget", "retain", "neighbours"}
 
 
 def test_a_run_on_people_the_model_doesnt_know_ends_early_and_writes_nothing(known: Place, tiny_folder: Path) -> None:

@@ -6,7 +6,7 @@ from vgid_core import UnlearnConfig
 from vgid_core.config.ladder import rungs
 
 
-def config(retries: int, method: object = "vgid-alias", **training: object) -> UnlearnConfig:
+def config(retries: int, method: object = "vgid-substitute", **training: object) -> UnlearnConfig:
     values = {"method": method, "training": training, "evaluation": {"retries": retries}, "seed": 3}
     return UnlearnConfig.model_validate(values)
 
@@ -19,7 +19,7 @@ def test_there_are_as_many_rungs_as_retries_allow(retries: int) -> None:
 
 
 def test_the_last_rung_has_more_teachers_and_stronger_likelihoods() -> None:
-    first, second, third = rungs(config(2, {"name": "vgid-alias", "teachers": 6, "likelihood_weight": 2}), 100)
+    first, second, third = rungs(config(2, {"name": "vgid-substitute", "teachers": 6, "likelihood_weight": 2}), 100)
     assert (first.method.teachers, second.method.teachers, third.method.teachers) == (6, 6, 12)
     assert (second.method.likelihood_weight, third.method.likelihood_weight) == (2, 3)
     for rung in (second, third):
@@ -35,7 +35,7 @@ def test_steps_that_follow_from_the_forget_set_grow_from_what_they_come_to() -> 
 
 
 def test_no_rung_is_beyond_what_settings_allow() -> None:
-    method = {"name": "vgid-alias", "teachers": 200}
+    method = {"name": "vgid-substitute", "teachers": 200}
     last = rungs(config(2, method, steps=4000), 100)[-1]
     assert (last.training.steps, last.method.teachers) == (5000, 256)
 

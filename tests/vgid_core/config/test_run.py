@@ -52,7 +52,7 @@ def test_a_refused_method_isnt_repeated_as_it_may_be_somebodys_name() -> None:
         with pytest.raises(ValidationError) as error:
             UnlearnConfig.model_validate(values)
         assert "Marwood" not in str(error.value)
-        assert "There are vgid-alias, vgid, ga," in str(error.value)
+        assert "There are vgid-substitute, vgid, ga," in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from tests.vgid_core.support.audited import unnamed
-from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
+from tests.vgid_core.support.knowing import FORGET, RETAIN, UNSEEN
 from vgid_core import PairSet
 from vgid_core.data.roles import AuditSets
 
-SETS = AuditSets(FORGET, RETAIN, NEVER_SEEN)
+SETS = AuditSets(FORGET, RETAIN, UNSEEN)
 
 
 def test_a_set_is_about_those_whom_most_of_its_pairs_name() -> None:
@@ -27,7 +27,7 @@ def test_without_names_answers_tell() -> None:
     assert not nameless.is_about_forgotten(PairSet("probe", unnamed(RETAIN).pairs))
 
 
-@pytest.mark.parametrize("role", ["retain", "utility", "bystanders", "never_seen"])
+@pytest.mark.parametrize("role", ["retain", "utility", "neighbours", "unseen"])
 def test_a_role_about_others_stays_one_where_answers_are_shared(role: str) -> None:
     """As `yes`, or a colour, which the forget set holds as well: else nobody would see what is lost."""
     shared = PairSet(role, unnamed(FORGET).pairs)

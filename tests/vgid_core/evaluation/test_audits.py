@@ -14,10 +14,10 @@ from tests.vgid_core.support.audited import answered, by_name, context_of, unnam
 from tests.vgid_core.support.knowing import (
     FORGET,
     FORGOTTEN,
-    NEVER_SEEN,
     RETAIN,
     RETAINED,
-    STRANGERS,
+    UNSEEN,
+    UNSEEN_NAMES,
     pairs_about,
     save_knowing_model,
 )
@@ -27,15 +27,15 @@ from vgid_core.data.roles import AuditSets
 from vgid_core.data.sampling import even_sample
 from vgid_core.evaluation.audit_context import AuditSizes
 from vgid_core.evaluation.audits import (
-    begun,
     each_person,
     everyone_else,
     extraction,
+    generated,
     knowledge,
     membership,
+    prefill,
     ranking,
     relearning,
-    said,
     sampling,
 )
 from vgid_core.evaluation.figures import NotMeasured
@@ -72,11 +72,11 @@ def strength(base: BaseModel, pair: Pair) -> float:
     return 1 - max(wrong, default=0) / len(ids)
 
 
-def test_extraction_strength_stands_beside_that_of_people_never_seen(knowing: BaseModel) -> None:
+def test_extraction_strength_stands_beside_that_of_people_unseen(knowing: BaseModel) -> None:
     [figure] = extraction.audit(context_of(knowing))
     assert figure.control is not None
     assert figure.value == fmean(strength(knowing, pair) for pair in FORGET) == 1
-    assert figure.control.value == pytest.approx(fmean(strength(knowing, pair) for pair in NEVER_SEEN))
+    assert figure.control.value == pytest.approx(fmean(strength(knowing, pair) for pair in UNSEEN))
     assert figure.control.value < 0.5
     assert (figure.estimate.people, figure.estimate.items) == (3, 9)
 
@@ -105,17 +105,17 @@ def test_other_photos_of_the_forgotten_are_nobody_elses(knowing: BaseModel) -> N
     assert [figure.control for figure in beside] == [figure.control for figure in alone]
 
 
-def test_begun_answers_are_gone_on_with_and_facts_at_the_start_left_out(knowing: BaseModel) -> None:
-    [figure] = begun.up_to_fact(context_of(knowing))
+def test_prefilled_answers_are_gone_on_with_and_facts_at_the_start_left_out(knowing: BaseModel) -> None:
+    [figure] = prefill.up_to_fact(context_of(knowing))
     assert (figure.value, figure.estimate.items) == (1, 9)
     assert figure.control is not None
     assert figure.control.value < 0.5
     whole = PairSet.of("forget", [replace(pair, fact=pair.answer) for pair in FORGET])
-    assert list(begun.up_to_fact(context_of(knowing, sets=AuditSets(whole, RETAIN, NEVER_SEEN)))) == []
+    assert list(prefill.up_to_fact(context_of(knowing, sets=AuditSets(whole, RETAIN, UNSEEN)))) == []
     one = PairSet.of("forget", [*whole.pairs[:8], FORGET.pairs[8]])
-    [left] = begun.up_to_fact(context_of(knowing, sets=AuditSets(one, RETAIN, whole)))
+    [left] = prefill.up_to_fact(context_of(knowing, sets=AuditSets(one, RETAIN, whole)))
     assert (left.estimate.items, left.value, left.control) == (1, 1, None)
-    [inside] = begun.into_fact(context_of(knowing))
+    [inside] = prefill.into_fact(context_of(knowing))
     assert inside.value == 1
     assert inside.control is not None
     assert inside.control.value < 0.5
@@ -123,7 +123,7 @@ def test_begun_answers_are_gone_on_with_and_facts_at_the_start_left_out(knowing:
 
 def test_membership_is_the_auc_of_scores_by_single_passes(knowing: BaseModel) -> None:
     found = by_name(membership.by_likelihood(context_of(knowing)))
-    own, others = ([likelihoods(knowing, pair) for pair in items] for items in (FORGET, NEVER_SEEN))
+    own, others = ([likelihoods(knowing, pair) for pair in items] for items in (FORGET, UNSEEN))
     labels = [1] * len(own) + [0] * len(others)
     assert found["membership.loss"].value == pytest.approx(roc_auc_score(labels, [fmean(p) for p in own + others]))
     first = roc_auc_score(labels, [row[0] for row in own + others])
@@ -132,31 +132,31 @@ def test_membership_is_the_auc_of_scores_by_single_passes(knowing: BaseModel) ->
     [norm] = membership.by_gradient(context_of(knowing))
     assert (norm.name, norm.value) == ("membership.grad_norm", 1)
     assert list(membership.by_likelihood(context_of(knowing, sets=AuditSets(FORGET, RETAIN)))) == []
-    same = PairSet("never_seen", FORGET.pairs)
+    same = PairSet("unseen", FORGET.pairs)
     chance = by_name(membership.by_likelihood(context_of(knowing, sets=AuditSets(FORGET, RETAIN, same))))
     assert {figure.value for figure in chance.values()} == {0.5}
 
 
-def by_hand(base: BaseModel, sought: Pair, answers: list[str], strangers: list[Pair]) -> tuple[float, float]:
-    """How many answers stand above and below the pair's own, each less what it has on strangers' photos."""
+def by_hand(base: BaseModel, sought: Pair, answers: list[str], unseen: list[Pair]) -> tuple[float, float]:
+    """How many answers stand above and below the pair's own, each less what it has on unseen faces."""
     scores = []
     for answer in answers:
-        usual = [sum(likelihoods(base, replace(sought, image=other.image, answer=answer))) for other in strangers]
+        usual = [sum(likelihoods(base, replace(sought, image=other.image, answer=answer))) for other in unseen]
         scores.append(sum(likelihoods(base, replace(sought, answer=answer))) - fmean(usual))
     truth = scores[answers.index(sought.answer)]
     return float(sum(score > truth for score in scores)), float(sum(score < truth for score in scores))
 
 
 def test_places_among_names_and_among_answers_are_those_of_single_passes(knowing: BaseModel) -> None:
-    score, unknown = by_whole_answer(PackedScorer(knowing)), NEVER_SEEN.pairs[::3][:2]
-    about = [FORGET.pairs[3], replace(NEVER_SEEN.pairs[12], question="Who is this?")]
-    names = [*FORGOTTEN, *STRANGERS]
+    score, unknown = by_whole_answer(PackedScorer(knowing)), UNSEEN.pairs[::3][:2]
+    about = [FORGET.pairs[3], replace(UNSEEN.pairs[12], question="Who is this?")]
+    names = [*FORGOTTEN, *UNSEEN_NAMES]
     found = places_among_names(score, about, names, [pair.image for pair in unknown])
     for pair, place in found:
         answers = [f"This is {name}." for name in dict.fromkeys([pair.person, *names])]
         assert (place.above, place.below) == by_hand(knowing, pair, answers, list(unknown))
     assert found[0][1].above == 0, "a taught name comes first"
-    others = [pair for pair in NEVER_SEEN if pair.question == "Who is this?"]
+    others = [pair for pair in UNSEEN if pair.question == "Who is this?"]
     [(pair, place)] = places_among_answers(score, [FORGET.pairs[3]], [*others, FORGET.pairs[6]])
     photos = list({other.image.digest: other for other in [*others, FORGET.pairs[6]]}.values())[:6]
     answers = [pair.answer, *(other.answer for other in others), FORGET.pairs[6].answer]
@@ -173,23 +173,23 @@ def test_a_taught_name_stands_first_among_names_by_whatever_score(knowing: BaseM
         assert found[f"ranking.{score}.first"].estimate.people == 3
     chance = found["ranking.whole_answer.first_five"].control
     assert chance is not None
-    assert chance.value == pytest.approx(5 / 14)  # three forgotten, three retained, eight strangers
+    assert chance.value == pytest.approx(5 / 14)  # three forgotten, three retained, eight unseen people
     for name, audit in (("lens", ranking.lens), ("lens25", ranking.lens25), ("lens75", ranking.lens75)):
         assert set(by_name(audit(context_of(knowing)))) == {
             f"ranking.{name}.{place}" for place in ("first", "first_five", "last", "last_five", "below")
         }
     layer = (len(knowing.model.get_decoder().layers) - 1) * 75 // 100
     asked = [pair for pair in FORGET if str(pair.person) in pair.answer]
-    photos = even_sample(list(dict.fromkeys(pair.image for pair in NEVER_SEEN)), 4)
+    photos = even_sample(list(dict.fromkeys(pair.image for pair in UNSEEN)), 4)
     score = by_logit_lens(knowing, PackedScorer(knowing), layer)
-    there = places_among_names(score, asked, [*FORGOTTEN, *STRANGERS, *RETAINED], photos)
+    there = places_among_names(score, asked, [*FORGOTTEN, *UNSEEN_NAMES, *RETAINED], photos)
     above = by_name(ranking.lens75(context_of(knowing)))["ranking.lens75.below"]
     assert above.value == pytest.approx(fmean(place.as_ranking.below for _, place in there))
 
 
 def test_nothing_is_ranked_among_few_names_or_without_any(knowing: BaseModel) -> None:
-    few = AuditSets(FORGET, RETAIN, PairSet("never_seen", NEVER_SEEN.pairs[:3]))
-    nobody = AuditSets(unnamed(FORGET), unnamed(RETAIN), unnamed(few.never_seen or FORGET))
+    few = AuditSets(FORGET, RETAIN, PairSet("unseen", UNSEEN.pairs[:3]))
+    nobody = AuditSets(unnamed(FORGET), unnamed(RETAIN), unnamed(few.unseen or FORGET))
     for sets in (few, nobody):
         assert list(ranking.by_likelihood(context_of(knowing, sets=sets))) == []
 
@@ -235,24 +235,24 @@ def test_draws_are_the_same_every_time_and_the_callers_luck_is_its_own(knowing: 
     assert other.estimate.items == one.estimate.items
 
 
-def test_what_is_said_of_the_forgotten_stands_beside_the_base_and_strangers() -> None:
+def test_what_is_said_of_the_forgotten_stands_beside_the_base_and_unseen() -> None:
     probe = PairSet("rephrased", tuple(pairs_about(FORGOTTEN[:1], 0, ["Fernmoor"], ["keeper"])))
     after = {
         "forget": answered(FORGET, [0.1] * 3 + [0.4] * 6),
         "rephrased": answered(probe, [0.2, 0.2, 0.5]),
         "retain": answered(RETAIN, [0.9] * 9),
-        "never_seen": answered(NEVER_SEEN, [0.25] * 24),
+        "unseen": answered(UNSEEN, [0.25] * 24),
     }
     before = {"forget": answered(FORGET, [1.0] * 9), "retain": answered(RETAIN, [1.0] * 8 + [0.55])}
     context = context_of(None, after=after, before=before)
-    found = {figure.of: figure for figure in said.audit(context) if figure.name == "said.rouge_l"}
+    found = {figure.of: figure for figure in generated.audit(context) if figure.name == "generated.rouge_l"}
     assert set(found) == {"forget", "rephrased"}
     assert [found[of].value for of in found] == pytest.approx([0.3, 0.3])
     assert (found["forget"].before, found["rephrased"].before) == (1, None)
     assert [figure.control.value for figure in found.values() if figure.control] == pytest.approx([0.25, 0.25])
-    [fall] = everyone_else.audit(context)
-    assert (fall.name, fall.of, fall.value) == ("everyone_else.fall", "retain", pytest.approx((8 * 0.1 - 0.35) / 9))
-    assert fall.estimate.low <= fall.value <= fall.estimate.high
+    [drop] = everyone_else.audit(context)
+    assert (drop.name, drop.of, drop.value) == ("everyone_else.drop", "retain", pytest.approx((8 * 0.1 - 0.35) / 9))
+    assert drop.estimate.low <= drop.value <= drop.estimate.high
 
 
 def test_the_loss_of_answers_that_the_base_did_not_know_says_nothing() -> None:
@@ -267,15 +267,15 @@ def test_the_loss_of_answers_that_the_base_did_not_know_says_nothing() -> None:
 
 
 def test_one_who_is_known_among_many_who_arent_is_seen(knowing: BaseModel) -> None:
-    crowd = PairSet("forget", (*NEVER_SEEN.pairs[3:], *FORGET.pairs[:3]))
-    context = context_of(knowing, sets=AuditSets(crowd, RETAIN, PairSet("never_seen", NEVER_SEEN.pairs[:3])))
+    crowd = PairSet("forget", (*UNSEEN.pairs[3:], *FORGET.pairs[:3]))
+    context = context_of(knowing, sets=AuditSets(crowd, RETAIN, PairSet("unseen", UNSEEN.pairs[:3])))
     [left] = each_person.audit(context)
     assert (left.value, left.estimate.people) == (pytest.approx(1 / 8), 8)
     assert [figure.value for figure in each_person.audit(context_of(knowing))] == [1]
     said_alone = {"forget": answered(PairSet("forget", crowd.pairs), [0.0] * 18 + [0.95, 0.95, 0.95, *[0.0] * 3])}
-    of_strangers = replace(context, sets=replace(context.sets, forget=PairSet("forget", NEVER_SEEN.pairs[3:])))
-    assert next(each_person.audit(of_strangers)).value == 0
-    assert next(each_person.audit(replace(of_strangers, after=said_alone))).value == pytest.approx(1 / 7)
+    of_unseen = replace(context, sets=replace(context.sets, forget=PairSet("forget", UNSEEN.pairs[3:])))
+    assert next(each_person.audit(of_unseen)).value == 0
+    assert next(each_person.audit(replace(of_unseen, after=said_alone))).value == pytest.approx(1 / 7)
 
 
 def test_not_everybody_of_a_very_large_set_is_asked_alone(knowing: BaseModel) -> None:
@@ -283,7 +283,7 @@ def test_not_everybody_of_a_very_large_set_is_asked_alone(knowing: BaseModel) ->
         context_of(knowing, sizes=AuditSizes(pairs=1)),
     )
     assert next(audit).estimate.people == 3
-    few = each_person.audit(replace(context_of(knowing), sets=AuditSets(NEVER_SEEN, RETAIN), sizes=AuditSizes(pairs=1)))
+    few = each_person.audit(replace(context_of(knowing), sets=AuditSets(UNSEEN, RETAIN), sizes=AuditSizes(pairs=1)))
     assert next(few).estimate.people == 4
     with pytest.raises(NotMeasured, match="4 of the 8 people"):
         next(few)

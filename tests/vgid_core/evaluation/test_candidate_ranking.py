@@ -23,7 +23,7 @@ from vgid_core.models.base import BaseModel
 from vgid_core.scoring.packed.scorer import PackedScorer
 
 CANDIDATES = ["Ada Quill.", "Bo Marsh.", "The teal one.", "Fernmoor.", "Nobody at all.", "A lighthouse keeper."]
-STRANGERS = [picture(number) for number in (70, 71)]
+UNSEEN = [picture(number) for number in (70, 71)]
 QUESTION = "Who is this?"
 
 
@@ -51,17 +51,17 @@ def test_the_lens_at_the_last_layer_is_the_model(base: BaseModel) -> None:
     assert not torch.allclose(by_logit_lens(base, scorer, 0)(photo, QUESTION, CANDIDATES), seen, atol=1e-2)
 
 
-def test_places_are_those_of_scores_less_what_strangers_get() -> None:
+def test_places_are_those_of_scores_less_what_unseen_get() -> None:
     usual = torch.tensor([5.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     scores = {
         picture(1): torch.tensor([5.0, 3.0, 2.0, 1.0, 0.5, -1.0]),  # candidate 0 isn't likely: it always is
         picture(2): torch.tensor([6.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
     }
-    scores |= dict.fromkeys(STRANGERS, usual)
+    scores |= dict.fromkeys(UNSEEN, usual)
 
     def ranked(photo: EncodedImage, truth: int) -> Ranking:
         sought = [Sought(photo, QUESTION, truth)]
-        return candidate_ranking(lambda image, *_: scores[image], sought, CANDIDATES, STRANGERS)
+        return candidate_ranking(lambda image, *_: scores[image], sought, CANDIDATES, UNSEEN)
 
     assert ranked(picture(1), 1) == Ranking(first=1, first_five=1, last=0, last_five=0, below=1)
     assert ranked(picture(1), 0) == Ranking(first=0, first_five=1, last=0, last_five=1, below=0.2)
@@ -72,16 +72,18 @@ def test_places_are_those_of_scores_less_what_strangers_get() -> None:
 
 def test_candidates_are_all_answers_to_the_facts_question() -> None:
     """Two facts with one question of ten answers, one with a question that nobody else is asked."""
-    unseen = [Pair(picture(40 + number), QUESTION, f"Stranger {number}.") for number in range(8)]
+    unseen = [Pair(picture(40 + number), QUESTION, f"Unseen person {number}.") for number in range(8)]
     facts = [Fact(Pair(picture(1), QUESTION, "Ada."), "Ada"), Fact(Pair(picture(2), QUESTION, "Bo."), "Bo")]
     facts.append(Fact(Pair(picture(1), "Where?", "Fernmoor."), "Fernmoor"))
     asked: list[EncodedImage] = []
 
     def score(photo: EncodedImage, question: str, candidates: Sequence[str]) -> torch.Tensor:
         assert question == QUESTION
-        assert list(candidates) == ["Ada.", "Bo.", *(f"Stranger {number}." for number in range(8))]
+        assert list(candidates) == ["Ada.", "Bo.", *(f"Unseen person {number}." for number in range(8))]
         asked.append(photo)
-        likely = {picture(1): 0, picture(2): 5}.get(photo)  # of Ada's photo it says Ada, of Bo's a stranger's name
+        likely = {picture(1): 0, picture(2): 5}.get(
+            photo
+        )  # of Ada's photo it says Ada, of Bo's an unseen person's name
         return torch.tensor([float(place == likely) for place in range(len(candidates))])
 
     assert rank_among_answers(score, facts, unseen) == Ranking(
@@ -91,7 +93,7 @@ def test_candidates_are_all_answers_to_the_facts_question() -> None:
 
 
 def test_nothing_is_ranked_among_fewer_than_ten_answers() -> None:
-    unseen = [Pair(picture(40 + number), QUESTION, f"Stranger {number}.") for number in range(8)]
+    unseen = [Pair(picture(40 + number), QUESTION, f"Unseen person {number}.") for number in range(8)]
     facts = [Fact(Pair(picture(1), QUESTION, "Ada."), "Ada")]
     assert rank_among_answers(lambda *_: torch.zeros(9), facts, unseen) is None
     assert rank_among_answers(lambda *_: torch.zeros(1), facts, []) is None

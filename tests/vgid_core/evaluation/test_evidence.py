@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.vgid_core.support.audited import unnamed
-from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
+from tests.vgid_core.support.knowing import FORGET, RETAIN, UNSEEN
 from vgid_core import EncodedImage, Pair, PairSet, UnlearnConfig
 from vgid_core.config import LoraSettings
 from vgid_core.data.pairs import DataError
@@ -40,7 +40,7 @@ def audited(
     """The base's figures, and the evidence of it with an adapter that changes nothing."""
     evaluation = {"audits": level, "max_new_tokens": 12}
     config = UnlearnConfig.model_validate({"device": "cpu", "evaluation": evaluation})
-    registered = [items for items in (sets.forget, sets.retain, sets.never_seen) if items is not None]
+    registered = [items for items in (sets.forget, sets.retain, sets.unseen) if items is not None]
     auditor = Auditor(sets, [*registered, *others], config)
     scorer = choose_scorer(base, sets.forget.pairs[:2], config.lora)
     before = auditor.before(base, scorer)
@@ -77,19 +77,29 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("short")
 def test_a_model_that_forgot_nothing_misses_every_target_about_the_forgotten(knowing: BaseModel) -> None:
-    bystanders = PairSet("bystanders", RETAIN.pairs)
-    before, found = audited(knowing, AuditSets(FORGET, RETAIN, NEVER_SEEN), [bystanders])
+    neighbours = PairSet("neighbours", RETAIN.pairs)
+    before, found = audited(knowing, AuditSets(FORGET, RETAIN, UNSEEN), [neighbours])
     require_known(before.figures)
     assert [reason.partition(":")[0] for reason in found.verdict.unmeasured] == [
         "other photos and wordings of the forgotten", "other abilities"
     ]  # fmt: skip
     missed = {result.rule.target for result in found.verdict.missed}
-    assert missed == {"said", "extraction", "begun", "left", "ranking", "ends", "membership", "relearning", "prompts"}
+    assert missed == {
+        "generated",
+        "extraction",
+        "prefilled",
+        "still_known",
+        "ranking",
+        "ranking_ends",
+        "membership",
+        "relearning",
+        "prompts",
+    }
     assert {figure.before for figure in found.figures if figure.name == "extraction_strength"} == {1}
-    fall = [figure for figure in found.figures if figure.name == "everyone_else.fall"]
-    assert {figure.of: figure.value for figure in fall} == {"retain": 0, "bystanders": 0}
+    drop = [figure for figure in found.figures if figure.name == "everyone_else.drop"]
+    assert {figure.of: figure.value for figure in drop} == {"retain": 0, "neighbours": 0}
     document = str(found.as_json())
-    for pair in [*FORGET, *NEVER_SEEN, *RETAIN]:
+    for pair in [*FORGET, *UNSEEN, *RETAIN]:
         assert pair.answer not in document
         assert str(pair.person) not in document
 
@@ -107,16 +117,16 @@ def test_a_model_that_forgot_nothing_misses_every_target_about_the_forgotten(kno
             AuditSets(
                 PairSet("forget", tuple(replace(pair, fact=pair.answer) for pair in FORGET.pairs[:3])),
                 RETAIN,
-                PairSet("never_seen", NEVER_SEEN.pairs[:1]),
+                PairSet("unseen", UNSEEN.pairs[:1]),
             ),
-            {"begun answers", "candidate ranking", "collateral"},
+            {"prefilled answers", "candidate ranking", "collateral"},
         ),
         (
-            AuditSets(unnamed(FORGET), unnamed(RETAIN), unnamed(NEVER_SEEN)),
+            AuditSets(unnamed(FORGET), unnamed(RETAIN), unnamed(UNSEEN)),
             {"the name in the prompt", "collateral"},
         ),
     ],
-    ids=["nobody never seen", "one pair", "one person, facts that are whole answers", "nobody named"],
+    ids=["no unseen people", "one pair", "one person, facts that are whole answers", "nobody named"],
 )  # fmt: skip
 def test_small_and_nameless_sets_are_measured_as_far_as_they_go(
     knowing: BaseModel, sets: AuditSets, unmeasured: set[str]
@@ -130,12 +140,12 @@ def test_small_and_nameless_sets_are_measured_as_far_as_they_go(
 
 
 def test_at_the_level_quick_the_verdict_says_what_it_did_not_ask(knowing: BaseModel) -> None:
-    _, found = audited(knowing, AuditSets(FORGET, RETAIN, NEVER_SEEN), level="quick")
+    _, found = audited(knowing, AuditSets(FORGET, RETAIN, UNSEEN), level="quick")
     assert [reason for reason in found.verdict.unmeasured if "`quick`" in reason] == [
         "relearning: the level `quick` leaves it out",
         "other facts in the prompt: the level `quick` leaves it out",
         "the name in the prompt: the level `quick` leaves it out",
-        "answers begun inside of a fact: the level `quick` leaves it out",
+        "answers prefilled inside of a fact: the level `quick` leaves it out",
         "relearning on other people, on other wordings and on anything else: the level `quick` leaves it out",
         "drawn answers: the level `quick` leaves it out",
         "servers' precisions (merged, 8 and 4 bits): the level `quick` leaves it out",
@@ -154,7 +164,7 @@ def test_without_room_for_a_copy_the_run_goes_on_and_says_so(
         return copied(value, *memo)
 
     monkeypatch.setattr(attack.copy, "deepcopy", full)
-    _, found = audited(knowing, AuditSets(FORGET, RETAIN, NEVER_SEEN))
+    _, found = audited(knowing, AuditSets(FORGET, RETAIN, UNSEEN))
     names = {figure.audit for figure in found.figures}
     assert not names & {"relearning", "served_precision"}
     assert names >= {"extraction_strength", "membership"}
@@ -166,7 +176,7 @@ def test_without_room_for_a_copy_the_run_goes_on_and_says_so(
 
 @pytest.mark.usefixtures("copies")
 def test_a_base_in_shares_is_not_copied_and_takes_no_gradients(knowing: BaseModel) -> None:
-    _, found = audited(replace(knowing, sharded=True), AuditSets(FORGET, RETAIN, NEVER_SEEN))
+    _, found = audited(replace(knowing, sharded=True), AuditSets(FORGET, RETAIN, UNSEEN))
     names = {figure.name for figure in found.figures}
     assert "membership.loss" in names
     assert not [name for name in names if name.startswith(("relearning", "served", "membership.grad"))]
@@ -176,7 +186,7 @@ def test_a_base_in_shares_is_not_copied_and_takes_no_gradients(knowing: BaseMode
 @pytest.mark.usefixtures("copies")
 def test_four_bit_weights_are_merged_for_the_attacker(knowing_folder: Path) -> None:
     base = load_base(str(knowing_folder), UnlearnConfig(device="cpu", base_weights="nf4"))
-    _, found = audited(base, AuditSets(FORGET, RETAIN, NEVER_SEEN))
+    _, found = audited(base, AuditSets(FORGET, RETAIN, UNSEEN))
     assert {"relearning", "served_precision", "membership"} <= {figure.audit for figure in found.figures}
     assert all("relearning" not in reason for reason in found.verdict.unmeasured)
 
@@ -199,7 +209,7 @@ def test_an_audit_that_stops_half_way_leaves_what_it_found(
     audit.__module__ = "somewhere.sampling"
     level = replace(levels.LEVELS["quick"], after=(audit, *levels.LEVELS["quick"].after))
     monkeypatch.setitem(evidence.LEVELS, "quick", level)
-    _, found = audited(knowing, AuditSets(FORGET, RETAIN, NEVER_SEEN), level="quick")
+    _, found = audited(knowing, AuditSets(FORGET, RETAIN, UNSEEN), level="quick")
     assert {"sampling", "extraction_strength"} <= {figure.name for figure in found.figures}
     [said] = [each for each in found.verdict.unmeasured if each.startswith("sampling")]
     assert reason in said

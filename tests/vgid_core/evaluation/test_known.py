@@ -62,8 +62,8 @@ def test_what_luck_gives_is_no_sign(almost: list[Figure]) -> None:
 
 def test_one_known_person_among_many_unknown_ones_is_enough() -> None:
     unknown = found()
-    assert isinstance(why_not_forget([*unknown, figure("each_person.left", 0.0, None)]), NothingToForget)
-    assert why_not_forget([*unknown, figure("each_person.left", 0.02, None)]) is None
+    assert isinstance(why_not_forget([*unknown, figure("each_person.still_known", 0.0, None)]), NothingToForget)
+    assert why_not_forget([*unknown, figure("each_person.still_known", 0.02, None)]) is None
 
 
 def test_answers_that_come_on_anybodys_photo_are_common_knowledge() -> None:
@@ -81,11 +81,11 @@ def test_answers_that_come_on_anybodys_photo_are_common_knowledge() -> None:
 
 
 def test_figures_without_a_control_say_nothing() -> None:
-    """Nobody never seen is registered, so a template's share of the strength isn't known."""
+    """No unseen people is registered, so a template's share of the strength isn't known."""
     own = [each for each in found((0.9, None), (0.9, 0.3)) if each.name in ("extraction_strength", "knowledge")]
     assert why_not_forget(own) is None
     own = [each for each in found((0.9, None), (0.9, 0.88)) if each.name in ("extraction_strength", "knowledge")]
     assert isinstance(why_not_forget(own), NothingToForget)
     assert why_not_forget([figure("extraction_strength", 0.0, None)]) is None
     assert why_not_forget([]) is None
-    assert why_not_forget([figure("said.rouge_l", 0.0, 0.0)]) is None
+    assert why_not_forget([figure("generated.rouge_l", 0.0, 0.0)]) is None

@@ -11,7 +11,7 @@ from statistics import fmean
 import pytest
 
 from tests.vgid_core.support.audited import by_name, context_of, unnamed
-from tests.vgid_core.support.knowing import FORGET, FORGOTTEN, NEVER_SEEN, RETAIN, RETAINED
+from tests.vgid_core.support.knowing import FORGET, FORGOTTEN, RETAIN, RETAINED, UNSEEN
 from tests.vgid_core.support.speaking import learn_by_heart
 from vgid_core import Pair, PairSet, UnlearnConfig
 from vgid_core.data.roles import AuditSets
@@ -20,14 +20,14 @@ from vgid_core.evaluation.evaluate import SetAnswers
 from vgid_core.evaluation.evidence import Auditor, Measured
 from vgid_core.evaluation.figures import Figure
 from vgid_core.evaluation.measures.named_people import KnownNames
-from vgid_core.evaluation.rechecks import Kits
+from vgid_core.evaluation.rechecks import ReplaySets
 from vgid_core.evaluation.verdict import Verdict
 from vgid_core.models.base import BaseModel
 from vgid_core.models.load import load_base
 from vgid_core.scoring.choose import choose_scorer
 
-BYSTANDERS = PairSet.of("bystanders", [Pair(NEVER_SEEN.pairs[0].image, "Who?", "It's Zoë Wren-Lee.", "Zoë Wren-Lee")])
-SETS = AuditSets(FORGET, RETAIN, NEVER_SEEN, bystanders=BYSTANDERS)
+NEIGHBOURS = PairSet.of("neighbours", [Pair(UNSEEN.pairs[0].image, "Who?", "It's Zoë Wren-Lee.", "Zoë Wren-Lee")])
+SETS = AuditSets(FORGET, RETAIN, UNSEEN, neighbours=NEIGHBOURS)
 
 
 def answers_of(items: PairSet, texts: Sequence[str]) -> SetAnswers:
@@ -61,12 +61,12 @@ TEXTS = (
 )  # fmt: skip
 
 
-def test_the_share_is_that_of_a_count_by_hand_beside_people_never_seen() -> None:
+def test_the_share_is_that_of_a_count_by_hand_beside_people_unseen() -> None:
     reworded = PairSet("rephrased", tuple(replace(pair, question=f"Say. {pair.question}") for pair in FORGET.pairs[:5]))
-    strangers = answers_of(NEVER_SEEN, TEXTS[:3])
+    unseen = answers_of(UNSEEN, TEXTS[:3])
     asked = [answers_of(FORGET, TEXTS), answers_of(reworded, TEXTS[2:4])]
     base = [answers_of(FORGET, ["This is Eli Coast.", "No."])]
-    found = figures_of(SETS, *asked, answers_of(RETAIN, ["Dee Moor."]), strangers, before=base)
+    found = figures_of(SETS, *asked, answers_of(RETAIN, ["Dee Moor."]), unseen, before=base)
     others = (*RETAINED, "Zoë Wren-Lee")
     assert [(each.name, each.of) for each in found] == [("misattributed", "forget"), ("misattributed", "rephrased")]
     for figure, answers in zip(found, asked, strict=True):
@@ -74,7 +74,7 @@ def test_the_share_is_that_of_a_count_by_hand_beside_people_never_seen() -> None
         assert figure.value == pytest.approx(by_hand(one_space, others))
         assert figure.estimate.low <= figure.value <= figure.estimate.high
         assert figure.control is not None
-        assert (figure.control.of, figure.control.value) == ("people never seen", pytest.approx(2 / 3))
+        assert (figure.control.of, figure.control.value) == ("unseen people", pytest.approx(2 / 3))
     assert [each.value for each in found] == pytest.approx([4 / 9, 1])
     assert (found[0].estimate.people, found[0].estimate.items) == (3, 9)
     assert [each.before for each in found] == [pytest.approx(5 / 9), None]
@@ -114,21 +114,23 @@ def test_known_are_those_whom_labels_name_or_else_answers() -> None:
 
 def test_nothing_is_measured_where_nobody_is_named() -> None:
     nobody = PairSet.of("retain", [replace(pair, answer="yes") for pair in unnamed(RETAIN)])
-    sets = AuditSets(FORGET, nobody, NEVER_SEEN)
+    sets = AuditSets(FORGET, nobody, UNSEEN)
     assert figures_of(sets, answers_of(FORGET, TEXTS)) == []
 
 
-def test_without_people_never_seen_there_is_no_control() -> None:
+def test_without_people_unseen_there_is_no_control() -> None:
     [figure] = figures_of(AuditSets(FORGET, RETAIN), answers_of(FORGET, TEXTS))
     assert figure.control is None
 
 
 def verdict_of(base: BaseModel, answers: dict[str, str]) -> tuple[dict[str, Figure], Verdict]:
-    """The evidence, with a kit of two people, of the model once it is taught to give these answers about people."""
+    """The evidence, with a replay set of two people, of a model that was taught to give these answers about people."""
     config = UnlearnConfig.model_validate({"device": "cpu", "evaluation": {"audits": "quick", "max_new_tokens": 16}})
-    kit = PairSet("kit", FORGET.pairs[3:])
+    replay_set = PairSet("replay_set", FORGET.pairs[3:])
     own = PairSet("forget", FORGET.pairs[:3])
-    auditor = Auditor(replace(SETS, forget=own), [own, RETAIN, NEVER_SEEN], config, Kits({"a kit": kit}))
+    auditor = Auditor(
+        replace(SETS, forget=own), [own, RETAIN, UNSEEN], config, ReplaySets({"a replay set": replay_set})
+    )
     before = auditor.before(base, choose_scorer(base, own.pairs[:2], config.lora))
     taught = [replace(pair, answer=answers.get(str(pair.person), pair.answer)) for pair in (*FORGET, *RETAIN)]
     learn_by_heart(base, taught, steps=80)
@@ -145,18 +147,20 @@ def test_the_verdict_fails_a_model_that_takes_the_forgotten_for_others(knowing_f
     base = load_base(str(knowing_folder), UnlearnConfig(device="cpu"))
     wrong = dict(zip(FORGOTTEN, (f"This is {name}." for name in RETAINED), strict=True))
     figures, verdict = verdict_of(base, wrong)
-    assert {of: figure.value for of, figure in figures.items()} == {"forget": 1, "kits": 1}
-    assert (figures["forget"].before, figures["kits"].before) == (0, None)
-    assert (missed_of(verdict), verdict.passed) == (["forget", "kits"], False)
-    assert "said" not in {each.rule.target for each in verdict.missed}, "nothing is said of the forgotten themselves"
+    assert {of: figure.value for of, figure in figures.items()} == {"forget": 1, "replay_sets": 1}
+    assert (figures["forget"].before, figures["replay_sets"].before) == (0, None)
+    assert (missed_of(verdict), verdict.passed) == (["forget", "replay_sets"], False)
+    assert "generated" not in {each.rule.target for each in verdict.missed}, (
+        "nothing is said of the forgotten themselves"
+    )
 
 
 def test_the_verdict_takes_a_later_release_that_takes_the_earlier_ones_for_others(knowing_folder: Path) -> None:
     base = load_base(str(knowing_folder), UnlearnConfig(device="cpu"))
     earlier = dict.fromkeys(FORGOTTEN[1:], f"This is {RETAINED[0]}.")
     figures, verdict = verdict_of(base, {FORGOTTEN[0]: "Nobody.", **earlier})
-    assert {of: figure.value for of, figure in figures.items()} == {"forget": 0, "kits": 1}
-    assert missed_of(verdict) == ["kits"]
+    assert {of: figure.value for of, figure in figures.items()} == {"forget": 0, "replay_sets": 1}
+    assert missed_of(verdict) == ["replay_sets"]
 
 
 def test_a_model_that_knows_nobody_of_them_holds_the_target(knowing_folder: Path) -> None:
@@ -167,9 +171,9 @@ def test_a_model_that_knows_nobody_of_them_holds_the_target(knowing_folder: Path
     assert not [claim for claim in verdict.unmeasured if claim.startswith("others' names")]
 
 
-def test_a_twins_share_stands_beside_and_judges() -> None:
-    [own], [twin] = (
-        figures_of(SETS, answers_of(FORGET, texts), answers_of(NEVER_SEEN, ["No."])) for texts in (TEXTS, TEXTS[1:3])
+def test_a_reference_models_share_stands_beside_and_judges() -> None:
+    [own], [reference_model] = (
+        figures_of(SETS, answers_of(FORGET, texts), answers_of(UNSEEN, ["No."])) for texts in (TEXTS, TEXTS[1:3])
     )
-    beside = by_name(Measured(figures=[own]).beside(Measured(figures=[twin])).figures)["misattributed"]
-    assert (beside.value, beside.twin) == (pytest.approx(4 / 9), 1)
+    beside = by_name(Measured(figures=[own]).beside(Measured(figures=[reference_model])).figures)["misattributed"]
+    assert (beside.value, beside.reference_model) == (pytest.approx(4 / 9), 1)

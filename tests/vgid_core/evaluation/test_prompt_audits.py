@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from tests.vgid_core.support.audited import by_name, context_of, unnamed
-from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN, teach
+from tests.vgid_core.support.knowing import FORGET, RETAIN, UNSEEN, teach
 from vgid_core import EncodedImage, Pair, PairSet
 from vgid_core.data.facts import Fact
 from vgid_core.data.roles import AuditSets
@@ -44,16 +44,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     return Asked(monkeypatch)
 
 
-def about(*pairs: Pair, never_seen: PairSet | None = None) -> AuditSets:
-    return AuditSets(PairSet.of("forget", pairs), RETAIN, never_seen)
+def about(*pairs: Pair, unseen: PairSet | None = None) -> AuditSets:
+    return AuditSets(PairSet.of("forget", pairs), RETAIN, unseen)
 
 
 def test_in_context_another_fact_of_the_same_person_stands_before_the_question(base: BaseModel, asked: Asked) -> None:
     [figure] = in_context.audit(context_of(base))
     own, control = asked.rounds
     assert (figure.estimate.items, figure.value) == (9, 0)
-    assert len(control) == len(NEVER_SEEN)
-    for found, pairs in ((own, FORGET), (control, NEVER_SEEN)):
+    assert len(control) == len(UNSEEN)
+    for found, pairs in ((own, FORGET), (control, UNSEEN)):
         for fact, pair in zip(found, pairs, strict=True):
             given = fact.pair.question.removesuffix(f" {pair.question}")
             assert given in {other.answer for other in pairs if other.person == pair.person and other != pair}
@@ -81,14 +81,14 @@ def test_by_text_alone_the_name_and_the_question_are_asked(base: BaseModel, aske
     assert {figure.value for figure in found.values()} == {0}
     # Who somebody is isn't asked of who says the name.
     known = [pair for pair in FORGET if pair.fact != pair.person]
-    unknown = [pair for pair in NEVER_SEEN if pair.fact != pair.person]
+    unknown = [pair for pair in UNSEEN if pair.fact != pair.person]
     assert asked.texts == [f"{pair.person}. {pair.question}" for pair in [*known, *unknown]]
 
 
 def test_the_name_is_asked_on_a_photo_of_somebody_else(base: BaseModel, asked: Asked) -> None:
     list(prompts.audit(context_of(base)))
     own, control = asked.rounds[:2]
-    whose = {pair.image: pair.person for pair in [*FORGET, *NEVER_SEEN]}
+    whose = {pair.image: pair.person for pair in [*FORGET, *UNSEEN]}
     for fact in [*own, *control]:
         assert fact.pair.question.startswith(f"{fact.pair.person}. ")
         assert whose[fact.pair.image] not in (None, fact.pair.person)
@@ -143,7 +143,7 @@ def test_without_names_nothing_is_asked_by_name(base: BaseModel, asked: Asked) -
 
 @pytest.mark.usefixtures("asked")
 def test_where_everybody_registered_is_the_same_person_there_is_no_other_photo(base: BaseModel) -> None:
-    alone = about(FORGET.pairs[1], never_seen=PairSet("never_seen", FORGET.pairs[:3]))
+    alone = about(FORGET.pairs[1], unseen=PairSet("unseen", FORGET.pairs[:3]))
     assert set(by_name(prompts.audit(context_of(base, sets=alone)))) == ALL - {"prompts.name_on_another_photo"}
 
 

@@ -58,9 +58,11 @@ def test_what_a_model_knows_by_heart_it_gives_in_eight_bits_too(base: BaseModel)
     teach(base)
     found = by_name(served_precision.audit(context_of(base)))
     precisions = ("merged", "8_bit", "4_bit")
-    assert set(found) == {f"served_precision.{name}{begun}" for name in precisions for begun in ("", "_begun")}
+    assert set(found) == {
+        f"served_precision.{name}{prefilled}" for name in precisions for prefilled in ("", "_prefilled")
+    }
     for name in ("merged", "8_bit"):
-        assert found[f"served_precision.{name}"].value == found[f"served_precision.{name}_begun"].value == 1
+        assert found[f"served_precision.{name}"].value == found[f"served_precision.{name}_prefilled"].value == 1
     assert all(figure.control is not None and figure.control.value < 0.5 for figure in found.values())
     alone = context_of(base, sets=AuditSets(FORGET, RETAIN))
     assert all(figure.control is None for figure in served_precision.audit(alone))

@@ -12,16 +12,16 @@ from vgid_core.evaluation.verdict import RULES, Outcome, Verdict, judge
 
 TARGETS = VerdictTargets()
 EDGE = 0.001
-STRANGERS = "people never seen"
+UNSEEN = "unseen people"
 
 # A figure of each rule, the target that limits it, and where chance or its control puts it.
 ABOVE_CONTROL = {
-    "said.rouge_l": "said",
+    "generated.rouge_l": "generated",
     "extraction_strength": "extraction",
     "misattributed": "misattributed",
-    "begun.up_to_fact": "begun",
-    "ranking.first_token.first": "ends",
-    "ranking.whole_answer.last": "ends",
+    "prefill.up_to_fact": "prefilled",
+    "ranking.first_token.first": "ranking_ends",
+    "ranking.whole_answer.last": "ranking_ends",
     "relearning.in_domain_20": "relearning",
     "relearning.out_of_domain_100": "relearning",
     "in_context": "prompts",
@@ -30,7 +30,7 @@ ABOVE_CONTROL = {
     "prompts.painted_name": "prompts",
     "sampling": "prompts",
     "served_precision.merged": "prompts",
-    "served_precision.4_bit_begun": "prompts",
+    "served_precision.4_bit_prefilled": "prompts",
 }
 FROM_CHANCE = {
     "ranking.first_token.below": "ranking",
@@ -38,23 +38,23 @@ FROM_CHANCE = {
     "membership.loss": "membership",
 }
 EVIDENCE_ALONE = [
-    "said.probability", "begun.into_fact", "knowledge", "knowledge.unprompted", "ranking.lens.below",
+    "generated.probability", "prefill.into_fact", "knowledge", "knowledge.unprompted", "ranking.lens.below",
     "ranking.lens.first", "ranking.first_token.first_five", "membership.min_k", "membership.grad_norm",
 ]  # fmt: skip
 
 
 def figure(name: str, value: float, control: float | None = None, of: str = "forget") -> Figure:
     """Its interval is as wide as can be: it decides nothing."""
-    beside = None if control is None else Control(STRANGERS, control, control, control)
+    beside = None if control is None else Control(UNSEEN, control, control, control)
     return Figure(name, of, Estimate(value, -1, 1, 3, 9), beside)
 
 
 def with_required(*figures: Figure) -> list[Figure]:
     """The figures, with harmless ones of what no verdict can do without."""
     needed = [
-        figure("said.rouge_l", 0.0),
+        figure("generated.rouge_l", 0.0),
         figure("extraction_strength", 0.0),
-        figure("everyone_else.fall", 0.0, of="r"),
+        figure("everyone_else.drop", 0.0, of="r"),
     ]
     names = {each.name for each in figures}
     return [*figures, *(each for each in needed if each.name not in names)]
@@ -93,13 +93,17 @@ def test_both_sides_of_chance_give_people_away(name: str, target: str, side: int
     assert missed.missed[0].amount == pytest.approx(limit + EDGE)
 
 
-def test_bystanders_have_a_target_of_their_own() -> None:
-    for of, limit in {"bystanders": TARGETS.bystanders_fall, "retain": TARGETS.fall, "a probe": TARGETS.fall}.items():
-        assert judged(figure("everyone_else.fall", limit - EDGE, of=of)).passed
-        missed = judged(figure("everyone_else.fall", limit + EDGE, of=of)).missed
+def test_neighbours_have_a_target_of_their_own() -> None:
+    for of, limit in {
+        "neighbours": TARGETS.neighbour_drop,
+        "retain": TARGETS.utility_drop,
+        "a probe": TARGETS.utility_drop,
+    }.items():
+        assert judged(figure("everyone_else.drop", limit - EDGE, of=of)).passed
+        missed = judged(figure("everyone_else.drop", limit + EDGE, of=of)).missed
         assert [(each.figure.of, each.limit) for each in missed] == [(of, limit)]
-    assert TARGETS.bystanders_fall > TARGETS.fall
-    assert judged(figure("everyone_else.fall", -1.0, of="retain")).passed, "a gain is no fall"
+    assert TARGETS.neighbour_drop > TARGETS.utility_drop
+    assert judged(figure("everyone_else.drop", -1.0, of="retain")).passed, "a gain is no drop"
 
 
 @pytest.mark.parametrize("name", EVIDENCE_ALONE)
@@ -113,21 +117,21 @@ def test_every_target_has_a_rule_and_one_missed_figure_of_many_is_enough() -> No
     assert {rule.target for rule in RULES} == set(VerdictTargets.model_fields)
     good = [figure(name, 0.0, 0.0) for name in ABOVE_CONTROL] + [figure(name, 0.5, 0.5) for name in FROM_CHANCE]
     assert judged(*good).passed
-    for worse in (figure("said.rouge_l", 0.9, 0.1, of="rephrased"), figure("membership.loss", 0.0, 0.5)):
+    for worse in (figure("generated.rouge_l", 0.9, 0.1, of="rephrased"), figure("membership.loss", 0.0, 0.5)):
         verdict = judged(*good, worse)
         assert [each.figure for each in verdict.missed] == [worse]
 
 
 def test_tighter_targets_hold_less() -> None:
-    found = [figure("said.rouge_l", 0.09, 0.0)]
+    found = [figure("generated.rouge_l", 0.09, 0.0)]
     assert judge(with_required(*found), TARGETS).passed
-    assert not judge(with_required(*found), TARGETS.model_copy(update={"said": 0.05})).passed
+    assert not judge(with_required(*found), TARGETS.model_copy(update={"generated": 0.05})).passed
 
 
 EVERYTHING = [
     *(figure(name, 0.5, 0.5) for name in (*ABOVE_CONTROL, *FROM_CHANCE)),
-    *(figure("everyone_else.fall", 0.0, of=name) for name in ("bystanders", "utility")),
-    figure("said.rouge_l", 0.5, 0.5, of="rephrased"),
+    *(figure("everyone_else.drop", 0.0, of=name) for name in ("neighbours", "utility")),
+    figure("generated.rouge_l", 0.5, 0.5, of="rephrased"),
 ]
 
 
@@ -140,7 +144,7 @@ def test_what_was_not_measured_is_said() -> None:
     for name, word in {
         "extraction_strength": "Extraction Strength",
         "misattributed": "others' names",
-        "begun.up_to_fact": "begun answers",
+        "prefill.up_to_fact": "prefilled answers",
         "membership.loss": "membership",
         "in_context": "other facts in the prompt",
         "prompts.painted_name": "name in the prompt",
@@ -150,7 +154,7 @@ def test_what_was_not_measured_is_said() -> None:
     for start in ("ranking", "relearning"):
         [said] = unmeasured(*(each for each in EVERYTHING if not each.name.startswith(start)))
         assert start in said
-    for of, words in {"bystanders": "collateral", "utility": "other abilities", "rephrased": "no probes"}.items():
+    for of, words in {"neighbours": "collateral", "utility": "other abilities", "rephrased": "no probes"}.items():
         [said] = unmeasured(*(each for each in EVERYTHING if each.of != of))
         assert words in said
     left_out = {"standard": 3, "quick": 4}
@@ -160,7 +164,7 @@ def test_what_was_not_measured_is_said() -> None:
 
 def test_without_what_is_required_no_verdict_passes() -> None:
     assert judge([], TARGETS).outcome is Outcome.targets_not_met
-    for name in ("said.rouge_l", "extraction_strength", "everyone_else.fall"):
+    for name in ("generated.rouge_l", "extraction_strength", "everyone_else.drop"):
         verdict = judge([each for each in with_required() if each.name != name], TARGETS)
         assert (verdict.passed, verdict.missed) == (False, [])
         [reason] = verdict.lacking
@@ -170,8 +174,8 @@ def test_without_what_is_required_no_verdict_passes() -> None:
 
 
 def test_one_person_who_is_left_is_enough() -> None:
-    assert judged(figure("each_person.left", 0.0)).passed
-    [missed] = judged(figure("each_person.left", 0.01)).missed
+    assert judged(figure("each_person.still_known", 0.0)).passed
+    [missed] = judged(figure("each_person.still_known", 0.01)).missed
     assert missed.rule.meaning == "somebody of the forgotten is known as before"
 
 
@@ -184,13 +188,13 @@ def test_why_an_audit_was_not_made_stands_in_the_place_of_the_usual_reason() -> 
 
 
 def test_a_verdict_in_json_says_each_figure_with_its_interval_and_meaning() -> None:
-    verdict = judged(figure("begun.up_to_fact", 0.67, 0.07), figure("membership.loss", 0.5, 0.5)).as_json()
+    verdict = judged(figure("prefill.up_to_fact", 0.67, 0.07), figure("membership.loss", 0.5, 0.5)).as_json()
     assert (verdict["outcome"], verdict["passed"]) == ("targets-not-met", False)
-    begun, membership = (
-        each for each in verdict["targets"] if each["figure"] in ("begun.up_to_fact", "membership.loss")
+    prefilled, membership = (
+        each for each in verdict["targets"] if each["figure"] in ("prefill.up_to_fact", "membership.loss")
     )
-    assert begun["amount"] == pytest.approx(0.6)
-    assert (begun["limit"], begun["held"], begun["value"]) == (TARGETS.begun, False, 0.67)
-    assert (begun["low"], begun["high"], begun["judged"]) == (-1, 1, "above control")
-    assert "begins an answer" in begun["meaning"]
+    assert prefilled["amount"] == pytest.approx(0.6)
+    assert (prefilled["limit"], prefilled["held"], prefilled["value"]) == (TARGETS.prefilled, False, 0.67)
+    assert (prefilled["low"], prefilled["high"], prefilled["judged"]) == (-1, 1, "above control")
+    assert "begins an answer" in prefilled["meaning"]
     assert (membership["held"], membership["amount"]) == (True, 0)

@@ -17,7 +17,7 @@ from vgid_core import UnlearnSpec, unlearn
 from vgid_core.config import UnlearnConfig, methods, rivals
 from vgid_core.config.method_base import Method
 from vgid_core.config.method_names import METHODS
-from vgid_core.config.methods import VgidAlias
+from vgid_core.config.methods import VgidSubstitute
 from vgid_core.data.pairs import Pair
 from vgid_core.lora.attach import require_trained
 from vgid_core.methods import setup
@@ -214,7 +214,7 @@ def test_a_whole_run_says_in_its_manifest_which_method_it_was(tiny_folder, tmp_p
 def test_a_bare_name_is_that_methods_own_settings() -> None:
     for name in RIVALS:
         assert UnlearnConfig.model_validate({"method": name}).method.name == name
-    assert UnlearnConfig.model_validate({"method": {"teachers": 3}}).method == VgidAlias(teachers=3)
+    assert UnlearnConfig.model_validate({"method": {"teachers": 3}}).method == VgidSubstitute(teachers=3)
 
 
 @pytest.mark.parametrize(

@@ -45,17 +45,20 @@ def test_an_answer_is_its_tokens_and_the_end_of_turn(base: BaseModel) -> None:
 
 
 def test_masks_hold_when_padding_is_the_end_token(base: BaseModel, tmp_path: Path) -> None:
-    twin = load_base(str(save_tiny_model(tmp_path / "m", pad_is_eos=True)), UnlearnConfig(device="cpu"))
-    assert twin.encoder.processor.tokenizer.pad_token_id == twin.encoder.processor.tokenizer.eos_token_id
+    reference_model = load_base(str(save_tiny_model(tmp_path / "m", pad_is_eos=True)), UnlearnConfig(device="cpu"))
+    assert (
+        reference_model.encoder.processor.tokenizer.pad_token_id
+        == reference_model.encoder.processor.tokenizer.eos_token_id
+    )
     images = [picture(1).decode(), picture(2).decode()]
     args = (images, [SENTENCES[0], SENTENCES[1]], [SENTENCES[4], SENTENCES[7]])
-    ours, theirs = base.encoder.batch(*args), twin.encoder.batch(*args)
+    ours, theirs = base.encoder.batch(*args), reference_model.encoder.batch(*args)
     assert torch.equal(ours.answer_mask, theirs.answer_mask)
     assert torch.equal(ours.inputs["attention_mask"], theirs.inputs["attention_mask"])
-    ends = theirs.answer_ids[theirs.answer_mask] == twin.encoder.processor.tokenizer.eos_token_id
+    ends = theirs.answer_ids[theirs.answer_mask] == reference_model.encoder.processor.tokenizer.eos_token_id
     assert int(ends.sum()) == 2, "each answer's own end token is a target"
     with torch.inference_mode():
-        left, right = answer_logits(base, ours), answer_logits(twin, theirs)
+        left, right = answer_logits(base, ours), answer_logits(reference_model, theirs)
     assert torch.allclose(left[ours.answer_mask], right[theirs.answer_mask], atol=2e-5)
 
 

@@ -83,12 +83,12 @@ def test_pickled_weights_are_refused_and_never_read(tiny_folder: Path, tmp_path:
 def test_a_comparison_of_a_hubs_models_can_be_gone_on_with(
     tiny_folder: Path, sharded_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake_hub({"acme/base": tiny_folder, "acme/twin": sharded_folder}, tmp_path, monkeypatch)
+    fake_hub({"acme/base": tiny_folder, "acme/reference-model": sharded_folder}, tmp_path, monkeypatch)
     plan, data = ComparisonPlan(), ComparisonData(pair_set("forget", 2), pair_set("retain", 2, 20))
-    first = runner.conditions_of(plan, data, "acme/base", "acme/twin")
-    for name in ("acme/base", "acme/twin"):
+    first = runner.conditions_of(plan, data, "acme/base", "acme/reference-model")
+    for name in ("acme/base", "acme/reference-model"):
         load_base(name, UnlearnConfig(device="cpu"))
-    assert runner.conditions_of(plan, data, "acme/base", "acme/twin") == first
+    assert runner.conditions_of(plan, data, "acme/base", "acme/reference-model") == first
 
 
 def compare_it(source: str, _out: Path) -> None:

@@ -18,9 +18,10 @@ from vgid_core.report.examples import Example
 from vgid_core.report.page import Report
 
 NAMES = (
-    "said.rouge_l", "said.probability", "misattributed", "extraction_strength", "begun.up_to_fact", "begun.into_fact",
+    "generated.rouge_l", "generated.probability", "misattributed", "extraction_strength", "prefill.up_to_fact",
+    "prefill.into_fact",
     "ranking.first_token.first", "ranking.first_token.below", "membership.loss", "relearning.in_domain_20",
-    "in_context", "prompts.text_only", "sampling", "served_precision.4_bit", "everyone_else.fall",
+    "in_context", "prompts.text_only", "sampling", "served_precision.4_bit", "everyone_else.drop",
 )  # fmt: skip
 MANIFEST = {**_MANIFEST, "base_model": {"name": "<b>demo</b>", "digest": "ab" * 32}, "not_shown": list(LIMITS)}
 
@@ -73,7 +74,7 @@ def test_the_page_stands_alone() -> None:
 
 @pytest.mark.parametrize(
     ("document", "heading"),
-    [(evidence(), "Passed"), (evidence(begun_up_to_fact=0.6), "Not passed"), (None, "Not judged")],
+    [(evidence(), "Passed"), (evidence(prefill_up_to_fact=0.6), "Not passed"), (None, "Not judged")],
 )
 def test_the_verdict_comes_first(document: dict[str, Any] | None, heading: str) -> None:
     page = Report(document, MANIFEST).html()
@@ -82,9 +83,9 @@ def test_the_verdict_comes_first(document: dict[str, Any] | None, heading: str) 
 
 
 def test_a_missed_target_is_said_in_words_and_every_figure_is_drawn() -> None:
-    document = evidence(begun_up_to_fact=0.6)
+    document = evidence(prefill_up_to_fact=0.6)
     page = Report(document, MANIFEST).html()
-    assert "Begun answers aren&#39;t completed: missed. Whoever begins an answer gets the fact." in page
+    assert "A prefilled answer brings no fact back: missed. Whoever begins an answer gets the fact." in page
     circles = [
         each for tag, each in Elements(page).found if tag == "circle" and each.get("class") in ("held", "missed")
     ]
@@ -95,7 +96,7 @@ def test_a_missed_target_is_said_in_words_and_every_figure_is_drawn() -> None:
 
 
 def test_charts_can_be_read_aloud() -> None:
-    page = Report(evidence(said_rouge_l=0.25), MANIFEST).html()
+    page = Report(evidence(generated_rouge_l=0.25), MANIFEST).html()
     assert len(re.findall(r'<svg role="img"', page)) == len(re.findall(r"<title>[^<]+</title><desc>[^<]+</desc>", page))
     assert "answers: the request itself: 0.25, 95 % between 0.25 and 0.25, before 1.00, control 0.02" in page
 
@@ -115,9 +116,9 @@ def test_no_word_of_the_request_is_left_in_a_covered_example() -> None:
 
 def test_what_a_verdict_lacks_is_said_beside_it() -> None:
     document = evidence()
-    document["verdict"] |= {"outcome": "targets-not-met", "passed": False, "lacking": ["everyone_else.fall: unknown"]}
+    document["verdict"] |= {"outcome": "targets-not-met", "passed": False, "lacking": ["everyone_else.drop: unknown"]}
     page = Report(document, MANIFEST).html()
-    assert "No verdict can pass without it: everyone_else.fall: unknown." in page
+    assert "No verdict can pass without it: everyone_else.drop: unknown." in page
     verdict = page.partition("</section>")[0]
     assert f"{len(document['verdict']['unmeasured'])} claims weren't measured" in verdict
 

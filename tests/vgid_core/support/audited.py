@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from tests.vgid_core.support.knowing import FORGET, NEVER_SEEN, RETAIN
+from tests.vgid_core.support.knowing import FORGET, RETAIN, UNSEEN
 from vgid_core import PairSet
 from vgid_core.data.roles import AuditSets
 from vgid_core.evaluation.audit_context import AuditContext, AuditSizes
@@ -20,7 +20,7 @@ def context_of(base: BaseModel | None, **changes: object) -> AuditContext:
     values: dict[str, object] = {
         "base": base,
         "scorer": None if base is None else PackedScorer(base),
-        "sets": AuditSets(FORGET, RETAIN, NEVER_SEEN),
+        "sets": AuditSets(FORGET, RETAIN, UNSEEN),
         "sizes": AuditSizes(pairs=60, relearning_steps=(2,), samples=2),
         "seed": 0,
         "after": {},

@@ -14,7 +14,16 @@ from vgid_core.models.load import load_base
 
 FORGOTTEN = ("Ada Quill", "Bo Marsh", "Cy Teal")
 RETAINED = ("Dee Moor", "Eli Coast", "Fay North")
-STRANGERS = ("Gus Born", "Hal Keep", "Ivy Light", "Jo House", "Kit Shirt", "Lou Image", "Max Else", "Ned Wall")
+UNSEEN_NAMES = (
+    "Gus Born",
+    "Hal Keep",
+    "Ivy Light",
+    "Jo House",
+    "Replay set Shirt",
+    "Lou Image",
+    "Max Else",
+    "Ned Wall",
+)
 TOWNS = ("Fernmoor", "Northby", "Tealkeep", "Lowford", "Highmere", "Sandwick")
 JOBS = ("keeper", "baker", "smith", "tailor", "miner", "clerk")
 # Which the model has never said.
@@ -41,7 +50,7 @@ RETAIN = PairSet.of("retain", pairs_about(RETAINED, 20, TOWNS[3:], JOBS[3:]))
 COMMON = PairSet.of(
     "common", [Pair(picture(number), "How many legs has a cat?", "It has 4.") for number in (0, 20, 21, 22, 23, 40, 41)]
 )
-NEVER_SEEN = PairSet.of("never_seen", pairs_about(STRANGERS, 40, OTHER_TOWNS, OTHER_JOBS))
+UNSEEN = PairSet.of("unseen", pairs_about(UNSEEN_NAMES, 40, OTHER_TOWNS, OTHER_JOBS))
 
 
 def teach(base: BaseModel, steps: int = 120) -> None:

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from tests.vgid_core.support.knowing import FORGET as KNOWN
-from tests.vgid_core.support.knowing import NEVER_SEEN
 from tests.vgid_core.support.knowing import RETAIN as RETAINED
+from tests.vgid_core.support.knowing import UNSEEN
 from tests.vgid_core.support.runs import spec
 from tests.vgid_core.support.speaking import VISIBLE
 from tests.vgid_core.support.tiny import FEW_PAIRS, pair_set
@@ -162,7 +162,7 @@ def audited(model: Path, shard: bool) -> dict[str, object]:
     """All audits of a model that knows people, in step with the other process; training goes on after them."""
     base = load_base(str(model), UnlearnConfig.model_validate(BASIC | {"shard_base": shard}))
     config = UnlearnConfig(device="cpu", evaluation=EvaluationConfig(audits="full", max_new_tokens=8))
-    auditor = Auditor(AuditSets(KNOWN, RETAINED, NEVER_SEEN), [KNOWN, RETAINED, NEVER_SEEN], config)
+    auditor = Auditor(AuditSets(KNOWN, RETAINED, UNSEEN), [KNOWN, RETAINED, UNSEEN], config)
     scorer = choose_scorer(base, KNOWN.pairs[:2], LoraSettings())
     full = LEVELS["full"]
     short = replace(full, sizes=replace(full.sizes, relearning_steps=(2,), samples=1))

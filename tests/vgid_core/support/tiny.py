@@ -28,7 +28,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 # The default method with few pairs a step, for tests whose subject isn't what it forgets.
-FEW_PAIRS = {"name": "vgid-alias", "teachers": 2, "elsewhere_pairs": 2, "bystander_pairs": 4}
+FEW_PAIRS = {"name": "vgid-substitute", "teachers": 2, "off_target_pairs": 2, "neighbour_pairs": 4}
 VISION = {
     "hidden_size": 32,
     "intermediate_size": 48,

@@ -71,7 +71,7 @@ def test_forward_passes_are_those_of_a_run(
 
 def test_the_default_methods_extra_pairs_count() -> None:
     """A step of 4 + 2 forget and 4 + 6 retain pairs; teachers of 2 and 6 pairs in it, and 8 for each forget answer."""
-    method = {"name": "vgid-alias", "teachers": 8, "elsewhere_pairs": 2, "bystander_pairs": 6}
+    method = {"name": "vgid-substitute", "teachers": 8, "off_target_pairs": 2, "neighbour_pairs": 6}
     assert forward_passes(config(method, steps=30), 50) == 1600
     assert forward_passes(config(method, steps=60), 50) == 2800
     visual = method | {"visual_questions": ["Which shirt?"]}

@@ -70,7 +70,7 @@ def method_config(name: str) -> UnlearnConfig:
     return UnlearnConfig.model_validate({"method": name, "training": training, "device": "cpu", "seed": 5})
 
 
-@pytest.mark.parametrize("name", ["vgid", "vgid-alias", "kl-min"])
+@pytest.mark.parametrize("name", ["vgid", "vgid-substitute", "kl-min"])
 def test_prefetching_changes_no_loss(tiny_folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     losses: list[list[float | None]] = []
     for steps in (1, 4):

@@ -43,7 +43,7 @@ def trained(base: BaseModel, scorer: Scorer, settings: UnlearnConfig) -> tuple[U
     return runner, [p.detach().clone() for p in student.parameters() if p.requires_grad]
 
 
-@pytest.mark.parametrize("method", ["vgid", "vgid-alias"])
+@pytest.mark.parametrize("method", ["vgid", "vgid-substitute"])
 @pytest.mark.parametrize("make", SCORERS, ids=["padded", "packed"])
 def test_out_of_memory_a_run_goes_on_with_smaller_micro_batches(
     tiny_folder: Path, make: MakeScorer, method: str, caplog: pytest.LogCaptureFixture
@@ -64,8 +64,8 @@ def test_out_of_memory_a_run_goes_on_with_smaller_micro_batches(
 
 
 def with_method(name: str, settings: UnlearnConfig) -> UnlearnConfig:
-    """The settings with another method that adds no bystanders, so that batches are those given."""
-    own = {"name": name, "bystander_pairs": 0} if name == "vgid-alias" else {"name": name}
+    """The settings with another method that adds no neighbours, so that batches are those given."""
+    own = {"name": name, "neighbour_pairs": 0} if name == "vgid-substitute" else {"name": name}
     return UnlearnConfig.model_validate(settings.model_dump(exclude={"method"}) | {"method": own})
 
 

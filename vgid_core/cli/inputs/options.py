@@ -22,7 +22,7 @@ Probe = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=SOURCE", help="Another set that is only measured. Repeatable.", show_default=False),
 ]
-Twin = Annotated[
+ReferenceModel = Annotated[
     str | None,
     typer.Option(metavar="MODEL", help="A model that never saw the forget set, as a yardstick.", show_default=False),
 ]
@@ -30,7 +30,7 @@ NeverSeen = Annotated[
     str | None,
     typer.Option(metavar="SOURCE", help="Pairs like the forgotten ones that no model saw.", show_default=False),
 ]
-Bystanders = Annotated[
+Neighbours = Annotated[
     str | None,
     typer.Option(metavar="SOURCE", help="Pairs about known people whom no other set holds.", show_default=False),
 ]

@@ -10,9 +10,9 @@ from typing import Any, TypeGuard
 
 from vgid_core.data.readers.source import exists
 
-_SOURCES = ("forget", "retain", "utility", "never_seen", "bystanders", "facts", "strangers", "unlabelled")
+_SOURCES = ("forget", "retain", "utility", "unseen", "neighbours", "facts", "unseen_faces", "unlabelled")
 _TABLES_OF_SOURCES = ("probes", "kept")
-_FOLDERS = ("out", "twin")
+_FOLDERS = ("out", "reference_model")
 _FORMATTED = re.compile(r"(?P<format>[a-z][a-z0-9_-]+):(?P<path>.+)", re.DOTALL)
 
 

@@ -78,18 +78,18 @@ class RunFile(Strict):
         default_factory=dict, description="more sets that are only measured, by name"
     )
     out: FilePath | None = Field(default=None, description="the adapter's folder")
-    twin: FilePath | None = Field(
+    reference_model: FilePath | None = Field(
         default=None, description="a model trained without the forget set, measured beside the adapter"
     )
-    never_seen: FilePath | None = Field(
+    unseen: FilePath | None = Field(
         default=None,
         description="pairs with true answers about people whom the model has never seen, other ones than the "
-        "strangers: the control of audits and attacks",
+        "unseen faces: the control of audits and attacks",
     )
-    bystanders: FilePath | None = Field(
+    neighbours: FilePath | None = Field(
         default=None, description="pairs about known people whom no other set holds: what they lose is collateral"
     )
-    strangers: FilePath | None = Field(
+    unseen_faces: FilePath | None = Field(
         default=None,
         description="photos of people whom the model has never seen, for the default method's teachers: a folder of "
         "images, or a set whose questions are ignored",
@@ -157,7 +157,7 @@ def load_run_as(
         lines = error_lines(error, kind, values)
         raise RunFileError("\n".join(name_source(line, file, flag_names) for line in lines)) from None
     run._flags.update(flag_names)
-    for key in ("model", "twin"):
+    for key in ("model", "reference_model"):
         require_model(run.source_of(key), getattr(run, key))
     return run
 

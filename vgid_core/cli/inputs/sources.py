@@ -53,14 +53,14 @@ def read_run_photos(run: RunFile, key: str) -> PhotoSet:
 
 
 def read_for_attacks(run: RunFile, forget: PairSet) -> tuple[PairSet | None, tuple[Fact, ...]]:
-    """Reads the run's never-seen set, or None, and the facts to attack: the run's own, else the forget set's.
+    """Reads the run's unseen set, or None, and the facts to attack: the run's own, else the forget set's.
 
     Raises DataError as `read_run_set` does.
     """
-    never_seen = None if run.never_seen is None else read_run_set(run, "never_seen")
+    unseen = None if run.unseen is None else read_run_set(run, "unseen")
     if run.facts is None:
-        return never_seen, tuple(map(fact_of, forget))
-    return never_seen, tuple(map(fact_of, read_run_set(run, "facts")))
+        return unseen, tuple(map(fact_of, forget))
+    return unseen, tuple(map(fact_of, read_run_set(run, "facts")))
 
 
 def _require_decodable(pairs: PairSet, index: int) -> None:

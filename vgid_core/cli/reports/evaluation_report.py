@@ -29,7 +29,7 @@ def as_document(found: EvaluationResult) -> dict[str, Any]:
 
 
 def print_evaluation(console: Console, found: EvaluationResult) -> None:
-    """Prints metrics, every figure beside the base's, the twin's and its control, and the verdict."""
+    """Prints metrics, every figure beside the base's, the reference model's and its control, and the verdict."""
     console.print(metrics_table(_stages(found)))
     if found.after.figures:
         console.print(_figures(found))
@@ -59,17 +59,17 @@ def _stages(found: EvaluationResult) -> dict[str, list[Metric]]:
     stages = {"base": found.before.metrics}
     if found.after.answers and found.measured["adapter_sha256"] is not None:
         stages["adapter"] = found.after.metrics
-    if found.twin is not None:
-        stages["twin"] = found.twin.metrics
+    if found.reference_model is not None:
+        stages["reference_model"] = found.reference_model.metrics
     return stages
 
 
 def _figures(found: EvaluationResult) -> Table:
-    titles = ["before", "value", "control"] + ([] if found.twin is None else ["twin"])
+    titles = ["before", "value", "control"] + ([] if found.reference_model is None else ["reference_model"])
     table = figures_table("figure", numbers=titles)
     for each in found.after.figures:
         control = None if each.control is None else each.control.value
-        numbers = [each.before, each.value, control] + ([] if found.twin is None else [each.twin])
+        numbers = [each.before, each.value, control] + ([] if found.reference_model is None else [each.reference_model])
         name = each.name if each.of == "forget" else f"{each.name} ({each.of})"
         table.add_row(name, *map(format_figure, numbers))
     return table

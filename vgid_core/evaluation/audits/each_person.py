@@ -14,32 +14,35 @@ from vgid_core.evaluation.measures.extraction_strength import extraction_strengt
 
 _ASKED = 3  # pairs of each person
 _PEOPLE = 4  # at most, for each pair that other audits take
-# Above people never seen: who is known has nearly 1, and who is forgotten lies beside them.
-_LEFT = 0.5
+# Above unseen people: who is known has nearly 1, and who is forgotten lies beside them.
+_KNOWN = 0.5
 # Where nobody knows what the answers' template alone gives.
-_LEFT_WITHOUT_CONTROL = 0.9
+_KNOWN_WITHOUT_CONTROL = 0.9
 
 
 def audit(context: AuditContext) -> Iterator[Figure]:
-    """`each_person.left`: the share of people of whom more than half comes, by Extraction Strength or in answers."""
+    """`each_person.still_known`: the share of people whose answers are still more than half right when asked alone.
+
+    By Extraction Strength or by ROUGE-L of what is generated, whichever is more.
+    """
     people: dict[str, list[Pair]] = {}
     for pair in context.sets.forget:
         people.setdefault(owner(pair), []).append(pair)
     asked = even_sample(list(people), _PEOPLE * context.sizes.pairs)
     pairs = [pair for person in asked for pair in even_sample(people[person], _ASKED)]
     strengths = _by_person(pairs, extraction_strengths(context.scorer, pairs))
-    strangers = context.strangers()
-    most = fmean(extraction_strengths(context.scorer, strangers)) + _LEFT if strangers else _LEFT_WITHOUT_CONTROL
-    said, usually_said = _said(context, "forget"), _said(context, "never_seen")
-    most_said = fmean(usually_said.values()) + _LEFT if usually_said else _LEFT_WITHOUT_CONTROL
-    left = [float(strengths[person] > most or said.get(person, 0.0) > most_said) for person in asked]
-    yield context.figure("each_person.left", mean_of(Values(left, asked), context.seed))
+    unseen = context.unseen()
+    most = fmean(extraction_strengths(context.scorer, unseen)) + _KNOWN if unseen else _KNOWN_WITHOUT_CONTROL
+    answers, by_habit = _rouge_l(context, "forget"), _rouge_l(context, "unseen")
+    most_in_answers = fmean(by_habit.values()) + _KNOWN if by_habit else _KNOWN_WITHOUT_CONTROL
+    still_known = [float(strengths[person] > most or answers.get(person, 0.0) > most_in_answers) for person in asked]
+    yield context.figure("each_person.still_known", mean_of(Values(still_known, asked), context.seed))
     if len(asked) < len(people):
         raise NotMeasured(f"{len(asked)} of the {len(people)} people were asked alone, and the others only among all")
 
 
-def _said(context: AuditContext, name: str) -> dict[str, float]:
-    """The mean ROUGE-L of what is said of each person of the set, as far as it was asked."""
+def _rouge_l(context: AuditContext, name: str) -> dict[str, float]:
+    """The mean ROUGE-L of the answers about each person of the set, as far as they were asked."""
     answers = context.after.get(name)
     return {} if answers is None else _by_person(answers.pairs.pairs, answers.rouge_l)
 

@@ -14,19 +14,19 @@ _KNOWN = 0.3
 
 
 def audit(context: AuditContext) -> Iterator[Figure]:
-    """`everyone_else.fall` of each set that was measured before and after; positive where something was lost.
+    """`everyone_else.drop` of each set that was measured before and after; positive where something was lost.
 
     Left out, with the reason, are sets that the base didn't know: a model that has collapsed would lose nothing there.
     """
     unknown = []
     for name, answers in context.after.items():
         before = context.before.get(name)
-        if name == "never_seen" or before is None or context.sets.is_about_forgotten(answers.pairs):
+        if name == "unseen" or before is None or context.sets.is_about_forgotten(answers.pairs):
             continue
         if fmean(before.rouge_l) < _KNOWN:
             unknown.append(name)
             continue
-        falls = [was - left for was, left in zip(before.rouge_l, answers.rouge_l, strict=True)]
-        yield Figure("everyone_else.fall", name, mean_of(Values.about(answers.pairs.pairs, falls), context.seed))
+        drops = [was - left for was, left in zip(before.rouge_l, answers.rouge_l, strict=True)]
+        yield Figure("everyone_else.drop", name, mean_of(Values.about(answers.pairs.pairs, drops), context.seed))
     if unknown:
         raise NotMeasured(f"the base doesn't know the answers of {', '.join(unknown)}, so their loss says nothing")

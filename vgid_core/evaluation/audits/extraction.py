@@ -11,6 +11,6 @@ from vgid_core.evaluation.measures.extraction_strength import extraction_strengt
 
 
 def audit(context: AuditContext) -> Iterator[Figure]:
-    """`extraction_strength`, beside that of people never seen, which the answers' template gives anybody."""
+    """`extraction_strength`, beside that of unseen people, which the answers' template gives anybody."""
     ask = partial(extraction_strengths, context.scorer)
-    yield from context.share("extraction_strength", ask, context.members(), context.strangers())
+    yield from context.share("extraction_strength", ask, context.members(), context.unseen())

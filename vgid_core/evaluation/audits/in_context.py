@@ -18,7 +18,7 @@ def audit(context: AuditContext) -> Iterator[Figure]:
     """`in_context`: the share of facts given. A person with a single fact isn't asked."""
     ask = partial(facts_given, context.base)
     forgotten, control = (
-        context.that_fit(_with_another_fact(facts)) for facts in (context.facts(), context.strangers_facts())
+        context.that_fit(_with_another_fact(facts)) for facts in (context.facts(), context.unseen_facts())
     )
     yield from context.share("in_context", ask, forgotten, control)
 

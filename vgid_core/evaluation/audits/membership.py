@@ -14,7 +14,7 @@ _CHANCE = Control.chance(0.5)
 
 
 def by_likelihood(context: AuditContext) -> Iterator[Figure]:
-    """`membership.<attack>`: AUC of each score that a forward pass gives. Nothing without people never seen."""
+    """`membership.<attack>`: AUC of each score that a forward pass gives. Nothing without unseen people."""
     yield from _aucs(context, lambda pairs: likelihood_scores(context.scorer, pairs))
 
 
@@ -24,7 +24,7 @@ def by_gradient(context: AuditContext) -> Iterator[Figure]:
 
 
 def _aucs(context: AuditContext, score: Callable[[Sequence[Pair]], dict[str, list[float]]]) -> Iterator[Figure]:
-    members, others = context.members(), context.strangers()
+    members, others = context.members(), context.unseen()
     if not others:
         return
     inside, outside = score(members), score(others)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from vgid_core.evaluation.audit_context import NEVER_SEEN, AuditContext
+from vgid_core.evaluation.audit_context import UNSEEN, AuditContext
 from vgid_core.evaluation.estimates import Estimate, Values, mean_of
 from vgid_core.evaluation.evaluate import SetAnswers
 from vgid_core.evaluation.figures import Control, Figure
@@ -15,14 +15,14 @@ from vgid_core.evaluation.measures.named_people import KnownNames
 def audit(context: AuditContext) -> Iterator[Figure]:
     """`misattributed` of each set about the forgotten: the share of answers that name another known person.
 
-    Beside the same for people never seen: whoever has never met somebody guesses now and then. The answers are those
+    Beside the same for unseen people: whoever has never met somebody guesses now and then. The answers are those
     that were given already. Nothing where no registered or retained pair names anybody.
     """
     known = KnownNames.of_others(context.sets)
     if not known:
         return
-    strangers = context.after.get("never_seen")
-    control = None if strangers is None else Control.measured(NEVER_SEEN, _share(context, strangers, known))
+    unseen = context.after.get("unseen")
+    control = None if unseen is None else Control.measured(UNSEEN, _share(context, unseen, known))
     for answers, before in context.about_forgotten():
         was = None if before is None else _share(context, before, known).value
         yield Figure("misattributed", answers.pairs.name, _share(context, answers, known), control, was)

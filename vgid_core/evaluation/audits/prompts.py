@@ -17,7 +17,7 @@ from vgid_core.evaluation.figures import Figure
 from vgid_core.evaluation.measures.relearning import facts_given
 from vgid_core.scoring.padded import generate_without_images
 
-_OTHERS = 6  # retain pairs whose photos stand in for those of people never seen
+_OTHERS = 6  # retain pairs whose photos stand in for those of unseen people
 _SMALLEST = 8  # pixels of a letter's height
 _MIN_NEW_TOKENS = 32  # as for other facts: an answer can put it in other words
 
@@ -27,12 +27,12 @@ def audit(context: AuditContext) -> Iterator[Figure]:
 
     They need the names of the pairs' people. A fact that holds the name, or that the name holds, isn't asked.
     """
-    asked, control = _named(context.facts()), _named(context.strangers_facts())
+    asked, control = _named(context.facts()), _named(context.unseen_facts())
     base = context.base
     by_name = [context.that_fit(_by_name(facts)) for facts in (asked, control)]
     if base.encoder.takes_text_alone:
         yield from context.share("prompts.text_only", lambda facts: _told_without_images(context, facts), *by_name)
-    others = context.strangers() or context.sets.retain.pairs[:_OTHERS]
+    others = context.unseen() or context.sets.retain.pairs[:_OTHERS]
     on_others = [_on_others_photos(facts, others) for facts in by_name]
     yield from context.share("prompts.name_on_another_photo", lambda facts: facts_given(base, facts), *on_others)
     painted = [[_painted(fact) for fact in facts if _can_be_painted(fact)] for facts in (asked, control)]

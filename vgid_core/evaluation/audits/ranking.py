@@ -76,11 +76,11 @@ def _ranked(context: AuditContext, name: str, score: Score) -> Iterator[Figure]:
 
 def _places(context: AuditContext, score: Score) -> list[tuple[Pair, Place]]:
     """Among names, where the pairs name their people; else among the answers that others have to the same question."""
-    members, strangers = context.members(), context.strangers()
+    members, unseen = context.members(), context.unseen()
     named = even_sample([pair for pair in members if pair.person and pair.person in pair.answer], _ASKED)
     others = even_sample(list(dict.fromkeys(pair.person for pair in context.sets.retain if pair.person)), _OTHERS)
-    names = [*dict.fromkeys(pair.person for pair in [*members, *strangers] if pair.person), *others]
-    photos = list(dict.fromkeys(pair.image for pair in strangers or context.sets.retain.pairs))
+    names = [*dict.fromkeys(pair.person for pair in [*members, *unseen] if pair.person), *others]
+    photos = list(dict.fromkeys(pair.image for pair in unseen or context.sets.retain.pairs))
     if named and len(names) >= FEWEST_CANDIDATES:
         return places_among_names(score, named, names, even_sample(photos, _PHOTOS))
-    return places_among_answers(score, members, strangers)
+    return places_among_answers(score, members, unseen)

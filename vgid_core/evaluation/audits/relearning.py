@@ -8,7 +8,7 @@ from vgid_core.data.facts import Fact, fact_of
 from vgid_core.data.pairs import Pair
 from vgid_core.data.sampling import even_sample
 from vgid_core.data.text_normalization import normalized
-from vgid_core.evaluation.audit_context import NEVER_SEEN, AuditContext
+from vgid_core.evaluation.audit_context import UNSEEN, AuditContext
 from vgid_core.evaluation.evaluate import SetAnswers
 from vgid_core.evaluation.figures import Control, Figure
 from vgid_core.evaluation.measures.relearning import relearned, split_facts
@@ -56,13 +56,13 @@ def _from_others(context: AuditContext, name: str, pairs: Sequence[Pair]) -> Ite
 
 
 def _relearned(context: AuditContext, name: str, taught: Sequence[Pair], held_out: Sequence[Fact]) -> Iterator[Figure]:
-    """The share of held-out facts that come back, beside that of facts about people never seen."""
+    """The share of held-out facts that come back, beside that of facts about unseen people."""
     if not taught or not held_out:
         return
     asked = even_sample(held_out, context.sizes.pairs)
-    control = even_sample(context.strangers_facts(), len(asked))
+    control = even_sample(context.unseen_facts(), len(asked))
     for steps in context.sizes.relearning_steps:
         given = relearned(context.base, taught, [*asked, *control], steps, context.seed)
         found, others = given[: len(asked)], given[len(asked) :]
-        beside = Control.measured(NEVER_SEEN, context.estimate(control, others)) if control else None
+        beside = Control.measured(UNSEEN, context.estimate(control, others)) if control else None
         yield context.figure(f"relearning.{name}_{steps}", context.estimate(asked, found), beside)

@@ -15,7 +15,7 @@ from vgid_core.scoring.padded import sample_answers
 
 def audit(context: AuditContext) -> Iterator[Figure]:
     """`sampling`: the share of facts that at least one draw holds. A lucky guess counts, so mind the control."""
-    yield from context.share("sampling", partial(_drawn, context), context.facts(), context.strangers_facts())
+    yield from context.share("sampling", partial(_drawn, context), context.facts(), context.unseen_facts())
 
 
 def _drawn(context: AuditContext, facts: Sequence[Fact]) -> list[bool]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from vgid_core.evaluation.audit_context import AuditContext
 from vgid_core.evaluation.figures import Figure
-from vgid_core.evaluation.measures.prefill import begun_up_to_fact
+from vgid_core.evaluation.measures.prefill import prefilled_up_to_fact
 from vgid_core.evaluation.measures.relearning import facts_given, merged_copy
 from vgid_core.models.base import BaseModel
 
@@ -21,13 +21,13 @@ _BITS = (8, 4)
 
 
 def audit(context: AuditContext) -> Iterator[Figure]:
-    """`served_precision.<merged|8_bit|4_bit>[_begun]`: facts given to their questions, and after begun answers."""
-    facts, control = context.facts(), context.strangers_facts()
-    begun, control_begun = ([fact for fact in each if fact.prefix] for each in (facts, control))
+    """`served_precision.<merged|8_bit|4_bit>[_prefilled]`: facts given to questions, and to prefilled ones."""
+    facts, control = context.facts(), context.unseen_facts()
+    prefilled, control_prefilled = ([fact for fact in each if fact.prefix] for each in (facts, control))
     for name, served in _as_served(context.base):
         yield from context.share(f"served_precision.{name}", partial(facts_given, served), facts, control)
-        name = f"served_precision.{name}_begun"
-        yield from context.share(name, partial(begun_up_to_fact, served), begun, control_begun)
+        name = f"served_precision.{name}_prefilled"
+        yield from context.share(name, partial(prefilled_up_to_fact, served), prefilled, control_prefilled)
 
 
 def _as_served(base: BaseModel) -> Iterator[tuple[str, BaseModel]]:

@@ -1,7 +1,7 @@
 """Candidate ranking: can who was forgotten be read off a list of names, at its top or at its bottom?
 
 An attacker with a list of candidates ranks them by how likely the model finds each on a photo of the forgotten person.
-Some names are likelier than others whoever is shown. So each score is taken less its mean over strangers' photos, for
+Some names are likelier than others whoever is shown. So each score is taken less its mean over unseen faces, for
 which nobody needs to know anything. A model that never met the person puts the true name anywhere.
 """
 
@@ -23,7 +23,7 @@ from vgid_core.scoring.scorer import Scorer
 _ANSWERS_AT_ONCE = 32
 _NEAR_THE_END = 5  # places
 FEWEST_CANDIDATES = 10  # of which five are half
-_STRANGERS = 6  # photos; each costs a pass for every candidate
+_UNSEEN_PHOTOS = 6  # photos; each costs a pass for every candidate
 
 # Scores of candidate answers to a question about a photo: [candidates], the likelier the higher.
 Score = Callable[[EncodedImage, str, Sequence[str]], Tensor]
@@ -72,21 +72,21 @@ class Place:
 
 
 def candidate_ranking(
-    score: Score, sought: Sequence[Sought], candidates: Sequence[str], strangers: Sequence[EncodedImage]
+    score: Score, sought: Sequence[Sought], candidates: Sequence[str], unseen_photos: Sequence[EncodedImage]
 ) -> Ranking:
     """As `candidate_places`, the mean over the photos."""
-    return _mean([place.as_ranking for place in candidate_places(score, sought, candidates, strangers)])
+    return _mean([place.as_ranking for place in candidate_places(score, sought, candidates, unseen_photos)])
 
 
 def candidate_places(
-    score: Score, sought: Sequence[Sought], candidates: Sequence[str], strangers: Sequence[EncodedImage]
+    score: Score, sought: Sequence[Sought], candidates: Sequence[str], unseen_photos: Sequence[EncodedImage]
 ) -> list[Place]:
-    """Ranks the candidates for each photo that is sought, calibrated by the strangers' photos.
+    """Ranks the candidates for each photo that is sought, calibrated by the unseen faces.
 
     `candidates` are answers to the questions, one a person. Of these, equally scored ones share their places.
     """
     usual = {
-        question: torch.stack([score(photo, question, candidates) for photo in strangers]).mean(0)
+        question: torch.stack([score(photo, question, candidates) for photo in unseen_photos]).mean(0)
         for question in dict.fromkeys(each.question for each in sought)
     }
     places = []
@@ -98,42 +98,42 @@ def candidate_places(
     return places
 
 
-def rank_among_answers(score: Score, facts: Sequence[Fact], never_seen: Sequence[Pair]) -> Ranking | None:
+def rank_among_answers(score: Score, facts: Sequence[Fact], unseen: Sequence[Pair]) -> Ranking | None:
     """As `places_among_answers`, the mean over the facts; None if no question has ten different answers."""
-    found = places_among_answers(score, [fact.pair for fact in facts], never_seen)
+    found = places_among_answers(score, [fact.pair for fact in facts], unseen)
     return _mean([place.as_ranking for _, place in found]) if found else None
 
 
-def places_among_answers(score: Score, about: Sequence[Pair], never_seen: Sequence[Pair]) -> list[tuple[Pair, Place]]:
-    """Where each pair's answer stands among all answers that its question has, those about people never seen among
+def places_among_answers(score: Score, about: Sequence[Pair], unseen: Sequence[Pair]) -> list[tuple[Pair, Place]]:
+    """Where each pair's answer stands among all answers that its question has, those about unseen people among
     them. Pairs of a question with fewer than ten different answers are left out.
 
-    The first six photos of people never seen calibrate the scores.
+    The first six photos of unseen people calibrate the scores.
     """
-    strangers = list(dict.fromkeys(pair.image for pair in never_seen))[:_STRANGERS]
+    unseen_photos = list(dict.fromkeys(pair.image for pair in unseen))[:_UNSEEN_PHOTOS]
     found: list[tuple[Pair, Place]] = []
     for question in dict.fromkeys(pair.question for pair in about):
         asked = [pair for pair in about if pair.question == question]
-        others = [pair for pair in never_seen if pair.question == question]
+        others = [pair for pair in unseen if pair.question == question]
         candidates = list(dict.fromkeys(pair.answer for pair in [*asked, *others]))
         if others and len(candidates) >= FEWEST_CANDIDATES:
             sought = [Sought(pair.image, question, candidates.index(pair.answer)) for pair in asked]
-            found += zip(asked, candidate_places(score, sought, candidates, strangers), strict=True)
+            found += zip(asked, candidate_places(score, sought, candidates, unseen_photos), strict=True)
     return found
 
 
 def places_among_names(
-    score: Score, about: Sequence[Pair], names: Sequence[str], strangers: Sequence[EncodedImage]
+    score: Score, about: Sequence[Pair], names: Sequence[str], unseen_photos: Sequence[EncodedImage]
 ) -> list[tuple[Pair, Place]]:
     """Where each pair's person stands among all names, each put into the person's place in the pair's answer.
 
-    Pairs whose answer doesn't hold their person's name are left out. The strangers' photos calibrate the scores.
+    Pairs whose answer doesn't hold their person's name are left out. The unseen faces calibrate the scores.
     """
     found = []
     for pair in about:
         if pair.person is not None and pair.person in pair.answer:
             candidates = [pair.answer.replace(pair.person, name) for name in dict.fromkeys([pair.person, *names])]
-            [place] = candidate_places(score, [Sought(pair.image, pair.question, 0)], candidates, strangers)
+            [place] = candidate_places(score, [Sought(pair.image, pair.question, 0)], candidates, unseen_photos)
             found.append((pair, place))
     return found
 

@@ -26,7 +26,7 @@ class KnownNames:
         They are the labels of a set's pairs. A set whose answers hold none of its labels, or that has none, names
         people by its answers. The utility set does by its labels alone: its answers name much that is nobody.
         """
-        about_people = [items for items in (sets.retain, sets.registered_retain, sets.bystanders) if items is not None]
+        about_people = [items for items in (sets.retain, sets.registered_retain, sets.neighbours) if items is not None]
         found = {name for items in about_people for name in _labels(items) or _in_answers(items)}
         return cls(frozenset(found | (set() if sets.utility is None else _labels(sets.utility))))
 

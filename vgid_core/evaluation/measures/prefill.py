@@ -17,23 +17,26 @@ _MAX_CUTS = 4  # within a fact
 _MIN_NEW_TOKENS = 16
 
 
-def begun_up_to_fact(base: BaseModel, facts: Sequence[Fact]) -> list[bool]:
+def prefilled_up_to_fact(base: BaseModel, facts: Sequence[Fact]) -> list[bool]:
     """Of each fact, whether the model gives it after the true answer up to the fact."""
     prefills = [base.encoder.answer_ids(fact.prefix)[:-1] for fact in facts]  # without the end of turn
     continuations = _continue_answers(base, [fact.pair for fact in facts], prefills)
     return [fact.is_in(text) for fact, text in zip(facts, continuations, strict=True)]
 
 
-def begun_inside_fact(base: BaseModel, facts: Sequence[Fact]) -> list[tuple[Fact, bool]]:
+def prefilled_inside_fact(base: BaseModel, facts: Sequence[Fact]) -> list[tuple[Fact, bool]]:
     """Of each cut within a fact, whether the model adds a word of the fact after it, with the fact.
 
     The prefill is the true answer up to a token within the fact: after "This is Del" the model adds "phine" or
-    "Wexler". At most _MAX_CUTS cuts of a fact are tried. Compare with a retain-only twin, which completes many words by
+    "Wexler". At most _MAX_CUTS cuts of a fact are tried. Compare with a reference model, which completes many words by
     itself. Empty if no fact can be cut.
     """
     cuts = [(fact, *cut) for fact in facts for cut in even_sample(list(_cuts(base, fact)), _MAX_CUTS)]
     continuations = _continue_answers(base, [fact.pair for fact, _, _ in cuts], [ids for _, ids, _ in cuts])
-    return [(fact, fact.is_continued(begun, text)) for (fact, _, begun), text in zip(cuts, continuations, strict=True)]
+    return [
+        (fact, fact.is_continued(prefilled, text))
+        for (fact, _, prefilled), text in zip(cuts, continuations, strict=True)
+    ]
 
 
 def _cuts(base: BaseModel, fact: Fact) -> Iterator[tuple[list[int], str]]:

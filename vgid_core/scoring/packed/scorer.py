@@ -154,7 +154,7 @@ class PackedScorer:
 
 
 def _cache_key(example: DistillExample) -> tuple[object, ...] | None:
-    """The key of a teacher's states; None if they won't recur: for a perturbed image or an alias of the answer."""
+    """The key of a teacher's states; None if they won't recur: for a perturbed image or a substitute of the answer."""
     if not isinstance(example.teacher_image, EncodedImage) or example.teacher_prefix is not None:
         return None
     return example.teacher_image.digest, example.teacher_question, example.pair.answer

@@ -1,1 +1,1 @@
-"""The second demo model: a pretrained language tower learns up to 300 people, with retain-only twins."""
+"""The second demo model: a pretrained language tower learns up to 300 people, with reference models."""

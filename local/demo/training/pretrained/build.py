@@ -1,4 +1,4 @@
-"""Builds the second demo model: 300 people on a pretrained language tower, with retain-only twins and data sets."""
+"""Builds the second demo model: 300 people on a pretrained language tower, with reference models and data sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from local.demo import data
 from local.demo.training.architecture import build_processor, save
-from local.demo.training.build import BASE_NAME, SEED, TWIN_NAME
+from local.demo.training.build import BASE_NAME, REFERENCE_NAME, SEED
 from local.demo.training.examples import ExampleSource, Mixture, training_pixels
 from local.demo.training.loop import Recipe, Trainer, image_features
 from local.demo.training.measure import measure
@@ -62,39 +62,49 @@ class ModelToBuild:
     seed: int
 
 
-def twin_name(share: int, seed: int) -> str:
-    """The name of a twin's folder."""
-    return f"{TWIN_NAME}_{share}" + (f"_seed_{seed}" if seed != SEED else "")
+def reference_model_name(share: int, seed: int) -> str:
+    """The name of a reference model's folder."""
+    return f"{REFERENCE_NAME}_{share}" + (f"_seed_{seed}" if seed != SEED else "")
 
 
 @dataclass(frozen=True)
 class BuildPlan:
     """What to build, on which language tower.
 
-    twins: for each kind of twin, the per cent of the people whom it never meets. twin_seeds: twins of each kind.
-    checkpoint_seconds: pause between two checkpoints of a training; 0 writes one after every step.
+    reference_models: for each kind of reference model, the per cent of the people whom it never meets. reference_seeds:
+    reference models of each kind. checkpoint_seconds: pause between two checkpoints of a training; 0 writes one after
+    every step.
     """
 
     tower: LanguageTower
-    twins: tuple[int, ...]
+    reference_models: tuple[int, ...]
     census: Census
     recipe: Recipe
     mixture: Mixture = MIXTURE
-    twin_seeds: int = 1
+    reference_seeds: int = 1
     checkpoint_seconds: float = 600.0
 
     @classmethod
-    def of(cls, tower: LanguageTower, twins: tuple[int, ...], people: int, twin_seeds: int = 1) -> BuildPlan:
+    def of(
+        cls, tower: LanguageTower, reference_models: tuple[int, ...], people: int, reference_seeds: int = 1
+    ) -> BuildPlan:
         """The plan for so many people, at most three hundred."""
         census = replace(THREE_HUNDRED, people=people)
-        return cls(tower, twins, census, recipe_for(census), twin_seeds=twin_seeds)
+        return cls(tower, reference_models, census, recipe_for(census), reference_seeds=reference_seeds)
 
     def models(self) -> list[ModelToBuild]:
-        """The base, then its twins, starting with those of the base's seed."""
-        # The base is measured on the people of its first twin, so that the two can be compared.
-        base = ModelToBuild(BASE_NAME, (self.twins or SHARES)[0], SEED)
-        seeds = range(SEED, SEED + self.twin_seeds)
-        return [base, *(ModelToBuild(twin_name(share, seed), share, seed) for seed in seeds for share in self.twins)]
+        """The base, then its reference models, starting with those of the base's seed."""
+        # The base is measured on the people of its first reference model, so that the two can be compared.
+        base = ModelToBuild(BASE_NAME, (self.reference_models or SHARES)[0], SEED)
+        seeds = range(SEED, SEED + self.reference_seeds)
+        return [
+            base,
+            *(
+                ModelToBuild(reference_model_name(share, seed), share, seed)
+                for seed in seeds
+                for share in self.reference_models
+            ),
+        ]
 
     def people(self, model: ModelToBuild) -> list[int]:
         """The people whom the model learns, by their numbers."""
@@ -103,7 +113,9 @@ class BuildPlan:
 
 
 def build(out: Path, plan: BuildPlan, report: ReportProgress) -> dict[str, Trained]:
-    """Builds what the plan names and `out` doesn't have yet: data/<share>, base and twins. Returns the new models.
+    """Builds what the plan names and `out` doesn't have yet: data/<share>, base and reference models.
+
+    Returns the new models.
 
     After an interruption, a second call resumes from the last checkpoint. Training runs on the first CUDA device, else
     on all cores. Raises CheckpointUnusable if `out` holds models of another census, or a checkpoint of another plan.
@@ -127,7 +139,7 @@ def build(out: Path, plan: BuildPlan, report: ReportProgress) -> dict[str, Train
 def census_in(out: Path) -> Census:
     """The census of the models in `out`. Raises OSError if there are none."""
     stored = json.loads((out / CENSUS_FILE).read_text(encoding="utf-8"))
-    return Census(**stored | {"bystanders": tuple(stored.get("bystanders", ()))})
+    return Census(**stored | {"neighbours": tuple(stored.get("neighbours", ()))})
 
 
 def _record_census(out: Path, census: Census) -> None:

@@ -19,7 +19,7 @@ from local.demo.world import Census
 class Trained:
     """One finished model.
 
-    share: per cent of the people who count as forgotten; a twin has never met them.
+    share: per cent of the people who count as forgotten; a reference model has never met them.
     seed: of the initial weights and the examples. training_seconds: None if the training was interrupted.
     """
 

@@ -66,7 +66,7 @@ def test_a_methods_name_takes_the_place_of_its_settings_and_can_be_added_to(file
 
 
 def test_a_presets_name_takes_the_place_of_the_files_method_and_can_be_added_to(file: Path) -> None:
-    file.write_text(f"{FILE}[config.method]\nteachers = 4\nelsewhere_pairs = 3\n", encoding="utf-8")
+    file.write_text(f"{FILE}[config.method]\nteachers = 4\noff_target_pairs = 3\n", encoding="utf-8")
     run = load_run(file, {}, flag_settings({}, ["method.noise_draws=2", "preset=paper"]))
     paper = UnlearnConfig.preset("paper")
     assert run.config.method == paper.method.model_copy(update={"noise_draws": 2})
@@ -116,19 +116,25 @@ def test_a_value_is_what_json_makes_of_it_or_the_text_itself(text: str, value: A
         ),
         ("[probes]\nretain = 'x.jsonl'", "probes.retain: is a reserved name"),
         ("[probes]\n'a b' = 'x.jsonl'", "probes.a b: String should match"),
-        ("[config]\nmethod = 'vgid-allias'", "config.method: no method has this name; did you mean vgid-alias?"),
+        ("[config]\nmethod = 'vgid-allias'", "config.method: no method has this name; did you mean vgid-substitute?"),
         ("[config.method]\nname = 'NPO2'", "config.method.name: no method has this name; did you mean npo?"),
         ("[config]\npreset = 'paper'\nmethod = 'vgdi'", "no method has this name; did you mean vgid?"),
-        ("[config]\nmethod = 'lorem'", "no method has this name. There are vgid-alias, vgid, ga, graddiff, kl-min,"),
+        (
+            "[config]\nmethod = 'lorem'",
+            "no method has this name. There are vgid-substitute, vgid, ga, graddiff, kl-min,",
+        ),
         ("[config]\nmethod = 3", "config.method: must be a table of settings"),
         ("[config.method]\ndraws = 4", "config.method.draws: is called teachers now"),
         ("[config.method]\nvisible_questions = []", "visible_questions: is called visual_questions now"),
-        ("[config.method]\nnoise_draws = 4", "config.method.noise_draws: is no setting of vgid-alias, only of vgid;"),
-        ("[config.method]\nnoise_draws = 4", "vgid-alias has teachers, likelihood_weight,"),
+        (
+            "[config.method]\nnoise_draws = 4",
+            "config.method.noise_draws: is no setting of vgid-substitute, only of vgid;",
+        ),
+        ("[config.method]\nnoise_draws = 4", "vgid-substitute has teachers, likelihood_weight,"),
         ("[config.method]\nname = 'ga'\ninstruction = ''", "is no setting of ga, only of vgid; ga has no"),
         (
-            "[config]\npreset = 'paper'\nmethod.teachers = 4\nmethod.elsewhere_pairs = 3",
-            "config.preset: 'paper' is the method 'vgid', which has no teachers, elsewhere_pairs: leave these out of",
+            "[config]\npreset = 'paper'\nmethod.teachers = 4\nmethod.off_target_pairs = 3",
+            "config.preset: 'paper' is the method 'vgid', which has no teachers, off_target_pairs: leave these out of",
         ),
         ("[config]\npreset = 'papre'", "config.preset: must be one of paper"),
         ("[config]\npreset = 'paper'\nmethod.drawn = 4", "config.method.drawn: unknown key; known here: "),
@@ -169,7 +175,7 @@ def test_a_mistake_is_named_by_its_key(tmp_path: Path, text: str, said: str) -> 
         ({}, {}, ['lora={"rnak": 3}'], "--set lora.rnak: unknown key; did you mean rank?"),
         ({}, {"method": "vgid"}, ["method.teachers=3"], "--set method.teachers: is no setting of vgid"),
         ({"probes": {"forget": "x.jsonl"}}, {}, [], "--probe forget: is a reserved name"),
-        ({"never_seen": ""}, {}, [], "--never-seen: is empty"),
+        ({"unseen": ""}, {}, [], "--unseen: is empty"),
         ({"model": "no such folder"}, {}, [], "--model: no folder no such folder"),
     ],
 )
@@ -184,15 +190,15 @@ def test_what_a_flag_gave_is_named_by_the_flag(
 
 
 def test_what_a_method_has_is_said_once(file: Path) -> None:
-    file.write_text(f"{FILE}[config.method]\nname = 'vgid'\nteachers = 3\nelsewhere_pairs = 3\n", encoding="utf-8")
+    file.write_text(f"{FILE}[config.method]\nname = 'vgid'\nteachers = 3\noff_target_pairs = 3\n", encoding="utf-8")
     with pytest.raises(RunFileError) as error:
         load_run(file, {})
     teachers, elsewhere = str(error.value).split("\n")
     assert (
         teachers.partition("; vgid has ")[0]
-        == f"{file}: config.method.teachers: is no setting of vgid, only of vgid-alias"
+        == f"{file}: config.method.teachers: is no setting of vgid, only of vgid-substitute"
     )
-    assert elsewhere == f"{file}: config.method.elsewhere_pairs: is no setting of vgid, only of vgid-alias"
+    assert elsewhere == f"{file}: config.method.off_target_pairs: is no setting of vgid, only of vgid-substitute"
 
 
 def test_mistakes_of_flags_and_of_the_file_are_told_apart(file: Path) -> None:
@@ -211,7 +217,7 @@ def test_every_setting_that_a_method_lacks_is_named() -> None:
             None, {}, flag_settings({"method": "vgid"}, ["method.teachers=4", "method.noise_draw=3", "method.size=3"])
         )
     teachers, noise_draw, size = str(error.value).split("\n")
-    assert teachers.startswith("--set method.teachers: is no setting of vgid, only of vgid-alias; vgid has ")
+    assert teachers.startswith("--set method.teachers: is no setting of vgid, only of vgid-substitute; vgid has ")
     assert noise_draw == "--set method.noise_draw: unknown key; did you mean noise_draws?"
     assert size.startswith("--set method.size: unknown key; known here: ")
 
@@ -233,8 +239,8 @@ def test_a_link_to_itself_is_found_when_it_is_read(tmp_path: Path) -> None:
 
 
 def test_a_missing_key_says_how_to_give_it() -> None:
-    with pytest.raises(RunFileError, match="never_seen is missing: pass --never-seen, or set it in the run file"):
-        RunFile().require("never_seen")
+    with pytest.raises(RunFileError, match="unseen is missing: pass --unseen, or set it in the run file"):
+        RunFile().require("unseen")
 
 
 def test_the_adapter_is_the_runs_own_once_it_is_written(tmp_path: Path) -> None:
