@@ -15,8 +15,17 @@ METHODS: Mapping[str, type[AnyMethod]] = {
     method.model_fields["name"].default: method for method in get_args(get_args(AnyMethod)[0])
 }
 
+# Former names of methods, and their names now.
+_FORMER_METHODS = {"vgid-alias": "vgid-substitute"}
 # By method: former names of settings, and their names now.
-_RENAMED = {"vgid-substitute": {"draws": "teachers", "visible_questions": "visual_questions"}}
+_RENAMED = {
+    "vgid-substitute": {
+        "draws": "teachers",
+        "visible_questions": "visual_questions",
+        "elsewhere_pairs": "off_target_pairs",
+        "bystander_pairs": "neighbour_pairs",
+    }
+}
 
 
 def with_method_name(given: Any, default: str) -> Any:
@@ -58,6 +67,8 @@ def validation_error(errors: list[InitErrorDetails], title: str = "method") -> V
 
 
 def _no_method(name: object) -> str:
+    if now := _FORMER_METHODS.get(str(name)):
+        return f"{name} is called {now} now"
     close = difflib.get_close_matches(str(name).lower(), METHODS, n=1)
     meant = f"; did you mean {close[0]}?" if close else "."
     return f"no method has this name{meant} There are {', '.join(METHODS)}"

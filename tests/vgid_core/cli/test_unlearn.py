@@ -128,7 +128,7 @@ def test_a_folder_that_holds_more_than_an_adapter_is_never_replaced(place: Place
     ("given", "said"),
     [
         (
-            ["--method", "vgid-allias"],
+            ["--method", "vgid-substitut"],
             "--method: no method has this name; did you mean vgid-substitute? There are vgid",
         ),
         (

@@ -116,7 +116,10 @@ def test_a_value_is_what_json_makes_of_it_or_the_text_itself(text: str, value: A
         ),
         ("[probes]\nretain = 'x.jsonl'", "probes.retain: is a reserved name"),
         ("[probes]\n'a b' = 'x.jsonl'", "probes.a b: String should match"),
-        ("[config]\nmethod = 'vgid-allias'", "config.method: no method has this name; did you mean vgid-substitute?"),
+        (
+            "[config]\nmethod = 'vgid-substitut'",
+            "config.method: no method has this name; did you mean vgid-substitute?",
+        ),
         ("[config.method]\nname = 'NPO2'", "config.method.name: no method has this name; did you mean npo?"),
         ("[config]\npreset = 'paper'\nmethod = 'vgdi'", "no method has this name; did you mean vgid?"),
         (
